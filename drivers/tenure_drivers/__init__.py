@@ -1,0 +1,1 @@
+"""Drivers: everything with IO.  They carry decisions out and decide nothing."""

@@ -1,0 +1,33 @@
+"""What happened, in the words of the domain; appended in the transaction that made it true.  Spec: specs/event.md."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+
+class Happening(enum.StrEnum):
+    SESSION_OPENED = "session_opened"
+    INPUT_ADMITTED = "input_admitted"
+    INPUT_PROMOTED = "input_promoted"
+    INPUT_ENDED = "input_ended"  # outside the end of a run
+    RUN_STARTED = "run_started"
+    RUN_RESUMED = "run_resumed"
+    RUN_RESCHEDULED = "run_rescheduled"
+    RUN_FINISHED = "run_finished"
+    LEASE_LOST = "lease_lost"
+    CANCEL_REQUESTED = "cancel_requested"
+    INTERRUPTED = "interrupted"
+    RESET = "reset"
+    PHASE_CHANGED = "phase_changed"
+    AMENDED = "amended"
+
+
+@frozen
+class Happened:
+    kind: Happening
+    run_id: str | None = None
+    input_ids: tuple[str, ...] = ()
+    detail: str = ""  # how it ended, until when, which phase
+    correlation_id: str | None = None

@@ -1,0 +1,143 @@
+"""Which errors are tried again, when, and when to give up.  Spec: specs/run.md."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from attrs import frozen
+
+
+class ErrorKind(enum.StrEnum):
+    # the provider's: bounded by time, they say nothing about the input
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    # permanent: trying again cannot help
+    UNAUTHORISED = "unauthorised"
+    CONTEXT_OVERFLOW = "context_overflow"
+    INVALID_REQUEST = "invalid_request"
+    MODEL_NOT_FOUND = "model_not_found"
+    CONTENT_FILTERED = "content_filtered"
+    UNKNOWN_AGENT = "unknown_agent"
+    NOT_RECONSTRUCTED = "not_reconstructed"
+    REPLAY_MISMATCH = "replay_mismatch"
+    # the default: answered, transient, counted
+    TRANSIENT = "transient"
+    LOST = "lost"  # the kernel's: its holders kept dying
+
+
+class Nature(enum.StrEnum):
+    PROVIDER = "provider"
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+
+
+NATURES: Final[dict[ErrorKind, Nature]] = {
+    ErrorKind.RATE_LIMITED: Nature.PROVIDER,
+    ErrorKind.OVERLOADED: Nature.PROVIDER,
+    ErrorKind.UNAVAILABLE: Nature.PROVIDER,
+    ErrorKind.TIMEOUT: Nature.PROVIDER,
+    ErrorKind.TRANSIENT: Nature.TRANSIENT,
+    ErrorKind.LOST: Nature.TRANSIENT,
+} | {
+    kind: Nature.PERMANENT
+    for kind in (
+        ErrorKind.UNAUTHORISED,
+        ErrorKind.CONTEXT_OVERFLOW,
+        ErrorKind.INVALID_REQUEST,
+        ErrorKind.MODEL_NOT_FOUND,
+        ErrorKind.CONTENT_FILTERED,
+        ErrorKind.UNKNOWN_AGENT,
+        ErrorKind.NOT_RECONSTRUCTED,
+        ErrorKind.REPLAY_MISMATCH,
+    )
+}
+
+FAILURES_MAX: Final = 5
+LOSSES_MAX: Final = 16
+LOSSES_BEFORE_SPLIT: Final = 2
+GIVE_UP_AFTER_MS: Final = 3_600_000
+BACKOFF_BASE_MS: Final = 250
+BACKOFF_CAP_MS: Final = 30_000
+
+
+@frozen
+class Failure:
+    """What went wrong, as the holder saw it.  `jitter_ms` comes from the caller: the kernel knows no chance."""
+
+    kind: ErrorKind
+    message: str = ""
+    retry_after_ms: int = 0
+    jitter_ms: int = 0
+
+
+@frozen
+class Trouble:
+    """What a run has been through since it last recorded something."""
+
+    failures: int = 0  # answered, transient
+    outages: int = 0  # provider failures since `first_failure_ms`
+    losses: int = 0  # leases that ended with nothing recorded under them
+    first_failure_ms: int | None = None
+
+    def counted(self) -> int:
+        return self.failures + self.outages + self.losses
+
+
+@frozen
+class Retry:
+    due_at_ms: int
+    trouble: Trouble
+    hold: bool  # the session waits with it, whatever its policy
+    clause: str
+
+
+@frozen
+class GiveUp:
+    trouble: Trouble
+    permanent: bool
+    clause: str
+
+
+UNTROUBLED: Final = Trouble()
+
+
+def backoff_ms(trouble: Trouble) -> int:
+    """RUN-20: base * 2^(n-1), capped; n counts failures, outages and losses."""
+    exponent = min(max(trouble.counted() - 1, 0), 20)
+    return int(min(BACKOFF_BASE_MS * 2**exponent, BACKOFF_CAP_MS))
+
+
+def judge(trouble: Trouble, failure: Failure, now_ms: int) -> Retry | GiveUp:
+    """What becomes of a run whose holder answered with this failure."""
+    nature = NATURES[failure.kind]
+    if nature is Nature.PERMANENT:
+        return GiveUp(trouble, True, "FAIL-1")
+    if nature is Nature.PROVIDER:
+        first = now_ms if trouble.first_failure_ms is None else trouble.first_failure_ms
+        after = Trouble(trouble.failures, trouble.outages + 1, trouble.losses, first)
+        if now_ms - first >= GIVE_UP_AFTER_MS:
+            return GiveUp(after, False, "FAIL-2")
+        return Retry(_due(after, failure, now_ms), after, True, "FAIL-3")
+    after = Trouble(trouble.failures + 1, 0, trouble.losses, None)
+    if after.failures >= FAILURES_MAX:
+        return GiveUp(after, False, "FAIL-4")
+    return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
+
+
+def judge_loss(trouble: Trouble, recorded: bool, now_ms: int) -> Retry | GiveUp:
+    """What becomes of a run whose lease ended by other means than its holder's answer."""
+    if recorded:
+        return Retry(now_ms, trouble, False, "FAIL-6")
+    after = Trouble(
+        trouble.failures, trouble.outages, trouble.losses + 1, trouble.first_failure_ms
+    )
+    if after.losses >= LOSSES_MAX:
+        return GiveUp(after, False, "FAIL-7")
+    return Retry(now_ms + backoff_ms(after), after, False, "FAIL-8")
+
+
+def _due(trouble: Trouble, failure: Failure, now_ms: int) -> int:
+    return now_ms + max(backoff_ms(trouble), failure.retry_after_ms) + failure.jitter_ms

@@ -1,0 +1,133 @@
+"""What a decision may read: a record by key, and the first records of an index.  Spec: specs/store.md.
+
+Both are known from the command alone, so a store answers all reads of a command in one round.  A record is in an
+index iff none of its columns is None: whatever must be searched for is a column, there is no WHERE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from attrs import frozen
+
+from .outcome import Decided, Key, Refused
+
+R = TypeVar("R", bound="Record")
+A_co = TypeVar("A_co", covariant=True)
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+O_co = TypeVar("O_co", covariant=True)
+
+
+class Record:
+    """One row.  `key` names the primary key, the session first.
+
+    `flat` names fields that hold one of several state classes: stored as a column with the class's name and one
+    nullable column per field of any of them.  `derived` names properties that are stored only to be searched.
+    """
+
+    __slots__ = ()
+    key: ClassVar[tuple[str, ...]]
+    flat: ClassVar[tuple[str, ...]] = ()
+    derived: ClassVar[tuple[str, ...]] = ()
+
+
+@frozen
+class Index(Generic[R]):
+    """Records in the order of `columns`; those in `descending` run backwards."""
+
+    name: str
+    record: type[R]
+    columns: tuple[str, ...]
+    descending: tuple[str, ...] = ()
+    unique: bool = False
+
+
+class Query(Generic[A_co]):
+    __slots__ = ()
+
+
+@frozen
+class Get(Query[R | None], Generic[R]):
+    record: type[R]
+    key: Key
+
+
+@frozen
+class First(Query[tuple[R, ...]], Generic[R]):
+    """The first `limit` records of an index whose leading columns equal `prefix`.
+
+    `after` (questions only, on indexes without descending columns): strictly behind these values of the next columns.
+    `backwards`: the last ones first.
+    """
+
+    index: Index[R]
+    prefix: Key
+    limit: int
+    after: Key = ()
+    backwards: bool = False
+
+
+@frozen
+class Reads(Generic[V_co]):
+    view: Callable[..., V_co]
+    queries: tuple[Query[Any], ...]
+
+
+A1 = TypeVar("A1")
+A2 = TypeVar("A2")
+A3 = TypeVar("A3")
+A4 = TypeVar("A4")
+A5 = TypeVar("A5")
+A6 = TypeVar("A6")
+A7 = TypeVar("A7")
+A8 = TypeVar("A8")
+
+
+# fmt: off
+@overload
+def read(view: Callable[[A1], V], q1: Query[A1], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2], V], q1: Query[A1], q2: Query[A2], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], /) -> Reads[V]: ...
+# fmt: on
+def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
+    """Tie a view class to the queries that fill it; mypy checks each query against its field."""
+    return Reads(view, queries)
+
+
+class Command(Generic[V, O_co]):
+    """A frozen class that knows what it reads and decides over exactly that."""
+
+    __slots__ = ()
+    session_id: str
+
+    def reads(self) -> Reads[V]:
+        raise NotImplementedError
+
+    def decide(self, view: V, now_ms: int) -> Decided[O_co] | Refused:
+        raise NotImplementedError
+
+
+class Question(Generic[A_co]):
+    """A read for people or a runner, answered from one snapshot, never part of a decision.
+
+    `steps` is a reading plan: it yields queries, is sent their answers, and returns the answer to the question.
+    """
+
+    __slots__ = ()
+
+    def steps(self) -> Generator[Query[Any], Any, A_co]:
+        raise NotImplementedError

@@ -1,0 +1,371 @@
+"""The records of a session, their keys and indexes, as data.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+import enum
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
+
+import attrs
+from attrs import field, frozen
+
+from . import input as input_
+from . import lease as lease_
+from . import run as run_
+from .event import Happened
+from .failure import UNTROUBLED, Trouble
+from .policy import Lane, Policy
+from .queries import Index, Record
+from .transcript import Role, Tip
+
+R = TypeVar("R", bound=Record)
+
+
+class Phase(enum.StrEnum):
+    OPEN = "open"
+    RETIRED = "retired"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DESTROYED = "destroyed"
+
+
+@frozen
+class Cancel:
+    """Somebody asked this run to stop."""
+
+    run_id: str
+    by: str  # the command
+
+
+@frozen
+class Session(Record):
+    """One conversation of an agent: unit of ordering, mutual exclusion and sharding."""
+
+    key: ClassVar = ("session_id",)
+    flat: ClassVar = ("lease",)
+    derived: ClassVar = ("lease_from_ms",)
+    session_id: str
+    phase: Phase = Phase.OPEN
+    lease: lease_.Vacant | lease_.Held = lease_.Vacant()
+    lease_run: str | None = None  # the run that the lease works on; None under an Acquire
+    open_run: str | None = None  # the run with progress: nothing overtakes it
+    user_mark: int = 0
+    system_mark: int = 0
+    next_rank: int = 1
+    next_event: int = 1
+    revision: int = 0
+    leaf: Tip | None = None
+    state_digest: str | None = None
+    cancel: Cancel | None = None
+    sweep: bool = False  # something is left for Sweep to write out
+    published: int | None = None  # the sink's cursor; None: there is no sink
+    due_at_ms: int | None = None
+    changed_at_ms: int = 0
+
+    @property
+    def lease_from_ms(self) -> int | None:
+        """A lease that begins in the future was written by a clock that fell back since."""
+        lease = self.lease
+        if lease.__class__ is lease_.Vacant:
+            return None
+        assert isinstance(lease, lease_.Held)
+        return lease.expires_at_ms - 2 * lease.ttl_ms
+
+    def mark(self, lane: Lane) -> int:
+        return self.user_mark if lane is Lane.USER else self.system_mark
+
+
+@frozen
+class Input(Record):
+    """What entered the session; written once.  `payload` is opaque text."""
+
+    key: ClassVar = ("session_id", "input_id")
+    session_id: str
+    input_id: str
+    kind: str
+    source: str
+    key_value: str | None  # only of a retained key
+    correlation_id: str | None
+    content_digest: str
+    policy: Policy
+    admitted_at_ms: int
+    payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
+
+
+@frozen
+class Place(Record):
+    """Where an input is now."""
+
+    key: ClassVar = ("session_id", "input_id")
+    flat: ClassVar = ("state",)
+    derived: ClassVar = ("dead_seq",)
+    session_id: str
+    input_id: str
+    seq: int  # number of its InputAdmitted event: the order of admission
+    lane: Lane
+    priority: int
+    state: input_.Delayed | input_.Ready | input_.Bound | input_.Ended
+
+    @property
+    def dead_seq(self) -> int | None:
+        """Dead letters can be listed in order."""
+        state = self.state
+        if state.__class__ is input_.Ended and state.how is input_.How.DEAD_LETTERED:
+            return self.seq
+        return None
+
+
+@frozen
+class Contributor:
+    """What the place of an input needs to be rebuilt while its run keeps it."""
+
+    input_id: str
+    seq: int
+    priority: int
+    rank: int
+    size: int
+    open_key: str | None = None
+
+
+@frozen
+class LastEnd:
+    """The holder's own verdict on its turn: how a Fail or a Release is known when it comes again."""
+
+    lease_id: str
+    verdict: str  # rescheduled | ended | split | released
+    due_at_ms: int | None = None
+
+
+@frozen
+class Stamp:
+    turn: int
+    digest: str
+    revision: int
+    lease_id: str
+    next_run: str | None = None
+
+
+@frozen
+class Run(Record):
+    key: ClassVar = ("session_id", "run_id")
+    flat: ClassVar = ("state",)
+    derived: ClassVar = ("unfinished",)
+    session_id: str
+    run_id: str
+    lane: Lane
+    mark: int
+    hold: bool
+    contributors: tuple[Contributor, ...]
+    state: run_.Running | run_.Rescheduled | run_.Done
+    turn: int = 1
+    n: int = 0  # the next checkpoint
+    trouble: Trouble = UNTROUBLED
+    progress: bool = False
+    tip: Tip | None = None  # the last of its provisional nodes
+    last_end: LastEnd | None = None
+    stamp: Stamp | None = None
+
+    @property
+    def unfinished(self) -> int | None:
+        """Ordered by standing among the unfinished; None when done."""
+        return None if self.state.__class__ is run_.Done else self.contributors[0].rank
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """A run stands in the order where its first contributor stands."""
+        first = self.contributors[0]
+        return (first.priority, first.rank)
+
+
+class EntryKind(enum.StrEnum):
+    START = "start"  # of a once step: marked before it runs
+    REPORT = "report"
+    UNKNOWN = "unknown"  # a once step was started and nobody knows how it ended
+    NODE = "node"
+
+
+@frozen
+class Entry(Record):
+    """One line of a run's journal, with the lease and the digest of the checkpoint that wrote it."""
+
+    key: ClassVar = ("session_id", "run_id", "turn", "n", "i")
+    session_id: str
+    run_id: str
+    turn: int
+    n: int
+    i: int
+    kind: EntryKind
+    effect_id: str
+    lease_id: str
+    digest: str
+    node_id: str | None = None
+    body: str = ""
+
+
+@frozen
+class Node(Record):
+    """One node of the transcript: durable when written, visible once a commit moves the leaf past it."""
+
+    key: ClassVar = ("session_id", "node_id")
+    session_id: str
+    node_id: str
+    parent: str | None
+    run_id: str | None
+    revision: int  # the one in which it becomes visible, if it does
+    role: Role
+    inputs: tuple[str, ...]  # whose payloads stand before it in the transcript
+    call_ids: tuple[str, ...]
+    path_digest: str
+    hidden: bool
+    at_ms: int
+    body: str
+
+
+@frozen
+class Event(Record):
+    """The events of one command: the first has number `seq`, the others follow."""
+
+    key: ClassVar = ("session_id", "seq")
+    session_id: str
+    seq: int
+    at_ms: int
+    causation_id: str
+    happened: tuple[Happened, ...]
+
+
+@frozen
+class OpenKey(Record):
+    """A key that is free again when its holder has ended."""
+
+    key: ClassVar = ("session_id", "key_value")
+    session_id: str
+    key_value: str
+    input_id: str
+    content_digest: str
+
+
+@frozen
+class Raise(Record):
+    """A mark was raised: what is older ends like this.  Dropped when Sweep has written it all out."""
+
+    key: ClassVar = ("session_id", "lane", "mark")
+    session_id: str
+    lane: Lane
+    mark: int
+    how: input_.How
+    by: str
+
+
+@frozen
+class Executed(Record):
+    """A command that acts on what it finds was carried out; `outcome` is what was answered."""
+
+    key: ClassVar = ("session_id", "command_id")
+    session_id: str
+    command_id: str
+    command: str
+    at_ms: int
+    run_id: str | None = None
+    generation: int | None = None
+    counts: tuple[int, ...] = ()
+    flag: bool = False
+    text: str = ""
+
+
+@frozen
+class Usage(Record):
+    key: ClassVar = ("session_id", "source", "model")
+    session_id: str
+    source: str
+    model: str
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@frozen
+class Blob(Record):
+    key: ClassVar = ("session_id", "digest")
+    session_id: str
+    digest: str
+    body: str
+
+
+RECORDS: Final[tuple[type[Record], ...]] = (
+    Session,
+    Input,
+    Place,
+    Run,
+    Entry,
+    Node,
+    Event,
+    OpenKey,
+    Raise,
+    Executed,
+    Usage,
+    Blob,
+)
+
+DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
+FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
+CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
+SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
+BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
+READY: Final = Index(
+    "place_ready",
+    Place,
+    ("session_id", "lane", "mark", "priority", "ready_rank"),
+    descending=("mark",),
+)
+DELAYED: Final = Index("place_delayed", Place, ("session_id", "until_ms", "seq"))
+AGED: Final = Index("place_aged", Place, ("session_id", "lane", "mark", "seq"))
+SLOT: Final = Index("place_slot", Place, ("session_id", "slot", "seq"))
+DEAD: Final = Index("place_dead", Place, ("session_id", "dead_seq"))
+PLACES: Final = Index("place_pk", Place, ("session_id", "input_id"), unique=True)
+OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
+ENTRIES: Final = Index("entry_pk", Entry, Entry.key, unique=True)
+EVENTS: Final = Index("event_pk", Event, Event.key, unique=True)
+RAISES: Final = Index("raise_pk", Raise, Raise.key, unique=True)
+USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
+
+INDEXES: Final[tuple[Index[Any], ...]] = (
+    DUE,
+    FUTURE,
+    CHANGED,
+    SESSIONS,
+    BY_KEY,
+    READY,
+    DELAYED,
+    AGED,
+    SLOT,
+    DEAD,
+    OPEN_RUNS,
+    PLACES,
+    ENTRIES,
+    EVENTS,
+    RAISES,
+    USAGES,
+)
+
+if TYPE_CHECKING:
+    from attrs import evolve as replace
+else:
+    _FIELDS: dict[type, tuple[Any, dict[str, int]]] = {}
+
+    def replace(record, **changes):
+        """`attrs.evolve`, three times as fast: one look-up of the fields a class."""
+        cls = record.__class__
+        known = _FIELDS.get(cls)
+        if known is None:
+            names = [a.name for a in attrs.fields(cls)]
+            known = _FIELDS[cls] = (attrgetter(*names), {n: i for i, n in enumerate(names)})
+        values = list(known[0](record))
+        at = known[1]
+        for name, value in changes.items():
+            values[at[name]] = value
+        return cls(*values)
+
+
+AnyRecord: TypeAlias = Record

@@ -1,0 +1,75 @@
+"""Nodes, their path digests, and the digest that stamps a commit.  Spec: specs/transcript.md.
+
+The canonical form has a version of its own (`c1:`) and never follows a codec: bodies are hashed as they are,
+everything around them as one JSON array with no blanks.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+
+from attrs import frozen
+
+
+class Role(enum.StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    SYSTEM = "system"
+    IMPORTED = "imported"
+
+
+@frozen
+class NewNode:
+    """What a turn adds to the transcript.  `body` is opaque text; `call_ids` name the tool calls it makes or answers."""
+
+    node_id: str
+    role: Role
+    body: str
+    call_ids: tuple[str, ...] = ()
+    hidden: bool = False
+
+
+@frozen
+class Tip:
+    """The end of a path, with the digest of all that leads to it."""
+
+    node_id: str
+    path_digest: str
+
+
+@frozen
+class UsageDelta:
+    source: str
+    model: str
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+def hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hash_parts(*parts: object) -> str:
+    """`c1:` and the SHA-256 of the parts as canonical JSON."""
+    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=True, sort_keys=True)
+    return "c1:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_content(kind: str, payload: str) -> str:
+    """What an idempotency key vouches for."""
+    return hash_parts(kind, hash_text(payload))
+
+
+def hash_node(node: NewNode) -> tuple[object, ...]:
+    """What a node contributes to a digest: ids of nodes and times are outside."""
+    return (node.role.value, hash_text(node.body), node.call_ids)
+
+
+def extend_path(parent: Tip | None, inputs: tuple[str, ...], content: tuple[object, ...]) -> str:
+    return hash_parts(parent.path_digest if parent else None, inputs, content)
