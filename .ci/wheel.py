@@ -1,0 +1,15 @@
+"""Check that a wheel holds exactly our two packages, both typed."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+
+(path,) = sys.argv[1:]
+names = zipfile.ZipFile(path).namelist()
+top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+if top != {"tenure", "tenure_drivers"}:
+    sys.exit(f"{path} has the top-level names {sorted(top)}")
+if missing := {f"{package}/py.typed" for package in top} - set(names):
+    sys.exit(f"{path} lacks {sorted(missing)}")
+print(f"{len(names)} files in {sorted(top)}, both typed")
