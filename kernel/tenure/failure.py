@@ -131,9 +131,7 @@ def judge_loss(trouble: Trouble, recorded: bool, now_ms: int) -> Retry | GiveUp:
     """What becomes of a run whose lease ended by other means than its holder's answer."""
     if recorded:
         return Retry(now_ms, trouble, False, "FAIL-6")
-    after = Trouble(
-        trouble.failures, trouble.outages, trouble.losses + 1, trouble.first_failure_ms
-    )
+    after = Trouble(trouble.failures, trouble.outages, trouble.losses + 1, trouble.first_failure_ms)
     if after.losses >= LOSSES_MAX:
         return GiveUp(after, False, "FAIL-7")
     return Retry(now_ms + backoff_ms(after), after, False, "FAIL-8")

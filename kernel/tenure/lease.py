@@ -67,7 +67,9 @@ Lease: TypeAlias = Vacant | Held
 
 
 class Evidence(enum.StrEnum):
-    DEAD = "dead"  # same host, boot and pid namespace; the pid is gone or was started at another time
+    DEAD = (
+        "dead"  # same host, boot and pid namespace; the pid is gone or was started at another time
+    )
     UNKNOWN = "unknown"
 
 

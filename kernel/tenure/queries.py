@@ -70,6 +70,13 @@ class First(Query[tuple[R, ...]], Generic[R]):
 
 
 @frozen
+class Each(Query[tuple[A_co, ...]], Generic[A_co]):
+    """Several queries of one kind, as many as the command names; answered by a tuple in their order."""
+
+    queries: tuple[Query[A_co], ...]
+
+
+@frozen
 class Reads(Generic[V_co]):
     view: Callable[..., V_co]
     queries: tuple[Query[Any], ...]
@@ -83,6 +90,8 @@ A5 = TypeVar("A5")
 A6 = TypeVar("A6")
 A7 = TypeVar("A7")
 A8 = TypeVar("A8")
+A9 = TypeVar("A9")
+A10 = TypeVar("A10")
 
 
 # fmt: off
@@ -102,6 +111,10 @@ def read(view: Callable[[A1, A2, A3, A4, A5, A6], V], q1: Query[A1], q2: Query[A
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], /) -> Reads[V]: ...
 @overload
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], /) -> Reads[V]: ...
 # fmt: on
 def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
     """Tie a view class to the queries that fill it; mypy checks each query against its field."""

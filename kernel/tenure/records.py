@@ -1,12 +1,10 @@
-"""The records of a session, their keys and indexes, as data.  Spec: specs/store.md."""
+"""The records of a session and their keys, as data; indexes.py says how they are found.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
 import enum
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import ClassVar, Final
 
-import attrs
 from attrs import field, frozen
 
 from . import input as input_
@@ -15,10 +13,8 @@ from . import run as run_
 from .event import Happened
 from .failure import UNTROUBLED, Trouble
 from .policy import Lane, Policy
-from .queries import Index, Record
+from .queries import Record
 from .transcript import Role, Tip
-
-R = TypeVar("R", bound=Record)
 
 
 class Phase(enum.StrEnum):
@@ -35,6 +31,7 @@ class Cancel:
 
     run_id: str
     by: str  # the command
+    how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
 
 
 @frozen
@@ -307,65 +304,3 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Usage,
     Blob,
 )
-
-DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
-FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
-CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
-SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
-BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
-READY: Final = Index(
-    "place_ready",
-    Place,
-    ("session_id", "lane", "mark", "priority", "ready_rank"),
-    descending=("mark",),
-)
-DELAYED: Final = Index("place_delayed", Place, ("session_id", "until_ms", "seq"))
-AGED: Final = Index("place_aged", Place, ("session_id", "lane", "mark", "seq"))
-SLOT: Final = Index("place_slot", Place, ("session_id", "slot", "seq"))
-DEAD: Final = Index("place_dead", Place, ("session_id", "dead_seq"))
-PLACES: Final = Index("place_pk", Place, ("session_id", "input_id"), unique=True)
-OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
-ENTRIES: Final = Index("entry_pk", Entry, Entry.key, unique=True)
-EVENTS: Final = Index("event_pk", Event, Event.key, unique=True)
-RAISES: Final = Index("raise_pk", Raise, Raise.key, unique=True)
-USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
-
-INDEXES: Final[tuple[Index[Any], ...]] = (
-    DUE,
-    FUTURE,
-    CHANGED,
-    SESSIONS,
-    BY_KEY,
-    READY,
-    DELAYED,
-    AGED,
-    SLOT,
-    DEAD,
-    OPEN_RUNS,
-    PLACES,
-    ENTRIES,
-    EVENTS,
-    RAISES,
-    USAGES,
-)
-
-if TYPE_CHECKING:
-    from attrs import evolve as replace
-else:
-    _FIELDS: dict[type, tuple[Any, dict[str, int]]] = {}
-
-    def replace(record, **changes):
-        """`attrs.evolve`, three times as fast: one look-up of the fields a class."""
-        cls = record.__class__
-        known = _FIELDS.get(cls)
-        if known is None:
-            names = [a.name for a in attrs.fields(cls)]
-            known = _FIELDS[cls] = (attrgetter(*names), {n: i for i, n in enumerate(names)})
-        values = list(known[0](record))
-        at = known[1]
-        for name, value in changes.items():
-            values[at[name]] = value
-        return cls(*values)
-
-
-AnyRecord: TypeAlias = Record

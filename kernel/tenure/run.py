@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from .input import How
 from .outcome import Refused, Stepped
 from .rules import Row, Table, always
 
@@ -26,6 +27,7 @@ class Rescheduled:
     """Waits for the next Begin: at once, or not before `due_at_ms`."""
 
     due_at_ms: int | None = None
+    hold_all: bool = False  # the provider failed: the session waits, whatever the policy
 
 
 class Termination(enum.StrEnum):
@@ -63,6 +65,7 @@ class Record:
 @frozen
 class Reschedule:
     due_at_ms: int | None
+    hold_all: bool = False
 
 
 @frozen
@@ -85,7 +88,7 @@ def record(s: Running, c: Record, clause: str) -> Outcome:
 
 
 def reschedule(s: Running | Rescheduled, c: Reschedule, clause: str) -> Outcome:
-    return Stepped(Rescheduled(c.due_at_ms), clause)
+    return Stepped(Rescheduled(c.due_at_ms, c.hold_all), clause)
 
 
 def finish(s: Running | Rescheduled, c: Finish, clause: str) -> Outcome:
@@ -103,3 +106,18 @@ RULES: Table[Outcome] = Table(
     )
 )
 step = RULES.step
+
+
+def settle(termination: Termination, in_transcript: bool) -> How:
+    """RUN-10..RUN-15: how the inputs of a run end with it.  A split gives them back instead."""
+    match termination:
+        case Termination.FINISHED:
+            return How.CONSUMED
+        case Termination.STOPPED | Termination.CANCELLED | Termination.BLOCKED:
+            return How.CONSUMED if in_transcript else How.ABANDONED
+        case Termination.ERROR:
+            return How.CONSUMED if in_transcript else How.DEAD_LETTERED
+        case Termination.SUPERSEDED:
+            return How.SUPERSEDED
+        case Termination.SPLIT:
+            raise AssertionError("a split settles nothing")

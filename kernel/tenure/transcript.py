@@ -23,9 +23,11 @@ class Role(enum.StrEnum):
 
 @frozen
 class NewNode:
-    """What a turn adds to the transcript.  `body` is opaque text; `call_ids` name the tool calls it makes or answers."""
+    """What a turn adds to the transcript.  `body` is opaque text; `call_ids` name the tool calls it makes or answers.
 
-    node_id: str
+    Its id is made of the run, turn and checkpoint that write it, so it is the same when they are carried out again.
+    """
+
     role: Role
     body: str
     call_ids: tuple[str, ...] = ()

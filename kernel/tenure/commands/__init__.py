@@ -1,0 +1,80 @@
+"""The commands: everything that can be asked of a session, each a frozen class with `reads` and `decide`."""
+
+from .admit import (
+    Admit,
+    Admitted,
+    Conflict,
+    HowAdmitted,
+    NewInput,
+    Open,
+    Opened,
+    Receipt,
+)
+from .amend import Amend, Amended, Rewind
+from .begin import Acquire, Acquired, Begin, Begun, BegunBefore, NothingDue
+from .cancel import CancelRequested, Interrupt, Interrupted, RequestCancel
+from .commit import Commit, Committed, Then
+from .holding import (
+    Ended,
+    Fail,
+    Reclaim,
+    Reclaimed,
+    Release,
+    ReleaseSession,
+    Renew,
+    Renewed,
+)
+from .journal import Checkpoint, Checkpointed, NewEntry
+from .phase import Destroy, PhaseChanged, Reopen, Reset, Retire, Stop
+from .sweep import Sweep, Swept
+from .withdraw import Counted, Withdraw, WithdrawFrom, Withdrawn
+
+__all__ = [
+    "Acquire",
+    "Acquired",
+    "Admit",
+    "Admitted",
+    "Amend",
+    "Amended",
+    "Begin",
+    "Begun",
+    "BegunBefore",
+    "CancelRequested",
+    "Checkpoint",
+    "Checkpointed",
+    "Commit",
+    "Committed",
+    "Conflict",
+    "Counted",
+    "Destroy",
+    "Ended",
+    "Fail",
+    "HowAdmitted",
+    "Interrupt",
+    "Interrupted",
+    "NewEntry",
+    "NewInput",
+    "NothingDue",
+    "Open",
+    "Opened",
+    "PhaseChanged",
+    "Receipt",
+    "Reclaim",
+    "Reclaimed",
+    "Release",
+    "ReleaseSession",
+    "Renew",
+    "Renewed",
+    "Reopen",
+    "RequestCancel",
+    "Reset",
+    "Retire",
+    "Rewind",
+    "Stop",
+    "Sweep",
+    "Swept",
+    "Then",
+    "Withdraw",
+    "WithdrawFrom",
+    "Withdrawn",
+]

@@ -1,0 +1,334 @@
+"""Open a session, and admit inputs to it.  Spec: specs/inbox.md."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import field, frozen
+
+from .. import input as input_
+from ..event import Happening
+from ..indexes import BY_KEY, SLOT
+from ..outcome import Decided, Insert, Refusal, Refused
+from ..policy import POLICIES, KeyScope, OnOtherContent, OnRetry, Policy
+from ..queries import Command, Each, First, Get, Reads, read
+from ..records import Input, OpenKey, Phase, Place, Session
+from ..replace import replace
+from ..transcript import hash_content
+from .draft import Desk, Draft, desk
+from .legal import illegal_id, illegal_time
+
+INPUTS_MAX = 256
+PAYLOAD_BYTES_MAX = 10_000_000
+PRIORITY_MAX = 1_000_000
+
+
+@frozen
+class Opened:
+    session_id: str
+
+
+@frozen
+class Alone:
+    session: Session | None
+
+
+@frozen
+class Open(Command[Alone, Opened]):
+    """Create the session.  Touches one row."""
+
+    session_id: str
+
+    def reads(self) -> Reads[Alone]:
+        return read(Alone, Get(Session, (self.session_id,)))
+
+    def decide(self, view: Alone, now_ms: int) -> Decided[Opened] | Refused:
+        if view.session is not None:
+            return Decided(Opened(self.session_id), "PHASE-1", replayed=True)
+        if problem := illegal_id("session_id", self.session_id):
+            return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
+        draft = Draft.on(
+            Desk(None, (), (), (), ()), Session(self.session_id), now_ms, self.session_id
+        )
+        draft.say(Happening.SESSION_OPENED)
+        return draft.decided(Opened(self.session_id), "PHASE-2")
+
+
+# -- admission
+
+
+@frozen
+class NewInput:
+    """What a submitter hands over.  `payload` is opaque text, for a prompt the prompt itself.
+
+    `key` makes a second submission the same input; without one its id does.  `priority` 0 comes first, None is the
+    policy's.  `available_at_ms`: not before this time of the store.
+    """
+
+    input_id: str
+    kind: str
+    payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
+    source: str = "api"
+    key: str | None = None
+    priority: int | None = None
+    available_at_ms: int | None = None
+    supersession_key: str | None = None
+    correlation_id: str | None = None
+    policy: Policy | None = None  # the whole policy, for a kind that the kernel does not know
+
+    def rules(self) -> Policy | None:
+        return self.policy or POLICIES.get(self.kind)
+
+
+class HowAdmitted(enum.StrEnum):
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    KNOWN = "known"  # it, or another input under its key, is here already
+
+
+@frozen
+class Receipt:
+    input_id: str  # of the input that stands for this submission
+    how: HowAdmitted
+
+
+@frozen
+class Admitted:
+    receipts: tuple[Receipt, ...]
+
+
+@frozen
+class Conflict:
+    """Which of the submitted inputs was refused, and because of what."""
+
+    index: int
+    value: str
+    existing_id: str | None = None
+
+
+@frozen
+class Ingress(Desk):
+    known: tuple[Input | None, ...]
+    same_key: tuple[tuple[Input, ...], ...]
+    open_keys: tuple[OpenKey | None, ...]
+    slots: tuple[tuple[Place, ...], ...]
+
+
+@frozen
+class Admit(Command[Ingress, Admitted]):
+    """Admit up to 256 inputs, all or none; writes at most three rows an input, and two.
+
+    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
+    """
+
+    session_id: str
+    inputs: tuple[NewInput, ...]
+    open: bool = True
+
+    def reads(self) -> Reads[Ingress]:
+        s = self.session_id
+        slots = tuple([_slot(i) for i in self.inputs if i.supersession_key is not None])
+        return read(
+            Ingress,
+            *desk(s, ready=1 + len(slots)),
+            Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
+            Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
+            Each(tuple([Get(OpenKey, (s, i.key)) for i in self.inputs if i.key is not None])),
+            Each(tuple([First(SLOT, (s, slot), 1) for slot in slots])),
+        )
+
+    def decide(self, view: Ingress, now_ms: int) -> Decided[Admitted] | Refused:
+        if problem := self._shape():
+            return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
+        session = view.session
+        draft = Draft.on(view, session or Session(self.session_id), now_ms, self.inputs[0].input_id)
+        known = known_receipts(view, self.inputs)
+        if isinstance(known, Refused):
+            return known
+        if None not in known:
+            found = tuple([r for r in known if r is not None])
+            return Decided(Admitted(found), "INBOX-1", replayed=True)
+        if session is None:
+            if not self.open:
+                return Refused(Refusal.UNKNOWN_SESSION, "INBOX-3", self.session_id)
+            draft.say(Happening.SESSION_OPENED)
+        outcome = admit_into(draft, view, self.inputs)
+        if isinstance(outcome, Refused):
+            return outcome
+        return draft.decided(outcome, "INBOX-8")
+
+    def _shape(self) -> Conflict | None:
+        if problem := illegal_id("session_id", self.session_id):
+            return Conflict(0, problem)
+        if not 0 < len(self.inputs) <= INPUTS_MAX:
+            return Conflict(
+                0, f"{len(self.inputs)} inputs; 1 to {INPUTS_MAX} are admitted together"
+            )
+        return None
+
+
+def known_receipts(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | None] | Refused:
+    """INBOX-1, INBOX-2: what is here already, by id or key; None for what is new."""
+    known = _Known(view, inputs)
+    receipts: list[Receipt | None] = []
+    for index, new in enumerate(inputs):
+        answer = known.look(index, new)
+        if isinstance(answer, Refused):
+            return answer
+        receipts.append(answer)
+    return receipts
+
+
+def admit_into(draft: Draft, view: Ingress, inputs: tuple[NewInput, ...]) -> Admitted | Refused:
+    """Admit all of them within a decision under way, or none."""
+    receipts = known_receipts(view, inputs)
+    if isinstance(receipts, Refused):
+        return receipts
+    for index, new in enumerate(inputs):
+        refused = _legal(draft.session, index, new) if receipts[index] is None else None
+        if refused is not None:
+            return refused
+    slots = {p.state.slot: p for found in view.slots for p in found if hasattr(p.state, "slot")}
+    placed = [r or _admit_one(draft, new, slots) for r, new in zip(receipts, inputs, strict=True)]
+    return Admitted(tuple(placed))
+
+
+class _Known:
+    """INBOX-1, INBOX-2: has this id or key been here before, in the store or earlier in this batch?"""
+
+    __slots__ = ("batch", "inputs", "keys", "open_keys")
+
+    def __init__(self, view: Ingress, inputs: tuple[NewInput, ...]) -> None:
+        keyed = [i.key for i in inputs if i.key is not None]
+        self.inputs = view.known
+        self.keys = dict(zip(keyed, view.same_key, strict=True))
+        self.open_keys = dict(zip(keyed, view.open_keys, strict=True))
+        self.batch: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def look(self, index: int, new: NewInput) -> Receipt | Refused | None:
+        digest = hash_content(new.kind, new.payload)
+        policy = new.rules()
+        original = policy is not None and policy.on_other_content is OnOtherContent.ORIGINAL
+        for existing_id, content in self._met(index, new):
+            if content != digest and not (original and existing_id != new.input_id):
+                value = new.key if existing_id != new.input_id else new.input_id
+                conflict = Conflict(index, value or "", existing_id)
+                return Refused(Refusal.KEY_CONFLICT, "INBOX-2", conflict)
+            return Receipt(existing_id, HowAdmitted.KNOWN)
+        self.batch["id", new.input_id] = (new.input_id, digest)
+        if new.key is not None:
+            self.batch["key", new.key] = (new.input_id, digest)
+        return None
+
+    def _met(self, index: int, new: NewInput) -> list[tuple[str, str]]:
+        met: list[tuple[str, str]] = []
+        by_id = self.inputs[index]
+        if by_id is not None:
+            met.append((by_id.input_id, by_id.content_digest))
+        if new.key is not None:
+            met += [(i.input_id, i.content_digest) for i in self.keys[new.key]]
+            open_key = self.open_keys[new.key]
+            if open_key is not None:
+                met.append((open_key.input_id, open_key.content_digest))
+        batch = [("id", new.input_id)] + ([("key", new.key)] if new.key is not None else [])
+        return met + [self.batch[b] for b in batch if b in self.batch]
+
+
+def _slot(new: NewInput) -> str:
+    return f"{new.kind}:{new.supersession_key}"
+
+
+def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
+    policy = new.rules()
+    if policy is None:
+        detail = Conflict(index, new.kind)
+        return Refused(Refusal.UNKNOWN_KIND, "INBOX-5", detail)
+    open_for_it = session.phase is Phase.OPEN or (
+        session.phase is Phase.RETIRED and policy.when_retired
+    )
+    if not open_for_it:
+        return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, session.phase.value))
+    priority = policy.priority if new.priority is None else new.priority
+    size = (
+        len(new.payload) if new.payload.isascii() else len(new.payload.encode("utf-8", "replace"))
+    )
+    problem = (
+        illegal_id("input_id", new.input_id)
+        or (illegal_id("key", new.key) if new.key is not None else None)
+        or illegal_time("available_at_ms", new.available_at_ms)
+        or _illegal_text(new.payload)
+    )
+    if problem is None and not 0 <= priority <= PRIORITY_MAX:
+        problem = f"priority {priority} is not within 0 and {PRIORITY_MAX}"
+    if problem is None and size > PAYLOAD_BYTES_MAX:
+        problem = f"payload of {size} bytes; at most {PAYLOAD_BYTES_MAX}"
+    if problem is not None:
+        return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
+    return None
+
+
+def _illegal_text(text: str) -> str | None:
+    if "\x00" in text:
+        return f"payload with a NUL character at {text.index(chr(0))}"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"payload with a lone surrogate at {error.start}"
+    return None
+
+
+def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place]) -> Receipt:
+    """INBOX-6, INBOX-7: it supersedes a ready input of its slot, and is ready or delayed."""
+    policy = new.rules()
+    assert policy is not None
+    session = draft.session
+    seq = draft.say(
+        Happening.INPUT_ADMITTED,
+        input_ids=(new.input_id,),
+        detail=new.kind,
+        correlation_id=new.correlation_id,
+    )
+    digest = hash_content(new.kind, new.payload)
+    open_key = new.key if policy.key_scope is KeyScope.OPEN else None
+    slot = None if new.supersession_key is None else _slot(new)
+    if slot is not None and (old := slots.pop(slot, None)) is not None:
+        draft.end_place(old, input_.How.SUPERSEDED, new.input_id)
+        draft.say(Happening.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}")
+    delayed = new.available_at_ms is not None and new.available_at_ms > draft.now_ms
+    mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
+    size, group = len(new.payload.encode()), policy.group()
+    state: input_.Delayed | input_.Ready
+    if delayed:
+        assert new.available_at_ms is not None
+        state = input_.Delayed(mark, new.available_at_ms, group, hold, size, open_key, slot)
+    else:
+        rank = session.next_rank
+        state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
+        draft.session = replace(session, next_rank=rank + 1)
+    priority = policy.priority if new.priority is None else new.priority
+    place = Place(session.session_id, new.input_id, seq, policy.lane, priority, state)
+    retained = None if policy.key_scope is KeyScope.OPEN else new.key
+    draft.writes.append(
+        Insert(
+            Input(
+                session.session_id, new.input_id, new.kind, new.source, retained,
+                new.correlation_id, digest, policy, draft.now_ms, new.payload,
+            )
+        )
+    )  # fmt: skip
+    draft.writes.append(Insert(place))
+    if open_key is not None:
+        draft.writes.append(Insert(OpenKey(session.session_id, open_key, new.input_id, digest)))
+    if delayed:
+        draft.delayed = sorted([*draft.delayed, place], key=_when)
+        return Receipt(new.input_id, HowAdmitted.DELAYED)
+    draft.put_ready(place)
+    if slot is not None:
+        slots[slot] = place
+    return Receipt(new.input_id, HowAdmitted.QUEUED)
+
+
+def _when(place: Place) -> tuple[int, int]:
+    assert isinstance(place.state, input_.Delayed)
+    return (place.state.until_ms, place.seq)

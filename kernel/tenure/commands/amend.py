@@ -1,0 +1,109 @@
+"""Change a session at rest: import, edit, rewind.  Spec: specs/transcript.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from .. import lease as lease_
+from ..event import Happening
+from ..outcome import Decided, Insert, Refusal, Refused
+from ..queries import Command, Get, Reads, read
+from ..records import Executed, Node, Session
+from ..replace import replace
+from ..transcript import NewNode, Tip, extend_path, hash_node
+from .draft import Desk, Draft, desk
+from .journal import NODES_MAX, illegal_body, presents
+
+
+@frozen
+class Amended:
+    revision: int
+    leaf: Tip | None
+
+
+@frozen
+class Rewind:
+    """Where the leaf goes before nodes are added; `node_id` None: before the first."""
+
+    node_id: str | None
+
+
+@frozen
+class Library(Desk):
+    executed: Executed | None
+    target: Node | None
+
+
+@frozen
+class Amend(Command[Library, Amended]):
+    """Add nodes or move the leaf, under a lease got by Acquire; at most 64 nodes.
+
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
+    """
+
+    session_id: str
+    command_id: str
+    fence: lease_.Fence
+    expected_revision: int
+    nodes: tuple[NewNode, ...] = ()
+    rewind: Rewind | None = None
+
+    def reads(self) -> Reads[Library]:
+        s = self.session_id
+        target = (self.rewind.node_id if self.rewind is not None else None) or ""
+        return read(Library, *desk(s), Get(Executed, (s, self.command_id)), Get(Node, (s, target)))
+
+    def decide(self, view: Library, now_ms: int) -> Decided[Amended] | Refused:
+        session, executed = view.session, view.executed
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if executed is not None:
+            leaf = Tip(executed.text, executed.command) if executed.text else None
+            return Decided(Amended(executed.counts[0], leaf), "COMMIT-20", replayed=True)
+        if refused := self._refused(view, session):
+            return refused
+        draft = Draft.on(view, session, now_ms, self.command_id)
+        leaf = session.leaf
+        if self.rewind is not None:
+            node = view.target
+            leaf = None if node is None else Tip(node.node_id, node.path_digest)
+        revision = session.revision + 1
+        for i, new in enumerate(self.nodes):
+            leaf = self._add(draft, leaf, i, new, revision)
+        draft.session = replace(session, revision=revision, leaf=leaf)
+        draft.say(Happening.AMENDED, detail=str(revision))
+        name, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
+        draft.writes.append(
+            Insert(
+                Executed(
+                    self.session_id, self.command_id, name, now_ms, counts=(revision,), text=text
+                )
+            )
+        )
+        return draft.decided(Amended(revision, leaf), "COMMIT-23")
+
+    def _refused(self, view: Library, session: Session) -> Refused | None:
+        if refused := presents(session, self.fence, None):
+            return refused
+        if session.revision != self.expected_revision:
+            return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
+        if len(self.nodes) > NODES_MAX:
+            return Refused(Refusal.ILLEGAL, "COMMIT-22", f"{len(self.nodes)} nodes; at most 64")
+        if problem := next((p for p in (illegal_body(n.body) for n in self.nodes) if p), None):
+            return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
+        if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
+            return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
+        return None
+
+    def _add(self, draft: Draft, parent: Tip | None, i: int, new: NewNode, revision: int) -> Tip:
+        tip = Tip(f"{self.command_id}:{i}", extend_path(parent, (), hash_node(new)))
+        draft.writes.append(
+            Insert(
+                Node(
+                    self.session_id, tip.node_id, parent.node_id if parent else None, None,
+                    revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
+                    draft.now_ms, new.body,
+                )
+            )
+        )  # fmt: skip
+        return tip

@@ -1,0 +1,187 @@
+"""Ask a run to stop; take back what a user has said.  Spec: specs/cancel.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from .. import lease as lease_
+from .. import run as run_
+from ..event import Happening
+from ..indexes import BY_KEY
+from ..input import How
+from ..outcome import Decided, Insert, Refusal, Refused
+from ..policy import Lane
+from ..queries import Command, Each, First, Get, Reads, read
+from ..records import Cancel, Executed, Input, OpenKey, Place, Raise, Run
+from ..replace import replace
+from .admit import HowAdmitted, Ingress, NewInput, Receipt, admit_into
+from .draft import Desk, Draft, desk
+
+
+@frozen
+class CancelRequested:
+    """`ended`: the run is over in this transaction; else its holder, or the next one, closes it."""
+
+    run_id: str
+    ended: bool
+
+
+@frozen
+class Stopping(Desk):
+    run: Run | None
+    executed: Executed | None
+
+
+@frozen
+class RequestCancel(Command[Stopping, CancelRequested]):
+    """Ask exactly this run to stop.  Touches at most 64 places and a handful.  Refusals: UNKNOWN_RUN, ENDED."""
+
+    session_id: str
+    command_id: str
+    run_id: str
+
+    def reads(self) -> Reads[Stopping]:
+        s = self.session_id
+        return read(
+            Stopping, *desk(s), Get(Run, (s, self.run_id)), Get(Executed, (s, self.command_id))
+        )
+
+    def decide(self, view: Stopping, now_ms: int) -> Decided[CancelRequested] | Refused:
+        session, run, executed = view.session, view.run, view.executed
+        if executed is not None:
+            answer = CancelRequested(self.run_id, executed.flag)
+            return Decided(answer, "CANCEL-1", replayed=True)
+        if session is None or run is None:
+            return Refused(Refusal.UNKNOWN_RUN, "CANCEL-2", self.run_id)
+        if isinstance(run.state, run_.Done):
+            return Refused(Refusal.ENDED, "CANCEL-4", run.state)
+        draft = Draft.on(view, session, now_ms, self.command_id)
+        cancel = Cancel(self.run_id, self.command_id)
+        ended = self._stop(draft, run, cancel)
+        draft.writes.append(
+            Insert(
+                Executed(
+                    self.session_id, self.command_id, "request_cancel", now_ms,
+                    self.run_id, flag=ended,
+                )
+            )
+        )  # fmt: skip
+        return draft.decided(CancelRequested(self.run_id, ended), "CANCEL-5")
+
+    def _stop(self, draft: Draft, run: Run, cancel: Cancel) -> bool:
+        session, lease = draft.session, draft.session.lease
+        if isinstance(lease, lease_.Held) and session.lease_run == run.run_id:
+            if lease_.live_at(lease, draft.now_ms):
+                draft.ask_to_cancel(run, cancel)
+                return False
+            draft.session = replace(session, cancel=cancel)
+            draft.lose_lease(lease_.step(lease, lease_.End(draft.now_ms)))
+            return run.run_id not in draft.runs
+        if run.progress:
+            draft.ask_to_cancel(run, cancel)
+            return False
+        draft.end_cancelled(run, cancel.how, cancel.by)
+        return True
+
+
+def raise_mark(draft: Draft, lane: Lane, how: How, by: str) -> int:
+    """CANCEL-6: what the lane admitted so far ends like this, from now on, for every reader."""
+    session = draft.session
+    mark = session.mark(lane) + 1
+    if lane is Lane.USER:
+        draft.session = replace(session, user_mark=mark, sweep=True)
+    else:
+        draft.session = replace(session, system_mark=mark, sweep=True)
+    draft.writes.append(Insert(Raise(session.session_id, lane, mark, how, by)))
+    return mark
+
+
+def cancel_working(draft: Draft, how: How, by: str, lanes: tuple[Lane, ...]) -> str | None:
+    """CANCEL-7: the run under the lease, or the open turn, gets the flag and ends its inputs itself."""
+    session = draft.session
+    run = draft.runs.get(session.open_run or session.lease_run or "")
+    if run is None or run.lane not in lanes or session.cancel is not None:
+        return None
+    live = isinstance(session.lease, lease_.Held) and lease_.live_at(session.lease, draft.now_ms)
+    if not run.progress and not live:
+        return None  # the mark alone takes it back
+    draft.ask_to_cancel(run, Cancel(run.run_id, by, how))
+    return run.run_id
+
+
+# -- interrupt
+
+
+@frozen
+class Interrupted:
+    """`run_id`: the run that was asked to stop.  `replacement`: what was admitted in its place."""
+
+    mark: int
+    run_id: str | None
+    replacement: Receipt | None
+
+
+@frozen
+class Interjection(Ingress):
+    executed: Executed | None
+
+
+@frozen
+class Interrupt(Command[Interjection, Interrupted]):
+    """Supersede what lane USER admitted so far, ask its work to stop, and admit a replacement, all or nothing.
+
+    What was promised to somebody else (lane SYSTEM) is never lost to an interrupt.  Touches a handful of rows.
+    Refusals: UNKNOWN_SESSION, and those of Admit for the replacement.
+    """
+
+    session_id: str
+    command_id: str
+    replacement: NewInput | None = None
+
+    def reads(self) -> Reads[Interjection]:
+        s = self.session_id
+        new = () if self.replacement is None else (self.replacement,)
+        keys = [n.key for n in new if n.key is not None]
+        return read(
+            Interjection,
+            *desk(s),
+            Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
+            Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
+            Each(tuple([Get(OpenKey, (s, key)) for key in keys])),
+            Each[tuple[Place, ...]](()),
+            Get(Executed, (s, self.command_id)),
+        )
+
+    def decide(self, view: Interjection, now_ms: int) -> Decided[Interrupted] | Refused:
+        session, executed = view.session, view.executed
+        if executed is not None:
+            answer = Interrupted(executed.counts[0], executed.run_id, self._receipt(executed))
+            return Decided(answer, "CANCEL-8", replayed=True)
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "CANCEL-9", self.session_id)
+        draft = Draft.on(view, session, now_ms, self.command_id)
+        mark = raise_mark(draft, Lane.USER, How.SUPERSEDED, self.command_id)
+        run_id = cancel_working(draft, How.SUPERSEDED, self.command_id, (Lane.USER,))
+        draft.say(Happening.INTERRUPTED, run_id, detail=str(mark))
+        receipt = None
+        if self.replacement is not None:
+            admitted = admit_into(draft, view, (self.replacement,))
+            if isinstance(admitted, Refused):
+                return admitted
+            receipt = admitted.receipts[0]
+        text = "" if receipt is None else f"{receipt.how.value} {receipt.input_id}"
+        draft.writes.append(
+            Insert(
+                Executed(
+                    self.session_id, self.command_id, "interrupt", now_ms, run_id,
+                    counts=(mark,), text=text,
+                )
+            )
+        )  # fmt: skip
+        return draft.decided(Interrupted(mark, run_id, receipt), "CANCEL-10")
+
+    def _receipt(self, executed: Executed) -> Receipt | None:
+        if not executed.text:
+            return None
+        how, _, input_id = executed.text.partition(" ")
+        return Receipt(input_id, HowAdmitted(how))

@@ -1,0 +1,49 @@
+"""How records are found: every order in which a decision or a question may read.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .queries import Index
+from .records import Entry, Event, Input, Place, Raise, Run, Session, Usage
+
+DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
+FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
+CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
+SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
+BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
+READY: Final = Index(
+    "place_ready",
+    Place,
+    ("session_id", "lane", "mark", "priority", "ready_rank"),
+    descending=("mark",),
+)
+DELAYED: Final = Index("place_delayed", Place, ("session_id", "until_ms", "seq"))
+AGED: Final = Index("place_aged", Place, ("session_id", "lane", "mark", "seq"))
+SLOT: Final = Index("place_slot", Place, ("session_id", "slot", "seq"))
+DEAD: Final = Index("place_dead", Place, ("session_id", "dead_seq"))
+PLACES: Final = Index("place_pk", Place, ("session_id", "input_id"), unique=True)
+OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
+ENTRIES: Final = Index("entry_pk", Entry, Entry.key, unique=True)
+EVENTS: Final = Index("event_pk", Event, Event.key, unique=True)
+RAISES: Final = Index("raise_pk", Raise, Raise.key, unique=True)
+USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
+
+INDEXES: Final[tuple[Index[Any], ...]] = (
+    DUE,
+    FUTURE,
+    CHANGED,
+    SESSIONS,
+    BY_KEY,
+    READY,
+    DELAYED,
+    AGED,
+    SLOT,
+    DEAD,
+    OPEN_RUNS,
+    PLACES,
+    ENTRIES,
+    EVENTS,
+    RAISES,
+    USAGES,
+)
