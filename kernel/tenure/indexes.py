@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .queries import Index
-from .records import Entry, Event, Input, Place, Raise, Run, Session, Usage
+from .records import Entry, Event, Input, OpenKey, Place, Raise, Run, Session, Usage
 
 DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
 FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
@@ -26,6 +26,7 @@ PLACES: Final = Index("place_pk", Place, ("session_id", "input_id"), unique=True
 OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
 ENTRIES: Final = Index("entry_pk", Entry, Entry.key, unique=True)
 EVENTS: Final = Index("event_pk", Event, Event.key, unique=True)
+OPEN_KEYS: Final = Index("open_key_pk", OpenKey, OpenKey.key, unique=True)
 RAISES: Final = Index("raise_pk", Raise, Raise.key, unique=True)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
@@ -44,6 +45,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     PLACES,
     ENTRIES,
     EVENTS,
+    OPEN_KEYS,
     RAISES,
     USAGES,
 )

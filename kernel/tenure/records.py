@@ -234,9 +234,11 @@ class Event(Record):
 class OpenKey(Record):
     """A key that is free again when its holder has ended."""
 
-    key: ClassVar = ("session_id", "key_value")
+    key: ClassVar = ("session_id", "key_value", "mark")
     session_id: str
     key_value: str
+    mark: int  # the holder's; a later holder has a later one
+    lane: Lane
     input_id: str
     content_digest: str
 

@@ -1,19 +1,12 @@
 """The commands: everything that can be asked of a session, each a frozen class with `reads` and `decide`."""
 
-from .admit import (
-    Admit,
-    Admitted,
-    Conflict,
-    HowAdmitted,
-    NewInput,
-    Open,
-    Opened,
-    Receipt,
-)
+from .acquire import Acquire, Acquired
+from .admit import Admit, Open, Opened
 from .amend import Amend, Amended, Rewind
-from .begin import Acquire, Acquired, Begin, Begun, BegunBefore, NothingDue
+from .begin import Begin, NothingDue
 from .cancel import CancelRequested, Interrupt, Interrupted, RequestCancel
 from .commit import Commit, Committed, Then
+from .grant import Begun, BegunBefore
 from .holding import (
     Ended,
     Fail,
@@ -26,6 +19,7 @@ from .holding import (
 )
 from .journal import Checkpoint, Checkpointed, NewEntry
 from .phase import Destroy, PhaseChanged, Reopen, Reset, Retire, Stop
+from .submission import Admitted, Conflict, HowAdmitted, NewInput, Receipt
 from .sweep import Sweep, Swept
 from .withdraw import Counted, Withdraw, WithdrawFrom, Withdrawn
 

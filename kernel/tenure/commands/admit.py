@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import enum
-
-from attrs import field, frozen
+from attrs import frozen
 
 from .. import input as input_
 from ..event import Happening
-from ..indexes import BY_KEY, SLOT
+from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import POLICIES, KeyScope, OnOtherContent, OnRetry, Policy
+from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Input, OpenKey, Phase, Place, Session
 from ..replace import replace
 from ..transcript import hash_content
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 from .legal import illegal_id, illegal_time
+from .submission import (
+    Admitted,
+    Conflict,
+    HowAdmitted,
+    NewInput,
+    Receipt,
+    known_receipts,
+)
 
 INPUTS_MAX = 256
 PAYLOAD_BYTES_MAX = 10_000_000
@@ -54,63 +61,11 @@ class Open(Command[Alone, Opened]):
         return draft.decided(Opened(self.session_id), "PHASE-2")
 
 
-# -- admission
-
-
-@frozen
-class NewInput:
-    """What a submitter hands over.  `payload` is opaque text, for a prompt the prompt itself.
-
-    `key` makes a second submission the same input; without one its id does.  `priority` 0 comes first, None is the
-    policy's.  `available_at_ms`: not before this time of the store.
-    """
-
-    input_id: str
-    kind: str
-    payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
-    source: str = "api"
-    key: str | None = None
-    priority: int | None = None
-    available_at_ms: int | None = None
-    supersession_key: str | None = None
-    correlation_id: str | None = None
-    policy: Policy | None = None  # the whole policy, for a kind that the kernel does not know
-
-    def rules(self) -> Policy | None:
-        return self.policy or POLICIES.get(self.kind)
-
-
-class HowAdmitted(enum.StrEnum):
-    QUEUED = "queued"
-    DELAYED = "delayed"
-    KNOWN = "known"  # it, or another input under its key, is here already
-
-
-@frozen
-class Receipt:
-    input_id: str  # of the input that stands for this submission
-    how: HowAdmitted
-
-
-@frozen
-class Admitted:
-    receipts: tuple[Receipt, ...]
-
-
-@frozen
-class Conflict:
-    """Which of the submitted inputs was refused, and because of what."""
-
-    index: int
-    value: str
-    existing_id: str | None = None
-
-
 @frozen
 class Ingress(Desk):
     known: tuple[Input | None, ...]
     same_key: tuple[tuple[Input, ...], ...]
-    open_keys: tuple[OpenKey | None, ...]
+    open_keys: tuple[tuple[OpenKey, ...], ...]
     slots: tuple[tuple[Place, ...], ...]
 
 
@@ -133,7 +88,7 @@ class Admit(Command[Ingress, Admitted]):
             *desk(s, ready=1 + len(slots)),
             Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
             Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
-            Each(tuple([Get(OpenKey, (s, i.key)) for i in self.inputs if i.key is not None])),
+            Each(tuple([open_key_of(s, i.key) for i in self.inputs if i.key is not None])),
             Each(tuple([First(SLOT, (s, slot), 1) for slot in slots])),
         )
 
@@ -142,7 +97,7 @@ class Admit(Command[Ingress, Admitted]):
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
         session = view.session
         draft = Draft.on(view, session or Session(self.session_id), now_ms, self.inputs[0].input_id)
-        known = known_receipts(view, self.inputs)
+        known = look_up(view, self.inputs)
         if isinstance(known, Refused):
             return known
         if None not in known:
@@ -167,71 +122,32 @@ class Admit(Command[Ingress, Admitted]):
         return None
 
 
-def known_receipts(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | None] | Refused:
-    """INBOX-1, INBOX-2: what is here already, by id or key; None for what is new."""
-    known = _Known(view, inputs)
-    receipts: list[Receipt | None] = []
-    for index, new in enumerate(inputs):
-        answer = known.look(index, new)
-        if isinstance(answer, Refused):
-            return answer
-        receipts.append(answer)
-    return receipts
+def open_key_of(session_id: str, key: str) -> First[OpenKey]:
+    """The latest holder of an open key: the one with the highest mark."""
+    return First(OPEN_KEYS, (session_id, key), 1, backwards=True)
+
+
+def look_up(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | None] | Refused:
+    return known_receipts(view.session, inputs, view.known, view.same_key, view.open_keys)
 
 
 def admit_into(draft: Draft, view: Ingress, inputs: tuple[NewInput, ...]) -> Admitted | Refused:
     """Admit all of them within a decision under way, or none."""
-    receipts = known_receipts(view, inputs)
+    receipts = look_up(view, inputs)
     if isinstance(receipts, Refused):
         return receipts
     for index, new in enumerate(inputs):
         refused = _legal(draft.session, index, new) if receipts[index] is None else None
         if refused is not None:
             return refused
-    slots = {p.state.slot: p for found in view.slots for p in found if hasattr(p.state, "slot")}
+    slots = {
+        p.state.slot: p
+        for found in view.slots
+        for p in found
+        if isinstance(p.state, input_.Ready) and p.state.mark == draft.session.mark(p.lane)
+    }
     placed = [r or _admit_one(draft, new, slots) for r, new in zip(receipts, inputs, strict=True)]
     return Admitted(tuple(placed))
-
-
-class _Known:
-    """INBOX-1, INBOX-2: has this id or key been here before, in the store or earlier in this batch?"""
-
-    __slots__ = ("batch", "inputs", "keys", "open_keys")
-
-    def __init__(self, view: Ingress, inputs: tuple[NewInput, ...]) -> None:
-        keyed = [i.key for i in inputs if i.key is not None]
-        self.inputs = view.known
-        self.keys = dict(zip(keyed, view.same_key, strict=True))
-        self.open_keys = dict(zip(keyed, view.open_keys, strict=True))
-        self.batch: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def look(self, index: int, new: NewInput) -> Receipt | Refused | None:
-        digest = hash_content(new.kind, new.payload)
-        policy = new.rules()
-        original = policy is not None and policy.on_other_content is OnOtherContent.ORIGINAL
-        for existing_id, content in self._met(index, new):
-            if content != digest and not (original and existing_id != new.input_id):
-                value = new.key if existing_id != new.input_id else new.input_id
-                conflict = Conflict(index, value or "", existing_id)
-                return Refused(Refusal.KEY_CONFLICT, "INBOX-2", conflict)
-            return Receipt(existing_id, HowAdmitted.KNOWN)
-        self.batch["id", new.input_id] = (new.input_id, digest)
-        if new.key is not None:
-            self.batch["key", new.key] = (new.input_id, digest)
-        return None
-
-    def _met(self, index: int, new: NewInput) -> list[tuple[str, str]]:
-        met: list[tuple[str, str]] = []
-        by_id = self.inputs[index]
-        if by_id is not None:
-            met.append((by_id.input_id, by_id.content_digest))
-        if new.key is not None:
-            met += [(i.input_id, i.content_digest) for i in self.keys[new.key]]
-            open_key = self.open_keys[new.key]
-            if open_key is not None:
-                met.append((open_key.input_id, open_key.content_digest))
-        batch = [("id", new.input_id)] + ([("key", new.key)] if new.key is not None else [])
-        return met + [self.batch[b] for b in batch if b in self.batch]
 
 
 def _slot(new: NewInput) -> str:
@@ -319,7 +235,9 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place]) -> R
     )  # fmt: skip
     draft.writes.append(Insert(place))
     if open_key is not None:
-        draft.writes.append(Insert(OpenKey(session.session_id, open_key, new.input_id, digest)))
+        draft.writes.append(
+            Insert(OpenKey(session.session_id, open_key, mark, policy.lane, new.input_id, digest))
+        )
     if delayed:
         draft.delayed = sorted([*draft.delayed, place], key=_when)
         return Receipt(new.input_id, HowAdmitted.DELAYED)

@@ -11,7 +11,8 @@ from ..queries import Command, Get, Reads, read
 from ..records import Executed, Node, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 from .journal import NODES_MAX, illegal_body, presents
 
 

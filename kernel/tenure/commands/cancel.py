@@ -12,10 +12,12 @@ from ..input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Cancel, Executed, Input, OpenKey, Place, Raise, Run
+from ..records import Cancel, Executed, Input, Place, Raise, Run
 from ..replace import replace
-from .admit import HowAdmitted, Ingress, NewInput, Receipt, admit_into
-from .draft import Desk, Draft, desk
+from .admit import Ingress, admit_into, open_key_of
+from .desk import Desk, desk
+from .draft import Draft
+from .submission import HowAdmitted, NewInput, Receipt
 
 
 @frozen
@@ -147,7 +149,7 @@ class Interrupt(Command[Interjection, Interrupted]):
             *desk(s),
             Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
             Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
-            Each(tuple([Get(OpenKey, (s, key)) for key in keys])),
+            Each(tuple([open_key_of(s, key) for key in keys])),
             Each[tuple[Place, ...]](()),
             Get(Executed, (s, self.command_id)),
         )

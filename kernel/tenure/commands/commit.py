@@ -17,8 +17,10 @@ from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Contributor, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_node, hash_parts, hash_text
-from .begin import LIMIT_DEFAULT, Begun, begun_of, bind, take_up
-from .draft import Desk, Draft, desk
+from .begin import LIMIT_DEFAULT
+from .desk import Desk, desk
+from .draft import Draft
+from .grant import Begun, begun_of, bind, take_up
 from .journal import NODES_MAX, grow, illegal_body, presents
 from .legal import illegal_id
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from .. import input as input_
 from .. import lease as lease_
@@ -16,46 +16,15 @@ from .. import run as run_
 from ..event import Happened, Happening
 from ..failure import GiveUp, Retry, judge_loss
 from ..inbox import due_at_ms, outdated
-from ..indexes import DELAYED, OPEN_RUNS, READY
 from ..outcome import Decided, Drop, Hint, Insert, Refused, Stepped, Update, Write
 from ..policy import Lane
-from ..queries import First, Get, Query
 from ..records import Event, OpenKey, Phase, Place, Run, Session
 from ..replace import replace
+from .desk import Desk
 from .settle import LOSSES_BEFORE_SPLIT, contributed, ended_by, place_of, returned
 
 S = TypeVar("S")
 O = TypeVar("O")
-
-
-@frozen
-class Desk:
-    """What lies on the session's desk: enough to say what comes next."""
-
-    session: Session | None
-    runs: tuple[Run, ...]
-    users: tuple[Place, ...]
-    systems: tuple[Place, ...]
-    delayed: tuple[Place, ...]
-
-
-def desk(
-    session_id: str, ready: int = 1, delayed: int = 1
-) -> tuple[
-    Query[Session | None],
-    Query[tuple[Run, ...]],
-    Query[tuple[Place, ...]],
-    Query[tuple[Place, ...]],
-    Query[tuple[Place, ...]],
-]:
-    """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
-    return (
-        Get(Session, (session_id,)),
-        First(OPEN_RUNS, (session_id,), 32),
-        First(READY, (session_id, Lane.USER), ready),
-        First(READY, (session_id, Lane.SYSTEM), ready),
-        First(DELAYED, (session_id,), delayed),
-    )
 
 
 @define
@@ -125,16 +94,16 @@ class Draft:
 
     def end_place(self, place: Place, how: input_.How, by: str) -> None:
         """An input that was ready or delayed ends by itself, outside any run."""
-        key = getattr(place.state, "open_key", None)
+        key, mark = getattr(place.state, "open_key", None), getattr(place.state, "mark", 0)
         state = self.took(input_.step(place.state, input_.End(how, by)))
         self.writes.append(Update(replace(place, state=state)))
-        self.free(key)
+        self.free(key, mark)
         self.ready[place.lane] = [p for p in self.ready[place.lane] if p.input_id != place.input_id]
         self.delayed = [p for p in self.delayed if p.input_id != place.input_id]
 
-    def free(self, key: str | None) -> None:
+    def free(self, key: str | None, mark: int) -> None:
         if key is not None:
-            self.writes.append(Drop(OpenKey, (self.session.session_id, key)))
+            self.writes.append(Drop(OpenKey, (self.session.session_id, key, mark)))
 
     def promote(self, limit: int) -> int:
         """INBOX-9: what is due becomes ready, in the order of its time.  Returns how many."""
@@ -217,7 +186,7 @@ class Draft:
             bound = contributed(run, contributor, position)
             ended = self.took(input_.step(bound, input_.End(how, by)))
             self.writes.append(Update(place_of(run, contributor, ended)))
-            self.free(contributor.open_key)
+            self.free(contributor.open_key, run.mark)
         self.write_run(replace(run, state=state))
         self.forget(run)
         ids = tuple([c.input_id for c in run.contributors])
@@ -235,7 +204,7 @@ class Draft:
             if isinstance(place.state, input_.Ready):
                 self.put_ready(place)
             else:
-                self.free(contributor.open_key)
+                self.free(contributor.open_key, run.mark)
         self.write_run(replace(run, state=state))
         self.forget(run)
         self.say(Happening.RUN_FINISHED, run.run_id, returned(run), f"split: {reason}")

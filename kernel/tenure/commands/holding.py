@@ -18,7 +18,8 @@ from ..queries import Command, First, Get, Reads, read
 from ..records import Cancel, Executed, LastEnd, Place, Run, Session
 from ..replace import replace
 from ..run import Rescheduled
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 from .journal import presents
 
 

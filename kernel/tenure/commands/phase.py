@@ -14,7 +14,8 @@ from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Session
 from ..replace import replace
 from .cancel import cancel_working, raise_mark
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 
 
 @frozen

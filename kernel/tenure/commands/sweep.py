@@ -14,7 +14,8 @@ from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
 from ..records import Place, Raise, Run
 from ..replace import replace
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 
 AGED_MAX = 48  # a lane
 RAISES_MAX = 32  # a lane

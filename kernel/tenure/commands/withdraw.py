@@ -15,7 +15,8 @@ from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import Executed, Place, Run, Session
 from ..replace import replace
-from .draft import Desk, Draft, desk
+from .desk import Desk, desk
+from .draft import Draft
 from .settle import place_of
 
 WITHDRAWN_MAX = 256
@@ -97,7 +98,7 @@ def withdraw_bound(draft: Draft, run: Run, input_id: str, by: str) -> bool:
     bound = input_.Bound(run.mark, run.run_id, position, gone.rank, gone.open_key)
     state = draft.took(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
     draft.writes.append(Update(place_of(run, gone, state)))
-    draft.free(gone.open_key)
+    draft.free(gone.open_key, run.mark)
     if rest:
         draft.write_run(replace(run, contributors=rest))
         return True

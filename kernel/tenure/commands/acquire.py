@@ -1,0 +1,74 @@
+"""Take the session without a run.  Spec: specs/lease.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from .. import lease as lease_
+from ..outcome import Decided, Insert, Refusal, Refused
+from ..queries import Command, Get, Reads, read
+from ..records import Executed, Phase, Session
+from ..transcript import Tip
+from .desk import Desk, desk
+from .draft import Draft
+from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, illegal_grant
+
+
+@frozen
+class Acquired:
+    fence: lease_.Fence
+    ttl_ms: int
+    revision: int
+    leaf: Tip | None
+    held: bool = True
+
+
+@frozen
+class Counter(Desk):
+    executed: Executed | None
+
+
+@frozen
+class Acquire(Command[Counter, Acquired | BegunBefore]):
+    """Take the session without a run, for Amend.  Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, OPEN_TURN, PHASE, ILLEGAL."""
+
+    session_id: str
+    lease_id: str
+    owner: lease_.Owner
+    ttl_ms: int = TTL_MS_DEFAULT
+
+    def reads(self) -> Reads[Counter]:
+        return read(
+            Counter, *desk(self.session_id), Get(Executed, (self.session_id, self.lease_id))
+        )
+
+    def decide(self, view: Counter, now_ms: int) -> Decided[Acquired | BegunBefore] | Refused:
+        session = view.session
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        lease = session.lease
+        if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
+            return Decided(_acquired(session), "LEASE-22", replayed=True)
+        if view.executed is not None:
+            return Decided(BegunBefore(None, None), "LEASE-23", replayed=True)
+        if problem := illegal_grant(self.lease_id, self.ttl_ms):
+            return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
+        if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+            return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
+        draft = Draft.on(view, session, now_ms, self.lease_id)
+        acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)
+        refused = end_lapsed(draft, acquire)
+        if refused is not None:
+            return refused
+        if draft.session.open_run is not None:
+            return Refused(Refusal.OPEN_TURN, "COMMIT-21", draft.session.open_run)
+        grant(draft, acquire, None)
+        draft.writes.append(Insert(Executed(self.session_id, self.lease_id, "acquire", now_ms)))
+        return draft.decided(_acquired(draft.session), "LEASE-24")
+
+
+def _acquired(session: Session) -> Acquired:
+    lease = session.lease
+    assert isinstance(lease, lease_.Held)
+    fence = lease_.Fence(session.session_id, lease.generation, lease.lease_id)
+    return Acquired(fence, lease.ttl_ms, session.revision, session.leaf)

@@ -1,0 +1,41 @@
+"""What lies on a session's desk: the reads that nearly every command shares.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ..inbox import UNFINISHED_MAX
+from ..indexes import DELAYED, OPEN_RUNS, READY
+from ..policy import Lane
+from ..queries import First, Get, Query
+from ..records import Place, Run, Session
+
+
+@frozen
+class Desk:
+    """What lies on the session's desk: enough to say what comes next."""
+
+    session: Session | None
+    runs: tuple[Run, ...]
+    users: tuple[Place, ...]
+    systems: tuple[Place, ...]
+    delayed: tuple[Place, ...]
+
+
+def desk(
+    session_id: str, ready: int = 1, delayed: int = 1
+) -> tuple[
+    Query[Session | None],
+    Query[tuple[Run, ...]],
+    Query[tuple[Place, ...]],
+    Query[tuple[Place, ...]],
+    Query[tuple[Place, ...]],
+]:
+    """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
+    return (
+        Get(Session, (session_id,)),
+        First(OPEN_RUNS, (session_id,), UNFINISHED_MAX),
+        First(READY, (session_id, Lane.USER), ready),
+        First(READY, (session_id, Lane.SYSTEM), ready),
+        First(DELAYED, (session_id,), delayed),
+    )

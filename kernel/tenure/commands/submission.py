@@ -1,0 +1,119 @@
+"""What a submitter hands over and gets back, and whether it has been here before.  Spec: specs/inbox.md."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from ..outcome import Refusal, Refused
+from ..policy import POLICIES, OnOtherContent, Policy
+from ..records import Input, OpenKey, Session
+from ..transcript import hash_content
+
+
+@frozen
+class NewInput:
+    """What a submitter hands over.  `payload` is opaque text, for a prompt the prompt itself.
+
+    `key` makes a second submission the same input; without one its id does.  `priority` 0 comes first, None is the
+    policy's.  `available_at_ms`: not before this time of the store.
+    """
+
+    input_id: str
+    kind: str
+    payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
+    source: str = "api"
+    key: str | None = None
+    priority: int | None = None
+    available_at_ms: int | None = None
+    supersession_key: str | None = None
+    correlation_id: str | None = None
+    policy: Policy | None = None  # the whole policy, for a kind that the kernel does not know
+
+    def rules(self) -> Policy | None:
+        return self.policy or POLICIES.get(self.kind)
+
+
+class HowAdmitted(enum.StrEnum):
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    KNOWN = "known"  # it, or another input under its key, is here already
+
+
+@frozen
+class Receipt:
+    input_id: str  # of the input that stands for this submission
+    how: HowAdmitted
+
+
+@frozen
+class Admitted:
+    receipts: tuple[Receipt, ...]
+
+
+@frozen
+class Conflict:
+    """Which of the submitted inputs was refused, and because of what."""
+
+    index: int
+    value: str
+    existing_id: str | None = None
+
+
+@frozen
+class Met:
+    """An input that stands in the way, or for, a submission."""
+
+    input_id: str
+    content_digest: str
+
+
+def known_receipts(
+    session: Session | None,
+    inputs: Sequence[NewInput],
+    by_id: Sequence[Input | None],
+    by_key: Sequence[Sequence[Input]],
+    open_keys: Sequence[Sequence[OpenKey]],
+) -> list[Receipt | None] | Refused:
+    """INBOX-1, INBOX-2: what is here already, in the store or earlier in the batch; None for what is new."""
+    keyed = [new.key for new in inputs if new.key is not None]
+    met: dict[tuple[str, str], Met] = {}
+    for found in by_id:
+        if found is not None:
+            met["id", found.input_id] = Met(found.input_id, found.content_digest)
+    for key, holders in zip(keyed, open_keys, strict=True):
+        for holder in _holding(session, holders):
+            met["key", key] = Met(holder.input_id, holder.content_digest)
+    for key, originals in zip(keyed, by_key, strict=True):
+        for original in originals:
+            met["key", key] = Met(original.input_id, original.content_digest)
+    receipts: list[Receipt | None] = []
+    for index, new in enumerate(inputs):
+        digest = hash_content(new.kind, new.payload)
+        known = met.get(("id", new.input_id)) or met.get(("key", new.key or ""))
+        if known is None:
+            receipts.append(None)
+            met["id", new.input_id] = Met(new.input_id, digest)
+            if new.key is not None:
+                met["key", new.key] = Met(new.input_id, digest)
+        elif known.content_digest == digest or _original(new, known):
+            receipts.append(Receipt(known.input_id, HowAdmitted.KNOWN))
+        else:
+            value = new.input_id if known.input_id == new.input_id else new.key or ""
+            conflict = Conflict(index, value, known.input_id)
+            return Refused(Refusal.KEY_CONFLICT, "INBOX-2", conflict)
+    return receipts
+
+
+def _holding(session: Session | None, holders: Sequence[OpenKey]) -> list[OpenKey]:
+    """INBOX-28: the holder of an open key that a mark has taken back holds it no longer."""
+    return [h for h in holders if session is not None and h.mark >= session.mark(h.lane)]
+
+
+def _original(new: NewInput, known: Met) -> bool:
+    policy = new.rules()
+    if policy is None or known.input_id == new.input_id:
+        return False
+    return policy.on_other_content is OnOtherContent.ORIGINAL
