@@ -87,9 +87,8 @@ class Bind:
 
 @frozen
 class Return:
-    """Its group is split."""
+    """Its group is split: the one case in which an input goes back."""
 
-    mark: int
     hold: bool
     size: int
 
@@ -117,11 +116,11 @@ def early(s: Delayed, c: Promote) -> bool:
     return s.until_ms > c.now_ms
 
 
-def current(s: Ready | Bound, c: Bind | Return) -> bool:
+def current(s: Ready, c: Bind) -> bool:
     return s.mark >= c.mark
 
 
-def outdated(s: Ready | Bound, c: Bind | Return) -> bool:
+def outdated(s: Ready, c: Bind) -> bool:
     return s.mark < c.mark
 
 
@@ -147,10 +146,6 @@ def bind(s: Ready, c: Bind, clause: str) -> Outcome:
 
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
     return Stepped(Ready(s.mark, s.rank, None, c.hold, c.size, s.open_key), clause)
-
-
-def supersede(s: Bound, c: Return, clause: str) -> Outcome:
-    return Stepped(Ended(How.SUPERSEDED, "interrupt", s.run_id), clause)
 
 
 def end(s: Delayed | Ready, c: End, clause: str) -> Outcome:
@@ -180,8 +175,7 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-6", Delayed, End, unsettled, refuse_place),
         Row("PLACE-6", Ready, End, unsettled, refuse_place),
         Row("PLACE-7", Bound, End, always, end_bound),
-        Row("PLACE-8", Bound, Return, current, give_back),
-        Row("PLACE-9", Bound, Return, outdated, supersede),
+        Row("PLACE-8", Bound, Return, always, give_back),
         Row("PLACE-10", Ended, End, always, refuse_ended),
         Row("PLACE-10", Ended, Promote, always, refuse_ended),
         Row("PLACE-10", Ended, Bind, always, refuse_ended),

@@ -129,8 +129,11 @@ class Revoke:
 
 @frozen
 class Holder:
+    """Who holds it.  `sweep`: meanwhile something is due that needs no lease, and Sweep writes it out."""
+
     owner_id: str
     expires_at_ms: int
+    sweep: bool = False
 
 
 Outcome: TypeAlias = Stepped[Lease, None] | Refused

@@ -90,7 +90,7 @@ class Begin(Command[Bench, BeginOutcome]):
         draft = Draft.on(view, session, now_ms, self.lease_id)
         refused = end_lapsed(draft, self._acquire(now_ms))
         if refused is not None:
-            return refused
+            return _held(refused, session, now_ms)
         if session.phase in inbox.FULL:
             draft.promote(PROMOTED_MAX)
         return self._next(draft)
@@ -136,6 +136,15 @@ class Begin(Command[Bench, BeginOutcome]):
                 group = inbox.form(draft.ready[lane], self.limit, self.limit_bytes)
                 run = bind(draft, group, self.run_id)
                 return draft.decided(begun_of(draft.session, run, resumed=False), "INBOX-13")
+
+
+def _held(refused: Refused, session: Session, now_ms: int) -> Refused:
+    """DUE-7: a session can be due under a live lease, for what needs none; whoever looked is told to sweep."""
+    holder, due = refused.detail, session.due_at_ms
+    if due is None or due > now_ms or not isinstance(holder, lease_.Holder):
+        return refused
+    swept = lease_.Holder(holder.owner_id, holder.expires_at_ms, sweep=True)
+    return Refused(refused.reason, refused.clause, swept)
 
 
 def _session_after(decided: Decided[BeginOutcome], before: Session) -> Session:

@@ -150,6 +150,9 @@ class Draft:
                 return "ended"
             self.reschedule(run, None)
             return "rescheduled"
+        if not run.progress and run.mark < self.session.mark(run.lane):
+            self.reschedule(run, None)  # a mark has taken it back: Sweep says how it ends
+            return "rescheduled"
         several = len(run.contributors) > 1 and not run.progress
         permanent = isinstance(verdict, GiveUp) and verdict.permanent
         if several and (permanent or run.trouble.losses >= LOSSES_BEFORE_SPLIT):
@@ -195,16 +198,12 @@ class Draft:
     def split(self, run: Run, reason: str) -> None:
         """RUN-16: a group that fails permanently or is lost twice: each goes on alone, with the rank it had."""
         state = self.took(run_.step(run.state, run_.Finish(run_.Termination.SPLIT, reason)))
-        mark = self.session.mark(run.lane)
         for position, contributor in enumerate(run.contributors):
             bound = contributed(run, contributor, position)
-            command = input_.Return(mark, run.hold, contributor.size)
+            command = input_.Return(run.hold, contributor.size)
             place = place_of(run, contributor, self.took(input_.step(bound, command)))
             self.writes.append(Update(place))
-            if isinstance(place.state, input_.Ready):
-                self.put_ready(place)
-            else:
-                self.free(contributor.open_key, run.mark)
+            self.put_ready(place)
         self.write_run(replace(run, state=state))
         self.forget(run)
         self.say(Happening.RUN_FINISHED, run.run_id, returned(run), f"split: {reason}")
@@ -219,8 +218,9 @@ class Draft:
         self.session = session
 
     def ask_to_cancel(self, run: Run, cancel: Any) -> None:
-        """CANCEL-3: one durable flag on the session's row; a rescheduled open turn becomes due at once."""
-        self.session = replace(self.session, cancel=cancel)
+        """CANCEL-3: one durable flag on the session's row, the first to ask; a rescheduled open turn becomes due."""
+        if self.session.cancel is None:
+            self.session = replace(self.session, cancel=cancel)
         self.cancelled = run.run_id
         self.say(Happening.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         if isinstance(run.state, run_.Rescheduled) and run.state.due_at_ms is not None:
