@@ -17,7 +17,7 @@ from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Contributor, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_node, hash_parts, hash_text
-from .begin import LIMIT_DEFAULT
+from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .desk import Desk, desk
 from .draft import Draft
 from .grant import Begun, begun_of, bind, take_up
@@ -74,11 +74,12 @@ class Commit(Command[Ending, Committed]):
 
     def reads(self) -> Reads[Ending]:
         s = self.session_id
-        ready = min(self.limit, inbox.GROUP_MAX) + 1 if self.then is Then.NEXT else 1
+        more = self.then is Then.NEXT
+        ready = min(self.limit, inbox.GROUP_MAX) + 1 if more else 1
         digest = "" if self.state is None else hash_text(self.state)
         return read(
             Ending,
-            *desk(s, ready=ready),
+            *desk(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             Each(tuple([Get(Usage, (s, u.source, u.model)) for u in self.usage])),
             Get(Blob, (s, digest)),
@@ -201,6 +202,8 @@ class Commit(Command[Ending, Committed]):
         """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
         held = draft.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
+            if draft.session.phase in inbox.FULL:
+                draft.promote(PROMOTED_MAX)
             step = inbox.walk(draft.session, draft.runs, draft.ready, draft.now_ms)
             if not isinstance(step, inbox.Wait):
                 draft.session = replace(draft.session, lease_run=None)
