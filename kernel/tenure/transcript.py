@@ -53,14 +53,16 @@ class UsageDelta:
     reasoning_tokens: int = 0
 
 
+_canonical = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, sort_keys=True).encode
+
+
 def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def hash_parts(*parts: object) -> str:
     """`c1:` and the SHA-256 of the parts as canonical JSON."""
-    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=True, sort_keys=True)
-    return "c1:" + hashlib.sha256(text.encode()).hexdigest()
+    return "c1:" + hashlib.sha256(_canonical(parts).encode()).hexdigest()
 
 
 def hash_content(kind: str, payload: str) -> str:

@@ -12,7 +12,6 @@ from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Input, OpenKey, Phase, Place, Session
 from ..replace import replace
-from ..transcript import hash_content
 from .desk import Desk, desk
 from .draft import Draft
 from .legal import illegal_id, illegal_time
@@ -100,14 +99,14 @@ class Admit(Command[Ingress, Admitted]):
         known = look_up(view, self.inputs)
         if isinstance(known, Refused):
             return known
-        if None not in known:
-            found = tuple([r for r in known if r is not None])
+        found = tuple([r for r in known if isinstance(r, Receipt)])
+        if len(found) == len(known):
             return Decided(Admitted(found), "INBOX-1", replayed=True)
         if session is None:
             if not self.open:
                 return Refused(Refusal.UNKNOWN_SESSION, "INBOX-3", self.session_id)
             draft.say(Happening.SESSION_OPENED)
-        outcome = admit_into(draft, view, self.inputs)
+        outcome = admit_into(draft, view, self.inputs, known)
         if isinstance(outcome, Refused):
             return outcome
         return draft.decided(outcome, "INBOX-8")
@@ -127,17 +126,16 @@ def open_key_of(session_id: str, key: str) -> First[OpenKey]:
     return First(OPEN_KEYS, (session_id, key), 1, backwards=True)
 
 
-def look_up(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | None] | Refused:
+def look_up(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | str] | Refused:
     return known_receipts(view.session, inputs, view.known, view.same_key, view.open_keys)
 
 
-def admit_into(draft: Draft, view: Ingress, inputs: tuple[NewInput, ...]) -> Admitted | Refused:
-    """Admit all of them within a decision under way, or none."""
-    receipts = look_up(view, inputs)
-    if isinstance(receipts, Refused):
-        return receipts
+def admit_into(
+    draft: Draft, view: Ingress, inputs: tuple[NewInput, ...], known: list[Receipt | str]
+) -> Admitted | Refused:
+    """Admit all that is new within a decision under way, or nothing."""
     for index, new in enumerate(inputs):
-        refused = _legal(draft.session, index, new) if receipts[index] is None else None
+        refused = _legal(draft.session, index, new) if isinstance(known[index], str) else None
         if refused is not None:
             return refused
     slots = {
@@ -146,7 +144,10 @@ def admit_into(draft: Draft, view: Ingress, inputs: tuple[NewInput, ...]) -> Adm
         for p in found
         if isinstance(p.state, input_.Ready) and p.state.mark == draft.session.mark(p.lane)
     }
-    placed = [r or _admit_one(draft, new, slots) for r, new in zip(receipts, inputs, strict=True)]
+    placed = [
+        _admit_one(draft, new, slots, met) if isinstance(met, str) else met
+        for met, new in zip(known, inputs, strict=True)
+    ]
     return Admitted(tuple(placed))
 
 
@@ -194,7 +195,7 @@ def _illegal_text(text: str) -> str | None:
     return None
 
 
-def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place]) -> Receipt:
+def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], digest: str) -> Receipt:
     """INBOX-6, INBOX-7: it supersedes a ready input of its slot, and is ready or delayed."""
     policy = new.rules()
     assert policy is not None
@@ -205,7 +206,6 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place]) -> R
         detail=new.kind,
         correlation_id=new.correlation_id,
     )
-    digest = hash_content(new.kind, new.payload)
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     slot = None if new.supersession_key is None else _slot(new)
     if slot is not None and (old := slots.pop(slot, None)) is not None:

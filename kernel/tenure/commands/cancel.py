@@ -14,7 +14,7 @@ from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Cancel, Executed, Input, Place, Raise, Run
 from ..replace import replace
-from .admit import Ingress, admit_into, open_key_of
+from .admit import Ingress, admit_into, look_up, open_key_of
 from .desk import Desk, desk
 from .draft import Draft
 from .submission import HowAdmitted, NewInput, Receipt
@@ -167,7 +167,10 @@ class Interrupt(Command[Interjection, Interrupted]):
         draft.say(Happening.INTERRUPTED, run_id, detail=str(mark))
         receipt = None
         if self.replacement is not None:
-            admitted = admit_into(draft, view, (self.replacement,))
+            known = look_up(view, (self.replacement,))
+            if isinstance(known, Refused):
+                return known
+            admitted = admit_into(draft, view, (self.replacement,), known)
             if isinstance(admitted, Refused):
                 return admitted
             receipt = admitted.receipts[0]

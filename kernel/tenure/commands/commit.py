@@ -89,14 +89,15 @@ class Commit(Command[Ending, Committed]):
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
-        digest = self.digest(run.contributors)
+        contents = [hash_node(node) for node in self.nodes]
+        digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._again(view, session, run.stamp, digest)
         if refused := self._refused(session, run):
             return refused
         draft = Draft.on(view, session, now_ms, self.fence.lease_id)
         draft.via.append("LEASE-7")
-        tip, nodes = grow(session, run, self.n, self.nodes, now_ms)
+        tip, nodes = grow(session, run, self.n, self.nodes, contents, now_ms)
         revision = session.revision + 1
         draft.session = replace(session, revision=revision, leaf=tip or session.leaf)
         draft.writes += [Insert(node) for node in nodes]
@@ -112,14 +113,16 @@ class Commit(Command[Ending, Committed]):
             draft.finish(stamped, self.termination, self.reason)
         return self._hand_over(draft, revision)
 
-    def digest(self, contributors: tuple[Contributor, ...]) -> str:
+    def digest(
+        self, contributors: tuple[Contributor, ...], contents: list[tuple[object, ...]]
+    ) -> str:
         """COMMIT-2: what a stamp vouches for; ids of nodes, times, usage and the continuation are outside."""
         return hash_parts(
             self.run_id,
             self.turn,
             [c.input_id for c in contributors],
             [self.termination.value, self.reason],
-            [hash_node(node) for node in self.nodes],
+            contents,
             None if self.state is None else hash_text(self.state),
         )
 

@@ -74,7 +74,8 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
-        digest = self.digest()
+        contents = [hash_node(node) for node in self.nodes]
+        digest = self.digest(contents)
         if view.written:
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
@@ -83,7 +84,7 @@ class Checkpoint(Command[Ledger, Checkpointed]):
                 return Decided(answer, "JOURNAL-2", replayed=True)
         if refused := self._refused(session, run):
             return refused
-        return self._write(session, run, digest, now_ms)
+        return self._write(session, run, digest, contents, now_ms)
 
     def _refused(self, session: Session, run: Run) -> Refused | None:
         if refused := presents(session, self.fence, self.run_id):
@@ -109,17 +110,24 @@ class Checkpoint(Command[Ledger, Checkpointed]):
                 return problem
         return None
 
-    def digest(self) -> str:
+    def digest(self, contents: list[tuple[object, ...]]) -> str:
         return hash_parts(
             [[e.kind.value, e.effect_id, hash_text(e.body)] for e in self.entries],
-            [hash_node(node) for node in self.nodes],
+            contents,
         )
 
-    def _write(self, session: Session, run: Run, digest: str, now_ms: int) -> Decided[Checkpointed]:
+    def _write(
+        self,
+        session: Session,
+        run: Run,
+        digest: str,
+        contents: list[tuple[object, ...]],
+        now_ms: int,
+    ) -> Decided[Checkpointed]:
         if not self.entries and not self.nodes:
             answer = Checkpointed(self.n, run.tip, self._cancel(session))
             return Decided(answer, "JOURNAL-6")
-        tip, nodes = grow(session, run, self.n, self.nodes, now_ms)
+        tip, nodes = grow(session, run, self.n, self.nodes, contents, now_ms)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
@@ -173,7 +181,12 @@ def illegal_body(body: str) -> str | None:
 
 
 def grow(
-    session: Session, run: Run, n: int, new: tuple[NewNode, ...], now_ms: int
+    session: Session,
+    run: Run,
+    n: int,
+    new: tuple[NewNode, ...],
+    contents: list[tuple[object, ...]],
+    now_ms: int,
 ) -> tuple[Tip | None, tuple[Node, ...]]:
     """TRANSCRIPT-2: hang nodes behind the run's tip; its first one stands behind the inputs it answers."""
     tip = run.tip
@@ -181,7 +194,7 @@ def grow(
     for i, node in enumerate(new):
         inputs = tuple([c.input_id for c in run.contributors]) if tip is None else ()
         parent = tip or session.leaf
-        path = extend_path(parent, inputs, hash_node(node))
+        path = extend_path(parent, inputs, contents[i])
         node_id = f"{run.run_id}:{run.turn}:{n}:{i}"
         nodes.append(
             Node(

@@ -76,8 +76,8 @@ def known_receipts(
     by_id: Sequence[Input | None],
     by_key: Sequence[Sequence[Input]],
     open_keys: Sequence[Sequence[OpenKey]],
-) -> list[Receipt | None] | Refused:
-    """INBOX-1, INBOX-2: what is here already, in the store or earlier in the batch; None for what is new."""
+) -> list[Receipt | str] | Refused:
+    """INBOX-1, INBOX-2: what is here already, in the store or the batch; of what is new, the digest."""
     keyed = [new.key for new in inputs if new.key is not None]
     met: dict[tuple[str, str], Met] = {}
     for found in by_id:
@@ -89,12 +89,12 @@ def known_receipts(
     for key, originals in zip(keyed, by_key, strict=True):
         for original in originals:
             met["key", key] = Met(original.input_id, original.content_digest)
-    receipts: list[Receipt | None] = []
+    receipts: list[Receipt | str] = []
     for index, new in enumerate(inputs):
         digest = hash_content(new.kind, new.payload)
         known = met.get(("id", new.input_id)) or met.get(("key", new.key or ""))
         if known is None:
-            receipts.append(None)
+            receipts.append(digest)
             met["id", new.input_id] = Met(new.input_id, digest)
             if new.key is not None:
                 met["key", new.key] = Met(new.input_id, digest)
