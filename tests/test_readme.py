@@ -1,0 +1,46 @@
+"""The README's example is run as it stands, in a folder of its own."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(source: str, folder: pathlib.Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_example_charges_once_and_answers_the_same_when_it_is_run_again(
+    tmp_path: pathlib.Path,
+) -> None:
+    (example,) = blocks("python")
+
+    first, second = run(example, tmp_path), run(example, tmp_path)
+
+    assert first[0].startswith("charging 42 under ")
+    assert first[1:] == ["one ticket: charged 42"]
+    assert second == ["one ticket: charged 42"]
+
+
+@pytest.mark.parametrize("folder", ["kernel/tenure", "drivers/tenure_drivers", "specs", "tests"])
+def test_the_map_names_folders_that_exist(folder: str) -> None:
+    assert f"`{folder}/`" in README.read_text()
+    assert (README.parent / folder).is_dir()
