@@ -1,0 +1,256 @@
+"""SQLite's SQL, generated from the record types and their indexes; knows no record by name."""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tenure.outcome import Decided, Drop, Insert, Key, Write
+from tenure.queries import Each, First, Get, Index, Query, Record
+
+from .rows import RowCodec, codec_of
+
+_INSERT, _UPDATE, _DROP = range(3)
+UNSTORABLE = (UnicodeEncodeError, OverflowError)  # nothing is stored under such a key
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _all(conditions: Iterable[str]) -> str:
+    return " AND ".join(conditions)
+
+
+def _equal(names: Iterable[str]) -> list[str]:
+    return [f'"{name}" = ?' for name in names]
+
+
+# -- schema
+
+
+def create_table(codec: RowCodec[Any]) -> str:
+    """A record whose key is the session alone is clustered; all others are rowid tables.
+
+    Rows of many sessions share pages there: a group commit dirties a third of the pages.
+    """
+    lines = [
+        f'"{c.name}" {c.sql_type}' + ("" if c.nullable else " NOT NULL") for c in codec.columns
+    ]
+    lines.append(f"PRIMARY KEY ({quoted(codec.key)})")
+    tail = "STRICT, WITHOUT ROWID" if len(codec.key) == 1 else "STRICT"
+    return f'CREATE TABLE "{codec.table}" ({", ".join(lines)}) {tail}'
+
+
+def create_index(index: Index[Any]) -> str | None:
+    """A partial index over the rows that are in it; None if it is the primary key."""
+    if index.columns == index.record.key:
+        return None
+    codec = codec_of(index.record)
+    columns = ", ".join(f'"{n}" DESC' if n in index.descending else f'"{n}"' for n in index.columns)
+    nullable = [c.name for c in codec.columns if c.nullable and c.name in index.columns]
+    where = f" WHERE {_all(present(nullable))}" if nullable else ""
+    unique = "UNIQUE " if index.unique else ""
+    return f'CREATE {unique}INDEX "{index.name}" ON "{codec.table}" ({columns}){where}'
+
+
+def present(names: Iterable[str]) -> list[str]:
+    return [f'"{name}" IS NOT NULL' for name in names]
+
+
+def schema(records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
+    tables = [create_table(codec_of(record)) for record in records]
+    return tables + [line for line in map(create_index, indexes) if line is not None]
+
+
+# -- statements
+
+
+def select_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    return f'SELECT {quoted(codec.stored)} FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
+
+
+def select_first(index: Index[Any], width: int, behind: int, backwards: bool) -> str:
+    """Parameters: `width` columns of the prefix, `behind` columns that it starts behind, the limit."""
+    codec = codec_of(index.record)
+    prefix, rest = index.columns[:width], index.columns[width:]
+    nullable = {c.name for c in codec.columns if c.nullable}
+    where = _equal(prefix) + present(n for n in rest if n in nullable)
+    if behind:
+        sign, marks = "<" if backwards else ">", ", ".join("?" * behind)
+        where.append(f"({quoted(rest[:behind])}) {sign} ({marks})")
+    order = ", ".join(
+        f'"{n}" DESC' if (n in index.descending) != backwards else f'"{n}"' for n in rest
+    )
+    by = "" if index.columns == index.record.key else f' INDEXED BY "{index.name}"'
+    return (
+        f'SELECT {quoted(codec.stored)} FROM "{codec.table}"{by}'
+        + (f" WHERE {_all(where)}" if where else "")
+        + (f" ORDER BY {order}" if order else "")
+        + " LIMIT ?"
+    )
+
+
+def select_due(index: Index[Any], when: str, behind: bool) -> str:
+    """Moment and session of an index whose columns are these: `when` is a condition on the moment, one parameter."""
+    moment, session = index.columns
+    table = codec_of(index.record).table
+    after = f' AND ("{moment}", "{session}") > (?, ?)' if behind else ""
+    return (
+        f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
+        f'WHERE "{moment}" {when} ?{after} AND "{session}" NOT IN '
+        f'(SELECT session_id FROM quarantine) ORDER BY "{moment}", "{session}" LIMIT ?'
+    )
+
+
+def insert_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    names = [c.name for c in codec.columns]
+    return f'INSERT INTO "{codec.table}" ({quoted(names)}) VALUES ({", ".join("?" * len(names))})'
+
+
+def update_record(record: type[Record]) -> str:
+    """Numbered parameters, so that a row as encoded serves for it too."""
+    codec = codec_of(record)
+    at = {c.name: f"?{i}" for i, c in enumerate(codec.columns, 1)}
+    rest = [n for n in at if n not in codec.key] or list(codec.key)
+    sets = ", ".join(f'"{n}" = {at[n]}' for n in rest)
+    return f'UPDATE "{codec.table}" SET {sets} WHERE {_all(f"{chr(34)}{n}{chr(34)} = {at[n]}" for n in codec.key)}'
+
+
+def delete_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    return f'DELETE FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
+
+
+# -- carrying out
+
+
+def plain(key: Key) -> tuple[str | int, ...]:
+    """sqlite3 adapts a subclass of str slowly."""
+    return tuple([v.value if isinstance(v, enum.Enum) else v for v in key])
+
+
+class Tables:
+    """Queries and writes over one connection.  Raises Corrupt for a row that is no record."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.cursor = connection.cursor()
+        self.gets: dict[type[Record], tuple[str, Any]] = {}
+        self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
+        self.statements: dict[type[Record], tuple[str, str, str, Any]] = {}
+
+    # -- reading
+
+    def answer(self, query: Query[Any]) -> Any:
+        if query.__class__ is Get:
+            return self._get(query)
+        if query.__class__ is First:
+            return self._first(query)
+        if isinstance(query, Each):
+            return tuple([self.answer(each) for each in query.queries])
+        raise AssertionError(f"no such query: {query!r}")
+
+    def _get(self, query: Get[Any]) -> Any:
+        found = self.gets.get(query.record)
+        if found is None:
+            codec = codec_of(query.record)
+            found = self.gets[query.record] = (select_record(query.record), codec.decode)
+        try:
+            row = self.cursor.execute(found[0], plain(query.key)).fetchone()
+        except UNSTORABLE:
+            return None
+        return None if row is None else found[1](row)
+
+    def _first(self, query: First[Any]) -> Any:
+        if query.limit <= 0:
+            return ()
+        index = query.index
+        shape = (index.name, len(query.prefix), len(query.after), query.backwards)
+        found = self.firsts.get(shape)
+        if found is None:
+            if query.after and index.descending:
+                raise AssertionError(
+                    f"{index.name} runs backwards: nothing is behind a place in it"
+                )
+            sql = select_first(index, *shape[1:])
+            found = self.firsts[shape] = (sql, codec_of(index.record).decode)
+        values = (*plain(query.prefix), *plain(query.after), query.limit)
+        try:
+            rows = self.cursor.execute(found[0], values).fetchall()
+        except UNSTORABLE:
+            return ()
+        decode = found[1]
+        return tuple([decode(row) for row in rows])
+
+    # -- writing
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        """All writes of a wave: by record type, first what is new, then what is changed, then what goes.
+
+        Sound because a wave holds a session once, and a key begins with its session.  Where one decision writes a
+        record type in another order (drops a record and inserts it again), it is written by itself, in its order.
+        """
+        batches: dict[tuple[int, type[Record]], list[Any]] = {}
+        for decided in decisions:
+            if len(decisions) > 1 and not _ordered(decided.writes):
+                self._in_order(decided.writes)
+            elif len(decisions) == 1:
+                self._in_order(decided.writes)
+            else:
+                for write in decided.writes:
+                    batch, row = self._row(write)
+                    if (rows := batches.get(batch)) is None:
+                        batches[batch] = [row]
+                    else:
+                        rows.append(row)
+        for operation, kind in sorted(batches, key=lambda b: b[0]):
+            self._run(operation, kind, batches[operation, kind])
+
+    def _in_order(self, writes: Iterable[Write]) -> None:
+        for write in writes:
+            (operation, kind), row = self._row(write)
+            self._run(operation, kind, [row])
+
+    def _row(self, write: Write) -> tuple[tuple[int, type[Record]], Any]:
+        if isinstance(write, Drop):
+            return (_DROP, write.record), plain(write.key)
+        kind = write.record.__class__
+        encode = self._statements(kind)[3]
+        return (_INSERT if write.__class__ is Insert else _UPDATE, kind), encode(write.record)
+
+    def _statements(self, kind: type[Record]) -> tuple[str, str, str, Any]:
+        found = self.statements.get(kind)
+        if found is None:
+            found = self.statements[kind] = (
+                insert_record(kind),
+                update_record(kind),
+                delete_record(kind),
+                codec_of(kind).encode,
+            )
+        return found
+
+    def _run(self, operation: int, kind: type[Record], rows: list[Any]) -> None:
+        sql = self._statements(kind)[operation]
+        try:
+            if len(rows) == 1:
+                self.cursor.execute(sql, rows[0])
+            else:
+                self.cursor.executemany(sql, rows)
+        except sqlite3.IntegrityError as error:
+            raise AssertionError(f"{error}: one of {rows!r:.400}") from error
+        if operation == _UPDATE and self.cursor.rowcount != len(rows):
+            raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")
+
+
+def _ordered(writes: Iterable[Write]) -> bool:
+    dropped: set[type] = set()
+    for write in writes:
+        if isinstance(write, Drop):
+            dropped.add(write.record)
+        elif dropped and write.record.__class__ in dropped:
+            return False
+    return True

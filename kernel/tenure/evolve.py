@@ -1,0 +1,281 @@
+"""All records as one immutable value: what a store is, with nothing left out but the disk.  Spec: specs/store.md.
+
+`World` answers every query and `evolve` applies the writes of a decision.  Explorer and simulator run on it, and every
+store must agree with it.  A table that a decision does not touch is shared by the worlds before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from operator import attrgetter
+from typing import Any, Final, TypeVar, cast
+
+import attrs
+from attrs import field, frozen
+
+from .indexes import INDEXES
+from .outcome import Drop, Insert, Key, Write
+from .queries import Each, First, Get, Index, Query, Question, Reads, Record
+
+A = TypeVar("A")
+R = TypeVar("R", bound=Record)
+V = TypeVar("V")
+Columns = Callable[[Any], Key | None]
+
+
+# -- indexes as functions
+
+
+def key_of(record: type[Record]) -> Callable[[Any], Key]:
+    """The primary key of a record of this type, always a tuple."""
+    return _tuple_of(record.key)
+
+
+@cache
+def place_of(index: Index[Any]) -> Columns:
+    """Where a record stands in an index: comparable with `<`; None if it is not in it.
+
+    Columns that run backwards are negated, so they must be numbers.
+    """
+    columns = columns_of(index)
+    if not index.descending:
+        return columns
+
+    def place(record: Any) -> Key | None:
+        values = columns(record)
+        return None if values is None else turned(index, values)
+
+    return place
+
+
+@cache
+def columns_of(index: Index[Any]) -> Columns:
+    """The columns of a record for an index; None if one of them is None: then it is not in the index.
+
+    A column is a field, a derived property, or a field of a state held flat, which only some of its classes have.
+    """
+    record = index.record
+    plain = {a.name for a in attrs.fields(cast(Any, record))} | set(record.derived)
+    variants: dict[Any, Columns] = {}
+    states = attrgetter(*record.flat) if record.flat else None
+
+    def columns(value: Any) -> Key | None:
+        if states is None:
+            variant: Any = None
+        elif len(record.flat) == 1:
+            variant = states(value).__class__
+        else:
+            variant = tuple([state.__class__ for state in states(value)])
+        found = variants.get(variant)
+        if found is None:
+            found = variants[variant] = _columns(index.columns, record, plain, value)
+        return found(value)
+
+    return columns
+
+
+def _columns(names: tuple[str, ...], record: type[Record], plain: set[str], value: Any) -> Columns:
+    """`columns_of` for all records whose flat states are of the same classes as those of `value`."""
+    paths = []
+    for name in names:
+        if name in plain:
+            paths.append(name)
+            continue
+        homes = [f for f in record.flat if name in _fields(getattr(value, f).__class__)]
+        if not homes:
+            return lambda value: None
+        paths.append(f"{homes[0]}.{name}")
+    pick = _tuple_of(tuple(paths))
+
+    def present(value: Any) -> Key | None:
+        found = pick(value)
+        return None if None in found else found
+
+    return present
+
+
+def _fields(state: Any) -> frozenset[str]:
+    return frozenset(a.name for a in attrs.fields(state))
+
+
+@cache
+def _tuple_of(paths: tuple[str, ...]) -> Callable[[Any], Key]:
+    pick: Callable[[Any], Any] = attrgetter(*paths)
+    if len(paths) > 1:
+        return pick
+    return lambda value: (pick(value),)
+
+
+# -- the world
+
+
+@frozen(eq=False)
+class Rows:
+    """The records of one type by key; `orders` keeps, by index, what was sorted to answer a query."""
+
+    by_key: dict[Key, Any]
+    orders: dict[str, list[tuple[Key, Any]]] = field(init=False, factory=dict, repr=False)
+
+    def order(self, index: Index[Any]) -> list[tuple[Key, Any]]:
+        found = self.orders.get(index.name)
+        if found is None:
+            place = place_of(index)
+            placed = [(place(r), key, r) for key, r in self.by_key.items()]
+            inside = sorted((p, key) for p, key, _ in placed if p is not None)
+            found = [(p, self.by_key[key]) for p, key in inside]
+            self.orders[index.name] = found
+        return found
+
+
+@frozen(eq=False)
+class World:
+    """Hashable and comparable: two worlds are equal if their records are.
+
+    `digest` is the sum of the hashes of all records, kept up to date by `evolve`.
+    """
+
+    tables: dict[type[Record], Rows]
+    digest: int = 0
+
+    def __hash__(self) -> int:
+        return self.digest
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, World):
+            return NotImplemented
+        mine, its = self.tables, other.tables
+        return self.digest == other.digest and all(
+            _by_key(mine, record) == _by_key(its, record) for record in mine.keys() | its.keys()
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        for rows in self.tables.values():
+            yield from rows.by_key.values()
+
+    def all(self, record: type[R]) -> tuple[R, ...]:
+        """The records of one type in the order of their keys."""
+        return tuple([r for _, r in sorted(_by_key(self.tables, record).items())])
+
+    def answer(self, query: Query[A]) -> A:
+        return cast(A, self._answer(query))
+
+    def load(self, reads: Reads[V]) -> V:
+        """The view that a command decides over."""
+        answer = self._answer
+        return reads.view(*[answer(query) for query in reads.queries])
+
+    def shed(self) -> None:
+        """Drop what was sorted to answer queries; for whoever keeps many worlds."""
+        for rows in self.tables.values():
+            rows.orders.clear()
+
+    def _answer(self, query: Query[Any]) -> Any:
+        if isinstance(query, Get):
+            rows = self.tables.get(query.record)
+            return None if rows is None else rows.by_key.get(query.key)
+        if isinstance(query, First):
+            rows = self.tables.get(query.index.record)
+            return () if rows is None else first_of(rows.order(query.index), query)
+        if isinstance(query, Each):
+            return tuple([self._answer(each) for each in query.queries])
+        raise AssertionError(f"no such query: {query!r}")
+
+
+EMPTY: Final = World({})
+
+
+def first_of(order: list[tuple[Key, Any]], query: First[Any]) -> tuple[Any, ...]:
+    """Answer `First` from all records of its index in order."""
+    prefix, after, index = query.prefix, query.after, query.index
+    if index.descending:
+        if after:
+            raise AssertionError(f"{index.name} runs backwards: nothing is behind {after!r}")
+        prefix = turned(index, prefix)
+    width, until = len(prefix), len(prefix) + len(after)
+    found = [(p, r) for p, r in order if p[:width] == prefix]
+    if query.backwards:
+        found.reverse()
+        if after:
+            found = [(p, r) for p, r in found if p[width:until] < after]
+    elif after:
+        found = [(p, r) for p, r in found if p[width:until] > after]
+    return tuple([r for _, r in found[: query.limit]])
+
+
+def turned(index: Index[Any], values: Key) -> Key:
+    """Leading columns of an index as `place_of` has them."""
+    down = index.descending
+    return tuple(
+        [
+            -cast(int, v) if name in down else v
+            for v, name in zip(values, index.columns, strict=False)
+        ]
+    )
+
+
+def world_of(records: Iterable[Record]) -> World:
+    return evolve(EMPTY, [Insert(record) for record in records])
+
+
+def evolve(world: World, writes: Iterable[Write]) -> World:
+    """The world after these writes.  Writing what cannot be written is a bug in the kernel: AssertionError."""
+    tables = dict(world.tables)
+    changed: dict[type[Record], dict[Key, Any]] = {}
+    digest = world.digest
+    for write in writes:
+        kind: type[Record] = write.record if isinstance(write, Drop) else write.record.__class__
+        rows = changed.get(kind)
+        if rows is None:
+            rows = changed[kind] = dict(_by_key(tables, kind))
+            tables[kind] = Rows(rows)
+        key = write.key if isinstance(write, Drop) else key_of(kind)(write.record)
+        digest = (digest + _apply(rows, key, write)) & 0xFFFF_FFFF_FFFF_FFFF
+    return World(tables, digest)
+
+
+def _apply(rows: dict[Key, Any], key: Key, write: Write) -> int:
+    """Write into `rows`; return by how much the sum of the hashes has changed."""
+    before = rows.get(key)
+    if isinstance(write, Drop):
+        if before is None:
+            return 0
+        del rows[key]
+        return -hash(before)
+    if isinstance(write, Insert):
+        if before is not None:
+            raise AssertionError(f"insert of what exists: {before!r}, now {write.record!r}")
+        check_unique(rows.values(), write.record)
+    elif before is None:
+        raise AssertionError(f"update of what does not exist: {write.record!r}")
+    rows[key] = write.record
+    return hash(write.record) - (0 if before is None else hash(before))
+
+
+UNIQUE: Final = tuple(i for i in INDEXES if i.unique and i.columns != i.record.key)
+
+
+def check_unique(others: Iterable[Any], record: Record) -> None:
+    for place in [place_of(i) for i in UNIQUE if i.record is record.__class__]:
+        mine = place(record)
+        if mine is not None and any(place(other) == mine for other in others):
+            raise AssertionError(f"a second record at {mine!r} of a unique index: {record!r}")
+
+
+def _by_key(tables: dict[type[Record], Rows], kind: type[Record]) -> dict[Key, Any]:
+    rows = tables.get(kind)
+    return {} if rows is None else rows.by_key
+
+
+# -- questions
+
+
+def ask(question: Question[A], answer: Callable[[Query[Any]], Any]) -> A:
+    """Follow the reading plan of a question, with `answer` for each of its queries."""
+    steps = question.steps()
+    try:
+        query = next(steps)
+        while True:
+            query = steps.send(answer(query))
+    except StopIteration as stop:
+        return cast(A, stop.value)
