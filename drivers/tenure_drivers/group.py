@@ -12,12 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from attrs import define
 
 from tenure.outcome import Decided, Refused
-from tenure.queries import Command, Query
+from tenure.queries import Command, Query, Reads
+
+V = TypeVar("V")
 
 GROUP_MAX = 512
 INLINE_S_MAX = (
@@ -57,9 +59,7 @@ def execute_wave(
     load = tables.answer
     for command in commands:
         try:
-            wanted = command.reads()
-            view = wanted.view(*[load(query) for query in wanted.queries])
-            decided = command.decide(view, now_ms)
+            decided = command.decide(load_view(load, command.reads()), now_ms)
         except engine_error:
             raise
         except Exception as error:
@@ -71,6 +71,20 @@ def execute_wave(
     if decisions:
         tables.write(decisions)
     return answers
+
+
+def load_view(load: Callable[[Query[Any]], Any], wanted: Reads[V]) -> V:
+    """All answers of one command; what the first record counts none of is not looked for."""
+    first, *rest = wanted.queries
+    head = load(first)
+    answers = [head]
+    for query in rest:
+        counted = getattr(query, "counted", None)
+        if counted is None or (head is not None and getattr(head, counted)):
+            answers.append(load(query))
+        else:
+            answers.append(())
+    return wanted.view(*answers)
 
 
 def waves(commands: Sequence[Command[Any, Any]]) -> list[list[int]]:

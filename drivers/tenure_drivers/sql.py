@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tenure.outcome import Decided, Drop, Insert, Key, Write
+from tenure.outcome import Decided, Drop, Insert, Write
 from tenure.queries import Each, First, Get, Index, Query, Record
 
 from .rows import RowCodec, codec_of
@@ -129,11 +128,6 @@ def delete_record(record: type[Record]) -> str:
 # -- carrying out
 
 
-def plain(key: Key) -> tuple[str | int, ...]:
-    """sqlite3 adapts a subclass of str slowly."""
-    return tuple([v.value if isinstance(v, enum.Enum) else v for v in key])
-
-
 class Tables:
     """Queries and writes over one connection.  Raises Corrupt for a row that is no record."""
 
@@ -160,7 +154,7 @@ class Tables:
             codec = codec_of(query.record)
             found = self.gets[query.record] = (select_record(query.record), codec.decode)
         try:
-            row = self.cursor.execute(found[0], plain(query.key)).fetchone()
+            row = self.cursor.execute(found[0], query.key).fetchone()
         except UNSTORABLE:
             return None
         return None if row is None else found[1](row)
@@ -178,7 +172,7 @@ class Tables:
                 )
             sql = select_first(index, *shape[1:])
             found = self.firsts[shape] = (sql, codec_of(index.record).decode)
-        values = (*plain(query.prefix), *plain(query.after), query.limit)
+        values = (*query.prefix, *query.after, query.limit)
         try:
             rows = self.cursor.execute(found[0], values).fetchall()
         except UNSTORABLE:
@@ -217,7 +211,7 @@ class Tables:
 
     def _row(self, write: Write) -> tuple[tuple[int, type[Record]], Any]:
         if isinstance(write, Drop):
-            return (_DROP, write.record), plain(write.key)
+            return (_DROP, write.record), write.key
         kind = write.record.__class__
         encode = self._statements(kind)[3]
         return (_INSERT if write.__class__ is Insert else _UPDATE, kind), encode(write.record)

@@ -58,6 +58,8 @@ class Get(Query[R | None], Generic[R]):
 class First(Query[tuple[R, ...]], Generic[R]):
     """The first `limit` records of an index whose leading columns equal `prefix`.
 
+    `counted` names a column of the record that the command's first query reads: where it is 0, or that record is
+    missing, nothing is there to be found, and a store need not look.
     `after` (questions only, on indexes without descending columns): strictly behind these values of the next columns.
     `backwards`: the last ones first.
     """
@@ -67,6 +69,7 @@ class First(Query[tuple[R, ...]], Generic[R]):
     limit: int
     after: Key = ()
     backwards: bool = False
+    counted: str | None = None
 
 
 @frozen

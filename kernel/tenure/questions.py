@@ -229,23 +229,11 @@ class EventsAfter(Question[tuple[Event, ...]]):
     limit: int = PAGE
 
     def steps(self) -> Steps:
-        before = yield First(EVENTS, (self.session_id,), 1, (), True)
-        if not before or before[0].seq + len(before[0].happened) - 1 <= self.after:
-            return ()
-        behind = (self.after,) if self.after else ()
-        page = yield First(EVENTS, (self.session_id,), self.limit, behind)
-        if not behind:
-            return page
-        row = yield from self._row_around()
-        return ((row,) if row is not None else ()) + page
-
-    def _row_around(self) -> Steps:
-        """The row that holds number `after` and something behind it: the cursor may stand inside a row."""
-        for seq in range(self.after, max(self.after - PAGE, 0), -1):
-            row = yield Get(Event, (self.session_id, seq))
-            if row is not None:
-                return row if row.seq + len(row.happened) - 1 > self.after else None
-        return None
+        at = (self.session_id,)
+        around = yield First(EVENTS, at, 1, (self.after + 1,), backwards=True)
+        page = yield First(EVENTS, at, self.limit, (self.after,))
+        inside = [row for row in around if row.seq + len(row.happened) - 1 > self.after]
+        return (*inside, *page)
 
 
 @frozen

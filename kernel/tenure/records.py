@@ -53,6 +53,12 @@ class Session(Record):
     revision: int = 0
     leaf: Tip | None = None
     state_digest: str | None = None
+    unfinished_runs: int = (
+        0  # how many there are of each, so that a store need not look for what is not there
+    )
+    ready_users: int = 0
+    ready_systems: int = 0
+    delayed: int = 0
     cancel: Cancel | None = None
     sweep: bool = False  # something is left for Sweep to write out
     published: int | None = None  # the sink's cursor; None: there is no sink

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput, Renew
+from tenure.evolve import EMPTY, evolve
 from tenure.lease import Owner
-from tenure.outcome import Refused
+from tenure.outcome import Decided, Insert, Refused
+from tenure.queries import Get
+from tenure.records import Session
 from tenure.transcript import NewNode, Role
+from tenure_drivers.rows import codec_of
+from tenure_drivers.sql import insert_record, update_record
+from tenure_drivers.sqlite import SqliteStore
 
 PAYLOAD = "i" * 200
 _letters = random.Random(7)
 BODY = "".join(_letters.choices("etaoinshrdlucmf ", k=2_000))
+SESSIONS = 10_000
 OWNER = Owner("bench", "bench.1")
 
 
@@ -69,8 +76,7 @@ async def work_async(
         count = 0
         while time.perf_counter() < end:
             if roam:
-                client.session_id = f"session-{chance.randrange(len(clients), 10_000):06d}"
-                client.session_id = f"{client.session_id[:-6]}{chance.randrange(10_000):06d}"
+                client.session_id = f"session-{chance.randrange(SESSIONS):06d}"
             await store.execute(client.admit())
             begun = await store.execute(client.begin())
             if not isinstance(begun, Begun):
@@ -127,3 +133,67 @@ def minimal_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
         return count, taken
 
     return case
+
+
+def same_rows_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
+    """The rows that tenure writes for an item, written by hand in three transactions: what is left is the kernel."""
+    recorded = _record_item(folder)
+
+    def case(seconds: float) -> tuple[int, float]:
+        path = folder / "same.db"
+        connect(path).close()
+        path.unlink()
+        store = SqliteStore(path)
+        asyncio.run(store.aclose())
+        c = sqlite3.connect(path, isolation_level=None)
+        c.execute("pragma synchronous=full")
+        c.execute("pragma wal_autocheckpoint=8000")
+        for sql, row in recorded[0][:1]:
+            c.execute(sql, row)
+        count, begun = 0, time.perf_counter()
+        while time.perf_counter() < begun + seconds:
+            for number, transaction in enumerate(recorded):
+                c.execute("begin immediate")
+                for sql, row in transaction[1:] if number == 0 else transaction:
+                    c.execute(sql, _renamed(sql, row, count))
+                c.execute("commit")
+            count += 1
+        taken = time.perf_counter() - begun
+        c.close()
+        return count, taken
+
+    return case
+
+
+def _record_item(folder: Path) -> list[list[tuple[str, tuple[Any, ...]]]]:
+    """The statements of a second item, as the driver makes them: inserts and updates with their rows."""
+    world, client = EMPTY, Client(0)
+    transactions: list[list[tuple[str, tuple[Any, ...]]]] = []
+    begun: Any = None
+    for step in range(6):
+        makers = (client.admit, client.begin, lambda: client.commit(begun))
+        command: Any = makers[step % 3]()
+        decided = command.decide(world.load(command.reads()), 1_000)
+        assert isinstance(decided, Decided)
+        world = evolve(world, decided.writes)
+        begun = decided.outcome if isinstance(decided.outcome, Begun) else begun
+        if step >= 3:
+            transactions.append([_statement(w) for w in decided.writes])
+    head = world.answer(Get(Session, ("session-000000",)))
+    transactions[0].insert(0, _statement(Insert(head)))
+    return transactions
+
+
+def _statement(write: Any) -> tuple[str, tuple[Any, ...]]:
+    kind = type(write.record)
+    sql = (insert_record if isinstance(write, Insert) else update_record)(kind)
+    return sql, tuple(codec_of(kind).encode(write.record))
+
+
+def _renamed(sql: str, row: Sequence[Any], count: int) -> tuple[Any, ...]:
+    """The ids of the recorded item, made those of the next; an event's number is its key."""
+    name, fresh = "00000002", f"{count + 2:08d}"
+    renamed = [v.replace(name, fresh) if isinstance(v, str) else v for v in row]
+    if sql.startswith('INSERT INTO "event"'):
+        renamed[1] = row[1] + 3 * count
+    return tuple(renamed)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tenure import lease
-from tenure.evolve import World, evolve, load
+from tenure.evolve import EMPTY, evolve
 from tenure.outcome import Decided
 from tenure.queries import Command
 
@@ -115,12 +115,11 @@ def steps(rounds: int, seconds: float, say: Callable[[str], None]) -> list[Figur
 def decisions(say: Callable[[str], None], items: int = 300) -> list[Figure]:
     """Medians of `decide` alone, in microseconds, over a session that is worked item by item."""
     taken: dict[str, list[float]] = {}
-    world, client = World.empty(), Client(0)
+    world, client = EMPTY, Client(0)
 
     def execute(command: Command[Any, Any]) -> Any:
         nonlocal world
-        wanted = command.reads()
-        view = load(world, wanted)
+        view = world.load(command.reads())
         best = []
         for _ in range(5):
             begun = time.perf_counter_ns()

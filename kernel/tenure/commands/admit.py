@@ -239,14 +239,9 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
             Insert(OpenKey(session.session_id, open_key, mark, policy.lane, new.input_id, digest))
         )
     if delayed:
-        draft.delayed = sorted([*draft.delayed, place], key=_when)
+        draft.put_delayed(place)
         return Receipt(new.input_id, HowAdmitted.DELAYED)
     draft.put_ready(place)
     if slot is not None:
         slots[slot] = place
     return Receipt(new.input_id, HowAdmitted.QUEUED)
-
-
-def _when(place: Place) -> tuple[int, int]:
-    assert isinstance(place.state, input_.Delayed)
-    return (place.state.until_ms, place.seq)

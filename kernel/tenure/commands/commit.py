@@ -45,7 +45,7 @@ class Committed:
 class Ending(Desk):
     run: Run | None
     usage: tuple[Usage | None, ...]
-    blob: Blob | None
+    blobs: tuple[Blob | None, ...]
 
 
 @frozen
@@ -76,13 +76,13 @@ class Commit(Command[Ending, Committed]):
         s = self.session_id
         more = self.then is Then.NEXT
         ready = min(self.limit, inbox.GROUP_MAX) + 1 if more else 1
-        digest = "" if self.state is None else hash_text(self.state)
+        digests = () if self.state is None else (hash_text(self.state),)
         return read(
             Ending,
             *desk(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             Each(tuple([Get(Usage, (s, u.source, u.model)) for u in self.usage])),
-            Get(Blob, (s, digest)),
+            Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
         )
 
     def decide(self, view: Ending, now_ms: int) -> Decided[Committed] | Refused:
@@ -101,7 +101,7 @@ class Commit(Command[Ending, Committed]):
         revision = session.revision + 1
         draft.session = replace(session, revision=revision, leaf=tip or session.leaf)
         draft.writes += [Insert(node) for node in nodes]
-        self._keep_state(draft, view.blob)
+        self._keep_state(draft, view.blobs)
         self._count_usage(draft, view.usage)
         lease_id = self.fence.lease_id
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
@@ -174,14 +174,14 @@ class Commit(Command[Ending, Committed]):
         bodies = [node.body for node in self.nodes] + ([self.state] if self.state else [])
         return next((p for p in map(illegal_body, bodies) if p), None)
 
-    def _keep_state(self, draft: Draft, known: Blob | None) -> None:
+    def _keep_state(self, draft: Draft, known: tuple[Blob | None, ...]) -> None:
         """TRANSCRIPT-5: the state is a blob named by its digest; the one before is dropped."""
         if self.state is None:
             return
         digest, old = hash_text(self.state), draft.session.state_digest
         if digest == old:
             return
-        if known is None:
+        if known[0] is None:
             draft.writes.append(Insert(Blob(self.session_id, digest, self.state)))
         if old is not None:
             draft.writes.append(Drop(Blob, (self.session_id, old)))

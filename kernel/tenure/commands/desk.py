@@ -6,7 +6,6 @@ from attrs import frozen
 
 from ..inbox import UNFINISHED_MAX
 from ..indexes import DELAYED, OPEN_RUNS, READY
-from ..policy import Lane
 from ..queries import First, Get, Query
 from ..records import Place, Run, Session
 
@@ -32,10 +31,11 @@ def desk(
     Query[tuple[Place, ...]],
 ]:
     """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
+    at = (session_id,)
     return (
-        Get(Session, (session_id,)),
-        First(OPEN_RUNS, (session_id,), UNFINISHED_MAX),
-        First(READY, (session_id, Lane.USER), ready),
-        First(READY, (session_id, Lane.SYSTEM), ready),
-        First(DELAYED, (session_id,), delayed),
+        Get(Session, at),
+        First(OPEN_RUNS, at, UNFINISHED_MAX, counted="unfinished_runs"),
+        First(READY, (session_id, "user"), ready, counted="ready_users"),
+        First(READY, (session_id, "system"), ready, counted="ready_systems"),
+        First(DELAYED, at, delayed, counted="delayed"),
     )

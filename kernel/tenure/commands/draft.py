@@ -41,6 +41,9 @@ class Draft:
     happened: list[Happened] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None
+    unfinished: int = 0  # by how much the counts of the session change
+    waiting: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
+    postponed: int = 0
 
     @classmethod
     def on(cls, view: Desk, session: Session, now_ms: int, causation_id: str) -> Draft:
@@ -79,10 +82,12 @@ class Draft:
         """A run may be touched more than once in a decision; it is written once."""
         new = new or isinstance(self.touched.get(run.run_id), Insert)
         self.touched[run.run_id] = Insert(run) if new else Update(run)
+        before = len(self.runs)
         if isinstance(run.state, run_.Done):
             self.runs.pop(run.run_id, None)
         else:
             self.runs[run.run_id] = run
+        self.unfinished += len(self.runs) - before
 
     # -- places
 
@@ -90,7 +95,18 @@ class Draft:
         """A place has become ready: it may be the new head of its lane."""
         heads = self.ready[place.lane]
         heads.append(place)
-        heads.sort(key=_order)
+        if len(heads) > 1:
+            heads.sort(key=_order)
+        self.waiting[place.lane] += 1
+
+    def put_delayed(self, place: Place) -> None:
+        self.delayed = sorted([*self.delayed, place], key=_when)
+        self.postponed += 1
+
+    def take_ready(self, lane: Lane, count: int) -> None:
+        """The first of a lane are bound."""
+        self.ready[lane] = self.ready[lane][count:]
+        self.waiting[lane] -= count
 
     def end_place(self, place: Place, how: input_.How, by: str) -> None:
         """An input that was ready or delayed ends by itself, outside any run."""
@@ -98,8 +114,13 @@ class Draft:
         state = self.took(input_.step(place.state, input_.End(how, by)))
         self.writes.append(Update(replace(place, state=state)))
         self.free(key, mark)
-        self.ready[place.lane] = [p for p in self.ready[place.lane] if p.input_id != place.input_id]
-        self.delayed = [p for p in self.delayed if p.input_id != place.input_id]
+        if isinstance(place.state, input_.Ready):
+            heads = self.ready[place.lane]
+            self.ready[place.lane] = [p for p in heads if p.input_id != place.input_id]
+            self.waiting[place.lane] -= 1
+        else:
+            self.delayed = [p for p in self.delayed if p.input_id != place.input_id]
+            self.postponed -= 1
 
     def free(self, key: str | None, mark: int) -> None:
         if key is not None:
@@ -115,6 +136,7 @@ class Draft:
             if isinstance(outcome, Refused):
                 break
             self.delayed.pop(0)
+            self.postponed -= 1
             ready = replace(place, state=self.took(outcome))
             self.writes.append(Update(ready))
             self.session = replace(self.session, next_rank=rank + 1)
@@ -244,6 +266,10 @@ class Draft:
         session = replace(
             session,
             next_event=event_number + len(self.happened),
+            unfinished_runs=session.unfinished_runs + self.unfinished,
+            ready_users=session.ready_users + self.waiting[Lane.USER],
+            ready_systems=session.ready_systems + self.waiting[Lane.SYSTEM],
+            delayed=session.delayed + self.postponed,
             due_at_ms=due,
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
@@ -274,3 +300,9 @@ def _order(place: Place) -> tuple[int, int, int]:
     state = place.state
     assert isinstance(state, input_.Ready), place
     return (-state.mark, place.priority, state.ready_rank)
+
+
+def _when(place: Place) -> tuple[int, int]:
+    state = place.state
+    assert isinstance(state, input_.Delayed), place
+    return (state.until_ms, place.seq)

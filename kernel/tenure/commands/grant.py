@@ -109,7 +109,7 @@ def bind(draft: Draft, group: tuple[Place, ...], run_id: str) -> Run:
         draft.session.session_id, run_id, first.lane, mark, hold,
         tuple(contributors), run_.Running(generation),
     )  # fmt: skip
-    draft.ready[first.lane] = draft.ready[first.lane][len(group) :]
+    draft.take_ready(first.lane, len(group))
     draft.write_run(run, new=True)
     draft.say(
         Happening.RUN_STARTED, run_id, tuple([c.input_id for c in contributors]), str(generation)

@@ -186,7 +186,7 @@ class Renew(Command[Prolonging, Renewed]):
 
     def reads(self) -> Reads[Prolonging]:
         s = self.session_id
-        return read(Prolonging, Get(Session, (s,)), First(DELAYED, (s,), 1))
+        return read(Prolonging, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed"))
 
     def decide(self, view: Prolonging, now_ms: int) -> Decided[Renewed] | Refused:
         session = view.session
