@@ -103,7 +103,8 @@ class Begin(Command[Bench, BeginOutcome]):
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             run = next((r for r in view.runs if r.run_id == session.lease_run), None)
             if run is not None:
-                begun = begun_of(session, run, resumed=run.progress or run.n > 0)
+                resumed = view.executed is not None or run.n > 0  # it took up a run, as it said
+                begun = begun_of(session, run, resumed=resumed)
                 return Decided(begun, "LEASE-22", replayed=True)
             return Decided(BegunBefore(None, None, held=True), "LEASE-22", replayed=True)
         if view.known is not None:
