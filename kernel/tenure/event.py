@@ -1,4 +1,8 @@
-"""What happened, in the words of the domain; appended in the transaction that made it true.  Spec: specs/event.md."""
+"""What happened, in the words of the domain.  Spec: specs/event.md.
+
+Appended in the transaction that made it true (EVENT-1), never by a refusal or a replay (EVENT-4); an ordinary item makes
+three (EVENT-5).
+"""
 
 from __future__ import annotations
 

@@ -60,10 +60,10 @@ def walk(
     ready: Mapping[Lane, Sequence[Place]],
     now_ms: int | None,
 ) -> Next:
-    """INBOX-10..INBOX-15: what comes next when no lease is on the row.  `now_ms` None: no time has come."""
+    """INBOX-10 to INBOX-15: what comes next when no lease is on the row.  `now_ms` None: no time has come."""
     if session.open_run is not None:
         return _resume(runs[session.open_run], now_ms)
-    if session.phase not in FULL:
+    if session.phase not in FULL:  # INBOX-11
         return Wait(None)
     candidates: list[tuple[int, int, Run | Lane]] = []
     for run in runs.values():
@@ -130,21 +130,21 @@ def due_at_ms(
     ready: Mapping[Lane, Sequence[Place]],
     delayed: Sequence[Place],
 ) -> int | None:
-    """DUE-1..DUE-6: the earliest moment at which anything can be done; a function of the stored rows alone."""
+    """DUE-6: the earliest moment at which anything can be done; a function of the stored rows alone."""
     unpublished = session.published is not None and session.published < session.next_event - 1
     if session.sweep or unpublished:
-        return 0
+        return 0  # DUE-1
     due: int | None = None
     if delayed and session.phase in FULL:
         first = delayed[0].state
         assert isinstance(first, Delayed)
-        due = first.until_ms
+        due = first.until_ms  # DUE-2
     expires = getattr(session.lease, "expires_at_ms", None)
     if expires is not None:
-        other = expires + 1
+        other = expires + 1  # DUE-3
     else:
         step = walk(session, runs, ready, None)
-        other = step.due_at_ms if isinstance(step, Wait) else 0
+        other = step.due_at_ms if isinstance(step, Wait) else 0  # DUE-5, DUE-4
     if other is None or (due is not None and due < other):
         return due
     return int(other)

@@ -1,4 +1,9 @@
-"""What a step of a machine and a decision of a command return."""
+"""What a step of a machine and a decision of a command return.  Spec: specs/store.md.
+
+A store owes a decision: what `evolve` makes of it (STORE-1), all or nothing (STORE-3), in the order of its writes
+(STORE-9), on one reading of one clock (STORE-10), as durable as the store says before it is answered (STORE-11), or to
+say that it does not know (STORE-12); also in a group (STORE-13, STORE-14); its hints afterwards (STORE-15).
+"""
 
 from __future__ import annotations
 
@@ -63,7 +68,7 @@ class Refused:
 
 @frozen
 class Insert:
-    """This record must not exist yet."""
+    """This record must not exist yet (STORE-8)."""
 
     record: Any
 

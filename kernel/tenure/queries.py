@@ -50,13 +50,15 @@ class Query(Generic[A_co]):
 
 @frozen
 class Get(Query[R | None], Generic[R]):
+    """The record with this key, or None (STORE-6)."""
+
     record: type[R]
     key: Key
 
 
 @frozen
 class First(Query[tuple[R, ...]], Generic[R]):
-    """The first `limit` records of an index whose leading columns equal `prefix`.
+    """The first `limit` records of an index whose leading columns equal `prefix` (STORE-7).
 
     `counted` names a column of the record that the command's first query reads: where it is 0, or that record is
     missing, nothing is there to be found, and a store need not look.
@@ -125,7 +127,10 @@ def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
 
 
 class Command(Generic[V, O_co]):
-    """A frozen class that knows what it reads and decides over exactly that."""
+    """A frozen class that knows what it reads, of one session (STORE-4), and decides over exactly that.
+
+    Its first question is whether it has been carried out already (STORE-2).
+    """
 
     __slots__ = ()
     session_id: str
@@ -138,7 +143,7 @@ class Command(Generic[V, O_co]):
 
 
 class Question(Generic[A_co]):
-    """A read for people or a runner, answered from one snapshot, never part of a decision.
+    """A read for people or a runner, answered from one snapshot (STORE-16), never part of a decision.
 
     `steps` is a reading plan: it yields queries, is sent their answers, and returns the answer to the question.
     """

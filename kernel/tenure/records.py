@@ -207,7 +207,7 @@ class Entry(Record):
 
 @frozen
 class Node(Record):
-    """One node of the transcript: durable when written, visible once a commit moves the leaf past it."""
+    """TRANSCRIPT-1: a node of the transcript: durable when written, visible once a commit moves the leaf past it."""
 
     key: ClassVar = ("session_id", "node_id")
     session_id: str
@@ -226,7 +226,7 @@ class Node(Record):
 
 @frozen
 class Event(Record):
-    """The events of one command: the first has number `seq`, the others follow."""
+    """EVENT-2, EVENT-3: the events of one command: the first has number `seq`, the others follow."""
 
     key: ClassVar = ("session_id", "seq")
     session_id: str

@@ -109,15 +109,15 @@ step = RULES.step
 
 
 def settle(termination: Termination, in_transcript: bool) -> How:
-    """RUN-10..RUN-15: how the inputs of a run end with it.  A split gives them back instead."""
+    """How the inputs of a run end with it.  A split gives them back instead."""
     match termination:
         case Termination.FINISHED:
-            return How.CONSUMED
+            return How.CONSUMED  # RUN-10
         case Termination.STOPPED | Termination.CANCELLED | Termination.BLOCKED:
-            return How.CONSUMED if in_transcript else How.ABANDONED
+            return How.CONSUMED if in_transcript else How.ABANDONED  # RUN-11, RUN-12
         case Termination.ERROR:
-            return How.CONSUMED if in_transcript else How.DEAD_LETTERED
+            return How.CONSUMED if in_transcript else How.DEAD_LETTERED  # RUN-13, RUN-14
         case Termination.SUPERSEDED:
-            return How.SUPERSEDED
+            return How.SUPERSEDED  # RUN-15
         case Termination.SPLIT:
             raise AssertionError("a split settles nothing")

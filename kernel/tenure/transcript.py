@@ -76,4 +76,5 @@ def hash_node(node: NewNode) -> tuple[object, ...]:
 
 
 def extend_path(parent: Tip | None, inputs: tuple[str, ...], content: tuple[object, ...]) -> str:
+    """TRANSCRIPT-4: the digest of all that leads to a node, itself included."""
     return hash_parts(parent.path_digest if parent else None, inputs, content)

@@ -188,7 +188,7 @@ def grow(
     contents: list[tuple[object, ...]],
     now_ms: int,
 ) -> tuple[Tip | None, tuple[Node, ...]]:
-    """TRANSCRIPT-2: hang nodes behind the run's tip; its first one stands behind the inputs it answers."""
+    """TRANSCRIPT-2, TRANSCRIPT-3: hang nodes behind the run's tip; its first one stands behind the inputs it answers."""
     tip = run.tip
     nodes: list[Node] = []
     for i, node in enumerate(new):

@@ -85,7 +85,7 @@ class Sweep(Command[Attic, Swept]):
 def sweep_lane(
     draft: Draft, lane: Lane, aged: tuple[Place, ...], raises: tuple[Raise, ...]
 ) -> tuple[int, bool]:
-    """SWEEP-3..SWEEP-6: the first raise above a row's mark says how it ends; one run as a whole at a time."""
+    """SWEEP-3, SWEEP-4, SWEEP-6: the first raise above a row's mark says how it ends; one run as a whole at a time."""
     session = draft.session
     ended, kept_mark, run_swept = 0, None, False
     for place in aged:
@@ -118,7 +118,7 @@ def sweep_lane(
 
 
 def _kept(draft: Draft, run: Run) -> bool:
-    """The run under the live lease and the open turn end their inputs themselves."""
+    """SWEEP-5: the run under the lease and the open turn end their inputs themselves."""
     return not outdated(draft.session, run) or draft.session.lease_run == run.run_id
 
 
