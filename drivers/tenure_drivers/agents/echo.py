@@ -1,0 +1,9 @@
+"""The agent that answers what it is told."""
+
+from __future__ import annotations
+
+from ..turn import Turn
+
+
+async def echo(turn: Turn) -> str:
+    return turn.text

@@ -1,0 +1,197 @@
+"""`tenure`: the command line.  It reads arguments and shows answers; the kernel decides."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Coroutine
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from .commandline import run as running
+from .commandline.inspecting import events as show_events
+from .commandline.inspecting import inspect as show_sessions
+from .commandline.output import say
+from .commandline.trouble import Exit, Stop
+
+STORE_HELP = "sqlite:PATH, or memory: (gone with the process)."
+AGENT_HELP = "echo | ledger:FILE | flaky:N | module:attribute."
+
+
+class Verbatim(click.Group):
+    """A group whose commands show their help as it is written."""
+
+
+def version() -> str:
+    return importlib.metadata.version("tenure")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version(), prog_name="tenure")
+def tenure() -> None:
+    """Durable agent sessions: every input is answered once, in order, whatever dies.
+
+    \b
+    A file of prompts, answered by three processes that may be killed at will:
+      printf '%s\\n' '{"session":"ann","text":"hello"}' '{"session":"ann","text":"again"}' > prompts.jsonl
+      tenure run --store sqlite:agent.db --agent echo --workers 3 prompts.jsonl
+    Look at what is stored while it works, or afterwards:
+      tenure inspect --store sqlite:agent.db
+      tenure inspect --store sqlite:agent.db ann
+      tenure events --store sqlite:agent.db ann --follow
+    Prove the rules to yourself:
+      tenure check
+    """
+
+
+@tenure.command()
+@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
+@click.option(
+    "--workers", default=1, type=click.IntRange(1, 256), show_default=True, help="OS processes."
+)
+@click.option(
+    "--ordered/--no-ordered",
+    default=True,
+    show_default=True,
+    help="Whether what is behind a prompt that waits for its retry waits too.",
+)
+@click.option("--name", default="", help="Goes into the keys: another name does the file again.")
+@click.option("--wait", is_flag=True, help="Wait for lines that are delayed.")
+@click.option(
+    "--patience",
+    default=30.0,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    show_default=True,
+    help="How long the store may be away before it counts as lost.",
+)
+@click.argument("file", default="-", metavar="[FILE|-]")
+def run(
+    store: str,
+    agent: str,
+    workers: int,
+    ordered: bool,
+    name: str,
+    wait: bool,
+    patience: float,
+    file: str,
+) -> None:
+    """Work a file of prompts until every one of them has ended.
+
+    \b
+    Each line of FILE (or standard input) is one prompt, a JSON object:
+      {"session": "ann", "text": "hello"}
+      {"session": "ann", "text": "again", "key": "2", "priority": 0, "available_at_ms": 1767225600000}
+    session          whose conversation it belongs to; a session's prompts are worked in order
+    text             what the agent gets, up to 10,000,000 bytes
+    key              by which it is known again; without one it is made of --name, the line and how
+                     many equal lines stand before it, so a file that grows is continued
+    priority         0 comes first, 128 is the default
+    available_at_ms  not before this time (milliseconds since 1970)
+
+    \b
+    All lines are checked first; if one is bad, all bad ones are named and nothing is admitted.
+    Then one JSON line is printed for each prompt, in the order of the file, once it and all before
+    it have ended:
+      {"line", "session", "key", "input_id", "run_id", "ended", "termination", "text", "failures"}
+    Run again on the same file and store, after kill -9 too, and it finishes what is left and prints
+    the same lines.
+
+    \b
+    Agents:
+      echo              answers the text
+      ledger:FILE       appends "input_id text" to FILE, exactly once, then answers the text
+      flaky:N           fails N times, then answers the text
+      module:attribute  your own: async def attribute(turn) -> str
+
+    \b
+    Example:
+      tenure run --store sqlite:agent.db --agent ledger:ledger.txt --workers 3 prompts.jsonl
+
+    \b
+    Exit codes:
+      0        all consumed
+      1        something was not: dead-lettered, abandoned, withdrawn, or refused
+      2        unusable input: every bad line is named, nothing was admitted
+      3        some are delayed or wait, the earliest is named on standard error
+      4        the store was lost, or no worker can be started
+      130 143  Ctrl-C or SIGTERM: what was under way is finished; a second one stops at once
+      141      nobody reads standard output
+    """
+    job = running.Job(store, agent, file, workers, ordered, name, wait, patience)
+    leave(running.main(job))
+
+
+@tenure.command()
+@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: a line a session, or one object.")
+@click.option(
+    "--tail", default=20, type=click.IntRange(0), show_default=True, help="Of the transcript."
+)
+@click.argument("session", required=False)
+def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
+    """Show all sessions of a store, or one in full.
+
+    \b
+    Without SESSION: phase, who holds the lease and for how long, the open run, how many inputs have
+    not ended, when something can be done next, the transcript's revision.
+    With SESSION: also its inbox in order, unfinished runs and their journals, dead letters, the end
+    of the transcript, usage.
+    Nothing is written, and a file that is not there is not made; others may work it meanwhile.
+
+    \b
+    Example:
+      tenure inspect --store sqlite:agent.db ann --json | jq .inbox
+
+    \b
+    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
+    """
+    leave(attempt(show_sessions(store, session, tail, as_json)))
+
+
+@tenure.command()
+@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--after", default=0, type=click.IntRange(0), help="Events above this number.")
+@click.option("--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.argument("session")
+def events(store: str, session: str, after: int, follow: bool, as_json: bool) -> None:
+    """Print what happened in a session, numbered without gaps.
+
+    \b
+    Example:
+      tenure events --store sqlite:agent.db ann --after 10 --follow --json
+
+    \b
+    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read, 130 Ctrl-C.
+    """
+    leave(attempt(show_events(store, session, after, follow, as_json)))
+
+
+def attempt(work: Coroutine[Any, Any, None]) -> int:
+    try:
+        asyncio.run(work)
+        return Exit.OK
+    except Stop as stop:
+        for line in stop.lines:
+            say(f"tenure: {line}")
+        return stop.code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def leave(code: int) -> None:
+    raise SystemExit(int(code))
+
+
+for _name in ("checking", "demo"):  # each registers one command, where it is installed
+    if find_spec(f"{__package__}.commandline.{_name}") is not None:
+        _module = importlib.import_module(f"{__package__}.commandline.{_name}")
+        tenure.add_command(getattr(_module, "check" if _name == "checking" else _name))
+
+
+def main() -> None:
+    tenure(prog_name="tenure")

@@ -1,0 +1,1 @@
+"""The command line: it reads, shows and supervises; what anything means is the kernel's to say."""

@@ -1,0 +1,33 @@
+"""What ends a command early: each is one line for a person, and an exit code."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Exit(enum.IntEnum):
+    OK = 0
+    UNFINISHED = 1  # something was not consumed, or a check found a violation
+    UNUSABLE = 2
+    DELAYED = 3
+    LOST = 4  # the store
+    BROKEN_PIPE = 128 + 13
+    INTERRUPTED = 128 + 2
+    TERMINATED = 128 + 15
+
+
+class Stop(Exception):
+    """Say this on standard error and leave with this code."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(code, *lines)
+        self.code = code
+        self.lines = lines
+
+
+def unusable(*lines: str) -> Stop:
+    return Stop(Exit.UNUSABLE, *lines)
+
+
+def lost(url: str, error: object) -> Stop:
+    return Stop(Exit.LOST, f"store {url}: {error}")
