@@ -1,0 +1,25 @@
+"""What a kernel is not to know by itself: the time that passes, and names that nobody else gives."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import UUID
+
+
+def boot_clock_ms() -> int:
+    """Milliseconds that run on while the machine sleeps; comparable within this boot alone."""
+    try:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    except (AttributeError, OSError):  # not Linux
+        return time.monotonic_ns() // 1_000_000
+
+
+def uuid7(unix_ms: int, rand_a: int, rand_b: int) -> UUID:
+    """RFC 9562, 5.7: 48 bits of time, 12 and 62 bits of chance."""
+    value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand_a & 0xFFF) << 64
+    return UUID(int=value | 0b10 << 62 | rand_b & (1 << 62) - 1)
+
+
+def new_id() -> str:
+    return str(uuid7(time.time_ns() // 1_000_000, secrets.randbits(12), secrets.randbits(62)))

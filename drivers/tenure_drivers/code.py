@@ -1,0 +1,128 @@
+"""The code of turns, as a runner's host starts, tells and interrupts it: an agent's, or somebody's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from tenure.runner.word import (
+    Failed,
+    How,
+    Left,
+    Returned,
+    Said,
+    StartTurn,
+    Tell,
+    TurnEnded,
+)
+
+from .errors import Cancelled, IllegalResult, Lost, failure_of
+from .host import RunnerHost
+from .turn import Turn, ending
+
+Agent = Callable[[Turn], Awaitable[object]]
+
+JITTER_MS = 100
+
+
+def failed(error: BaseException) -> Failed:
+    return Failed(failure_of(error, random.randrange(JITTER_MS)))
+
+
+class AgentCode:
+    """Each turn is a task of its own, which calls the agent."""
+
+    def __init__(self, agent: Agent, tasks: set[asyncio.Task[None]]) -> None:
+        self.agent, self.tasks = agent, tasks
+        self.turn: Turn | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.turn_id = 0
+        self.interrupted = False
+
+    def begin(self, host: RunnerHost, effect: StartTurn) -> None:
+        self.turn_id, self.interrupted = effect.id, False
+        self.turn = Turn(host, effect.id, effect.begun, effect.carried)
+        self.task = asyncio.create_task(self._work(host, effect.id, self.turn))
+        self.tasks.add(self.task)
+        self.task.add_done_callback(self.tasks.discard)
+
+    def tell(self, effect: Tell) -> None:
+        if self.turn is not None and effect.turn_id == self.turn_id:
+            self.turn.cancelled = True
+
+    def cancel(self, turn_id: int) -> None:
+        if self.task is not None and turn_id == self.turn_id:
+            self.interrupted = True
+            self.task.cancel()
+
+    async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
+        how: How = Left()
+        try:
+            how = returned(turn, await self.agent(turn))
+        except asyncio.CancelledError as error:
+            if not self.interrupted and not _stopping():
+                how = failed(error)  # it was cancelled by something of its own
+        except Exception as error:
+            how = failed(error)
+        finally:
+            host.feed(TurnEnded(host.clock(), turn_id, how))
+
+
+def _stopping() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def returned(turn: Turn, value: object) -> How:
+    if turn.committed is not None:
+        return Left()  # its commit has been answered: there is nothing more to say
+    if value is None or isinstance(value, str):
+        return Returned(ending(value))
+    said = f"the agent returned {type(value).__name__}, not text or None"
+    return failed(IllegalResult(said))
+
+
+class OwnLoop:
+    """`async with`: the body is the turn's code; it is one turn, and the lease ends with it."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[object] | None = None
+        self.turn_id = 0
+        self.said: Said | None = None
+        self.interrupted = False
+
+    def begin(self, host: RunnerHost, effect: StartTurn) -> None:
+        self.turn_id = effect.id
+        turn = Turn(host, effect.id, effect.begun, effect.carried)
+        if not self.begun.done():
+            self.begun.set_result(turn)
+        else:  # whoever asked for it has gone
+            host.feed(TurnEnded(host.clock(), effect.id, Left()))
+
+    def tell(self, effect: Tell) -> None:
+        self.said = effect.said
+        if self.begun.done() and not self.begun.cancelled():
+            self.begun.result().cancelled = True
+
+    def cancel(self, turn_id: int) -> None:
+        if self.task is not None:
+            self.interrupted = True
+            self.task.cancel()
+
+    def end(
+        self, host: RunnerHost, turn: Turn, error: BaseException | None
+    ) -> BaseException | None:
+        """Report how the body ended; return what is to be raised in place of our own interruption."""
+        how: How = Left()
+        if isinstance(error, Exception):
+            how = failed(error)
+        host.feed(TurnEnded(host.clock(), self.turn_id, how))
+        if not (self.interrupted and isinstance(error, asyncio.CancelledError)):
+            return None
+        if self.task is None or self.task.uncancel() > 0:
+            return None
+        if self.said is Said.LOST:
+            return Lost(f"session {turn.session_id} is another owner's: run {turn.run_id}")
+        return Cancelled(f"the turn of run {turn.run_id} was interrupted")
