@@ -1,0 +1,256 @@
+"""Play specs/scenarios on the model and on every store."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tenure.check.scenario import Step, parse, play, steps
+from tenure.check.wording import Unreadable, read_command, write_command
+from tenure.commands import Admit, Interrupt, NewInput
+from tenure.evolve import EMPTY
+from tenure.inbox import due_at_ms
+from tenure.indexes import DELAYED, OPEN_RUNS, READY
+from tenure.outcome import Decided, Refused
+from tenure.policy import LANES
+from tenure.queries import First
+from tenure.records import Session
+
+if TYPE_CHECKING:
+    from tenure_drivers.contract import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECS = ROOT / "specs"
+SCENARIOS = sorted((SPECS / "scenarios").rglob("*.txt"))
+TOLD = re.compile(r"\b[A-Z]+-\d+\b")
+DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
+ELSEWHERE = {"runner.md", "worker.md"}  # pages whose clauses have tests of their own
+
+UNREACHED = {
+    "LEASE-2": "commands know the lease id on the row before they ask the machine (LEASE-22)",
+    "LEASE-12": "commands ask for the end of a lease only where one is on the row",
+    "PLACE-2": "a promotion that comes too early ends the promoting and is not reported",
+    "PLACE-4": "a head of an older mark is never bound: readers skip it (INBOX-17)",
+    "PLACE-6": "only runs consume and dead-letter, and they own what they end",
+    "PLACE-10": "commands look before they ask: an ended place is never stepped",
+    "STORE-1": "law: tests over every store, and test_a_store_agrees below",
+    "STORE-3": "law: tests over every store",
+    "STORE-8": "of drivers: their own tests",
+    "STORE-10": "of drivers: their own tests",
+    "STORE-11": "of drivers: their own tests",
+    "STORE-12": "of drivers: their own tests",
+    "STORE-13": "of drivers: their own tests",
+    "STORE-14": "of drivers: their own tests",
+    "STORE-15": "of drivers: their own tests",
+    "STORE-16": "of drivers: their own tests",
+    "STORE-17": "test_a_session_counts_what_it_holds",
+}  # clauses that no story can show, and who checks them; all rows: test_machines.py
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(SPECS / "scenarios").with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_a_scenario_goes_as_it_is_written(path: Path, request: pytest.FixtureRequest) -> None:
+    written = path.read_text(encoding="utf-8")
+
+    played = play(written)
+
+    if request.config.getoption("--rewrite"):
+        path.write_text(played, encoding="utf-8")
+    else:
+        assert played == written
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_what_is_due_is_a_function_of_the_rows(path: Path) -> None:  # DUE-1 .. DUE-6
+    for step in steps(path.read_text(encoding="utf-8")):
+        for session in step.after.all(Session):
+            s = session.session_id
+            runs = step.after.answer(First(OPEN_RUNS, (s,), 32))
+            ready = {x: step.after.answer(First(READY, (s, x), 1)) for x in LANES}
+            delayed = step.after.answer(First(DELAYED, (s,), 1))
+
+            due = due_at_ms(session, {run.run_id: run for run in runs}, ready, delayed)
+
+            assert session.due_at_ms == due, step.block.head
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_a_session_counts_what_it_holds(path: Path) -> None:  # STORE-17
+    for step in steps(path.read_text(encoding="utf-8")):
+        for session in step.after.all(Session):
+            s = session.session_id
+            lanes = [len(step.after.answer(First(READY, (s, lane), 1000))) for lane in LANES]
+
+            assert [session.ready_users, session.ready_systems] == lanes, step.block.head
+            assert session.delayed == len(step.after.answer(First(DELAYED, (s,), 1000)))
+            assert session.unfinished_runs == len(step.after.answer(First(OPEN_RUNS, (s,), 1000)))
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_a_replay_writes_nothing_and_a_refusal_too(path: Path) -> None:  # STORE-2
+    for step in steps(path.read_text(encoding="utf-8")):
+        if isinstance(step.answer, Refused) or getattr(step.answer, "replayed", False):
+            assert step.after == step.before
+            assert getattr(step.answer, "writes", ()) == ()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_a_command_is_written_as_it_is_read(path: Path) -> None:
+    for block in parse(path.read_text(encoding="utf-8")):
+        if block.command is not None:
+            assert read_command(write_command(block.command).splitlines()) == block.command
+
+
+# -- every clause has a story
+
+
+def defined() -> set[str]:
+    return {
+        clause
+        for page in SPECS.glob("*.md")
+        if page.name not in ELSEWHERE
+        for clause in DEFINED.findall(page.read_text(encoding="utf-8"))
+    }
+
+
+def fired() -> set[str]:
+    """The clauses of all answers and of the rows on their way."""
+    found: set[str] = set()
+    for path in SCENARIOS:
+        for step in steps(path.read_text(encoding="utf-8")):
+            if isinstance(step.answer, Decided | Refused):
+                found.add(step.answer.clause)
+                found.update(getattr(step.answer, "via", ()))
+    return found
+
+
+def told() -> set[str]:
+    """The clauses that a story names: those about how something is done never stand in an answer."""
+    return {
+        clause
+        for path in SCENARIOS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+        for clause in TOLD.findall(line)
+    }
+
+
+def test_every_clause_has_a_story() -> None:
+    assert defined() - fired() - told() == UNREACHED.keys()
+
+
+def test_no_clause_is_excused_that_fires() -> None:
+    assert UNREACHED.keys() & fired() == set()
+
+
+def test_stories_name_only_clauses_that_are_defined() -> None:
+    assert told() - defined() == set()
+
+
+# -- the same on every store
+
+
+def memory(path: Path, clock: Callable[[], int]) -> Store:
+    from tenure_drivers.memory import MemoryStore
+
+    return MemoryStore(clock=clock)
+
+
+def sqlite(path: Path, clock: Callable[[], int]) -> Store:
+    from tenure_drivers.sqlite import SqliteStore
+
+    return SqliteStore(path / "scenario.db", clock=clock)
+
+
+STORES: dict[str, Callable[[Path, Callable[[], int]], Store]] = {"memory": memory, "sqlite": sqlite}
+
+
+async def replay_on(open_store: Callable[[Callable[[], int]], Store], text: str) -> list[str]:
+    """Play a scenario on a store whose clock is the scenario's; return where it answers otherwise."""
+    now_ms = 0
+    store = open_store(lambda: now_ms)
+    differences = []
+    world = EMPTY
+    try:
+        for step in steps(text):
+            now_ms, world = step.now_ms, step.after
+            answer = await _answer(store, step)
+            if answer != step.answer:
+                differences.append(f"{step.block.head}\nmodel: {step.answer}\nstore: {answer}")
+        if set(await store.dump()) != set(world):
+            differences.append("what is stored in the end differs")
+    finally:
+        await store.aclose()
+    return differences
+
+
+async def _answer(store: Store, step: Step) -> Any:
+    if step.block.command is not None:
+        return await store.carry_out(step.block.command)
+    if step.block.question is not None:
+        return await store.ask(step.block.question)
+    return None
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_agrees(name: str, path: Path, tmp_path: Path) -> None:  # STORE-1
+    if importlib.util.find_spec(f"tenure_drivers.{name}") is None:
+        pytest.skip(f"there is no {name} store yet")
+
+    differences = asyncio.run(
+        replay_on(lambda clock: STORES[name](tmp_path, clock), path.read_text(encoding="utf-8"))
+    )
+
+    assert differences == []
+
+
+# -- the language
+
+
+def test_one_input_stands_on_the_line_and_several_below() -> None:
+    one = read_command(['admit s i1 prompt "hello there" key=k open=false'])
+    two = read_command(["admit s", "  i1 prompt a", "  i2 wake b policy=system,batch:x,earliest"])
+
+    assert one == Admit("s", (NewInput("i1", "prompt", "hello there", key="k"),), open=False)
+    assert isinstance(two, Admit) and [i.input_id for i in two.inputs] == ["i1", "i2"]
+    assert two.inputs[1].policy is not None and two.inputs[1].policy.group() == "earliest:x"
+
+
+def test_a_part_may_be_left_out() -> None:
+    assert read_command(["interrupt s c1"]) == Interrupt("s", "c1")
+
+
+def test_a_text_may_be_repeated() -> None:
+    command = read_command(['admit s i1 prompt "ab"*3'])
+
+    assert isinstance(command, Admit) and command.inputs[0].payload == "ababab"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["dance s", "admit", "begin s", "withdraw s c1 i1 i2", "interrupt s c1 i2", "checkpoint s x"],
+)
+def test_what_is_no_command_is_unreadable(line: str) -> None:
+    with pytest.raises((Unreadable, ValueError)):
+        read_command([line])
+
+
+def test_two_commands_in_a_block_are_unreadable() -> None:
+    with pytest.raises(Unreadable):
+        parse("open s\nopen t")
+
+
+def test_time_is_given_or_goes_on() -> None:
+    clocks = [s.now_ms for s in steps("at 5\nopen s\n\nopen t\n\nat +7\nopen u\n\nat 3")]
+
+    assert clocks == [5, 5, 12, 3]
