@@ -7,6 +7,7 @@ from typing import Any, Final
 from .queries import Index
 from .records import Entry, Event, Input, OpenKey, Place, Raise, Run, Session, Usage
 
+# By these two a fleet finds everything that can be done (STORE-5), a clock set back included (DUE-8).
 DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
 FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
 CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))

@@ -61,7 +61,7 @@ class First(Query[tuple[R, ...]], Generic[R]):
     """The first `limit` records of an index whose leading columns equal `prefix` (STORE-7).
 
     `counted` names a column of the record that the command's first query reads: where it is 0, or that record is
-    missing, nothing is there to be found, and a store need not look.
+    missing, nothing is there to be found, and a store need not look (STORE-17).
     `after` (questions only, on indexes without descending columns): strictly behind these values of the next columns.
     `backwards`: the last ones first.
     """
