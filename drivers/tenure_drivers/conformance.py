@@ -1,0 +1,475 @@
+"""What every store must do, as tests to inherit.  Subclass, give one fixture, and a driver has its test file:
+
+    class TestMine(StoreConformance):
+        @pytest.fixture
+        def opener(self, tmp_path: Path) -> Opener:
+            return lambda clock: MyStore(tmp_path / "store", clock=clock)
+
+What a driver cannot do it does not claim in its `capabilities`, and the tests of it are skipped by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import pytest
+from attrs import define, frozen
+
+from tenure.commands import Admit, Begin, Begun, Commit, NewInput, Open, Renew
+from tenure.evolve import EMPTY, World, evolve, world_of
+from tenure.indexes import CHANGED, EVENTS
+from tenure.lease import Fence, Owner
+from tenure.outcome import Decided, Hint, Insert, Refused, Update
+from tenure.queries import Command, First, Get, Query, Question, Reads, read
+from tenure.records import Blob, Event, Input, Session
+from tenure.transcript import NewNode, Role
+
+from .contract import Capability, Clock, Due, Store, Unavailable
+from .stories import Client
+
+A = TypeVar("A")
+Opener: TypeAlias = Callable[[Clock], Store]
+Steps: TypeAlias = Generator[Query[Any], Any, A]
+
+START_MS = 1_000_000
+
+
+@define
+class Watch:
+    """A clock that stands until it is moved."""
+
+    now_ms: int = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def whole() -> None:
+            await test(*args, **kwargs)
+
+        asyncio.run(whole())
+
+    return run
+
+
+async def carried_out(store: Store, command: Command[Any, Any]) -> object:
+    """The decision, or the AssertionError: even a bug of the kernel has to be the same everywhere."""
+    try:
+        return await store.carry_out(command)
+    except AssertionError as error:
+        return error.__class__
+
+
+def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[object, World]:
+    """What a store should answer and hold."""
+    try:
+        answer = command.decide(world.load(command.reads()), now_ms)
+        return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world
+    except AssertionError as error:
+        return error.__class__, world
+
+
+# -- commands and questions of the suite itself
+
+
+@frozen
+class Shelf:
+    blob: Blob | None
+
+
+@frozen
+class Put(Command[Shelf, str]):
+    """Keep a text.  With `wrong`, then do what the kernel never does: insert what exists."""
+
+    session_id: str
+    digest: str
+    body: str
+    wrong: bool = False
+
+    def reads(self) -> Reads[Shelf]:
+        return read(Shelf, Get(Blob, (self.session_id, self.digest)))
+
+    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+        blob = Blob(self.session_id, self.digest, self.body)
+        write = Insert(blob) if view.blob is None else Update(blob)
+        before = "" if view.blob is None else view.blob.body
+        hints = (Hint(self.session_id, now_ms),)
+        if self.wrong:
+            return Decided(before, "TEST", (write, Insert(blob)), hints)
+        return Decided(before, "TEST", (write,), hints)
+
+
+@frozen
+class Explode(Command[Shelf, str]):
+    session_id: str
+
+    def reads(self) -> Reads[Shelf]:
+        return read(Shelf, Get(Blob, (self.session_id, "x")))
+
+    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+        raise ZeroDivisionError(self.session_id)
+
+
+@frozen
+class Twice(Question[tuple[Session | None, tuple[Event, ...]]]):
+    """Two reads that must be of one moment: the events of a session are numbered by its row."""
+
+    session_id: str
+
+    def steps(self) -> Steps[tuple[Session | None, tuple[Event, ...]]]:
+        session: Session | None = yield Get(Session, (self.session_id,))
+        events: tuple[Event, ...] = yield First(EVENTS, (self.session_id,), 1, backwards=True)
+        return session, events
+
+
+@frozen
+class Everyone(Question[tuple[str, ...]]):
+    """Session ids in pages of two, in the order of their last change."""
+
+    def steps(self) -> Steps[tuple[str, ...]]:
+        found: list[str] = []
+        after: tuple[str | int, ...] = ()
+        while page := (yield First(CHANGED, (), 2, after=after)):
+            found += [s.session_id for s in page]
+            after = (page[-1].changed_at_ms, page[-1].session_id)
+        return tuple(found)
+
+
+def prompt(session: str, at: int, payload: str = "hello") -> Admit:
+    return Admit(session, (NewInput(f"{session}-{at}", "prompt", payload),))
+
+
+def begin(session: str, at: int) -> Begin:
+    return Begin(session, f"lease-{at}", f"run-{at}", Owner("tester", "first"))
+
+
+# -- the suite
+
+
+class StoreConformance:
+    @pytest.fixture
+    def opener(self) -> Opener:
+        raise NotImplementedError("give a fixture `opener` that opens the same empty store again")
+
+    @pytest.fixture
+    def opened(self, opener: Opener) -> Iterator[Opener]:
+        """`opener`, and whatever a test leaves open is closed after it."""
+        stores: list[Store] = []
+
+        def open_one(clock: Clock) -> Store:
+            stores.append(opener(clock))
+            return stores[-1]
+
+        yield open_one
+        for store in stores:
+            asyncio.run(store.aclose())
+
+    def having(self, store: Store, capability: Capability) -> None:
+        if capability not in store.capabilities:
+            pytest.skip(f"no capability {capability.value}")
+
+    # law 1
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_executing_equals_evolving(self, opened: Opener, seed: int) -> None:
+        @asynchronous
+        async def run() -> None:
+            clock, dice, world = Watch(), random.Random(seed), EMPTY
+            store, client = opened(clock), Client(dice.choice)
+            for _ in range(120):
+                clock.now_ms += dice.choice((0, 1, 10, 30))
+                command = client.send(clock.now_ms)
+                expected, world = decided(world, command, clock.now_ms)
+                answer = await carried_out(store, command)
+                assert answer == expected, command
+                client.hear(command, answer)
+            assert world_of(await store.dump()) == world
+
+        run()
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_a_group_equals_its_commands_one_by_one(self, opened: Opener, seed: int) -> None:
+        @asynchronous
+        async def run() -> None:
+            clock, dice, world = Watch(), random.Random(seed), EMPTY
+            store, client = opened(clock), Client(dice.choice)
+            for _ in range(20):
+                clock.now_ms += dice.choice((0, 1, 10, 30))
+                group = [client.send(clock.now_ms) for _ in range(dice.randrange(2, 9))]
+                group.append(dice.choice(group))  # a command twice: the second is a replay
+                answers = await asyncio.gather(*[carried_out(store, c) for c in group])
+                expected = dict[int, object]()
+                for at in in_turn(group):
+                    expected[at], world = decided(world, group[at], clock.now_ms)
+                for at, command in enumerate(group):
+                    assert answers[at] == expected[at], (command, group)
+                    client.hear(command, answers[at])
+                assert world_of(await store.dump()) == world, group
+
+        run()
+
+    # law 2
+
+    @asynchronous
+    async def test_the_same_command_twice_in_a_group_is_a_replay(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        first, second = await asyncio.gather(
+            store.carry_out(prompt("s", 1)), store.carry_out(prompt("s", 1))
+        )
+
+        assert isinstance(first, Decided) and isinstance(second, Decided)
+        assert (first.replayed, second.replayed) == (False, True)
+        assert second.writes == ()
+        assert [r.input_id for r in await store.dump() if isinstance(r, Input)] == ["s-1"]
+
+    @asynchronous
+    async def test_a_later_command_sees_what_the_earlier_of_its_group_wrote(
+        self, opened: Opener
+    ) -> None:
+        store = opened(Watch())
+
+        found = await asyncio.gather(
+            *[store.execute(Put("s", "d", str(at))) for at in range(5)],
+            *[store.execute(Put("t", "d", str(at))) for at in range(3)],
+        )
+
+        assert found == ["", "0", "1", "2", "3", "", "0", "1"]
+
+    # law 3
+
+    @asynchronous
+    async def test_a_failed_write_leaves_nothing_and_hurts_nobody_else(
+        self, opened: Opener
+    ) -> None:
+        store = opened(Watch())
+        group: Sequence[Command[Any, Any]] = (
+            Put("a", "d", "one"),
+            Put("b", "d", "two", wrong=True),
+            Explode("c"),
+            Put("b", "d", "three"),
+            Put("d", "d", "four"),
+        )
+
+        answers = await asyncio.gather(*[store.execute(c) for c in group], return_exceptions=True)
+
+        assert answers[0] == answers[3] == answers[4] == ""
+        assert isinstance(answers[1], AssertionError)
+        assert isinstance(answers[2], ZeroDivisionError)
+        assert {(b.session_id, b.body) for b in await store.dump() if isinstance(b, Blob)} == {
+            ("a", "one"),
+            ("b", "three"),
+            ("d", "four"),
+        }
+
+    @asynchronous
+    async def test_a_refused_command_leaves_nothing(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        answer = await store.execute(Renew("s", Fence("s", 1, "nobodys")))
+
+        assert isinstance(answer, Refused)
+        assert await store.dump() == ()
+
+    @asynchronous
+    async def test_a_cancelled_caller_does_not_stop_its_command(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(Put("s", "d", "first"))
+
+        tasks = [asyncio.ensure_future(store.execute(Put("s", "d", str(n)))) for n in range(8)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+        told = [a for a in answers if not isinstance(a, asyncio.CancelledError)]
+        assert told == [a for a in ["first", *map(str, range(7))] if a in told]
+        assert await store.execute(Put("s", "d", "last")) == "7"
+
+    @asynchronous
+    async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
+        store = opened(Watch())
+        self.having(store, Capability.REOPEN)
+        await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
+        before = world_of(await store.dump())
+        await store.aclose()
+        await store.aclose()
+
+        store = opened(Watch())
+
+        assert world_of(await store.dump()) == before
+
+    @asynchronous
+    async def test_a_closed_store_says_so(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.aclose()
+
+        with pytest.raises(Unavailable):
+            await store.execute(prompt("s", 1))
+
+    # reading
+
+    @asynchronous
+    async def test_a_question_sees_what_was_answered_before(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        for at in range(20):
+            clock.now_ms += 1
+            await store.execute(prompt("s", at))
+            session, events = await store.ask(Twice("s"))
+            assert session is not None and session.changed_at_ms == clock.now_ms
+            assert events[0].seq == session.next_event - len(events[0].happened)
+
+    @asynchronous
+    async def test_a_question_is_answered_from_one_snapshot(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(prompt("s", 0))
+
+        async def write() -> None:
+            for at in range(1, 60):
+                await store.execute(prompt("s", at))
+
+        writing = asyncio.ensure_future(write())
+        while not writing.done():
+            session, events = await store.ask(Twice("s"))
+            assert session is not None
+            assert events[0].seq == session.next_event - len(events[0].happened)
+            await asyncio.sleep(0)
+        await writing
+
+    @asynchronous
+    async def test_a_question_turns_pages(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        for name in ("d", "b", "a", "c", "e"):
+            await store.execute(Open(name))
+            clock.now_ms += name in "ac"
+
+        assert await store.ask(Everyone()) == ("a", "b", "d", "c", "e")
+
+    # law 5
+
+    @asynchronous
+    async def test_due_and_horizon_follow_the_clock(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        later = NewInput("i", "prompt", "later", available_at_ms=START_MS + 500)
+        assert (await store.due(10), await store.horizon()) == ((), None)
+        await store.execute(prompt("now", 1))
+        await store.execute(Admit("later", (later,)))
+
+        assert await store.due(10) == (Due("now", 0),)
+        assert await store.horizon() == START_MS + 500
+
+        begun = await store.execute(begin("now", 1))
+        assert isinstance(begun, Begun)
+        assert await store.due(10) == ()
+
+        clock.now_ms += 500
+        assert await store.due(10) == (Due("later", START_MS + 500),)
+        assert await store.horizon() == START_MS + begun.ttl_ms + 1
+
+    @asynchronous
+    async def test_a_lease_from_the_future_is_due(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        await store.execute(prompt("s", 1))
+        await store.execute(begin("s", 1))
+
+        clock.now_ms -= 500_000
+
+        assert [due.session_id for due in await store.due(10)] == ["s"]
+        assert not isinstance(await store.execute(begin("s", 2)), Refused)
+        assert await store.due(10) == ()  # that ended the lease, as a loss; its run waits
+
+    @asynchronous
+    async def test_whoever_is_due_all_the_time_comes_up_in_turn(self, opened: Opener) -> None:
+        store = opened(Watch())
+        names = {f"s{n:04}" for n in range(1300)}
+        await asyncio.gather(*[store.execute(prompt(name, 1)) for name in names])
+
+        looks = [await store.due(1300) for _ in range(3)]
+        sample = await store.due(7)
+
+        assert {due.session_id for look in looks for due in look} == names
+        assert len(set(sample)) == 7
+
+    @asynchronous
+    async def test_hints_follow_the_commit(self, opened: Opener) -> None:
+        store = opened(Watch())
+        hints, others = store.hints(), store.hints()
+
+        await store.execute(prompt("s", 1))
+
+        assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
+        assert await asyncio.wait_for(anext(others), 10) == Hint("s", 0)
+        assert [due.session_id for due in await store.due(1)] == ["s"]
+        await store.aclose()
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                await asyncio.wait_for(anext(hints), 10)
+
+    # what may be stored
+
+    @pytest.mark.parametrize(
+        "text",
+        ("", "\u00e9\u4e2d\U0001f600\u202e\ufeff", '"\\\n\r\t', "x" * 9_999_999),
+        ids=("empty", "unicode", "escapes", "10 MB"),
+    )
+    def test_text_comes_back_as_it_was(self, opened: Opener, text: str) -> None:
+        @asynchronous
+        async def run() -> None:
+            store = opened(Watch())
+            admitted = await store.execute(prompt("s", 1, text))
+            assert not isinstance(admitted, Refused), admitted
+            begun = await store.execute(begin("s", 1))
+            assert isinstance(begun, Begun)
+            nodes = (NewNode(Role.ASSISTANT, text),)
+            committed = await store.execute(
+                Commit("s", begun.fence, begun.run_id, begun.turn, begun.n, 0, nodes=nodes)
+            )
+            assert not isinstance(committed, Refused), committed
+            found = await store.dump()
+            assert [r.payload for r in found if isinstance(r, Input)] == [text]
+
+        run()
+
+    @asynchronous
+    async def test_a_nul_comes_back_as_it_was(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        await store.execute(Put("s", "d", "\0 and \0"))
+
+        assert await store.dump() == (Blob("s", "d", "\0 and \0"),)
+
+    @asynchronous
+    async def test_a_lone_surrogate_is_refused_and_hurts_nobody(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        answers = await asyncio.gather(
+            store.execute(prompt("s", 1, "\ud800")),
+            store.execute(prompt("t", 1)),
+            store.execute(prompt("\udfff", 1)),
+            return_exceptions=True,
+        )
+
+        assert isinstance(answers[0], Refused | ValueError)
+        assert isinstance(answers[2], Refused | ValueError)
+        assert {r.session_id for r in await store.dump() if isinstance(r, Session)} == {"t"}
+
+
+def in_turn(group: Sequence[Command[Any, Any]]) -> list[int]:
+    """An order in which a group may be decided: what is urgent first, but each session in its own order.
+
+    Sessions do not see each other, so any such order gives the same answers.
+    """
+    return sorted(range(len(group)), key=lambda at: group[at].session_id)
