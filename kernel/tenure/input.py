@@ -24,7 +24,6 @@ class Delayed:
     hold: bool
     size: int  # of the payload, bytes
     open_key: str | None = None
-    later_slot: str | None = None  # taken when it becomes ready
 
 
 @frozen
@@ -137,7 +136,7 @@ def unsettled(s: Delayed | Ready, c: End) -> bool:
 
 
 def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, c.rank, s.group, s.hold, s.size, s.open_key, s.later_slot), clause)
+    return Stepped(Ready(s.mark, c.rank, s.group, s.hold, s.size, s.open_key), clause)
 
 
 def bind(s: Ready, c: Bind, clause: str) -> Outcome:

@@ -16,7 +16,7 @@ from . import run as run_
 from .indexes import AGED, DEAD, ENTRIES, EVENTS, OPEN_RUNS, SESSIONS, USAGES
 from .policy import LANES
 from .queries import First, Get, Query, Question
-from .records import Blob, Entry, Event, Input, Node, Place, Run, Session, Usage
+from .records import Blob, Entry, Event, Input, Node, Place, Raise, Run, Session, Usage
 
 PAGE = 256
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
@@ -143,6 +143,9 @@ def _status(session: Session, place: Place) -> Steps:
     if run_id is not None:
         run = yield Get(Run, (place.session_id, run_id))
     status = inbox.effective(session, place, run)
+    if status == "superseded" and not isinstance(state, input_.Ended):
+        raised = yield Get(Raise, (place.session_id, place.lane, state.mark + 1))
+        status = status if raised is None else raised.how.value  # as Sweep will write it
     by = state.by if isinstance(state, input_.Ended) else None
     due = state.until_ms if isinstance(state, input_.Delayed) else None
     if run is None:

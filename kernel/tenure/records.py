@@ -240,11 +240,11 @@ class Event(Record):
 class OpenKey(Record):
     """A key that is free again when its holder has ended."""
 
-    key: ClassVar = ("session_id", "key_value", "mark")
+    key: ClassVar = ("session_id", "key_value", "lane", "mark")
     session_id: str
     key_value: str
-    mark: int  # the holder's; a later holder has a later one
     lane: Lane
+    mark: int  # the holder's; a later holder of this lane has a later one
     input_id: str
     content_digest: str
 
@@ -275,6 +275,7 @@ class Executed(Record):
     counts: tuple[int, ...] = ()
     flag: bool = False
     text: str = ""
+    digest: str = ""
 
 
 @frozen

@@ -11,6 +11,7 @@ from ..records import Executed, Phase, Session
 from ..transcript import Tip
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, illegal_grant
 
 
@@ -46,12 +47,14 @@ class Acquire(Command[Counter, Acquired | BegunBefore]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("acquire", self.lease_id, view.executed):
+            return refused
         lease = session.lease
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             return Decided(_acquired(session), "LEASE-22", replayed=True)
         if view.executed is not None:
             return Decided(BegunBefore(None, None), "LEASE-23", replayed=True)
-        if problem := illegal_grant(self.lease_id, self.ttl_ms):
+        if problem := illegal_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)

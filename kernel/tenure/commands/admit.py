@@ -81,13 +81,13 @@ class Admit(Command[Ingress, Admitted]):
 
     def reads(self) -> Reads[Ingress]:
         s = self.session_id
-        slots = tuple([_slot(i) for i in self.inputs if i.supersession_key is not None])
+        slots = slots_of(self.inputs)
         return read(
             Ingress,
             *desk(s, ready=1 + len(slots)),
             Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
             Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
-            Each(tuple([open_key_of(s, i.key) for i in self.inputs if i.key is not None])),
+            Each(open_key_holders(s, self.inputs)),
             Each(tuple([First(SLOT, (s, slot), 1) for slot in slots])),
         )
 
@@ -104,7 +104,7 @@ class Admit(Command[Ingress, Admitted]):
             return Decided(Admitted(found), "INBOX-1", replayed=True)
         if session is None:
             if not self.open:
-                return Refused(Refusal.UNKNOWN_SESSION, "INBOX-3", self.session_id)
+                return Refused(Refusal.UNKNOWN_SESSION, "INBOX-29", self.session_id)
             draft.say(Happening.SESSION_OPENED)
         outcome = admit_into(draft, view, self.inputs, known)
         if isinstance(outcome, Refused):
@@ -121,9 +121,16 @@ class Admit(Command[Ingress, Admitted]):
         return None
 
 
-def open_key_of(session_id: str, key: str) -> First[OpenKey]:
-    """The latest holder of an open key: the one with the highest mark."""
-    return First(OPEN_KEYS, (session_id, key), 1, backwards=True)
+def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[First[OpenKey], ...]:
+    """The latest holder of each open key in each lane: the one with the highest mark."""
+    return tuple(
+        [
+            First(OPEN_KEYS, (session_id, new.key, lane), 1, backwards=True)
+            for new in inputs
+            if new.key is not None
+            for lane in ("user", "system")
+        ]
+    )
 
 
 def look_up(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | str] | Refused:
@@ -151,6 +158,10 @@ def admit_into(
     return Admitted(tuple(placed))
 
 
+def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
+    return tuple([_slot(new) for new in inputs if new.supersession_key is not None])
+
+
 def _slot(new: NewInput) -> str:
     return f"{new.kind}:{new.supersession_key}"
 
@@ -171,7 +182,12 @@ def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
     )
     problem = (
         illegal_id("input_id", new.input_id)
-        or (illegal_id("key", new.key) if new.key is not None else None)
+        or illegal_id("kind", new.kind)
+        or illegal_id("source", new.source)
+        or _illegal_if_given("key", new.key)
+        or _illegal_if_given("supersession_key", new.supersession_key)
+        or _illegal_if_given("correlation_id", new.correlation_id)
+        or _illegal_if_given("batch", policy.batch)
         or illegal_time("available_at_ms", new.available_at_ms)
         or _illegal_text(new.payload)
     )
@@ -182,6 +198,10 @@ def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
     if problem is not None:
         return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
     return None
+
+
+def _illegal_if_given(name: str, value: str | None) -> str | None:
+    return None if value is None else illegal_id(name, value)
 
 
 def _illegal_text(text: str) -> str | None:
@@ -208,16 +228,16 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
     )
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     slot = None if new.supersession_key is None else _slot(new)
-    if slot is not None and (old := slots.pop(slot, None)) is not None:
+    delayed = new.available_at_ms is not None and new.available_at_ms > draft.now_ms
+    if slot is not None and not delayed and (old := slots.pop(slot, None)) is not None:
         draft.end_place(old, input_.How.SUPERSEDED, new.input_id)
         draft.say(Happening.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}")
-    delayed = new.available_at_ms is not None and new.available_at_ms > draft.now_ms
     mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
     size, group = len(new.payload.encode()), policy.group()
     state: input_.Delayed | input_.Ready
     if delayed:
         assert new.available_at_ms is not None
-        state = input_.Delayed(mark, new.available_at_ms, group, hold, size, open_key, slot)
+        state = input_.Delayed(mark, new.available_at_ms, group, hold, size, open_key)
     else:
         rank = session.next_rank
         state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
@@ -236,7 +256,7 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
     draft.writes.append(Insert(place))
     if open_key is not None:
         draft.writes.append(
-            Insert(OpenKey(session.session_id, open_key, mark, policy.lane, new.input_id, digest))
+            Insert(OpenKey(session.session_id, open_key, policy.lane, mark, new.input_id, digest))
         )
     if delayed:
         draft.put_delayed(place)

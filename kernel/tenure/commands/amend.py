@@ -13,6 +13,7 @@ from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .journal import NODES_MAX, illegal_body, presents
 
 
@@ -58,8 +59,10 @@ class Amend(Command[Library, Amended]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("amend", self.command_id, executed):
+            return refused
         if executed is not None:
-            leaf = Tip(executed.text, executed.command) if executed.text else None
+            leaf = Tip(executed.text, executed.digest) if executed.text else None
             return Decided(Amended(executed.counts[0], leaf), "COMMIT-20", replayed=True)
         if refused := self._refused(view, session):
             return refused
@@ -73,14 +76,15 @@ class Amend(Command[Library, Amended]):
             leaf = self._add(draft, leaf, i, new, revision)
         draft.session = replace(session, revision=revision, leaf=leaf)
         draft.say(Happening.AMENDED, detail=str(revision))
-        name, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
+        digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
         draft.writes.append(
             Insert(
                 Executed(
-                    self.session_id, self.command_id, name, now_ms, counts=(revision,), text=text
+                    self.session_id, self.command_id, "amend", now_ms,
+                    counts=(revision,), text=text, digest=digest,
                 )
             )
-        )
+        )  # fmt: skip
         return draft.decided(Amended(revision, leaf), "COMMIT-23")
 
     def _refused(self, view: Library, session: Session) -> Refused | None:
@@ -97,7 +101,7 @@ class Amend(Command[Library, Amended]):
         return None
 
     def _add(self, draft: Draft, parent: Tip | None, i: int, new: NewNode, revision: int) -> Tip:
-        tip = Tip(f"{self.command_id}:{i}", extend_path(parent, (), hash_node(new)))
+        tip = Tip(f"{self.command_id}/{i}", extend_path(parent, (), hash_node(new)))
         draft.writes.append(
             Insert(
                 Node(

@@ -14,6 +14,7 @@ from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Run, Session
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -25,7 +26,7 @@ from .grant import (
     illegal_grant,
     take_up,
 )
-from .legal import illegal_id
+from .legal import illegal_id, illegal_limits
 
 LIMIT_DEFAULT = 8
 PROMOTED_MAX = 8
@@ -69,7 +70,7 @@ class Begin(Command[Bench, BeginOutcome]):
         s = self.session_id
         return read(
             Bench,
-            *desk(s, ready=min(self.limit, inbox.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1),
+            *desk(s, ready=min(max(self.limit, 1), inbox.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1),
             Get(Run, (s, self.run_id)),
             Get(Executed, (s, self.lease_id)),
         )
@@ -78,12 +79,15 @@ class Begin(Command[Bench, BeginOutcome]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("begin", self.lease_id, view.executed):
+            return refused
         replay = self._replay(view, session)
         if replay is not None:
             return replay
-        if problem := illegal_grant(self.lease_id, self.ttl_ms):
+        if problem := illegal_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        if problem := illegal_id("run_id", self.run_id):
+        problem = illegal_id("run_id", self.run_id) or illegal_limits(self.limit, self.limit_bytes)
+        if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)

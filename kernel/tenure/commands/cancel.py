@@ -7,16 +7,18 @@ from attrs import frozen
 from .. import lease as lease_
 from .. import run as run_
 from ..event import Happening
-from ..indexes import BY_KEY
+from ..inbox import outdated
+from ..indexes import BY_KEY, SLOT
 from ..input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Cancel, Executed, Input, Place, Raise, Run
+from ..records import Cancel, Executed, Input, Raise, Run
 from ..replace import replace
-from .admit import Ingress, admit_into, look_up, open_key_of
+from .admit import Ingress, admit_into, look_up, open_key_holders, slots_of
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .submission import HowAdmitted, NewInput, Receipt
 
 
@@ -50,6 +52,8 @@ class RequestCancel(Command[Stopping, CancelRequested]):
 
     def decide(self, view: Stopping, now_ms: int) -> Decided[CancelRequested] | Refused:
         session, run, executed = view.session, view.run, view.executed
+        if refused := misused("request_cancel", self.command_id, executed):
+            return refused
         if executed is not None:
             answer = CancelRequested(self.run_id, executed.flag)
             return Decided(answer, "CANCEL-1", replayed=True)
@@ -58,6 +62,8 @@ class RequestCancel(Command[Stopping, CancelRequested]):
         if isinstance(run.state, run_.Done):
             return Refused(Refusal.ENDED, "CANCEL-4", run.state)
         draft = Draft.on(view, session, now_ms, self.command_id)
+        if taken_back(draft, run):
+            return Refused(Refusal.ENDED, "CANCEL-11", session.mark(run.lane))
         cancel = Cancel(self.run_id, self.command_id)
         ended = self._stop(draft, run, cancel)
         draft.writes.append(
@@ -76,14 +82,23 @@ class RequestCancel(Command[Stopping, CancelRequested]):
             if lease_.live_at(lease, draft.now_ms):
                 draft.ask_to_cancel(run, cancel)
                 return False
+            draft.say(Happening.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
             draft.session = replace(session, cancel=cancel)
             draft.lose_lease(lease_.step(lease, lease_.End(draft.now_ms)))
             return run.run_id not in draft.runs
         if run.progress:
             draft.ask_to_cancel(run, cancel)
             return False
+        draft.say(Happening.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         draft.end_cancelled(run, cancel.how, cancel.by)
         return True
+
+
+def taken_back(draft: Draft, run: Run) -> bool:
+    """CANCEL-11: superseded by a mark for every reader, and nothing keeps it alive."""
+    session, lease = draft.session, draft.session.lease
+    live = isinstance(lease, lease_.Held) and lease_.live_at(lease, draft.now_ms)
+    return outdated(session, run) and not (live and session.lease_run == run.run_id)
 
 
 def raise_mark(draft: Draft, lane: Lane, how: How, by: str) -> int:
@@ -146,16 +161,18 @@ class Interrupt(Command[Interjection, Interrupted]):
         keys = [n.key for n in new if n.key is not None]
         return read(
             Interjection,
-            *desk(s),
+            *desk(s, ready=2),
             Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
             Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
-            Each(tuple([open_key_of(s, key) for key in keys])),
-            Each[tuple[Place, ...]](()),
+            Each(open_key_holders(s, new)),
+            Each(tuple([First(SLOT, (s, slot), 1) for slot in slots_of(new)])),
             Get(Executed, (s, self.command_id)),
         )
 
     def decide(self, view: Interjection, now_ms: int) -> Decided[Interrupted] | Refused:
         session, executed = view.session, view.executed
+        if refused := misused("interrupt", self.command_id, executed):
+            return refused
         if executed is not None:
             answer = Interrupted(executed.counts[0], executed.run_id, self._receipt(executed))
             return Decided(answer, "CANCEL-8", replayed=True)

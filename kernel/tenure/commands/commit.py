@@ -21,10 +21,11 @@ from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .desk import Desk, desk
 from .draft import Draft
 from .grant import Begun, begun_of, bind, take_up
-from .journal import NODES_MAX, grow, illegal_body, presents
-from .legal import illegal_id
+from .journal import grow, illegal_body, illegal_calls, presents
+from .legal import illegal_id, illegal_limits, illegal_text
 
-USAGE_MAX = 16
+NODES_MAX = 32
+USAGE_MAX = 8
 
 
 class Then(enum.StrEnum):
@@ -50,7 +51,7 @@ class Ending(Desk):
 
 @frozen
 class Commit(Command[Ending, Committed]):
-    """End the turn of a run.  Writes at most 64 places, 64 nodes, 16 usage rows and a handful.
+    """End the turn of a run.  Writes at most 64 places with their keys, 32 nodes, 8 usage rows, 64 places of the next.
 
     The same commit again is a replay, whoever holds the session by now; another one is refused STAMP_CONFLICT.
     Refusals besides: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
@@ -75,7 +76,7 @@ class Commit(Command[Ending, Committed]):
     def reads(self) -> Reads[Ending]:
         s = self.session_id
         more = self.then is Then.NEXT
-        ready = min(self.limit, inbox.GROUP_MAX) + 1 if more else 1
+        ready = min(max(self.limit, 1), inbox.GROUP_MAX) + 1 if more else 1
         digests = () if self.state is None else (hash_text(self.state),)
         return read(
             Ending,
@@ -170,7 +171,18 @@ class Commit(Command[Ending, Committed]):
         ):
             return problem
         if len(self.nodes) > NODES_MAX or len(self.usage) > USAGE_MAX:
-            return f"{len(self.nodes)} nodes, {len(self.usage)} usages; at most 64 and 16"
+            return (
+                f"{len(self.nodes)} nodes, {len(self.usage)} usages; "
+                f"at most {NODES_MAX} and {USAGE_MAX}"
+            )
+        problem = (
+            illegal_text("reason", self.reason)
+            or illegal_limits(self.limit, self.limit_bytes)
+            or illegal_calls(self.nodes)
+            or next((p for p in map(illegal_usage, self.usage) if p), None)
+        )
+        if problem is not None:
+            return problem
         bodies = [node.body for node in self.nodes] + ([self.state] if self.state else [])
         return next((p for p in map(illegal_body, bodies) if p), None)
 
@@ -222,3 +234,13 @@ class Commit(Command[Ending, Committed]):
         fence = self.fence
         draft.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
         return draft.decided(Committed(revision), "COMMIT-10")
+
+
+def illegal_usage(usage: UsageDelta) -> str | None:
+    counts = (
+        usage.requests, usage.input_tokens, usage.output_tokens,
+        usage.cached_tokens, usage.reasoning_tokens,
+    )  # fmt: skip
+    if min(counts) < 0:
+        return f"usage below 0: {usage}"
+    return illegal_id("usage source", usage.source) or illegal_id("usage model", usage.model)

@@ -113,7 +113,7 @@ class Draft:
         key, mark = getattr(place.state, "open_key", None), getattr(place.state, "mark", 0)
         state = self.took(input_.step(place.state, input_.End(how, by)))
         self.writes.append(Update(replace(place, state=state)))
-        self.free(key, mark)
+        self.free(key, place.lane, mark)
         if isinstance(place.state, input_.Ready):
             heads = self.ready[place.lane]
             self.ready[place.lane] = [p for p in heads if p.input_id != place.input_id]
@@ -122,9 +122,9 @@ class Draft:
             self.delayed = [p for p in self.delayed if p.input_id != place.input_id]
             self.postponed -= 1
 
-    def free(self, key: str | None, mark: int) -> None:
+    def free(self, key: str | None, lane: Lane, mark: int) -> None:
         if key is not None:
-            self.writes.append(Drop(OpenKey, (self.session.session_id, key, mark)))
+            self.writes.append(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
 
     def promote(self, limit: int) -> int:
         """INBOX-9: what is due becomes ready, in the order of its time.  Returns how many."""
@@ -170,7 +170,11 @@ class Draft:
             if not run.progress:
                 self.end_cancelled(run, cancel.how, cancel.by)
                 return "ended"
-            self.reschedule(run, None)
+            if isinstance(verdict, GiveUp):
+                self.finish(run, run_.Termination.CANCELLED, cancel.by)
+                return "ended"
+            again = run.trouble.counted() > 1  # the first time it is due at once, to be closed
+            self.reschedule(run, verdict.due_at_ms if again else None)
             return "rescheduled"
         if not run.progress and run.mark < self.session.mark(run.lane):
             self.reschedule(run, None)  # a mark has taken it back: Sweep says how it ends
@@ -211,7 +215,7 @@ class Draft:
             bound = contributed(run, contributor, position)
             ended = self.took(input_.step(bound, input_.End(how, by)))
             self.writes.append(Update(place_of(run, contributor, ended)))
-            self.free(contributor.open_key, run.mark)
+            self.free(contributor.open_key, run.lane, run.mark)
         self.write_run(replace(run, state=state))
         self.forget(run)
         ids = tuple([c.input_id for c in run.contributors])

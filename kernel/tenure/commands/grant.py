@@ -47,10 +47,14 @@ class BegunBefore:
     held: bool = False
 
 
-def illegal_grant(lease_id: str, ttl_ms: int) -> str | None:
+def illegal_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | None:
     if not 0 <= ttl_ms <= TTL_MS_MAX:
         return f"ttl_ms {ttl_ms}: 0 to {TTL_MS_MAX}"
-    return illegal_id("lease_id", lease_id)
+    return (
+        illegal_id("lease_id", lease_id)
+        or illegal_id("owner_id", owner.owner_id)
+        or illegal_id("incarnation_id", owner.incarnation_id)
+    )
 
 
 def end_lapsed(draft: Draft, acquire: lease_.Acquire) -> Refused | None:

@@ -20,7 +20,9 @@ from ..replace import replace
 from ..run import Rescheduled
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .journal import presents
+from .legal import legible
 
 
 @frozen
@@ -64,7 +66,7 @@ class Fail(Command[Leaving, Ended]):
         release(draft, self.fence)
         verdict = judge(run.trouble, self.failure, now_ms)
         draft.via.append(verdict.clause)
-        message = f"{self.failure.kind.value}: {self.failure.message}".rstrip(": ")
+        message = legible(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
         troubled = replace(run, trouble=verdict.trouble)
         word = draft.conclude(troubled, verdict, message[:2_000])
         due = sign_off(draft, run.run_id, self.fence.lease_id, word)
@@ -235,6 +237,8 @@ class Reclaim(Command[Vacating, Reclaimed]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("reclaim", self.command_id, executed):
+            return refused
         if executed is not None:
             answer = Reclaimed(executed.generation or 0, executed.run_id)
             return Decided(answer, "LEASE-29", replayed=True)

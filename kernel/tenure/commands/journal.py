@@ -13,6 +13,7 @@ from ..queries import Command, First, Get, Reads, read
 from ..records import Cancel, Entry, EntryKind, Node, Run, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node, hash_parts, hash_text
+from .legal import illegal_id
 
 ENTRIES_MAX = 64
 NODES_MAX = 64
@@ -105,6 +106,11 @@ class Checkpoint(Command[Ledger, Checkpointed]):
     def _illegal(self) -> str | None:
         if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
+        for entry in self.entries:
+            if problem := illegal_id("effect_id", entry.effect_id):
+                return problem
+        if problem := illegal_calls(self.nodes):
+            return problem
         for body in (*[e.body for e in self.entries], *[n.body for n in self.nodes]):
             if problem := illegal_body(body):
                 return problem
@@ -165,6 +171,11 @@ def presents(session: Session, fence: lease_.Fence, run_id: str | None) -> Refus
     if fence.session_id != session.session_id or session.lease_run != run_id:
         return Refused(Refusal.FENCED, "LEASE-25", session.lease_run)
     return None
+
+
+def illegal_calls(nodes: tuple[NewNode, ...]) -> str | None:
+    ids = (call_id for node in nodes for call_id in node.call_ids)
+    return next((p for p in (illegal_id("call_id", i) for i in ids) if p), None)
 
 
 def illegal_body(body: str) -> str | None:

@@ -21,3 +21,25 @@ def illegal_time(name: str, value: int | None) -> str | None:
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
     return f"{name} {value}: milliseconds since 1970, 0 to {TIME_MS_MAX}"
+
+
+def illegal_limits(limit: int, limit_bytes: int) -> str | None:
+    if limit < 1 or limit_bytes < 1:
+        return f"limit {limit}, limit_bytes {limit_bytes}: at least 1 each"
+    return None
+
+
+def illegal_text(name: str, text: str, characters_max: int = 2_000) -> str | None:
+    """Words for people: no NUL, no lone surrogate, not without end."""
+    if len(text) > characters_max:
+        return f"{name} of {len(text)} characters; at most {characters_max}"
+    if "\x00" in text:
+        return f"{name} with a NUL character"
+    if not text.isascii() and text != legible(text):
+        return f"{name} with a lone surrogate"
+    return None
+
+
+def legible(text: str) -> str:
+    """What every store can keep of a text that somebody else wrote, an error's for instance."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

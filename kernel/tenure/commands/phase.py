@@ -16,6 +16,7 @@ from ..replace import replace
 from .cancel import cancel_working, raise_mark
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 
 
 @frozen
@@ -42,6 +43,8 @@ class _PhaseCommand(Command[Office, PhaseChanged]):
 
     def decide(self, view: Office, now_ms: int) -> Decided[PhaseChanged] | Refused:
         session, executed = view.session, view.executed
+        if refused := misused(self.__class__.__name__.lower(), self.command_id, executed):
+            return refused
         if executed is not None:
             answer = PhaseChanged(Phase(executed.text), executed.run_id)
             return Decided(answer, "PHASE-4", replayed=True)
@@ -64,7 +67,8 @@ class _PhaseCommand(Command[Office, PhaseChanged]):
         draft.writes.append(
             Insert(
                 Executed(
-                    self.session_id, self.command_id, "phase", draft.now_ms, run_id,
+                    self.session_id, self.command_id, self.__class__.__name__.lower(),
+                    draft.now_ms, run_id,
                     text=phase.value,
                 )
             )

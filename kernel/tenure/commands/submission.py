@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from ..outcome import Refusal, Refused
-from ..policy import POLICIES, OnOtherContent, Policy
+from ..policy import LANES, POLICIES, OnOtherContent, Policy
 from ..records import Input, OpenKey, Session
 from ..transcript import hash_content
 
@@ -79,11 +79,12 @@ def known_receipts(
 ) -> list[Receipt | str] | Refused:
     """INBOX-1, INBOX-2: what is here already, in the store or the batch; of what is new, the digest."""
     keyed = [new.key for new in inputs if new.key is not None]
+    in_lanes = [key for key in keyed for _ in LANES]
     met: dict[tuple[str, str], Met] = {}
     for found in by_id:
         if found is not None:
             met["id", found.input_id] = Met(found.input_id, found.content_digest)
-    for key, holders in zip(keyed, open_keys, strict=True):
+    for key, holders in zip(in_lanes, open_keys, strict=True):
         for holder in _holding(session, holders):
             met["key", key] = Met(holder.input_id, holder.content_digest)
     for key, originals in zip(keyed, by_key, strict=True):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from .. import lease as lease_
 from ..event import Happening
-from ..inbox import FULL, outdated
+from ..inbox import FULL, GROUP_MAX, outdated
 from ..indexes import AGED, RAISES
 from ..input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
@@ -17,9 +19,10 @@ from ..replace import replace
 from .desk import Desk, desk
 from .draft import Draft
 
-AGED_MAX = 48  # a lane
-RAISES_MAX = 32  # a lane
-PROMOTED_MAX = 96
+AGED_READ = GROUP_MAX + 32  # a lane; a run that goes on keeps at most a group of old rows in front
+RAISES_READ = 32  # a lane
+PROMOTED_MAX = 192
+ROWS_MAX = 240  # what one sweep writes, but for the session's own
 
 
 @frozen
@@ -52,11 +55,11 @@ class Sweep(Command[Attic, Swept]):
         s = self.session_id
         return read(
             Attic,
-            *desk(s, delayed=PROMOTED_MAX + AGED_MAX * 2 + 1),
-            First(AGED, (s, Lane.USER), AGED_MAX),
-            First(AGED, (s, Lane.SYSTEM), AGED_MAX),
-            First(RAISES, (s, Lane.USER), RAISES_MAX),
-            First(RAISES, (s, Lane.SYSTEM), RAISES_MAX),
+            *desk(s, delayed=ROWS_MAX + 1),
+            First(AGED, (s, Lane.USER), AGED_READ),
+            First(AGED, (s, Lane.SYSTEM), AGED_READ),
+            First(RAISES, (s, Lane.USER), RAISES_READ),
+            First(RAISES, (s, Lane.SYSTEM), RAISES_READ),
         )
 
     def decide(self, view: Attic, now_ms: int) -> Decided[Swept] | Refused:
@@ -77,56 +80,60 @@ class Sweep(Command[Attic, Swept]):
                 count, more = sweep_lane(draft, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
             draft.session = replace(draft.session, sweep=left)
-        promoted = draft.promote(PROMOTED_MAX) if session.phase in FULL else 0
-        more = left or promoted == PROMOTED_MAX
+        room = min(PROMOTED_MAX, ROWS_MAX - len(draft.writes))
+        promoted = draft.promote(room) if session.phase in FULL else 0
+        more = left or promoted == room
         return draft.decided(Swept(ended, promoted, more), "SWEEP-2")
 
 
 def sweep_lane(
     draft: Draft, lane: Lane, aged: tuple[Place, ...], raises: tuple[Raise, ...]
 ) -> tuple[int, bool]:
-    """SWEEP-3, SWEEP-4, SWEEP-6: the first raise above a row's mark says how it ends; one run as a whole at a time."""
-    session = draft.session
-    ended, kept_mark, run_swept = 0, None, False
+    """SWEEP-3..SWEEP-6: marks are raised one by one, so the raise behind a row's mark says how it ends.
+
+    Answers how many ended, and whether something is left.
+    """
+    session, by_mark = draft.session, {r.mark: r for r in raises}
+    ended, kept = 0, None
     for place in aged:
-        mark = getattr(place.state, "mark", None)
-        if mark is None or mark >= session.mark(lane):
+        mark = getattr(place.state, "mark", session.mark(lane))
+        if mark >= session.mark(lane):
             break
-        raised = next((r for r in raises if r.mark > mark), None)
-        if raised is None:
-            return ended, True
-        if not isinstance(place.state, Bound):
-            draft.end_place(place, raised.how, raised.by)
-            draft.say(Happening.INPUT_ENDED, None, (place.input_id,), raised.how.value)
-            ended += 1
+        run = draft.runs.get(getattr(place.state, "run_id", ""))
+        if isinstance(place.state, Bound) and run is None:
+            continue  # its run was ended in this very sweep
+        if run is not None and _kept(draft, run):
+            kept = mark
             continue
-        run = draft.runs.get(place.state.run_id)
-        if run is None:
-            continue  # ended in this very sweep
-        if _kept(draft, run):
-            kept_mark = mark if kept_mark is None else min(mark, kept_mark)
-        elif run_swept:
+        raised = by_mark.get(mark + 1)
+        rows = 2 if run is None else 2 * len(run.contributors) + 1
+        if raised is None or len(draft.writes) + rows > ROWS_MAX:
+            _drop_raises(draft, lane, [r for r in raises if r.mark <= mark], kept)
             return ended, True
-        else:
-            run_swept = True
-            draft.end_cancelled(run, raised.how, raised.by)
-            ended += len(run.contributors)
+        ended += _end(draft, place, run, raised)
     else:
-        if len(aged) == AGED_MAX:
+        if len(aged) == AGED_READ:
             return ended, True
-    return ended, _drop_raises(draft, lane, raises, kept_mark)
+    _drop_raises(draft, lane, raises, kept)
+    return ended, len(raises) == RAISES_READ
+
+
+def _end(draft: Draft, place: Place, run: Run | None, raised: Raise) -> int:
+    if run is not None:
+        draft.end_cancelled(run, raised.how, raised.by)
+        return len(run.contributors)
+    draft.end_place(place, raised.how, raised.by)
+    draft.say(Happening.INPUT_ENDED, None, (place.input_id,), raised.how.value)
+    return 1
 
 
 def _kept(draft: Draft, run: Run) -> bool:
-    """SWEEP-5: the run under the lease and the open turn end their inputs themselves."""
+    """The run under the lease and the open turn end their inputs themselves."""
     return not outdated(draft.session, run) or draft.session.lease_run == run.run_id
 
 
-def _drop_raises(
-    draft: Draft, lane: Lane, raises: tuple[Raise, ...], kept_mark: int | None
-) -> bool:
-    """SWEEP-7: a raise is dropped when nothing older than it is left."""
+def _drop_raises(draft: Draft, lane: Lane, raises: Sequence[Raise], kept_mark: int | None) -> None:
+    """SWEEP-7: a raise is dropped when nothing is left that it ends; a run that goes on may still need its own."""
     for raised in raises:
-        if kept_mark is None or raised.mark <= kept_mark:
+        if kept_mark is None or raised.mark != kept_mark + 1:
             draft.writes.append(Drop(Raise, (draft.session.session_id, lane, raised.mark)))
-    return len(raises) == RAISES_MAX and kept_mark is None

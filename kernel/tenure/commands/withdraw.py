@@ -17,6 +17,7 @@ from ..records import Executed, Place, Run, Session
 from ..replace import replace
 from .desk import Desk, desk
 from .draft import Draft
+from .executed import misused
 from .settle import place_of
 
 WITHDRAWN_MAX = 256
@@ -66,6 +67,8 @@ class Withdraw(Command[Slip, Withdrawn]):
         run = runs.get(getattr(state, "run_id", ""))
         if inbox.effective(session, place, run) == "superseded":
             return Refused(Refusal.ENDED, "INBOX-22", input_.Ended(input_.How.SUPERSEDED, "mark"))
+        if refused := misused("withdraw", self.command_id, None):
+            return refused
         draft = Draft.on(view, session, now_ms, self.command_id)
         if run is None:
             draft.end_place(place, input_.How.WITHDRAWN, self.command_id)
@@ -98,7 +101,7 @@ def withdraw_bound(draft: Draft, run: Run, input_id: str, by: str) -> bool:
     bound = input_.Bound(run.mark, run.run_id, position, gone.rank, gone.open_key)
     state = draft.took(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
     draft.writes.append(Update(place_of(run, gone, state)))
-    draft.free(gone.open_key, run.mark)
+    draft.free(gone.open_key, run.lane, run.mark)
     if rest:
         draft.write_run(replace(run, contributors=rest))
         return True
@@ -154,6 +157,8 @@ class WithdrawFrom(Command[Suffix, Counted]):
 
     def decide(self, view: Suffix, now_ms: int) -> Decided[Counted] | Refused:
         session, place, executed = view.session, view.place, view.executed
+        if refused := misused("withdraw_from", self.command_id, executed):
+            return refused
         if executed is not None:
             answer = Counted(executed.counts[0], executed.flag)
             return Decided(answer, "INBOX-26", replayed=True)
