@@ -255,13 +255,13 @@ class MemoryStore:
             self._open()
             now_ms = self._clock()
             found = self._rounds.sample(limit, lambda a, most: self._due(now_ms, a, most))
+            known = {session for _, session in found}
             ahead = self.tables.orders[indexes.FUTURE.name].keys
-            found += [
-                (now_ms, cast(str, session))
-                for (_, session), _ in _most(
-                    ahead.upward(((now_ms, LAST),), behind=True), limit - len(found)
-                )
-            ]
+            for (_, session), _ in ahead.upward(((now_ms, LAST),), behind=True):
+                if len(found) >= limit:
+                    break
+                if session not in known:
+                    found.append((now_ms, session))
         return tuple([Due(session, at) for at, session in found])
 
     async def horizon(self) -> int | None:
@@ -302,7 +302,3 @@ class MemoryStore:
                 break
             found.append((place[0], place[1]))
         return found
-
-
-def _most(found: Iterator[Any], most: int) -> Iterator[Any]:
-    return (row for row, _ in zip(found, range(max(most, 0)), strict=False))

@@ -255,9 +255,10 @@ class SqliteStore:
         now_ms = self._clock()
         found = self._rounds.sample(limit, lambda a, most: self._due(now_ms, a, most))
         if len(found) < limit:
-            ahead = (now_ms, limit - len(found))
-            rows = self._look(select_due(indexes.FUTURE, ">", False), ahead)
-            found += [(now_ms, session) for _, session in rows]
+            known = {session for _, session in found}
+            ahead = self._look(select_due(indexes.FUTURE, ">", False), (now_ms, limit))
+            more = [(now_ms, session) for _, session in ahead if session not in known]
+            found += more[: limit - len(found)]
         return tuple([Due(session, at) for at, session in found])
 
     def _due(self, now_ms: int, after: tuple[int, str] | None, most: int) -> list[tuple[int, str]]:

@@ -1,0 +1,303 @@
+"""Suite and agreement machine catch stores that are broken in the ways that stores break."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tenure.outcome import Decided, Drop, Hint, Insert, Refused, Update, Write
+from tenure.queries import Command, First, Query
+from tenure_drivers.agreement import Agreement
+from tenure_drivers.conformance import Opener, StoreConformance
+from tenure_drivers.contract import Capability, Clock, Due
+from tenure_drivers.group import Answer, GroupCommit, execute_wave, waves
+from tenure_drivers.memory import MemoryStore, MemoryTables, NoEngineError
+
+O = TypeVar("O")
+V = TypeVar("V")
+Commands = Sequence[Command[Any, Any]]
+
+
+class Grouped(MemoryStore):
+    """Memory that forms groups as the other stores do, and can be opened again.  Nothing is wrong with it."""
+
+    capabilities = frozenset((Capability.REOPEN,))
+    disks: ClassVar[dict[Path, MemoryTables]] = {}
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.folder = folder
+        self.tables = self.disks.setdefault(folder, self.tables)
+        self.group = GroupCommit(lambda commands, wait: self.transact(commands), name="grouped")
+
+    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+        self._open()
+        answer = await self.group.submit(command)
+        if isinstance(answer, Decided):
+            self._audience.tell(answer.hints)
+        return answer
+
+    async def execute(self, command: Command[V, O]) -> O | Refused:
+        answer = await self.carry_out(command)
+        return answer.outcome if isinstance(answer, Decided) else answer
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self.group.close()
+        await super().aclose()
+
+    def transact(self, commands: Commands) -> Sequence[Answer]:
+        answers: list[Answer] = [NoEngineError()] * len(commands)
+        with self._lock:
+            for wave in waves(commands):
+                for at in wave:
+                    try:
+                        answers[at] = self.wave([commands[at]])[0]
+                    except AssertionError as error:
+                        answers[at] = error
+        return answers
+
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(self.tables, commands, self._clock(), NoEngineError)
+
+
+# -- broken ones
+
+
+class LosesTheLastWrite(Grouped):
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(LosingTables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class LosingTables:
+    def __init__(self, tables: MemoryTables) -> None:
+        self.tables = tables
+
+    def answer(self, query: Query[Any]) -> Any:
+        return self.tables.answer(query)
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        for decided in decisions:
+            kept = decided.writes[:-1] if len(decided.writes) > 4 else decided.writes
+            self.tables.write([Decided(None, "", kept)])
+
+
+class LeavesTornWrites(Grouped):
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(TearingTables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class TearingTables(LosingTables):
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        for decided in decisions:
+            for write in decided.writes:
+                self.tables.write([Decided(None, "", (write,))])
+
+
+class InsertsOverWhatExists(Grouped):
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(UpsertingTables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class UpsertingTables(LosingTables):
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        self.tables.write([Decided(None, "", tuple(map(self.upsert, d.writes))) for d in decisions])
+
+    def upsert(self, write: Write) -> Write:
+        if isinstance(write, Drop):
+            return write
+        record = write.record
+        exists = record in self.tables.rows.get(record.__class__, {}).values()
+        return Update(record) if exists else Insert(record)
+
+
+class DecidesAGroupOnWhatWasBefore(Grouped):
+    def transact(self, commands: Commands) -> Sequence[Answer]:
+        answers: list[Answer] = []
+        for command in commands:
+            view = command.reads().view(*map(self.tables.answer, command.reads().queries))
+            answers.append(command.decide(view, self._clock()))
+        for at, answer in enumerate(answers):
+            try:
+                self.tables.write([answer] if isinstance(answer, Decided) else [])
+            except AssertionError as error:
+                answers[at] = error
+        return answers
+
+
+class AnswersInTheOrderOfItsWaves(Grouped):
+    def transact(self, commands: Commands) -> Sequence[Answer]:
+        order = [at for wave in waves(commands) for at in wave]
+        found = super().transact(commands)
+        return [found[at] for at in order]
+
+
+class ForgetsTheSecondOfASession(Grouped):
+    """Takes the last command of each session, as one who keys a group by its sessions does."""
+
+    def transact(self, commands: Commands) -> Sequence[Answer]:
+        last = {command.session_id: command for command in commands}
+        answers = dict(zip(last, super().transact(list(last.values())), strict=True))
+        return [answers[command.session_id] for command in commands]
+
+
+class AnswersBeforeItIsOnTheDisk(Grouped):
+    """What the last group wrote is not there after reopening."""
+
+    def transact(self, commands: Commands) -> Sequence[Answer]:
+        synced = MemoryTables()
+        synced.write([Decided(None, "", tuple(Insert(r) for r in self.held()))])
+        self.disks[self.folder] = synced
+        return super().transact(commands)
+
+    def held(self) -> list[Any]:
+        return [r for rows in self.tables.rows.values() for r in rows.values()]
+
+
+class ForgetsADescendingColumn(Grouped):
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(AscendingTables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class AscendingTables(LosingTables):
+    def answer(self, query: Query[Any]) -> Any:
+        found = self.tables.answer(query)
+        if isinstance(query, First) and query.index.descending and not query.backwards:
+            everything = First(query.index, query.prefix, 1_000)
+            return tuple(reversed(self.tables.answer(everything)))[: query.limit]
+        return found
+
+
+class SeesOneLess(Grouped):
+    """An index lookup that stops one short."""
+
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        return execute_wave(ShortTables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class ShortTables(LosingTables):
+    def answer(self, query: Query[Any]) -> Any:
+        found = self.tables.answer(query)
+        return found[:-1] if isinstance(query, First) and len(found) > 1 else found
+
+
+class WritesWhatItRefused(Grouped):
+    """Reads the clock twice: what it answers is not what it wrote."""
+
+    def wave(self, commands: Commands) -> Sequence[Answer]:
+        super().wave(commands)
+        return super().wave(commands)
+
+
+class CallsTheFutureDue(Grouped):
+    async def due(self, limit: int) -> tuple[Due, ...]:
+        ahead = await self.horizon()
+        found = await super().due(limit)
+        return found if ahead is None else (*found, Due("s1", ahead))
+
+
+BROKEN: tuple[type[Grouped], ...] = (
+    LosesTheLastWrite,
+    LeavesTornWrites,
+    InsertsOverWhatExists,
+    DecidesAGroupOnWhatWasBefore,
+    AnswersInTheOrderOfItsWaves,
+    ForgetsTheSecondOfASession,
+    AnswersBeforeItIsOnTheDisk,
+    ForgetsADescendingColumn,
+    SeesOneLess,
+    WritesWhatItRefused,
+    CallsTheFutureDue,
+)
+
+
+# -- who catches them
+
+
+def violated(opener: Opener) -> list[str]:
+    """The names of the tests of the suite that a store fails."""
+    suite, failed = StoreConformance(), []
+    for name, test in inspect.getmembers(suite, inspect.ismethod):
+        if not name.startswith("test_"):
+            continue
+        marks = [m for m in getattr(test, "pytestmark", ()) if m.name == "parametrize"]
+        cases = [{m.args[0]: value} for m in marks for value in m.args[1]] or [{}]
+        for case in cases:
+            Grouped.disks.clear()
+            try:
+                test(opened=opener, **case)
+            except pytest.skip.Exception:
+                continue
+            except Exception:
+                failed.append(name)
+                break
+    return failed
+
+
+def agreement(store: type[Grouped]) -> type[Agreement]:
+    class Machine(Agreement):
+        openers = {"it": lambda folder, clock: store(folder, clock)}
+
+    return Machine
+
+
+def check_agreement(store: type[Grouped]) -> None:
+    run_state_machine_as_test(
+        agreement(store),
+        settings=settings(
+            deadline=None,
+            max_examples=150,
+            stateful_step_count=30,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],  # that it fails is enough; what with is for a real one
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def opener_of(store: type[Grouped]) -> Opener:
+    return lambda clock: store(Path("memory"), clock)
+
+
+def test_the_suite_passes_a_store_that_forms_groups() -> None:
+    assert violated(opener_of(Grouped)) == []
+
+
+def test_the_machine_passes_a_store_that_forms_groups() -> None:
+    check_agreement(Grouped)
+
+
+@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+def test_the_suite_catches(store: type[Grouped]) -> None:
+    assert violated(opener_of(store)) != []
+
+
+@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+def test_the_machine_catches(store: type[Grouped]) -> None:
+    with pytest.raises(Exception):  # noqa: B017 - whatever it makes of it
+        check_agreement(store)
+
+
+class Deaf(Grouped):
+    def hints(self) -> Any:
+        return Silence()
+
+
+class Silence:
+    def __aiter__(self) -> Silence:
+        return self
+
+    async def __anext__(self) -> Hint:
+        raise StopAsyncIteration
+
+
+def test_the_suite_catches_a_store_without_hints() -> None:
+    assert violated(opener_of(Deaf)) == ["test_hints_follow_the_commit"]
