@@ -13,6 +13,7 @@ from tenure.runner.word import (
     Answered,
     Ask,
     CancelTurn,
+    Drain,
     Effect,
     Event,
     Examine,
@@ -75,6 +76,7 @@ class RunnerHost:
         self._wake: asyncio.Future[None] | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._timers: dict[int, int] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ms = 0
@@ -99,6 +101,11 @@ class RunnerHost:
             return self.stopped
         finally:
             self._close()
+
+    def drain(self, grace_ms: int) -> asyncio.Future[None]:
+        """Done when the runner has stopped."""
+        self.feed(Drain(self.clock(), grace_ms))
+        return self._gone
 
     def feed(self, event: Event) -> None:
         self._events.append(event)
@@ -219,6 +226,8 @@ class RunnerHost:
             self._set_alarm()
 
     def _close(self) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
         if self._alarm is not None:
             self._alarm.cancel()
         self._timers.clear()

@@ -158,8 +158,13 @@ class Watches:
             self.watches[session_id].nudge(input_ids)
 
     def hint(self, session_id: str) -> None:
-        if session_id in self.watches:
-            self.watches[session_id].hint()
+        """An empty session id means that something changed somewhere."""
+        if session_id:
+            if session_id in self.watches:
+                self.watches[session_id].hint()
+            return
+        for watch in self.watches.values():
+            watch.hint()
 
     async def stop(self) -> None:
         tasks = list(self.tasks.values())

@@ -103,30 +103,32 @@ class Runtime(Client):
         """Take nothing new; turns under way have their grace to end, then they are let go for others to resume."""
         grace_ms = self.grace_ms if grace_ms is None else grace_ms
         self._ended = True
-        if self._ready is not None:
-            await self._ready
-        for host in list(self._own):
-            host.feed(Drain(self.clock(), grace_ms))
+        if self._ready is not None and not self._ready.done():
+            self._ready.cancel()
+            await asyncio.wait([self._ready])
+        own = [host.drain(grace_ms) for host in list(self._own)]
         if self._worker is not None:
             self._worker.drain(grace_ms)
             await self._worker.finished.wait()
+        if own:
+            await asyncio.wait(own)
 
     async def stop(self, patience_s: float = 10.0) -> None:
         """Drain without grace.  If the store does not answer in time, leases are left to lapse."""
-        self._ended = True
-        if self._ready is not None and not self._ready.done():
-            self._ready.cancel()
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError, Exception):
+        try:
             async with asyncio.timeout(patience_s):
                 await self.drain(0)
-        if self._worker is not None:
-            await self._worker.stop()
-        await self._watches.stop()
-        left = [*self._turns, *self._tasks]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=1.0)
+        except TimeoutError:
+            pass
+        finally:
+            if self._worker is not None:
+                await self._worker.stop()
+            await self._watches.stop()
+            left = [*self._turns, *self._tasks]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=1.0)
 
     # -- runners
 

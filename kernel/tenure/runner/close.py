@@ -1,4 +1,4 @@
-"""Which run comes next under our lease, and the last word about one.  Spec: specs/runner.md, RUNNER-20 to RUNNER-39."""
+"""Which run comes next under our lease, and the last word about one.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def asked_to_stop(hold: Hold) -> bool:
 def begin_next(
     core: Core, hold: Hold, now_ms: int, clause: str, effects: tuple[Effect, ...] = ()
 ) -> Outcome:
-    """RUNNER-21..RUNNER-23: a run with a cancel flag is only closed, a draining runner starts nothing."""
+    """A run with a cancel flag is only closed (RUNNER-21), a draining runner starts nothing (RUNNER-22)."""
     if asked_to_stop(hold):
         return close(core, hold, commit_cancelled(core, hold), now_ms, clause, effects)
     if core.draining_ms is not None:
@@ -187,7 +187,7 @@ def stop_missing(s: Loading, e: Answered, clause: str) -> Outcome:
 
 
 def verdict(s: Working, how: How) -> Command[Any, Any]:
-    """RUNNER-24..RUNNER-28: the last word, by what was asked of the turn and how its code ended."""
+    """RUNNER-23, RUNNER-24, RUNNER-25: by what was asked of the turn, and by how its code ended."""
     if s.why is Why.CANCELLED:
         return commit_cancelled(s.core, s.hold)
     if isinstance(how, Returned):

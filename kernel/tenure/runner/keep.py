@@ -1,4 +1,4 @@
-"""Keeping the lease while it is needed.  Spec: specs/runner.md, RUNNER-70 to RUNNER-79."""
+"""Keeping the lease while it is needed.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 
@@ -75,13 +75,11 @@ def crossed(s: Any, e: Answered) -> bool:
 
 
 def hinted(s: Any, e: CancelSeen) -> bool:
-    return s.hold.begun.run_id == e.run_id and isinstance(s.hold.renewal, Pause) and at_rest(s)
+    return s.hold.begun.run_id == e.run_id and not asked_to_stop(s.hold) and at_rest(s)
 
 
 def unhinted(s: Any, e: CancelSeen) -> bool:
-    return not (
-        s.hold.begun.run_id == e.run_id and isinstance(s.hold.renewal, Pause) and at_rest(s)
-    )
+    return s.hold.begun.run_id != e.run_id or asked_to_stop(s.hold) or last_words(s)
 
 
 def send_renewal(s: Any, e: Any, clause: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""Sending again, time that is up, drain, and reports that nobody waits for.  Spec: specs/runner.md, RUNNER-80 on."""
+"""Sending again, time that is up, drain, and reports that nobody waits for.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From Begin to a lease, and what may have to go before it.  Spec: specs/runner.md, RUNNER-1 to RUNNER-12."""
+"""From Begin to a lease, and what may have to go before it.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While the code of a turn is at work: what it asks for, and how it ends.  Spec: specs/runner.md, RUNNER-41 to RUNNER-69."""
+"""While the code of a turn is at work: what it asks for, and how it ends.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 

@@ -45,16 +45,16 @@ def forgotten(s: Serving, e: Looked | LookFailed) -> bool:
     return s.looking != e.id
 
 
-def runs(s: Serving, e: Hinted) -> bool:
-    return e.session_id in s.running
+def runs_on(s: Serving, e: Hinted) -> bool:
+    return e.at_once and e.session_id in s.running
 
 
 def idle_now(s: Serving, e: Hinted) -> bool:
-    return e.session_id not in s.running and e.session_id != "" and e.at_once
+    return e.at_once and e.session_id not in s.running and e.session_id != ""
 
 
-def idle_later(s: Serving, e: Hinted) -> bool:
-    return e.session_id not in s.running and not (e.session_id != "" and e.at_once)
+def later(s: Serving, e: Hinted) -> bool:
+    return not e.at_once or e.session_id == ""
 
 
 def mine(s: Serving, e: TimerFired) -> bool:
@@ -120,7 +120,6 @@ def look_again(s: Serving, e: Connected, clause: str) -> Outcome:
 
 
 def poll(s: Serving, e: TimerFired, clause: str) -> Outcome:
-    """WORKER-4: while there is no room, the next timer is the poll's."""
     after, effects = look(s, thorough=True)
     after, timer = arm(after, e.now_ms, None)
     return Stepped(after, clause, (*effects, timer))
@@ -171,7 +170,7 @@ def look_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
 
 
 def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
-    """WORKER-9: what was hinted at meanwhile is taken again; what led to nothing cools down."""
+    """What was hinted at meanwhile is taken again; what led to nothing cools down, and we look when it is due."""
     again = e.session_id in s.nudged
     s = replace(s, running=s.running - {e.session_id}, nudged=s.nudged - {e.session_id})
     s = cool(s, e)
@@ -179,7 +178,7 @@ def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
         calm = tuple([c for c in s.cooling if c.session_id != e.session_id])
         s = replace(s, backlog=(e.session_id, *s.backlog), cooling=calm)
     s, effects = fill(s, e.now_ms)
-    if s.more and not s.backlog:
+    if (s.more and not s.backlog) or e.reason is not Reason.DONE:
         s, looks = look(s)
         effects += looks
     return Stepped(s, clause, effects)
@@ -214,9 +213,9 @@ RULES: Table[Outcome] = Table(
         Row("WORKER-4", Serving, TimerFired, mine, poll),
         Row("WORKER-6", Serving, Looked, under_way, seen),
         Row("WORKER-7", Serving, LookFailed, under_way, look_later),
-        Row("WORKER-8", Serving, Hinted, runs, nudge),
+        Row("WORKER-8", Serving, Hinted, runs_on, nudge),
         Row("WORKER-11", Serving, Hinted, idle_now, take_hinted),
-        Row("WORKER-12", Serving, Hinted, idle_later, look_hinted),
+        Row("WORKER-12", Serving, Hinted, later, look_hinted),
         Row("WORKER-9", Serving, RunnerStopped, always, free_slot),
         Row("WORKER-13", Serving, Drain, busy, drain),
         Row("WORKER-14", Serving, Drain, at_rest, finish),
