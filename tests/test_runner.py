@@ -1,0 +1,628 @@
+"""The runner: its rows are total and exclusive, and its stories end as the spec says."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tenure.commands import (
+    Begin,
+    Begun,
+    BegunBefore,
+    Checkpoint,
+    Checkpointed,
+    Commit,
+    Committed,
+    Ended,
+    Fail,
+    NewEntry,
+    NothingDue,
+    Reclaim,
+    Reclaimed,
+    Release,
+    Renew,
+    Renewed,
+    Sweep,
+    Swept,
+    Then,
+)
+from tenure.failure import ErrorKind, Failure
+from tenure.lease import Evidence, Fence, Held, LocalProcess, Owner
+from tenure.outcome import Refusal, Refused
+from tenure.policy import Lane
+from tenure.questions import Carried, Carry
+from tenure.records import Cancel, EntryKind, Run
+from tenure.replace import replace
+from tenure.run import Running, Termination
+from tenure.runner import RULES, Outcome, Plan, WhoHolds, start, step
+from tenure.runner.state import (
+    Closing,
+    Core,
+    Examining,
+    Hold,
+    Loading,
+    Order,
+    Outlived,
+    Pause,
+    Request,
+    Settled,
+    Stage,
+    State,
+    Stopped,
+    Taking,
+    Watch,
+    Why,
+    Working,
+)
+from tenure.runner.word import (
+    Answered,
+    Ask,
+    CancelSeen,
+    CancelTurn,
+    Drain,
+    Effect,
+    End,
+    Event,
+    Examine,
+    Examined,
+    Execute,
+    Failed,
+    Left,
+    OutcomeUnknown,
+    Reason,
+    Record,
+    Reply,
+    Returned,
+    RunOver,
+    Said,
+    SetTimer,
+    Start,
+    StartTurn,
+    Stop,
+    StoreBroken,
+    StoreUnavailable,
+    Tell,
+    TimerFired,
+    TurnAsked,
+    TurnEnded,
+)
+
+HERE = LocalProcess("host", "boot", "ns", 1, "10")
+THERE = LocalProcess("other", "boot", "ns", 1, "10")
+MINE = Owner("me", "me-1", HERE)
+PLAN = Plan("s", "lease", "run", MINE, ttl_ms=300, turn_deadline_ms=10_000, grace_ms=50)
+FENCE = Fence("s", 1, "lease")
+CANCEL = Cancel("run", "somebody")
+
+
+def begun(run_id: str = "run", cancel: Cancel | None = None) -> Begun:
+    return Begun(FENCE, 300, run_id, 1, 0, 0, None, ("i",), False, cancel)
+
+
+BEGUN = begun()
+NEXT = begun("run-2")
+CARRIED = Carried(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
+START = NewEntry(EntryKind.START, "pay#1")
+REPORT = NewEntry(EntryKind.REPORT, "pay#1", "{}")
+END = End("run-2")
+HELD = Held(3, "theirs", Owner("it", "it-1", HERE), 300, 900)
+FAR = Held(3, "theirs", Owner("it", "it-1", THERE), 300, 900)
+
+
+def no(reason: Refusal, detail: Any = None) -> Refused:
+    return Refused(reason, "X-1", detail)
+
+
+# -- every row: exactly one is enabled in every case of a small domain
+
+CORES = [
+    Core(PLAN, 100),
+    replace(Core(PLAN, 100, rounds=64), draining_ms=0),
+    Core(PLAN, 100, rounds=64),
+]
+SENT: list[dict[str, Any]] = [
+    {"tries": 0},
+    {"tries": 3, "unsure": True},
+    {"tries": 3, "asleep": True},
+    {"tries": 3, "asleep": True, "unsure": True},
+]
+RENEWALS: list[Order | Pause] = [Pause(8), Order(9, Renew("s", FENCE), 0, 0)]
+HOLDS = [
+    Hold(BEGUN, 300, renewal, 0, cancel)
+    for renewal in RENEWALS
+    for cancel in (None, CANCEL, Cancel("another", "x"))
+]
+
+
+def orders(what: Any) -> list[Order]:
+    return [Order(7, what, 0, 0, **sent) for sent in SENT]
+
+
+COMMIT = Commit("s", FENCE, "run", 1, 0, 0)
+FAIL = Fail("s", FENCE, "run", 1, Failure(ErrorKind.TRANSIENT))
+RELEASE = Release("s", FENCE, "run")
+CHECKPOINT = Checkpoint("s", FENCE, "run", 1, 0, (START,))
+BEGIN = Begin("s", "lease", "run", MINE)
+WATCHES = [Watch(5, 6, stage) for stage in Stage]
+STOP = Stop(Reason.FENCED)
+
+
+def all_states() -> list[State]:
+    states: list[State] = [Stopped()]
+    for core in CORES:
+        states.append(Examining(core, 7, HELD))
+        for what in (BEGIN, Sweep("s"), Reclaim("s", "c", FENCE, Evidence.DEAD), WhoHolds("s")):
+            states += [Taking(core, order) for order in orders(what)]
+        states += [Outlived(core, watch, Said.LOST, STOP) for watch in WATCHES]
+        for hold in HOLDS:
+            states.append(Loading(core, hold, None, CARRIED))
+            states += [Loading(core, hold, order) for order in orders(Carry("s", "run"))]
+            states += [Closing(core, hold, o) for w in (COMMIT, FAIL, RELEASE) for o in orders(w)]
+            states += [Settled(core, hold, watch) for watch in WATCHES]
+            for watch, why in itertools.product(WATCHES, (None, *Why)):
+                for order in (None, *orders(CHECKPOINT), *orders(COMMIT)):
+                    asked = (Request(1, Record((START,))),) if order else ()
+                    base = Working(core, hold, watch, order, asked, parked=(4,), why=why)
+                    states.append(base)
+                    if order is not None:
+                        queue = (Request(2, Record((REPORT,))), Request(3, END))
+                        states.append(replace(base, queue=queue))
+                        states.append(replace(base, asked=(), parked=(), over=Left()))
+    return states
+
+
+def fitting(what: Any) -> list[Any]:
+    """What a store can answer to this."""
+    refusals = [no(Refusal.FENCED), no(Refusal.ILLEGAL)]
+    match what:
+        case Begin():
+            held = [no(r) for r in (Refusal.HELD, Refusal.RUN_ACTIVE, Refusal.PHASE)]
+            nothing = [NothingDue(5), NothingDue(None, True)]
+            return [BEGUN, begun(cancel=CANCEL), BegunBefore("run", None), *nothing, *held]
+        case Sweep():
+            return [Swept(1, 1, False), no(Refusal.UNKNOWN_SESSION)]
+        case Reclaim():
+            return [Reclaimed(1, "run"), no(Refusal.NOT_OBSERVED)]
+        case WhoHolds():
+            return [None, HELD, FAR]
+        case Carry():
+            return [None, CARRIED]
+        case Renew():
+            return [Renewed(300, None, 0), Renewed(300, CANCEL, 0), no(Refusal.FENCED)]
+        case Checkpoint():
+            wrote = [Checkpointed(1, None), Checkpointed(1, None, CANCEL)]
+            gone = Checkpointed(1, None, None, False)
+            return [*wrote, gone, no(Refusal.CANCELLED, CANCEL), *refusals]
+        case Commit():
+            done = [Committed(1), Committed(1, NEXT, True)]
+            return [*done, no(Refusal.CANCELLED, CANCEL), *refusals]
+        case _:
+            return [Ended("released"), *refusals]
+
+
+def all_events(state: State) -> list[Event]:
+    events: list[Event] = []
+    for now in (10, 5_000):
+        events += [Drain(now, 0), CancelSeen(now, "run"), CancelSeen(now, "another")]
+        for id in (6, 7, 8, 9, 77):
+            events += [StoreUnavailable(now, id), OutcomeUnknown(now, id)]
+            events += [StoreBroken(now, id, "x"), TimerFired(now, id)]
+            events += [Examined(now, id, e, "c") for e in Evidence]
+        events.append(Answered(now, 77, BEGUN))
+        wants = (Start(), Record((START,)), Record((REPORT,)), END)
+        events += [TurnAsked(now, turn, 11, want) for turn in (5, 55) for want in wants]
+        hows = (Left(), Returned(END), Failed(Failure(ErrorKind.TRANSIENT)))
+        events += [TurnEnded(now, turn, how) for turn in (5, 55) for how in hows]
+        order = getattr(state, "order", None)
+        if order is not None:
+            events += [Answered(now, 7, answer) for answer in fitting(order.what)]
+        hold = getattr(state, "hold", None)
+        if hold is not None and isinstance(hold.renewal, Order):
+            events += [Answered(now, 9, answer) for answer in fitting(hold.renewal.what)]
+    return events
+
+
+def test_exactly_one_row_is_enabled_in_every_case() -> None:
+    cases, clauses = 0, set()
+    for state in all_states():
+        for event in all_events(state):
+            rows = RULES.enabled(state, event)
+            assert len(rows) == 1, ([row.clause for row in rows], state, event)
+            outcome = rows[0].then(state, event, rows[0].clause)
+            check(state, event, outcome)
+            clauses.add(rows[0].clause)
+            cases += 1
+
+    assert cases > 100_000
+    assert {row.clause for row in RULES.rows} == clauses
+
+
+def check(state: State, event: Event, outcome: Outcome) -> None:
+    """What holds after every step, whatever the case."""
+    effects = outcome.effects
+    ended = [e for e in effects if isinstance(e, Stop)]
+    assert (outcome.state == Stopped()) == bool(ended) or state == Stopped()
+    if isinstance(state, Outlived | Stopped):
+        assert not [e for e in effects if isinstance(e, Execute | Ask | StartTurn)]
+    fenced = isinstance(event, Answered) and (
+        isinstance(event.answer, Refused) and event.answer.reason is Refusal.FENCED
+    )
+    own = event.id in ids_of(state) if isinstance(event, Answered) else False
+    last_words = isinstance(state, Working) and (
+        state.over is not None or (state.order and isinstance(state.order.what, Commit))
+    )
+    if fenced and own and not (last_words or isinstance(state, Closing | Taking)):
+        assert not [e for e in effects if isinstance(e, Execute)], "fenced, and wrote"
+    if isinstance(event, TurnAsked):
+        replied = [e for e in effects if isinstance(e, Reply) and e.id == event.id]
+        waits = isinstance(outcome.state, Working) and event.id in pending(outcome.state)
+        assert bool(replied) != waits
+        hold = getattr(state, "hold", None)
+        if replied and replied[0].answer is Said.GO:
+            assert hold is not None and event.now_ms <= hold.deadline_ms
+
+
+def ids_of(state: State) -> set[int]:
+    order, hold = getattr(state, "order", None), getattr(state, "hold", None)
+    ids = {order.id} if order is not None and not order.asleep else set()
+    if hold is not None and isinstance(hold.renewal, Order):
+        ids.add(hold.renewal.id)
+    return ids
+
+
+def pending(state: Working) -> set[int]:
+    return {r.id for r in state.asked + state.queue} | set(state.parked)
+
+
+# -- stories
+
+
+class Story:
+    """A runner, step by step; `last` are the effects of the last one."""
+
+    def __init__(self, plan: Plan = PLAN, now_ms: int = 0) -> None:
+        self.now = now_ms
+        self.clauses: list[str] = []
+        self.last: tuple[Effect, ...] = ()
+        self._took(start(plan, now_ms))
+
+    def _took(self, outcome: Outcome) -> Story:
+        self.state, self.last = outcome.state, outcome.effects
+        self.clauses.append(outcome.clause)
+        return self
+
+    def event(self, event: Event) -> Story:
+        return self._took(step(self.state, event))
+
+    def one(self, kind: type[Any]) -> Any:
+        found = [e for e in self.last if isinstance(e, kind)]
+        assert len(found) == 1, (kind, self.last)
+        return found[0]
+
+    def none(self, *kinds: type[Any]) -> Story:
+        assert [e for e in self.last if isinstance(e, kinds)] == []
+        return self
+
+    def sent(self) -> Any:
+        return self.one(Execute).sent()
+
+    def answer(self, answer: Any, id: int | None = None) -> Story:
+        if id is None:
+            id = self.id
+        return self.event(Answered(self.now, id, answer))
+
+    @property
+    def id(self) -> int:
+        sent = [e for e in self.last if isinstance(e, Execute | Ask)]
+        assert len(sent) == 1, self.last
+        return sent[0].id
+
+    def at(self, now_ms: int) -> Story:
+        self.now = now_ms
+        return self
+
+    def timer(self, id: int) -> Story:
+        return self.event(TimerFired(self.now, id))
+
+    def asks(self, want: Any, id: int = 1) -> Story:
+        return self.event(TurnAsked(self.now, self.turn_id, id, want))
+
+    def ends(self, how: Any) -> Story:
+        return self.event(TurnEnded(self.now, self.turn_id, how))
+
+    @property
+    def turn_id(self) -> int:
+        watch = getattr(self.state, "watch", None)
+        return 0 if watch is None else int(watch.turn_id)
+
+    @property
+    def renew_timer(self) -> int:
+        renewal = self.state.hold.renewal
+        assert isinstance(renewal, Pause)
+        return renewal.id
+
+    def stopped(self) -> Stop:
+        assert self.state == Stopped()
+        stop = self.one(Stop)
+        assert isinstance(stop, Stop)
+        return stop
+
+
+def at_work(plan: Plan = PLAN, now_ms: int = 0) -> Story:
+    story = Story(plan, now_ms).answer(BEGUN).answer(CARRIED)
+    story.one(StartTurn)
+    return story
+
+
+def test_a_turn_is_begun_read_started_and_committed_with_the_next_one() -> None:
+    story = Story()
+    assert isinstance(story.sent(), Begin)
+    story.answer(BEGUN)
+    assert story.one(Ask).question == Carry("s", "run")
+    story.answer(CARRIED)
+    assert story.one(StartTurn).begun == BEGUN
+
+    story.ends(Returned(END))
+    assert (story.sent().then, story.sent().next_run_id) == (Then.NEXT, "run-2")
+
+    story.answer(Committed(1, NEXT, True))
+    assert story.one(RunOver) == RunOver("run", ("i",))
+    assert story.one(Ask).question == Carry("s", "run-2")
+
+    story.answer(CARRIED)
+    story.ends(Returned(END)).answer(Committed(2))
+    assert story.stopped().reason is Reason.DONE
+
+
+def test_a_sleeping_order_is_sent_again_under_its_id() -> None:
+    story = Story()
+    first = story.one(Execute)
+    story.event(StoreUnavailable(1, first.id))
+    again = story.one(SetTimer)
+    assert again.id == first.id
+    story.at(again.at_ms).timer(again.id)
+    assert story.one(Execute) == first
+
+
+def test_time_counts_from_the_first_sending_that_may_have_granted() -> None:
+    story = Story()
+    id = story.id
+    story.event(OutcomeUnknown(5, id)).at(10).timer(id)
+    story.at(100).answer(BEGUN, id)
+    assert isinstance(story.state, Loading)
+    assert story.state.hold.deadline_ms == 300
+
+
+def test_what_was_certainly_not_done_grants_nothing() -> None:
+    story = Story()
+    id = story.id
+    story.event(StoreUnavailable(5, id)).at(10).timer(id)
+    story.at(100).answer(BEGUN, id)
+    assert isinstance(story.state, Loading)
+    assert story.state.hold.deadline_ms == 310
+
+
+def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
+    story = Story()
+    id = story.id
+    for now in range(0, 2_000, 50):
+        story.at(now).event(StoreUnavailable(now, id))
+        if story.state == Stopped():
+            break
+        story.timer(id)
+        if story.state == Stopped():
+            break
+    assert story.now > 300
+    assert story.stopped().reason is Reason.UNAVAILABLE
+
+
+def test_a_dead_holder_is_reclaimed_at_once() -> None:
+    story = Story().answer(no(Refusal.HELD))
+    assert story.one(Ask).question == WhoHolds("s")
+    story.answer(HELD)
+    examine = story.one(Examine)
+    assert examine.process == HERE
+    story.event(Examined(0, examine.id, Evidence.DEAD, "c"))
+    assert story.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
+    story.answer(Reclaimed(3, "run"))
+    assert isinstance(story.sent(), Begin)
+
+
+@pytest.mark.parametrize("held", [HELD, FAR])
+def test_a_holder_that_may_be_alive_is_left_alone(held: Held) -> None:
+    story = Story().answer(no(Refusal.HELD)).answer(held)
+    if held is HELD:
+        story.event(Examined(0, story.one(Examine).id, Evidence.UNKNOWN, "c"))
+    assert story.stopped().reason is Reason.HELD
+
+
+def test_sweeping_before_a_begin_is_bounded() -> None:
+    story, sweeps = Story(), 0
+    while story.state != Stopped():
+        sweeps += isinstance(story.sent(), Sweep)
+        story.answer(Swept(0, 0, True) if isinstance(story.sent(), Sweep) else NothingDue(0, True))
+    assert sweeps == 64
+    assert story.stopped().reason is Reason.NOTHING_DUE
+
+
+def test_a_run_that_was_asked_to_stop_is_only_closed() -> None:
+    story = Story().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)
+    assert story.sent().termination is Termination.CANCELLED
+    assert story.answer(Committed(1)).stopped().reason is Reason.DONE
+
+
+def test_past_its_time_no_effect_begins_until_the_lease_is_renewed() -> None:
+    story = at_work().at(301).asks(Start()).none(Reply)
+    assert isinstance(story.sent(), Renew)
+    story.at(400).answer(Renewed(300, None, 0))
+    assert story.one(Reply).answer is Said.GO
+    story.at(601).asks(Start(), 2).one(Reply)  # from the sending of the renewal
+    assert story.last == (Reply(2, Said.GO),)
+
+
+def test_past_its_time_a_fenced_runner_stops_without_writing() -> None:
+    story = at_work().at(301).asks(Start())
+    story.answer(no(Refusal.FENCED)).none(Execute)
+    assert story.one(Reply).answer is Said.LOST
+    assert story.one(Tell).said is Said.LOST
+    story.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
+    assert story.stopped().reason is Reason.FENCED
+
+
+def test_a_checkpoint_that_was_about_to_be_sent_is_sent_past_the_deadline() -> None:
+    story = at_work().at(5_000).asks(Record((REPORT,)))
+    assert isinstance(story.sent(), Checkpoint)
+    story.answer(Checkpointed(1, None))
+    assert story.one(Reply).answer is Said.GO
+
+
+def test_a_late_turn_is_not_started_before_its_lease_is_renewed() -> None:
+    story = Story().answer(BEGUN).at(301).answer(CARRIED).none(StartTurn)
+    story.answer(Renewed(300, None, 0))
+    story.one(StartTurn)
+
+
+def test_a_replayed_checkpoint_that_is_not_held_stops_as_if_fenced() -> None:
+    story = at_work().asks(Record((START,)))
+    story.answer(Checkpointed(1, None, None, False)).none(Execute)
+    assert story.one(Reply).answer is Said.LOST
+
+
+def test_a_cancel_flag_in_a_renewal_is_told_and_closes_the_run() -> None:
+    story = at_work()
+    story.at(100).timer(story.renew_timer)
+    story.answer(Renewed(300, CANCEL, 0))
+    assert story.one(Tell).said is Said.CANCELLED
+    assert story.asks(Start()).one(Reply).answer is Said.CANCELLED
+    assert story.asks(Record((START,))).one(Reply).answer is Said.CANCELLED
+    assert isinstance(story.asks(Record((REPORT,))).sent(), Checkpoint)
+    story.answer(Checkpointed(1, None, CANCEL))
+    story.ends(Returned(END))
+    assert (story.sent().termination, story.sent().n) == (Termination.CANCELLED, 1)
+
+
+def test_a_turn_that_does_not_react_to_a_cancel_is_interrupted_then_given_up() -> None:
+    story = at_work()
+    story.at(100).timer(story.renew_timer)
+    story.answer(Renewed(300, CANCEL, 0))
+    grace = [e for e in story.last if isinstance(e, SetTimer) and e.at_ms == 150][0]
+    story.at(150).timer(grace.id)
+    story.one(CancelTurn)
+    story.at(200).timer(story.one(SetTimer).id)
+    assert story.sent().termination is Termination.CANCELLED
+
+
+def test_a_hint_of_a_cancel_is_asked_about() -> None:
+    story = at_work()
+    story.event(CancelSeen(1, "another")).none(Execute)
+    story.event(CancelSeen(1, "run"))
+    assert isinstance(story.sent(), Renew)
+
+
+def test_a_commit_refused_as_cancelled_is_followed_by_one_that_cancels() -> None:
+    story = at_work().ends(Returned(END)).answer(no(Refusal.CANCELLED, CANCEL))
+    assert story.sent().termination is Termination.CANCELLED
+
+
+def test_an_illegal_commit_fails_the_run_for_good() -> None:
+    story = at_work().ends(Returned(END)).answer(no(Refusal.ILLEGAL, "too large"))
+    assert story.sent().failure.kind is ErrorKind.INVALID_REQUEST
+
+
+def test_a_turn_past_its_deadline_fails_as_transient() -> None:
+    story = at_work()
+    assert isinstance(story.state, Working)
+    story.at(10_000).timer(story.state.watch.timer)
+    story.one(CancelTurn)
+    story.ends(Left())
+    assert story.sent().failure.kind is ErrorKind.TRANSIENT
+    assert "10000 ms" in story.sent().failure.message
+
+
+def test_a_drain_lets_the_turn_end_and_takes_no_next_run() -> None:
+    story = at_work().event(Drain(0, 40))
+    story.asks(Start())
+    assert story.one(Reply).answer is Said.GO
+    assert story.ends(Returned(END)).sent().then is Then.RELEASE
+
+
+def test_a_drain_whose_grace_is_over_releases() -> None:
+    story = at_work().event(Drain(0, 40))
+    story.at(40).timer(story.one(SetTimer).id)
+    story.one(CancelTurn)
+    story.ends(Left())
+    assert story.sent() == RELEASE
+    assert story.answer(Ended("released")).stopped().reason is Reason.DONE
+
+
+def test_what_was_begun_while_draining_is_released() -> None:
+    story = Story()
+    id = story.id
+    story.event(Drain(0, 0)).answer(BEGUN, id)
+    assert story.sent() == RELEASE
+
+
+def test_writes_go_one_by_one_and_reports_that_wait_together() -> None:
+    story = at_work().asks(Record((START,)), 1)
+    first = story.id
+    a, b = (NewEntry(EntryKind.REPORT, name) for name in "ab")
+    story.asks(Record((a,)), 2).none(Execute).asks(Record((b,)), 3).none(Execute)
+    story.asks(Record((START,)), 4).none(Execute)
+    story.answer(Checkpointed(1, None), first)
+    assert (story.sent().n, story.sent().entries) == (1, (a, b))
+    story.answer(Checkpointed(2, None))
+    assert [e.id for e in story.last if isinstance(e, Reply)] == [2, 3]
+    assert (story.sent().n, story.sent().entries) == (2, (START,))
+
+
+def test_a_write_under_way_is_awaited_before_the_last_word() -> None:
+    story = at_work().asks(Record((REPORT,)))
+    id = story.id
+    story.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
+    assert isinstance(story.answer(Checkpointed(1, None), id).sent(), Fail)
+
+
+def test_a_renewal_that_its_own_commit_overtook_is_no_loss() -> None:
+    story = at_work()
+    story.at(100).timer(story.renew_timer)
+    renewal = story.id
+    story.ends(Returned(END))
+    commit = story.id
+    story.answer(no(Refusal.FENCED), renewal).none(Stop)
+    assert story.answer(Committed(1), commit).stopped().reason is Reason.DONE
+
+
+def test_code_that_goes_on_after_its_commit_is_told_so_and_the_next_run_waits_for_it() -> None:
+    story = at_work().asks(END, 1)
+    story.answer(Committed(1, NEXT, True))
+    assert story.one(Reply) == Reply(1, Committed(1, NEXT, True))
+    assert story.asks(END, 2).one(Reply).answer is Said.COMMITTED
+    assert story.ends(Left()).one(Ask).question == Carry("s", "run-2")
+
+
+def test_after_as_many_runs_as_it_may_it_lets_others_in() -> None:
+    story, thens = at_work(replace(PLAN, runs_max=3)), []
+    for run in itertools.count(2):
+        story.ends(Returned(END))
+        thens.append(story.sent().then)
+        if thens[-1] is Then.RELEASE:
+            break
+        story.answer(Committed(run, begun(f"run-{run}"), True)).answer(CARRIED)
+    assert thens == [Then.NEXT, Then.NEXT, Then.RELEASE]
+
+
+def test_a_report_of_an_order_that_nobody_knows_changes_nothing() -> None:
+    story = at_work()
+    before = story.state
+    story.answer(BEGUN, 99)
+    assert (story.state, story.last, story.clauses[-1]) == (before, (), "RUNNER-90")
+
+
+def test_an_outcome_unknown_sends_the_very_same_commit() -> None:
+    story = at_work().ends(Returned(END))
+    commit = story.one(Execute)
+    story.event(OutcomeUnknown(1, commit.id)).event(Drain(2, 0))
+    story.at(10).timer(commit.id)
+    assert story.one(Execute) == commit
