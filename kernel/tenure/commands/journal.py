@@ -13,10 +13,11 @@ from ..queries import Command, First, Get, Reads, read
 from ..records import Cancel, Entry, EntryKind, Node, Run, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node, hash_parts, hash_text
-from .legal import illegal_id
+from .legal import illegal_id, illegal_text
 
 ENTRIES_MAX = 64
 NODES_MAX = 64
+EFFECT_ID_MAX = 400  # characters; a name that people gave, blanks and all
 BODY_BYTES_MAX = 10_000_000
 
 
@@ -107,7 +108,7 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
-            if problem := illegal_id("effect_id", entry.effect_id):
+            if problem := illegal_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
                 return problem
         if problem := illegal_calls(self.nodes):
             return problem
