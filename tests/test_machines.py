@@ -1,0 +1,347 @@
+"""The machines that are tables, in every case of a small domain; the judgement of failures and the settling of inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenure import input as input_
+from tenure.check.machines import LEASE, MACHINES, PLACE, RUN, Machine, draw
+from tenure.failure import (
+    BACKOFF_BASE_MS,
+    BACKOFF_CAP_MS,
+    FAILURES_MAX,
+    GIVE_UP_AFTER_MS,
+    LOSSES_MAX,
+    NATURES,
+    UNTROUBLED,
+    ErrorKind,
+    Failure,
+    GiveUp,
+    Nature,
+    Retry,
+    Trouble,
+    backoff_ms,
+    judge,
+    judge_loss,
+)
+from tenure.input import How
+from tenure.lease import Acquire, Held, Lease, Renew, Revoke, Vacant, live_at
+from tenure.outcome import Refused
+from tenure.run import Done, Running, Termination, settle
+
+SPECS = Path(__file__).resolve().parent.parent / "specs"
+PAGES = {"lease": "lease.md", "place": "inbox.md", "run": "run.md"}
+
+Property: TypeAlias = Callable[[Any, Any, Any], bool]
+
+
+def after(machine: Machine, state: Any, command: Any) -> Any:
+    """The state after a step; a refusal changes nothing."""
+    outcome = machine.table.step(state, command)
+    return state if isinstance(outcome, Refused) else outcome.state
+
+
+# -- every table
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_exactly_one_row_is_enabled_in_every_case(machine: Machine) -> None:
+    wrong = [
+        (state, command, [row.clause for row in machine.table.enabled(state, command)])
+        for state, command in machine.cases()
+        if len(machine.table.enabled(state, command)) != 1
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_every_row_is_enabled_in_some_case(machine: Machine) -> None:
+    enabled = {row for s, c in machine.cases() for row in machine.table.enabled(s, c)}
+
+    assert [row.clause for row in machine.table.rows if row not in enabled] == []
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_a_pair_without_rows_has_a_reason(machine: Machine) -> None:
+    assert machine.pairs() - machine.table.index.keys() == machine.unasked.keys()
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_a_pair_without_rows_is_our_bug(machine: Machine) -> None:
+    for state, command in [(s, c) for s in machine.states for c in machine.commands]:
+        if (state.__class__, command.__class__) in machine.unasked:
+            with pytest.raises(AssertionError, match="no row"):
+                machine.table.step(state, command)
+
+
+def test_the_domains_have_not_silently_shrunk() -> None:
+    owners, ids, generations, times = 3, 2, 2, 7
+    held = generations * ids * owners * 3 * 3  # ttls, expiries
+    fences = generations * ids
+    asked = ids * owners * 2 * times + fences * times + 2 * fences + times + fences * 2 * times + 1
+    assert len(list(LEASE.cases())) == (3 + held) * asked
+
+    delayed, ready, bound, ended = 3 * 2 * 2, 3 * 2 * 2, 3 * 2, 6
+    assert len(list(PLACE.cases())) == (
+        delayed * (4 + 6) + ready * (3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 2 + 6)
+    )
+
+    running, rescheduled = 4, 4
+    assert len(list(RUN.cases())) == running * (1 + 4 + 7) + rescheduled * (2 + 4 + 7)
+
+
+# -- what is always so, and what sometimes
+
+ALWAYS: dict[str, Property] = {
+    "a generation never decreases": lambda s, c, t: t.generation >= s.generation,
+    "a new holder has a new generation": lambda s, c, t: (
+        holding(t) in (holding(s), None) or t.generation > s.generation
+    ),
+    "only a grant makes a generation": lambda s, c, t: (
+        t.generation == s.generation or isinstance(c, Acquire)
+    ),
+    "a live lease is ended only by its holder, by evidence or by destruction": lambda s, c, t: (
+        not (live(s, c) and isinstance(t, Vacant)) or isinstance(c, Revoke) or named(s, c)
+    ),
+    "a live lease is never granted to another": lambda s, c, t: (
+        not (isinstance(c, Acquire) and live(s, c)) or s == t
+    ),
+    "renewing never shortens a live lease": lambda s, c, t: (
+        not (isinstance(c, Renew) and live(s, c)) or t.expires_at_ms >= s.expires_at_ms
+    ),
+    "a grant is no longer than its ttl": lambda s, c, t: (
+        not isinstance(c, Acquire) or s == t or t.expires_at_ms == c.now_ms + c.ttl_ms
+    ),
+}
+SOMETIMES: dict[str, Property] = {
+    "a lease is taken over": lambda s, c, t: (
+        isinstance(s, Held) and isinstance(t, Held) and s.lease_id != t.lease_id
+    ),
+    "a lease that is over is renewed": lambda s, c, t: (
+        isinstance(c, Renew) and s != t and not live(s, c)
+    ),
+    "a renewal brings an absurd expiry back": lambda s, c, t: (
+        isinstance(c, Renew) and isinstance(t, Held) and t.expires_at_ms < s.expires_at_ms
+    ),
+    "the same incarnation comes again": lambda s, c, t: (
+        isinstance(c, Acquire)
+        and isinstance(s, Held)
+        and s.owner == c.owner
+        and s.lease_id != c.lease_id
+    ),
+}
+
+
+def holding(lease: Lease) -> str | None:
+    return lease.lease_id if isinstance(lease, Held) else None
+
+
+def live(lease: Lease, command: Any) -> bool:
+    now_ms = getattr(command, "now_ms", None)
+    return isinstance(lease, Held) and now_ms is not None and live_at(lease, now_ms)
+
+
+def named(lease: Lease, command: Any) -> bool:
+    return isinstance(lease, Held) and getattr(command, "lease_id", None) == lease.lease_id
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_always_with_a_lease(name: str) -> None:
+    steps = [(s, c, after(LEASE, s, c)) for s, c in LEASE.cases()]
+
+    assert [step for step in steps if not ALWAYS[name](*step)][:1] == []
+
+
+@pytest.mark.parametrize("name", SOMETIMES)
+def test_sometimes_with_a_lease(name: str) -> None:
+    assert any(SOMETIMES[name](s, c, after(LEASE, s, c)) for s, c in LEASE.cases())
+
+
+def test_what_has_ended_stays_as_it_ended() -> None:  # PLACE-10
+    ended = [(s, c) for s, c in PLACE.cases() if isinstance(s, input_.Ended)]
+
+    assert ended and all(after(PLACE, s, c) == s for s, c in ended)
+
+
+def test_a_place_keeps_its_mark_and_key_until_it_ends() -> None:
+    for state, command in PLACE.cases():
+        later = after(PLACE, state, command)
+        if not isinstance(later, input_.Ended):
+            assert (later.mark, later.open_key) == (state.mark, state.open_key)
+
+
+def test_a_place_goes_back_only_by_a_split() -> None:  # PLACE-8
+    order = [input_.Delayed, input_.Ready, input_.Bound, input_.Ended]
+    for state, command in PLACE.cases():
+        later = after(PLACE, state, command)
+        backwards = order.index(later.__class__) < order.index(state.__class__)
+        assert not backwards or isinstance(command, input_.Return)
+
+
+def test_a_run_is_recorded_only_under_its_lease() -> None:  # RUN-1, RUN-2
+    for state, command in RUN.cases():
+        later = after(RUN, state, command)
+        if isinstance(later, Running) and not isinstance(state, Running):
+            assert not later.recorded
+
+
+def test_a_run_that_ends_says_how() -> None:  # RUN-5, RUN-6
+    endings = {after(RUN, s, c) for s, c in RUN.cases()} & set(RUN.states)
+
+    assert {e.termination for e in endings if isinstance(e, Done)} == set(Termination)
+
+
+# -- failures
+
+kinds = st.sampled_from(ErrorKind)
+moments = st.integers(0, 2**53)
+troubles = st.builds(
+    Trouble,
+    failures=st.integers(0, 10),
+    outages=st.integers(0, 100),
+    losses=st.integers(0, 20),
+    first_failure_ms=st.none() | moments,
+)
+failures = st.builds(
+    Failure, kind=kinds, retry_after_ms=st.integers(0, 10**7), jitter_ms=st.integers(0, 1000)
+)
+
+
+def of(nature: Nature) -> list[ErrorKind]:
+    return [kind for kind in ErrorKind if NATURES[kind] is nature]
+
+
+def test_every_kind_of_error_has_a_nature() -> None:
+    assert NATURES.keys() == set(ErrorKind)
+
+
+@given(trouble=troubles, failure=failures, now_ms=moments)
+def test_a_permanent_failure_is_given_up_at_once(  # FAIL-1
+    trouble: Trouble, failure: Failure, now_ms: int
+) -> None:
+    verdict = judge(trouble, failure, now_ms)
+
+    permanent = isinstance(verdict, GiveUp) and verdict.permanent
+    assert permanent == (NATURES[failure.kind] is Nature.PERMANENT)
+    assert not permanent or (verdict.trouble, verdict.clause) == (trouble, "FAIL-1")
+
+
+@pytest.mark.parametrize("kind", of(Nature.PROVIDER))
+def test_a_provider_may_fail_for_an_hour(kind: ErrorKind) -> None:  # FAIL-2, FAIL-3
+    trouble, now_ms, answers = UNTROUBLED, 1000, 0
+    verdict = judge(trouble, Failure(kind), now_ms)
+    while isinstance(verdict, Retry):
+        assert verdict.hold and verdict.clause == "FAIL-3" and verdict.due_at_ms > now_ms
+        now_ms, answers = verdict.due_at_ms, answers + 1
+        verdict = judge(verdict.trouble, Failure(kind), now_ms)
+
+    assert GIVE_UP_AFTER_MS <= now_ms - 1000 <= GIVE_UP_AFTER_MS + BACKOFF_CAP_MS
+    assert answers > FAILURES_MAX and verdict.clause == "FAIL-2" and not verdict.permanent
+
+
+@pytest.mark.parametrize("kind", of(Nature.TRANSIENT))
+def test_a_transient_failure_is_counted(kind: ErrorKind) -> None:  # FAIL-4, FAIL-5
+    trouble, clauses = UNTROUBLED, []
+    for _ in range(FAILURES_MAX):
+        verdict = judge(trouble, Failure(kind), 1000)
+        trouble = verdict.trouble
+        clauses.append(verdict.clause)
+
+    assert clauses == ["FAIL-5"] * (FAILURES_MAX - 1) + ["FAIL-4"]
+
+
+@given(trouble=troubles, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
+def test_another_kind_of_answer_ends_an_outage(
+    trouble: Trouble, kind: ErrorKind, now_ms: int
+) -> None:  # FAIL-5
+    later = judge(trouble, Failure(kind), now_ms).trouble
+
+    assert (later.outages, later.first_failure_ms) == (0, None)
+    assert (later.failures, later.losses) == (trouble.failures + 1, trouble.losses)
+
+
+@given(trouble=troubles, now_ms=moments)
+def test_what_was_recorded_makes_a_loss_harmless(trouble: Trouble, now_ms: int) -> None:  # FAIL-6
+    assert judge_loss(trouble, True, now_ms) == Retry(now_ms, trouble, False, "FAIL-6")
+
+
+def test_the_sixteenth_loss_is_given_up() -> None:  # FAIL-7, FAIL-8
+    trouble, clauses = UNTROUBLED, []
+    for _ in range(LOSSES_MAX):
+        verdict = judge_loss(trouble, False, 1000)
+        trouble = verdict.trouble
+        clauses.append(verdict.clause)
+
+    assert clauses == ["FAIL-8"] * (LOSSES_MAX - 1) + ["FAIL-7"]
+
+
+@given(trouble=troubles, failure=failures, now_ms=moments)
+def test_a_retry_is_bounded(trouble: Trouble, failure: Failure, now_ms: int) -> None:  # RUN-20
+    verdict = judge(trouble, failure, now_ms)
+
+    if isinstance(verdict, Retry):
+        wait_ms = verdict.due_at_ms - now_ms - failure.jitter_ms
+        assert wait_ms >= max(BACKOFF_BASE_MS, failure.retry_after_ms)
+        assert wait_ms <= max(BACKOFF_CAP_MS, failure.retry_after_ms)
+
+
+@given(trouble=troubles)
+def test_backoff_never_shrinks_as_trouble_grows(trouble: Trouble) -> None:  # RUN-20
+    more = Trouble(trouble.failures, trouble.outages, trouble.losses + 1)
+
+    assert BACKOFF_BASE_MS <= backoff_ms(trouble) <= backoff_ms(more) <= BACKOFF_CAP_MS
+
+
+def test_backoff_doubles() -> None:  # RUN-20
+    waits = [backoff_ms(Trouble(failures=n)) for n in range(10)]
+
+    assert waits == [250, 250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]
+
+
+# -- settling
+
+SETTLED: dict[Termination, tuple[How, How]] = {  # in the transcript, not in it
+    Termination.FINISHED: (How.CONSUMED, How.CONSUMED),  # RUN-10
+    Termination.STOPPED: (How.CONSUMED, How.ABANDONED),  # RUN-11, RUN-12
+    Termination.CANCELLED: (How.CONSUMED, How.ABANDONED),
+    Termination.BLOCKED: (How.CONSUMED, How.ABANDONED),
+    Termination.ERROR: (How.CONSUMED, How.DEAD_LETTERED),  # RUN-13, RUN-14
+    Termination.SUPERSEDED: (How.SUPERSEDED, How.SUPERSEDED),  # RUN-15
+}
+
+
+@pytest.mark.parametrize("termination", Termination)
+def test_inputs_end_by_the_table(termination: Termination) -> None:
+    if termination is Termination.SPLIT:
+        with pytest.raises(AssertionError):
+            settle(termination, True)
+    else:
+        assert (settle(termination, True), settle(termination, False)) == SETTLED[termination]
+
+
+# -- pages
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_a_page_shows_the_machine_as_it_is(
+    machine: Machine, request: pytest.FixtureRequest
+) -> None:
+    page = SPECS / PAGES[machine.name]
+    written = page.read_text(encoding="utf-8")
+    marked = re.compile(rf"(?<=<!-- diagram: {machine.name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+    drawn = marked.sub(lambda _: f"\n{draw(machine)}\n\n", written)
+
+    assert marked.search(written), f"{page.name} has no place for the diagram"
+    if request.config.getoption("--rewrite"):
+        page.write_text(drawn, encoding="utf-8")
+    else:
+        assert drawn == written
