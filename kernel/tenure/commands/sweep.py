@@ -89,7 +89,7 @@ class Sweep(Command[Attic, Swept]):
 def sweep_lane(
     draft: Draft, lane: Lane, aged: tuple[Place, ...], raises: tuple[Raise, ...]
 ) -> tuple[int, bool]:
-    """SWEEP-3..SWEEP-6: marks are raised one by one, so the raise behind a row's mark says how it ends.
+    """SWEEP-3, SWEEP-4, SWEEP-6: marks are raised one by one, so the raise behind a row's mark says how it ends.
 
     Answers how many ended, and whether something is left.
     """
@@ -128,7 +128,7 @@ def _end(draft: Draft, place: Place, run: Run | None, raised: Raise) -> int:
 
 
 def _kept(draft: Draft, run: Run) -> bool:
-    """The run under the lease and the open turn end their inputs themselves."""
+    """SWEEP-5: the run under the lease and the open turn end their inputs themselves."""
     return not outdated(draft.session, run) or draft.session.lease_run == run.run_id
 
 
