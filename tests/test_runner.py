@@ -306,7 +306,7 @@ class Story:
         return self
 
     def sent(self) -> Any:
-        return self.one(Execute).sent()
+        return self.one(Execute).command
 
     def answer(self, answer: Any, id: int | None = None) -> Story:
         if id is None:
@@ -339,6 +339,7 @@ class Story:
 
     @property
     def renew_timer(self) -> int:
+        assert isinstance(self.state, Loading | Working)
         renewal = self.state.hold.renewal
         assert isinstance(renewal, Pause)
         return renewal.id
