@@ -1,0 +1,166 @@
+"""`tenure demo`: 200 prompts, workers killed and paused in the middle of turns, and what the database says afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from .demo_plan import Plan, draw
+from .demo_play import Performance, perform
+from .demo_report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
+from .output import Bar
+from .timeline import Figure, Timeline, TooLate, page
+from .trouble import Exit
+
+SEEDS: Final = 1_000_000
+AGENTS: Final = ("ledger", "careless")
+
+
+@click.command(short_help="See sessions survive kills and pauses, in half a minute.")
+@click.option("--seed", type=int, help="Play the same plan again; drawn and printed otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with the timeline of every session.",
+)  # fmt: skip
+@click.option("--inputs", type=click.IntRange(1, 5000), default=200, show_default=True)
+@click.option("--sessions", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--workers", type=click.IntRange(2, 16), default=3, show_default=True)
+@click.option(
+    "--agent", type=click.Choice(AGENTS), default=AGENTS[0], show_default=True,
+    help="careless does the same without a once-step, to see the report turn red.",
+)  # fmt: skip
+def demo(
+    seed: int | None, as_json: bool, html: Path | None,
+    inputs: int, sessions: int, workers: int, agent: str,
+) -> None:  # fmt: skip
+    """Prompts are put to sessions on a temporary SQLite file, and worker processes answer them.
+
+    For each prompt a worker appends a line to a ledger file, in a step that must happen once, then commits an
+    answer.  Meanwhile workers are killed with SIGKILL in the middle of turns and started again, or stopped for
+    longer than their leases last and woken, so that they come back as somebody who has lost everything.
+
+    What is reported is read from the database and the ledger.  The exit code is 1 unless nothing was lost,
+    repeated, or answered out of order.
+
+    The seed decides the plan: prompts, sessions, and after how many answers who is killed or paused in which part
+    of a turn.  It does not decide how fast your machine is, hence which turn is hit and how many are taken over.
+    """
+    seed = random.randrange(SEEDS) if seed is None else seed
+    plan = draw(seed, inputs, min(sessions, inputs), workers)
+    performance = play(plan, agent)
+    report = report_on(performance.evidence)
+    if html is not None:
+        html.write_text(page(timeline_of(plan, performance, report)), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps({"seed": seed, **report.as_json()}))
+    else:
+        show(plan, report, html)
+    sys.exit(Exit.OK if report.holds else Exit.UNFINISHED)
+
+
+# -- playing
+
+
+def play(plan: Plan, agent: str) -> Performance:
+    """Leaves no process and no file behind, also when it is interrupted."""
+    folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
+    try:
+        return asyncio.run(_until_signal(plan, agent, folder))
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _until_signal(plan: Plan, agent: str, folder: Path) -> Performance:
+    playing = asyncio.current_task()
+    assert playing is not None
+    terminated = []
+
+    def stop() -> None:
+        terminated.append(signal.SIGTERM)
+        playing.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    bar = Bar("answered", len(plan.prompts))
+    try:
+        return await perform(plan, agent, folder, bar.show)
+    except asyncio.CancelledError:
+        if terminated:
+            raise SystemExit(Exit.TERMINATED) from None
+        raise
+    finally:
+        bar.close()
+
+
+# -- telling
+
+
+def sentence(plan: Plan, report: Report) -> str:
+    done = (
+        f"{report.inputs} prompts to {report.sessions} sessions were answered by "
+        f"{len(plan.workers)} worker processes, which were killed {report.kills} times in the middle of "
+        f"turns and stopped {report.pauses} times until others had taken over"
+    )
+    if report.holds:
+        return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
+    return f"{done}.  Something went wrong: see the red numbers."
+
+
+def show(plan: Plan, report: Report, html: Path | None) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_column(style="dim")
+    for name, meaning in MEANINGS.items():
+        value = getattr(report, name)
+        style = "" if name not in MUST_BE_ZERO else ("bold red" if value else "green")
+        table.add_row(str(value), name.replace("_", " "), meaning, style=style)
+    console.print(table)
+    console.print()
+    console.print(sentence(plan, report), soft_wrap=True)
+    again = f"Again: tenure demo --seed {plan.seed}"
+    console.print(
+        f"{again}  Timeline: {html}" if html else f"{again} --html demo.html", style="dim"
+    )
+
+
+def timeline_of(plan: Plan, performance: Performance, report: Report) -> Timeline:
+    return Timeline(
+        title=f"tenure demo, seed {plan.seed}",
+        sentence=sentence(plan, report),
+        figures=tuple(_figures(report)),
+        chronicles=performance.evidence.chronicles,
+        holders=performance.holders,
+        lives=performance.lives,
+        pauses=performance.pauses,
+        refused=tuple(
+            TooLate(r.at_ms, r.worker, r.session_id, r.command, r.generation)
+            for r in performance.evidence.refusals
+        ),
+    )
+
+
+def _figures(report: Report) -> list[Figure]:
+    return [
+        Figure(
+            name.replace("_", " "), getattr(report, name), meaning,
+            getattr(report, name) == 0 if name in MUST_BE_ZERO else None, group,
+        )
+        for group, names in GROUPS.items()
+        for name, meaning in MEANINGS.items()
+        if name in names
+    ]  # fmt: skip

@@ -1,0 +1,175 @@
+"""One performance of the demo: prompts handed over, faults struck, evidence collected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from tenure.commands import Admit, NewInput
+from tenure.outcome import Refused
+from tenure.records import Session
+
+from ..contract import Store
+from ..sqlite import SqliteStore
+from .chronicle import Roll, read_all
+from .demo_fleet import LOOK_S, Fleet
+from .demo_plan import Kind, Plan, Prompt
+from .demo_report import Evidence, Refusal
+from .demo_worker import DATABASE, LEDGER
+from .rehearsal import prompt_policy
+from .timeline import Holder, Life, Pause
+from .trouble import Exit, Stop
+
+STALLED_S: Final = 20.0
+PATIENCE: Final = 12  # answers that a fault may be late
+
+
+@frozen
+class Performance:
+    """What there is to see when it is over.  `holders`: who asked for which lease."""
+
+    evidence: Evidence
+    holders: dict[str, Holder]
+    lives: tuple[Life, ...]
+    pauses: tuple[Pause, ...]
+
+
+@define(eq=False)
+class Stage:
+    """Hands prompts over and strikes faults as the answers come; whatever it knows it has asked the store."""
+
+    plan: Plan
+    store: Store
+    fleet: Fleet
+    show: Callable[[int, str], None]
+    answered: int = 0
+    waiting: deque[Prompt] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = deque(self.plan.prompts)
+
+    async def play(self) -> None:
+        for name in self.plan.workers:
+            self.fleet.start(name)
+        async with asyncio.TaskGroup() as group:
+            for kind in Kind:
+                group.create_task(self._disturb(kind))
+            await self._feed()
+            self.fleet.over = True
+        await self.fleet.drain()
+
+    async def _feed(self) -> None:
+        """Until every prompt was handed over and no session has anything left to do."""
+        moved = time.monotonic()
+        while True:
+            sessions = await self.store.ask(Roll())
+            answered = sum(s.revision for s in sessions)
+            idle = all(s.due_at_ms is None for s in sessions)
+            if answered > self.answered:
+                moved = time.monotonic()
+            self.answered = answered
+            self._show(sessions)
+            if idle and not self.waiting:
+                return
+            await self._hand_over(idle)
+            if died := self.fleet.dead():
+                raise Stop(Exit.UNFINISHED, died)
+            if time.monotonic() - moved > STALLED_S:
+                return  # the report will say what is lost
+            await asyncio.sleep(LOOK_S)
+
+    async def _hand_over(self, idle: bool) -> None:
+        by_session: dict[str, list[NewInput]] = {}
+        lull = len(self.plan.workers) if idle else 0
+        while self.waiting and (self._is_time(self.waiting[0]) or lull > 0):
+            prompt = self.waiting.popleft()
+            by_session.setdefault(prompt.session_id, []).append(_new(prompt))
+            lull -= 1
+        for session_id, inputs in by_session.items():
+            admitted = await self.store.execute(Admit(session_id, tuple(inputs)))
+            if isinstance(admitted, Refused):
+                raise AssertionError(admitted)
+
+    def _is_time(self, prompt: Prompt) -> bool:
+        """Nothing new while a fault is overdue: it might find nobody at work in the end."""
+        if prompt.after is None:
+            return self.fleet.struck == len(self.plan.faults)
+        return prompt.after <= self.answered and not self._overdue()
+
+    def _overdue(self) -> bool:
+        return sum(f.after < self.answered - PATIENCE for f in self.plan.faults) > self.fleet.struck
+
+    async def _disturb(self, kind: Kind) -> None:
+        for fault in (f for f in self.plan.faults if f.kind is kind):
+            while self.answered < fault.after and not self.fleet.over:
+                await asyncio.sleep(LOOK_S)
+            await self.fleet.strike(fault)
+
+    def _show(self, sessions: tuple[Session, ...]) -> None:
+        asleep = [w.name for w in self.fleet.workers.values() if w.stopped]
+        note = f"{self.fleet.kills} kills, {len(self.fleet.pauses)} pauses"
+        self.show(self.answered, note + (f", {asleep[0]} is stopped" if asleep else ""))
+
+
+def _new(prompt: Prompt) -> NewInput:
+    return NewInput(
+        prompt.input_id, "prompt", prompt.text, source="demo", key=prompt.input_id,
+        priority=prompt.priority, policy=prompt_policy(ordered=True),
+    )  # fmt: skip
+
+
+async def perform(
+    plan: Plan, agent: str, folder: Path, show: Callable[[int, str], None]
+) -> Performance:
+    """Play the plan in an empty folder.  No process of it is alive afterwards."""
+    store = SqliteStore(folder / DATABASE)
+    try:
+        fleet = Fleet(folder, store, (str(plan.seed), agent))
+        try:
+            await Stage(plan, store, fleet, show).play()
+        finally:
+            fleet.kill_all()
+        return await collect(plan, store, fleet, folder)
+    finally:
+        await store.aclose()
+
+
+async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> Performance:
+    said = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
+    holders = {
+        line["lease_id"]: Holder(name, line["pid"])
+        for name, lines in said.items()
+        for line in lines
+        if line["what"] == "asks"
+    }
+    refusals = [
+        Refusal(line["at_ms"], name, line["session_id"], line["name"], line["generation"])
+        for name, lines in said.items()
+        for line in lines
+        if line["what"] == "fenced"
+    ]
+    evidence = Evidence(
+        len(plan.prompts), await read_all(store), read_ledger(folder / LEDGER), tuple(refusals),
+        fleet.kills, len(fleet.pauses),
+    )  # fmt: skip
+    return Performance(evidence, holders, tuple(fleet.lives), tuple(fleet.pauses))
+
+
+def read_ledger(path: Path) -> tuple[str, ...]:
+    """Its lines with their ends; the last may be torn."""
+    content = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return tuple(content.splitlines(keepends=True))
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.endswith("}"):  # else its writer was killed in the middle of it
+                yield json.loads(line)
