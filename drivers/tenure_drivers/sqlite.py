@@ -296,6 +296,11 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._asking, self._in_snapshot, self._dump)
 
+    def dump_now(self) -> tuple[Record, ...]:
+        """Without an event loop, from any thread."""
+        self._usable()
+        return self._asking.submit(self._in_snapshot, self._dump).result()
+
     def _dump(self) -> tuple[Record, ...]:
         found: list[Record] = []
         for record in RECORDS:

@@ -5,8 +5,8 @@ Replays, conflicts, stale fences and races are as frequent as what is right.  Co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tenure.commands import (
     Acquire,
@@ -48,7 +48,6 @@ from tenure.records import EntryKind
 from tenure.run import Termination
 from tenure.transcript import NewNode, Role, UsageDelta
 
-T = TypeVar("T")
 Pick = Callable[[Sequence[Any]], Any]
 
 SESSIONS = ("s1", "s2", "s3")
@@ -96,6 +95,10 @@ class Client:
             kinds += [self._amend]
         command: Command[Any, Any] = self.pick(kinds)(session, now_ms)
         return command
+
+    def send_some(self, now_ms: int) -> list[Command[Any, Any]]:
+        """What is sent together: mostly one command, sometimes several."""
+        return [self.send(now_ms) for _ in range(self.pick((1, 1, 3)))]
 
     def _id(self, kind: str) -> str:
         """The id of a command; one of another kind never has it."""
@@ -215,8 +218,3 @@ class Client:
             )
         )
         return found
-
-
-def distinct(commands: Iterable[Command[Any, Any]]) -> int:
-    """How many sessions a group names: fewer than commands, and one of them is in it twice."""
-    return len({command.session_id for command in commands})

@@ -1,0 +1,513 @@
+"""SQLite for real: files, processes, kills, full disks, damaged rows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenure.evolve import EMPTY, World, world_of
+from tenure.indexes import INDEXES
+from tenure.outcome import Hint
+from tenure.records import Blob, Place
+from tenure_drivers.conformance import (
+    Put,
+    Twice,
+    Watch,
+    asynchronous,
+    begin,
+    decided,
+    prompt,
+)
+from tenure_drivers.contract import Corrupt, SchemaTooNew, Unavailable, open_store
+from tenure_drivers.memory import MemoryStore
+from tenure_drivers.peers import Peers, meeting_place
+from tenure_drivers.sql import select_first
+from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stories import Client
+
+CHILD = Path(__file__).with_name("sqlite_child.py")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@contextmanager
+def child(what: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(CHILD), what, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def run_child(what: str, *arguments: object) -> list[str]:
+    with child(what, *arguments) as process:
+        said, _ = process.communicate()
+    return said.splitlines()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def held(path: Path) -> World:
+    store = SqliteStore(path)
+    try:
+        return world_of(store.dump_now())
+    finally:
+        store.close()
+
+
+def worlds(seed: int, steps: int) -> list[list[World]]:
+    """For each number of answered groups, the worlds that a crash in the next group may leave."""
+    clock, dice, world = Watch(), random.Random(seed), EMPTY
+    client = Client(dice.choice)
+    found = []
+    for _ in range(steps):
+        clock.now_ms += dice.choice((0, 1, 10, 30))
+        group, before = client.send_some(clock.now_ms), world
+        answers = []
+        for command in group:
+            answer, world = decided(world, command, clock.now_ms)
+            answers.append(answer)
+        found.append([before, world])
+        for command, answer in zip(group, answers, strict=True):
+            client.hear(command, answer)
+    return found
+
+
+# -- crashes
+
+
+@pytest.mark.parametrize("statement", (1, 2, 3, 7, 18, 40, 64, 95, 130, 171, 200, 251, 302, 404))
+def test_a_killed_process_leaves_what_was_before_or_after(path: Path, statement: int) -> None:
+    said = run_child("killed", path, 5, statement)
+
+    answered = int(said[-1]) if said else 0
+
+    assert held(path) in worlds(5, answered + 1)[answered]
+
+
+def test_a_torn_log_is_read_up_to_the_last_whole_group(tmp_path: Path, path: Path) -> None:
+    said = run_child("killed", path, 7, 300)
+    possible = [world for pair in worlds(7, int(said[-1]) + 1) for world in pair]
+    log = Path(f"{path}-wal").read_bytes()
+
+    for size in range(0, len(log), len(log) // 23):
+        copy = tmp_path / f"{size}" / "store.db"
+        copy.parent.mkdir()
+        shutil.copy(path, copy)
+        Path(f"{copy}-wal").write_bytes(log[:size])
+        try:
+            found = held(copy)
+        except Corrupt:  # the file was made in the log, and that is gone
+            assert size < len(log) // 2
+            continue
+        assert found in possible
+
+
+def test_a_write_that_fails_in_the_commit_can_be_executed_again(path: Path) -> None:
+    said = run_child("short_of_space", path)
+
+    assert said[0] in ("OutcomeUnknown", "Unavailable")
+    assert said[1:] == ["first"]
+
+
+@asynchronous
+async def test_a_full_disk_changes_nothing(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.execute(Put("a", "d", "first"))
+    await store.execute(Put("b", "d", "first"))
+    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+    store._writer.execute(f"PRAGMA max_page_count={pages + 4}")
+
+    answers = await asyncio.gather(
+        store.execute(Put("a", "d", "x" * 100_000)),
+        store.execute(Put("b", "d", "small")),
+        return_exceptions=True,
+    )
+
+    assert isinstance(answers[0], Unavailable) and "full" in str(answers[0])
+    assert answers[1] == "first"
+    store._writer.execute("PRAGMA max_page_count=1000000")
+    assert await store.execute(Put("a", "d", "last")) == "first"
+    await store.aclose()
+
+
+# -- other processes
+
+
+def test_processes_take_turns_and_lose_nothing(path: Path) -> None:
+    names, count = ("p", "q", "r"), 60
+    with child("many", path, names[0], count) as first, child("many", path, names[1], count) as two:
+        assert run_child("many", path, names[2], count) == ["done"]
+        assert (line(first), line(two)) == ("done", "done")
+
+    bodies = {r.session_id: r.body for r in held(path) if isinstance(r, Blob)}
+
+    assert sorted(bodies["shared"].split()) == sorted(
+        f"{n}:{i}" for n in names for i in range(count)
+    )
+    for name in names:
+        assert bodies[name].split() == [str(i) for i in range(count)]
+    assert not meeting_place(path).exists()
+
+
+def test_a_locked_file_is_named_with_who_locks_it(path: Path) -> None:
+    async def run() -> None:
+        store = SqliteStore(path, busy_timeout_ms=300)
+        ticks = 0
+        with child("lock", path) as process:
+            assert line(process) == "locked"
+            waiting = asyncio.ensure_future(store.execute(prompt("s", 1)))
+            while not waiting.done():
+                ticks += 1
+                await asyncio.sleep(0.001)
+
+            with pytest.raises(Unavailable, match=f"by process {process.pid} for 300 ms"):
+                await waiting
+
+            assert ticks > 1  # the loop went on
+            process.communicate("\n")
+        assert await store.execute(Put("s", "d", "x")) == ""
+        await store.aclose()
+
+    asyncio.run(run())
+
+
+@asynchronous
+async def test_a_command_waits_for_a_lock(path: Path) -> None:
+    store = SqliteStore(path)
+    with child("lock", path) as process:
+        assert line(process) == "locked"
+        waiting = asyncio.ensure_future(store.execute(Put("s", "d", "x")))
+        await asyncio.sleep(0.01)
+
+        assert not waiting.done()
+        assert await store.due(5) == ()  # looking waits for nobody
+        process.communicate("\n")
+
+        assert await waiting == ""
+    await store.aclose()
+
+
+@asynchronous
+async def test_hints_come_from_other_processes(path: Path) -> None:
+    store = SqliteStore(path)
+    hints = store.hints()
+
+    await asyncio.to_thread(run_child, "admit", path, "afar")
+
+    assert await asyncio.wait_for(anext(hints), 30) == Hint("afar", 0)
+    await store.aclose()
+
+
+@asynchronous
+async def test_without_sockets_a_poll_notices_that_others_wrote(path: Path) -> None:
+    store = SqliteStore(path)
+    store._peers.close()
+    hints = store.hints()
+    await store.execute(Put("s", "d", "ours"))
+    assert (await anext(hints)).session_id == "s"
+
+    await asyncio.to_thread(run_child, "admit", path, "afar")
+
+    assert await asyncio.wait_for(anext(hints), 30) == Hint("", None)
+    await store.aclose()
+
+
+def test_the_sockets_of_the_dead_are_removed(path: Path) -> None:
+    store = SqliteStore(path)
+    with child("attached", path) as process:
+        assert line(process).startswith("open")
+        assert store._peers.pids() == (process.pid,)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    store._peers.prune()
+
+    assert store._peers.pids() == ()
+    store.close()
+    assert not meeting_place(path).exists()
+
+
+def test_a_long_path_meets_in_the_temporary_folder(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    file = folder / "store.db"
+    file.touch()
+
+    one, two = Peers(file), Peers(file)
+
+    assert one.socket is not None and two.socket is not None
+    assert [p.name for p in one.others()] == [two.name]
+    assert not one.folder.is_relative_to(tmp_path)
+    one.close()
+    two.close()
+    assert not one.folder.exists()
+
+
+def test_a_fork_may_not_use_its_parents_store(path: Path) -> None:
+    store = SqliteStore(path)
+    store.execute_now(Put("s", "d", "x"))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            store.execute_now(Put("s", "d", "y"))
+        except RuntimeError:
+            os._exit(7)
+        os._exit(1)
+
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert store.execute_now(Put("s", "d", "z")) == "x"
+    store.close()
+
+
+# -- what cannot be opened
+
+
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(b"This is not a database, and long enough to be sure of it. " * 40)
+
+    with pytest.raises(Corrupt, match="store.db cannot be read: file is not a database"):
+        SqliteStore(path)
+
+
+def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as theirs:
+        theirs.execute("CREATE TABLE theirs (x)")
+    theirs.close()
+
+    with pytest.raises(Corrupt, match="a database of something else"):
+        SqliteStore(path)
+
+
+def test_a_torn_file_is_named(path: Path) -> None:
+    store = SqliteStore(path)
+    for at in range(50):
+        store.execute_now(prompt(f"s{at}", at))
+    store.close()
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+
+    with pytest.raises(Corrupt, match="store.db"):
+        store = SqliteStore(path)
+        try:
+            for at in range(50):
+                store.execute_now(begin(f"s{at}", at))
+        finally:
+            store.close()
+
+
+def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as later:
+        later.execute("PRAGMA user_version=99")
+    later.close()
+
+    with pytest.raises(SchemaTooNew, match="has schema 99; this release knows 1"):
+        SqliteStore(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="has to become another user")
+def test_a_read_only_file_is_named() -> None:
+    folder = Path("/var/tmp") / f"tenure-read-only-{os.getpid()}"
+    folder.mkdir()
+    try:
+        path = folder / "store.db"
+        store = SqliteStore(path)
+        store.execute_now(prompt("s", 1))
+        store.close()
+        path.chmod(0o444)
+        folder.chmod(0o555)
+
+        said = run_child("read_only", path)
+
+        assert said[0].startswith("Unavailable"), said
+        assert str(path) in said[0]
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="nowhere/store.db"):
+        SqliteStore(tmp_path / "nowhere" / "store.db")
+
+
+@pytest.mark.parametrize("url", ("postgres://x/y", "files:/tmp/x", "store", "sqlite:", "memory:x"))
+def test_a_url_that_names_no_store_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=url):
+        open_store(url)
+
+
+def test_urls_name_stores(tmp_path: Path) -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    for url in (f"{tmp_path}/a.db", f"sqlite:{tmp_path}/b", f"sqlite://{tmp_path}/c.db"):
+        store = open_store(url)
+        assert isinstance(store, SqliteStore)
+        assert store.path.parent == tmp_path
+        store.close()
+
+
+# -- damaged rows
+
+
+def damage(path: Path, sql: str) -> None:
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(sql).rowcount == 1
+    connection.close()
+
+
+@asynchronous
+async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) -> None:
+    store = SqliteStore(path)
+    await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(4)])
+    damage(path, "UPDATE place SET state = 'nonsense' WHERE session_id = 's2'")
+
+    answers = await asyncio.gather(
+        *[store.execute(begin(f"s{n}", n)) for n in range(3)], return_exceptions=True
+    )
+
+    assert [isinstance(a, Corrupt) for a in answers] == [False, False, True]
+    assert str(answers[2]).startswith("place ('s2', 's2-2') cannot be read")
+    assert [q.session_id for q in await store.quarantined()] == ["s2"]
+    assert [due.session_id for due in await store.due(10)] == ["s3"]
+
+    damage(path, "UPDATE place SET state = 'ready' WHERE session_id = 's2'")
+    await store.readmit("s2")
+
+    assert await store.quarantined() == ()
+    assert {due.session_id for due in await store.due(10)} == {"s2", "s3"}
+    assert not isinstance(await store.execute(begin("s2", 2)), Exception)
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_damaged_row_met_by_a_question_sets_its_session_aside(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.execute(prompt("s", 1))
+    damage(path, "UPDATE event SET happened = '[{' WHERE session_id = 's'")
+
+    with pytest.raises(Corrupt, match="event"):
+        await store.ask(Twice("s"))
+
+    assert [q.session_id for q in await store.quarantined()] == ["s"]
+    assert await store.due(10) == ()
+    await store.aclose()
+
+
+# -- groups and threads
+
+
+@asynchronous
+async def test_what_waits_together_is_one_transaction(path: Path) -> None:
+    store = SqliteStore(path)
+
+    await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(100)])
+
+    assert (store.group.groups, store.group.executed) == (1, 100)
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_lone_command_needs_no_thread(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.execute(prompt("s", 1))
+
+    assert not [t for t in threading.enumerate() if t.name.startswith("tenure-write")]
+    await store.aclose()
+
+
+def test_event_loops_in_several_threads_share_a_store(path: Path) -> None:
+    store = SqliteStore(path)
+
+    async def work(name: str) -> None:
+        for at in range(40):
+            group = [store.execute(Put(name, f"{k}", str(at))) for k in range(3)]
+            assert await asyncio.gather(*group) == ["" if not at else str(at - 1)] * 3
+
+    failed: list[BaseException] = []
+
+    def run(name: str) -> None:
+        try:
+            asyncio.run(work(name))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    store.close()
+    assert len([r for r in held(path) if isinstance(r, Blob)]) == 12
+
+
+@asynchronous
+async def test_closing_finishes_what_was_begun(path: Path) -> None:
+    store = SqliteStore(path)
+    waiting = [asyncio.ensure_future(store.execute(Put(f"s{n}", "d", "x"))) for n in range(30)]
+    await asyncio.sleep(0)
+
+    await store.aclose()
+
+    assert await asyncio.gather(*waiting) == [""] * 30
+    assert len(list(held(path))) == 30
+
+
+@asynchronous
+async def test_the_log_is_bounded(path: Path) -> None:
+    store = SqliteStore(path, checkpoint_pages=0, wal_bytes_max=200_000)
+    for _ in range(300):
+        await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x" * 9_000)) for n in range(2)])
+
+    assert Path(f"{path}-wal").stat().st_size < 5_000_000
+    await store.aclose()
+
+
+# -- plans
+
+
+def test_every_look_up_runs_along_its_index(path: Path) -> None:
+    store = SqliteStore(path)
+    plans: list[Any] = []
+    for index in INDEXES:
+        for width in range(len(index.columns) + 1):
+            for backwards in (False, True):
+                sql = select_first(index, width, 0, backwards)
+                rows = store._reader.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * (width + 1))
+                plans += [(index.name, width, row[3]) for row in rows]
+
+    assert [p for p in plans if "TEMP B-TREE" in p[2]] == []
+    assert [p for p in plans if "SCAN" in p[2] and p[1]] == []
+    assert Place.__name__.lower() in str(plans)
+    store.close()
