@@ -88,7 +88,7 @@ class Admit(Command[Ingress, Admitted]):
             Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
             Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
             Each(open_key_holders(s, self.inputs)),
-            Each(tuple([First(SLOT, (s, slot), 1) for slot in slots])),
+            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots])),
         )
 
     def decide(self, view: Ingress, now_ms: int) -> Decided[Admitted] | Refused:
@@ -163,7 +163,10 @@ def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
 
 
 def _slot(new: NewInput) -> str:
-    return f"{new.kind}:{new.supersession_key}"
+    """Within a lane: what was promised to somebody else is not superseded by a user's word."""
+    policy = new.rules()
+    lane = "" if policy is None else policy.lane.value
+    return f"{lane}:{new.kind}:{new.supersession_key}"
 
 
 def _legal(session: Session, index: int, new: NewInput) -> Refused | None:

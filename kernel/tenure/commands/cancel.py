@@ -165,7 +165,7 @@ class Interrupt(Command[Interjection, Interrupted]):
             Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
             Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
             Each(open_key_holders(s, new)),
-            Each(tuple([First(SLOT, (s, slot), 1) for slot in slots_of(new)])),
+            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots_of(new)])),
             Get(Executed, (s, self.command_id)),
         )
 

@@ -14,9 +14,9 @@ from .. import lease as lease_
 from .. import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Contributor, Run, Session, Stamp, Usage
+from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
 from ..replace import replace
-from ..transcript import NewNode, UsageDelta, hash_node, hash_parts, hash_text
+from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .desk import Desk, desk
 from .draft import Draft
@@ -47,6 +47,7 @@ class Ending(Desk):
     run: Run | None
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
+    handed: tuple[Input | None, ...]
 
 
 @frozen
@@ -72,6 +73,8 @@ class Commit(Command[Ending, Committed]):
     next_run_id: str | None = None
     limit: int = LIMIT_DEFAULT
     limit_bytes: int = inbox.GROUP_BYTES
+    hand_off: NewInput | None = None
+    frame: str | None = None
 
     def reads(self) -> Reads[Ending]:
         s = self.session_id
@@ -82,9 +85,14 @@ class Commit(Command[Ending, Committed]):
             Ending,
             *desk(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
-            Each(tuple([Get(Usage, (s, u.source, u.model)) for u in self.usage])),
+            counted(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
+            Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
         )
+
+    @property
+    def _handed(self) -> tuple[NewInput, ...]:
+        return () if self.hand_off is None else (self.hand_off,)
 
     def decide(self, view: Ending, now_ms: int) -> Decided[Committed] | Refused:
         session, run = view.session, view.run
@@ -98,15 +106,19 @@ class Commit(Command[Ending, Committed]):
             return refused
         draft = Draft.on(view, session, now_ms, self.fence.lease_id)
         draft.via.append("LEASE-7")
-        tip, nodes = grow(session, run, self.n, self.nodes, contents, now_ms)
+        closed = closing(calls_after(run.open_calls, self.nodes), self.termination)
+        new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
+        tip, nodes = grow(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1
         draft.session = replace(session, revision=revision, leaf=tip or session.leaf)
         draft.writes += [Insert(node) for node in nodes]
         self._keep_state(draft, view.blobs)
-        self._count_usage(draft, view.usage)
+        draft.writes += count_usage(self.session_id, self.usage, view.usage)
+        if refused := self._admit_hand_off(draft, view):
+            return refused
         lease_id = self.fence.lease_id
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
-        stamped = replace(run, tip=tip, stamp=stamp)
+        stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
         cancel = session.cancel
         if cancel is not None and not run.progress and tip is None:
             draft.end_cancelled(stamped, cancel.how, cancel.by)
@@ -125,6 +137,7 @@ class Commit(Command[Ending, Committed]):
             [self.termination.value, self.reason],
             contents,
             None if self.state is None else hash_text(self.state),
+            *[[self.frame, hash_content(i.kind, i.payload)] for i in self._handed],
         )
 
     def _again(
@@ -155,11 +168,11 @@ class Commit(Command[Ending, Committed]):
             return Refused(Refusal.CANCELLED, "COMMIT-6", cancel)
         if self.expected_revision != session.revision:
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
-        if problem := self._illegal():
+        if problem := self._illegal(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
         return None
 
-    def _illegal(self) -> str | None:
+    def _illegal(self, open_calls: tuple[str, ...]) -> str | None:
         if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
             return f"termination {self.termination.value} is the kernel's"
         if self.termination is run_.Termination.ERROR:
@@ -170,21 +183,30 @@ class Commit(Command[Ending, Committed]):
             problem := illegal_id("next_run_id", self.next_run_id)
         ):
             return problem
-        if len(self.nodes) > NODES_MAX or len(self.usage) > USAGE_MAX:
-            return (
-                f"{len(self.nodes)} nodes, {len(self.usage)} usages; "
-                f"at most {NODES_MAX} and {USAGE_MAX}"
-            )
+        if len(self.nodes) > NODES_MAX:
+            return f"{len(self.nodes)} nodes; at most {NODES_MAX}"
         problem = (
             illegal_text("reason", self.reason)
             or illegal_limits(self.limit, self.limit_bytes)
-            or illegal_calls(self.nodes)
-            or next((p for p in map(illegal_usage, self.usage) if p), None)
+            or illegal_nodes(open_calls, self.nodes)
+            or illegal_usage(self.usage)
+            or illegal_text("frame", self.frame or "", FRAME_MAX)
         )
-        if problem is not None:
-            return problem
-        bodies = [node.body for node in self.nodes] + ([self.state] if self.state else [])
-        return next((p for p in map(illegal_body, bodies) if p), None)
+        return problem or (illegal_body(self.state) if self.state else None)
+
+    def _admit_hand_off(self, draft: Draft, view: Ending) -> Refused | None:
+        """COMMIT-13: what somebody else is to go on with enters with the commit, and the frame says who."""
+        if self.frame is not None:
+            draft.session = replace(draft.session, frame=self.frame)
+        for new, known in zip(self._handed, view.handed, strict=True):
+            if known is not None or new.key is not None or new.supersession_key is not None:
+                return Refused(Refusal.ILLEGAL, "COMMIT-8", f"hand-off {new.input_id}: not new")
+            ingress = Ingress(draft.session, (), (), (), (), (), (), (), ())
+            digest = hash_content(new.kind, new.payload)
+            admitted = admit_into(draft, ingress, (new,), [digest])
+            if isinstance(admitted, Refused):
+                return admitted
+        return None
 
     def _keep_state(self, draft: Draft, known: tuple[Blob | None, ...]) -> None:
         """TRANSCRIPT-5: the state is a blob named by its digest; the one before is dropped."""
@@ -195,23 +217,9 @@ class Commit(Command[Ending, Committed]):
             return
         if known[0] is None:
             draft.writes.append(Insert(Blob(self.session_id, digest, self.state)))
-        if old is not None:
+        if old is not None and old != draft.session.environment_digest:
             draft.writes.append(Drop(Blob, (self.session_id, old)))
         draft.session = replace(draft.session, state_digest=digest)
-
-    def _count_usage(self, draft: Draft, known: tuple[Usage | None, ...]) -> None:
-        totals = {(u.source, u.model): u for u in known if u is not None}
-        fresh = {(d.source, d.model) for d in self.usage} - totals.keys()
-        for d in self.usage:
-            at = (d.source, d.model)
-            t = totals.get(at) or Usage(self.session_id, d.source, d.model)
-            totals[at] = Usage(
-                t.session_id, t.source, t.model, t.requests + d.requests,
-                t.input_tokens + d.input_tokens, t.output_tokens + d.output_tokens,
-                t.cached_tokens + d.cached_tokens, t.reasoning_tokens + d.reasoning_tokens,
-            )  # fmt: skip
-        for at in dict.fromkeys((d.source, d.model) for d in self.usage):
-            draft.writes.append((Insert if at in fresh else Update)(totals[at]))
 
     def _hand_over(self, draft: Draft, revision: int) -> Decided[Committed]:
         """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
@@ -234,13 +242,3 @@ class Commit(Command[Ending, Committed]):
         fence = self.fence
         draft.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
         return draft.decided(Committed(revision), "COMMIT-10")
-
-
-def illegal_usage(usage: UsageDelta) -> str | None:
-    counts = (
-        usage.requests, usage.input_tokens, usage.output_tokens,
-        usage.cached_tokens, usage.reasoning_tokens,
-    )  # fmt: skip
-    if min(counts) < 0:
-        return f"usage below 0: {usage}"
-    return illegal_id("usage source", usage.source) or illegal_id("usage model", usage.model)
