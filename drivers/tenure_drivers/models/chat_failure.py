@@ -1,0 +1,146 @@
+"""What an error of the SDK means by the failure table."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import openai
+
+from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
+
+MESSAGE_MAX: Final = 500
+
+# What the error says of itself goes before the status: 400, 403 and 429 stand for too many things.
+CODES: Final = {
+    "context_length_exceeded": ErrorKind.CONTEXT_OVERFLOW,
+    "exceed_context_size_error": ErrorKind.CONTEXT_OVERFLOW,
+    "content_filter": ErrorKind.CONTENT_FILTERED,
+    "content_policy_violation": ErrorKind.CONTENT_FILTERED,
+    "model_not_found": ErrorKind.MODEL_NOT_FOUND,
+    "invalid_model": ErrorKind.MODEL_NOT_FOUND,
+    "deploymentnotfound": ErrorKind.MODEL_NOT_FOUND,
+    "invalid_api_key": ErrorKind.UNAUTHORISED,
+    "authentication_error": ErrorKind.UNAUTHORISED,
+    "permission_error": ErrorKind.UNAUTHORISED,
+    # Time does not fill an account; whoever pays does, and re-admits what died meanwhile.
+    "insufficient_quota": ErrorKind.UNAUTHORISED,
+    "billing_hard_limit_reached": ErrorKind.UNAUTHORISED,
+    "rate_limit_exceeded": ErrorKind.RATE_LIMITED,
+    "rate_limit_error": ErrorKind.RATE_LIMITED,
+    "overloaded": ErrorKind.OVERLOADED,
+    "overloaded_error": ErrorKind.OVERLOADED,
+    "server_error": ErrorKind.UNAVAILABLE,
+    "internal_server_error": ErrorKind.UNAVAILABLE,
+    "invalid_request_error": ErrorKind.INVALID_REQUEST,
+}
+SAYS_NOTHING: Final = frozenset(
+    {"invalid_request_error", "server_error"}
+)  # where a status says more
+STATUSES: Final = {
+    401: ErrorKind.UNAUTHORISED,
+    402: ErrorKind.UNAUTHORISED,
+    403: ErrorKind.UNAUTHORISED,
+    404: ErrorKind.MODEL_NOT_FOUND,
+    408: ErrorKind.TIMEOUT,
+    409: ErrorKind.TRANSIENT,
+    410: ErrorKind.MODEL_NOT_FOUND,
+    425: ErrorKind.TRANSIENT,
+    429: ErrorKind.RATE_LIMITED,
+    503: ErrorKind.OVERLOADED,
+    504: ErrorKind.TIMEOUT,
+    529: ErrorKind.OVERLOADED,
+}
+TOO_LONG: Final = re.compile(
+    r"context (length|window|size)|prompt is too long|(too many|maximum number of) tokens", re.I
+)
+TRANSPORT: Final = frozenset({"h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"})
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """None: it is neither the provider's nor the network's, but a bug."""
+    match error:
+        case openai.APITimeoutError():
+            return Failure(ErrorKind.TIMEOUT, "the model did not answer in time")
+        case openai.APIStatusError():
+            said = error.body if isinstance(error.body, dict) else {}
+            kind = kind_of(error.status_code, said, error.message)
+            message = f"{error.status_code} {said.get('code') or said.get('type') or ''}"
+            retry_after_ms = read_retry_after_ms(error.response.headers)
+            return Failure(kind, f"{message.strip()}: {error.message}", retry_after_ms)
+        case openai.APIConnectionError():
+            cause = error.__cause__
+            because = f" ({type(cause).__name__}: {cause})" if cause is not None else ""
+            return Failure(ErrorKind.UNAVAILABLE, f"{error.message}{because}")
+        case openai.APIError():
+            return failure_in(
+                error.body if isinstance(error.body, dict) else {"message": error.message}
+            )
+        case openai.OpenAIError():
+            return Failure(ErrorKind.TRANSIENT, str(error))
+    name = type(error).__name__
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in TRANSPORT:
+        kind = ErrorKind.TIMEOUT if "Timeout" in name else ErrorKind.UNAVAILABLE
+        return Failure(kind, f"{name}: {error}")
+    if isinstance(error, (ValueError, RecursionError)):  # not JSON, not UTF-8
+        return Failure(ErrorKind.TRANSIENT, f"a piece of the reply is malformed: {error}")
+    return None
+
+
+def failure_in(said: object) -> Failure:
+    """An error that came in place of a reply, under status 200."""
+    found: dict[Any, Any] = said if isinstance(said, dict) else {"message": said}
+    code, message = found.get("code"), str(found.get("message") or "an error without a message")
+    status = (
+        int(code) if isinstance(code, (int, str)) and re.fullmatch(r"[45]\d\d", str(code)) else None
+    )
+    kind = kind_of(status, found, message)
+    return Failure(kind, f"{code or found.get('type') or 'error'}: {message}")
+
+
+def kind_of(status: int | None, said: Mapping[Any, Any], message: str) -> ErrorKind:
+    words = [str(said.get(name) or "").lower() for name in ("code", "type")]
+    if status in (400, 413, 422) and TOO_LONG.search(message):  # who has no code for it
+        return ErrorKind.CONTEXT_OVERFLOW
+    for word in words:
+        if word in CODES and not (status and word in SAYS_NOTHING):
+            return CODES[word]
+    if status is None:
+        return next((CODES[word] for word in words if word in CODES), ErrorKind.TRANSIENT)
+    if status in STATUSES:
+        return STATUSES[status]
+    return ErrorKind.UNAVAILABLE if status >= 500 else ErrorKind.INVALID_REQUEST
+
+
+def read_retry_after_ms(headers: Mapping[str, str]) -> int:
+    """How long to wait, at most what a run is kept alive for; a date is compared with the server's own clock."""
+    found = _number(headers.get("retry-after-ms"))
+    if found is None:
+        found = _seconds(headers.get("retry-after"), headers.get("date"))
+        found = None if found is None else found * 1000
+    return min(max(int(found or 0), 0), GIVE_UP_AFTER_MS)
+
+
+def _seconds(after: str | None, now: str | None) -> float | None:
+    if after is None or (found := _number(after)) is not None:
+        return None if after is None else found
+    try:
+        then = email.utils.parsedate_to_datetime(after)
+        since = email.utils.parsedate_to_datetime(now) if now else email.utils.localtime()
+        return (then - since).total_seconds()
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+    ):  # neither form, or one with and one without a zone
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        found = float(text or "")
+    except ValueError:
+        return None
+    return found if 0 <= found < 1e12 else None  # not a NaN either
