@@ -19,9 +19,9 @@ from rich.table import Table
 from .demo_plan import Plan, draw
 from .demo_play import Performance, perform
 from .demo_report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
-from .output import Bar
+from .output import Bar, say
 from .timeline import Figure, Timeline, TooLate, page
-from .trouble import Exit
+from .trouble import Exit, Stop
 
 SEEDS: Final = 1_000_000
 AGENTS: Final = ("ledger", "careless")
@@ -80,6 +80,9 @@ def play(plan: Plan, agent: str) -> Performance:
         return asyncio.run(_until_signal(plan, agent, folder))
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
+    except Stop as stop:
+        say("\n".join(stop.lines))
+        sys.exit(stop.code)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

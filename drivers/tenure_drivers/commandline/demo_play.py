@@ -63,6 +63,8 @@ class Stage:
                 group.create_task(self._disturb(kind))
             await self._feed()
             self.fleet.over = True
+        if died := self.fleet.dead():
+            raise Stop(Exit.UNFINISHED, f"tenure demo: {died}")
         await self.fleet.drain()
 
     async def _feed(self) -> None:
@@ -79,8 +81,8 @@ class Stage:
             if idle and not self.waiting:
                 return
             await self._hand_over(idle)
-            if died := self.fleet.dead():
-                raise Stop(Exit.UNFINISHED, died)
+            if self.fleet.dead() is not None:
+                return
             if time.monotonic() - moved > STALLED_S:
                 return  # the report will say what is lost
             await asyncio.sleep(LOOK_S)

@@ -130,8 +130,8 @@ def careless(ledger: Ledger) -> Agent:
 
     async def agent(turn: Turn) -> str:
         (said,) = turn.inputs
-        await ledger.dawdle(said.input_id, THINKS_MS)
         await ledger.append(said.input_id, said.payload)
+        await ledger.dawdle(said.input_id, THINKS_MS)
         return f"{said.input_id}: {said.payload} I wrote it down."
 
     return agent

@@ -1,0 +1,183 @@
+"""`tenure demo` as somebody runs it: real processes, real signals, a real file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tenure_drivers.commandline.demo_plan import Kind, draw
+
+SMALL = ("--inputs", "24", "--sessions", "4", "--workers", "2")
+TENURE = "from tenure_drivers.cli import main; main()"
+PATIENCE_S = 60.0
+
+
+@frozen
+class Demo:
+    """One process, with a temporary folder of its own."""
+
+    process: subprocess.Popen[str]
+    temp: Path
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, out, err
+
+    @property
+    def workers(self) -> list[int]:
+        """Who was started with this folder in its arguments, dead ones apart."""
+        return [pid for pid, arguments in _running() if f"{self.temp}/" in arguments]
+
+
+def _running() -> Iterator[tuple[int, str]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                yield int(folder.name), (folder / "cmdline").read_text()
+            except OSError:
+                continue
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    started: list[Demo] = []
+
+    def begin(*arguments: str) -> Demo:
+        temp = tmp_path / f"temp-{len(started)}"
+        temp.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", TENURE, "demo", *arguments],
+            env={**os.environ, "TMPDIR": str(temp), "COLUMNS": "80"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(Demo(process, temp))
+        return started[-1]
+
+    yield begin
+    for demo in started:
+        if demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.communicate()
+        for pid in demo.workers:
+            os.kill(pid, signal.SIGKILL)
+
+
+def reported(demo: Demo) -> dict[str, Any]:
+    code, out, err = demo.end()
+    assert err == "", err
+    found: dict[str, Any] = json.loads(out)
+    assert code == (0 if found["holds"] else 1)
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_small_demo_loses_nothing_and_leaves_nothing_behind(
+    seed: int, start: Callable[..., Demo], tmp_path: Path
+) -> None:
+    page = tmp_path / "demo.html"
+
+    demo = start(*SMALL, "--seed", str(seed), "--json", "--html", str(page))
+    report = reported(demo)
+
+    assert report["holds"], report
+    assert (report["inputs"], report["answered"], report["sessions"]) == (24, 24, 4)
+    assert report["kills"] >= 2 and report["pauses"] == 1
+    assert report["takeovers"] > 0
+    assert report["stale_writes_refused"] == sum(report["refused"].values()) > 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert list(demo.temp.iterdir()) == []
+    assert demo.workers == []
+
+
+def test_a_demo_says_in_words_what_it_has_shown(start: Callable[..., Demo]) -> None:
+    code, out, err = start(*SMALL, "--seed", "3").end()
+
+    assert code == 0, out + err
+    assert "24  answered" in out
+    assert "Every prompt was answered once" in out
+    assert "tenure demo --seed 3" in out
+    assert max(map(len, out.split("\n\n")[0].splitlines())) <= 80
+
+
+def test_an_agent_without_a_once_step_turns_the_report_red(start: Callable[..., Demo]) -> None:
+    report = reported(start(*SMALL, "--seed", "1", "--json", "--agent", "careless"))
+
+    assert report["repeated"] > 0
+    assert report["lost"] == report["out_of_order"] == report["missing"] == 0
+    assert not report["holds"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_cleans_up(
+    number: signal.Signals, code: int, start: Callable[..., Demo]
+) -> None:
+    demo = start("--seed", "1")
+    until(lambda: len(demo.workers) == 3)
+
+    demo.process.send_signal(number)
+
+    assert demo.end() == (code, "", "")
+    assert list(demo.temp.iterdir()) == []
+    assert demo.workers == []
+
+
+def test_workers_do_not_outlive_a_demo_that_is_killed(start: Callable[..., Demo]) -> None:
+    demo = start("--seed", "1")
+    until(lambda: len(demo.workers) == 3)
+    os.kill(demo.workers[0], signal.SIGSTOP)
+
+    demo.process.kill()
+
+    demo.end()
+    until(lambda: demo.workers == [])
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "1"), ("--inputs", "0"), ("--agent", "x")])
+def test_a_demo_that_cannot_be_played_is_refused(
+    arguments: tuple[str, ...], start: Callable[..., Demo]
+) -> None:
+    code, out, err = start(*arguments).end()
+
+    assert (code, out) == (2, "")
+    assert arguments[1] in err
+
+
+# -- the plan
+
+
+@pytest.mark.parametrize(("inputs", "sessions"), [(1, 1), (2, 2), (24, 4), (200, 20), (999, 7)])
+def test_a_plan_can_be_played_to_its_end(inputs: int, sessions: int) -> None:
+    for seed in range(30):
+        plan = draw(seed, inputs, sessions, 3)
+
+        assert len({p.input_id for p in plan.prompts}) == len(plan.prompts) == inputs
+        assert len({p.session_id for p in plan.prompts}) == sessions
+        for handed_over, prompt in enumerate(plan.prompts):
+            assert prompt.after is None or prompt.after <= handed_over
+        assert [f.after for f in plan.faults] == sorted(f.after for f in plan.faults)
+        assert all(f.after < inputs for f in plan.faults)
+        assert {f.kind for f in plan.faults} == set(Kind)
+
+
+def test_a_seed_is_a_plan() -> None:
+    assert draw(7, 200, 20, 3) == draw(7, 200, 20, 3)
+    assert draw(7, 200, 20, 3) != draw(8, 200, 20, 3)
