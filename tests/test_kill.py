@@ -1,0 +1,153 @@
+"""Real processes over a real file: killed with SIGKILL anywhere, drained with SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tenure.policy import Lane, OnRetry, Policy
+from tenure.questions import InputStatus, Journal
+from tenure.records import EntryKind
+from tenure_drivers.client import Client
+from tenure_drivers.contract import open_store
+from tenure_drivers.process import local_process
+
+SCRIPT = Path(__file__).with_name("killable.py")
+WAIT_S = 60
+ORDERED = Policy(
+    Lane.USER, on_retry=OnRetry.HOLD
+)  # what is behind a run that was lost waits for it
+
+pytestmark = pytest.mark.skipif(local_process() is None, reason="needs /proc")
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.url, self.ledger = f"sqlite:{folder / 'store.db'}", folder / "ledger"
+        self.ledger.touch()
+
+    @contextmanager
+    def worker(self, mode: str) -> Iterator[subprocess.Popen[str]]:
+        """Ready to work; killed at the end, if it is not dead by then."""
+        command = [sys.executable, str(SCRIPT), self.url, str(self.ledger), mode]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with process:
+            try:
+                assert said(process) == "ready"
+                yield process
+            finally:
+                process.kill()
+
+    def submit(self, *input_ids: str, sessions: int = 1) -> None:
+        async def body() -> None:
+            store = open_store(self.url)
+            for i, input_id in enumerate(input_ids):
+                session_id = f"s{i % sessions}"
+                await Client(store).submit(session_id, "x" * i, input_id=input_id, policy=ORDERED)
+            await store.aclose()
+
+        asyncio.run(body())
+
+    def ended(self, *input_ids: str, sessions: int = 1) -> list[InputStatus]:
+        async def body() -> list[InputStatus]:
+            store = open_store(self.url)
+            client = Client(store)
+            receipts = [client.receipt(f"s{i % sessions}", id) for i, id in enumerate(input_ids)]
+            try:
+                return list(await asyncio.gather(*[r.ended(WAIT_S) for r in receipts]))
+            finally:
+                await store.aclose()
+
+        return asyncio.run(body())
+
+    def journal(self, session_id: str, run_id: str) -> list[EntryKind]:
+        async def body() -> list[EntryKind]:
+            store = open_store(self.url)
+            entries = await store.ask(Journal(session_id, run_id))
+            await store.aclose()
+            return [e.kind for e in entries]
+
+        return asyncio.run(body())
+
+    def lines(self) -> list[str]:
+        return self.ledger.read_text().split()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("mode", ["hang before", "hang in once", "hang after"])
+def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
+    tmp_path: Path, mode: str
+) -> None:
+    place = Place(tmp_path)
+    place.submit("i")
+    with place.worker(mode) as process:
+        assert said(process) == "hangs i"
+        process.kill()
+        process.wait()
+        with place.worker("fine"):  # its lease lasts an hour: only evidence can end it
+            (ended,) = place.ended("i")
+    assert (ended.status, ended.answer) == ("consumed", " 0")
+    assert place.lines() == ["i"]
+    assert ended.run_id is not None
+    kinds = place.journal("s0", ended.run_id)
+    assert kinds == [EntryKind.REPORT, EntryKind.START, EntryKind.REPORT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_processes_killed_anywhere_lose_nothing_and_do_nothing_twice(
+    tmp_path: Path, seed: int
+) -> None:
+    chance, place = random.Random(seed), Place(tmp_path)
+    ids = [f"i{i}" for i in range(60)]
+    place.submit(*ids, sessions=5)
+    for _ in range(8):
+        with place.worker("fine") as process:
+            for _ in range(chance.randrange(8)):
+                said(process)
+            process.kill()
+    with place.worker("fine"):
+        ended = place.ended(*ids, sessions=5)
+    assert [e.status for e in ended] == ["consumed"] * 60
+    assert [e.answer for e in ended] == [f"{'x' * i} {i}" for i in range(60)]
+    assert sorted(place.lines()) == sorted(ids)
+    for s in range(5):
+        assert [i for i in place.lines() if int(i[1:]) % 5 == s] == ids[s::5]
+
+
+def test_a_process_drains_on_sigterm_and_another_takes_up(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.submit("i")
+    with place.worker("hang before") as process:
+        assert said(process) == "hangs i"
+        process.send_signal(signal.SIGTERM)
+        assert said(process) == "drained"
+        assert process.wait() == 0
+    with place.worker("fine"):
+        (ended,) = place.ended("i")
+    assert (ended.status, ended.failures, place.lines()) == ("consumed", 0, ["i"])
+
+
+def test_a_paused_process_wakes_up_fenced_and_writes_nothing(tmp_path: Path) -> None:
+    """It is not dead, so nobody may take over: the other one waits, and the paused one ends its turn itself."""
+    place = Place(tmp_path)
+    place.submit("i", "j")
+    with place.worker("fine") as process:
+        process.send_signal(signal.SIGSTOP)
+        with place.worker("fine"):
+            process.send_signal(signal.SIGCONT)
+            ended = place.ended("i", "j")
+    assert [e.status for e in ended] == ["consumed"] * 2
+    assert place.lines() == ["i", "j"]
