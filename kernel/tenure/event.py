@@ -26,6 +26,7 @@ class Happening(enum.StrEnum):
     RESET = "reset"
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
+    REPLAY_DIFFERED = "replay_differed"  # a resumed turn asks otherwise than it did
 
 
 @frozen

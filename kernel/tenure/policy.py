@@ -68,4 +68,5 @@ POLICIES: Final[dict[str, Policy]] = {
         on_other_content=OnOtherContent.ORIGINAL,
         when_retired=True,
     ),
+    "hand_off": Policy(Lane.SYSTEM, when_retired=True, priority=0),
 }

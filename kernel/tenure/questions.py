@@ -14,9 +14,11 @@ from . import inbox
 from . import input as input_
 from . import run as run_
 from .indexes import AGED, DEAD, ENTRIES, EVENTS, OPEN_RUNS, SESSIONS, USAGES
+from .message import text_of
 from .policy import LANES
 from .queries import First, Get, Query, Question
 from .records import Blob, Entry, Event, Input, Node, Place, Raise, Run, Session, Usage
+from .transcript import Form, Role
 
 PAGE = 256
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
@@ -155,13 +157,20 @@ def _status(session: Session, place: Place) -> Steps:
         termination, reason = run.state.termination.value, run.state.reason
         if run.tip is not None:
             node = yield Get(Node, (place.session_id, run.tip.node_id))
-            answer = node.body
+            answer = _answer(node, run.state.termination)
     elif isinstance(run.state, run_.Rescheduled):
         due = run.state.due_at_ms
     counted = run.trouble.counted()
     return InputStatus(
         place.input_id, status, by, run_id, termination, reason, counted, due, answer
     )
+
+
+def _answer(node: Node, termination: run_.Termination) -> str | None:
+    """What the run said last; a result that only closes a call is no answer."""
+    if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
+        return None
+    return text_of(node.form, node.body)
 
 
 # -- for people
@@ -249,10 +258,14 @@ class Line:
 
 @frozen
 class Path(Question[tuple[Line, ...]]):
-    """The transcript from its beginning to the leaf; the last `limit` nodes."""
+    """The transcript from its beginning to the leaf; the last `limit` nodes.
+
+    `compacted`: what a compaction stands for is left out.
+    """
 
     session_id: str
     limit: int = 10_000
+    compacted: bool = False
 
     def steps(self) -> Steps:
         session = yield Get(Session, (self.session_id,))
@@ -264,5 +277,6 @@ class Path(Question[tuple[Line, ...]]):
             for input_id in node.inputs:
                 inputs.append((yield Get(Input, (self.session_id, input_id))))
             lines.append(Line(tuple(inputs), node))
-            node_id = node.parent
+            compaction = self.compacted and node.form is Form.COMPACTION
+            node_id = None if compaction else node.parent
         return tuple(reversed(lines))

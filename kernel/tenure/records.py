@@ -14,7 +14,7 @@ from .event import Happened
 from .failure import UNTROUBLED, Trouble
 from .policy import Lane, Policy
 from .queries import Record
-from .transcript import Role, Tip
+from .transcript import Form, Role, Tip
 
 
 class Phase(enum.StrEnum):
@@ -53,6 +53,8 @@ class Session(Record):
     revision: int = 0
     leaf: Tip | None = None
     state_digest: str | None = None
+    environment_digest: str | None = None  # of the last model request that was recorded
+    frame: str = ""  # which agent goes on; "" is the first one
     unfinished_runs: int = (
         0  # how many there are of each, so that a store need not look for what is not there
     )
@@ -167,6 +169,7 @@ class Run(Record):
     tip: Tip | None = None  # the last of its provisional nodes
     last_end: LastEnd | None = None
     stamp: Stamp | None = None
+    open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
 
     @property
     def unfinished(self) -> int | None:
@@ -185,6 +188,7 @@ class EntryKind(enum.StrEnum):
     REPORT = "report"
     UNKNOWN = "unknown"  # a once step was started and nobody knows how it ended
     NODE = "node"
+    NOTE = "note"  # something for people to know; it makes an event
 
 
 @frozen
@@ -222,6 +226,8 @@ class Node(Record):
     hidden: bool
     at_ms: int
     body: str
+    form: Form = Form.TEXT
+    open_calls: tuple[str, ...] = ()  # no leaf stands here while there are any
 
 
 @frozen

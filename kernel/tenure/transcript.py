@@ -21,6 +21,14 @@ class Role(enum.StrEnum):
     IMPORTED = "imported"
 
 
+class Form(enum.StrEnum):
+    """How a body is to be read."""
+
+    TEXT = "text"
+    CHAT = "chat"  # canonical JSON of a message (chat.md)
+    COMPACTION = "compaction"  # text that stands for everything before it
+
+
 @frozen
 class NewNode:
     """What a turn adds to the transcript.  `body` is opaque text; `call_ids` name the tool calls it makes or answers.
@@ -32,6 +40,7 @@ class NewNode:
     body: str
     call_ids: tuple[str, ...] = ()
     hidden: bool = False
+    form: Form = Form.TEXT
 
 
 @frozen
@@ -44,6 +53,8 @@ class Tip:
 
 @frozen
 class UsageDelta:
+    """`input_tokens` counts the whole prompt, `cached_tokens` the part of it that a cache had."""
+
     source: str
     model: str
     requests: int = 0
@@ -72,7 +83,8 @@ def hash_content(kind: str, payload: str) -> str:
 
 def hash_node(node: NewNode) -> tuple[object, ...]:
     """What a node contributes to a digest: ids of nodes and times are outside."""
-    return (node.role.value, hash_text(node.body), node.call_ids)
+    content = (node.role.value, hash_text(node.body), node.call_ids)
+    return content if node.form is Form.TEXT else (*content, node.form.value)
 
 
 def extend_path(parent: Tip | None, inputs: tuple[str, ...], content: tuple[object, ...]) -> str:

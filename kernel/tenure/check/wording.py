@@ -23,7 +23,7 @@ from ..policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
 from ..queries import Command, Question
 from ..records import EntryKind
 from ..run import Termination
-from ..transcript import NewNode, Role, UsageDelta
+from ..transcript import Form, NewNode, Role, UsageDelta
 
 TOKEN: Final = re.compile(r'(?:\w+=)?"(?:[^"\\]|\\.)*"(?:\*\d+)?|[^\s"]+')
 QUOTED: Final = re.compile(r'("(?:[^"\\]|\\.)*")(?:\*(\d+))?')
@@ -34,6 +34,7 @@ NOTHING: Final = "-"
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
+    "Form": Form,
     "Lane": Lane,
     "Role": Role,
     "Then": Then,
@@ -126,16 +127,18 @@ def _parts(cls: type) -> dict[str, type]:
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
     if "inputs" in parts or "replacement" in parts:
         return next(iter(parts)), _build(NewInput, words)
-    if "failure" in parts:
-        return "failure", _build(Failure, words)
     if words[0] in ENTRIES and "entries" in parts:
         return "entries", _build(NewEntry, words)
     if words[0] in ROLES and "nodes" in parts:
         return "nodes", _build(NewNode, words)
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
+    if "failure" in parts:
+        return "failure", _build(Failure, words)
     if words[0] == "rewind" and "rewind" in parts:
         return "rewind", _build(Rewind, words[1:])
+    if "hand_off" in parts:
+        return "hand_off", _build(NewInput, words)
     raise Unreadable(f"{' '.join(words)}: no item of {', '.join(parts) or 'this command'}")
 
 
@@ -243,7 +246,7 @@ def write_command(command: Command[Any, Any]) -> str:
         value = getattr(command, name)
         for item in value if isinstance(value, tuple) else () if value is None else (value,):
             items.append(" ".join(_item_words(item, command.session_id)))
-    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "failure"}:
+    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "failure", "usage"}:
         words += items
         items = []
     return "\n  ".join([" ".join(words), *items])

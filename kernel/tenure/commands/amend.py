@@ -14,7 +14,8 @@ from ..transcript import NewNode, Tip, extend_path, hash_node
 from .desk import Desk, desk
 from .draft import Draft
 from .executed import misused
-from .journal import NODES_MAX, illegal_body, presents
+from .journal import presents
+from .nodes import NODES_MAX, calls_after, illegal_nodes
 
 
 @frozen
@@ -72,8 +73,10 @@ class Amend(Command[Library, Amended]):
             node = view.target
             leaf = None if node is None else Tip(node.node_id, node.path_digest)
         revision = session.revision + 1
+        open_calls: tuple[str, ...] = ()
         for i, new in enumerate(self.nodes):
-            leaf = self._add(draft, leaf, i, new, revision)
+            open_calls = calls_after(open_calls, (new,))
+            leaf = self._add(draft, leaf, i, new, revision, open_calls)
         draft.session = replace(session, revision=revision, leaf=leaf)
         draft.say(Happening.AMENDED, detail=str(revision))
         digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
@@ -94,20 +97,38 @@ class Amend(Command[Library, Amended]):
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
         if len(self.nodes) > NODES_MAX:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"{len(self.nodes)} nodes; at most 64")
-        if problem := next((p for p in (illegal_body(n.body) for n in self.nodes) if p), None):
+        if problem := self._illegal():
+            return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
+        if view.target is not None and view.target.open_calls:
+            problem = f"calls are open at {view.target.node_id!r}: {view.target.open_calls}"
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
         return None
 
-    def _add(self, draft: Draft, parent: Tip | None, i: int, new: NewNode, revision: int) -> Tip:
+    def _illegal(self) -> str | None:
+        """TRANSCRIPT-6: at rest no call is open."""
+        if problem := illegal_nodes((), self.nodes):
+            return problem
+        left = calls_after((), self.nodes)
+        return f"calls without a result: {left}" if left else None
+
+    def _add(
+        self,
+        draft: Draft,
+        parent: Tip | None,
+        i: int,
+        new: NewNode,
+        revision: int,
+        open_calls: tuple[str, ...],
+    ) -> Tip:
         tip = Tip(f"{self.command_id}/{i}", extend_path(parent, (), hash_node(new)))
         draft.writes.append(
             Insert(
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,
                     revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
-                    draft.now_ms, new.body,
+                    draft.now_ms, new.body, new.form, open_calls,
                 )
             )
         )  # fmt: skip

@@ -12,20 +12,24 @@ from attrs import field, frozen
 from .. import inbox
 from .. import lease as lease_
 from .. import run as run_
-from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update
+from ..outcome import Decided, Drop, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
+from .admit import Ingress, admit_into
 from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .desk import Desk, desk
 from .draft import Draft
 from .grant import Begun, begun_of, bind, take_up
-from .journal import grow, illegal_body, illegal_calls, presents
+from .journal import presents
 from .legal import illegal_id, illegal_limits, illegal_text
+from .nodes import calls_after, closing, grow, illegal_body, illegal_nodes
+from .submission import NewInput
+from .usage import count_usage, counted, illegal_usage
 
 NODES_MAX = 32
-USAGE_MAX = 8
+FRAME_MAX = 200
 
 
 class Then(enum.StrEnum):

@@ -21,6 +21,7 @@ from ..policy import Lane
 from ..records import Event, OpenKey, Phase, Place, Run, Session
 from ..replace import replace
 from .desk import Desk
+from .nodes import closed
 from .settle import LOSSES_BEFORE_SPLIT, contributed, ended_by, place_of, returned
 
 S = TypeVar("S")
@@ -207,6 +208,8 @@ class Draft:
     def finish(self, run: Run, termination: run_.Termination, reason: str = "") -> None:
         """RUN-9: the run is Done, its inputs end by the settling table, what it wrote becomes visible."""
         how = run_.settle(termination, run.tip is not None)
+        run, closings = closed(self.session, run, termination, self.now_ms)
+        self.writes += closings
         if run.tip is not None and self.session.leaf != run.tip:
             self.session = replace(self.session, leaf=run.tip, revision=self.session.revision + 1)
         state = self.took(run_.step(run.state, run_.Finish(termination, reason)))

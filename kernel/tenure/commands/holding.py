@@ -15,14 +15,16 @@ from ..inbox import due_at_ms
 from ..indexes import DELAYED
 from ..outcome import Decided, Insert, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
-from ..records import Cancel, Executed, LastEnd, Place, Run, Session
+from ..records import Cancel, Executed, LastEnd, Place, Run, Session, Usage
 from ..replace import replace
 from ..run import Rescheduled
+from ..transcript import UsageDelta
 from .desk import Desk, desk
 from .draft import Draft
 from .executed import misused
 from .journal import presents
 from .legal import legible
+from .usage import count_usage, counted, illegal_usage
 
 
 @frozen
@@ -39,10 +41,15 @@ class Leaving(Desk):
 
 
 @frozen
-class Fail(Command[Leaving, Ended]):
+class Failing(Leaving):
+    usage: tuple[Usage | None, ...]
+
+
+@frozen
+class Fail(Command[Failing, Ended]):
     """The holder answers that its turn failed; its lease ends.  Touches at most 64 places and a handful.
 
-    Known by its lease id when it comes again.  Refusals: UNKNOWN_RUN, FENCED, STALE.
+    Known by its lease id when it comes again.  Refusals: UNKNOWN_RUN, FENCED, STALE, ILLEGAL.
     """
 
     session_id: str
@@ -50,11 +57,13 @@ class Fail(Command[Leaving, Ended]):
     run_id: str
     turn: int
     failure: Failure
+    usage: tuple[UsageDelta, ...] = ()
 
-    def reads(self) -> Reads[Leaving]:
-        return read(Leaving, *desk(self.session_id), Get(Run, (self.session_id, self.run_id)))
+    def reads(self) -> Reads[Failing]:
+        s = self.session_id
+        return read(Failing, *desk(s), Get(Run, (s, self.run_id)), counted(s, self.usage))
 
-    def decide(self, view: Leaving, now_ms: int) -> Decided[Ended] | Refused:
+    def decide(self, view: Failing, now_ms: int) -> Decided[Ended] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
@@ -62,7 +71,10 @@ class Fail(Command[Leaving, Ended]):
             return refused
         if self.turn != run.turn:
             return Refused(Refusal.STALE, "FAIL-12", run.turn)
+        if problem := illegal_usage(self.usage):
+            return Refused(Refusal.ILLEGAL, "FAIL-14", problem)
         draft = Draft.on(view, session, now_ms, self.fence.lease_id)
+        draft.writes += count_usage(self.session_id, self.usage, view.usage)
         release(draft, self.fence)
         verdict = judge(run.trouble, self.failure, now_ms)
         draft.via.append(verdict.clause)

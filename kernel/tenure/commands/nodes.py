@@ -1,0 +1,128 @@
+"""Nodes on their way into the transcript: what they may be, and where they hang.  Spec: specs/transcript.md.
+
+Nobody may leave a call without a result: while calls are open only their results follow, and a run that ends without
+giving them gets them from here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..outcome import Insert, Write
+from ..records import Node, Run, Session
+from ..replace import replace
+from ..run import Termination
+from ..transcript import NewNode, Role, Tip, extend_path, hash_node
+from .legal import illegal_id
+
+NODES_MAX = 64
+BODY_BYTES_MAX = 10_000_000
+UNSEEN: Final = (
+    "the turn ended before a result was written down; whether the call took effect is not known"
+)
+
+
+def illegal_body(body: str) -> str | None:
+    if "\x00" in body:
+        return "a body with a NUL character"
+    if body.isascii():
+        size = len(body)
+    else:
+        try:
+            size = len(body.encode())
+        except UnicodeEncodeError as error:
+            return f"a body with a lone surrogate at {error.start}"
+    return f"a body of {size} bytes; at most {BODY_BYTES_MAX}" if size > BODY_BYTES_MAX else None
+
+
+def illegal_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> str | None:
+    """TRANSCRIPT-6: each call gets one result, and nothing else comes between."""
+    for node in nodes:
+        found = after_node(open_calls, node)
+        if isinstance(found, str):
+            return found
+        open_calls = found
+        if problem := illegal_body(node.body):
+            return problem
+    return None
+
+
+def after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[str, ...] | str:
+    """The calls that are open behind a node; or what is wrong with it."""
+    ids = node.call_ids
+    if not ids and not open_calls:
+        return ()
+    if node.hidden and ids:
+        return f"a hidden node with calls {ids}"
+    if node.role is Role.TOOL:
+        return _answered(open_calls, ids)
+    if open_calls:
+        return f"a node of role {node.role.value} while calls are open: {open_calls}"
+    if node.role is not Role.ASSISTANT:
+        return f"a node of role {node.role.value} with calls {ids}"
+    if len(ids) > NODES_MAX or len(set(ids)) < len(ids):
+        return f"{len(ids)} calls, {len(set(ids))} ids; at most {NODES_MAX}, each with its own"
+    problems = (illegal_id("call_id", each) for each in ids)
+    return next((p for p in problems if p), None) or ids
+
+
+def _answered(open_calls: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, ...] | str:
+    if not ids or not set(ids) <= set(open_calls) or len(set(ids)) < len(ids):
+        return f"results of {ids} while these calls are open: {open_calls}"
+    return tuple([each for each in open_calls if each not in ids])
+
+
+def closing(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewNode, ...]:
+    """TRANSCRIPT-7: the results that a run which ends has not given."""
+    if not open_calls:
+        return ()
+    word = "cancelled" if termination is Termination.CANCELLED else "interrupted"
+    return (NewNode(Role.TOOL, f"{word}: {UNSEEN}", open_calls),)
+
+
+def closed(
+    session: Session, run: Run, termination: Termination, now_ms: int
+) -> tuple[Run, list[Write]]:
+    """A run that ends leaves no call without a result."""
+    new = closing(run.open_calls, termination)
+    if not new:
+        return run, []
+    tip, nodes = grow(session, run, run.n, new, [hash_node(node) for node in new], now_ms)
+    return replace(run, tip=tip, open_calls=()), [Insert(node) for node in nodes]
+
+
+def calls_after(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> tuple[str, ...]:
+    """Of nodes that are legal."""
+    for node in nodes:
+        found = after_node(open_calls, node)
+        assert not isinstance(found, str), found
+        open_calls = found
+    return open_calls
+
+
+def grow(
+    session: Session,
+    run: Run,
+    n: int,
+    new: tuple[NewNode, ...],
+    contents: list[tuple[object, ...]],
+    now_ms: int,
+) -> tuple[Tip | None, tuple[Node, ...]]:
+    """TRANSCRIPT-2, TRANSCRIPT-3: hang nodes behind the run's tip; its first one stands behind the inputs it answers."""
+    tip, open_calls = run.tip, run.open_calls
+    nodes: list[Node] = []
+    for i, node in enumerate(new):
+        inputs = tuple([c.input_id for c in run.contributors]) if tip is None else ()
+        parent = tip or session.leaf
+        path = extend_path(parent, inputs, contents[i])
+        open_calls = calls_after(open_calls, (node,))
+        node_id = f"{run.run_id}:{run.turn}:{n}:{i}"
+        nodes.append(
+            Node(
+                session.session_id, node_id, parent.node_id if parent else None, run.run_id,
+                session.revision + 1, node.role, inputs, node.call_ids, path, node.hidden,
+                now_ms, node.body, node.form, open_calls,
+            )
+        )  # fmt: skip
+        tip = Tip(node_id, path)
+    return tip, tuple(nodes)

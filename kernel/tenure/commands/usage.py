@@ -1,0 +1,50 @@
+"""What models have used, counted per source and model.  Spec: specs/commit.md, COMMIT-12."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..outcome import Insert, Update, Write
+from ..queries import Each, Get
+from ..records import Usage
+from ..transcript import UsageDelta
+from .legal import illegal_id
+
+USAGE_MAX: Final = 8
+
+
+def counted(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
+    return Each(tuple([Get(Usage, (session_id, d.source, d.model)) for d in deltas]))
+
+
+def illegal_usage(deltas: tuple[UsageDelta, ...]) -> str | None:
+    if len(deltas) > USAGE_MAX:
+        return f"{len(deltas)} usages; at most {USAGE_MAX}"
+    return next((p for p in map(_illegal, deltas) if p), None)
+
+
+def _illegal(usage: UsageDelta) -> str | None:
+    counts = (
+        usage.requests, usage.input_tokens, usage.output_tokens,
+        usage.cached_tokens, usage.reasoning_tokens,
+    )  # fmt: skip
+    if min(counts) < 0:
+        return f"usage below 0: {usage}"
+    return illegal_id("usage source", usage.source) or illegal_id("usage model", usage.model)
+
+
+def count_usage(
+    session_id: str, deltas: tuple[UsageDelta, ...], known: tuple[Usage | None, ...]
+) -> list[Write]:
+    totals = {(u.source, u.model): u for u in known if u is not None}
+    fresh = {(d.source, d.model) for d in deltas} - totals.keys()
+    for d in deltas:
+        at = (d.source, d.model)
+        t = totals.get(at) or Usage(session_id, d.source, d.model)
+        totals[at] = Usage(
+            t.session_id, t.source, t.model, t.requests + d.requests,
+            t.input_tokens + d.input_tokens, t.output_tokens + d.output_tokens,
+            t.cached_tokens + d.cached_tokens, t.reasoning_tokens + d.reasoning_tokens,
+        )  # fmt: skip
+    named = dict.fromkeys((d.source, d.model) for d in deltas)
+    return [(Insert if at in fresh else Update)(totals[at]) for at in named]
