@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import pytest
 
 from tenure.evolve import EMPTY, World, world_of
 from tenure.indexes import INDEXES
-from tenure.outcome import Hint
-from tenure.records import Blob, Place
+from tenure.outcome import Decided, Hint
+from tenure.records import Blob, Place, Session
 from tenure_drivers.conformance import (
     Put,
     Twice,
@@ -35,7 +35,7 @@ from tenure_drivers.contract import Corrupt, SchemaTooNew, Unavailable, open_sto
 from tenure_drivers.memory import MemoryStore
 from tenure_drivers.peers import Peers, meeting_place
 from tenure_drivers.sql import select_first
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.sqlite import SqliteStore, execute_in
 from tenure_drivers.stories import Client
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
@@ -141,8 +141,8 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
     store = SqliteStore(path)
     await store.execute(Put("a", "d", "first"))
     await store.execute(Put("b", "d", "first"))
-    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
-    store._writer.execute(f"PRAGMA max_page_count={pages + 4}")
+    pages = store._writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    store._writer.connection.execute(f"PRAGMA max_page_count={pages + 4}")
 
     answers = await asyncio.gather(
         store.execute(Put("a", "d", "x" * 100_000)),
@@ -152,7 +152,7 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
 
     assert isinstance(answers[0], Unavailable) and "full" in str(answers[0])
     assert answers[1] == "first"
-    store._writer.execute("PRAGMA max_page_count=1000000")
+    store._writer.connection.execute("PRAGMA max_page_count=1000000")
     assert await store.execute(Put("a", "d", "last")) == "first"
     await store.aclose()
 
@@ -174,6 +174,14 @@ def test_processes_take_turns_and_lose_nothing(path: Path) -> None:
     for name in names:
         assert bodies[name].split() == [str(i) for i in range(count)]
     assert not meeting_place(path).exists()
+
+
+def test_processes_may_create_the_file_at_the_same_time(path: Path) -> None:
+    with ExitStack() as stack:
+        started = [stack.enter_context(child("admit", path, f"s{n}")) for n in range(6)]
+        assert [process.wait() for process in started] == [0] * 6
+
+    assert len([r for r in held(path) if isinstance(r, Session)]) == 6
 
 
 def test_a_locked_file_is_named_with_who_locks_it(path: Path) -> None:
@@ -491,6 +499,22 @@ async def test_the_log_is_bounded(path: Path) -> None:
         await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x" * 9_000)) for n in range(2)])
 
     assert Path(f"{path}-wal").stat().st_size < 5_000_000
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_command_can_be_part_of_a_callers_own_transaction(path: Path) -> None:
+    store = SqliteStore(path)
+    theirs = sqlite3.connect(path, isolation_level=None)
+    theirs.execute("BEGIN IMMEDIATE")
+    assert isinstance(execute_in(theirs, prompt("gone", 1), 1), Decided)
+    theirs.execute("ROLLBACK")
+    theirs.execute("BEGIN IMMEDIATE")
+    assert isinstance(execute_in(theirs, prompt("kept", 1), 1), Decided)
+    theirs.execute("COMMIT")
+    theirs.close()
+
+    assert [due.session_id for due in await store.due(10)] == ["kept"]
     await store.aclose()
 
 

@@ -19,6 +19,8 @@ from attrs import define
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command, Query, Reads
 
+from .contract import Unavailable
+
 V = TypeVar("V")
 
 GROUP_MAX = 512
@@ -133,8 +135,9 @@ def form(backlog: list[Work], most: int) -> tuple[list[Work], list[Work]]:
 class GroupCommit:
     """Feeds groups to `transact(commands, wait)`, one at a time, and answers when it has returned.
 
-    `transact` answers each command by position and raises Busy, before it has done anything, if it may not wait for a
-    lock that somebody else has.  `between` runs on the thread after each group, outside the lock.
+    `transact` is called with `engine` held, answers each command by position, and raises Busy, before it has done
+    anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread after each group,
+    without `engine`; where others wait for their turn (not `alone`), every command goes that way.
     """
 
     def __init__(
@@ -142,14 +145,17 @@ class GroupCommit:
         transact: Callable[[Sequence[Command[Any, Any]], bool], Sequence[Answer]],
         *,
         name: str,
+        engine: threading.Lock | None = None,
         between: Callable[[], None] = lambda: None,
+        alone: Callable[[], bool] = lambda: True,
         most: int = GROUP_MAX,
     ) -> None:
-        self.engine = threading.Lock()  # held around every transaction
+        self.engine = engine or threading.Lock()
         self.groups = 0
         self.executed = 0
         self._transact = transact
         self._between = between
+        self._alone = alone
         self._most = most
         self._name = name
         self._waiting: deque[Work] = deque()
@@ -189,32 +195,40 @@ class GroupCommit:
         if self._thread is not None:
             self._wakes.put(True)
             self._thread.join()
+        self._turn_away()
 
     def _flush(self) -> None:
         self._flush_on = None
         if not self._waiting:
             return
-        if len(self._waiting) == 1 and not (self._awake or self._slow or self._closed):
-            if self.engine.acquire(blocking=False):
-                try:
-                    if self._inline():
-                        return
-                finally:
-                    self.engine.release()
-        self._wake()
+        if self._closed:
+            self._turn_away()
+        elif not self._inline():
+            self._wake()
 
     def _inline(self) -> bool:
+        """Carry out what waits on this thread, if that is one command and nothing is in its way."""
+        if len(self._waiting) > 1 or self._awake or self._slow or not self._alone():
+            return False
+        if not self.engine.acquire(blocking=False):
+            return False
         try:
             work = self._waiting.popleft()
+            answers = self._timed([work.command], False)
         except IndexError:  # the thread was faster
             return True
-        try:
-            answers = self._timed([work.command], False)
         except Busy:
             self._waiting.appendleft(work)
             return False
+        finally:
+            self.engine.release()
         (deliver if work.loop is asyncio.get_running_loop() else post)([work], answers)
         return True
+
+    def _turn_away(self) -> None:
+        """What came while the store was closed was not done."""
+        while self._waiting:
+            post([self._waiting.popleft()], [Unavailable("the store is closed")])
 
     def _wake(self) -> None:
         if self._thread is None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import select
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tenure.outcome import Hint
 SOCKET_PATH_MAX = 104  # bytes; Linux allows 107, macOS 103 and a terminator
 DATAGRAM_HINTS_MAX = 64
 POLL_S = 1.0
+FRESH_NS = 50_000_000
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[Hint, ...]).decode
@@ -62,7 +65,9 @@ class Peers:
             if changed_ns != self._seen_ns:
                 names = sorted(os.listdir(self.folder))
                 self._others = tuple(self.folder / name for name in names if name != self.name)
-                self._seen_ns = changed_ns
+                # A second change in the same tick of the file system's clock would not show.
+                fresh = time.time_ns() - changed_ns < FRESH_NS
+                self._seen_ns = -1 if fresh else changed_ns
         except OSError:
             self._others = ()
         return self._others
@@ -135,8 +140,6 @@ class Ear:
         self._thread.join()
 
     def _listen(self) -> None:
-        import select
-
         own = self._peers.socket
         while not self._ended.is_set():
             if own is None:
