@@ -12,6 +12,7 @@ from ..questions import Carried, Carry
 from ..replace import replace
 from ..rules import Row
 from ..run import Termination
+from ..transcript import UsageDelta
 from .state import (
     Closing,
     Core,
@@ -56,7 +57,7 @@ def commit(core: Core, hold: Hold, end: End) -> Commit:
         plan.session_id, begun.fence, begun.run_id, begun.turn, hold.n, begun.revision,
         end.termination, end.reason, end.nodes, end.usage, end.state,
         Then.NEXT if go_on else Then.RELEASE, end.next_run_id if go_on else None,
-        plan.limit, plan.limit_bytes,
+        plan.limit, plan.limit_bytes, end.hand_off, end.frame,
     )  # fmt: skip
 
 
@@ -68,9 +69,9 @@ def commit_cancelled(core: Core, hold: Hold) -> Commit:
     )  # fmt: skip
 
 
-def fail(hold: Hold, failure: Failure) -> Fail:
+def fail(hold: Hold, failure: Failure, usage: tuple[UsageDelta, ...] = ()) -> Fail:
     begun = hold.begun
-    return Fail(begun.fence.session_id, begun.fence, begun.run_id, begun.turn, failure)
+    return Fail(begun.fence.session_id, begun.fence, begun.run_id, begun.turn, failure, usage)
 
 
 def release(hold: Hold) -> Release:
@@ -188,14 +189,14 @@ def stop_missing(s: Loading, e: Answered, clause: str) -> Outcome:
 
 def verdict(s: Working, how: How) -> Command[Any, Any]:
     """RUNNER-23, RUNNER-24, RUNNER-25: by what was asked of the turn, and by how its code ended."""
-    if s.why is Why.CANCELLED:
+    if s.why is Why.CANCELLED and not (isinstance(how, Returned) and how.end.closes):
         return commit_cancelled(s.core, s.hold)
     if isinstance(how, Returned):
         return commit(s.core, s.hold, how.end)
     if s.why is Why.TIMED_OUT:
         return fail(s.hold, timed_out(s.core, how))
     if isinstance(how, Failed):
-        return fail(s.hold, how.failure)
+        return fail(s.hold, how.failure, how.usage)
     return release(s.hold)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from ..commands import Begun, NewEntry
+from ..commands import Begun, NewEntry, NewInput
 from ..failure import Failure
 from ..lease import Evidence, LocalProcess
 from ..queries import Command, Question
@@ -33,6 +33,14 @@ class Record:
     """Make this durable."""
 
     entries: tuple[NewEntry, ...]
+    nodes: tuple[NewNode, ...] = ()
+    usage: tuple[UsageDelta, ...] = ()
+    environment: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """It goes into a checkpoint of its own."""
+        return self.starts or bool(self.nodes or self.usage or self.environment)
 
     @property
     def starts(self) -> bool:
@@ -50,6 +58,13 @@ class End:
     usage: tuple[UsageDelta, ...] = ()
     termination: Termination = Termination.FINISHED
     reason: str = ""
+    hand_off: NewInput | None = None
+    frame: str | None = None
+
+    @property
+    def closes(self) -> bool:
+        """It does what a cancel asks for."""
+        return self.termination is Termination.CANCELLED
 
 
 Want: TypeAlias = Start | Record | End
@@ -78,6 +93,7 @@ class Returned:
 @frozen
 class Failed:
     failure: Failure
+    usage: tuple[UsageDelta, ...] = ()
 
 
 @frozen

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..commands import Checkpoint, Checkpointed, Commit, Committed
 from ..outcome import Refusal, Refused, Stepped
+from ..queries import Command
 from ..records import Cancel
 from ..replace import replace
 from ..rules import Row
@@ -57,7 +58,9 @@ def barred(s: Working, e: TurnAsked) -> bool:
         return False
     if isinstance(e.want, Record):
         return e.want.starts
-    return isinstance(e.want, Start) or s.why is Why.CANCELLED
+    if isinstance(e.want, End):
+        return s.why is Why.CANCELLED and not e.want.closes
+    return True
 
 
 def stopped(s: Working, e: TurnAsked) -> bool:
@@ -116,28 +119,36 @@ def lost(s: Any, e: TurnAsked, clause: str) -> Outcome:
 def next_write(s: Working, now_ms: int) -> tuple[Working, tuple[Effect, ...]]:
     """RUNNER-45: one write at a time, in the order they were asked for; reports that wait go together."""
     first = s.queue[0].want
-    count, command = 1, None
+    count = 1
+    command: Command[Any, Any]
+    assert not isinstance(first, Start)
     if isinstance(first, End):
         command = commit(s.core, s.hold, first)
     else:
-        assert isinstance(first, Record)
         entries = list(first.entries)
         for request in s.queue[1:]:
             want = request.want
-            if not isinstance(want, Record) or want.starts or first.starts:
+            if not isinstance(want, Record) or want.alone or first.alone:
                 break
             if len(entries) + len(want.entries) > ENTRIES_MAX:
                 break
             entries += want.entries
             count += 1
-    begun, n = s.hold.begun, s.hold.n
-    what = command or Checkpoint(
-        s.core.plan.session_id, begun.fence, begun.run_id, begun.turn, n, tuple(entries)
-    )
+        begun, n = s.hold.begun, s.hold.n
+        command = Checkpoint(
+            s.core.plan.session_id, begun.fence, begun.run_id, begun.turn, n, tuple(entries),
+            first.nodes, first.usage, first.environment,
+        )  # fmt: skip
     id, core = number(s.core)
-    order, effect = send(what, id, now_ms)
+    order, effect = send(command, id, now_ms)
     asked, queue = s.queue[:count], s.queue[count:]
     return replace(s, core=core, order=order, asked=asked, queue=queue), (effect,)
+
+
+def harmless(request: Request) -> bool:
+    """What a turn that was asked to stop may still write: what has been done, and its own end as cancelled."""
+    want = request.want
+    return want.closes if isinstance(want, End) else isinstance(want, Record) and not want.starts
 
 
 def go_on(s: Working, now_ms: int, clause: str, effects: tuple[Effect, ...]) -> Outcome:
@@ -148,7 +159,7 @@ def go_on(s: Working, now_ms: int, clause: str, effects: tuple[Effect, ...]) -> 
     if not s.queue:
         return Stepped(s, clause, effects)
     if s.why is Why.CANCELLED:
-        keep = [r for r in s.queue if isinstance(r.want, Record) and not r.want.starts]
+        keep = [r for r in s.queue if harmless(r)]
         drop = tuple([r for r in s.queue if r not in keep])
         s, effects = replace(s, queue=tuple(keep)), effects + replies(drop, Said.CANCELLED)
         if not keep:
