@@ -26,7 +26,7 @@ from ..contract import Store, wall_clock_ms
 from ..peers import lock_holder
 from .chronicle import Roll
 from .demo_plan import Fault, Kind, Stage
-from .demo_worker import DATABASE, LEDGER, TTL_MS
+from .demo_worker import DATABASE, LEDGER, TTL_MS, owner_id
 from .timeline import Life, Pause
 
 LOOK_S: Final = 0.004
@@ -46,6 +46,11 @@ class Worker:
     born_ms: int
     stopped: bool = False
     targeted: bool = False
+    buried: bool = False
+
+    @property
+    def owner_id(self) -> str:
+        return owner_id(self.name, self.process.pid)
 
 
 @define(eq=False)
@@ -88,14 +93,16 @@ class Fleet:
             self._bury(worker, killed=False)
 
     def _bury(self, worker: Worker, *, killed: bool) -> None:
-        if worker.process.returncode is None:
+        if worker.buried:
+            return
+        worker.buried = True
+        if worker.process.poll() is None:
             _signal(worker, signal.SIGKILL)
             worker.process.wait()
-        if worker.process.stdin is not None:
-            worker.process.stdin.close()
-        self.lives.append(
-            Life(worker.name, worker.process.pid, worker.born_ms, wall_clock_ms(), killed)
-        )
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+        life = Life(worker.name, worker.process.pid, worker.born_ms, wall_clock_ms(), killed)
+        self.lives.append(life)
 
     def dead(self) -> str | None:
         """A worker that ended though nobody killed it, and how."""
@@ -139,8 +146,8 @@ class Fleet:
         _signal(worker, signal.SIGKILL)
         worker.process.wait()
         self._bury(worker, killed=True)
-        self.kills += 1
         hit = bool(_held_by(worker, await self.store.ask(Roll())))
+        self.kills += hit
         self.struck += hit
         await asyncio.sleep(fault.restart_ms / 1000)
         self.start(worker.name)
@@ -151,7 +158,7 @@ class Fleet:
         _signal(worker, signal.SIGSTOP)
         worker.stopped = True
         try:
-            while not _stopped(worker.process.pid):
+            while not _stopped(worker.process):
                 await asyncio.sleep(LOOK_S)
             held = _held_by(worker, await self.store.ask(Roll()))
             if not held or not await self._fair(worker, held):
@@ -199,20 +206,25 @@ def _signal(worker: Worker, number: signal.Signals) -> None:
         os.kill(worker.process.pid, number)
 
 
-def _stopped(pid: int) -> bool:
+def _stopped(process: subprocess.Popen[bytes]) -> bool:
     """SIGSTOP has reached every thread of it, or it is dead."""
-    found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return found is not None
+    if process.returncode is not None:
+        return True
+    pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+    if pid and not os.WIFSTOPPED(status):
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return pid != 0
 
 
 def _held_by(worker: Worker, sessions: Sequence[Session]) -> list[Session]:
     """The sessions in which this very process is in the middle of a turn."""
-    return [s for s in sessions if s.lease_run is not None and _pid(s.lease) == worker.process.pid]
-
-
-def _pid(lease: Lease) -> int | None:
-    process = lease.owner.process if isinstance(lease, Held) else None
-    return process.pid if process is not None else None
+    return [
+        s
+        for s in sessions
+        if s.lease_run is not None
+        and isinstance(s.lease, Held)
+        and s.lease.owner.owner_id == worker.owner_id
+    ]
 
 
 def _lease_id(lease: Lease) -> str | None:

@@ -143,6 +143,10 @@ AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {"ledger": careful, "carel
 # -- the process
 
 
+def owner_id(name: str, pid: int) -> str:
+    return f"{name}.{pid}"
+
+
 async def work(folder: Path, name: str, seed: str, agent: str) -> None:
     """Until SIGTERM, or the end of whoever holds the other end of standard input."""
     loop = asyncio.get_running_loop()
@@ -154,7 +158,7 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
         runtime = Runtime(
             store,
             AGENTS[agent](Ledger(folder / LEDGER, seed)),
-            owner_id=name,
+            owner_id=owner_id(name, os.getpid()),
             sessions_at_once=SESSIONS_AT_ONCE,
             ttl_ms=TTL_MS,
         )

@@ -15,8 +15,8 @@ h1{font-size:22px;margin:0 0 4px;letter-spacing:-.01em}h1 .seal{font-size:13px;f
 .good .seal{background:color-mix(in srgb,var(--ok) 16%,transparent);color:var(--ok)}.bad .seal{background:color-mix(in srgb,var(--bad) 16%,transparent);color:var(--bad)}
 .good .seal::after{content:"everything that must be zero is zero"}.bad .seal::after{content:"something is wrong"}
 p{margin:0 0 18px;color:var(--soft);max-width:110ch}
-.figures{display:flex;flex-wrap:wrap;gap:10px 26px;margin-bottom:20px}.figures>div>div{display:flex;flex-wrap:wrap;gap:8px}h3{font-size:11.5px;font-weight:600;color:var(--soft);margin:0 0 5px;letter-spacing:.02em}.figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:5px 11px 5px;min-width:70px}
-.figure b{display:block;font-size:20px;line-height:1.2;font-variant-numeric:tabular-nums}.figure span{font-size:12px;color:var(--soft)}
+.figures{display:flex;flex-wrap:wrap;gap:10px 22px;margin-bottom:20px}.figures>div>div{display:flex;flex-wrap:wrap;gap:6px}h3{font-size:11.5px;font-weight:600;color:var(--soft);margin:0 0 5px;letter-spacing:.02em}.figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:5px 10px 5px;min-width:62px}
+.figure b{display:block;font-size:19px;line-height:1.2;font-variant-numeric:tabular-nums}.figure span{font-size:11.5px;color:var(--soft)}
 .figure.ok b{color:var(--ok)}.figure.wrong{border-color:var(--bad)}.figure.wrong b,.figure.wrong span{color:var(--bad)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 18px 10px}
 .legend{display:flex;flex-wrap:wrap;gap:6px 14px;align-items:center;font-size:12px;color:var(--soft);padding-bottom:10px;border-bottom:1px solid var(--line);margin-bottom:8px}
@@ -43,7 +43,7 @@ const svg=document.getElementById('drawing'),plot=document.getElementById('plot'
 const span=+svg.dataset.span,gutter=+svg.dataset.gutter,timed=[...plot.querySelectorAll('[data-a]')],stories=JSON.parse(document.getElementById('stories').textContent);
 const full=()=>[-span*.006,span*1.012];let from,length,wide=1000;
 const X=ms=>(ms-from)*wide/length;
-function lay(){wide=Math.max(svg.parentNode.clientWidth-gutter-4,300);svg.setAttribute('width',gutter+wide);plot.setAttribute('width',wide);
+function lay(){wide=Math.max(svg.parentNode.clientWidth-gutter-38,300);svg.setAttribute('width',gutter+wide);plot.setAttribute('width',wide);
 for(const e of timed){const a=X(+e.dataset.a);if(e.tagName==='rect'){e.setAttribute('x',a);e.setAttribute('width',Math.max(X(+e.dataset.b)-a,1.5))}else e.setAttribute('transform',`translate(${a} ${e.dataset.y})`)}
 curve.setAttribute('x',X(0));curve.setAttribute('width',X(span)-X(0));ticks()}
 function ticks(){const raw=length/(wide/90),p=10**Math.floor(Math.log10(raw)),step=[1,2,5,10].map(k=>k*p).find(s=>s>=raw),h=grid.dataset.height;let out='';
