@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert, Write
 from tenure.queries import Each, First, Get, Index, Query, Record
 
 from .rows import RowCodec, codec_of
 
-_INSERT, _UPDATE, _DROP = range(3)
+T = TypeVar("T")
 UNSTORABLE = (UnicodeEncodeError, OverflowError)  # nothing is stored under such a key
 
 
@@ -117,7 +118,8 @@ def update_record(record: type[Record]) -> str:
     at = {c.name: f"?{i}" for i, c in enumerate(codec.columns, 1)}
     rest = [n for n in at if n not in codec.key] or list(codec.key)
     sets = ", ".join(f'"{n}" = {at[n]}' for n in rest)
-    return f'UPDATE "{codec.table}" SET {sets} WHERE {_all(f"{chr(34)}{n}{chr(34)} = {at[n]}" for n in codec.key)}'
+    match = _all(f'"{n}" = {at[n]}' for n in codec.key)
+    return f'UPDATE "{codec.table}" SET {sets} WHERE {match}'
 
 
 def delete_record(record: type[Record]) -> str:
@@ -128,14 +130,28 @@ def delete_record(record: type[Record]) -> str:
 # -- carrying out
 
 
+class Made(dict[type[Record], T]):
+    """One of something for each record type, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[type[Record]], T]) -> None:
+        self.make = make
+
+    def __missing__(self, kind: type[Record]) -> T:
+        found = self[kind] = self.make(kind)
+        return found
+
+
 class Tables:
     """Queries and writes over one connection.  Raises Corrupt for a row that is no record."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.cursor = connection.cursor()
-        self.gets: dict[type[Record], tuple[str, Any]] = {}
+        self.gets = Made(lambda kind: (select_record(kind), codec_of(kind).decode))
         self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
-        self.statements: dict[type[Record], tuple[str, str, str, Any]] = {}
+        self.encoders = Made(lambda kind: codec_of(kind).encode)
+        self.inserts = Made(insert_record)
+        self.updates = Made(update_record)
+        self.deletes = Made(delete_record)
 
     # -- reading
 
@@ -149,15 +165,12 @@ class Tables:
         raise AssertionError(f"no such query: {query!r}")
 
     def _get(self, query: Get[Any]) -> Any:
-        found = self.gets.get(query.record)
-        if found is None:
-            codec = codec_of(query.record)
-            found = self.gets[query.record] = (select_record(query.record), codec.decode)
+        sql, decode = self.gets[query.record]
         try:
-            row = self.cursor.execute(found[0], query.key).fetchone()
+            row = self.cursor.execute(sql, query.key).fetchone()
         except UNSTORABLE:
             return None
-        return None if row is None else found[1](row)
+        return None if row is None else decode(row)
 
     def _first(self, query: First[Any]) -> Any:
         if query.limit <= 0:
@@ -188,55 +201,52 @@ class Tables:
         Sound because a wave holds a session once, and a key begins with its session.  Where one decision writes a
         record type in another order (drops a record and inserts it again), it is written by itself, in its order.
         """
-        batches: dict[tuple[int, type[Record]], list[Any]] = {}
+        if len(decisions) == 1:
+            self._in_order(decisions[0].writes)
+            return
+        inserts: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        updates: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        drops: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        encoders = self.encoders
         for decided in decisions:
-            if len(decisions) > 1 and not _ordered(decided.writes):
-                self._in_order(decided.writes)
-            elif len(decisions) == 1:
-                self._in_order(decided.writes)
-            else:
-                for write in decided.writes:
-                    batch, row = self._row(write)
-                    if (rows := batches.get(batch)) is None:
-                        batches[batch] = [row]
-                    else:
-                        rows.append(row)
-        for operation, kind in sorted(batches, key=lambda b: b[0]):
-            self._run(operation, kind, batches[operation, kind])
+            writes = decided.writes
+            if Drop in map(type, writes) and not _ordered(writes):
+                self._in_order(writes)
+                continue
+            for write in writes:
+                if isinstance(write, Drop):
+                    drops[write.record].append(write.key)
+                else:
+                    record = write.record
+                    kind = record.__class__
+                    rows = inserts if write.__class__ is Insert else updates
+                    rows[kind].append(encoders[kind](record))
+        for statements, batches in (
+            (self.inserts, inserts),
+            (self.updates, updates),
+            (self.deletes, drops),
+        ):
+            for kind, found in batches.items():
+                self._run(statements, kind, found)
 
     def _in_order(self, writes: Iterable[Write]) -> None:
         for write in writes:
-            (operation, kind), row = self._row(write)
-            self._run(operation, kind, [row])
+            if isinstance(write, Drop):
+                self._run(self.deletes, write.record, (write.key,))
+            else:
+                kind = write.record.__class__
+                statements = self.inserts if write.__class__ is Insert else self.updates
+                self._run(statements, kind, (self.encoders[kind](write.record),))
 
-    def _row(self, write: Write) -> tuple[tuple[int, type[Record]], Any]:
-        if isinstance(write, Drop):
-            return (_DROP, write.record), write.key
-        kind = write.record.__class__
-        encode = self._statements(kind)[3]
-        return (_INSERT if write.__class__ is Insert else _UPDATE, kind), encode(write.record)
-
-    def _statements(self, kind: type[Record]) -> tuple[str, str, str, Any]:
-        found = self.statements.get(kind)
-        if found is None:
-            found = self.statements[kind] = (
-                insert_record(kind),
-                update_record(kind),
-                delete_record(kind),
-                codec_of(kind).encode,
-            )
-        return found
-
-    def _run(self, operation: int, kind: type[Record], rows: list[Any]) -> None:
-        sql = self._statements(kind)[operation]
+    def _run(self, statements: Made[str], kind: type[Record], rows: Sequence[Any]) -> None:
         try:
             if len(rows) == 1:
-                self.cursor.execute(sql, rows[0])
+                self.cursor.execute(statements[kind], rows[0])
             else:
-                self.cursor.executemany(sql, rows)
+                self.cursor.executemany(statements[kind], rows)
         except sqlite3.IntegrityError as error:
             raise AssertionError(f"{error}: one of {rows!r:.400}") from error
-        if operation == _UPDATE and self.cursor.rowcount != len(rows):
+        if statements is self.updates and self.cursor.rowcount != len(rows):
             raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")
 
 
