@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable
 from typing import Protocol
@@ -14,7 +15,8 @@ from .contract import Store, Unavailable
 log = logging.getLogger("tenure")
 
 POLL_S, POLL_S_MAX = 0.02, 0.5
-PAGE = 64
+PAGE = 64  # looked at together
+OLDEST = 16
 
 
 class Link(Protocol):
@@ -66,54 +68,55 @@ class Watch:
         if self.fresh:
             self.woken.set()
 
-    def hint(self) -> None:
-        self.woken.set()
-
     async def run(self) -> None:
-        """Until nobody waits any more."""
+        """Until nobody waits any more.  Who works here says what to look at; the polls are for what is done elsewhere."""
         pause = POLL_S
         while self.waiting:
             self.woken.clear()
+            told, ids = bool(self.fresh), self._next()
             try:
-                found = await self._look()
+                found = await self._look(ids)
             except Unavailable:
-                found = False
+                found = 0
             except Exception as error:
                 self._fail(error)
                 return
-            pause = POLL_S if found else min(pause * 1.5, POLL_S_MAX)
-            if self.fresh or not self.waiting:
+            if self.fresh or (not told and found == len(ids)):
                 continue
+            pause = POLL_S if found and not told else min(pause * 1.5, POLL_S_MAX)
             try:
                 async with asyncio.timeout(pause):
                     await self.woken.wait()
             except TimeoutError:
                 pass
 
-    async def _look(self) -> bool:
-        """Those that we know of, else the oldest and some of the others in turn."""
-        for input_id in [i for i, fs in self.waiting.items() if all(f.done() for f in fs)]:
-            del self.waiting[input_id]
-        ids = [i for i in self.fresh if i in self.waiting][:PAGE]
-        for input_id in list(self.fresh)[:PAGE] if not ids else ids:
-            self.fresh.pop(input_id, None)
+    def _next(self) -> list[str]:
+        """Those that we were told of, else the oldest, which are likely to end first, and some others in turn."""
+        if self.fresh:
+            ids = list(itertools.islice(self.fresh, PAGE))
+            for input_id in ids:
+                del self.fresh[input_id]
+            return [i for i in ids if i in self.waiting]
+        everybody = list(self.waiting)
+        start = self.behind if self.behind < len(everybody) else 0
+        self.behind = start + OLDEST
+        return list(dict.fromkeys(everybody[:OLDEST] + everybody[start : self.behind]))
+
+    async def _look(self, ids: list[str]) -> int:
         if not ids:
-            everybody = list(self.waiting)
-            start = self.behind % max(len(everybody), 1)
-            ids = list(dict.fromkeys(everybody[:PAGE] + everybody[start : start + PAGE]))
-            self.behind = start + PAGE
-        if not ids:
-            return False
+            return 0
+        found = 0
         statuses = await self.store.ask(Statuses(self.session_id, tuple(ids)))
-        found = False
         for input_id, status in zip(ids, statuses, strict=True):
             if status is None:
                 self._settle(input_id, LookupError(f"no input {input_id} in {self.session_id}"))
             elif status.ended:
                 self._settle(input_id, status)
+            elif all([f.done() for f in self.waiting.get(input_id, ())]):
+                self.waiting.pop(input_id, None)  # nobody waits for it any more
             else:
                 continue
-            found = True
+            found += 1
         return found
 
     def _settle(self, input_id: str, answer: InputStatus | Exception) -> None:
@@ -156,15 +159,6 @@ class Watches:
     def nudge(self, session_id: str, input_ids: Iterable[str]) -> None:
         if session_id in self.watches:
             self.watches[session_id].nudge(input_ids)
-
-    def hint(self, session_id: str) -> None:
-        """An empty session id means that something changed somewhere."""
-        if session_id:
-            if session_id in self.watches:
-                self.watches[session_id].hint()
-            return
-        for watch in self.watches.values():
-            watch.hint()
 
     async def stop(self) -> None:
         tasks = list(self.tasks.values())

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from tenure.lease import Owner
-from tenure.outcome import Hint
 from tenure.runner import Plan
 from tenure.runner.word import Drain, Reason, RunOver
 
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 class Runtime(Client):
     """A store with what happens around it.  Without an agent it takes no sessions by itself.
 
-    `async with Runtime(store, agent)` starts it, and stops it: nothing runs afterwards.  The store stays open.
+    `async with Runtime(store, agent)` starts it, and stops it: turns under way have `grace_ms` to end, and nothing
+    runs afterwards.  The store stays open.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Runtime(Client):
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.stop()
+        await self.stop(self.grace_ms)
 
     async def start(self) -> None:
         """Ready when the store has answered once.  Starting twice is starting once."""
@@ -95,7 +95,6 @@ class Runtime(Client):
                 slots=self.sessions_at_once,
                 process=self._process,
                 clock=self.clock,
-                hinted=self._hinted,
             )
             self._worker.start()
 
@@ -113,11 +112,11 @@ class Runtime(Client):
         if own:
             await asyncio.wait(own)
 
-    async def stop(self, patience_s: float = 10.0) -> None:
-        """Drain without grace.  If the store does not answer in time, leases are left to lapse."""
+    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
+        """Drain, and cut off what is left; if the store does not answer in time, leases are left to lapse."""
         try:
-            async with asyncio.timeout(patience_s):
-                await self.drain(0)
+            async with asyncio.timeout(grace_ms / 1000 + patience_s):
+                await self.drain(grace_ms)
         except TimeoutError:
             pass
         finally:
@@ -155,9 +154,6 @@ class Runtime(Client):
 
     def _told(self, session_id: str, over: RunOver) -> None:
         self._watches.nudge(session_id, over.input_ids)
-
-    def _hinted(self, hint: Hint) -> None:
-        self._watches.hint(hint.session_id)
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[Turn]:
