@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +29,8 @@ from tenure.outcome import Refused
 from tenure.questions import Journal, Look
 from tenure.questions import Path as Transcript
 from tenure.records import EntryKind
-from tenure_drivers.contract import Store, open_store
+from tenure_drivers.client import Client
+from tenure_drivers.contract import OutcomeUnknown, Store, Unavailable, open_store
 from tenure_drivers.errors import (
     AlreadyCommitted,
     Cancelled,
@@ -1017,3 +1019,72 @@ def test_the_sync_face_does_the_same_in_one_thread(tmp_path: Path) -> None:
                 raise ZeroDivisionError
     asyncio.run(store.aclose())
     assert threading.active_count() <= threads + 1
+
+
+# -- everything at once
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fleet_over_a_store_that_fails_at_random_loses_nothing_and_does_nothing_twice(
+    carry: Callable[[Body], None], seed: int
+) -> None:
+    async def body(store: Store) -> None:
+        chance = random.Random(seed)
+        calm = False
+        paid: list[str] = []
+
+        def fail(what: Any) -> str | None:
+            if calm or chance.random() > 0.15:
+                return None
+            return chance.choice(["before", "lost", "after"])
+
+        async def pay(key: str) -> None:
+            paid.append(key)
+            await asyncio.sleep(chance.random() / 100)
+
+        async def agent(turn: Turn) -> str:
+            await turn.step("look", lambda: 1)
+            with contextlib.suppress(StepOutcomeUnknown):
+                await turn.once("pay", pay)
+            if chance.random() < 0.2:
+                raise ValueError("at random")
+            if chance.random() < 0.1:
+                await asyncio.sleep(0.1)
+            return turn.text
+
+        async def meddle(runtime: Runtime) -> None:
+            while not calm:
+                await asyncio.sleep(0.02)
+                look = await store.ask(Look(f"s{chance.randrange(4)}"))
+                if look is None or not look.runs:
+                    continue
+                with contextlib.suppress(Rejected, Unavailable, OutcomeUnknown):
+                    if chance.random() < 0.7:
+                        await runtime.cancel(look.session.session_id, look.runs[0].run_id)
+                    else:
+                        await runtime.interrupt(look.session.session_id)
+
+        stores = [Faulty(store, fail) for _ in range(3)]
+        runtimes = [
+            Runtime(s, agent, owner_id=f"w{i}", ttl_ms=60, grace_ms=20, turn_deadline_ms=300)
+            for i, s in enumerate(stores)
+        ]
+        await asyncio.gather(*[r.start() for r in runtimes])
+        meddler = asyncio.create_task(meddle(runtimes[0]))
+        client = Client(store)
+        receipts = [await client.submit(f"s{i % 4}", str(i)) for i in range(60)]
+        await asyncio.sleep(1.0)
+        calm = True
+        await meddler
+        ended = await asyncio.gather(*[r.ended(WAIT_S) for r in receipts])
+        await asyncio.gather(*[r.stop() for r in runtimes])
+        assert len(paid) == len(set(paid)), "a once step ran twice"
+        assert {e.status for e in ended} <= {"consumed", "superseded", "abandoned"}
+        assert [e.answer for e, i in zip(ended, range(60), strict=True) if e.answer] == [
+            str(i) for e, i in zip(ended, range(60), strict=True) if e.answer
+        ]
+        for name in range(4):
+            look = await store.ask(Look(f"s{name}"))
+            assert look is not None and look.waiting == () and look.runs == ()
+
+    carry(body)
