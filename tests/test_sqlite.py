@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from tenure.commands import Renew
 from tenure.evolve import EMPTY, World, world_of
 from tenure.indexes import INDEXES
+from tenure.lease import Fence
 from tenure.outcome import Decided, Hint
 from tenure.records import Blob, Place, Session
 from tenure_drivers.conformance import (
@@ -32,6 +34,7 @@ from tenure_drivers.conformance import (
     prompt,
 )
 from tenure_drivers.contract import Corrupt, SchemaTooNew, Unavailable, open_store
+from tenure_drivers.group import Work, form
 from tenure_drivers.memory import MemoryStore
 from tenure_drivers.peers import Peers, meeting_place
 from tenure_drivers.sql import select_first
@@ -451,6 +454,17 @@ async def test_a_lone_command_needs_no_thread(path: Path) -> None:
 
     assert not [t for t in threading.enumerate() if t.name.startswith("tenure-write")]
     await store.aclose()
+
+
+def test_what_is_urgent_goes_ahead_but_never_of_its_own_session() -> None:
+    fence = Fence("b", 1, "l")
+    commands = [prompt("a", 1), prompt("b", 1), prompt("c", 1), Renew("b", fence), prompt("b", 2)]
+    waiting: list[Any] = [Work(command, None, None) for command in commands]  # type: ignore[arg-type]
+
+    group, rest = form(waiting, 3)
+
+    assert [work.command for work in group] == [commands[1], commands[3], commands[0]]
+    assert [work.command for work in rest] == [commands[2], commands[4]]
 
 
 def test_event_loops_in_several_threads_share_a_store(path: Path) -> None:

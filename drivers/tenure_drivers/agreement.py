@@ -21,9 +21,9 @@ from tenure.indexes import INDEXES
 from tenure.queries import Command, First, Index, Query, Question
 from tenure.records import Session
 
-from .conformance import START_MS, Put, Steps, Watch, carried_out, decided, in_turn
 from .contract import Clock, Due, Store
 from .stories import Client
+from .trial import START_MS, Put, Steps, Watch, carried_out, decided, in_turn
 
 Openers = Mapping[str, Callable[[Path, Clock], Store]]
 
