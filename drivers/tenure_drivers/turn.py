@@ -51,6 +51,7 @@ class Turn:
         self.revision: int = begun.revision
         self.inputs: tuple[Input, ...] = carried.inputs
         self.state: str | None = carried.state
+        self.failures: int = carried.run.trouble.failures  # of this run so far
         self.cancelled = False  # somebody asked the run to stop, or its time is over
         self.committed: Committed | None = None
         self._uses: Counter[str] = Counter()
