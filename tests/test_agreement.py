@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tenure_drivers.agreement import Agreement
+from tenure_drivers.files import FilesStore
 from tenure_drivers.memory import MemoryStore
 from tenure_drivers.sqlite import SqliteStore
 
@@ -16,6 +17,10 @@ class AllStores(Agreement):
         "sqlite": lambda folder, clock: SqliteStore(folder / "s.db", clock=clock),
         "sqlite in small groups": lambda folder, clock: SqliteStore(
             folder / "s.db", clock=clock, group_max=3
+        ),
+        "files": lambda folder, clock: FilesStore(folder / "s", clock=clock),
+        "files in small groups and many snapshots": lambda folder, clock: FilesStore(
+            folder / "s", clock=clock, group_max=3, log_bytes_max=4_000
         ),
     }
 

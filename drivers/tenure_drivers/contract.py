@@ -179,11 +179,11 @@ class Rounds:
 
 # -- opening
 
-SCHEMES = "memory:, sqlite:PATH, PATH.db"
+SCHEMES = "memory:, files:FOLDER, sqlite:PATH, PATH.db"
 
 
 def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
-    """Open the store that a URL names: `memory:`, `sqlite:PATH` or a bare `PATH.db`.
+    """Open the store that a URL names: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`.
 
     Raises ValueError for what is none of these, and whatever opening that store raises.
     """
@@ -195,14 +195,19 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
             raise ValueError(f"{url!r}: nothing may follow memory:, it has no name")
         return MemoryStore(clock=clock, **options)
     path = None
-    if colon and scheme == "sqlite":
+    if colon and scheme in ("files", "sqlite"):
         path = rest.removeprefix("//") if rest.startswith("///") else rest
     elif url.endswith((".db", ".sqlite", ".sqlite3")) and not (colon and "/" not in scheme):
         path = url
     if path is None:
         raise ValueError(f"{url!r} names no store; known are {SCHEMES}")
     if not path:
-        raise ValueError(f"{url!r} names no file; write sqlite:PATH")
+        known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
+        raise ValueError(f"{url!r} names no file; write {known}")
+    if scheme == "files":
+        from .files import FilesStore
+
+        return FilesStore(Path(path), clock=clock, **options)
     from .sqlite import SqliteStore
 
     return SqliteStore(Path(path), clock=clock, **options)
