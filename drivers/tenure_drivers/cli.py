@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.metadata
 from collections.abc import Coroutine
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -16,19 +17,37 @@ from .commandline.inspecting import inspect as show_sessions
 from .commandline.output import say
 from .commandline.trouble import Exit, Stop
 
-STORE_HELP = "sqlite:PATH, or memory: (gone with the process)."
-AGENT_HELP = "echo | ledger:FILE | flaky:N | module:attribute."
+HERE: Final = f"{__package__}.commandline"
+STORE_HELP: Final = "sqlite:PATH, or memory: (gone with the process)."
+AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | module:attribute."
 
 
-class Verbatim(click.Group):
-    """A group whose commands show their help as it is written."""
+class Lazy(click.Group):
+    """A group that imports some of its commands only when they are wanted."""
+
+    later: ClassVar = {"check": "checking", "demo": "demo"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = [name for name, module in self.later.items() if find_spec(f"{HERE}.{module}")]
+        return [*super().list_commands(ctx), *found]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.later:
+            return super().get_command(ctx, name)
+        if find_spec(f"{HERE}.{self.later[name]}") is None:
+            return None
+        module = importlib.import_module(f"{HERE}.{self.later[name]}")
+        command: click.Command = getattr(module, name)
+        return command
 
 
 def version() -> str:
     return importlib.metadata.version("tenure")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(version(), prog_name="tenure")
 def tenure() -> None:
     """Durable agent sessions: every input is answered once, in order, whatever dies.
@@ -185,12 +204,6 @@ def attempt(work: Coroutine[Any, Any, None]) -> int:
 
 def leave(code: int) -> None:
     raise SystemExit(int(code))
-
-
-for _name in ("checking", "demo"):  # each registers one command, where it is installed
-    if find_spec(f"{__package__}.commandline.{_name}") is not None:
-        _module = importlib.import_module(f"{__package__}.commandline.{_name}")
-        tenure.add_command(getattr(_module, "check" if _name == "checking" else _name))
 
 
 def main() -> None:

@@ -25,11 +25,9 @@ SESSIONS_AT_ONCE: Final = 64
 class Count:
     admitted: int = 0
     known: int = 0
-    refused: int = 0
 
     def __str__(self) -> str:
-        refused = f", {self.refused} refused" if self.refused else ""
-        return f"{self.admitted} admitted, {self.known} known already{refused}"
+        return f"{self.admitted} admitted, {self.known} known already"
 
 
 def by_session(lines: Iterable[Line]) -> dict[str, list[Line]]:
@@ -91,7 +89,6 @@ class Admission:
                 break
             at = answer.detail.index if isinstance(answer.detail, Conflict) else 0
             self._rows[batch[at].number].refused = why(answer)
-            self.count.refused += 1
             batch = [*batch[:at], *batch[at + 1 :]]
         else:
             return

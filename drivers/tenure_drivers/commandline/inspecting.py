@@ -206,6 +206,8 @@ def _print(found: list[dict[str, Any]], as_json: bool) -> None:
     for event in found:
         at = moment(event["at_ms"]).split(" ")[0]
         words = [event["run_id"] or "", " ".join(event["input_ids"]), event["detail"]]
-        lines.append(f"{event['seq']:>6}  {at}  {event['kind']:<16} " + "  ".join(filter(None, words)))
+        lines.append(
+            f"{event['seq']:>6}  {at}  {event['kind']:<16} " + "  ".join(filter(None, words))
+        )
     text = "".join(" ".join(line.splitlines()) + "\n" for line in lines)
     write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -16,7 +16,7 @@ from tenure.queries import Question
 from ..contract import Corrupt, SchemaTooNew, Unavailable
 from ..database import prepare, translated
 from ..sql import Tables
-from .stores import opened, sqlite_path
+from .stores import opened, sqlite_path, stop_if_unusable
 from .trouble import lost, unusable
 
 A = TypeVar("A")
@@ -88,6 +88,7 @@ async def looked_at(url: str) -> AsyncIterator[Reader]:
         async with opened(url) as store:
             yield store
         return
+    stop_if_unusable(url)
     if not path.exists():
         raise unusable(f"--store {url}: there is no file {path}")
     try:

@@ -96,4 +96,3 @@ def moment(at_ms: int) -> str:
     except (OverflowError, ValueError, OSError):
         return str(at_ms)
     return f"{shown.isoformat(timespec='milliseconds').replace('+00:00', 'Z')} ({at_ms})"
-

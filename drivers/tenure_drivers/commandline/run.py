@@ -114,7 +114,9 @@ class Signals:
             self.workers.kill()
             os._exit(128 + number)
         self.number = number
-        say(f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once")
+        say(
+            f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once"
+        )
         self.asked.set()
 
 

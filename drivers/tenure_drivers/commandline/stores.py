@@ -23,14 +23,26 @@ V = TypeVar("V")
 PATIENCE_S: Final = 30.0
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 1.0
+SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file of a store that is one."""
+    """The file of a store that is one; None for any other, and for what names no store."""
     scheme, colon, rest = url.partition(":")
-    if colon and scheme == "sqlite":
+    if colon and scheme == "sqlite" and rest:
         return Path(rest.removeprefix("//") if rest.startswith("///") else rest)
-    return None if colon else Path(url)
+    return Path(url) if not colon and url.endswith(SUFFIXES) else None
+
+
+def stop_if_unusable(url: str) -> None:
+    """Where a file can never be; a file that cannot be opened may be there in a moment."""
+    path = sqlite_path(url)
+    if path is None:
+        return
+    if path.is_dir():
+        raise unusable(f"--store {url}: {path} is a folder")
+    if not path.absolute().parent.is_dir():
+        raise unusable(f"--store {url}: there is no folder {path.absolute().parent}")
 
 
 def quiet(message: str) -> None:
@@ -96,6 +108,7 @@ async def opened(
     async def attempt() -> Store:
         return open_store(url, **options)
 
+    stop_if_unusable(url)
     try:
         store = await insist(url, attempt, patience_s, say)
     except ValueError as error:

@@ -92,9 +92,10 @@ class Followers:
         return self.fresh and all(self._stuck(row.status, now_ms, wait) for row in self.open)
 
     def _stuck(self, status: InputStatus | None, now_ms: int, wait: bool) -> bool:
-        if delayed(status) and status is not None and status.due_at_ms is not None:
-            return not wait and status.due_at_ms > now_ms
-        return self.due_at_ms is None
+        if self.due_at_ms is None:
+            return True
+        due = status.due_at_ms if status is not None and delayed(status) else None
+        return due is not None and due > now_ms and not wait
 
 
 class Watch:
@@ -142,7 +143,7 @@ class Watch:
 
     async def look_at_all(self) -> None:
         """Whatever has ended is known then."""
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             if session.open:
                 await self._ask_all(session)
 
@@ -185,7 +186,7 @@ class Watch:
         """The first inputs of sessions that change, all inputs of those that do not."""
         dirty, self._dirty = self._dirty, set()
         now_s = time.monotonic()
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):  # more may come meanwhile
             if not session.open:
                 continue
             if session.session_id in dirty:

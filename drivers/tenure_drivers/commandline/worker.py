@@ -21,7 +21,9 @@ from .stores import opened
 from .trouble import Exit, Stop
 
 SESSIONS_AT_ONCE: Final = 32
-GRACE_MS: Final = 3_600_000  # a turn under way at a drain is finished; a second signal does not wait
+GRACE_MS: Final = (
+    3_600_000  # a turn under way at a drain is finished; a second signal does not wait
+)
 
 
 class Companion:
