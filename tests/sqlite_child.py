@@ -48,7 +48,7 @@ def killed(path: str, seed: int, statement: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store._writer.connection.set_trace_callback(count)
+    store._writer.set_trace_callback(count)
     asyncio.run(story(store, clock, seed, 10_000))
 
 

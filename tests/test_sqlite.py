@@ -144,8 +144,8 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
     store = SqliteStore(path)
     await store.execute(Put("a", "d", "first"))
     await store.execute(Put("b", "d", "first"))
-    pages = store._writer.connection.execute("PRAGMA page_count").fetchone()[0]
-    store._writer.connection.execute(f"PRAGMA max_page_count={pages + 4}")
+    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+    store._writer.execute(f"PRAGMA max_page_count={pages + 4}")
 
     answers = await asyncio.gather(
         store.execute(Put("a", "d", "x" * 100_000)),
@@ -155,7 +155,7 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
 
     assert isinstance(answers[0], Unavailable) and "full" in str(answers[0])
     assert answers[1] == "first"
-    store._writer.connection.execute("PRAGMA max_page_count=1000000")
+    store._writer.execute("PRAGMA max_page_count=1000000")
     assert await store.execute(Put("a", "d", "last")) == "first"
     await store.aclose()
 

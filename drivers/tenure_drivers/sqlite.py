@@ -70,7 +70,7 @@ class SqliteStore:
         self._pid = os.getpid()
         self._closed = False
         self._audience = Audience()
-        self._writer = Writer(
+        self._writing = Writer(
             self.path,
             clock,
             self._tell,
@@ -78,18 +78,19 @@ class SqliteStore:
             checkpoint_pages=checkpoint_pages,
             wal_bytes_max=wal_bytes_max,
         )
+        self._writer = self._writing.connection
         self._reader = connect(self.path, checkpoint_pages)
         self._looker = connect(self.path, checkpoint_pages)
         self._answers = Tables(self._reader)
         self._looking = threading.Lock()
         self._asking = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
         self._rounds = Rounds()
-        self._peers = self._writer.peers = Peers(self.path)
+        self._peers = self._writing.peers = Peers(self.path)
         self._ear: Ear | None = None
         self.group = GroupCommit(
-            self._writer.transact,
+            self._writing.transact,
             name=f"tenure-write-{self.path.name}",
-            engine=self._writer.engine,
+            engine=self._writing.engine,
             between=self._between,
             alone=lambda: not self._peers.others(),
             most=group_max,
@@ -113,7 +114,7 @@ class SqliteStore:
     def _between(self) -> None:
         """On the writer's thread after a group, with the lock free."""
         if self.group.groups % WAL_LOOK_GROUPS == 0:
-            self._writer.bound_log()
+            self._writing.bound_log()
         if self._peers.others():
             time.sleep(PAUSE_S)
 
@@ -126,7 +127,7 @@ class SqliteStore:
     async def readmit(self, session_id: str) -> None:
         self._usable()
         await asyncio.get_running_loop().run_in_executor(
-            self._asking, self._writer.readmit, session_id
+            self._asking, self._writing.readmit, session_id
         )
 
     # -- looking
@@ -200,7 +201,7 @@ class SqliteStore:
             raise translated(error, self.path) from error
         except Corrupt as error:
             if error.key:
-                self._writer.set_aside(str(error.key[0]), error)  # a key begins with its session
+                self._writing.set_aside(str(error.key[0]), error)  # a key begins with its session
             raise
 
     # -- hints
@@ -208,7 +209,7 @@ class SqliteStore:
     def hints(self) -> AsyncIterator[Hint]:
         self._usable()
         if self._ear is None:
-            self._ear = Ear(self._peers, self._audience.tell, self._writer.written_by_others)
+            self._ear = Ear(self._peers, self._audience.tell, self._writing.written_by_others)
         return self._audience.listen()
 
     def _tell(self, hints: Sequence[Hint]) -> None:
@@ -234,8 +235,8 @@ class SqliteStore:
         self._audience.end()
         self._asking.shutdown()
         self._peers.close()
-        with self._looking, self._writer.engine:
-            for connection in (self._looker, self._reader, self._writer.connection):
+        with self._looking, self._writing.engine:
+            for connection in (self._looker, self._reader, self._writer):
                 connection.close()
 
     def _usable(self) -> None:
