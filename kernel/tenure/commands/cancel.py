@@ -85,7 +85,10 @@ class RequestCancel(Command[Stopping, CancelRequested]):
             draft.say(Happening.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
             draft.session = replace(session, cancel=cancel)
             draft.lose_lease(lease_.step(lease, lease_.End(draft.now_ms)))
-            return run.run_id not in draft.runs
+            left = draft.runs.get(run.run_id)
+            if left is not None and left.state != run_.Rescheduled():
+                draft.reschedule(left, None)  # whatever it has been through: to be closed at once
+            return left is None
         if run.progress:
             draft.ask_to_cancel(run, cancel)
             return False
@@ -101,8 +104,18 @@ def taken_back(draft: Draft, run: Run) -> bool:
     return outdated(session, run) and not (live and session.lease_run == run.run_id)
 
 
+def end_if_over(draft: Draft, lanes: tuple[Lane, ...]) -> None:
+    """LEASE-10: who takes a run's inputs back needs its lease to be over; a holder that was cut off must not go on."""
+    lease, run = draft.session.lease, draft.runs.get(draft.session.lease_run or "")
+    if isinstance(lease, lease_.Held) and run is not None and run.lane in lanes:
+        outcome = lease_.step(lease, lease_.End(draft.now_ms))
+        if not isinstance(outcome, Refused) and not run.progress:
+            draft.lose_lease(outcome)
+
+
 def raise_mark(draft: Draft, lane: Lane, how: How, by: str) -> int:
     """CANCEL-6: what the lane admitted so far ends like this, from now on, for every reader."""
+    end_if_over(draft, (lane,))
     session = draft.session
     mark = session.mark(lane) + 1
     if lane is Lane.USER:

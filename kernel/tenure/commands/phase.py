@@ -13,7 +13,7 @@ from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Session
 from ..replace import replace
-from .cancel import cancel_working, raise_mark
+from .cancel import cancel_working, end_if_over, raise_mark
 from .desk import Desk, desk
 from .draft import Draft
 from .executed import misused
@@ -103,8 +103,10 @@ class Stop(_PhaseCommand):
     def _change(self, draft: Draft, session: Session) -> Decided[PhaseChanged] | Refused:
         if self.abandon:
             self._abandon(draft, "stopped")
+        end_if_over(draft, LANES)
         run_id = cancel_working(draft, How.ABANDONED, self.command_id, LANES)
-        at_rest = draft.session.open_run is None and isinstance(session.lease, lease_.Vacant)
+        vacant = isinstance(draft.session.lease, lease_.Vacant)
+        at_rest = draft.session.open_run is None and vacant
         phase = Phase.STOPPED if at_rest else Phase.STOPPING
         return self._move(draft, phase, "PHASE-9", run_id)
 
