@@ -23,6 +23,7 @@ from .chat_reply import Assembly, Chunk, Malformed, read_chunk
 
 PATH = "/chat/completions"
 SECRET_MIN = 8  # characters of a header that may be a secret
+BROKEN_OFF = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
 NO_KEY = "none"  # for servers that want none; the SDK wants some
 
 
@@ -116,10 +117,13 @@ class OpenAIModel:
                 except Malformed as error:
                     return Failure(ErrorKind.TRANSIENT, str(error))
                 except Exception as error:
-                    if assembly.whole and isinstance(error, openai.APIConnectionError):
-                        return None  # what was cut off came after the last word
                     if (failure := failure_of(error)) is None:
                         raise
+                    told = isinstance(error, openai.APIError) and not isinstance(
+                        error, openai.APIConnectionError
+                    )
+                    if assembly.whole and failure.kind in BROKEN_OFF and not told:
+                        return None  # what was cut off came after the last word
                     return failure
                 if chunk is None:
                     break

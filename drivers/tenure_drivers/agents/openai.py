@@ -1,0 +1,39 @@
+"""`openai:MODEL`: a chat with any server that speaks the chat-completions protocol.
+
+The server is that of OPENAI_BASE_URL, else OpenAI's own; the key is that of OPENAI_API_KEY.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..models.openai import OpenAIModel
+    from . import Agent
+
+
+def openai_model(name: str, **options: Any) -> OpenAIModel:
+    """The client for `openai:MODEL`.  Raises UnknownAgent, which says what is missing."""
+    from . import UnknownAgent
+
+    _, _, model = name.partition(":")
+    if not model or model != model.strip():
+        raise UnknownAgent(f"{name!r} names no model; write openai:MODEL")
+    if importlib.util.find_spec("openai") is None:
+        raise UnknownAgent(f"{name!r} needs the OpenAI SDK: pip install 'tenure[openai]'")
+    from ..models.openai import OpenAIModel
+
+    try:
+        return OpenAIModel(model, **options)
+    except ValueError as error:
+        raise UnknownAgent(f"{name!r}: {error}") from error
+
+
+def openai_agent(name: str, **options: Any) -> Agent:
+    """The agent for `openai:MODEL`; `options` are those of ChatAgent."""
+    model = openai_model(name)
+    chat: Any = importlib.import_module("..chat_agent", __package__)
+    agent: Agent = chat.ChatAgent(model, **options)
+    return agent

@@ -1,0 +1,91 @@
+"""The model server and the model that it serves, asked by the client."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model_script import Faulty, Model, answer_to
+from model_server import ModelServer
+from openai_asking import ADD, KEY, asking
+
+from tenure.failure import ErrorKind
+from tenure.model import (
+    Message,
+    ModelFailed,
+    Reply,
+    Speaker,
+)
+from tenure_drivers.models.openai import OpenAIModel
+
+
+def talk(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None]) -> Any:
+    """A loop that runs every tool as an echo, and tries again whatever fails."""
+
+    async def run() -> list[Message]:
+        messages = [Message(Speaker.USER, prompt)]
+        while True:
+            reply = await model.complete(asking(*messages, tools=(ADD,)), lambda _: None, "k")
+            if isinstance(reply, ModelFailed):
+                fail(reply)
+                continue
+            messages.append(Message(Speaker.ASSISTANT, reply.text, reply.calls))
+            if not reply.calls:
+                return messages
+            for call in reply.calls:
+                messages.append(Message(Speaker.TOOL, call.arguments, call_id=call.call_id))
+
+    return run()
+
+
+def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
+    prompts = [f"question {i}" for i in range(30)] + [
+        'call add {"a": 1}\nand add {"a": 2}\ncall add {}'
+    ]
+
+    async def run() -> tuple[list[list[Message]], list[ErrorKind]]:
+        failures: list[ErrorKind] = []
+        async with ModelServer(Faulty(Model(seed=5, wrong=4))) as server:
+            async with OpenAIModel("m-1", server.url, KEY) as model:
+                talks = [
+                    await talk(model, p, lambda failed: failures.append(failed.failure.kind))
+                    for p in prompts
+                ]
+                return talks, failures
+
+    talks, failures = asyncio.run(run())
+
+    assert (talks, failures) == asyncio.run(run())
+    assert [t[-1].text for t in talks] == [answer_to(p) for p in prompts]
+    assert [len(m.calls) for m in talks[-1] if m.speaker is Speaker.ASSISTANT] == [2, 1, 0]
+    assert set(failures) == {
+        *(ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED, ErrorKind.TRANSIENT),
+    }
+
+
+def test_the_server_is_a_process_too() -> None:
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("model_server.py")),
+        "--script",
+        "plain",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+
+            async def run() -> Reply | ModelFailed:
+                async with OpenAIModel("m", url, KEY) as model:
+                    return await model.complete(asking(), lambda _: None, "k")
+
+            reply = asyncio.run(run())
+        finally:
+            process.kill()
+
+    assert isinstance(reply, Reply)
+    assert reply.text == answer_to("hello")

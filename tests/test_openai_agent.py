@@ -1,0 +1,52 @@
+"""`openai:MODEL` as the name of an agent."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from tenure_drivers.agents import UnknownAgent
+from tenure_drivers.agents.openai import openai_model
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1234")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize("model", ["gpt-x", "qwen3:8b", "ft:gpt-x:org::id"])
+def test_a_model_is_named_behind_the_colon(model: str) -> None:
+    assert (
+        repr(openai_model(f"openai:{model}")) == f"OpenAIModel({model!r}, 'http://127.0.0.1:9/v1/')"
+    )
+
+
+@pytest.mark.parametrize("name", ["openai", "openai:", "openai: x"])
+def test_a_name_without_a_model_is_refused(name: str) -> None:
+    with pytest.raises(UnknownAgent, match="write openai:MODEL"):
+        openai_model(name)
+
+
+def test_a_missing_sdk_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str, *more: Any) -> None:
+        assert name == "openai"
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+
+    with pytest.raises(UnknownAgent, match=r"pip install 'tenure\[openai\]'"):
+        openai_model("openai:gpt-x")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OPENAI_BASE_URL", "nowhere"), ("OPENAI_API_KEY", "a\nb")]
+)
+def test_an_unusable_environment_is_said_with_the_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(UnknownAgent, match="'openai:gpt-x': the "):
+        openai_model("openai:gpt-x")
