@@ -57,6 +57,8 @@ def demo(
     The seed decides the plan: prompts, sessions, and after how many answers who is killed or paused in which part
     of a turn.  It does not decide how fast your machine is, hence which turn is hit and how many are taken over.
     """
+    if html is not None:
+        check_writable(html)
     seed = random.randrange(SEEDS) if seed is None else seed
     plan = draw(seed, inputs, min(sessions, inputs), workers)
     performance = play(plan, agent)
@@ -68,6 +70,14 @@ def demo(
     else:
         show(plan, report, html)
     sys.exit(Exit.OK if report.holds else Exit.UNFINISHED)
+
+
+def check_writable(path: Path) -> None:
+    """Before anything is played, not after."""
+    try:
+        path.touch()
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--html") from error
 
 
 # -- playing
@@ -134,7 +144,7 @@ def show(plan: Plan, report: Report, html: Path | None) -> None:
         table.add_row(str(value), name.replace("_", " "), meaning, style=style)
     console.print(table)
     console.print()
-    console.print(sentence(plan, report), soft_wrap=True)
+    console.print(sentence(plan, report))
     again = f"Again: tenure demo --seed {plan.seed}"
     console.print(
         f"{again}  Timeline: {html}" if html else f"{again} --html demo.html", style="dim"
