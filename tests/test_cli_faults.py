@@ -1,0 +1,256 @@
+"""`tenure run` killed, interrupted, and over stores in trouble: real processes, real kill -9, real disks."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_process import (
+    HELLO,
+    RUN,
+    column,
+    finish,
+    kill,
+    prompts,
+    some,
+    start,
+    tenure,
+    until,
+    workers_of,
+)
+
+# -- killed, interrupted
+
+
+def written(tmp_path: Path) -> list[str]:
+    return [line.split(" ", 1)[0] for line in (tmp_path / "l").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_input_ends_once_in_order_whatever_is_killed(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    prompts(tmp_path / "p", some(300, 30))
+    command = (*RUN, "ledger:l", "--workers", 2, "p")
+    kills = 0
+    while kills < 6:
+        process = start(*command, cwd=tmp_path)
+        progress = dice.randrange(1, 60)
+        before = len(written(tmp_path)) if (tmp_path / "l").exists() else 0
+
+        def far_enough(process: Any = process, enough: int = before + progress) -> bool:
+            ledger = tmp_path / "l"
+            return process.poll() is not None or (
+                ledger.exists() and len(written(tmp_path)) >= enough
+            )
+
+        until(far_enough)
+        if dice.random() < 0.5:
+            process.kill()
+        else:
+            for pid in dice.sample(found := workers_of(process), min(1, len(found))):
+                kill(pid)
+                kills += 1
+            until(far_enough)
+            process.kill()
+        kills += 1
+        process.communicate()
+
+    ran = tenure(*command, cwd=tmp_path)
+    again = tenure(*command, cwd=tmp_path)
+
+    line_of = {line["input_id"]: line for line in ran.lines}
+    assert ran.code == 0, ran.err
+    assert (again.code, again.out) == (0, ran.out)
+    assert len(line_of) == 300 and {line["ended"] for line in ran.lines} == {"consumed"}
+    assert sorted(written(tmp_path)) == sorted(line_of)
+    for session in {line["session"] for line in ran.lines}:
+        order = [line_of[i]["line"] for i in written(tmp_path) if line_of[i]["session"] == session]
+        assert order == sorted(order)
+
+
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GATED)
+    prompts(tmp_path / "p", [HELLO])
+    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+    [worker] = workers_of(process)
+    (tmp_path / "begun").unlink()
+
+    kill(worker)
+    until((tmp_path / "begun").exists, process)
+    (tmp_path / "go").touch()
+    ran = finish(process)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
+    assert f"worker {worker}: killed by SIGKILL; starting another" in ran.err
+
+
+GATED = """
+import asyncio, os, pathlib
+
+async def agent(turn):
+    pathlib.Path("begun").touch()
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    return turn.text
+"""
+
+
+def test_the_workers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GATED)
+    prompts(tmp_path / "p", [HELLO])
+    process = start(*RUN, "mine:agent", "--workers", 2, "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+    workers = workers_of(process)
+
+    process.kill()
+    process.communicate()
+
+    assert len(workers) == 2
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: int) -> None:
+    (tmp_path / "mine.py").write_text(GATED)
+    prompts(tmp_path / "p", [HELLO, HELLO])
+    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    process.send_signal(number)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    (tmp_path / "go").touch()
+    ran = finish(process)
+    rest = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert "finishing what is under way" in said
+    assert (ran.code, column(ran.lines, "text")) == (128 + number, ["hello"])
+    assert (rest.code, rest.last) == (0, "0 admitted, 2 known already")
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GATED)
+    prompts(tmp_path / "p", [HELLO])
+    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    ran = finish(process)
+
+    assert (ran.code, ran.out) == (130, "")
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", some(200, 5))
+    process = start(*RUN, "echo", "p", cwd=tmp_path)
+    assert process.stdout is not None and process.stderr is not None
+
+    with process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+    code = process.returncode
+    rest = tenure(*RUN, "echo", "p", cwd=tmp_path)
+
+    assert (code in (0, 141), "Traceback" in err, "Broken" in err) == (True, False, False)
+    assert (rest.code, len(rest.lines)) == (0, 200)
+
+
+# -- stores in trouble
+
+IMPATIENT = (*RUN[:3], "--patience", "0.2", "--agent")
+
+
+def test_a_torn_file_is_named(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    (tmp_path / "a.db").write_bytes(b"x" * 5000)
+
+    ran = tenure(*IMPATIENT, "echo", "p", cwd=tmp_path)
+
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err == "tenure run: store sqlite:a.db: a.db cannot be read: file is not a database\n"
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+    ran = tenure(*IMPATIENT, "echo", "p", cwd=tmp_path)
+
+    assert (ran.code, ran.out) == (4, "")
+    assert "a.db has schema 99; this release knows" in ran.err
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path, disk: Path) -> None:
+    lines = [{"session": "s", "text": "x" * 100_000, "key": f"{i}"} for i in range(40)]
+    prompts(tmp_path / "p", lines)
+    command = ("run", "--store", f"sqlite:{disk}/a.db", "--agent", "echo")
+
+    full = tenure(*command, "--patience", 0.2, "p", cwd=tmp_path)
+    remount(disk, "size=64m")
+    rest = tenure(*command, "p", cwd=tmp_path)
+
+    assert full.code == 4
+    assert "database or disk is full" in full.err and "a.db" in full.err
+    assert (rest.code, len(rest.lines)) == (0, 40)
+
+
+def test_a_read_only_file_is_named_and_can_be_inspected(tmp_path: Path, disk: Path) -> None:
+    remount(disk, "size=64m")
+    prompts(tmp_path / "p", [HELLO])
+    prompts(tmp_path / "q", [{**HELLO, "text": "new"}])
+    command = ("run", "--store", f"sqlite:{disk}/a.db", "--patience", 0.2, "--agent", "echo")
+    tenure(*command, "p", cwd=tmp_path)
+    remount(disk, "ro")
+
+    ran = tenure(*command, "q", cwd=tmp_path)
+    shown = tenure("inspect", "--store", f"sqlite:{disk}/a.db", "ann", cwd=tmp_path)
+
+    assert (ran.code, ran.out) == (4, "")
+    assert f"{disk}/a.db" in ran.err and "trying again" in ran.err
+    assert (shown.code, "hello" in shown.out) == (0, True), shown.err
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    prompts(tmp_path / "q", [{**HELLO, "text": "new"}])
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+
+    process = start(*RUN, "echo", "q", cwd=tmp_path)
+    until(lambda: bool(workers_of(process)), process)
+    connection.execute("ROLLBACK")
+    connection.close()
+    ran = finish(process)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["new"])
