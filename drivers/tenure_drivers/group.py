@@ -28,12 +28,19 @@ INLINE_S_MAX = (
     0.003  # a transaction that took longer is not worth blocking an event loop to save a hop
 )
 
+PATIENCE_S = 15.0  # for a session that somebody else has: longer than a stopped process may have it
+PUT_OFF_S = 0.002
+
 Decision: TypeAlias = Decided[Any] | Refused
 Answer: TypeAlias = Decision | Exception
 
 
 class Busy(Exception):
     """Somebody else has the lock, and the caller did not want to wait."""
+
+
+class Later(Exception):
+    """Not done, for somebody else has the session: it comes with a later group, in its place."""
 
 
 class Tables(Protocol):
@@ -112,6 +119,7 @@ class Work:
     command: Command[Any, Any]
     future: asyncio.Future[Decision]
     loop: asyncio.AbstractEventLoop
+    since: float | None = None  # when it was first put off
 
 
 def urgent(command: object) -> bool:
@@ -135,8 +143,8 @@ def form(backlog: list[Work], most: int) -> tuple[list[Work], list[Work]]:
 class GroupCommit:
     """Feeds groups to `transact(commands, wait)`, one at a time, and answers when it has returned.
 
-    `transact` is called with `engine` held, answers each command by position, and raises Busy, before it has done
-    anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread after each group,
+    `transact` is called with `engine` held, answers each command by position (Later puts it off), and raises Busy,
+    before it has done anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread after each group,
     without `engine`; where others wait for their turn (not `alone`), every command goes that way.
     """
 
@@ -166,6 +174,7 @@ class GroupCommit:
         self._awake = False
         self._slow = False
         self._closed = False
+        self._over = False  # closed, and what waited was finished
 
     # -- on the callers' threads
 
@@ -181,11 +190,18 @@ class GroupCommit:
 
     def run_now(self, command: Command[Any, Any]) -> Decision:
         """On the caller's thread, without an event loop."""
-        with self.engine:
-            answer = self._timed([command], True)[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        since = time.monotonic()
+        while True:
+            with self.engine:
+                answer = self._timed([command], True)[0]
+            if isinstance(answer, Later):
+                if time.monotonic() - since < PATIENCE_S:
+                    time.sleep(PUT_OFF_S)
+                    continue
+                raise Unavailable(str(answer))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
     def close(self) -> None:
         """Finish what waits; returns when the thread is gone."""
@@ -195,15 +211,16 @@ class GroupCommit:
         if self._thread is not None:
             self._wakes.put(True)
             self._thread.join()
+        self._over = True
         self._turn_away()
 
     def _flush(self) -> None:
         self._flush_on = None
         if not self._waiting:
             return
-        if self._closed:
+        if self._over:
             self._turn_away()
-        elif not self._inline():
+        elif not (self._closed or self._inline()):  # `close` sees to what waits, and may be at it
             self._wake()
 
     def _inline(self) -> bool:
@@ -228,7 +245,10 @@ class GroupCommit:
     def _turn_away(self) -> None:
         """What came while the store was closed was not done."""
         while self._waiting:
-            post([self._waiting.popleft()], [Unavailable("the store is closed")])
+            try:
+                post([self._waiting.popleft()], [Unavailable("the store is closed")])
+            except IndexError:  # another thread was faster
+                return
 
     def _wake(self) -> None:
         if self._thread is None:
@@ -246,6 +266,8 @@ class GroupCommit:
                 with self.engine:
                     group = self._take()
                     answers = self._timed([work.command for work in group], True)
+                if any(isinstance(answer, Later) for answer in answers):
+                    group, answers = self._put_off(group, answers)
                 post(group, answers)
                 self._between()
             self._awake = False
@@ -253,6 +275,26 @@ class GroupCommit:
                 continue
             if self._wakes.get():
                 return
+
+    def _put_off(
+        self, group: Sequence[Work], answers: Sequence[Answer]
+    ) -> tuple[list[Work], list[Answer]]:
+        """Keep who comes later, in front of what waits, and return the others."""
+        now = time.monotonic()
+        kept: list[Work] = []
+        told: list[tuple[Work, Answer]] = []
+        for work, answer in zip(group, answers, strict=True):
+            if isinstance(answer, Later):
+                work.since = work.since or now
+                if now - work.since < PATIENCE_S:
+                    kept.append(work)
+                    continue
+                answer = Unavailable(str(answer))
+            told.append((work, answer))
+        self._backlog[:0] = kept
+        if not told:
+            time.sleep(PUT_OFF_S)
+        return [work for work, _ in told], [answer for _, answer in told]
 
     def _take(self) -> list[Work]:
         while self._waiting:

@@ -1,0 +1,607 @@
+"""Files for real: power cuts, kills, full disks, failing fsyncs, flipped bytes, two owners."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import files_power as power  # noqa: E402
+
+from tenure.evolve import world_of  # noqa: E402
+from tenure.records import Blob  # noqa: E402
+from tenure_drivers.conformance import Put, Twice, Watch, asynchronous, prompt  # noqa: E402
+from tenure_drivers.contract import (  # noqa: E402
+    Corrupt,
+    OutcomeUnknown,
+    SchemaTooNew,
+    Unavailable,
+    open_store,
+)
+from tenure_drivers.files import FilesStore  # noqa: E402
+from tenure_drivers.files_disk import LOCK, Disk  # noqa: E402
+from tenure_drivers.files_line import Spot, heading, line_of  # noqa: E402
+
+CHILD = Path(__file__).with_name("files_child.py")
+LOG = "log-000000000000.jsonl"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@contextmanager
+def child(what: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(CHILD), what, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def bodies(folder: Path) -> dict[str, str]:
+    store = FilesStore(folder)
+    try:
+        return {r.session_id: r.body for r in store.dump_now() if isinstance(r, Blob)}
+    finally:
+        store.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def put(store: FilesStore, *texts: str) -> None:
+    for text in texts:
+        store.execute_now(Put("s", "d", text))
+
+
+# -- crashes
+
+
+@pytest.mark.parametrize("seed", (5, 11))
+def test_a_power_cut_at_any_change_leaves_what_was_before_or_after(
+    tmp_path: Path, seed: int
+) -> None:
+    assert power.cuts(tmp_path, seed=seed, steps=40) == []
+
+
+def test_a_last_line_cut_at_any_byte_is_cut_off_and_reported(tmp_path: Path, folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "one")
+    size = (folder / LOG).stat().st_size
+    put(store, "two")
+    data = (folder / LOG).read_bytes()
+    store.close()
+
+    for cut in range(size, len(data) + 1):
+        copy = tmp_path / f"{cut}"
+        copy.mkdir()
+        (copy / LOG).write_bytes(data[:cut])
+        again = FilesStore(copy, disk=power.QuickDisk())
+        torn = size < cut < len(data)
+        assert again.execute_now(Put("s", "d", "x")) == ("two" if cut == len(data) else "one")
+        assert (again.repaired is not None) is torn
+        if again.repaired is not None:
+            found = again.repaired
+            assert (found.path, found.line, found.offset) == (copy / LOG, 3, size)
+            assert found.cut == cut - size and str(copy / LOG) in str(found)
+        again.close()
+        assert bodies(copy) == {"s": "x"}
+
+
+def test_pages_of_the_last_line_that_never_came_are_cut_off(folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "one")
+    size = (folder / LOG).stat().st_size
+    put(store, "x" * 20_000)
+    data = (folder / LOG).read_bytes()
+    store.close()
+    for first, last in (
+        (size, size + 4096),
+        (size + 4096, size + 8192),
+        (len(data) - 9, len(data)),
+    ):
+        torn = data[:first] + bytes(last - first) + data[last:]
+        (folder / LOG).write_bytes(torn)
+
+        again = FilesStore(folder)
+
+        assert again.repaired is not None and again.repaired.line == 3
+        assert again.execute_now(Put("s", "d", "one")) == "one"
+        again.close()
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    assert power.rots(tmp_path) == []
+
+
+def test_hardly_a_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    assert power.rots(tmp_path, every=23) == []
+
+
+def test_a_flipped_bit_is_named_with_file_line_and_byte(folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "one", "two")
+    store.close()
+    data = bytearray((folder / LOG).read_bytes())
+    offset = data.index(b"\n") + 1
+    data[offset + 70] ^= 1
+    (folder / LOG).write_bytes(data)
+
+    with pytest.raises(Corrupt, match=f"{LOG}, line 2 at byte {offset} cannot be read"):
+        FilesStore(folder)
+
+    assert (folder / LOG).read_bytes() == bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    (
+        lambda lines: [lines[0], *lines[2:]],
+        lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+        lambda lines: [*lines[:2], *lines[1:]],
+    ),
+    ids=("missing", "exchanged", "twice"),
+)
+def test_whole_lines_in_another_order_are_noticed(folder: Path, damage: object) -> None:
+    assert callable(damage)
+    store = FilesStore(folder)
+    put(store, "one", "two", "three")
+    store.close()
+    lines = (folder / LOG).read_bytes().splitlines(keepends=True)
+    (folder / LOG).write_bytes(b"".join(damage(lines)))
+
+    with pytest.raises(Corrupt, match=f"{LOG}, line"):
+        FilesStore(folder)
+
+
+def test_a_log_that_has_gone_is_missed(tmp_path: Path, folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "one")
+    shutil.copytree(folder, tmp_path / "earlier")
+    store.snapshot_now()
+    put(store, "two")
+    store.close()
+    (folder / "log-000000000001.jsonl").unlink()
+
+    with pytest.raises(Corrupt, match="log-000000000001.jsonl is missing"):
+        FilesStore(folder)
+
+    shutil.copy(folder / "snapshot-000000000001.jsonl", tmp_path / "earlier")
+    with pytest.raises(Corrupt, match="log-000000000001.jsonl is missing"):
+        FilesStore(tmp_path / "earlier")
+
+
+def test_a_log_of_another_store_is_noticed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        store = FilesStore(tmp_path / name)
+        put(store, name)
+        store.snapshot_now()
+        put(store, name)
+        store.close()
+    shutil.copy(tmp_path / "one" / "log-000000000001.jsonl", tmp_path / "two")
+
+    with pytest.raises(Corrupt, match="log-000000000001.jsonl, line 1 .*it goes on behind"):
+        FilesStore(tmp_path / "two")
+
+
+def test_a_killed_process_loses_nothing_that_it_was_answered(folder: Path) -> None:
+    dice, answered = random.Random(3), 0
+    for _ in range(12):
+        with child("count", folder, 5, 6_000) as process:
+            for _ in range(dice.randrange(1, 30)):
+                answered = int(line(process))
+            process.send_signal(signal.SIGKILL)
+            said, _ = process.communicate()
+        answered = int(([str(answered), *said.split()])[-1])
+
+        found = {int(body) for body in bodies(folder).values()}
+
+        assert len(found) == 1 and found <= {answered, answered + 1}
+        answered = found.pop()
+
+
+# -- disks
+
+
+@asynchronous
+async def test_a_failed_fsync_poisons_the_store_until_it_is_reopened(folder: Path) -> None:
+    class Failing(Disk):
+        failing = False
+
+        def sync(self, file: int) -> None:
+            if self.failing:
+                self.failing = False
+                raise OSError(errno.EIO, "Input/output error")
+            super().sync(file)
+
+    disk = Failing()
+    store = FilesStore(folder, disk=disk)
+    await store.execute(Put("a", "d", "first"))
+    disk.failing = True
+
+    answers = await asyncio.gather(
+        *[store.execute(Put(name, "d", "lost?")) for name in "ab"], return_exceptions=True
+    )
+
+    assert [type(answer) for answer in answers] == [OutcomeUnknown] * 2
+    again = "fsync failed: .*Input/output error; close the store and open it again"
+    with pytest.raises(Unavailable, match=again):
+        await store.execute(Put("c", "d", "never"))
+    with pytest.raises(Unavailable, match=again):
+        await store.ask(Twice("a"))
+    with pytest.raises(Unavailable, match=again):
+        await store.due(1)
+    with pytest.raises(Unavailable, match=again):
+        await store.snapshot()
+    await store.aclose()
+
+    store = FilesStore(folder)
+    found = {r.session_id: r.body for r in await store.dump() if isinstance(r, Blob)}
+    assert found in ({"a": "first"}, {"a": "lost?", "b": "lost?"})
+    assert await store.execute(Put("c", "d", "x")) == ""
+    await store.aclose()
+
+
+def test_a_write_that_fails_leaves_a_store_that_says_so(folder: Path) -> None:
+    class Failing(Disk):
+        failing = False
+
+        def append(self, file: int, data: bytes) -> None:
+            if self.failing:
+                super().append(file, data[: len(data) // 2])
+                raise OSError(errno.EIO, "Input/output error")
+            super().append(file, data)
+
+    disk = Failing()
+    store = FilesStore(folder, disk=disk)
+    put(store, "first")
+    disk.failing = True
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="Input/output error"):
+            put(store, "second")
+    disk.failing = False
+    with pytest.raises(Unavailable, match="open it again"):
+        put(store, "third")
+    store.close()
+
+    assert bodies(folder) == {"s": "first"}
+
+
+def test_files_that_may_not_grow_change_nothing(folder: Path) -> None:
+    with child("short_of_space", folder) as process:
+        said, _ = process.communicate()
+
+    refused, again, before, last = said.splitlines()
+    assert LOG in refused and "too large" in refused and "too large" in again
+    assert (before, last) == ("first", "short")
+    assert bodies(folder) == {"s": "last"}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    path = tmp_path / "tiny"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room(tiny: Path) -> None:
+    (tiny / "other").write_bytes(b"x" * 100_000)
+    store = FilesStore(tiny / "store")
+    put(store, "first")
+
+    with pytest.raises(Unavailable, match="No space left on device"):
+        put(store, "x" * 200_000)
+    assert store.execute_now(Put("s", "d", "second")) == "first"
+    with pytest.raises(Unavailable, match="No space left on device"):
+        while True:
+            put(store, "y" * 10_000)
+    with pytest.raises(Unavailable, match="no snapshot: .*No space left"):
+        store.snapshot_now()
+    (tiny / "other").unlink()
+    put(store, "third", "last")
+    store.snapshot_now()
+    store.close()
+
+    assert bodies(tiny / "store") == {"s": "last"}
+
+
+def test_a_store_on_a_full_disk_can_be_opened_and_read(tiny: Path) -> None:
+    store = FilesStore(tiny / "store")
+    put(store, "first")
+    with pytest.raises(OSError, match="No space left"):
+        (tiny / "other").write_bytes(b"x" * 300_000)
+    store.close()
+
+    assert bodies(tiny / "store") == {"s": "first"}
+
+
+def test_a_folder_that_is_removed_is_missed(folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "first")
+    shutil.rmtree(folder)
+
+    with pytest.raises(Unavailable, match="the file was removed"):
+        put(store, "second")
+    store.close()
+
+
+# -- snapshots
+
+
+def test_a_snapshot_replaces_the_log(folder: Path) -> None:
+    store = FilesStore(folder)
+    for at in range(200):
+        store.execute_now(Put(f"s{at % 3}", "d", f"{at}"))
+    store.snapshot_now()
+    whole = world_of(store.dump_now())
+    assert names(folder) == [LOCK, "log-000000000200.jsonl", "snapshot-000000000200.jsonl"]
+
+    store.snapshot_now()  # again is nothing
+    store.execute_now(Put("s0", "d", "198"))
+    store.close()
+
+    again = FilesStore(folder)
+    assert world_of(again.dump_now()) == whole
+    assert again.repaired is None
+    again.close()
+
+
+def test_an_empty_store_needs_no_snapshot(folder: Path) -> None:
+    store = FilesStore(folder)
+    store.snapshot_now()
+    store.close()
+
+    assert names(folder) == [LOCK, LOG]
+
+
+@asynchronous
+async def test_commands_and_questions_go_on_beside_snapshots(folder: Path) -> None:
+    store = FilesStore(folder)
+
+    async def work(name: str) -> None:
+        for at in range(60):
+            assert await store.execute(Put(name, "d", f"{at}")) == (f"{at - 1}" if at else "")
+            await store.due(1)
+
+    working = [asyncio.ensure_future(work(f"s{n}")) for n in range(6)]
+    while not all(task.done() for task in working):
+        await store.snapshot()
+        await asyncio.sleep(0)
+    await asyncio.gather(*working)
+    await store.snapshot()
+    await store.aclose()
+
+    assert bodies(folder) == {f"s{n}": "59" for n in range(6)}
+
+
+def test_a_long_log_is_shortened_by_itself(folder: Path) -> None:
+    store = FilesStore(folder)
+    for at in range(50):
+        put(store, f"{at}")
+    store.close()
+    assert LOG in names(folder)
+
+    store = FilesStore(folder, log_bytes_max=3_000)
+    store._making.submit(int).result()  # behind what was asked for at opening
+    assert LOG not in names(folder)
+    for at in range(50, 150):
+        put(store, f"{at}")
+    store.close()
+
+    assert "snapshot-000000000050.jsonl" not in names(folder)
+    assert bodies(folder) == {"s": "149"}
+
+
+# -- one owner
+
+
+def test_a_second_owner_is_told_who_the_first_one_is(folder: Path) -> None:
+    with child("held", folder) as process:
+        assert line(process) == "open"
+
+        with pytest.raises(Unavailable, match=f"{folder} is in use by process {process.pid} on"):
+            FilesStore(folder)
+
+        process.communicate("\n")
+    FilesStore(folder).close()
+
+
+def test_one_process_is_no_two_owners_either(folder: Path) -> None:
+    store = FilesStore(folder)
+
+    with pytest.raises(Unavailable, match=f"in use by process {os.getpid()}"):
+        FilesStore(folder)
+
+    store.close()
+    FilesStore(folder).close()
+
+
+def test_a_dead_owner_owns_nothing_even_if_its_children_live(folder: Path) -> None:
+    with child("abandoned", folder) as process:
+        orphan = int(line(process))
+        process.wait()
+        try:
+            assert bodies(folder) == {"s": "x"}
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_fork_may_not_use_its_parents_store(folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "x")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            put(store, "y")
+        except RuntimeError:
+            store.close()
+            os._exit(7)
+        os._exit(1)
+
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert store.execute_now(Put("s", "d", "z")) == "x"
+    with pytest.raises(Unavailable):
+        FilesStore(folder)
+    store.close()
+
+
+# -- what cannot be opened
+
+
+def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
+    folder.mkdir()
+    fields = heading("log", Spot()).replace(b'"schema":1', b'"schema":99')
+    (folder / LOG).write_bytes(line_of(fields, 0)[0])
+
+    with pytest.raises(SchemaTooNew, match="has schema 99; this release knows 1"):
+        FilesStore(folder)
+
+
+def test_other_columns_are_named(folder: Path) -> None:
+    folder.mkdir()
+    fields = heading("log", Spot()).replace(b'"blob":["session_id"', b'"blob":["session"')
+    (folder / LOG).write_bytes(line_of(fields, 0)[0])
+
+    with pytest.raises(Corrupt, match="schema 1 with other columns of blob"):
+        FilesStore(folder)
+
+
+def test_a_row_that_is_no_record_is_named(folder: Path) -> None:
+    store = FilesStore(folder)
+    store.execute_now(prompt("s", 1))
+    store.close()
+    head, written, _ = (folder / LOG).read_bytes().splitlines(keepends=True)
+    says = json.loads(written)
+    for write in says["writes"]:
+        if write[1] == "session":
+            write[3] = "nonsense"
+    fields = b'"seq":1,"writes":%s' % json.dumps(says["writes"]).encode()
+    crc = int(head[8:16], 16)
+    (folder / LOG).write_bytes(head + line_of(fields, crc)[0])
+
+    with pytest.raises(Corrupt, match=r"session \('s',\) cannot be read: KeyError\('nonsense'\)"):
+        FilesStore(folder)
+    with pytest.raises(Corrupt):  # and not that it is in use
+        FilesStore(folder)
+
+
+def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "photo.png").touch()
+
+    with pytest.raises(Corrupt, match="a folder of something else: photo.png is there"):
+        FilesStore(folder)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Unavailable, match="file cannot be opened"):
+        FilesStore(tmp_path / "file")
+
+
+def test_a_folder_whose_parent_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="nowhere/store cannot be opened"):
+        FilesStore(tmp_path / "nowhere" / "store")
+
+
+def test_urls_name_folders(tmp_path: Path) -> None:
+    for url in (f"files:{tmp_path}/a", f"files://{tmp_path}/b"):
+        store = open_store(url)
+        assert isinstance(store, FilesStore) and store.folder.parent == tmp_path
+        store.close()
+    with pytest.raises(ValueError, match="files: names|'files:' names no file; write files:FOLDER"):
+        open_store("files:")
+    with pytest.raises(ValueError, match="known are memory:, files:FOLDER"):
+        open_store("elsewhere:x")
+
+
+# -- groups, and what people see
+
+
+@asynchronous
+async def test_what_waits_together_is_one_line(folder: Path) -> None:
+    store = FilesStore(folder, clock=Watch())
+
+    await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x")) for n in range(100)])
+
+    assert (store.group.groups, store.group.executed) == (1, 100)
+    lines = (folder / LOG).read_text().splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[1])["writes"][7] == ["+", "blob", "s7", "d", "x"]
+    await store.aclose()
+
+
+@asynchronous
+async def test_nobody_sees_what_is_not_on_the_disk(folder: Path) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Slow(Disk):
+        def sync(self, file: int) -> None:
+            if threading.current_thread().name.startswith("tenure-write"):
+                reached.set()
+                go_on.wait()
+            super().sync(file)
+
+    store = FilesStore(folder, disk=Slow())
+    await store.execute(prompt("s", 1))
+    before = await store.ask(Twice("s"))
+
+    waiting = [asyncio.ensure_future(store.execute(prompt("s", n))) for n in (2, 3)]
+    await asyncio.to_thread(reached.wait)
+    meanwhile = await store.ask(Twice("s"))
+    go_on.set()
+    await asyncio.gather(*waiting)
+
+    assert meanwhile == before != await store.ask(Twice("s"))
+    await store.aclose()
+
+
+@asynchronous
+async def test_closing_finishes_what_was_begun(folder: Path) -> None:
+    store = FilesStore(folder)
+    waiting = [asyncio.ensure_future(store.execute(Put(f"s{n}", "d", "x"))) for n in range(30)]
+    await asyncio.sleep(0)
+
+    await store.aclose()
+
+    assert await asyncio.gather(*waiting) == [""] * 30
+    assert len(bodies(folder)) == 30
