@@ -11,9 +11,6 @@ from typing import Any, ClassVar, Final
 
 import click
 
-from .commandline import run as running
-from .commandline.inspecting import events as show_events
-from .commandline.inspecting import inspect as show_sessions
 from .commandline.output import say
 from .commandline.trouble import Exit, Stop
 
@@ -140,8 +137,9 @@ def run(
       130 143  Ctrl-C or SIGTERM: what was under way is finished; a second one stops at once
       141      nobody reads standard output
     """
-    job = running.Job(store, agent, file, workers, ordered, name, wait, patience)
-    leave(running.main(job))
+    from .commandline.run import Job, main
+
+    leave(main(Job(store, agent, file, workers, ordered, name, wait, patience)))
 
 
 @tenure.command()
@@ -168,7 +166,9 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     \b
     Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
     """
-    leave(attempt(show_sessions(store, session, tail, as_json)))
+    from .commandline import inspecting
+
+    leave(attempt(inspecting.inspect(store, session, tail, as_json)))
 
 
 @tenure.command()
@@ -187,7 +187,9 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
     \b
     Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read, 130 Ctrl-C.
     """
-    leave(attempt(show_events(store, session, after, follow, as_json)))
+    from .commandline import inspecting
+
+    leave(attempt(inspecting.events(store, session, after, follow, as_json)))
 
 
 def attempt(work: Coroutine[Any, Any, None]) -> int:

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from .trouble import Exit, Stop
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def say(message: str) -> None:
@@ -51,20 +51,10 @@ class Bar:
     """Progress on standard error, if that is a terminal; nothing otherwise."""
 
     def __init__(self, what: str, total: int) -> None:
-        console = Console(stderr=True)
         self._both = sys.stdout.isatty()
         self._shown: Progress | None = None
-        if console.is_terminal:
-            self._shown = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-                transient=True,
-                redirect_stdout=False,
-            )
+        if sys.stderr.isatty():
+            self._shown = _progress()
             self._task = self._shown.add_task(what, total=total, note="")
             self._shown.start()
 
@@ -85,3 +75,19 @@ class Bar:
         if self._shown is not None:
             self._shown.stop()
             self._shown = None
+
+
+def _progress() -> Progress:
+    from rich import progress  # a third of the time to start, and seldom wanted
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
