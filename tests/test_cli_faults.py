@@ -254,3 +254,21 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
     ran = finish(process)
 
     assert (ran.code, column(ran.lines, "text")) == (0, ["new"])
+
+
+def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
+    bob = {"session": "bob", "text": "hi"}
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute("UPDATE session SET phase = 'damaged' WHERE session_id = 'ann'")
+    connection.commit()
+    connection.close()
+    prompts(tmp_path / "q", [bob, HELLO, bob])
+
+    ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
+    shown = tenure("inspect", "--store", "sqlite:a.db", "ann", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
+    assert "session ann is set aside: " in ran.err and "damaged" in ran.err
+    assert shown.code == 4 and "damaged" in shown.err

@@ -14,8 +14,10 @@ from tenure.outcome import Refused
 from tenure.policy import Policy
 
 from .lines import Line
+from .output import say
 from .rehearsal import admission, batches, why
 from .stores import Patient
+from .trouble import Unreadable
 from .watch import Followed
 
 SESSIONS_AT_ONCE: Final = 64
@@ -73,11 +75,13 @@ class Admission:
         await each_session(self._sessions, self._admit_session)
 
     async def _admit_session(self, session: str) -> None:
-        for batch in batches(self._sessions[session]):
-            await self._admit(batch)
-            self._follow(
-                [row for line in batch if (row := self._rows[line.number]).input_id is not None]
-            )
+        try:
+            for batch in batches(self._sessions[session]):
+                await self._admit(batch)
+                rows = [self._rows[line.number] for line in batch]
+                self._follow([row for row in rows if row.input_id is not None])
+        except Unreadable as error:
+            say(f"session {session} is set aside: {error}")
 
     async def _admit(self, batch: list[Line]) -> None:
         """All of them; a line that is refused is left out, and the others are admitted."""

@@ -22,7 +22,7 @@ from .lines import Bad, Line, parse
 from .output import Bar, say
 from .report import Report
 from .stores import Patient, opened, sqlite_path
-from .trouble import Exit, Stop, unusable
+from .trouble import Exit, Stop, Unreadable, unusable
 from .watch import Followed, Watch
 
 REHEARSED_AT_ONCE: Final = 4
@@ -78,7 +78,8 @@ async def check_against(store: Patient, lines: list[Line]) -> list[Bad]:
     sessions, bad = by_session(lines), list[Bad]()
 
     async def check(session: str) -> None:
-        bad.extend(await rehearsal.refused_lines(sessions[session], store.ask, wall_clock_ms()))
+        with contextlib.suppress(Unreadable):  # said when it is admitted
+            bad.extend(await rehearsal.refused_lines(sessions[session], store.ask, wall_clock_ms()))
 
     await each_session(sessions, check, REHEARSED_AT_ONCE)
     return bad

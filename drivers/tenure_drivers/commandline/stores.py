@@ -13,7 +13,7 @@ from tenure.outcome import Refused
 from tenure.queries import Command, Question
 
 from ..contract import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
-from .trouble import lost, unusable
+from .trouble import Unreadable, lost, unusable
 
 A = TypeVar("A")
 O = TypeVar("O")
@@ -85,6 +85,8 @@ async def insist(
         try:
             return await attempt()
         except (Corrupt, SchemaTooNew) as error:
+            if isinstance(error, Corrupt) and error.key:
+                raise Unreadable(str(error)) from error
             raise lost(url, error) from error
         except (Unavailable, OutcomeUnknown) as error:
             now = time.monotonic()

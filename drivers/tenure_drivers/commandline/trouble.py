@@ -25,6 +25,10 @@ class Stop(Exception):
         self.lines = lines
 
 
+class Unreadable(Exception):
+    """A record of one session cannot be read; the store as a whole is well."""
+
+
 def unusable(*lines: str) -> Stop:
     return Stop(Exit.UNUSABLE, *lines)
 

@@ -18,8 +18,9 @@ from tenure.records import Session
 
 from ..contract import Clock
 from .lines import Line
+from .output import say
 from .stores import Patient
-from .trouble import lost
+from .trouble import Unreadable, lost
 
 HEADS: Final = 8  # asked first; more only if all of them have ended
 BATCH: Final = 256
@@ -86,10 +87,12 @@ class Followers:
     swept_at_s: float = 0.0
     next_event: int = -1  # of the session, when it was asked last
     due_at_ms: int | None = None
+    unreadable: bool = False
 
     def stuck(self, now_ms: int, *, wait: bool) -> bool:
         """None of them can end now: each is delayed, or nothing can be done for the session."""
-        return self.fresh and all(self._stuck(row.status, now_ms, wait) for row in self.open)
+        each = all(self._stuck(row.status, now_ms, wait) for row in self.open)
+        return self.unreadable or (self.fresh and each)
 
     def _stuck(self, status: InputStatus | None, now_ms: int, wait: bool) -> bool:
         if self.due_at_ms is None:
@@ -145,7 +148,8 @@ class Watch:
         """Whatever has ended is known then."""
         for session in list(self._sessions.values()):
             if session.open:
-                await self._ask_all(session)
+                with contextlib.suppress(Unreadable):
+                    await self._ask_all(session)
 
     async def _listen(self) -> None:
         async for hint in self._store.store.hints():
@@ -171,7 +175,11 @@ class Watch:
         """Find the sessions that changed without a hint.  Clocks are set back: a sweep finds the rest."""
         moment, session_id = max(self._since_ms - OVERLAP_MS, 0), ""
         while True:
-            found = await self._store.ask(ChangedSince(moment, session_id))
+            try:
+                found = await self._store.ask(ChangedSince(moment, session_id))
+            except Unreadable:  # somebody's row: nobody's can be told from it
+                self._dirty |= self._sessions.keys()
+                return
             for row in found:
                 mine = self._sessions.get(row.session_id)
                 if mine is not None and mine.next_event != row.next_event:
@@ -192,11 +200,16 @@ class Watch:
             if session.session_id in dirty:
                 session.fresh = False
             swept_s = now_s - session.swept_at_s
-            if swept_s > SWEEP_S or not (session.fresh or session.session_id in dirty):
-                session.swept_at_s = now_s
-                await self._ask_all(session)
-            elif session.session_id in dirty:
-                await self._ask_heads(session)
+            try:
+                if swept_s > SWEEP_S or not (session.fresh or session.session_id in dirty):
+                    session.swept_at_s = now_s
+                    await self._ask_all(session)
+                elif session.session_id in dirty:
+                    await self._ask_heads(session)
+            except Unreadable as error:
+                if not session.unreadable:
+                    say(f"session {session.session_id} is set aside: {error}")
+                session.unreadable = True
 
     async def _ask_all(self, session: Followers) -> None:
         rows = list(session.open)
