@@ -255,11 +255,14 @@ def rots(folder: Path, *, open_store: Open = open_files, every: int = 1) -> list
     for path in paths:
         data = path.read_bytes()
         for at in range(0, len(data), every):
-            path.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
+            with path.open("r+b") as file:
+                os.pwrite(file.fileno(), bytes([data[at] ^ (1 << at % 8)]), at)
             fault = _unnoticed(open_store, folder / "store", path, whole)
             if fault:
                 faults.append(f"{path.name}, byte {at}: {fault}")
-            path.write_bytes(data)
+            with path.open("r+b") as file:
+                os.pwrite(file.fileno(), data, 0)  # all of it: it may have been repaired
+                os.ftruncate(file.fileno(), len(data))
     return faults
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
+import files_power as power
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tenure.outcome import Decided, Drop, Hint, Insert, Refused, Update, Write
 from tenure.queries import Command, First, Query
+from tenure_drivers import files, files_line, files_load, files_log
 from tenure_drivers.agreement import Agreement
 from tenure_drivers.conformance import Opener, StoreConformance
 from tenure_drivers.contract import Capability, Clock, Due
+from tenure_drivers.files_disk import Disk
 from tenure_drivers.group import Answer, GroupCommit, execute_wave, waves
 from tenure_drivers.memory import MemoryStore, MemoryTables, NoEngineError
 
@@ -301,3 +305,139 @@ class Silence:
 
 def test_the_suite_catches_a_store_without_hints() -> None:
     assert violated(opener_of(Deaf)) == ["test_hints_follow_the_commit"]
+
+
+# -- stores of files: what a power cut and a flipped bit find
+
+
+class SyncsSome(power.PowerDisk):
+    def named(self, file: int) -> bool:
+        """Whether the file has its name already: it is the log, and no new one in the making."""
+        names = [name for name, found in self.names.items() if found is self.opened[file]]
+        return not names[0].endswith(".tmp")
+
+
+class NeverSyncsTheLog(SyncsSome):
+    def sync(self, file: int) -> None:
+        self.change("sync")
+        if not self.named(file):
+            super().sync(file)
+
+
+class SyncsTheLogTooLate(SyncsSome):
+    """Answers first: the log is synced when it is written to again."""
+
+    def sync(self, file: int) -> None:
+        self.change("sync")
+        if not self.named(file):
+            super().sync(file)
+
+    def append(self, file: int, data: bytes) -> None:
+        super().append(file, data)
+        self.opened[file].synced = len(self.opened[file].data) - len(data)
+
+
+class SyncsNoNames(power.PowerDisk):
+    def sync_folder(self, folder: Path) -> None:
+        self.change("sync folder")
+
+
+class RenamesBeforeItIsSynced(SyncsSome):
+    def sync(self, file: int) -> None:
+        if self.named(file):
+            super().sync(file)
+
+
+class WritesWhereTheNameIs(power.PowerDisk):
+    """No temporary file: a file has its name before it has its contents."""
+
+    def create(self, path: Path) -> int:
+        return super().create(path.with_suffix(""))
+
+    def rename(self, old: Path, new: Path) -> None:
+        self.change("rename nothing")
+
+
+@pytest.mark.parametrize(
+    "disk",
+    (
+        NeverSyncsTheLog,
+        SyncsTheLogTooLate,
+        SyncsNoNames,
+        RenamesBeforeItIsSynced,
+        WritesWhereTheNameIs,
+    ),
+    ids=lambda disk: disk.__name__,
+)
+def test_a_power_cut_catches_a_disk_that(disk: type[power.PowerDisk], tmp_path: Path) -> None:
+    assert power.cuts(tmp_path, disk=disk(), most=1) != []
+
+
+def test_a_power_cut_catches_a_store_that_takes_a_torn_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lenient(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+        try:
+            yield from files_line.lines(path, file)
+        except files_line.Damaged as error:
+            torn = path.read_bytes()[error.offset :]
+            whole = torn[: torn.rindex(b"],[") + 1] + b"]}" if b"],[" in torn else b""
+            if not whole.startswith(b'{"crc":'):
+                raise
+            yield files_line.Line(error.number, error.offset, 0, json.loads(whole))
+            raise
+
+    monkeypatch.setattr(files_load, "lines", lenient)
+
+    assert power.cuts(tmp_path, most=1) != []
+
+
+def test_a_power_cut_catches_a_store_that_writes_behind_a_torn_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_log.Log, "cut", lambda log, size: None)
+
+    assert power.cuts(tmp_path, most=1) != []
+
+
+def test_a_power_cut_catches_a_store_that_forgets_the_log_before_it_has_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hasty(disk: Disk, folder: Path, behind: files_line.Spot, tables: Any) -> int:
+        old = files_load.outdated(files_load.contents(folder), behind.seq)
+        files_load.remove(disk, folder, old)
+        return files_load.write_snapshot(disk, folder, behind, tables)
+
+    monkeypatch.setattr(files, "write_snapshot", hasty)
+
+    assert power.cuts(tmp_path, most=1) != []
+
+
+def test_flipped_bits_catch_a_store_that_does_not_look_at_checksums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trusting(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+        offset = 0
+        for number, text in enumerate(file, 1):
+            says = json.loads(text)
+            yield files_line.Line(number, offset, int(says["crc"], 16), says)
+            offset += len(text)
+
+    monkeypatch.setattr(files_load, "lines", trusting)
+
+    assert power.rots(tmp_path, every=41) != []
+
+
+def test_flipped_bits_catch_a_store_that_cuts_off_whatever_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+        try:
+            yield from files_line.lines(path, file)
+        except files_line.Damaged as error:
+            error.torn = True
+            raise
+
+    monkeypatch.setattr(files_load, "lines", careless)
+
+    assert power.rots(tmp_path, every=41) != []
