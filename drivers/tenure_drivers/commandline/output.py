@@ -50,7 +50,7 @@ def silence_output() -> None:
 class Bar:
     """Progress on standard error, if that is a terminal; nothing otherwise."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._both = sys.stdout.isatty()
         self._shown: Progress | None = None
         if sys.stderr.isatty():
