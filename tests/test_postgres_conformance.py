@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from pg_server import drop, shared
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pg_server import dsn  # noqa: E402
-
-from tenure_drivers.conformance import Opener, StoreConformance  # noqa: E402
-from tenure_drivers.postgres import PostgresStore  # noqa: E402
+from tenure_drivers.conformance import Opener, StoreConformance
+from tenure_drivers.postgres import PostgresStore
 
 NUMBERS = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with dsn() as found:
-        yield found
-
-
+@pytest.mark.postgres
 class TestPostgres(StoreConformance):
     @pytest.fixture
-    def opener(self, database: str) -> Opener:
-        schema = f"t{next(NUMBERS)}"
-        return lambda clock: PostgresStore(database, schema=schema, clock=clock)
+    def opener(self) -> Iterator[Opener]:
+        database, schema = shared(), f"conformance_{os.getpid()}_{next(NUMBERS)}"
+        yield lambda clock: PostgresStore(database, schema=schema, clock=clock)
+        drop(database, schema)
+
+
+@pytest.mark.postgres
+class TestPostgresBehindAPooler(TestPostgres):
+    """Without prepared statements, in groups of three."""
+
+    @pytest.fixture
+    def opener(self) -> Iterator[Opener]:
+        database, schema = shared(), f"pooled_{os.getpid()}_{next(NUMBERS)}"
+        yield lambda clock: PostgresStore(
+            database, schema=schema, clock=clock, prepare=False, group_max=3
+        )
+        drop(database, schema)

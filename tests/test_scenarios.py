@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -173,7 +174,29 @@ def sqlite(path: Path, clock: Callable[[], int]) -> Store:
     return SqliteStore(path / "scenario.db", clock=clock)
 
 
-STORES: dict[str, Callable[[Path, Callable[[], int]], Store]] = {"memory": memory, "sqlite": sqlite}
+def files(path: Path, clock: Callable[[], int]) -> Store:
+    from tenure_drivers.files import FilesStore
+
+    return FilesStore(path / "scenario", clock=clock)
+
+
+def postgres(path: Path, clock: Callable[[], int]) -> Store:
+    from pg_server import empty, shared
+
+    from tenure_drivers.postgres import PostgresStore
+
+    schema = f"scenarios_{os.getpid()}"
+    store = PostgresStore(shared(), schema=schema, clock=clock)
+    empty(shared(), schema)
+    return store
+
+
+STORES: dict[str, Callable[[Path, Callable[[], int]], Store]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "files": files,
+    "postgres": postgres,
+}
 
 
 async def replay_on(open_store: Callable[[Callable[[], int]], Store], text: str) -> list[str]:

@@ -144,8 +144,8 @@ class GroupCommit:
     """Feeds groups to `transact(commands, wait)`, one at a time, and answers when it has returned.
 
     `transact` is called with `engine` held, answers each command by position (Later puts it off), and raises Busy,
-    before it has done anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread after each group,
-    without `engine`; where others wait for their turn (not `alone`), every command goes that way.
+    before it has done anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread
+    after each group, without `engine`; where others wait for their turn (not `alone`), every command goes that way.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class GroupCommit:
     def _put_off(
         self, group: Sequence[Work], answers: Sequence[Answer]
     ) -> tuple[list[Work], list[Answer]]:
-        """Keep who comes later, in front of what waits, and return the others."""
+        """Keep who comes later, behind other sessions, before what its own sent since; return the others."""
         now = time.monotonic()
         kept: list[Work] = []
         told: list[tuple[Work, Answer]] = []
@@ -291,7 +291,10 @@ class GroupCommit:
                     continue
                 answer = Unavailable(str(answer))
             told.append((work, answer))
-        self._backlog[:0] = kept
+        theirs = {work.command.session_id for work in kept}
+        self._backlog.sort(key=lambda work: work.command.session_id in theirs)
+        ahead = sum(work.command.session_id not in theirs for work in self._backlog)
+        self._backlog[ahead:ahead] = kept
         if not told:
             time.sleep(PUT_OFF_S)
         return [work for work, _ in told], [answer for _, answer in told]

@@ -1,21 +1,23 @@
-"""PostgreSQL: many workers on many machines; a group of commands is two round trips and one commit."""
+"""PostgreSQL: many workers on many machines; a group of commands is two round trips and one commit.
+
+Needs the extra `postgres`.  Spec: specs/store.md.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors
 
+from tenure.evolve import ask
 from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
-from tenure.records import RECORDS, Session
+from tenure.queries import Command, Query, Question, Record
+from tenure.records import RECORDS
 
 from .contract import (
     Capability,
@@ -23,31 +25,37 @@ from .contract import (
     Corrupt,
     Due,
     Durability,
-    OutcomeUnknown,
     Quarantined,
     Rounds,
     Unavailable,
     outcome_of,
 )
-from .group import Answer, Busy, GroupCommit, waves
+from .group import GroupCommit
 from .hints import Audience
-from .postgres_group import NOW_MS, TIMEOUTS, Readings, Statement, locking, setting_aside, writing
-from .postgres_link import Link, Newsroom, prepared, translated
+from .postgres_group import NOW_MS, Readings, Statement, setting_aside
+from .postgres_link import Link, prepared, translated
+from .postgres_news import Newsroom
 from .postgres_sql import Sql, listed
+from .postgres_writer import IDLE_MS, Writer, execute_in, execute_in_now
 from .rows import codec_of
 
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")
 
-LOCK_MS, STATEMENT_MS, IDLE_MS = 10_000, 30_000, 10_000
-RETRIES = 5
+SCHEMA = "tenure"
+SCHEMA_BYTES_MAX = 56  # with its prefix it names a channel too: 63 bytes
+READERS = 2
+GROUP_MAX = 256
+SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
 
 
 class PostgresStore:
     """`dsn` as libpq takes it.  Makes its schema if it is not there.
 
     Raises Unavailable, SchemaTooNew or Corrupt if that fails.  The clock is the server's, unless one is given (tests).
+    At most `readers` + 3 connections; they come when they are needed.  `prepare` off is for a pooler that gives a
+    connection for the length of a transaction: no prepared statements, and hints of other processes are not heard.
     """
 
     durability = Durability.CRASH
@@ -57,27 +65,30 @@ class PostgresStore:
         self,
         dsn: str,
         *,
-        schema: str = "tenure",
+        schema: str = SCHEMA,
         clock: Clock | None = None,
         prepare: bool = True,
-        readers: int = 2,
-        group_max: int = 256,
+        readers: int = READERS,
+        group_max: int = GROUP_MAX,
+        idle_ms: int = IDLE_MS,
     ) -> None:
+        if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or "\x00" in schema:
+            raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes")
         self.dsn, self.schema = dsn, schema
         self._sql = Sql(schema)
         self._clock = clock
+        self._prepare = prepare
         self._pid = os.getpid()
         self._closed = False
-        self._writer = Link(dsn, prepare)
-        prepared(self._writer, self._sql)
+        self._audience = Audience()
+        self._news = Newsroom(dsn, schema, prepare, self._audience.tell)
+        self._writing = Writer(Link(dsn, prepare), self._sql, clock, self._tell, idle_ms)
+        prepared(self._writing.link, self._sql)
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
         self._links: list[Link] = []
-        self._prepare = prepare
         self._rounds = Rounds()
-        self._audience = Audience()
-        self._news = Newsroom(dsn, f"tenure_{schema}", self._audience.tell)
-        self.group = GroupCommit(self._transact, name="tenure-pg-write", most=group_max)
+        self.group = GroupCommit(self._writing.transact, name="tenure-pg-write", most=group_max)
 
     # -- commands
 
@@ -95,143 +106,24 @@ class PostgresStore:
     async def execute_in(
         self, connection: psycopg.AsyncConnection[Any], command: Command[V, O]
     ) -> O | Refused:
-        """Carry a command out inside the caller's own transaction; it is done when the caller commits.
+        """Carry a command out inside the caller's own transaction: it is done when the caller commits.
 
-        Waits for the session's lock.  The hints are sent by the server with the commit.
+        Until then the session is locked, so commit soon.  The server gives the hints with the commit.  What fails
+        or is refused leaves the caller's work as it is.
         """
-        plan = self._plan([command], wait=True)
-        statement = next(plan)
-        while True:
-            rows = []
-            for text, values in statement:
-                cursor = connection.cursor(binary=True)
-                await cursor.execute(text.encode(), values)
-                found = await cursor.fetchall() if cursor.description else ()
-                rows.append((found, cursor.rowcount))
-            try:
-                statement = plan.send(rows)
-            except StopIteration as stop:
-                (answer,) = stop.value
-                break
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, Decided) and answer.hints:
-            payload = self._news.payload(answer.hints)
-            await connection.execute("SELECT pg_notify(%s, %s)", (self._news.channel, payload))
-        return outcome_of(answer)
+        channel = self._news.channel
+        return outcome_of(await execute_in(connection, self._sql, channel, command))
 
-    # -- the transaction of a group
+    def execute_in_now(
+        self, connection: psycopg.Connection[Any], command: Command[V, O]
+    ) -> O | Refused:
+        """`execute_in` on a connection without an event loop."""
+        channel = self._news.channel
+        return outcome_of(execute_in_now(connection, self._sql, channel, command))
 
-    def _transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
-        if not wait:
-            raise Busy  # a round trip is not for an event loop to wait for
-        answers: list[Answer] = [Unavailable("not reached")] * len(commands)
-        alone: list[int] = []
-        for wave in waves(commands):
-            if alone and len(wave) < len(commands):
-                alone += wave  # an earlier command of one of these sessions is still to come
-                continue
-            found = self._attempt([commands[at] for at in wave], len(wave) == 1)
-            for at, answer in zip(wave, found, strict=True):
-                answers[at] = answer
-                if isinstance(answer, _Again):
-                    alone.append(at)
-        for at in alone:
-            answers[at] = self._alone(commands[at])
-        hints = [h for a in answers if isinstance(a, Decided) for h in a.hints]
-        if hints:
-            self._audience.tell(hints)
-            self._news.tell(hints)
-        return answers
-
-    def _alone(self, command: Command[Any, Any]) -> Answer:
-        for attempt in range(RETRIES):
-            (answer,) = self._attempt([command], True)
-            if not isinstance(answer, _Again):
-                return answer
-            time.sleep(0.002 * 2**attempt)
-        return Unavailable(
-            f"session {command.session_id}: not done in {RETRIES} attempts: {answer}"
-        )
-
-    def _attempt(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
-        """One transaction; nobody is answered before its commit."""
-        committing = False
-        try:
-            plan = self._plan(commands, wait)
-            limits = (TIMEOUTS, tuple(map(str, (LOCK_MS, STATEMENT_MS, IDLE_MS))))
-            statements: list[Statement] = [("BEGIN", ()), limits, *next(plan)]
-            rows = self._writer.run(statements)[2:]
-            while True:
-                statements = list(plan.send(rows))
-                committing = True
-                rows = self._writer.run([*statements, ("COMMIT", ())])[:-1]
-                try:
-                    plan.send(rows)
-                except StopIteration as stop:
-                    return list(stop.value)
-                raise AssertionError("a plan has two rounds")
-        except StopIteration as stop:  # nothing to write
-            self._writer.run([("COMMIT", ())])
-            return list(stop.value)
-        except psycopg.Error as error:
-            if len(commands) > 1 and not isinstance(error, psycopg.OperationalError):
-                self._writer.roll_back()
-                return [_Again(str(error))] * len(
-                    commands
-                )  # whoever it was, the others are not to suffer
-            return [self._failed(error, committing, len(commands) == 1)] * len(commands)
-        except BaseException:
-            self._writer.roll_back()
-            raise
-
-    def _failed(self, error: psycopg.Error, committing: bool, alone: bool) -> Exception:
-        lost = self._writer.roll_back()
-        if isinstance(error, errors.UniqueViolation) and alone and not _met_a_new_session(error):
-            return AssertionError(f"a decision inserts what exists: {error}")
-        if isinstance(error, errors.DivisionByZero):
-            return AssertionError("a decision updates what does not exist")
-        if isinstance(error, AGAIN):
-            return _Again(str(error))
-        if isinstance(error, psycopg.DataError):
-            return ValueError(f"the server cannot store that: {error}")
-        if lost and committing:
-            return OutcomeUnknown(f"the connection was lost while committing: {error}")
-        return translated(error, self.schema)
-
-    def _plan(
-        self, commands: Sequence[Command[Any, Any]], wait: bool
-    ) -> Generator[list[Statement], list[tuple[Any, int]], list[Answer]]:
-        """Two rounds: lock, clock and reads; then writes.  Returns the answers, by position."""
-        reads = [command.reads() for command in commands]
-        readings = Readings(self._sql, [q for wanted in reads for q in wanted.queries])
-        rows = yield [
-            locking(self._sql, {c.session_id for c in commands}, wait),
-            (f"SELECT {NOW_MS}", ()),
-            *readings.statements(),
-        ]
-        locked = {row[0] for row in rows[0][0]}
-        now_ms = rows[1][0][0][0] if self._clock is None else self._clock()
-        readings.hear([found for found, _ in rows[2:]])
-        answers: list[Answer] = []
-        found = iter(readings.answers())
-        for command, wanted in zip(commands, reads, strict=True):
-            view = [next(found) for _ in wanted.queries]
-            if isinstance(view[0], Session) and command.session_id not in locked:
-                answers.append(_Again("another transaction holds the session"))
-                continue
-            answers.append(_decide(command, wanted.view, view, now_ms))
-        decisions = [a for a in answers if isinstance(a, Decided) and a.writes]
-        suspects = [
-            (c.session_id, str(a))
-            for c, a in zip(commands, answers, strict=True)
-            if isinstance(a, Corrupt)
-        ]
-        batches = writing(self._sql, decisions)
-        if not batches and not suspects:
-            return answers
-        yield [*batches, *((setting_aside(self._sql), suspect) for suspect in suspects)]
-        return answers
+    def _tell(self, hints: list[Hint]) -> None:
+        self._audience.tell(hints)
+        self._news.tell(hints)
 
     # -- looking
 
@@ -239,19 +131,20 @@ class PostgresStore:
         return await self._read(lambda link: self._ask(link, question))
 
     def _ask(self, link: Link, question: Question[A]) -> A:
-        link.run([("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())])
-        plan = question.steps()
+        link.run([SNAPSHOT])
         try:
-            query = next(plan)
-            while True:
-                readings = Readings(self._sql, [query])
-                readings.hear([found for found, _ in link.run(readings.statements())])
-                query = plan.send(readings.answers()[0])
-        except StopIteration as stop:
-            answer: A = stop.value
-            return answer
+            return ask(question, lambda query: self._answer(link, query))
         finally:
             link.roll_back()
+
+    def _answer(self, link: Link, query: Query[Any]) -> Any:
+        readings = Readings(self._sql, [query])
+        statements = readings.statements()
+        readings.hear([rows for rows, _ in link.run(statements)] if statements else [])
+        (answer,) = readings.answers()
+        if isinstance(answer, Corrupt):
+            raise answer
+        return answer
 
     async def due(self, limit: int) -> tuple[Due, ...]:
         return await self._read(lambda link: self._due(link, limit))
@@ -273,15 +166,22 @@ class PostgresStore:
         found = self._rounds.sample(limit, look)
         if len(found) < limit:
             text = select.format("lease_from_ms", table, ">", "", aside)
-            rows = link.run([(text, (now_ms, limit - len(found)))])[0][0]
-            found += [(now_ms, session_id) for _, session_id in rows]
+            known = {session_id for _, session_id in found}
+            rows = link.run([(text, (now_ms, limit))])[0][0]
+            more = [(now_ms, session_id) for _, session_id in rows if session_id not in known]
+            found += more[: limit - len(found)]
         return tuple([Due(session_id, at) for at, session_id in found])
 
     async def horizon(self) -> int | None:
+        table, aside = self._sql.name("session"), self._sql.name("quarantine")
+        text = (
+            f"SELECT due_at_ms FROM {table} s WHERE due_at_ms > %s AND NOT EXISTS (SELECT 1 FROM "
+            f"{aside} q WHERE q.session_id = s.session_id) ORDER BY due_at_ms, session_id LIMIT 1"
+        )
+
         def look(link: Link) -> int | None:
-            text = f"SELECT min(due_at_ms) FROM {self._sql.name('session')} WHERE due_at_ms > %s"
-            found: int | None = link.run([(text, (self._now(link),))])[0][0][0][0]
-            return found
+            rows = link.run([(text, (self._now(link),))])[0][0]
+            return rows[0][0] if rows else None
 
         return await self._read(look)
 
@@ -306,10 +206,12 @@ class PostgresStore:
     async def dump(self) -> tuple[Record, ...]:
         def look(link: Link) -> tuple[Record, ...]:
             found: list[Record] = []
+            link.run([SNAPSHOT])
             for record in RECORDS:
                 codec = codec_of(record)
                 text = f"SELECT {listed(codec.stored)} FROM {self._sql.name(codec.table)}"
                 found += [codec.decode(row) for row in link.run([(text, ())])[0][0]]
+            link.roll_back()
             return tuple(found)
 
         return await self._read(look)
@@ -360,7 +262,7 @@ class PostgresStore:
         self._news.close()
         self._audience.end()
         self._readers.shutdown()
-        for link in (self._writer, *self._links):
+        for link in (self._writing.link, *self._links):
             link.close()
 
     def _usable(self) -> None:
@@ -368,28 +270,3 @@ class PostgresStore:
             raise RuntimeError("a store does not survive a fork: open it again")
         if self._closed:
             raise Unavailable("this store is closed")
-
-
-AGAIN = (
-    errors.UniqueViolation,
-    errors.SerializationFailure,
-    errors.DeadlockDetected,
-    errors.LockNotAvailable,
-)
-
-
-def _met_a_new_session(error: psycopg.Error) -> bool:
-    """Two made the same session at once: the other one was faster, and now it is there to be locked."""
-    return error.diag.table_name == "session"
-
-
-class _Again(Exception):
-    """Not done; to be executed again alone."""
-
-
-def _decide(command: Any, make: Callable[..., Any], answers: list[Any], now_ms: int) -> Answer:
-    try:
-        answer: Answer = command.decide(make(*answers), now_ms)
-    except Exception as error:
-        return error
-    return answer

@@ -1,36 +1,146 @@
 """What one transaction of a group says to the server: lock, look at the clock, read, write.
 
-Written without a connection: `locking` and `reading` make statements, `Readings` takes their rows, so that the same
-plan serves a group of ours and a command inside somebody else's transaction.
+Written without a connection: it yields statements and is sent their rows, so that the same plan serves a group of
+ours and a command inside somebody else's transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import enum
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tenure.evolve import key_of
-from tenure.outcome import Decided, Drop, Insert, Key, Update, Write
-from tenure.queries import Each, First, Get, Query, Record
+from tenure.outcome import Decided, Drop, Insert, Key, Refused, Write
+from tenure.queries import Command, Each, First, Get, Query, Record
+from tenure.records import RECORDS, Session
 
+from .contract import Clock, Corrupt
+from .group import Answer, Later, waves
 from .postgres_sql import Sql, Texts, arrays, quoted
 from .rows import codec_of
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
+Rows: TypeAlias = tuple[Sequence[Any], int]  # what a statement returned, and how many it touched
+Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
 
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-TIMEOUTS = (
-    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), "
-    "set_config('idle_in_transaction_session_timeout', %s, true)"
-)
+PLACE = {kind: at for at, kind in enumerate(RECORDS)}
 
 
-def locking(sql: Sql, session_ids: Iterable[str], wait: bool) -> Statement:
-    """Rows in ascending order; without `wait` what others hold is left out."""
+# -- a group
+
+
+class Wait(enum.Enum):
+    """For sessions that somebody else has."""
+
+    NOT = "not"
+    LOCK = "lock"  # for the row of one that is there; for one that is not there yet there is none
+    ALWAYS = "always"
+
+
+def carry_out(
+    sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
+) -> Plan:
+    """Yield statements, and whether they are the last; return the answers, by position.
+
+    A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
+    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later.
+    """
+    answers: list[Answer | None] = [None] * len(commands)
+    batches: list[Statement] = []
+    written = False
+    suspects: dict[str, str] = {}
+    ids = sorted({c.session_id for c in commands if storable((c.session_id,))})
+    mine: frozenset[str] = frozenset()
+    for number, wave in enumerate(waves(commands)):
+        members = [at for at in wave if answers[at] is None]
+        if not members:
+            continue
+        reads = [commands[at].reads() for at in members]
+        readings = Readings(sql, [q for wanted in reads for q in wanted.queries])
+        opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
+        rows = yield [*batches, *opening, (f"SELECT {NOW_MS}", ()), *readings.statements()], False
+        rows = rows[len(batches) :]
+        if not number:
+            mine = frozenset(row[0] for row in rows[0][0])
+            new = {row[0] for row in rows[1][0] if row[1]}
+            _put_off(commands, answers, set(ids) - mine - new)
+        now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
+        readings.hear([found for found, _ in rows[len(opening) + 1 :]])
+        decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
+        for at, wanted, view in zip(members, reads, readings.views(reads), strict=True):
+            if answers[at] is not None:
+                continue
+            session = commands[at].session_id
+            if any(isinstance(v, Session) for v in view) and session not in mine:
+                _put_off(commands, answers, {session})  # it was made while we looked
+                continue
+            answer = answers[at] = _decide(commands[at], wanted.view, view, now_ms)
+            if isinstance(answer, Corrupt):
+                suspects[session] = str(answer)
+            elif isinstance(answer, Decided):
+                try:
+                    decisions[at] = net(answer.writes)
+                except AssertionError as error:
+                    answers[at] = error
+            if session not in mine:
+                mine = mine | _made(decisions.get(at, {}), session)
+        written = written or bool(batches)
+        batches = writing(sql, decisions.values())
+    batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
+    if batches or written:
+        yield batches, True
+    return [a if a is not None else Later("not reached") for a in answers]
+
+
+def _put_off(
+    commands: Sequence[Command[Any, Any]], answers: list[Answer | None], sessions: set[str]
+) -> None:
+    if sessions:
+        for at, command in enumerate(commands):
+            if command.session_id in sessions:
+                answers[at] = Later(f"session {command.session_id}: others have it all the time")
+
+
+def _made(changes: Iterable[tuple[type[Record], Key]], session: str) -> frozenset[str]:
+    """A session that this transaction makes is its own."""
+    return frozenset((session,)) if (Session, (session,)) in changes else frozenset()
+
+
+def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms: int) -> Answer:
+    for value in view:
+        if isinstance(value, Corrupt):
+            return value
+    try:
+        answer: Decided[Any] | Refused = command.decide(make(*view), now_ms)
+    except Exception as error:
+        return error
+    return answer
+
+
+# -- locks
+
+
+def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """The rows, in ascending order; or those of them that nobody holds."""
     return (
         f"SELECT session_id FROM {sql.name('session')} WHERE session_id = ANY(%b::text[]) "
-        f"ORDER BY session_id FOR UPDATE{'' if wait else ' SKIP LOCKED'}",
-        (Texts(sorted(i for i in session_ids if storable((i,)))),),
+        f"ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
+        (Texts(ids),),
+    )
+
+
+def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """Those of which there is no row to lock, and whether the right to make it is ours."""
+    key = "hashtextextended(q.i, hashtextextended(%b::text, 0))"
+    lock = f"pg_try_advisory_xact_lock({key})"
+    if wait is Wait.ALWAYS:
+        lock = f"pg_advisory_xact_lock({key}) IS NOT NULL"
+    return (
+        f"SELECT q.i, {lock} FROM unnest(%b::text[]) AS q(i) WHERE NOT EXISTS "
+        f"(SELECT 1 FROM {sql.name('session')} s WHERE s.session_id = q.i)",
+        (sql.schema, Texts(ids)),
     )
 
 
@@ -43,126 +153,154 @@ def storable(values: Iterable[object]) -> bool:
     return True
 
 
+# -- reading
+
+
 class Readings:
     """The queries of several commands, those that are alike in one statement, and the answers to them."""
 
     def __init__(self, sql: Sql, queries: Sequence[Query[Any]]) -> None:
         self._sql = sql
-        self._shapes: dict[Any, list[tuple[int, Query[Any]]]] = {}
-        self._count = 0
-        self._nothing: dict[int, Any] = {}  # asked for by what cannot be stored
+        self._shapes: dict[Any, list[tuple[int, Any]]] = {}
+        self._answers: list[Any] = []
         self._plan = [self._take(query) for query in queries]
-        self._answers: list[Any] = [self._nothing.get(at) for at in range(self._count)]
-        self._decoders: list[Any] = []
 
     def _take(self, query: Query[Any]) -> Any:
         """The slot of a simple query; a tuple of them for several."""
-        if isinstance(query, Each):
+        shape: Any
+        found: list[Record] | None = None
+        if isinstance(query, Get):
+            shape, given = query.record, query.key
+        elif isinstance(query, First):
+            shape = (query.index.name, len(query.prefix), len(query.after), query.backwards)
+            found, given = [], query.prefix + query.after
+        elif isinstance(query, Each):
             return tuple([self._take(each) for each in query.queries])
-        if isinstance(query, First):
-            shape: Any = (query.index.name, len(query.prefix), len(query.after), query.backwards)
-        elif isinstance(query, Get):
-            shape = query.record
         else:
             raise AssertionError(f"no such query: {query!r}")
-        slot, self._count = self._count, self._count + 1
-        if not storable(query.key if isinstance(query, Get) else query.prefix):
-            self._nothing[slot] = () if isinstance(query, First) else None
-            return slot
-        self._shapes.setdefault(shape, []).append((slot, query))
+        slot = len(self._answers)
+        self._answers.append(found)
+        if storable(given):
+            asked = self._shapes.get(shape)
+            if asked is None:
+                self._shapes[shape] = [(slot, query)]
+            else:
+                asked.append((slot, query))
         return slot
 
     def statements(self) -> list[Statement]:
         found: list[Statement] = []
-        for asked in self._shapes.values():
-            query = asked[0][1]
-            if isinstance(query, Get):
-                text, kinds = self._sql.get(query.record)
-                rows: list[tuple[Any, ...]] = [q.key for _, q in asked]  # type: ignore[attr-defined]
+        for shape, asked in self._shapes.items():
+            if isinstance(shape, tuple):
+                text, kinds = self._sql.first(asked[0][1].index, *shape[1:])
+                rows = [(*q.prefix, *q.after, max(q.limit, 0)) for _, q in asked]
             else:
-                assert isinstance(query, First)
-                shape = (len(query.prefix), len(query.after), query.backwards)
-                text, kinds = self._sql.first(query.index, *shape)
-                rows = [(*q.prefix, *q.after, max(q.limit, 0)) for _, q in asked]  # type: ignore[attr-defined]
+                text, kinds = self._sql.get(shape)
+                rows = [q.key for _, q in asked]
             found.append((text, arrays(kinds, rows)))
         return found
 
     def hear(self, results: Sequence[Sequence[Any]]) -> None:
-        """The rows of each statement, in order.  Raises Corrupt."""
-        for asked, rows in zip(self._shapes.values(), results, strict=True):
-            query = asked[0][1]
-            several = isinstance(query, First)
-            record: type[Record] = query.index.record if isinstance(query, First) else query.record  # type: ignore[attr-defined]
-            decode = codec_of(record).decode
-            if several:
-                for slot, _ in asked:
-                    self._answers[slot] = []
-            for number, *row in rows:
-                slot = asked[number - 1][0]
-                if several:
-                    self._answers[slot].append(decode(row))
-                else:
-                    self._answers[slot] = decode(row)
+        """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
+        answers = self._answers
+        for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):
+            several = isinstance(shape, tuple)
+            decode = codec_of(asked[0][1].index.record if several else shape).decode
+            for row in rows:
+                slot = asked[row[0] - 1][0]
+                try:
+                    record = decode(row[1:])
+                except Corrupt as error:
+                    answers[slot] = error
+                    continue
+                if not several:
+                    answers[slot] = record
+                elif not isinstance(answers[slot], Corrupt):
+                    answers[slot].append(record)
+
+    def views(self, reads: Sequence[Any]) -> list[list[Any]]:
+        """The answers of each command, in order."""
+        found = map(self._answer, self._plan)
+        return [[next(found) for _ in wanted.queries] for wanted in reads]
 
     def answers(self) -> list[Any]:
         return [self._answer(part) for part in self._plan]
 
     def _answer(self, part: Any) -> Any:
-        if isinstance(part, tuple):
-            return tuple([self._answer(each) for each in part])
+        if part.__class__ is tuple:
+            parts = [self._answer(each) for each in part]
+            return next((p for p in parts if isinstance(p, Corrupt)), tuple(parts))
         found = self._answers[part]
-        return tuple(found) if isinstance(found, list) else found
+        return tuple(found) if found.__class__ is list else found
 
 
-def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
-    """All writes by record type: first what is new, then what is changed; first of all what goes.
+# -- writing
 
-    Sound because a session occurs once.  Rows are in the order of their keys, so that two transactions that insert
-    the same new sessions wait for each other in one order.
+
+class Change:
+    """What the writes of one decision to one record come to: dropped, then written."""
+
+    __slots__ = ("drop", "write")
+
+    def __init__(self, drop: bool, write: Insert | Any) -> None:
+        self.drop, self.write = drop, write
+
+
+def net(writes: Iterable[Write]) -> dict[tuple[type[Record], Key], Change]:
+    """By record, for a statement can touch a row only once.  Raises AssertionError for what can never be done."""
+    found: dict[tuple[type[Record], Key], Change] = {}
+    for write in writes:
+        if isinstance(write, Drop):
+            at = (write.record, write.key)
+            before = found.get(at)
+            if before is not None and not before.drop and isinstance(before.write, Insert):
+                del found[at]  # it came and went
+            else:
+                found[at] = Change(True, None)
+            continue
+        kind = write.record.__class__
+        at = (kind, key_of(kind)(write.record))
+        before = found.get(at)
+        if before is None:
+            found[at] = Change(False, write)
+            continue
+        there = before.write is not None
+        if isinstance(write, Insert) == there:
+            what = "insert of what exists" if there else "update of what does not exist"
+            raise AssertionError(f"{what}: {write.record!r}")
+        before.write = (
+            Insert(write.record) if before.drop or isinstance(before.write, Insert) else write
+        )
+    return found
+
+
+def writing(
+    sql: Sql, decisions: Iterable[dict[tuple[type[Record], Key], Change]]
+) -> list[Statement]:
+    """All writes by record type: what goes, what is new, what is changed.
+
+    Sound because a wave holds a session once, and a key begins with its session.  Sessions come first, and rows in
+    the order of their keys.
     """
     batches: dict[tuple[int, type[Record]], list[Any]] = {}
     for decided in decisions:
-        for (kind, key), write in net(decided.writes).items():
-            if isinstance(write, Drop):
+        for (kind, key), change in decided.items():
+            if change.drop:
                 batches.setdefault((0, kind), []).append(key)
-            else:
-                operation = 1 if isinstance(write, Insert) else 2
-                batches.setdefault((operation, kind), []).append(
-                    codec_of(kind).encode(write.record)
-                )
+            if change.write is not None:
+                operation = 1 if change.write.__class__ is Insert else 2
+                row = codec_of(kind).encode(change.write.record)
+                batches.setdefault((operation, kind), []).append(row)
     makers = (sql.delete, sql.insert, sql.update)
     found: list[Statement] = []
-    for operation, kind in sorted(batches, key=lambda b: b[0]):
+    for operation, kind in sorted(batches, key=lambda b: (b[0], PLACE.get(b[1], len(PLACE)))):
         rows = batches[operation, kind]
-        if operation == 1:
+        if operation == 1 and len(rows) > 1:
             at = codec_of(kind).key_at
             rows.sort(key=lambda row: tuple([row[i] for i in at]))
         text, kinds = makers[operation](kind)
         counted = [len(rows)] if operation == 2 else []
         found.append((text, [*arrays(kinds, rows), *counted]))
-    return found
-
-
-def net(writes: Iterable[Write]) -> dict[tuple[type[Record], Key], Write]:
-    """What a decision's writes come to, record by record: a statement can touch a row only once."""
-    found: dict[tuple[type[Record], Key], Write] = {}
-    for write in writes:
-        if isinstance(write, Drop):
-            at = (write.record, write.key)
-            if isinstance(found.get(at), Insert):
-                del found[at]
-            else:
-                found[at] = write
-            continue
-        kind = write.record.__class__
-        at = (kind, key_of(kind)(write.record))
-        before = found.get(at)
-        if isinstance(before, Insert):
-            found[at] = Insert(write.record)
-        elif isinstance(before, Drop):
-            found[at] = Update(write.record)
-        else:
-            found[at] = write
     return found
 
 

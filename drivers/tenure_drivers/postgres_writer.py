@@ -1,0 +1,255 @@
+"""The writing end of a PostgreSQL store: one transaction a group, and commands in other people's transactions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.rows import tuple_row
+
+from tenure.outcome import Decided, Hint, Refused
+from tenure.queries import Command
+
+from .contract import Clock, OutcomeUnknown, Unavailable
+from .group import Answer, Busy, Later
+from .postgres_group import Plan, Rows, Statement, Wait, carry_out
+from .postgres_link import Link, Lost, translated
+from .postgres_news import SAY, payloads
+from .postgres_sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
+
+O = TypeVar("O")
+V = TypeVar("V")
+
+LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
+STATEMENT_MS = 30_000
+IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
+TRIES = 4
+TIMEOUTS = (
+    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), "
+    "set_config('idle_in_transaction_session_timeout', %s, true)"
+)
+AGAIN = (
+    errors.UniqueViolation,  # or a bug; who was faster shows when we look again
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+)
+
+
+class _Again(Exception):
+    """Not done; the same may well be done at the next attempt."""
+
+
+class Writer:
+    """`transact` is called by one thread at a time."""
+
+    def __init__(
+        self,
+        link: Link,
+        sql: Sql,
+        clock: Clock | None,
+        tell: Callable[[list[Hint]], None],
+        idle_ms: int = IDLE_MS,
+    ) -> None:
+        self.link, self.sql, self.clock = link, sql, clock
+        self._tell = tell
+        self._limits = (TIMEOUTS, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
+
+    def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
+        """Answer each command by position.  Raises Busy at once where waiting is not allowed."""
+        if not wait:
+            raise Busy  # a round trip is not for an event loop to wait for
+        answers = self._answers(commands)
+        hints = [h for a in answers if isinstance(a, Decided) for h in a.hints]
+        if hints:
+            self._tell(hints)
+        return answers
+
+    def _answers(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+        error: Exception = Unavailable("not tried")
+        for attempt in range(TRIES):
+            try:
+                return self._once(commands)
+            except _Again as failed:
+                error = failed.__cause__ if isinstance(failed.__cause__, Exception) else failed
+                time.sleep(0.001 * (4**attempt - 1))
+            except (Unavailable, OutcomeUnknown) as failed:
+                return [failed] * len(commands)
+            except Exception as failed:
+                error = failed
+                break
+        if len(commands) == 1:
+            if isinstance(error, psycopg.Error):
+                error = translated(error, self.sql.schema)
+            return [error]
+        return self._one_by_one(commands)
+
+    def _one_by_one(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+        """Somebody's writes failed and nothing is changed: each alone, in order, at a new reading of the clock."""
+        answers: list[Answer] = []
+        waiting: dict[str, Answer] = {}
+        for command in commands:
+            answer = waiting.get(command.session_id)
+            if answer is None:
+                (answer,) = self._answers([command])
+                if isinstance(answer, Later):  # nobody overtakes it in its session
+                    waiting[command.session_id] = answer
+            answers.append(answer)
+        return answers
+
+    def _once(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+        """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
+        alone = len(commands) == 1
+        committing = False
+        plan = carry_out(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
+        opening: list[Statement] = [("BEGIN", ()), self._limits]
+        try:
+            statements, last = next(plan)
+            while not last:
+                rows = self.link.run([*opening, *statements])[len(opening) :]
+                opening = []
+                statements, last = plan.send(rows)
+            committing = True
+            self.link.commit(statements)
+            return list(_returned(plan))
+        except StopIteration as stop:  # nothing to write
+            return self._looked(stop.value)
+        except errors.LockNotAvailable:
+            self.link.roll_back()
+            if not alone:
+                raise AssertionError("a group waits for no lock") from None
+            return [Later(f"session {commands[0].session_id}: others have it all the time")]
+        except psycopg.Error as error:
+            raise self._meaning(error, committing) from error
+        except BaseException:
+            self.link.roll_back()
+            raise
+
+    def _looked(self, answers: list[Answer]) -> list[Answer]:
+        try:
+            self.link.run([("ROLLBACK", ())])
+        except psycopg.Error:
+            self.link.roll_back()
+        return answers
+
+    def _meaning(self, error: psycopg.Error, committing: bool) -> Exception:
+        if isinstance(error, Lost):
+            return translated(error, self.sql.schema)
+        lost = self.link.roll_back()
+        if lost and committing:
+            return OutcomeUnknown(f"the connection was lost while committing: {error}")
+        if lost or isinstance(error, AGAIN):
+            return _Again(str(error))
+        return translated(error, self.sql.schema)
+
+
+def _returned(plan: Plan) -> list[Answer]:
+    try:
+        plan.send([])
+    except StopIteration as stop:
+        answers: list[Answer] = stop.value
+        return answers
+    raise AssertionError("a plan goes on after its last statements")
+
+
+# -- in the caller's own transaction
+
+
+class _Within:
+    """One command, round by round; the last tells the server the hints, which it gives with the commit."""
+
+    def __init__(self, sql: Sql, channel: str, command: Command[Any, Any]) -> None:
+        self._plan = carry_out(sql, [command], Wait.ALWAYS, None)
+        self._channel = channel
+        self.answer: Decided[Any] | Refused | None = None
+        self.statements: list[Statement] = next(self._plan)[0]
+
+    def hear(self, rows: Sequence[Rows]) -> None:
+        """Raises what went wrong with the command, or Later."""
+        if self.answer is not None:
+            self.statements = []
+            return
+        try:
+            self.statements, _ = self._plan.send(rows)
+        except StopIteration as stop:
+            (answer,) = stop.value
+            if isinstance(answer, Exception):
+                raise answer from None
+            self.answer = answer
+            hints = answer.hints if isinstance(answer, Decided) else ()
+            said = payloads(hints) if hints else ()
+            self.statements = [(SAY, (self._channel, payload)) for payload in said]
+
+
+async def execute_in(
+    connection: psycopg.AsyncConnection[Any], sql: Sql, channel: str, command: Command[V, O]
+) -> Decided[O] | Refused:
+    """Waits for the session as the caller's own settings say."""
+    _must_be_inside(connection)
+    error: Exception = Unavailable("not tried")
+    for _ in range(TRIES):
+        try:
+            async with connection.transaction():  # a savepoint: what fails leaves the caller's work
+                within = _Within(sql, channel, command)
+                while within.statements:
+                    rows: list[Rows] = []
+                    for text, values in within.statements:
+                        cursor = connection.cursor(binary=True, row_factory=tuple_row)
+                        _teach_arrays(cursor)
+                        await cursor.execute(text.encode(), values or None)
+                        found = await cursor.fetchall() if cursor.description else ()
+                        rows.append((found, cursor.rowcount))
+                    within.hear(rows)
+        except (errors.UniqueViolation, Later) as failed:  # somebody was faster: look again
+            error = failed
+            continue
+        except psycopg.Error as failed:
+            raise translated(failed, sql.schema) from failed
+        assert within.answer is not None
+        return within.answer
+    raise _why_not(error, sql)
+
+
+def execute_in_now(
+    connection: psycopg.Connection[Any], sql: Sql, channel: str, command: Command[V, O]
+) -> Decided[O] | Refused:
+    """The same on a connection without an event loop."""
+    _must_be_inside(connection)
+    error: Exception = Unavailable("not tried")
+    for _ in range(TRIES):
+        try:
+            with connection.transaction():
+                within = _Within(sql, channel, command)
+                while within.statements:
+                    rows: list[Rows] = []
+                    for text, values in within.statements:
+                        cursor = connection.cursor(binary=True, row_factory=tuple_row)
+                        _teach_arrays(cursor)
+                        cursor.execute(text.encode(), values or None)
+                        found = cursor.fetchall() if cursor.description else ()
+                        rows.append((found, cursor.rowcount))
+                    within.hear(rows)
+        except (errors.UniqueViolation, Later) as failed:
+            error = failed
+            continue
+        except psycopg.Error as failed:
+            raise translated(failed, sql.schema) from failed
+        assert within.answer is not None
+        return within.answer
+    raise _why_not(error, sql)
+
+
+def _must_be_inside(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
+    if connection.autocommit and connection.info.transaction_status == pq.TransactionStatus.IDLE:
+        raise ValueError("the connection is in no transaction; open one that this is to be part of")
+
+
+def _teach_arrays(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
+    cursor.adapters.register_dumper(Texts, TextsDumper)
+    cursor.adapters.register_dumper(Bigints, BigintsDumper)
+
+
+def _why_not(error: Exception, sql: Sql) -> Exception:
+    return translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)
