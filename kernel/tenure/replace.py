@@ -18,9 +18,10 @@ else:
         known = _FIELDS.get(cls)
         if known is None:
             names = [a.name for a in attrs.fields(cls)]
-            known = _FIELDS[cls] = (attrgetter(*names), {n: i for i, n in enumerate(names)})
-        values = list(known[0](record))
+            pick = attrgetter(*names, *names[: len(names) == 1])  # of one name it makes no tuple
+            known = _FIELDS[cls] = (pick, {n: i for i, n in enumerate(names)})
         at = known[1]
+        values = list(known[0](record)[: len(at)])
         for name, value in changes.items():
             values[at[name]] = value
         return cls(*values)

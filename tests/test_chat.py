@@ -1,0 +1,285 @@
+"""The chat protocol: from the transcript to requests, from replies to what they mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenure.chat import (
+    CHAT,
+    DOUBLED,
+    Act,
+    Fault,
+    Halt,
+    Judgement,
+    Say,
+    judge,
+    message_of_input,
+    name_calls,
+    objection,
+    overflows,
+    project,
+    stable,
+    write_prompt,
+)
+from tenure.failure import ErrorKind
+from tenure.message import BODY_BYTES_MAX, Unreadable, decode, encode, node_of, text_of
+from tenure.model import Attachment, Finish, Message, Reply, Speaker, Tool, ToolCall
+from tenure.policy import POLICIES
+from tenure.questions import Line
+from tenure.records import Input, Node
+from tenure.replace import replace
+from tenure.transcript import Form, NewNode, Role, UsageDelta
+
+SPEC = Path(__file__).resolve().parent.parent / "specs" / "chat.md"
+
+
+def entered(payload: str, kind: str = "prompt", source: str = "api") -> Input:
+    policy = POLICIES["prompt"]
+    return Input("s", "i", kind, source, None, None, "", policy, 0, payload)
+
+
+def line(new: NewNode, *inputs: Input) -> Line:
+    node = Node(
+        "s", "n", None, "r", 1, new.role, (), new.call_ids, "", new.hidden, 0, new.body, new.form
+    )
+    return Line(inputs, node)
+
+
+def text(role: Role, body: str, *call_ids: str, hidden: bool = False) -> NewNode:
+    return NewNode(role, body, call_ids, hidden)
+
+
+# -- messages as bodies
+
+ids = st.text(min_size=1, max_size=8)
+messages = st.builds(
+    Message,
+    st.sampled_from(Speaker),
+    st.text(),
+    st.tuples(st.builds(ToolCall, ids, st.text(), st.text())),
+    st.none() | ids,
+    st.text(),
+    st.text(),
+    st.tuples(st.builds(Attachment, st.text(), st.text(), st.text())),
+    st.booleans(),
+)
+
+
+@given(messages)
+def test_a_message_comes_back_as_it_was(message: Message) -> None:  # CHAT-1
+    assert decode(encode(message)) == message
+
+
+def test_a_body_is_canonical_and_leaves_defaults_out() -> None:  # CHAT-1
+    message = Message(Speaker.ASSISTANT, "hé", (ToolCall("c", "t", "{}"),))
+
+    assert encode(message) == (
+        '{"calls":[{"arguments":"{}","call_id":"c","name":"t"}],"speaker":"assistant","text":"hé"}'
+    )
+
+
+def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
+    body = encode(Message(Speaker.TOOL, "a\x00b\ud800c"))
+
+    assert body.isascii() and "\x00" not in body and decode(body).text == "a\x00b\ud800c"
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"speaker":"nobody"}', '{"speaker":"user","x":1}']
+)
+def test_what_is_no_message_is_unreadable(body: str) -> None:
+    with pytest.raises(Unreadable):
+        decode(body)
+
+    assert text_of(Form.CHAT, body) == body
+
+
+def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:  # CHAT-15
+    node = node_of(Message(Speaker.TOOL, "é" * 12_000_000, call_id="c"))
+
+    assert len(node.body.encode()) <= BODY_BYTES_MAX
+    assert decode(node.body).text.endswith("of 12000000 characters]")
+    assert node_of(decode(node.body)) == node
+
+
+def test_five_megabytes_are_not_too_long() -> None:
+    assert len(decode(node_of(Message(Speaker.TOOL, "x" * 5_000_000)).body).text) == 5_000_000
+
+
+# -- projection
+
+
+def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
+    lines = [
+        line(text(Role.ASSISTANT, "hello"), entered("hi")),
+        line(node_of(Message(Speaker.ASSISTANT, "again")), entered("and?")),
+    ]
+
+    assert [(m.speaker.value, m.text) for m in project(lines)] == [
+        ("user", "hi"),
+        ("assistant", "hello"),
+        ("user", "and?"),
+        ("assistant", "again"),
+    ]
+
+
+def test_what_is_no_prompt_says_what_it_is() -> None:  # CHAT-3
+    message = message_of_input(entered("disk full", "wake", "job-7"))
+
+    assert message == Message(Speaker.USER, "[wake from job-7]\ndisk full")
+
+
+def test_attachments_go_by_reference() -> None:  # CHAT-4
+    picture = Attachment("s3://bucket/cat.png", "image/png", "cat")
+    payload = write_prompt("what is it?", (picture,))
+
+    message = message_of_input(entered(payload))
+
+    assert message == Message(Speaker.USER, "what is it?", attachments=(picture,))
+    assert write_prompt("plain") == "plain"
+
+
+def test_a_prompt_that_looks_like_one_with_attachments_stays_what_it_is() -> None:  # CHAT-4
+    for said in ("tenure:prompt:{", "tenure:prompt:[]", 'tenure:prompt:{"text":"x"}'):
+        assert message_of_input(entered(write_prompt(said))).text == said
+        assert message_of_input(entered(said)).text == said
+
+
+def test_one_node_of_text_may_close_several_calls() -> None:  # CHAT-2
+    called = Message(Speaker.ASSISTANT, calls=(ToolCall("a", "t", ""), ToolCall("b", "t", "")))
+    closed = text(Role.TOOL, "interrupted", "a", "b")
+
+    found = project([line(node_of(called), entered("go")), line(closed)])
+
+    assert [(m.call_id, m.text) for m in found[2:]] == [("a", "interrupted"), ("b", "interrupted")]
+
+
+def test_a_compaction_stands_for_everything_before_it() -> None:  # CHAT-5
+    summary = NewNode(Role.SYSTEM, "so far: nothing", form=Form.COMPACTION)
+    lines = [
+        line(text(Role.ASSISTANT, "long ago"), entered("once")),
+        line(summary),
+        line(text(Role.ASSISTANT, "now"), entered("today")),
+    ]
+
+    assert [m.text for m in project(lines)] == ["so far: nothing", "today", "now"]
+
+
+def test_hidden_nodes_are_not_shown() -> None:  # CHAT-6
+    lines = [line(text(Role.ASSISTANT, "secret", hidden=True), entered("hi"))]
+
+    assert [m.text for m in project(lines)] == ["hi"]
+
+
+def test_a_page_that_begins_between_call_and_result_begins_behind_it() -> None:
+    lines = [line(text(Role.TOOL, "42", "c")), line(text(Role.ASSISTANT, "so"))]
+
+    assert [m.text for m in project(lines)] == ["so"]
+
+
+# -- requests
+
+
+def test_a_longer_transcript_only_adds_behind_and_says_how_much_is_stable() -> None:  # CHAT-7
+    said = [Message(Speaker.USER, "a"), Message(Speaker.ASSISTANT, "b"), Message(Speaker.USER, "c")]
+    said += [Message(Speaker.ASSISTANT, "d"), Message(Speaker.USER, "e")]
+
+    requests = [CHAT.request("m", "s", tuple(said[:n]), (), "{}") for n in (1, 3, 5)]
+
+    for before, after in zip(requests, requests[1:], strict=False):
+        assert after.messages[: after.stable] == before.messages
+    assert [r.stable for r in requests] == [0, 1, 3]
+    assert stable(()) == 0
+
+
+# -- replies
+
+
+def calls(*call_ids: str) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(call_id, "t", "{}") for call_id in call_ids)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply("hi"), Say),
+        (Reply(""), Say),
+        (Reply("hi", finish=Finish.UNKNOWN), Say),
+        (Reply("", calls("a"), finish=Finish.TOOL_CALLS), Act),
+        (Reply("", calls("a"), finish=Finish.STOP), Act),
+        (Reply("", finish=Finish.TOOL_CALLS), Fault),
+        (Reply("ha", finish=Finish.OUTPUT_LIMIT), Halt),
+        (Reply("ha", calls("a"), finish=Finish.OUTPUT_LIMIT), Halt),
+        (Reply("", finish=Finish.CONTENT_FILTER), Fault),
+        (Reply("", finish=Finish.CONTEXT_OVERFLOW), Fault),
+        (Reply("", calls("a"), refusal="no"), Halt),
+    ],
+)
+def test_what_a_reply_means(reply: Reply, kind: type[Judgement]) -> None:  # CHAT-11, CHAT-13
+    assert isinstance(judge(reply, None, 1), kind)
+
+
+def test_calls_of_a_reply_that_was_cut_off_are_dropped() -> None:  # CHAT-12
+    found = judge(Reply("so I", calls("a"), finish=Finish.OUTPUT_LIMIT), None, 1)
+
+    assert found == Halt(Message(Speaker.ASSISTANT, "so I"), "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "window", "over"),
+    [(950, 0, 1000, True), (949, 0, 1000, False), (950, 1, 1000, False), (950, 0, None, False)],
+)
+def test_no_room_for_a_token_is_a_context_overflow(
+    prompt: int, output: int, window: int | None, over: bool
+) -> None:  # CHAT-10
+    used = (UsageDelta("turn", "m", 1, 5, 5), UsageDelta("turn", "m", 1, prompt, output))
+    reply = Reply(finish=Finish.OUTPUT_LIMIT, usage=used)
+
+    assert overflows(reply, window) is over
+    found = judge(reply, window, 1)
+    assert isinstance(found, Fault) is over
+    if isinstance(found, Fault):
+        assert found.failure.kind is ErrorKind.CONTEXT_OVERFLOW
+
+
+@given(st.lists(st.sampled_from(["a", "b", "", "x y", "ü", "doubled-3-1", "call-3-0", "z" * 99])))
+def test_every_call_gets_an_id_of_its_own(raw: list[str]) -> None:  # CHAT-9
+    named = name_calls(calls(*raw), 3)
+
+    assert len({call.call_id for call in named}) == len(named)
+    assert all(0 < len(c.call_id) <= 64 and c.call_id.isascii() for c in named)
+    assert all(n.call_id == r or n.call_id != r for n, r in zip(named, raw, strict=False))
+
+
+def test_good_ids_are_kept_and_the_second_of_an_id_says_so() -> None:  # CHAT-9
+    named = name_calls(calls("good", "", "good"), 2)
+
+    assert [call.call_id for call in named] == ["good", "call-2-1", f"{DOUBLED}2-2"]
+
+
+@pytest.mark.parametrize("arguments", ["", "  ", "{}", '{"a": [1]}'])
+def test_an_object_or_nothing_are_arguments(arguments: str) -> None:  # CHAT-14
+    tool = Tool("t", "", "{}")
+
+    assert objection(ToolCall("c", "t", arguments), 1, (tool,)) is None
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', "[" * 100_000])
+def test_anything_else_is_not(arguments: str) -> None:  # CHAT-14
+    tool = Tool("t", "", "{}")
+
+    assert "arguments" in (objection(ToolCall("c", "t", arguments), 1, (tool,)) or "")
+
+
+def test_every_clause_is_tested() -> None:
+    defined = set(re.findall(r"^- \*\*(CHAT-\d+)\*\*", SPEC.read_text(encoding="utf-8"), re.M))
+    named = re.findall(r"# (.*CHAT-.*)", Path(__file__).read_text(encoding="utf-8"))
+    told = set(re.findall(r"CHAT-\d+", " ".join(named)))
+
+    assert defined - told == {f"CHAT-{8}"}  # tests/test_turn.py: the grace iteration
+    assert replace(Message(Speaker.USER), text="x").text == "x"

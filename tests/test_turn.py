@@ -1,0 +1,731 @@
+"""The turn machine: every row in small domains, a story for each clause, and the fold over every prefix of a journal."""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenure import turn
+from tenure.chat import CALLS_MAX
+from tenure.check.turn_world import SETTINGS, State, TurnWorld
+from tenure.failure import ErrorKind, Failure
+from tenure.message import from_json
+from tenure.model import Disposition, Finish, Message, Reply, Request, Speaker, Tool, ToolCall
+from tenure.outcome import Refusal, Refused
+from tenure.records import EntryKind
+from tenure.replace import replace
+from tenure.run import Termination
+from tenure.transcript import Role, UsageDelta, hash_text
+from tenure.turn import word
+from tenure.turn.end import UNKNOWN
+from tenure.turn.state import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
+
+from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
+
+SPEC = Path(__file__).resolve().parent.parent / "specs" / "turn.md"
+
+# -- every case
+
+
+@functools.cache
+def reached() -> tuple[turn.State, ...]:
+    """States of the machine that the explored worlds reach."""
+    found: dict[turn.State, None] = {}
+    for setting in SETTINGS:
+        if setting.name not in ("probe", "both", "limit", "strange", "outage"):
+            continue
+        world = TurnWorld(setting)
+        seen: dict[State, None] = dict.fromkeys(world.initial())
+        work = list(seen)
+        while work:
+            for _, after in world.actions(work.pop()):
+                if after not in seen:
+                    seen[after] = None
+                    work.append(after)
+                    if after.machine is not None:
+                        found[after.machine] = None
+    return tuple(found)
+
+
+def keys_of(state: turn.State) -> Iterator[str]:
+    core: Core = state.core
+    yield from (core.key(kind) for kind in ("environment", "model", "record"))
+    yield from (core.key("tool", index) for index in (0, 1, 7, "00", "x"))
+    yield core.key("record", core.records - 1)
+    yield "r:1:9:model:0"
+    yield "nonsense"
+
+
+def events(state: turn.State) -> Iterator[word.Event]:
+    result, failure = word.ToolResult("ok"), Failure(ErrorKind.TRANSIENT)
+    busy = word.ToolResult("busy", is_error=True, retryable=True)
+    yield from (word.Begin(), word.CancelSeen(), word.DeadlinePassed())
+    for key in keys_of(state):
+        yield word.EnvironmentReady(key, ENVIRONMENT)
+        yield word.EnvironmentFailed(key, failure)
+        yield word.ModelDown(key, failure)
+        for finish in Finish:
+            for reply in (
+                Reply("hi"),
+                Reply("", (ToolCall("c", "pay", "{}"),)),
+                Reply(refusal="no"),
+            ):
+                yield word.ModelReplied(key, replace(reply, finish=finish))
+        for attempt in (1, 2):
+            yield word.ToolReported(key, attempt, result)
+            yield word.ToolReported(key, attempt, busy)
+            yield word.Woke(key, attempt)
+        yield word.Probed(key, result)
+        yield word.Probed(key, None)
+        yield word.Recorded(key)
+        for reason in (Refusal.CANCELLED, Refusal.ILLEGAL, Refusal.STALE):
+            yield word.NotRecorded(key, Refused(reason, "X-1"))
+
+
+def test_the_domain_has_every_state() -> None:
+    assert {state.__class__ for state in reached()} == set(turn.State.__args__) - {turn.Preparing}
+
+
+def test_exactly_one_row_is_enabled_in_every_case() -> None:
+    states = [*reached(), Play(script(saying("x"))).prepare()]
+    wrong = [
+        (state, event, enabled)
+        for state in states
+        for event in events(state)
+        if len(enabled := [row.clause for row in turn.RULES.enabled(state, event)]) != 1
+    ]
+
+    assert wrong[:3] == []
+
+
+def test_every_case_is_answered_by_a_state_or_a_stale() -> None:
+    for state in reached():
+        for event in events(state):
+            outcome = turn.step(state, event)
+            if isinstance(outcome, Refused):
+                assert (outcome.reason, outcome.clause) == (Refusal.STALE, "TURN-60")
+
+
+# -- stories: beginning and ending
+
+
+def test_a_question_is_answered_in_one_commit() -> None:  # TURN-1, TURN-3, TURN-20
+    told = play(script(saying("42")))
+
+    assert told.entries == []
+    assert isinstance(told.last, word.Finish) and told.last.termination is Termination.FINISHED
+    assert told.texts == ["assistant: 42"] and told.usage == [ONE]
+    assert told.clauses == ["TURN-1", "TURN-3", "TURN-20"]
+
+
+def test_calls_are_written_down_before_they_run_and_results_behind_them() -> (
+    None
+):  # TURN-9, TURN-39
+    told = play(script(calling(("a", "pay"), ("b", "look")), saying("done")))
+
+    assert told.texts == ["assistant: ", "tool: pay a", "tool: look b", "assistant: done"]
+    assert [(e.kind, e.effect_id) for e in told.entries if e.kind is not EntryKind.NODE] == [
+        (EntryKind.REPORT, "1:model:0"),
+        (EntryKind.START, "1:tool:0"),
+    ]  # TURN-5, TURN-21, TURN-32: a result's node is its report
+
+
+def test_an_environment_that_cannot_be_prepared_fails_the_turn() -> None:  # TURN-2
+    told = Play(script(saying("x"))).begin()
+    key = told.take(word.PrepareEnvironment).key
+    failure = Failure(ErrorKind.UNKNOWN_AGENT, "who?")
+
+    told.feed(word.EnvironmentFailed(key, failure))
+
+    assert told.effects[-1] == word.Fail(failure)
+
+
+def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> None:  # TURN-23
+    told = Play(script(saying("x"))).begin().go(until=word.CallModel)
+    failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
+
+    told.feed(word.ModelDown(told.take(word.CallModel).key, failure, (ONE, ONE)))
+
+    both = UsageDelta("turn", "m", 2, 20, 2)
+    assert told.effects[-1] == word.Fail(failure, (both,))
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (Reply("half an ans", finish=Finish.OUTPUT_LIMIT), "incomplete"),
+        (Reply(refusal="I will not"), "refusal"),
+        (Reply("", (ToolCall("c", "pay", '{"am'),), finish=Finish.OUTPUT_LIMIT), "incomplete"),
+    ],
+)
+def test_a_reply_that_ends_otherwise_stops_the_turn(reply: Reply, code: str) -> None:  # TURN-22
+    told = play(script(reply))
+
+    assert isinstance(told.last, word.Finish)
+    assert (told.last.termination, told.last.reason) == (Termination.STOPPED, code)
+    assert all(not message.calls for message in told.transcript)
+
+
+# -- stories: tools
+
+
+def test_a_batch_runs_at_once_up_to_a_limit_and_is_written_in_order() -> None:  # TURN-30, TURN-31
+    calls = calling(*((f"c{i}", "look") for i in range(5)))
+    told = Play(script(calls, saying("x")), limits=word.Limits(concurrency=3)).begin()
+    told.go(until=word.RunTool)
+    first = [e for e in told.effects if isinstance(e, word.RunTool)]
+    assert [e.call.call_id for e in first] == ["c0", "c1", "c2"]
+
+    told.feed(word.ToolReported(first[2].key, 1, word.ToolResult("two")))  # waits for its place
+    assert not any(isinstance(e, word.Record) for e in told.effects)
+    told.feed(word.ToolReported(first[0].key, 1, word.ToolResult("zero")))
+    record = told.take(word.Record)
+
+    assert [n.call_ids for n in record.nodes] == [("c0",)] and record.entries == ()
+
+
+def test_a_once_report_that_has_to_wait_for_its_place_is_kept_by_itself() -> None:  # TURN-33
+    told = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
+    told.go(until=word.RunTool)
+    told.carry_out(told.take(word.Record))  # the mark of the once call
+    pay = [e for e in told.effects if isinstance(e, word.RunTool)][1]
+    told.feed(word.ToolReported(pay.key, 1, word.ToolResult("paid")))
+    told.carry_out(told.take(word.Record))
+
+    again = (
+        replace_play(told).begin().go()
+    )  # a crash: the slow one runs again, the payment does not
+
+    assert again.texts[1:3] == ["tool: look slow", "tool: paid"]
+    assert again.asked == ["r:1:1:tool:0", "r:1:2:model:0"]  # TURN-6, TURN-36
+
+
+def test_a_once_call_that_was_started_and_left_no_report_is_never_run_again() -> None:  # TURN-35
+    told = Play(script(calling(("p", "pay")), saying("x"))).begin().go(until=word.RunTool)
+
+    again = replace_play(told).begin().go()
+
+    assert again.texts == ["assistant: ", f"tool: {UNKNOWN}", "assistant: x"]
+    assert [e.kind for e in again.entries if e.effect_id == "1:tool:0"] == [
+        EntryKind.START,
+        EntryKind.UNKNOWN,
+    ]
+    third = replace_play(again).begin().go()
+    assert third.texts[:2] == again.texts[:2]  # for ever
+
+
+def probed() -> word.Environment:
+    asks = (replace(TOOLS[0], probed=True), *TOOLS[1:])
+    return word.Environment(ENVIRONMENT.model, ENVIRONMENT.system, asks)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [(word.ToolResult("paid, says the bank"), "paid, says the bank"), (None, UNKNOWN)],
+)
+def test_a_once_call_that_can_be_probed_is_probed(
+    found: word.ToolResult | None, text: str
+) -> None:  # TURN-34
+    told = Play(script(calling(("p", "pay")), saying("x")), environment=probed()).begin()
+    again = replace_play(told.go(until=word.RunTool)).begin().go(until=word.Probe)
+
+    again.feed(word.Probed(again.take(word.Probe).key, found))
+
+    assert again.go().texts[1] == f"tool: {text}"
+    assert "r:1:1:tool:0" not in again.asked
+
+
+def busy(until: int) -> Any:
+    def use(call: ToolCall, attempt: int) -> word.ToolResult:
+        failed = word.ToolResult("busy", is_error=True, retryable=True)
+        return failed if attempt < until else word.ToolResult("seen")
+
+    return use
+
+
+def test_a_failed_attempt_is_recorded_and_tried_again_later() -> None:  # TURN-37
+    told = Play(script(calling(("a", "look")), saying("x")), use=busy(3)).begin()
+    sleeps = []
+    while told.effects:
+        if isinstance(told.effects[0], word.Sleep):
+            sleeps.append(told.effects[0].for_ms)
+        told.go(1)
+
+    assert sleeps == [100, 200]
+    assert [e.effect_id for e in told.entries if "attempt" in e.effect_id] == [
+        "1:attempt:0.1",
+        "1:attempt:0.2",
+    ]
+    assert told.texts[1] == "tool: seen"
+
+
+def test_attempts_are_counted_over_crashes() -> None:  # TURN-37
+    told = Play(script(calling(("a", "look")), saying("x")), use=busy(9)).begin()
+    told.go(until=word.Sleep)
+    while any(isinstance(e, word.Record) for e in told.effects):
+        told.carry_out(told.take(word.Record))
+
+    again = replace_play(told).begin().go()
+
+    assert again.texts[1] == "tool: busy" and again.asked.count("r:1:1:tool:0") == 2
+
+
+def test_a_once_call_is_tried_once_even_if_it_says_that_it_might_be_again() -> None:  # TURN-32
+    told = play(script(calling(("a", "pay")), saying("x")), use=busy(9))
+
+    assert told.asked.count("r:1:1:tool:0") == 1 and told.texts[1] == "tool: busy"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (("c", "fly"), "there is no tool 'fly'; there are: pay, look, answer"),
+        (("c", "look", "{"), "the arguments are not JSON"),
+        (("c", "look", "[1]"), "the arguments are a JSON list, not an object"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_told_so(
+    call: tuple[str, str], words: str
+) -> None:  # TURN-38
+    told = play(script(calling(call, ("d", "look")), saying("x")))
+
+    assert words in told.transcript[1].text and told.transcript[1].is_error
+    assert told.texts[2] == "tool: look d"
+
+
+def test_a_doubled_call_id_is_renamed_and_not_carried_out() -> None:  # TURN-38
+    told = play(script(calling(("c", "pay"), ("c", "pay")), saying("x")))
+
+    assert [m.call_id for m in told.transcript[1:3]] == ["c", "doubled-1-1"]
+    assert told.asked.count("r:1:1:tool:0") == 1 and "r:1:1:tool:1" not in told.asked
+
+
+def test_too_many_calls_are_all_refused() -> None:  # TURN-38
+    told = play(script(calling(*((f"c{i}", "pay") for i in range(CALLS_MAX + 20))), saying("x")))
+
+    assert len(told.transcript) == 1 + (CALLS_MAX + 1) + 1
+    assert all("too many calls" in m.text for m in told.transcript[1:-1])
+
+
+def test_a_finishing_tool_gives_the_value() -> None:  # TURN-40
+    told = play(script(calling(("a", "look"), ("b", "answer"))))
+
+    assert isinstance(told.state, Finished) and told.state.outcome == word.Value("b")
+    assert told.texts[-1] == "tool: answer b" and told.asked.count("r:1:2:model:0") == 0
+
+
+def test_a_finishing_tool_that_fails_finishes_nothing() -> None:  # TURN-40
+    told = play(
+        script(calling(("b", "answer")), saying("then so")),
+        use=lambda call, attempt: word.ToolResult("no", is_error=True),
+    )
+
+    assert told.texts[-1] == "assistant: then so"
+
+
+def test_a_hand_off_enters_with_the_commit() -> None:  # TURN-41
+    told = play(
+        script(calling(("b", "look"))),
+        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("writer", "go on")),
+    )
+
+    assert isinstance(told.last, word.Finish) and told.last.hand_off is not None
+    assert (told.last.frame, told.last.hand_off.payload) == ("writer", "go on")
+    assert (told.last.hand_off.kind, told.last.hand_off.source) == ("hand_off", "hand_off:1")
+
+
+def test_hand_offs_do_not_go_on_for_ever() -> None:  # TURN-41
+    told = play(
+        script(calling(("b", "look"))),
+        inputs=(replace(prompt(), kind="hand_off", source="hand_off:16"),),
+        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("a", "b")),
+    )
+
+    assert isinstance(told.last, word.Finish)
+    assert (told.last.reason, told.last.hand_off) == ("hand_off_limit", None)
+
+
+def test_a_hand_off_survives_a_crash() -> None:  # TURN-6
+    told = Play(
+        script(calling(("b", "look"))),
+        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("writer", "go on")),
+    ).begin()
+    told.go(until=word.Finish)
+
+    again = replace_play(told).begin().go()
+
+    assert again.last == told.effects[0] and again.asked == []
+
+
+# -- stories: limits
+
+
+def test_a_turn_gets_one_grace_iteration_without_tools() -> None:  # TURN-50
+    told = play(script(calling(("a", "look"))), limits=word.Limits(iterations_max=2))
+
+    requests: list[Request] = []
+    again = play(
+        lambda request: requests.append(request) or calling(("a", "look")),  # type: ignore[func-returns-value]
+        limits=word.Limits(iterations_max=2),
+    )
+    assert [len(r.tools) for r in requests] == [3, 3, 0]
+    assert isinstance(told.last, word.Finish)
+    assert (told.last.termination, told.last.reason) == (Termination.STOPPED, "max_iterations")
+    assert again.texts[-3].startswith("user: You have used up the steps")
+    assert again.transcript[-1].text.startswith("not carried out")  # TURN-24
+
+
+def test_the_warning_is_given_once_over_crashes() -> None:  # TURN-50
+    told = Play(script(calling(("a", "look"))), limits=word.Limits(iterations_max=1)).begin()
+    while told.asked.count("r:1:2:model:0") == 0:
+        told.go(1)
+
+    again = replace_play(told).begin().go()
+
+    warnings = [m for m in again.transcript if m.speaker is Speaker.USER]
+    assert len(warnings) == 1 and again.asked == ["r:1:2:model:0"]
+
+
+def test_a_lower_limit_lets_what_is_recorded_stand() -> None:  # TURN-6
+    told = Play(script(*[calling(("a", "look"))] * 4, saying("x"))).begin()
+    told.go(15)
+    assert told.asked[-1] == "r:1:4:model:0"
+    lower = replace_play(told)
+    lower.limits = word.Limits(iterations_max=2)
+
+    again = lower.begin().go()
+
+    assert again.asked[-1] == "r:1:4:model:0" and len(again.transcript) == len(told.nodes) + 3
+
+
+# -- stories: cancel, deadline, refusals
+
+
+def stopped(event: word.Event, told: Play) -> Play:
+    told.feed(event)
+    return told.go()
+
+
+@pytest.mark.parametrize(
+    ("event", "how"),
+    [
+        (word.CancelSeen(), (Termination.CANCELLED, "")),
+        (word.DeadlinePassed(), (Termination.STOPPED, "deadline")),
+    ],
+)
+def test_a_turn_that_is_stopped_answers_its_open_calls(
+    event: word.Event, how: tuple[Termination, str]
+) -> None:  # TURN-51, TURN-52
+    calls = calling(("a", "look"), ("b", "pay"), ("c", "look"), ("d", "pay"))
+    told = Play(script(calls), limits=word.Limits(concurrency=3)).begin().go(until=word.RunTool)
+    first = told.take(word.RunTool)
+    told.carry_out(told.take(word.Record))
+    told.feed(word.ToolReported(first.key, 1, word.ToolResult("seen")))
+    assert any(isinstance(e, word.Record) for e in told.effects)
+
+    told.feed(event)
+    assert isinstance(told.state, AwaitingTools) and told.state.stop is not None
+    told.effects = [e for e in told.effects if not isinstance(e, word.RunTool)]
+    told.go()
+
+    assert isinstance(told.last, word.Finish)
+    assert (told.last.termination, told.last.reason) == how
+    texts = [m.text for m in told.transcript[1:]]
+    assert texts[0] == "seen" and texts[1].endswith("while it ran; its outcome is unknown")
+    assert texts[2].endswith("while it ran") and texts[3].endswith("before it ran")
+
+
+def test_a_report_that_comes_while_a_turn_stops_is_used() -> None:  # TURN-55
+    told = Play(script(calling(("b", "pay"), ("a", "look")))).begin()
+    told.go(until=word.RunTool)
+    told.carry_out(told.take(word.Record))
+    pay = next(e for e in told.effects if isinstance(e, word.RunTool) and e.call.name == "pay")
+    look = next(e for e in told.effects if isinstance(e, word.RunTool) and e.call.name == "look")
+    told.feed(word.ToolReported(pay.key, 1, word.ToolResult("paid")))  # its record is under way
+    told.feed(word.CancelSeen())
+    told.feed(word.ToolReported(look.key, 1, word.ToolResult("seen")))
+    told.effects = [e for e in told.effects if not isinstance(e, word.RunTool)]
+
+    assert told.go().texts == ["assistant: ", "tool: paid", "tool: seen"]
+    assert "TURN-55" in told.clauses
+
+
+def test_a_model_call_is_aborted() -> None:  # TURN-51
+    told = Play(script(saying("x"))).begin().go(until=word.CallModel)
+    key = told.take(word.CallModel).key
+
+    told.feed(word.CancelSeen())
+
+    assert told.effects == [word.Abort((key,)), word.Finish(Termination.CANCELLED)]
+    late = told.feed(word.ModelReplied(key, saying("too late")))
+    assert isinstance(late, Refused) and late.reason is Refusal.STALE  # TURN-60
+
+
+def test_a_commit_that_a_cancel_overtakes_is_made_again_as_cancelled() -> None:  # TURN-53
+    told = play(script(saying("42")))
+
+    told.feed(word.CancelSeen())
+
+    last = told.effects[-1]
+    assert isinstance(last, word.Finish) and last.termination is Termination.CANCELLED
+    assert told.last is not None and last.nodes == getattr(told.last, "nodes", None)
+    assert last.usage == (ONE,)  # TURN-56
+    assert isinstance(told.feed(word.CancelSeen()), Refused) is False  # TURN-61
+    assert told.clauses[-1] == "TURN-61"
+
+
+@pytest.mark.parametrize(
+    ("reason", "last"),
+    [(Refusal.CANCELLED, Termination.CANCELLED), (Refusal.ILLEGAL, ErrorKind.INVALID_REQUEST)],
+)
+def test_a_record_that_is_refused_ends_the_turn(reason: Refusal, last: object) -> None:  # TURN-54
+    told = Play(script(calling(("b", "pay")))).begin().go(until=word.Record)
+    told.carry_out(told.take(word.Record))
+    mark = told.take(word.Record)
+
+    told.feed(word.NotRecorded(mark.key, Refused(reason, "X-1")))
+
+    end = told.go().last
+    if isinstance(end, word.Fail):
+        assert end.failure.kind is last
+    else:
+        assert end is not None and end.termination is last
+        assert [m.text for m in told.transcript[1:]] == ["cancelled before it ran"]
+
+
+def test_usage_of_many_models_fits_into_one_write() -> None:  # TURN-56
+    used = tuple(UsageDelta("turn", f"m{i}", 1, 1) for i in range(20))
+    told = play(script(Reply("x", usage=used)))
+
+    assert len(told.usage) <= 8 and sum(u.requests for u in told.usage) == 20
+
+
+# -- the fold
+
+
+def replace_play(told: Play) -> Play:
+    """The same journal, another process."""
+    return Play(
+        told.model, told.use, told.environment, told.limits, told.strict, told.inputs,
+        told.frame, list(told.entries), list(told.nodes), told.kept, checkpoints=told.checkpoints,
+    )  # fmt: skip
+
+
+def cut(told: Play, checkpoints: int) -> Play:
+    """The journal as it was behind the n-th checkpoint, after a crash."""
+    shorter = replace_play(told)
+    shorter.entries = [e for e in told.entries if e.n < checkpoints]
+    known = {e.node_id for e in shorter.entries}
+    shorter.nodes = [node for node in told.nodes if node.node_id in known]
+    shorter.checkpoints = checkpoints
+    return shorter
+
+
+def plain(state: turn.State | None) -> turn.State:
+    """Without what belongs to one carrying out alone."""
+    assert state is not None
+    return replace(state, core=replace(state.core, records=0, usage=()))
+
+
+LONG = (
+    calling(("a", "look"), ("b", "pay")),
+    calling(("c", "pay"), ("d", "look")),
+    calling(("e", "fly"), text="thinking"),
+    saying("done"),
+)
+
+
+def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
+    limits = word.Limits(concurrency=1)
+    told = Play(script(*LONG), limits=limits).begin()
+    live: dict[int, turn.State] = {}
+    while told.effects:
+        told.effects.sort(
+            key=lambda e: not isinstance(e, word.Record)
+        )  # nothing overtakes a record
+        before = told.checkpoints
+        told.go(1)
+        if told.checkpoints > before:
+            live[told.checkpoints] = plain(told.state)
+
+    compared = 0
+    for checkpoints, state in live.items():
+        folded = cut(told, checkpoints).begin().go(2)
+        if isinstance(state, AwaitingTools) and Running() in [s.stage for s in state.batch.slots]:
+            slot = next(s for s in state.batch.slots if s.stage == Running())
+            if slot.call.name == "pay":  # a once call is not run again: it goes on otherwise
+                continue
+        folded_state = plain(folded.state)
+        if isinstance(state, AwaitingTools) and isinstance(folded_state, AwaitingTools):
+            state = replace(state, batch=replace(state.batch, flight=None))
+            folded_state = replace(folded_state, batch=replace(folded_state.batch, flight=None))
+        assert folded_state == state, checkpoints
+        compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_prefix_ends_as_the_whole(seed: int) -> None:  # TURN-6
+    dice = random.Random(seed)
+    told = Play(script(*LONG), use=busy(dice.choice([1, 2])), limits=word.Limits(concurrency=3))
+    told.begin()
+    while told.effects:
+        told.effects.insert(0, told.effects.pop(dice.randrange(len(told.effects))))
+        told.go(1)
+
+    for checkpoints in range(told.checkpoints + 1):
+        again = cut(told, checkpoints)
+        known = {m.call_id: m.text for m in again.transcript if m.call_id}
+        again.begin().go()
+
+        assert len(again.transcript) == len(told.transcript)
+        for ours, theirs in zip(again.transcript, told.transcript, strict=True):
+            assert ours == theirs or ours.text == UNKNOWN
+            assert known.get(ours.call_id or "", ours.text) == ours.text
+
+
+def test_a_changed_prompt_is_noted_once_with_what_has_changed() -> None:  # TURN-7, TURN-11
+    told = Play(script(*LONG)).begin().go(8)
+    again = replace_play(told)
+    again.environment = replace(
+        ENVIRONMENT, system="be long", tools=(replace(TOOLS[0], schema='{"a":1}'), *TOOLS[1:])
+    )
+
+    again.begin().go()
+
+    notes = [e for e in again.entries if e.kind is EntryKind.NOTE]
+    assert [e.body for e in notes] == ["iteration 1: /system, /tools/pay/schema/a"]
+    assert again.texts[-1] == "assistant: done"
+    third = cut(again, again.checkpoints)
+    third.environment = again.environment
+    assert len([e for e in third.begin().go().entries if e.kind is EntryKind.NOTE]) == 1
+
+
+def test_a_strict_turn_takes_no_change() -> None:  # TURN-7
+    told = Play(script(*LONG)).begin().go(8)
+    again = replace_play(told)
+    again.strict, again.environment = True, replace(ENVIRONMENT, parameters='{"temperature":1}')
+
+    last = again.begin().go().last
+
+    assert isinstance(last, word.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
+    assert "/parameters/temperature" in last.failure.message
+
+
+def test_an_unchanged_strict_turn_goes_on() -> None:
+    told = Play(script(*LONG), strict=True).begin().go(8)
+
+    assert replace_play(told).begin().go().texts[-1] == "assistant: done"
+
+
+def mutilated(told: Play, what: str) -> Play:
+    again = replace_play(told)
+    match what:
+        case "a result of no call":
+            again.entries[-1] = replace(
+                again.entries[-1], kind=EntryKind.START, effect_id="1:tool:7"
+            )
+        case "a report without its node":
+            again.entries = [e for e in again.entries if e.kind is not EntryKind.NODE]
+        case "an unknown line":
+            again.entries[0] = replace(again.entries[0], effect_id="search#1")
+        case "a body that is none":
+            again.nodes[0] = replace(again.nodes[0], body="[]")
+        case "a missing iteration":
+            again.entries = [e for e in again.entries if e.n > 3]
+            known = {e.node_id for e in again.entries}
+            again.nodes = [node for node in again.nodes if node.node_id in known]
+            again.entries = [e for e in again.entries if e.kind is not EntryKind.NODE]
+    return again
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a result of no call",
+        "a report without its node",
+        "an unknown line",
+        "a body that is none",
+        "a missing iteration",
+    ],
+)
+def test_a_journal_that_makes_no_sense_is_a_mismatch(what: str) -> None:  # TURN-4, TURN-8
+    told = Play(script(*LONG)).begin().go()
+
+    last = mutilated(told, what).begin().go().last
+
+    assert isinstance(last, word.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
+
+
+def test_a_request_is_known_by_path_and_environment() -> None:  # TURN-10
+    told = play(script(*LONG))
+    reports = [e.body for e in told.entries if e.effect_id.endswith(":model:0")]
+
+    first, second = map(from_json, reports[:2])
+    assert first["environment"] == second["environment"] == hash_text(told.kept or "")
+    assert second["path"] == told.nodes[2].path_digest != first["path"]
+
+
+def test_the_environment_is_kept_once() -> None:  # TURN-11
+    told = Play(script(*LONG)).begin()
+    kept = []
+    while told.effects:
+        if isinstance(told.effects[0], word.Record):
+            kept.append(told.effects[0].environment is not None)
+        told.go(1)
+
+    assert kept.count(True) == 1
+
+
+def calls_made(iterations: int) -> int:
+    """How many functions the fold over a turn of so many iterations calls."""
+    limits = word.Limits(iterations_max=10_000)
+    told = Play(script(*[calling(("a", "look"))] * iterations, saying("x")), limits=limits)
+    told.begin().go(until=word.Finish)
+    again = replace_play(told)
+    count = 0
+
+    def tick(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(tick)
+    try:
+        again.begin().go(2)
+    finally:
+        sys.setprofile(None)
+    assert isinstance(again.state, AwaitingModel)
+    assert again.state.core.iteration == iterations + 1
+    return count
+
+
+def test_a_redrive_costs_its_length() -> None:
+    short, long = calls_made(20), calls_made(200)
+
+    assert long < 10.5 * short
+
+
+# -- every clause
+
+
+def test_every_clause_fires_in_the_explored_worlds_or_in_a_story() -> None:
+    """Clauses that are answers; the others say how something is done, and a test names them."""
+    page = SPEC.read_text(encoding="utf-8")
+    defined = set(re.findall(r"^- \*\*(TURN-\d+)\*\*", page, re.MULTILINE))
+    named = re.findall(r"# (.*TURN-.*)", Path(__file__).read_text(encoding="utf-8"))
+    told = set(re.findall(r"TURN-\d+", " ".join(named)))
+
+    assert defined - told == set()
+
+
+def test_slots_know_their_call() -> None:
+    assert Slot(ToolCall("c", "pay", "{}"), Running()).call.name == "pay"
+    assert Message(Speaker.TOOL, "x").speaker == Role.TOOL.value
+    assert Tool("t", "", "{}").disposition is Disposition.RERUNNABLE and paid is not None

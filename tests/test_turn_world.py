@@ -1,0 +1,160 @@
+"""The world of a turn, searched to its end: pinned counts, laws that are not true of nothing, laws that can be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tenure.check.explorer import Explored, explore
+from tenure.check.turn_laws import unanswered
+from tenure.check.turn_world import SETTINGS, Setting, TurnWorld
+from tenure.model import Message, Speaker, ToolCall
+from tenure.turn import state, talk, tools, word
+
+PINNED = {
+    "batch": (808, 1106),
+    "order": (347, 417),
+    "probe": (443, 533),
+    "cancel": (464, 617),
+    "deadline": (357, 417),
+    "both": (148, 206),
+    "change": (1277, 1620),
+    "all": (8823, 12931),
+    "outage": (158, 165),
+    "strange": (263, 328),
+    "limit": (88, 92),
+}
+FIRED: set[str] = set()
+
+
+def searched(setting: Setting) -> Explored:
+    world = TurnWorld(setting)
+    found = explore(world, 100_000)
+    FIRED.update(world.fired)
+    return found
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
+def test_a_turn_is_legal_after_a_crash_at_every_point(setting: Setting) -> None:
+    found = searched(setting)
+
+    assert found.broken == {}, "\n".join(trace.text() for trace in found.traces())
+    assert found.stuck is None, found.stuck.text()
+    assert found.unseen == ()
+    assert found.complete
+    assert (found.states, found.transitions) == PINNED[setting.name]
+
+
+def test_the_rows_fire() -> None:
+    """What needs a model or a journal that breaks the rules fires in tests/test_turn.py."""
+    if len(FIRED) == 0:
+        pytest.skip("no world was searched in this process")
+    rows = {row.clause for row in talk_rules()}
+
+    assert rows - FIRED <= {"TURN-2", "TURN-4", "TURN-22", "TURN-24"}
+
+
+def talk_rules() -> Any:
+    from tenure.turn import RULES
+
+    return RULES.rows
+
+
+# -- the laws have teeth
+
+
+def setting(name: str) -> Setting:
+    return next(s for s in SETTINGS if s.name == name)
+
+
+def eager(core: Any, batch: Any) -> Any:
+    """Begins once calls without a mark."""
+    effects: list[Any] = []
+    for index, slot in enumerate(batch.slots):
+        if isinstance(slot.stage, state.Waiting):
+            batch = batch.put(index, state.Running(slot.stage.attempt))
+            effects.append(tools.run(core, index, slot.call, slot.stage.attempt))
+    return batch, tuple(effects)
+
+
+def forgetful(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Forgets which calls were started."""
+
+    def stage(core: Any, index: int, call: Any, calls: int, written: Any) -> Any:
+        found = original(core, index, call, calls, written)
+        unknown = isinstance(found, state.Reported) and found.unknown and not found.kept
+        return state.Waiting() if unknown or isinstance(found, state.Probing) else found
+
+    return stage
+
+
+def shy(core: Any, batch: Any, why: Any) -> tuple[()]:
+    """Leaves open calls to the kernel, whatever is known of them."""
+    return ()
+
+
+def backwards(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda batch: tuple(reversed(original(batch)))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "mutant", "world", "law"),
+    [
+        (talk, "launch", eager, "batch", "a once call takes effect behind its mark"),
+        (
+            tools,
+            "_stage",
+            forgetful(tools._stage),
+            "batch",
+            "a once call takes effect at most once",
+        ),
+        (
+            tools,
+            "_writable",
+            backwards(tools._writable),
+            "all",
+            "results stand in the order of their calls",
+        ),
+    ],
+)
+def test_a_machine_that_breaks_a_law_is_caught(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, mutant: Any, world: str, law: str
+) -> None:
+    monkeypatch.setattr(module, name, mutant)
+
+    found = explore(TurnWorld(setting(world)), 100_000, first_only=True)
+
+    assert law in found.broken
+
+
+def test_a_machine_that_closes_nothing_is_covered_by_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(talk, "closings", shy)
+
+    found = explore(TurnWorld(setting("cancel")), 100_000)
+
+    assert "every call has one result when the run has ended" not in found.broken
+
+
+def test_what_is_illegal_is_seen() -> None:
+    call = Message(Speaker.ASSISTANT, calls=(ToolCall("a", "t", "{}"), ToolCall("b", "t", "{}")))
+    a, b = (Message(Speaker.TOOL, call_id=each) for each in "ab")
+    user = Message(Speaker.USER)
+
+    assert list(unanswered([user, call, b, a, user])) == []
+    assert len(list(unanswered([call, a, user]))) == 1
+    assert len(list(unanswered([call, a, a, b]))) == 1
+    assert len(list(unanswered([a]))) == 1
+    assert len(list(unanswered([call]))) == 1
+
+
+def test_a_trace_tells_who_did_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "launch", eager)
+    found = explore(TurnWorld(setting("batch")), 100_000, first_only=True)
+
+    (trace, *_) = found.broken.values()
+
+    assert "worker: begin" in trace.text() and word.RunTool.__name__ in trace.text()

@@ -1,0 +1,183 @@
+"""Carry a turn out by hand: a journal in lists, a model and tools that are functions, crashes wherever a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from tenure import turn
+from tenure.dialogue import Spoken
+from tenure.model import Disposition, Finish, Message, Reply, Request, RetryPolicy, Tool, ToolCall
+from tenure.outcome import Refused
+from tenure.policy import POLICIES
+from tenure.records import Entry, EntryKind, Input, Node
+from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
+from tenure.turn import word
+
+ONE = UsageDelta("turn", "m", 1, 10, 1)
+TOOLS = (
+    Tool("pay", "", "{}", Disposition.ONCE),
+    Tool("look", "", "{}", retry=RetryPolicy(3, 100, 1_000)),
+    Tool("answer", "", "{}", finishes=True),
+)
+ENVIRONMENT = word.Environment("m", "be brief", TOOLS)
+
+Model = Callable[[Request], Reply]
+Use = Callable[[ToolCall, int], word.ToolResult]
+
+
+def prompt(text: str = "go") -> Input:
+    return Input("s", "i", "prompt", "api", None, None, "", POLICIES["prompt"], 0, text)
+
+
+def calling(*calls: tuple[str, str] | tuple[str, str, str], text: str = "") -> Reply:
+    """(id, tool) or (id, tool, arguments)."""
+    made = tuple(ToolCall(c[0], c[1], c[2] if len(c) > 2 else "{}") for c in calls)
+    return Reply(text, made, finish=Finish.TOOL_CALLS, usage=(ONE,))
+
+
+def saying(text: str) -> Reply:
+    return Reply(text, usage=(ONE,))
+
+
+def script(*replies: Reply) -> Model:
+    """The n-th reply after n - 1 replies."""
+
+    def model(request: Request) -> Reply:
+        said = sum(m.speaker == "assistant" for m in request.messages)
+        return replies[min(said, len(replies) - 1)]
+
+    return model
+
+
+def paid(call: ToolCall, attempt: int) -> word.ToolResult:
+    return word.ToolResult(f"{call.name} {call.call_id}")
+
+
+@define
+class Play:
+    model: Model
+    use: Use = paid
+    environment: word.Environment = ENVIRONMENT
+    limits: word.Limits = word.Limits(iterations_max=5, concurrency=4)
+    strict: bool = False
+    inputs: tuple[Input, ...] = field(factory=lambda: (prompt(),))
+    frame: str = ""
+    entries: list[Entry] = field(factory=list)
+    nodes: list[Node] = field(factory=list)
+    kept: str | None = None
+    state: turn.State | None = None
+    effects: list[word.Effect] = field(factory=list)
+    clauses: list[str] = field(factory=list)
+    asked: list[str] = field(factory=list)  # keys of calls of the model and of tools
+    usage: list[UsageDelta] = field(factory=list)
+    checkpoints: int = 0
+    last: word.Finish | word.Fail | None = None
+
+    # -- the machine
+
+    def prepare(self, entries: list[Entry] | None = None) -> turn.Preparing:
+        entries = self.entries if entries is None else entries
+        known = {entry.node_id for entry in entries}
+        nodes = tuple(node for node in self.nodes if node.node_id in known)
+        spoken = Spoken(
+            "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept
+        )
+        return turn.prepare(spoken, self.limits, strict=self.strict)
+
+    def begin(self) -> Play:
+        """Begin, or begin again after a crash."""
+        self.effects = []
+        self.state = self.prepare()
+        self.feed(word.Begin())
+        return self
+
+    def feed(self, event: word.Event) -> turn.Outcome:
+        assert self.state is not None
+        outcome = turn.step(self.state, event)
+        self.clauses.append(outcome.clause)
+        if not isinstance(outcome, Refused):
+            self.state = outcome.state
+            self.effects += outcome.effects
+        return outcome
+
+    def take(self, kind: type[Any]) -> Any:
+        """The first effect of a kind, out of those that are under way."""
+        effect = next(e for e in self.effects if isinstance(e, kind))
+        self.effects.remove(effect)
+        return effect
+
+    # -- carrying out
+
+    def go(self, steps: int = 10_000, until: type[Any] | None = None) -> Play:
+        """Carry effects out in their order, until one of a kind is next, or the turn has ended."""
+        while self.effects and steps > 0:
+            if until is not None and isinstance(self.effects[0], until):
+                return self
+            self.carry_out(self.effects.pop(0))
+            steps -= 1
+        return self
+
+    def carry_out(self, effect: word.Effect) -> None:
+        match effect:
+            case word.PrepareEnvironment(key):
+                self.feed(word.EnvironmentReady(key, self.environment))
+            case word.CallModel(key, request):
+                self.asked.append(key)
+                self.feed(word.ModelReplied(key, self.model(request)))
+            case word.RunTool(key, call, _, attempt):
+                self.asked.append(key)
+                self.feed(word.ToolReported(key, attempt, self.use(call, attempt)))
+            case word.Sleep(key, attempt):
+                self.feed(word.Woke(key, attempt))
+            case word.Record():
+                self.write(effect)
+                self.feed(word.Recorded(effect.key))
+            case word.Finish() | word.Fail():
+                self.last = effect
+                self.usage += effect.usage
+
+    def write(self, effect: word.Record) -> None:
+        n = self.checkpoints
+        self.checkpoints += 1
+        self.usage += effect.usage
+        self.kept = effect.environment or self.kept
+        for i, line in enumerate(effect.entries):
+            self.entries.append(
+                Entry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
+            )
+        for i, new in enumerate(effect.nodes):
+            parent = self.nodes[-1] if self.nodes else None
+            tip = None if parent is None else Tip(parent.node_id, parent.path_digest)
+            inputs = () if parent else ("i",)
+            path = extend_path(tip, inputs, hash_node(new))
+            node_id = f"r:1:{n}:{i}"
+            self.nodes.append(
+                Node(
+                    "s", node_id, parent.node_id if parent else None, "r", 1, new.role, inputs,
+                    new.call_ids, path, new.hidden, 0, new.body, new.form,
+                )
+            )  # fmt: skip
+            at = len(effect.entries) + i
+            kind = EntryKind.NODE
+            self.entries.append(Entry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
+
+    # -- what came of it
+
+    @property
+    def transcript(self) -> list[Message]:
+        from tenure.message import decode
+
+        bodies = [node.body for node in self.nodes]
+        bodies += [node.body for node in getattr(self.last, "nodes", ())]
+        return [decode(body) for body in bodies]
+
+    @property
+    def texts(self) -> list[str]:
+        return [f"{m.speaker.value}: {m.text}" for m in self.transcript]
+
+
+def play(model: Model, **rest: Any) -> Play:
+    return Play(model, **rest).begin().go()
