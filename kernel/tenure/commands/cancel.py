@@ -13,7 +13,7 @@ from ..input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Cancel, Executed, Input, Raise, Run
+from ..records import Cancel, Executed, Input, Phase, Raise, Run
 from ..replace import replace
 from .admit import Ingress, admit_into, look_up, open_key_holders, slots_of
 from .desk import Desk, desk
@@ -191,6 +191,8 @@ class Interrupt(Command[Interjection, Interrupted]):
             return Decided(answer, "CANCEL-8", replayed=True)
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "CANCEL-9", self.session_id)
+        if session.phase is Phase.DESTROYED:
+            return Refused(Refusal.PHASE, "CANCEL-12", session.phase.value)
         draft = Draft.on(view, session, now_ms, self.command_id)
         mark = raise_mark(draft, Lane.USER, How.SUPERSEDED, self.command_id)
         run_id = cancel_working(draft, How.SUPERSEDED, self.command_id, (Lane.USER,))
