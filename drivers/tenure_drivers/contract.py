@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -179,15 +181,19 @@ class Rounds:
 
 # -- opening
 
-SCHEMES = "memory:, files:FOLDER, sqlite:PATH, PATH.db"
+SCHEMES = "memory:, files:FOLDER, sqlite:PATH, PATH.db, postgresql://HOST/DATABASE"
+SERVERS = ("postgresql", "postgres")
 
 
 def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
     """Open the store that a URL names: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`.
 
+    `postgresql://...` as libpq takes it, and in its query also `tenure_schema=NAME` and `prepare=off`.
     Raises ValueError for what is none of these, and whatever opening that store raises.
     """
     scheme, colon, rest = url.partition(":")
+    if colon and scheme in SERVERS and rest.startswith("//"):
+        return _open_server(url, clock, options)
     if colon and scheme == "memory":
         from .memory import MemoryStore
 
@@ -211,3 +217,36 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     from .sqlite import SqliteStore
 
     return SqliteStore(Path(path), clock=clock, **options)
+
+
+def shown(url: str) -> str:
+    """A URL for people to read: without a password."""
+    url = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", url)
+
+
+def _open_server(url: str, clock: Clock, options: dict[str, Any]) -> Store:
+    try:
+        from .postgres import PostgresStore
+    except ImportError as error:
+        raise ValueError(
+            f"{shown(url)!r} needs {error.name or 'psycopg'}: pip install 'tenure[postgres]'"
+        ) from error
+
+    dsn, question, query = url.partition("?")
+    kept = []
+    for part in query.split("&") if question else ():
+        name, _, value = part.partition("=")
+        if name == "tenure_schema":
+            options["schema"] = unquote(value)
+        elif name == "prepare":
+            if value not in ("on", "off"):
+                raise ValueError(f"{shown(url)!r}: prepare is on or off, not {value!r}")
+            options["prepare"] = value == "on"
+        else:
+            kept.append(part)
+    if kept:
+        dsn += "?" + "&".join(kept)
+    if clock is not wall_clock_ms:  # else the server's: workers on many machines agree on it
+        options["clock"] = clock
+    return PostgresStore(dsn, **options)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tenure.evolve import ask
 from tenure.outcome import Decided, Hint, Refused
@@ -51,9 +52,9 @@ SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
 
 
 class PostgresStore:
-    """`dsn` as libpq takes it.  Makes its schema if it is not there.
+    """`dsn` as libpq takes it.  Makes its schema if it is not there; without `create` that is a ValueError.
 
-    Raises Unavailable, SchemaTooNew or Corrupt if that fails.  The clock is the server's, unless one is given (tests).
+    Raises Unavailable, SchemaTooNew or Corrupt if it cannot be opened.  The clock is the server's, unless one is given (tests).
     At most `readers` + 3 connections; they come when they are needed.  `prepare` off is for a pooler that gives a
     connection for the length of a transaction: no prepared statements, and hints of other processes are not heard.
     """
@@ -71,9 +72,14 @@ class PostgresStore:
         readers: int = READERS,
         group_max: int = GROUP_MAX,
         idle_ms: int = IDLE_MS,
+        create: bool = True,
     ) -> None:
         if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or "\x00" in schema:
             raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes")
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(f"no address of a server: {str(error).strip()}") from error
         self.dsn, self.schema = dsn, schema
         self._sql = Sql(schema)
         self._clock = clock
@@ -83,7 +89,11 @@ class PostgresStore:
         self._audience = Audience()
         self._news = Newsroom(dsn, schema, prepare, self._audience.tell)
         self._writing = Writer(Link(dsn, prepare), self._sql, clock, self._tell, idle_ms)
-        prepared(self._writing.link, self._sql)
+        try:
+            prepared(self._writing.link, self._sql, create)
+        except BaseException:
+            self._writing.link.close()
+            raise
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
         self._links: list[Link] = []

@@ -143,10 +143,12 @@ class Link:
 # -- the schema
 
 
-def prepared(link: Link, sql: Sql) -> None:
+def prepared(link: Link, sql: Sql, create: bool) -> None:
     """Make the schema, or check that it is ours; safe with many starting at once."""
     try:
         version = version_of(link, sql)
+        if version is None and not create:
+            raise ValueError(f"schema {sql.schema!r} is not there")
         if version is None:
             link.run([("BEGIN", ())])
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7465))"

@@ -7,13 +7,13 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from tenure.evolve import ask
 from tenure.queries import Question
 
-from ..contract import Corrupt, SchemaTooNew, Unavailable
+from ..contract import SERVERS, Corrupt, SchemaTooNew, Unavailable
 from ..database import prepare, translated
 from ..sql import Tables
 from .stores import opened, sqlite_path, stop_if_unusable
@@ -85,7 +85,9 @@ def _connect_as(path: Path, how: str) -> sqlite3.Connection:
 async def looked_at(url: str) -> AsyncIterator[Reader]:
     path = sqlite_path(url)
     if path is None:
-        async with opened(url) as store:
+        server = url.partition(":")[0] in SERVERS
+        options: dict[str, Any] = {"create": False} if server else {}
+        async with opened(url, **options) as store:
             yield store
         return
     stop_if_unusable(url)

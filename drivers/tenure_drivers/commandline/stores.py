@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from tenure.outcome import Refused
 from tenure.queries import Command, Question
 
-from ..contract import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
+from ..contract import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store, shown
 from .trouble import Unreadable, lost, unusable
 
 A = TypeVar("A")
@@ -108,9 +108,10 @@ async def opened(
     **options: Any,
 ) -> AsyncIterator[Patient]:
     async def attempt() -> Store:
-        return open_store(url, **options)
+        return open_store(named, **options)
 
-    stop_if_unusable(url)
+    named, url = url, shown(url)
+    stop_if_unusable(named)
     try:
         store = await insist(url, attempt, patience_s, say)
     except ValueError as error:
