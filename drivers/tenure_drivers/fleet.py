@@ -30,8 +30,10 @@ class WorkerHost:
         slots: int,
         process: LocalProcess | None,
         clock: Callable[[], int],
+        heard: Callable[[Hint], None] = lambda hint: None,
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
+        self.heard = heard
         self.state: w.State = w.Serving(slots)
         self.runners: dict[str, RunnerHost] = {}
         self.finished = asyncio.Event()
@@ -161,6 +163,7 @@ class WorkerHost:
             await asyncio.sleep(RECONNECT_S)
 
     def _hear(self, hint: Hint) -> None:
+        self.heard(hint)
         runner = self.runners.get(hint.session_id)
         if runner is not None and hint.cancel_run is not None:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tenure.model import Delta
 from tenure.runner import Plan, State, start, step
 from tenure.runner.word import (
     Answered,
@@ -41,6 +42,14 @@ from .process import evidence
 log = logging.getLogger("tenure")
 
 
+class Show(Protocol):
+    """Show a piece of a reply to whoever observes the session; never waits."""
+
+    def __call__(
+        self, session_id: str, run_id: str, attempt: int, delta: Delta, /, *, generation: int
+    ) -> None: ...
+
+
 class Code(Protocol):
     """The code of turns: an agent's, or somebody's own loop."""
 
@@ -63,9 +72,10 @@ class RunnerHost:
         *,
         clock: Callable[[], int] = boot_clock_ms,
         told: Callable[[str, RunOver], None] | None = None,
+        show: Show | None = None,
     ) -> None:
         self.store, self.plan, self.code, self.clock = store, plan, code, clock
-        self.told = told
+        self.told, self.show = told, show
         self.state: State | None = None
         self.stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
@@ -188,6 +198,12 @@ class RunnerHost:
         self.feed(event)
 
     # -- the turn's code
+
+    def publish(
+        self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int
+    ) -> None:
+        if self.show is not None:
+            self.show(session_id, run_id, attempt, delta, generation=generation)
 
     async def request(self, turn_id: int, want: Want) -> Any:
         self._asked += 1

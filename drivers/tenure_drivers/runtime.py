@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import platform
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from tenure.lease import Owner
+from tenure.outcome import Hint
 from tenure.runner import Plan
 from tenure.runner.word import Drain, Reason, RunOver
 
@@ -17,13 +19,16 @@ from .clock import boot_clock_ms, new_id
 from .code import Agent, AgentCode, OwnLoop
 from .contract import Store, Unavailable
 from .errors import NothingToDo
-from .fleet import WorkerHost
+from .fleet import RECONNECT_S, WorkerHost
 from .host import Code, RunnerHost
+from .live import Broadcast, Channel, Observer
 from .process import local_process
 from .turn import Turn
 
 if TYPE_CHECKING:
     from .portal import SyncRuntime
+
+log = logging.getLogger("tenure")
 
 
 class Runtime(Client):
@@ -45,6 +50,8 @@ class Runtime(Client):
         limit: int = 8,
         grace_ms: int = 5_000,
         clock: Callable[[], int] = boot_clock_ms,
+        channel: Channel | None = None,
+        live: Broadcast | None = None,
     ) -> None:
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
@@ -55,7 +62,9 @@ class Runtime(Client):
         self.owner_id = owner_id or f"worker-{platform.node()}".replace(" ", "-")[:100]
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
+        self.live = Broadcast(store, channel) if live is None else live
         self._process = local_process()
+        self._listening: asyncio.Task[None] | None = None
         self._worker: WorkerHost | None = None
         self._ready: asyncio.Task[None] | None = None
         self._own: set[RunnerHost] = set()  # of turns in loops of somebody's own
@@ -95,8 +104,11 @@ class Runtime(Client):
                 slots=self.sessions_at_once,
                 process=self._process,
                 clock=self.clock,
+                heard=self._hinted,
             )
             self._worker.start()
+        if self.live.channel is not None and not self._ended:
+            self._keep(asyncio.create_task(self.live.carry()))
 
     async def drain(self, grace_ms: int | None = None) -> None:
         """Take nothing new; turns under way have their grace to end, then they are let go for others to resume."""
@@ -123,6 +135,7 @@ class Runtime(Client):
             if self._worker is not None:
                 await self._worker.stop()
             await self._watches.stop()
+            self.live.close()
             left = [*self._turns, *self._tasks]
             for task in left:
                 task.cancel()
@@ -150,10 +163,38 @@ class Runtime(Client):
         return self._host(self.plan(session_id), AgentCode(self.agent, self._turns))
 
     def _host(self, plan: Plan, code: Code) -> RunnerHost:
-        return RunnerHost(self.store, plan, code, clock=self.clock, told=self._told)
+        return RunnerHost(
+            self.store, plan, code, clock=self.clock, told=self._told, show=self.live.publish
+        )
 
     def _told(self, session_id: str, over: RunOver) -> None:
         self._watches.nudge(session_id, over.input_ids)
+        self.live.hint(session_id)
+
+    def _hinted(self, hint: Hint) -> None:
+        self.live.hint(hint.session_id)
+
+    # -- showing
+
+    def observe(self, session_id: str, after: str | None = None) -> Observer:
+        """Pieces of replies as they come, what has settled, and a `Gap` with the settled state where some are missed.
+
+        `after` is the cursor of an observer before.  See live.py.
+        """
+        if self._worker is None and self._listening is None and not self._ended:
+            self._listening = asyncio.create_task(self._listen())
+            self._keep(self._listening)
+        return self.live.observe(session_id, after)
+
+    async def _listen(self) -> None:
+        """For observers where no worker hears what the store hints at."""
+        while True:
+            try:
+                async for hint in self.store.hints():
+                    self._hinted(hint)
+            except Exception as error:
+                log.warning("hints are lost: %s", error)
+            await asyncio.sleep(RECONNECT_S)
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[Turn]:
