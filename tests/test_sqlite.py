@@ -372,7 +372,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "nowhere" / "store.db")
 
 
-@pytest.mark.parametrize("url", ("postgres://x/y", "files:/tmp/x", "store", "sqlite:", "memory:x"))
+@pytest.mark.parametrize("url", ("mysql://x/y", "files:", "store", "sqlite:", "memory:x"))
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=url):
         open_store(url)

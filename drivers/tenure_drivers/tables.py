@@ -151,6 +151,10 @@ class MemoryTables:
             kind: [o for o in orders if o.index.unique and o.index.columns != kind.key]
             for kind, orders in self.of.items()
         }
+        self.movable = {  # an update leaves a record where its key has it
+            kind: [o for o in orders if o.index.columns != kind.key]
+            for kind, orders in self.of.items()
+        }
 
     def answer(self, query: Query[Any]) -> Any:
         if isinstance(query, Get):
@@ -197,6 +201,10 @@ class MemoryTables:
         before = rows.pop(key, None) if record is None else rows.get(key)
         if record is not None:
             rows[key] = record
+            if before is not None:
+                for order in self.movable.get(kind, ()):
+                    order.move(before, record, key)
+                return
         for order in self.of.get(kind, ()):
             order.move(before, record, key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,26 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tenure_drivers.files import FilesStore
+from tenure_drivers.files_disk import Disk
 from tenure_drivers.memory import MemoryStore
 from tenure_drivers.sqlite import SqliteStore
 
 from . import growth, machine
-from .items import SESSIONS, Client, minimal_floor, same_rows_floor, work_async, work_sync
+from .items import (
+    SESSIONS,
+    Client,
+    fsync_floor,
+    minimal_floor,
+    same_rows_floor,
+    work_async,
+    work_sync,
+)
 from .measure import Case, Figure, figures, interleave
 
-PARTS = ("machine", "sqlite", "growth", "rows")
+PARTS = ("machine", "sqlite", "files", "growth", "rows")
 MINIMAL, SAME = "minimal", "same rows"
+FSYNC, SLOWER = "one fsync an item", "one fsync, 2 ms slower"
 
 
 def fresh(folder: Path, **options: Any) -> SqliteStore:
@@ -116,6 +128,46 @@ def sqlite_figures(
     return out
 
 
+class Unsynced(Disk):
+    """What the store could do if the disk took no time."""
+
+    def sync(self, file: int) -> None:
+        pass
+
+
+class Slower(Disk):
+    """A disk behind a network, or a worn one: every fsync takes 2 ms more."""
+
+    def sync(self, file: int) -> None:
+        time.sleep(0.002)
+        super().sync(file)
+
+
+def files_figures(
+    folder: Path, rounds: int, seconds: float, say: Callable[[str], None]
+) -> list[Figure]:
+    numbers = iter(range(1_000_000))
+
+    def make(disk: Disk | None = None) -> FilesStore:
+        return FilesStore(folder / f"files-{next(numbers)}", disk=disk)
+
+    cases: dict[str, Case] = {
+        FSYNC: fsync_floor(folder, Disk()),
+        "files, asyncio, 1 client": async_case(make, 1),
+        "files, asyncio, 16 sessions": async_case(make, 16),
+        "files, asyncio, 64 sessions": async_case(make, 64),
+        "  the same, syncing nothing": async_case(lambda: make(Unsynced()), 64),
+        SLOWER: fsync_floor(folder, Slower()),
+        "files, 64 sessions, 2 ms slower": async_case(lambda: make(Slower()), 64),
+    }
+    rates = interleave(cases, rounds, seconds, say)
+    slower = {name: rates.pop(name) for name in (SLOWER, "files, 64 sessions, 2 ms slower")}
+    return [
+        *figures(rates, (FSYNC,), {"files, asyncio, 64 sessions": (FSYNC, 5.0)}),
+        *figures(slower, (SLOWER,), {"files, 64 sessions, 2 ms slower": (SLOWER, 5.0)}),
+    ]
+
+
 def row_figures() -> list[Figure]:
     """Rows and events that an ordinary item writes."""
     from tenure.evolve import EMPTY, evolve
@@ -179,6 +231,8 @@ def main(
             found += machine.steps(rounds, seconds, say) + machine.decisions(say)
         if "sqlite" in wanted:
             found += sqlite_figures(folder, rounds, seconds, say)
+        if "files" in wanted:
+            found += files_figures(folder, rounds, seconds, say)
         if "growth" in wanted:
             depths = tuple(d for d in (10, 1_000, 100_000, deepest) if d <= deepest)
             found += growth.curve(folder, "inbox", "begin", depths, growth.inbox, say)

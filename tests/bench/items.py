@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from tenure.outcome import Decided, Insert, Refused
 from tenure.queries import Get
 from tenure.records import Session
 from tenure.transcript import NewNode, Role
+from tenure_drivers.files_disk import Disk
 from tenure_drivers.rows import codec_of
 from tenure_drivers.sql import insert_record, update_record
 from tenure_drivers.sqlite import SqliteStore
@@ -197,3 +199,21 @@ def _renamed(sql: str, row: Sequence[Any], count: int) -> tuple[Any, ...]:
     if sql.startswith('INSERT INTO "event"'):
         renamed[1] = row[1] + 3 * count
     return tuple(renamed)
+
+
+def fsync_floor(folder: Path, disk: Disk) -> Callable[[float], tuple[int, float]]:
+    """One line of a log an item, with what the item carries, on the disk before the next one."""
+    line = json.dumps({"input": PAYLOAD, "body": BODY}).encode() + b"\n"
+
+    def case(seconds: float) -> tuple[int, float]:
+        file = disk.create(folder / "floor.jsonl")
+        count, begun = 0, time.perf_counter()
+        while time.perf_counter() < begun + seconds:
+            disk.append(file, line)
+            disk.sync(file)
+            count += 1
+        taken = time.perf_counter() - begun
+        disk.close(file)
+        return count, taken
+
+    return case
