@@ -17,7 +17,7 @@ from tenure.runner.word import (
     TurnEnded,
 )
 
-from .errors import Cancelled, IllegalResult, Lost, failure_of
+from .errors import Cancelled, IllegalResult, Lost, TurnFailed, failure_of
 from .host import RunnerHost
 from .turn import Turn, ending
 
@@ -27,7 +27,8 @@ JITTER_MS = 100
 
 
 def failed(error: BaseException) -> Failed:
-    return Failed(failure_of(error, random.randrange(JITTER_MS)))
+    usage = error.usage if isinstance(error, TurnFailed) else ()
+    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage)
 
 
 class AgentCode:
@@ -49,7 +50,7 @@ class AgentCode:
 
     def tell(self, effect: Tell) -> None:
         if self.turn is not None and effect.turn_id == self.turn_id:
-            self.turn.cancelled = True
+            self.turn.hear(effect.said)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None and turn_id == self.turn_id:
@@ -104,7 +105,7 @@ class OwnLoop:
     def tell(self, effect: Tell) -> None:
         self.said = effect.said
         if self.begun.done() and not self.begun.cancelled():
-            self.begun.result().cancelled = True
+            self.begun.result().hear(effect.said)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None:

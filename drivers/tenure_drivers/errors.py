@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tenure.failure import ErrorKind, Failure
 from tenure.outcome import Refused
+from tenure.transcript import UsageDelta
 
 MESSAGE_MAX = 300
 SECRETS = re.compile(
@@ -65,12 +66,18 @@ class AlreadyCommitted(TenureError):
 
 
 class TurnFailed(TenureError):
-    """Raise it to say as what a turn fails, and how long to wait before it is tried again."""
+    """Raise it to say as what a turn fails, how long to wait before it is tried again, and what models have used."""
 
-    def __init__(self, kind: ErrorKind | str, message: str = "", retry_after_ms: int = 0) -> None:
+    def __init__(
+        self,
+        kind: ErrorKind | str,
+        message: str = "",
+        retry_after_ms: int = 0,
+        usage: tuple[UsageDelta, ...] = (),
+    ) -> None:
         self.error_kind = ErrorKind(kind)
         super().__init__(f"{self.error_kind.value}: {message}")
-        self.message, self.retry_after_ms = message, retry_after_ms
+        self.message, self.retry_after_ms, self.usage = message, retry_after_ms, usage
 
 
 class StepFailed(TenureError):

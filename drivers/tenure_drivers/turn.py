@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from tenure.commands import Begun, Committed, NewEntry
+from tenure.commands import Begun, Committed, NewEntry, NewInput
+from tenure.model import Delta
 from tenure.outcome import Refusal, Refused
+from tenure.queries import Question
 from tenure.questions import Carried
 from tenure.records import Entry, EntryKind, Input
 from tenure.run import Termination
@@ -15,6 +18,7 @@ from tenure.runner.word import End, Record, Said, Start, Want
 from tenure.transcript import NewNode, Role, UsageDelta
 
 from .clock import new_id
+from .contract import Store
 from .errors import (
     AlreadyCommitted,
     Cancelled,
@@ -26,13 +30,21 @@ from .errors import (
 )
 from .steps import Report, call, pack, pack_error, result_type, takes_key, unpack
 
+A = TypeVar("A")
 Probe = Callable[[str], Any]
 
 
 class Link(Protocol):
     """To the runner that carries this turn."""
 
+    @property
+    def store(self) -> Store: ...
+
     def request(self, turn_id: int, want: Want, /) -> Awaitable[Any]: ...
+
+    def publish(
+        self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int, /
+    ) -> None: ...
 
 
 class Turn:
@@ -52,8 +64,11 @@ class Turn:
         self.inputs: tuple[Input, ...] = carried.inputs
         self.state: str | None = carried.state
         self.failures: int = carried.run.trouble.failures  # of this run so far
+        self.generation: int = begun.fence.generation
         self.cancelled = False  # somebody asked the run to stop, or its time is over
+        self.told: Said | None = None  # why
         self.committed: Committed | None = None
+        self._heard = asyncio.Event()
         self._uses: Counter[str] = Counter()
         self._journal: dict[str, Entry] = {}
         for entry in carried.entries:
@@ -141,6 +156,39 @@ class Turn:
     async def _record(self, kind: EntryKind, effect_id: str, body: str = "") -> None:
         await self._ask(Record((NewEntry(kind, effect_id, body),)), f"step {effect_id}")
 
+    # -- for loops that keep a journal of their own
+
+    def hear(self, said: Said) -> None:
+        """The runner says that the turn is to end."""
+        self.cancelled, self.told = True, said
+        self._heard.set()
+
+    async def heard(self) -> Said:
+        """Wait until the turn is to end; say why."""
+        await self._heard.wait()
+        assert self.told is not None
+        return self.told
+
+    async def ask(self, question: Question[A]) -> A:
+        """While the session is ours nobody else changes what is ours to change."""
+        return await self._link.store.ask(question)
+
+    async def record(
+        self,
+        entries: tuple[NewEntry, ...],
+        nodes: tuple[NewNode, ...] = (),
+        usage: tuple[UsageDelta, ...] = (),
+        environment: str | None = None,
+    ) -> None:
+        """Make this durable in one checkpoint.  Raises what `step` raises."""
+        await self._ask(Record(entries, nodes, usage, environment), "a record")
+
+    def emit(self, delta: Delta) -> None:
+        """Show a piece of a reply to who observes the session.  It is not stored; whoever resumes this turn begins
+        another attempt, which stands in its place.
+        """
+        self._link.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
+
     # -- the rest
 
     async def checkpoint(self) -> tuple[Input, ...]:
@@ -157,6 +205,8 @@ class Turn:
         usage: tuple[UsageDelta, ...] = (),
         termination: Termination = Termination.FINISHED,
         reason: str = "",
+        hand_off: NewInput | None = None,
+        frame: str | None = None,
     ) -> Committed:
         """End the turn: its inputs, the transcript, the events, the state and the lease, in one transaction.
 
@@ -164,7 +214,7 @@ class Turn:
         """
         if self.committed is not None:
             raise AlreadyCommitted(self.run_id)
-        end = ending(text, nodes, state, usage, termination, reason)
+        end = ending(text, nodes, state, usage, termination, reason, hand_off, frame)
         answer: Committed = await self._ask(end, f"the commit of run {self.run_id}")
         self.committed = answer
         return answer
@@ -184,10 +234,10 @@ class Turn:
             case Said.LOST:
                 raise Lost(f"session {self.session_id} is another owner's: run {self.run_id}")
             case Said.TIMED_OUT:
-                self.cancelled = True
+                self.hear(answer)
                 raise Cancelled(f"the time of the turn of run {self.run_id} is over")
             case _:
-                self.cancelled = True
+                self.hear(Said.CANCELLED)
                 raise Cancelled(f"run {self.run_id} was asked to stop")
 
 
@@ -198,9 +248,11 @@ def ending(
     usage: tuple[UsageDelta, ...] = (),
     termination: Termination = Termination.FINISHED,
     reason: str = "",
+    hand_off: NewInput | None = None,
+    frame: str | None = None,
 ) -> End:
     if text is not None:
         if not isinstance(text, str):
             raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
         nodes = (*nodes, NewNode(Role.ASSISTANT, text))
-    return End(new_id(), tuple(nodes), state, tuple(usage), termination, reason)
+    return End(new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame)

@@ -14,10 +14,13 @@ from ..turn import Turn
 from .echo import echo
 from .flaky import flaky
 from .ledger import ledger
+from .openai import openai_agent
+from .script import script
 
 Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]
 
-KNOWN: Final = "echo, ledger:FILE, flaky:N, module:attribute"
+KNOWN: Final = "echo, ledger:FILE, flaky:N, script:FILE, openai:MODEL, module:attribute"
+OWN: Final = frozenset(("echo", "ledger", "flaky", "script", "openai"))
 
 
 class UnknownAgent(ValueError):
@@ -34,7 +37,11 @@ def find_agent(name: str) -> Agent:
             return _ledger(name, rest)
         case ("flaky", ":"):
             return _flaky(name, rest)
-        case (_, ":") if kind and rest and kind not in ("echo", "ledger", "flaky"):
+        case ("script", ":"):
+            return _script(name, rest)
+        case ("openai", ":"):
+            return openai_agent(name)
+        case (_, ":") if kind and rest and kind not in OWN:
             return _imported(name, kind, rest)
         case _:
             raise UnknownAgent(f"{name!r} names no agent; known are {KNOWN}")
@@ -45,6 +52,15 @@ def _ledger(name: str, file: str) -> Agent:
         raise UnknownAgent(f"{name!r} names no file; write ledger:FILE")
     try:
         return ledger(Path(file))
+    except OSError as error:
+        raise UnknownAgent(f"{name!r}: {file} cannot be written: {error.strerror}") from error
+
+
+def _script(name: str, file: str) -> Agent:
+    if not file:
+        raise UnknownAgent(f"{name!r} names no file to append to; write script:FILE")
+    try:
+        return script(Path(file))
     except OSError as error:
         raise UnknownAgent(f"{name!r}: {file} cannot be written: {error.strerror}") from error
 

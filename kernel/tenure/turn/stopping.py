@@ -118,8 +118,8 @@ def stop_unwritten(s: Any, e: NotRecorded, clause: str) -> Outcome:
     """What was not written is in the commit: results that are known, and those that are missing."""
     if isinstance(s, AwaitingTools):
         batch = replace(s.batch, flight=None)
-        return pump(s.core, batch, Cancelled(), clause)
-    return finish(s.core, Cancelled(), clause)
+        return pump(s.core, batch, s.stop or Cancelled(), clause)
+    return finish(s.core, s.stop or Cancelled(), clause)
 
 
 def fail(s: Any, e: NotRecorded, clause: str) -> Outcome:
