@@ -1,0 +1,70 @@
+"""A worker that dies: `chat_child.py STORE LEDGER AT WHEN` kills itself at its AT-th event, before or after it.
+
+AT 0: it lives until the input `i` of session `s` has ended.  WHEN inside: in the AT-th append, when the line is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tenure_drivers import Runtime, chat_agent
+from tenure_drivers.agents import ledger_file
+from tenure_drivers.agents.script import script
+from tenure_drivers.contract import open_store
+
+count = 0
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tick(at: int) -> bool:
+    global count
+    count += 1
+    return count == at
+
+
+def arm(at: int, when: str) -> None:
+    step: Any = chat_agent.Conduct._step
+    append: Any = ledger_file.LedgerFile.append
+
+    def dying_step(self: Any, event: Any) -> Any:
+        now = tick(at)
+        if now and when == "before":
+            die()
+        found = step(self, event)
+        if now and when == "after":
+            die()
+        return found
+
+    def dying_append(self: Any, *args: Any) -> Any:
+        if when == "inside" and tick(at):
+            append(self, *args)
+            die()
+        return append(self, *args)
+
+    chat_agent.Conduct._step = dying_step  # type: ignore[method-assign]
+    if when == "inside":
+        chat_agent.Conduct._step = step  # type: ignore[method-assign]
+        ledger_file.LedgerFile.append = dying_append  # type: ignore[method-assign]
+
+
+async def main() -> None:
+    url, ledger, at, when = sys.argv[1:]
+    arm(int(at), when)
+    store = open_store(url)
+    runtime = Runtime(store, script(Path(ledger)), ttl_ms=3_600_000)
+    async with runtime:
+        await runtime.receipt("s", "i").ended()
+    await store.aclose()
+    print(count, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

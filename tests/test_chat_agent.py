@@ -1,0 +1,610 @@
+"""Chat agents on real stores: tools from type hints, cancels and deadlines, processes killed at every boundary."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tenure.chat import project, write_prompt
+from tenure.check.turn_laws import unanswered
+from tenure.dialogue import Dialogue
+from tenure.failure import ErrorKind, Failure
+from tenure.model import (
+    Attachment,
+    Delta,
+    Finish,
+    Message,
+    ModelFailed,
+    Reply,
+    Request,
+    Speaker,
+    ToolCall,
+)
+from tenure.questions import InputStatus, Look
+from tenure.questions import Path as Transcript
+from tenure.transcript import UsageDelta
+from tenure.turn.word import HandOff, ToolResult
+from tenure_drivers import Runtime, open_store
+from tenure_drivers.agents import find_agent
+from tenure_drivers.agents.script import calls_of, reply_to, script
+from tenure_drivers.chat_agent import ChatAgent
+from tenure_drivers.chat_tool import ToolFailed, collect, make, tool
+from tenure_drivers.client import Client
+from tenure_drivers.contract import Store
+from tenure_drivers.process import local_process
+
+WAIT_S = 30
+CHILD = Path(__file__).with_name("chat_child.py")
+ONE = UsageDelta("turn", "m", 1, 10, 1)
+
+
+class Scripted:
+    """The n-th answer to the n-th request, whatever it says; the last one again and again."""
+
+    model = "m"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.requests = list(answers), list[Request]()
+
+    async def complete(
+        self, request: Request, emit: Callable[[Delta], None], key: str
+    ) -> Reply | ModelFailed:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        if callable(answer):
+            answer = await answer(emit)
+        return answer
+
+
+def calling(*calls: tuple[str, str, str]) -> Reply:
+    made = tuple(ToolCall(*call) for call in calls)
+    return Reply("", made, finish=Finish.TOOL_CALLS, usage=(ONE,))
+
+
+def saying(text: str) -> Reply:
+    return Reply(text, usage=(ONE,))
+
+
+async def told(store: Store, session: str = "s") -> tuple[Message, ...]:
+    return project(await store.ask(Transcript(session)))
+
+
+def texts(messages: tuple[Message, ...]) -> list[str]:
+    return [f"{m.speaker.value}: {m.text}" for m in messages]
+
+
+async def chat(
+    agent: ChatAgent, *prompts: str, store: Store | None = None
+) -> tuple[list[InputStatus], tuple[Message, ...]]:
+    opened = store or open_store("memory:")
+    ended = []
+    async with Runtime(opened, agent) as runtime:
+        for prompt in prompts:
+            receipt = await runtime.submit("s", prompt)
+            ended.append(await receipt.ended(WAIT_S))
+    messages = await told(opened)
+    assert list(unanswered(list(messages))) == []
+    if store is None:
+        await opened.aclose()
+    return ended, messages
+
+
+# -- your own agent in ten lines
+
+
+def test_an_agent_of_your_own_in_ten_lines() -> None:
+    client = Scripted(calling(("c", "price", '{"item":"tea","count":2}')), saying("6 euros"))
+
+    @tool
+    def price(item: str, count: int = 1) -> int:
+        """What does it cost?"""
+        return 3 * count
+
+    async def main() -> str | None:
+        async with Runtime(open_store("memory:"), ChatAgent(client, [price])) as runtime:
+            receipt = await runtime.submit("s", "two teas?")
+            return (await receipt.ended(WAIT_S)).answer
+
+    assert asyncio.run(main()) == "6 euros"
+    (described,) = client.requests[0].tools
+    assert (described.name, described.description) == ("price", "What does it cost?")
+    assert msgspec.json.decode(described.schema) == {
+        "type": "object",
+        "properties": {"item": {"type": "string"}, "count": {"type": "integer", "default": 1}},
+        "required": ["item"],
+        "additionalProperties": False,
+    }
+    assert [m.text for m in client.requests[1].messages] == ["two teas?", "", "6"]
+
+
+# -- tools
+
+
+def test_what_a_tool_returns_becomes_text() -> None:
+    values: list[tuple[object, str]] = [
+        ("as it is", "as it is"),
+        (None, "done"),
+        ({"a": [1]}, '{"a":[1]}'),
+        (Attachment("file:x", "image/png", "x"), "x"),
+        (ToolResult("kept"), "kept"),
+    ]
+    for value, text in values:
+
+        async def body(value: object = value) -> str:
+            made = make(lambda: value, name="t")
+            return (await made.run(ToolCall("c", "t", ""), "k", 1)).text
+
+        assert asyncio.run(body()) == text
+
+
+def test_key_and_attempt_are_given_not_asked_for() -> None:
+    def send(to: str, key: str, attempt: int) -> str:
+        return f"{to} {key} {attempt}"
+
+    made = make(send)
+    result = asyncio.run(made.run(ToolCall("c", "send", '{"to":"me"}'), "r:1:1:tool:0", 2))
+
+    assert result.text == "me r:1:1:tool:0 2"
+    assert list(msgspec.json.decode(made.tool.schema)["properties"]) == ["to"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [('{"count":"two"}', "wrong arguments"), ('{"cuont":2}', "wrong arguments"), ("{}", "3")],
+)
+def test_arguments_are_checked_against_the_hints(arguments: str, said: str) -> None:
+    def price(count: int = 1) -> int:
+        return 3 * count
+
+    result = asyncio.run(make(price).run(ToolCall("c", "price", arguments), "k", 1))
+
+    assert said in result.text and result.is_error is (said != "3") and not result.retryable
+
+
+def test_what_a_tool_raises_is_a_result() -> None:
+    def broken(how: str) -> None:
+        match how:
+            case "told":
+                raise ToolFailed("there is no such item")
+            case "exit":
+                raise SystemExit(3)
+            case "secret":
+                raise ValueError("bearer abc123 was refused")
+            case _:
+                raise asyncio.CancelledError("from inside")
+
+    async def run(how: str) -> ToolResult:
+        return await make(broken).run(ToolCall("c", "broken", f'{{"how":"{how}"}}'), "k", 1)
+
+    told_, left, secret, inside = [asyncio.run(run(how)) for how in ("told", "exit", "secret", "x")]
+    assert (told_.text, told_.retryable) == ("there is no such item", False)
+    assert left.retryable and inside.is_error and inside.retryable
+    assert "abc123" not in secret.text
+
+
+def test_what_cannot_be_a_tool_says_why() -> None:
+    with pytest.raises(TypeError, match="args"):
+        make(lambda *args: 1, name="t")
+    with pytest.raises(ValueError, match="once means one attempt"):
+        make(lambda: 1, name="t", once=True, attempts=2)
+    with pytest.raises(ValueError, match="only a once tool has a probe"):
+        make(lambda: 1, name="t", probe=lambda key: None)
+    with pytest.raises(ValueError, match="two tools"):
+        collect([make(lambda: 1, name="t"), make(lambda: 2, name="t")])
+
+
+# -- the turn on a store
+
+
+def test_batches_run_at_once_and_stand_in_order() -> None:
+    running, most = 0, 0
+
+    @tool
+    async def look(ms: int) -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(ms / 1000)
+        running -= 1
+        return str(ms)
+
+    calls = [(f"c{i}", "look", f'{{"ms":{ms}}}') for i, ms in enumerate((40, 5, 20, 1))]
+    client = Scripted(calling(*calls), saying("ok"))
+
+    _, messages = asyncio.run(chat(ChatAgent(client, [look], concurrency=3), "go"))
+
+    assert [m.text for m in messages if m.speaker is Speaker.TOOL] == ["40", "5", "20", "1"]
+    assert most == 3
+
+
+def test_a_slow_tool_is_timed_out_and_tried_again() -> None:
+    seen = []
+
+    @tool(timeout_s=0.05, attempts=2, base_ms=1)
+    async def look(attempt: int) -> str:
+        seen.append(attempt)
+        if attempt == 1:
+            await asyncio.sleep(10)
+        return "seen"
+
+    client = Scripted(calling(("c", "look", "{}")), saying("ok"))
+
+    _, messages = asyncio.run(chat(ChatAgent(client, [look]), "go"))
+
+    assert seen == [1, 2] and "tool: seen" in texts(messages)
+
+
+def test_a_once_tool_that_times_out_is_unknown() -> None:
+    @tool(timeout_s=0.05, once=True)
+    async def pay() -> None:
+        await asyncio.sleep(10)
+
+    client = Scripted(calling(("c", "pay", "{}")), saying("ok"))
+
+    _, messages = asyncio.run(chat(ChatAgent(client, [pay]), "go"))
+
+    assert texts(messages)[2] == "tool: no result within 50 ms; its outcome is unknown"
+
+
+def test_a_provider_failure_is_tried_again_without_running_tools_again() -> None:
+    ran = []
+
+    @tool
+    def look() -> str:
+        ran.append(1)
+        return "seen"
+
+    down = ModelFailed(Failure(ErrorKind.UNAVAILABLE, "no route"), (ONE,))
+    client = Scripted(calling(("c", "look", "{}")), down, saying("ok"))
+    store = open_store("memory:")
+
+    (ended,), messages = asyncio.run(chat(ChatAgent(client, [look]), "go", store=store))
+
+    assert ended.termination == "finished" and ran == [1]
+    look_ = asyncio.run(store.ask(Look("s")))
+    assert look_ is not None and [(u.model, u.requests) for u in look_.usage] == [("m", 3)]
+
+
+def test_a_permanent_failure_ends_the_run() -> None:
+    client = Scripted(ModelFailed(Failure(ErrorKind.UNAUTHORISED, "who are you?")))
+
+    (ended,), _ = asyncio.run(chat(ChatAgent(client), "go"))
+
+    assert (ended.termination, ended.reason) == ("error", "unauthorised: who are you?")
+
+
+def test_a_client_that_raises_is_a_transient_failure() -> None:
+    client = Scripted(RuntimeError("a bug"), saying("ok"))
+
+    (ended,), _ = asyncio.run(chat(ChatAgent(client), "go"))
+
+    assert ended.answer == "ok"
+
+
+def test_a_value_and_a_refusal() -> None:
+    @tool(finishes=True)
+    def value(x: int) -> dict[str, int]:
+        return {"x": x}
+
+    client = Scripted(calling(("c", "value", '{"x":7}')), Reply(refusal="I will not"))
+
+    (first, second), _ = asyncio.run(chat(ChatAgent(client, [value]), "go", "and?"))
+
+    assert (first.termination, first.answer) == ("finished", '{"x":7}')
+    assert (second.termination, second.reason, second.answer) == (
+        "stopped",
+        "refusal",
+        "I will not",
+    )
+
+
+def test_frames_hand_off_to_one_another() -> None:
+    @tool
+    def pass_on(what: str) -> HandOff:
+        return HandOff("writer", what)
+
+    planner = Scripted(calling(("c", "pass_on", '{"what":"write it"}')))
+    writer = Scripted(saying("written"))
+    agent = ChatAgent(planner, [pass_on], frames={"writer": ChatAgent(writer, system="write")})
+    store = open_store("memory:")
+
+    async def main() -> None:
+        async with Runtime(store, agent) as runtime:
+            await (await runtime.submit("s", "plan it")).ended(WAIT_S)
+            deadline = asyncio.get_running_loop().time() + WAIT_S
+            while texts(await told(store))[-1] != "assistant: written":
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    assert writer.requests[0].system == "write"
+    assert writer.requests[0].messages[-1].text == "[hand off from hand_off:1]\nwrite it"
+
+
+def test_a_frame_that_there_is_not_ends_the_run() -> None:
+    @tool
+    def pass_on() -> HandOff:
+        return HandOff("nobody", "go on")
+
+    store = open_store("memory:")
+    agent = ChatAgent(Scripted(calling(("c", "pass_on", "{}"))), [pass_on])
+
+    async def main() -> InputStatus:
+        async with Runtime(store, agent) as runtime:
+            first = await runtime.submit("s", "go")
+            run = (await first.ended(WAIT_S)).run_id
+            return await runtime.receipt("s", f"{run}:1:hand_off").ended(WAIT_S)
+
+    ended = asyncio.run(main())
+
+    assert ended.reason == "unknown_agent: no agent for frame 'nobody'"
+
+
+def test_prompts_with_attachments_reach_the_model() -> None:
+    client = Scripted(saying("a cat"))
+    picture = Attachment("https://example.org/cat.png", "image/png")
+
+    asyncio.run(chat(ChatAgent(client), write_prompt("what is it?", (picture,))))
+
+    assert client.requests[0].messages[0].attachments == (picture,)
+
+
+def test_a_longer_talk_only_adds_behind() -> None:
+    client = Scripted(saying("one"), saying("two"), saying("three"))
+
+    asyncio.run(chat(ChatAgent(client, system="be brief"), "a", "b", "c"))
+
+    first, second, third = client.requests
+    assert third.messages[: third.stable] == second.messages
+    assert second.messages[: second.stable] == first.messages
+
+
+def test_deltas_are_shown_while_they_come() -> None:
+    shown: list[tuple[str, str]] = []
+
+    async def stream(emit: Callable[[Delta], None]) -> Reply:
+        emit(Delta("text", "4"))
+        emit(Delta("text", "2"))
+        return saying("42")
+
+    agent = ChatAgent(Scripted(stream), show=lambda turn, d: shown.append((turn.run_id, d.text)))
+
+    asyncio.run(chat(agent, "go"))
+
+    assert [text for _, text in shown] == ["4", "2"]
+
+
+# -- cancel, deadline
+
+
+async def hang(emit: Callable[[Delta], None]) -> Reply:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("where", ["model", "tool", "once"])
+def test_a_cancel_ends_what_is_under_way_and_answers_its_calls(where: str) -> None:
+    began = asyncio.Event()
+
+    async def wait() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async def model(emit: Callable[[Delta], None]) -> Reply:
+        await wait()
+        raise AssertionError
+
+    tools = [make(wait, name="tool"), make(wait, name="once", once=True)]
+    answer: Any = model if where == "model" else calling(("a", where, "{}"), ("b", "fly", "{}"))
+    store = open_store("memory:")
+
+    async def main() -> tuple[InputStatus, tuple[Message, ...]]:
+        async with Runtime(store, ChatAgent(Scripted(answer), tools)) as runtime:
+            receipt = await runtime.submit("s", "go")
+            async with asyncio.timeout(WAIT_S):
+                await began.wait()
+            status = await receipt.status()
+            assert status is not None and status.run_id is not None
+            await runtime.cancel("s", status.run_id)
+            return await receipt.ended(WAIT_S), await told(store)
+
+    ended, messages = asyncio.run(main())
+
+    assert ended.termination == "cancelled"
+    assert list(unanswered(list(messages))) == []
+    expected = {"model": [], "tool": "cancelled while it ran", "once": "its outcome is unknown"}
+    if where != "model":
+        assert expected[where] in messages[2].text
+    usage = asyncio.run(store.ask(Look("s")))
+    assert usage is not None and len(usage.usage) == (where != "model")
+
+
+def test_a_deadline_of_the_agent_stops_the_turn() -> None:
+    agent = ChatAgent(Scripted(hang), deadline_s=0.05)
+
+    (ended,), _ = asyncio.run(chat(agent, "go"))
+
+    assert (ended.termination, ended.reason) == ("stopped", "deadline")
+
+
+def test_a_deadline_of_the_runtime_stops_the_turn_too() -> None:
+    store = open_store("memory:")
+
+    async def main() -> tuple[InputStatus, tuple[Message, ...]]:
+        tools = [make(asyncio.Event().wait, name="wait")]
+        agent = ChatAgent(Scripted(calling(("a", "wait", "{}"))), tools)
+        async with Runtime(store, agent, turn_deadline_ms=200) as runtime:
+            receipt = await runtime.submit("s", "go")
+            return await receipt.ended(WAIT_S), await told(store)
+
+    ended, messages = asyncio.run(main())
+
+    assert (ended.termination, ended.reason) == ("stopped", "deadline")
+    assert messages[-1].text == "interrupted by the deadline of the turn while it ran"
+
+
+def test_a_drained_turn_is_taken_up_by_the_next_runtime() -> None:
+    store = open_store("memory:")
+    ran = []
+
+    @tool
+    async def look() -> str:
+        ran.append(1)
+        if len(ran) == 1:
+            await asyncio.Event().wait()
+        return "seen"
+
+    async def main() -> InputStatus:
+        client = Scripted(calling(("a", "look", "{}")), saying("ok"))
+        async with Runtime(store, ChatAgent(client, [look])) as runtime:
+            receipt = await runtime.submit("s", "go")
+            while not ran:
+                await asyncio.sleep(0.01)
+            await runtime.drain(0)
+        async with Runtime(store, ChatAgent(client, [look])) as runtime:
+            return await runtime.receipt("s", receipt.input_id).ended(WAIT_S)
+
+    assert asyncio.run(main()).answer == "ok" and len(ran) == 2
+
+
+# -- the script agent
+
+
+def test_a_script_is_a_pure_function_of_the_transcript() -> None:
+    prompt = Message(Speaker.USER, "add 1 2 & append x\nhello\nadd 3 4")
+    request = Request("script", "", (prompt,), (make(lambda: 1, name="add").tool,))
+
+    assert reply_to(request) == reply_to(request)
+    assert [c.name for c in reply_to(request).calls] == ["add", "append"]
+    assert calls_of("hello there", 0) == () and calls_of("add x", 0) == ()
+
+
+def test_the_script_agent_uses_real_tools(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("remember")
+    prompts = [
+        "hello",
+        "add 2 3 & append paid",
+        f"read {notes} & sleep 5",
+        "fail 2",
+        "raise no luck",
+        "value 42",
+    ]
+
+    ended, messages = asyncio.run(chat(script(tmp_path / "ledger"), *prompts))
+
+    assert [e.answer for e in ended] == [
+        "hello",
+        "5; appended paid",
+        "remember; slept 5 ms",
+        "succeeded after 2",
+        "no luck",
+        "42",
+    ]
+    assert [line.split()[-1] for line in (tmp_path / "ledger").read_text().splitlines()] == ["paid"]
+
+
+def test_five_megabytes_go_through_sqlite(tmp_path: Path) -> None:
+    async def main() -> tuple[list[InputStatus], tuple[Message, ...]]:
+        store = open_store(f"sqlite:{tmp_path / 's.db'}")
+        try:
+            return await chat(script(tmp_path / "ledger"), "big 5000000", store=store)
+        finally:
+            await store.aclose()
+
+    (ended,), messages = asyncio.run(main())
+
+    assert ended.answer == "5000000 characters" and len(messages[2].text) == 5_000_000
+
+
+def test_the_script_agent_is_known_by_name(tmp_path: Path) -> None:
+    assert isinstance(find_agent(f"script:{tmp_path / 'ledger'}"), ChatAgent)
+
+
+# -- killed at every boundary
+
+
+class Place:
+    def __init__(self, folder: Path, prompt: str) -> None:
+        folder.mkdir()
+        self.url, self.ledger = f"sqlite:{folder / 'store.db'}", folder / "ledger"
+        asyncio.run(self._submit(prompt))
+
+    async def _submit(self, prompt: str) -> None:
+        store = open_store(self.url)
+        await Client(store).submit("s", prompt, input_id="i")
+        await store.aclose()
+
+    def work(self, at: int, when: str) -> int | None:
+        """Killed (None), or it lived to the end: how many events it saw."""
+        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when]
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, text=True)
+        assert done.returncode in (0, -9), done
+        return int(done.stdout) if done.returncode == 0 else None
+
+    def read(self) -> tuple[InputStatus, tuple[Message, ...], list[str]]:
+        async def body() -> tuple[InputStatus, tuple[Message, ...]]:
+            store = open_store(self.url)
+            status = await Client(store).receipt("s", "i").status()
+            assert status is not None
+            messages = await told(store)
+            assert await store.ask(Dialogue("s", status.run_id or "")) is not None
+            await store.aclose()
+            return status, messages
+
+        status, messages = asyncio.run(body())
+        lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
+        return status, messages, lines
+
+
+SCRIPT = "add 2 3 & append paid & fail 1\nappend sent\nadd 1 1"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(local_process() is None, reason="needs /proc")
+@pytest.mark.parametrize("when", ["before", "after", "inside"])
+def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
+    tmp_path: Path, when: str
+) -> None:
+    whole = Place(tmp_path / "whole", SCRIPT)
+    events = whole.work(0, when)
+    assert events is not None
+    expected = whole.read()[1]
+
+    for at in range(1, (3 if when == "inside" else events + 1)):
+        place = Place(tmp_path / f"at{at}", SCRIPT)
+        killed = place.work(at, when)
+        lived = place.work(0, when)
+
+        status, messages, lines = place.read()
+        assert killed is None and lived is not None, at
+        assert status.termination == "finished" and status.answer is not None, at
+        assert list(unanswered(list(messages))) == [], at
+        assert len(messages) == len(expected), at
+        assert [line.split()[1] for line in lines] in (["paid", "sent"], ["sent"], ["paid"]), at
+        results = [m.text for m in messages if m.speaker is Speaker.TOOL]
+        for result, text in ((results[1], "paid"), (results[3], "sent")):
+            claimed = result.startswith("appended")
+            assert claimed <= (text in [line.split()[1] for line in lines]), at
+
+
+@pytest.mark.skipif(local_process() is None, reason="needs /proc")
+def test_a_process_killed_inside_a_once_tool_is_found_by_its_probe(tmp_path: Path) -> None:
+    place = Place(tmp_path / "one", "append paid")
+
+    assert place.work(1, "inside") is None
+    assert place.work(0, "inside") is not None
+
+    status, messages, lines = place.read()
+    assert status.answer == "appended" and len(lines) == 1
+    assert list(unanswered(list(messages))) == []
