@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Callable
-from typing import Any
 
 import click
 
-from tenure.check.explorer import Explored, Progress
+from tenure import check as worlds
+from tenure.check.explorer import Progress
 
 from .output import Bar, say, write_bytes
 from .trouble import Exit, Stop, unusable
-
-
-def find_check() -> Callable[..., Any]:
-    """`check(names, progress, deep=...)` of the kernel: a report with `good` and `explored`."""
-    found = getattr(importlib.import_module("tenure.check"), "check", None)
-    if not callable(found):
-        raise unusable("the kernel that is installed has no worlds to search")
-    return found  # type: ignore[no-any-return]
 
 
 class Rate:
@@ -42,37 +32,27 @@ class Rate:
         self._bar.show(states, note)
 
 
-def told(one: Explored, mermaid: bool) -> list[str]:
-    if one.message:
-        return [one.message]
-    lines = []
-    if one.good:
-        counted = f"{one.states:,} states, {one.transitions:,} transitions, depth {one.depth}"
-        lines = [f"{one.name}: shown, {counted}", *[f"     {sentence}" for sentence in one.always]]
-    lines += [f"{one.name}: never seen: {sentence}" for sentence in one.unseen]
-    for trace in one.traces():
-        lines += (trace.mermaid() if mermaid else trace.text()).splitlines()
-    return lines
-
-
-def search(names: tuple[str, ...], deep: bool, mermaid: bool) -> int:
+def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
+    known = (*worlds.names(), *worlds.names(deep=True))
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise unusable(f"no world {', '.join(strange)}; there are {', '.join(known)}")
     bar = Bar("states", None)
     try:
-        report = find_check()(names, Rate(bar).show, deep=deep)
-    except ValueError as error:
-        raise unusable(str(error)) from error
+        report = worlds.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
         bar.close()
-    lines = [line for one in report.explored for line in told(one, mermaid)]
-    write_bytes("".join(f"{line}\n" for line in lines).encode())
+    text = report.mermaid() if mermaid and not report.good else report.text()
+    write_bytes(text.encode())
     return Exit.OK if report.good else Exit.UNFINISHED
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAMES]")
-@click.option("--deep", is_flag=True, help="Larger worlds; takes minutes.")
-@click.option("--mermaid", is_flag=True, help="Counterexamples as Mermaid sequence diagrams.")
-def check(names: tuple[str, ...], deep: bool, mermaid: bool) -> None:
+@click.option("--list", "listed", is_flag=True, help="Print the names of the worlds.")
+@click.option("--deep", is_flag=True, help="The larger worlds too; takes minutes.")
+@click.option("--mermaid", is_flag=True, help="A counterexample as a Mermaid sequence diagram.")
+def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> None:
     """Search everything that can happen in small worlds, and show that the rules hold.
 
     \b
@@ -84,11 +64,16 @@ def check(names: tuple[str, ...], deep: bool, mermaid: bool) -> None:
     \b
     Example:
       tenure check
-      tenure check lease --mermaid
+      tenure check --list
+      tenure check journal --mermaid
 
     \b
     Exit codes: 0 everything was shown, 1 something is broken, 2 no such world, 130 Ctrl-C.
     """
+    if listed:
+        for name in worlds.names(deep):
+            click.echo(name)
+        return
     try:
         code = search(names, deep, mermaid)
     except Stop as stop:
