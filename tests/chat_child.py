@@ -52,7 +52,7 @@ def arm(at: int, when: str) -> None:
     chat_agent.Conduct._step = dying_step  # type: ignore[method-assign]
     if when == "inside":
         chat_agent.Conduct._step = step  # type: ignore[method-assign]
-        ledger_file.LedgerFile.append = dying_append  # type: ignore[method-assign]
+        ledger_file.LedgerFile.append = dying_append  # type: ignore[method-assign,assignment]
 
 
 async def main() -> None:

@@ -55,9 +55,7 @@ class Session(Record):
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
     frame: str = ""  # which agent goes on; "" is the first one
-    unfinished_runs: int = (
-        0  # how many there are of each, so that a store need not look for what is not there
-    )
+    unfinished_runs: int = 0  # counts, so that a store need not look for what is not there
     ready_users: int = 0
     ready_systems: int = 0
     delayed: int = 0

@@ -22,7 +22,7 @@ class Role(enum.StrEnum):
 
 
 class Form(enum.StrEnum):
-    """How a body is to be read."""
+    """TRANSCRIPT-8: how a body is to be read."""
 
     TEXT = "text"
     CHAT = "chat"  # canonical JSON of a message (chat.md)

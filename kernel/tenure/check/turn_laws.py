@@ -16,7 +16,8 @@ from ..turn import word
 from ..turn.end import UNKNOWN
 
 if TYPE_CHECKING:
-    from .turn_world import Setting, State
+    from .turn_setting import Setting
+    from .turn_world import State
 
 
 def path(world: World) -> list[Node]:

@@ -1,4 +1,4 @@
-"""What models have used, counted per source and model.  Spec: specs/commit.md, COMMIT-12."""
+"""What models have used, counted per source and model.  Specs: specs/commit.md, COMMIT-12; specs/journal.md, JOURNAL-10."""
 
 from __future__ import annotations
 
