@@ -147,10 +147,6 @@ class FilesStore:
     # -- reading
 
     async def ask(self, question: Question[A]) -> A:
-        return self.ask_now(question)
-
-    def ask_now(self, question: Question[A]) -> A:
-        """Without an event loop, from any thread."""
         with self._reading:
             self._readable()
             return ask(question, self.tables.answer)
@@ -230,12 +226,9 @@ class FilesStore:
         with self._gate:
             pass
 
-    def _long(self) -> bool:
-        grown = self._log_bytes + self._log.size
-        return grown > max(self._log_bytes_max, self._snapshot_bytes)
-
     def _watch_growth(self) -> None:
-        if not self._wanted and self._long():
+        grown = self._log_bytes + self._log.size
+        if not self._wanted and grown > max(self._log_bytes_max, self._snapshot_bytes):
             self._wanted = True
             self._making.submit(self._shorten_quietly)
 
