@@ -1,5 +1,7 @@
 """Drivers: everything with IO.  They carry decisions out and decide nothing."""
 
+from .chat_agent import ChatAgent
+from .chat_tool import ToolFailed, tool
 from .contract import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
 from .errors import Cancelled, StepOutcomeUnknown, TurnFailed
 from .runtime import Runtime
@@ -8,6 +10,7 @@ from .turn import Turn
 
 __all__ = [
     "Cancelled",
+    "ChatAgent",
     "Corrupt",
     "OutcomeUnknown",
     "Report",
@@ -16,7 +19,9 @@ __all__ = [
     "StepOutcomeUnknown",
     "Store",
     "Turn",
+    "ToolFailed",
     "TurnFailed",
     "Unavailable",
     "open_store",
+    "tool",
 ]
