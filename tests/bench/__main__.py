@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tenure.records import Event
 from tenure_drivers.files import FilesStore
 from tenure_drivers.files_disk import Disk
 from tenure_drivers.memory import MemoryStore
@@ -26,6 +27,7 @@ from .items import (
     Client,
     fsync_floor,
     minimal_floor,
+    recorded_item,
     same_rows_floor,
     work_async,
     work_sync,
@@ -170,21 +172,11 @@ def files_figures(
 
 def row_figures() -> list[Figure]:
     """Rows and events that an ordinary item writes."""
-    from tenure.evolve import EMPTY, evolve
-    from tenure.outcome import Decided
-    from tenure.records import Event
-
-    world, client, rows, events = EMPTY, Client(0), 0, 0
-    begun: Any = None
-    for make in (client.admit, client.begin, lambda: client.commit(begun)) * 2:
-        command: Any = make()
-        decided = command.decide(world.load(command.reads()), 1_000)
-        assert isinstance(decided, Decided)
-        world, begun = evolve(world, decided.writes), decided.outcome
-        if client.done == 2:
-            rows += len(decided.writes)
-            written = [w.record for w in decided.writes if isinstance(w.record, Event)]
-            events += sum(len(event.happened) for event in written)
+    rows = events = 0
+    for transaction in recorded_item()[1]:
+        rows += len(transaction)
+        written = [w.record for w in transaction if isinstance(w.record, Event)]
+        events += sum(len(event.happened) for event in written)
     return [
         Figure("rows an item", rows, "", rows, rows, {}, "<= 12", rows <= 12),
         Figure("events an item", events, "", events, events, {}, "<= 3", events <= 3),

@@ -139,7 +139,8 @@ def minimal_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
 
 def same_rows_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
     """The rows that tenure writes for an item, written by hand in three transactions: what is left is the kernel."""
-    recorded = _record_item(folder)
+    session, writes = recorded_item()
+    recorded = [[_statement(w) for w in transaction] for transaction in writes]
 
     def case(seconds: float) -> tuple[int, float]:
         path = folder / "same.db"
@@ -150,13 +151,12 @@ def same_rows_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
         c = sqlite3.connect(path, isolation_level=None)
         c.execute("pragma synchronous=full")
         c.execute("pragma wal_autocheckpoint=8000")
-        for sql, row in recorded[0][:1]:
-            c.execute(sql, row)
+        c.execute(*_statement(Insert(session)))
         count, begun = 0, time.perf_counter()
         while time.perf_counter() < begun + seconds:
-            for number, transaction in enumerate(recorded):
+            for transaction in recorded:
                 c.execute("begin immediate")
-                for sql, row in transaction[1:] if number == 0 else transaction:
+                for sql, row in transaction:
                     c.execute(sql, _renamed(sql, row, count))
                 c.execute("commit")
             count += 1
@@ -167,23 +167,28 @@ def same_rows_floor(folder: Path) -> Callable[[float], tuple[int, float]]:
     return case
 
 
-def _record_item(folder: Path) -> list[list[tuple[str, tuple[Any, ...]]]]:
-    """The statements of a second item, as the driver makes them: inserts and updates with their rows."""
+def recorded_item() -> tuple[Session, list[tuple[Any, ...]]]:
+    """The session after two items, and the writes of the second, a tuple a command."""
     world, client = EMPTY, Client(0)
-    transactions: list[list[tuple[str, tuple[Any, ...]]]] = []
+    transactions: list[tuple[Any, ...]] = []
     begun: Any = None
     for step in range(6):
-        makers = (client.admit, client.begin, lambda: client.commit(begun))
-        command: Any = makers[step % 3]()
+        command: Any
+        match step % 3:
+            case 0:
+                command = client.admit()
+            case 1:
+                command = client.begin()
+            case _:
+                command = client.commit(begun)
         decided = command.decide(world.load(command.reads()), 1_000)
         assert isinstance(decided, Decided)
         world = evolve(world, decided.writes)
         begun = decided.outcome if isinstance(decided.outcome, Begun) else begun
-        if step >= 3:
-            transactions.append([_statement(w) for w in decided.writes])
-    head = world.answer(Get(Session, ("session-000000",)))
-    transactions[0].insert(0, _statement(Insert(head)))
-    return transactions
+        transactions.append(decided.writes)
+    session = world.answer(Get(Session, ("session-000000",)))
+    assert session is not None
+    return session, transactions[3:]
 
 
 def _statement(write: Any) -> tuple[str, tuple[Any, ...]]:

@@ -54,7 +54,7 @@ def transitions_case() -> Callable[[float], tuple[int, float]]:
     from transitions import Machine
 
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
-    rows = [
+    rows: list[Any] = [
         {"trigger": "acquire", "source": "vacant", "dest": "held", "before": "grant"},
         {"trigger": "acquire", "source": "held", "dest": "held", "conditions": "over",
          "before": "grant"},
