@@ -41,7 +41,7 @@ async def answers(agent: Callable[[Any], Awaitable[Any]], *texts: str) -> list[t
 # -- names
 
 UNKNOWN = {
-    "": "'' names no agent; known are echo, ledger:FILE, flaky:N, module:attribute",
+    "": "'' names no agent; known are echo, ledger:FILE, flaky:N, script:FILE, openai:MODEL, module:attribute",
     "nope": "'nope' names no agent; known are",
     "echo:": "'echo:' names no agent",
     "ledger": "'ledger' names no agent",

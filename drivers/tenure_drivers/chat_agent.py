@@ -233,6 +233,7 @@ class Conduct:
         return word.ModelReplied(key, answer)
 
     def _emit(self, delta: Delta) -> None:
+        self.turn.emit(delta)
         if self.agent.show is not None:
             self.agent.show(self.turn, delta)
 

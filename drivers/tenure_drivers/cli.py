@@ -16,7 +16,7 @@ from .commandline.trouble import Exit, Stop
 
 HERE: Final = f"{__package__}.commandline"
 STORE_HELP: Final = "sqlite:PATH, or memory: (gone with the process)."
-AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | module:attribute."
+AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
 class Lazy(click.Group):
@@ -57,6 +57,7 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db
       tenure inspect --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
+      tenure show --store sqlite:agent.db ann
     Prove the rules to yourself:
       tenure check
     """
@@ -121,6 +122,9 @@ def run(
       echo              answers the text
       ledger:FILE       appends "input_id text" to FILE, exactly once, then answers the text
       flaky:N           fails N times, then answers the text
+      script:FILE       a model without a server: each line of the text is a reply, which may call
+                        tools: add 2 3 & append paid; FILE takes the lines that are appended
+      openai:MODEL      a chat with a model: OPENAI_API_KEY, OPENAI_BASE_URL for another server
       module:attribute  your own: async def attribute(turn) -> str
 
     \b
@@ -169,6 +173,48 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     from .commandline import inspecting
 
     leave(attempt(inspecting.inspect(store, session, tail, as_json)))
+
+
+@tenure.command()
+@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--markdown", "form", flag_value="markdown", help="Markdown, on any output.")
+@click.option("--json", "form", flag_value="json", help="One JSON object, with nothing cut.")
+@click.option(
+    "--limit", default=200, type=click.IntRange(1), show_default=True,
+    help="Messages, from the end.",
+)  # fmt: skip
+@click.argument("session")
+def show(store: str, session: str, form: str | None, limit: int) -> None:
+    """Print the conversation of a session: what was said, and what became of it.
+
+    \b
+      > prompt 0193...        what came in, with its kind and id
+        add 2 and 3
+      assistant               what was answered
+        [reasoning: 40 characters]
+        * add {"numbers": [2, 3]}
+          = 5                 the result of this call;  ! an error, cancelled, or outcome unknown
+        it is 5
+      -- run 0193... ended cancelled
+
+    \b
+    In its place stands what was withdrawn, abandoned or is a dead letter, and how runs ended that did
+    not finish; behind it what a turn under way has written but not committed, with calls that wait
+    for their results; last the inbox.  Long texts are cut; --json has all of it, reasoning too.
+    Nothing is written, and a file that is not there is not made; others may work it meanwhile.
+
+    \b
+    Examples:
+      tenure show --store sqlite:agent.db ann
+      tenure show --store sqlite:agent.db ann --markdown > ann.md
+      tenure show --store sqlite:agent.db ann --json | jq '.conversation[].calls'
+
+    \b
+    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
+    """
+    from .commandline import showing
+
+    leave(attempt(showing.show(store, session, limit, form or "text")))
 
 
 @tenure.command()

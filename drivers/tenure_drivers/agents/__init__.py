@@ -14,8 +14,6 @@ from ..turn import Turn
 from .echo import echo
 from .flaky import flaky
 from .ledger import ledger
-from .openai import openai_agent
-from .script import script
 
 Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]
 
@@ -40,7 +38,7 @@ def find_agent(name: str) -> Agent:
         case ("script", ":"):
             return _script(name, rest)
         case ("openai", ":"):
-            return openai_agent(name)
+            return _openai(name)
         case (_, ":") if kind and rest and kind not in OWN:
             return _imported(name, kind, rest)
         case _:
@@ -59,10 +57,18 @@ def _ledger(name: str, file: str) -> Agent:
 def _script(name: str, file: str) -> Agent:
     if not file:
         raise UnknownAgent(f"{name!r} names no file to append to; write script:FILE")
+    from .script import script
+
     try:
         return script(Path(file))
     except OSError as error:
         raise UnknownAgent(f"{name!r}: {file} cannot be written: {error.strerror}") from error
+
+
+def _openai(name: str) -> Agent:
+    from .openai import openai_agent
+
+    return openai_agent(name)
 
 
 def _flaky(name: str, times: str) -> Agent:
