@@ -143,6 +143,7 @@ def results(folder: Path) -> int:
 CANCELLED = """
 import asyncio
 from contextlib import aclosing
+from tenure.commands import NewInput
 from tenure_drivers import Runtime, open_store
 from tenure_drivers.agents import find_agent
 
@@ -156,8 +157,9 @@ async def main():
         await receipt.ended()
         await runtime.submit("ann", "later", available_at_ms=4_000_000_000_000)
         taken = await runtime.submit("ann", "taken back", available_at_ms=4_000_000_000_000)
-        await runtime.interrupt("ann", "instead")
+        await runtime.interrupt("ann", NewInput("next", "prompt", "instead"))
         await taken.ended()
+        await runtime.receipt("ann", "next").ended()
 
 asyncio.run(main())
 """
