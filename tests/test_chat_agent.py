@@ -578,17 +578,17 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
     tmp_path: Path, when: str
 ) -> None:
     whole = Place(tmp_path / "whole", SCRIPT)
-    events = whole.work(0, when)
-    assert events is not None
+    assert whole.work(0, when) is not None
     expected = whole.read()[1]
 
-    for at in range(1, (3 if when == "inside" else events + 1)):
+    for at in range(1, 100):
         place = Place(tmp_path / f"at{at}", SCRIPT)
-        killed = place.work(at, when)
+        if place.work(at, when) is not None:
+            break  # it saw fewer events than that
         lived = place.work(0, when)
 
         status, messages, lines = place.read()
-        assert killed is None and lived is not None, at
+        assert lived is not None, at
         assert status.termination == "finished" and status.answer is not None, at
         assert list(unanswered(list(messages))) == [], at
         assert len(messages) == len(expected), at
@@ -597,6 +597,7 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
         for result, text in ((results[1], "paid"), (results[3], "sent")):
             claimed = result.startswith("appended")
             assert claimed <= (text in [line.split()[1] for line in lines]), at
+    assert at == 3 if when == "inside" else 15 < at < 99
 
 
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
