@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
 
 from tenure import turn
 from tenure.chat import CALLS_MAX
@@ -26,8 +27,6 @@ from tenure.transcript import Role, UsageDelta, hash_text
 from tenure.turn import word
 from tenure.turn.end import UNKNOWN
 from tenure.turn.state import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
-
-from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
 
 SPEC = Path(__file__).resolve().parent.parent / "specs" / "turn.md"
 
