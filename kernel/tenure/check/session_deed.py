@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from .. import commands as c
 from .. import lease as lease_
-from ..evolve import World, evolve
+from ..evolve import EMPTY, World, evolve
 from ..outcome import Decided, Refusal, Refused
 from .session_board import NOW, TTL, Board, S, board_of
 from .session_laws import OF_DECISIONS
@@ -59,6 +59,12 @@ class Docket:
             number = self.board(settle(board.world, keep)).number
             board.settled[keep] = number
         return number
+
+    def opened(self) -> Board:
+        """A session that was opened and nothing else."""
+        answer = self._decide(EMPTY, c.Open(S))
+        assert isinstance(answer, Decided)
+        return board_of(-1, evolve(EMPTY, answer.writes))
 
     # -- decisions
 

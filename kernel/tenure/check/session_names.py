@@ -159,10 +159,11 @@ def _session(s: Session, names: Names) -> Session:
     held: lease_.Lease
     if isinstance(lease, lease_.Held):
         generation = known.index(lease.generation)
-        if lease_.live_at(lease, NOW):
-            expires = NOW
+        if lease.expires_at_ms < NOW:
+            expires = NOW - 1
         else:
-            expires = NOW - 1 if lease.expires_at_ms < NOW else NOW + 2 * lease.ttl_ms + 1
+            ahead = NOW + 2 * lease.ttl_ms
+            expires = NOW if lease.expires_at_ms <= ahead else ahead + 1
         held = lease_.Held(generation, f"l{generation}", lease.owner, lease.ttl_ms, expires)
     else:
         held = lease_.Vacant(known.index(lease.generation))

@@ -17,7 +17,9 @@ def in_order(t: Step) -> bool:
     run = after.runs.get(after.session.lease_run or "")
     if run is None or run.progress or not newly_taken(t, run):
         return True
-    return all(passed_over(after, standing, other, run) for standing, other in rivals(after, run))
+    if after.session.open_run is not None:
+        return False  # nothing overtakes the open turn
+    return all(passed_over(standing, other, run) for standing, other in rivals(after, run))
 
 
 def newly_taken(t: Step, run: Run) -> bool:
@@ -43,7 +45,7 @@ def current(board: Board, lane: Any, mark: int) -> bool:
     return mark == board.session.mark(lane)
 
 
-def passed_over(board: Board, standing: tuple[int, int], other: Run | None, run: Run) -> bool:
+def passed_over(standing: tuple[int, int], other: Run | None, run: Run) -> bool:
     if standing > run.standing:
         return True
     return other is not None and sleeping(other) and not holds(other)

@@ -10,10 +10,10 @@ from ..failure import ErrorKind, Failure
 from ..input import Ended
 from ..records import EntryKind, Phase
 from ..run import Done, Termination
-from ..transcript import NewNode, Role
+from ..transcript import NewNode, Role, UsageDelta
 from .session_board import REVISION, TTL, Board, S
 
-OTHER = "another session"
+OTHER = "other"
 STRANGER = lease_.Owner("stranger", "stranger")
 UNREADABLE = NewNode(Role.ASSISTANT, "\x00")
 FAILED = Failure(ErrorKind.TRANSIENT)
@@ -79,7 +79,8 @@ def _inputs(board: Board) -> list[Any]:
         if isinstance(place.state, Ended):
             found.append(c.Withdraw(S, "c.too late", place.input_id))
     for run in board.runs.values():
-        if isinstance(run.state, Done):
+        old = run.mark < board.session.mark(run.lane) and not run.progress
+        if isinstance(run.state, Done) or (old and board.session.lease_run != run.run_id):
             found.append(c.RequestCancel(S, "c.too.late", run.run_id))
     return found
 
@@ -94,6 +95,8 @@ def _phases(board: Board) -> list[Any]:
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
     if board.live():
         found.append(c.Reset(S, "c.1"))
+    elif board.session.open_run is not None:
+        found.append(c.Acquire(S, "another", STRANGER))
     return found
 
 
@@ -151,6 +154,7 @@ def _with_the_fence(board: Board) -> list[Any]:
         c.Commit(S, fence, run_id, 1, run.n, REVISION + 1, Termination.CANCELLED),
         c.Commit(S, fence, run_id, 1, run.n, REVISION, Termination.SPLIT),
         c.Fail(S, fence, run_id, 2, FAILED),
+        c.Fail(S, fence, run_id, 1, FAILED, (UsageDelta("", "\x00"),)),
         *(
             c.Checkpoint(S, fence, other.run_id, 1, other.n, (c.NewEntry(EntryKind.START, "y"),))
             for other in board.unfinished()

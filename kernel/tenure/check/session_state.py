@@ -48,6 +48,7 @@ class Setting:
     hour: bool = False
     probes: bool = False  # in every state, everything wrong is tried
     expects: tuple[str, ...] = ()  # clauses that must fire
+    ends: tuple[str, ...] = ("consumed",)  # how inputs must be seen to end
 
 
 @frozen
@@ -91,10 +92,10 @@ class Numbering:
             slot = int(lease.owner.owner_id[1:])
             new = min(n for n, old in enumerate(order) if workers[old] == workers[slot])
             if new != slot:
-                number = self._hand(number, new)
+                number = self.handed_to(number, new)
         return (number, tuple([workers[slot] for slot in order]), memory, broken)
 
-    def _hand(self, number: int, slot: int) -> int:
+    def handed_to(self, number: int, slot: int) -> int:
         """The same rows with the lease in another worker's name."""
         known = self.handed.get((number, slot))
         if known is None:

@@ -13,9 +13,8 @@ from attrs import define, field
 from .. import commands as c
 from .. import input as input_
 from .. import lease as lease_
-from ..evolve import evolve, world_of
+from ..evolve import evolve
 from ..outcome import Decided, Refusal, Refused, Update
-from ..records import Session
 from ..replace import replace
 from .session_board import Board, S, board_of
 from .session_clock import set_back, ticks
@@ -64,13 +63,14 @@ class SessionWorld(Numbering):
 
     @property
     def sometimes(self) -> tuple[str, ...]:
-        return tuple(f"{clause} fires" for clause in self.setting.expects)
+        fires = [f"{clause} fires" for clause in self.setting.expects]
+        return (*fires, *(f"an input is {how}" for how in self.setting.ends))
 
     # -- the model
 
     def initial(self) -> Iterable[State]:
         home = self.worker(HOME)
-        opened = board_of(-1, world_of([Session(S)]))
+        opened = self.docket.opened()
         yield self.state(opened, (home,) * self.setting.workers, Memory())
 
     def actions(self, state: State) -> Iterator[tuple[Any, State]]:
@@ -88,10 +88,12 @@ class SessionWorld(Numbering):
         return broken or self._of_the_past(board, workers, self.memories[memory])
 
     def seen(self, state: State) -> Collection[str]:
+        places = self.docket.boards[state[0]].places.values()
+        ends = [f"an input is {p.state.how}" for p in places if isinstance(p.state, input_.Ended)]
         if self.fired == len(self.docket.clauses):
-            return ()
+            return ends
         self.fired = len(self.docket.clauses)
-        return [f"{clause} fires" for clause in self.docket.clauses]
+        return [*ends, *(f"{clause} fires" for clause in self.docket.clauses)]
 
     def finished(self, state: State) -> bool:
         board = self.docket.boards[state[0]]

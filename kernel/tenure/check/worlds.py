@@ -1,4 +1,4 @@
-"""The worlds that are searched, each for one matter: a small one for every day, some large ones for the night.
+"""The worlds that are searched every day, each for one matter.
 
 What a world leaves out another one has; none has everything, since that would be too much to search.
 """
@@ -47,12 +47,19 @@ def also(moves: Moves, **more: tuple[str, ...]) -> Moves:
     return {step: (*moves.get(step, ()), *more.get(step, ())) for step in sorted(steps)}
 
 
+def clauses(text: str) -> tuple[str, ...]:
+    """`LEASE-1,2 RUN-3` is LEASE-1, LEASE-2 and RUN-3."""
+    families = [part.split("-") for part in text.split()]
+    return tuple(f"{family}-{n}" for family, numbers in families for n in numbers.split(","))
+
+
 LEASE: Final = Setting(
     "lease",
     "one input with a once step: two workers, crashes, pauses, lost answers",
     (PROMPT,),
     also(ONCE, begun=("renew", "release"), reported=("renew", "release"), marked=("renew",)),
     probes=True,
+    expects=clauses("COMMIT-21 FAIL-6 JOURNAL-2,7 LEASE-26 RUN-2 STORE-18"),
 )
 FAILURE: Final = Setting(
     "failure",
@@ -61,6 +68,8 @@ FAILURE: Final = Setting(
     also(ONCE, begun=FAILURES, reported=FAILURES),
     hour=True,
     trouble=True,
+    expects=clauses("FAIL-2"),
+    ends=("consumed", "dead_lettered"),
 )
 ORDER: Final = Setting(
     "order",
@@ -72,6 +81,8 @@ ORDER: Final = Setting(
     crash=False,
     lapse=False,
     trouble=True,
+    expects=clauses("FAIL-3"),
+    ends=("consumed", "dead_lettered"),
 )
 DELAY: Final = Setting(
     "delay",
@@ -82,6 +93,7 @@ DELAY: Final = Setting(
     lose=False,
     clock_back=True,
     trouble=True,
+    expects=clauses("FAIL-4,7 PLACE-1"),
 )
 BATCH: Final = Setting(
     "batch",
@@ -91,14 +103,17 @@ BATCH: Final = Setting(
     (o.withdraw("v"),),
     workers=1,
     trouble=True,
+    ends=("consumed", "dead_lettered", "withdrawn"),
 )
 BATCH_LOST: Final = Setting(
-    "batch, lost",
+    "batch-lost",
     "two workers lose a group, and its answers",
     ((WAKE_1, WAKE_2),),
     also(PLAIN, begun=("fail for good",)),
     (o.withdraw("v"), o.withdraw_from("w", Lane.SYSTEM)),
     trouble=True,
+    expects=clauses("FAIL-1 INBOX-26,27 PLACE-8"),
+    ends=("consumed", "withdrawn"),
 )
 INTERRUPT: Final = Setting(
     "interrupt",
@@ -106,6 +121,7 @@ INTERRUPT: Final = Setting(
     (PROMPT,),
     also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "renew")),
     (o.interrupt(1),),
+    ends=("consumed", "superseded"),
 )
 INTERRUPTS: Final = Setting(
     "interrupts",
@@ -117,6 +133,7 @@ INTERRUPTS: Final = Setting(
     lose=False,
     crash=False,
     lapse=False,
+    ends=("consumed", "superseded"),
 )
 CANCEL: Final = Setting(
     "cancel",
@@ -124,6 +141,8 @@ CANCEL: Final = Setting(
     (PROMPT,),
     also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
     (o.cancel("r.p"), o.withdraw("p")),
+    expects=clauses("CANCEL-1,5"),
+    ends=("consumed", "abandoned", "withdrawn"),
 )
 STOP: Final = Setting(
     "stop",
@@ -133,15 +152,18 @@ STOP: Final = Setting(
     (o.stop(), o.reopen(), o.withdraw("d")),
     workers=1,
     lose=False,
+    expects=clauses("JOURNAL-5 RUN-4"),
+    ends=("consumed", "abandoned", "withdrawn"),
 )
 STOP_ABANDON: Final = Setting(
-    "stop and abandon",
+    "stop-abandon",
     "a session is stopped, what waits is abandoned",
     (PROMPT, (WAKE_1,)),
     also(ONCE, begun=("renew",), reported=("fail",)),
     (o.stop(True), o.reopen()),
     workers=1,
     lose=False,
+    ends=("consumed", "abandoned"),
 )
 RESET: Final = Setting(
     "reset",
@@ -151,6 +173,7 @@ RESET: Final = Setting(
     (o.reset(),),
     workers=1,
     lose=False,
+    ends=("consumed", "abandoned"),
 )
 RETIRE: Final = Setting(
     "retire",
@@ -161,6 +184,8 @@ RETIRE: Final = Setting(
     workers=1,
     lose=False,
     probes=True,
+    expects=clauses("LEASE-6 PHASE-8"),
+    ends=("consumed", "abandoned"),
 )
 DESTROY: Final = Setting(
     "destroy",
@@ -170,6 +195,8 @@ DESTROY: Final = Setting(
     (o.destroy(), o.interrupt(1), o.reclaim()),
     lose=False,
     probes=True,
+    expects=clauses("CANCEL-12 COMMIT-4 LEASE-16 PHASE-6,12"),
+    ends=("consumed", "abandoned", "superseded"),
 )
 AMEND: Final = Setting(
     "amend",
@@ -178,19 +205,31 @@ AMEND: Final = Setting(
     also(PLAIN, idle=("acquire",), editing=("amend", "leave", "renew"), amended=("leave",)),
 )
 AMEND_STOP: Final = Setting(
-    "amend and stop",
+    "amend-stop",
     "a session is stopped while it is changed",
     (PROMPT,),
     also(PLAIN, idle=("acquire",), editing=("amend", "leave"), amended=("leave",)),
     (o.stop(), o.reopen(), o.reclaim()),
     workers=1,
     probes=True,
+    expects=clauses("COMMIT-20,22,23 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11"),
 )
 NEXT: Final = Setting(
     "next",
     "commits that go on with what comes next under the same lease",
     (PROMPT, DIRECTIVE),
     also(PLAIN, begun=("commit, next",)),
+    expects=clauses("COMMIT-11"),
+)
+NEXT_ORDER: Final = Setting(
+    "next-order",
+    "what comes next is what stands first, in both lanes",
+    (PROMPT, DIRECTIVE, FIRST),
+    also(PLAIN, begun=("commit, next", "fail")),
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
 )
 KEYS: Final = Setting(
     "keys",
@@ -201,6 +240,13 @@ KEYS: Final = Setting(
     workers=1,
     lose=False,
     probes=True,
+    expects=clauses(
+        "CANCEL-2,4,8,9,10,11 COMMIT-1,3,5,6,7,8,10 FAIL-5,8,10,11,12,13,14 "
+        "INBOX-1,2,4,5,8,12,13,14,20,21,22,23,24,29 JOURNAL-1,3,4,6 "
+        "LEASE-1,3,4,5,7,8,9,10,11,14,15,20,21,22,25 PHASE-1,2,5 PLACE-3,5,7 RUN-1,3,5,6 "
+        "STORE-19 SWEEP-1,2"
+    ),
+    ends=("consumed", "superseded", "withdrawn"),
 )
 SLOTS: Final = Setting(
     "slots",
@@ -210,82 +256,11 @@ SLOTS: Final = Setting(
     (o.reset(),),
     workers=1,
     lose=False,
+    expects=clauses("PHASE-4,10"),
+    ends=("consumed", "superseded", "abandoned"),
 )
 
 DEFAULT: Final = (
     *(LEASE, FAILURE, ORDER, DELAY, BATCH, BATCH_LOST, INTERRUPT, INTERRUPTS, CANCEL, STOP),
-    *(STOP_ABANDON, RESET, RETIRE, DESTROY, AMEND, AMEND_STOP, NEXT, KEYS, SLOTS),
+    *(STOP_ABANDON, RESET, RETIRE, DESTROY, AMEND, AMEND_STOP, NEXT, NEXT_ORDER, KEYS, SLOTS),
 )
-
-# -- for the night
-
-LEASE_3: Final = Setting(
-    "lease of three", "three workers over one input", (PROMPT,), ONCE, workers=3, lose=False
-)
-LEASE_3_LOST: Final = Setting(
-    "lease of three, lost", "three workers over one input, lost answers", (PROMPT,), ONCE, workers=3
-)
-BATCH_2: Final = Setting(
-    "batch of two",
-    "two workers, wakes admitted one by one",
-    ((WAKE_1,), (WAKE_2,)),
-    also(ONCE, begun=("fail", "fail for good")),
-    (o.withdraw("v"), o.withdraw("w")),
-    lose=False,
-    trouble=True,
-)
-BATCH_3: Final = Setting(
-    "batch of three",
-    "a group of three, two workers",
-    ((WAKE_1, WAKE_2), (WAKE_3,)),
-    also(PLAIN, begun=("fail for good",)),
-    (o.withdraw("v"),),
-    lose=False,
-    trouble=True,
-)
-INTERRUPT_2: Final = Setting(
-    "interrupt of two",
-    "an interrupt of a prompt beside a directive, two workers",
-    (PROMPT, DIRECTIVE),
-    also(ONCE, begun=("fail", "renew")),
-    (o.interrupt(1),),
-    lose=False,
-)
-INTERRUPTS_3: Final = Setting(
-    "interrupts of three",
-    "two interrupts over a prompt, a delayed one and a directive",
-    (PROMPT, DELAYED, DIRECTIVE),
-    also(PLAIN, begun=("fail",)),
-    (o.interrupt(1), o.interrupt(2, REPLACEMENT)),
-    workers=1,
-    lose=False,
-    crash=False,
-)
-CANCEL_2: Final = Setting(
-    "cancel of two",
-    "cancels and withdrawals, everything counted",
-    (PROMPT,),
-    also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
-    (o.cancel("r.p"), o.withdraw("p"), o.withdraw_from("p")),
-    trouble=True,
-)
-NEXT_2: Final = Setting(
-    "next of two",
-    "commits that go on, with once steps",
-    (PROMPT, DIRECTIVE),
-    also(ONCE, begun=("commit, next",), reported=("commit, next",)),
-    lose=False,
-)
-PHASES: Final = Setting(
-    "phases",
-    "stop, retire, reset, reopen, destroy, two workers",
-    (PROMPT,),
-    also(ONCE, begun=("renew",)),
-    (o.stop(), o.retire(True), o.reset(), o.reopen(), o.destroy()),
-    lose=False,
-)
-DEEP: Final = (
-    *(LEASE_3, LEASE_3_LOST, BATCH_2, BATCH_3, INTERRUPT_2, INTERRUPTS_3, CANCEL_2, NEXT_2),
-    PHASES,
-)
-BY_NAME: Final = {setting.name: setting for setting in (*DEFAULT, *DEEP)}

@@ -1,0 +1,322 @@
+"""Classic bugs put into the kernel one by one: the explorer finds each, by a short path.
+
+A check that no bug can break shows nothing.  Each mutant names the world that finds it, the sentences of which it must
+break one, and in how many steps at most.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+
+from tenure import failure, inbox, lease
+from tenure import run as run_
+from tenure.check import search
+from tenure.check.explorer import STUCK
+from tenure.check.session_state import Setting
+from tenure.check.worlds import (
+    CANCEL,
+    DELAY,
+    FAILURE,
+    INTERRUPT,
+    INTERRUPTS,
+    LEASE,
+    NEXT_ORDER,
+    ORDER,
+    STOP,
+)
+from tenure.commands import begin, cancel, commit, draft, grant, holding, journal, sweep, withdraw
+from tenure.input import How
+from tenure.outcome import Decided, Stepped
+from tenure.policy import Lane
+from tenure.records import Run
+from tenure.replace import replace
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@frozen
+class Mutant:
+    name: str
+    world: Setting
+    steps: int
+    breaks: tuple[str, ...]  # the beginnings of sentences
+    patch: Patch
+
+
+@pytest.fixture(autouse=True)
+def without_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# -- the bugs
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    for module in (journal, commit, holding):
+        patch.setattr(module, "presents", lambda session, fence, run_id: None)
+
+
+def no_generation(patch: pytest.MonkeyPatch) -> None:
+    step = lease.step
+
+    def stuck(state: Any, command: Any) -> Any:
+        outcome = step(state, command)
+        if isinstance(command, lease.Acquire) and isinstance(outcome, Stepped):
+            return replace(outcome, state=replace(outcome.state, generation=state.generation))
+        return outcome
+
+    patch.setattr(lease, "step", stuck)
+
+
+def expired_too_early(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        lease,
+        "live_at",
+        lambda held, now: held.expires_at_ms - 2 * held.ttl_ms <= now < held.expires_at_ms,
+    )
+
+
+def clock_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A lease that a clock has written which fell back since is honoured."""
+    patch.setattr(lease, "live_at", lambda held, now: now <= held.expires_at_ms)
+
+
+def replay_by_number_alone(patch: pytest.MonkeyPatch) -> None:
+    decide = journal.Checkpoint.decide
+
+    def mutated(self: Any, view: Any, now_ms: int) -> Any:
+        if view.written:
+            answer = journal.Checkpointed(self.n + 1, view.run.tip)
+            return Decided(answer, "JOURNAL-2", replayed=True)
+        return decide(self, view, now_ms)
+
+    patch.setattr(journal.Checkpoint, "decide", mutated)
+
+
+def due_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(draft, "due_at_ms", lambda session, *rest: session.due_at_ms)
+
+
+def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
+    """The same mistake wherever it is computed: only that something can be begun and is not due shows it."""
+    compute = inbox.due_at_ms
+    for module in (draft, holding):
+        patch.setattr(
+            module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
+        )
+    patch.setattr("tenure.check.session_board.due_at_ms", lambda s, r, w, d: compute(s, r, w, ()))
+
+
+def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
+    """The design's first wording: anything that is ready makes a session due, held or not."""
+    compute = inbox.due_at_ms
+
+    def eager(session: Any, runs: Any, ready: Any, delayed: Any) -> int | None:
+        vacant = isinstance(session.lease, lease.Vacant)
+        return 0 if vacant and any(ready.values()) else compute(session, runs, ready, delayed)
+
+    patch.setattr(draft, "due_at_ms", eager)
+    patch.setattr("tenure.check.session_board.due_at_ms", eager)
+
+
+def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        holding,
+        "judge",
+        lambda trouble, failed, now: failure.Retry(now + 250, trouble, False, "FAIL-5"),
+    )
+
+
+def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        draft,
+        "judge_loss",
+        lambda trouble, recorded, now: failure.Retry(now + 250, trouble, False, "FAIL-8"),
+    )
+
+
+def mark_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inbox, "head", lambda session, ready, lane: ready[0] if ready else None)
+
+
+def interrupt_without_flag(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cancel, "cancel_working", lambda *args: None)
+
+
+def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
+    """A bug that the kernel had: the holder came back and committed what an interrupt had taken back."""
+    patch.setattr(cancel, "end_if_over", lambda *args: None)
+
+
+def requeued(patch: pytest.MonkeyPatch) -> None:
+    conclude = draft.Draft.conclude
+
+    def back(self: Any, run: Any, verdict: Any, message: str) -> str:
+        if message == "lost":
+            self.split(run, message)
+            return "split"
+        return conclude(self, run, verdict, message)
+
+    patch.setattr(draft.Draft, "conclude", back)
+
+
+def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
+    def ask(self: Any, run: Any, asked: Any) -> None:
+        self.session = replace(self.session, cancel=asked)
+
+    patch.setattr(draft.Draft, "ask_to_cancel", ask)
+
+
+def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
+    """A Fail of a run that was asked to stop is retried like any other."""
+    conclude = draft.Draft.conclude
+
+    def deaf(self: Any, run: Any, verdict: Any, message: str) -> str:
+        session, self.session = self.session, replace(self.session, cancel=None)
+        word = conclude(self, run, verdict, message)
+        self.session = replace(self.session, cancel=session.cancel)
+        return word
+
+    patch.setattr(draft.Draft, "conclude", deaf)
+
+
+def hold_ignored(patch: pytest.MonkeyPatch) -> None:
+    first_of = inbox._first_of
+
+    def passing(candidates: Any, unfinished: int, now_ms: int | None) -> Any:
+        awake = [
+            c for c in candidates
+            if not isinstance(c[2], Run) or not sleeping(c[2], now_ms)
+        ]  # fmt: skip
+        return first_of(awake or candidates, unfinished, now_ms)
+
+    def sleeping(run: Any, now_ms: int | None) -> bool:
+        due = run.state.due_at_ms
+        return due is not None and (now_ms is None or due > now_ms)
+
+    patch.setattr(inbox, "_first_of", passing)
+
+
+def order_by_rank_alone(patch: pytest.MonkeyPatch) -> None:
+    first_of = inbox._first_of
+    patch.setattr(
+        inbox,
+        "_first_of",
+        lambda candidates, *rest: first_of(sorted(candidates, key=lambda c: c[1]), *rest),
+    )
+
+
+def end_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        holding,
+        "left_before",
+        lambda session, run, fence: journal.presents(session, fence, run.run_id),
+    )
+
+
+def begin_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(begin.Begin, "_replay", lambda self, view, session: None)
+
+
+def nothing_left_to_sweep(patch: pytest.MonkeyPatch) -> None:
+    """What a mark has taken back from a lost run is never written out."""
+    patch.setattr(draft.Draft, "_left_over", lambda self, session, run: False)
+    patch.setattr(sweep, "_kept", lambda drafted, run: True)
+
+
+def withdrawn_from_the_living(patch: pytest.MonkeyPatch) -> None:
+    bound = withdraw.withdraw_bound
+
+    def anyway(drafted: Any, run: Any, input_id: str, by: str) -> bool:
+        session, drafted.session = drafted.session, replace(drafted.session, lease_run=None)
+        done = bound(drafted, run, input_id, by)
+        drafted.session = replace(drafted.session, lease_run=session.lease_run)
+        return done
+
+    patch.setattr(withdraw, "withdraw_bound", anyway)
+
+
+def settled_wrongly(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(run_, "settle", lambda termination, written: How.CONSUMED)
+
+
+def next_without_order(patch: pytest.MonkeyPatch) -> None:
+    """A commit that goes on takes a user's input first, whatever stands before it."""
+    walk = inbox.walk
+
+    def user_first(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
+        lane = Lane.USER
+        if isinstance(session.lease, lease.Held) and ready[lane]:
+            return inbox.Form(lane)
+        return walk(session, runs, ready, now_ms)
+
+    patch.setattr(inbox, "walk", user_first)
+
+
+def two_runs(patch: pytest.MonkeyPatch) -> None:
+    """An open turn does not keep others from beginning."""
+    walk = inbox.walk
+
+    def beside(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
+        return walk(replace(session, open_run=None), runs, ready, now_ms)
+
+    patch.setattr(inbox, "walk", beside)
+
+
+def grant_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A Begin that finds nothing keeps the session."""
+    patch.setattr(grant, "end_lapsed", lambda drafted, acquire: None)
+    patch.setattr(begin, "end_lapsed", lambda drafted, acquire: None)
+
+
+DUE = "due_at_ms is the function"
+FAILED = "no decision meets"
+STOPPED = "a session is"
+MUTANTS = (
+    Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", FAILED), no_fence),
+    Mutant("no generation bump", LEASE, 2, ("each new lease",), no_generation),
+    Mutant("a lease over at its last moment", LEASE, 2, ("a session in which",), expired_too_early),
+    Mutant("a lease of the future honoured", DELAY, 8, ("a due session",), clock_trusted),
+    Mutant("a replay by its number alone", LEASE, 10, ("a once step", "a command"), replay_by_number_alone),
+    Mutant("due not recomputed", LEASE, 1, (DUE,), due_kept),
+    Mutant("due without what is delayed", DELAY, 2, ("a session in which",), due_without_delayed),
+    Mutant("due while a run holds", ORDER, 5, ("a due session",), due_as_first_written),
+    Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
+    Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),
+    Mutant("a mark ignored", INTERRUPTS, 4, ("nothing is begun", FAILED, "a due"), mark_ignored),
+    Mutant("an interrupt without its flag", INTERRUPT, 3, ("an interrupt or stop",), interrupt_without_flag),
+    Mutant("a lapsed lease left to its holder", INTERRUPT, 4, ("an interrupt or stop",), lapsed_lease_left),
+    Mutant("requeue instead of resume", LEASE, 5, ("the inputs of a run", "a failure"), requeued),
+    Mutant("a cancelled run sits out its backoff", CANCEL, 7, ("a run that was asked", "a cancel"), cancelled_sleeps),
+    Mutant("a cancelled run is retried", CANCEL, 4, ("a run that was asked", "a cancel"), cancelled_retried),
+    Mutant("HOLD ignored", ORDER, 5, ("nothing is begun", "a run that holds"), hold_ignored),
+    Mutant("priority ignored", ORDER, 3, ("nothing is begun",), order_by_rank_alone),
+    Mutant("last_end ignored", LEASE, 3, ("a command carried out twice",), end_forgotten),
+    Mutant("Begin not known again", LEASE, 2, ("a command carried out twice", FAILED), begin_forgotten),
+    Mutant("nothing left to sweep", INTERRUPT, 9, (STUCK, "a due"), nothing_left_to_sweep),
+    Mutant("withdrawn under a live lease", CANCEL, 3, ("nothing is withdrawn", "at most one run"), withdrawn_from_the_living),
+    Mutant("settled by no table", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
+    Mutant("the next one out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
+    Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
+    Mutant("a lapsed lease in the way", LEASE, 2, ("a session in which",), grant_for_ever),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_the_explorer_finds_the_bug(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant.patch(monkeypatch)
+
+    found = search(evolve(mutant.world, probes=False), first_only=True).explored
+
+    short = [trace for trace in found.traces() if len(trace.lines) <= mutant.steps]
+    broken = [trace.sentence for trace in short]
+    assert any(sentence.startswith(mutant.breaks) for sentence in broken), "\n".join(
+        trace.text() for trace in found.traces()
+    )
