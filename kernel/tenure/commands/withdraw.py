@@ -21,6 +21,7 @@ from .executed import misused
 from .settle import place_of
 
 WITHDRAWN_MAX = 256
+ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one
 BOUND_RUNS_MAX = 8
 
 
@@ -135,7 +136,7 @@ class Suffix(Desk):
 
 @frozen
 class WithdrawFrom(Command[Suffix, Counted]):
-    """Take back an input and all that its lane admitted after it, backwards, at most 256 a command.
+    """Take back an input and all that its lane admitted after it, backwards, at most 240 rows a command.
 
     What a run works on or has made progress with stays.  Refusals: UNKNOWN_INPUT.
     """
@@ -186,6 +187,8 @@ class WithdrawFrom(Command[Suffix, Counted]):
         for place in latest:
             if place.seq < seq:
                 return taken, False
+            if len(draft.writes) + 2 > ROWS_MAX:
+                return taken, True
             run = draft.runs.get(getattr(place.state, "run_id", ""))
             if inbox.effective(session, place, run) == "superseded":
                 continue
