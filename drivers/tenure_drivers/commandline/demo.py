@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +17,33 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tenure.replace import replace
+
+from .demo_chat import PLACES
 from .demo_plan import Plan, draw
 from .demo_play import Performance, perform
 from .demo_report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
+from .demo_talk import TALKED, ZERO, Talk
 from .output import Bar, say
 from .timeline import Figure, Timeline, TooLate, page
 from .trouble import Exit, Stop
 
 SEEDS: Final = 1_000_000
-AGENTS: Final = ("ledger", "careless")
+AGENTS: Final = ("ledger", "careless", "script")
+
+
+def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
+    if name in AGENTS:
+        return name
+    if not name.startswith("openai"):
+        raise click.BadParameter(f"{name!r}: known are {', '.join(AGENTS)}, openai:MODEL")
+    from ..agents.openai import openai_model
+
+    try:
+        openai_model(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return name
 
 
 @click.command(short_help="See sessions survive kills and pauses, in half a minute.")
@@ -38,8 +57,9 @@ AGENTS: Final = ("ledger", "careless")
 @click.option("--sessions", type=click.IntRange(1, 500), default=20, show_default=True)
 @click.option("--workers", type=click.IntRange(2, 16), default=3, show_default=True)
 @click.option(
-    "--agent", type=click.Choice(AGENTS), default=AGENTS[0], show_default=True,
-    help="careless does the same without a once-step, to see the report turn red.",
+    "--agent", default=AGENTS[0], show_default=True, metavar="AGENT", callback=known_agent,
+    help="ledger | careless: without a once-step, to see the report turn red | script: a model and "
+    "its tools, without a server | openai:MODEL: the same with one.",
 )  # fmt: skip
 def demo(
     seed: int | None, as_json: bool, html: Path | None,
@@ -51,8 +71,12 @@ def demo(
     answer.  Meanwhile workers are killed with SIGKILL in the middle of turns and started again, or stopped for
     longer than their leases last and woken, so that they come back as somebody who has lost everything.
 
+    With --agent script or openai:MODEL a model answers instead, and uses tools: one of them writes to the ledger,
+    once.  Processes then also die of themselves at instants that nobody could aim at: inside a model call, between a
+    call and its tool, inside a once tool, between a report and its checkpoint.
+
     What is reported is read from the database and the ledger.  The exit code is 1 unless nothing was lost,
-    repeated, or answered out of order.
+    repeated, or answered out of order, and each tool call has exactly one result.
 
     The seed decides the plan: prompts, sessions, and after how many answers who is killed or paused in which part
     of a turn.  It does not decide how fast your machine is, hence which turn is hit and how many are taken over.
@@ -62,14 +86,17 @@ def demo(
     seed = random.randrange(SEEDS) if seed is None else seed
     plan = draw(seed, inputs, min(sessions, inputs), workers)
     performance = play(plan, agent)
-    report = report_on(performance.evidence)
+    report, talk = report_on(performance.evidence), performance.talk
+    if talk is not None and agent != "script":  # a model may not do as it is told
+        report = replace(report, missing=0)
     if html is not None:
         html.write_text(page(timeline_of(plan, performance, report)), encoding="utf-8")
     if as_json:
-        click.echo(json.dumps({"seed": seed, **report.as_json()}))
+        told = {} if talk is None else {"talk": talk.as_json()}
+        click.echo(json.dumps({"seed": seed, **report.as_json(), **told}))
     else:
-        show(plan, report, html)
-    sys.exit(Exit.OK if report.holds else Exit.UNFINISHED)
+        show(plan, report, html, talk, agent)
+    sys.exit(Exit.OK if report.holds and (talk is None or talk.holds) else Exit.UNFINISHED)
 
 
 def check_writable(path: Path) -> None:
@@ -121,18 +148,20 @@ async def _until_signal(plan: Plan, agent: str, folder: Path) -> Performance:
 # -- telling
 
 
-def sentence(plan: Plan, report: Report) -> str:
+def sentence(plan: Plan, report: Report, talk: Talk | None = None) -> str:
     done = (
         f"{report.inputs} prompts to {report.sessions} sessions were answered by "
         f"{len(plan.workers)} worker processes, which were killed {report.kills} times in the middle of "
         f"turns and stopped {report.pauses} times until others had taken over"
     )
-    if report.holds:
+    if report.holds and talk is not None and talk.holds:
+        return f"{done}.  Every prompt was answered, each tool call has one result, and no once tool ran twice."
+    if report.holds and talk is None:
         return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
     return f"{done}.  Something went wrong: see the red numbers."
 
 
-def show(plan: Plan, report: Report, html: Path | None) -> None:
+def show(plan: Plan, report: Report, html: Path | None, talk: Talk | None, agent: str) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
@@ -142,13 +171,25 @@ def show(plan: Plan, report: Report, html: Path | None) -> None:
         value = getattr(report, name)
         style = "" if name not in MUST_BE_ZERO else ("bold red" if value else "green")
         table.add_row(str(value), name.replace("_", " "), meaning, style=style)
+    for name, value, meaning, style in () if talk is None else _talked(talk):
+        table.add_row(str(value), name, meaning, style=style)
     console.print(table)
     console.print()
-    console.print(sentence(plan, report))
-    again = f"Again: tenure demo --seed {plan.seed}"
+    console.print(sentence(plan, report, talk))
+    chosen = "" if agent == AGENTS[0] else f" --agent {agent}"
+    again = f"Again: tenure demo --seed {plan.seed}{chosen}"
     console.print(
         f"{again}  Timeline: {html}" if html else f"{again} --html demo.html", style="dim"
     )
+
+
+def _talked(talk: Talk) -> Iterator[tuple[str, int, str, str]]:
+    for name, meaning in TALKED.items():
+        value = getattr(talk, name)
+        style = "" if name not in ZERO else ("bold red" if value else "green")
+        yield name.replace("_", " "), value, meaning, style
+    for place, value in talk.died.items():
+        yield "died", value, PLACES[place], ""
 
 
 def timeline_of(plan: Plan, performance: Performance, report: Report) -> Timeline:

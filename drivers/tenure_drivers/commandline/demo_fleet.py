@@ -58,6 +58,7 @@ class Fleet:
     folder: Path
     store: Store
     arguments: Sequence[str]
+    trapped: bool = False  # workers kill themselves, too
     workers: dict[str, Worker] = field(factory=dict)
     lives: list[Life] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
@@ -104,10 +105,20 @@ class Fleet:
         life = Life(worker.name, worker.process.pid, worker.born_ms, wall_clock_ms(), killed)
         self.lives.append(life)
 
+    def mend(self) -> None:
+        """Start again who was killed in a trap of its own."""
+        for name, worker in list(self.workers.items()):
+            if self.trapped and not worker.targeted and worker.process.poll() == -signal.SIGKILL:
+                self._bury(worker, killed=True)
+                self.kills += 1
+                self.start(name)
+
     def dead(self) -> str | None:
         """A worker that ended though nobody killed it, and how."""
         for worker in self.workers.values():
             code = worker.process.poll()
+            if self.trapped and code == -signal.SIGKILL:
+                continue
             if code is not None and not worker.targeted:
                 return f"{worker.name} ended by itself with exit code {code}"
         return None
@@ -182,10 +193,11 @@ class Fleet:
         written = set(_written(self.folder / LEDGER))
         for session in held:
             carried = await self.store.ask(Carry(session.session_id, session.lease_run or ""))
-            if carried is None or not carried.entries:
+            if carried is None:
                 continue
             inputs = {i.input_id for i in carried.inputs}
-            if carried.entries[-1].kind is EntryKind.START and not inputs <= written:
+            started = any(entry.kind is EntryKind.START for entry in carried.entries)
+            if started and not inputs <= written:
                 return False
         return True
 

@@ -15,14 +15,17 @@ from attrs import define, field, frozen
 from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
 from tenure.records import Session
+from tenure.replace import replace
 
 from ..contract import Store
 from ..sqlite import SqliteStore
 from .chronicle import Roll, read_all
+from .demo_chat import TRAPS, chatting, sprung
 from .demo_fleet import LOOK_S, Fleet
 from .demo_plan import Kind, Plan, Prompt
 from .demo_report import Evidence, Refusal
-from .demo_worker import DATABASE, LEDGER
+from .demo_talk import Talk, read_talk
+from .demo_worker import AGENTS, DATABASE, LEDGER
 from .rehearsal import prompt_policy
 from .timeline import Holder, Life, Pause
 from .trouble import Exit, Stop
@@ -39,6 +42,7 @@ class Performance:
     holders: dict[str, Holder]
     lives: tuple[Life, ...]
     pauses: tuple[Pause, ...]
+    talk: Talk | None = None  # of a chat agent
 
 
 @define(eq=False)
@@ -71,6 +75,7 @@ class Stage:
         """Until every prompt was handed over and no session has anything left to do."""
         moved = time.monotonic()
         while True:
+            self.fleet.mend()
             sessions = await self.store.ask(Roll())
             answered = sum(s.revision for s in sessions)
             idle = all(s.due_at_ms is None for s in sessions)
@@ -131,14 +136,25 @@ async def perform(
     plan: Plan, agent: str, folder: Path, show: Callable[[int, str], None]
 ) -> Performance:
     """Play the plan in an empty folder.  No process of it is alive afterwards."""
+    chats = agent not in AGENTS
+    if chats:
+        plan = chatting(plan, agent)
+        (folder / TRAPS).mkdir()
     store = SqliteStore(folder / DATABASE)
     try:
-        fleet = Fleet(folder, store, (str(plan.seed), agent))
+        fleet = Fleet(folder, store, (str(plan.seed), agent), chats)
         try:
             await Stage(plan, store, fleet, show).play()
         finally:
             fleet.kill_all()
-        return await collect(plan, store, fleet, folder)
+        seen = await collect(plan, store, fleet, folder)
+        if not chats:
+            return seen
+        talk = await read_talk(
+            store, seen.evidence.chronicles, seen.evidence.ledger,
+            died=sprung(folder), exact=agent == "script",
+        )  # fmt: skip
+        return replace(seen, talk=talk)
     finally:
         await store.aclose()
 

@@ -47,8 +47,14 @@ class Witness(SqliteStore):
     somebody's in the logs.
     """
 
-    def __init__(self, path: Path, log: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: Path,
+        before: Callable[[Command[Any, Any]], None] = lambda command: None,
+    ) -> None:
         super().__init__(path)
+        self._before = before
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def write_down(self, what: str, command: Command[Any, Any], **more: Any) -> None:
@@ -65,6 +71,7 @@ class Witness(SqliteStore):
         return self._look_at(command, await super().carry_out(command))
 
     def _ask_for(self, command: Command[Any, Any]) -> None:
+        self._before(command)
         if isinstance(command, Begin | Acquire):
             self.write_down("asks", command, lease_id=command.lease_id)
 
@@ -87,14 +94,20 @@ class Ledger:
         self.seed = seed
 
     async def append(self, input_id: str, text: str) -> str:
+        self.write(input_id, text)
+        await self.linger(input_id)  # written, but not yet reported
+        return "written"
+
+    def write(self, input_id: str, text: str) -> None:
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, f"{input_id} {text}\n".encode())
             os.fsync(fd)
         finally:
             os.close(fd)
-        await self.dawdle(input_id, LINGERS_MS)  # written, but not yet reported
-        return "written"
+
+    async def linger(self, input_id: str) -> None:
+        await self.dawdle(input_id, LINGERS_MS)
 
     async def dawdle(self, input_id: str, between_ms: tuple[int, int]) -> None:
         """As long as the seed says for this input."""
@@ -140,6 +153,19 @@ def careless(ledger: Ledger) -> Agent:
 AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {"ledger": careful, "careless": careless}
 
 
+def made_of(
+    agent: str, folder: Path, seed: str
+) -> tuple[Agent, Callable[[Command[Any, Any]], None]]:
+    """The agent, and what happens before a command is sent."""
+    ledger = Ledger(folder / LEDGER, seed)
+    if agent in AGENTS:
+        return AGENTS[agent](ledger), lambda command: None
+    from .demo_chat import TRAPS, Traps, chat
+
+    traps = Traps(folder / TRAPS, seed)
+    return chat(agent, ledger, traps, seed), traps.before
+
+
 # -- the process
 
 
@@ -153,11 +179,12 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
     asked = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, asked.set)
     loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing is ever said there
-    store = Witness(folder / DATABASE, folder / f"{name}.log")
+    made, before = made_of(agent, folder, seed)
+    store = Witness(folder / DATABASE, folder / f"{name}.log", before)
     try:
         runtime = Runtime(
             store,
-            AGENTS[agent](Ledger(folder / LEDGER, seed)),
+            made,
             owner_id=owner_id(name, os.getpid()),
             sessions_at_once=SESSIONS_AT_ONCE,
             ttl_ms=TTL_MS,
