@@ -91,11 +91,19 @@ def withdraw_bound(draft: Draft, run: Run, input_id: str, by: str) -> bool:
         outcome = lease_.step(lease, lease_.End(draft.now_ms))
         if isinstance(outcome, Refused):
             return False
+        if len(run.contributors) == 1:  # nothing is left that a loss or a cancel could end instead
+            draft.say(Happening.LEASE_LOST, run.run_id, detail=str(lease.generation))
+            draft.vacate(outcome)
+            return _take_out(draft, run, input_id, by)
         draft.lose_lease(outcome)
         lost = draft.runs.get(run.run_id)
         if lost is None:  # that was one loss too many: its inputs have ended
             return _after_loss(draft, input_id, by)
         run = lost
+    return _take_out(draft, run, input_id, by)
+
+
+def _take_out(draft: Draft, run: Run, input_id: str, by: str) -> bool:
     rest = tuple([c for c in run.contributors if c.input_id != input_id])
     position = next(i for i, c in enumerate(run.contributors) if c.input_id == input_id)
     gone = run.contributors[position]
