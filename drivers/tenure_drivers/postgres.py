@@ -33,9 +33,10 @@ from .contract import (
 )
 from .group import GroupCommit
 from .hints import Audience
-from .postgres_group import NOW_MS, Readings, Statement, setting_aside
+from .postgres_group import NOW_MS, Readings, setting_aside
 from .postgres_link import Link, prepared, translated
 from .postgres_news import Newsroom
+from .postgres_pipe import Statement
 from .postgres_sql import Sql, listed
 from .postgres_writer import IDLE_MS, Writer, execute_in, execute_in_now
 from .rows import codec_of
@@ -74,8 +75,8 @@ class PostgresStore:
         idle_ms: int = IDLE_MS,
         create: bool = True,
     ) -> None:
-        if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or "\x00" in schema:
-            raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes")
+        if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or set("\x00%") & set(schema):
+            raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes, no % among them")
         try:
             conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:

@@ -17,11 +17,10 @@ from tenure.records import RECORDS, Session
 
 from .contract import Clock, Corrupt
 from .group import Answer, Later, waves
+from .postgres_pipe import Rows, Statement
 from .postgres_sql import Sql, Texts, arrays, quoted
 from .rows import codec_of
 
-Statement: TypeAlias = tuple[str, Sequence[Any]]
-Rows: TypeAlias = tuple[Sequence[Any], int]  # what a statement returned, and how many it touched
 Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
 
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
@@ -14,12 +15,11 @@ from tenure.indexes import INDEXES
 from tenure.records import RECORDS
 
 from .contract import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
-from .postgres_group import Rows, Statement
-from .postgres_sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
+from .postgres_pipe import Pipe, Rows, Statement
+from .postgres_sql import Sql
 
 SCHEMA_VERSION = 1
 VERSION_MIN = 14
-PREPARED_MAX = 1_000  # there are a few of each record and index, and none is ever done with
 DEFAULTS = {  # a machine that is gone says nothing: without these a connection to it waits for hours
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -27,21 +27,28 @@ DEFAULTS = {  # a machine that is gone says nothing: without these a connection 
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "application_name": "tenure",
+    "client_encoding": "utf8",
 }
+
+REFUSED = (
+    errors.InsufficientPrivilege,
+    errors.ReadOnlySqlTransaction,
+    errors.FeatureNotSupported,
+)
 
 
 class Lost(psycopg.OperationalError):
     """There is no connection, and none to be had."""
 
 
-def connect(dsn: str, prepare: bool) -> psycopg.Connection[Any]:
+def connect(dsn: str) -> psycopg.Connection[Any]:
     given = conninfo_to_dict(dsn)
     more: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in given}
     try:
         connection = psycopg.connect(
             dsn,
             autocommit=True,
-            prepare_threshold=1 if prepare else None,
+            prepare_threshold=None,
             row_factory=tuple_row,
             **more,
         )
@@ -60,8 +67,10 @@ def translated(error: psycopg.Error, where: str) -> Exception:
         found = Corrupt(where, (), error)
     elif isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         found = Unavailable(f"{where}: {_line(error)}")
-    elif isinstance(error, errors.InsufficientPrivilege | errors.ReadOnlySqlTransaction):
+    elif isinstance(error, REFUSED):
         found = Unavailable(f"{where}: {_line(error)}")
+    elif isinstance(error, errors.InvalidSqlStatementName | errors.DuplicatePreparedStatement):
+        found = Unavailable(f"{where}: {_line(error)} (behind a pooler: prepare=off)")
     elif isinstance(error, errors.DivisionByZero):
         found = AssertionError("a decision updates what does not exist")
     elif isinstance(error, errors.IntegrityError):
@@ -84,28 +93,39 @@ class Link:
     def __init__(self, dsn: str, prepare: bool = True) -> None:
         self._dsn, self._prepare = dsn, prepare
         self._connection: psycopg.Connection[Any] | None = None
+        self._pipe: Pipe | None = None
         self._doubtful = ""
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connection = connect(self._dsn, self._prepare)
-            connection.adapters.register_dumper(Texts, TextsDumper)
-            connection.adapters.register_dumper(Bigints, BigintsDumper)
-            connection.add_notice_handler(self._notice)
-            connection.prepared_max = PREPARED_MAX
+            self._connection = connect(self._dsn)
+            self._connection.add_notice_handler(self._notice)
+            self._pipe = Pipe(self._connection, self._prepare)
         return self._connection
 
     def run(self, statements: Sequence[Statement]) -> list[Rows]:
         """All in one round trip; rows and counts of each.  Raises psycopg.Error for the first that fails."""
-        connection = self.connection
-        with connection.pipeline():
-            cursors = []
-            for text, values in statements:
-                cursor = connection.cursor(binary=True)
-                cursor.execute(text.encode(), values or None)
-                cursors.append(cursor)
-        return [(c.fetchall() if c.description else (), c.rowcount) for c in cursors]
+        if self.connection and self._pipe:
+            return self._pipe.run(statements)
+        raise AssertionError("unreachable")
+
+    def alive(self) -> bool:
+        """Nothing has come that nobody asked for: with a last word, servers say that they have hung up."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            return False
+        if not select.select([connection.pgconn.socket], [], [], 0)[0]:
+            return True
+        try:
+            connection.pgconn.consume_input()
+        except psycopg.Error:
+            return False
+        return connection.pgconn.status == pq.ConnStatus.OK and not self._last_word()
+
+    def _last_word(self) -> bool:
+        assert self._connection is not None
+        return bool(select.select([self._connection.pgconn.socket], [], [], 0)[0])
 
     def commit(self, statements: Sequence[Statement]) -> None:
         self._doubtful = ""
@@ -167,8 +187,9 @@ def prepared(link: Link, sql: Sql, create: bool) -> None:
 
 def version_of(link: Link, sql: Sql) -> int | None:
     """None: there is no schema of ours yet."""
-    exists = "SELECT to_regclass(%s) IS NOT NULL"
-    if not link.run([(exists, (sql.name("tenure_schema"),))])[0][0][0][0]:
+    # Not by to_regclass: that remembers what was not there a moment ago, whoever has made it since.
+    there = "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'tenure_schema'"
+    if not link.run([(there, (sql.schema,))])[0][0][0][0]:
         return None
     rows = link.run([(f"SELECT version FROM {sql.name('tenure_schema')}", ())])[0][0]
     return int(rows[0][0]) if rows else 0

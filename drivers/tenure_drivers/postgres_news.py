@@ -86,7 +86,7 @@ class Newsroom:
         missed = False
         while not self._closed.is_set():
             try:
-                connection = connect(self._dsn, self._prepare)
+                connection = connect(self._dsn)
             except psycopg.Error:
                 self._closed.wait(LISTEN_S)
                 continue

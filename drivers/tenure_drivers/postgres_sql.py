@@ -19,44 +19,57 @@ from tenure.queries import Index, Record
 from .rows import RowCodec, codec_of
 
 TEXT, BIGINT = "text", "bigint"
-_TEXT_OID, _TEXTS_OID, _INT8_OID, _INT8S_OID = 25, 1009, 20, 1016
+TEXT_ARRAY, BIGINT_ARRAY = 1009, 1016  # the server's numbers of these types
+_TEXT_OID, _INT8_OID = 25, 20
+_NULL = b"\xff\xff\xff\xff"
+_length, _integer = struct.Struct("!i").pack, struct.Struct("!iq").pack
 
 
 class Texts(list["str | None"]):
-    """Dumped as text[], in binary: by default each text would be escaped."""
+    """Goes as text[], in binary: by default each text would be escaped."""
 
 
 class Bigints(list["int | None"]):
-    """Dumped as bigint[], in binary."""
+    """Goes as bigint[], in binary."""
 
 
-def _array(values: Sequence[Any], oid: int, pack: Any) -> bytes:
+def _array(values: Sequence[Any], oid: int, parts: list[bytes]) -> bytes:
     if not values:
         return struct.pack("!iii", 0, 0, oid)
-    parts = [struct.pack("!iiiii", 1, int(None in values), oid, len(values), 1)]
+    head = struct.pack("!iiiii", 1, int(None in values), oid, len(values), 1)
+    return head + b"".join(parts)
+
+
+def packed_texts(values: Sequence[str | None]) -> bytes:
+    parts = []
     for value in values:
         if value is None:
-            parts.append(b"\xff\xff\xff\xff")
+            parts.append(_NULL)
         else:
-            data = pack(value)
-            parts += (struct.pack("!i", len(data)), data)
-    return b"".join(parts)
+            data = value.encode()
+            parts += (_length(len(data)), data)
+    return _array(values, _TEXT_OID, parts)
+
+
+def packed_bigints(values: Sequence[int | None]) -> bytes:
+    parts = [_NULL if value is None else _integer(8, value) for value in values]
+    return _array(values, _INT8_OID, parts)
 
 
 class TextsDumper(Dumper):
     format = pq.Format.BINARY
-    oid = _TEXTS_OID
+    oid = TEXT_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        return _array(obj, _TEXT_OID, str.encode)
+        return packed_texts(obj)
 
 
 class BigintsDumper(Dumper):
     format = pq.Format.BINARY
-    oid = _INT8S_OID
+    oid = BIGINT_ARRAY
 
     def dump(self, obj: Any) -> Buffer:
-        return _array(obj, _INT8_OID, struct.Struct("!q").pack)
+        return packed_bigints(obj)
 
 
 def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:

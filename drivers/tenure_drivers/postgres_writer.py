@@ -15,9 +15,10 @@ from tenure.queries import Command
 
 from .contract import Clock, OutcomeUnknown, Unavailable
 from .group import Answer, Busy, Later
-from .postgres_group import Plan, Rows, Statement, Wait, carry_out
+from .postgres_group import Plan, Wait, carry_out
 from .postgres_link import Link, Lost, translated
 from .postgres_news import SAY, payloads
+from .postgres_pipe import Rows, Statement
 from .postgres_sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
 
 O = TypeVar("O")
@@ -111,6 +112,8 @@ class Writer:
                 rows = self.link.run([*opening, *statements])[len(opening) :]
                 opening = []
                 statements, last = plan.send(rows)
+            if not self.link.alive():
+                raise psycopg.OperationalError("the server has hung up")
             committing = True
             self.link.commit(statements)
             return list(_returned(plan))
@@ -156,6 +159,8 @@ def _returned(plan: Plan) -> list[Answer]:
 
 # -- in the caller's own transaction
 
+UNDO = "ROLLBACK TO SAVEPOINT tenure"
+
 
 class _Within:
     """One command, round by round; the last tells the server the hints, which it gives with the commit."""
@@ -190,23 +195,30 @@ async def execute_in(
     _must_be_inside(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
+        await connection.execute("SAVEPOINT tenure")  # what fails leaves the caller's work
         try:
-            async with connection.transaction():  # a savepoint: what fails leaves the caller's work
-                within = _Within(sql, channel, command)
-                while within.statements:
-                    rows: list[Rows] = []
-                    for text, values in within.statements:
-                        cursor = connection.cursor(binary=True, row_factory=tuple_row)
-                        _teach_arrays(cursor)
-                        await cursor.execute(text.encode(), values or None)
-                        found = await cursor.fetchall() if cursor.description else ()
-                        rows.append((found, cursor.rowcount))
-                    within.hear(rows)
+            within = _Within(sql, channel, command)
+            while within.statements:
+                rows: list[Rows] = []
+                for text, values in within.statements:
+                    cursor = connection.cursor(binary=True, row_factory=tuple_row)
+                    _teach_arrays(cursor)
+                    await cursor.execute(text.encode(), values or None)
+                    found = await cursor.fetchall() if cursor.description else ()
+                    rows.append((found, cursor.rowcount))
+                within.hear(rows)
+            await connection.execute("RELEASE SAVEPOINT tenure")
         except (errors.UniqueViolation, Later) as failed:  # somebody was faster: look again
             error = failed
+            await connection.execute(UNDO)
             continue
         except psycopg.Error as failed:
+            if not connection.closed:
+                await connection.execute(UNDO)
             raise translated(failed, sql.schema) from failed
+        except BaseException:
+            await connection.execute(UNDO)
+            raise
         assert within.answer is not None
         return within.answer
     raise _why_not(error, sql)
@@ -219,23 +231,30 @@ def execute_in_now(
     _must_be_inside(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
+        connection.execute("SAVEPOINT tenure")  # what fails leaves the caller's work
         try:
-            with connection.transaction():
-                within = _Within(sql, channel, command)
-                while within.statements:
-                    rows: list[Rows] = []
-                    for text, values in within.statements:
-                        cursor = connection.cursor(binary=True, row_factory=tuple_row)
-                        _teach_arrays(cursor)
-                        cursor.execute(text.encode(), values or None)
-                        found = cursor.fetchall() if cursor.description else ()
-                        rows.append((found, cursor.rowcount))
-                    within.hear(rows)
+            within = _Within(sql, channel, command)
+            while within.statements:
+                rows: list[Rows] = []
+                for text, values in within.statements:
+                    cursor = connection.cursor(binary=True, row_factory=tuple_row)
+                    _teach_arrays(cursor)
+                    cursor.execute(text.encode(), values or None)
+                    found = cursor.fetchall() if cursor.description else ()
+                    rows.append((found, cursor.rowcount))
+                within.hear(rows)
+            connection.execute("RELEASE SAVEPOINT tenure")
         except (errors.UniqueViolation, Later) as failed:
             error = failed
+            connection.execute(UNDO)
             continue
         except psycopg.Error as failed:
+            if not connection.closed:
+                connection.execute(UNDO)
             raise translated(failed, sql.schema) from failed
+        except BaseException:
+            connection.execute(UNDO)
+            raise
         assert within.answer is not None
         return within.answer
     raise _why_not(error, sql)

@@ -1,0 +1,626 @@
+"""PostgreSQL where outages come from: locks, stopped processes, lost connections, restarts, pools."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pg_proxy import Proxy
+from pg_server import drop, needed, server, shared
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tenure.commands import Admit, Begin, Begun, NewInput, NothingDue
+from tenure.lease import Owner
+from tenure.outcome import Hint, Refusal, Refused
+from tenure.records import Input, Place, Session
+from tenure_drivers import postgres_writer
+from tenure_drivers.contract import (
+    Corrupt,
+    OutcomeUnknown,
+    SchemaTooNew,
+    Unavailable,
+    open_store,
+)
+from tenure_drivers.postgres import PostgresStore
+from tenure_drivers.postgres_sql import Texts
+from tenure_drivers.stories import SESSIONS, Client
+from tenure_drivers.trial import Put, Watch, asynchronous, carried_out, prompt
+
+pytestmark = pytest.mark.postgres
+
+NUMBERS = itertools.count()
+CHILD = Path(__file__).parent / "postgres_child.py"
+
+
+@pytest.fixture
+def schema() -> Iterator[str]:
+    name = f"hard_{os.getpid()}_{next(NUMBERS)}"
+    dsn = shared()
+    yield name
+    drop(dsn, name)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short enough for a socket, and open to a server that runs as nobody."""
+    with tempfile.TemporaryDirectory(prefix="pgx", dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def store_of(schema: str, dsn: str | None = None, **options: Any) -> PostgresStore:
+    return PostgresStore(dsn or shared(), schema=schema, **options)
+
+
+def child(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(CHILD), *map(str, words)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def begin(session: str, at: int, ttl_ms: int = 30_000, owner: str = "w") -> Begin:
+    return Begin(session, f"lease-{owner}-{at}", f"run-{at}", Owner(owner, owner), ttl_ms)
+
+
+async def until(condition: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come"
+        await asyncio.sleep(0.01)
+
+
+async def insist(store: PostgresStore, command: Any) -> Any:
+    """As a host does: what was not done, or may not have been, is executed again."""
+    while True:
+        try:
+            return await store.execute(command)
+        except (Unavailable, OutcomeUnknown):
+            await asyncio.sleep(0.02)
+
+
+# -- time and locks
+
+
+@asynchronous
+async def hold_and_begin(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_writer, "LOCK_MS", 5_000)
+    store = store_of(schema)
+    await store.execute(prompt("s", 1))
+    first = await store.execute(begin("s", 1, ttl_ms=200, owner="a"))
+    assert isinstance(first, Begun)
+
+    with psycopg.connect(shared()) as other:
+        other.execute(f'SELECT * FROM "{schema}".session FOR UPDATE'.encode())
+        waiting = asyncio.ensure_future(store.execute(begin("s", 2, ttl_ms=200, owner="b")))
+        await asyncio.sleep(0.6)
+        assert not waiting.done()
+        let_go_ms = await store.now_ms()
+    second = await waiting
+
+    assert isinstance(second, NothingDue), second  # it ended the lease, as a loss; its run waits
+    assert second.due_at_ms is not None and second.due_at_ms > let_go_ms
+    await store.aclose()
+
+
+def test_the_clock_is_read_behind_the_lock(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_and_begin(schema, monkeypatch)  # STORE-10
+
+
+@asynchronous
+async def test_a_session_that_others_have_stops_nobody_else(schema: str) -> None:
+    store = store_of(schema)
+    await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "xyz"])
+
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            f"SELECT * FROM \"{schema}\".session WHERE session_id = 'x' FOR UPDATE".encode()
+        )
+        held = [asyncio.ensure_future(store.execute(prompt("x", at))) for at in (2, 3)]
+        began = time.monotonic()
+        for at in range(2, 30):
+            await asyncio.gather(*[store.execute(prompt(s, at)) for s in "yz"])
+        taken = time.monotonic() - began
+        assert not any(task.done() for task in held)
+    await asyncio.gather(*held)
+
+    assert taken < 3
+    ranks = {r.input_id: r.seq for r in await store.dump() if isinstance(r, Place)}
+    assert ranks["x-1"] < ranks["x-2"] < ranks["x-3"]
+    await store.aclose()
+
+
+def test_groups_of_two_processes_in_opposite_orders_do_not_deadlock(schema: str) -> None:
+    store_of(schema).close()
+    names = ("x", "y", "z")
+
+    one = child("groups", shared(), schema, "one", 60, *names)
+    two = child("groups", shared(), schema, "two", 60, *names[::-1])
+
+    assert [one.communicate(timeout=60)[0], two.communicate(timeout=60)[0]] == ["done\n"] * 2
+    with psycopg.connect(shared()) as looking:
+        found = looking.execute(
+            f'SELECT session_id, count(*), count(DISTINCT seq) FROM "{schema}".place '
+            "GROUP BY 1 ORDER BY 1".encode()
+        ).fetchall()
+    assert found == [(name, 120, 120) for name in names]
+
+
+@asynchronous
+async def test_a_process_stopped_inside_a_transaction_frees_its_sessions(schema: str) -> None:
+    store = store_of(schema)
+    await store.execute(prompt("s", 1))
+    stopped = child("stopped", shared(), schema, "s")
+    assert stopped.stdout is not None
+    assert stopped.stdout.readline() == "locked\n"
+    try:
+        began = time.monotonic()
+        assert not isinstance(await store.execute(prompt("s", 2)), Refused)
+        taken = time.monotonic() - began
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+
+    assert 0.2 < taken < 8
+    assert "s-99" in (await asyncio.to_thread(stopped.communicate, timeout=30))[0]
+    inputs = [r.input_id for r in await store.dump() if isinstance(r, Input)]
+    assert sorted(inputs) == ["s-1", "s-2", "s-99"]
+    await store.aclose()
+
+
+@asynchronous
+async def test_two_processes_may_make_the_same_sessions_at_once(schema: str) -> None:
+    one, two = store_of(schema), store_of(schema)
+
+    commands = [(store, Admit(f"s{n}", (NewInput(f"{name}-{n}", "prompt", "x"),)))
+                for n in range(50) for name, store in (("one", one), ("two", two))]  # fmt: skip
+    answers = await asyncio.gather(*[store.execute(command) for store, command in commands])
+
+    assert not any(isinstance(answer, Refused) for answer in answers)
+    found = await one.dump()
+    assert len([r for r in found if isinstance(r, Session)]) == 50
+    assert len([r for r in found if isinstance(r, Input)]) == 100
+    places = [(r.session_id, r.seq) for r in found if isinstance(r, Place)]
+    assert len(set(places)) == 100
+    await one.aclose()
+    await two.aclose()
+
+
+# -- connections
+
+
+@pytest.mark.parametrize("when", ("before the first", "between the rounds"))
+def test_a_connection_killed_before_the_commit_is_tried_again(schema: str, when: str) -> None:
+    @asynchronous
+    async def run() -> None:
+        store = store_of(schema)
+        await store.execute(prompt("s", 1))
+        link = store._writing.link
+        real, rounds = link.run, 0
+
+        def run_killed(statements: Any) -> Any:
+            nonlocal rounds
+            rounds += 1
+            if rounds == (1 if when == "before the first" else 2):
+                pid = link.connection.info.backend_pid
+                with psycopg.connect(shared()) as other:
+                    other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+                time.sleep(0.1)
+            return real(statements)
+
+        link.run = run_killed  # type: ignore[method-assign]
+
+        try:
+            await store.execute(prompt("s", 2))
+        except OutcomeUnknown:  # it was on its way with the commit: nobody can know
+            assert when == "between the rounds"
+            await store.execute(prompt("s", 2))
+
+        assert sorted(r.input_id for r in await store.dump() if isinstance(r, Input)) == [
+            "s-1",
+            "s-2",
+        ]
+        await store.aclose()
+
+    run()
+
+
+@pytest.mark.parametrize("how", ("before", "after"))
+def test_a_connection_lost_in_the_commit_is_unknown_and_doing_it_again_resolves_it(
+    schema: str, how: str, folder: Path
+) -> None:
+    @asynchronous
+    async def run() -> None:
+        known = conninfo_to_dict(shared())
+        if not str(known.get("host", "")).startswith("/"):
+            pytest.skip("the server is not on this machine")
+        proxy = Proxy(str(known["host"]), folder)
+        dsn = make_conninfo(shared(), host=str(folder))
+        store = store_of(schema, dsn, prepare=False)
+        await store.execute(prompt("s", 1))
+
+        proxy.cut = how
+        commands = [prompt("s", 2), prompt("t", 1)]
+        lost = await asyncio.gather(*[store.execute(c) for c in commands], return_exceptions=True)
+        answers = [await store.carry_out(command) for command in commands]
+
+        assert proxy.cuts == 1
+        assert [type(error) for error in lost] == [OutcomeUnknown] * 2
+        assert [getattr(a, "replayed", None) for a in answers] == [how == "after"] * 2
+        await store.aclose()
+        proxy.close()
+
+    run()  # STORE-12
+
+
+@asynchronous
+async def test_nothing_is_lost_when_the_server_crashes_under_load() -> None:
+    needed()
+    with server() as found:
+        store = PostgresStore(found.dsn)
+        over = False
+        told: list[str] = []
+
+        async def load(name: str) -> None:
+            for at in itertools.count():
+                if over:
+                    return
+                await insist(store, prompt(name, at))
+                told.append(f"{name}-{at}")
+
+        loads = [asyncio.ensure_future(load(f"s{n}")) for n in range(16)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(found.stop, signal.SIGQUIT)
+            await asyncio.to_thread(found.start)
+        await asyncio.sleep(0.2)
+        over = True
+        await asyncio.gather(*loads)
+
+        records = await store.dump()
+        await store.aclose()
+    assert sorted(r.input_id for r in records if isinstance(r, Input)) == sorted(told)
+    assert len(told) > 50
+    for session in [r for r in records if isinstance(r, Session)]:
+        numbers = sorted(
+            r.seq for r in records if isinstance(r, Place) and r.session_id == session.session_id
+        )
+        assert numbers == list(range(numbers[0], session.next_event))
+
+
+@asynchronous
+async def test_a_server_that_is_away_makes_a_store_unavailable_and_no_more() -> None:
+    needed()
+    with server() as found:
+        store = PostgresStore(found.dsn)
+        await store.execute(prompt("s", 1))
+        found.stop()
+        with pytest.raises(Unavailable):
+            await store.execute(prompt("s", 2))
+        with pytest.raises(Unavailable):
+            await store.due(1)
+        found.start()
+
+        await insist(store, prompt("s", 2))
+        assert len(await store.due(5)) == 1
+        await store.aclose()
+    with pytest.raises(Unavailable):
+        PostgresStore(found.dsn)
+
+
+@asynchronous
+async def test_a_store_has_few_connections(schema: str) -> None:
+    store = store_of(schema, make_conninfo(shared(), application_name=schema))
+    store.hints()
+    await asyncio.gather(*[store.execute(prompt(f"s{n}", 1)) for n in range(100)])
+    await asyncio.gather(*[store.due(3) for _ in range(50)])
+
+    with psycopg.connect(shared()) as other:
+        (count,) = other.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (schema,)
+        ).fetchone() or (0,)
+
+    assert count <= 5
+    await store.aclose()
+
+
+# -- schema
+
+
+def test_many_may_make_the_schema_at_once(schema: str) -> None:
+    errors: list[BaseException] = []
+
+    def open_one() -> None:
+        try:
+            store_of(schema).close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_one) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+
+
+def test_a_newer_schema_is_refused(schema: str) -> None:
+    store_of(schema).close()
+    with psycopg.connect(shared()) as other:
+        other.execute(f'UPDATE "{schema}".tenure_schema SET version = 99'.encode())
+
+    with pytest.raises(SchemaTooNew, match="99"):
+        store_of(schema)
+
+
+def test_a_schema_is_not_made_where_it_is_only_looked_for(schema: str) -> None:
+    with pytest.raises(ValueError, match="not there"):
+        store_of(schema, create=False)
+
+
+@pytest.mark.parametrize("name", ('Mixed "quotes" {}', "it's", "\u00e9\u4e2d"))
+def test_a_schema_may_have_any_name(name: str) -> None:
+    @asynchronous
+    async def run() -> None:
+        store = store_of(name)
+        hints = store.hints()
+        store._news.listening(10)
+        await store.execute(prompt("s", 1))
+        assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
+        assert len(await store.due(5)) == 1
+        await store.aclose()
+
+    try:
+        run()
+    finally:
+        drop(shared(), name.replace('"', '""'))
+
+
+@pytest.mark.parametrize("name", ("", "x" * 57, "a\0b", "100%"))
+def test_what_is_no_schema_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="schema"):
+        PostgresStore("host=nowhere", schema=name)
+
+
+@asynchronous
+async def test_a_row_that_cannot_be_read_sets_its_session_aside_and_nobody_else(
+    schema: str,
+) -> None:
+    store = store_of(schema)
+    await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "abc"])
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            f"UPDATE \"{schema}\".session SET phase = 'nonsense' WHERE session_id = 'b'".encode()
+        )
+
+    answers = await asyncio.gather(
+        *[store.execute(prompt(s, 2)) for s in "abc"], return_exceptions=True
+    )
+
+    assert [isinstance(answer, Corrupt) for answer in answers] == [False, True, False]
+    assert {due.session_id for due in await store.due(9)} == {"a", "c"}
+    assert [q.session_id for q in await store.quarantined()] == ["b"]
+    with psycopg.connect(shared()) as other:
+        other.execute(f"UPDATE \"{schema}\".session SET phase = 'open'".encode())
+    await store.readmit("b")
+    assert {due.session_id for due in await store.due(9)} == {"a", "b", "c"}
+    await store.aclose()
+
+
+# -- what is said to the server
+
+NAMES_SESSIONS = re.compile(
+    r"WHERE session_id = ANY\(%b|s\.session_id = q\.i"  # locks
+    r'|t\."session_id" = q\.[kc]\d|"session_id" = q\.p0'  # by key, by index
+    r'|^INSERT INTO \S+ \("session_id"'
+    r"|^INSERT INTO \S+quarantine"
+)
+OF_NOBODY = re.compile(r"^(BEGIN|COMMIT|ROLLBACK|SELECT set_config|SELECT \(extract)")
+
+
+@asynchronous
+async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(schema: str) -> None:
+    store, watch, dice = store_of(schema), Watch(), random.Random(1)
+    client, link, said = Client(dice.choice), store._writing.link, dict[str, Any]()
+    real = link.run
+
+    def listen(statements: Any) -> Any:
+        said.update(statements)
+        for text, values in statements:
+            if not OF_NOBODY.search(text):
+                assert NAMES_SESSIONS.search(text), text
+                ids = next((v for v in values if isinstance(v, Texts)), Texts(values[:1]))
+                assert set(ids) <= set(SESSIONS), (text, values)
+        return real(statements)
+
+    link.run = listen  # type: ignore[method-assign]
+    for _ in range(150):
+        watch.now_ms += 40
+        group = client.send_some(watch.now_ms)
+        for command, answer in zip(
+            group, await asyncio.gather(*[carried_out(store, c) for c in group]), strict=True
+        ):
+            client.hear(command, answer)
+
+    words = {text.split()[0] for text in said}
+    assert words >= {"SELECT", "INSERT", "WITH", "DELETE"}
+    await store.aclose()
+
+
+# -- a pooler
+
+
+@asynchronous
+async def test_it_works_behind_pgbouncer_in_transaction_mode(schema: str, folder: Path) -> None:
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (Debian: apt install pgbouncer)")
+    known = conninfo_to_dict(shared())
+    (folder / "users").write_text(f'"{known["user"]}" ""\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host={known['host']}\n[pgbouncer]\nunix_socket_dir = {folder}\n"
+        "listen_addr =\nlisten_port = 5432\nauth_type = trust\npool_mode = transaction\n"
+        f"auth_file = {folder}/users\ndefault_pool_size = 3\n"
+    )
+    as_nobody: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    with subprocess.Popen(
+        [program, str(folder / "ini")], stderr=subprocess.DEVNULL, **as_nobody
+    ) as pooler:
+        try:
+            await until((folder / ".s.PGSQL.5432").exists)
+            dsn = make_conninfo(shared(), host=str(folder))
+            stores = [store_of(schema, dsn, prepare=False) for _ in range(4)]
+
+            await asyncio.gather(
+                *[stores[n % 4].execute(prompt(f"s{n % 10}", n)) for n in range(200)],
+                *[store.due(5) for store in stores],
+            )
+
+            assert len([r for r in await stores[0].dump() if isinstance(r, Input)]) == 200
+            for store in stores:
+                await store.aclose()
+        finally:
+            pooler.terminate()
+
+
+# -- hints
+
+
+@asynchronous
+async def test_hints_are_heard_in_other_processes_and_after_a_loss(schema: str) -> None:
+    speaking, hearing = store_of(schema), store_of(schema)
+    hints = hearing.hints()
+    assert await asyncio.to_thread(hearing._news.listening, 10)
+
+    await speaking.execute(prompt("s", 1))
+    assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
+
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s",
+            (f"LISTEN%{schema}%",),
+        )
+    await speaking.execute(prompt("t", 1))  # said while nobody listens
+    found = [await asyncio.wait_for(anext(hints), 10)]
+    while found[-1].session_id:
+        found.append(await asyncio.wait_for(anext(hints), 10))
+    await speaking.execute(prompt("u", 1))
+    while found[-1] != Hint("u", 0):
+        found.append(await asyncio.wait_for(anext(hints), 10))
+    await speaking.aclose()
+    await hearing.aclose()
+
+
+# -- somebody else's transaction
+
+
+@pytest.mark.parametrize("commits", (True, False))
+def test_a_command_joins_the_callers_transaction(schema: str, commits: bool) -> None:
+    @asynchronous
+    async def run() -> None:
+        store = store_of(schema)
+        with psycopg.connect(shared()) as other:
+            other.execute(f'CREATE TABLE "{schema}".mine (id text PRIMARY KEY)'.encode())
+        async with await psycopg.AsyncConnection.connect(shared()) as mine:
+            await mine.execute(f"INSERT INTO \"{schema}\".mine VALUES ('order')".encode())
+            answer = await store.execute_in(mine, prompt("s", 1))
+            refused = await store.execute_in(mine, begin("nobody", 1))
+            assert not isinstance(answer, Refused)
+            assert isinstance(refused, Refused) and refused.reason is Refusal.UNKNOWN_SESSION
+            assert [r for r in await store.dump() if isinstance(r, Input)] == []
+            await (mine.commit() if commits else mine.rollback())
+            rows = await (await mine.execute(f'SELECT * FROM "{schema}".mine'.encode())).fetchall()
+
+        inputs = [r.input_id for r in await store.dump() if isinstance(r, Input)]
+        assert (rows, inputs) == (([("order",)], ["s-1"]) if commits else ([], []))
+        await store.aclose()
+
+    run()
+
+
+@asynchronous
+async def test_a_command_joins_a_transaction_without_an_event_loop(schema: str) -> None:
+    store = store_of(schema)
+    hints = store.hints()
+    assert store._news.listening(10)
+
+    with psycopg.connect(shared(), row_factory=psycopg.rows.dict_row) as mine:
+        store.execute_in_now(mine, prompt("s", 1))
+        store.execute_in_now(mine, prompt("s", 2))
+        with pytest.raises(AssertionError):
+            store.execute_in_now(mine, Put("s", "d", "twice", wrong=True))
+        with pytest.raises(ValueError):
+            store.execute_in_now(mine, Put("s", "d", "\0"))
+
+    assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
+    assert sorted(r.input_id for r in await store.dump() if isinstance(r, Input)) == ["s-1", "s-2"]
+    with (
+        psycopg.connect(shared(), autocommit=True) as idle,
+        pytest.raises(ValueError, match="no trans"),
+    ):
+        store.execute_in_now(idle, prompt("s", 3))
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_session_may_be_made_in_two_transactions_at_once(schema: str) -> None:
+    store = store_of(schema)
+
+    with psycopg.connect(shared()) as mine:
+        store.execute_in_now(mine, prompt("s", 1))
+        waiting = asyncio.ensure_future(store.execute(prompt("s", 2)))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+    await waiting
+
+    assert sorted(r.input_id for r in await store.dump() if isinstance(r, Input)) == ["s-1", "s-2"]
+    await store.aclose()
+
+
+# -- opening
+
+
+def url_of(dsn: str, query: str) -> str:
+    known = conninfo_to_dict(dsn)
+    host = str(known["host"]).replace("/", "%2F")
+    return f"postgresql://{known['user']}@/{known['dbname']}?host={host}&{query}"
+
+
+def test_a_url_names_schema_and_pooler(schema: str) -> None:
+    store = open_store(url_of(shared(), f"tenure_schema={schema}&connect_timeout=3&prepare=off"))
+
+    assert isinstance(store, PostgresStore)
+    assert (store.schema, store._prepare, store._clock) == (schema, False, None)
+    assert "connect_timeout=3" in store.dsn and "tenure_schema" not in store.dsn
+    store.close()
+
+
+@pytest.mark.parametrize("url", ("postgresql://h/d?prepare=maybe", "postgresql://h/d?nonsense=1"))
+def test_a_url_with_what_nobody_knows_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        open_store(url)
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.startswith("tenure_drivers.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(ValueError, match=r"pip install 'tenure\[postgres\]'") as refused:
+        open_store("postgresql://me:secret@h/d")
+
+    assert "secret" not in str(refused.value)
