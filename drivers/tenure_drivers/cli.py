@@ -15,7 +15,9 @@ from .commandline.output import say
 from .commandline.trouble import Exit, Stop
 
 HERE: Final = f"{__package__}.commandline"
-STORE_HELP: Final = "sqlite:PATH, or memory: (gone with the process)."
+STORE_HELP: Final = (
+    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (gone with the process)."
+)
 AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
@@ -147,7 +149,7 @@ def run(
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
 @click.option("--json", "as_json", is_flag=True, help="JSON: a line a session, or one object.")
 @click.option(
     "--tail", default=20, type=click.IntRange(0), show_default=True, help="Of the transcript."
@@ -176,7 +178,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
 @click.option("--markdown", "form", flag_value="markdown", help="Markdown, on any output.")
 @click.option("--json", "form", flag_value="json", help="One JSON object, with nothing cut.")
 @click.option(
@@ -218,7 +220,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="sqlite:PATH; it is only read.")
+@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
 @click.option("--after", default=0, type=click.IntRange(0), help="Events above this number.")
 @click.option("--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")

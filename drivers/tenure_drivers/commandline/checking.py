@@ -33,7 +33,7 @@ class Rate:
 
 
 def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
-    known = (*worlds.names(), *worlds.names(deep=True))
+    known = worlds.names(deep=True)  # the small ones too
     strange = [name for name in wanted if name not in known]
     if strange:
         raise unusable(f"no world {', '.join(strange)}; there are {', '.join(known)}")
