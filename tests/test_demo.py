@@ -146,7 +146,9 @@ def test_a_demo_that_is_interrupted_cleans_up(
 def test_workers_do_not_outlive_a_demo_that_is_killed(start: Callable[..., Demo]) -> None:
     demo = start("--seed", "1")
     until(lambda: len(demo.workers) == 3)
-    os.kill(demo.workers[0], signal.SIGSTOP)
+    stopped = demo.workers[0]
+    os.kill(stopped, signal.SIGSTOP)
+    until(lambda: " T " in Path(f"/proc/{stopped}/stat").read_text())
 
     demo.process.kill()
 

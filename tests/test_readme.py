@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
@@ -16,10 +17,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run(source: str, folder: pathlib.Path) -> list[str]:
+def run(source: str, folder: pathlib.Path, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
         cwd=folder,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -31,13 +33,38 @@ def run(source: str, folder: pathlib.Path) -> list[str]:
 def test_the_example_charges_once_and_answers_the_same_when_it_is_run_again(
     tmp_path: pathlib.Path,
 ) -> None:
-    (example,) = blocks("python")
+    example, _ = blocks("python")
 
     first, second = run(example, tmp_path), run(example, tmp_path)
 
     assert first[0].startswith("charging 42 under ")
     assert first[1:] == ["one ticket: charged 42"]
     assert second == ["one ticket: charged 42"]
+
+
+def test_the_chat_agent_calls_its_once_tool_once(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("openai")
+    _, example = blocks("python")
+    server = subprocess.Popen(
+        [sys.executable, pathlib.Path(__file__).with_name("model_server.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            there = {
+                "OPENAI_BASE_URL": server.stdout.readline().strip(),
+                "OPENAI_API_KEY": "sk-readme-0123456789",
+            }
+
+            first, second = run(example, tmp_path, **there), run(example, tmp_path, **there)
+        finally:
+            server.kill()
+
+    assert first[0].startswith("charging 4200 under ")
+    assert first[1].endswith(": one ticket")
+    assert second == first[1:]
 
 
 @pytest.mark.parametrize("folder", ["kernel/tenure", "drivers/tenure_drivers", "specs", "tests"])

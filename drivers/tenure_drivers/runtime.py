@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import platform
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from .clock import boot_clock_ms, new_id
 from .code import Agent, AgentCode, OwnLoop
 from .contract import Store, Unavailable
 from .errors import NothingToDo
-from .fleet import RECONNECT_S, WorkerHost
+from .fleet import WorkerHost
 from .host import Code, RunnerHost
 from .live import Broadcast, Channel, Observer
 from .process import local_process
@@ -28,7 +27,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from .portal import SyncRuntime
 
-log = logging.getLogger("tenure")
+LIVE_POLL_S = 0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
 
 
 class Runtime(Client):
@@ -62,9 +61,8 @@ class Runtime(Client):
         self.owner_id = owner_id or f"worker-{platform.node()}".replace(" ", "-")[:100]
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
-        self.live = Broadcast(store, channel) if live is None else live
+        self.live = Broadcast(store, channel, poll_s=LIVE_POLL_S) if live is None else live
         self._process = local_process()
-        self._listening: asyncio.Task[None] | None = None
         self._worker: WorkerHost | None = None
         self._ready: asyncio.Task[None] | None = None
         self._own: set[RunnerHost] = set()  # of turns in loops of somebody's own
@@ -181,20 +179,7 @@ class Runtime(Client):
 
         `after` is the cursor of an observer before.  See live.py.
         """
-        if self._worker is None and self._listening is None and not self._ended:
-            self._listening = asyncio.create_task(self._listen())
-            self._keep(self._listening)
         return self.live.observe(session_id, after)
-
-    async def _listen(self) -> None:
-        """For observers where no worker hears what the store hints at."""
-        while True:
-            try:
-                async for hint in self.store.hints():
-                    self._hinted(hint)
-            except Exception as error:
-                log.warning("hints are lost: %s", error)
-            await asyncio.sleep(RECONNECT_S)
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[Turn]:
