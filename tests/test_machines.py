@@ -32,7 +32,7 @@ from tenure.failure import (
     judge_loss,
 )
 from tenure.input import How
-from tenure.lease import Acquire, Held, Lease, Renew, Revoke, Vacant, live_at
+from tenure.lease import Acquire, FenceOff, Held, Lease, Renew, Revoke, Vacant, live_at
 from tenure.outcome import Refused
 from tenure.run import Done, Running, Termination, settle
 
@@ -86,7 +86,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     owners, ids, generations, times = 3, 2, 2, 7
     held = generations * ids * owners * 3 * 3  # ttls, expiries
     fences = generations * ids
-    asked = ids * owners * 2 * times + fences * times + 2 * fences + times + fences * 2 * times + 1
+    asked = ids * owners * 2 * times + fences * times + 2 * fences + times + fences * 2 * times + 3
     assert len(list(LEASE.cases())) == (3 + held) * asked
 
     delayed, ready, bound, ended = 3 * 2 * 2, 3 * 2 * 2, 3 * 2, 6
@@ -105,8 +105,8 @@ ALWAYS: dict[str, Property] = {
     "a new holder has a new generation": lambda s, c, t: (
         holding(t) in (holding(s), None) or t.generation > s.generation
     ),
-    "only a grant makes a generation": lambda s, c, t: (
-        t.generation == s.generation or isinstance(c, Acquire)
+    "only a grant or an operator makes a generation": lambda s, c, t: (
+        t.generation == s.generation or isinstance(c, Acquire | FenceOff)
     ),
     "a live lease is ended only by its holder, by evidence or by destruction": lambda s, c, t: (
         not (live(s, c) and isinstance(t, Vacant)) or isinstance(c, Revoke) or named(s, c)

@@ -124,6 +124,13 @@ class Revoke:
     """The session is destroyed: no lease survives that."""
 
 
+@frozen
+class FenceOff:
+    """Whoever held it, here or in another history of the store, must not go on."""
+
+    by: int = 1
+
+
 # -- refusal details
 
 
@@ -220,6 +227,10 @@ def vacate(lease: Lease, c: object, clause: str) -> Outcome:
     return Stepped(Vacant(lease.generation), clause)
 
 
+def raise_generation(lease: Lease, c: FenceOff, clause: str) -> Outcome:
+    return Stepped(Vacant(lease.generation + c.by), clause)
+
+
 def refuse_held(lease: Held, c: object, clause: str) -> Outcome:
     return Refused(Refusal.HELD, clause, Holder(lease.owner.owner_id, lease.expires_at_ms))
 
@@ -260,6 +271,8 @@ RULES: Table[Outcome] = Table(
         Row("LEASE-15", Vacant, Reclaim, always, refuse(Refusal.NOT_OBSERVED)),
         Row("LEASE-16", Held, Revoke, always, vacate),
         Row("LEASE-16", Vacant, Revoke, always, keep),
+        Row("LEASE-17", Held, FenceOff, always, raise_generation),
+        Row("LEASE-17", Vacant, FenceOff, always, raise_generation),
     )
 )
 step = RULES.step

@@ -64,6 +64,7 @@ LEASE: Final = Machine(
             lease_.Reclaim, itertools.product(GENERATIONS, LEASE_IDS, lease_.Evidence, TIMES)
         ),
         lease_.Revoke(),
+        *map(lease_.FenceOff, (1, 3)),
     ),
     {},
 )

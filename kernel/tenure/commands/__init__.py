@@ -6,6 +6,7 @@ from .amend import Amend, Amended, Rewind
 from .begin import Begin, NothingDue
 from .cancel import CancelRequested, Interrupt, Interrupted, RequestCancel
 from .commit import Commit, Committed, Then
+from .fence import FencedOff, FenceOff
 from .grant import Begun, BegunBefore
 from .holding import (
     Ended,
@@ -43,6 +44,8 @@ __all__ = [
     "Destroy",
     "Ended",
     "Fail",
+    "FenceOff",
+    "FencedOff",
     "HowAdmitted",
     "Interrupt",
     "Interrupted",

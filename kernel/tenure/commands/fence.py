@@ -1,0 +1,82 @@
+"""Nobody who held this session before may write to it again: after a failover, or a backup restored.
+
+Spec: specs/lease.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from .. import lease as lease_
+from ..event import Happening
+from ..outcome import Decided, Insert, Refusal, Refused
+from ..queries import Command, Get, Reads, read
+from ..records import Executed
+from .desk import Desk, desk
+from .draft import Draft
+from .executed import misused
+
+BY_MAX: Final = 1_000_000_000
+
+
+@frozen
+class FencedOff:
+    """The generation now; the run that the lease worked on goes on under the next one."""
+
+    generation: int
+    run_id: str | None = None
+
+
+@frozen
+class Fencing(Desk):
+    executed: Executed | None
+
+
+@frozen
+class FenceOff(Command[Fencing, FencedOff]):
+    """End any lease, live or not, and raise the generation.  Its run counts nothing and is due at once.
+
+    A store that lost its last transactions may grant a generation that somebody has been granted already: raise it by
+    more than may have been granted in what was lost.  Touches a handful of rows.  Refusals: UNKNOWN_SESSION, ILLEGAL.
+    """
+
+    session_id: str
+    command_id: str
+    by: int = 1
+
+    def reads(self) -> Reads[Fencing]:
+        s = self.session_id
+        return read(Fencing, *desk(s), Get(Executed, (s, self.command_id)))
+
+    def decide(self, view: Fencing, now_ms: int) -> Decided[FencedOff] | Refused:
+        session, executed = view.session, view.executed
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("fence_off", self.command_id, executed):
+            return refused
+        if executed is not None:
+            answer = FencedOff(executed.generation or 0, executed.run_id)
+            return Decided(answer, "LEASE-31", replayed=True)
+        if not 1 <= self.by <= BY_MAX:
+            return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: 1 to {BY_MAX}")
+        draft = Draft.on(view, session, now_ms, self.command_id)
+        run_id = session.lease_run
+        if isinstance(session.lease, lease_.Held):
+            draft.say(Happening.LEASE_LOST, run_id, detail=str(session.lease.generation))
+        draft.vacate(lease_.step(session.lease, lease_.FenceOff(self.by)))
+        run = draft.runs.get(run_id or "")
+        if run is not None:
+            cancel = session.cancel
+            if cancel is not None and not run.progress:
+                draft.end_cancelled(run, cancel.how, cancel.by)
+            else:
+                draft.reschedule(run, None)
+        generation = draft.session.lease.generation
+        draft.writes.append(
+            Insert(
+                Executed(self.session_id, self.command_id, "fence_off", now_ms, run_id, generation)
+            )
+        )
+        return draft.decided(FencedOff(generation, run_id), "LEASE-30")
