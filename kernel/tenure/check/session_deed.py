@@ -7,13 +7,14 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from .. import commands as c
+from .. import input as input_
 from .. import lease as lease_
 from ..evolve import EMPTY, World, evolve
 from ..outcome import Decided, Refusal, Refused
 from .session_board import NOW, TTL, Board, S, board_of
 from .session_laws import OF_DECISIONS
 from .session_names import Keep, settle
-from .session_probe import wrong
+from .session_probe import free, wrong
 from .session_state_laws import OF_STATES, due_now
 from .session_step import Step
 
@@ -22,7 +23,10 @@ TWICE: Final = "a command carried out twice in a row changes nothing and answers
 LOST_WORK: Final = "a session in which something can be begun is due"
 HOT: Final = "a due session can be begun or swept: no hot loops"
 WRONG: Final = "a command that names what is not there, or is not legal, changes nothing"
-OF_DEEDS: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG)
+FREE: Final = (
+    "an input can be withdrawn unless its run works or has worked on it, or a mark took it"
+)
+OF_DEEDS: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG, FREE)
 AGAIN_IS_NEW: Final = (c.Renew, c.Sweep)
 
 
@@ -112,10 +116,20 @@ class Docket:
         if found is None:
             broken = [sentence for sentence, holds in OF_STATES.items() if not holds(board)]
             broken += self._liveness(board)
-            if probes and any(self.execute(board, p).changed for p in wrong(board)):
-                broken.append(WRONG)
+            if probes:
+                broken += self._probe(board)
             found = board.known["broken"] = tuple(broken)
         return found
+
+    def _probe(self, board: Board) -> list[str]:
+        """Ask for what must be refused, and for what must not."""
+        broken = [WRONG] if any(self.execute(board, p).changed for p in wrong(board)) else []
+        for place in board.places.values():
+            if not isinstance(place.state, input_.Ended):
+                taken = self.execute(board, c.Withdraw(S, "c.probe", place.input_id))
+                if taken.broken or taken.changed is not free(board, place):
+                    broken.append(FREE)
+        return broken
 
     def _liveness(self, board: Board) -> list[str]:
         """Whoever looks at a due session finds something to do, and whatever can be done is due."""

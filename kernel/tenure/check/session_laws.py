@@ -167,6 +167,8 @@ def counted(t: Step) -> bool:
         return now == was
     if isinstance(t.command, c.Commit | c.Release | c.Destroy):
         return now == was
+    if isinstance(t.command, c.Withdraw) and isinstance(after.state, run_.Done) and now == was:
+        return True  # its last input was taken out: there is nothing left to count for
     assert isinstance(before.state, run_.Running)
     return now == was + (0 if before.state.recorded else 1)
 

@@ -7,8 +7,8 @@ from typing import Any
 from .. import commands as c
 from .. import lease as lease_
 from ..failure import ErrorKind, Failure
-from ..input import Ended
-from ..records import EntryKind, Phase
+from ..input import Bound, Ended
+from ..records import EntryKind, Phase, Place
 from ..run import Done, Termination
 from ..transcript import NewNode, Role, UsageDelta
 from .session_board import REVISION, TTL, Board, S
@@ -29,6 +29,18 @@ def wrong(board: Board) -> list[Any]:
         *_without_the_fence(board),
         *(_with_the_fence(board) if isinstance(board.session.lease, lease_.Held) else ()),
     ]
+
+
+def free(board: Board, place: Place) -> bool:
+    """Must a withdrawal of this input be obeyed?"""
+    state, session = place.state, board.session
+    assert not isinstance(state, Ended)
+    run = board.runs[state.run_id] if isinstance(state, Bound) else None
+    if run is not None and run.progress:
+        return False
+    if run is not None and session.lease_run == run.run_id:
+        return not board.live()  # it went on when the mark was raised, and nobody works on it now
+    return state.mark == session.mark(place.lane)
 
 
 def _unknown() -> list[Any]:

@@ -114,6 +114,7 @@ BATCH_LOST: Final = Setting(
     trouble=True,
     expects=clauses("FAIL-1 INBOX-26,27 PLACE-8"),
     ends=("consumed", "withdrawn"),
+    probes=True,
 )
 INTERRUPT: Final = Setting(
     "interrupt",
@@ -143,6 +144,7 @@ CANCEL: Final = Setting(
     (o.cancel("r.p"), o.withdraw("p")),
     expects=clauses("CANCEL-1,5"),
     ends=("consumed", "abandoned", "withdrawn"),
+    probes=True,
 )
 STOP: Final = Setting(
     "stop",
