@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 
@@ -17,13 +18,15 @@ from tenure.runner.word import (
     TurnEnded,
 )
 
-from .errors import Cancelled, IllegalResult, Lost, TurnFailed, failure_of
+from .errors import Cancelled, IllegalResult, Lost, TurnFailed, describe, failure_of
 from .host import RunnerHost
 from .turn import Turn, ending
 
 Agent = Callable[[Turn], Awaitable[object]]
 
 JITTER_MS = 100
+
+log = logging.getLogger("tenure")
 
 
 def failed(error: BaseException) -> Failed:
@@ -64,8 +67,11 @@ class AgentCode:
         except asyncio.CancelledError as error:
             if not self.interrupted and not _stopping():
                 how = failed(error)  # it was cancelled by something of its own
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # what ends a process may not end everybody's
             how = failed(error)
+            if turn.committed is not None:
+                said = "session %s: the agent raised after its run %s was committed: %s"
+                log.warning(said, turn.session_id, turn.run_id, describe(error))
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, how))
 

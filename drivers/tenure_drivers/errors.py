@@ -88,6 +88,7 @@ class StepFailed(TenureError):
     def __init__(self, effect_id: str, error: str, message: str) -> None:
         super().__init__(f"step {effect_id}: {error}: {message}")
         self.effect_id, self.error, self.message = effect_id, error, message
+        self.replayed = True  # it is read in the journal; False: it has just happened
 
 
 class StepOutcomeUnknown(TenureError):

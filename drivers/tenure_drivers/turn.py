@@ -26,6 +26,7 @@ from .errors import (
     IllegalWrite,
     Lost,
     Rejected,
+    StepFailed,
     StepOutcomeUnknown,
 )
 from .steps import Report, call, pack, pack_error, result_type, takes_key, unpack
@@ -131,7 +132,8 @@ class Turn:
         await self._record(EntryKind.REPORT, effect_id, body)
         try:
             unpack(effect_id, body, type_)
-        except Exception as failed:
+        except StepFailed as failed:
+            failed.replayed = False
             raise failed from raised
 
     async def _inquire(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:

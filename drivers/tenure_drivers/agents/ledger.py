@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from ..errors import StepOutcomeUnknown
+from tenure.failure import ErrorKind
+
+from ..errors import StepFailed, StepOutcomeUnknown, TurnFailed
 from ..steps import Report
 from ..turn import Turn
 from .ledger_file import LedgerFile
@@ -41,3 +43,6 @@ async def _noted(turn: Turn, file: LedgerFile, input_id: str, text: str) -> None
             return
         except StepOutcomeUnknown:
             continue
+        except StepFailed as failed:
+            if not failed.replayed:  # a full disk, perhaps: nothing was written, and it may pass
+                raise TurnFailed(ErrorKind.UNAVAILABLE, failed.message) from failed

@@ -21,6 +21,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 PATIENCE_S: Final = 30.0
+BUSY_TIMEOUT_MS: Final = 10_000  # then it is said who holds the lock, and tried again
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 1.0
 SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
@@ -112,6 +113,9 @@ async def opened(
 
     named, url = url, shown(url)
     stop_if_unusable(named)
+    if sqlite_path(named) is not None:
+        waiting_ms = int(min(patience_s * 1_000, BUSY_TIMEOUT_MS))
+        options.setdefault("busy_timeout_ms", waiting_ms)
     try:
         store = await insist(url, attempt, patience_s, say)
     except ValueError as error:

@@ -21,9 +21,7 @@ from .stores import opened
 from .trouble import Exit, Stop
 
 SESSIONS_AT_ONCE: Final = 32
-GRACE_MS: Final = (
-    3_600_000  # a turn under way at a drain is finished; a second signal does not wait
-)
+GRACE_MS: Final = 30_000  # for a turn under way at a drain; then it is let go, to be resumed
 
 
 class Companion:
