@@ -96,7 +96,7 @@ class Admit(Command[Ingress, Admitted]):
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
         session = view.session
         draft = Draft.on(view, session or Session(self.session_id), now_ms, self.inputs[0].input_id)
-        known = look_up(view, self.inputs)
+        known = look_up(session, view, self.inputs)
         if isinstance(known, Refused):
             return known
         found = tuple([r for r in known if isinstance(r, Receipt)])
@@ -133,8 +133,11 @@ def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[Fir
     )
 
 
-def look_up(view: Ingress, inputs: tuple[NewInput, ...]) -> list[Receipt | str] | Refused:
-    return known_receipts(view.session, inputs, view.known, view.same_key, view.open_keys)
+def look_up(
+    session: Session | None, view: Ingress, inputs: tuple[NewInput, ...]
+) -> list[Receipt | str] | Refused:
+    """`session`: with the marks that this command has raised; what they take back holds no open key."""
+    return known_receipts(session, inputs, view.known, view.same_key, view.open_keys)
 
 
 def admit_into(

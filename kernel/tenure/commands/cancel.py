@@ -199,7 +199,7 @@ class Interrupt(Command[Interjection, Interrupted]):
         draft.say(Happening.INTERRUPTED, run_id, detail=str(mark))
         receipt = None
         if self.replacement is not None:
-            known = look_up(view, (self.replacement,))
+            known = look_up(draft.session, view, (self.replacement,))
             if isinstance(known, Refused):
                 return known
             admitted = admit_into(draft, view, (self.replacement,), known)
