@@ -138,4 +138,6 @@ def judge_loss(trouble: Trouble, recorded: bool, now_ms: int) -> Retry | GiveUp:
 
 
 def _due(trouble: Trouble, failure: Failure, now_ms: int) -> int:
-    return now_ms + max(backoff_ms(trouble), failure.retry_after_ms) + failure.jitter_ms
+    """RUN-21: whatever the caller says, within what an outage may last."""
+    after_ms = min(max(backoff_ms(trouble), failure.retry_after_ms), GIVE_UP_AFTER_MS)
+    return now_ms + after_ms + min(max(failure.jitter_ms, 0), BACKOFF_CAP_MS)
