@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from attrs import define, field
 
+from tenure.commands.usage import COUNT_MAX
 from tenure.model import Delta, Finish, Reply, ToolCall
 from tenure.transcript import UsageDelta
 
@@ -185,7 +186,8 @@ class Assembly:
             prompted.cached_tokens,
             completed.reasoning_tokens,
         ]
-        return (UsageDelta(self.source, self.model, 1, *[max(n or 0, 0) for n in found]),)
+        legal = [min(max(n or 0, 0), COUNT_MAX) for n in found]
+        return (UsageDelta(self.source, self.model, 1, *legal),)
 
     def reply(self, key: str, known: Container[str]) -> Reply:
         """`known` are the ids of calls that the conversation has already."""

@@ -11,6 +11,7 @@ from ..transcript import UsageDelta
 from .legal import illegal_id
 
 USAGE_MAX: Final = 8
+COUNT_MAX: Final = 10**12  # of one command; a store sums them in 63 bits
 
 
 def counted(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
@@ -30,6 +31,8 @@ def _illegal(usage: UsageDelta) -> str | None:
     )  # fmt: skip
     if min(counts) < 0:
         return f"usage below 0: {usage}"
+    if max(counts) > COUNT_MAX:
+        return f"usage above {COUNT_MAX}: {usage}"
     return illegal_id("usage source", usage.source) or illegal_id("usage model", usage.model)
 
 
