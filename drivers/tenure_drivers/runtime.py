@@ -27,7 +27,9 @@ from .turn import Turn
 if TYPE_CHECKING:
     from .portal import SyncRuntime
 
-LIVE_POLL_S = 0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
+LIVE_POLL_S = (
+    0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
+)
 
 
 class Runtime(Client):
