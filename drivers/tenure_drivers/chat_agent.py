@@ -192,6 +192,7 @@ class Conduct:
         tasks = self.tasks.setdefault(key, set())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # if it was aborted before it began
 
     async def _report(self, work: Coroutine[Any, Any, word.Event]) -> None:
         """Every task ends in an event or an error, unless it was aborted."""
