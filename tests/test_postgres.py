@@ -25,9 +25,11 @@ from pg_server import drop, needed, server, shared
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tenure.commands import Admit, Begin, Begun, NewInput, NothingDue
+from tenure.evolve import EMPTY, world_of
+from tenure.indexes import INDEXES
 from tenure.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
-from tenure.records import Input, Place, Session
+from tenure.records import RECORDS, Input, Place, Session
 from tenure_drivers import postgres_writer
 from tenure_drivers.contract import (
     Corrupt,
@@ -37,9 +39,17 @@ from tenure_drivers.contract import (
     open_store,
 )
 from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.postgres_sql import Texts
+from tenure_drivers.postgres_sql import Sql, Texts
 from tenure_drivers.stories import SESSIONS, Client
-from tenure_drivers.trial import Put, Watch, asynchronous, carried_out, prompt
+from tenure_drivers.trial import (
+    Put,
+    Watch,
+    asynchronous,
+    carried_out,
+    decided,
+    in_turn,
+    prompt,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -459,6 +469,40 @@ async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(sche
     words = {text.split()[0] for text in said}
     assert words >= {"SELECT", "INSERT", "WITH", "DELETE"}
     await store.aclose()
+
+
+@asynchronous
+async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
+    """STORE-36: a shard is all that a decision needs."""
+    store_of(schema).close()
+    lines = Sql(f"{schema}_p").create(RECORDS, INDEXES)
+    with psycopg.connect(shared()) as owner:
+        for line in lines:
+            table = re.match(r'CREATE TABLE (\S+)\."(\w+)"', line)
+            by_session = table is not None and table[2] not in ("tenure_schema", "quarantine")
+            owner.execute(f"{line}{' PARTITION BY HASH (session_id)' * by_session}".encode())
+            for part in range(4 * by_session):
+                assert table is not None
+                owner.execute(
+                    f'CREATE TABLE {table[1]}."{table[2]}_{part}" PARTITION OF {table[1]}."{table[2]}" '
+                    f"FOR VALUES WITH (MODULUS 4, REMAINDER {part})".encode()
+                )
+        owner.execute(f'INSERT INTO "{schema}_p".tenure_schema (version) VALUES (1)'.encode())
+    try:
+        watch, dice, world = Watch(), random.Random(3), EMPTY
+        store, client = store_of(f"{schema}_p", clock=watch), Client(dice.choice)
+        for _ in range(60):
+            watch.now_ms += 40
+            group = client.send_some(watch.now_ms)
+            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            for at in in_turn(group):
+                expected, world = decided(world, group[at], watch.now_ms)
+                assert answers[at] == expected
+                client.hear(group[at], expected)
+        assert world_of(await store.dump()) == world
+        await store.aclose()
+    finally:
+        drop(shared(), f"{schema}_p")
 
 
 # -- a pooler

@@ -24,7 +24,7 @@ AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL |
 class Lazy(click.Group):
     """A group that imports some of its commands only when they are wanted."""
 
-    later: ClassVar = {"check": "checking", "demo": "demo"}
+    later: ClassVar = {"check": "checking", "demo": "demo", "store": "store"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = [name for name, module in self.later.items() if find_spec(f"{HERE}.{module}")]

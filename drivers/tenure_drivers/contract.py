@@ -233,6 +233,14 @@ def _open_server(url: str, clock: Clock, options: dict[str, Any]) -> Store:
             f"{shown(url)!r} needs {error.name or 'psycopg'}: pip install 'tenure[postgres]'"
         ) from error
 
+    dsn = server_of(url, options)
+    if clock is not wall_clock_ms:  # else the server's: workers on many machines agree on it
+        options["clock"] = clock
+    return PostgresStore(dsn, **options)
+
+
+def server_of(url: str, options: dict[str, Any]) -> str:
+    """What libpq is to see of a URL; the rest becomes options."""
     dsn, question, query = url.partition("?")
     kept = []
     for part in query.split("&") if question else ():
@@ -245,8 +253,4 @@ def _open_server(url: str, clock: Clock, options: dict[str, Any]) -> Store:
             options["prepare"] = value == "on"
         else:
             kept.append(part)
-    if kept:
-        dsn += "?" + "&".join(kept)
-    if clock is not wall_clock_ms:  # else the server's: workers on many machines agree on it
-        options["clock"] = clock
-    return PostgresStore(dsn, **options)
+    return f"{dsn}?{'&'.join(kept)}" if kept else dsn

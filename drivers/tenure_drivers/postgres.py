@@ -30,11 +30,12 @@ from .contract import (
     Rounds,
     Unavailable,
     outcome_of,
+    server_of,
 )
 from .group import GroupCommit
 from .hints import Audience
 from .postgres_group import NOW_MS, Readings, setting_aside
-from .postgres_link import Link, prepared, translated
+from .postgres_link import Link, making, prepared, translated, version_of
 from .postgres_news import Newsroom
 from .postgres_pipe import Statement
 from .postgres_sql import Sql, listed
@@ -281,3 +282,15 @@ class PostgresStore:
             raise RuntimeError("a store does not survive a fork: open it again")
         if self._closed:
             raise Unavailable("this store is closed")
+
+
+def missing_sql(url: str) -> list[str]:
+    """The statements that opening this URL would make its schema with; none if it is there."""
+    options: dict[str, Any] = {}
+    link, sql = Link(server_of(url, options)), Sql(options.get("schema", SCHEMA))
+    try:
+        return making(link, sql) if version_of(link, sql) is None else []
+    except psycopg.Error as error:
+        raise translated(error, sql.schema) from error
+    finally:
+        link.close()

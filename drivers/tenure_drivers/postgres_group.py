@@ -44,7 +44,8 @@ def carry_out(
     """Yield statements, and whether they are the last; return the answers, by position.
 
     A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
-    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later.
+    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
+    (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).
     """
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
@@ -122,7 +123,7 @@ def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms:
 
 
 def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
-    """The rows, in ascending order; or those of them that nobody holds."""
+    """STORE-30: the rows, in ascending order; or those of them that nobody holds."""
     return (
         f"SELECT session_id FROM {sql.name('session')} WHERE session_id = ANY(%b::text[]) "
         f"ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
@@ -131,7 +132,7 @@ def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
 
 
 def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
-    """Those of which there is no row to lock, and whether the right to make it is ours."""
+    """STORE-32: those of which there is no row to lock, and whether the right to make it is ours."""
     key = "hashtextextended(q.i, hashtextextended(%b::text, 0))"
     lock = f"pg_try_advisory_xact_lock({key})"
     if wait is Wait.ALWAYS:

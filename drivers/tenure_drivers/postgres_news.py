@@ -1,4 +1,4 @@
-"""Hints between processes: NOTIFY in transactions of their own, LISTEN on a connection of its own."""
+"""STORE-37: hints between processes: NOTIFY in transactions of their own, LISTEN on a connection of its own."""
 
 from __future__ import annotations
 

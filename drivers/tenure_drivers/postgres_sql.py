@@ -1,7 +1,7 @@
 """PostgreSQL's SQL, generated from the record types and their indexes: one statement for all that is alike.
 
 Parameters are arrays, a column each: what a group of commands reads or writes of one kind is one statement, however
-many they are.  Every statement of a decision names the sessions it is about and nothing else.
+many they are.  STORE-36: every statement of a decision names the sessions it is about and nothing else.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
 TRIES = 4
-TIMEOUTS = (
+TIMEOUTS = (  # STORE-34
     "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), "
     "set_config('idle_in_transaction_session_timeout', %s, true)"
 )
@@ -138,6 +138,7 @@ class Writer:
         return answers
 
     def _meaning(self, error: psycopg.Error, committing: bool) -> Exception:
+        """STORE-35: whether it may be done again, or nobody knows."""
         if isinstance(error, Lost):
             return translated(error, self.sql.schema)
         lost = self.link.roll_back()
@@ -191,7 +192,7 @@ class _Within:
 async def execute_in(
     connection: psycopg.AsyncConnection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
-    """Waits for the session as the caller's own settings say."""
+    """STORE-38: waits for the session as the caller's own settings say."""
     _must_be_inside(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):

@@ -1,0 +1,125 @@
+"""What must hold of the stored rows of any session, whoever wrote them: `tenure store check` asks this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final
+
+from attrs import frozen
+
+from .. import input as input_
+from ..evolve import world_of
+from ..inbox import due_at_ms
+from ..indexes import DELAYED, EVENTS, OPEN_RUNS, PLACES, READY
+from ..policy import LANES
+from ..queries import First, Get, Index, Query, Question, Record
+from ..records import Event, Input, Node, Place, Run, Session
+from .session_board import Board, board_of
+from .session_state_laws import OF_STATES
+
+PAGE: Final = 256
+
+
+def due(b: Board) -> bool:
+    session, world = b.session, b.world
+    s = session.session_id
+    ready = {lane: world.answer(First(READY, (s, lane), 1)) for lane in LANES}
+    delayed = world.answer(First(DELAYED, (s,), 1))
+    runs = {run.run_id: run for run in b.unfinished()}
+    return session.due_at_ms == due_at_ms(session, runs, ready, delayed)
+
+
+def events(b: Board) -> bool:
+    rows = b.world.answer(First(EVENTS, (b.session.session_id,), 1_000_000_000))
+    number = rows[0].seq if rows else b.session.next_event
+    for row in rows:
+        if row.seq != number:
+            return False
+        number += len(row.happened)
+    return number == b.session.next_event
+
+
+def published(b: Board) -> bool:
+    published = b.session.published
+    return published is None or 0 <= published < b.session.next_event
+
+
+def ranks(b: Board) -> bool:
+    found = [
+        p.state.ready_rank if isinstance(p.state, input_.Ready) else p.state.rank
+        for p in b.places.values()
+        if isinstance(p.state, input_.Ready | input_.Bound)
+    ]
+    return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
+
+
+def places(b: Board) -> bool:
+    return {i.input_id for i in b.world.all(Input)} == set(b.places)
+
+
+def leaf(b: Board) -> bool:
+    tip = b.session.leaf
+    s = b.session.session_id
+    return tip is None or b.world.answer(Get(Node, (s, tip.node_id))) is not None
+
+
+LAWS: Final[dict[str, Callable[[Board], bool]]] = {
+    "due_at_ms is what the rows make it": due,
+    "events are numbered without a gap": events,
+    "what is published has happened": published,
+    "ranks are below the next one, and nobody shares one": ranks,
+    "every input has a place, and every place an input": places,
+    "the transcript's leaf is there": leaf,
+    **OF_STATES,
+}
+
+
+@frozen
+class Rows(Question[tuple[Record, ...]]):
+    """What the laws are about: without journals, and of the transcript its leaf alone.  Empty: no such session."""
+
+    session_id: str
+
+    def steps(self) -> Generator[Query[Any], Any, tuple[Record, ...]]:
+        s = self.session_id
+        session: Session | None = yield Get(Session, (s,))
+        if session is None:
+            return ()
+        found: list[Record] = [session]
+        places: list[Place] = yield from _all(PLACES, s)
+        runs: tuple[Run, ...] = yield First(OPEN_RUNS, (s,), PAGE)
+        rows: list[Event] = yield from _all(EVENTS, s)
+        found += [*places, *runs, *rows]
+        for place in places:
+            entered = yield Get(Input, (s, place.input_id))
+            found += [] if entered is None else [entered]
+        if session.leaf is not None:
+            node = yield Get(Node, (s, session.leaf.node_id))
+            found += [] if node is None else [node]
+        return tuple(found)
+
+
+def _all(index: Index[Any], session_id: str) -> Generator[Query[Any], Any, list[Any]]:
+    found: list[Any] = []
+    after: tuple[Any, ...] = ()
+    while page := (yield First(index, (session_id,), PAGE, after)):
+        found += page
+        after = tuple([getattr(page[-1], column) for column in index.columns[1:]])
+    return found
+
+
+def violations(rows: Sequence[Record]) -> Iterator[str]:
+    """The laws that the rows of a session break."""
+    try:
+        board = board_of(0, world_of(rows))
+    except (AssertionError, ValueError) as error:
+        yield f"the rows contradict each other: {error}"
+        return
+    for law, holds in LAWS.items():
+        try:
+            held = holds(board)
+        except (AssertionError, AttributeError, KeyError, IndexError, ValueError) as error:
+            yield f"not: {law} ({error!r})"
+        else:
+            if not held:
+                yield f"not: {law}"

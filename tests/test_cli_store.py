@@ -1,0 +1,297 @@
+"""`tenure store`: what is broken is found, what is moved is the same, what is fenced stays fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from pg_server import drop, shared
+from psycopg.conninfo import conninfo_to_dict
+
+from tenure.check.invariants import LAWS, violations
+from tenure.evolve import World, world_of
+from tenure.lease import Vacant
+from tenure.records import Session
+from tenure_drivers.commandline.store import store
+from tenure_drivers.contract import Store, open_store
+from tenure_drivers.stories import Client
+from tenure_drivers.transfer import Restore, Unreadable, exported, imported
+from tenure_drivers.trial import Watch, carried_out
+
+Run = Callable[..., tuple[int, str, str]]
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            store.main(list(words), prog_name="tenure store")
+        out, err = capfd.readouterr()
+        return int(str(left.value.code or 0)), out, err
+
+    return call
+
+
+@pytest.fixture(params=("sqlite", "files", pytest.param("postgres", marks=pytest.mark.postgres)))
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param != "postgres":
+        yield f"{request.param}:{tmp_path / 'here.db'}"
+        return
+    known, schema = conninfo_to_dict(shared()), f"cli_{os.getpid()}_{next(NUMBERS)}"
+    host = str(known["host"]).replace("/", "%2F")
+    yield f"postgresql://{known['user']}@/{known['dbname']}?host={host}&tenure_schema={schema}"
+    drop(shared(), schema)
+
+
+async def work(store: Store, seed: int, groups: int = 60) -> World:
+    dice, watch = random.Random(seed), Watch()
+    client = Client(dice.choice)
+    for _ in range(groups):
+        watch.now_ms += dice.choice((0, 1, 10, 30))
+        group = client.send_some(watch.now_ms)
+        answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+        for command, answer in zip(group, answers, strict=True):
+            client.hear(command, answer)
+    return world_of(await store.dump())
+
+
+def worked(url: str, seed: int = 1) -> World:
+    async def whole() -> World:
+        made = open_store(url)
+        try:
+            return await work(made, seed)
+        finally:
+            await made.aclose()
+
+    return asyncio.run(whole())
+
+
+def held(url: str) -> World:
+    async def whole() -> World:
+        opened = open_store(url)
+        try:
+            return world_of(await opened.dump())
+        finally:
+            await opened.aclose()
+
+    return asyncio.run(whole())
+
+
+# -- check
+
+
+def test_whatever_was_carried_out_is_well(url: str, run: Run) -> None:
+    worked(url)
+
+    code, out, err = run("check", "--store", url)
+
+    assert (code, out) == (0, ""), out
+    assert "3 sessions, 0 faults" in err
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_command_breaks_a_law(seed: int) -> None:
+    world = worked("memory:", seed)
+
+    for session in world.all(Session):
+        rows = [r for r in world if getattr(r, "session_id", "") == session.session_id]
+        assert list(violations(rows)) == []
+
+
+DAMAGES = {
+    "due_at_ms is what": "UPDATE session SET due_at_ms = 12345",
+    "the counts on": "UPDATE session SET ready_users = ready_users + 1",
+    "events are numbered": "UPDATE session SET next_event = next_event + 1",
+    "ranks are below": "UPDATE session SET next_rank = 0",
+    "every input has a place": "DELETE FROM input",
+    "contributors": "UPDATE place SET rank = rank + 1000 WHERE state = 'bound'",
+    "open_run names": "UPDATE session SET open_run = 'nobody'",
+    "lease_run names": "UPDATE session SET lease_run = 'nobody'",
+    "cancel flag": """UPDATE session SET cancel = '{"run_id":"x","by":"y","how":"abandoned"}'""",
+    "stopped means": "UPDATE session SET phase = 'stopping', lease = 'vacant', open_run = NULL",
+}
+
+
+@pytest.mark.parametrize("law", DAMAGES)
+def test_what_is_broken_is_named(law: str, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "s.db"
+    worked(f"sqlite:{path}", seed=2)
+    with sqlite3.connect(path) as damaging:
+        damaging.execute(DAMAGES[law])
+
+    code, out, _ = run("check", "--store", f"sqlite:{path}")
+
+    assert code == 1
+    assert any(law in line for line in out.splitlines()), out
+
+
+def test_every_law_is_tried() -> None:
+    assert len(LAWS) == 15
+
+
+def test_a_row_that_cannot_be_read_is_named_and_the_others_are_checked(
+    tmp_path: Path, run: Run
+) -> None:
+    path = tmp_path / "s.db"
+    worked(f"sqlite:{path}")
+    with sqlite3.connect(path) as damaging:
+        damaging.execute("UPDATE place SET lane = 'sideways' WHERE session_id = 's2'")
+
+    code, out, err = run("check", "--store", f"sqlite:{path}")
+
+    assert code == 1 and "s2: " in out and "sideways" in out
+    assert "3 sessions, 1 faults" in err
+
+
+def test_one_session_can_be_checked(url: str, run: Run) -> None:
+    worked(url)
+
+    assert run("check", "--store", url, "s1")[0] == 0
+    code, out, _ = run("check", "--store", url, "nobody")
+    assert code == 1 and "no such session" in out
+
+
+@pytest.mark.parametrize("command", ("check", "fence-all", "export"))
+def test_nothing_is_made_by_looking_after_it(command: str, url: str, run: Run) -> None:
+    code, _, err = run(command, "--store", url)
+
+    assert code == 2 and "there" in err
+    name = url.partition(":")[2]
+    assert url.startswith("postgres") or not Path(name).exists()
+
+
+# -- fence-all
+
+
+def test_every_session_is_fenced_off_once(url: str, run: Run) -> None:
+    before = worked(url, seed=3)
+
+    code, _, err = run("fence-all", "--store", url, "--by", "1000")
+    after = held(url)
+    name = err.split()[1]
+    again, _, _ = run("fence-all", "--store", url, "--by", "1000", "--id", name)
+
+    assert (code, again) == (0, 0) and "3 sessions fenced off" in err
+    assert held(url) == after
+    for session in before.all(Session):
+        (now,) = [s for s in after.all(Session) if s.session_id == session.session_id]
+        assert now.lease == Vacant(session.lease.generation + 1000)
+    assert run("check", "--store", url)[0] == 0
+
+
+# -- export and import
+
+
+def test_what_is_moved_is_the_same(url: str, run: Run, tmp_path: Path) -> None:
+    there, file = f"sqlite:{tmp_path / 'there.db'}", str(tmp_path / "rows.jsonl")
+    before = worked(url, seed=4)
+
+    assert run("export", "--store", url, file)[0] == 0
+    assert run("import", "--store", there, file)[0] == 0
+    assert held(there) == before
+    code, _, err = run("import", "--store", there, file)
+    assert code == 0 and "0 of" in err
+    assert run("check", "--store", there)[0] == 0
+
+    back = f"{url}2" if "postgres" not in url else f"{url}_2"
+    assert run("import", "--store", back, file)[0] == 0
+    assert held(back) == before
+    if "postgres" in url:
+        drop(shared(), back.rpartition("=")[2])
+
+
+def test_a_session_that_went_on_is_not_overwritten(tmp_path: Path, run: Run) -> None:
+    url, file = f"sqlite:{tmp_path / 's.db'}", str(tmp_path / "rows.jsonl")
+    worked(url, seed=5)
+    run("export", "--store", url, file)
+    after = worked(url, seed=6)
+
+    code, out, _ = run("import", "--store", url, file)
+
+    assert code == 1 and "holds another row" in out
+    assert held(url) == after
+
+
+def test_a_file_that_is_not_whole_changes_nothing(tmp_path: Path, run: Run) -> None:
+    url, file = f"sqlite:{tmp_path / 's.db'}", tmp_path / "rows.jsonl"
+    worked(url)
+    run("export", "--store", url, str(file))
+    lines = file.read_text().splitlines(keepends=True)
+    for wrong in (lines[:-1], lines[1:], lines[:5] + lines[6:], ["{}\n"], ["[]\n"], []):
+        file.write_text("".join(wrong))
+
+        code, _, err = run("import", "--store", f"sqlite:{tmp_path / 'new.db'}", str(file))
+
+        assert code == 2 and "rows.jsonl" in err, err
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_rows_are_written_as_they_are_read() -> None:
+    world = worked("memory:", seed=7)
+    lines = list(exported(world))
+
+    assert world_of(imported(lines)) == world
+    assert all(json.loads(line) for line in lines)
+    broken = [lines[0], lines[1].replace('"phase": "', '"phase": "un'), *lines[2:]]
+    with pytest.raises(Unreadable, match="line 2"):
+        list(imported(broken))
+
+
+def test_a_restored_row_is_seen_only_with_its_session() -> None:
+    world = worked("memory:", seed=8)
+    rows = [r for r in world if getattr(r, "session_id", "") == "s1"]
+
+    async def whole() -> None:
+        empty = open_store("memory:")
+        rest = tuple(r for r in rows if not isinstance(r, Session))
+        assert await empty.execute(Restore("s1", rest)) == len(rest)
+        assert await empty.due(10) == ()
+        assert await empty.execute(Restore("s1", rest)) == 0
+
+    asyncio.run(whole())
+
+
+# -- migrate
+
+
+def test_migrating_shows_what_it_does_and_does_it_once(url: str, run: Run) -> None:
+    shown, sql, _ = run("migrate", "--store", url, "--dry-run")
+    done, again, _ = run("migrate", "--store", url)
+    code, nothing, err = run("migrate", "--store", url)
+
+    assert (shown, done, code) == (0, 0, 0)
+    assert sql == again
+    assert nothing == "" and "nothing to do" in err
+    if not url.startswith("files:"):
+        assert sql.count("CREATE TABLE") >= 12
+
+
+@pytest.mark.postgres
+def test_workers_need_no_right_to_make_tables() -> None:
+    schema, role = f"owned_{os.getpid()}", f"worker_{os.getpid()}"
+    known = conninfo_to_dict(shared())
+    host = str(known["host"]).replace("/", "%2F")
+    owner = f"postgresql://{known['user']}@/{known['dbname']}?host={host}&tenure_schema={schema}"
+    worked(owner)
+    with psycopg.connect(shared()) as granting:
+        for line in (
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        ):
+            granting.execute(line.encode())
+    try:
+        worked(owner.replace(f"{known['user']}@", f"{role}@"))
+    finally:
+        drop(shared(), schema)
+        with psycopg.connect(shared()) as dropping:
+            dropping.execute(f"DROP ROLE {role}".encode())
