@@ -43,6 +43,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "reset": (5_599, 16_224),
     "retire": (2_160, 7_913),
     "destroy": (8_227, 39_388),
+    "fence": (8_802, 46_945),
     "amend": (2_619, 14_657),
     "amend-stop": (2_060, 7_342),
     "next": (2_824, 14_585),

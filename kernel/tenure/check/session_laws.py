@@ -47,6 +47,8 @@ def revised(t: Step) -> bool:
 
 def generations(t: Step) -> bool:
     before, after = t.before.session.lease, t.after.session.lease
+    if isinstance(t.command, c.FenceOff):
+        return after == lease_.Vacant(before.generation + t.command.by)
     if isinstance(after, lease_.Held) and lease_id_of(before) != after.lease_id:
         return after.generation == before.generation + 1
     return after.generation == before.generation
@@ -57,9 +59,9 @@ def one_good_fence(t: Step) -> bool:
     before = t.before.session.lease
     if not t.before.live() or lease_id_of(t.after.session.lease) == lease_id_of(before):
         return True
-    return isinstance(t.command, c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy) or (
-        isinstance(t.command, c.Reclaim) and t.command.evidence is lease_.Evidence.DEAD
-    )
+    return isinstance(
+        t.command, c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy | c.FenceOff
+    ) or (isinstance(t.command, c.Reclaim) and t.command.evidence is lease_.Evidence.DEAD)
 
 
 def no_stale_write(t: Step) -> bool:
@@ -165,7 +167,7 @@ def counted(t: Step) -> bool:
         )
     if lease_id_of(t.before.session.lease) == lease_id_of(t.after.session.lease):
         return now == was
-    if isinstance(t.command, c.Commit | c.Release | c.Destroy):
+    if isinstance(t.command, c.Commit | c.Release | c.Destroy | c.FenceOff):
         return now == was
     if isinstance(t.command, c.Withdraw) and isinstance(after.state, run_.Done) and now == was:
         return True  # its last input was taken out: there is nothing left to count for
@@ -237,7 +239,7 @@ OF_DECISIONS: Final[dict[str, Callable[[Step], bool]]] = {
     "events are numbered without gaps": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
     "each new lease has the next generation, and it never falls": generations,
-    "a live lease gives way only to its holder, to its death and to destruction": one_good_fence,
+    "a live lease gives way only to its holder, its death, destruction and a fence": one_good_fence,
     "no write lands with a stale fence": no_stale_write,
     "due_at_ms is the function of the stored rows after every write": due_recomputed,
     "what has ended stays ended as it is": terminal_absorbs,

@@ -71,6 +71,10 @@ def destroy() -> Operator:
     return Operator("destroy", always(c.Destroy(S, "c.destroy")))
 
 
+def fence_off() -> Operator:
+    return Operator("fence off", always(c.FenceOff(S, "c.fence")))
+
+
 def reopen() -> Operator:
     closed = (Phase.STOPPED, Phase.STOPPING, Phase.RETIRED)
     command = c.Reopen(S, "again.reopen")

@@ -55,6 +55,8 @@ def _unknown() -> list[Any]:
         c.Reclaim(OTHER, "c.1", nowhere, lease_.Evidence.DEAD),
         c.Interrupt(OTHER, "c.1"),
         c.Retire(OTHER, "c.1"),
+        c.FenceOff(OTHER, "c.1"),
+        c.FenceOff(S, "c.1", 0),
         c.Sweep(OTHER),
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),

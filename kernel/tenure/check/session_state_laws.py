@@ -98,7 +98,7 @@ OF_STATES: Final[dict[str, Callable[[Board], bool]]] = {
     "at most one turn is open, and open_run names it": open_turn,
     "at most one run is under the lease, and lease_run names it": lease_run,
     "a run's contributors are the inputs bound to it": contributors,
-    "positions ascend": positions,
+    "the inputs of a run are bound in the order of their positions": positions,
     "the cancel flag names an unfinished run": cancel_names,
     "a run that was asked to stop sits out no backoff before it is closed": cancel_at_once,
     "the counts on the session's row are those of its rows": tallied,

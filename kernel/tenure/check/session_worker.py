@@ -18,7 +18,7 @@ from ..records import Entry, EntryKind
 from ..replace import replace
 from ..run import Termination
 from ..transcript import NewNode, Role
-from .session_board import REVISION, TTL, Board, S
+from .session_board import TTL, Board, S
 
 IDLE: Final = "idle"
 BEGUN: Final = "begun"  # nothing is recorded
@@ -155,7 +155,3 @@ def past(worker: Worker, after: Board) -> list[str]:
         for e in after.world.all(Entry)
         if e.run_id == worker.run_id and e.lease_id == lease_id and e.kind in named
     ]
-
-
-CURRENT: Final = REVISION
-STALE: Final = REVISION - 1

@@ -200,6 +200,15 @@ DESTROY: Final = Setting(
     expects=clauses("CANCEL-12 COMMIT-4 LEASE-16 PHASE-6,12"),
     ends=("consumed", "abandoned", "superseded"),
 )
+FENCE: Final = Setting(
+    "fence",
+    "every holder is fenced off, live or not, after a failover",
+    (PROMPT,),
+    also(ONCE, begun=("renew",)),
+    (o.fence_off(), o.cancel("r.p")),
+    ends=("consumed", "abandoned"),
+    expects=clauses("LEASE-17,30,31"),
+)
 AMEND: Final = Setting(
     "amend",
     "a session at rest is changed beside its turns",
@@ -245,7 +254,7 @@ KEYS: Final = Setting(
     expects=clauses(
         "CANCEL-2,4,8,9,10,11 COMMIT-1,3,5,6,7,8,10 FAIL-5,8,10,11,12,13,14 "
         "INBOX-1,2,4,5,8,12,13,14,20,21,22,23,24,29 JOURNAL-1,3,4,6 "
-        "LEASE-1,3,4,5,7,8,9,10,11,14,15,20,21,22,25 PHASE-1,2,5 PLACE-3,5,7 RUN-1,3,5,6 "
+        "LEASE-1,3,4,5,7,8,9,10,11,14,15,20,21,22,25,32 PHASE-1,2,5 PLACE-3,5,7 RUN-1,3,5,6 "
         "STORE-19 SWEEP-1,2"
     ),
     ends=("consumed", "superseded", "withdrawn"),
@@ -264,5 +273,17 @@ SLOTS: Final = Setting(
 
 DEFAULT: Final = (
     *(LEASE, FAILURE, ORDER, DELAY, BATCH, BATCH_LOST, INTERRUPT, INTERRUPTS, CANCEL, STOP),
-    *(STOP_ABANDON, RESET, RETIRE, DESTROY, AMEND, AMEND_STOP, NEXT, NEXT_ORDER, KEYS, SLOTS),
+    *(
+        STOP_ABANDON,
+        RESET,
+        RETIRE,
+        DESTROY,
+        FENCE,
+        AMEND,
+        AMEND_STOP,
+        NEXT,
+        NEXT_ORDER,
+        KEYS,
+        SLOTS,
+    ),
 )
