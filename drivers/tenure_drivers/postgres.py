@@ -38,7 +38,7 @@ from .postgres_group import NOW_MS, Readings, setting_aside
 from .postgres_link import Link, making, prepared, translated, version_of
 from .postgres_news import Newsroom
 from .postgres_pipe import Statement
-from .postgres_sql import Sql, listed
+from .postgres_sql import Sql, listed, quoted
 from .postgres_writer import IDLE_MS, Writer, execute_in, execute_in_now
 from .rows import codec_of
 
@@ -290,6 +290,19 @@ def missing_sql(url: str) -> list[str]:
     link, sql = Link(server_of(url, options)), Sql(options.get("schema", SCHEMA))
     try:
         return making(link, sql) if version_of(link, sql) is None else []
+    except psycopg.Error as error:
+        raise translated(error, sql.schema) from error
+    finally:
+        link.close()
+
+
+def drop_schema(url: str) -> None:
+    """Everything in it is gone."""
+    options: dict[str, Any] = {}
+    link, sql = Link(server_of(url, options)), Sql(options.get("schema", SCHEMA))
+    try:
+        link.run([("SET client_min_messages = warning", ())])
+        link.run([(f"DROP SCHEMA IF EXISTS {quoted(sql.schema)} CASCADE", ())])
     except psycopg.Error as error:
         raise translated(error, sql.schema) from error
     finally:

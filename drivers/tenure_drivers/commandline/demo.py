@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import secrets
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from tenure.replace import replace
 
+from ..contract import SERVERS, Unavailable, shown
 from .demo_chat import PLACES
 from .demo_plan import Plan, draw
 from .demo_play import Performance, perform
@@ -46,6 +48,14 @@ def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> st
     return name
 
 
+def known_server(ctx: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
+    if url is not None and (url.partition(":")[0] not in SERVERS or "tenure_schema=" in url):
+        raise click.BadParameter(
+            f"{shown(url)!r}: known is postgresql://HOST/DATABASE, without a schema: it makes its own"
+        )
+    return url
+
+
 @click.command(short_help="See sessions survive kills and pauses, in half a minute.")
 @click.option("--seed", type=int, help="Play the same plan again; drawn and printed otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
@@ -61,11 +71,18 @@ def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> st
     help="ledger | careless: without a once-step, to see the report turn red | script: a model and "
     "its tools, without a server | openai:MODEL: the same with one.",
 )  # fmt: skip
+@click.option(
+    "--store",
+    "server",
+    metavar="URL",
+    callback=known_server,
+    help="postgresql://HOST/DATABASE: there, in a schema of its own that is dropped in the end.",
+)
 def demo(
     seed: int | None, as_json: bool, html: Path | None,
-    inputs: int, sessions: int, workers: int, agent: str,
+    inputs: int, sessions: int, workers: int, agent: str, server: str | None,
 ) -> None:  # fmt: skip
-    """Prompts are put to sessions on a temporary SQLite file, and worker processes answer them.
+    """Prompts are put to sessions on a temporary SQLite file, or on a server, and worker processes answer them.
 
     For each prompt a worker appends a line to a ledger file, in a step that must happen once, then commits an
     answer.  Meanwhile workers are killed with SIGKILL in the middle of turns and started again, or stopped for
@@ -85,7 +102,7 @@ def demo(
         check_writable(html)
     seed = random.randrange(SEEDS) if seed is None else seed
     plan = draw(seed, inputs, min(sessions, inputs), workers)
-    performance = play(plan, agent)
+    performance = play(plan, agent, server)
     report, talk = report_on(performance.evidence), performance.talk
     if talk is not None and agent != "script":  # a model may not do as it is told
         report = replace(report, missing=0)
@@ -110,11 +127,18 @@ def check_writable(path: Path) -> None:
 # -- playing
 
 
-def play(plan: Plan, agent: str) -> Performance:
-    """Leaves no process and no file behind, also when it is interrupted."""
+def play(plan: Plan, agent: str, server: str | None = None) -> Performance:
+    """Leaves no process, no file and no schema behind, also when it is interrupted."""
     folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
+    schema = f"tenure_demo_{secrets.token_hex(6)}"
+    own = (
+        None if server is None else f"{server}{'&' if '?' in server else '?'}tenure_schema={schema}"
+    )
     try:
-        return asyncio.run(_until_signal(plan, agent, folder))
+        return asyncio.run(_until_signal(plan, agent, folder, own))
+    except (Unavailable, ValueError) as error:
+        say(f"tenure demo: {error}")
+        sys.exit(Exit.UNUSABLE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except Stop as stop:
@@ -122,9 +146,13 @@ def play(plan: Plan, agent: str) -> Performance:
         sys.exit(stop.code)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if own is not None:
+            from ..postgres import drop_schema
+
+            drop_schema(own)
 
 
-async def _until_signal(plan: Plan, agent: str, folder: Path) -> Performance:
+async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None) -> Performance:
     playing = asyncio.current_task()
     assert playing is not None
     terminated = []
@@ -136,7 +164,7 @@ async def _until_signal(plan: Plan, agent: str, folder: Path) -> Performance:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     bar = Bar("answered", len(plan.prompts))
     try:
-        return await perform(plan, agent, folder, bar.show)
+        return await perform(plan, agent, folder, bar.show, server)
     except asyncio.CancelledError:
         if terminated:
             raise SystemExit(Exit.TERMINATED) from None

@@ -18,14 +18,13 @@ from tenure.records import Session
 from tenure.replace import replace
 
 from ..contract import Store
-from ..sqlite import SqliteStore
 from .chronicle import Roll, read_all
 from .demo_chat import TRAPS, chatting, sprung
 from .demo_fleet import LOOK_S, Fleet
 from .demo_plan import Kind, Plan, Prompt
 from .demo_report import Evidence, Refusal
 from .demo_talk import Talk, read_talk
-from .demo_worker import AGENTS, DATABASE, LEDGER
+from .demo_worker import AGENTS, LEDGER, SERVER, store_in
 from .rehearsal import prompt_policy
 from .timeline import Holder, Life, Pause
 from .trouble import Exit, Stop
@@ -133,14 +132,21 @@ def _new(prompt: Prompt) -> NewInput:
 
 
 async def perform(
-    plan: Plan, agent: str, folder: Path, show: Callable[[int, str], None]
+    plan: Plan,
+    agent: str,
+    folder: Path,
+    show: Callable[[int, str], None],
+    server: str | None = None,
 ) -> Performance:
-    """Play the plan in an empty folder.  No process of it is alive afterwards."""
+    """Play the plan in an empty folder, or on a server.  No process of it is alive afterwards."""
     chats = agent not in AGENTS
     if chats:
         plan = chatting(plan, agent)
         (folder / TRAPS).mkdir()
-    store = SqliteStore(folder / DATABASE)
+    if server is not None:
+        (folder / SERVER).touch(mode=0o600)
+        (folder / SERVER).write_text(server, encoding="utf-8")
+    store = store_in(folder)
     try:
         fleet = Fleet(folder, store, (str(plan.seed), agent), chats)
         try:

@@ -21,10 +21,9 @@ from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Command
 
 from ..code import Agent
-from ..contract import wall_clock_ms
+from ..contract import Store, open_store, wall_clock_ms
 from ..errors import StepOutcomeUnknown
 from ..runtime import Runtime
-from ..sqlite import SqliteStore
 from ..steps import Report
 from ..turn import Turn
 
@@ -33,6 +32,7 @@ O = TypeVar("O")
 V = TypeVar("V")
 
 DATABASE: Final = "demo.db"
+SERVER: Final = "store.url"  # not an argument: everybody may read those of a process
 LEDGER: Final = "ledger.txt"
 TTL_MS: Final = 1_000
 SESSIONS_AT_ONCE: Final = 8
@@ -40,7 +40,7 @@ THINKS_MS: Final = (30, 220)
 LINGERS_MS: Final = (20, 120)
 
 
-class Witness(SqliteStore):
+class Witness:
     """A store that writes down which leases its process asks for, and which writes were refused it as FENCED.
 
     A line is on the way to the file before the command is sent: whatever is killed, each lease in the database is
@@ -49,11 +49,17 @@ class Witness(SqliteStore):
 
     def __init__(
         self,
-        path: Path,
+        store: Store,
         log: Path,
         before: Callable[[Command[Any, Any]], None] = lambda command: None,
     ) -> None:
-        super().__init__(path)
+        self._store = store
+        self.durability, self.capabilities = store.durability, store.capabilities
+        self.ask, self.due, self.horizon, self.hints = (
+            store.ask, store.due, store.horizon, store.hints,
+        )  # fmt: skip
+        self.quarantined, self.readmit = store.quarantined, store.readmit
+        self.dump, self.aclose = store.dump, store.aclose
         self._before = before
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
@@ -64,11 +70,11 @@ class Witness(SqliteStore):
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
         self._ask_for(command)
-        return self._look_at(command, await super().execute(command))
+        return self._look_at(command, await self._store.execute(command))
 
     async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._ask_for(command)
-        return self._look_at(command, await super().carry_out(command))
+        return self._look_at(command, await self._store.carry_out(command))
 
     def _ask_for(self, command: Command[Any, Any]) -> None:
         self._before(command)
@@ -166,6 +172,18 @@ def made_of(
     return chat(agent, ledger, traps, seed), traps.before
 
 
+# -- the store
+
+
+def store_in(folder: Path) -> Store:
+    """A file in the folder of the demo, or the server that a file there names."""
+    try:
+        url = (folder / SERVER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return open_store(f"sqlite:{folder / DATABASE}")
+    return open_store(url, idle_ms=TTL_MS)
+
+
 # -- the process
 
 
@@ -180,7 +198,7 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, asked.set)
     loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing is ever said there
     made, before = made_of(agent, folder, seed)
-    store = Witness(folder / DATABASE, folder / f"{name}.log", before)
+    store = Witness(store_in(folder), folder / f"{name}.log", before)
     try:
         runtime = Runtime(
             store,
