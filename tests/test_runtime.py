@@ -15,20 +15,26 @@ import pytest
 from faulty import Faulty
 
 from tenure.commands import (
+    Acquire,
     Admit,
     Begin,
     Checkpoint,
     Commit,
+    Destroy,
     Fail,
     NewInput,
+    Open,
     Release,
     RequestCancel,
+    Stop,
 )
 from tenure.failure import ErrorKind
+from tenure.input import Ended
+from tenure.lease import Owner
 from tenure.outcome import Refused
 from tenure.questions import Journal, Look
 from tenure.questions import Path as Transcript
-from tenure.records import EntryKind
+from tenure.records import EntryKind, Place
 from tenure_drivers.client import Client
 from tenure_drivers.contract import OutcomeUnknown, Store, Unavailable, open_store
 from tenure_drivers.errors import (
@@ -1088,3 +1094,46 @@ def test_a_fleet_over_a_store_that_fails_at_random_loses_nothing_and_does_nothin
             assert look is not None and look.waiting == () and look.runs == ()
 
     carry(body)
+
+
+# -- what is due without a lease
+
+
+@pytest.mark.parametrize("end", [Stop("s", "c", True), Destroy("s", "c")])
+def test_what_a_session_at_rest_abandons_is_written_out(
+    carry: Callable[[Body], None], end: Stop | Destroy
+) -> None:
+    async def body(store: Store) -> None:
+        client = Client(store)
+        receipts = [await client.submit("s", str(i)) for i in range(130)]
+        await store.execute(end)
+        async with Runtime(store, echo):
+            await until_ended(store, len(receipts))
+            assert await store.due(1) == ()
+
+    carry(body)
+
+
+def test_what_is_due_under_the_lease_of_another_is_written_out(
+    carry: Callable[[Body], None],
+) -> None:
+    async def body(store: Store) -> None:
+        client = Client(store)
+        await store.execute(Open("s"))
+        await store.execute(Acquire("s", "l", Owner("somebody", "else"), 3_600_000))
+        receipts = [await client.submit("s", str(i)) for i in range(130)]
+        await client.interrupt("s")
+        async with Runtime(store, echo):
+            await until_ended(store, len(receipts))
+            assert await store.due(1) == ()
+
+    carry(body)
+
+
+async def until_ended(store: Store, count: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            places = [r for r in await store.dump() if isinstance(r, Place)]
+            if len(places) == count and all(isinstance(p.state, Ended) for p in places):
+                return
+            await asyncio.sleep(0.01)

@@ -90,6 +90,8 @@ class Begin(Command[Bench, BeginOutcome]):
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+            if session.sweep:
+                return Decided(NothingDue(session.due_at_ms, True), "PHASE-14")
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
         draft = Draft.on(view, session, now_ms, self.lease_id)
         refused = end_lapsed(draft, self._acquire(now_ms))

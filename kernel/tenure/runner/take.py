@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from ..commands import Begin, Begun, BegunBefore, NothingDue, Reclaim, Sweep
-from ..lease import Evidence, Fence, Held, LocalProcess
+from ..lease import Evidence, Fence, Held, Holder, LocalProcess
 from ..outcome import Refusal, Refused, Stepped
 from ..queries import Get, Query, Question
 from ..records import Session
@@ -83,8 +83,16 @@ def got(s: Taking, e: Answered) -> bool:
     return reports(s, e) and isinstance(e.answer, Begun)
 
 
+def _swept(answer: Any) -> bool:
+    """Something is due that needs no lease."""
+    if isinstance(answer, Refused):
+        detail = answer.detail
+        return answer.reason is Refusal.HELD and isinstance(detail, Holder) and detail.sweep
+    return isinstance(answer, NothingDue) and answer.sweep
+
+
 def swept_first(s: Taking, e: Answered) -> bool:
-    return reports(s, e) and isinstance(e.answer, NothingDue) and e.answer.sweep and may_try(s)
+    return reports(s, e) and isinstance(s.order.what, Begin) and _swept(e.answer) and may_try(s)
 
 
 def nothing(s: Taking, e: Answered) -> bool:
@@ -102,7 +110,10 @@ def _begin_refused(s: Taking, e: Answered) -> bool:
 
 
 def held(s: Taking, e: Answered) -> bool:
-    return _begin_refused(s, e) and e.answer.reason is Refusal.HELD and may_try(s)
+    reason = Refusal.HELD
+    return (
+        _begin_refused(s, e) and e.answer.reason is reason and may_try(s) and not _swept(e.answer)
+    )
 
 
 def held_late(s: Taking, e: Answered) -> bool:
