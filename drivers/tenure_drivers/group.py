@@ -323,12 +323,13 @@ class GroupCommit:
 def deliver(group: Sequence[Work], answers: Sequence[Answer]) -> None:
     """Answer on the loop of the callers.  A caller that was cancelled is not told; its command was carried out."""
     for work, answer in zip(group, answers, strict=True):
-        if work.future.done():
+        try:
+            if isinstance(answer, Exception):
+                work.future.set_exception(answer)
+            else:
+                work.future.set_result(answer)
+        except asyncio.InvalidStateError:  # cancelled, perhaps by a signal at this very instant
             continue
-        if isinstance(answer, Exception):
-            work.future.set_exception(answer)
-        else:
-            work.future.set_result(answer)
 
 
 def post(group: Sequence[Work], answers: Sequence[Answer]) -> None:
