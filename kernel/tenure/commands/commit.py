@@ -161,7 +161,8 @@ class Commit(Command[Ending, Committed]):
         )
         if not held or next_ is None:
             return Decided(Committed(stamp.revision), "COMMIT-3", replayed=True)
-        begun = begun_of(session, next_, resumed=next_.run_id != stamp.next_run)
+        resumed = next_.run_id != stamp.next_run or next_.n > 0
+        begun = begun_of(session, next_, resumed=resumed)
         return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
 
     def _refused(

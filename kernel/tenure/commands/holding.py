@@ -210,6 +210,8 @@ class Renew(Command[Prolonging, Renewed]):
         outcome = lease_.step(session.lease, command)
         if isinstance(outcome, Refused):
             return outcome
+        if self.fence.session_id != self.session_id:
+            return Refused(Refusal.FENCED, "LEASE-25", session.lease_run)
         held = outcome.state
         assert isinstance(
             held, lease_.Held
