@@ -48,7 +48,7 @@ from tenure_drivers.errors import (
     SubmissionRefused,
     TurnFailed,
 )
-from tenure_drivers.runtime import Runtime
+from tenure_drivers.runtime import Runtime, legal_name
 from tenure_drivers.steps import Report
 from tenure_drivers.turn import Turn
 
@@ -1092,6 +1092,34 @@ def test_a_fleet_over_a_store_that_fails_at_random_loses_nothing_and_does_nothin
         for name in range(4):
             look = await store.ask(Look(f"s{name}"))
             assert look is not None and look.waiting == () and look.runs == ()
+
+    carry(body)
+
+
+def test_a_task_that_cancels_itself_has_failed(carry: Callable[[Body], None]) -> None:
+    async def body(store: Store) -> None:
+        calls = 0
+
+        async def agent(turn: Turn) -> None:
+            nonlocal calls
+            calls += 1
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+        async with Runtime(store, agent) as runtime:
+            ended = await (await runtime.submit("s", "hello")).ended(WAIT_S)
+            assert (ended.status, calls) == ("dead_lettered", 5)
+
+    carry(body)
+
+
+def test_an_owner_that_no_store_would_take_is_not_accepted(carry: Callable[[Body], None]) -> None:
+    async def body(store: Store) -> None:
+        with pytest.raises(ValueError, match="owner_id"):
+            Runtime(store, echo, owner_id="two words")
+        assert legal_name("worker-b\u00fcro 1") == "worker-b-ro-1"
 
     carry(body)
 

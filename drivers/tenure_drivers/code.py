@@ -65,8 +65,10 @@ class AgentCode:
         try:
             how = returned(turn, await self.agent(turn))
         except asyncio.CancelledError as error:
-            if not self.interrupted and not _stopping():
-                how = failed(error)  # it was cancelled by something of its own
+            if not self.interrupted:
+                how = failed(
+                    error
+                )  # by something of its own; let go it would be begun again, for ever
         except (Exception, SystemExit) as error:  # what ends a process may not end everybody's
             how = failed(error)
             if turn.committed is not None:
@@ -74,11 +76,6 @@ class AgentCode:
                 log.warning(said, turn.session_id, turn.run_id, describe(error))
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, how))
-
-
-def _stopping() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def returned(turn: Turn, value: object) -> How:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
+from tenure.commands.legal import illegal_id
 from tenure.lease import Owner
 from tenure.outcome import Hint
 from tenure.runner import Plan
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 LIVE_POLL_S = (
     0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
 )
+
+
+OWNER_CHARACTERS_MAX = 100
+
+
+def legal_name(text: str) -> str:
+    """As an id: a host may be called anything."""
+    fit = [c if c.isascii() and c.isprintable() and c != " " else "-" for c in text]
+    return "".join(fit)[:OWNER_CHARACTERS_MAX]
 
 
 class Runtime(Client):
@@ -58,9 +68,11 @@ class Runtime(Client):
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
+        if owner_id is not None and (problem := illegal_id("owner_id", owner_id)):
+            raise ValueError(problem)  # else every Begin is refused, and nobody hears of it
         super().__init__(store)
         self.agent = agent
-        self.owner_id = owner_id or f"worker-{platform.node()}".replace(" ", "-")[:100]
+        self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.live = Broadcast(store, channel, poll_s=LIVE_POLL_S) if live is None else live
