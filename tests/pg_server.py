@@ -58,16 +58,26 @@ def _die_with_parent() -> None:
 
 
 class Server:
-    def __init__(self, home: pathlib.Path, bindir: pathlib.Path) -> None:
-        self.data = home / "d"
+    """`of`: a standby of that one, which then waits for it with every commit."""
+
+    def __init__(
+        self, home: pathlib.Path, bindir: pathlib.Path, *, of: Server | None = None
+    ) -> None:
+        self.data = home / ("d" if of is None else "e")
         self.data.mkdir(mode=0o755)
         self._bin, self._log = bindir, home / "log"
         self._prefix, self._as = _unprivileged(bindir, self.data)
         self.dsn = f"host={self.data} user=tenure dbname=postgres"
-        self._call(
-            "initdb", "-A", "trust", "-U", "tenure", "-E", "UTF8", "--no-sync",
-            "--no-instructions", "-D", str(self.data / "c"),
-        )  # fmt: skip
+        if of is None:
+            self._call(
+                "initdb", "-A", "trust", "-U", "tenure", "-E", "UTF8", "--no-sync",
+                "--no-instructions", "-D", str(self.data / "c"),
+            )  # fmt: skip
+        else:
+            self._call(
+                "pg_basebackup", "-h", str(of.data), "-U", "tenure", "-R", "-X", "stream",
+                "-c", "fast", "--no-sync", "-D", str(self.data / "c"),
+            )  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
 
     def _call(self, program: str, *args: str) -> None:
@@ -112,6 +122,29 @@ class Server:
             self.process.kill()
             self.process.wait(15)
         self.process = None
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Server, Server]]:
+    """A primary and a synchronous standby."""
+    import psycopg
+
+    with server() as primary:
+        home = primary.data.parent
+        bindir = binaries()
+        assert bindir is not None
+        standby = Server(home, bindir, of=primary)
+        try:
+            standby.start()
+            with psycopg.connect(primary.dsn, autocommit=True) as asking:
+                asking.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                asking.execute("SELECT pg_reload_conf()")
+                synced = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+                while asking.execute(synced).fetchone() is None:
+                    time.sleep(0.01)
+            yield primary, standby
+        finally:
+            standby.stop()
 
 
 @contextlib.contextmanager

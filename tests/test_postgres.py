@@ -30,7 +30,7 @@ from tenure.indexes import INDEXES
 from tenure.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.records import RECORDS, Input, Place, Session
-from tenure_drivers import postgres_writer
+from tenure_drivers import postgres_pipe, postgres_writer
 from tenure_drivers.contract import (
     Corrupt,
     OutcomeUnknown,
@@ -329,6 +329,37 @@ async def test_a_server_that_is_away_makes_a_store_unavailable_and_no_more() -> 
         await store.aclose()
     with pytest.raises(Unavailable):
         PostgresStore(found.dsn)
+
+
+@asynchronous
+async def test_a_commit_that_is_never_confirmed_is_unknown(
+    schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed()
+    with server() as found:
+        store = PostgresStore(found.dsn, schema=schema)
+        await store.execute(prompt("s", 1))
+        with psycopg.connect(found.dsn, autocommit=True) as other:
+            other.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+            other.execute("SELECT pg_reload_conf()")
+            monkeypatch.setattr(postgres_pipe, "ANSWER_S", 0.5)
+            await asyncio.sleep(0.2)
+            with pytest.raises(OutcomeUnknown):
+                await store.execute(prompt("s", 2))
+
+            monkeypatch.setattr(postgres_pipe, "ANSWER_S", 60.0)
+            waiting = asyncio.ensure_future(store.execute(prompt("t", 1)))
+            await asyncio.sleep(0.5)
+            other.execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            )
+            with pytest.raises(OutcomeUnknown, match="synchronous"):
+                await waiting
+            other.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            other.execute("SELECT pg_reload_conf()")
+        for command in (prompt("s", 2), prompt("t", 1)):
+            assert (await insist(store, command)).receipts
+        await store.aclose()
 
 
 @asynchronous

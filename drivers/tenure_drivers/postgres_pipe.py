@@ -8,9 +8,10 @@ its locks.  And this takes half of the time.
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import pq
@@ -25,6 +26,9 @@ Rows: TypeAlias = tuple[Sequence[Any], int]  # what a statement returned, and ho
 
 MARK = re.compile(r"%[sb]")
 BINARY, TEXT = 1, 0
+ANSWER_S = 60.0  # longer than a statement may take: the server would have said so
+
+T = TypeVar("T")
 
 
 def numbered(text: str) -> bytes:
@@ -62,7 +66,8 @@ class Pipe:
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
         try:
-            answered = self._connection.wait(_communicate(pgconn, commands, len(commands)))
+            talk = _communicate(pgconn, commands, len(commands))
+            answered = self._connection.wait(_bounded(talk, ANSWER_S))
             pgconn.exit_pipeline_mode()
         except BaseException:
             self._connection.close()  # nobody knows what is still on its way
@@ -138,6 +143,21 @@ def _ask(
     return lambda: pgconn.send_query_params(
         sql, content, param_types=types, param_formats=formats, result_format=BINARY
     )
+
+
+def _bounded(talk: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+    """A server that says nothing any more, or a commit that waits for a standby that is gone, is not waited for."""
+    deadline = time.monotonic() + seconds
+    try:
+        wanted = next(talk)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise psycopg.OperationalError(f"the server has not answered for {seconds:g} s")
+            wanted = talk.send(ready)
+    except StopIteration as stop:
+        found: T = stop.value
+        return found
 
 
 def _communicate(
