@@ -40,6 +40,11 @@ def killed(path: str, seed: int, statement: int) -> None:
     """Die by SIGKILL before the n-th statement on the writing connection."""
     clock = Watch()
     store = SqliteStore(path, clock=clock)
+    die_before(store, statement)
+    asyncio.run(story(store, clock, seed, 10_000))
+
+
+def die_before(store: SqliteStore, statement: int) -> None:
     left = statement
 
     def count(sql: str) -> None:
@@ -49,7 +54,6 @@ def killed(path: str, seed: int, statement: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     store._writer.set_trace_callback(count)
-    asyncio.run(story(store, clock, seed, 10_000))
 
 
 def many(path: str, name: str, count: int) -> None:
@@ -66,6 +70,21 @@ def many(path: str, name: str, count: int) -> None:
 
     asyncio.run(run())
     say("done")
+
+
+def killed_among_others(path: str, name: str, statement: int) -> None:
+    """`many` without an end, killed before the n-th statement; says what was answered."""
+
+    async def run() -> None:
+        store = SqliteStore(path)
+        die_before(store, statement)
+        at = 0
+        while True:
+            await store.execute(Append("shared", "d", f"{name}:{at} "))
+            say(at)
+            at += 1
+
+    asyncio.run(run())
 
 
 class Append(Put):
@@ -94,6 +113,21 @@ def admit(path: str, session: str) -> None:
         store = SqliteStore(path)
         await store.execute(prompt(session, 1))
         await store.aclose()
+
+    asyncio.run(run())
+
+
+def saturate(path: str, at_once: int) -> None:
+    """Write group after group, of which the next always waits, until killed; the text of `n0` counts them."""
+
+    async def write(store: SqliteStore, session: str) -> None:
+        while True:
+            await store.execute(Put(session, "d", str(store.group.groups)))
+
+    async def run() -> None:
+        store = SqliteStore(path)
+        say("open")
+        await asyncio.gather(*[write(store, f"n{at % at_once}") for at in range(3 * at_once)])
 
     asyncio.run(run())
 

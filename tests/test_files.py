@@ -18,6 +18,7 @@ from pathlib import Path
 
 import files_power as power
 import pytest
+from disks import disk
 
 from tenure.evolve import world_of
 from tenure.records import Blob
@@ -304,13 +305,8 @@ def test_files_that_may_not_grow_change_nothing(folder: Path) -> None:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    path = tmp_path / "tiny"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a file system")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with disk(tmp_path / "tiny", "256k") as folder:
+        yield folder
 
 
 def test_a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room(tiny: Path) -> None:

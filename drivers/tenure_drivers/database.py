@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from functools import cache
 from pathlib import Path
@@ -36,10 +37,10 @@ def translated(error: Exception, path: Path) -> Exception:
         return error
     found: Exception
     match primary_code(error):
-        case 5 | 6 | 13 | 14 | 15:
+        case 5 | 6 | 13 | 15:
             found = Unavailable(f"{path}: {error}")
-        case 8:
-            found = Unavailable(f"{path} is read-only: {error}")
+        case 8 | 14:
+            found = Unavailable(f"{path}: {error}{why_not(path)}")
         case 10:
             found = Unavailable(f"{path}: {error} ({getattr(error, 'sqlite_errorname', '')})")
         case 11 | 26:
@@ -50,13 +51,36 @@ def translated(error: Exception, path: Path) -> Exception:
     return found
 
 
+def why_not(path: Path) -> str:
+    """What stands in the way of writing, as far as it can be seen: the engine says no more than that it cannot."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f": there is no folder {folder}"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f": the file system of {folder} is mounted read-only"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f": this user may not write to the folder {folder}, and the log is kept there"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return ": this user may not read and write the file"
+    return ""
+
+
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """Which file stands under a name; None: none does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, cached_statements=512
         )
     except sqlite3.Error as error:
-        raise Unavailable(f"{path} cannot be opened: {error}") from error
+        raise Unavailable(f"{path} cannot be opened: {error}{why_not(path)}") from error
     try:
         for pragma in (
             "busy_timeout=5000",
@@ -66,6 +90,8 @@ def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
             f"journal_size_limit={WAL_KEPT_BYTES}",
             f"cache_size=-{CACHE_KIB}",
             "trusted_schema=OFF",
+            "fullfsync=ON",  # macOS: fsync alone leaves it in the drive's cache; elsewhere nothing changes
+            "checkpoint_fullfsync=ON",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except sqlite3.Error as error:
@@ -126,6 +152,7 @@ __all__ = [
     "OutcomeUnknown",
     "connect",
     "expected",
+    "identity",
     "prepare",
     "primary_code",
     "translated",

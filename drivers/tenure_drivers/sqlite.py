@@ -33,6 +33,7 @@ from .contract import (
 from .database import connect, translated
 from .group import GROUP_MAX, GroupCommit
 from .hints import Audience
+from .mounts import refuse_network
 from .peers import Ear, Peers
 from .rows import codec_of
 from .sql import Tables, quoted, select_due
@@ -46,11 +47,15 @@ BUSY_TIMEOUT_MS = 30_000
 CHECKPOINT_PAGES = 8_000
 WAL_BYTES_MAX = 256 * 1024 * 1024
 WAL_LOOK_GROUPS = 256
-PAUSE_S = 0.001  # SQLite does not queue its waiters: without a gap between groups the others starve
+PAUSE_S = 0.001  # STORE-22: SQLite does not queue its waiters: without a gap between groups the others starve
 
 
 class SqliteStore:
-    """Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened; creates it if it is not there."""
+    """Creates the file if it is not there; several processes of one machine may open it at once.
+
+    Raises Unavailable, Corrupt or SchemaTooNew if it cannot be opened, ValueError if other machines can reach it.
+    A copy that SQLite itself makes of it while it is open is a backup (STORE-23).  Spec: specs/store.md.
+    """
 
     durability = Durability.CRASH
     capabilities = frozenset((Capability.REOPEN, Capability.PROCESSES, Capability.QUARANTINE))
@@ -66,6 +71,7 @@ class SqliteStore:
         group_max: int = GROUP_MAX,
     ) -> None:
         self.path = Path(path)
+        refuse_network(self.path)
         self._clock = clock
         self._pid = os.getpid()
         self._closed = False
@@ -153,6 +159,7 @@ class SqliteStore:
     def _look(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         """A short read on the caller's thread: readers of a WAL wait for nobody."""
         self._usable()
+        self._writing.check()
         try:
             with self._looking:
                 return self._looker.execute(sql, values).fetchall()

@@ -14,7 +14,7 @@ from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command
 
 from .contract import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
-from .database import BUSY, FULL, connect, prepare, primary_code, translated
+from .database import BUSY, FULL, connect, identity, prepare, primary_code, translated
 from .group import Answer, Busy, execute_wave, waves
 from .peers import Peers, lock_holder
 from .sql import Tables
@@ -51,6 +51,8 @@ class Writer:
             prepare(self.connection, path, busy_timeout_ms)
             self.connection.execute("PRAGMA busy_timeout=0")
             self._version = self._data_version()
+            names = (str(path), f"{path}-wal")
+            self._files = [(name, found) for name in names if (found := identity(name))]
         except BaseException:
             self.connection.close()
             raise
@@ -89,6 +91,7 @@ class Writer:
                     if isinstance(answer, Corrupt):
                         self._suspect(commands[at].session_id, answer)
             self._set_aside()
+            self.check()
         except BaseException:
             self._roll_back()
             raise
@@ -125,6 +128,12 @@ class Writer:
         else:
             whom = "by another process"
         return f"{self.path} was locked {whom} for {self._timeout_ms} ms"
+
+    def check(self) -> None:
+        """STORE-21: the engine goes on writing to a file that has lost its name, where nobody will find it."""
+        for name, opened in self._files:
+            if identity(name) != opened:
+                raise Unavailable(f"{name} was removed or replaced; open the store again")
 
     def _failed_commit(self, error: sqlite3.Error) -> Exception:
         known = primary_code(error) in (BUSY, FULL)

@@ -1,0 +1,82 @@
+"""Which file system a path is on, and whether several machines may reach it.  Spec: specs/store.md, STORE-20.
+
+SQLite's write-ahead log needs memory that all processes on the file share, and locks that all of them see: over a
+network there is neither, and two machines would overwrite each other's commits without noticing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import frozen
+
+MOUNTS = Path("/proc/self/mounts")
+ALLOW = "TENURE_NETWORK_FILES"
+ROOT = "/"
+ESCAPED = re.compile(r"\\([0-7]{3})")
+
+NETWORK = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "davfs"),
+        *("ceph", "lustre", "gpfs", "beegfs", "glusterfs", "orangefs", "ocfs2", "gfs2", "9p"),
+        *("fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.glusterfs", "fuse.goofys"),
+        *("fuse.mount-s3", "fuse.ceph", "fuse.ceph-fuse", "fuse.juicefs", "fuse.seaweedfs"),
+        *("fuse.blobfuse", "fuse.blobfuse2", "fuse.curlftpfs", "fuse.davfs", "fuse.nfs"),
+    )
+)  # fmt: skip
+
+
+@frozen
+class Mount:
+    """`source` on `point`, as the machine's table of mounts says."""
+
+    source: str
+    point: str
+    kind: str
+
+    @property
+    def network(self) -> bool:
+        """Whether other machines may reach it.  What a whole machine runs on (9p: a sandbox) is its own."""
+        return self.kind in NETWORK and not (self.kind == "9p" and self.point == ROOT)
+
+
+def mounts_of(table: str) -> tuple[Mount, ...]:
+    """The lines of /proc/mounts; blanks in names are written as \\040."""
+    found = []
+    for line in table.splitlines():
+        words = [ESCAPED.sub(lambda code: chr(int(code[1], 8)), w) for w in line.split()[:3]]
+        if len(words) == 3:
+            found.append(Mount(*words))
+    return tuple(found)
+
+
+def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
+    """The deepest one that holds an absolute path; of several on one point the last, which hides the others."""
+    found: Mount | None = None
+    for mount in mounts:
+        point = mount.point.rstrip("/") + "/"
+        if (path + "/").startswith(point) and (
+            found is None or len(mount.point) >= len(found.point)
+        ):
+            found = mount
+    return found
+
+
+def refuse_network(path: Path) -> None:
+    """Raise ValueError, with the mount and what to do, where other machines may reach this file too."""
+    if os.environ.get(ALLOW) == "1":
+        return
+    try:
+        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux: it cannot be seen here
+        return
+    mount = mount_of(os.path.realpath(path), mounts_of(table))
+    if mount is not None and mount.network:
+        raise ValueError(
+            f"{path} is on {mount.point}, a network file system ({mount.kind}, {mount.source}), on which SQLite "
+            "loses commits as soon as two machines write: keep it on a local disk, or use postgresql:// for many "
+            f"machines. If one machine alone will ever open it, set {ALLOW}=1"
+        )
