@@ -7,6 +7,7 @@ names.  A power cut leaves the names as synced or as they are, and of each file 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import tempfile
@@ -16,13 +17,12 @@ from typing import TypeAlias
 
 from attrs import define, field
 
-from tenure.evolve import EMPTY, World, world_of
+from tenure.evolve import World, world_of
 from tenure.queries import Record
-from tenure_drivers.conformance import Put, Watch, carried_out, decided
+from tenure_drivers.conformance import Put, Story, Watch, decided
 from tenure_drivers.contract import Clock, Corrupt
 from tenure_drivers.files import FilesStore
 from tenure_drivers.files_disk import LOCK, Disk
-from tenure_drivers.stories import Client
 
 State: TypeAlias = tuple[tuple[str, bytes], ...]  # of a folder
 Open: TypeAlias = Callable[[Path, Clock, Disk], FilesStore]
@@ -119,43 +119,6 @@ def _kept(file: File, how: str, dice: random.Random) -> int:
     return dice.randrange(file.synced, len(file.data))
 
 
-# -- a story, and the worlds that a power cut in it may leave
-
-
-def worlds(seed: int, steps: int) -> list[list[World]]:
-    """For each number of answered groups, the worlds that a crash in the next group may leave."""
-    clock, dice, world = Watch(), random.Random(seed), EMPTY
-    client = Client(dice.choice)
-    found = []
-    for _ in range(steps):
-        clock.now_ms += dice.choice((0, 1, 10, 30))
-        possible, answers = [world], []
-        group = client.send_some(clock.now_ms)
-        for command in group:
-            answer, world = decided(world, command, clock.now_ms)
-            answers.append(answer)
-            possible.append(world)
-        found.append(possible)
-        for command, answer in zip(group, answers, strict=True):
-            client.hear(command, answer)
-    return [*found, [world]]
-
-
-async def tell(
-    store: FilesStore, clock: Watch, seed: int, steps: int, answered: Callable[[int], None]
-) -> None:
-    """The story of `worlds`; `answered` hears how many groups have been."""
-    dice = random.Random(seed)
-    client = Client(dice.choice)
-    for step in range(steps):
-        clock.now_ms += dice.choice((0, 1, 10, 30))
-        group = client.send_some(clock.now_ms)
-        answers = await asyncio.gather(*[carried_out(store, command) for command in group])
-        for command, answer in zip(group, answers, strict=True):
-            client.hear(command, answer)
-        answered(step + 1)
-
-
 # -- what must hold
 
 
@@ -216,7 +179,8 @@ def cuts(
 ) -> list[str]:
     """Cut the power at every change of a story with snapshots and reopenings; return at most `most` faults."""
     clock, answered, dice = Watch(), 0, random.Random(seed)
-    possible = worlds(seed, steps)
+    story = Story(seed, steps)
+    possible = story.worlds()
     disk = disk or PowerDisk()
     examiner = Examiner(open_store, folder)
     numbers = iter(range(1_000_000))
@@ -236,19 +200,45 @@ def cuts(
 
     disk.change = change
     store = open_store(folder / "store", clock, disk)
-    asyncio.run(tell(store, clock, seed, steps, hear))
+    asyncio.run(story.tell(store, clock, hear))
     store.close()
     change("closed")
     return examiner.faults
+
+
+def crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
+    """What is found after a power cut at every change that a story makes."""
+    clock, answered, dice, numbers = Watch(), 0, random.Random(story.seed), itertools.count()
+    left = list[tuple[int, State]]()
+
+    def change(what: str) -> None:
+        left.extend((answered, state) for _, state in disk.left(dice))
+
+    def hear(groups: int) -> None:
+        nonlocal answered
+        answered = groups
+
+    disk = PowerDisk(change)
+    store = open_files(folder / "story", clock, disk)
+    asyncio.run(story.tell(store, clock, hear))
+    store.close()
+    for groups, state in dict.fromkeys(left):
+        copy = folder / f"cut-{next(numbers)}"
+        copy.mkdir()
+        for name, data in state:
+            (copy / name).write_bytes(data)
+        found = open_files(copy, Watch(), QuickDisk())
+        yield groups, world_of(found.dump_now())
+        found.close()
 
 
 def rots(folder: Path, *, open_store: Open = open_files, every: int = 1) -> list[str]:
     """Flip a bit of each byte of a store that was closed; return where that is not noticed."""
     clock, faults = Watch(), []
     store = open_store(folder / "store", clock, QuickDisk())
-    asyncio.run(tell(store, clock, 5, 6, lambda step: None))
+    asyncio.run(Story(5, 6).tell(store, clock, lambda step: None))
     store.snapshot_now()
-    asyncio.run(tell(store, clock, 9, 6, lambda step: None))
+    asyncio.run(Story(9, 6).tell(store, clock, lambda step: None))
     whole = world_of(store.dump_now())
     store.close()
     paths = [p for p in sorted((folder / "store").iterdir()) if p.name != LOCK]

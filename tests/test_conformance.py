@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import files_power
 import pytest
 
-from tenure_drivers.conformance import Opener, StoreConformance
+from tenure.evolve import World, world_of
+from tenure_drivers.conformance import Crashes, Locked, Opener, StoreConformance, Story, Watch
 from tenure_drivers.files import FilesStore
 from tenure_drivers.memory import MemoryStore
 from tenure_drivers.sqlite import SqliteStore
@@ -23,6 +31,51 @@ class TestSqlite(StoreConformance):
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: SqliteStore(tmp_path / "store.db", clock=clock)
 
+    @pytest.fixture
+    def locked(self, tmp_path: Path) -> Locked:
+        @contextmanager
+        def lock(session_id: str) -> Iterator[None]:
+            other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("COMMIT")
+            other.close()
+
+        return lock
+
+    @pytest.fixture
+    def crashes(self, tmp_path: Path) -> Crashes:
+        return lambda story: sqlite_crashes(tmp_path, story)
+
+
+def sqlite_crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
+    """Before every statement of the writer: the files as they are, and with the log as it was when last answered."""
+    path, clock, answered, synced = folder / "story.db", Watch(), 0, 0
+    numbers, left = itertools.count(), list[tuple[int, Path]]()
+    store = SqliteStore(path, clock=clock)
+
+    def keep(statement: str) -> None:
+        log = Path(f"{path}-wal").read_bytes()
+        for size in {len(log), synced, (len(log) + synced) // 2}:
+            copy = folder / f"crash-{next(numbers)}.db"
+            shutil.copy(path, copy)
+            Path(f"{copy}-wal").write_bytes(log[:size])
+            left.append((answered, copy))
+
+    def hear(groups: int) -> None:
+        nonlocal answered, synced
+        answered, synced = groups, Path(f"{path}-wal").stat().st_size
+
+    synced = Path(f"{path}-wal").stat().st_size
+    store._writer.set_trace_callback(keep)
+    asyncio.run(story.tell(store, clock, hear))
+    store._writer.set_trace_callback(None)
+    store.close()
+    for groups, copy in left[::3]:
+        found = SqliteStore(copy)
+        yield groups, world_of(found.dump_now())
+        found.close()
+
 
 class TestSqliteInGroupsOfTwo(StoreConformance):
     """What waits is more than a group takes, so that groups are formed from a backlog."""
@@ -36,6 +89,10 @@ class TestFiles(StoreConformance):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: FilesStore(tmp_path / "store", clock=clock)
+
+    @pytest.fixture
+    def crashes(self, tmp_path: Path) -> Crashes:
+        return lambda story: files_power.crashes(tmp_path, story)
 
 
 class TestFilesInGroupsOfTwoAndManySnapshots(StoreConformance):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from pg_server import drop, shared
+from pg_server import Server, drop, needed, server, shared
 
-from tenure_drivers.conformance import Opener, StoreConformance
+from tenure.evolve import World, world_of
+from tenure_drivers.conformance import Crashes, Locked, Opener, StoreConformance, Story, Watch
+from tenure_drivers.contract import OutcomeUnknown, Unavailable
 from tenure_drivers.postgres import PostgresStore
 
 NUMBERS = itertools.count()
@@ -19,9 +27,58 @@ NUMBERS = itertools.count()
 class TestPostgres(StoreConformance):
     @pytest.fixture
     def opener(self) -> Iterator[Opener]:
-        database, schema = shared(), f"conformance_{os.getpid()}_{next(NUMBERS)}"
-        yield lambda clock: PostgresStore(database, schema=schema, clock=clock)
-        drop(database, schema)
+        database, self.schema = shared(), f"conformance_{os.getpid()}_{next(NUMBERS)}"
+        yield lambda clock: PostgresStore(database, schema=self.schema, clock=clock)
+        drop(database, self.schema)
+
+    @pytest.fixture
+    def locked(self) -> Locked:
+        @contextlib.contextmanager
+        def lock(session_id: str) -> Iterator[None]:
+            text = f'SELECT 1 FROM "{self.schema}".session WHERE session_id = %s FOR UPDATE'
+            with psycopg.connect(shared()) as other:
+                other.execute(text.encode(), (session_id,))
+                yield
+
+        return lock
+
+    @pytest.fixture
+    def crashes(self) -> Crashes:
+        return server_crashes
+
+
+def server_crashes(story: Story) -> Iterator[tuple[int, World]]:
+    """The server dies without a word while the next group is on its way."""
+    needed()
+    with server() as found:
+        answered = tell_until_it_dies(found, story, story.seed)
+        found.start()
+        store = PostgresStore(found.dsn)
+        yield answered, world_of(asyncio.run(store.dump()))
+        store.close()
+
+
+def tell_until_it_dies(found: Server, story: Story, last: int) -> int:
+    clock, answered = Watch(), 0
+    store = PostgresStore(found.dsn, clock=clock)
+    killing = threading.Thread(target=kill_soon, args=(found,))
+
+    def hear(groups: int) -> None:
+        nonlocal answered
+        answered = groups
+        if groups == last:
+            killing.start()
+
+    with contextlib.suppress(Unavailable, OutcomeUnknown):  # the story may be over before that
+        asyncio.run(story.tell(store, clock, hear))
+    killing.join()
+    store.close()
+    return answered
+
+
+def kill_soon(found: Server) -> None:
+    time.sleep(0.002)
+    found.stop(signal.SIGQUIT)
 
 
 @pytest.mark.postgres
@@ -29,9 +86,13 @@ class TestPostgresBehindAPooler(TestPostgres):
     """Without prepared statements, in groups of three."""
 
     @pytest.fixture
+    def crashes(self) -> None:
+        return None  # as above
+
+    @pytest.fixture
     def opener(self) -> Iterator[Opener]:
-        database, schema = shared(), f"pooled_{os.getpid()}_{next(NUMBERS)}"
+        database, self.schema = shared(), f"pooled_{os.getpid()}_{next(NUMBERS)}"
         yield lambda clock: PostgresStore(
-            database, schema=schema, clock=clock, prepare=False, group_max=3
+            database, schema=self.schema, clock=clock, prepare=False, group_max=3
         )
-        drop(database, schema)
+        drop(database, self.schema)

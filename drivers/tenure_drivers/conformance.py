@@ -5,7 +5,9 @@
         def opener(self, tmp_path: Path) -> Opener:
             return lambda clock: MyStore(tmp_path / "store", clock=clock)
 
-What a driver cannot do it does not claim in its `capabilities`, and the tests of it are skipped by name.
+What a driver cannot do it does not claim in its `capabilities`, and the tests of it are skipped by name.  Two more
+fixtures may be given: `locked`, how another process holds a session, and `crashes`, how the power is cut
+(`conformance_workers`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from tenure.queries import Command
 from tenure.records import Blob, Input, Session
 from tenure.transcript import NewNode, Role
 
+from .conformance_workers import Crashes, Locked, WorkersConformance
 from .contract import Capability, Clock, Due, Store, Unavailable
 from .stories import Client
 from .trial import (
@@ -33,6 +36,7 @@ from .trial import (
     Explode,
     Opener,
     Put,
+    Story,
     Twice,
     Watch,
     asynchronous,
@@ -45,9 +49,12 @@ from .trial import (
 
 __all__ = [
     "START_MS",
+    "Crashes",
+    "Locked",
     "Opener",
     "Put",
     "StoreConformance",
+    "Story",
     "Twice",
     "Watch",
     "asynchronous",
@@ -59,7 +66,7 @@ __all__ = [
 ]
 
 
-class StoreConformance:
+class StoreConformance(WorkersConformance):
     @pytest.fixture
     def opener(self) -> Opener:
         raise NotImplementedError("give a fixture `opener` that opens the same empty store again")
@@ -76,10 +83,6 @@ class StoreConformance:
         yield open_one
         for store in stores:
             asyncio.run(store.aclose())
-
-    def having(self, store: Store, capability: Capability) -> None:
-        if capability not in store.capabilities:
-            pytest.skip(f"no capability {capability.value}")
 
     # law 1
 

@@ -40,6 +40,7 @@ class Capability(enum.StrEnum):
 
     REOPEN = "reopen"  # opened again it holds what it held
     PROCESSES = "processes"  # several OS processes may use it at once
+    SKEW = "skew"  # and their clocks may differ: fences and records hold all the same
     QUARANTINE = "quarantine"  # a record that cannot be read sets its session aside
 
 

@@ -62,7 +62,7 @@ class PostgresStore:
     """
 
     durability = Durability.CRASH
-    capabilities = frozenset((Capability.REOPEN, Capability.PROCESSES, Capability.QUARANTINE))
+    capabilities = frozenset(Capability)
 
     def __init__(
         self,

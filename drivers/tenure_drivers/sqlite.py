@@ -58,7 +58,7 @@ class SqliteStore:
     """
 
     durability = Durability.CRASH
-    capabilities = frozenset((Capability.REOPEN, Capability.PROCESSES, Capability.QUARANTINE))
+    capabilities = frozenset(Capability)
 
     def __init__(
         self,

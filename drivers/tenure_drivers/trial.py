@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
 from tenure.commands import Admit, Begin, NewInput
-from tenure.evolve import World, evolve
+from tenure.evolve import EMPTY, World, evolve
 from tenure.indexes import CHANGED, EVENTS
 from tenure.lease import Owner
 from tenure.outcome import Decided, Hint, Insert, Refused, Update
@@ -18,6 +19,7 @@ from tenure.queries import Command, First, Get, Query, Question, Reads, read
 from tenure.records import Blob, Event, Session
 
 from .contract import Clock, Store
+from .stories import Client
 
 A = TypeVar("A")
 Opener: TypeAlias = Callable[[Clock], Store]
@@ -64,6 +66,49 @@ def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[obje
         return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world
     except AssertionError as error:
         return error.__class__, world
+
+
+# -- a story that ends anywhere
+
+
+@frozen
+class Story:
+    """Groups of commands, always the same, and the worlds that a crash in them may leave."""
+
+    seed: int
+    groups: int
+
+    def worlds(self) -> list[list[World]]:
+        """For each number of answered groups, the worlds in which a crash may leave a store.
+
+        A group is mostly one transaction, but its commands may be carried out one by one.
+        """
+        clock, dice, world = Watch(), random.Random(self.seed), EMPTY
+        client, found = Client(dice.choice), list[list[World]]()
+        for _ in range(self.groups):
+            clock.now_ms += dice.choice((0, 1, 10, 30))
+            possible, answers = [world], []
+            group = client.send_some(clock.now_ms)
+            for command in group:
+                answer, world = decided(world, command, clock.now_ms)
+                answers.append(answer)
+                possible.append(world)
+            found.append(possible)
+            for command, answer in zip(group, answers, strict=True):
+                client.hear(command, answer)
+        return [*found, [world]]
+
+    async def tell(self, store: Store, clock: Watch, answered: Callable[[int], None]) -> None:
+        """Carry it out; `answered` hears how many groups have been.  `clock` is the store's."""
+        dice = random.Random(self.seed)
+        client = Client(dice.choice)
+        for number in range(self.groups):
+            clock.now_ms += dice.choice((0, 1, 10, 30))
+            group = client.send_some(clock.now_ms)
+            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            for command, answer in zip(group, answers, strict=True):
+                client.hear(command, answer)
+            answered(number + 1)
 
 
 # -- commands and questions of the suite itself
