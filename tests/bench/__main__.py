@@ -1,240 +1,196 @@
-"""`python -m tests.bench`: a table, and JSON with --json FILE.  Ratios count; absolute figures are this machine's."""
+"""`python -m tests.bench`: a table a part, as soon as it is measured.  Ratios count; absolute figures are this machine's."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import attrs
 import click
+from attrs import evolve, frozen
 from rich.console import Console
-from rich.table import Table
 
-from tenure.records import Event
-from tenure_drivers.files import FilesStore
-from tenure_drivers.files_disk import Disk
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.sqlite import SqliteStore
+from tenure.check.worlds import FAILURE
 
-from . import growth, machine
-from .items import (
-    SESSIONS,
-    Client,
-    fsync_floor,
-    minimal_floor,
-    recorded_item,
-    same_rows_floor,
-    work_async,
-    work_sync,
-)
-from .measure import Case, Figure, figures, interleave
+from . import growth, history, machine, page, stores, wake
+from .children import WARM_S
+from .environment import Environment, environment, own_versions
+from .measure import Failed
+from .report import Part, Report, machine_facts, show
+from .servers import databases
+from .stores import Bench, Section
 
-PARTS = ("machine", "sqlite", "files", "growth", "rows")
-MINIMAL, SAME = "minimal", "same rows"
-FSYNC, SLOWER = "one fsync an item", "one fsync, 2 ms slower"
+SPECS = Path(__file__).resolve().parent.parent.parent / "specs"
 
 
-def fresh(folder: Path, **options: Any) -> SqliteStore:
-    path = folder / "items.db"
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return SqliteStore(path, **options)
+@frozen
+class Size:
+    """How much is measured."""
+
+    deepest: int
+    reopened: int
+    wakes: int
 
 
-def sync_case(folder: Path) -> Case:
-    def case(seconds: float) -> tuple[int, float]:
-        store = fresh(folder)
-        try:
-            return work_sync(store.execute_now, seconds)
-        finally:
-            asyncio.run(store.aclose())
-
-    return case
+def kernel(bench: Bench, size: Size) -> Section:
+    found = [
+        machine.rows(), machine.steps(bench), machine.decisions(bench),
+        machine.explored(bench, FAILURE),
+    ]  # fmt: skip
+    return joined(found)
 
 
-def async_case(make: Callable[[], Any], sessions: int) -> Case:
-    def case(seconds: float) -> tuple[int, float]:
-        async def main() -> tuple[int, float]:
-            store = make()
+def growing(bench: Bench, size: Size) -> Section:
+    unfinished = max(1, size.reopened // 100)
+    return joined(
+        [
+            growth.curves(bench, size.deepest),
+            growth.burst(bench, min(size.deepest, 100_000)),
+            growth.reopening(bench, size.reopened, unfinished),
+        ]
+    )
+
+
+def joined(sections: list[Section]) -> Section:
+    return [f for s in sections for f in s[0]], [f for s in sections for f in s[1]]
+
+
+PARTS: dict[str, Callable[[Bench, Size], Section]] = {
+    "kernel": kernel,
+    "memory": lambda bench, size: stores.memory(bench),
+    "files": lambda bench, size: stores.files(bench),
+    "sqlite": lambda bench, size: stores.sqlite(bench),
+    "postgres": lambda bench, size: stores.postgres(bench),
+    "growth": growing,
+    "history": lambda bench, size: history.section(bench),
+    "wake": lambda bench, size: wake.section(bench, size.wakes),
+}
+SERVED = {"postgres", "growth", "history", "wake"}  # these have rows on a server
+
+
+def measure(report: Report, name: str, bench: Bench, size: Size, server: str) -> Part:
+    """Whatever goes wrong is a row of its table; what other parts have measured stays."""
+    part = Part(name)
+    report.parts.append(part)
+    if name in SERVED and bench.databases is None:
+        part.failed.append(Failed("everything on PostgreSQL", server))
+        if name == "postgres":
+            return part
+    try:
+        figures, failed = PARTS[name](bench, size)
+        part.figures += figures
+        part.failed += failed
+    except Exception as error:
+        part.failed.append(Failed(name, f"{type(error).__name__}: {error}"))
+    return part
+
+
+def run(
+    report: Report, bench: Bench, size: Size, wanted: tuple[str, ...], dsn: str | None,
+    keep: Callable[[Part], None],
+) -> None:  # fmt: skip
+    """Measure part after part; `keep` is told of each as soon as it is over."""
+    server = ""
+    with contextlib.ExitStack() as stack:
+        if SERVED & set(wanted):
             try:
-                return await work_async(store, [Client(n) for n in range(sessions)], seconds)
-            finally:
-                await store.aclose()
-
-        return asyncio.run(main())
-
-    return case
-
-
-def roaming_case(folder: Path) -> Case:
-    """64 clients, each time at a random one of 10,000 sessions that have worked before."""
-    path = folder / "large.db"
-
-    async def fill() -> None:
-        store = SqliteStore(path)
-        for first in range(0, SESSIONS, 250):
-            clients = [Client(n) for n in range(first, first + 250)]
-            await work_async(store, clients, 0.001)
-        await store.aclose()
-
-    asyncio.run(fill())
-    generation = iter(range(1, 1_000_000))
-
-    def case(seconds: float) -> tuple[int, float]:
-        async def main() -> tuple[int, float]:
-            store = SqliteStore(path)
-            base = next(generation) * 1_000_000
-            clients = [Client(n, done=base + n * 10_000) for n in range(64)]
-            try:
-                return await work_async(store, clients, seconds, roam=True)
-            finally:
-                await store.aclose()
-
-        return asyncio.run(main())
-
-    return case
+                bench = evolve(bench, databases=stack.enter_context(databases(dsn)))
+            except Exception as error:
+                server = f"no server: {error}"
+        if bench.databases is not None:
+            report.facts["postgres"] = {
+                "version": bench.databases.version(), **bench.databases.settings()
+            }  # fmt: skip
+        for name in wanted:
+            part = measure(report, name, bench, size, server)
+            if bench.environment is not None:
+                report.facts["versions"] = own_versions() | bench.environment.versions()
+            keep(part)
 
 
-def sqlite_figures(
-    folder: Path, rounds: int, seconds: float, say: Callable[[str], None]
-) -> list[Figure]:
-    say(f"filling {SESSIONS:,} sessions")
-    cases: dict[str, Case] = {
-        MINIMAL: minimal_floor(folder),
-        SAME: same_rows_floor(folder),
-        "memory, asyncio, 64 sessions": async_case(MemoryStore, 64),
-        "sqlite, sync, 1 client": sync_case(folder),
-        "sqlite, asyncio, 1 client": async_case(lambda: fresh(folder), 1),
-        "sqlite, asyncio, 16 sessions": async_case(lambda: fresh(folder), 16),
-        "sqlite, asyncio, 64 sessions": async_case(lambda: fresh(folder), 64),
-        "sqlite, 64 random of 10,000 sessions": roaming_case(folder),
-    }
-    budgets = {
-        "sqlite, sync, 1 client": (MINIMAL, 0.55),
-        "sqlite, asyncio, 1 client": (MINIMAL, 0.4),
-        "sqlite, asyncio, 64 sessions": (MINIMAL, 2.5),
-        "sqlite, 64 random of 10,000 sessions": (MINIMAL, 1.3),
-    }
-    out = figures(interleave(cases, rounds, seconds, say), (MINIMAL, SAME), budgets)
-    for figure in out:
-        if figure.name == "sqlite, asyncio, 64 sessions":
-            reached = figure.ratios[SAME] >= 1.5
-            out.append(
-                attrs.evolve(figure, name="  the same", budget=f">= 1.5 x {SAME}", reached=reached)
-            )
-    return out
-
-
-class Unsynced(Disk):
-    """What the store could do if the disk took no time."""
-
-    def sync(self, file: int) -> None:
-        pass
-
-
-class Slower(Disk):
-    """A disk behind a network, or a worn one: every fsync takes 2 ms more."""
-
-    def sync(self, file: int) -> None:
-        time.sleep(0.002)
-        super().sync(file)
-
-
-def files_figures(
-    folder: Path, rounds: int, seconds: float, say: Callable[[str], None]
-) -> list[Figure]:
-    numbers = iter(range(1_000_000))
-
-    def make(disk: Disk | None = None) -> FilesStore:
-        return FilesStore(folder / f"files-{next(numbers)}", disk=disk)
-
-    cases: dict[str, Case] = {
-        FSYNC: fsync_floor(folder, Disk()),
-        "files, asyncio, 1 client": async_case(make, 1),
-        "files, asyncio, 16 sessions": async_case(make, 16),
-        "files, asyncio, 64 sessions": async_case(make, 64),
-        "  the same, syncing nothing": async_case(lambda: make(Unsynced()), 64),
-        SLOWER: fsync_floor(folder, Slower()),
-        "files, 64 sessions, 2 ms slower": async_case(lambda: make(Slower()), 64),
-    }
-    rates = interleave(cases, rounds, seconds, say)
-    slower = {name: rates.pop(name) for name in (SLOWER, "files, 64 sessions, 2 ms slower")}
-    return [
-        *figures(rates, (FSYNC,), {"files, asyncio, 64 sessions": (FSYNC, 5.0)}),
-        *figures(slower, (SLOWER,), {"files, 64 sessions, 2 ms slower": (SLOWER, 5.0)}),
-    ]
-
-
-def row_figures() -> list[Figure]:
-    """Rows and events that an ordinary item writes."""
-    rows = events = 0
-    for transaction in recorded_item()[1]:
-        rows += len(transaction)
-        written = [w.record for w in transaction if isinstance(w.record, Event)]
-        events += sum(len(event.happened) for event in written)
-    return [
-        Figure("rows an item", rows, "", rows, rows, {}, "<= 12", rows <= 12),
-        Figure("events an item", events, "", events, events, {}, "<= 3", events <= 3),
-    ]
-
-
-def show(console: Console, figures_: list[Figure]) -> None:
-    table = Table(box=None)
-    for name in ("what", "median", "", "min..max", "ratios", "budget", ""):
-        table.add_column(name, justify="right" if name in ("median", "min..max") else "left")
-    for f in figures_:
-        ratios = ", ".join(f"{ratio:.2f} x {floor}" for floor, ratio in f.ratios.items())
-        verdict = {True: "[green]reached[/]", False: "[red]missed[/]", None: ""}[f.reached]
-        spread = "" if f.low == f.high else f"{f.low:,.0f}..{f.high:,.0f}"
-        digits = 0 if f.value >= 100 else 1
-        table.add_row(f.name, f"{f.value:,.{digits}f}", f.unit, spread, ratios, f.budget, verdict)
-    console.print(table)
+def picture(report: Report, json_file: Path, env: Environment, console: Console) -> None:
+    """The page, and its picture if what draws it can be had."""
+    why = page.draw(json_file, SPECS / "figures.svg", env)
+    (SPECS / "figures.md").write_text(page.text(report, drawn=why is None), encoding="utf-8")
+    console.print(f"written: {SPECS.name}/figures.md" + ("" if why else ", figures.svg"))
+    if why:
+        console.print(f"[red]no picture: {why}[/]")
 
 
 @click.command()
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help="Default: all."
+)
 @click.option("--rounds", default=5, show_default=True, help="Each case once a round.")
 @click.option("--seconds", default=1.0, show_default=True, help="A case, a round.")
-@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Default: all.")
+@click.option("--quick", is_flag=True, help="Two short rounds, a shorter ladder: five minutes.")
 @click.option(
     "--deepest", default=1_000_000, show_default=True, help="Inputs in the deepest inbox."
 )
+@click.option(
+    "--postgres", "dsn", help="A server with nothing else to do; default: one of our own."
+)
+@click.option(
+    "--no-peers", is_flag=True, help="Install nothing, measure tenure and the floors alone."
+)
+@click.option(
+    "--keep-env", type=click.Path(path_type=Path), help="Keep what peers are installed in here."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures too.")
+@click.option("--page", "paged", is_flag=True, help="Write specs/figures.md and its picture.")
+@click.option(
+    "--read",
+    type=click.Path(path_type=Path, exists=True),
+    help="Measure nothing: figures of --json.",
+)
 def main(
-    rounds: int, seconds: float, parts: tuple[str, ...], deepest: int, json_file: Path | None
-) -> None:
-    """Measure tenure beside raw floors in the same run."""
-    console, status = Console(width=160), Console(stderr=True)
-    found: list[Figure] = []
-    with tempfile.TemporaryDirectory() as name, status.status("starting") as line:
-        folder = Path(name)
+    parts: tuple[str, ...], rounds: int, seconds: float, quick: bool, deepest: int,
+    dsn: str | None, no_peers: bool, keep_env: Path | None, json_file: Path | None, paged: bool,
+    read: Path | None,
+) -> None:  # fmt: skip
+    """Measure tenure beside raw floors and beside peers, in the same run."""
+    console, began = Console(width=190), time.monotonic()
+    size = Size(deepest, 100_000, 100)
+    if quick:
+        rounds, seconds = min(rounds, 2), min(seconds, 0.5)
+        size = Size(min(deepest, 100_000), 10_000, 30)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        env = stack.enter_context(environment(keep_env))
+        kept = json_file or folder / "figures.json"
+        report = Report() if read is None else Report.read(read)
+        if read is None:
+            status = stack.enter_context(Console(stderr=True).status("starting"))
+            bench = Bench(
+                folder, rounds, seconds, lambda text: status.update(text),
+                environment=None if no_peers else env,
+            )  # fmt: skip
+            report.facts = {
+                "machine": machine_facts(folder),
+                "how": {"rounds": rounds, "seconds": seconds, "warm_s": WARM_S, "quick": quick},
+                "versions": own_versions(),
+            }
 
-        def say(text: str) -> None:
-            line.update(text)
+            def keep(part: Part) -> None:
+                report.facts["how"]["minutes"] = round((time.monotonic() - began) / 60, 1)
+                report.write(kept)
+                show(console, part)
 
-        wanted = parts or PARTS
-        if "rows" in wanted:
-            found += row_figures()
-        if "machine" in wanted:
-            found += machine.steps(rounds, seconds, say) + machine.decisions(say)
-        if "sqlite" in wanted:
-            found += sqlite_figures(folder, rounds, seconds, say)
-        if "files" in wanted:
-            found += files_figures(folder, rounds, seconds, say)
-        if "growth" in wanted:
-            depths = tuple(d for d in (10, 1_000, 100_000, deepest) if d <= deepest)
-            found += growth.curve(folder, "inbox", "begin", depths, growth.inbox, say)
-            lengths = (10, 10_000, 100_000)
-            found += growth.curve(folder, "nodes", "commit", lengths, growth.transcript, say)
-            found += growth.burst(folder, min(deepest, 100_000), say)
-            found += [growth.reopening(folder, 100_000, 1_000, say)]
-    show(console, found)
-    if json_file is not None:
-        json_file.write_text(json.dumps([attrs.asdict(f) for f in found], indent=1))
+            run(report, bench, size, parts or tuple(PARTS), dsn, keep)
+            status.stop()
+        else:
+            report.write(kept)
+            for part in report.parts:
+                show(console, part)
+        if paged:
+            picture(report, kept, env, console)
+    if not report.whole:
+        failed = [f"{p.name}: {f.name}: {f.why}" for p in report.parts for f in p.failed]
+        console.print("not measured:\n" + "\n".join(failed), markup=False, style="red")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Steps of the lease machine beside the same machine in `transitions`; decisions of the commands of an item."""
+"""The kernel alone: steps beside the same machine in `transitions`, decisions of an item, and the explorer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from attrs import evolve
+
 from tenure import lease
-from tenure.evolve import EMPTY, evolve
+from tenure.check import search
+from tenure.check.machines import MACHINES
+from tenure.check.session_state import Setting
+from tenure.evolve import EMPTY
+from tenure.evolve import evolve as forward
 from tenure.outcome import Decided
 from tenure.queries import Command
+from tenure.records import Event
 
-from .items import Client
-from .measure import Figure, figures, interleave
+from .items import Client, recorded_item
+from .measure import Budget, Failed, exactly, figures, in_process, interleave
+from .stores import Bench, Section
 
+EVERY_CASE = "all machines, every case of their tables"
+STEPS_LEAST, DECISIONS_LEAST, DECIDE_US = 100_000, 10_000, 25.0
 BATCH = 100
 
 
@@ -105,14 +115,53 @@ def tenure_case(seconds: float) -> tuple[int, float]:
     return count, time.perf_counter() - begun
 
 
-def steps(rounds: int, seconds: float, say: Callable[[str], None]) -> list[Figure]:
-    floor = "transitions"
-    cases = {floor: transitions_case(), "lease machine": tenure_case}
-    rates = interleave(cases, rounds, min(seconds, 0.5), say)
-    return figures(rates, (floor,), {"lease machine": (floor, 5.0)}, "steps/s")
+def steps(bench: Bench) -> Section:
+    floor, mine = "lease machine in transitions", "lease machine"
+    cases = [in_process(mine, tenure_case, floor)]
+    failed = []
+    try:
+        cases.append(in_process(floor, transitions_case()))
+    except ImportError as error:
+        failed.append(Failed(floor, f"{error}: install the extra 'bench'"))
+    cases += [in_process(EVERY_CASE, every_case)]
+    rounds, more = interleave(cases, bench.rounds, min(bench.seconds, 0.5), bench.say)
+    found = figures(cases, rounds, [Budget(mine, floor, 5.0)], "steps/s")
+    for number, figure in enumerate(found):
+        if figure.name == EVERY_CASE:
+            reached = figure.value >= STEPS_LEAST
+            found[number] = evolve(figure, budget=f">= {STEPS_LEAST:,} steps/s", reached=reached)
+    return found, [*failed, *more]
 
 
-def decisions(say: Callable[[str], None], items: int = 300) -> list[Figure]:
+def every_case(seconds: float) -> tuple[int, float]:
+    """Every case of the domains in which `tenure check` shows that exactly one rule is enabled."""
+    cases = [(m.table.step, state, command) for m in MACHINES for state, command in m.cases()]
+    count, begun = 0, time.perf_counter()
+    while time.perf_counter() < begun + seconds:
+        for step, state, command in cases:
+            step(state, command)
+        count += len(cases)
+    return count, time.perf_counter() - begun
+
+
+def explored(bench: Bench, setting: Setting) -> Section:
+    """How fast `tenure check` goes: a world of one session, every interleaving with crashes."""
+    bench.say(f"exploring the world {setting.name}")
+    begun = time.perf_counter()
+    shown = search(setting)
+    taken = time.perf_counter() - begun
+    found, world = shown.explored, f"world {setting.name!r}"
+    assert found.good, shown.line()
+    states, rate = found.states / taken, found.transitions / taken
+    least = DECISIONS_LEAST
+    return [
+        exactly(f"explorer, {world}: steps, each a decision carried out", rate, "steps/s",
+                f">= {least:,} steps/s", rate >= least),
+        exactly(f"explorer, {world}: states", states, "states/s"),
+    ], []  # fmt: skip
+
+
+def decisions(bench: Bench, items: int = 300) -> Section:
     """Medians of `decide` alone, in microseconds, over a session that is worked item by item."""
     taken: dict[str, list[float]] = {}
     world, client = EMPTY, Client(0)
@@ -127,10 +176,10 @@ def decisions(say: Callable[[str], None], items: int = 300) -> list[Figure]:
             best.append((time.perf_counter_ns() - begun) / 1_000)
         taken.setdefault(type(command).__name__, []).append(statistics.median(best))
         assert isinstance(decided, Decided), decided
-        world = evolve(world, decided.writes)
+        world = forward(world, decided.writes)
         return decided.outcome
 
-    say("decisions")
+    bench.say("decisions")
     for _ in range(items):
         execute(client.admit())
         begun = execute(client.begin())
@@ -139,11 +188,16 @@ def decisions(say: Callable[[str], None], items: int = 300) -> list[Figure]:
     out = []
     for name, values in taken.items():
         value = statistics.median(values)
-        limit = 25.0
-        out.append(
-            Figure(
-                f"decide {name}", value, "us", min(values), max(values),
-                {}, f"<= {limit:g} us", value <= limit,
-            )
-        )  # fmt: skip
-    return out
+        figure = exactly(f"decide {name}", value, "us", f"<= {DECIDE_US:g} us", value <= DECIDE_US)
+        out.append(evolve(figure, low=min(values), high=max(values)))
+    return out, []
+
+
+def rows() -> Section:
+    """Rows and events that an ordinary item writes."""
+    written = [write for transaction in recorded_item()[1] for write in transaction]
+    events = sum(len(w.record.happened) for w in written if isinstance(w.record, Event))
+    return [
+        exactly("rows an item", len(written), "rows", "<= 12 rows", len(written) <= 12),
+        exactly("events an item", events, "events", "<= 3 events", events <= 3),
+    ], []

@@ -1,0 +1,111 @@
+"""Stores that already hold much: rows made by hand, written past the kernel or restored.
+
+They are what the kernel would have written: its own laws are asked in the tests.  A count that is wrong on a session's
+row lets a store leave out the very work that is to be measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tenure import input as input_
+from tenure.evolve import EMPTY, evolve
+from tenure.outcome import Decided, Refused
+from tenure.policy import POLICIES, Lane
+from tenure.records import Input, Node, Place, Session
+from tenure.transcript import Role, Tip, hash_content
+from tenure_drivers.contract import open_store
+from tenure_drivers.rows import codec_of
+from tenure_drivers.sql import insert_record
+from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.transfer import ROWS_AT_ONCE, Restore
+
+from .items import Client
+from .window import BODY, PAYLOAD
+
+SESSION = "session-000000"
+NEVER_MS = 10**12
+
+
+def started() -> list[Any]:
+    """The rows of a session in which a run has begun."""
+    world, client = EMPTY, Client(0)
+    for make in (client.admit, client.begin):
+        command: Any = make()
+        decided = command.decide(world.load(command.reads()), 1_000)
+        assert isinstance(decided, Decided)
+        world = evolve(world, decided.writes)
+    return list(world)
+
+
+def inbox(depth: int, delayed_until: int = NEVER_MS) -> Iterator[Any]:
+    """`depth` inputs of which a tenth is delayed; the session's row comes last."""
+    delayed = len(range(3, depth + 1, 10))
+    policy, digest = POLICIES["prompt"], hash_content("prompt", PAYLOAD)
+    for number in range(1, depth + 1):
+        input_id = f"old-{number:08d}"
+        yield Input(SESSION, input_id, "prompt", "bench", None, None, digest, policy, 1, PAYLOAD)
+        state: input_.Delayed | input_.Ready
+        if number % 10 == 3:
+            state = input_.Delayed(0, delayed_until, None, False, 200)
+        else:
+            state = input_.Ready(0, number, None, False, 200)
+        yield Place(SESSION, input_id, number, Lane.USER, 128, state)
+    yield Session(
+        SESSION, next_rank=depth + 1, ready_users=depth - delayed, delayed=delayed, due_at_ms=0
+    )
+
+
+def transcript(length: int, session_id: str = SESSION, body: str = BODY) -> Iterator[Any]:
+    for number in range(1, length + 1):
+        parent = f"old-{number - 1:08d}" if number > 1 else None
+        yield Node(
+            session_id, f"old-{number:08d}", parent, "old", number, Role.ASSISTANT,
+            (), (), "c1:old", False, 1, body,
+        )  # fmt: skip
+    yield Session(session_id, revision=length, leaf=Tip(f"old-{length:08d}", "c1:old"))
+
+
+def written(path: Path, records: Iterable[Any], clock: list[int]) -> SqliteStore:
+    """An SQLite store that holds these, written past the kernel: a million take a minute."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    store = SqliteStore(path, clock=lambda: clock[0])
+    writer = store._writer
+    writer.execute("PRAGMA synchronous=OFF")  # what is measured is work, not the disk
+    writer.execute("BEGIN")
+    for record in records:
+        kind = type(record)
+        writer.execute(insert_record(kind), codec_of(kind).encode(record))
+    writer.execute("COMMIT")
+    return store
+
+
+async def restored(url: str, records: Iterable[Any], clock: list[int] | None = None) -> Any:
+    """Any store, with these rows put into it: of one session after the other, its own row last."""
+    options: dict[str, Any] = {} if clock is None else {"clock": lambda: clock[0]}
+    store = open_store(url, **options)
+    part: list[Any] = []
+    for record in records:
+        if isinstance(record, Session) or len(part) == ROWS_AT_ONCE:
+            await _restore(store, part)
+            part = []
+        part.append(record)
+        if isinstance(record, Session):
+            await _restore(store, part)
+            part = []
+    return store
+
+
+async def _restore(store: Any, records: list[Any]) -> None:
+    if records:
+        answer = await store.execute(Restore(records[0].session_id, tuple(records)))
+        assert not isinstance(answer, Refused), answer
+
+
+def restored_now(url: str, records: Iterable[Any], clock: list[int]) -> Any:
+    """For `execute_now`: no event loop is left behind."""
+    return asyncio.run(restored(url, records, clock))
