@@ -13,8 +13,7 @@ matplotlib.use("svg")
 matplotlib.rcParams.update(
     {
         "svg.hashsalt": "tenure",  # the same figures give the same file
-        "svg.fonttype": "none",
-        "font.family": ["Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif"],
+        "svg.fonttype": "path",  # who has not the font sees the same
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,

@@ -13,13 +13,17 @@ MOVE = "update state set rev = rev + 1, body = ? where id = ? and rev = ?"
 
 
 class SqliteState:
-    """One connection with a lock around it: kinder to SQLite than one for each thread."""
+    """One connection with a lock around it, to a file of its own.
+
+    Who waits for another connection's lock in SQLite sleeps, for longer each time: with a file shared with the queue,
+    or a connection for each thread, that would be all that is measured.
+    """
 
     def __init__(self, path: str, sessions: int) -> None:
         self.lock = threading.Lock()
         self.revisions = [0] * sessions
         self.connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=60
+            path + ".state", isolation_level=None, check_same_thread=False, timeout=60
         )
         for pragma in ("journal_mode=wal", "synchronous=full"):
             self.connection.execute(f"pragma {pragma}")

@@ -30,7 +30,7 @@ def opened(words: dict[str, Any], workers: int) -> None:
 def state_of(words: dict[str, Any]) -> tuple[Any, Any]:
     """The state, and what moves a session's; on PostgreSQL each session has a connection."""
     if words["url"].startswith("sqlite"):
-        state = SqliteState(words["path"] + ".state", words["sessions"])
+        state = SqliteState(words["path"], words["sessions"])
         return state, state.move
     import psycopg
 
