@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from tenure import indexes
-from tenure.evolve import key_of, place_of, turned
+from tenure.evolve import Columns, key_of, place_of, place_of_shape, shape_of, turned
 from tenure.outcome import Decided, Drop, Insert, Key, Write
 from tenure.queries import Each, First, Get, Index, Query, Record
 
@@ -84,6 +84,7 @@ class Last:
 
 
 LAST: Any = Last()
+Move: TypeAlias = tuple[Sorted, Columns | None, Columns | None]  # of one index
 
 
 class Order:
@@ -97,16 +98,6 @@ class Order:
     def fill(self, rows: Mapping[Key, Any]) -> None:
         placed = [(self.place(record), key) for key, record in rows.items()]
         self.keys.fill(sorted([(place, key) for place, key in placed if place is not None]))
-
-    def move(self, before: Record | None, record: Record | None, key: Key) -> None:
-        was = None if before is None else self.place(before)
-        now = None if record is None else self.place(record)
-        if was == now:
-            return
-        if was is not None:
-            self.keys.remove((was, key))
-        if now is not None:
-            self.keys.add((now, key))
 
     def check(self, record: Record, key: Key) -> None:
         if (place := self.place(record)) is not None:
@@ -151,10 +142,7 @@ class MemoryTables:
             kind: [o for o in orders if o.index.unique and o.index.columns != kind.key]
             for kind, orders in self.of.items()
         }
-        self.movable = {  # an update leaves a record where its key has it
-            kind: [o for o in orders if o.index.columns != kind.key]
-            for kind, orders in self.of.items()
-        }
+        self._moves: dict[tuple[type[Record], Any, Any], list[Move]] = {}
 
     def answer(self, query: Query[Any]) -> Any:
         if isinstance(query, Get):
@@ -201,12 +189,30 @@ class MemoryTables:
         before = rows.pop(key, None) if record is None else rows.get(key)
         if record is not None:
             rows[key] = record
-            if before is not None:
-                for order in self.movable.get(kind, ()):
-                    order.move(before, record, key)
-                return
+        shape = shape_of(cast(Any, kind))
+        shapes = kind, before and shape(before), record and shape(record)
+        moves = self._moves.get(shapes)
+        if moves is None:
+            moves = self._moves[shapes] = self._moves_of(kind, before, record)
+        for keys, leaves, enters in moves:
+            was, now = leaves and leaves(before), enters and enters(record)
+            if was != now:
+                if was is not None:
+                    keys.remove((was, key))
+                if now is not None:
+                    keys.add((now, key))
+
+    def _moves_of(self, kind: type[Record], before: Any, record: Any) -> list[Move]:
+        """What a change from a record of one shape to one of another may do to the indexes."""
+        moves: list[Move] = []
         for order in self.of.get(kind, ()):
-            order.move(before, record, key)
+            if before and record and order.index.columns == kind.key:
+                continue  # an update leaves a record where its key has it
+            leaves = before and place_of_shape(order.index, before)
+            enters = record and place_of_shape(order.index, record)
+            if leaves or enters:
+                moves.append((order.keys, leaves, enters))
+        return moves
 
     def fill(self, rows: dict[type[Record], dict[Key, Any]]) -> None:
         """Hold these records and no others."""

@@ -38,7 +38,16 @@ def place_of(index: Index[Any]) -> Columns:
 
     Columns that run backwards are negated, so they must be numbers.
     """
-    columns = columns_of(index)
+    return _placing(index, columns_of(index))
+
+
+def place_of_shape(index: Index[Any], value: Any) -> Columns | None:
+    """`place_of` for all records of the shape of `value`; None if none of them is in the index."""
+    columns = columns_of_shape(index, value)
+    return None if columns is None else _placing(index, columns)
+
+
+def _placing(index: Index[Any], columns: Columns) -> Columns:
     if not index.descending:
         return columns
 
@@ -55,36 +64,43 @@ def columns_of(index: Index[Any]) -> Columns:
 
     A column is a field, a derived property, or a field of a state held flat, which only some of its classes have.
     """
-    record = index.record
-    plain = {a.name for a in attrs.fields(cast(Any, record))} | set(record.derived)
-    variants: dict[Any, Columns] = {}
-    states = attrgetter(*record.flat) if record.flat else None
+    variants: dict[Any, Columns | None] = {}
+    record: Any = index.record
+    shape = shape_of(record)
 
     def columns(value: Any) -> Key | None:
-        if states is None:
-            variant: Any = None
-        elif len(record.flat) == 1:
-            variant = states(value).__class__
-        else:
-            variant = tuple([state.__class__ for state in states(value)])
-        found = variants.get(variant)
-        if found is None:
-            found = variants[variant] = _columns(index.columns, record, plain, value)
-        return found(value)
+        variant = shape(value)
+        try:
+            found = variants[variant]
+        except KeyError:
+            found = variants[variant] = columns_of_shape(index, value)
+        return None if found is None else found(value)
 
     return columns
 
 
-def _columns(names: tuple[str, ...], record: type[Record], plain: set[str], value: Any) -> Columns:
-    """`columns_of` for all records whose flat states are of the same classes as those of `value`."""
-    paths = []
-    for name in names:
+@cache
+def shape_of(record: type[Record]) -> Callable[[Any], Any]:
+    """The classes of the states that a record of this type holds flat: they decide in which indexes it can be."""
+    if not record.flat:
+        return lambda value: ()
+    states: Callable[[Any], Any] = attrgetter(*record.flat)
+    if len(record.flat) == 1:
+        return lambda value: states(value).__class__
+    return lambda value: tuple([state.__class__ for state in states(value)])
+
+
+def columns_of_shape(index: Index[Any], value: Any) -> Columns | None:
+    """`columns_of` for all records of the shape of `value`; None if none of them is in the index."""
+    record, paths = index.record, []
+    plain = {a.name for a in attrs.fields(cast(Any, record))} | set(record.derived)
+    for name in index.columns:
         if name in plain:
             paths.append(name)
             continue
         homes = [f for f in record.flat if name in _fields(getattr(value, f).__class__)]
         if not homes:
-            return lambda value: None
+            return None
         paths.append(f"{homes[0]}.{name}")
     pick = _tuple_of(tuple(paths))
 
