@@ -25,7 +25,7 @@ SECONDS = 0.1
 @pytest.fixture
 def bench(tmp_path: Path) -> stores.Bench:
     return stores.Bench(
-        tmp_path, 1, SECONDS, lambda text: None, sessions=(2,), among=20, warm_s=0.05
+        tmp_path, 1, SECONDS, lambda text: None, sessions=(2,), among=20, warm_s=0.05, processes=2
     )
 
 
@@ -51,7 +51,7 @@ def test_ratios_are_those_of_the_same_round_and_a_case_that_fails_is_named() -> 
     found = {f.name: f for f in figures(cases, rounds, [Budget("ours", "floor", 2.6)])}
 
     assert found["ours"].ratios == {"floor": 2.5}  # of 3 and 2, not of the sums
-    assert found["ours"].reached is False
+    assert found["ours"].budgets == {">= 2.6 x floor": False}
     assert failed == [Failed("theirs", "no such engine")]
     assert "theirs" not in found
 
@@ -86,10 +86,11 @@ def test_items_are_measured_on_a_server_of_our_own(bench: stores.Bench) -> None:
 
 
 def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.Bench) -> None:
-    curves, _ = growth.curves(bench, 10)
+    curves, failed = command.each(growth.curves(bench, 10))
     burst, _ = growth.burst(bench, 3_000)  # asserts that inputs were promoted
     reopened, _ = growth.reopening(bench, 20, 2)
 
+    assert failed == []
     titles = {f.facts["curve"] for f in curves}
     assert titles == {
         f"{step}, {store}"
@@ -122,7 +123,7 @@ def test_what_was_measured_is_kept_when_a_later_part_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def well(bench: stores.Bench, size: Any) -> stores.Section:
-        return [Figure("item", 1.0, "items/s", 1.0, 1.0, {"floor": 2.0}, ">= 1 x floor", True)], []
+        return [Figure("item", 1.0, "items/s", 1.0, 1.0, {"floor": 2.0})], []
 
     def badly(bench: stores.Bench, size: Any) -> stores.Section:
         raise AttributeError("of a command that was replayed")
@@ -147,8 +148,8 @@ def test_what_was_measured_is_kept_when_a_later_part_fails(
 def test_the_page_is_made_of_the_figures_alone(tmp_path: Path) -> None:
     facts = {"who": "tenure", "sessions": 64}
     figure = Figure(
-        "tenure, 64 sessions", 5_000.0, "items/s", 1.0, 9.0, {"minimal": 2.5}, ">= 2 x minimal",
-        True, 1.5, 3.0, 20_000.0, facts,
+        "tenure, 64 sessions", 5_000.0, "items/s", 1.0, 9.0, {"minimal": 2.5},
+        {">= 2 x minimal": True}, 1.5, 3.0, 20_000.0, facts,
     )  # fmt: skip
     floor = Figure("minimal", 2_000.0, "items/s", 1.0, 9.0, facts={"who": "minimal"})
     report = Report(parts=[Part("sqlite", [floor, figure], [Failed("huey", "not to be had")])])
@@ -157,5 +158,6 @@ def test_the_page_is_made_of_the_figures_alone(tmp_path: Path) -> None:
     text = page.text(Report.read(tmp_path / "figures.json"), drawn=False)
 
     assert "| tenure |  | 5,000 (2.50 x) |" in text
+    assert "| sqlite: tenure, 64 sessions | >= 2 x minimal | 2.50 x | reached |" in text
     assert "- sqlite: huey: not to be had" in text
     assert "figures.svg" not in text

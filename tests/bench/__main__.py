@@ -6,7 +6,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from tenure.check.worlds import FAILURE
 from . import growth, history, machine, page, stores, wake
 from .children import WARM_S
 from .environment import Environment, environment, own_versions
-from .measure import Failed
+from .measure import Failed, Figure
 from .report import Part, Report, machine_facts, show
 from .servers import databases
 from .stores import Bench, Section
@@ -36,26 +36,40 @@ class Size:
 
 
 def kernel(bench: Bench, size: Size) -> Section:
-    found = [
-        machine.rows(), machine.steps(bench), machine.decisions(bench),
-        machine.explored(bench, FAILURE),
-    ]  # fmt: skip
-    return joined(found)
+    return each(
+        {
+            "rows": machine.rows,
+            "steps": lambda: machine.steps(bench),
+            "decisions": lambda: machine.decisions(bench),
+            "explorer": lambda: machine.explored(bench, FAILURE),
+        }
+    )
 
 
 def growing(bench: Bench, size: Size) -> Section:
     unfinished = max(1, size.reopened // 100)
-    return joined(
-        [
-            growth.curves(bench, size.deepest),
-            growth.burst(bench, min(size.deepest, 100_000)),
-            growth.reopening(bench, size.reopened, unfinished),
-        ]
+    return each(
+        growth.curves(bench, size.deepest)
+        | {
+            "burst": lambda: growth.burst(bench, min(size.deepest, 100_000)),
+            "reopening": lambda: growth.reopening(bench, size.reopened, unfinished),
+        }
     )
 
 
-def joined(sections: list[Section]) -> Section:
-    return [f for s in sections for f in s[0]], [f for s in sections for f in s[1]]
+def each(sections: Mapping[str, Callable[[], Section]]) -> Section:
+    """What one of them cannot do is no reason to leave out the others."""
+    found: list[Figure] = []
+    failed: list[Failed] = []
+    for name, section in sections.items():
+        try:
+            figures, missing = section()
+        except Exception as error:
+            failed.append(Failed(name, f"{type(error).__name__}: {error}"))
+        else:
+            found += figures
+            failed += missing
+    return found, failed
 
 
 PARTS: dict[str, Callable[[Bench, Size], Section]] = {
@@ -79,12 +93,9 @@ def measure(report: Report, name: str, bench: Bench, size: Size, server: str) ->
         part.failed.append(Failed("everything on PostgreSQL", server))
         if name == "postgres":
             return part
-    try:
-        figures, failed = PARTS[name](bench, size)
-        part.figures += figures
-        part.failed += failed
-    except Exception as error:
-        part.failed.append(Failed(name, f"{type(error).__name__}: {error}"))
+    figures, failed = each({name: lambda: PARTS[name](bench, size)})
+    part.figures += figures
+    part.failed += failed
     return part
 
 

@@ -8,6 +8,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ from .measure import Figure, exactly
 from .stores import Bench, Section
 
 NOW_MS = 1_000_000
+ROUNDS, ITEMS = 5, 50
 Make: TypeAlias = Callable[[int], Iterable[Any]]
 Open: TypeAlias = Callable[[Iterable[Any]], Any]
 
@@ -50,65 +52,77 @@ def work(store: Any, times: int, done: int) -> dict[str, float]:
 
 
 def curve(
-    bench: Bench, title: str, step: str, of: str, sizes: Iterable[int], make: Make, opened: Open,
-    times: int,
-) -> list[Figure]:  # fmt: skip
-    out: list[Figure] = []
-    for size in sizes:
-        name = f"{title}: {step} at {size:,} {of}"
-        bench.say(name)
-        store = opened(make(size))
-        try:
-            value = work(store, times, 10_000_000)[step]
-        finally:
+    bench: Bench, title: str, step: str, of: str, sizes: Iterable[int], make: Make, opened: Open
+) -> list[Figure]:
+    """All sizes stand side by side and take turns: ratios are those of the same round."""
+    stores: dict[int, Any] = {}
+    rounds: list[dict[int, float]] = []
+    try:
+        for size in sizes:
+            bench.say(f"{title}: {step} at {size:,} {of}")
+            stores[size] = opened(make(size))
+        for number in range(ROUNDS):
+            done = 10_000_000 + number * ITEMS
+            rounds.append({n: work(store, ITEMS, done)[step] for n, store in stores.items()})
+    finally:
+        for store in stores.values():
             asyncio.run(store.aclose())
-        figure = exactly(name, value, "us")
-        if out:
-            ratio = value / out[0].value
+    first, out = next(iter(stores)), []
+    for size in stores:
+        values = [taken[size] for taken in rounds]
+        figure = Figure(
+            f"{title}: {step} at {size:,} {of}", statistics.median(values), "us", min(values),
+            max(values), facts={"curve": f"{step}, {title}", "size": size, "of": of},
+        )  # fmt: skip
+        if size != first:
+            ratio = statistics.median(taken[size] / taken[first] for taken in rounds)
             figure = evolve(
-                figure,
-                ratios={"the first": ratio},
-                budget="<= 1.5 x the first",
-                reached=ratio <= 1.5,
+                figure, ratios={"the first": ratio}, budgets={"<= 1.5 x the first": ratio <= 1.5}
             )
-        facts = {"curve": f"{step}, {title}", "size": size, "of": of}
-        out.append(evolve(figure, facts=facts))
+        out.append(figure)
     return out
 
 
-def curves(bench: Bench, deepest: int) -> Section:
-    """The long ladder on SQLite, shorter ones on the others."""
-    path = bench.folder / "growth.db"
+def curves(bench: Bench, deepest: int) -> dict[str, Callable[[], Section]]:
+    """The long ladder on SQLite, shorter ones on the others; each by itself, so that each can fail by itself."""
     depths = [d for d in (10, 1_000, 100_000, 1_000_000) if d <= deepest]
     lengths = [n for n in (10, 1_000, 10_000, 100_000) if n <= deepest]
+    short = [n for n in (10, 1_000, 10_000) if n <= deepest]
+    found: dict[str, Callable[[], Section]] = {"sqlite": partial(on_sqlite, bench, depths, lengths)}
+    for title in ("memory", "files", "postgres"):
+        if title != "postgres" or bench.databases is not None:
+            found[title] = partial(on_another, bench, title, short)
+    return found
+
+
+def on_sqlite(bench: Bench, depths: list[int], lengths: list[int]) -> Section:
+    numbers = itertools.count()
 
     def opened(records: Iterable[Any]) -> Any:
-        return written(path, records, [NOW_MS])
+        return written(bench.folder / f"growth-{next(numbers)}.db", records, [NOW_MS])
 
-    out = curve(bench, "sqlite", "begin", "inputs", depths, inbox, opened, 300)
-    out += curve(bench, "sqlite", "commit", "nodes", lengths, transcript, opened, 300)
-    path.unlink(missing_ok=True)
-    short = [n for n in (10, 1_000, 10_000) if n <= deepest]
-    with contextlib.ExitStack() as stack:
-        for title, url in _others(bench, stack):
-            opener = _opener(url)
-            out += curve(bench, title, "begin", "inputs", short, inbox, opener, 200)
-            out += curve(bench, title, "commit", "nodes", short, transcript, opener, 200)
+    out = curve(bench, "sqlite", "begin", "inputs", depths, inbox, opened)
+    out += curve(bench, "sqlite", "commit", "nodes", lengths, transcript, opened)
+    for file in bench.folder.glob("growth-*.db*"):
+        file.unlink()
     return out, []
 
 
-def _others(bench: Bench, stack: contextlib.ExitStack) -> Iterable[tuple[str, str]]:
-    """NEW in an address is another one for each store."""
-    yield "memory", "memory:"
-    yield "files", f"files:{bench.folder}/growth-NEW"
-    if bench.databases is not None:
-        url = stack.enter_context(bench.databases.database())
-        yield "postgres", f"{url}{'&' if '?' in url else '?'}tenure_schema=growth_NEW"
-
-
-def _opener(url: str) -> Open:
+def on_another(bench: Bench, title: str, sizes: list[int]) -> Section:
     numbers = itertools.count()
-    return lambda rows: restored_now(url.replace("NEW", str(next(numbers))), rows, [NOW_MS])
+    with contextlib.ExitStack() as stack:
+        url = "memory:" if title == "memory" else f"files:{bench.folder}/growth-NEW"
+        if title == "postgres":
+            assert bench.databases is not None
+            url = stack.enter_context(bench.databases.database())
+            url += f"{'&' if '?' in url else '?'}tenure_schema=growth_NEW"
+
+        def opened(records: Iterable[Any]) -> Any:
+            return restored_now(url.replace("NEW", str(next(numbers))), records, [NOW_MS])
+
+        out = curve(bench, title, "begin", "inputs", sizes, inbox, opened)
+        out += curve(bench, title, "commit", "nodes", sizes, transcript, opened)
+    return out, []
 
 
 def burst(bench: Bench, depth: int) -> Section:

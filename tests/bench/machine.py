@@ -129,7 +129,7 @@ def steps(bench: Bench) -> Section:
     for number, figure in enumerate(found):
         if figure.name == EVERY_CASE:
             reached = figure.value >= STEPS_LEAST
-            found[number] = evolve(figure, budget=f">= {STEPS_LEAST:,} steps/s", reached=reached)
+            found[number] = evolve(figure, budgets={f">= {STEPS_LEAST:,} steps/s": reached})
     return found, [*failed, *more]
 
 

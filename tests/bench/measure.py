@@ -46,8 +46,7 @@ class Figure:
     low: float
     high: float
     ratios: dict[str, float] = field(factory=dict)  # to each floor
-    budget: str = ""
-    reached: bool | None = None
+    budgets: dict[str, bool] = field(factory=dict)  # what must be reached, and whether it was
     p50_ms: float | None = None
     p99_ms: float | None = None
     written_per_item: float | None = None
@@ -73,10 +72,9 @@ class Missing(Exception):
     """What a case needs is not there; its text says what."""
 
 
-def exactly(
-    name: str, value: float, unit: str, budget: str = "", reached: bool | None = None
-) -> Figure:
-    return Figure(name, value, unit, value, value, {}, budget, reached)
+def exactly(name: str, value: float, unit: str, budget: str = "", reached: bool = False) -> Figure:
+    budgets = {budget: reached} if budget else {}
+    return Figure(name, value, unit, value, value, {}, budgets)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -130,7 +128,6 @@ def figures(
             ]
             if pairs:
                 ratios[floor] = statistics.median(a.rate / b.rate for a, b in pairs)
-        asked = [b for b in mine if b.floor in ratios]
         taken = [ms for sample in samples for ms in sample.taken_ms]
         written = [s.written_per_item for s in samples if s.written_per_item is not None]
         out.append(
@@ -141,8 +138,11 @@ def figures(
                 min(rates),
                 max(rates),
                 ratios,
-                ", ".join(f">= {b.least:g} x {b.floor}" for b in asked),
-                all(ratios[b.floor] >= b.least for b in asked) if asked else None,
+                {
+                    f">= {b.least:g} x {b.floor}": ratios[b.floor] >= b.least
+                    for b in mine
+                    if b.floor in ratios
+                },
                 quantile(taken, 0.5) if taken else None,
                 quantile(taken, 0.99) if taken else None,
                 statistics.median(written) if written else None,

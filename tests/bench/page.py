@@ -180,10 +180,13 @@ def _budgets(report: Report) -> str:
     rows = []
     for part in report.parts:
         for f in part.figures:
-            if f.reached is not None:
-                found = _ratios(f) or f"{short(f.value)} {f.unit}"
-                verdict = "reached" if f.reached else "**missed**"
-                rows.append([f"{part.name}: {f.name}", f.budget, found, verdict])
+            for budget, reached in f.budgets.items():
+                floor = next((name for name in f.ratios if budget.endswith(f" x {name}")), None)
+                found = (
+                    f"{short(f.value)} {f.unit}" if floor is None else f"{short(f.ratios[floor])} x"
+                )
+                verdict = "reached" if reached else "**missed**"
+                rows.append([f"{part.name}: {f.name}", budget, found, verdict])
     return table(["what", "must reach", "measured", ""], rows)
 
 

@@ -27,9 +27,23 @@ matplotlib.rcParams.update(
 )
 
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
-PAPER, OURS, FLOOR = "#ffffff", "#1f5fa8", "#444444"
-OTHERS = ("#b8b8b8", "#d59f6b", "#8fb08c", "#c48fb1", "#a7a0d0", "#d3c36f", "#93b7c4")
+PAPER, OURS, FLOOR = "#ffffff", "#1f5fa8", "#555555"
+COLORS = {
+    "tenure": OURS,
+    "minimal, as many connections": "#9a9a9a",
+    "PgQueuer": "#d98c4a",
+    "huey, by hand": "#d98c4a",
+    "huey, consumer": "#e9bd93",
+    "procrastinate": "#6d9f71",
+    "litequeue": "#6d9f71",
+    "DBOS, direct": "#b5739d",
+    "DBOS, queue": "#d7b0c9",
+    "LangGraph saver": "#cdb84f",
+}
+REMARKS = {"LangGraph saver": "LangGraph saver\n(the commit alone)"}
+LINES = ("#6d9f71", "#d98c4a", "#b5739d", "#cdb84f", "#7c76b8", "#4f9aa8")
 STORES = (("sqlite", "SQLite"), ("postgres", "PostgreSQL"), ("files", "Files"))
 COUNTS = (1, 4, 16, 64)
 
@@ -49,34 +63,34 @@ def bars(axes: Any, name: str, title: str, report: dict[str, Any]) -> None:
         if "sessions" in facts and floor in figure["ratios"]:
             by.setdefault(facts["who"], {})[facts["sessions"]] = figure["ratios"][floor]
     counts = [n for n in COUNTS if any(n in row for row in by.values())]
-    width = 0.84 / max(1, len(by))
-    other = iter(OTHERS * 2)
+    width = min(0.84 / max(1, len(by)), 0.2)
     for at, (who, row) in enumerate(by.items()):
-        color = OURS if who == "tenure" else FLOOR if who.startswith("minimal") else next(other)
+        label: str | None = REMARKS.get(who, who)
         for place, n in enumerate(counts):
-            if n in row:
-                x = place + (at - (len(by) - 1) / 2) * width
-                axes.bar(
-                    x,
-                    row[n],
-                    width * 0.92,
-                    bottom=0,
-                    color=color,
-                    label=who if n == max(row) else None,
-                )
-                if who == "tenure":
-                    axes.annotate(
-                        f"{row[n]:.2g}", (x, row[n]), ha="center", va="bottom", fontsize=7.5,
-                        color=OURS, fontweight="bold", xytext=(0, 1), textcoords="offset points",
-                    )  # fmt: skip
-    axes.axhline(1, color=FLOOR, linewidth=0.9, linestyle=(0, (4, 3)))
+            if n not in row:
+                continue
+            x = place + (at - (len(by) - 1) / 2) * width
+            axes.bar(
+                x, row[n] - 1, width * 0.9, bottom=1, color=COLORS.get(who, FLOOR), label=label
+            )
+            label = None
+            if who == "tenure":
+                above = row[n] >= 1
+                axes.annotate(
+                    f"{row[n]:.2g}", (x, row[n]), ha="center", va="bottom" if above else "top",
+                    fontsize=8, color=OURS, fontweight="bold", xytext=(0, 2 if above else -3),
+                    textcoords="offset points",
+                )  # fmt: skip
+    axes.axhline(1, color=FLOOR, linewidth=1)
     axes.set_yscale("log")
     values = [v for row in by.values() for v in row.values()]
-    axes.set_ylim(min([0.5, *values]) / 1.6, max([2.0, *values]) * 1.8)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylim(min([0.5, *values]) / 1.7, max([2.0, *values]) * 1.9)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} x")
     axes.set_xticks(range(len(counts)), [f"{n} session{'s' * (n > 1)}" for n in counts])
     axes.tick_params(axis="x", length=0)
-    axes.set_title(f"{title}: items/s, times {floor}")
+    axes.set_title(f"{title}: items/s, as a multiple of the floor ({floor}, by hand)")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(
@@ -90,7 +104,7 @@ def curves(axes: Any, found: list[dict[str, Any]], title: str, x: str, y: str) -
         by.setdefault(figure["facts"]["curve"], []).append(
             (figure["facts"]["size"], figure["value"])
         )
-    other = iter(OTHERS[1:] * 2)
+    other = iter(LINES * 2)
     for name, points in by.items():
         ours, hand = "tenure" in name, "by hand" in name
         dashed = "postgres" in name
@@ -140,6 +154,7 @@ def main(source: Path, target: Path) -> None:
         len(drawings), 1, figsize=(9.6, 2.75 * len(drawings)), squeeze=False, layout="constrained"
     )
     figure.set_facecolor(PAPER)
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
     for place, (draw, *words) in zip(axes[:, 0], drawings, strict=True):
         place.set_facecolor(PAPER)
         draw(place, *words)

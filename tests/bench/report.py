@@ -80,12 +80,15 @@ def show(console: Console, part: Part) -> None:
         table.add_column(name, justify="right" if right else "left", no_wrap=name == "what")
     for f in part.figures:
         ratios = ", ".join(f"{short(ratio)} x {floor}" for floor, ratio in f.ratios.items())
-        verdict = {True: "[green]reached[/]", False: "[red]missed[/]", None: ""}[f.reached]
+        budget = "\n".join(f.budgets)
+        verdict = "\n".join(
+            "[green]reached[/]" if r else "[red]missed[/]" for r in f.budgets.values()
+        )
         spread = "" if f.low == f.high else f"{short(f.low)}..{short(f.high)}"
         taken = f"{short(f.p50_ms)} / {short(f.p99_ms)}" if f.p50_ms and f.p99_ms else ""
         wrote = "" if f.written_per_item is None else short(f.written_per_item / 1_000)
         table.add_row(
-            escape(f.name), short(f.value), f.unit, spread, taken, wrote, ratios, f.budget, verdict
+            escape(f.name), short(f.value), f.unit, spread, taken, wrote, ratios, budget, verdict
         )
     for failed in part.failed:
         table.add_row(

@@ -25,7 +25,6 @@ PROCESSES, EACH = 4, 16
 MINIMAL, SAME = "minimal", "same rows"
 FSYNC, FSYNC_SLOWER = "one fsync an item", "one fsync an item, 2 ms slower"
 SYNC = "tenure, without an event loop, 1 session"
-SEVERAL = f"tenure, {PROCESSES} processes of {EACH} sessions"
 BOTH = (MINIMAL, SAME)
 CHILD = "bench.child"
 
@@ -41,6 +40,7 @@ class Bench:
     sessions: tuple[int, ...] = SESSIONS
     among: int = AMONG
     warm_s: float = WARM_S
+    processes: int = PROCESSES
     environment: Environment | None = None  # None: without peers
     databases: Databases | None = None
 
@@ -141,8 +141,10 @@ def mine(sessions: int, **more: Any) -> dict[str, Any]:
     return {"who": "tenure", "sessions": sessions, **more}
 
 
-def several(url: str = "") -> list[dict[str, Any]]:
-    return [tenure(EACH, url, number * EACH) for number in range(PROCESSES)]
+def several(bench: Bench, url: str = "") -> tuple[str, list[dict[str, Any]]]:
+    """Processes that share a store, and the window."""
+    name = f"tenure, {bench.processes} processes of {EACH} sessions"
+    return name, [tenure(EACH, url, number * EACH) for number in range(bench.processes)]
 
 
 def peers_of(
@@ -198,7 +200,7 @@ def sqlite(bench: Bench) -> Section:
             for n in bench.sessions
         ],
         _roaming(bench),
-        local(bench, SEVERAL, several(url), *BOTH),
+        local(bench, *several(bench, url), *BOTH),
     ]
     theirs, failed = peers_of(bench, peer_cases.SQLITE, on_server=False)
     last = named("tenure", 64)
@@ -269,7 +271,7 @@ def postgres(bench: Bench) -> Section:
             if n > 1
         ],
         *[served(bench, named("tenure", n), [tenure(n)], *BOTH, **mine(n)) for n in bench.sessions],
-        served(bench, SEVERAL, several(), *BOTH),
+        served(bench, *several(bench), *BOTH),
     ]
     theirs, failed = peers_of(bench, peer_cases.POSTGRES, on_server=True)
     last = named("tenure", 64)
