@@ -28,7 +28,7 @@ from tenure.failure import ErrorKind, Failure
 from tenure.lease import Fence, Owner
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Command
-from tenure.records import EntryKind, Session
+from tenure.records import EntryKind, Place, Session
 from tenure.transcript import NewNode, Role
 
 from .contract import Capability, Store
@@ -80,24 +80,31 @@ class WorkersConformance:
 
     # concurrent writers
 
-    @asynchronous
-    async def test_two_writers_lose_nothing(self, opened: Opener) -> None:
+    @pytest.mark.parametrize("made", (False, True), ids=("a new session", "an old session"))
+    def test_two_writers_lose_nothing(self, opened: Opener, made: bool) -> None:
         """Each is told whom it followed: together that is one chain."""
-        one, two = self.two(opened, Watch())
 
         async def write(store: Store, name: str) -> list[tuple[str, str]]:
             texts = [f"{name}{at}" for at in range(30)]
             return [(await store.execute(Put("s", "d", text)), text) for text in texts]  # type: ignore[misc]
 
-        links = sum(await asyncio.gather(*map(write, (one, two, one), "abc")), [])
+        @asynchronous
+        async def run() -> None:
+            one, two = self.two(opened, Watch())
+            if made:
+                await one.execute(prompt("s", 1))
 
-        after = dict(links)
-        chain, at = list[str](), ""
-        while at in after:
-            at = after.pop(at)
-            chain.append(at)
-        assert sorted(chain) == sorted(text for _, text in links)
-        assert await one.execute(Put("s", "d", "last")) == chain[-1]
+            links = sum(await asyncio.gather(*map(write, (one, two, one), "abc")), [])
+
+            after = dict(links)
+            chain, at = list[str](), ""
+            while at in after:
+                at = after.pop(at)
+                chain.append(at)
+            assert sorted(chain) == sorted(text for _, text in links)
+            assert await one.execute(Put("s", "d", "last")) == chain[-1]
+
+        run()
 
     @asynchronous
     async def test_groups_of_two_writers_in_opposite_orders_all_get_through(
@@ -105,15 +112,16 @@ class WorkersConformance:
     ) -> None:
         one, two = self.two(opened, Watch())
         names = [f"s{at}" for at in range(8)]
-        await asyncio.gather(*[one.execute(Put(name, "d", "0")) for name in names])
+        await asyncio.gather(*[one.execute(prompt(name, 0)) for name in names])
 
-        async def write(store: Store, order: list[str]) -> None:
-            for at in range(15):
-                await asyncio.gather(*[store.execute(Put(n, f"d{at}", "x")) for n in order])
+        async def write(store: Store, order: list[str], at: int) -> None:
+            for number in range(at, at + 15):
+                await asyncio.gather(*[store.execute(prompt(name, number)) for name in order])
 
-        await asyncio.gather(write(one, names), write(two, names[::-1]))
+        await asyncio.gather(write(one, names, 1), write(two, names[::-1], 16))
 
-        assert len(await one.dump()) == 8 * 16
+        ranks = [(r.session_id, r.seq) for r in await one.dump() if isinstance(r, Place)]
+        assert len(ranks) == len(set(ranks)) == 8 * 31
 
     @asynchronous
     async def test_of_those_who_begin_together_one_is_granted(self, opened: Opener) -> None:

@@ -1,0 +1,166 @@
+"""The suite catches PostgreSQL stores that are broken in the ways that only a server shows."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+import pytest
+from pg_server import drop, shared
+from test_postgres import hold_and_begin
+
+from tenure.queries import Command
+from tenure_drivers import postgres_group, postgres_writer
+from tenure_drivers.conformance import Opener, StoreConformance
+from tenure_drivers.contract import Clock, Unavailable
+from tenure_drivers.postgres import PostgresStore
+from tenure_drivers.postgres_group import Plan, Wait
+from tenure_drivers.postgres_link import Link
+from tenure_drivers.postgres_pipe import Statement
+from tenure_drivers.postgres_sql import Sql, Texts
+
+pytestmark = pytest.mark.postgres
+
+Breaking: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+NUMBERS = itertools.count()
+
+
+# -- broken ones
+
+
+def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
+    """In whatever order, waiting for who has the next one; what saves the others afterwards is taken away too."""
+
+    def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+        one = f"SELECT session_id, pg_sleep(0.002) FROM {sql.name('session')} s"
+        return (
+            f"SELECT l.session_id FROM (SELECT i FROM unnest(%b::text[]) AS u(i) ORDER BY random()) q, "
+            f"LATERAL ({one} WHERE s.session_id = q.i FOR UPDATE) l",
+            (Texts(ids),),
+        )
+
+    breaking.setattr(postgres_group, "locking", locking)
+    breaking.setattr(postgres_writer, "LOCK_MS", 10_000)
+    breaking.setattr(postgres_writer, "AGAIN", (psycopg.errors.UniqueViolation,))
+
+
+def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
+    real = postgres_group.locking
+
+    def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+        text, values = real(sql, ids, wait)
+        return text.partition("FOR UPDATE")[0], values
+
+    breaking.setattr(postgres_group, "locking", locking)
+
+
+def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
+    real = postgres_group.carry_out
+
+    def carry_out(
+        sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
+    ) -> Plan:
+        now_ms = 0 if clock is None else clock()
+        return real(sql, commands, wait, None if clock is None else lambda: now_ms)
+
+    breaking.setattr(postgres_writer, "carry_out", carry_out)
+
+
+def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
+    """No transaction: the locks are gone before anything is written, and what fails halfway stays."""
+    real = Link.run
+
+    def run(link: Link, statements: list[Statement]) -> Any:
+        rows = real(link, statements)
+        if len(statements) > 2 and statements[0][0] == "BEGIN":
+            real(link, [("COMMIT", ())])
+        return rows
+
+    breaking.setattr(Link, "run", run)
+
+
+def reads_the_time_of_the_transaction(breaking: pytest.MonkeyPatch) -> None:
+    text = postgres_group.NOW_MS.replace("clock_timestamp()", "now()")
+    breaking.setattr(postgres_group, "NOW_MS", text)
+
+
+# -- who catches them
+
+
+@pytest.fixture
+def schema() -> Iterator[str]:
+    name = f"broken_{os.getpid()}_{next(NUMBERS)}"
+    yield name
+    drop(shared(), name)
+
+
+@contextmanager
+def opening(schema: str) -> Iterator[Opener]:
+    stores: list[PostgresStore] = []
+
+    def opened(clock: Clock) -> PostgresStore:
+        stores.append(PostgresStore(shared(), schema=schema, clock=clock))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+@contextmanager
+def locked_in(schema: str, session_id: str) -> Iterator[None]:
+    text = f'SELECT 1 FROM "{schema}".session WHERE session_id = %s FOR UPDATE'
+    with psycopg.connect(shared()) as other:
+        other.execute(text.encode(), (session_id,))
+        yield
+
+
+OPPOSITE = "test_groups_of_two_writers_in_opposite_orders_all_get_through"
+CHAIN = "test_two_writers_lose_nothing"
+CLOCK = "test_the_clock_is_read_behind_the_lock"
+
+
+def carry_through(test: str, schema: str) -> None:
+    suite = StoreConformance()
+    with opening(schema) as opened:
+        given: dict[str, Any] = {"made": True} if test == CHAIN else {}
+        if test == CLOCK:
+            given["locked"] = lambda session_id: locked_in(schema, session_id)
+        getattr(suite, test)(opened=opened, **given)
+
+
+@pytest.mark.parametrize("test", (OPPOSITE, CHAIN, CLOCK))
+def test_nothing_is_caught_of_a_store_that_is_well(test: str, schema: str) -> None:
+    carry_through(test, schema)
+
+
+@pytest.mark.parametrize(
+    ("test", "broken"),
+    (
+        (OPPOSITE, locks_one_by_one),
+        (CHAIN, locks_nothing),
+        (CHAIN, commits_each_round),
+        (CLOCK, reads_the_workers_clock_first),
+    ),
+    ids=lambda each: getattr(each, "__name__", None),
+)
+def test_the_suite_catches_a_store_that(
+    test: str, broken: Breaking, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+
+    with pytest.raises((AssertionError, Unavailable)):
+        carry_through(test, schema)
+
+
+def test_a_lease_taken_at_the_beginning_of_the_transaction_is_caught(
+    schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads_the_time_of_the_transaction(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        hold_and_begin(schema, monkeypatch)
