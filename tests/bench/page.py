@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -63,10 +64,17 @@ def text(report: Report, drawn: bool) -> str:
             parts += [f"## {title}\n", ABOUT.get(name, ""), _plain(part)]
     parts += ["## Budgets\n", _budgets(report), "## What the peers promise\n", _promises()]
     parts += _missing(report)
-    return "\n".join(part for part in parts if part)
+    return "\n".join(part for part in parts if part)  # each ends its line: a blank one between them
 
 
 ABOUT = {
+    "memory": "The floor is SQLite's *minimal*: memory keeps nothing, so this is what tenure itself takes.\n",
+    "files": "The floor is *one fsync an item*: a line of a log with what an item carries, on the disk before the next one. A slower "
+    "disk: every fsync takes 2 ms more.\n",
+    "sqlite": "The floor is *minimal*. Several writers of one file are no faster than one: it has one lock, held while the disk is "
+    "waited for.\n",
+    "postgres": "The floor is *minimal* on one connection; with as many connections as sessions the server shares its flushes among "
+    "them, and that is what a queue by hand would do.\n",
     "growth": "Medians of single commands. The depth holds while it is measured: as much comes as goes. On SQLite nothing is "
     "synced here: what is measured is work.\n",
     "history": "One turn adds two messages of 450 B to a session that has so many: the commit alone, five turns on each of two "
@@ -98,7 +106,7 @@ def _machine(report: Report) -> str:
         lines.append(
             f"{how['rounds']} rounds of {how['seconds']:g} s a case, after {how['warm_s']:g} s to warm up."
         )
-    return " ".join(lines) + "\n"
+    return textwrap.fill(" ".join(lines), 120, break_on_hyphens=False) + "\n"
 
 
 def _store(part: Part) -> list[str]:
