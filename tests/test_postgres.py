@@ -503,6 +503,44 @@ async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(sche
 
 
 @asynchronous
+async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics_say(
+    schema: str,
+) -> None:
+    """STORE-40: of tables this small the planner would rather read all, and say so again at every call."""
+    store, watch, client = store_of(schema), Watch(), Client(random.Random(5).choice)
+    count = (
+        f"SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables WHERE schemaname = '{schema}'"
+    )
+
+    async def work(groups: int) -> None:
+        for _ in range(groups):
+            watch.now_ms += 40
+            group = client.send_some(watch.now_ms)
+            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            for command, answer in zip(group, answers, strict=True):
+                client.hear(command, answer)
+
+    await work(20)
+    flush = "SELECT pg_stat_force_next_flush()"
+    if store._writing.link.connection.info.server_version < 150_000:
+        pytest.skip("this server cannot be told to write its statistics")
+    with psycopg.connect(shared(), autocommit=True) as looker:
+        looker.execute("ANALYZE")
+        store._writing.link.run([(flush, ())])
+        before = looker.execute(count.encode()).fetchone()
+        await work(40)
+        store._writing.link.run([(flush, ())])
+        looker.execute("SELECT pg_stat_clear_snapshot()")
+        assert looker.execute(count.encode()).fetchone() == before
+    planned = (
+        "SELECT sum(custom_plans)::bigint, sum(generic_plans)::bigint FROM pg_prepared_statements"
+    )
+    custom, generic = store._writing.link.run([(planned, ())])[0][0][0]
+    assert generic > 200 and custom < generic / 20, (custom, generic)
+    await store.aclose()
+
+
+@asynchronous
 async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
     """STORE-36: a shard is all that a decision needs."""
     store_of(schema).close()

@@ -18,7 +18,7 @@ from tenure.records import RECORDS, Session
 from .contract import Clock, Corrupt
 from .group import Answer, Later, waves
 from .postgres_pipe import Rows, Statement
-from .postgres_sql import Sql, Texts, arrays, quoted
+from .postgres_sql import Sql, Texts, arrays, listed, quoted
 from .rows import codec_of
 
 Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
@@ -45,7 +45,8 @@ def carry_out(
 
     A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
     reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
-    (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).
+    (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
+    their rows.
     """
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
@@ -58,12 +59,14 @@ def carry_out(
         if not members:
             continue
         reads = [commands[at].reads() for at in members]
-        readings = Readings(sql, [q for wanted in reads for q in wanted.queries])
+        queries = [q for wanted in reads for q in wanted.queries]
+        readings = Readings(sql, queries, locked=not number)
         opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
         rows = yield [*batches, *opening, (f"SELECT {NOW_MS}", ()), *readings.statements()], False
         rows = rows[len(batches) :]
         if not number:
             mine = frozenset(row[0] for row in rows[0][0])
+            readings.take_sessions(rows[0][0])
             new = {row[0] for row in rows[1][0] if row[1]}
             _put_off(commands, answers, set(ids) - mine - new)
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
@@ -125,8 +128,8 @@ def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms:
 def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
     """STORE-30: the rows, in ascending order; or those of them that nobody holds."""
     return (
-        f"SELECT session_id FROM {sql.name('session')} WHERE session_id = ANY(%b::text[]) "
-        f"ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
+        f"SELECT {listed(codec_of(Session).stored)} FROM {sql.name('session')} "
+        f"WHERE session_id = ANY(%b::text[]) ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
         (Texts(ids),),
     )
 
@@ -157,10 +160,14 @@ def storable(values: Iterable[object]) -> bool:
 
 
 class Readings:
-    """The queries of several commands, those that are alike in one statement, and the answers to them."""
+    """The queries of several commands, those that are alike in one statement, and the answers to them.
 
-    def __init__(self, sql: Sql, queries: Sequence[Query[Any]]) -> None:
+    `locked`: the rows of the sessions themselves come from elsewhere.
+    """
+
+    def __init__(self, sql: Sql, queries: Sequence[Query[Any]], locked: bool = False) -> None:
         self._sql = sql
+        self._sessions: dict[str, list[int]] | None = {} if locked else None
         self._shapes: dict[Any, list[tuple[int, Any]]] = {}
         self._answers: list[Any] = []
         self._plan = [self._take(query) for query in queries]
@@ -180,7 +187,9 @@ class Readings:
             raise AssertionError(f"no such query: {query!r}")
         slot = len(self._answers)
         self._answers.append(found)
-        if storable(given):
+        if shape is Session and self._sessions is not None:
+            self._sessions.setdefault(str(given[0]), []).append(slot)
+        elif storable(given):
             asked = self._shapes.get(shape)
             if asked is None:
                 self._shapes[shape] = [(slot, query)]
@@ -200,6 +209,13 @@ class Readings:
             found.append((text, arrays(kinds, rows)))
         return found
 
+    def take_sessions(self, rows: Sequence[Any]) -> None:
+        assert self._sessions is not None
+        decode = codec_of(Session).decode
+        for row in rows:
+            for slot in self._sessions.get(row[0], ()):
+                self._answers[slot] = _decoded(decode, row)
+
     def hear(self, results: Sequence[Sequence[Any]]) -> None:
         """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
         answers = self._answers
@@ -208,12 +224,8 @@ class Readings:
             decode = codec_of(asked[0][1].index.record if several else shape).decode
             for row in rows:
                 slot = asked[row[0] - 1][0]
-                try:
-                    record = decode(row[1:])
-                except Corrupt as error:
-                    answers[slot] = error
-                    continue
-                if not several:
+                record = _decoded(decode, row[1:])
+                if not several or isinstance(record, Corrupt):
                     answers[slot] = record
                 elif not isinstance(answers[slot], Corrupt):
                     answers[slot].append(record)
@@ -232,6 +244,13 @@ class Readings:
             return next((p for p in parts if isinstance(p, Corrupt)), tuple(parts))
         found = self._answers[part]
         return tuple(found) if found.__class__ is list else found
+
+
+def _decoded(decode: Callable[[Any], Record], row: Any) -> Record | Corrupt:
+    try:
+        return decode(row)
+    except Corrupt as error:
+        return error
 
 
 # -- writing

@@ -42,9 +42,10 @@ def numbered(text: str) -> bytes:
 
 def parameter(value: Any) -> tuple[bytes, int, int]:
     """Content, type and format."""
-    if isinstance(value, Texts):
+    kind = value.__class__
+    if kind is Texts:
         return packed_texts(value), TEXT_ARRAY, BINARY
-    if isinstance(value, Bigints):
+    if kind is Bigints:
         return packed_bigints(value), BIGINT_ARRAY, BINARY
     return str(value).encode(), 0, TEXT
 

@@ -7,8 +7,9 @@ many they are.  STORE-36: every statement of a decision names the sessions it is
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, ParamSpec, TypeAlias
 
 from psycopg import pq
 from psycopg.abc import Buffer
@@ -17,6 +18,9 @@ from psycopg.adapt import Dumper
 from tenure.queries import Index, Record
 
 from .rows import RowCodec, codec_of
+
+P = ParamSpec("P")
+Made: TypeAlias = tuple[str, list[str]]  # a statement, and the types of its columns of parameters
 
 TEXT, BIGINT = "text", "bigint"
 TEXT_ARRAY, BIGINT_ARRAY = 1009, 1016  # the server's numbers of these types
@@ -33,27 +37,37 @@ class Bigints(list["int | None"]):
     """Goes as bigint[], in binary."""
 
 
-def _array(values: Sequence[Any], oid: int, parts: list[bytes]) -> bytes:
+_array = struct.Struct("!iiiii").pack
+_TEXT_1 = _array(1, 0, _TEXT_OID, 1, 1)  # an array of one text, up to the text
+_INT8_1 = _array(1, 0, _INT8_OID, 1, 1) + struct.pack("!i", 8)
+_int8 = struct.Struct("!q").pack
+
+
+def _head(values: Sequence[Any], oid: int) -> bytes:
     if not values:
         return struct.pack("!iii", 0, 0, oid)
-    head = struct.pack("!iiiii", 1, int(None in values), oid, len(values), 1)
-    return head + b"".join(parts)
+    return _array(1, int(None in values), oid, len(values), 1)
 
 
 def packed_texts(values: Sequence[str | None]) -> bytes:
-    parts = []
+    if len(values) == 1 and (value := values[0]) is not None:
+        data = value.encode()
+        return _TEXT_1 + _length(len(data)) + data
+    parts = [_head(values, _TEXT_OID)]
     for value in values:
         if value is None:
             parts.append(_NULL)
         else:
             data = value.encode()
             parts += (_length(len(data)), data)
-    return _array(values, _TEXT_OID, parts)
+    return b"".join(parts)
 
 
 def packed_bigints(values: Sequence[int | None]) -> bytes:
+    if len(values) == 1 and (value := values[0]) is not None:
+        return _INT8_1 + _int8(value)
     parts = [_NULL if value is None else _integer(8, value) for value in values]
-    return _array(values, _INT8_OID, parts)
+    return _head(values, _INT8_OID) + b"".join(parts)
 
 
 class TextsDumper(Dumper):
@@ -73,12 +87,10 @@ class BigintsDumper(Dumper):
 
 
 def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
-    """Rows turned into a parameter a column; members of enumerations become their texts."""
-    columns = list(zip(*rows, strict=True))
-    if not columns:
-        return [Texts() if kind == TEXT else Bigints() for kind in kinds]
+    """Rows turned into a parameter a column."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
     return [
-        Texts([getattr(v, "value", v) for v in column]) if kind == TEXT else Bigints(column)
+        Texts(column) if kind == TEXT else Bigints(column)
         for kind, column in zip(kinds, columns, strict=True)
     ]
 
@@ -87,11 +99,21 @@ def kind_of(sql_type: str) -> str:
     return BIGINT if sql_type == "INTEGER" else TEXT
 
 
+def remembered(make: Callable[P, Made]) -> Callable[P, Made]:
+    """A statement is made once: to make it takes longer than to carry it out."""
+    return cache(make)  # type: ignore[return-value]  # typeshed's has no parameters
+
+
 class Sql:
     """All statements over one schema of the database."""
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
+        self.get = remembered(self._get)
+        self.first = remembered(self._first)
+        self.insert = remembered(self._insert)
+        self.update = remembered(self._update)
+        self.delete = remembered(self._delete)
 
     def name(self, table: str) -> str:
         return f"{quoted(self.schema)}.{quoted(table)}"
@@ -131,7 +153,7 @@ class Sql:
 
     # -- reading; the first column of an answer is the number of the question, from 1
 
-    def get(self, record: type[Record]) -> tuple[str, list[str]]:
+    def _get(self, record: type[Record]) -> Made:
         codec = codec_of(record)
         kinds = kinds_of(codec, codec.key)
         source, names = _source("k", kinds)
@@ -142,9 +164,7 @@ class Sql:
             kinds,
         )
 
-    def first(
-        self, index: Index[Any], width: int, behind: int, backwards: bool
-    ) -> tuple[str, list[str]]:
+    def _first(self, index: Index[Any], width: int, behind: int, backwards: bool) -> Made:
         codec = codec_of(index.record)
         nullable = {c.name for c in codec.columns if c.nullable}
         prefix, rest = index.columns[:width], index.columns[width:]
@@ -173,7 +193,7 @@ class Sql:
 
     # -- writing
 
-    def insert(self, record: type[Record]) -> tuple[str, list[str]]:
+    def _insert(self, record: type[Record]) -> Made:
         codec = codec_of(record)
         names = [c.name for c in codec.columns]
         kinds = kinds_of(codec, names)
@@ -185,7 +205,7 @@ class Sql:
             kinds,
         )
 
-    def update(self, record: type[Record]) -> tuple[str, list[str]]:
+    def _update(self, record: type[Record]) -> Made:
         codec = codec_of(record)
         names = [c.name for c in codec.columns]
         kinds = kinds_of(codec, names)
@@ -199,7 +219,7 @@ class Sql:
         # The commit is on its way already: a row that is missing has to stop it at the server.
         return f"WITH u AS ({update}) SELECT 1 / (count(*) = %s)::int FROM u", kinds
 
-    def delete(self, record: type[Record]) -> tuple[str, list[str]]:
+    def _delete(self, record: type[Record]) -> Made:
         codec = codec_of(record)
         kinds = kinds_of(codec, codec.key)
         source, given = _source("k", kinds)

@@ -28,9 +28,17 @@ LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
 TRIES = 4
-TIMEOUTS = (  # STORE-34
-    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true), "
-    "set_config('idle_in_transaction_session_timeout', %s, true)"
+LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+SETTING = "SELECT " + ", ".join(  # STORE-34
+    [f"set_config('{name}', %s, true)" for name in LIMITS]
+    + [f"set_config('{name}', '{value}', true)" for name, value in PLANNING.items()]
 )
 AGAIN = (
     errors.UniqueViolation,  # or a bug; who was faster shows when we look again
@@ -56,7 +64,7 @@ class Writer:
     ) -> None:
         self.link, self.sql, self.clock = link, sql, clock
         self._tell = tell
-        self._limits = (TIMEOUTS, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
+        self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
 
     def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy at once where waiting is not allowed."""
