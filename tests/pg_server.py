@@ -58,10 +58,15 @@ def _die_with_parent() -> None:
 
 
 class Server:
-    """`of`: a standby of that one, which then waits for it with every commit."""
+    """`of`: a copy of that one as it is now, begun while it works; with `standby` one that follows it."""
 
     def __init__(
-        self, home: pathlib.Path, bindir: pathlib.Path, *, of: Server | None = None
+        self,
+        home: pathlib.Path,
+        bindir: pathlib.Path,
+        *,
+        of: Server | None = None,
+        standby: bool = True,
     ) -> None:
         self.data = home / ("d" if of is None else "e")
         self.data.mkdir(mode=0o755)
@@ -75,8 +80,8 @@ class Server:
             )  # fmt: skip
         else:
             self._call(
-                "pg_basebackup", "-h", str(of.data), "-U", "tenure", "-R", "-X", "stream",
-                "-c", "fast", "--no-sync", "-D", str(self.data / "c"),
+                "pg_basebackup", "-h", str(of.data), "-U", "tenure", *(["-R"] if standby else []),
+                "-X", "stream", "-c", "fast", "--no-sync", "-D", str(self.data / "c"),
             )  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -145,6 +150,18 @@ def pair() -> Iterator[tuple[Server, Server]]:
             yield primary, standby
         finally:
             standby.stop()
+
+
+@contextlib.contextmanager
+def backup(of: Server) -> Iterator[Server]:
+    """A copy of a server that works on; not started yet."""
+    bindir = binaries()
+    assert bindir is not None
+    copy = Server(of.data.parent, bindir, of=of, standby=False)
+    try:
+        yield copy
+    finally:
+        copy.stop()
 
 
 @contextlib.contextmanager
