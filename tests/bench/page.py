@@ -105,6 +105,7 @@ def _machine(report: Report) -> str:
     if how:
         lines.append(
             f"{how['rounds']} rounds of {how['seconds']:g} s a case, after {how['warm_s']:g} s to warm up."
+            + (" A quick run: hints, no more." if how["quick"] else "")
         )
     return textwrap.fill(" ".join(lines), 120, break_on_hyphens=False) + "\n"
 
@@ -128,7 +129,7 @@ def _store(part: Part) -> list[str]:
     ]
     rest = [f for f in part.figures if "who" not in f.facts]
     out = [
-        f"The floor is *{floor}*.\n",
+        ABOUT.get(part.name, ""),
         table(head, rates),
         table(["p50 / p99 ms", *head[1:]], taken),
     ]

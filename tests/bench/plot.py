@@ -43,7 +43,15 @@ COLORS = {
     "LangGraph saver": "#cdb84f",
 }
 REMARKS = {"LangGraph saver": "LangGraph saver\n(the commit alone)"}
-LINES = ("#6d9f71", "#d98c4a", "#b5739d", "#cdb84f", "#7c76b8", "#4f9aa8")
+LINES = {
+    "tenure": OURS,
+    "by hand": FLOOR,
+    "LangGraph saver": "#b89b1d",
+    "sqlite": OURS,
+    "postgres": "#b5739d",
+    "files": "#6d9f71",
+    "memory": "#9a9a9a",
+}
 STORES = (("sqlite", "SQLite"), ("postgres", "PostgreSQL"), ("files", "Files"))
 COUNTS = (1, 4, 16, 64)
 
@@ -98,17 +106,23 @@ def bars(axes: Any, name: str, title: str, report: dict[str, Any]) -> None:
     )
 
 
+def styled(name: str) -> tuple[str, bool]:
+    """Of histories: who is the colour, the server is dashed; of growth: the store is the colour, commits are dashed."""
+    store, _, who = name.partition(": ")
+    if who:
+        return LINES.get(who, FLOOR), store == "postgres"
+    step, _, store = name.partition(", ")
+    return LINES.get(store, FLOOR), step == "commit"
+
+
 def curves(axes: Any, found: list[dict[str, Any]], title: str, x: str, y: str) -> None:
     by: dict[str, list[tuple[int, float]]] = {}
     for figure in found:
         by.setdefault(figure["facts"]["curve"], []).append(
             (figure["facts"]["size"], figure["value"])
         )
-    other = iter(LINES * 2)
     for name, points in by.items():
-        ours, hand = "tenure" in name, "by hand" in name
-        dashed = "postgres" in name
-        color = OURS if ours else FLOOR if hand else next(other)
+        color, dashed = styled(name)
         axes.plot(
             *zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.6, color=color,
             linestyle="--" if dashed else "-", label=name,
