@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -9,6 +10,9 @@ import subprocess
 import sys
 
 import pytest
+from cli_process import TENURE
+from pg_server import drop, shared
+from psycopg.conninfo import conninfo_to_dict
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
@@ -65,6 +69,44 @@ def test_the_chat_agent_calls_its_once_tool_once(tmp_path: pathlib.Path) -> None
     assert re.fullmatch(r"charging \d under .+:1:tool:0", first[0])  # the server's model chose so
     assert first[1].endswith(": One ticket for 42 dollars, please.")
     assert second == first[1:]
+
+
+@pytest.mark.postgres
+def test_whoever_runs_the_line_joins_in(tmp_path: pathlib.Path) -> None:
+    """On many machines, which differ in nothing that counts from many processes that share no folder."""
+    (line,) = re.findall(
+        r"^    (tenure run --store postgresql://\S+ .*?)   ", README.read_text(), re.M
+    )
+    database, schema = conninfo_to_dict(shared()), f"readme_{os.getpid()}"
+    host = str(database["host"]).replace("/", "%2F")
+    url = (
+        f"postgresql://{database['user']}@/{database['dbname']}?host={host}&tenure_schema={schema}"
+    )
+    prompts = [json.dumps({"session": f"s{at % 5}", "text": f"hello {at}"}) for at in range(30)]
+    words = (
+        line.replace("postgresql://me@db/agents", url)
+        .replace("mine:agent", "echo")
+        .replace(" 8 ", " 2 ")
+        .split()
+    )
+    machines = []
+    try:
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "prompts.jsonl").write_text("\n".join(prompts))
+            command = [*TENURE, *words[1:]]
+            machines.append(
+                subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+            )
+        said = [machine.communicate(timeout=90)[0] for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+        drop(shared(), schema)
+
+    assert [machine.returncode for machine in machines] == [0, 0]
+    assert said[0] == said[1] and len(said[0].splitlines()) == len(prompts)
 
 
 @pytest.mark.parametrize("folder", ["kernel/tenure", "drivers/tenure_drivers", "specs", "tests"])
