@@ -149,7 +149,7 @@ def test_the_page_is_made_of_the_figures_alone(tmp_path: Path) -> None:
     facts = {"who": "tenure", "sessions": 64}
     figure = Figure(
         "tenure, 64 sessions", 5_000.0, "items/s", 1.0, 9.0, {"minimal": 2.5},
-        {">= 2 x minimal": True}, 1.5, 3.0, 20_000.0, facts,
+        {">= 2 x minimal": True}, 1.5, 3.0, 20_000.0, 0.05, facts,
     )  # fmt: skip
     floor = Figure("minimal", 2_000.0, "items/s", 1.0, 9.0, facts={"who": "minimal"})
     report = Report(parts=[Part("sqlite", [floor, figure], [Failed("huey", "not to be had")])])

@@ -23,12 +23,17 @@ def opened(words: dict[str, Any]) -> Any:
     return open_store(words["url"])
 
 
+def groups(store: Any) -> int:
+    """How often it has committed: a group of commands, once.  Memory commits nothing."""
+    return store.group.groups if hasattr(store, "group") else 0
+
+
 def tenure(words: dict[str, Any]) -> None:
     async def run() -> None:
         store = opened(words)
-        window = gate()
+        window, before = gate(), groups(store)
         await items.work_async(store, window, words["first"], words["sessions"])
-        window.report()
+        window.report(commits=groups(store) - before)
         await store.aclose()
 
     asyncio.run(run())

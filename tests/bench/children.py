@@ -128,5 +128,12 @@ def together(
         for child in working:
             child.tell("bye")
     items, all_items = sum(s["items"] for s in said), sum(s["all_items"] for s in said)
+    commits = sum(s.get("commits", 0) for s in said)
     taken = tuple([ms for s in said for ms in s["taken_ms"]])
-    return Sample(items, seconds, taken, wrote / all_items if wrote and all_items else None)
+    return Sample(
+        items,
+        seconds,
+        taken,
+        wrote / all_items if wrote and all_items else None,
+        commits / all_items if commits and all_items else None,
+    )

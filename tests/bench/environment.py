@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,8 @@ class Environment:
             )
         except subprocess.CalledProcessError as error:
             lines = [line for line in error.stderr.splitlines() if line.strip()]
-            return lines[-1].strip()[:200] if lines else f"exit code {error.returncode}"
+            last = re.sub(r"\w+://\S+", "its address", lines[-1].strip()) if lines else ""
+            return last[:200] or f"exit code {error.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)[:200]
         return None

@@ -20,6 +20,7 @@ class Sample:
     seconds: float
     taken_ms: tuple[float, ...] = ()  # of each item
     written_per_item: float | None = None  # bytes
+    commits_per_item: float | None = None
 
     @property
     def rate(self) -> float:
@@ -50,6 +51,7 @@ class Figure:
     p50_ms: float | None = None
     p99_ms: float | None = None
     written_per_item: float | None = None
+    commits_per_item: float | None = None
     facts: dict[str, Any] = field(factory=dict)
 
 
@@ -130,6 +132,7 @@ def figures(
                 ratios[floor] = statistics.median(a.rate / b.rate for a, b in pairs)
         taken = [ms for sample in samples for ms in sample.taken_ms]
         written = [s.written_per_item for s in samples if s.written_per_item is not None]
+        commits = [s.commits_per_item for s in samples if s.commits_per_item is not None]
         out.append(
             Figure(
                 case.name,
@@ -146,6 +149,7 @@ def figures(
                 quantile(taken, 0.5) if taken else None,
                 quantile(taken, 0.99) if taken else None,
                 statistics.median(written) if written else None,
+                statistics.median(commits) if commits else None,
                 dict(case.facts),
             )
         )

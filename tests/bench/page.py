@@ -127,6 +127,11 @@ def _store(part: Part) -> list[str]:
         for who, row in by.items()
         if any(f.written_per_item for f in row.values())
     ]
+    commits = [
+        [who, *[_commits(row.get(n)) for n in counts]]
+        for who, row in by.items()
+        if any(f.commits_per_item for f in row.values())
+    ]
     rest = [f for f in part.figures if "who" not in f.facts]
     out = [
         ABOUT.get(part.name, ""),
@@ -135,6 +140,8 @@ def _store(part: Part) -> list[str]:
     ]
     if wrote:
         out.append(table(["KB an item", *head[1:]], wrote))
+    if commits:
+        out.append(table(["commits an item", *head[1:]], commits))
     if rest:
         rows = [
             [f.name, _rate(f, floor), _ratios(f, but=floor), _taken(f), _wrote(f)] for f in rest
@@ -166,6 +173,12 @@ def _wrote(figure: Figure | None) -> str:
     if figure is None or figure.written_per_item is None:
         return ""
     return short(figure.written_per_item / 1_000)
+
+
+def _commits(figure: Figure | None) -> str:
+    if figure is None or figure.commits_per_item is None:
+        return ""
+    return short(figure.commits_per_item)
 
 
 def _plain(part: Part) -> str:
