@@ -34,7 +34,7 @@ class Cancel:
     how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
 
 
-@frozen
+@frozen(slots=False)  # see replace.py
 class Session(Record):
     """One conversation of an agent: unit of ordering, mutual exclusion and sharding."""
 
@@ -148,7 +148,7 @@ class Stamp:
     next_run: str | None = None
 
 
-@frozen
+@frozen(slots=False)  # see replace.py
 class Run(Record):
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
