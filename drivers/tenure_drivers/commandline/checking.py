@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import click
@@ -38,9 +39,11 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
     if strange:
         raise unusable(f"no world {', '.join(strange)}; there are {', '.join(known)}")
     bar = Bar("states", None)
+    gc.disable()  # states are kept, and in no circles: to walk them all again and again takes a fifth
     try:
         report = worlds.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
+        gc.enable()
         bar.close()
     text = report.mermaid() if mermaid and not report.good else report.text()
     write_bytes(text.encode())
