@@ -56,7 +56,7 @@ def test_a_bad_line_is_named_and_nothing_is_admitted(tmp_path: Path, name: str) 
 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("tenure run: line 3: ") and reason in ran.err, ran.err
-    assert ran.last == "tenure run: 1 bad lines; nothing was admitted"
+    assert ran.last == "tenure run: 1 bad line; nothing was admitted"
     assert len(ran.err) < 1000
     assert not (tmp_path / "a.db").exists()
 

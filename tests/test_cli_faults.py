@@ -268,7 +268,10 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
 
     ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
     shown = tenure("inspect", "--store", "sqlite:a.db", "ann", cwd=tmp_path)
+    everybody = tenure("inspect", "--store", "sqlite:a.db", "--json", cwd=tmp_path)
 
+    assert (everybody.code, column(everybody.lines, "session")) == (1, ["bob"])
+    assert "session ann: session ('ann',) cannot be read" in everybody.err
     assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
     assert "session ann is set aside: " in ran.err and "damaged" in ran.err
     assert shown.code == 4 and "damaged" in shown.err

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import click
 
 from .commandline.output import say
-from .commandline.trouble import Exit, Stop
+from .commandline.trouble import Exit, Stop, Unreadable
 
 HERE: Final = f"{__package__}.commandline"
 STORE_HELP: Final = (
@@ -108,7 +108,7 @@ def run(
     text             what the agent gets, up to 10,000,000 bytes
     key              by which it is known again; without one it is made of --name, the line and how
                      many equal lines stand before it, so a file that grows is continued
-    priority         0 comes first, 128 is the default
+    priority         0 to 1000000: 0 comes first, 128 is the default
     available_at_ms  not before this time (milliseconds since 1970)
 
     \b
@@ -139,7 +139,7 @@ def run(
       1        something was not: dead-lettered, abandoned, withdrawn, or refused
       2        unusable input: every bad line is named, nothing was admitted
       3        some are delayed or wait, the earliest is named on standard error
-      4        the store was lost, or no worker can be started
+      4        the store was lost, cannot be read or is of a newer release, or no worker can be started
       130 143  Ctrl-C or SIGTERM: what was under way is finished; a second one stops at once
       141      nobody reads standard output
     """
@@ -164,13 +164,15 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     With SESSION: also its inbox in order, unfinished runs and their journals, dead letters, the end
     of the transcript, usage.
     Nothing is written, and a file that is not there is not made; others may work it meanwhile.
+    Without SESSION the others are shown where a session cannot be read, which is named.
 
     \b
     Example:
       tenure inspect --store sqlite:agent.db ann --json | jq .inbox
 
     \b
-    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
+    Exit codes: 0 shown, 1 but for sessions that cannot be read, 2 no such store or session, 4 the store
+    or the one session cannot be read, or is of a newer release.
     """
     from .commandline import inspecting
 
@@ -248,6 +250,9 @@ def attempt(work: Coroutine[Any, Any, None]) -> int:
         for line in stop.lines:
             say(f"tenure: {line}")
         return stop.code
+    except Unreadable as error:
+        say(f"tenure: {error}")
+        return Exit.LOST
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 

@@ -96,7 +96,9 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
             raise UnknownAgent(f"{name!r}: module {module} has no {attribute!r}")
         found = getattr(found, part)
     if not callable(found) or not _asynchronous(found):
-        raise UnknownAgent(f"{name!r} is no async function of a turn: {found!r}")
+        raise UnknownAgent(
+            f"{name!r} is no async function of a turn; it is a {type(found).__name__}"
+        )
     return found  # type: ignore[no-any-return]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from rich.console import Console
@@ -15,10 +15,10 @@ from tenure.questions import EventsAfter
 from ..contract import wall_clock_ms
 from . import shapes
 from .output import write_bytes, write_lines
-from .questions import Glances, Portray
+from .questions import Glance, Glances, Portray
 from .reading import Reader, looked_at
 from .report import moment
-from .trouble import unusable
+from .trouble import Exit, Stop, Unreadable, unusable
 
 PAGE: Final = 64
 TEXT_SHOWN: Final = 100
@@ -98,16 +98,37 @@ async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) ->
 
 async def _all(store: Reader, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
-    after = ""
-    while page := await store.ask(Glances(after, PAGE)):
+    unreadable: list[str] = []
+    async for page in _pages(store, unreadable):
         found = [shapes.glance(seen, wall_clock_ms()) for seen in page]
-        after = page[-1].session.session_id
         if as_json:
             write_lines(found)
         else:
             rows += found
     if not as_json:
         show(_sessions(rows))
+    if unreadable:
+        raise Stop(Exit.UNFINISHED, *unreadable)
+
+
+async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[Glance, ...]]:
+    """All sessions that can be read.  A page with one that cannot is asked for session by session."""
+    after, most = "", PAGE
+    while True:
+        try:
+            page = await store.ask(Glances(after, most))
+        except Unreadable as error:
+            if most == 1:
+                if error.session_id <= after:  # its row does not even say whose it is
+                    raise
+                unreadable.append(f"session {error.session_id}: {error}")
+                after = error.session_id
+            most = 1 if most > 1 else PAGE
+            continue
+        if not page:
+            return
+        yield page
+        after = page[-1].session.session_id
 
 
 def _sessions(rows: list[dict[str, Any]]) -> Table | Text:

@@ -17,7 +17,7 @@ from ..contract import SERVERS, Corrupt, SchemaTooNew, Unavailable
 from ..database import prepare, translated
 from ..sql import Tables
 from .stores import opened, sqlite_path, stop_if_unusable
-from .trouble import lost, unusable
+from .trouble import Unreadable, lost, unusable
 
 A = TypeVar("A")
 
@@ -50,6 +50,8 @@ class SqliteReader:
         except sqlite3.Error as error:
             raise lost(self._url, translated(error, self._path)) from error
         except Corrupt as error:
+            if error.key:
+                raise Unreadable(str(error), str(error.key[0])) from error
             raise lost(self._url, error) from error
 
     def close(self) -> None:

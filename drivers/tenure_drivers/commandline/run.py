@@ -91,7 +91,8 @@ def stop_if_bad(bad: list[Bad]) -> None:
     said = [str(b) for b in sorted(bad, key=lambda b: b.number)]
     if len(said) > SHOWN_BAD_MAX:
         said = [*said[:SHOWN_BAD_MAX], f"and {len(said) - SHOWN_BAD_MAX} more"]
-    raise unusable(*said, f"{len(bad)} bad lines; nothing was admitted")
+    lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+    raise unusable(*said, f"{lines}; nothing was admitted")
 
 
 # -- the work

@@ -62,7 +62,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
     without a gap, ranks are unique, every input has a place.
 
     \b
-    Exit codes: 0 all is well, 1 something is broken, 2 no such store, 4 the store was lost.
+    Exit codes: 0 all is well, 1 something is broken, 2 no such store, 4 the store was lost or is newer.
     """
     leave(_check(store, sessions))
 
@@ -120,7 +120,7 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
       tenure store fence-all --store postgresql://db/agents
 
     \b
-    Exit codes: 0 done, 2 no such store, 4 the store was lost: call it again with --id.
+    Exit codes: 0 done, 2 no such store, 4 the store was lost (call it again with --id) or is newer.
     """
     leave(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
@@ -208,7 +208,7 @@ def export_(store: str, file: TextIO) -> None:
     It is held in memory once.  Stop the workers first if nothing that is done afterwards may be missing.
 
     \b
-    Exit codes: 0 written, 2 no such store, 4 the store was lost.
+    Exit codes: 0 written, 2 no such store, 4 the store was lost or is newer.
     """
     leave(_export(store, file))
 
@@ -236,7 +236,8 @@ def import_(store: str, file: TextIO) -> None:
     interrupted is repeated.  Leases come along: call fence-all if their holders may still be alive.
 
     \b
-    Exit codes: 0 all is there, 1 a session is there with other rows, 2 unusable input, 4 the store was lost.
+    Exit codes: 0 all is there, 1 a session is there with other rows, 2 unusable input, 4 the store was lost
+    or is newer.
     """
     leave(_import(store, file))
 

@@ -87,7 +87,7 @@ async def insist(
             return await attempt()
         except (Corrupt, SchemaTooNew) as error:
             if isinstance(error, Corrupt) and error.key:
-                raise Unreadable(str(error)) from error
+                raise Unreadable(str(error), str(error.key[0])) from error
             raise lost(url, error) from error
         except (Unavailable, OutcomeUnknown) as error:
             now = time.monotonic()

@@ -10,7 +10,7 @@ class Exit(enum.IntEnum):
     UNFINISHED = 1  # something was not consumed, or a check found a violation
     UNUSABLE = 2
     DELAYED = 3
-    LOST = 4  # the store
+    LOST = 4  # the store, or what is asked for cannot be read
     BROKEN_PIPE = 128 + 13
     INTERRUPTED = 128 + 2
     TERMINATED = 128 + 15
@@ -26,7 +26,11 @@ class Stop(Exception):
 
 
 class Unreadable(Exception):
-    """A record of one session cannot be read; the store as a whole is well."""
+    """A record of one session cannot be read; the store as a whole is well.  `session_id`: whose, where that is known."""
+
+    def __init__(self, why: str, session_id: str = "") -> None:
+        super().__init__(why)
+        self.session_id = session_id
 
 
 def unusable(*lines: str) -> Stop:
