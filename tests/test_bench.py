@@ -33,7 +33,7 @@ def sample(items: int) -> Sample:
     return Sample(items, 1.0, (1.0,) * items)
 
 
-def test_ratios_are_those_of_the_same_round_and_a_case_that_fails_is_named() -> None:
+def test_ratios_are_those_to_what_was_measured_next_and_a_case_that_fails_is_named() -> None:
     rates = {"floor": iter((10, 100)), "ours": iter((30, 200))}
 
     def broken(seconds: float) -> Sample:

@@ -1,15 +1,15 @@
-"""Cases taken in turns, round after round: rates are medians, ratios are medians of ratios within a round."""
+"""Cases taken in turns, round after round: rates are medians, ratios medians of those to a floor measured next to it."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
 Say: TypeAlias = Callable[[str], None]
+NEAR = 10  # cases measured before their floors are measured again
 
 
 @frozen
@@ -84,52 +84,74 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+@frozen
+class Taken:
+    """A sample, and what was measured next to it: a machine is not the same a minute later."""
+
+    case: str
+    round: int
+    near: int
+    sample: Sample
+
+
 def interleave(
     cases: Sequence[Case], rounds: int, seconds: float, say: Say
-) -> tuple[list[dict[str, Sample]], list[Failed]]:
-    """Samples by case, a dict a round; the order is rotated so that nobody is always first.
+) -> tuple[list[Taken], list[Failed]]:
+    """Each case once a round, in an order that rotates; the floors of others once for every few of these.
 
     A case that fails is named and left out from then on.
     """
-    done: list[dict[str, Sample]] = []
+    floors = {floor for case in cases for floor in case.floors}
+    bases = [case for case in cases if case.name in floors]
+    others = [case for case in cases if case.name not in floors]
+    done: list[Taken] = []
     failed: dict[str, Failed] = {}
     for number in range(rounds):
-        samples: dict[str, Sample] = {}
-        at = number * len(cases) // rounds
-        for case in [*cases[at:], *cases[:at]]:
-            if case.name in failed:
-                continue
-            say(f"round {number + 1}/{rounds}: {case.name}")
-            try:
-                samples[case.name] = case.run(seconds)
-            except Exception as error:
-                failed[case.name] = Failed(case.name, str(error) or type(error).__name__)
-        done.append(samples)
+        at = number * len(others) // rounds
+        order = [*others[at:], *others[:at]]
+        for near in range(0, max(1, len(order)), NEAR):
+            for case in [*bases, *order[near : near + NEAR]]:
+                if case.name in failed:
+                    continue
+                say(f"round {number + 1}/{rounds}: {case.name}")
+                try:
+                    done.append(Taken(case.name, number, near, case.run(seconds)))
+                except Exception as error:
+                    failed[case.name] = Failed(case.name, str(error) or type(error).__name__)
     return done, list(failed.values())
+
+
+def ratio(done: Sequence[Taken], case: str, floor: str) -> float | None:
+    """The median of ratios to the floor that was measured next to each sample, or in its round."""
+    found = []
+    for mine in done:
+        if mine.case == case:
+            bases = [
+                t for t in done if t.case == floor and t.round == mine.round and t.sample.items
+            ]
+            beside = [t for t in bases if t.near == mine.near] or bases
+            if beside:
+                found.append(mine.sample.rate / beside[0].sample.rate)
+    return statistics.median(found) if found else None
 
 
 def figures(
     cases: Sequence[Case],
-    rounds: Sequence[Mapping[str, Sample]],
+    done: Sequence[Taken],
     budgets: Sequence[Budget] = (),
     unit: str = "items/s",
 ) -> list[Figure]:
     out = []
     for case in cases:
-        samples = [samples[case.name] for samples in rounds if case.name in samples]
+        samples = [taken.sample for taken in done if taken.case == case.name]
         if not samples:
             continue
         rates = [sample.rate for sample in samples]
         ratios = {}
         mine = [b for b in budgets if b.case == case.name]
         for floor in dict.fromkeys([*case.floors, *[b.floor for b in mine]]):
-            pairs = [
-                (r[case.name], r[floor])
-                for r in rounds
-                if case.name in r and floor in r and r[floor].items
-            ]
-            if pairs:
-                ratios[floor] = statistics.median(a.rate / b.rate for a, b in pairs)
+            if (found := ratio(done, case.name, floor)) is not None:
+                ratios[floor] = found
         taken = [ms for sample in samples for ms in sample.taken_ms]
         written = [s.written_per_item for s in samples if s.written_per_item is not None]
         commits = [s.commits_per_item for s in samples if s.commits_per_item is not None]
@@ -159,14 +181,3 @@ def figures(
 def in_process(name: str, work: Callable[[float], tuple[int, float]], *floors: str) -> Case:
     """A case that needs no process of its own: seconds -> (operations, seconds taken)."""
     return Case(name, lambda seconds: Sample(*work(seconds)), floors)
-
-
-def median_us(call: Callable[[], object], times: int) -> float:
-    """The median of single calls, in microseconds."""
-    now = time.perf_counter_ns
-    taken = []
-    for _ in range(times):
-        begun = now()
-        call()
-        taken.append(now() - begun)
-    return statistics.median(taken) / 1_000

@@ -26,13 +26,13 @@ VERSIONS = (
 
 OPENING = """# Figures
 
-Written by `python -m tests.bench --page`, never by hand. Ratios count: they are medians of ratios within a round. Absolute
-figures are those of this machine, and a difference of a tenth is noise.
+Written by `python -m tests.bench --page`, never by hand. Ratios count: they are medians of ratios to a floor measured next
+to the case. Absolute figures are those of this machine, and a difference of a tenth is noise.
 
 An *item*: admit one input of 200 B, begin it, commit it with 2 KB of session state; each of the three is on the disk before it
 is answered. A *session* does one item after the other; so many of them work at once, in one process. Latencies are of whole
 items. Every case works in a process of its own, in one window of the wall clock; what ends within it counts. The cases take
-turns, round after round, in an order that rotates.
+turns, round after round, in an order that rotates, and after every ten the floors take theirs.
 
 - *minimal*: three hand-written transactions an item (enqueue; claim under a fence; complete and move the session's state), one
   connection, no library. On PostgreSQL: psycopg in C, prepared, one round trip for each.
