@@ -26,6 +26,7 @@ class Rate:
     def show(self, progress: Progress) -> None:
         if progress.name != self._now.name:
             self._before += self._now.states
+            gc.collect()
         self._now = progress
         states = self._before + progress.states
         rate = states / max(time.monotonic() - self._started, 0.001)
@@ -39,7 +40,7 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
     if strange:
         raise unusable(f"no world {', '.join(strange)}; there are {', '.join(known)}")
     bar = Bar("states", None)
-    gc.disable()  # states are kept, and in no circles: to walk them all again and again takes a fifth
+    gc.disable()  # a world is kept until it is done: to walk it all again and again takes a fifth
     try:
         report = worlds.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
