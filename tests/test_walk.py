@@ -52,7 +52,7 @@ from tenure_drivers.trial import Watch, carried_out
 STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))
 CHAPTER = 250  # commands until everything starts anew: places soon collide with everything
-MUTANT_CHAPTERS = 24
+MUTANT_CHAPTERS = 100
 UNNOTICED = frozenset(  # what the rows do not show: the explorer remembers what each worker knows
     (
         *("requeue instead of resume", "an interrupt without its flag"),
@@ -93,6 +93,8 @@ class Walk:
         old = self.world
         answer: Decided[Any] | Refused = command.decide(old.load(command.reads()), self.now_ms)
         self.clauses[answer.clause] += 1
+        if isinstance(answer, Refused):
+            self.ledger.refused(answer, old, self.now_ms)
         if isinstance(answer, Decided):
             self.world = evolve(old, answer.writes)
             self.ledger.step(command, answer, old, self.world, self.now_ms)

@@ -27,7 +27,7 @@ from tenure.commands import (
 from tenure.evolve import World
 from tenure.input import Ended, How
 from tenure.lease import Held
-from tenure.outcome import Decided
+from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import KeyScope, Lane
 from tenure.queries import Command, Get
 from tenure.records import (
@@ -73,6 +73,11 @@ class Ledger:
             started = {r.run_id for r in new.all(Run)} - {r.run_id for r in old.all(Run)}
             assert not started, f"begun in {before.phase}"
 
+    def refused(self, refused: Refused, world: World, now: int) -> None:
+        row = session_of(world)
+        if refused.reason in (Refusal.HELD, Refusal.RUN_ACTIVE):
+            assert row is not None and live(row.lease, now), f"refused for nobody's sake: {refused}"
+
     def written(
         self, command: Command[Any, Any], before: Session, after: Session, now: int
     ) -> None:
@@ -102,9 +107,10 @@ class Ledger:
         for run in old.all(Run):
             now = after.get(run.run_id)
             closing = before.cancel is not None and before.cancel.run_id == run.run_id
-            if now is None or closing or not isinstance(run.state, Running):
+            taken_back = run.mark != mark(before, run.lane)  # and left to Sweep
+            if now is None or closing or taken_back or not isinstance(run.state, Running):
                 continue
-            if not isinstance(now.state, Rescheduled) or isinstance(command, Release):
+            if not isinstance(now.state, Rescheduled) or isinstance(command, Release | Destroy):
                 continue
             if isinstance(command, Fail):
                 assert now.trouble != run.trouble, f"not counted: {now}"
