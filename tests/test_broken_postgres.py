@@ -35,11 +35,14 @@ NUMBERS = itertools.count()
 def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
     """In whatever order, waiting for who has the next one; what saves the others afterwards is taken away too."""
 
+    real = postgres_group.locking
+
     def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
-        one = f"SELECT session_id, pg_sleep(0.002) FROM {sql.name('session')} s"
+        columns = real(sql, ids, wait)[0].partition("SELECT ")[2].partition(" FROM ")[0]
         return (
-            f"SELECT l.session_id FROM (SELECT i FROM unnest(%b::text[]) AS u(i) ORDER BY random()) q, "
-            f"LATERAL ({one} WHERE s.session_id = q.i FOR UPDATE) l",
+            f"SELECT {columns} FROM (SELECT i FROM unnest(%b::text[]) AS u(i) ORDER BY random()) q, "
+            f"LATERAL (SELECT *, pg_sleep(0.002) FROM {sql.name('session')} s "
+            "WHERE s.session_id = q.i FOR UPDATE) l",
             (Texts(ids),),
         )
 
@@ -76,7 +79,7 @@ def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
 
     def run(link: Link, statements: list[Statement]) -> Any:
         rows = real(link, statements)
-        if len(statements) > 2 and statements[0][0] == "BEGIN":
+        if len(statements) > 2 and statements[0][0] == postgres_writer.BEGIN:
             real(link, [("COMMIT", ())])
         return rows
 

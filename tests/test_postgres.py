@@ -31,6 +31,7 @@ from tenure.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.records import RECORDS, Input, Place, Session
 from tenure_drivers import postgres_pipe, postgres_writer
+from tenure_drivers.conformance import StoreConformance
 from tenure_drivers.contract import (
     Corrupt,
     OutcomeUnknown,
@@ -104,6 +105,23 @@ async def insist(store: PostgresStore, command: Any) -> Any:
 
 
 # -- time and locks
+
+
+@pytest.mark.parametrize("default", ("repeatable read", "serializable"))
+def test_a_server_may_default_to_another_isolation(schema: str, default: str) -> None:
+    """What is read must be newer than the lock (STORE-34); else busy sessions fail again and again."""
+    dsn = make_conninfo(
+        shared(), options="-c default_transaction_isolation=" + default.replace(" ", r"\ ")
+    )
+    stores: list[PostgresStore] = []
+
+    def opened(clock: Any) -> PostgresStore:
+        stores.append(store_of(schema, dsn, clock=clock))
+        return stores[-1]
+
+    StoreConformance().test_two_writers_lose_nothing(opened, made=True)
+    for store in stores:
+        store.close()
 
 
 @asynchronous

@@ -28,6 +28,9 @@ LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
 TRIES = 4
+BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED"  # what is read behind a lock must be newer than the lock
+)
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
     "plan_cache_mode": "force_generic_plan",
@@ -113,7 +116,7 @@ class Writer:
         alone = len(commands) == 1
         committing = False
         plan = carry_out(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
-        opening: list[Statement] = [("BEGIN", ()), self._limits]
+        opening: list[Statement] = [(BEGIN, ()), self._limits]
         try:
             statements, last = next(plan)
             while not last:
