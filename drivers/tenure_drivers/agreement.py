@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tenure.evolve import EMPTY, World, columns_of, world_of
 from tenure.indexes import INDEXES
-from tenure.queries import Command, First, Index, Query, Question
-from tenure.records import Session
+from tenure.queries import Chain, Command, First, Index, Query, Question
+from tenure.records import Node, Session
 
 from .contract import Clock, Due, Store
 from .stories import Client
@@ -108,8 +108,8 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
-        """Questions: any index, any part of a place in it, both ways."""
-        queries = tuple([self._query(data) for _ in range(4)])
+        """Questions: any index, any part of a place in it, both ways; and nodes back to the first."""
+        queries = (*[self._query(data) for _ in range(4)], self._chain(data))
         expected = tuple([self.world.answer(query) for query in queries])
         for name, store in self.stores.items():
             assert self.runner.run(store.ask(Answers(queries))) == expected, f"{name}: {queries}"
@@ -155,6 +155,11 @@ class Agreement(RuleBasedStateMachine):
         after = place[width : width + behind]
         limit = data.draw(st.integers(0, 4))
         return First(index, place[:width], limit, after, data.draw(st.booleans()))
+
+    def _chain(self, data: st.DataObject) -> Chain[Any]:
+        keys = [(node.session_id, node.node_id) for node in self.world.all(Node)]
+        key = data.draw(st.sampled_from([*keys, ("s1", "nobody")]))
+        return Chain(Node, key, "parent", data.draw(st.integers(0, 4)))
 
 
 def difference(held: World, expected: World) -> str:

@@ -24,6 +24,7 @@ from tenure.evolve import EMPTY, world_of
 from tenure.lease import Fence
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command
+from tenure.questions import Path
 from tenure.records import Blob, Input, Session
 from tenure.transcript import NewNode, Role
 
@@ -262,6 +263,24 @@ class StoreConformance(WorkersConformance):
             clock.now_ms += name in "ac"
 
         assert await store.ask(Everyone()) == ("a", "b", "d", "c", "e")
+
+    @asynchronous
+    async def test_a_question_follows_a_path(self, opened: Opener) -> None:
+        store = opened(Watch())
+        for at in range(40):
+            await store.execute(prompt("s", at))
+            begun = await store.execute(begin("s", at))
+            assert isinstance(begun, Begun)
+            node = NewNode(Role.ASSISTANT, str(at))
+            work = (begun.fence, begun.run_id, begun.turn, begun.n, begun.revision)
+            await store.execute(Commit("s", *work, nodes=(node,)))
+
+        for limit in (1, 32, 33, 40, 50):
+            lines = await store.ask(Path("s", limit))
+            assert [line.node.body for line in lines] == [str(at) for at in range(40)][-limit:]
+            assert [new.input_id for line in lines for new in line.inputs] == [
+                prompt("s", int(line.node.body)).inputs[0].input_id for line in lines
+            ]
 
     # law 5
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from tenure.evolve import key_of
 from tenure.outcome import Decided, Drop, Insert, Key, Refused, Write
-from tenure.queries import Command, Each, First, Get, Query, Record
+from tenure.queries import Chain, Command, Each, First, Get, Query, Record
 from tenure.records import RECORDS, Session
 
 from .contract import Clock, Corrupt
@@ -181,6 +181,8 @@ class Readings:
         elif isinstance(query, First):
             shape = (query.index.name, len(query.prefix), len(query.after), query.backwards)
             found, given = [], query.prefix + query.after
+        elif isinstance(query, Chain):
+            shape, given, found = (query.record, query.via), query.key, []
         elif isinstance(query, Each):
             return tuple([self._take(each) for each in query.queries])
         else:
@@ -200,9 +202,13 @@ class Readings:
     def statements(self) -> list[Statement]:
         found: list[Statement] = []
         for shape, asked in self._shapes.items():
-            if isinstance(shape, tuple):
-                text, kinds = self._sql.first(asked[0][1].index, *shape[1:])
+            one = asked[0][1]
+            if isinstance(one, First):
+                text, kinds = self._sql.first(one.index, *shape[1:])
                 rows = [(*q.prefix, *q.after, max(q.limit, 0)) for _, q in asked]
+            elif isinstance(one, Chain):
+                text, kinds = self._sql.chain(*shape)
+                rows = [(*q.key, q.limit) for _, q in asked]
             else:
                 text, kinds = self._sql.get(shape)
                 rows = [q.key for _, q in asked]
@@ -220,8 +226,8 @@ class Readings:
         """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
         answers = self._answers
         for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):
-            several = isinstance(shape, tuple)
-            decode = codec_of(asked[0][1].index.record if several else shape).decode
+            one, several = asked[0][1], isinstance(shape, tuple)
+            decode = codec_of(one.index.record if isinstance(one, First) else one.record).decode
             for row in rows:
                 slot = asked[row[0] - 1][0]
                 record = _decoded(decode, row[1:])

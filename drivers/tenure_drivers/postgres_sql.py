@@ -111,6 +111,7 @@ class Sql:
         self.schema = schema
         self.get = remembered(self._get)
         self.first = remembered(self._first)
+        self.chain = remembered(self._chain)
         self.insert = remembered(self._insert)
         self.update = remembered(self._update)
         self.delete = remembered(self._delete)
@@ -188,6 +189,25 @@ class Sql:
         outer = ", ".join(["q.o", *(f"t.{o}" for o in order)])
         return (
             f"SELECT q.o, {columns} FROM {source} CROSS JOIN LATERAL ({inner}) t ORDER BY {outer}",
+            kinds,
+        )
+
+    def _chain(self, record: type[Record], via: str) -> Made:
+        codec = codec_of(record)
+        kinds = [*kinds_of(codec, codec.key), BIGINT]
+        source, names = _source("k", kinds)
+        table, limit, last = self.name(codec.table), names[-1], quoted(codec.key[-1])
+        first = " AND ".join(
+            f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, names, strict=False)
+        )
+        same = "".join(f"t.{quoted(n)} = chain.{quoted(n)} AND " for n in codec.key[:-1])
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        return (
+            f"WITH RECURSIVE chain(o_, most_, nth_, {listed(codec.stored)}) AS ("
+            f"SELECT q.o, q.{limit}, 1::bigint, {columns} FROM {source} JOIN {table} t ON {first} "
+            f"WHERE q.{limit} > 0 UNION ALL SELECT o_, most_, nth_ + 1, {columns} FROM chain "
+            f"JOIN {table} t ON {same}t.{last} = chain.{quoted(via)} WHERE nth_ < most_) "
+            f"SELECT o_, {listed(codec.stored)} FROM chain ORDER BY o_, nth_",
             kinds,
         )
 

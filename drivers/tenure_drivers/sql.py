@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert, Write
-from tenure.queries import Each, First, Get, Index, Query, Record
+from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 
 from .rows import RowCodec, codec_of
 
@@ -94,6 +94,23 @@ def select_first(index: Index[Any], width: int, behind: int, backwards: bool) ->
     )
 
 
+def select_chain(record: type[Record], via: str) -> str:
+    """Parameters, by number: the key, the limit."""
+    codec = codec_of(record)
+    at = {name: f"?{number}" for number, name in enumerate(codec.key, 1)}
+    limit, last = f"?{len(at) + 1}", codec.key[-1]
+    first = _all(f'"{name}" = {mark}' for name, mark in at.items())
+    same = _all(f't."{name}" = {at[name]}' for name in codec.key[:-1])
+    columns = quoted(codec.stored)
+    step = ", ".join(f't."{name}"' for name in codec.stored)
+    return (
+        f'WITH RECURSIVE chain(nth_, {columns}) AS (SELECT 1, {columns} FROM "{codec.table}" '
+        f"WHERE {first} AND {limit} > 0 UNION ALL SELECT nth_ + 1, {step} FROM chain "
+        f'JOIN "{codec.table}" t ON {same} AND t."{last}" = chain."{via}" WHERE nth_ < {limit}) '
+        f"SELECT {columns} FROM chain ORDER BY nth_"
+    )
+
+
 def select_due(index: Index[Any], when: str, behind: bool) -> str:
     """Moment and session of an index whose columns are these: `when` is a condition on the moment, one parameter."""
     moment, session = index.columns
@@ -162,6 +179,8 @@ class Tables:
             return self._first(query)
         if isinstance(query, Each):
             return tuple([self.answer(each) for each in query.queries])
+        if isinstance(query, Chain):
+            return self._chain(query)
         raise AssertionError(f"no such query: {query!r}")
 
     def _get(self, query: Get[Any]) -> Any:
@@ -191,6 +210,14 @@ class Tables:
         except UNSTORABLE:
             return ()
         decode = found[1]
+        return tuple([decode(row) for row in rows])
+
+    def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
+        sql, decode = select_chain(query.record, query.via), codec_of(query.record).decode
+        try:
+            rows = self.cursor.execute(sql, (*query.key, query.limit)).fetchall()
+        except UNSTORABLE:
+            return ()
         return tuple([decode(row) for row in rows])
 
     # -- writing

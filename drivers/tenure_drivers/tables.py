@@ -7,9 +7,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from tenure import indexes
-from tenure.evolve import Columns, key_of, place_of, place_of_shape, shape_of, turned
+from tenure.evolve import Columns, chain_of, key_of, place_of, place_of_shape, shape_of, turned
 from tenure.outcome import Decided, Drop, Insert, Key, Write
-from tenure.queries import Each, First, Get, Index, Query, Record
+from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 
 from .contract import Due, Rounds
 
@@ -152,6 +152,8 @@ class MemoryTables:
             return tuple([rows[key] for key in self.orders[query.index.name].first(query)])
         if isinstance(query, Each):
             return tuple([self.answer(each) for each in query.queries])
+        if isinstance(query, Chain):
+            return chain_of(self.rows.get(query.record, {}), query)
         raise AssertionError(f"no such query: {query!r}")
 
     def write(self, decisions: Sequence[Decided[Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from .queries import Get, Query, Question
+from .queries import Each, Get, Query, Question
 from .questions import Journal, Line, Path
 from .records import Blob, Entry, EntryKind, Input, Node, Run, Session
 from .transcript import Tip
@@ -44,19 +44,15 @@ class Dialogue(Question[Spoken | None]):
         if session is None or run is None:
             return None
         lines = yield from Path(s, self.limit, compacted=True).steps()
-        inputs = []
-        for contributor in run.contributors:
-            inputs.append((yield Get(Input, (s, contributor.input_id))))
+        inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
         entries = (yield from Journal(s, self.run_id).steps()) if run.n else ()
-        nodes = []
-        for entry in entries:
-            if entry.kind is EntryKind.NODE and entry.turn == run.turn:
-                nodes.append((yield Get(Node, (s, entry.effect_id))))
+        written = [e for e in entries if e.kind is EntryKind.NODE and e.turn == run.turn]
+        nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
         environment = None
         if session.environment_digest is not None:
             blob = yield Get(Blob, (s, session.environment_digest))
             environment = None if blob is None else blob.body
         return Spoken(
-            s, self.run_id, run.turn, session.leaf, session.frame, lines, tuple(inputs),
-            entries, tuple(nodes), environment,
+            s, self.run_id, run.turn, session.leaf, session.frame, lines, inputs,
+            entries, nodes, environment,
         )  # fmt: skip

@@ -6,7 +6,7 @@ store must agree with it.  A table that a decision does not touch is shared by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from .indexes import INDEXES
 from .outcome import Drop, Insert, Key, Write
-from .queries import Each, First, Get, Index, Query, Question, Reads, Record
+from .queries import Chain, Each, First, Get, Index, Query, Question, Reads, Record
 
 A = TypeVar("A")
 R = TypeVar("R", bound=Record)
@@ -195,6 +195,8 @@ class World:
             return () if rows is None else first_of(rows.order(query.index), query)
         if isinstance(query, Each):
             return tuple([self._answer(each) for each in query.queries])
+        if isinstance(query, Chain):
+            return chain_of(_by_key(self.tables, query.record), query)
         raise AssertionError(f"no such query: {query!r}")
 
 
@@ -217,6 +219,16 @@ def first_of(order: list[tuple[Key, Any]], query: First[Any]) -> tuple[Any, ...]
     elif after:
         found = [(p, r) for p, r in found if p[width:until] > after]
     return tuple([r for _, r in found[: query.limit]])
+
+
+def chain_of(rows: Mapping[Key, R], query: Chain[R]) -> tuple[R, ...]:
+    """Answer `Chain` from all records of its type by key."""
+    found: list[R] = []
+    record = rows.get(query.key)
+    while record is not None and len(found) < query.limit:
+        found.append(record)
+        record = rows.get((*query.key[:-1], getattr(record, query.via)))
+    return tuple(found)
 
 
 def turned(index: Index[Any], values: Key) -> Key:

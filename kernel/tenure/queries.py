@@ -75,6 +75,19 @@ class First(Query[tuple[R, ...]], Generic[R]):
 
 
 @frozen
+class Chain(Query[tuple[R, ...]], Generic[R]):
+    """The record with this key, then the one that its column `via` names, and so on, at most `limit` (STORE-41).
+
+    `via` holds the last column of the next one's key; the columns before it are the same in all.  Questions only.
+    """
+
+    record: type[R]
+    key: Key
+    via: str
+    limit: int
+
+
+@frozen
 class Each(Query[tuple[A_co, ...]], Generic[A_co]):
     """Several queries of one kind, as many as the command names; answered by a tuple in their order."""
 

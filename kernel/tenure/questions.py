@@ -16,11 +16,12 @@ from . import run as run_
 from .indexes import AGED, DEAD, ENTRIES, EVENTS, OPEN_RUNS, SESSIONS, USAGES
 from .message import text_of
 from .policy import LANES
-from .queries import First, Get, Query, Question
+from .queries import Chain, Each, First, Get, Query, Question
 from .records import Blob, Entry, Event, Input, Node, Place, Raise, Run, Session, Usage
 from .transcript import Form, Role
 
 PAGE = 256
+FIRST_PAGE = 32  # nodes of a transcript; each page after it has twice as many
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 
@@ -268,15 +269,26 @@ class Path(Question[tuple[Line, ...]]):
     compacted: bool = False
 
     def steps(self) -> Steps:
-        session = yield Get(Session, (self.session_id,))
+        s = self.session_id
+        session = yield Get(Session, (s,))
         lines: list[Line] = []
-        node_id = session.leaf.node_id if session is not None and session.leaf is not None else None
-        while node_id is not None and len(lines) < self.limit:
-            node = yield Get(Node, (self.session_id, node_id))
-            inputs = []
-            for input_id in node.inputs:
-                inputs.append((yield Get(Input, (self.session_id, input_id))))
-            lines.append(Line(tuple(inputs), node))
-            compaction = self.compacted and node.form is Form.COMPACTION
-            node_id = None if compaction else node.parent
+        next_ = session.leaf.node_id if session is not None and session.leaf is not None else None
+        page = FIRST_PAGE
+        while next_ is not None and len(lines) < self.limit:
+            most = min(page, self.limit - len(lines))
+            nodes = yield Chain(Node, (s, next_), "parent", most)
+            assert nodes, f"node {next_} is not there"
+            nodes = self._wanted(nodes)
+            found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
+            inputs = iter(found)
+            lines += [Line(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes]
+            next_, page = self._behind(nodes[-1]), min(2 * page, PAGE)
         return tuple(reversed(lines))
+
+    def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        """Up to the first compaction, which stands for those before it."""
+        ends = [at for at, node in enumerate(nodes, 1) if self._behind(node) is None]
+        return nodes[: ends[0]] if ends else nodes
+
+    def _behind(self, node: Node) -> str | None:
+        return None if self.compacted and node.form is Form.COMPACTION else node.parent
