@@ -150,8 +150,10 @@ def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
 def storable(values: Iterable[object]) -> bool:
     """The server takes no NUL, and no text that is not UTF-8; nothing is stored under such a key."""
     for value in values:
-        if isinstance(value, str) and not value.isalnum():
-            if "\x00" in value or value != value.encode("utf-8", "replace").decode():
+        if isinstance(value, str):
+            if "\x00" in value:
+                return False
+            if not value.isascii() and value != value.encode("utf-8", "replace").decode():
                 return False
     return True
 
