@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from files_open import a_thousand_files
 from pg_proxy import Proxy
 from pg_server import drop, needed, server, shared
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -415,6 +416,13 @@ def test_many_may_make_the_schema_at_once(schema: str) -> None:
         thread.join()
 
     assert errors == []
+
+
+def test_a_store_may_be_opened_where_a_thousand_files_are(schema: str) -> None:
+    with a_thousand_files():
+        store = store_of(schema)
+        store.execute_now(prompt("s", 1))
+        store.close()
 
 
 def test_a_newer_schema_is_refused(schema: str) -> None:

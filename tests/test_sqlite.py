@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from files_open import a_thousand_files
 
 from tenure.commands import Renew
 from tenure.evolve import EMPTY, World, world_of
@@ -234,6 +235,18 @@ async def test_hints_come_from_other_processes(path: Path) -> None:
 
     assert await asyncio.wait_for(anext(hints), 30) == Hint("afar", 0)
     await store.aclose()
+
+
+@asynchronous
+async def test_hints_come_where_a_thousand_files_are_open(path: Path) -> None:
+    with a_thousand_files():
+        store = SqliteStore(path)
+        hints = store.hints()
+
+        await asyncio.to_thread(run_child, "admit", path, "afar")
+
+        assert await asyncio.wait_for(anext(hints), 30) == Hint("afar", 0)
+        await store.aclose()
 
 
 @asynchronous

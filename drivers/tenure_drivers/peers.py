@@ -141,10 +141,13 @@ class Ear:
 
     def _listen(self) -> None:
         own = self._peers.socket
+        coming = select.poll()  # `select` knows the first 1,024 files of a process alone
+        if own is not None:
+            coming.register(own, select.POLLIN)
         while not self._ended.is_set():
             if own is None:
                 self._ended.wait(POLL_S)
-            elif select.select([own], [], [], POLL_S)[0]:
+            elif coming.poll(POLL_S * 1000):
                 self._hear(own)
                 continue
             self._peers.prune()

@@ -115,7 +115,7 @@ class Link:
         connection = self._connection
         if connection is None or connection.closed:
             return False
-        if not select.select([connection.pgconn.socket], [], [], 0)[0]:
+        if not self._last_word():
             return True
         try:
             connection.pgconn.consume_input()
@@ -125,7 +125,9 @@ class Link:
 
     def _last_word(self) -> bool:
         assert self._connection is not None
-        return bool(select.select([self._connection.pgconn.socket], [], [], 0)[0])
+        coming = select.poll()  # `select` knows the first 1,024 files of a process alone
+        coming.register(self._connection.pgconn.socket, select.POLLIN)
+        return bool(coming.poll(0))
 
     def commit(self, statements: Sequence[Statement]) -> None:
         self._doubtful = ""
