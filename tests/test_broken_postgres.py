@@ -14,7 +14,7 @@ from pg_server import drop, shared
 from test_postgres import hold_and_begin
 
 from tenure.queries import Command
-from tenure_drivers import postgres_group, postgres_writer
+from tenure_drivers import postgres_group, postgres_link, postgres_writer
 from tenure_drivers.conformance import Opener, StoreConformance
 from tenure_drivers.contract import Clock, Unavailable
 from tenure_drivers.postgres import PostgresStore
@@ -79,7 +79,7 @@ def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
 
     def run(link: Link, statements: list[Statement]) -> Any:
         rows = real(link, statements)
-        if len(statements) > 2 and statements[0][0] == postgres_writer.BEGIN:
+        if len(statements) > 2 and statements[0][0] == postgres_link.BEGIN:
             real(link, [("COMMIT", ())])
         return rows
 

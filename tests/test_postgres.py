@@ -30,6 +30,7 @@ from tenure.evolve import EMPTY, world_of
 from tenure.indexes import INDEXES
 from tenure.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
+from tenure.questions import Look
 from tenure.records import RECORDS, Input, Place, Session
 from tenure_drivers import postgres_pipe, postgres_writer
 from tenure_drivers.conformance import StoreConformance
@@ -39,6 +40,7 @@ from tenure_drivers.contract import (
     SchemaTooNew,
     Unavailable,
     open_store,
+    shown,
 )
 from tenure_drivers.postgres import PostgresStore
 from tenure_drivers.postgres_sql import Sql, Texts
@@ -105,15 +107,18 @@ async def insist(store: PostgresStore, command: Any) -> Any:
             await asyncio.sleep(0.02)
 
 
+def defaulting_to(isolation: str) -> str:
+    given = "-c default_transaction_isolation=" + isolation.replace(" ", r"\ ")
+    return make_conninfo(shared(), options=given)
+
+
 # -- time and locks
 
 
 @pytest.mark.parametrize("default", ("repeatable read", "serializable"))
 def test_a_server_may_default_to_another_isolation(schema: str, default: str) -> None:
     """What is read must be newer than the lock (STORE-34); else busy sessions fail again and again."""
-    dsn = make_conninfo(
-        shared(), options="-c default_transaction_isolation=" + default.replace(" ", r"\ ")
-    )
+    dsn = defaulting_to(default)
     stores: list[PostgresStore] = []
 
     def opened(clock: Any) -> PostgresStore:
@@ -400,12 +405,14 @@ async def test_a_store_has_few_connections(schema: str) -> None:
 # -- schema
 
 
-def test_many_may_make_the_schema_at_once(schema: str) -> None:
+@pytest.mark.parametrize("default", ("read committed", "serializable"))
+def test_many_may_make_the_schema_at_once(schema: str, default: str) -> None:
+    dsn = defaulting_to(default)
     errors: list[BaseException] = []
 
     def open_one() -> None:
         try:
-            store_of(schema).close()
+            store_of(schema, dsn).close()
         except BaseException as error:
             errors.append(error)
 
@@ -483,9 +490,28 @@ async def test_a_row_that_cannot_be_read_sets_its_session_aside_and_nobody_else(
     assert [q.session_id for q in await store.quarantined()] == ["b"]
     with psycopg.connect(shared()) as other:
         other.execute(f"UPDATE \"{schema}\".session SET phase = 'open'".encode())
+    await store.readmit("b\0")
+    assert [q.session_id for q in await store.quarantined()] == ["b"]
     await store.readmit("b")
     assert {due.session_id for due in await store.due(9)} == {"a", "b", "c"}
     await store.aclose()
+
+
+@asynchronous
+async def test_a_reader_that_may_not_set_aside_says_what_it_cannot_read(schema: str) -> None:
+    writer = store_of(schema)
+    await writer.execute(prompt("s", 1))
+    with psycopg.connect(shared()) as other:
+        other.execute(f"UPDATE \"{schema}\".session SET phase = 'nonsense'".encode())
+    reader = store_of(
+        schema, make_conninfo(shared(), options="-c default_transaction_read_only=on"), create=False
+    )
+
+    with pytest.raises(Corrupt):
+        await reader.ask(Look("s"))
+    assert await reader.quarantined() == ()
+    await reader.aclose()
+    await writer.aclose()
 
 
 # -- what is said to the server
@@ -730,6 +756,21 @@ async def test_a_session_may_be_made_in_two_transactions_at_once(schema: str) ->
     await store.aclose()
 
 
+@asynchronous
+async def test_texts_are_kept_whatever_encoding_a_connection_has(schema: str) -> None:
+    store = store_of(schema, make_conninfo(shared(), client_encoding="latin1"))
+    await store.execute(prompt("s", 1, "ü \u20ac"))
+
+    (kept,) = [r for r in await store.dump() if isinstance(r, Input)]
+    assert kept.payload == "ü \u20ac"
+    with (
+        psycopg.connect(shared(), client_encoding="latin1") as mine,
+        pytest.raises(ValueError, match="must be UTF8"),
+    ):
+        store.execute_in_now(mine, prompt("s", 2, "ü"))
+    await store.aclose()
+
+
 # -- opening
 
 
@@ -752,6 +793,29 @@ def test_a_url_names_schema_and_pooler(schema: str) -> None:
 def test_a_url_with_what_nobody_knows_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    (
+        "postgresql://u:se%cret@h/d",
+        "postgresql://u:se cret@h/d",
+        "postgresql://u:se/cret@h/d",
+        "postgresql://u:se@cret@h/d",
+        "postgresql://u:secret@[h/d",
+        "postgresql://u:secret@h:port/d",
+        "postgresql://h/d?password=se%zzcret",
+        "postgresql://h/d?sslpassword=secret&prepare=maybe",
+        "postgres:/u:secret@h/d",
+    ),
+)
+def test_a_url_written_wrongly_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        open_store(url)
+
+    told = f"{refused.value} {shown(url)}"
+    assert "cret" not in told and "se" not in re.findall(r"[a-z]+", told), told
+    assert refused.value.__cause__ is None
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from tenure.evolve import EMPTY, world_of
 from tenure.lease import Fence
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command
-from tenure.questions import Path
+from tenure.questions import EventsAfter, Path
 from tenure.records import Blob, Input, Session
 from tenure.transcript import NewNode, Role
 
@@ -281,6 +281,17 @@ class StoreConformance(WorkersConformance):
             assert [new.input_id for line in lines for new in line.inputs] == [
                 prompt("s", int(line.node.body)).inputs[0].input_id for line in lines
             ]
+
+    @asynchronous
+    async def test_a_question_may_name_what_nobody_has(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(Open("s"))
+        everything = await store.ask(EventsAfter("s"))
+
+        assert await store.ask(EventsAfter("s", 2**64)) == ()
+        assert await store.ask(EventsAfter("s", limit=2**64)) == everything != ()
+        for nobody in ("\0", "s\0", "\ud800"):
+            assert await store.ask(Path(nobody)) == ()
 
     # law 5
 

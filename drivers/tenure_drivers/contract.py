@@ -207,7 +207,7 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     elif url.endswith((".db", ".sqlite", ".sqlite3")) and not (colon and "/" not in scheme):
         path = url
     if path is None:
-        raise ValueError(f"{url!r} names no store; known are {SCHEMES}")
+        raise ValueError(f"{shown(url)!r} names no store; known are {SCHEMES}")
     if not path:
         known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
         raise ValueError(f"{url!r} names no file; write {known}")
@@ -221,9 +221,9 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
 
 
 def shown(url: str) -> str:
-    """A URL for people to read: without a password."""
-    url = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", url)
+    """A URL for people to read: without a password, also where it is written wrongly."""
+    url = re.sub(r"^(\w+:/*[^/@:]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(password\s*=)[^&]*", r"\1***", url)
 
 
 def _open_server(url: str, clock: Clock, options: dict[str, Any]) -> Store:

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from tenure.evolve import ask
 from tenure.outcome import Decided, Hint, Refused
@@ -34,8 +33,8 @@ from .contract import (
 )
 from .group import GroupCommit
 from .hints import Audience
-from .postgres_group import NOW_MS, Readings, setting_aside
-from .postgres_link import Link, making, prepared, translated, version_of
+from .postgres_group import NOW_MS, Readings, setting_aside, storable
+from .postgres_link import Link, address, making, prepared, translated, version_of
 from .postgres_news import Newsroom
 from .postgres_pipe import Statement
 from .postgres_sql import Sql, listed, quoted
@@ -78,10 +77,7 @@ class PostgresStore:
     ) -> None:
         if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or set("\x00%") & set(schema):
             raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes, no % among them")
-        try:
-            conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError as error:
-            raise ValueError(f"no address of a server: {str(error).strip()}") from error
+        address(dsn)
         self.dsn, self.schema = dsn, schema
         self._sql = Sql(schema)
         self._clock = clock
@@ -212,6 +208,8 @@ class PostgresStore:
         return tuple([Quarantined(*row) for row in rows])
 
     async def readmit(self, session_id: str) -> None:
+        if not storable((session_id,)):  # the server would read it up to a NUL
+            return
         text = f"DELETE FROM {self._sql.name('quarantine')} WHERE session_id = %s"
         await self._read(lambda link: link.run([(text, (session_id,))]))
 
@@ -249,9 +247,16 @@ class PostgresStore:
             except Corrupt as error:
                 link.roll_back()
                 if error.key:
-                    link.run([(setting_aside(self._sql), (str(error.key[0]), str(error)))])
+                    self._set_aside(link, str(error.key[0]), error)
                 raise
         raise AssertionError("unreachable")
+
+    def _set_aside(self, link: Link, session_id: str, error: Corrupt) -> None:
+        """If it cannot be noted now, the next one will."""
+        try:
+            link.run([(setting_aside(self._sql), (session_id, str(error)))])
+        except psycopg.Error:
+            link.roll_back()
 
     # -- hints, and the end
 

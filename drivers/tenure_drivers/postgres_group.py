@@ -24,6 +24,7 @@ from .rows import codec_of
 Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
 
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+LIMIT_MAX = 2**63 - 1
 PLACE = {kind: at for at, kind in enumerate(RECORDS)}
 
 
@@ -148,17 +149,23 @@ def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
 
 
 def storable(values: Iterable[object]) -> bool:
-    """The server takes no NUL, and no text that is not UTF-8; nothing is stored under such a key."""
+    """The server takes no NUL, no text that is not UTF-8, and 64 bits; nothing is stored under another key."""
     for value in values:
         if isinstance(value, str):
             if "\x00" in value:
                 return False
             if not value.isascii() and value != value.encode("utf-8", "replace").decode():
                 return False
+        elif isinstance(value, int) and not -LIMIT_MAX <= value <= LIMIT_MAX:
+            return False
     return True
 
 
 # -- reading
+
+
+def limited(limit: int) -> int:
+    return min(max(limit, 0), LIMIT_MAX)
 
 
 class Readings:
@@ -207,10 +214,10 @@ class Readings:
             one = asked[0][1]
             if isinstance(one, First):
                 text, kinds = self._sql.first(one.index, *shape[1:])
-                rows = [(*q.prefix, *q.after, max(q.limit, 0)) for _, q in asked]
+                rows = [(*q.prefix, *q.after, limited(q.limit)) for _, q in asked]
             elif isinstance(one, Chain):
                 text, kinds = self._sql.chain(*shape)
-                rows = [(*q.key, q.limit) for _, q in asked]
+                rows = [(*q.key, limited(q.limit)) for _, q in asked]
             else:
                 text, kinds = self._sql.get(shape)
                 rows = [q.key for _, q in asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 from collections.abc import Sequence
 from typing import Any
@@ -27,9 +28,11 @@ DEFAULTS = {  # a machine that is gone says nothing: without these a connection 
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "application_name": "tenure",
-    "client_encoding": "utf8",
 }
 
+BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED"  # what is read behind a lock must be newer than the lock
+)
 REFUSED = (
     errors.InsufficientPrivilege,
     errors.ReadOnlySqlTransaction,
@@ -41,8 +44,27 @@ class Lost(psycopg.OperationalError):
     """There is no connection, and none to be had."""
 
 
+def address(dsn: str) -> dict[str, Any]:
+    """What an address says.  Raises ValueError, in words that hold nothing of what may be a password."""
+    try:
+        given: dict[str, Any] = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        why = str(error).strip()
+        if not why.startswith("invalid URI query parameter"):  # which says a name
+            why = re.sub('".*"', '"***"', why, flags=re.DOTALL)
+        raise ValueError(f"no address of a server: {why}") from None
+    hosts = str(given.get("host", "")).split(",")  # one may be a folder, or @ and a name
+    if any("@" in host[1:] and not host.startswith("/") for host in hosts):
+        raise ValueError("no address of a server: an @ in the password of a URL is written %40")
+    if not re.fullmatch("[0-9,]*", str(given.get("port", ""))):
+        raise ValueError(
+            "no address of a server: the port is no number; a / in the password of a URL is written %2F"
+        )
+    return given
+
+
 def connect(dsn: str) -> psycopg.Connection[Any]:
-    given = conninfo_to_dict(dsn)
+    given = address(dsn)
     more: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in given}
     try:
         connection = psycopg.connect(
@@ -50,6 +72,7 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
             autocommit=True,
             prepare_threshold=None,
             row_factory=tuple_row,
+            client_encoding="utf8",  # arrays go as bytes of it
             **more,
         )
     except psycopg.OperationalError as error:
@@ -172,7 +195,7 @@ def prepared(link: Link, sql: Sql, create: bool) -> None:
         if version is None and not create:
             raise ValueError(f"schema {sql.schema!r} is not there")
         if version is None:
-            link.run([("BEGIN", ())])
+            link.run([(BEGIN, ())])
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7465))"
             link.run([(lock, (sql.schema,))])
             version = version_of(link, sql)

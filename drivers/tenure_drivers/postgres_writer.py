@@ -16,7 +16,7 @@ from tenure.queries import Command
 from .contract import Clock, OutcomeUnknown, Unavailable
 from .group import Answer, Busy, Later
 from .postgres_group import Plan, Wait, carry_out
-from .postgres_link import Link, Lost, translated
+from .postgres_link import BEGIN, Link, Lost, translated
 from .postgres_news import SAY, payloads
 from .postgres_pipe import Rows, Statement
 from .postgres_sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
@@ -28,9 +28,6 @@ LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
 TRIES = 4
-BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED"  # what is read behind a lock must be newer than the lock
-)
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
     "plan_cache_mode": "force_generic_plan",
@@ -275,6 +272,8 @@ def execute_in_now(
 def _must_be_inside(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     if connection.autocommit and connection.info.transaction_status == pq.TransactionStatus.IDLE:
         raise ValueError("the connection is in no transaction; open one that this is to be part of")
+    if connection.info.encoding != "utf-8":
+        raise ValueError(f"client_encoding is {connection.info.encoding}; it must be UTF8")
 
 
 def _teach_arrays(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:

@@ -13,6 +13,7 @@ from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 from .rows import RowCodec, codec_of
 
 T = TypeVar("T")
+LIMIT_MAX = 2**63 - 1
 UNSTORABLE = (UnicodeEncodeError, OverflowError)  # nothing is stored under such a key
 
 
@@ -204,7 +205,7 @@ class Tables:
                 )
             sql = select_first(index, *shape[1:])
             found = self.firsts[shape] = (sql, codec_of(index.record).decode)
-        values = (*query.prefix, *query.after, query.limit)
+        values = (*query.prefix, *query.after, min(query.limit, LIMIT_MAX))
         try:
             rows = self.cursor.execute(found[0], values).fetchall()
         except UNSTORABLE:
@@ -214,8 +215,9 @@ class Tables:
 
     def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
         sql, decode = select_chain(query.record, query.via), codec_of(query.record).decode
+        values = (*query.key, min(query.limit, LIMIT_MAX))
         try:
-            rows = self.cursor.execute(sql, (*query.key, query.limit)).fetchall()
+            rows = self.cursor.execute(sql, values).fetchall()
         except UNSTORABLE:
             return ()
         return tuple([decode(row) for row in rows])
