@@ -112,6 +112,16 @@ def defaulting_to(isolation: str) -> str:
     return make_conninfo(shared(), options=given)
 
 
+async def until_locked(connection: psycopg.Connection[Any]) -> None:
+    text = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+    async with await psycopg.AsyncConnection.connect(shared(), autocommit=True) as looking:
+        while True:
+            found = await looking.execute(text, (connection.info.backend_pid,))
+            if await found.fetchone() != (0,):
+                return
+            await asyncio.sleep(0.01)
+
+
 # -- time and locks
 
 
@@ -768,6 +778,21 @@ async def test_texts_are_kept_whatever_encoding_a_connection_has(schema: str) ->
         pytest.raises(ValueError, match="must be UTF8"),
     ):
         store.execute_in_now(mine, prompt("s", 2, "ü"))
+    await store.aclose()
+
+
+@asynchronous
+async def test_who_waited_for_a_session_to_be_made_finds_it(schema: str) -> None:
+    store = store_of(schema)
+    with psycopg.connect(shared()) as mine, psycopg.connect(shared()) as theirs:
+        store.execute_in_now(mine, prompt("s", 1))
+        waiting = asyncio.ensure_future(
+            asyncio.to_thread(store.execute_in_now, theirs, begin("s", 1))
+        )
+        await until_locked(theirs)
+        mine.commit()
+
+        assert isinstance(await waiting, Begun)
     await store.aclose()
 
 

@@ -47,7 +47,7 @@ def carry_out(
     A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
     reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
     (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
-    their rows.
+    their rows; who may have waited for one that was not there yet looks again.
     """
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
@@ -61,13 +61,15 @@ def carry_out(
             continue
         reads = [commands[at].reads() for at in members]
         queries = [q for wanted in reads for q in wanted.queries]
-        readings = Readings(sql, queries, locked=not number)
+        locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
+        readings = Readings(sql, queries, locked)
         opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
         rows = yield [*batches, *opening, (f"SELECT {NOW_MS}", ()), *readings.statements()], False
         rows = rows[len(batches) :]
         if not number:
             mine = frozenset(row[0] for row in rows[0][0])
-            readings.take_sessions(rows[0][0])
+            if locked:
+                readings.take_sessions(rows[0][0])
             new = {row[0] for row in rows[1][0] if row[1]}
             _put_off(commands, answers, set(ids) - mine - new)
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
