@@ -224,6 +224,24 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path, disk: Path) ->
     assert (rest.code, len(rest.lines)) == (0, 40)
 
 
+def test_a_file_that_is_removed_ends_the_run_and_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import asyncio\nasync def agent(turn): await asyncio.sleep(0.5); return turn.text\n"
+    )
+    prompts(tmp_path / "p", some(200, 2))
+    process = start(*RUN, "slow:agent", "--patience", 0.5, "p", cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()  # one has ended: everybody is at work
+
+    for name in ("a.db", "a.db-wal", "a.db-shm"):
+        (tmp_path / name).unlink()
+    ran = finish(process)
+
+    assert ran.code == 4
+    assert "tenure run: store sqlite:a.db: a.db was removed or replaced" in ran.last
+    assert ran.err.count("cannot look for work") <= 1, ran.err
+
+
 def test_a_read_only_file_is_named_and_can_be_inspected(tmp_path: Path, disk: Path) -> None:
     remount(disk, "size=64m")
     prompts(tmp_path / "p", [HELLO])

@@ -17,6 +17,7 @@ from tenure.check.invariants import Rows, violations
 from tenure.commands import Begun, Commit
 from tenure.commands.fence import FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
+from tenure.questions import Sessions
 from tenure.records import Blob, Input, Session
 from tenure_drivers.conformance import Put, asynchronous, begin, prompt
 from tenure_drivers.contract import Unavailable
@@ -77,6 +78,8 @@ def test_a_file_that_has_gone_is_missed_before_anything_is_answered(
         store.execute_now(Put("s", "d", "second"))
     with pytest.raises(Unavailable, match="was removed or replaced"):
         asyncio.run(store.due(5))
+    with pytest.raises(Unavailable, match="was removed or replaced"):
+        store.ask_now(Sessions())
     store.close()
 
 

@@ -44,6 +44,7 @@ class WorkerHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._page: tuple[int, str] | None = None
+        self._trouble = ""  # why the last look failed
 
     def start(self) -> None:
         self._spawn(self._listen())
@@ -124,9 +125,12 @@ class WorkerHost:
             dead = await self._dead() if look.thorough and self.process is not None else []
             horizon = await self.store.horizon()
         except Exception as error:
-            log.warning("cannot look for work: %s", error)
+            if str(error) != self._trouble:  # it looks again every moment: the same is said once
+                log.warning("cannot look for work: %s", error)
+            self._trouble = str(error)
             self.feed(w.LookFailed(self.clock(), look.id))
             return
+        self._trouble = ""
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
         ids = tuple([d.session_id for d in due] + dead)
         self.feed(w.Looked(self.clock(), look.id, ids, len(due) >= look.limit, next_in))

@@ -198,6 +198,7 @@ class SqliteStore:
         return tuple(found)
 
     def _in_snapshot(self, read: Callable[[], A]) -> A:
+        self._writing.check()  # else who waits for an answer waits at a file that nobody writes
         try:
             self._reader.execute("BEGIN")
             try:
