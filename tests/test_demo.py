@@ -169,6 +169,22 @@ def test_a_demo_that_cannot_be_played_is_refused(
     assert arguments[1] in err
 
 
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ("postgresql://me@127.0.0.1:1/agents", "Connection refused"),
+        ("postgresql://me@127.0.0.1:1/agents?bogus=1", "bogus"),
+    ],
+)
+def test_a_demo_on_a_server_that_is_not_there_names_why(
+    server: str, why: str, start: Callable[..., Demo]
+) -> None:
+    code, out, err = start("--store", server).end()
+
+    assert (code, out) == (2, "")
+    assert why in err and "Traceback" not in err, err
+
+
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_a_demo_of_next_to_nothing_comes_to_its_end(
     inputs: int, start: Callable[..., Demo]
