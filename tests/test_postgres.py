@@ -796,6 +796,43 @@ async def test_who_waited_for_a_session_to_be_made_finds_it(schema: str) -> None
     await store.aclose()
 
 
+@pytest.mark.parametrize("isolation", ("REPEATABLE READ", "SERIALIZABLE"))
+def test_a_callers_older_snapshot_answers_nothing_that_is_not_so(
+    schema: str, isolation: str
+) -> None:
+    store = store_of(schema)
+    commands: tuple[Any, ...] = (begin("young", 1), prompt("young", 2))
+    store.execute_now(prompt("old", 1))
+    with psycopg.connect(shared()) as mine:
+        mine.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}".encode())
+        mine.execute("SELECT 1")
+        store.execute_now(prompt("young", 1))
+
+        for command in commands:
+            with pytest.raises(ValueError, match="not in the snapshot"):
+                store.execute_in_now(mine, command)
+        assert isinstance(store.execute_in_now(mine, begin("old", 1)), Begun)
+        store.close()
+
+
+@asynchronous
+async def test_a_callers_connection_may_make_cursors_of_another_kind(schema: str) -> None:
+    store = store_of(schema)
+
+    for at, kind in enumerate((psycopg.ClientCursor, psycopg.RawCursor)):
+        with psycopg.connect(shared(), cursor_factory=kind) as mine:
+            store.execute_in_now(mine, prompt("s", at))
+    for at, other in enumerate((psycopg.AsyncClientCursor, psycopg.AsyncRawCursor), 2):
+        async with await psycopg.AsyncConnection.connect(shared(), cursor_factory=other) as its:
+            await store.execute_in(its, prompt("s", at))
+
+    with psycopg.connect(shared()) as mine, mine.pipeline():
+        with pytest.raises(ValueError, match="pipeline"):
+            store.execute_in_now(mine, prompt("s", 5))
+    assert len([r for r in await store.dump() if isinstance(r, Input)]) == 4
+    await store.aclose()
+
+
 # -- opening
 
 

@@ -24,6 +24,7 @@ from .rows import codec_of
 Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
 
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+SNAPSHOT = ", current_setting('transaction_isolation')"
 LIMIT_MAX = 2**63 - 1
 PLACE = {kind: at for at, kind in enumerate(RECORDS)}
 
@@ -64,7 +65,8 @@ def carry_out(
         locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
         readings = Readings(sql, queries, locked)
         opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
-        rows = yield [*batches, *opening, (f"SELECT {NOW_MS}", ()), *readings.statements()], False
+        clock_at = (f"SELECT {NOW_MS}{'' if wait is not Wait.ALWAYS else SNAPSHOT}", ())
+        rows = yield [*batches, *opening, clock_at, *readings.statements()], False
         rows = rows[len(batches) :]
         if not number:
             mine = frozenset(row[0] for row in rows[0][0])
@@ -72,6 +74,8 @@ def carry_out(
                 readings.take_sessions(rows[0][0])
             new = {row[0] for row in rows[1][0] if row[1]}
             _put_off(commands, answers, set(ids) - mine - new)
+            if new and wait is Wait.ALWAYS:
+                _check_isolation(new, rows[len(opening)][0][0][1])
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
         readings.hear([found for found, _ in rows[len(opening) + 1 :]])
         decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
@@ -98,6 +102,15 @@ def carry_out(
     if batches or written:
         yield batches, True
     return [a if a is not None else Later("not reached") for a in answers]
+
+
+def _check_isolation(new: set[str], isolation: str) -> None:
+    """A transaction of the caller's may look at a snapshot older than the session."""
+    if isolation != "read committed":
+        raise ValueError(
+            f"session {min(new)} is not in the snapshot of this {isolation} transaction, and may be there: "
+            "read committed sees it"
+        )
 
 
 def _put_off(

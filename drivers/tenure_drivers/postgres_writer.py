@@ -210,8 +210,8 @@ async def execute_in(
             while within.statements:
                 rows: list[Rows] = []
                 for text, values in within.statements:
-                    cursor = connection.cursor(binary=True, row_factory=tuple_row)
-                    _teach_arrays(cursor)
+                    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+                    _ready(cursor)
                     await cursor.execute(text.encode(), values or None)
                     found = await cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
@@ -246,8 +246,8 @@ def execute_in_now(
             while within.statements:
                 rows: list[Rows] = []
                 for text, values in within.statements:
-                    cursor = connection.cursor(binary=True, row_factory=tuple_row)
-                    _teach_arrays(cursor)
+                    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+                    _ready(cursor)
                     cursor.execute(text.encode(), values or None)
                     found = cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
@@ -272,11 +272,15 @@ def execute_in_now(
 def _must_be_inside(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     if connection.autocommit and connection.info.transaction_status == pq.TransactionStatus.IDLE:
         raise ValueError("the connection is in no transaction; open one that this is to be part of")
+    if connection.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+        raise ValueError("the connection is in a pipeline: each statement needs the answer before")
     if connection.info.encoding != "utf-8":
         raise ValueError(f"client_encoding is {connection.info.encoding}; it must be UTF8")
 
 
-def _teach_arrays(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
+def _ready(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
+    """Plain and binary, whatever cursors the caller's connection makes."""
+    cursor.format = pq.Format.BINARY
     cursor.adapters.register_dumper(Texts, TextsDumper)
     cursor.adapters.register_dumper(Bigints, BigintsDumper)
 
