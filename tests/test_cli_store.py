@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from disks import disk
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
@@ -233,6 +234,45 @@ def test_a_file_that_is_not_whole_changes_nothing(tmp_path: Path, run: Run) -> N
 
         assert code == 2 and "rows.jsonl" in err, err
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_store_is_not_exported_over_itself(tmp_path: Path, run: Run) -> None:
+    url, path = f"sqlite:{tmp_path / 's.db'}", tmp_path / "s.db"
+    before = worked(url)
+
+    for name in ("s.db", "s.db-wal", "s.db-shm"):
+        code, _, err = run("export", "--store", url, str(path.with_name(name)))
+        assert code == 2 and f"{name} belongs to the store" in err, err
+
+    assert held(url) == before
+
+
+def test_an_export_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, run: Run) -> None:
+    url, file = f"sqlite:{tmp_path / 's.db'}", tmp_path / "rows.jsonl"
+    worked(url)
+    run("export", "--store", url, str(file))
+    before = file.read_text()
+
+    with disk(tmp_path / "disk", "16k") as folder:
+        full, kept = folder / "rows.jsonl", "an export before"
+        full.write_text(kept)
+        code, _, err = run("export", "--store", url, str(full))
+        assert code == 2 and "rows.jsonl: No space left on device" in err, err
+        assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("rows.jsonl", kept)]
+    assert run("export", "--store", url, str(tmp_path / "no" / "x"))[0] == 2
+    assert run("export", "--store", url, str(file))[0] == 0
+    assert file.read_text() == before
+
+
+@pytest.mark.postgres
+def test_a_schema_that_the_server_does_not_take_is_named(run: Run) -> None:
+    known = conninfo_to_dict(shared())
+    host = str(known["host"]).replace("/", "%2F")
+    url = f"postgresql://{known['user']}@/{known['dbname']}?host={host}&tenure_schema=pg_mine"
+
+    code, _, err = run("migrate", "--store", url)
+
+    assert code == 2 and 'unacceptable schema name "pg_mine"' in err, err
 
 
 def test_rows_are_written_as_they_are_read() -> None:

@@ -98,6 +98,8 @@ def translated(error: psycopg.Error, where: str) -> Exception:
         found = AssertionError("a decision updates what does not exist")
     elif isinstance(error, errors.IntegrityError):
         found = AssertionError(f"a decision writes what cannot be: {_line(error)}")
+    elif isinstance(error, errors.ReservedName):
+        found = ValueError(_line(error))
     elif isinstance(error, errors.DataError):
         found = ValueError(f"the server cannot store that: {_line(error)}")
     else:

@@ -58,8 +58,12 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
         else:
             yield _record(number, said)
             count += 1
+    if expected is None:
+        raise Unreadable(
+            f"the file is not whole: it ends after {count} rows, without its last line"
+        )
     if expected != count:
-        raise Unreadable(f"{count} rows, and {expected} were written: the file is not whole")
+        raise Unreadable(f"the file is not whole: {count} rows of {expected}")
 
 
 def _object(number: int, line: str) -> dict[str, Any]:

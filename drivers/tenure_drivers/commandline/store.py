@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -201,29 +202,63 @@ def missing_sql(url: str) -> list[str]:
 
 @store.command("export")
 @store_option
-@click.argument("file", default="-", type=click.File("w", encoding="utf-8", lazy=True))
-def export_(store: str, file: TextIO) -> None:
+@click.argument("file", default="-", type=click.Path(dir_okay=False, allow_dash=True))
+def export_(store: str, file: str) -> None:
     """Write all rows as lines of JSON, from one snapshot, to FILE or standard output.
 
     It is held in memory once.  Stop the workers first if nothing that is done afterwards may be missing.
+    A FILE that is there is replaced when the new one is whole.
 
     \b
-    Exit codes: 0 written, 2 no such store, 4 the store was lost or is newer.
+    Exit codes: 0 written, 2 no such store or FILE cannot be written, 4 the store was lost or is newer.
     """
     leave(_export(store, file))
 
 
-async def _export(url: str, file: TextIO) -> int:
+async def _export(url: str, file: str) -> int:
+    stop_if_its_own(url, file)
     async with existing(url) as found:
         records = await found.store.dump()
-    for line in exported(records):
-        if file.name == "-" or file.name == "<stdout>":
-            tell(line)
+    try:
+        if file == "-":
+            for line in exported(records):
+                tell(line)
         else:
-            file.write(line + "\n")
-    file.flush()
+            write_whole(Path(file).resolve(), exported(records))
+    except OSError as error:
+        raise unusable(f"{file}: {error.strerror or error}") from error
     say(f"{len(records)} rows")
     return Exit.OK
+
+
+def stop_if_its_own(url: str, file: str) -> None:
+    there = stored_at(url)
+    if there is None or file == "-":
+        return
+    named, its = Path(file).resolve(), there.resolve()
+    if its in named.parents or named in (its, *(Path(f"{its}-{end}") for end in ("wal", "shm"))):
+        raise unusable(f"{file} belongs to the store that is to be exported")
+
+
+def write_whole(path: Path, lines: Iterable[str]) -> None:
+    """What stood there before may be the only copy: it stays until the new one is on the disk."""
+    into = path if path.exists() and not path.is_file() else Path(f"{path}.part")  # or a pipe
+    try:
+        with into.open("w", encoding="utf-8") as out:
+            out.writelines(f"{line}\n" for line in lines)
+            if into != path:
+                out.flush()
+                os.fsync(out.fileno())
+                into.replace(path)
+    except BaseException:
+        if into != path:
+            into.unlink(missing_ok=True)
+        raise
+
+
+def stored_at(url: str) -> Path | None:
+    scheme, _, rest = url.partition(":")
+    return Path(rest.removeprefix("//")) if scheme == "files" else sqlite_path(url)
 
 
 @store.command("import")
@@ -279,11 +314,10 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[Patient]:
     """A store that is there: none is made by looking after it."""
-    scheme, _, rest = url.partition(":")
-    path = Path(rest.removeprefix("//")) if scheme == "files" else sqlite_path(url)
+    path = stored_at(url)
     if path is not None and not path.exists():
         raise unusable(f"--store {url}: there is no {path}")
-    options: dict[str, Any] = {"create": False} if scheme in SERVERS else {}
+    options: dict[str, Any] = {"create": False} if url.partition(":")[0] in SERVERS else {}
     async with opened(url, say=say, **options) as found:
         yield found
 
