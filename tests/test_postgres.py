@@ -860,6 +860,8 @@ def test_a_url_with_what_nobody_knows_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     (
+        "postgres+psycopg://u:secret@h/d",
+        "u:secret@h/d",
         "postgresql://u:se%cret@h/d",
         "postgresql://u:se cret@h/d",
         "postgresql://u:se/cret@h/d",
@@ -878,6 +880,11 @@ def test_a_url_written_wrongly_is_refused_without_its_password(url: str) -> None
     told = f"{refused.value} {shown(url)}"
     assert "cret" not in told and "se" not in re.findall(r"[a-z]+", told), told
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ("postgresql://u@h/d", "sqlite:a:b@c.db", "files:b@c"))
+def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert shown(url) == url
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,7 @@ class Rounds:
 
 SCHEMES = "memory:, files:FOLDER, sqlite:PATH, PATH.db, postgresql://HOST/DATABASE"
 SERVERS = ("postgresql", "postgres")
+PASSWORD = r"^(?!files:|sqlite:)([\w+.-]+:/*[^/@:]*:|[^/@:]+:(?!/)).*@"  # also without a scheme
 
 
 def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
@@ -222,7 +223,7 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
 
 def shown(url: str) -> str:
     """A URL for people to read: without a password, also where it is written wrongly."""
-    url = re.sub(r"^(\w+:/*[^/@:]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    url = re.sub(PASSWORD, r"\1***@", url, flags=re.DOTALL)
     return re.sub(r"(password\s*=)[^&]*", r"\1***", url)
 
 

@@ -156,7 +156,7 @@ def migrate(store: str, dry_run: bool) -> None:
 
     \b
     Example:
-      tenure store migrate --store postgresql://owner@db/agents?tenure_schema=agents --dry-run
+      tenure store migrate --store 'postgresql://owner@db/agents?tenure_schema=agents' --dry-run
 
     \b
     Exit codes: 0 done or nothing to do, 2 no such store, 4 the store cannot be reached or is newer.
