@@ -97,7 +97,9 @@ class StepOutcomeUnknown(TenureError):
     kind = ErrorKind.NOT_RECONSTRUCTED
 
     def __init__(self, effect_id: str) -> None:
-        super().__init__(f"step {effect_id} was started before a crash; its outcome is unknown")
+        super().__init__(
+            f"step {effect_id} was started before a crash; its outcome is unknown, no probe told it"
+        )
         self.effect_id = effect_id
 
 
