@@ -122,6 +122,13 @@ async def until_locked(connection: psycopg.Connection[Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def transactions(connection: psycopg.Connection[Any]) -> int:
+    """How many have written or locked anything so far."""
+    row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 # -- time and locks
 
 
@@ -185,6 +192,25 @@ async def test_a_session_that_others_have_stops_nobody_else(schema: str) -> None
     assert taken < 3
     ranks = {r.input_id: r.seq for r in await store.dump() if isinstance(r, Place)}
     assert ranks["x-1"] < ranks["x-2"] < ranks["x-3"]
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_row_that_others_have_stops_its_session_alone_and_not_the_groups(
+    schema: str,
+) -> None:
+    store = store_of(schema)
+    await asyncio.gather(*[store.execute(Put(s, "d", "0")) for s in "abcdefgh"])
+
+    with psycopg.connect(shared()) as other, psycopg.connect(shared(), autocommit=True) as asking:
+        other.execute(f"SELECT * FROM \"{schema}\".blob WHERE session_id = 'a' FOR UPDATE".encode())
+        waiting = [asyncio.ensure_future(store.execute(Put("a", "d", body))) for body in "12"]
+        first = transactions(asking)
+        for at in range(30):
+            await asyncio.gather(*[store.execute(Put(s, "d", str(at))) for s in "bcdefgh"])
+        assert transactions(asking) - first < 30 * 7 / 2  # each by itself
+        assert not any(one.done() for one in waiting)
+    assert await asyncio.gather(*waiting) == ["0", "1"]
     await store.aclose()
 
 

@@ -65,8 +65,7 @@ def carry_out(
         locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
         readings = Readings(sql, queries, locked)
         opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
-        clock_at = (f"SELECT {NOW_MS}{'' if wait is not Wait.ALWAYS else SNAPSHOT}", ())
-        rows = yield [*batches, *opening, clock_at, *readings.statements()], False
+        rows = yield [*batches, *opening, looking_at(wait), *readings.statements()], False
         rows = rows[len(batches) :]
         if not number:
             mine = frozenset(row[0] for row in rows[0][0])
@@ -74,8 +73,7 @@ def carry_out(
                 readings.take_sessions(rows[0][0])
             new = {row[0] for row in rows[1][0] if row[1]}
             _put_off(commands, answers, set(ids) - mine - new)
-            if new and wait is Wait.ALWAYS:
-                _check_isolation(new, rows[len(opening)][0][0][1])
+            _check_isolation(new, *rows[len(opening)][0][0][1:])
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
         readings.hear([found for found, _ in rows[len(opening) + 1 :]])
         decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
@@ -104,9 +102,14 @@ def carry_out(
     return [a if a is not None else Later("not reached") for a in answers]
 
 
-def _check_isolation(new: set[str], isolation: str) -> None:
+def looking_at(wait: Wait) -> Statement:
+    """The clock; in a transaction of the caller's also its isolation."""
+    return f"SELECT {NOW_MS}{SNAPSHOT if wait is Wait.ALWAYS else ''}", ()
+
+
+def _check_isolation(new: set[str], isolation: str = "read committed") -> None:
     """A transaction of the caller's may look at a snapshot older than the session."""
-    if isolation != "read committed":
+    if new and isolation != "read committed":
         raise ValueError(
             f"session {min(new)} is not in the snapshot of this {isolation} transaction, and may be there: "
             "read committed sees it"

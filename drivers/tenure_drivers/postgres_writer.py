@@ -27,6 +27,10 @@ V = TypeVar("V")
 LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
+HELD_S, HELD_S_MAX = (
+    0.1,
+    0.5,
+)  # between two looks at a session of which others hold more than its row
 TRIES = 4
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
@@ -64,16 +68,31 @@ class Writer:
     ) -> None:
         self.link, self.sql, self.clock = link, sql, clock
         self._tell = tell
+        self._held: dict[str, tuple[float, float]] = {}  # until when it is let be, and for how long
         self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
 
     def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy at once where waiting is not allowed."""
         if not wait:
             raise Busy  # a round trip is not for an event loop to wait for
-        answers = self._answers(commands)
+        answers = self._answers(commands) if not self._held else self._beside(commands)
         hints = [h for a in answers if isinstance(a, Decided) for h in a.hints]
         if hints:
             self._tell(hints)
+        return answers
+
+    def _beside(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+        """Sessions that made a group wait come by themselves, one at a time and not all the time."""
+        now = time.monotonic()
+        asked = dict.fromkeys([command.session_id for command in commands])
+        due = [s for s in asked if s in self._held and self._held[s][0] <= now][:1]
+        alone = [at for at, c in enumerate(commands) if c.session_id in due]
+        others = [at for at, c in enumerate(commands) if c.session_id not in self._held]
+        answers: list[Answer] = [Later(f"session {c.session_id}: others have it") for c in commands]
+        for part, carried_out in ((others, self._answers), (alone, self._one_by_one)):
+            if part:
+                for at, answer in zip(part, carried_out([commands[p] for p in part]), strict=True):
+                    answers[at] = answer
         return answers
 
     def _answers(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
@@ -103,8 +122,13 @@ class Writer:
             answer = waiting.get(command.session_id)
             if answer is None:
                 (answer,) = self._answers([command])
+                _, pause_s = self._held.get(command.session_id, (0, 0.0))
                 if isinstance(answer, Later):  # nobody overtakes it in its session
                     waiting[command.session_id] = answer
+                    pause_s = min(2 * pause_s or HELD_S, HELD_S_MAX)
+                    self._held[command.session_id] = time.monotonic() + pause_s, pause_s
+                elif pause_s:  # what others had they may have let go of everywhere
+                    self._held.clear()
             answers.append(answer)
         return answers
 
