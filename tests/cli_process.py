@@ -38,10 +38,10 @@ class Ran:
 
 def start(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:
     options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("stdout", subprocess.PIPE)
     return subprocess.Popen(
         [*TENURE, *map(str, arguments)],
         cwd=cwd,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",

@@ -224,6 +224,27 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path, disk: Path) ->
     assert (rest.code, len(rest.lines)) == (0, 40)
 
 
+@pytest.mark.parametrize("command", ("run", "inspect", "events", "show", "export"))
+def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path, command: str) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    there = ("--store", "sqlite:a.db")
+    commands = {
+        "run": (*RUN, "echo", "p"),
+        "inspect": ("inspect", *there, "--json"),
+        "events": ("events", *there, "ann"),
+        "show": ("show", *there, "ann"),
+        "export": ("store", "export", *there),
+    }
+
+    with open("/dev/full", "w") as full:
+        process = start(*commands[command], cwd=tmp_path, stdout=full)
+        ran = finish(process)
+
+    assert ran.code == 1
+    assert ran.last.endswith("standard output: No space left on device"), ran.err
+
+
 def test_a_file_that_is_removed_ends_the_run_and_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import asyncio\nasync def agent(turn): await asyncio.sleep(0.5); return turn.text\n"

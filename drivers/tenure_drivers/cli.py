@@ -136,7 +136,7 @@ def run(
     \b
     Exit codes:
       0        all consumed
-      1        something was not: dead-lettered, abandoned, withdrawn, or refused
+      1        something was not: dead-lettered, abandoned, withdrawn, refused, or could not be printed
       2        unusable input: every bad line is named, nothing was admitted
       3        some are delayed or wait, the earliest is named on standard error
       4        the store was lost, cannot be read or is of a newer release, or no worker can be started

@@ -38,6 +38,10 @@ def write_bytes(content: bytes) -> None:
     except BrokenPipeError as error:
         silence_output()
         raise Stop(Exit.BROKEN_PIPE) from error
+    except OSError as error:
+        silence_output()
+        why = f"standard output: {error.strerror or error}"
+        raise Stop(Exit.UNFINISHED, why) from error
 
 
 def silence_output() -> None:
