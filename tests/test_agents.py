@@ -73,7 +73,7 @@ def test_what_names_no_agent_is_said(name: str) -> None:
         ("1 / 0", "importing mine failed: ZeroDivisionError: division by zero"),
         ("def agent(:", "importing mine failed: SyntaxError"),
         ("raise SystemExit(3)", "importing mine failed: SystemExit: 3"),
-        ("agent = 7", "is no async function of a turn: 7"),
+        ("agent = 7", "is no async function of a turn; it is of type int"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_said(tmp_path: Path, body: str, said: str) -> None:

@@ -86,7 +86,7 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
     except ModuleNotFoundError as error:
         if error.name is not None and (module + ".").startswith(error.name + "."):
             raise UnknownAgent(
-                f"{name!r}: there is no module {error.name!r}; known are {KNOWN}"
+                f"{name!r}: there is no module {error.name!r} in {folder}; known are {KNOWN}"
             ) from error
         raise UnknownAgent(f"{name!r}: importing {module} failed: {_said(error)}") from error
     except (Exception, SystemExit) as error:  # whatever its code raises while it is imported
@@ -97,7 +97,7 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
         found = getattr(found, part)
     if not callable(found) or not _asynchronous(found):
         raise UnknownAgent(
-            f"{name!r} is no async function of a turn; it is a {type(found).__name__}"
+            f"{name!r} is no async function of a turn; it is of type {type(found).__name__}"
         )
     return found  # type: ignore[no-any-return]
 
