@@ -43,6 +43,7 @@ from tenure_drivers.contract import (
     shown,
 )
 from tenure_drivers.postgres import PostgresStore
+from tenure_drivers.postgres_news import hints_of, payloads
 from tenure_drivers.postgres_sql import Sql, Texts
 from tenure_drivers.stories import SESSIONS, Client
 from tenure_drivers.trial import (
@@ -724,6 +725,17 @@ async def test_hints_are_heard_in_other_processes_and_after_a_loss(schema: str) 
         found.append(await asyncio.wait_for(anext(hints), 10))
     await speaking.aclose()
     await hearing.aclose()
+
+
+@pytest.mark.parametrize(
+    "payload", ("", "[]", "{}", "7", '[["s"]]', '[["s", "soon", null]]', "[[1, 2, null]]", '"s"')
+)
+def test_what_somebody_else_says_on_the_channel_means_that_something_changed(payload: str) -> None:
+    assert hints_of(payload) == [Hint("", None)]
+    assert hints_of(*payloads([Hint("s", 5, "r"), Hint("t", None)])) == [
+        Hint("s", 5, "r"),
+        Hint("t", None),
+    ]
 
 
 # -- somebody else's transaction

@@ -24,10 +24,12 @@ class Listener(AsyncIterator[Hint]):
 
     async def __anext__(self) -> Hint:
         while not self.kept:
+            self.waiting = waiting = self.loop.create_future()
+            if self.kept:  # it came before anybody could see us wait, as may the end
+                break
             if self.ended:
                 raise StopAsyncIteration
-            self.waiting = self.loop.create_future()
-            await self.waiting
+            await waiting
         return self.kept.popleft()
 
     def hear(self, hints: Iterable[Hint]) -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import psycopg
 
 from tenure.outcome import Hint
@@ -17,6 +18,8 @@ from .postgres_sql import quoted
 PAYLOAD_BYTES_MAX = 7_900  # the server takes less than 8,000
 LISTEN_S = 0.5
 SAY = "SELECT pg_notify(%s, %s)"
+
+_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None]]).decode
 
 
 class Newsroom:
@@ -124,6 +127,6 @@ def payloads(hints: Sequence[Hint]) -> list[str]:
 def hints_of(payload: str) -> list[Hint]:
     """Anything else than hints means that something changed, nobody knows where."""
     try:
-        return [Hint(*one) for one in json.loads(payload)] or [Hint("", None)]
-    except (ValueError, TypeError):
+        return [Hint(*one) for one in _decode(payload)] or [Hint("", None)]
+    except (ValueError, TypeError, msgspec.MsgspecError):
         return [Hint("", None)]
