@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_process import column, prompts, tenure
+from ledger_child import append_all
 
 from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
@@ -205,12 +205,6 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
 
     assert not file.holds("a")
     assert file.append("a", "x") and ids(tmp_path / "l") == ["a"]
-
-
-def append_all(path: str, seed: int) -> None:
-    file, dice = LedgerFile(Path(path)), random.Random(seed)
-    for number in dice.sample(range(60), 60):
-        file.append(f"id{number}", "text " * dice.randrange(1000))
 
 
 def test_processes_append_at_once_without_a_repetition(tmp_path: Path) -> None:
