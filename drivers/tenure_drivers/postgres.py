@@ -38,7 +38,7 @@ from .postgres_link import Link, address, making, prepared, translated, version_
 from .postgres_news import Newsroom
 from .postgres_pipe import Statement
 from .postgres_sql import Sql, listed, quoted
-from .postgres_writer import IDLE_MS, Writer, execute_in, execute_in_now
+from .postgres_writer import ALONG_INDEXES, IDLE_MS, Writer, execute_in, execute_in_now
 from .rows import codec_of
 
 A = TypeVar("A")
@@ -50,6 +50,7 @@ SCHEMA_BYTES_MAX = 56  # with its prefix it names a channel too: 63 bytes
 READERS = 2
 GROUP_MAX = 256
 SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
+PLANNED: Statement = (f"SELECT {ALONG_INDEXES}", ())  # STORE-40
 
 
 class PostgresStore:
@@ -139,7 +140,7 @@ class PostgresStore:
         return await self._read(lambda link: self._ask(link, question))
 
     def _ask(self, link: Link, question: Question[A]) -> A:
-        link.run([SNAPSHOT])
+        link.run([SNAPSHOT, PLANNED])
         try:
             return ask(question, lambda query: self._answer(link, query))
         finally:

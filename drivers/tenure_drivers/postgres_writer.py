@@ -40,9 +40,11 @@ PLANNING = {  # STORE-40: along an index, whatever the statistics say, and plann
     "enable_mergejoin": "off",
     "jit": "off",
 }
+ALONG_INDEXES = ", ".join(
+    f"set_config('{name}', '{value}', true)" for name, value in PLANNING.items()
+)
 SETTING = "SELECT " + ", ".join(  # STORE-34
-    [f"set_config('{name}', %s, true)" for name in LIMITS]
-    + [f"set_config('{name}', '{value}', true)" for name, value in PLANNING.items()]
+    [*(f"set_config('{name}', %s, true)" for name in LIMITS), ALONG_INDEXES]
 )
 AGAIN = (
     errors.UniqueViolation,  # or a bug; who was faster shows when we look again
