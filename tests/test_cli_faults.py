@@ -81,6 +81,10 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     until((tmp_path / "begun").exists, process)
     [worker] = workers_of(process)
     (tmp_path / "begun").unlink()
+    arguments = Path(f"/proc/{worker}/cmdline").read_bytes()
+    assert (
+        b"a.db" not in arguments
+    )  # a store's URL may hold a password, and these everybody can read
 
     kill(worker)
     until((tmp_path / "begun").exists, process)

@@ -85,6 +85,25 @@ def test_json_is_whole_where_text_is_cut(tmp_path: Path) -> None:
     assert items[1]["calls"][0]["result"]["text"] == "x" * 300_000
 
 
+def test_a_dead_letter_is_shown_with_what_it_died_of(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [{"session": "ann", "text": "hello"}])
+    (tmp_path / "mine.py").write_text(HOPELESS)
+    tenure("run", "--store", "sqlite:a.db", "--agent", "mine:agent", "p", cwd=tmp_path)
+
+    lines = "\n".join(shown(tmp_path))
+
+    assert "dead lettered" in lines and "nothing helps" in lines
+
+
+HOPELESS = """
+from tenure_drivers.errors import TurnFailed
+from tenure.failure import ErrorKind
+
+async def agent(turn):
+    raise TurnFailed(ErrorKind.INVALID_REQUEST, "nothing helps")
+"""
+
+
 def test_a_limit_shows_the_end_and_says_that_there_is_more(tmp_path: Path) -> None:
     worked(tmp_path, "one", "two", "three")
 

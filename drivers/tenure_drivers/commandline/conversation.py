@@ -11,6 +11,7 @@ from attrs import frozen
 from tenure.chat import read_prompt
 from tenure.event import Happening
 from tenure.indexes import EVENTS
+from tenure.input import Ended, How
 from tenure.message import Unreadable, decode
 from tenure.model import Attachment, Message, Speaker, ToolCall
 from tenure.queries import First, Get, Question
@@ -150,7 +151,9 @@ def _merged(
 ) -> list[tuple[int, Item]]:
     for at_ms, place, entered, how in ended:
         state = place.state
-        word = state.how.value if hasattr(state, "how") else how
+        word = state.how.value if isinstance(state, Ended) else how
+        if isinstance(state, Ended) and state.how is How.DEAD_LETTERED:
+            how = state.by  # what the run ended with; the event says no more than that it did
         item = spoken(entered) | {"ended": word, "detail": how}
         behind = next((n for n, (at, _) in enumerate(told) if at > at_ms), len(told))
         told.insert(behind, (at_ms, item))

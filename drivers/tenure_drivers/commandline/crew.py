@@ -23,6 +23,7 @@ AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 2.0
 LIVED_S: Final = 5.0
 LAST_WORDS_S: Final = 1.0
+STORE: Final = "TENURE_WORKER_STORE"  # not an argument: everybody on the machine can read those, passwords and all
 MODULE: Final = "tenure_drivers.commandline.worker"
 
 
@@ -31,11 +32,13 @@ class Crew:
 
     def __init__(
         self,
+        store_url: str,
         arguments: Sequence[str],
         count: int,
         *,
         say: Callable[[str], None],
     ) -> None:
+        self._environment = {**os.environ, STORE: store_url}
         self._arguments = arguments
         self._count = count
         self._say = say
@@ -81,6 +84,7 @@ class Crew:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-m", MODULE, str(os.getpid()), *self._arguments),
+                env=self._environment,
                 stdin=theirs.fileno(),
                 stdout=2,  # standard output is for answers
             )

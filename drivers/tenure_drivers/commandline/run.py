@@ -162,9 +162,8 @@ async def _work(job: Job, store: Patient, rows: list[Followed]) -> int:
 
 async def _crew(job: Job, store: Patient) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
-        arguments = ["--store", job.store, "--agent", job.agent]
-        arguments += ["--patience", str(job.patience_s)]
-        return Crew(arguments, job.workers, say=say)
+        arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
+        return Crew(job.store, arguments, job.workers, say=say)
     if job.workers > 1:
         raise unusable(f"--workers {job.workers}: {job.store} lives within one process")
     from .worker import Companion

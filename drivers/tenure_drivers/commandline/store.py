@@ -15,6 +15,7 @@ import click
 
 from tenure.check.invariants import Rows, violations
 from tenure.commands.fence import BY_MAX, FencedOff, FenceOff
+from tenure.evolve import key_of
 from tenure.outcome import Refused
 from tenure.queries import Record
 from tenure.questions import Sessions
@@ -289,7 +290,9 @@ async def _import(url: str, file: TextIO) -> int:
                 answer = await carried(found, command)
                 if isinstance(answer, Refused):
                     refused += 1
-                    tell(f"{name}: the store holds another row: {answer.detail}")
+                    row = answer.detail
+                    where = f"{row.__class__.__name__.lower()} {key_of(row.__class__)(row)}"
+                    tell(f"{name}: the store holds another {where}; nothing of it was changed")
                     break
                 written += answer
     say(f"{written} of {len(records)} rows written")

@@ -15,6 +15,7 @@ from typing import Final
 from ..agents import UnknownAgent, find_agent
 from ..contract import Store
 from ..runtime import Runtime
+from .crew import STORE
 from .lifeline import Lifeline
 from .output import say
 from .stores import opened
@@ -67,7 +68,6 @@ async def work(store_url: str, agent: str, patience_s: float, lifeline: Lifeline
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tenure worker")
     parser.add_argument("parent", type=int)
-    parser.add_argument("--store", required=True)
     parser.add_argument("--agent", required=True)
     parser.add_argument("--patience", type=float, required=True)
     options = parser.parse_args(arguments)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        asyncio.run(work(options.store, options.agent, options.patience, lifeline))
+        asyncio.run(work(os.environ[STORE], options.agent, options.patience, lifeline))
         return Exit.OK
     except Stop as stop:
         lifeline.say("; ".join(stop.lines))
