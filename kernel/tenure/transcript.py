@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from typing import Any
 
 from attrs import frozen
 
@@ -64,7 +65,16 @@ class UsageDelta:
     reasoning_tokens: int = 0
 
 
-_canonical = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, sort_keys=True).encode
+_plain = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, sort_keys=True).encode
+# What `encode` sets up anew for every value, half of its time; an interpreter without the C accelerator has none.
+_make: Any = getattr(json.encoder, "c_make_encoder", None)
+_chunks = _make and _make(
+    None, None, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, True
+)
+
+
+def _canonical(value: object) -> str:
+    return "".join(_chunks(value, 0)) if _chunks else _plain(value)
 
 
 def hash_text(text: str) -> str:

@@ -239,7 +239,8 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
         draft.end_place(old, input_.How.SUPERSEDED, new.input_id)
         draft.say(Happening.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}")
     mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
-    size, group = len(new.payload.encode()), policy.group()
+    size = len(new.payload) if new.payload.isascii() else len(new.payload.encode())
+    group = policy.group()
     state: input_.Delayed | input_.Ready
     if delayed:
         assert new.available_at_ms is not None

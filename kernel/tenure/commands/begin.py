@@ -94,15 +94,13 @@ class Begin(Command[Bench, BeginOutcome]):
                 return Decided(NothingDue(session.due_at_ms, True), "PHASE-14")
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
         draft = Draft.on(view, session, now_ms, self.lease_id)
-        refused = end_lapsed(draft, self._acquire(now_ms))
+        acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)
+        refused = end_lapsed(draft, acquire)
         if refused is not None:
             return _held(refused, session, now_ms)
         if session.phase in inbox.FULL:
             draft.promote(PROMOTED_MAX)
-        return self._next(draft)
-
-    def _acquire(self, now_ms: int) -> lease_.Acquire:
-        return lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)
+        return self._next(draft, acquire)
 
     def _replay(self, view: Bench, session: Session) -> Decided[BeginOutcome] | None:
         lease = session.lease
@@ -121,7 +119,7 @@ class Begin(Command[Bench, BeginOutcome]):
             return Decided(BegunBefore(view.executed.run_id, None), "LEASE-23", replayed=True)
         return None
 
-    def _next(self, draft: Draft) -> Decided[BeginOutcome] | Refused:
+    def _next(self, draft: Draft, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
         step = inbox.walk(draft.session, draft.runs, draft.ready, draft.now_ms)
         match step:
             case inbox.Wait():
@@ -135,11 +133,11 @@ class Begin(Command[Bench, BeginOutcome]):
                         Executed(self.session_id, self.lease_id, "begin", draft.now_ms, run.run_id)
                     )
                 )
-                grant(draft, self._acquire(draft.now_ms), run.run_id)
+                grant(draft, acquire, run.run_id)
                 run = take_up(draft, run)
                 return draft.decided(begun_of(draft.session, run, resumed=True), "INBOX-12")
             case inbox.Form(lane):
-                grant(draft, self._acquire(draft.now_ms), self.run_id)
+                grant(draft, acquire, self.run_id)
                 group = inbox.form(draft.ready[lane], self.limit, self.limit_bytes)
                 run = bind(draft, group, self.run_id)
                 return draft.decided(begun_of(draft.session, run, resumed=False), "INBOX-13")

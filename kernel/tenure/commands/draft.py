@@ -264,7 +264,8 @@ class Draft:
             if isinstance(session.lease, lease_.Vacant):
                 session = replace(session, phase=Phase.STOPPED)
                 self.say(Happening.PHASE_CHANGED, detail=Phase.STOPPED.value)
-        if not session.sweep and any(self._left_over(session, run) for run in self.runs.values()):
+        runs = self.runs
+        if runs and not session.sweep and any(self._left_over(session, r) for r in runs.values()):
             session = replace(session, sweep=True)
         if not self.writes and not self.touched and not self.happened and session == before:
             return Decided(outcome, clause, (), (), False, tuple(self.via))
