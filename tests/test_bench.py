@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from bench import __main__ as command
-from bench import filling, growth, history, machine, page, stores, wake
+from bench import filling, growth, history, machine, page, shares, stores, wake
 from bench.measure import Budget, Case, Failed, Figure, Sample, figures, interleave
 from bench.report import Part, Report
 from bench.servers import databases
@@ -117,6 +117,14 @@ def test_the_kernel_is_measured_alone(bench: stores.Bench) -> None:
     ):
         assert failed == []
         assert all(f.value > 0 for f in found)
+
+
+def test_the_shares_of_an_item_add_up(bench: stores.Bench) -> None:
+    found, failed = shares.section(bench)
+
+    assert failed == [] and all(f.value > 0 for f in found)
+    for first in (0, 6):
+        assert sum(f.ratios["the item"] for f in found[first : first + 5]) == pytest.approx(1)
 
 
 def test_what_was_measured_is_kept_when_a_later_part_fails(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tenure.check.worlds import FAILURE
 
-from . import growth, history, machine, page, stores, wake
+from . import growth, history, machine, page, shares, stores, wake
 from .children import WARM_S
 from .environment import Environment, environment, own_versions
 from .measure import Failed, Figure
@@ -81,6 +81,7 @@ PARTS: dict[str, Callable[[Bench, Size], Section]] = {
     "growth": growing,
     "history": lambda bench, size: history.section(bench),
     "wake": lambda bench, size: wake.section(bench, size.wakes),
+    "shares": lambda bench, size: shares.section(bench),
 }
 SERVED = {"postgres", "growth", "history", "wake"}  # these have rows on a server
 
