@@ -95,6 +95,41 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
     assert f"worker {worker}: killed by SIGKILL; starting another" in ran.err
 
 
+def test_a_worker_that_lives_goes_on_where_no_other_can_be_started(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ALONE)
+    prompts(tmp_path / "p", [HELLO])
+    process = start(*RUN, "mine:agent", "--workers", 2, "p", cwd=tmp_path)
+    until(lambda: (tmp_path / "refused").exists() and written_in(tmp_path / "refused") > 5, process)
+    (tmp_path / "go").touch()
+
+    ran = finish(process)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
+    assert ran.err.count("starting another") <= 5
+    assert "1 of 2 workers go on; more are tried in silence" in ran.err
+
+
+def written_in(path: Path) -> int:
+    return len(path.read_text())
+
+
+ALONE = """
+import asyncio, os, pathlib, sys
+
+if "tenure_drivers.commandline.worker" in " ".join(sys.orig_argv):
+    try:
+        os.close(os.open("taken", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        with open("refused", "a") as refused:
+            refused.write("x")
+        os._exit(3)
+
+async def agent(turn):
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    return turn.text
+"""
+
 GATED = """
 import asyncio, os, pathlib
 

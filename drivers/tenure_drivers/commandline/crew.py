@@ -43,11 +43,12 @@ class Crew:
         self._count = count
         self._say = say
         self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._ready: set[int] = set()
         self._draining = False
         self._fruitless = 0
 
     async def work(self) -> None:
-        """Until drained; raises Stop when no worker can be kept alive."""
+        """Until drained; raises Stop when no worker can be kept alive.  One that works is enough."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep())
@@ -92,7 +93,9 @@ class Crew:
         if self._draining:
             process.terminate()
         said: list[str] = []
-        listening = asyncio.create_task(_listen(ours, said, self._heard))
+        listening = asyncio.create_task(
+            _listen(ours, said, lambda word: self._heard(process.pid, word))
+        )
         try:
             code = await process.wait()
             # A process that it left behind may keep the other end open.
@@ -103,21 +106,30 @@ class Crew:
         finally:
             listening.cancel()
             del self._running[process.pid]
+            self._ready.discard(process.pid)
         if not self._draining:
             self._judge(process.pid, code, said)
 
-    def _heard(self, word: str) -> None:
+    def _heard(self, pid: int, word: str) -> None:
         if word == "ready":
+            self._ready.add(pid)
             self._fruitless = 0
 
     def _judge(self, pid: int, code: int, said: list[str]) -> None:
         what = said[-1] if said and said[-1] != "ready" else _ended(code)
-        self._say(f"worker {pid}: {what}; starting another")
         if "ready" in said or code == -signal.SIGKILL:
+            self._fruitless = 0
+            self._say(f"worker {pid}: {what}; starting another")
             return
         self._fruitless += 1
-        if self._fruitless >= FRUITLESS_MAX:
+        if self._fruitless <= FRUITLESS_MAX:
+            self._say(f"worker {pid}: {what}; starting another")
+        if self._fruitless >= FRUITLESS_MAX and not self._ready:
             raise Stop(Exit.LOST, f"no worker can be started: {what}")
+        if self._fruitless == FRUITLESS_MAX:
+            self._say(
+                f"{len(self._ready)} of {self._count} workers go on; more are tried in silence"
+            )
 
 
 def _ended(code: int) -> str:
