@@ -195,7 +195,7 @@ def prepared(link: Link, sql: Sql, create: bool) -> None:
     try:
         version = version_of(link, sql)
         if version is None and not create:
-            raise ValueError(f"schema {sql.schema!r} is not there")
+            raise ValueError(f"schema {sql.schema!r} is not there; `tenure store migrate` makes it")
         if version is None:
             link.run([(BEGIN, ())])
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7465))"

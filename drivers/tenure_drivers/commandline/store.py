@@ -128,9 +128,9 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
 
 
 async def _fence_all(url: str, by: int, name: str) -> int:
-    say(f"--id {name}")
     ended = count = 0
     async with existing(url) as found:
+        say(f"--id {name}")
         async for batch in batched(named(found, ())):
             commands = [FenceOff(session, name, by) for session in batch]
             for answer in await asyncio.gather(*[found.execute(c) for c in commands]):
