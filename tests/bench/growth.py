@@ -84,14 +84,13 @@ def curve(
 
 
 def curves(bench: Bench, deepest: int) -> dict[str, Callable[[], Section]]:
-    """The long ladder on SQLite, shorter ones on the others; each by itself, so that each can fail by itself."""
+    """The ladders on each store by itself, so that each can fail by itself."""
     depths = [d for d in (10, 1_000, 100_000, 1_000_000) if d <= deepest]
     lengths = [n for n in (10, 1_000, 10_000, 100_000) if n <= deepest]
-    short = [n for n in (10, 1_000, 10_000) if n <= deepest]
     found: dict[str, Callable[[], Section]] = {"sqlite": partial(on_sqlite, bench, depths, lengths)}
     for title in ("memory", "files", "postgres"):
         if title != "postgres" or bench.databases is not None:
-            found[title] = partial(on_another, bench, title, short)
+            found[title] = partial(on_another, bench, title, depths, lengths)
     return found
 
 
@@ -108,7 +107,7 @@ def on_sqlite(bench: Bench, depths: list[int], lengths: list[int]) -> Section:
     return out, []
 
 
-def on_another(bench: Bench, title: str, sizes: list[int]) -> Section:
+def on_another(bench: Bench, title: str, depths: list[int], lengths: list[int]) -> Section:
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:
         url = "memory:" if title == "memory" else f"files:{bench.folder}/growth-NEW"
@@ -120,8 +119,8 @@ def on_another(bench: Bench, title: str, sizes: list[int]) -> Section:
         def opened(records: Iterable[Any]) -> Any:
             return restored_now(url.replace("NEW", str(next(numbers))), records, [NOW_MS])
 
-        out = curve(bench, title, "begin", "inputs", sizes, inbox, opened)
-        out += curve(bench, title, "commit", "nodes", sizes, transcript, opened)
+        out = curve(bench, title, "begin", "inputs", depths, inbox, opened)
+        out += curve(bench, title, "commit", "nodes", lengths, transcript, opened)
     return out, []
 
 
