@@ -25,6 +25,7 @@ from pg_proxy import Proxy
 from pg_server import drop, needed, server, shared
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tenure import questions
 from tenure.commands import Admit, Begin, Begun, NewInput, NothingDue
 from tenure.evolve import EMPTY, world_of
 from tenure.indexes import INDEXES
@@ -618,7 +619,14 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
         store._writing.link.run([(flush, ())])
         before = looker.execute(count.encode()).fetchone()
         await work(40)
-        store._writing.link.run([(flush, ())])
+        read = 0
+        for session in SESSIONS:
+            await store.ask(Look(session))
+            lines = await store.ask(questions.Path(session))
+            read += len(lines)
+        for link in (store._writing.link, *store._links):
+            link.run([(flush, ())])
+        assert read > 0
         looker.execute("SELECT pg_stat_clear_snapshot()")
         assert looker.execute(count.encode()).fetchone() == before
     planned = (
