@@ -14,7 +14,7 @@ from ..records import Input, OpenKey, Phase, Place, Session
 from ..replace import replace
 from .desk import Desk, desk
 from .draft import Draft
-from .legal import illegal_id, illegal_time
+from .legal import illegal_id, illegal_time, size_of
 from .submission import (
     Admitted,
     Conflict,
@@ -183,9 +183,7 @@ def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
     if not open_for_it:
         return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, session.phase.value))
     priority = policy.priority if new.priority is None else new.priority
-    size = (
-        len(new.payload) if new.payload.isascii() else len(new.payload.encode("utf-8", "replace"))
-    )
+    size = size_of(new.payload)
     problem = (
         illegal_id("input_id", new.input_id)
         or illegal_id("kind", new.kind)
@@ -239,8 +237,7 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
         draft.end_place(old, input_.How.SUPERSEDED, new.input_id)
         draft.say(Happening.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}")
     mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
-    size = len(new.payload) if new.payload.isascii() else len(new.payload.encode())
-    group = policy.group()
+    size, group = size_of(new.payload), policy.group()
     state: input_.Delayed | input_.Ready
     if delayed:
         assert new.available_at_ms is not None

@@ -29,6 +29,11 @@ def illegal_limits(limit: int, limit_bytes: int) -> str | None:
     return None
 
 
+def size_of(text: str) -> int:
+    """Bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
 def illegal_text(name: str, text: str, characters_max: int = 2_000) -> str | None:
     """Words for people: no NUL, no lone surrogate, not without end."""
     if len(text) > characters_max:
