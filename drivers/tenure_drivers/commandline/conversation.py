@@ -14,7 +14,7 @@ from tenure.indexes import EVENTS
 from tenure.input import Ended, How
 from tenure.message import Unreadable, decode
 from tenure.model import Attachment, Message, Speaker, ToolCall
-from tenure.queries import First, Get, Question
+from tenure.queries import Each, First, Get, Question
 from tenure.questions import Journal, Line, Look, Overview, Path
 from tenure.records import Entry, EntryKind, Event, Input, Node, Place, Run, Session
 from tenure.run import Done, Termination
@@ -89,14 +89,10 @@ class Recount(Question[Conversation | None]):
             return (), (), ()
         entries = yield from Journal(self.session_id, run.run_id).steps()
         entries = tuple([e for e in entries if e.turn == run.turn])
-        nodes = []
-        for entry in entries:
-            if entry.kind is EntryKind.NODE:
-                nodes.append((yield Get(Node, (self.session_id, entry.effect_id))))
-        inputs = []
-        for contributor in run.contributors:
-            inputs.append((yield Get(Input, (self.session_id, contributor.input_id))))
-        return tuple(nodes), entries, tuple(inputs)
+        s, written = self.session_id, [e for e in entries if e.kind is EntryKind.NODE]
+        nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
+        inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
+        return nodes, entries, inputs
 
     def _ended(self, told: set[str], since_ms: int) -> Steps:
         """Inputs that ended and are in no message: withdrawn, abandoned, dead letters."""
