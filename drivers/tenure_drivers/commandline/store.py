@@ -292,7 +292,7 @@ async def _import(url: str, file: TextIO) -> int:
                     refused += 1
                     row = answer.detail
                     where = f"{row.__class__.__name__.lower()} {key_of(row.__class__)(row)}"
-                    tell(f"{name}: the store holds another {where}; nothing of it was changed")
+                    tell(f"{name}: the store holds another {where}")
                     break
                 written += answer
     say(f"{written} of {len(records)} rows written")
