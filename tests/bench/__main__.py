@@ -138,7 +138,9 @@ def picture(report: Report, json_file: Path, env: Environment, console: Console)
 )
 @click.option("--rounds", default=5, show_default=True, help="Each case once a round.")
 @click.option("--seconds", default=1.0, show_default=True, help="A case, a round.")
-@click.option("--quick", is_flag=True, help="Two short rounds, a shorter ladder: five minutes.")
+@click.option(
+    "--quick", is_flag=True, help="Two short rounds, a shorter ladder: under ten minutes."
+)
 @click.option(
     "--deepest", default=1_000_000, show_default=True, help="Inputs in the deepest inbox."
 )
