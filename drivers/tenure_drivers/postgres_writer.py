@@ -27,10 +27,8 @@ V = TypeVar("V")
 LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
-HELD_S, HELD_S_MAX = (
-    0.1,
-    0.5,
-)  # between two looks at a session of which others hold more than its row
+HELD_S = 0.1  # between two looks at a session of which others hold more than its row, at first
+HELD_S_MAX = 0.5
 TRIES = 4
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
