@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tenure_drivers import Runtime, chat_agent
+from tenure_drivers import Runtime
+from tenure_drivers.agents import chat as chat_agent
 from tenure_drivers.agents import ledger_file
 from tenure_drivers.agents.script import script
-from tenure_drivers.contract import open_store
+from tenure_drivers.stores.base import open_store
 
 count = 0
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Question, Record
-from tenure_drivers.contract import (
+from tenure_drivers.stores.base import (
     Capability,
     Due,
     Durability,

@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from tenure_drivers.conformance import Put
-from tenure_drivers.contract import Unavailable
-from tenure_drivers.files import FilesStore
+from tenure_drivers.stores.base import Unavailable
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.testing.conformance import Put
 
 
 def say(*words: object) -> None:

@@ -17,12 +17,12 @@ from typing import TypeAlias
 
 from attrs import define, field
 
-from tenure.evolve import World, world_of
 from tenure.queries import Record
-from tenure_drivers.conformance import Put, Story, Watch, decided
-from tenure_drivers.contract import Clock, Corrupt
-from tenure_drivers.files import FilesStore
-from tenure_drivers.files_disk import LOCK, Disk
+from tenure.world import World, world_of
+from tenure_drivers.stores.base import Clock, Corrupt
+from tenure_drivers.stores.files.disk import LOCK, Disk
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.testing.conformance import Put, Story, Watch, decided
 
 State: TypeAlias = tuple[tuple[str, bytes], ...]  # of a folder
 Open: TypeAlias = Callable[[Path, Clock, Disk], FilesStore]

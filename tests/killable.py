@@ -7,10 +7,10 @@ import signal
 import sys
 from pathlib import Path
 
-from tenure_drivers.contract import open_store
-from tenure_drivers.runtime import Runtime
-from tenure_drivers.steps import Report
-from tenure_drivers.turn import Turn
+from tenure_drivers.runtime.runtime import Runtime
+from tenure_drivers.runtime.steps import Report
+from tenure_drivers.runtime.turn import Turn
+from tenure_drivers.stores.base import open_store
 
 TTL_MS = 3_600_000  # nobody can wait for it to lapse
 

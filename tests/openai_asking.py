@@ -10,15 +10,7 @@ from typing import Any
 from model_script import Refuse, Say, in_turn
 from model_server import ModelServer
 
-from tenure.model import (
-    Delta,
-    Message,
-    ModelFailed,
-    Reply,
-    Request,
-    Speaker,
-    Tool,
-)
+from tenure.messages.types import Delta, Message, ModelFailed, Reply, Request, Speaker, Tool
 from tenure_drivers.models.openai import OpenAIModel
 
 KEY = "sk-tenure-0123456789abcdef/+="

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
-from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.postgres_pipe import Rows, Statement
-from tenure_drivers.trial import prompt
+from tenure_drivers.stores.postgres.pipeline import Rows, Statement
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.testing.fixtures import prompt
 
 
 def say(*words: object) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tenure.outcome import Decided
-from tenure_drivers.conformance import Put, Watch, carried_out, prompt
-from tenure_drivers.contract import OutcomeUnknown, Unavailable
-from tenure_drivers.sqlite import SqliteStore
-from tenure_drivers.stories import Client
+from tenure_drivers.stores.base import OutcomeUnknown, Unavailable
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.command_generator import Client
+from tenure_drivers.testing.conformance import Put, Watch, carried_out, prompt
 
 
 def say(*words: object) -> None:

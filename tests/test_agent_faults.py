@@ -13,7 +13,7 @@ import pytest
 from tenure_drivers import Runtime, Turn
 from tenure_drivers.agents.ledger import ledger
 from tenure_drivers.agents.ledger_file import LedgerFile
-from tenure_drivers.memory import MemoryStore
+from tenure_drivers.stores.memory import MemoryStore
 
 
 def test_an_agent_that_exits_fails_its_turn_and_the_others_go_on() -> None:

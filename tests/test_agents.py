@@ -16,14 +16,14 @@ from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
 from tenure_drivers.agents import UnknownAgent, find_agent
 from tenure_drivers.agents.ledger_file import LedgerFile, one_line
-from tenure_drivers.commandline.admission import Admission
-from tenure_drivers.commandline.lines import parse
-from tenure_drivers.commandline.rehearsal import prompt_policy
-from tenure_drivers.commandline.report import answer
-from tenure_drivers.commandline.stores import Patient
-from tenure_drivers.commandline.watch import Followed
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.runtime import Runtime
+from tenure_drivers.cli.retrying_store import Patient
+from tenure_drivers.cli.run.admission import Admission
+from tenure_drivers.cli.run.input_watcher import Followed
+from tenure_drivers.cli.run.progress_report import answer
+from tenure_drivers.cli.run.prompt_file import parse
+from tenure_drivers.cli.run.validation import prompt_policy
+from tenure_drivers.runtime.runtime import Runtime
+from tenure_drivers.stores.memory import MemoryStore
 
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
 

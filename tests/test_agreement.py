@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pg_server import empty, shared
 
-from tenure_drivers.agreement import Agreement
-from tenure_drivers.contract import Clock, Store
-from tenure_drivers.files import FilesStore
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.base import Clock, Store
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.agreement import Agreement
 
 
 class AllStores(Agreement):
@@ -48,7 +48,7 @@ SCHEMAS: dict[Path, str] = {}
 
 def postgres(folder: Path, clock: Clock, group_max: int = 256) -> Store:
     """A schema a group size, emptied when its folder is another; a name is never opened twice at once."""
-    from tenure_drivers.postgres import PostgresStore
+    from tenure_drivers.stores.postgres.store import PostgresStore
 
     schema = f"agreement_{os.getpid()}_{group_max}"
     store = PostgresStore(shared(), schema=schema, clock=clock, group_max=group_max)

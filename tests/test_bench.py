@@ -17,7 +17,7 @@ from bench.servers import databases
 from click.testing import CliRunner
 
 from tenure.check.invariants import violations
-from tenure.check.worlds import SLOTS
+from tenure.check.session.configs import SLOTS
 
 SECONDS = 0.1
 

@@ -14,14 +14,22 @@ from pg_server import drop, shared
 from test_postgres import hold_and_begin
 
 from tenure.queries import Command
-from tenure_drivers import postgres_group, postgres_link, postgres_writer
-from tenure_drivers.conformance import Opener, StoreConformance
-from tenure_drivers.contract import Clock, Unavailable
-from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.postgres_group import Plan, Wait
-from tenure_drivers.postgres_link import Link
-from tenure_drivers.postgres_pipe import Statement
-from tenure_drivers.postgres_sql import Sql, Texts
+from tenure_drivers.stores.base import Clock, Unavailable
+from tenure_drivers.stores.postgres import (
+    connection as postgres_link,
+)
+from tenure_drivers.stores.postgres import (
+    transaction as postgres_group,
+)
+from tenure_drivers.stores.postgres import (
+    writer as postgres_writer,
+)
+from tenure_drivers.stores.postgres.connection import Link
+from tenure_drivers.stores.postgres.pipeline import Statement
+from tenure_drivers.stores.postgres.sql import Sql, Texts
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.stores.postgres.transaction import Plan, Wait
+from tenure_drivers.testing.conformance import Opener, StoreConformance
 
 pytestmark = pytest.mark.postgres
 

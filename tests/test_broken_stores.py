@@ -19,17 +19,28 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tenure.commands import Admit
-from tenure.lease import Fence, Held
+from tenure.machines.lease import Fence, Held
 from tenure.outcome import Decided, Drop, Hint, Insert, Refused, Update, Write
 from tenure.queries import Command, First, Query
 from tenure.records import Session
-from tenure_drivers import files, files_line, files_load, files_log
-from tenure_drivers.agreement import Agreement
-from tenure_drivers.conformance import Opener, StoreConformance
-from tenure_drivers.contract import Capability, Clock, Due
-from tenure_drivers.files_disk import Disk
-from tenure_drivers.group import Answer, Busy, GroupCommit, execute_wave, waves
-from tenure_drivers.memory import MemoryStore, MemoryTables, NoEngineError
+from tenure_drivers.stores.base import Capability, Clock, Due
+from tenure_drivers.stores.files import (
+    format as files_line,
+)
+from tenure_drivers.stores.files import (
+    log as files_log,
+)
+from tenure_drivers.stores.files import (
+    recovery as files_load,
+)
+from tenure_drivers.stores.files import (
+    store as files,
+)
+from tenure_drivers.stores.files.disk import Disk
+from tenure_drivers.stores.group_commit import Answer, Busy, GroupCommit, execute_wave, waves
+from tenure_drivers.stores.memory import MemoryStore, MemoryTables, NoEngineError
+from tenure_drivers.testing.agreement import Agreement
+from tenure_drivers.testing.conformance import Opener, StoreConformance
 
 O = TypeVar("O")
 V = TypeVar("V")

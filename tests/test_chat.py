@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenure.chat import (
+from tenure.failure import ErrorKind
+from tenure.messages.codec import BODY_BYTES_MAX, Unreadable, decode, encode, node_of, text_of
+from tenure.messages.types import Attachment, Finish, Message, Reply, Speaker, Tool, ToolCall
+from tenure.policy import POLICIES
+from tenure.questions.core import Line
+from tenure.records import Input, Node
+from tenure.replace import replace
+from tenure.transcript import Form, NewNode, Role, UsageDelta
+from tenure.turn.chat_policy import (
     CHAT,
     DOUBLED,
     Act,
@@ -26,14 +34,6 @@ from tenure.chat import (
     stable,
     write_prompt,
 )
-from tenure.failure import ErrorKind
-from tenure.message import BODY_BYTES_MAX, Unreadable, decode, encode, node_of, text_of
-from tenure.model import Attachment, Finish, Message, Reply, Speaker, Tool, ToolCall
-from tenure.policy import POLICIES
-from tenure.questions import Line
-from tenure.records import Input, Node
-from tenure.replace import replace
-from tenure.transcript import Form, NewNode, Role, UsageDelta
 
 SPEC = Path(__file__).resolve().parent.parent / "specs" / "chat.md"
 

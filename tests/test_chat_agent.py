@@ -12,11 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tenure.chat import project, write_prompt
-from tenure.check.turn_laws import unanswered
-from tenure.dialogue import Dialogue
+from tenure.check.turn.properties import unanswered
 from tenure.failure import ErrorKind, Failure
-from tenure.model import (
+from tenure.messages.types import (
     Attachment,
     Delta,
     Finish,
@@ -27,18 +25,20 @@ from tenure.model import (
     Speaker,
     ToolCall,
 )
-from tenure.questions import InputStatus, Look
-from tenure.questions import Path as Transcript
+from tenure.questions.core import InputStatus, Look
+from tenure.questions.core import Path as Transcript
 from tenure.transcript import UsageDelta
-from tenure.turn.word import HandOff, ToolResult
+from tenure.turn.chat_policy import project, write_prompt
+from tenure.turn.loading import Dialogue
+from tenure.turn.protocol import HandOff, ToolResult
 from tenure_drivers import Runtime, open_store
 from tenure_drivers.agents import find_agent
+from tenure_drivers.agents.chat import ChatAgent
 from tenure_drivers.agents.script import calls_of, reply_to, script
-from tenure_drivers.chat_agent import ChatAgent
-from tenure_drivers.chat_tool import ToolFailed, collect, make, tool
-from tenure_drivers.client import Client
-from tenure_drivers.contract import Store
-from tenure_drivers.process import local_process
+from tenure_drivers.agents.tools import ToolFailed, collect, make, tool
+from tenure_drivers.runtime.client import Client
+from tenure_drivers.runtime.process import local_process
+from tenure_drivers.stores.base import Store
 
 WAIT_S = 30
 CHILD = Path(__file__).with_name("chat_child.py")

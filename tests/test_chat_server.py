@@ -9,11 +9,11 @@ import pytest
 from model_script import Call, Fault, Refuse, Say
 from openai_asking import serving
 
-from tenure.chat import project
-from tenure.check.turn_laws import unanswered
-from tenure.model import Message
-from tenure.questions import InputStatus, Look
-from tenure.questions import Path as Transcript
+from tenure.check.turn.properties import unanswered
+from tenure.messages.types import Message
+from tenure.questions.core import InputStatus, Look
+from tenure.questions.core import Path as Transcript
+from tenure.turn.chat_policy import project
 from tenure_drivers import ChatAgent, Runtime, open_store, tool
 
 WAIT_S = 30

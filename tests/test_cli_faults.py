@@ -116,7 +116,7 @@ def written_in(path: Path) -> int:
 ALONE = """
 import asyncio, os, pathlib, sys
 
-if "tenure_drivers.commandline.worker" in " ".join(sys.orig_argv):
+if "tenure_drivers.cli.run.worker_process" in " ".join(sys.orig_argv):
     try:
         os.close(os.open("taken", os.O_CREAT | os.O_EXCL))
     except FileExistsError:

@@ -19,7 +19,7 @@ from cli_process import (
 )
 
 from tenure.commands import Admit, NewInput, Stop
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 FIELDS = [
     "line",

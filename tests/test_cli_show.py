@@ -96,7 +96,7 @@ def test_a_dead_letter_is_shown_with_what_it_died_of(tmp_path: Path) -> None:
 
 
 HOPELESS = """
-from tenure_drivers.errors import TurnFailed
+from tenure_drivers.runtime.errors import TurnFailed
 from tenure.failure import ErrorKind
 
 async def agent(turn):

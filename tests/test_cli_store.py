@@ -18,14 +18,14 @@ from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
 from tenure.check.invariants import LAWS, violations
-from tenure.evolve import World, world_of
-from tenure.lease import Vacant
+from tenure.machines.lease import Vacant
 from tenure.records import Session
-from tenure_drivers.commandline.store import store
-from tenure_drivers.contract import Store, open_store
-from tenure_drivers.stories import Client
-from tenure_drivers.transfer import Restore, Unreadable, exported, imported
-from tenure_drivers.trial import Watch, carried_out
+from tenure.world import World, world_of
+from tenure_drivers.cli.store import store
+from tenure_drivers.stores.base import Store, open_store
+from tenure_drivers.stores.export import Restore, Unreadable, exported, imported
+from tenure_drivers.testing.command_generator import Client
+from tenure_drivers.testing.fixtures import Watch, carried_out
 
 Run = Callable[..., tuple[int, str, str]]
 NUMBERS = itertools.count()

@@ -13,11 +13,18 @@ from pathlib import Path
 import files_power
 import pytest
 
-from tenure.evolve import World, world_of
-from tenure_drivers.conformance import Crashes, Locked, Opener, StoreConformance, Story, Watch
-from tenure_drivers.files import FilesStore
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.sqlite import SqliteStore
+from tenure.world import World, world_of
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.conformance import (
+    Crashes,
+    Locked,
+    Opener,
+    StoreConformance,
+    Story,
+    Watch,
+)
 
 
 class TestMemory(StoreConformance):

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from tenure_drivers.commandline.demo_plan import Kind, draw
+from tenure_drivers.demo.plan import Kind, draw
 
 SMALL = ("--inputs", "24", "--sessions", "4", "--workers", "2")
-TENURE = "from tenure_drivers.cli import main; main()"
+TENURE = "from tenure_drivers.cli.main import main; main()"
 PATIENCE_S = 60.0
 
 

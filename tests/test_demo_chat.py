@@ -16,20 +16,20 @@ import pytest
 from attrs import frozen
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput
-from tenure.lease import Owner
-from tenure.message import node_of
-from tenure.model import Message, Speaker, ToolCall
+from tenure.machines.lease import Owner
+from tenure.messages.codec import node_of
+from tenure.messages.types import Message, Speaker, ToolCall
 from tenure.outcome import Refused
-from tenure.questions import Line
+from tenure.questions.core import Line
 from tenure.records import Node
 from tenure.transcript import NewNode
-from tenure_drivers.commandline.chronicle import read_all
-from tenure_drivers.commandline.demo_chat import PLACES, chatting, right_answer
-from tenure_drivers.commandline.demo_plan import draw
-from tenure_drivers.commandline.demo_talk import Talk, _calls, read_talk
-from tenure_drivers.memory import MemoryStore
+from tenure_drivers.demo.chat import PLACES, chatting, right_answer
+from tenure_drivers.demo.plan import draw
+from tenure_drivers.demo.report import read_all
+from tenure_drivers.demo.transcript_report import Talk, _calls, read_talk
+from tenure_drivers.stores.memory import MemoryStore
 
-TENURE = "from tenure_drivers.cli import main; main()"
+TENURE = "from tenure_drivers.cli.main import main; main()"
 SERVER = Path(__file__).with_name("model_server.py")
 SMALL = ("--inputs", "24", "--sessions", "4", "--workers", "2", "--json")
 

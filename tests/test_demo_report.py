@@ -18,21 +18,14 @@ from attrs import define, evolve, field
 
 from tenure.commands import Admit, Begin, Begun, Checkpoint, Commit, NewEntry, NewInput
 from tenure.event import Happening
-from tenure.input import Ended, How
-from tenure.lease import Owner
+from tenure.machines.input import Ended, How
+from tenure.machines.lease import Owner
 from tenure.outcome import Refused
 from tenure.policy import POLICIES, OnRetry
+from tenure.questions.history import Chronicle, happenings, holdings
 from tenure.records import EntryKind
 from tenure.transcript import NewNode, Role
-from tenure_drivers.commandline.chronicle import Chronicle, happenings, holdings, read_all
-from tenure_drivers.commandline.demo_report import (
-    GROUPS,
-    MEANINGS,
-    MUST_BE_ZERO,
-    Evidence,
-    report_on,
-)
-from tenure_drivers.commandline.timeline import (
+from tenure_drivers.console.timeline.page import (
     Figure,
     Holder,
     Life,
@@ -41,7 +34,8 @@ from tenure_drivers.commandline.timeline import (
     TooLate,
     page,
 )
-from tenure_drivers.memory import MemoryStore
+from tenure_drivers.demo.report import GROUPS, MEANINGS, MUST_BE_ZERO, Evidence, read_all, report_on
+from tenure_drivers.stores.memory import MemoryStore
 
 TTL_MS = 900
 START_MS = 1_700_000_000_000

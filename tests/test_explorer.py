@@ -20,10 +20,10 @@ from attrs import evolve, frozen
 from tenure import commands as c
 from tenure.check import Report, check, names, search
 from tenure.check.explorer import Progress, explore
-from tenure.check.session_state import Setting, State
-from tenure.check.session_world import SessionWorld
+from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE, PLAIN
+from tenure.check.session.model import SessionWorld
+from tenure.check.session.states import Setting, State
 from tenure.check.trace import Line
-from tenure.check.worlds import BATCH_LOST, DEFAULT, LEASE, PLAIN
 
 KERNEL = Path(__file__).resolve().parent.parent / "kernel" / "tenure"
 

@@ -17,20 +17,20 @@ import pytest
 from attrs import frozen
 from pg_server import drop, shared
 
-from tenure.check.session_board import NOW, Board, S
-from tenure.check.session_deed import Deed
-from tenure.check.session_state import Setting
-from tenure.check.session_world import SessionWorld
-from tenure.check.worlds import DEFAULT
-from tenure.evolve import EMPTY, World, key_of, world_of
+from tenure.check.session.configs import DEFAULT
+from tenure.check.session.model import SessionWorld
+from tenure.check.session.snapshot import NOW, Board, S
+from tenure.check.session.states import Setting
+from tenure.check.session.transitions import Deed
 from tenure.outcome import Decided, Drop, Insert, Update, Write
 from tenure.queries import Command, Get, Reads, read
 from tenure.records import Session
-from tenure_drivers.contract import Clock, Store
-from tenure_drivers.files import FilesStore
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.sqlite import SqliteStore
+from tenure.world import EMPTY, World, key_of, world_of
+from tenure_drivers.stores.base import Clock, Store
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.postgres
 

@@ -20,19 +20,19 @@ import files_power as power
 import pytest
 from disks import disk
 
-from tenure.evolve import world_of
 from tenure.records import Blob
-from tenure_drivers.conformance import Put, Twice, Watch, asynchronous, prompt
-from tenure_drivers.contract import (
+from tenure.world import world_of
+from tenure_drivers.stores.base import (
     Corrupt,
     OutcomeUnknown,
     SchemaTooNew,
     Unavailable,
     open_store,
 )
-from tenure_drivers.files import FilesStore
-from tenure_drivers.files_disk import LOCK, Disk
-from tenure_drivers.files_line import Spot, heading, line_of
+from tenure_drivers.stores.files.disk import LOCK, Disk
+from tenure_drivers.stores.files.format import Spot, heading, line_of
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.testing.conformance import Put, Twice, Watch, asynchronous, prompt
 
 CHILD = Path(__file__).with_name("files_child.py")
 LOG = "log-000000000000.jsonl"

@@ -23,18 +23,18 @@ from tenure.check.invariants import Rows, violations
 from tenure.commands import Admit
 from tenure.commands.fence import FenceOff
 from tenure.outcome import Refused
+from tenure.questions.history import Roll
 from tenure.records import Session
-from tenure_drivers.commandline.chronicle import Roll, read_all
-from tenure_drivers.commandline.demo_plan import Plan, draw
-from tenure_drivers.commandline.demo_play import _new, read_ledger
-from tenure_drivers.commandline.demo_report import Evidence, report_on
-from tenure_drivers.commandline.demo_worker import LEDGER, SERVER
-from tenure_drivers.contract import OutcomeUnknown, Store, Unavailable, open_store
+from tenure_drivers.demo.driver import _new, read_ledger
+from tenure_drivers.demo.plan import Plan, draw
+from tenure_drivers.demo.report import Evidence, read_all, report_on
+from tenure_drivers.demo.worker import LEDGER, SERVER
+from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, open_store
 
 T = TypeVar("T")
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
-WORKER = "tenure_drivers.commandline.demo_worker"
+WORKER = "tenure_drivers.demo.worker"
 WORKERS = 8
 PATIENCE_S = 30
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from tenure_drivers.hints import Audience
-from tenure_drivers.trial import asynchronous
+from tenure_drivers.stores.hint_bus import Audience
+from tenure_drivers.testing.fixtures import asynchronous
 
 
 class LiesDown:

@@ -13,11 +13,25 @@ import pytest
 from attrs import evolve
 
 from tenure.failure import ErrorKind
-from tenure.lease import Evidence, LocalProcess
-from tenure_drivers.clock import boot_clock_ms, new_id, uuid7
-from tenure_drivers.errors import IllegalResult, StepFailed, TurnFailed, describe, failure_of
-from tenure_drivers.process import evidence, local_process
-from tenure_drivers.steps import call, in_thread, pack, pack_error, result_type, takes_key, unpack
+from tenure.machines.lease import Evidence, LocalProcess
+from tenure_drivers.runtime.clock import boot_clock_ms, new_id, uuid7
+from tenure_drivers.runtime.errors import (
+    IllegalResult,
+    StepFailed,
+    TurnFailed,
+    describe,
+    failure_of,
+)
+from tenure_drivers.runtime.process import evidence, local_process
+from tenure_drivers.runtime.steps import (
+    call,
+    in_thread,
+    pack,
+    pack_error,
+    result_type,
+    takes_key,
+    unpack,
+)
 
 
 def test_uuid7_gives_the_example_of_rfc_9562() -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tenure.policy import Lane, OnRetry, Policy
-from tenure.questions import InputStatus, Journal
+from tenure.questions.core import InputStatus, Journal
 from tenure.records import EntryKind
-from tenure_drivers.client import Client
-from tenure_drivers.contract import open_store
-from tenure_drivers.process import local_process
+from tenure_drivers.runtime.client import Client
+from tenure_drivers.runtime.process import local_process
+from tenure_drivers.stores.base import open_store
 
 SCRIPT = Path(__file__).with_name("killable.py")
 WAIT_S = 60

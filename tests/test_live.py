@@ -12,13 +12,20 @@ import pytest
 from attrs import define, field
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput
-from tenure.lease import Owner
-from tenure.model import Delta
+from tenure.machines.lease import Owner
+from tenure.messages.types import Delta
 from tenure.outcome import Refused
 from tenure.transcript import NewNode, Role
-from tenure_drivers.contract import Unavailable
-from tenure_drivers.live import Broadcast, Channel, Gap, Observer, Parcel, Settled
-from tenure_drivers.memory import MemoryStore
+from tenure_drivers.runtime.streaming.broadcast import (
+    Broadcast,
+    Channel,
+    Gap,
+    Observer,
+    Parcel,
+    Settled,
+)
+from tenure_drivers.stores.base import Unavailable
+from tenure_drivers.stores.memory import MemoryStore
 
 S = "session-1"
 POLL_S = 600.0  # what a test waits for must not come from polling

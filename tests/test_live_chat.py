@@ -15,13 +15,13 @@ pytest.importorskip("openai")
 from model_script import Fault, Refuse, Say, in_turn
 from model_server import ModelServer
 
-from tenure.model import Delta
-from tenure.questions import Line
-from tenure_drivers.chat_agent import ChatAgent
-from tenure_drivers.live import Broadcast, Gap, Observer, Settled
-from tenure_drivers.memory import MemoryStore
+from tenure.messages.types import Delta
+from tenure.questions.core import Line
+from tenure_drivers.agents.chat import ChatAgent
 from tenure_drivers.models.openai import OpenAIModel
-from tenure_drivers.runtime import Runtime
+from tenure_drivers.runtime.runtime import Runtime
+from tenure_drivers.runtime.streaming.broadcast import Broadcast, Gap, Observer, Settled
+from tenure_drivers.stores.memory import MemoryStore
 
 S = "session-1"
 TEXT = "It rains in Spain, and mainly on the plain, as far as anybody knows."

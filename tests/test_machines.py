@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenure import input as input_
-from tenure.check.machines import LEASE, MACHINES, PLACE, RUN, Machine, draw
+from tenure.check.machine_domains import LEASE, MACHINES, PLACE, RUN, Machine, draw
 from tenure.failure import (
     BACKOFF_BASE_MS,
     BACKOFF_CAP_MS,
@@ -31,10 +30,20 @@ from tenure.failure import (
     judge,
     judge_loss,
 )
-from tenure.input import How
-from tenure.lease import Acquire, FenceOff, Held, Lease, Renew, Revoke, Vacant, live_at
+from tenure.machines import input as input_
+from tenure.machines.input import How
+from tenure.machines.lease import (
+    Acquire,
+    FenceOff,
+    Held,
+    Lease,
+    Renew,
+    Revoke,
+    Vacant,
+    live_at,
+)
+from tenure.machines.run import Done, Running, Termination, settle
 from tenure.outcome import Refused
-from tenure.run import Done, Running, Termination, settle
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 PAGES = {"lease": "lease.md", "place": "inbox.md", "run": "run.md"}

@@ -14,12 +14,7 @@ from model_server import ModelServer
 from openai_asking import ADD, KEY, asking
 
 from tenure.failure import ErrorKind
-from tenure.model import (
-    Message,
-    ModelFailed,
-    Reply,
-    Speaker,
-)
+from tenure.messages.types import Message, ModelFailed, Reply, Speaker
 from tenure_drivers.models.openai import OpenAIModel
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tenure_drivers import mounts
-from tenure_drivers.conformance import Put
-from tenure_drivers.contract import open_store
-from tenure_drivers.mounts import ALLOW, mount_of, mounts_of
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.sqlite import filesystem as mounts
+from tenure_drivers.stores.sqlite.filesystem import ALLOW, mount_of, mounts_of
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.conformance import Put
 
 TABLE = r"""
 /dev/vda1 / ext4 rw,relatime 0 0

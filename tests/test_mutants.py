@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from attrs import evolve, frozen
 
-from tenure import failure, inbox, lease
-from tenure import run as run_
+from tenure import failure
+from tenure import scheduling as inbox
 from tenure.check import search
 from tenure.check.explorer import STUCK
-from tenure.check.session_state import Setting
-from tenure.check.worlds import (
+from tenure.check.session.configs import (
     CANCEL,
     DELAY,
     FAILURE,
@@ -29,8 +28,27 @@ from tenure.check.worlds import (
     ORDER,
     STOP,
 )
-from tenure.commands import begin, cancel, commit, draft, grant, holding, journal, sweep, withdraw
-from tenure.input import How
+from tenure.check.session.states import Setting
+from tenure.commands import (
+    begin,
+    cancel,
+    commit,
+    grant,
+    sweep,
+    withdraw,
+)
+from tenure.commands import (
+    checkpoint as journal,
+)
+from tenure.commands import (
+    holder as holding,
+)
+from tenure.commands import (
+    transaction as draft,
+)
+from tenure.machines import lease
+from tenure.machines import run as run_
+from tenure.machines.input import How
 from tenure.outcome import Decided, Stepped
 from tenure.policy import Lane
 from tenure.records import Run
@@ -111,7 +129,9 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
         )
-    patch.setattr("tenure.check.session_board.due_at_ms", lambda s, r, w, d: compute(s, r, w, ()))
+    patch.setattr(
+        "tenure.check.session.snapshot.due_at_ms", lambda s, r, w, d: compute(s, r, w, ())
+    )
 
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
@@ -123,7 +143,7 @@ def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
         return 0 if vacant and any(ready.values()) else compute(session, runs, ready, delayed)
 
     patch.setattr(draft, "due_at_ms", eager)
-    patch.setattr("tenure.check.session_board.due_at_ms", eager)
+    patch.setattr("tenure.check.session.snapshot.due_at_ms", eager)
 
 
 def failure_not_counted(patch: pytest.MonkeyPatch) -> None:

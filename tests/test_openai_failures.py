@@ -10,13 +10,9 @@ from model_server import ModelServer
 from openai_asking import KEY, ask, asking, failure_to, serving
 
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind
-from tenure.model import (
-    Delta,
-    ModelFailed,
-    Reply,
-)
+from tenure.messages.types import Delta, ModelFailed, Reply
 from tenure.transcript import UsageDelta
-from tenure_drivers.models.chat_failure import read_retry_after_ms
+from tenure_drivers.models.failures import read_retry_after_ms
 from tenure_drivers.models.openai import OpenAIModel
 
 

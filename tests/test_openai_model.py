@@ -9,7 +9,7 @@ from model_script import Call, Fault, Say
 from openai_asking import ADD, KEY, ask, asking, failure_to, reply_to
 
 from tenure.failure import ErrorKind
-from tenure.model import (
+from tenure.messages.types import (
     Attachment,
     Finish,
     Message,

@@ -13,10 +13,7 @@ from model_server import ModelServer
 from openai_asking import KEY, asking
 
 from tenure.failure import ErrorKind
-from tenure.model import (
-    ModelFailed,
-    Reply,
-)
+from tenure.messages.types import ModelFailed, Reply
 from tenure_drivers.models.openai import OpenAIModel
 
 

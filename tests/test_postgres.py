@@ -25,17 +25,15 @@ from pg_proxy import Proxy
 from pg_server import drop, needed, server, shared
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tenure import questions
 from tenure.commands import Admit, Begin, Begun, NewInput, NothingDue
-from tenure.evolve import EMPTY, world_of
 from tenure.indexes import INDEXES
-from tenure.lease import Owner
+from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
-from tenure.questions import Look
+from tenure.questions import core as questions
+from tenure.questions.core import Look
 from tenure.records import RECORDS, Input, Place, Session
-from tenure_drivers import postgres_pipe, postgres_writer
-from tenure_drivers.conformance import StoreConformance
-from tenure_drivers.contract import (
+from tenure.world import EMPTY, world_of
+from tenure_drivers.stores.base import (
     Corrupt,
     OutcomeUnknown,
     SchemaTooNew,
@@ -43,11 +41,14 @@ from tenure_drivers.contract import (
     open_store,
     shown,
 )
-from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.postgres_news import hints_of, payloads
-from tenure_drivers.postgres_sql import Sql, Texts
-from tenure_drivers.stories import SESSIONS, Client
-from tenure_drivers.trial import (
+from tenure_drivers.stores.postgres import pipeline as postgres_pipe
+from tenure_drivers.stores.postgres import writer as postgres_writer
+from tenure_drivers.stores.postgres.notify import hints_of, payloads
+from tenure_drivers.stores.postgres.sql import Sql, Texts
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.testing.command_generator import SESSIONS, Client
+from tenure_drivers.testing.conformance import StoreConformance
+from tenure_drivers.testing.fixtures import (
     Put,
     Watch,
     asynchronous,
@@ -934,7 +935,7 @@ def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in sys.modules if n.startswith("tenure_drivers.postgres")]:
+    for name in [n for n in sys.modules if n.startswith("tenure_drivers.stores.postgres.store")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
 

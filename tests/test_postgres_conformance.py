@@ -15,10 +15,17 @@ import psycopg
 import pytest
 from pg_server import Server, drop, needed, server, shared
 
-from tenure.evolve import World, world_of
-from tenure_drivers.conformance import Crashes, Locked, Opener, StoreConformance, Story, Watch
-from tenure_drivers.contract import OutcomeUnknown, Unavailable
-from tenure_drivers.postgres import PostgresStore
+from tenure.world import World, world_of
+from tenure_drivers.stores.base import OutcomeUnknown, Unavailable
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.testing.conformance import (
+    Crashes,
+    Locked,
+    Opener,
+    StoreConformance,
+    Story,
+    Watch,
+)
 
 NUMBERS = itertools.count()
 

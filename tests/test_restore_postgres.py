@@ -10,14 +10,14 @@ import pytest
 from pg_server import Server, backup, needed, server
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput, Renew
-from tenure.lease import Owner
+from tenure.machines.lease import Owner
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Command
 from tenure.records import Input, Place, Session
 from tenure.transcript import NewNode, Role
-from tenure_drivers.commandline.store import store as cli
-from tenure_drivers.contract import open_store
-from tenure_drivers.postgres import PostgresStore
+from tenure_drivers.cli.store import store as cli
+from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.postgres.store import PostgresStore
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 SESSIONS = tuple(f"s{at}" for at in range(6))

@@ -14,13 +14,13 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenure.evolve import columns_of
 from tenure.indexes import INDEXES
 from tenure.queries import Record
 from tenure.records import RECORDS, Place, Session
-from tenure_drivers.contract import Corrupt
-from tenure_drivers.rows import RowCodec, codec_of
-from tenure_drivers.sql import create_table, insert_record, quoted
+from tenure.world import columns_of
+from tenure_drivers.stores.base import Corrupt
+from tenure_drivers.stores.row_codec import RowCodec, codec_of
+from tenure_drivers.stores.sqlite.sql import create_table, insert_record, quoted
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 

@@ -29,34 +29,15 @@ from tenure.commands import (
     Then,
 )
 from tenure.failure import ErrorKind, Failure
-from tenure.lease import Evidence, Fence, Held, LocalProcess, Owner
+from tenure.machines.lease import Evidence, Fence, Held, LocalProcess, Owner
+from tenure.machines.run import Running, Termination
 from tenure.outcome import Refusal, Refused
 from tenure.policy import Lane
-from tenure.questions import Carried, Carry
+from tenure.questions.core import Carried, Carry
 from tenure.records import Cancel, EntryKind, Run
 from tenure.replace import replace
-from tenure.run import Running, Termination
-from tenure.runner import RULES, Outcome, Plan, WhoHolds, start, step
-from tenure.runner.state import (
-    Closing,
-    Core,
-    Examining,
-    Hold,
-    Loading,
-    Order,
-    Outlived,
-    Pause,
-    Request,
-    Settled,
-    Stage,
-    State,
-    Stopped,
-    Taking,
-    Watch,
-    Why,
-    Working,
-)
-from tenure.runner.word import (
+from tenure.runner.machine import RULES, Outcome, Plan, WhoHolds, start, step
+from tenure.runner.protocol import (
     Answered,
     Ask,
     CancelSeen,
@@ -87,6 +68,25 @@ from tenure.runner.word import (
     TimerFired,
     TurnAsked,
     TurnEnded,
+)
+from tenure.runner.states import (
+    Closing,
+    Core,
+    Examining,
+    Hold,
+    Loading,
+    Order,
+    Outlived,
+    Pause,
+    Request,
+    Settled,
+    Stage,
+    State,
+    Stopped,
+    Taking,
+    Watch,
+    Why,
+    Working,
 )
 
 HERE = LocalProcess("host", "boot", "ns", 1, "10")

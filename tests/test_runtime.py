@@ -29,15 +29,14 @@ from tenure.commands import (
     Stop,
 )
 from tenure.failure import ErrorKind
-from tenure.input import Ended
-from tenure.lease import Owner
+from tenure.machines.input import Ended
+from tenure.machines.lease import Owner
 from tenure.outcome import Refused
-from tenure.questions import Journal, Look
-from tenure.questions import Path as Transcript
+from tenure.questions.core import Journal, Look
+from tenure.questions.core import Path as Transcript
 from tenure.records import EntryKind, Place
-from tenure_drivers.client import Client
-from tenure_drivers.contract import OutcomeUnknown, Store, Unavailable, open_store
-from tenure_drivers.errors import (
+from tenure_drivers.runtime.client import Client
+from tenure_drivers.runtime.errors import (
     AlreadyCommitted,
     Cancelled,
     Lost,
@@ -48,9 +47,10 @@ from tenure_drivers.errors import (
     SubmissionRefused,
     TurnFailed,
 )
-from tenure_drivers.runtime import Runtime, legal_name
-from tenure_drivers.steps import Report
-from tenure_drivers.turn import Turn
+from tenure_drivers.runtime.runtime import Runtime, legal_name
+from tenure_drivers.runtime.steps import Report
+from tenure_drivers.runtime.turn import Turn
+from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, open_store
 
 Body = Callable[[Store], Awaitable[None]]
 WAIT_S = 30  # for what must come; nothing is measured
@@ -567,7 +567,7 @@ def test_many_are_submitted_together_and_end_in_order(carry: Callable[[Body], No
 
 def test_a_delayed_input_is_taken_when_its_time_comes(carry: Callable[[Body], None]) -> None:
     async def body(store: Store) -> None:
-        from tenure_drivers.contract import wall_clock_ms
+        from tenure_drivers.stores.base import wall_clock_ms
 
         async with Runtime(store, echo) as runtime:
             receipt = await runtime.submit("s", "x", available_at_ms=wall_clock_ms() + 100)

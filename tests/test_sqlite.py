@@ -20,12 +20,19 @@ import pytest
 from files_open import a_thousand_files
 
 from tenure.commands import Renew
-from tenure.evolve import EMPTY, World, world_of
 from tenure.indexes import INDEXES
-from tenure.lease import Fence
+from tenure.machines.lease import Fence
 from tenure.outcome import Decided, Hint
 from tenure.records import Blob, Place, Session
-from tenure_drivers.conformance import (
+from tenure.world import EMPTY, World, world_of
+from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable, open_store
+from tenure_drivers.stores.group_commit import Work, form
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.sqlite.notify import Peers, meeting_place
+from tenure_drivers.stores.sqlite.sql import select_first
+from tenure_drivers.stores.sqlite.store import SqliteStore, execute_in
+from tenure_drivers.testing.command_generator import Client
+from tenure_drivers.testing.conformance import (
     Put,
     Twice,
     Watch,
@@ -34,13 +41,6 @@ from tenure_drivers.conformance import (
     decided,
     prompt,
 )
-from tenure_drivers.contract import Corrupt, SchemaTooNew, Unavailable, open_store
-from tenure_drivers.group import Work, form
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.peers import Peers, meeting_place
-from tenure_drivers.sql import select_first
-from tenure_drivers.sqlite import SqliteStore, execute_in
-from tenure_drivers.stories import Client
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
 

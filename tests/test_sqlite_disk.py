@@ -17,12 +17,12 @@ from tenure.check.invariants import Rows, violations
 from tenure.commands import Begun, Commit
 from tenure.commands.fence import FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
-from tenure.questions import Sessions
+from tenure.questions.core import Sessions
 from tenure.records import Blob, Input, Session
-from tenure_drivers.conformance import Put, asynchronous, begin, prompt
-from tenure_drivers.contract import Unavailable
-from tenure_drivers.peers import meeting_place
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.base import Unavailable
+from tenure_drivers.stores.sqlite.notify import meeting_place
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.conformance import Put, asynchronous, begin, prompt
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bench.starvation import starvation
 from sqlite_child import Append
 
 from tenure.records import Blob
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
 RENEWALS = 60

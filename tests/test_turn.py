@@ -13,20 +13,29 @@ from typing import Any
 import pytest
 from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
 
-from tenure import turn
-from tenure.chat import CALLS_MAX
-from tenure.check.turn_world import SETTINGS, State, TurnWorld
+from tenure.check.turn.model import SETTINGS, State, TurnWorld
 from tenure.failure import ErrorKind, Failure
-from tenure.message import from_json
-from tenure.model import Disposition, Finish, Message, Reply, Request, Speaker, Tool, ToolCall
+from tenure.machines.run import Termination
+from tenure.messages.codec import from_json
+from tenure.messages.types import (
+    Disposition,
+    Finish,
+    Message,
+    Reply,
+    Request,
+    Speaker,
+    Tool,
+    ToolCall,
+)
 from tenure.outcome import Refusal, Refused
 from tenure.records import EntryKind
 from tenure.replace import replace
-from tenure.run import Termination
 from tenure.transcript import Role, UsageDelta, hash_text
-from tenure.turn import word
-from tenure.turn.end import UNKNOWN
-from tenure.turn.state import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
+from tenure.turn import machine as turn
+from tenure.turn import protocol as word
+from tenure.turn.chat_policy import CALLS_MAX
+from tenure.turn.ending import UNKNOWN
+from tenure.turn.states import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
 
 SPEC = Path(__file__).resolve().parent.parent / "specs" / "turn.md"
 

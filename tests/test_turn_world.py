@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from tenure.check.explorer import Explored, explore
-from tenure.check.turn_laws import unanswered
-from tenure.check.turn_world import SETTINGS, Setting, TurnWorld
-from tenure.model import Message, Speaker, ToolCall
-from tenure.turn import state, talk, tools, word
+from tenure.check.turn.model import SETTINGS, Setting, TurnWorld
+from tenure.check.turn.properties import unanswered
+from tenure.messages.types import Message, Speaker, ToolCall
+from tenure.turn import loop as talk
+from tenure.turn import protocol as word
+from tenure.turn import states as state
+from tenure.turn import tool_calls as tools
 
 PINNED = {
     "batch": (808, 1106),
@@ -57,7 +60,7 @@ def test_the_rows_fire() -> None:
 
 
 def talk_rules() -> Any:
-    from tenure.turn import RULES
+    from tenure.turn.machine import RULES
 
     return RULES.rows
 

@@ -32,22 +32,19 @@ from tenure.commands import (
     Sweep,
     Swept,
 )
-from tenure.evolve import EMPTY, World, evolve, world_of
-from tenure.input import Ended, How
-from tenure.lease import Held
+from tenure.machines.input import Ended, How
+from tenure.machines.lease import Held
+from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command
-from tenure.records import (
-    Phase,
-    Place,
-)
-from tenure.run import Termination
-from tenure_drivers.contract import Store
-from tenure_drivers.files import FilesStore
-from tenure_drivers.memory import MemoryStore
-from tenure_drivers.postgres import PostgresStore
-from tenure_drivers.sqlite import SqliteStore
-from tenure_drivers.trial import Watch, carried_out
+from tenure.records import Phase, Place
+from tenure.world import EMPTY, World, evolve, world_of
+from tenure_drivers.stores.base import Store
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.fixtures import Watch, carried_out
 
 STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))

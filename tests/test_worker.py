@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tenure.runner.word import Reason
-from tenure.worker import RULES, step
-from tenure.worker.word import (
+from tenure.runner.protocol import Reason
+from tenure.worker.machine import RULES, step
+from tenure.worker.protocol import (
     Connected,
     Cooling,
     Drain,

@@ -7,14 +7,23 @@ from typing import Any
 
 from attrs import define, field
 
-from tenure import turn
-from tenure.dialogue import Spoken
-from tenure.model import Disposition, Finish, Message, Reply, Request, RetryPolicy, Tool, ToolCall
+from tenure.messages.types import (
+    Disposition,
+    Finish,
+    Message,
+    Reply,
+    Request,
+    RetryPolicy,
+    Tool,
+    ToolCall,
+)
 from tenure.outcome import Refused
 from tenure.policy import POLICIES
 from tenure.records import Entry, EntryKind, Input, Node
 from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
-from tenure.turn import word
+from tenure.turn import machine as turn
+from tenure.turn import protocol as word
+from tenure.turn.loading import Spoken
 
 ONE = UsageDelta("turn", "m", 1, 10, 1)
 TOOLS = (
@@ -168,7 +177,7 @@ class Play:
 
     @property
     def transcript(self) -> list[Message]:
-        from tenure.message import decode
+        from tenure.messages.codec import decode
 
         bodies = [node.body for node in self.nodes]
         bodies += [node.body for node in getattr(self.last, "nodes", ())]

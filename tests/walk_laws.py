@@ -6,9 +6,9 @@ from collections import Counter
 
 from walk_order import UNFINISHED_MAX, due, mark, session_of
 
-from tenure.evolve import World
-from tenure.input import Bound, Delayed, Ended, Ready
-from tenure.lease import Held
+from tenure.machines.input import Bound, Delayed, Ended, Ready
+from tenure.machines.lease import Held
+from tenure.machines.run import Done, Running
 from tenure.policy import Lane
 from tenure.records import (
     Entry,
@@ -22,7 +22,7 @@ from tenure.records import (
     Run,
     Session,
 )
-from tenure.run import Done, Running
+from tenure.world import World
 
 
 class Laws:

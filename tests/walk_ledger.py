@@ -24,19 +24,14 @@ from tenure.commands import (
     ReleaseSession,
     Renew,
 )
-from tenure.evolve import World
-from tenure.input import Ended, How
-from tenure.lease import Held
+from tenure.machines.input import Ended, How
+from tenure.machines.lease import Held
+from tenure.machines.run import Done, Rescheduled, Running
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import KeyScope, Lane
 from tenure.queries import Command, Get
-from tenure.records import (
-    Phase,
-    Place,
-    Run,
-    Session,
-)
-from tenure.run import Done, Rescheduled, Running
+from tenure.records import Phase, Place, Run, Session
+from tenure.world import World
 
 FENCED = (Renew, Checkpoint, Commit, Fail, Release, ReleaseSession, Amend)
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tenure.evolve import World
-from tenure.input import Delayed, Ready
-from tenure.lease import Held
+from tenure.machines.input import Delayed, Ready
+from tenure.machines.lease import Held
+from tenure.machines.run import Rescheduled
 from tenure.policy import Lane
 from tenure.queries import Get
-from tenure.records import (
-    Phase,
-    Place,
-    Run,
-    Session,
-)
-from tenure.run import Rescheduled
+from tenure.records import Phase, Place, Run, Session
+from tenure.world import World
 
 UNFINISHED_MAX = 32
 BEGINNING = (Phase.OPEN, Phase.RETIRED)

@@ -38,20 +38,14 @@ from tenure.commands import (
     Withdraw,
     WithdrawFrom,
 )
-from tenure.evolve import World
 from tenure.failure import ErrorKind, Failure
-from tenure.lease import Evidence, Fence, Held, Owner
+from tenure.machines.lease import Evidence, Fence, Held, Owner
+from tenure.machines.run import Termination
 from tenure.policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
 from tenure.queries import Command
-from tenure.records import (
-    EntryKind,
-    Node,
-    Place,
-    Run,
-    Session,
-)
-from tenure.run import Termination
+from tenure.records import EntryKind, Node, Place, Run, Session
 from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.world import World
 
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
 KINDS = (*("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),)

@@ -1,12 +1,12 @@
 """Drivers: everything with IO.  They carry decisions out and decide nothing."""
 
-from .chat_agent import ChatAgent
-from .chat_tool import ToolFailed, tool
-from .contract import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
-from .errors import Cancelled, StepOutcomeUnknown, TurnFailed
-from .runtime import Runtime
-from .steps import Report
-from .turn import Turn
+from .agents.chat import ChatAgent
+from .agents.tools import ToolFailed, tool
+from .runtime.errors import Cancelled, StepOutcomeUnknown, TurnFailed
+from .runtime.runtime import Runtime
+from .runtime.steps import Report
+from .runtime.turn import Turn
+from .stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
 
 __all__ = [
     "Cancelled",

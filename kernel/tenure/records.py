@@ -7,11 +7,11 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
-from . import input as input_
-from . import lease as lease_
-from . import run as run_
 from .event import Happened
 from .failure import UNTROUBLED, Trouble
+from .machines import input as input_
+from .machines import lease as lease_
+from .machines import run as run_
 from .policy import Lane, Policy
 from .queries import Record
 from .transcript import Form, Role, Tip

@@ -13,7 +13,7 @@ import click
 from attrs import evolve, frozen
 from rich.console import Console
 
-from tenure.check.worlds import FAILURE
+from tenure.check.session.configs import FAILURE
 
 from . import growth, history, machine, page, shares, stores, wake
 from .children import WARM_S

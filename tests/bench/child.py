@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tenure_drivers.contract import open_store
+from tenure_drivers.stores.base import open_store
 
 from . import floors, items
 from .window import gate
@@ -17,7 +17,7 @@ from .window import gate
 
 def opened(words: dict[str, Any]) -> Any:
     if words.get("disk"):
-        from tenure_drivers.files import FilesStore
+        from tenure_drivers.stores.files.store import FilesStore
 
         return FilesStore(words["url"].removeprefix("files:"), disk=floors.DISKS[words["disk"]]())
     return open_store(words["url"])

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tenure import input as input_
-from tenure.evolve import EMPTY, evolve
+from tenure.machines import input as input_
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Lane
 from tenure.records import Input, Node, Place, Session
 from tenure.transcript import Role, Tip, hash_content
-from tenure_drivers.contract import open_store
-from tenure_drivers.rows import codec_of
-from tenure_drivers.sql import insert_record
-from tenure_drivers.sqlite import SqliteStore
-from tenure_drivers.transfer import ROWS_AT_ONCE, Restore
+from tenure.world import EMPTY, evolve
+from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.export import ROWS_AT_ONCE, Restore
+from tenure_drivers.stores.row_codec import codec_of
+from tenure_drivers.stores.sqlite.sql import insert_record
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 from .items import Client
 from .window import BODY, PAYLOAD

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tenure.outcome import Insert, Update
-from tenure_drivers.files_disk import Disk
-from tenure_drivers.rows import codec_of
-from tenure_drivers.sql import insert_record, update_record
-from tenure_drivers.sqlite import CHECKPOINT_PAGES, SqliteStore
+from tenure_drivers.stores.files.disk import Disk
+from tenure_drivers.stores.row_codec import codec_of
+from tenure_drivers.stores.sqlite.sql import insert_record, update_record
+from tenure_drivers.stores.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 
 from .items import recorded_item
 from .window import BODY, PAYLOAD, gate

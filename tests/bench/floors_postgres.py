@@ -10,7 +10,7 @@ from typing import Any, cast
 import psycopg
 
 from tenure.outcome import Insert
-from tenure_drivers.postgres import PostgresStore
+from tenure_drivers.stores.postgres.store import PostgresStore
 
 from .floors import renamed, statement
 from .items import recorded_item

@@ -16,10 +16,10 @@ from attrs import evolve
 
 from tenure.commands import Sweep
 from tenure.outcome import Refused
-from tenure.questions import Sessions
+from tenure.questions.core import Sessions
 from tenure.records import Session
 from tenure.replace import replace
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 from .filling import SESSION, inbox, restored_now, started, transcript, written
 from .items import Client

@@ -8,12 +8,12 @@ import time
 from typing import Any
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput, Renew
-from tenure.evolve import EMPTY, evolve
-from tenure.lease import Owner
+from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Refused
 from tenure.queries import Get
 from tenure.records import Session
 from tenure.transcript import NewNode, Role
+from tenure.world import EMPTY, evolve
 
 from .window import BODY, PAYLOAD, Window, in_tasks
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from attrs import evolve
 
-from tenure import lease
 from tenure.check import search
-from tenure.check.machines import MACHINES
-from tenure.check.session_state import Setting
-from tenure.evolve import EMPTY
-from tenure.evolve import evolve as forward
+from tenure.check.machine_domains import MACHINES
+from tenure.check.session.states import Setting
+from tenure.machines import lease
 from tenure.outcome import Decided
 from tenure.queries import Command
 from tenure.records import Event
+from tenure.world import EMPTY
+from tenure.world import evolve as forward
 
 from .items import Client, recorded_item
 from .measure import Budget, Failed, exactly, figures, in_process, interleave

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tenure_drivers import group, sqlite_writer
-from tenure_drivers.sql import Tables
-from tenure_drivers.sqlite import SqliteStore
+from tenure_drivers.stores import group_commit as group
+from tenure_drivers.stores.sqlite import writer as sqlite_writer
+from tenure_drivers.stores.sqlite.sql import Tables
+from tenure_drivers.stores.sqlite.store import SqliteStore
 
 from .items import Client, one_item
 from .measure import Figure

@@ -21,9 +21,9 @@ from attrs import frozen
 from tenure.commands import Begun, Renew
 from tenure.queries import Get
 from tenure.records import Blob
-from tenure_drivers.agreement import Answers
-from tenure_drivers.sqlite import SqliteStore
-from tenure_drivers.trial import begin, prompt
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.agreement import Answers
+from tenure_drivers.testing.fixtures import begin, prompt
 
 CHILD = Path(__file__).parent.parent / "sqlite_child.py"
 SESSIONS = 64

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tenure_drivers import Runtime, open_store
-from tenure_drivers.client import Client
+from tenure_drivers.runtime.client import Client
 
 from .children import children
 from .measure import Failed, Figure, quantile

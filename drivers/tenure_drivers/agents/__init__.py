@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from ..turn import Turn
+from ..runtime.turn import Turn
 from .echo import echo
 from .flaky import flaky
 from .ledger import ledger

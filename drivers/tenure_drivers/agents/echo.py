@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..turn import Turn
+from ..runtime.turn import Turn
 
 
 async def echo(turn: Turn) -> str:

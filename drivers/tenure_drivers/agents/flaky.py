@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from tenure.failure import ErrorKind
 
-from ..errors import TurnFailed
-from ..turn import Turn
+from ..runtime.errors import TurnFailed
+from ..runtime.turn import Turn
 
 
 def flaky(times: int) -> Callable[[Turn], Awaitable[str]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tenure.failure import ErrorKind
 
-from ..errors import StepFailed, StepOutcomeUnknown, TurnFailed
-from ..steps import Report
-from ..turn import Turn
+from ..runtime.errors import StepFailed, StepOutcomeUnknown, TurnFailed
+from ..runtime.steps import Report
+from ..runtime.turn import Turn
 from .ledger_file import LedgerFile
 
 

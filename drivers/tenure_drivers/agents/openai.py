@@ -34,6 +34,6 @@ def openai_model(name: str, **options: Any) -> OpenAIModel:
 def openai_agent(name: str, **options: Any) -> Agent:
     """The agent for `openai:MODEL`; `options` are those of ChatAgent."""
     model = openai_model(name)
-    chat: Any = importlib.import_module("..chat_agent", __package__)
+    chat: Any = importlib.import_module(".chat", __package__)
     agent: Agent = chat.ChatAgent(model, **options)
     return agent

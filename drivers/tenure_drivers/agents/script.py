@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tenure.message import to_json
-from tenure.model import Delta, Finish, Message, Reply, Request, Speaker, ToolCall
+from tenure.messages.codec import to_json
+from tenure.messages.types import Delta, Finish, Message, Reply, Request, Speaker, ToolCall
 from tenure.transcript import UsageDelta
 
-from ..chat_agent import ChatAgent
-from ..chat_tool import FunctionTool, ToolFailed, make
-from ..steps import Report
+from ..runtime.steps import Report
+from .chat import ChatAgent
 from .ledger_file import LedgerFile
+from .tools import FunctionTool, ToolFailed, make
 
 READ_MAX: Final = 1_000_000
 SHOWN_MAX: Final = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tenure.model import Delta, ModelFailed, Reply, Request
+from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
 
 class ModelClient(Protocol):

@@ -15,11 +15,11 @@ from attrs import evolve
 from openai import AsyncOpenAI, AsyncStream
 
 from tenure.failure import ErrorKind, Failure
-from tenure.model import Delta, ModelFailed, Reply, Request
+from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
-from .chat_body import BadRequest, body_of
-from .chat_failure import MESSAGE_MAX, failure_in, failure_of
-from .chat_reply import Assembly, Chunk, Malformed, read_chunk
+from .failures import MESSAGE_MAX, failure_in, failure_of
+from .request import BadRequest, body_of
+from .stream import Assembly, Chunk, Malformed, read_chunk
 
 PATH = "/chat/completions"
 SECRET_MIN = 8  # characters of a header that may be a secret

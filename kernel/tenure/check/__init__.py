@@ -16,13 +16,13 @@ from attrs import field, frozen
 
 from ..replace import replace
 from .explorer import LIMIT_DEFAULT, Explored, Progress, explore
-from .session_state import Setting
-from .session_world import SessionWorld
+from .session.configs import DEFAULT
+from .session.configs_deep import DEEP
+from .session.model import SessionWorld
+from .session.states import Setting
 from .trace import Line, Trace
-from .turn_world import SETTINGS as TURNS
-from .turn_world import TurnWorld
-from .worlds import DEFAULT
-from .worlds_deep import DEEP
+from .turn.model import SETTINGS as TURNS
+from .turn.model import TurnWorld
 
 __all__ = [
     "Explored",

@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from .. import input as input_
-from ..evolve import world_of
-from ..inbox import due_at_ms
 from ..indexes import DELAYED, EVENTS, OPEN_RUNS, PLACES, READY
+from ..machines import input as input_
 from ..policy import LANES
 from ..queries import First, Get, Index, Query, Question, Record
 from ..records import Event, Input, Node, Place, Run, Session
-from .session_board import Board, board_of
-from .session_state_laws import OF_STATES
+from ..scheduling import due_at_ms
+from ..world import world_of
+from .session.snapshot import Board, board_of
+from .session.state_properties import OF_STATES
 
 PAGE: Final = 256
 

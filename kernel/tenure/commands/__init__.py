@@ -5,20 +5,11 @@ from .admit import Admit, Open, Opened
 from .amend import Amend, Amended, Rewind
 from .begin import Begin, NothingDue
 from .cancel import CancelRequested, Interrupt, Interrupted, RequestCancel
+from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
 from .fence import FencedOff, FenceOff
 from .grant import Begun, BegunBefore
-from .holding import (
-    Ended,
-    Fail,
-    Reclaim,
-    Reclaimed,
-    Release,
-    ReleaseSession,
-    Renew,
-    Renewed,
-)
-from .journal import Checkpoint, Checkpointed, NewEntry
+from .holder import Ended, Fail, Reclaim, Reclaimed, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, PhaseChanged, Reopen, Reset, Retire, Stop
 from .submission import Admitted, Conflict, HowAdmitted, NewInput, Receipt
 from .sweep import Sweep, Swept

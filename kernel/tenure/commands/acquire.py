@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import lease as lease_
+from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Session
 from ..transcript import Tip
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, illegal_grant
+from .session_view import Desk, desk
+from .transaction import Draft
 
 
 @frozen

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import input as input_
 from ..event import Happening
 from ..indexes import BY_KEY, OPEN_KEYS, SLOT
+from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Input, OpenKey, Phase, Place, Session
 from ..replace import replace
-from .desk import Desk, desk
-from .draft import Draft
-from .legal import illegal_id, illegal_time, size_of
-from .submission import (
-    Admitted,
-    Conflict,
-    HowAdmitted,
-    NewInput,
-    Receipt,
-    known_receipts,
-)
+from .session_view import Desk, desk
+from .submission import Admitted, Conflict, HowAdmitted, NewInput, Receipt, known_receipts
+from .transaction import Draft
+from .validation import illegal_id, illegal_time, size_of
 
 INPUTS_MAX = 256
 PAYLOAD_BYTES_MAX = 10_000_000

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import lease as lease_
 from ..event import Happening
+from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import Executed, Node, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
-from .desk import Desk, desk
-from .draft import Draft
+from .checkpoint import presents
 from .executed import misused
-from .journal import presents
 from .nodes import NODES_MAX, calls_after, illegal_nodes
+from .session_view import Desk, desk
+from .transaction import Draft
 
 
 @frozen

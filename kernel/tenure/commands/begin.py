@@ -6,14 +6,12 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from .. import inbox
-from .. import lease as lease_
-from .. import run as run_
+from .. import scheduling as inbox
+from ..machines import lease as lease_
+from ..machines import run as run_
 from ..outcome import Decided, Insert, Refusal, Refused, Update
 from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Run, Session
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
 from .grant import (
     TTL_MS_DEFAULT,
@@ -26,7 +24,9 @@ from .grant import (
     illegal_grant,
     take_up,
 )
-from .legal import illegal_id, illegal_limits
+from .session_view import Desk, desk
+from .transaction import Draft
+from .validation import illegal_id, illegal_limits
 
 LIMIT_DEFAULT = 8
 PROMOTED_MAX = 8

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import lease as lease_
-from .. import run as run_
 from ..event import Happening
-from ..inbox import outdated
 from ..indexes import BY_KEY, SLOT
-from ..input import How
+from ..machines import lease as lease_
+from ..machines import run as run_
+from ..machines.input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Cancel, Executed, Input, Phase, Raise, Run
 from ..replace import replace
+from ..scheduling import outdated
 from .admit import Ingress, admit_into, look_up, open_key_holders, slots_of
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
+from .session_view import Desk, desk
 from .submission import HowAdmitted, NewInput, Receipt
+from .transaction import Draft
 
 
 @frozen

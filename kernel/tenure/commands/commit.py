@@ -9,9 +9,9 @@ import enum
 
 from attrs import field, frozen
 
-from .. import inbox
-from .. import lease as lease_
-from .. import run as run_
+from .. import scheduling as inbox
+from ..machines import lease as lease_
+from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
@@ -19,14 +19,14 @@ from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import Ingress, admit_into
 from .begin import LIMIT_DEFAULT, PROMOTED_MAX
-from .desk import Desk, desk
-from .draft import Draft
+from .checkpoint import presents
 from .grant import Begun, begun_of, bind, take_up
-from .journal import presents
-from .legal import illegal_id, illegal_limits, illegal_text
 from .nodes import calls_after, closing, grow, illegal_body, illegal_nodes
+from .session_view import Desk, desk
 from .submission import NewInput
+from .transaction import Draft
 from .usage import count_usage, counted, illegal_usage
+from .validation import illegal_id, illegal_limits, illegal_text
 
 NODES_MAX = 32
 FRAME_MAX = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..outcome import Refusal, Refused
 from ..records import Executed
-from .legal import illegal_id
+from .validation import illegal_id
 
 
 def misused(name: str, command_id: str, executed: Executed | None) -> Refused | None:

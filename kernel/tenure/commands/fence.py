@@ -9,14 +9,14 @@ from typing import Final
 
 from attrs import frozen
 
-from .. import lease as lease_
 from ..event import Happening
+from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import Executed
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
+from .session_view import Desk, desk
+from .transaction import Draft
 
 BY_MAX: Final = 1_000_000_000
 

@@ -6,16 +6,16 @@ from typing import Final
 
 from attrs import frozen
 
-from .. import input as input_
-from .. import lease as lease_
-from .. import run as run_
 from ..event import Happening
+from ..machines import input as input_
+from ..machines import lease as lease_
+from ..machines import run as run_
 from ..outcome import Refused, Update
 from ..records import Cancel, Contributor, Place, Run, Session
 from ..replace import replace
 from ..transcript import Tip
-from .draft import Draft
-from .legal import illegal_id
+from .transaction import Draft
+from .validation import illegal_id
 
 TTL_MS_DEFAULT: Final = 30_000
 TTL_MS_MAX: Final = 86_400_000

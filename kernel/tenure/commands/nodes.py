@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..machines.run import Termination
 from ..outcome import Insert, Write
 from ..records import Node, Run, Session
 from ..replace import replace
-from ..run import Termination
 from ..transcript import NewNode, Role, Tip, extend_path, hash_node
-from .legal import illegal_id
+from .validation import illegal_id
 
 NODES_MAX = 64
 BODY_BYTES_MAX = 10_000_000

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import lease as lease_
-from .. import run as run_
 from ..event import Happening
-from ..input import How
+from ..machines import lease as lease_
+from ..machines import run as run_
+from ..machines.input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import Executed, Phase, Session
 from ..replace import replace
 from .cancel import cancel_working, end_if_over, raise_mark
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
+from .session_view import Desk, desk
+from .transaction import Draft
 
 
 @frozen

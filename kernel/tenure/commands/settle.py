@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import input as input_
-from .. import run as run_
 from ..failure import LOSSES_BEFORE_SPLIT as LOSSES_BEFORE_SPLIT
+from ..machines import input as input_
+from ..machines import run as run_
 from ..records import Contributor, Place, Run
 
 

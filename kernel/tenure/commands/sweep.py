@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from .. import lease as lease_
 from ..event import Happening
-from ..inbox import FULL, GROUP_MAX, outdated
 from ..indexes import AGED, RAISES
-from ..input import Bound
+from ..machines import lease as lease_
+from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
 from ..records import Place, Raise, Run
 from ..replace import replace
-from .desk import Desk, desk
-from .draft import Draft
+from ..scheduling import FULL, GROUP_MAX, outdated
+from .session_view import Desk, desk
+from .transaction import Draft
 
 AGED_READ = GROUP_MAX + 32  # a lane; a run that goes on keeps at most a group of old rows in front
 RAISES_READ = 32  # a lane

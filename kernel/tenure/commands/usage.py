@@ -8,7 +8,7 @@ from ..outcome import Insert, Update, Write
 from ..queries import Each, Get
 from ..records import Usage
 from ..transcript import UsageDelta
-from .legal import illegal_id
+from .validation import illegal_id
 
 USAGE_MAX: Final = 8
 COUNT_MAX: Final = 10**12  # of one command; a store sums them in 63 bits

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import inbox
-from .. import input as input_
-from .. import lease as lease_
-from .. import run as run_
+from .. import scheduling as inbox
 from ..event import Happening
 from ..indexes import AGED
+from ..machines import input as input_
+from ..machines import lease as lease_
+from ..machines import run as run_
 from ..outcome import Decided, Insert, Refusal, Refused, Update
 from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import Executed, Place, Run, Session
 from ..replace import replace
-from .desk import Desk, desk
-from .draft import Draft
 from .executed import misused
+from .session_view import Desk, desk
 from .settle import place_of
+from .transaction import Draft
 
 WITHDRAWN_MAX = 256
 ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one

@@ -1,19 +1,4 @@
-"""The runner: one session, from Begin to the end of the lease.  Spec: specs/runner.md.
+"""The runner machine: one lease, its renewal, the turns under it and how they end.  Spec: specs/runner.md.
 
-A machine like any other, whose commands are events and whose effects a host carries out and reports by id.
+Pure: `step(state, event)` returns the next state and effects.  It issues commands and never imports the turn machine.
 """
-
-from __future__ import annotations
-
-from ..rules import Table
-from .close import CLOSE
-from .keep import KEEP
-from .rest import AGAIN, BROKEN, DRAIN, REST, TIME
-from .state import Outcome, Plan, State, Stopped
-from .take import TAKE, WhoHolds, start
-from .work import WORK
-
-RULES: Table[Outcome] = Table((*TAKE, *CLOSE, *WORK, *KEEP, *AGAIN, *BROKEN, *TIME, *DRAIN, *REST))
-step = RULES.step
-
-__all__ = ["RULES", "Outcome", "Plan", "State", "Stopped", "WhoHolds", "start", "step"]

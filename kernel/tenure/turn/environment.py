@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..message import Unreadable, bare, from_json, to_json
+from ..messages.codec import Unreadable, bare, from_json, to_json
 from ..transcript import hash_text
-from .word import Environment
+from .protocol import Environment
 
 PATHS_MAX: Final = 8
 

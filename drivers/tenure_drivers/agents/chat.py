@@ -1,0 +1,304 @@
+"""An agent that chats with a model and uses tools: carries the effects of the turn machine out, and decides nothing.
+
+Specs: specs/turn.md, specs/chat.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+
+from tenure.failure import ErrorKind, Failure
+from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
+from tenure.outcome import Refusal, Refused
+from tenure.runner.protocol import Said
+from tenure.turn import machine as turn_
+from tenure.turn import protocol as word
+from tenure.turn.chat_policy import CHAT, Dialect
+from tenure.turn.loading import Dialogue
+from tenure.turn.states import Finished
+
+from ..runtime.errors import Cancelled, IllegalWrite, Rejected, TurnFailed, describe
+from ..runtime.turn import Turn
+from ..stores.base import Unavailable
+from .tools import FunctionTool, collect
+
+PATIENCE_S: Final = 1.0  # for what was aborted
+System = str | Callable[[Turn], str | Awaitable[str]]
+
+
+class ModelClient(Protocol):
+    """Whoever asks a model.  `complete` raises nothing but CancelledError; being cancelled it ends the request."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def complete(
+        self, request: Request, emit: Callable[[Delta], None], key: str, /
+    ) -> Reply | ModelFailed: ...
+
+
+class ChatAgent:
+    """A model, a system prompt, tools.  `show` is given what comes while it comes; nothing of that is stored.
+
+    `frames`: who goes on when a tool returns `HandOff(frame, text)`, by name.
+    """
+
+    def __init__(
+        self,
+        client: ModelClient,
+        tools: Sequence[Any] = (),
+        *,
+        system: System = "",
+        parameters: str = "{}",
+        window: int | None = None,
+        max_iterations: int = word.LIMITS.iterations_max,
+        concurrency: int = word.LIMITS.concurrency,
+        deadline_s: float = word.LIMITS.deadline_ms / 1000,
+        strict: bool = False,
+        frames: Mapping[str, ChatAgent] | None = None,
+        show: Callable[[Turn, Delta], object] | None = None,
+        dialect: Dialect = CHAT,
+    ) -> None:
+        if max_iterations < 0 or concurrency < 1 or deadline_s <= 0:
+            raise ValueError("max_iterations at least 0, concurrency 1, deadline_s above 0")
+        self.client, self.tools, self.system = client, collect(tools), system
+        self.parameters, self.window = parameters, window
+        self.limits = word.Limits(max_iterations, concurrency, int(deadline_s * 1000))
+        self.strict, self.frames, self.show, self.dialect = strict, frames or {}, show, dialect
+
+    async def __call__(self, turn: Turn) -> None:
+        try:
+            spoken = await turn.ask(Dialogue(turn.session_id, turn.run_id))
+        except Unavailable as error:
+            raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
+        if spoken is None:
+            raise TurnFailed(ErrorKind.NOT_RECONSTRUCTED, f"run {turn.run_id} is not there")
+        preparing = turn_.prepare(spoken, self.limits, self.dialect, strict=self.strict)
+        await Conduct(self, turn, preparing).lead()
+
+    async def environment(self, turn: Turn) -> word.Environment:
+        system = self.system
+        if not isinstance(system, str):
+            made = system(turn)
+            system = await made if inspect.isawaitable(made) else made
+        tools = tuple([made.tool for made in self.tools.values()])
+        return word.Environment(self.client.model, system, tools, self.parameters, self.window)
+
+
+def aborted() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@define(eq=False)
+class Conduct:
+    """One carrying out of a turn: effects become tasks, their ends become events, one at a time."""
+
+    agent: ChatAgent
+    turn: Turn
+    state: turn_.State
+    events: asyncio.Queue[word.Event | BaseException] = field(factory=asyncio.Queue)
+    tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
+    speaker: ChatAgent = field(init=False)  # whom the frame names
+
+    def __attrs_post_init__(self) -> None:
+        self.speaker = self.agent
+
+    async def lead(self) -> None:
+        listening = asyncio.ensure_future(self._listen())
+        try:
+            last = self._step(word.Begin())
+            while True:
+                while last is None:
+                    last = self._step(await self._next())
+                last = await self._end(last)
+                if last is None:
+                    return
+        finally:
+            listening.cancel()
+            await self._clear([listening, *(t for tasks in self.tasks.values() for t in tasks)])
+
+    # -- the machine
+
+    def _step(self, event: word.Event) -> word.Finish | word.Fail | None:
+        outcome = turn_.step(self.state, event)
+        if isinstance(outcome, Refused):
+            return None  # it came too late, and says so
+        self.state = outcome.state
+        for effect in outcome.effects:
+            self._begin(effect)
+        if isinstance(self.state, Finished) and outcome.effects:
+            return self.state.last
+        return None
+
+    async def _next(self) -> word.Event:
+        try:
+            event = await self.events.get()
+        except asyncio.CancelledError:
+            return self._out_of_time()
+        if isinstance(event, asyncio.CancelledError):
+            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled by itself") from event
+        if isinstance(event, Exception):
+            raise event
+        assert not isinstance(event, BaseException)
+        return event
+
+    def _out_of_time(self) -> word.Event:
+        """The runner interrupts a turn whose time is over; it may still say how it ends."""
+        task = asyncio.current_task()
+        if self.turn.told is not Said.TIMED_OUT or task is None or task.uncancel() > 0:
+            raise
+        return word.DeadlinePassed()
+
+    async def _listen(self) -> None:
+        said = await self.turn.heard()
+        if said is Said.CANCELLED:
+            self.events.put_nowait(word.CancelSeen())
+        elif said is Said.TIMED_OUT:
+            self.events.put_nowait(word.DeadlinePassed())
+
+    # -- its effects
+
+    def _begin(self, effect: word.Effect) -> None:
+        match effect:
+            case word.SetDeadline(after_ms):
+                self._task("deadline", self._after(after_ms, word.DeadlinePassed()))
+            case word.PrepareEnvironment(key, frame):
+                self._task(key, self._prepare(key, frame))
+            case word.CallModel(key, request):
+                self._task(key, self._call_model(key, request))
+            case word.RunTool():
+                self._task(effect.key, self._run_tool(effect))
+            case word.Probe():
+                self._task(effect.key, self._probe(effect))
+            case word.Sleep(key, attempt, for_ms):
+                self._task(key, self._after(for_ms, word.Woke(key, attempt)))
+            case word.Record():
+                self._task(effect.key, self._record(effect))
+            case word.Abort(keys):
+                for key in keys:
+                    for task in self.tasks.get(key, ()):
+                        task.cancel()
+            case word.Finish() | word.Fail():
+                pass  # the state has it
+
+    def _task(self, key: str, work: Coroutine[Any, Any, word.Event]) -> None:
+        task = asyncio.ensure_future(self._report(work))
+        tasks = self.tasks.setdefault(key, set())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # if it was aborted before it began
+
+    async def _report(self, work: Coroutine[Any, Any, word.Event]) -> None:
+        """Every task ends in an event or an error, unless it was aborted."""
+        try:
+            self.events.put_nowait(await work)
+        except Cancelled:
+            pass  # it may not begin any more; why is heard by `_listen`
+        except asyncio.CancelledError as error:
+            if not aborted():
+                self.events.put_nowait(error)
+        except Exception as error:
+            self.events.put_nowait(error)
+
+    async def _after(self, for_ms: int, event: word.Event) -> word.Event:
+        await asyncio.sleep(for_ms / 1000)
+        return event
+
+    async def _prepare(self, key: str, frame: str) -> word.Event:
+        speaker = self.agent if not frame else self.agent.frames.get(frame)
+        if speaker is None:
+            said = f"no agent for frame {frame!r}"
+            return word.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, said))
+        self.speaker = speaker
+        try:
+            return word.EnvironmentReady(key, await speaker.environment(self.turn))
+        except Exception as error:
+            failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
+            return word.EnvironmentFailed(key, failure)
+
+    async def _call_model(self, key: str, request: Request) -> word.Event:
+        await self.turn.checkpoint()
+        try:
+            answer = await self.speaker.client.complete(request, self._emit, key)
+        except Exception as error:
+            failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
+            return word.ModelDown(key, failure)
+        if isinstance(answer, ModelFailed):
+            return word.ModelDown(key, answer.failure, answer.usage)
+        return word.ModelReplied(key, answer)
+
+    def _emit(self, delta: Delta) -> None:
+        self.turn.emit(delta)
+        if self.agent.show is not None:
+            self.agent.show(self.turn, delta)
+
+    # -- tools
+
+    async def _run_tool(self, effect: word.RunTool) -> word.Event:
+        made = self.speaker.tools[effect.tool.name]
+        await self.turn.checkpoint()  # is our time over by now?
+        result = await self._attempt(made, effect)
+        return word.ToolReported(effect.key, effect.attempt, result)
+
+    async def _attempt(self, made: FunctionTool, effect: word.RunTool) -> word.ToolResult:
+        try:
+            async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
+                return await made.run(effect.call, effect.key, effect.attempt)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+        said = f"no result within {effect.tool.timeout_ms} ms"
+        if effect.tool.disposition is Disposition.ONCE:
+            return word.ToolResult(f"{said}; its outcome is unknown", is_error=True)
+        return word.ToolResult(said, is_error=True, retryable=True)
+
+    async def _probe(self, effect: word.Probe) -> word.Event:
+        made = self.speaker.tools[effect.tool.name]
+        await self.turn.checkpoint()
+        try:
+            async with asyncio.timeout(effect.tool.timeout_ms / 1000):
+                return word.Probed(effect.key, await made.look(effect.key))
+        except Exception as error:
+            said = f"probe of {effect.tool.name}: {describe(error)}"
+            raise TurnFailed(ErrorKind.TRANSIENT, said) from error
+
+    # -- the store
+
+    async def _record(self, effect: word.Record) -> word.Event:
+        try:
+            await self.turn.record(effect.entries, effect.nodes, effect.usage, effect.environment)
+        except Cancelled as error:
+            refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
+            return word.NotRecorded(effect.key, refused)
+        except (IllegalWrite, Rejected) as error:
+            return word.NotRecorded(effect.key, error.refused)
+        return word.Recorded(effect.key)
+
+    async def _end(self, last: word.Finish | word.Fail) -> word.Finish | word.Fail | None:
+        """Commit or give back; a commit that a cancel overtakes is made again as cancelled."""
+        if isinstance(last, word.Fail):
+            failure = last.failure
+            raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
+        try:
+            await self.turn.commit(
+                nodes=last.nodes, usage=last.usage, termination=last.termination,
+                reason=last.reason, hand_off=last.hand_off, frame=last.frame,
+            )  # fmt: skip
+        except Cancelled:
+            again = self._step(word.CancelSeen())
+            if again is None:
+                raise
+            return again
+        return None
+
+    async def _clear(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_S)

@@ -1,0 +1,195 @@
+"""Tools for chat agents: a function becomes one by a decorator; its type hints are the schema of its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, overload
+
+import msgspec
+from attrs import frozen
+
+from tenure.messages.codec import to_json
+from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, ToolCall
+from tenure.turn.protocol import HandOff, ToolResult
+
+from ..runtime.errors import describe
+from ..runtime.steps import Report, call
+
+F = TypeVar("F", bound=Callable[..., Any])
+GIVEN: Final = ("key", "attempt")  # parameters that the model does not fill
+
+
+class ToolFailed(Exception):
+    """Raise it in a tool to tell the model what is wrong; it is not tried again by itself."""
+
+
+@frozen(eq=False)
+class FunctionTool:
+    """What the turn machine knows of a tool, and what carries it out."""
+
+    tool: Tool
+    function: Callable[..., Any]
+    arguments: Any  # a msgspec Struct
+    given: frozenset[str]
+    probe: Callable[[str], Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.tool.name
+
+    async def run(self, made: ToolCall, key: str, attempt: int) -> ToolResult:
+        """One attempt.  Whatever goes wrong is a result."""
+        try:
+            text = made.arguments if made.arguments.strip() else "{}"
+            values = msgspec.structs.asdict(msgspec.json.decode(text, type=self.arguments))
+        except msgspec.MsgspecError as error:
+            return ToolResult(f"wrong arguments: {error}", is_error=True)
+        extra = {"key": key, "attempt": attempt}
+        values |= {name: extra[name] for name in self.given}
+        try:
+            return result_of(await call(self.function, (), values))
+        except ToolFailed as error:
+            return ToolResult(str(error) or "it failed", is_error=True)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() > 0:
+                raise
+            return ToolResult(f"it was cancelled by itself: {error}", is_error=True, retryable=True)
+        except (Exception, SystemExit) as error:
+            return ToolResult(describe(error), is_error=True, retryable=True)
+
+    async def look(self, key: str) -> ToolResult | None:
+        """Ask the probe what became of a call; None: nobody knows."""
+        if self.probe is None:
+            return None
+        found = await call(self.probe, (key,), {})
+        return result_of(found.value) if isinstance(found, Report) else None
+
+
+def result_of(value: Any) -> ToolResult:
+    match value:
+        case ToolResult():
+            return value
+        case HandOff():
+            return ToolResult(f"handed off to {value.frame}", hand_off=value)
+        case Attachment():
+            return ToolResult(value.name or value.uri, attachments=(value,))
+        case None:
+            return ToolResult("done")
+        case str():
+            return ToolResult(value)
+        case _:
+            return ToolResult(msgspec.json.encode(value).decode())
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    once: bool = False,
+    timeout_s: float = 600.0,
+    attempts: int = 1,
+    base_ms: int = 250,
+    cap_ms: int = 30_000,
+    probe: Callable[[str], Any] | None = None,
+    finishes: bool = False,
+) -> Callable[[F], F]: ...
+def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a tool; it stays the function that it was.
+
+    `once`: never run twice, whatever crashes; `probe(key)` is asked for a `Report(value)` or None where a crash left no
+    report.  `attempts`: how often a tool that may be run again is tried.  A parameter `key` gets an idempotency key,
+    the same for every attempt, a parameter `attempt` the number of the attempt, from 1.
+    """
+    if function is not None:
+        return _marked(function, {})
+    return lambda wrapped: _marked(wrapped, options)
+
+
+def _marked(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
+    function.__tenure_tool__ = make(function, **options)  # type: ignore[attr-defined]
+    return function
+
+
+def make(
+    function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    once: bool = False,
+    timeout_s: float = 600.0,
+    attempts: int = 1,
+    base_ms: int = 250,
+    cap_ms: int = 30_000,
+    probe: Callable[[str], Any] | None = None,
+    finishes: bool = False,
+) -> FunctionTool:
+    named = name or function.__name__
+    if attempts < 1 or timeout_s <= 0:
+        raise ValueError(f"tool {named}: attempts {attempts}, timeout_s {timeout_s}: above 0 each")
+    if once and attempts > 1:
+        raise ValueError(f"tool {named}: once means one attempt, not {attempts}")
+    if probe is not None and not once:
+        raise ValueError(f"tool {named}: only a once tool has a probe")
+    arguments, given = _arguments(named, function)
+    words = description if description is not None else inspect.getdoc(function) or ""
+    disposition = Disposition.ONCE if once else Disposition.RERUNNABLE
+    described = Tool(
+        named, words, _schema(arguments), disposition, int(timeout_s * 1000),
+        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes,
+    )  # fmt: skip
+    return FunctionTool(described, function, arguments, given, probe)
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> tuple[Any, frozenset[str]]:
+    """The parameters that the model fills, as a Struct, and the names of the others."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: list[Any] = []
+    given = set()
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in GIVEN:
+            given.add(parameter.name)
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"tool {name}: *{parameter.name} has no schema; name each parameter")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"tool {name}: {parameter.name} can only be given by position")
+        hint = hints.get(parameter.name, Any)
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    struct = msgspec.defstruct(
+        "".join(c for c in name.title() if c.isalnum()) or "Arguments",
+        fields, kw_only=True, forbid_unknown_fields=True,
+    )  # fmt: skip
+    return struct, frozenset(given)
+
+
+def _schema(arguments: Any) -> str:
+    schema = msgspec.json.schema(arguments)
+    definitions = schema.pop("$defs", {})
+    inner = definitions.pop(schema["$ref"].rpartition("/")[2])
+    inner.pop("title", None)
+    if definitions:
+        inner["$defs"] = definitions
+    return to_json(inner)
+
+
+def collect(tools: Sequence[Any]) -> dict[str, FunctionTool]:
+    """Decorated functions, plain ones, or tools, by name."""
+    found: dict[str, FunctionTool] = {}
+    for each in tools:
+        made = getattr(each, "__tenure_tool__", each)
+        if not isinstance(made, FunctionTool):
+            made = make(made)
+        if made.name in found:
+            raise ValueError(f"two tools are named {made.name!r}")
+        found[made.name] = made
+    return found

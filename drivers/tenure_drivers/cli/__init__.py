@@ -1,0 +1,1 @@
+"""The command line: it parses arguments, calls the runtime or a store, and prints answers.  `main.tenure` is its root."""

@@ -1,0 +1,1 @@
+"""`tenure inspect` and `tenure events`: what a store holds, read-only."""

@@ -1,0 +1,234 @@
+"""`tenure inspect` and `tenure events`: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tenure.questions.core import EventsAfter
+from tenure.questions.inspect import Glance, Glances, Portray
+
+from ...stores.base import wall_clock_ms
+from ..exit import Exit, Stop, Unreadable, unusable
+from ..open_store import Reader, looked_at
+from ..output import write_bytes, write_lines
+from ..run.progress_report import moment
+from . import json as shapes
+
+PAGE: Final = 64
+TEXT_SHOWN: Final = 100
+FOLLOW_S: Final = 0.25
+
+
+def cut(text: str) -> str:
+    line = " ".join(text[: 4 * TEXT_SHOWN].split())
+    return line if len(line) <= TEXT_SHOWN else line[: TEXT_SHOWN - 3] + "..."
+
+
+def duration(ms: int) -> str:
+    sign, ms = ("-", -ms) if ms < 0 else ("", ms)
+    seconds = ms / 1000
+    if seconds < 120:
+        return f"{sign}{seconds:.1f} s"
+    return f"{sign}{seconds / 60:.0f} min" if seconds < 7200 else f"{sign}{seconds / 3600:.1f} h"
+
+
+def due(at_ms: int | None, now_ms: int) -> str:
+    if at_ms is None:
+        return "-"
+    return "now" if at_ms <= now_ms else f"in {duration(at_ms - now_ms)}"
+
+
+def holder(lease: dict[str, Any] | None) -> str:
+    if lease is None:
+        return "-"
+    pid = f" pid {lease['pid']}" if lease["pid"] is not None else ""
+    remaining = lease["remaining_ms"]
+    left = f"{duration(remaining)} left" if remaining >= 0 else f"over for {duration(-remaining)}"
+    return f"{lease['owner_id']}{pid}, {left}"
+
+
+def show(*things: Any) -> None:
+    """Tables and lines on standard output; as wide as they are where that is no terminal."""
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=240)
+    with console.capture() as shown:
+        for thing in things:
+            console.print(thing)
+    lines = [line.rstrip() for line in shown.get().splitlines()]
+    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table | Text:
+    found = [[str(cell) for cell in row] for row in rows]
+    if not found:
+        return Text(f"{title}: none")
+    made = Table(title=f"{title}: {len(found)}", title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in found:
+        made.add_row(*[Text(cell) for cell in row])
+    return made
+
+
+# -- inspect
+
+
+async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) -> None:
+    async with looked_at(url) as store:
+        if session_id is None:
+            await _all(store, as_json)
+            return
+        seen = await store.ask(Portray(session_id, tail))
+        if seen is None:
+            raise unusable(f"session {session_id}: there is none in {url}")
+        now_ms = wall_clock_ms()
+        found = shapes.portrait(seen, now_ms)
+        if as_json:
+            write_lines([found])
+        else:
+            show(*_portrait(found, now_ms))
+
+
+async def _all(store: Reader, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    async for page in _pages(store, unreadable):
+        found = [shapes.glance(seen, wall_clock_ms()) for seen in page]
+        if as_json:
+            write_lines(found)
+        else:
+            rows += found
+    if not as_json:
+        show(_sessions(rows))
+    if unreadable:
+        raise Stop(Exit.UNFINISHED, *unreadable)
+
+
+async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[Glance, ...]]:
+    """All sessions that can be read.  A page with one that cannot is asked for session by session."""
+    after, most = "", PAGE
+    while True:
+        try:
+            page = await store.ask(Glances(after, most))
+        except Unreadable as error:
+            if most == 1:
+                if error.session_id <= after:  # its row does not even say whose it is
+                    raise
+                unreadable.append(f"session {error.session_id}: {error}")
+                after = error.session_id
+            most = 1 if most > 1 else PAGE
+            continue
+        if not page:
+            return
+        yield page
+        after = page[-1].session.session_id
+
+
+def _sessions(rows: list[dict[str, Any]]) -> Table | Text:
+    now_ms = wall_clock_ms()
+    columns = ("session", "phase", "lease", "open run", "unended", "due", "revision")
+    cells = [
+        (
+            row["session"],
+            row["phase"],
+            holder(row["lease"]),
+            row["open_run"] or "-",
+            f"{row['unended']}{'+' if row['more'] else ''}",
+            due(row["due_at_ms"], now_ms),
+            row["revision"],
+        )
+        for row in rows
+    ]
+    return table("sessions", columns, cells)
+
+
+def _portrait(seen: dict[str, Any], now_ms: int) -> list[Any]:
+    lines = [
+        f"session   {seen['session']}",
+        f"phase     {seen['phase']}",
+        f"lease     {holder(seen['lease'])} (generation {seen['generation']})",
+        f"open run  {seen['open_run'] or '-'}",
+        f"due       {due(seen['due_at_ms'], now_ms)}",
+        f"revision  {seen['revision']}, {seen['events']} events",
+        f"changed   {moment(seen['changed_at_ms'])}",
+    ]
+    inbox = [
+        (i["input_id"], i["status"], i["kind"], i["priority"], _rank(i), due(i["due_at_ms"], now_ms),
+         i["run_id"] or "-", i["failures"], cut(i["text"]))
+        for i in seen["inbox"]
+    ]  # fmt: skip
+    runs = [
+        (r["run_id"], r["state"], due(r["due_at_ms"], now_ms), r["turn"], r["checkpoints"],
+         r["failures"], r["outages"], r["losses"], " ".join(r["inputs"]))
+        for r in seen["runs"]
+    ]  # fmt: skip
+    journal = [
+        (r["run_id"], f"{e['turn']}.{e['n']}.{e['i']}", e["kind"], e["effect_id"], cut(e["body"]))
+        for r in seen["runs"]
+        for e in r["journal"]
+    ]
+    dead = [(d["input_id"], d["run_id"], cut(d["reason"]), cut(d["text"])) for d in seen["dead_letters"]]  # fmt: skip
+    usage = [tuple(u.values())[1:] for u in seen["usage"]]
+    counted = ("requests", "input", "output", "cached", "reasoning")
+    return [
+        *lines, "",
+        table("inbox", ("input", "status", "kind", "priority", "rank", "due", "run", "failures", "text"), inbox), "",
+        table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs"), runs), "",
+        table("journal", ("run", "entry", "kind", "step", "body"), journal), "",
+        table("dead letters", ("input", "run", "reason", "text"), dead), "",
+        table("transcript", ("revision", "role", "text"), _spoken(seen["transcript"])), "",
+        table("usage", ("source", "model", *counted), usage),
+    ]  # fmt: skip
+
+
+def _rank(one: dict[str, Any]) -> str:
+    return "-" if one["rank"] is None else str(one["rank"])
+
+
+def _spoken(lines: list[dict[str, Any]]) -> list[tuple[object, ...]]:
+    spoken: list[tuple[object, ...]] = []
+    for line in lines:
+        spoken += [(line["revision"], "input", cut(i["text"])) for i in line["inputs"]]
+        spoken.append((line["revision"], line["role"], cut(line["text"])))
+    return spoken
+
+
+# -- events
+
+
+async def events(url: str, session_id: str, after: int, follow: bool, as_json: bool) -> None:
+    async with looked_at(url) as store:
+        if await store.ask(Portray(session_id, 0, 1)) is None:
+            raise unusable(f"session {session_id}: there is none in {url}")
+        while True:
+            rows = await store.ask(EventsAfter(session_id, after))
+            found = [event for row in rows for event in shapes.events(row, after)]
+            if found:
+                after = found[-1]["seq"]
+                _print(found, as_json)
+            elif follow:
+                await asyncio.sleep(FOLLOW_S)
+            else:
+                return
+
+
+def _print(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        write_lines(found)
+        return
+    lines = []
+    for event in found:
+        at = moment(event["at_ms"]).split(" ")[0]
+        words = [event["run_id"] or "", " ".join(event["input_ids"]), event["detail"]]
+        lines.append(
+            f"{event['seq']:>6}  {at}  {event['kind']:<16} " + "  ".join(filter(None, words))
+        )
+    text = "".join(" ".join(line.splitlines()) + "\n" for line in lines)
+    write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,156 @@
+"""What is shown of a session, as plain data: the columns of a table and the fields of JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import asdict
+
+from tenure.machines.lease import Held
+from tenure.machines.run import Done, Rescheduled, Running
+from tenure.questions.core import InputStatus, Line
+from tenure.questions.inspect import Glance, Portrait, Waiting
+from tenure.records import Entry, Event, Run, Session
+
+
+def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
+    held = session.lease
+    if not isinstance(held, Held):
+        return None
+    process = held.owner.process
+    return {
+        "owner_id": held.owner.owner_id,
+        "incarnation_id": held.owner.incarnation_id,
+        "host": process.host if process else None,
+        "pid": process.pid if process else None,
+        "generation": held.generation,
+        "run_id": session.lease_run,
+        "expires_at_ms": held.expires_at_ms,
+        "remaining_ms": held.expires_at_ms - now_ms,
+    }
+
+
+def session(row: Session, now_ms: int) -> dict[str, Any]:
+    return {
+        "session": row.session_id,
+        "phase": row.phase.value,
+        "lease": lease(row, now_ms),
+        "generation": row.lease.generation,
+        "open_run": row.open_run,
+        "due_at_ms": row.due_at_ms,
+        "revision": row.revision,
+        "events": row.next_event - 1,
+        "changed_at_ms": row.changed_at_ms,
+    }
+
+
+def glance(seen: Glance, now_ms: int) -> dict[str, Any]:
+    return session(seen.session, now_ms) | {
+        "unfinished_runs": [run.run_id for run in seen.runs],
+        "unended": seen.unended,
+        "more": seen.more,
+    }
+
+
+def waiting(one: Waiting) -> dict[str, Any]:
+    return status(one.status) | {
+        "kind": one.input.kind,
+        "key": one.input.key_value,
+        "lane": one.place.lane.value,
+        "priority": one.place.priority,
+        "rank": None if one.order[0] else one.order[2],
+        "admitted_at_ms": one.input.admitted_at_ms,
+        "text": one.input.payload,
+    }
+
+
+def status(one: InputStatus) -> dict[str, Any]:
+    return {
+        "input_id": one.input_id,
+        "status": one.status,
+        "run_id": one.run_id,
+        "due_at_ms": one.due_at_ms,
+        "failures": one.failures,
+        "termination": one.termination,
+        "reason": one.reason,
+        "by": one.by,
+    }
+
+
+def run(one: Run, journal: tuple[Entry, ...]) -> dict[str, Any]:
+    return {
+        "run_id": one.run_id,
+        "state": run_state(one),
+        "due_at_ms": one.state.due_at_ms if isinstance(one.state, Rescheduled) else None,
+        "turn": one.turn,
+        "checkpoints": one.n,
+        "progress": one.progress,
+        "failures": one.trouble.failures,
+        "outages": one.trouble.outages,
+        "losses": one.trouble.losses,
+        "inputs": [c.input_id for c in one.contributors],
+        "journal": [entry(e) for e in journal],
+    }
+
+
+def run_state(one: Run) -> str:
+    match one.state:
+        case Running():
+            return "running"
+        case Rescheduled():
+            return "rescheduled"
+        case Done(termination):
+            return f"done: {termination.value}"
+
+
+def entry(one: Entry) -> dict[str, Any]:
+    return {
+        "turn": one.turn,
+        "n": one.n,
+        "i": one.i,
+        "kind": one.kind.value,
+        "effect_id": one.effect_id,
+        "lease_id": one.lease_id,
+        "body": one.body,
+    }
+
+
+def line(one: Line) -> dict[str, Any]:
+    return {
+        "node_id": one.node.node_id,
+        "run_id": one.node.run_id,
+        "revision": one.node.revision,
+        "role": one.node.role.value,
+        "at_ms": one.node.at_ms,
+        "inputs": [{"input_id": i.input_id, "text": i.payload} for i in one.inputs],
+        "text": one.node.body,
+    }
+
+
+def portrait(seen: Portrait, now_ms: int) -> dict[str, Any]:
+    return session(seen.overview.session, now_ms) | {
+        "inbox": [waiting(one) for one in seen.inbox],
+        "runs": [run(one, journal) for one, journal in seen.journals],
+        "dead_letters": [status(s) | {"text": i.payload} for s, i in seen.dead],
+        "transcript": [line(one) for one in seen.transcript],
+        "usage": [asdict(u) for u in seen.overview.usage],
+    }
+
+
+def events(row: Event, after: int) -> list[dict[str, Any]]:
+    """The events of one command that are numbered above `after`."""
+    return [
+        {
+            "session": row.session_id,
+            "seq": seq,
+            "at_ms": row.at_ms,
+            "kind": one.kind.value,
+            "run_id": one.run_id,
+            "input_ids": list(one.input_ids),
+            "detail": one.detail,
+            "correlation_id": one.correlation_id,
+            "causation_id": row.causation_id,
+        }
+        for seq, one in enumerate(row.happened, row.seq)
+        if seq > after
+    ]

@@ -1,0 +1,97 @@
+"""Standard output for answers, standard error for people."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .exit import Exit, Stop
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def say(message: str) -> None:
+    """One line on standard error, whatever characters are in it and whoever still reads it."""
+    try:
+        sys.stderr.write(message.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()
+    except (OSError, UnicodeEncodeError, ValueError):
+        pass
+
+
+def write_lines(values: Sequence[Any]) -> None:
+    """JSON lines on standard output, all at once."""
+    text = "".join([json.dumps(value, ensure_ascii=False) + "\n" for value in values])
+    write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(content: bytes) -> None:
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(1, view) :]
+    except BrokenPipeError as error:
+        silence_output()
+        raise Stop(Exit.BROKEN_PIPE) from error
+    except OSError as error:
+        silence_output()
+        why = f"standard output: {error.strerror or error}"
+        raise Stop(Exit.UNFINISHED, why) from error
+
+
+def silence_output() -> None:
+    """Nobody reads on: whatever is still buffered must not fail again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+class Bar:
+    """Progress on standard error, if that is a terminal; nothing otherwise."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._both = sys.stdout.isatty()
+        self._shown: Progress | None = None
+        if sys.stderr.isatty():
+            self._shown = _progress()
+            self._task = self._shown.add_task(what, total=total, note="")
+            self._shown.start()
+
+    def show(self, completed: int, note: str = "") -> None:
+        if self._shown is not None:
+            self._shown.update(self._task, completed=completed, note=note)
+
+    async def print(self, values: Sequence[Any]) -> None:
+        """Answers, and the bar below them where both are on one terminal."""
+        together = self._shown is not None and self._both
+        if self._shown is not None and together:
+            self._shown.stop()
+        await asyncio.to_thread(write_lines, values)
+        if self._shown is not None and together:
+            self._shown.start()
+
+    def close(self) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+            self._shown = None
+
+
+def _progress() -> Progress:
+    from rich import progress  # a third of the time to start, and seldom wanted
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )

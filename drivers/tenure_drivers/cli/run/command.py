@@ -1,0 +1,253 @@
+"""`tenure run`: a file of prompts, worked by a crew of processes until every one has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from attrs import define, frozen
+
+from ...agents import UnknownAgent, find_agent
+from ...stores.base import Capability, wall_clock_ms
+from ..exit import Exit, Stop, Unreadable, unusable
+from ..output import Bar, say
+from ..retrying_store import Patient, opened, sqlite_path
+from . import validation as rehearsal
+from .admission import Admission, by_session, each_session
+from .input_watcher import Followed, Watch
+from .progress_report import Report
+from .prompt_file import Bad, Line, parse
+from .worker_pool import Crew
+
+REHEARSED_AT_ONCE: Final = 4
+SHOWN_BAD_MAX: Final = 1000
+FAREWELL_S: Final = 10.0
+
+
+@frozen
+class Job:
+    store: str
+    agent: str
+    file: str = "-"
+    workers: int = 1
+    ordered: bool = True
+    name: str = ""
+    wait: bool = False
+    patience_s: float = 30.0
+
+
+class Workers(Protocol):
+    async def work(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+# -- the file
+
+
+def read_file(name: str) -> bytes:
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise unusable(f"{name}: {error.strerror or error}") from error
+    if not content.strip():
+        shown = "standard input" if name == "-" else name
+        raise unusable(f"{shown} is empty: a JSON line for each prompt is expected")
+    return content
+
+
+def check_shapes(content: bytes, name: str) -> tuple[list[Line], list[Bad]]:
+    """What can be said without a store."""
+    lines, bad = parse(content, name)
+    for session in by_session(lines).values():
+        bad += rehearsal.illegal_lines(session)
+    wrong = {b.number for b in bad}
+    return [line for line in lines if line.number not in wrong], bad
+
+
+async def check_against(store: Patient, lines: list[Line]) -> list[Bad]:
+    """What this store would refuse."""
+    sessions, bad = by_session(lines), list[Bad]()
+
+    async def check(session: str) -> None:
+        with contextlib.suppress(Unreadable):  # said when it is admitted
+            bad.extend(await rehearsal.refused_lines(sessions[session], store.ask, wall_clock_ms()))
+
+    await each_session(sessions, check, REHEARSED_AT_ONCE)
+    return bad
+
+
+def stop_if_bad(bad: list[Bad]) -> None:
+    if not bad:
+        return
+    said = [str(b) for b in sorted(bad, key=lambda b: b.number)]
+    if len(said) > SHOWN_BAD_MAX:
+        said = [*said[:SHOWN_BAD_MAX], f"and {len(said) - SHOWN_BAD_MAX} more"]
+    lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+    raise unusable(*said, f"{lines}; nothing was admitted")
+
+
+# -- the work
+
+
+@define(eq=False)
+class Signals:
+    """The first asks for a drain, the second ends everything at once."""
+
+    workers: Workers
+    asked: asyncio.Event
+    number: int = 0
+
+    def install(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._heard, number)
+
+    def _heard(self, number: int) -> None:
+        if self.asked.is_set():
+            self.workers.kill()
+            os._exit(128 + number)
+        self.number = number
+        say(
+            f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once"
+        )
+        self.asked.set()
+
+
+async def run(job: Job, content: bytes) -> int:
+    lines, bad = check_shapes(content, job.name)
+    try:
+        find_agent(job.agent)
+    except UnknownAgent as error:
+        raise unusable(f"--agent {error}") from error
+    path = sqlite_path(job.store)
+    if path is not None and not path.exists():
+        stop_if_bad(bad)  # a store that is not there has nothing to say, and is not made for that
+    async with opened(job.store, patience_s=job.patience_s, say=say) as store:
+        stop_if_bad(bad + await check_against(store, lines))
+        return await _work(job, store, [Followed(line) for line in lines])
+
+
+async def _work(job: Job, store: Patient, rows: list[Followed]) -> int:
+    workers = await _crew(job, store)
+    signals = Signals(workers, asyncio.Event())
+    signals.install()
+    bar = Bar("prompts", len(rows))
+    admission: Admission | None = None
+    try:
+        policy = rehearsal.prompt_policy(ordered=job.ordered)
+        watch = Watch(store, wall_clock_ms)
+        admission = Admission(store, policy, rows, watch.follow)
+        report = Report(rows, admission.count, bar)
+        watch.report = report.show
+        drained = await _until_settled(job, admission, watch, workers, signals)
+        await report.show()
+        bar.close()
+        if not drained:
+            report.name_the_rest()
+        return 128 + signals.number if drained else report.code()
+    finally:
+        bar.close()
+        if admission is not None:
+            say(str(admission.count))
+
+
+async def _crew(job: Job, store: Patient) -> Workers:
+    if Capability.PROCESSES in store.store.capabilities:
+        arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
+        return Crew(job.store, arguments, job.workers, say=say)
+    if job.workers > 1:
+        raise unusable(f"--workers {job.workers}: {job.store} lives within one process")
+    from .worker_process import Companion
+
+    return Companion(store.store, job.agent)
+
+
+async def _until_settled(
+    job: Job, admission: Admission, watch: Watch, workers: Workers, signals: Signals
+) -> bool:
+    """True: drained on a signal.  Raises the Stop of whatever failed first."""
+
+    async def admit() -> None:
+        await admission.run()
+        watch.complete()
+
+    working = asyncio.create_task(workers.work())
+    try:
+        async with (
+            _background(admit()) as admitting,
+            _background(watch.until_settled(wait=job.wait)) as watching,
+            _background(signals.asked.wait()) as asked,
+        ):
+            await _first(working, admitting, watching, asked)
+    finally:
+        await _drained(workers, working)
+    if signals.asked.is_set():
+        await watch.look_at_all()
+        return True
+    return False
+
+
+async def _drained(workers: Workers, working: asyncio.Task[None]) -> None:
+    """Nobody is left behind: what they do may take its time, unless something has failed."""
+    failing = sys.exc_info()[0] is not None
+    workers.drain()
+    done, _ = await asyncio.wait({working}, timeout=FAREWELL_S if failing else None)
+    if not done:
+        workers.kill()
+        await asyncio.wait({working})
+    if not failing:
+        working.result()
+
+
+async def _first(
+    working: asyncio.Task[Any],
+    admitting: asyncio.Task[Any],
+    watching: asyncio.Task[Any],
+    asked: asyncio.Task[Any],
+) -> None:
+    """Until everything is settled or a signal came; whatever fails is raised."""
+    pending = {working, admitting, watching, asked}
+    while not (watching.done() or asked.done()):
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+def main(job: Job) -> int:
+    try:
+        return asyncio.run(run(job, read_file(job.file)))
+    except (Stop, BaseExceptionGroup) as error:
+        stop = first_stop(error)
+        if stop is None:
+            raise
+        for line in stop.lines:
+            say(f"tenure run: {line}")
+        return stop.code
+    except KeyboardInterrupt:  # before there was anything to drain
+        return Exit.INTERRUPTED
+
+
+def first_stop(error: BaseException) -> Stop | None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, Stop) else None

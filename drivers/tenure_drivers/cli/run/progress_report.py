@@ -1,0 +1,98 @@
+"""What is printed of a file's inputs: one line each, in the order of the file."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from ..exit import Exit
+from ..output import Bar, say
+from .admission import Count
+from .input_watcher import Followed
+
+
+def answer(row: Followed) -> dict[str, Any]:
+    status = row.status
+    return {
+        "line": row.line.number,
+        "session": row.line.session,
+        "key": row.line.key,
+        "input_id": row.input_id,
+        "run_id": status.run_id if status else None,
+        "ended": "refused" if row.refused else (status.status if status else None),
+        "termination": status.termination if status else None,
+        "text": status.answer if status else None,
+        "failures": status.failures if status else 0,
+    }
+
+
+def consumed(row: Followed) -> bool:
+    return row.status is not None and row.status.status == "consumed"
+
+
+class Report:
+    """Prints each line once all before it have ended."""
+
+    def __init__(self, rows: Sequence[Followed], count: Count, bar: Bar) -> None:
+        self._rows = rows
+        self._count = count
+        self._bar = bar
+        self._printed = 0
+
+    async def show(self) -> None:
+        start = self._printed
+        while self._printed < len(self._rows) and self._rows[self._printed].ended:
+            self._printed += 1
+        ready = self._rows[start : self._printed]
+        if ready:
+            await self._bar.print([answer(row) for row in ready])
+            for row in ready:
+                self._explain(row)
+        ended = sum(row.ended for row in self._rows)
+        self._bar.show(ended, str(self._count))
+
+    def _explain(self, row: Followed) -> None:
+        """Standard output says that it was not consumed; why is for people."""
+        if row.refused:
+            say(f"line {row.line.number}: refused: {row.refused}")
+        elif row.status is not None and not consumed(row):
+            said = [row.status.status, row.status.termination, row.status.reason, row.status.by]
+            words = list(dict.fromkeys(word for word in said if word))
+            say(f"line {row.line.number}: {': '.join(words)}")
+
+    def code(self) -> int:
+        """1 before 3."""
+        if any(row.ended and not consumed(row) for row in self._rows):
+            return Exit.UNFINISHED
+        return Exit.OK if all(row.ended for row in self._rows) else Exit.DELAYED
+
+    def name_the_rest(self) -> None:
+        """The earliest of those that are delayed or wait."""
+        rest = [row for row in self._rows if not row.ended]
+        if not rest:
+            return
+        first = min(rest, key=_due)
+        status = first.status
+        state = status.status if status else "not admitted"
+        until = f" until {moment(status.due_at_ms)}" if status and status.due_at_ms else ""
+        others = f", and {len(rest) - 1} more" if len(rest) > 1 else ""
+        say(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")
+        behind = sum(row.ended for row in self._rows[self._printed :])
+        if behind:
+            say(f"{behind} inputs behind line {self._rows[self._printed].line.number} have ended; "
+                "their lines are printed when all before them have")  # fmt: skip
+
+
+def _due(row: Followed) -> tuple[float, int]:
+    due = row.status.due_at_ms if row.status else None
+    return (float("inf") if due is None else due, row.line.number)
+
+
+def moment(at_ms: int) -> str:
+    """A time for people, and the number that it stands for."""
+    try:
+        shown = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(at_ms)
+    return f"{shown.isoformat(timespec='milliseconds').replace('+00:00', 'Z')} ({at_ms})"

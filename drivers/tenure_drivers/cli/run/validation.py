@@ -1,0 +1,137 @@
+"""Ask the kernel what it would answer to an admission, without carrying anything out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from attrs import frozen
+
+from tenure.commands import Admit, Conflict, NewInput
+from tenure.commands.admit import INPUTS_MAX
+from tenure.outcome import Refusal, Refused
+from tenure.policy import POLICIES, OnRetry, Policy
+from tenure.queries import Each, Get, Query, Question
+from tenure.replace import replace
+
+from .prompt_file import KIND, Bad, Line, shown
+
+BATCH_BYTES: Final = 1_000_000
+
+
+@frozen
+class Rehearse(Question[Refused | None]):
+    """What a store would say to this command now: None, or why it would refuse."""
+
+    command: Admit
+    now_ms: int
+
+    def steps(self) -> Generator[Query[Any], Any, Refused | None]:
+        reads = self.command.reads()
+        answers = []
+        for query in reads.queries:
+            if isinstance(query, Each):
+                several = []
+                for one in query.queries:
+                    several.append((yield one))
+                answers.append(tuple(several))
+            else:
+                answers.append((yield query))
+        decided = self.command.decide(reads.view(*answers), self.now_ms)
+        return decided if isinstance(decided, Refused) else None
+
+
+def against_nothing(question: Rehearse) -> Refused | None:
+    """What any store would say, whatever it holds: limits and shapes."""
+    steps = question.steps()
+    query = next(steps)
+    while True:
+        try:
+            query = steps.send(None if isinstance(query, Get) else ())
+        except StopIteration as done:
+            refused: Refused | None = done.value
+            return refused
+
+
+def prompt_policy(*, ordered: bool) -> Policy:
+    """Ordered: what is behind a prompt that waits for its retry waits too."""
+    policy = POLICIES[KIND]
+    return replace(policy, on_retry=OnRetry.HOLD) if ordered else policy
+
+
+def batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """The lines of one session, in order, as many as fit into one admission."""
+    batch: list[Line] = []
+    size = 0
+    for line in lines:
+        if batch and (len(batch) == INPUTS_MAX or size + len(line.text) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line.text)
+    if batch:
+        yield batch
+
+
+def admission(batch: Sequence[Line], input_ids: Sequence[str], policy: Policy) -> Admit:
+    inputs = [
+        NewInput(
+            input_id,
+            KIND,
+            line.text,
+            source="file",
+            key=line.key,
+            priority=line.priority,
+            available_at_ms=line.available_at_ms,
+            policy=policy,
+        )
+        for line, input_id in zip(batch, input_ids, strict=True)
+    ]
+    return Admit(batch[0].session, tuple(inputs))
+
+
+def why(refused: Refused) -> str:
+    """A refusal in words, with the value in it."""
+    detail = refused.detail
+    if not isinstance(detail, Conflict):
+        return str(refused)
+    if refused.reason is Refusal.KEY_CONFLICT:
+        return (
+            f"key {shown(detail.value)} has other content in the store: "
+            f"input {detail.existing_id} ({refused.clause})"
+        )
+    if refused.reason is Refusal.ILLEGAL:
+        return f"{detail.value} ({refused.clause})"
+    return f"refused {refused.reason.value} ({refused.clause}): {detail.value}"
+
+
+def rehearse(batch: Sequence[Line], now_ms: int) -> Rehearse:
+    # Names that no input has: what is looked for is the key, and what is compared is the content.
+    names = [f"rehearsal:{line.number}" for line in batch]
+    return Rehearse(admission(batch, names, prompt_policy(ordered=True)), now_ms)
+
+
+def illegal_lines(lines: Sequence[Line]) -> list[Bad]:
+    """Every line of a session that no store takes."""
+    bad: list[Bad] = []
+    for batch in batches(lines):
+        if against_nothing(rehearse(batch, 0)) is not None:
+            for line in batch:
+                refused = against_nothing(rehearse([line], 0))
+                if refused is not None:
+                    bad.append(Bad(line.number, why(refused)))
+    return bad
+
+
+async def refused_lines(
+    lines: Sequence[Line], ask: Callable[[Rehearse], Awaitable[Refused | None]], now_ms: int
+) -> list[Bad]:
+    """Every line of a session that this store would refuse now."""
+    bad: list[Bad] = []
+    for batch in batches(lines):
+        if await ask(rehearse(batch, now_ms)) is not None:
+            for line in batch:
+                refused = await ask(rehearse([line], now_ms))
+                if refused is not None:
+                    bad.append(Bad(line.number, why(refused)))
+    return bad

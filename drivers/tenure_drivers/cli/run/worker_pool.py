@@ -1,0 +1,161 @@
+"""Worker processes: started, watched, started again when they die, and drained.
+
+A worker holds one end of a socket pair, its lifeline: it says there that it is ready, or what is wrong, and ends
+when the other end is closed, however this process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from ..exit import Exit, Stop
+
+FRUITLESS_MAX: Final = 5  # deaths in a row of workers that never became ready
+AGAIN_S: Final = 0.05
+AGAIN_S_MAX: Final = 2.0
+LIVED_S: Final = 5.0
+LAST_WORDS_S: Final = 1.0
+STORE: Final = "TENURE_WORKER_STORE"  # not an argument: everybody on the machine can read those, passwords and all
+MODULE: Final = "tenure_drivers.cli.run.worker_process"
+
+
+class Crew:
+    """N worker processes of one store and agent."""
+
+    def __init__(
+        self,
+        store_url: str,
+        arguments: Sequence[str],
+        count: int,
+        *,
+        say: Callable[[str], None],
+    ) -> None:
+        self._environment = {**os.environ, STORE: store_url}
+        self._arguments = arguments
+        self._count = count
+        self._say = say
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._ready: set[int] = set()
+        self._draining = False
+        self._fruitless = 0
+
+    async def work(self) -> None:
+        """Until drained; raises Stop when no worker can be kept alive.  One that works is enough."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._count):
+                group.create_task(self._keep())
+
+    def drain(self) -> None:
+        """Let every worker finish what it does, then end."""
+        self._draining = True
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._draining = True
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _keep(self) -> None:
+        """Keep one place filled."""
+        pause_s = 0.0
+        while not self._draining:
+            started = time.monotonic()
+            await self._one_life()
+            if self._draining:
+                return
+            lived_s = time.monotonic() - started
+            pause_s = 0.0 if lived_s > LIVED_S else min(max(2 * pause_s, AGAIN_S), AGAIN_S_MAX)
+            await asyncio.sleep(pause_s)
+
+    async def _one_life(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, _without_interrupts():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", MODULE, str(os.getpid()), *self._arguments),
+                env=self._environment,
+                stdin=theirs.fileno(),
+                stdout=2,  # standard output is for answers
+            )
+        self._running[process.pid] = process
+        if self._draining:
+            process.terminate()
+        said: list[str] = []
+        listening = asyncio.create_task(
+            _listen(ours, said, lambda word: self._heard(process.pid, word))
+        )
+        try:
+            code = await process.wait()
+            # A process that it left behind may keep the other end open.
+            await asyncio.wait((listening,), timeout=LAST_WORDS_S)
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        finally:
+            listening.cancel()
+            del self._running[process.pid]
+            self._ready.discard(process.pid)
+        if not self._draining:
+            self._judge(process.pid, code, said)
+
+    def _heard(self, pid: int, word: str) -> None:
+        if word == "ready":
+            self._ready.add(pid)
+            self._fruitless = 0
+
+    def _judge(self, pid: int, code: int, said: list[str]) -> None:
+        what = said[-1] if said and said[-1] != "ready" else _ended(code)
+        if "ready" in said or code == -signal.SIGKILL:
+            self._fruitless = 0
+            self._say(f"worker {pid}: {what}; starting another")
+            return
+        self._fruitless += 1
+        if self._fruitless <= FRUITLESS_MAX:
+            self._say(f"worker {pid}: {what}; starting another")
+        if self._fruitless >= FRUITLESS_MAX and not self._ready:
+            raise Stop(Exit.LOST, f"no worker can be started: {what}")
+        if self._fruitless == FRUITLESS_MAX:
+            self._say(
+                f"{len(self._ready)} of {self._count} workers go on; more are tried in silence"
+            )
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+async def _listen(end: socket.socket, said: list[str], heard: Callable[[str], None]) -> None:
+    """What the worker says, line by line, until it ends."""
+    reader, writer = await asyncio.open_connection(sock=end)
+    try:
+        while line := await reader.readline():
+            said.append(line.decode("utf-8", "replace").strip())
+            heard(said[-1])
+    except OSError:  # it died with our end unread
+        pass
+    finally:
+        writer.close()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A worker is born deaf to Ctrl-C: this process hears it, and drains."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

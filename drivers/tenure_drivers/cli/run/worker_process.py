@@ -1,0 +1,94 @@
+"""One worker: a runtime over a store and an agent, in a process of its own or beside the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from ...agents import UnknownAgent, find_agent
+from ...runtime.runtime import Runtime
+from ...stores.base import Store
+from ..exit import Exit, Stop
+from ..output import say
+from ..retrying_store import opened
+from .parent_watch import Lifeline
+from .worker_pool import STORE
+
+SESSIONS_AT_ONCE: Final = 32
+GRACE_MS: Final = 30_000  # for a turn under way at a drain; then it is let go, to be resumed
+
+
+class Companion:
+    """Works in this process, for a store that lives within it."""
+
+    def __init__(self, store: Store, agent: str) -> None:
+        self._runtime = Runtime(
+            store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE
+        )
+        self._drained = asyncio.Event()
+
+    async def work(self) -> None:
+        await self._runtime.start()
+        await self._drained.wait()
+        await self._runtime.drain(GRACE_MS)
+        await self._runtime.stop()
+
+    def drain(self) -> None:
+        self._drained.set()
+
+    def kill(self) -> None:
+        self._drained.set()
+
+
+def owner() -> str:
+    return f"{socket.gethostname().replace(' ', '-')[:100]}:{os.getpid()}"
+
+
+async def work(store_url: str, agent: str, patience_s: float, lifeline: Lifeline) -> None:
+    drained = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
+    async with opened(store_url, patience_s=patience_s) as store:
+        companion = Companion(store.store, agent)
+        working = asyncio.create_task(companion.work())
+        lifeline.say("ready")
+        await asyncio.wait(
+            {working, asyncio.create_task(drained.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+        companion.drain()
+        await working
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="tenure worker")
+    parser.add_argument("parent", type=int)
+    parser.add_argument("--agent", required=True)
+    parser.add_argument("--patience", type=float, required=True)
+    options = parser.parse_args(arguments)
+    lifeline = Lifeline(options.parent)
+    logging.basicConfig(
+        level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
+    )
+    try:
+        asyncio.run(work(os.environ[STORE], options.agent, options.patience, lifeline))
+        return Exit.OK
+    except Stop as stop:
+        lifeline.say("; ".join(stop.lines))
+        return stop.code
+    except UnknownAgent as error:
+        lifeline.say(f"--agent {error}")
+        return Exit.UNUSABLE
+    except Exception as error:
+        say(f"worker {os.getpid()}: {type(error).__name__}: {error}")
+        lifeline.say(f"{type(error).__name__}: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

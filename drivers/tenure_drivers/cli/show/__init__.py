@@ -1,0 +1,1 @@
+"""`tenure show`: the conversation of a session, read-only."""

@@ -1,0 +1,254 @@
+"""`tenure show`: a conversation as people read it, as Markdown, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+from ..exit import unusable
+from ..open_store import looked_at
+from ..output import write_bytes, write_lines
+from ..run.progress_report import moment
+from .conversation import Recount, as_json
+
+CHARACTERS_MAX: Final = 4_000  # of one text
+RESULT_MAX: Final = 1_000
+ARGUMENTS_MAX: Final = 400
+CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+STYLES: Final = {
+    "head": "dim", "input": "bold cyan", "said": "", "call": "yellow", "result": "dim",
+    "error": "red", "reasoning": "dim italic", "end": "bold red", "open": "bold yellow",
+}  # fmt: skip
+Item: TypeAlias = dict[str, Any]
+Lines: TypeAlias = Iterator[tuple[str, str]]
+
+
+async def show(url: str, session_id: str, limit: int, form: str) -> None:
+    async with looked_at(url) as store:
+        seen = await store.ask(Recount(session_id, limit))
+    if seen is None:
+        raise unusable(f"session {session_id}: there is none in {url}")
+    found = as_json(seen)
+    if form == "json":
+        write_lines([found])
+    elif form == "markdown":
+        _write(markdown(found))
+    elif sys.stdout.isatty():
+        _write_styled(text(found))
+    else:
+        _write(line for _, line in text(found))
+
+
+def _write(lines: Iterable[str]) -> None:
+    whole = "".join(f"{line.rstrip()}\n" for line in lines)
+    write_bytes(whole.encode("utf-8", "backslashreplace"))
+
+
+def _write_styled(lines: Lines) -> None:
+    from rich.console import Console  # a third of the time to start
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False)
+    with console.capture() as shown:
+        for style, line in lines:
+            console.print(Text(line, style=STYLES[style]))
+    write_bytes(shown.get().encode("utf-8", "backslashreplace"))
+
+
+# -- words
+
+
+def clean(given: str) -> str:
+    """Without what a terminal takes for an order."""
+    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", given.replace("\r\n", "\n"))
+
+
+def cut(given: str, most: int = CHARACTERS_MAX) -> str:
+    if len(given) <= most:
+        return clean(given)
+    return f"{clean(given[:most])} [cut: {len(given)} characters; --json has them all]"
+
+
+def arguments(call: Item) -> str:
+    given = call["arguments"]
+    plain = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    return cut(plain, ARGUMENTS_MAX)
+
+
+def outcome(call: Item) -> tuple[str, str]:
+    """How a call ended, and in which style."""
+    result = call["result"]
+    if result is None:
+        return "open", call.get("state", "no result")
+    words = cut(result["text"], RESULT_MAX) + "".join(
+        f"\n[{_named(a)}]" for a in result["attachments"]
+    )
+    return ("error" if result["is_error"] else "result"), words
+
+
+def _named(attachment: Item) -> str:
+    return clean(f"{attachment['name'] or attachment['uri']} ({attachment['media_type']})")
+
+
+def origin(item: Item) -> str:
+    words = [item["input_kind"], item["input_id"]]
+    if item["source"] not in ("api", "file"):
+        words.append(f"from {item['source']}")
+    return clean(" ".join(words))
+
+
+def became(item: Item) -> str:
+    """Of an input that is in no message."""
+    word = item["ended"].replace("_", " ")
+    return clean(word if item["detail"] == item["ended"] else f"{word} ({item['detail']})")
+
+
+def ending(item: Item) -> str:
+    reason = f": {item['reason']}" if item["reason"] else ""
+    return clean(f"run {item['run_id']} ended {item['termination']}{reason}")
+
+
+def due(item: Item) -> str:
+    until = f", due {moment(item['due_at_ms'])}" if item["due_at_ms"] else ""
+    return f"{item['status']}{until}"
+
+
+def state(found: Item) -> str:
+    words = [f"session {clean(found['session'])}", found["phase"], f"revision {found['revision']}"]
+    if found["open_run"]:
+        words.append(f"run {found['open_run']} {found['run_state']}")
+    return ", ".join(words)
+
+
+def under_way(found: Item) -> str:
+    failed = f" after {found['failures']} failures" if found["failures"] else ""
+    return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
+
+
+# -- as text
+
+
+def text(found: Item) -> Lines:
+    yield "head", state(found)
+    if found["more_before"]:
+        yield "head", "... (--limit shows more)"
+    begun = False
+    for item in found["conversation"]:
+        if item.get("open") and not begun:
+            begun = True
+            yield "open", ""
+            yield "open", f"-- {under_way(found)}"
+        yield "said", ""
+        yield from _text_of(item)
+    if found["inbox"]:
+        yield "said", ""
+        yield "head", f"in the inbox: {len(found['inbox'])}"
+        for item in found["inbox"]:
+            yield "input", f"> {origin(item)}: {due(item)}"
+            yield from _indented("said", cut(item["text"]))
+
+
+def _text_of(item: Item) -> Lines:
+    match item["kind"]:
+        case "input":
+            ended = f": {became(item)}" if "ended" in item else ""
+            yield ("end" if ended else "input"), f"> {origin(item)}{ended}"
+            yield from _indented("said", cut(item["text"]))
+            for one in item["attachments"]:
+                yield "result", f"  [{_named(one)}]"
+        case "end":
+            yield "end", f"-- {ending(item)}"
+        case "compaction":
+            yield "head", "-- what was said before is summed up:"
+            yield from _indented("said", cut(item["text"]))
+        case _:
+            yield from _message(item)
+
+
+def _message(item: Item) -> Lines:
+    hidden = " (hidden from the model)" if item["hidden"] else ""
+    about = f" (answers {', '.join(item['answers'])})" if item["answers"] else ""
+    yield "head", clean(f"{item['role']}{about}{hidden}")
+    if item["reasoning"]:
+        yield "reasoning", f"  [reasoning: {len(item['reasoning'])} characters]"
+    if item["text"]:
+        yield from _indented("error" if item["is_error"] else "said", cut(item["text"]))
+    if item["refusal"]:
+        yield from _indented("error", f"[refused] {cut(item['refusal'])}")
+    for call in item["calls"]:
+        yield "call", clean(f"  * {call['name']} {arguments(call)}")
+        style, words = outcome(call)
+        sign = {"open": "...", "error": "!"}.get(style, "=")
+        for number, line in enumerate(words.split("\n")):
+            yield style, f"    {sign if not number else ' ' * len(sign)} {line}"
+
+
+def _indented(style: str, words: str) -> Lines:
+    for line in words.split("\n"):
+        yield style, f"  {line}"
+
+
+# -- as Markdown
+
+
+def markdown(found: Item) -> Iterator[str]:
+    yield f"# Session {clean(found['session'])}"
+    yield ""
+    yield state(found)
+    begun = False
+    for item in found["conversation"]:
+        if item.get("open") and not begun:
+            begun = True
+            yield ""
+            yield f"---\n\n*{under_way(found)}*"
+        yield ""
+        yield from _markdown_of(item)
+    if found["inbox"]:
+        yield "\n## In the inbox\n"
+        for item in found["inbox"]:
+            yield f"- `{origin(item)}` {due(item)}\n\n{_fenced(cut(item['text']), '  ')}"
+
+
+def _markdown_of(item: Item) -> Iterator[str]:
+    match item["kind"]:
+        case "input":
+            ended = f" - **{became(item)}**" if "ended" in item else ""
+            yield f"### {origin(item)}{ended}\n"
+            yield "\n".join(f"> {line}".rstrip() for line in cut(item["text"]).split("\n"))
+            for one in item["attachments"]:
+                yield f"\n> attached: {_named(one)}"
+        case "end":
+            yield f"**{ending(item)}**"
+        case "compaction":
+            yield f"### What was said before\n\n{cut(item['text'])}"
+        case _:
+            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}"
+            yield from _markdown_message(item)
+
+
+def _markdown_message(item: Item) -> Iterator[str]:
+    if item["reasoning"]:
+        yield "\n<details><summary>reasoning</summary>\n"
+        yield _fenced(cut(item["reasoning"]))
+        yield "\n</details>"
+    if item["text"]:
+        yield f"\n{_fenced(cut(item['text'])) if item['answers'] else cut(item['text'])}"
+    if item["refusal"]:
+        yield f"\n**refused:** {cut(item['refusal'])}"
+    for call in item["calls"]:
+        style, words = outcome(call)
+        failed = {"error": " - **failed**", "open": f" - **{words}**"}.get(style, "")
+        given = arguments(call).replace("`", "'")
+        yield f"\n- **{clean(call['name'])}** `{given}`{failed}"
+        if style != "open":
+            yield f"\n{_fenced(words, '  ')}"
+
+
+def _fenced(words: str, indent: str = "") -> str:
+    """A fence longer than any in it."""
+    longest = max((len(run) for run in re.findall("`{3,}", words)), default=2)
+    fence = "`" * (longest + 1)
+    return "\n".join(f"{indent}{line}" for line in (fence, *words.split("\n"), fence))

@@ -1,0 +1,280 @@
+"""The conversation of one session as plain data: what was said in order, what came of it, what is still to come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from tenure.event import Happening
+from tenure.indexes import EVENTS
+from tenure.machines.input import Ended, How
+from tenure.machines.run import Done, Termination
+from tenure.messages.codec import Unreadable, decode
+from tenure.messages.types import Attachment, Message, Speaker, ToolCall
+from tenure.queries import Each, First, Get, Question
+from tenure.questions.core import Journal, Line, Look, Overview, Path
+from tenure.questions.inspect import Steps, Waiting
+from tenure.records import Entry, EntryKind, Event, Input, Node, Place, Run, Session
+from tenure.transcript import Form, Role
+from tenure.turn.chat_policy import read_prompt
+
+PAGE: Final = 256
+UNENDED: Final = ("delayed", "ready", "bound")
+PAGES_MAX: Final = 64  # of events looked at for what ended without an answer
+WORDS: Final = (Happening.INPUT_ENDED, Happening.RUN_FINISHED)
+Item: TypeAlias = dict[str, Any]
+
+
+@frozen
+class Conversation:
+    """`open_nodes` are written and not visible yet, `entries` the journal around them; `ended` left no message."""
+
+    overview: Overview
+    more: bool  # there is something before the first line
+    lines: tuple[Line, ...]
+    runs: dict[str, Run]
+    open_nodes: tuple[Node, ...]
+    open_inputs: tuple[Input, ...]
+    entries: tuple[Entry, ...]
+    waiting: tuple[Waiting, ...]
+    ended: tuple[tuple[int, Place, Input, str], ...]  # when, which, what it said, how
+
+
+@frozen
+class Recount(Question[Conversation | None]):
+    """The last `limit` nodes and all around them, from one snapshot.  None: there is no such session."""
+
+    session_id: str
+    limit: int = 200
+
+    def steps(self) -> Steps:
+        at = self.session_id
+        overview = yield from Look(at, PAGE).steps()
+        if overview is None:
+            return None
+        lines = yield from Path(at, self.limit).steps()
+        more = bool(lines) and lines[0].node.parent is not None
+        runs: dict[str, Run] = {run.run_id: run for run in overview.runs}
+        for line in lines:
+            name = line.node.run_id
+            if name is not None and name not in runs:
+                runs[name] = yield Get(Run, (at, name))
+        nodes, entries, inputs = yield from self._open(overview, runs)
+        told = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
+        waiting, gone = [], []
+        for status in overview.waiting:
+            if status.input_id not in told:
+                place = yield Get(Place, (at, status.input_id))
+                entered = yield Get(Input, (at, status.input_id))
+                if status.status in UNENDED:
+                    waiting.append(Waiting(status, place, entered))
+                else:  # and not written out yet
+                    gone.append((entered.admitted_at_ms, place, entered, status.status))
+        waiting.sort(key=lambda one: one.order)
+        told |= {status.input_id for status in overview.waiting}
+        since = lines[0].node.at_ms if more else 0
+        ended = (*(yield from self._ended(told, since)), *gone)
+        return Conversation(
+            overview, more, lines, runs, nodes, inputs, entries, tuple(waiting), ended
+        )
+
+    def _open(self, overview: Overview, runs: dict[str, Run]) -> Steps:
+        """What the turn under way has written so far."""
+        run = runs.get(overview.session.open_run or "")
+        if run is None:
+            return (), (), ()
+        entries = yield from Journal(self.session_id, run.run_id).steps()
+        entries = tuple([e for e in entries if e.turn == run.turn])
+        s, written = self.session_id, [e for e in entries if e.kind is EntryKind.NODE]
+        nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
+        inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
+        return nodes, entries, inputs
+
+    def _ended(self, told: set[str], since_ms: int) -> Steps:
+        """Inputs that ended and are in no message: withdrawn, abandoned, dead letters."""
+        found: list[tuple[int, Place, Input, str]] = []
+        before: tuple[int, ...] = ()
+        for _ in range(PAGES_MAX):
+            page: tuple[Event, ...] = yield First(
+                EVENTS, (self.session_id,), PAGE, before, backwards=True
+            )
+            for event in page:
+                for happened in event.happened:
+                    if happened.kind not in WORDS or event.at_ms < since_ms:
+                        continue
+                    for name in happened.input_ids:
+                        if name not in told:
+                            told.add(name)
+                            place = yield Get(Place, (self.session_id, name))
+                            entered = yield Get(Input, (self.session_id, name))
+                            if place is not None and entered is not None:
+                                found.append((event.at_ms, place, entered, happened.detail))
+            if len(page) < PAGE or page[-1].at_ms < since_ms:
+                break
+            before = (page[-1].seq,)
+        return tuple(reversed(found))
+
+
+# -- as plain data
+
+
+def items(seen: Conversation) -> list[Item]:
+    """In order; the results of calls stand with their calls."""
+    told: list[tuple[int, Item]] = []
+    last: str | None = None
+    for line in seen.lines:
+        node = line.node
+        if node.run_id != last and last is not None:
+            told += [(told[-1][0], end) for end in _end(seen.runs.get(last))]
+        last = node.run_id
+        told += [(node.at_ms, spoken(i)) for i in line.inputs]
+        told += [(node.at_ms, said(node))]
+    if last is not None:
+        told += [(told[-1][0], end) for end in _end(seen.runs.get(last))]
+    told = _merged(told, seen.ended)
+    under_way = [spoken(i) | {"open": True} for i in seen.open_inputs]
+    under_way += [said(node) | {"open": True} for node in seen.open_nodes]
+    found = [item for _, item in told] + under_way
+    return list(_joined(found, seen.entries))
+
+
+def _merged(
+    told: list[tuple[int, Item]], ended: Iterable[tuple[int, Place, Input, str]]
+) -> list[tuple[int, Item]]:
+    for at_ms, place, entered, how in ended:
+        state = place.state
+        word = state.how.value if isinstance(state, Ended) else how
+        if isinstance(state, Ended) and state.how is How.DEAD_LETTERED:
+            how = state.by  # what the run ended with; the event says no more than that it did
+        item = spoken(entered) | {"ended": word, "detail": how}
+        behind = next((n for n, (at, _) in enumerate(told) if at > at_ms), len(told))
+        told.insert(behind, (at_ms, item))
+    return told
+
+
+def _end(run: Run | None) -> Iterator[Item]:
+    """Of a run that did not end as it was meant to."""
+    if run is not None and isinstance(run.state, Done):
+        if run.state.termination is not Termination.FINISHED:
+            yield {
+                "kind": "end",
+                "run_id": run.run_id,
+                "termination": run.state.termination.value,
+                "reason": run.state.reason,
+            }
+
+
+def spoken(entered: Input) -> Item:
+    text, attachments = read_prompt(entered.payload)
+    return {
+        "kind": "input",
+        "input_id": entered.input_id,
+        "input_kind": entered.kind,
+        "source": entered.source,
+        "at_ms": entered.admitted_at_ms,
+        "text": text,
+        "attachments": [_attachment(a) for a in attachments],
+    }
+
+
+def _attachment(one: Attachment) -> Item:
+    return {"uri": one.uri, "media_type": one.media_type, "name": one.name}
+
+
+def said(node: Node) -> Item:
+    message = _message(node)
+    return {
+        "kind": "compaction" if node.form is Form.COMPACTION else "message",
+        "node_id": node.node_id,
+        "run_id": node.run_id,
+        "revision": node.revision,
+        "at_ms": node.at_ms,
+        "role": node.role.value,
+        "hidden": node.hidden,
+        "text": message.text,
+        "reasoning": message.reasoning,
+        "refusal": message.refusal,
+        "attachments": [_attachment(a) for a in message.attachments],
+        "calls": [_call(call) for call in message.calls],
+        "answers": list(node.call_ids) if node.role is Role.TOOL else [],
+        "is_error": message.is_error,
+    }
+
+
+def _message(node: Node) -> Message:
+    if node.form is Form.CHAT:
+        try:
+            return decode(node.body)
+        except Unreadable:
+            pass
+    return Message(Speaker.USER, node.body)
+
+
+def _call(call: ToolCall) -> Item:
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return {"call_id": call.call_id, "name": call.name, "arguments": arguments, "result": None}
+
+
+def _joined(found: Iterable[Item], entries: tuple[Entry, ...]) -> Iterator[Item]:
+    """Results go to the last call of their id that has none; one that nobody asked for stays by itself."""
+    waiting: dict[str, Item] = {}
+    kept = list(found)
+    whole: list[Item] = []
+    for item in kept:
+        calls = [waiting[i] for i in item.get("answers", ()) if i in waiting]
+        for call in calls:
+            call["result"] = {
+                "text": item["text"], "is_error": item["is_error"],
+                "attachments": item["attachments"],
+            }  # fmt: skip
+            del waiting[call["call_id"]]
+        if item.get("answers") and len(calls) == len(item["answers"]):
+            continue
+        waiting |= {call["call_id"]: call for call in item.get("calls", ())}
+        whole.append(item)
+    _tell_apart(whole, entries)
+    yield from whole
+
+
+def _tell_apart(whole: list[Item], entries: tuple[Entry, ...]) -> None:
+    """Of a turn under way: which calls without a result have begun."""
+    replies = [item for item in whole if item.get("open") and item.get("calls")]
+    for iteration, item in enumerate(replies, 1):
+        for index, call in enumerate(item["calls"]):
+            about = [e for e in entries if e.effect_id == f"{iteration}:tool:{index}"]
+            if call["result"] is None:
+                call["state"] = "started" if about else "not answered yet"
+
+
+def as_json(seen: Conversation) -> Item:
+    session: Session = seen.overview.session
+    run = seen.runs.get(session.open_run or "")
+    return {
+        "session": session.session_id,
+        "phase": session.phase.value,
+        "revision": session.revision,
+        "open_run": session.open_run,
+        "run_state": None if run is None else _state(session, run),
+        "failures": None if run is None else run.trouble.failures,
+        "more_before": seen.more,
+        "conversation": items(seen),
+        "inbox": [
+            spoken(one.input) | {"status": one.status.status, "due_at_ms": one.status.due_at_ms}
+            for one in seen.waiting
+        ],
+    }
+
+
+def _state(session: Session, run: Run) -> str:
+    if session.cancel is not None and session.cancel.run_id == run.run_id:
+        return "asked to stop"
+    return "under way" if session.lease_run == run.run_id else "interrupted, to be resumed"
+
+
+__all__ = ["Conversation", "Recount", "as_json", "items"]

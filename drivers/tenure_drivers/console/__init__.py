@@ -1,0 +1,1 @@
+"""Pages for people: the timeline that `tenure demo` writes."""

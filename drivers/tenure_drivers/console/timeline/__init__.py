@@ -1,0 +1,1 @@
+"""The timeline: what happened in each session of a store, as one HTML page."""

@@ -1,0 +1,76 @@
+"""Sessions over time as one page of HTML: a pure function of what a store says and of what its workers went through.
+
+The page stands alone: SVG, style and script are inside, nothing is fetched, and without the script it still shows all.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tenure.questions.history import happenings
+
+from .drawing import Drawing
+from .model import Figure, Holder, Life, Pause, Timeline, TooLate
+from .template import PAGE
+
+
+def page(timeline: Timeline) -> str:
+    """The page."""
+    return PAGE.safe_substitute(
+        title=html.escape(timeline.title),
+        sentence=html.escape(timeline.sentence),
+        verdict="good" if timeline.good else "bad",
+        figures="".join(_figures(timeline.figures)),
+        legend="".join(_legend(timeline)),
+        drawing=Drawing(timeline).svg(),
+        stories=_script_safe(_stories(timeline)),
+    )
+
+
+def _figures(figures: Sequence[Figure]) -> Iterator[str]:
+    for group in dict.fromkeys(f.group for f in figures):
+        inside = "".join(_figure(f) for f in figures if f.group == group)
+        yield f"<div><h3>{html.escape(group)}</h3><div>{inside}</div></div>"
+
+
+def _figure(figure: Figure) -> str:
+    tone = {None: "", True: " ok", False: " wrong"}[figure.good]
+    return (
+        f'<div class="figure{tone}" title="{html.escape(figure.meaning)}">'
+        f"<b>{figure.value:,}</b><span>{html.escape(figure.name)}</span></div>"
+    )
+
+
+def _legend(timeline: Timeline) -> Iterator[str]:
+    for worker in timeline.workers:
+        hue = timeline.hue(worker)
+        yield (
+            f'<button class="chip" data-only="{hue}">'
+            f'<i class="w{hue}"></i>{html.escape(worker)}</button>'
+        )
+
+
+def _script_safe(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _stories(timeline: Timeline) -> dict[str, list[list[Any]]]:
+    """The events of each session, to be read in a table."""
+    begin, _ = timeline.moments
+    return {
+        c.session.session_id: [
+            [
+                number, event.at_ms - begin, happened.kind.value,
+                happened.run_id or "", " ".join(happened.input_ids), happened.detail,
+            ]
+            for number, event, happened in happenings(c.events)
+        ]
+        for c in timeline.chronicles
+    }  # fmt: skip
+
+
+__all__ = ["Figure", "Holder", "Life", "Pause", "Timeline", "TooLate", "page"]

@@ -1,0 +1,199 @@
+"""One performance of the demo: prompts handed over, faults struck, evidence collected."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from tenure.commands import Admit, NewInput
+from tenure.outcome import Refused
+from tenure.questions.history import Roll
+from tenure.records import Session
+from tenure.replace import replace
+
+from ..cli.exit import Exit, Stop
+from ..cli.run.validation import prompt_policy
+from ..console.timeline.page import Holder, Life, Pause
+from ..stores.base import Store
+from .chat import TRAPS, chatting, sprung
+from .fleet import LOOK_S, Fleet
+from .plan import Kind, Plan, Prompt
+from .report import Evidence, Refusal, read_all
+from .transcript_report import Talk, read_talk
+from .worker import AGENTS, LEDGER, SERVER, store_in
+
+STALLED_S: Final = 20.0
+PATIENCE: Final = 12  # answers that a fault may be late
+
+
+@frozen
+class Performance:
+    """What there is to see when it is over.  `holders`: who asked for which lease."""
+
+    evidence: Evidence
+    holders: dict[str, Holder]
+    lives: tuple[Life, ...]
+    pauses: tuple[Pause, ...]
+    talk: Talk | None = None  # of a chat agent
+
+
+@define(eq=False)
+class Stage:
+    """Hands prompts over and strikes faults as the answers come; whatever it knows it has asked the store."""
+
+    plan: Plan
+    store: Store
+    fleet: Fleet
+    show: Callable[[int, str], None]
+    answered: int = 0
+    waiting: deque[Prompt] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.waiting = deque(self.plan.prompts)
+
+    async def play(self) -> None:
+        for name in self.plan.workers:
+            self.fleet.start(name)
+        async with asyncio.TaskGroup() as group:
+            for kind in Kind:
+                group.create_task(self._disturb(kind))
+            await self._feed()
+            self.fleet.over = True
+        if died := self.fleet.dead():
+            raise Stop(Exit.UNFINISHED, f"tenure demo: {died}")
+        await self.fleet.drain()
+
+    async def _feed(self) -> None:
+        """Until every prompt was handed over and no session has anything left to do."""
+        moved = time.monotonic()
+        while True:
+            self.fleet.mend()
+            sessions = await self.store.ask(Roll())
+            answered = sum(s.revision for s in sessions)
+            idle = all(s.due_at_ms is None for s in sessions)
+            if answered > self.answered:
+                moved = time.monotonic()
+            self.answered = answered
+            self._show(sessions)
+            if idle and not self.waiting:
+                return
+            await self._hand_over(idle)
+            if self.fleet.dead() is not None:
+                return
+            if time.monotonic() - moved > STALLED_S:
+                return  # the report will say what is lost
+            await asyncio.sleep(LOOK_S)
+
+    async def _hand_over(self, idle: bool) -> None:
+        by_session: dict[str, list[NewInput]] = {}
+        lull = len(self.plan.workers) if idle else 0
+        while self.waiting and (self._is_time(self.waiting[0]) or lull > 0):
+            prompt = self.waiting.popleft()
+            by_session.setdefault(prompt.session_id, []).append(_new(prompt))
+            lull -= 1
+        for session_id, inputs in by_session.items():
+            admitted = await self.store.execute(Admit(session_id, tuple(inputs)))
+            if isinstance(admitted, Refused):
+                raise AssertionError(admitted)
+
+    def _is_time(self, prompt: Prompt) -> bool:
+        """Nothing new while a fault is overdue: it might find nobody at work in the end."""
+        if prompt.after is None:
+            return self.fleet.struck == len(self.plan.faults)
+        return prompt.after <= self.answered and not self._overdue()
+
+    def _overdue(self) -> bool:
+        return sum(f.after < self.answered - PATIENCE for f in self.plan.faults) > self.fleet.struck
+
+    async def _disturb(self, kind: Kind) -> None:
+        for fault in (f for f in self.plan.faults if f.kind is kind):
+            while self.answered < fault.after and not self.fleet.over:
+                await asyncio.sleep(LOOK_S)
+            await self.fleet.strike(fault)
+
+    def _show(self, sessions: tuple[Session, ...]) -> None:
+        asleep = [w.name for w in self.fleet.workers.values() if w.stopped]
+        note = f"{self.fleet.kills} kills, {len(self.fleet.pauses)} pauses"
+        self.show(self.answered, note + (f", {asleep[0]} is stopped" if asleep else ""))
+
+
+def _new(prompt: Prompt) -> NewInput:
+    return NewInput(
+        prompt.input_id, "prompt", prompt.text, source="demo", key=prompt.input_id,
+        priority=prompt.priority, policy=prompt_policy(ordered=True),
+    )  # fmt: skip
+
+
+async def perform(
+    plan: Plan,
+    agent: str,
+    folder: Path,
+    show: Callable[[int, str], None],
+    server: str | None = None,
+) -> Performance:
+    """Play the plan in an empty folder, or on a server.  No process of it is alive afterwards."""
+    chats = agent not in AGENTS
+    if chats:
+        plan = chatting(plan, agent)
+        (folder / TRAPS).mkdir()
+    if server is not None:
+        (folder / SERVER).touch(mode=0o600)
+        (folder / SERVER).write_text(server, encoding="utf-8")
+    store = store_in(folder)
+    try:
+        fleet = Fleet(folder, store, (str(plan.seed), agent), chats)
+        try:
+            await Stage(plan, store, fleet, show).play()
+        finally:
+            fleet.kill_all()
+        seen = await collect(plan, store, fleet, folder)
+        if not chats:
+            return seen
+        talk = await read_talk(
+            store, seen.evidence.chronicles, seen.evidence.ledger,
+            died=sprung(folder), exact=agent == "script",
+        )  # fmt: skip
+        return replace(seen, talk=talk)
+    finally:
+        await store.aclose()
+
+
+async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> Performance:
+    said = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
+    holders = {
+        line["lease_id"]: Holder(name, line["pid"])
+        for name, lines in said.items()
+        for line in lines
+        if line["what"] == "asks"
+    }
+    refusals = [
+        Refusal(line["at_ms"], name, line["session_id"], line["name"], line["generation"])
+        for name, lines in said.items()
+        for line in lines
+        if line["what"] == "fenced"
+    ]
+    evidence = Evidence(
+        len(plan.prompts), await read_all(store), read_ledger(folder / LEDGER), tuple(refusals),
+        fleet.kills, len(fleet.pauses),
+    )  # fmt: skip
+    return Performance(evidence, holders, tuple(fleet.lives), tuple(fleet.pauses))
+
+
+def read_ledger(path: Path) -> tuple[str, ...]:
+    """Its lines with their ends; the last may be torn."""
+    content = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    return tuple(content.splitlines(keepends=True))
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.endswith("}"):  # else its writer was killed in the middle of it
+                yield json.loads(line)

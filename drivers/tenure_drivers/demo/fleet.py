@@ -1,0 +1,253 @@
+"""The demo's workers, and who kills them: processes started, stopped, woken and killed as the plan says.
+
+A fault waits until the store shows its victim in the middle of a turn.  Afterwards the store says whether it hit: a
+process that cannot act any more and still has a lease with a run was in the middle of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import define, field
+
+from tenure.machines.lease import Held, Lease
+from tenure.questions.core import Carry
+from tenure.questions.history import Roll
+from tenure.records import EntryKind, Session
+
+from ..console.timeline.page import Life, Pause
+from ..stores.base import Store, wall_clock_ms
+from ..stores.sqlite.notify import lock_holder
+from .plan import Fault, Kind, Stage
+from .worker import DATABASE, LEDGER, TTL_MS, owner_id
+
+LOOK_S: Final = 0.004
+AIM_S: Final = 0.3  # for a turn in the stage that was planned; then any turn will do
+FIND_S: Final = 8.0
+DRAIN_S: Final = 5.0
+PAUSE_S_MAX: Final = 4 * TTL_MS / 1000
+MODULE: Final = "tenure_drivers.demo.worker"
+
+
+@define(eq=False)
+class Worker:
+    """One place in the fleet, filled by one process after another."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    born_ms: int
+    stopped: bool = False
+    targeted: bool = False
+    buried: bool = False
+
+    @property
+    def owner_id(self) -> str:
+        return owner_id(self.name, self.process.pid)
+
+
+@define(eq=False)
+class Fleet:
+    folder: Path
+    store: Store
+    arguments: Sequence[str]
+    trapped: bool = False  # workers kill themselves, too
+    workers: dict[str, Worker] = field(factory=dict)
+    lives: list[Life] = field(factory=list)
+    pauses: list[Pause] = field(factory=list)
+    kills: int = 0
+    struck: int = 0  # faults that have hit, or that found nobody
+    over: bool = False  # there is no work left to disturb
+
+    # -- processes
+
+    def start(self, name: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", MODULE, str(self.folder), name, *self.arguments],
+            stdin=subprocess.PIPE,  # its lifeline: it ends when this process does
+            stdout=sys.stderr.fileno(),
+            process_group=0,  # Ctrl-C is for this process
+        )
+        self.workers[name] = Worker(name, process, wall_clock_ms())
+
+    async def drain(self) -> None:
+        """Let everybody end; kill who does not."""
+        for worker in self.workers.values():
+            _signal(worker, signal.SIGTERM)
+            _signal(worker, signal.SIGCONT)
+        deadline = time.monotonic() + DRAIN_S
+        for worker in self.workers.values():
+            while worker.process.poll() is None and time.monotonic() < deadline:
+                await asyncio.sleep(LOOK_S)
+            self._bury(worker, killed=False)
+
+    def kill_all(self) -> None:
+        """Nobody survives, whatever happened."""
+        for worker in self.workers.values():
+            self._bury(worker, killed=False)
+
+    def _bury(self, worker: Worker, *, killed: bool) -> None:
+        if worker.buried:
+            return
+        worker.buried = True
+        if worker.process.poll() is None:
+            _signal(worker, signal.SIGKILL)
+            worker.process.wait()
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+        life = Life(worker.name, worker.process.pid, worker.born_ms, wall_clock_ms(), killed)
+        self.lives.append(life)
+
+    def mend(self) -> None:
+        """Start again who was killed in a trap of its own."""
+        for name, worker in list(self.workers.items()):
+            if self.trapped and not worker.targeted and worker.process.poll() == -signal.SIGKILL:
+                self._bury(worker, killed=True)
+                self.kills += 1
+                self.start(name)
+
+    def dead(self) -> str | None:
+        """A worker that ended though nobody killed it, and how."""
+        for worker in self.workers.values():
+            code = worker.process.poll()
+            if self.trapped and code == -signal.SIGKILL:
+                continue
+            if code is not None and not worker.targeted:
+                return f"{worker.name} ended by itself with exit code {code}"
+        return None
+
+    # -- faults
+
+    async def strike(self, fault: Fault) -> None:
+        """Carry a fault out, unless nobody is in the middle of a turn for a long time."""
+        deadline = time.monotonic() + FIND_S
+        while not self.over and time.monotonic() < deadline:
+            worker = await self._aim(fault, deadline - FIND_S + AIM_S)
+            if worker is None:
+                continue
+            worker.targeted = True
+            try:
+                if await (self._kill if fault.kind is Kind.KILL else self._pause)(worker, fault):
+                    return
+            finally:
+                worker.targeted = False
+        self.struck += 1
+
+    async def _aim(self, fault: Fault, until: float) -> Worker | None:
+        """Wait for the planned worker to be in the planned part of a turn; in the end anybody in any will do."""
+        sessions = await self.store.ask(Roll())
+        anybody = time.monotonic() > until
+        for name in [*self.workers] if anybody else [fault.worker]:
+            worker = self.workers[name]
+            if worker.stopped or worker.targeted or worker.process.poll() is not None:
+                continue
+            if any(anybody or _stage(s) is fault.stage for s in _held_by(worker, sessions)):
+                return worker
+        await asyncio.sleep(LOOK_S)
+        return None
+
+    async def _kill(self, worker: Worker, fault: Fault) -> bool:
+        _signal(worker, signal.SIGKILL)
+        worker.process.wait()
+        self._bury(worker, killed=True)
+        hit = bool(_held_by(worker, await self.store.ask(Roll())))
+        self.kills += hit
+        self.struck += hit
+        await asyncio.sleep(fault.restart_ms / 1000)
+        self.start(worker.name)
+        return hit
+
+    async def _pause(self, worker: Worker, fault: Fault) -> bool:
+        from_ms = wall_clock_ms()
+        _signal(worker, signal.SIGSTOP)
+        worker.stopped = True
+        try:
+            while not _stopped(worker.process):
+                await asyncio.sleep(LOOK_S)
+            held = _held_by(worker, await self.store.ask(Roll()))
+            if not held or not await self._fair(worker, held):
+                return False
+            self.struck += 1
+            await self._until_taken_over(held)
+            self.pauses.append(Pause(worker.name, from_ms, wall_clock_ms()))
+            return True
+        finally:
+            worker.stopped = False
+            _signal(worker, signal.SIGCONT)
+
+    async def _fair(self, worker: Worker, held: Sequence[Session]) -> bool:
+        """Two moments prove nothing, so the worker goes on at once.
+
+        Inside a transaction it holds the lock of the SQLite file, and everybody waits for it.  Between its last look
+        at its deadline and the write to the ledger, a file that checks no fence, no system can hold it back.
+        """
+        if lock_holder(self.folder / DATABASE) == worker.process.pid:
+            return False
+        written = set(_written(self.folder / LEDGER))
+        for session in held:
+            carried = await self.store.ask(Carry(session.session_id, session.lease_run or ""))
+            if carried is None:
+                continue
+            inputs = {i.input_id for i in carried.inputs}
+            started = any(entry.kind is EntryKind.START for entry in carried.entries)
+            if started and not inputs <= written:
+                return False
+        return True
+
+    async def _until_taken_over(self, held: Sequence[Session]) -> None:
+        """Until each lease that it held is lost and somebody works in one of the sessions: longer than its ttl."""
+        before = {s.session_id: s.lease for s in held}
+        deadline = time.monotonic() + PAUSE_S_MAX
+        while time.monotonic() < deadline:
+            now = {s.session_id: s.lease for s in await self.store.ask(Roll())}
+            lost = all(_lease_id(now[at]) != _lease_id(lease) for at, lease in before.items())
+            if lost and any(now[at].generation > lease.generation for at, lease in before.items()):
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+def _signal(worker: Worker, number: signal.Signals) -> None:
+    if worker.process.returncode is None:  # else its pid may be somebody else's by now
+        os.kill(worker.process.pid, number)
+
+
+def _stopped(process: subprocess.Popen[bytes]) -> bool:
+    """SIGSTOP has reached every thread of it, or it is dead."""
+    if process.returncode is not None:
+        return True
+    pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+    if pid and not os.WIFSTOPPED(status):
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return pid != 0
+
+
+def _held_by(worker: Worker, sessions: Sequence[Session]) -> list[Session]:
+    """The sessions in which this very process is in the middle of a turn."""
+    return [
+        s
+        for s in sessions
+        if s.lease_run is not None
+        and isinstance(s.lease, Held)
+        and s.lease.owner.owner_id == worker.owner_id
+    ]
+
+
+def _lease_id(lease: Lease) -> str | None:
+    return lease.lease_id if isinstance(lease, Held) else None
+
+
+def _stage(session: Session) -> Stage:
+    return Stage.THINKING if session.open_run is None else Stage.WRITING
+
+
+def _written(ledger: Path) -> Iterator[str]:
+    if ledger.exists():
+        for line in ledger.read_text().splitlines():
+            yield line.partition(" ")[0]

@@ -1,0 +1,129 @@
+"""What a demo with a chat agent has shown besides: the transcripts, read from the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+from attrs import frozen
+
+from tenure.messages.codec import Unreadable, decode
+from tenure.messages.types import Message, Speaker
+from tenure.questions.core import Line, Path
+from tenure.questions.history import Chronicle
+from tenure.records import EntryKind
+from tenure.transcript import Form, Role
+
+from ..stores.base import Store
+from .chat import right_answer
+
+
+@frozen
+class Talk:
+    """`died`: where in a turn processes died, by the traps that killed them."""
+
+    calls: int
+    results: int
+    unknown: int
+    illegal: int
+    doubled: int
+    once_twice: int
+    unwritten: int
+    silent: int
+    wrong: int
+    died: dict[str, int]
+
+    @property
+    def holds(self) -> bool:
+        return not any(getattr(self, name) for name in ZERO)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**attrs.asdict(self), "holds": self.holds}
+
+
+TALKED: Final[dict[str, str]] = {
+    "calls": "tool calls in the transcripts",
+    "results": "results in the transcripts",
+    "unknown": "once tools of which nobody knew: told to the model",
+    "illegal": "calls without a result, results without a call",
+    "doubled": "results too many for one call",
+    "once_twice": "once tools that ran twice under one key",
+    "unwritten": "reported as written and not in the ledger",
+    "silent": "prompts without an answer behind them",
+    "wrong": "answers that are not the right ones",
+}
+ZERO: Final = ("illegal", "doubled", "once_twice", "unwritten", "silent", "wrong")
+
+
+async def read_talk(
+    store: Store, chronicles: tuple[Chronicle, ...], ledger: tuple[str, ...], *,
+    died: dict[str, int], exact: bool,
+) -> Talk:  # fmt: skip
+    """`exact`: every answer is known beforehand."""
+    counts: Counter[str] = Counter()
+    keys = Counter(line.split(" ")[1] for line in ledger if line.count(" ") > 1)
+    counts["once_twice"] = sum(n - 1 for n in keys.values())
+    written = {line.partition(" ")[0] for line in ledger}
+    for chronicle in chronicles:
+        lines = await store.ask(Path(chronicle.session.session_id))
+        _calls(lines, written, counts)
+        _answers(lines, counts, exact=exact)
+        counts["unknown"] += sum(e.kind is EntryKind.UNKNOWN for e in chronicle.entries)
+    return Talk(**{name: counts[name] for name in TALKED}, died=died)
+
+
+def _calls(lines: tuple[Line, ...], written: set[str], counts: Counter[str]) -> None:
+    """Each call has exactly one result, before anybody says anything else."""
+    open_: dict[str, str] = {}
+    answered: set[str] = set()
+    for line in lines:
+        message = _message(line)
+        if line.node.role is Role.TOOL:
+            for call_id in line.node.call_ids:
+                counts["results"] += 1
+                arguments = open_.pop(call_id, None)
+                if arguments is None:
+                    counts["doubled" if call_id in answered else "illegal"] += 1
+                elif message.text == "written" and not any(n in arguments for n in written):
+                    counts["unwritten"] += 1
+                answered.add(call_id)
+            continue
+        counts["illegal"] += len(open_)
+        open_ = {call.call_id: call.arguments for call in message.calls}
+        answered = set()
+        counts["calls"] += len(message.calls)
+    counts["illegal"] += len(open_)
+
+
+def _answers(lines: tuple[Line, ...], counts: Counter[str], *, exact: bool) -> None:
+    """Behind the inputs of a run stands what its last message says."""
+    for prompts, said in _runs(lines):
+        if not said.text or said.speaker is not Speaker.ASSISTANT or said.calls:
+            counts["silent"] += 1
+        elif exact and said.text != right_answer(prompts):
+            counts["wrong"] += 1
+
+
+def _runs(lines: tuple[Line, ...]) -> Iterator[tuple[str, Message]]:
+    prompts, last, run_id = "", None, None
+    for line in lines:
+        if line.node.run_id != run_id:
+            if last is not None:
+                yield prompts, _message(last)
+            prompts, run_id = "", line.node.run_id
+        prompts = "\n".join([prompts, *[i.payload for i in line.inputs]]).strip()
+        last = line
+    if last is not None:
+        yield prompts, _message(last)
+
+
+def _message(line: Line) -> Message:
+    node = line.node
+    if node.form is Form.CHAT:
+        try:
+            return decode(node.body)
+        except Unreadable:
+            pass
+    return Message(Speaker.ASSISTANT if node.role is Role.ASSISTANT else Speaker.USER, node.body)

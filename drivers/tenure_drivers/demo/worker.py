@@ -1,0 +1,219 @@
+"""A worker process of the demo: a Runtime with the ledger agent, and a log of what the store refused it.
+
+python -m tenure_drivers.demo.worker FOLDER NAME SEED AGENT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tenure.commands import Acquire, Begin
+from tenure.machines.lease import Fence
+from tenure.outcome import Decided, Refusal, Refused
+from tenure.queries import Command
+
+from ..runtime.errors import StepOutcomeUnknown
+from ..runtime.runtime import Runtime
+from ..runtime.steps import Report
+from ..runtime.turn import Turn
+from ..runtime.turn_code import Agent
+from ..stores.base import Store, open_store, wall_clock_ms
+
+A = TypeVar("A")
+O = TypeVar("O")
+V = TypeVar("V")
+
+DATABASE: Final = "demo.db"
+SERVER: Final = "store.url"  # not an argument: everybody may read those of a process
+LEDGER: Final = "ledger.txt"
+TTL_MS: Final = 1_000
+SESSIONS_AT_ONCE: Final = 8
+THINKS_MS: Final = (30, 220)
+LINGERS_MS: Final = (20, 120)
+
+
+class Witness:
+    """A store that writes down which leases its process asks for, and which writes were refused it as FENCED.
+
+    A line is on the way to the file before the command is sent: whatever is killed, each lease in the database is
+    somebody's in the logs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        log: Path,
+        before: Callable[[Command[Any, Any]], None] = lambda command: None,
+    ) -> None:
+        self._store = store
+        self.durability, self.capabilities = store.durability, store.capabilities
+        self.ask, self.due, self.horizon, self.hints = (
+            store.ask, store.due, store.horizon, store.hints,
+        )  # fmt: skip
+        self.quarantined, self.readmit = store.quarantined, store.readmit
+        self.dump, self.aclose = store.dump, store.aclose
+        self._before = before
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def write_down(self, what: str, command: Command[Any, Any], **more: Any) -> None:
+        line = {"at_ms": wall_clock_ms(), "pid": os.getpid(), "what": what}
+        line |= {"session_id": command.session_id, **more}
+        os.write(self._log, (json.dumps(line) + "\n").encode())
+
+    async def execute(self, command: Command[V, O]) -> O | Refused:
+        self._ask_for(command)
+        return self._look_at(command, await self._store.execute(command))
+
+    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+        self._ask_for(command)
+        return self._look_at(command, await self._store.carry_out(command))
+
+    def _ask_for(self, command: Command[Any, Any]) -> None:
+        self._before(command)
+        if isinstance(command, Begin | Acquire):
+            self.write_down("asks", command, lease_id=command.lease_id)
+
+    def _look_at(self, command: Command[Any, Any], answer: A) -> A:
+        if isinstance(answer, Refused) and answer.reason is Refusal.FENCED:
+            fence: Fence = command.fence  # type: ignore[attr-defined]
+            name = type(command).__name__
+            self.write_down("fenced", command, name=name, generation=fence.generation)
+        return answer
+
+
+class Ledger:
+    """A file outside the store: one fsynced line for each input, appended blindly.
+
+    It forgives nothing.  A step that runs twice leaves two lines.
+    """
+
+    def __init__(self, path: Path, seed: str) -> None:
+        self.path = path
+        self.seed = seed
+
+    async def append(self, input_id: str, text: str) -> str:
+        self.write(input_id, text)
+        await self.linger(input_id)  # written, but not yet reported
+        return "written"
+
+    def write(self, input_id: str, text: str) -> None:
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, f"{input_id} {text}\n".encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    async def linger(self, input_id: str) -> None:
+        await self.dawdle(input_id, LINGERS_MS)
+
+    async def dawdle(self, input_id: str, between_ms: tuple[int, int]) -> None:
+        """As long as the seed says for this input."""
+        dice = random.Random(f"{self.seed} {input_id} {between_ms}")
+        await asyncio.sleep(dice.uniform(*between_ms) / 1000)
+
+    def look(self, input_id: str) -> Report | None:
+        """A probe: was it done, by somebody who could not report it?"""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        found = any(line.partition(" ")[0] == input_id for line in lines)
+        return Report("found") if found else None
+
+
+def careful(ledger: Ledger) -> Agent:
+    async def agent(turn: Turn) -> str:
+        (said,) = turn.inputs
+        await ledger.dawdle(said.input_id, THINKS_MS)
+        write = (ledger.append, said.input_id, said.payload)
+        while True:
+            try:
+                await turn.once("append", *write, probe=lambda key: ledger.look(said.input_id))
+                return f"{said.input_id}: {said.payload} I wrote it down."
+            except StepOutcomeUnknown:
+                # Marked but not done, and whoever marked it may not do it any more.  The next use of the name is
+                # a step of its own.
+                continue
+
+    return agent
+
+
+def careless(ledger: Ledger) -> Agent:
+    """The same without a once-step: what was written before a crash is written again."""
+
+    async def agent(turn: Turn) -> str:
+        (said,) = turn.inputs
+        await ledger.append(said.input_id, said.payload)
+        await ledger.dawdle(said.input_id, THINKS_MS)
+        return f"{said.input_id}: {said.payload} I wrote it down."
+
+    return agent
+
+
+AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {"ledger": careful, "careless": careless}
+
+
+def made_of(
+    agent: str, folder: Path, seed: str
+) -> tuple[Agent, Callable[[Command[Any, Any]], None]]:
+    """The agent, and what happens before a command is sent."""
+    ledger = Ledger(folder / LEDGER, seed)
+    if agent in AGENTS:
+        return AGENTS[agent](ledger), lambda command: None
+    from .chat import TRAPS, Traps, chat
+
+    traps = Traps(folder / TRAPS, seed)
+    return chat(agent, ledger, traps, seed), traps.before
+
+
+# -- the store
+
+
+def store_in(folder: Path) -> Store:
+    """A file in the folder of the demo, or the server that a file there names."""
+    try:
+        url = (folder / SERVER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return open_store(f"sqlite:{folder / DATABASE}")
+    return open_store(url, idle_ms=TTL_MS)
+
+
+# -- the process
+
+
+def owner_id(name: str, pid: int) -> str:
+    return f"{name}.{pid}"
+
+
+async def work(folder: Path, name: str, seed: str, agent: str) -> None:
+    """Until SIGTERM, or the end of whoever holds the other end of standard input."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, asked.set)
+    loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing is ever said there
+    made, before = made_of(agent, folder, seed)
+    store = Witness(store_in(folder), folder / f"{name}.log", before)
+    try:
+        runtime = Runtime(
+            store,
+            made,
+            owner_id=owner_id(name, os.getpid()),
+            sessions_at_once=SESSIONS_AT_ONCE,
+            ttl_ms=TTL_MS,
+        )
+        async with runtime:
+            await asked.wait()
+            await runtime.drain()
+    finally:
+        await store.aclose()
+
+
+if __name__ == "__main__":
+    folder, name, seed, agent = sys.argv[1:]
+    asyncio.run(work(Path(folder), name, seed, agent))

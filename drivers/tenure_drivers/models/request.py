@@ -1,0 +1,133 @@
+"""A request in the words of the chat-completions protocol."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any, Final
+
+from tenure.messages.types import Attachment, Message, Request, Speaker, Tool, ToolCall
+
+OURS: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
+FORMATS: Final = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}
+
+
+class BadRequest(ValueError):
+    """It cannot be said in this protocol."""
+
+
+def body_of(request: Request, model: str, *, stream: bool, reasoning: bool) -> dict[str, Any]:
+    """Equal requests make equal bodies, and one that continues another begins like it: a provider's cache hits."""
+    body = _parameters(request.parameters)
+    body["model"] = model
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    body["messages"] = _messages(request, reasoning)
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadRequest(f"parameters are not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadRequest(f"parameters are no JSON object: {text[:80]!r}")
+    if taken := sorted(OURS & found.keys()):
+        raise BadRequest(f"parameters may not name {', '.join(taken)}")
+    return found
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    try:
+        schema = json.loads(tool.schema)
+    except ValueError as error:
+        raise BadRequest(f"the schema of tool {tool.name!r} is not JSON: {error}") from None
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
+    """Attachments of tool results follow the last result of the batch as a user's: a result may hold only text."""
+    said: list[dict[str, Any]] = []
+    if request.system:
+        said.append({"role": "system", "content": _clean(request.system)})
+    shown: list[Attachment] = []
+    for message in request.messages:
+        if shown and message.speaker is not Speaker.TOOL:
+            said.append({"role": "user", "content": [_part(a) for a in shown]})
+            shown = []
+        if message.speaker is Speaker.TOOL:
+            shown += message.attachments
+        said.append(_message(message, reasoning))
+    if shown:
+        said.append({"role": "user", "content": [_part(a) for a in shown]})
+    return said
+
+
+def _message(message: Message, reasoning: bool) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.speaker.value}
+    match message.speaker:
+        case Speaker.USER if message.attachments:
+            text = [{"type": "text", "text": _clean(message.text)}] if message.text else []
+            said["content"] = text + [_part(a) for a in message.attachments]
+        case Speaker.TOOL:
+            said["tool_call_id"] = message.call_id
+            said["content"] = _clean(message.text)
+        case Speaker.ASSISTANT:
+            alone = message.calls or message.refusal
+            said["content"] = None if alone and not message.text else _clean(_linked(message))
+            if message.refusal:
+                said["refusal"] = _clean(message.refusal)
+            if message.calls:
+                said["tool_calls"] = [_call(call) for call in message.calls]
+            if reasoning and message.reasoning:
+                said["reasoning_content"] = _clean(message.reasoning)
+        case _:
+            said["content"] = _clean(_linked(message))
+    return said
+
+
+def _linked(message: Message) -> str:
+    """Where only text may stand, attachments are named."""
+    return "\n".join(
+        [message.text, *(f"[{a.name or a.media_type}]({a.uri})" for a in message.attachments)]
+    )
+
+
+def _part(attachment: Attachment) -> dict[str, Any]:
+    uri, kind = attachment.uri, attachment.media_type
+    if kind.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": uri}}
+    if kind in FORMATS and uri.startswith("data:"):
+        audio = {"data": uri.partition(",")[2], "format": FORMATS[kind]}
+        return {"type": "input_audio", "input_audio": audio}
+    if uri.startswith("file-"):  # the provider's own id
+        return {"type": "file", "file": {"file_id": uri}}
+    file = {"file_data": uri} | ({"filename": attachment.name} if attachment.name else {})
+    return {"type": "file", "file": file}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": _arguments(call.arguments)}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+@lru_cache(maxsize=4096)
+def _arguments(text: str) -> str:
+    """As the model wrote them if they are an object; many servers refuse a transcript that holds anything else."""
+    if not text.strip():
+        return "{}"
+    try:
+        if isinstance(json.loads(text), dict):
+            return _clean(text)
+    except (ValueError, RecursionError):
+        pass
+    return json.dumps({"not_an_object": text})
+
+
+def _clean(text: str) -> str:
+    """Half a character, as a tool may have cut it off, cannot be sent."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,243 @@
+"""The runtime: submit, wait, cancel, interrupt, carry turns out, drain.  Everything that is decided, the kernel decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from tenure.commands.validation import illegal_id
+from tenure.machines.lease import Owner
+from tenure.outcome import Hint
+from tenure.runner.machine import Plan
+from tenure.runner.protocol import Drain, Reason, RunOver
+
+from ..stores.base import Store, Unavailable
+from .client import Client
+from .clock import boot_clock_ms, new_id
+from .errors import NothingToDo
+from .process import local_process
+from .runner_host import Code, RunnerHost
+from .streaming.broadcast import Broadcast, Channel, Observer
+from .turn import Turn
+from .turn_code import Agent, AgentCode, OwnLoop
+from .worker_host import WorkerHost
+
+if TYPE_CHECKING:
+    from .sync import SyncRuntime
+
+LIVE_POLL_S = (
+    0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
+)
+
+
+OWNER_CHARACTERS_MAX = 100
+
+
+def legal_name(text: str) -> str:
+    """As an id: a host may be called anything."""
+    fit = [c if c.isascii() and c.isprintable() and c != " " else "-" for c in text]
+    return "".join(fit)[:OWNER_CHARACTERS_MAX]
+
+
+class Runtime(Client):
+    """A store with what happens around it.  Without an agent it takes no sessions by itself.
+
+    `async with Runtime(store, agent)` starts it, and stops it: turns under way have `grace_ms` to end, and nothing
+    runs afterwards.  The store stays open.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        agent: Agent | None = None,
+        *,
+        owner_id: str | None = None,
+        sessions_at_once: int = 64,
+        ttl_ms: int = 30_000,
+        turn_deadline_ms: int = 3_600_000,
+        limit: int = 8,
+        grace_ms: int = 5_000,
+        clock: Callable[[], int] = boot_clock_ms,
+        channel: Channel | None = None,
+        live: Broadcast | None = None,
+    ) -> None:
+        if sessions_at_once < 1:
+            raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
+        if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
+            raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
+        if owner_id is not None and (problem := illegal_id("owner_id", owner_id)):
+            raise ValueError(problem)  # else every Begin is refused, and nobody hears of it
+        super().__init__(store)
+        self.agent = agent
+        self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
+        self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
+        self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
+        self.live = Broadcast(store, channel, poll_s=LIVE_POLL_S) if live is None else live
+        self._process = local_process()
+        self._worker: WorkerHost | None = None
+        self._ready: asyncio.Task[None] | None = None
+        self._own: set[RunnerHost] = set()  # of turns in loops of somebody's own
+        self._turns: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    # -- its life
+
+    async def __aenter__(self) -> Runtime:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop(self.grace_ms)
+
+    async def start(self) -> None:
+        """Ready when the store has answered once.  Starting twice is starting once."""
+        if self._ended:
+            raise RuntimeError("this runtime was stopped; make another one")
+        if self._ready is None:
+            self._ready = asyncio.create_task(self._start())
+        await asyncio.shield(self._ready)
+
+    async def _start(self) -> None:
+        pause = 0.01
+        while True:
+            try:
+                await self.store.due(1)
+                break
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        if self.agent is not None and not self._ended:
+            self._worker = WorkerHost(
+                self.store,
+                self._make,
+                slots=self.sessions_at_once,
+                process=self._process,
+                clock=self.clock,
+                heard=self._hinted,
+            )
+            self._worker.start()
+        if self.live.channel is not None and not self._ended:
+            self._keep(asyncio.create_task(self.live.carry()))
+
+    async def drain(self, grace_ms: int | None = None) -> None:
+        """Take nothing new; turns under way have their grace to end, then they are let go for others to resume."""
+        grace_ms = self.grace_ms if grace_ms is None else grace_ms
+        self._ended = True
+        if self._ready is not None and not self._ready.done():
+            self._ready.cancel()
+            await asyncio.wait([self._ready])
+        own = [host.drain(grace_ms) for host in list(self._own)]
+        if self._worker is not None:
+            self._worker.drain(grace_ms)
+            await self._worker.finished.wait()
+        if own:
+            await asyncio.wait(own)
+
+    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
+        """Drain, and cut off what is left; if the store does not answer in time, leases are left to lapse."""
+        try:
+            async with asyncio.timeout(grace_ms / 1000 + patience_s):
+                await self.drain(grace_ms)
+        except TimeoutError:
+            pass
+        finally:
+            if self._worker is not None:
+                await self._worker.stop()
+            await self._watches.stop()
+            self.live.close()
+            left = [*self._turns, *self._tasks]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=1.0)
+
+    # -- runners
+
+    def plan(self, session_id: str, runs_max: int = 16) -> Plan:
+        owner = Owner(self.owner_id, new_id(), self._process)
+        return Plan(
+            session_id,
+            new_id(),
+            new_id(),
+            owner,
+            ttl_ms=self.ttl_ms,
+            limit=self.limit,
+            turn_deadline_ms=self.turn_deadline_ms,
+            grace_ms=self.grace_ms,
+            runs_max=runs_max,
+        )
+
+    def _make(self, session_id: str) -> RunnerHost:
+        assert self.agent is not None
+        return self._host(self.plan(session_id), AgentCode(self.agent, self._turns))
+
+    def _host(self, plan: Plan, code: Code) -> RunnerHost:
+        return RunnerHost(
+            self.store, plan, code, clock=self.clock, told=self._told, show=self.live.publish
+        )
+
+    def _told(self, session_id: str, over: RunOver) -> None:
+        self._watches.nudge(session_id, over.input_ids)
+        self.live.hint(session_id)
+
+    def _hinted(self, hint: Hint) -> None:
+        self.live.hint(hint.session_id)
+
+    # -- showing
+
+    def observe(self, session_id: str, after: str | None = None) -> Observer:
+        """Pieces of replies as they come, what has settled, and a `Gap` with the settled state where some are missed.
+
+        `after` is the cursor of an observer before.  See live.py.
+        """
+        return self.live.observe(session_id, after)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, session_id: str) -> AsyncIterator[Turn]:
+        """One turn around a loop of your own; its lease is renewed, and ends on the way out.
+
+        Raises NothingToDo if there is nothing to begin, Unavailable if the store does not answer.  Left by an
+        exception the turn fails with it; left without a commit, or cancelled, it is due again at once.
+        """
+        if self._ended:
+            raise RuntimeError("this runtime was stopped; make another one")
+        code = OwnLoop()
+        code.task = asyncio.current_task()
+        host = self._host(self.plan(session_id, runs_max=1), code)
+        running = asyncio.create_task(host.run())
+        self._own.add(host)
+        self._keep(running)
+        running.add_done_callback(lambda _: self._own.discard(host))
+        try:
+            either: set[asyncio.Future[Any]] = {running, code.begun}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            code.begun.cancel()
+            if not running.done():
+                host.feed(Drain(self.clock(), 0))
+            raise
+        if not code.begun.done():
+            stop = running.result()
+            if stop.reason is Reason.UNAVAILABLE:
+                raise Unavailable(f"session {session_id}: the store does not answer")
+            raise NothingToDo(session_id, stop.reason.value, stop.detail)
+        turn = code.begun.result()
+        try:
+            yield turn
+        except BaseException as error:
+            instead = code.end(host, turn, error)
+            await asyncio.shield(running)
+            if instead is not None:
+                raise instead from None
+            raise
+        code.end(host, turn, None)
+        await asyncio.shield(running)
+
+    def sync(self) -> SyncRuntime:
+        """The same for code without an event loop; see portal.py."""
+        from .sync import SyncRuntime
+
+        return SyncRuntime(self)

@@ -1,0 +1,124 @@
+"""Calling the functions of steps, and the text that their results are kept as."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import threading
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from tenure.commands.checkpoint import BODY_BYTES_MAX
+
+from .errors import IllegalResult, StepFailed, describe
+
+
+@frozen
+class Report:
+    """What a probe found: the step was carried out, and this is its result."""
+
+    value: Any = None
+
+
+async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+    """An async function is awaited, any other runs in a thread of its own, which dies with the process."""
+    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
+        return await f(*args, **kw)
+    value = await in_thread(functools.partial(f, *args, **kw))
+    return await value if inspect.isawaitable(value) else value
+
+
+async def in_thread(f: Callable[[], Any]) -> Any:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    variables = contextvars.copy_context()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if not done.done():
+            done.set_exception(error) if error is not None else done.set_result(value)
+
+    def work() -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = variables.run(f)
+        except StopIteration as stop:
+            error = RuntimeError(f"the step raised {stop!r}")
+        except BaseException as raised:
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, value, error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+    threading.Thread(target=work, name="tenure-step", daemon=True).start()
+    return await done
+
+
+def takes_key(f: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(
+        p.kind is inspect.Parameter.VAR_KEYWORD or (p.name == "key" and p.kind in by_name)
+        for p in parameters
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _returned(f: Callable[..., Any]) -> Any:
+    try:
+        return typing.get_type_hints(f).get("return", Any)
+    except Exception:  # an annotation that means nothing at run time
+        return Any
+
+
+def result_type(f: Callable[..., Any]) -> Any:
+    """As what a kept result comes back: what the function says it returns, if msgspec knows that."""
+    try:
+        return _returned(f)
+    except TypeError:  # not hashable
+        return Any
+
+
+# -- bodies
+
+
+def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
+    """The text that is kept, and the value as it comes back from it: the same now as after a crash."""
+    try:
+        body = msgspec.json.encode({"value": value}).decode()
+    except Exception as error:
+        said = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
+        raise IllegalResult(said) from error
+    if len(body) > BODY_BYTES_MAX or len(body.encode()) > BODY_BYTES_MAX:
+        said = f"step {effect_id} returned {len(body)} characters; at most {BODY_BYTES_MAX} bytes"
+        raise IllegalResult(said)
+    return body, unpack(effect_id, body, type_)
+
+
+def pack_error(error: BaseException) -> str:
+    said = describe(error).partition(": ")
+    return msgspec.json.encode({"error": [said[0], said[2]]}).decode()
+
+
+def unpack(effect_id: str, body: str, type_: Any) -> Any:
+    """The value of a report; raises StepFailed if the step had raised."""
+    kept = msgspec.json.decode(body)
+    if "error" in kept:
+        raise StepFailed(effect_id, *kept["error"])
+    value = kept["value"]
+    if type_ is Any or value is None:
+        return value
+    try:
+        return msgspec.convert(value, type_, str_keys=True)
+    except Exception:  # it returns another type than it says, or one that msgspec does not know
+        return value

@@ -1,0 +1,173 @@
+"""Pieces of replies, shown while they come: to observers in this process, and over a channel in others.
+
+They are shown, never stored.  Who publishes never waits: each session has a bounded log, and an observer that falls
+behind it, reconnects too late, or comes to another process gets a `Gap` with the settled state.  That a run has
+settled is read from the store's events, so it is learnt in every process, by whatever way the deltas went.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import evolve
+
+from tenure.messages.types import Delta
+
+from ...stores.base import Store
+from ..clock import new_id
+from .log import Channel, Feed, Gap, Parcel, Settled
+from .observer import Observer
+
+__all__ = ["Broadcast", "Channel", "Gap", "Observer", "Parcel", "Settled"]
+
+EVICTED_AT_ONCE: Final = 16
+
+
+class Broadcast:
+    """One a process.  `publish`, `settle` and `hint` may be called from any thread and never wait."""
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        channel: Channel | None = None,
+        *,
+        kept_max: int = 4096,
+        chars_max: int = 262_144,
+        feeds_max: int = 256,
+        tail: int = 32,
+        poll_s: float = 5.0,
+    ) -> None:
+        self.store, self.channel = store, channel
+        self.kept_max, self.chars_max, self.feeds_max = kept_max, chars_max, feeds_max
+        self.tail, self.poll_s = tail, poll_s
+        self.epoch = new_id()  # cursors of other processes and of earlier lives are known by it
+        self.ended = False
+        self._high = 0  # no number was ever given that is greater
+        self._feeds: OrderedDict[str, Feed] = OrderedDict()
+        self.lock = threading.Lock()
+
+    # -- who has something to show
+
+    def publish(
+        self, session_id: str, run_id: str, attempt: int, delta: Delta, *, generation: int = 0
+    ) -> None:
+        """`generation` is the lease's: who has lost the session since is not heard any more."""
+        delta = evolve(delta, attempt=attempt)
+        parcel = None
+        with self._changing(session_id) as feed:
+            if feed.take(run_id, generation, delta) and self.channel is not None:
+                before, feed.sent = feed.sent, feed.last
+                parcel = Parcel(
+                    self.epoch, feed.last, before, session_id, run_id, generation, delta
+                )
+        if parcel is not None and self.channel is not None:
+            self.channel.send(parcel)
+
+    def receive(self, parcel: Parcel) -> None:
+        """What another process published."""
+        if parcel.origin == self.epoch:
+            return
+        with self._changing(parcel.session_id) as feed:
+            missed = feed.missed(parcel)
+            if missed is None or parcel.run_id in feed.over:
+                return
+            if missed:
+                feed.append(parcel.run_id, None)
+            feed.take(parcel.run_id, parcel.generation, parcel.delta)
+
+    async def carry(self) -> None:
+        """Receive what comes over the channel, until it ends."""
+        if self.channel is not None:
+            async for parcel in self.channel.parcels():
+                self.receive(parcel)
+
+    def settle(self, session_id: str, run_id: str, how: str, event: int) -> None:
+        """A run is done.  Where there is a store, its events say so, and this is a hint to look."""
+        if self.store is not None:
+            self.hint(session_id)
+        else:
+            self.saw(session_id, Settled(run_id, how, event))
+
+    def saw(self, session_id: str, settled: Settled) -> None:
+        """An observer read it in the store."""
+        with self._changing(session_id) as feed:
+            feed.settle(settled)
+
+    def hint(self, session_id: str) -> None:
+        """Something changed there; empty: nobody said where."""
+        with self.lock:
+            found = self._feeds.get(session_id)
+            feeds = [found] if found else [] if session_id else list(self._feeds.values())
+            for feed in feeds:
+                feed.hinted = True
+        for feed in feeds:
+            self._wake(feed)
+
+    # -- who wants to see it
+
+    def observe(self, session_id: str, after: str | None = None) -> Observer:
+        """From a cursor on; without one from the beginning of what has not settled yet.
+
+        Used as `async with`, it misses nothing from there on; else it begins when it is first asked.
+        """
+        with self.lock:
+            feed = self._feed(session_id)
+            start = feed.fresh if after is None else self._after(feed, after)
+            feed.hinted = True  # nobody may have looked for a while
+            observer = Observer(self, feed, start)
+            feed.observers.add(observer)
+        return observer
+
+    def close(self) -> None:
+        """Observers end when they have seen what there is."""
+        self.ended = True
+        with self.lock:
+            feeds = list(self._feeds.values())
+        for feed in feeds:
+            self._wake(feed)
+
+    # -- inside
+
+    def _after(self, feed: Feed, cursor: str) -> int:
+        """The next number; 0, which is before everything, if nobody can know what was missed."""
+        epoch, _, number = cursor.partition(":")
+        known = epoch == self.epoch and number.isascii() and number.isdigit() and len(number) < 20
+        if not known or int(number) > feed.last:
+            return 0
+        return int(number) + 1
+
+    @contextmanager
+    def _changing(self, session_id: str) -> Iterator[Feed]:
+        with self.lock:
+            feed = self._feed(session_id)
+            yield feed
+            self._high = max(self._high, feed.last)
+        self._wake(feed)
+
+    def _feed(self, session_id: str) -> Feed:
+        feed = self._feeds.get(session_id)
+        if feed is None:
+            self._evict()
+            self._high += 1  # an old cursor of this session is behind it, and so gets a gap
+            feed = Feed(session_id, self._high + 1, self.kept_max, self.chars_max)
+            self._feeds[session_id] = feed
+        self._feeds.move_to_end(session_id)
+        return feed
+
+    def _evict(self) -> None:
+        for _ in range(EVICTED_AT_ONCE):
+            if len(self._feeds) < self.feeds_max:
+                return
+            session_id, feed = self._feeds.popitem(last=False)
+            if feed.observers:
+                self._feeds[session_id] = feed
+
+    def _wake(self, feed: Feed) -> None:
+        with self.lock:
+            observers = list(feed.observers)
+        for observer in observers:
+            observer.wake()

@@ -1,0 +1,170 @@
+"""What one observer sees of a session.  See live.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import frozen
+
+from tenure.event import Happening
+from tenure.messages.types import Delta
+from tenure.queries import Get, Question
+from tenure.questions.core import PAGE, EventsAfter, Path
+from tenure.records import Session
+
+from ...stores.base import Store, Unavailable
+from .log import Feed, Gap, Item, Settled
+
+if TYPE_CHECKING:
+    from .broadcast import Broadcast
+
+
+@frozen
+class Standing(Question[Gap]):
+    """The settled state, from one snapshot."""
+
+    session_id: str
+    limit: int
+
+    def steps(self) -> Any:
+        session = yield Get(Session, (self.session_id,))
+        if session is None:
+            return Gap()
+        lines = yield from Path(self.session_id, self.limit).steps()
+        return Gap(lines, session.revision, session.next_event - 1)
+
+
+class Observer(AsyncIterator[Delta | Settled | Gap]):
+    """`cursor` and `run_id` are those of what it returned last.  For one task, in one event loop.
+
+    What a store raises while a gap is filled is raised here, and asking again tries again.
+    """
+
+    def __init__(self, broadcast: Broadcast, feed: Feed, start: int) -> None:
+        self.run_id: str | None = None
+        self._broadcast, self._feed, self._next = broadcast, feed, start
+        self._lost = start < feed.first
+        self._ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    @property
+    def cursor(self) -> str:
+        return f"{self._broadcast.epoch}:{max(self._next - 1, 0)}"
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._broadcast.lock:
+            self._feed.observers.discard(self)
+        self._ended = True
+        self.wake()
+
+    async def __anext__(self) -> Delta | Settled | Gap:
+        await self._begin()
+        while not self._ended:
+            if self._lost:
+                return await self._fill()
+            await self._look_up()
+            with self._broadcast.lock:
+                item = self._look()
+                if item is None and not self._lost:
+                    self._waiting = asyncio.get_running_loop().create_future()
+            if item is not None:
+                return item
+            if not self._lost:
+                if self._broadcast.ended:
+                    break
+                await self._wait()
+        raise StopAsyncIteration
+
+    def wake(self) -> None:
+        """From any thread."""
+        loop = self._loop
+        if self._waiting is not None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._woken)
+
+    def _woken(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _wait(self) -> None:
+        assert self._waiting is not None
+        try:
+            await asyncio.wait({self._waiting}, timeout=self._broadcast.poll_s)
+            if not self._waiting.done():  # hints may be lost
+                self._feed.hinted = True
+        finally:
+            self._waiting.cancel()
+            self._waiting = None
+
+    async def _look_up(self) -> None:
+        """Ask the store, if it was said that something changed."""
+        store = self._broadcast.store
+        if store is not None and self._feed.hinted:
+            try:
+                await self._catch_up(store)
+            except Unavailable:
+                pass  # it is asked again at the next hint, or when nothing comes for a while
+
+    def _look(self) -> Item | None:
+        """The next item, if there is one; under the lock."""
+        feed = self._feed
+        if self._next < feed.first:
+            self._lost = True
+        elif self._next <= feed.last:
+            entry = feed.entries[self._next - feed.first]
+            self._next += 1
+            self._lost = entry.item is None
+            self.run_id = entry.run_id
+            return entry.item
+        return None
+
+    async def _begin(self) -> None:
+        """Learn which events are of the past."""
+        self._loop = asyncio.get_running_loop()
+        store, feed = self._broadcast.store, self._feed
+        if store is None or feed.seen is not None:
+            return
+        standing = await store.ask(Standing(feed.session_id, 0))
+        with self._broadcast.lock:
+            if feed.seen is None:
+                feed.past = standing.event
+                feed.seen = max(standing.event - PAGE, 0) if feed.entries else standing.event
+
+    async def _fill(self) -> Gap:
+        """The settled state in place of what was missed; what it covers is not shown again."""
+        store, feed, gap = self._broadcast.store, self._feed, Gap()
+        if store is not None:
+            gap = await store.ask(Standing(feed.session_id, self._broadcast.tail))
+            await self._catch_up(store)
+        with self._broadcast.lock:
+            self._next = max(self._next, feed.first, feed.behind(gap.event))
+            self._lost, self.run_id = False, None
+        return gap
+
+    async def _catch_up(self, store: Store) -> None:
+        """Look which runs have settled since the last look."""
+        feed = self._feed
+        feed.hinted = False
+        while True:
+            seen = feed.seen or 0
+            rows = await store.ask(EventsAfter(feed.session_id, seen))
+            for row in rows:
+                for event, happened in enumerate(row.happened, row.seq):
+                    if happened.kind is Happening.RUN_FINISHED:
+                        run_id = happened.run_id or ""
+                        settled = Settled(run_id, happened.detail, event)
+                        self._broadcast.saw(feed.session_id, settled)
+            last = max((row.seq + len(row.happened) - 1 for row in rows), default=seen)
+            with self._broadcast.lock:
+                feed.seen = max(feed.seen or 0, last)
+            if len(rows) < PAGE:
+                return

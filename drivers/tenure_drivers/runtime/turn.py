@@ -1,0 +1,260 @@
+"""The turn: what an agent, or a loop of one's own, gets in its hands.  Spec: specs/journal.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from tenure.commands import Begun, Committed, NewEntry, NewInput
+from tenure.machines.run import Termination
+from tenure.messages.types import Delta
+from tenure.outcome import Refusal, Refused
+from tenure.queries import Question
+from tenure.questions.core import Carried
+from tenure.records import Entry, EntryKind, Input
+from tenure.runner.protocol import End, Record, Said, Start, Want
+from tenure.transcript import NewNode, Role, UsageDelta
+
+from ..stores.base import Store
+from .clock import new_id
+from .errors import (
+    AlreadyCommitted,
+    Cancelled,
+    IllegalResult,
+    IllegalWrite,
+    Lost,
+    Rejected,
+    StepFailed,
+    StepOutcomeUnknown,
+)
+from .steps import Report, call, pack, pack_error, result_type, takes_key, unpack
+
+A = TypeVar("A")
+Probe = Callable[[str], Any]
+
+
+class Link(Protocol):
+    """To the runner that carries this turn."""
+
+    @property
+    def store(self) -> Store: ...
+
+    def request(self, turn_id: int, want: Want, /) -> Awaitable[Any]: ...
+
+    def publish(
+        self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int, /
+    ) -> None: ...
+
+
+class Turn:
+    """One stretch of a run.
+
+    Steps are named by `name` and the how-manieth use of that name in the turn (`search#2`), so an agent has to ask
+    for them in the same order when it is carried out again; steps of one name that run at once are numbered in the
+    order in which they were called.
+    """
+
+    def __init__(self, link: Link, turn_id: int, begun: Begun, carried: Carried) -> None:
+        self._link, self._id = link, turn_id
+        self.session_id: str = begun.fence.session_id
+        self.run_id: str = begun.run_id
+        self.turn: int = begun.turn
+        self.revision: int = begun.revision
+        self.inputs: tuple[Input, ...] = carried.inputs
+        self.state: str | None = carried.state
+        self.failures: int = carried.run.trouble.failures  # of this run so far
+        self.generation: int = begun.fence.generation
+        self.cancelled = False  # somebody asked the run to stop, or its time is over
+        self.told: Said | None = None  # why
+        self.committed: Committed | None = None
+        self._heard = asyncio.Event()
+        self._uses: Counter[str] = Counter()
+        self._journal: dict[str, Entry] = {}
+        for entry in carried.entries:
+            if entry.kind is not EntryKind.NODE and entry.turn == begun.turn:
+                self._journal[entry.effect_id] = entry  # a report or an unknown follows its start
+
+    @property
+    def text(self) -> str:
+        """What was said: the payloads, with a blank line between them."""
+        return "\n\n".join([i.payload for i in self.inputs])
+
+    @property
+    def input_ids(self) -> tuple[str, ...]:
+        return tuple([i.input_id for i in self.inputs])
+
+    # -- steps
+
+    async def step(self, name: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+        """Call `f` and keep its result; if that is kept already, return it without a call.
+
+        It may run again when it or its process was interrupted.  A sync `f` runs in a thread.
+        """
+        effect_id, type_ = self._next(name), result_type(f)
+        entry = self._journal.get(effect_id)
+        if entry is not None and entry.kind is EntryKind.REPORT:
+            return unpack(effect_id, entry.body, type_)
+        await self._ask(Start())
+        body, value = pack(effect_id, await call(f, args, kw), type_)
+        await self._record(EntryKind.REPORT, effect_id, body)
+        return value
+
+    async def once(
+        self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None
+    ) -> Any:
+        """Call `f` at most once, whatever crashes; if it is a parameter, `key` gets an idempotency key.
+
+        If it was started before a crash and left no report, `probe(key)` is asked for a `Report(value)` or None;
+        None, or no probe: StepOutcomeUnknown, now and at every replay.  What `f` raises is its report: StepFailed.
+        """
+        effect_id, type_ = self._next(name), result_type(f)
+        key = f"{self.run_id}:{self.turn}:{effect_id}"
+        entry = self._journal.get(effect_id)
+        if entry is not None:
+            if entry.kind is EntryKind.START:
+                return await self._inquire(effect_id, key, probe, type_)
+            if entry.kind is EntryKind.UNKNOWN:
+                raise StepOutcomeUnknown(effect_id)
+            return unpack(effect_id, entry.body, type_)
+        await self._record(EntryKind.START, effect_id)
+        await self._ask(Start())  # is our time over by now?
+        kw = {"key": key} if takes_key(f) else {}
+        try:
+            value = await call(f, args, kw)
+            body, value = pack(effect_id, value, type_)
+        except Exception as error:
+            body, raised = pack_error(error), error
+        else:
+            await self._record(EntryKind.REPORT, effect_id, body)
+            return value
+        await self._record(EntryKind.REPORT, effect_id, body)
+        try:
+            unpack(effect_id, body, type_)
+        except StepFailed as failed:
+            failed.replayed = False
+            raise failed from raised
+
+    async def _inquire(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:
+        await self._ask(Start())
+        found = None if probe is None else await call(probe, (key,), {})
+        if found is None:
+            await self._record(EntryKind.UNKNOWN, effect_id)
+            raise StepOutcomeUnknown(effect_id)
+        if not isinstance(found, Report):
+            said = f"the probe of step {effect_id} returned {type(found).__name__}"
+            raise IllegalResult(f"{said}, not a Report or None")
+        body, value = pack(effect_id, found.value, type_)
+        await self._record(EntryKind.REPORT, effect_id, body)
+        return value
+
+    def _next(self, name: str) -> str:
+        if not name or len(name) > 180 or not name.isprintable():
+            raise ValueError(f"step name {name[:40]!r}: 1 to 180 printable characters")
+        self._uses[name] += 1
+        return f"{name}#{self._uses[name]}"
+
+    async def _record(self, kind: EntryKind, effect_id: str, body: str = "") -> None:
+        await self._ask(Record((NewEntry(kind, effect_id, body),)), f"step {effect_id}")
+
+    # -- for loops that keep a journal of their own
+
+    def hear(self, said: Said) -> None:
+        """The runner says that the turn is to end."""
+        self.cancelled, self.told = True, said
+        self._heard.set()
+
+    async def heard(self) -> Said:
+        """Wait until the turn is to end; say why."""
+        await self._heard.wait()
+        assert self.told is not None
+        return self.told
+
+    async def ask(self, question: Question[A]) -> A:
+        """While the session is ours nobody else changes what is ours to change."""
+        return await self._link.store.ask(question)
+
+    async def record(
+        self,
+        entries: tuple[NewEntry, ...],
+        nodes: tuple[NewNode, ...] = (),
+        usage: tuple[UsageDelta, ...] = (),
+        environment: str | None = None,
+    ) -> None:
+        """Make this durable in one checkpoint.  Raises what `step` raises."""
+        await self._ask(Record(entries, nodes, usage, environment), "a record")
+
+    def emit(self, delta: Delta) -> None:
+        """Show a piece of a reply to who observes the session.  It is not stored; whoever resumes this turn begins
+        another attempt, which stands in its place.
+        """
+        self._link.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
+
+    # -- the rest
+
+    async def checkpoint(self) -> tuple[Input, ...]:
+        """Raise Cancelled if the turn is to end; answers what was said meanwhile (nothing yet)."""
+        await self._ask(Start())
+        return ()
+
+    async def commit(
+        self,
+        text: str | None = None,
+        *,
+        nodes: tuple[NewNode, ...] = (),
+        state: str | None = None,
+        usage: tuple[UsageDelta, ...] = (),
+        termination: Termination = Termination.FINISHED,
+        reason: str = "",
+        hand_off: NewInput | None = None,
+        frame: str | None = None,
+    ) -> Committed:
+        """End the turn: its inputs, the transcript, the events, the state and the lease, in one transaction.
+
+        `text` is what the assistant says last, behind `nodes`.
+        """
+        if self.committed is not None:
+            raise AlreadyCommitted(self.run_id)
+        end = ending(text, nodes, state, usage, termination, reason, hand_off, frame)
+        answer: Committed = await self._ask(end, f"the commit of run {self.run_id}")
+        self.committed = answer
+        return answer
+
+    async def _ask(self, want: Want, what: str = "the turn") -> Any:
+        answer = await self._link.request(self._id, want)
+        if answer is Said.GO:
+            return None
+        if isinstance(answer, Committed):
+            return answer
+        if isinstance(answer, Refused):
+            illegal = answer.reason is Refusal.ILLEGAL
+            raise (IllegalWrite if illegal else Rejected)(what, answer)
+        match answer:
+            case Said.COMMITTED:
+                raise AlreadyCommitted(self.run_id)
+            case Said.LOST:
+                raise Lost(f"session {self.session_id} is another owner's: run {self.run_id}")
+            case Said.TIMED_OUT:
+                self.hear(answer)
+                raise Cancelled(f"the time of the turn of run {self.run_id} is over")
+            case _:
+                self.hear(Said.CANCELLED)
+                raise Cancelled(f"run {self.run_id} was asked to stop")
+
+
+def ending(
+    text: str | None = None,
+    nodes: tuple[NewNode, ...] = (),
+    state: str | None = None,
+    usage: tuple[UsageDelta, ...] = (),
+    termination: Termination = Termination.FINISHED,
+    reason: str = "",
+    hand_off: NewInput | None = None,
+    frame: str | None = None,
+) -> End:
+    if text is not None:
+        if not isinstance(text, str):
+            raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
+        nodes = (*nodes, NewNode(Role.ASSISTANT, text))
+    return End(new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame)

@@ -1,0 +1,142 @@
+"""The rows of a store as lines of JSON, and back: from any store into any other.  Spec: specs/store.md.
+
+The first line names the format, the last one counts the rows, so that a file that was cut off is known; in between a
+row a line, the session before what belongs to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from tenure.outcome import Decided, Hint, Insert, Refusal, Refused
+from tenure.queries import Command, Each, Get, Query, Reads, Record, read
+from tenure.records import RECORDS, Session
+from tenure.world import key_of
+
+from .row_codec import codec_of
+
+FORMAT = 1
+ROWS_AT_ONCE = 128
+TABLES = {record.__name__.lower(): record for record in RECORDS}
+
+
+class Unreadable(ValueError):
+    """A line that is no row, with its number."""
+
+
+def exported(records: Iterable[Record]) -> Iterator[str]:
+    place = {record: at for at, record in enumerate(RECORDS)}
+    ordered = sorted(
+        records,
+        key=lambda r: (r.session_id, place[r.__class__], key_of(r.__class__)(r)),  # type: ignore[attr-defined]
+    )
+    yield json.dumps({"tenure": "export", "format": FORMAT})
+    for record in ordered:
+        codec = codec_of(record.__class__)
+        row = dict(zip([c.name for c in codec.columns], codec.encode(record), strict=True))
+        yield json.dumps({codec.table: {name: row[name] for name in codec.stored}})
+    yield json.dumps({"rows": len(ordered)})
+
+
+def imported(lines: Iterable[str]) -> Iterator[Record]:
+    """Raises Unreadable; that the last line is missing shows at the end."""
+    expected: int | None = None
+    count = 0
+    for number, line in enumerate(lines, 1):
+        said = _object(number, line)
+        if number == 1:
+            if said.get("tenure") != "export" or said.get("format") != FORMAT:
+                raise Unreadable(f"line 1: this is no export of format {FORMAT}: {line[:80]!r}")
+        elif "rows" in said:
+            expected = said["rows"]
+        elif expected is not None:
+            raise Unreadable(f"line {number}: behind the last one")
+        else:
+            yield _record(number, said)
+            count += 1
+    if expected is None:
+        raise Unreadable(
+            f"the file is not whole: it ends after {count} rows, without its last line"
+        )
+    if expected != count:
+        raise Unreadable(f"the file is not whole: {count} rows of {expected}")
+
+
+def _object(number: int, line: str) -> dict[str, Any]:
+    try:
+        said = json.loads(line)
+    except ValueError as error:
+        raise Unreadable(f"line {number}: {error}") from error
+    if not isinstance(said, dict):
+        raise Unreadable(f"line {number}: no object: {line[:80]!r}")
+    return said
+
+
+def _record(number: int, said: dict[str, Any]) -> Record:
+    if len(said) != 1 or (table := next(iter(said))) not in TABLES:
+        raise Unreadable(f"line {number}: no row of a known table: {', '.join(said)[:80]}")
+    codec = codec_of(TABLES[table])
+    row = said[table]
+    if not isinstance(row, dict) or set(row) != set(codec.stored):
+        raise Unreadable(f"line {number}: a row of {table} has {', '.join(codec.stored)}")
+    try:
+        return codec.decode([row[name] for name in codec.stored])
+    except Exception as error:
+        raise Unreadable(f"line {number}: {error}") from error
+
+
+# -- into a store
+
+
+@frozen
+class Standing:
+    session: Session | None
+    records: tuple[Record | None, ...]
+
+
+@frozen
+class Restore(Command[Standing, int]):
+    """Write rows as they are; a row that is there already must be the same.  The session's own row comes last.
+
+    Until it is there nobody sees the others; once it is, its rows are no longer anybody's to restore.
+    Refusals: KEY_CONFLICT.
+    """
+
+    session_id: str
+    records: tuple[Record, ...]
+
+    def reads(self) -> Reads[Standing]:
+        keys: list[Query[Record | None]] = [
+            Get(r.__class__, key_of(r.__class__)(r)) for r in self.records
+        ]
+        return read(Standing, Get(Session, (self.session_id,)), Each(tuple(keys)))
+
+    def decide(self, view: Standing, now_ms: int) -> Decided[int] | Refused:
+        missing = []
+        for record, there in zip(self.records, view.records, strict=True):
+            if there is None:
+                missing.append(record)
+            elif there != record:
+                return Refused(Refusal.KEY_CONFLICT, "STORE-39", there)
+        if missing and view.session is not None:
+            return Refused(Refusal.KEY_CONFLICT, "STORE-39", view.session)
+        hints = tuple(
+            [Hint(self.session_id, r.due_at_ms) for r in missing if isinstance(r, Session)]
+        )
+        writes = tuple([Insert(record) for record in missing])
+        return Decided(len(missing), "STORE-39", writes, hints, replayed=not missing)
+
+
+def restoring(records: Sequence[Record]) -> Iterator[Restore]:
+    """The commands that write the rows of one session, to be executed in their order."""
+    head = [r for r in records if isinstance(r, Session)]
+    rest = [r for r in records if not isinstance(r, Session)]
+    for at in range(0, len(rest), ROWS_AT_ONCE):
+        part = tuple(rest[at : at + ROWS_AT_ONCE])
+        yield Restore(part[0].session_id, part)  # type: ignore[attr-defined]
+    for session in head:
+        yield Restore(session.session_id, (session,))

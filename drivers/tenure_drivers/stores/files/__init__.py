@@ -1,0 +1,1 @@
+"""The store `files:FOLDER`: one process, one checksummed log, no database."""

@@ -1,0 +1,260 @@
+"""Records in memory behind ordered indexes: what the stores without a database answer from.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from tenure import indexes
+from tenure.outcome import Decided, Drop, Insert, Key, Write
+from tenure.queries import Chain, Each, First, Get, Index, Query, Record
+from tenure.world import Columns, chain_of, key_of, place_of, place_of_shape, shape_of, turned
+
+from .base import Due, Rounds
+
+BUCKET_MAX = 1024
+
+
+class Sorted:
+    """Keys in order, in buckets, so that inserting stays cheap however many there are."""
+
+    def __init__(self) -> None:
+        self.buckets: list[list[Any]] = []
+        self.lasts: list[Any] = []
+
+    def fill(self, keys: Sequence[Any]) -> None:
+        """Take keys that are in order already."""
+        half = BUCKET_MAX // 2
+        self.buckets = [list(keys[at : at + half]) for at in range(0, len(keys), half)]
+        self.lasts = [bucket[-1] for bucket in self.buckets]
+
+    def add(self, key: Any) -> None:
+        if not self.buckets:
+            self.buckets.append([key])
+            self.lasts.append(key)
+            return
+        at = min(bisect_left(self.lasts, key), len(self.lasts) - 1)
+        bucket = self.buckets[at]
+        insort(bucket, key)
+        if len(bucket) > BUCKET_MAX:
+            half = len(bucket) // 2
+            self.buckets.insert(at + 1, bucket[half:])
+            self.lasts.insert(at + 1, bucket[-1])
+            del bucket[half:]
+        self.lasts[at] = bucket[-1]
+
+    def remove(self, key: Any) -> None:
+        at = bisect_left(self.lasts, key)
+        bucket = self.buckets[at]
+        inside = bisect_left(bucket, key)
+        assert bucket[inside] == key
+        del bucket[inside]
+        if bucket:
+            self.lasts[at] = bucket[-1]
+        else:
+            del self.buckets[at], self.lasts[at]
+
+    def upward(self, start: Any, *, behind: bool = False) -> Iterator[Any]:
+        """From the first key that is not less than `start`, or is greater."""
+        cut = bisect_right if behind else bisect_left
+        at = bisect_left(self.lasts, start)
+        if at < len(self.buckets):
+            yield from self.buckets[at][cut(self.buckets[at], start) :]
+            for bucket in self.buckets[at + 1 :]:
+                yield from bucket
+
+    def downward(self, start: Any) -> Iterator[Any]:
+        """From the last key that is less than `start`."""
+        at = min(bisect_left(self.lasts, start), len(self.buckets) - 1)
+        if at >= 0:
+            yield from reversed(self.buckets[at][: bisect_left(self.buckets[at], start)])
+            for bucket in reversed(self.buckets[:at]):
+                yield from reversed(bucket)
+
+
+class Last:
+    """Greater than every value of a column."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+
+LAST: Any = Last()
+Move: TypeAlias = tuple[Sorted, Columns | None, Columns | None]  # of one index
+
+
+class Order:
+    """The keys of one index: (columns, primary key)."""
+
+    def __init__(self, index: Index[Any]) -> None:
+        self.index = index
+        self.place = place_of(index)
+        self.keys = Sorted()
+
+    def fill(self, rows: Mapping[Key, Any]) -> None:
+        placed = [(self.place(record), key) for key, record in rows.items()]
+        self.keys.fill(sorted([(place, key) for place, key in placed if place is not None]))
+
+    def check(self, record: Record, key: Key) -> None:
+        if (place := self.place(record)) is not None:
+            for found, other in self.keys.upward((place,)):
+                if found == place and other != key:
+                    raise AssertionError(f"a second record at {place!r} of {self.index.name}")
+                if found != place:
+                    return
+
+    def first(self, query: First[Any], without: Container[Key] = ()) -> list[Key]:
+        prefix, after, index = query.prefix, query.after, query.index
+        if index.descending:
+            if after:
+                raise AssertionError(f"{index.name} runs backwards: nothing is behind {after!r}")
+            prefix = turned(index, prefix)
+        width, found = len(prefix), list[Key]()
+        for place, key in self._walk(prefix, after, query.backwards):
+            if len(found) >= query.limit or place[:width] != prefix:
+                break
+            if key not in without:
+                found.append(key)
+        return found
+
+    def _walk(self, prefix: Key, after: Key, backwards: bool) -> Iterator[tuple[Key, Key]]:
+        if backwards:
+            return self.keys.downward(((*prefix, *after, *(() if after else (LAST,))),))
+        if after:
+            return self.keys.upward(((*prefix, *after, LAST),), behind=True)
+        return self.keys.upward((prefix,))
+
+
+class MemoryTables:
+    """`World`, but changed in place: it answers the same queries and takes the same writes."""
+
+    def __init__(self, all_indexes: Sequence[Index[Any]] = indexes.INDEXES) -> None:
+        self.rows: dict[type[Record], dict[Key, Any]] = {}
+        self.orders = {index.name: Order(index) for index in all_indexes}
+        self.of: dict[type[Record], list[Order]] = {}
+        for order in self.orders.values():
+            self.of.setdefault(order.index.record, []).append(order)
+        self.unique = {
+            kind: [o for o in orders if o.index.unique and o.index.columns != kind.key]
+            for kind, orders in self.of.items()
+        }
+        self._moves: dict[tuple[type[Record], Any, Any], list[Move]] = {}
+
+    def answer(self, query: Query[Any]) -> Any:
+        if isinstance(query, Get):
+            return self.rows.get(query.record, {}).get(query.key)
+        if isinstance(query, First):
+            rows = self.rows.get(query.index.record, {})
+            return tuple([rows[key] for key in self.orders[query.index.name].first(query)])
+        if isinstance(query, Each):
+            return tuple([self.answer(each) for each in query.queries])
+        if isinstance(query, Chain):
+            return chain_of(self.rows.get(query.record, {}), query)
+        raise AssertionError(f"no such query: {query!r}")
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        """All or nothing: a write that cannot be done undoes those before it."""
+        done: list[tuple[type[Record], Key, Any]] = []
+        try:
+            for decided in decisions:
+                for write in decided.writes:
+                    self._write(write, done)
+        except BaseException:
+            for kind, key, before in reversed(done):
+                self._put(kind, key, before)
+            raise
+
+    def _write(self, write: Write, done: list[tuple[type[Record], Key, Any]]) -> None:
+        if isinstance(write, Drop):
+            kind, key, record = write.record, write.key, None
+        else:
+            record = write.record
+            kind = record.__class__
+            key = key_of(kind)(record)
+        before = self.rows.get(kind, {}).get(key)
+        if isinstance(write, Insert) and before is not None:
+            raise AssertionError(f"insert of what exists: {before!r}, now {record!r}")
+        if record is not None and before is None and not isinstance(write, Insert):
+            raise AssertionError(f"update of what does not exist: {record!r}")
+        if record is not None:
+            for order in self.unique.get(kind, ()):
+                order.check(record, key)
+        done.append((kind, key, before))
+        self._put(kind, key, record)
+
+    def _put(self, kind: type[Record], key: Key, record: Record | None) -> None:
+        rows = self.rows.setdefault(kind, {})
+        before = rows.pop(key, None) if record is None else rows.get(key)
+        if record is not None:
+            rows[key] = record
+        shape = shape_of(cast(Any, kind))
+        shapes = kind, before and shape(before), record and shape(record)
+        moves = self._moves.get(shapes)
+        if moves is None:
+            moves = self._moves[shapes] = self._moves_of(kind, before, record)
+        for keys, leaves, enters in moves:
+            was, now = leaves and leaves(before), enters and enters(record)
+            if was != now:
+                if was is not None:
+                    keys.remove((was, key))
+                if now is not None:
+                    keys.add((now, key))
+
+    def _moves_of(self, kind: type[Record], before: Any, record: Any) -> list[Move]:
+        """What a change from a record of one shape to one of another may do to the indexes."""
+        moves: list[Move] = []
+        for order in self.of.get(kind, ()):
+            if before and record and order.index.columns == kind.key:
+                continue  # an update leaves a record where its key has it
+            leaves = before and place_of_shape(order.index, before)
+            enters = record and place_of_shape(order.index, record)
+            if leaves or enters:
+                moves.append((order.keys, leaves, enters))
+        return moves
+
+    def fill(self, rows: dict[type[Record], dict[Key, Any]]) -> None:
+        """Hold these records and no others."""
+        self.rows = rows
+        for order in self.orders.values():
+            order.fill(rows.get(order.index.record, {}))
+
+    def put(self, kind: type[Record], key: Key, record: Record | None) -> None:
+        """A write that has been checked."""
+        self._put(kind, key, record)
+
+    # -- looking for work
+
+    def due(self, now_ms: int, after: tuple[int, str] | None, most: int) -> list[tuple[int, str]]:
+        keys = self.orders[indexes.DUE.name].keys
+        start: Any = ((),) if after is None else ((*after, LAST),)
+        found: list[tuple[int, str]] = []
+        for place, _ in keys.upward(start):
+            if place[0] > now_ms or len(found) >= most:
+                break
+            found.append((place[0], place[1]))
+        return found
+
+    def sample_due(self, rounds: Rounds, now_ms: int, limit: int) -> tuple[Due, ...]:
+        """Sessions that are due, and then those whose lease begins in the future."""
+        found = rounds.sample(limit, lambda after, most: self.due(now_ms, after, most))
+        known = {session for _, session in found}
+        ahead = self.orders[indexes.FUTURE.name].keys
+        for (_, session), _ in ahead.upward(((now_ms, LAST),), behind=True):
+            if len(found) >= limit:
+                break
+            if session not in known:
+                found.append((now_ms, session))
+        return tuple([Due(session, at) for at, session in found])
+
+    def horizon(self, now_ms: int) -> int | None:
+        keys = self.orders[indexes.DUE.name].keys
+        for (moment, _), _ in keys.upward(((now_ms, LAST),), behind=True):
+            return cast(int, moment)
+        return None
+
+    def all(self) -> tuple[Record, ...]:
+        return tuple([record for rows in self.rows.values() for record in rows.values()])

@@ -1,0 +1,90 @@
+"""What a transaction has written so far, over tables that do not have it yet.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from tenure.outcome import Decided, Drop, Insert, Key, Write
+from tenure.queries import Each, First, Get, Query, Record
+from tenure.world import first_of, key_of
+
+from .ordered_tables import MemoryTables
+
+
+class Staged:
+    """Nobody else sees these writes before `apply` (STORE-11)."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self.tables = tables
+        self.decisions: list[Decided[Any]] = []
+        self._changed: dict[
+            type[Record], dict[Any, dict[Key, Any]]
+        ] = {}  # by session; None: dropped
+
+    def answer(self, query: Query[Any]) -> Any:
+        if not self._changed:
+            return self.tables.answer(query)
+        if isinstance(query, Get):
+            return self._get(query.record, query.key)
+        if isinstance(query, First):
+            return self._first(query)
+        if isinstance(query, Each):
+            return tuple([self.answer(each) for each in query.queries])
+        raise AssertionError(f"no such query: {query!r}")
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        """Raises AssertionError for what cannot be written; then all of this must be thrown away."""
+        for decided in decisions:
+            for write in decided.writes:
+                self._write(write)
+        self.decisions += decisions
+
+    def apply(self) -> None:
+        for kind, sessions in self._changed.items():
+            for changed in sessions.values():
+                for key, record in changed.items():
+                    self.tables.put(kind, key, record)
+
+    def _write(self, write: Write) -> None:
+        if isinstance(write, Drop):
+            self._of(write.record, write.key)[write.key] = None
+            return
+        record, kind = write.record, write.record.__class__
+        key = key_of(kind)(record)
+        before = self._get(kind, key)
+        if isinstance(write, Insert):
+            if before is not None:
+                raise AssertionError(f"insert of what exists: {before!r}, now {record!r}")
+        elif before is None:
+            raise AssertionError(f"update of what does not exist: {record!r}")
+        for order in self.tables.unique.get(kind, ()):
+            place = order.place(record)
+            if place is None or (before is not None and order.place(before) == place):
+                continue
+            if self._first(First(order.index, place, 1)):
+                raise AssertionError(f"a second record at {place!r} of {order.index.name}")
+        self._of(kind, key)[key] = record
+
+    def _of(self, kind: type[Record], key: Key) -> dict[Key, Any]:
+        return self._changed.setdefault(kind, {}).setdefault(key[0], {})
+
+    def _get(self, kind: type[Record], key: Key) -> Any:
+        changed = self._changed.get(kind, {}).get(key[0], {})
+        return changed[key] if key in changed else self.tables.rows.get(kind, {}).get(key)
+
+    def _first(self, query: First[Any]) -> tuple[Any, ...]:
+        index = query.index
+        sessions = self._changed.get(index.record, {})
+        if query.prefix and index.columns[0] == "session_id":
+            changed = sessions.get(query.prefix[0], {})
+        else:
+            changed = {key: r for some in sessions.values() for key, r in some.items()}
+        if not changed:
+            return cast(tuple[Any, ...], self.tables.answer(query))
+        order, rows = self.tables.orders[index.name], self.tables.rows.get(index.record, {})
+        found = {key: rows[key] for key in order.first(query, changed)}
+        found |= {key: record for key, record in changed.items() if record is not None}
+        placed = [(order.place(record), key) for key, record in found.items()]
+        inside = sorted([(place, key) for place, key in placed if place is not None])
+        return first_of([(place, found[key]) for place, key in inside], query)

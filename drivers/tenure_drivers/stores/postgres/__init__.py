@@ -1,0 +1,1 @@
+"""The store `postgresql://HOST/DATABASE`: many workers on many machines."""

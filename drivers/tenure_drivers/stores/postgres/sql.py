@@ -1,0 +1,271 @@
+"""PostgreSQL's SQL, generated from the record types and their indexes: one statement for all that is alike.
+
+Parameters are arrays, a column each: what a group of commands reads or writes of one kind is one statement, however
+many they are.  STORE-36: every statement of a decision names the sessions it is about and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, ParamSpec, TypeAlias
+
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+
+from tenure.queries import Index, Record
+
+from ..row_codec import RowCodec, codec_of
+
+P = ParamSpec("P")
+Made: TypeAlias = tuple[str, list[str]]  # a statement, and the types of its columns of parameters
+
+TEXT, BIGINT = "text", "bigint"
+TEXT_ARRAY, BIGINT_ARRAY = 1009, 1016  # the server's numbers of these types
+_TEXT_OID, _INT8_OID = 25, 20
+_NULL = b"\xff\xff\xff\xff"
+_length, _integer = struct.Struct("!i").pack, struct.Struct("!iq").pack
+
+
+class Texts(list["str | None"]):
+    """Goes as text[], in binary: by default each text would be escaped."""
+
+
+class Bigints(list["int | None"]):
+    """Goes as bigint[], in binary."""
+
+
+_array = struct.Struct("!iiiii").pack
+_TEXT_1 = _array(1, 0, _TEXT_OID, 1, 1)  # an array of one text, up to the text
+_INT8_1 = _array(1, 0, _INT8_OID, 1, 1) + struct.pack("!i", 8)
+_int8 = struct.Struct("!q").pack
+
+
+def _head(values: Sequence[Any], oid: int) -> bytes:
+    if not values:
+        return struct.pack("!iii", 0, 0, oid)
+    return _array(1, int(None in values), oid, len(values), 1)
+
+
+def packed_texts(values: Sequence[str | None]) -> bytes:
+    if len(values) == 1 and (value := values[0]) is not None:
+        data = value.encode()
+        return _TEXT_1 + _length(len(data)) + data
+    parts = [_head(values, _TEXT_OID)]
+    for value in values:
+        if value is None:
+            parts.append(_NULL)
+        else:
+            data = value.encode()
+            parts += (_length(len(data)), data)
+    return b"".join(parts)
+
+
+def packed_bigints(values: Sequence[int | None]) -> bytes:
+    if len(values) == 1 and (value := values[0]) is not None:
+        return _INT8_1 + _int8(value)
+    parts = [_NULL if value is None else _integer(8, value) for value in values]
+    return _head(values, _INT8_OID) + b"".join(parts)
+
+
+class TextsDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = TEXT_ARRAY
+
+    def dump(self, obj: Any) -> Buffer:
+        return packed_texts(obj)
+
+
+class BigintsDumper(Dumper):
+    format = pq.Format.BINARY
+    oid = BIGINT_ARRAY
+
+    def dump(self, obj: Any) -> Buffer:
+        return packed_bigints(obj)
+
+
+def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Rows turned into a parameter a column."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
+    return [
+        Texts(column) if kind == TEXT else Bigints(column)
+        for kind, column in zip(kinds, columns, strict=True)
+    ]
+
+
+def kind_of(sql_type: str) -> str:
+    return BIGINT if sql_type == "INTEGER" else TEXT
+
+
+def remembered(make: Callable[P, Made]) -> Callable[P, Made]:
+    """A statement is made once: to make it takes longer than to carry it out."""
+    return cache(make)  # type: ignore[return-value]  # typeshed's has no parameters
+
+
+class Sql:
+    """All statements over one schema of the database."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.get = remembered(self._get)
+        self.first = remembered(self._first)
+        self.chain = remembered(self._chain)
+        self.insert = remembered(self._insert)
+        self.update = remembered(self._update)
+        self.delete = remembered(self._delete)
+
+    def name(self, table: str) -> str:
+        return f"{quoted(self.schema)}.{quoted(table)}"
+
+    # -- schema
+
+    def create(self, records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
+        """In an order that can be carried out; texts compare by code point, as the kernel compares them."""
+        lines = [f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}"]
+        for record in records:
+            codec = codec_of(record)
+            columns = [
+                f"{quoted(c.name)} {_column_type(c.sql_type)}{'' if c.nullable else ' NOT NULL'}"
+                for c in codec.columns
+            ]
+            columns.append(f"PRIMARY KEY ({listed(codec.key)})")
+            lines.append(f"CREATE TABLE {self.name(codec.table)} ({', '.join(columns)})")
+        lines += [line for line in map(self._create_index, indexes) if line is not None]
+        lines.append(
+            f'CREATE TABLE {self.name("quarantine")} (session_id text COLLATE "C" PRIMARY KEY, '
+            "reason text NOT NULL, at_ms bigint NOT NULL)"
+        )
+        lines.append(f"CREATE TABLE {self.name('tenure_schema')} (version bigint NOT NULL)")
+        return lines
+
+    def _create_index(self, index: Index[Any]) -> str | None:
+        codec = codec_of(index.record)
+        if index.columns == codec.key:
+            return None
+        nullable = {c.name for c in codec.columns if c.nullable}
+        columns = ", ".join(quoted(n) + " DESC" * (n in index.descending) for n in index.columns)
+        where = " AND ".join(f"{quoted(n)} IS NOT NULL" for n in index.columns if n in nullable)
+        return (
+            f"CREATE {'UNIQUE ' * index.unique}INDEX {quoted(index.name)} "
+            f"ON {self.name(codec.table)} ({columns})" + (f" WHERE {where}" if where else "")
+        )
+
+    # -- reading; the first column of an answer is the number of the question, from 1
+
+    def _get(self, record: type[Record]) -> Made:
+        codec = codec_of(record)
+        kinds = kinds_of(codec, codec.key)
+        source, names = _source("k", kinds)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, names, strict=True))
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        return (
+            f"SELECT q.o, {columns} FROM {source} JOIN {self.name(codec.table)} t ON {on}",
+            kinds,
+        )
+
+    def _first(self, index: Index[Any], width: int, behind: int, backwards: bool) -> Made:
+        codec = codec_of(index.record)
+        nullable = {c.name for c in codec.columns if c.nullable}
+        prefix, rest = index.columns[:width], index.columns[width:]
+        given = (*prefix, *rest[:behind])
+        kinds = [*kinds_of(codec, given), BIGINT]
+        source, names = _source("p", kinds)
+        where = [f"{quoted(n)} = q.{at}" for n, at in zip(prefix, names, strict=False)]
+        where += [f"{quoted(n)} IS NOT NULL" for n in rest if n in nullable]
+        if behind:
+            marks = ", ".join(f"q.{at}" for at in names[width : width + behind])
+            sign = "<" if backwards else ">"
+            where.append(f"({listed(rest[:behind])}) {sign} ({marks})")
+        order = [
+            quoted(n) + (" DESC" if (n in index.descending) != backwards else "") for n in rest
+        ]
+        inner = (
+            f"SELECT * FROM {self.name(codec.table)} WHERE {' AND '.join(where) or 'true'} "
+            f"ORDER BY {', '.join(order) or '1'} LIMIT q.{names[-1]}"
+        )
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        outer = ", ".join(["q.o", *(f"t.{o}" for o in order)])
+        return (
+            f"SELECT q.o, {columns} FROM {source} CROSS JOIN LATERAL ({inner}) t ORDER BY {outer}",
+            kinds,
+        )
+
+    def _chain(self, record: type[Record], via: str) -> Made:
+        codec = codec_of(record)
+        kinds = [*kinds_of(codec, codec.key), BIGINT]
+        source, names = _source("k", kinds)
+        table, limit, last = self.name(codec.table), names[-1], quoted(codec.key[-1])
+        first = " AND ".join(
+            f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, names, strict=False)
+        )
+        same = "".join(f"t.{quoted(n)} = chain.{quoted(n)} AND " for n in codec.key[:-1])
+        columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)
+        return (
+            f"WITH RECURSIVE chain(o_, most_, nth_, {listed(codec.stored)}) AS ("
+            f"SELECT q.o, q.{limit}, 1::bigint, {columns} FROM {source} JOIN {table} t ON {first} "
+            f"WHERE q.{limit} > 0 UNION ALL SELECT o_, most_, nth_ + 1, {columns} FROM chain "
+            f"JOIN {table} t ON {same}t.{last} = chain.{quoted(via)} WHERE nth_ < most_) "
+            f"SELECT o_, {listed(codec.stored)} FROM chain ORDER BY o_, nth_",
+            kinds,
+        )
+
+    # -- writing
+
+    def _insert(self, record: type[Record]) -> Made:
+        codec = codec_of(record)
+        names = [c.name for c in codec.columns]
+        kinds = kinds_of(codec, names)
+        source, given = _source("c", kinds)
+        columns = ", ".join(f"q.{at}" for at in given)
+        return (
+            f"INSERT INTO {self.name(codec.table)} ({listed(names)}) "
+            f"SELECT {columns} FROM {source} ORDER BY q.o",
+            kinds,
+        )
+
+    def _update(self, record: type[Record]) -> Made:
+        codec = codec_of(record)
+        names = [c.name for c in codec.columns]
+        kinds = kinds_of(codec, names)
+        source, given = _source("c", kinds)
+        at = dict(zip(names, given, strict=True))
+        sets = ", ".join(f"{quoted(n)} = q.{at[n]}" for n in names if n not in codec.key)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at[n]}" for n in codec.key)
+        update = (
+            f"UPDATE {self.name(codec.table)} t SET {sets} FROM {source} WHERE {on} RETURNING 1"
+        )
+        # The commit is on its way already: a row that is missing has to stop it at the server.
+        return f"WITH u AS ({update}) SELECT 1 / (count(*) = %s)::int FROM u", kinds
+
+    def _delete(self, record: type[Record]) -> Made:
+        codec = codec_of(record)
+        kinds = kinds_of(codec, codec.key)
+        source, given = _source("k", kinds)
+        on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, given, strict=True))
+        return f"DELETE FROM {self.name(codec.table)} t USING {source} WHERE {on}", kinds
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(map(quoted, names))
+
+
+def kinds_of(codec: RowCodec[Any], names: Iterable[str]) -> list[str]:
+    types = {c.name: kind_of(c.sql_type) for c in codec.columns}
+    return [types[name] for name in names]
+
+
+def _column_type(sql_type: str) -> str:
+    return "bigint" if sql_type == "INTEGER" else 'text COLLATE "C"'
+
+
+def _source(letter: str, kinds: Sequence[str]) -> tuple[str, list[str]]:
+    """The parameters as a table q, a row each, numbered in q.o."""
+    names = [f"{letter}{i}" for i in range(len(kinds))]
+    marks = ", ".join(f"%b::{kind}[]" for kind in kinds)
+    return f"unnest({marks}) WITH ORDINALITY AS q({', '.join([*names, 'o'])})", names

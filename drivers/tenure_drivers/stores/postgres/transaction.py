@@ -1,0 +1,364 @@
+"""What one transaction of a group says to the server: lock, look at the clock, read, write.
+
+Written without a connection: it yields statements and is sent their rows, so that the same plan serves a group of
+ours and a command inside somebody else's transaction.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, TypeAlias
+
+from tenure.outcome import Decided, Drop, Insert, Key, Refused, Write
+from tenure.queries import Chain, Command, Each, First, Get, Query, Record
+from tenure.records import RECORDS, Session
+from tenure.world import key_of
+
+from ..base import Clock, Corrupt
+from ..group_commit import Answer, Later, waves
+from ..row_codec import codec_of
+from .pipeline import Rows, Statement
+from .sql import Sql, Texts, arrays, listed, quoted
+
+Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
+
+NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+SNAPSHOT = ", current_setting('transaction_isolation')"
+LIMIT_MAX = 2**63 - 1
+PLACE = {kind: at for at, kind in enumerate(RECORDS)}
+
+
+# -- a group
+
+
+class Wait(enum.Enum):
+    """For sessions that somebody else has."""
+
+    NOT = "not"
+    LOCK = "lock"  # for the row of one that is there; for one that is not there yet there is none
+    ALWAYS = "always"
+
+
+def carry_out(
+    sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
+) -> Plan:
+    """Yield statements, and whether they are the last; return the answers, by position.
+
+    A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
+    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
+    (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
+    their rows; who may have waited for one that was not there yet looks again.
+    """
+    answers: list[Answer | None] = [None] * len(commands)
+    batches: list[Statement] = []
+    written = False
+    suspects: dict[str, str] = {}
+    ids = sorted({c.session_id for c in commands if storable((c.session_id,))})
+    mine: frozenset[str] = frozenset()
+    for number, wave in enumerate(waves(commands)):
+        members = [at for at in wave if answers[at] is None]
+        if not members:
+            continue
+        reads = [commands[at].reads() for at in members]
+        queries = [q for wanted in reads for q in wanted.queries]
+        locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
+        readings = Readings(sql, queries, locked)
+        opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
+        rows = yield [*batches, *opening, looking_at(wait), *readings.statements()], False
+        rows = rows[len(batches) :]
+        if not number:
+            mine = frozenset(row[0] for row in rows[0][0])
+            if locked:
+                readings.take_sessions(rows[0][0])
+            new = {row[0] for row in rows[1][0] if row[1]}
+            _put_off(commands, answers, set(ids) - mine - new)
+            _check_isolation(new, *rows[len(opening)][0][0][1:])
+        now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
+        readings.hear([found for found, _ in rows[len(opening) + 1 :]])
+        decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
+        for at, wanted, view in zip(members, reads, readings.views(reads), strict=True):
+            if answers[at] is not None:
+                continue
+            session = commands[at].session_id
+            if any(isinstance(v, Session) for v in view) and session not in mine:
+                _put_off(commands, answers, {session})  # it was made while we looked
+                continue
+            answer = answers[at] = _decide(commands[at], wanted.view, view, now_ms)
+            if isinstance(answer, Corrupt):
+                suspects[session] = str(answer)
+            elif isinstance(answer, Decided):
+                try:
+                    decisions[at] = net(answer.writes)
+                except AssertionError as error:
+                    answers[at] = error
+            if session not in mine:
+                mine = mine | _made(decisions.get(at, {}), session)
+        written = written or bool(batches)
+        batches = writing(sql, decisions.values())
+    batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
+    if batches or written:
+        yield batches, True
+    return [a if a is not None else Later("not reached") for a in answers]
+
+
+def looking_at(wait: Wait) -> Statement:
+    """The clock; in a transaction of the caller's also its isolation."""
+    return f"SELECT {NOW_MS}{SNAPSHOT if wait is Wait.ALWAYS else ''}", ()
+
+
+def _check_isolation(new: set[str], isolation: str = "read committed") -> None:
+    """A transaction of the caller's may look at a snapshot older than the session."""
+    if new and isolation != "read committed":
+        raise ValueError(
+            f"session {min(new)} is not in the snapshot of this {isolation} transaction, and may be there: "
+            "read committed sees it"
+        )
+
+
+def _put_off(
+    commands: Sequence[Command[Any, Any]], answers: list[Answer | None], sessions: set[str]
+) -> None:
+    if sessions:
+        for at, command in enumerate(commands):
+            if command.session_id in sessions:
+                answers[at] = Later(f"session {command.session_id}: others have it all the time")
+
+
+def _made(changes: Iterable[tuple[type[Record], Key]], session: str) -> frozenset[str]:
+    """A session that this transaction makes is its own."""
+    return frozenset((session,)) if (Session, (session,)) in changes else frozenset()
+
+
+def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms: int) -> Answer:
+    for value in view:
+        if isinstance(value, Corrupt):
+            return value
+    try:
+        answer: Decided[Any] | Refused = command.decide(make(*view), now_ms)
+    except Exception as error:
+        return error
+    return answer
+
+
+# -- locks
+
+
+def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """STORE-30: the rows, in ascending order; or those of them that nobody holds."""
+    return (
+        f"SELECT {listed(codec_of(Session).stored)} FROM {sql.name('session')} "
+        f"WHERE session_id = ANY(%b::text[]) ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
+        (Texts(ids),),
+    )
+
+
+def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """STORE-32: those of which there is no row to lock, and whether the right to make it is ours."""
+    key = "hashtextextended(q.i, hashtextextended(%b::text, 0))"
+    lock = f"pg_try_advisory_xact_lock({key})"
+    if wait is Wait.ALWAYS:
+        lock = f"pg_advisory_xact_lock({key}) IS NOT NULL"
+    return (
+        f"SELECT q.i, {lock} FROM unnest(%b::text[]) AS q(i) WHERE NOT EXISTS "
+        f"(SELECT 1 FROM {sql.name('session')} s WHERE s.session_id = q.i)",
+        (sql.schema, Texts(ids)),
+    )
+
+
+def storable(values: Iterable[object]) -> bool:
+    """The server takes no NUL, no text that is not UTF-8, and 64 bits; nothing is stored under another key."""
+    for value in values:
+        if isinstance(value, str):
+            if "\x00" in value:
+                return False
+            if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+                return False
+        elif isinstance(value, int) and not -LIMIT_MAX <= value <= LIMIT_MAX:
+            return False
+    return True
+
+
+# -- reading
+
+
+def limited(limit: int) -> int:
+    return min(max(limit, 0), LIMIT_MAX)
+
+
+class Readings:
+    """The queries of several commands, those that are alike in one statement, and the answers to them.
+
+    `locked`: the rows of the sessions themselves come from elsewhere.
+    """
+
+    def __init__(self, sql: Sql, queries: Sequence[Query[Any]], locked: bool = False) -> None:
+        self._sql = sql
+        self._sessions: dict[str, list[int]] | None = {} if locked else None
+        self._shapes: dict[Any, list[tuple[int, Any]]] = {}
+        self._answers: list[Any] = []
+        self._plan = [self._take(query) for query in queries]
+
+    def _take(self, query: Query[Any]) -> Any:
+        """The slot of a simple query; a tuple of them for several."""
+        shape: Any
+        found: list[Record] | None = None
+        if isinstance(query, Get):
+            shape, given = query.record, query.key
+        elif isinstance(query, First):
+            shape = (query.index.name, len(query.prefix), len(query.after), query.backwards)
+            found, given = [], query.prefix + query.after
+        elif isinstance(query, Chain):
+            shape, given, found = (query.record, query.via), query.key, []
+        elif isinstance(query, Each):
+            return tuple([self._take(each) for each in query.queries])
+        else:
+            raise AssertionError(f"no such query: {query!r}")
+        slot = len(self._answers)
+        self._answers.append(found)
+        if shape is Session and self._sessions is not None:
+            self._sessions.setdefault(str(given[0]), []).append(slot)
+        elif storable(given):
+            asked = self._shapes.get(shape)
+            if asked is None:
+                self._shapes[shape] = [(slot, query)]
+            else:
+                asked.append((slot, query))
+        return slot
+
+    def statements(self) -> list[Statement]:
+        found: list[Statement] = []
+        for shape, asked in self._shapes.items():
+            one = asked[0][1]
+            if isinstance(one, First):
+                text, kinds = self._sql.first(one.index, *shape[1:])
+                rows = [(*q.prefix, *q.after, limited(q.limit)) for _, q in asked]
+            elif isinstance(one, Chain):
+                text, kinds = self._sql.chain(*shape)
+                rows = [(*q.key, limited(q.limit)) for _, q in asked]
+            else:
+                text, kinds = self._sql.get(shape)
+                rows = [q.key for _, q in asked]
+            found.append((text, arrays(kinds, rows)))
+        return found
+
+    def take_sessions(self, rows: Sequence[Any]) -> None:
+        assert self._sessions is not None
+        decode = codec_of(Session).decode
+        for row in rows:
+            for slot in self._sessions.get(row[0], ()):
+                self._answers[slot] = _decoded(decode, row)
+
+    def hear(self, results: Sequence[Sequence[Any]]) -> None:
+        """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
+        answers = self._answers
+        for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):
+            one, several = asked[0][1], isinstance(shape, tuple)
+            decode = codec_of(one.index.record if isinstance(one, First) else one.record).decode
+            for row in rows:
+                slot = asked[row[0] - 1][0]
+                record = _decoded(decode, row[1:])
+                if not several or isinstance(record, Corrupt):
+                    answers[slot] = record
+                elif not isinstance(answers[slot], Corrupt):
+                    answers[slot].append(record)
+
+    def views(self, reads: Sequence[Any]) -> list[list[Any]]:
+        """The answers of each command, in order."""
+        found = map(self._answer, self._plan)
+        return [[next(found) for _ in wanted.queries] for wanted in reads]
+
+    def answers(self) -> list[Any]:
+        return [self._answer(part) for part in self._plan]
+
+    def _answer(self, part: Any) -> Any:
+        if part.__class__ is tuple:
+            parts = [self._answer(each) for each in part]
+            return next((p for p in parts if isinstance(p, Corrupt)), tuple(parts))
+        found = self._answers[part]
+        return tuple(found) if found.__class__ is list else found
+
+
+def _decoded(decode: Callable[[Any], Record], row: Any) -> Record | Corrupt:
+    try:
+        return decode(row)
+    except Corrupt as error:
+        return error
+
+
+# -- writing
+
+
+class Change:
+    """What the writes of one decision to one record come to: dropped, then written."""
+
+    __slots__ = ("drop", "write")
+
+    def __init__(self, drop: bool, write: Insert | Any) -> None:
+        self.drop, self.write = drop, write
+
+
+def net(writes: Iterable[Write]) -> dict[tuple[type[Record], Key], Change]:
+    """By record, for a statement can touch a row only once.  Raises AssertionError for what can never be done."""
+    found: dict[tuple[type[Record], Key], Change] = {}
+    for write in writes:
+        if isinstance(write, Drop):
+            at = (write.record, write.key)
+            before = found.get(at)
+            if before is not None and not before.drop and isinstance(before.write, Insert):
+                del found[at]  # it came and went
+            else:
+                found[at] = Change(True, None)
+            continue
+        kind = write.record.__class__
+        at = (kind, key_of(kind)(write.record))
+        before = found.get(at)
+        if before is None:
+            found[at] = Change(False, write)
+            continue
+        there = before.write is not None
+        if isinstance(write, Insert) == there:
+            what = "insert of what exists" if there else "update of what does not exist"
+            raise AssertionError(f"{what}: {write.record!r}")
+        before.write = (
+            Insert(write.record) if before.drop or isinstance(before.write, Insert) else write
+        )
+    return found
+
+
+def writing(
+    sql: Sql, decisions: Iterable[dict[tuple[type[Record], Key], Change]]
+) -> list[Statement]:
+    """All writes by record type: what goes, what is new, what is changed.
+
+    Sound because a wave holds a session once, and a key begins with its session.  Sessions come first, and rows in
+    the order of their keys.
+    """
+    batches: dict[tuple[int, type[Record]], list[Any]] = {}
+    for decided in decisions:
+        for (kind, key), change in decided.items():
+            if change.drop:
+                batches.setdefault((0, kind), []).append(key)
+            if change.write is not None:
+                operation = 1 if change.write.__class__ is Insert else 2
+                row = codec_of(kind).encode(change.write.record)
+                batches.setdefault((operation, kind), []).append(row)
+    makers = (sql.delete, sql.insert, sql.update)
+    found: list[Statement] = []
+    for operation, kind in sorted(batches, key=lambda b: (b[0], PLACE.get(b[1], len(PLACE)))):
+        rows = batches[operation, kind]
+        if operation == 1 and len(rows) > 1:
+            at = codec_of(kind).key_at
+            rows.sort(key=lambda row: tuple([row[i] for i in at]))
+        text, kinds = makers[operation](kind)
+        counted = [len(rows)] if operation == 2 else []
+        found.append((text, [*arrays(kinds, rows), *counted]))
+    return found
+
+
+def setting_aside(sql: Sql) -> str:
+    return (
+        f"INSERT INTO {sql.name('quarantine')} (session_id, reason, at_ms) VALUES (%s, %s, {NOW_MS}) "
+        f"ON CONFLICT ({quoted('session_id')}) DO UPDATE SET reason = excluded.reason, "
+        "at_ms = excluded.at_ms"
+    )

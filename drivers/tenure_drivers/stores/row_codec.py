@@ -1,0 +1,227 @@
+"""A record as a row, derived from its class alone; knows no record by name.
+
+A scalar field is a column.  A field held flat is a column with the name of its state's class in lower case, and a
+nullable column per field of any of its classes.  Derived properties are columns that are written and never read.
+Everything else is a column of JSON text.  Encoder and decoder are compiled once a class, as straight-line source.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import attrs
+import msgspec
+from attrs import frozen
+
+from tenure.queries import Record
+
+from .base import Corrupt
+
+R = TypeVar("R", bound=Record)
+
+_dumps = msgspec.json.Encoder().encode
+
+
+@frozen
+class Column:
+    name: str
+    sql_type: str  # TEXT or INTEGER
+    nullable: bool
+
+
+class Source:
+    """Source of one function, and the values that it refers to by name."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {}
+
+    def refer(self, value: Any) -> str:
+        name = f"_{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def compile(self, name: str, argument: str, title: str) -> Callable[[Any], Any]:
+        text = f"def {name}({argument}):\n" + "\n".join(f"    {line}" for line in self.lines)
+        exec(compile(text, f"<{name} {title}>", "exec"), self.names)
+        found: Callable[[Any], Any] = self.names[name]
+        return found
+
+
+# -- one value
+
+
+def _optional(kind: Any) -> tuple[Any, bool]:
+    """Split `X | None` into X and True."""
+    if typing.get_origin(kind) not in (types.UnionType, typing.Union):
+        return kind, False
+    members = [a for a in typing.get_args(kind) if a is not types.NoneType]
+    if len(members) == len(typing.get_args(kind)):
+        return kind, False
+    return typing.Union[tuple(members)], True  # noqa: UP007
+
+
+def _sql_type(kind: Any) -> str:
+    return "INTEGER" if kind in (int, bool) else "TEXT"
+
+
+def _pack(source: Source, kind: Any, value: str) -> str:
+    """The expression that makes a column of `value`, which is a name or an attribute of a name."""
+    inner, nullable = _optional(kind)
+    if inner in (int, str):
+        return value
+    if inner is bool:
+        packed = f"(1 if {value} else 0)"
+    elif isinstance(inner, type) and issubclass(inner, enum.StrEnum):
+        packed = f"{value}._value_"  # sqlite3 adapts a subclass of str slowly
+    elif typing.get_origin(inner) is tuple and not nullable:
+        return f"({source.refer(_dumps)}({value}).decode() if {value} else '[]')"
+    else:
+        packed = f"{source.refer(_dumps)}({value}).decode()"
+    return f"(None if {value} is None else {packed})" if nullable else packed
+
+
+def _unpack(source: Source, kind: Any, value: str) -> str:
+    inner, nullable = _optional(kind)
+    if inner in (int, str):
+        return value
+    if inner is bool:
+        unpacked = f"{value} != 0"
+    elif isinstance(inner, type) and issubclass(inner, enum.StrEnum):
+        unpacked = f"{source.refer({m.value: m for m in inner})}[{value}]"
+    else:
+        decode = source.refer(msgspec.json.Decoder(inner).decode)
+        if typing.get_origin(inner) is tuple and not nullable:
+            return f"(() if {value} == '[]' else {decode}({value}))"
+        unpacked = f"{decode}({value})"
+    return f"(None if {value} is None else {unpacked})" if nullable else unpacked
+
+
+# -- one record type
+
+
+@frozen
+class Flat:
+    """A field that holds one of several state classes."""
+
+    name: str
+    variants: dict[type, dict[str, Any]]  # class -> field -> type
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for kinds in self.variants.values():
+            for name, kind in kinds.items():
+                if _optional(merged.setdefault(name, kind))[0] != _optional(kind)[0]:
+                    raise TypeError(f"{self.name}.{name} is {merged[name]} here and {kind} there")
+        return merged
+
+
+def _kinds(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {a.name: hints[a.name] for a in attrs.fields(cls)}
+
+
+class RowCodec(Generic[R]):
+    """`encode(record) -> row` and `decode(row) -> record` for one record type.
+
+    `decode` raises Corrupt with the table and the key.  `stored` names the columns that `decode` is given, which are
+    the first of those that `encode` makes.
+    """
+
+    def __init__(self, record: type[R]) -> None:
+        self.record = record
+        self.table = record.__name__.lower()
+        self.key = record.key
+        self.fields = _kinds(record)
+        self.flats = {
+            name: Flat(name, {c: _kinds(c) for c in typing.get_args(self.fields[name])})
+            for name in record.flat
+        }
+        self.columns = tuple(self._columns())
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise TypeError(f"{record.__name__} has a column twice: {names}")
+        self.stored = tuple(names[: len(names) - len(record.derived)])
+        self.encode: Callable[[R], tuple[Any, ...]] = self._encoder()
+        self._decode: Callable[[Any], R] = self._decoder()
+        self.key_at = tuple(names.index(name) for name in self.key)
+
+    def decode(self, row: Any) -> R:
+        try:
+            return self._decode(row)
+        except Exception as error:  # whatever a damaged row makes of the constructors
+            key = tuple(row[at] for at in self.key_at)
+            raise Corrupt(self.table, key, repr(error)) from error
+
+    def _columns(self) -> Iterator[Column]:
+        for name, kind in self.fields.items():
+            if (flat := self.flats.get(name)) is not None:
+                yield Column(name, "TEXT", False)
+                for part, part_kind in flat.columns.items():
+                    yield Column(part, _sql_type(_optional(part_kind)[0]), True)
+            else:
+                inner, nullable = _optional(kind)
+                yield Column(name, _sql_type(inner), nullable)
+        for name in self.record.derived:
+            kind = typing.get_type_hints(getattr(self.record, name).fget)["return"]
+            inner, nullable = _optional(kind)
+            yield Column(name, _sql_type(inner), nullable)
+
+    def _encoder(self) -> Callable[[R], tuple[Any, ...]]:
+        source, row = Source(), []
+        for name, kind in self.fields.items():
+            if (flat := self.flats.get(name)) is not None:
+                row += [name, *flat.columns]
+                self._encode_flat(source, flat)
+            else:
+                row.append(_pack(source, kind, f"record_.{name}"))
+        row += [f"record_.{name}" for name in self.record.derived]
+        source.lines.append(f"return ({', '.join(row)},)")
+        return source.compile("encode", "record_", self.table)
+
+    def _encode_flat(self, source: Source, flat: Flat) -> None:
+        targets = ", ".join((flat.name, *flat.columns))
+        source.lines += [f"state_ = record_.{flat.name}", "class_ = state_.__class__"]
+        for at, (cls, kinds) in enumerate(flat.variants.items()):
+            values = [repr(cls.__name__.lower())] + [
+                _pack(source, kinds[n], f"state_.{n}") if n in kinds else "None"
+                for n in flat.columns
+            ]
+            source.lines.append(f"{'elif' if at else 'if'} class_ is {source.refer(cls)}:")
+            source.lines.append(f"    {targets} = {', '.join(values)}")
+        source.lines += ["else:", f"    raise TypeError(f'{flat.name} is {{state_!r}}')"]
+
+    def _decoder(self) -> Callable[[Any], R]:
+        source, values = Source(), []
+        source.lines.append(f"{', '.join(self.stored)}, = row_")
+        for name, kind in self.fields.items():
+            if (flat := self.flats.get(name)) is not None:
+                self._decode_flat(source, flat)
+                values.append(name)
+            else:
+                values.append(_unpack(source, kind, name))
+        source.lines.append(f"return {source.refer(self.record)}({', '.join(values)})")
+        return source.compile("decode", "row_", self.table)
+
+    def _decode_flat(self, source: Source, flat: Flat) -> None:
+        for at, (cls, kinds) in enumerate(flat.variants.items()):
+            values = ", ".join(_unpack(source, kind, name) for name, kind in kinds.items())
+            tag = cls.__name__.lower()
+            source.lines.append(f"{'elif' if at else 'if'} {flat.name} == {tag!r}:")
+            source.lines.append(f"    {flat.name} = {source.refer(cls)}({values})")
+        source.lines += ["else:", f"    raise ValueError({flat.name})"]
+
+
+_codecs: dict[type, RowCodec[Any]] = {}
+
+
+def codec_of(record: type[R]) -> RowCodec[R]:
+    found = _codecs.get(record)
+    if found is None:
+        found = _codecs[record] = RowCodec(record)
+    return found

@@ -1,0 +1,1 @@
+"""The store `sqlite:FILE`: several processes on one machine."""

@@ -1,0 +1,289 @@
+"""SQLite's SQL, generated from the record types and their indexes; knows no record by name."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from tenure.outcome import Decided, Drop, Insert, Write
+from tenure.queries import Chain, Each, First, Get, Index, Query, Record
+
+from ..row_codec import RowCodec, codec_of
+
+T = TypeVar("T")
+LIMIT_MAX = 2**63 - 1
+UNSTORABLE = (UnicodeEncodeError, OverflowError)  # nothing is stored under such a key
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _all(conditions: Iterable[str]) -> str:
+    return " AND ".join(conditions)
+
+
+def _equal(names: Iterable[str]) -> list[str]:
+    return [f'"{name}" = ?' for name in names]
+
+
+# -- schema
+
+
+def create_table(codec: RowCodec[Any]) -> str:
+    """A record whose key is the session alone is clustered; all others are rowid tables.
+
+    Rows of many sessions share pages there: a group commit dirties a third of the pages.
+    """
+    lines = [
+        f'"{c.name}" {c.sql_type}' + ("" if c.nullable else " NOT NULL") for c in codec.columns
+    ]
+    lines.append(f"PRIMARY KEY ({quoted(codec.key)})")
+    tail = "STRICT, WITHOUT ROWID" if len(codec.key) == 1 else "STRICT"
+    return f'CREATE TABLE "{codec.table}" ({", ".join(lines)}) {tail}'
+
+
+def create_index(index: Index[Any]) -> str | None:
+    """A partial index over the rows that are in it; None if it is the primary key."""
+    if index.columns == index.record.key:
+        return None
+    codec = codec_of(index.record)
+    columns = ", ".join(f'"{n}" DESC' if n in index.descending else f'"{n}"' for n in index.columns)
+    nullable = [c.name for c in codec.columns if c.nullable and c.name in index.columns]
+    where = f" WHERE {_all(present(nullable))}" if nullable else ""
+    unique = "UNIQUE " if index.unique else ""
+    return f'CREATE {unique}INDEX "{index.name}" ON "{codec.table}" ({columns}){where}'
+
+
+def present(names: Iterable[str]) -> list[str]:
+    return [f'"{name}" IS NOT NULL' for name in names]
+
+
+def schema(records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
+    tables = [create_table(codec_of(record)) for record in records]
+    return tables + [line for line in map(create_index, indexes) if line is not None]
+
+
+# -- statements
+
+
+def select_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    return f'SELECT {quoted(codec.stored)} FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
+
+
+def select_first(index: Index[Any], width: int, behind: int, backwards: bool) -> str:
+    """Parameters: `width` columns of the prefix, `behind` columns that it starts behind, the limit."""
+    codec = codec_of(index.record)
+    prefix, rest = index.columns[:width], index.columns[width:]
+    nullable = {c.name for c in codec.columns if c.nullable}
+    where = _equal(prefix) + present(n for n in rest if n in nullable)
+    if behind:
+        sign, marks = "<" if backwards else ">", ", ".join("?" * behind)
+        where.append(f"({quoted(rest[:behind])}) {sign} ({marks})")
+    order = ", ".join(
+        f'"{n}" DESC' if (n in index.descending) != backwards else f'"{n}"' for n in rest
+    )
+    by = "" if index.columns == index.record.key else f' INDEXED BY "{index.name}"'
+    return (
+        f'SELECT {quoted(codec.stored)} FROM "{codec.table}"{by}'
+        + (f" WHERE {_all(where)}" if where else "")
+        + (f" ORDER BY {order}" if order else "")
+        + " LIMIT ?"
+    )
+
+
+def select_chain(record: type[Record], via: str) -> str:
+    """Parameters, by number: the key, the limit."""
+    codec = codec_of(record)
+    at = {name: f"?{number}" for number, name in enumerate(codec.key, 1)}
+    limit, last = f"?{len(at) + 1}", codec.key[-1]
+    first = _all(f'"{name}" = {mark}' for name, mark in at.items())
+    same = _all(f't."{name}" = {at[name]}' for name in codec.key[:-1])
+    columns = quoted(codec.stored)
+    step = ", ".join(f't."{name}"' for name in codec.stored)
+    return (
+        f'WITH RECURSIVE chain(nth_, {columns}) AS (SELECT 1, {columns} FROM "{codec.table}" '
+        f"WHERE {first} AND {limit} > 0 UNION ALL SELECT nth_ + 1, {step} FROM chain "
+        f'JOIN "{codec.table}" t ON {same} AND t."{last}" = chain."{via}" WHERE nth_ < {limit}) '
+        f"SELECT {columns} FROM chain ORDER BY nth_"
+    )
+
+
+def select_due(index: Index[Any], when: str, behind: bool) -> str:
+    """Moment and session of an index whose columns are these: `when` is a condition on the moment, one parameter."""
+    moment, session = index.columns
+    table = codec_of(index.record).table
+    after = f' AND ("{moment}", "{session}") > (?, ?)' if behind else ""
+    return (
+        f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
+        f'WHERE "{moment}" {when} ?{after} AND "{session}" NOT IN '
+        f'(SELECT session_id FROM quarantine) ORDER BY "{moment}", "{session}" LIMIT ?'
+    )
+
+
+def insert_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    names = [c.name for c in codec.columns]
+    return f'INSERT INTO "{codec.table}" ({quoted(names)}) VALUES ({", ".join("?" * len(names))})'
+
+
+def update_record(record: type[Record]) -> str:
+    """Numbered parameters, so that a row as encoded serves for it too."""
+    codec = codec_of(record)
+    at = {c.name: f"?{i}" for i, c in enumerate(codec.columns, 1)}
+    rest = [n for n in at if n not in codec.key] or list(codec.key)
+    sets = ", ".join(f'"{n}" = {at[n]}' for n in rest)
+    match = _all(f'"{n}" = {at[n]}' for n in codec.key)
+    return f'UPDATE "{codec.table}" SET {sets} WHERE {match}'
+
+
+def delete_record(record: type[Record]) -> str:
+    codec = codec_of(record)
+    return f'DELETE FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
+
+
+# -- carrying out
+
+
+class Made(dict[type[Record], T]):
+    """One of something for each record type, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[type[Record]], T]) -> None:
+        self.make = make
+
+    def __missing__(self, kind: type[Record]) -> T:
+        found = self[kind] = self.make(kind)
+        return found
+
+
+class Tables:
+    """Queries and writes over one connection.  Raises Corrupt for a row that is no record."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.cursor = connection.cursor()
+        self.gets = Made(lambda kind: (select_record(kind), codec_of(kind).decode))
+        self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
+        self.encoders = Made(lambda kind: codec_of(kind).encode)
+        self.inserts = Made(insert_record)
+        self.updates = Made(update_record)
+        self.deletes = Made(delete_record)
+
+    # -- reading
+
+    def answer(self, query: Query[Any]) -> Any:
+        if query.__class__ is Get:
+            return self._get(query)
+        if query.__class__ is First:
+            return self._first(query)
+        if isinstance(query, Each):
+            return tuple([self.answer(each) for each in query.queries])
+        if isinstance(query, Chain):
+            return self._chain(query)
+        raise AssertionError(f"no such query: {query!r}")
+
+    def _get(self, query: Get[Any]) -> Any:
+        sql, decode = self.gets[query.record]
+        try:
+            row = self.cursor.execute(sql, query.key).fetchone()
+        except UNSTORABLE:
+            return None
+        return None if row is None else decode(row)
+
+    def _first(self, query: First[Any]) -> Any:
+        if query.limit <= 0:
+            return ()
+        index = query.index
+        shape = (index.name, len(query.prefix), len(query.after), query.backwards)
+        found = self.firsts.get(shape)
+        if found is None:
+            if query.after and index.descending:
+                raise AssertionError(
+                    f"{index.name} runs backwards: nothing is behind a place in it"
+                )
+            sql = select_first(index, *shape[1:])
+            found = self.firsts[shape] = (sql, codec_of(index.record).decode)
+        values = (*query.prefix, *query.after, min(query.limit, LIMIT_MAX))
+        try:
+            rows = self.cursor.execute(found[0], values).fetchall()
+        except UNSTORABLE:
+            return ()
+        decode = found[1]
+        return tuple([decode(row) for row in rows])
+
+    def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
+        sql, decode = select_chain(query.record, query.via), codec_of(query.record).decode
+        values = (*query.key, min(query.limit, LIMIT_MAX))
+        try:
+            rows = self.cursor.execute(sql, values).fetchall()
+        except UNSTORABLE:
+            return ()
+        return tuple([decode(row) for row in rows])
+
+    # -- writing
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        """All writes of a wave: by record type, first what is new, then what is changed, then what goes.
+
+        Sound because a wave holds a session once, and a key begins with its session.  Where one decision writes a
+        record type in another order (drops a record and inserts it again), it is written by itself, in its order.
+        """
+        if len(decisions) == 1:
+            self._in_order(decisions[0].writes)
+            return
+        inserts: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        updates: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        drops: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        encoders = self.encoders
+        for decided in decisions:
+            writes = decided.writes
+            if Drop in map(type, writes) and not _ordered(writes):
+                self._in_order(writes)
+                continue
+            for write in writes:
+                if isinstance(write, Drop):
+                    drops[write.record].append(write.key)
+                else:
+                    record = write.record
+                    kind = record.__class__
+                    rows = inserts if write.__class__ is Insert else updates
+                    rows[kind].append(encoders[kind](record))
+        for statements, batches in (
+            (self.inserts, inserts),
+            (self.updates, updates),
+            (self.deletes, drops),
+        ):
+            for kind, found in batches.items():
+                self._run(statements, kind, found)
+
+    def _in_order(self, writes: Iterable[Write]) -> None:
+        for write in writes:
+            if isinstance(write, Drop):
+                self._run(self.deletes, write.record, (write.key,))
+            else:
+                kind = write.record.__class__
+                statements = self.inserts if write.__class__ is Insert else self.updates
+                self._run(statements, kind, (self.encoders[kind](write.record),))
+
+    def _run(self, statements: Made[str], kind: type[Record], rows: Sequence[Any]) -> None:
+        try:
+            if len(rows) == 1:
+                self.cursor.execute(statements[kind], rows[0])
+            else:
+                self.cursor.executemany(statements[kind], rows)
+        except sqlite3.IntegrityError as error:
+            raise AssertionError(f"{error}: one of {rows!r:.400}") from error
+        if statements is self.updates and self.cursor.rowcount != len(rows):
+            raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")
+
+
+def _ordered(writes: Iterable[Write]) -> bool:
+    dropped: set[type] = set()
+    for write in writes:
+        if isinstance(write, Drop):
+            dropped.add(write.record)
+        elif dropped and write.record.__class__ in dropped:
+            return False
+    return True

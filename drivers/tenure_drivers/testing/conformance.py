@@ -1,0 +1,413 @@
+"""What every store must do, as tests to inherit.  Subclass, give one fixture, and a driver has its test file:
+
+    class TestMine(StoreConformance):
+        @pytest.fixture
+        def opener(self, tmp_path: Path) -> Opener:
+            return lambda clock: MyStore(tmp_path / "store", clock=clock)
+
+What a driver cannot do it does not claim in its `capabilities`, and the tests of it are skipped by name.  Two more
+fixtures may be given: `locked`, how another process holds a session, and `crashes`, how the power is cut
+(`conformance_workers`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tenure.commands import Admit, Begun, Commit, NewInput, Open, Renew
+from tenure.machines.lease import Fence
+from tenure.outcome import Decided, Hint, Refused
+from tenure.queries import Command
+from tenure.questions.core import EventsAfter, Path
+from tenure.records import Blob, Input, Session
+from tenure.transcript import NewNode, Role
+from tenure.world import EMPTY, world_of
+
+from ..stores.base import Capability, Clock, Due, Store, Unavailable
+from .command_generator import Client
+from .conformance_workers import Crashes, Locked, WorkersConformance
+from .fixtures import (
+    START_MS,
+    Everyone,
+    Explode,
+    Opener,
+    Put,
+    Story,
+    Twice,
+    Watch,
+    asynchronous,
+    begin,
+    carried_out,
+    decided,
+    in_turn,
+    prompt,
+)
+
+__all__ = [
+    "START_MS",
+    "Crashes",
+    "Locked",
+    "Opener",
+    "Put",
+    "StoreConformance",
+    "Story",
+    "Twice",
+    "Watch",
+    "asynchronous",
+    "begin",
+    "carried_out",
+    "decided",
+    "in_turn",
+    "prompt",
+]
+
+
+class StoreConformance(WorkersConformance):
+    @pytest.fixture
+    def opener(self) -> Opener:
+        raise NotImplementedError("give a fixture `opener` that opens the same empty store again")
+
+    @pytest.fixture
+    def opened(self, opener: Opener) -> Iterator[Opener]:
+        """`opener`, and whatever a test leaves open is closed after it."""
+        stores: list[Store] = []
+
+        def open_one(clock: Clock) -> Store:
+            stores.append(opener(clock))
+            return stores[-1]
+
+        yield open_one
+        for store in stores:
+            asyncio.run(store.aclose())
+
+    # law 1
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_executing_equals_evolving(self, opened: Opener, seed: int) -> None:
+        @asynchronous
+        async def run() -> None:
+            clock, dice, world = Watch(), random.Random(seed), EMPTY
+            store, client = opened(clock), Client(dice.choice)
+            for _ in range(120):
+                clock.now_ms += dice.choice((0, 1, 10, 30))
+                command = client.send(clock.now_ms)
+                expected, world = decided(world, command, clock.now_ms)
+                answer = await carried_out(store, command)
+                assert answer == expected, command
+                client.hear(command, answer)
+            assert world_of(await store.dump()) == world
+
+        run()
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_a_group_equals_its_commands_one_by_one(self, opened: Opener, seed: int) -> None:
+        @asynchronous
+        async def run() -> None:
+            clock, dice, world = Watch(), random.Random(seed), EMPTY
+            store, client = opened(clock), Client(dice.choice)
+            for _ in range(20):
+                clock.now_ms += dice.choice((0, 1, 10, 30))
+                group = [client.send(clock.now_ms) for _ in range(dice.randrange(2, 9))]
+                group.append(dice.choice(group))  # a command twice: the second is a replay
+                answers = await asyncio.gather(*[carried_out(store, c) for c in group])
+                expected = dict[int, object]()
+                for at in in_turn(group):
+                    expected[at], world = decided(world, group[at], clock.now_ms)
+                for at, command in enumerate(group):
+                    assert answers[at] == expected[at], (command, group)
+                    client.hear(command, answers[at])
+                assert world_of(await store.dump()) == world, group
+
+        run()
+
+    # law 2
+
+    @asynchronous
+    async def test_the_same_command_twice_in_a_group_is_a_replay(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        first, second = await asyncio.gather(
+            store.carry_out(prompt("s", 1)), store.carry_out(prompt("s", 1))
+        )
+
+        assert isinstance(first, Decided) and isinstance(second, Decided)
+        assert (first.replayed, second.replayed) == (False, True)
+        assert second.writes == ()
+        assert [r.input_id for r in await store.dump() if isinstance(r, Input)] == ["s-1"]
+
+    @asynchronous
+    async def test_a_later_command_sees_what_the_earlier_of_its_group_wrote(
+        self, opened: Opener
+    ) -> None:
+        store = opened(Watch())
+
+        found = await asyncio.gather(
+            *[store.execute(Put("s", "d", str(at))) for at in range(5)],
+            *[store.execute(Put("t", "d", str(at))) for at in range(3)],
+        )
+
+        assert found == ["", "0", "1", "2", "3", "", "0", "1"]
+
+    # law 3
+
+    @asynchronous
+    async def test_a_failed_write_leaves_nothing_and_hurts_nobody_else(
+        self, opened: Opener
+    ) -> None:
+        store = opened(Watch())
+        group: Sequence[Command[Any, Any]] = (
+            Put("a", "d", "one"),
+            Put("b", "d", "two", wrong=True),
+            Explode("c"),
+            Put("b", "d", "three"),
+            Put("d", "d", "four"),
+        )
+
+        answers = await asyncio.gather(*[store.execute(c) for c in group], return_exceptions=True)
+
+        assert answers[0] == answers[3] == answers[4] == ""
+        assert isinstance(answers[1], AssertionError)
+        assert isinstance(answers[2], ZeroDivisionError)
+        assert {(b.session_id, b.body) for b in await store.dump() if isinstance(b, Blob)} == {
+            ("a", "one"),
+            ("b", "three"),
+            ("d", "four"),
+        }
+
+    @asynchronous
+    async def test_a_refused_command_leaves_nothing(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        answer = await store.execute(Renew("s", Fence("s", 1, "nobodys")))
+
+        assert isinstance(answer, Refused)
+        assert await store.dump() == ()
+
+    @asynchronous
+    async def test_a_cancelled_caller_does_not_stop_its_command(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(Put("s", "d", "first"))
+
+        tasks = [asyncio.ensure_future(store.execute(Put("s", "d", str(n)))) for n in range(8)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+        told = [a for a in answers if not isinstance(a, asyncio.CancelledError)]
+        assert told == [a for a in ["first", *map(str, range(7))] if a in told]
+        assert await store.execute(Put("s", "d", "last")) == "7"
+
+    @asynchronous
+    async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
+        store = opened(Watch())
+        self.having(store, Capability.REOPEN)
+        await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
+        before = world_of(await store.dump())
+        await store.aclose()
+        await store.aclose()
+
+        store = opened(Watch())
+
+        assert world_of(await store.dump()) == before
+
+    @asynchronous
+    async def test_a_closed_store_says_so(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.aclose()
+
+        with pytest.raises(Unavailable):
+            await store.execute(prompt("s", 1))
+
+    # reading
+
+    @asynchronous
+    async def test_a_question_sees_what_was_answered_before(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        for at in range(20):
+            clock.now_ms += 1
+            await store.execute(prompt("s", at))
+            session, events = await store.ask(Twice("s"))
+            assert session is not None and session.changed_at_ms == clock.now_ms
+            assert events[0].seq == session.next_event - len(events[0].happened)
+
+    @asynchronous
+    async def test_a_question_is_answered_from_one_snapshot(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(prompt("s", 0))
+
+        async def write() -> None:
+            for at in range(1, 60):
+                await store.execute(prompt("s", at))
+
+        writing = asyncio.ensure_future(write())
+        while not writing.done():
+            session, events = await store.ask(Twice("s"))
+            assert session is not None
+            assert events[0].seq == session.next_event - len(events[0].happened)
+            await asyncio.sleep(0)
+        await writing
+
+    @asynchronous
+    async def test_a_question_turns_pages(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        for name in ("d", "b", "a", "c", "e"):
+            await store.execute(Open(name))
+            clock.now_ms += name in "ac"
+
+        assert await store.ask(Everyone()) == ("a", "b", "d", "c", "e")
+
+    @asynchronous
+    async def test_a_question_follows_a_path(self, opened: Opener) -> None:
+        store = opened(Watch())
+        for at in range(40):
+            await store.execute(prompt("s", at))
+            begun = await store.execute(begin("s", at))
+            assert isinstance(begun, Begun)
+            node = NewNode(Role.ASSISTANT, str(at))
+            work = (begun.fence, begun.run_id, begun.turn, begun.n, begun.revision)
+            await store.execute(Commit("s", *work, nodes=(node,)))
+
+        for limit in (1, 32, 33, 40, 50):
+            lines = await store.ask(Path("s", limit))
+            assert [line.node.body for line in lines] == [str(at) for at in range(40)][-limit:]
+            assert [new.input_id for line in lines for new in line.inputs] == [
+                prompt("s", int(line.node.body)).inputs[0].input_id for line in lines
+            ]
+
+    @asynchronous
+    async def test_a_question_may_name_what_nobody_has(self, opened: Opener) -> None:
+        store = opened(Watch())
+        await store.execute(Open("s"))
+        everything = await store.ask(EventsAfter("s"))
+
+        assert await store.ask(EventsAfter("s", 2**64)) == ()
+        assert await store.ask(EventsAfter("s", limit=2**64)) == everything != ()
+        for nobody in ("\0", "s\0", "\ud800"):
+            assert await store.ask(Path(nobody)) == ()
+
+    # law 5
+
+    @asynchronous
+    async def test_due_and_horizon_follow_the_clock(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        later = NewInput("i", "prompt", "later", available_at_ms=START_MS + 500)
+        assert (await store.due(10), await store.horizon()) == ((), None)
+        await store.execute(prompt("now", 1))
+        await store.execute(Admit("later", (later,)))
+
+        assert await store.due(10) == (Due("now", 0),)
+        assert await store.horizon() == START_MS + 500
+
+        begun = await store.execute(begin("now", 1))
+        assert isinstance(begun, Begun)
+        assert await store.due(10) == ()
+
+        clock.now_ms += 500
+        assert await store.due(10) == (Due("later", START_MS + 500),)
+        assert await store.horizon() == START_MS + begun.ttl_ms + 1
+
+    @asynchronous
+    async def test_a_lease_from_the_future_is_due(self, opened: Opener) -> None:
+        clock = Watch()
+        store = opened(clock)
+        await store.execute(prompt("s", 1))
+        await store.execute(begin("s", 1))
+
+        clock.now_ms -= 500_000
+
+        assert [due.session_id for due in await store.due(10)] == ["s"]
+        assert not isinstance(await store.execute(begin("s", 2)), Refused)
+        assert await store.due(10) == ()  # that ended the lease, as a loss; its run waits
+
+    @asynchronous
+    async def test_whoever_is_due_all_the_time_comes_up_in_turn(self, opened: Opener) -> None:
+        store = opened(Watch())
+        names = {f"s{n:04}" for n in range(1300)}
+        await asyncio.gather(*[store.execute(prompt(name, 1)) for name in names])
+
+        looks = [await store.due(1300) for _ in range(3)]
+        sample = await store.due(7)
+
+        assert {due.session_id for look in looks for due in look} == names
+        assert len(set(sample)) == 7
+
+    @asynchronous
+    async def test_hints_follow_the_commit(self, opened: Opener) -> None:
+        store = opened(Watch())
+        hints, others = store.hints(), store.hints()
+
+        await store.execute(prompt("s", 1))
+
+        assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
+        assert await asyncio.wait_for(anext(others), 10) == Hint("s", 0)
+        assert [due.session_id for due in await store.due(1)] == ["s"]
+        await store.aclose()
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                await asyncio.wait_for(anext(hints), 10)
+
+    # what may be stored
+
+    @pytest.mark.parametrize(
+        "text",
+        ("", "\u00e9\u4e2d\U0001f600\u202e\ufeff", '"\\\n\r\t', "x" * 9_999_999),
+        ids=("empty", "unicode", "escapes", "10 MB"),
+    )
+    def test_text_comes_back_as_it_was(self, opened: Opener, text: str) -> None:
+        @asynchronous
+        async def run() -> None:
+            store = opened(Watch())
+            admitted = await store.execute(prompt("s", 1, text))
+            assert not isinstance(admitted, Refused), admitted
+            begun = await store.execute(begin("s", 1))
+            assert isinstance(begun, Begun)
+            nodes = (NewNode(Role.ASSISTANT, text),)
+            committed = await store.execute(
+                Commit("s", begun.fence, begun.run_id, begun.turn, begun.n, 0, nodes=nodes)
+            )
+            assert not isinstance(committed, Refused), committed
+            found = await store.dump()
+            assert [r.payload for r in found if isinstance(r, Input)] == [text]
+
+        run()
+
+    @asynchronous
+    async def test_a_nul_comes_back_as_it_was_or_is_refused(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        answers = await asyncio.gather(
+            store.execute(Put("s", "d", "\0 and \0")),
+            store.execute(Put("t", "d", "neighbour")),
+            return_exceptions=True,
+        )
+
+        kept = {Blob("t", "d", "neighbour")}
+        if not isinstance(answers[0], ValueError):
+            assert answers[0] == ""
+            kept.add(Blob("s", "d", "\0 and \0"))
+        assert answers[1] == ""
+        assert set(await store.dump()) == kept
+
+    @asynchronous
+    async def test_a_lone_surrogate_is_refused_and_hurts_nobody(self, opened: Opener) -> None:
+        store = opened(Watch())
+
+        answers = await asyncio.gather(
+            store.execute(prompt("s", 1, "\ud800")),
+            store.execute(prompt("t", 1)),
+            store.execute(prompt("\udfff", 1)),
+            return_exceptions=True,
+        )
+
+        assert isinstance(answers[0], Refused | ValueError)
+        assert isinstance(answers[2], Refused | ValueError)
+        assert {r.session_id for r in await store.dump() if isinstance(r, Session)} == {"t"}

@@ -1,0 +1,267 @@
+"""What holds between several who use one store, and between one that dies and the next: tests for `StoreConformance`.
+
+Two workers are the same store opened twice, where it may be (`Capability.PROCESSES`), and one store otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
+
+import pytest
+
+from tenure.commands import Begin, Begun, Checkpoint, Commit, Fail, NewEntry, Release, Renew
+from tenure.failure import ErrorKind, Failure
+from tenure.machines.lease import Fence, Owner
+from tenure.outcome import Decided, Refusal, Refused
+from tenure.queries import Command
+from tenure.records import EntryKind, Place, Session
+from tenure.transcript import NewNode, Role
+from tenure.world import EMPTY, World, world_of
+
+from ..stores.base import Capability, Store
+from .command_generator import Client
+from .fixtures import (
+    START_MS,
+    Opener,
+    Put,
+    Story,
+    Watch,
+    asynchronous,
+    begin,
+    carried_out,
+    decided,
+    prompt,
+)
+
+Locked: TypeAlias = Callable[[str], AbstractContextManager[object]]
+Crashes: TypeAlias = Callable[[Story], Iterator[tuple[int, World]]]
+
+
+class WorkersConformance:
+    @pytest.fixture
+    def opened(self) -> Opener:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def locked(self) -> Locked | None:
+        """Hold a session as a worker in the middle of its transaction does: `with locked(session_id)`.
+
+        None: nobody can; then what is shown by it is skipped.
+        """
+        return None
+
+    @pytest.fixture
+    def crashes(self) -> Crashes | None:
+        """Tell a story to a fresh store, and cut the power at its writes: how many groups were answered then, and what
+        is found afterwards.  None: it survives nothing.
+        """
+        return None
+
+    def having(self, store: Store, capability: Capability) -> None:
+        if capability not in store.capabilities:
+            pytest.skip(f"no capability {capability.value}")
+
+    def two(self, opened: Opener, clock: Watch) -> tuple[Store, Store]:
+        one = opened(clock)
+        return one, opened(clock) if Capability.PROCESSES in one.capabilities else one
+
+    # concurrent writers
+
+    @pytest.mark.parametrize("made", (False, True), ids=("a new session", "an old session"))
+    def test_two_writers_lose_nothing(self, opened: Opener, made: bool) -> None:
+        """Each is told whom it followed: together that is one chain."""
+
+        async def write(store: Store, name: str) -> list[tuple[str, str]]:
+            texts = [f"{name}{at}" for at in range(30)]
+            return [(await store.execute(Put("s", "d", text)), text) for text in texts]  # type: ignore[misc]
+
+        @asynchronous
+        async def run() -> None:
+            one, two = self.two(opened, Watch())
+            if made:
+                await one.execute(prompt("s", 1))
+
+            links = sum(await asyncio.gather(*map(write, (one, two, one), "abc")), [])
+
+            after = dict(links)
+            chain, at = list[str](), ""
+            while at in after:
+                at = after.pop(at)
+                chain.append(at)
+            assert sorted(chain) == sorted(text for _, text in links)
+            assert await one.execute(Put("s", "d", "last")) == chain[-1]
+
+        run()
+
+    @asynchronous
+    async def test_groups_of_two_writers_in_opposite_orders_all_get_through(
+        self, opened: Opener
+    ) -> None:
+        one, two = self.two(opened, Watch())
+        names = [f"s{at}" for at in range(8)]
+        await asyncio.gather(*[one.execute(prompt(name, 0)) for name in names])
+
+        async def write(store: Store, order: list[str], at: int) -> None:
+            for number in range(at, at + 15):
+                await asyncio.gather(*[store.execute(prompt(name, number)) for name in order])
+
+        await asyncio.gather(write(one, names, 1), write(two, names[::-1], 16))
+
+        ranks = [(r.session_id, r.seq) for r in await one.dump() if isinstance(r, Place)]
+        assert len(ranks) == len(set(ranks)) == 8 * 31
+
+    @asynchronous
+    async def test_of_those_who_begin_together_one_is_granted(self, opened: Opener) -> None:
+        one, two = self.two(opened, Watch())
+        await one.execute(prompt("s", 1))
+
+        answers = await asyncio.gather(
+            *[
+                store.execute(Begin("s", f"lease-{at}", f"run-{at}", Owner(f"w{at}", f"w{at}")))
+                for at, store in enumerate((one, two) * 8)
+            ]
+        )
+
+        assert sum(isinstance(answer, Begun) for answer in answers) == 1
+        refused = [answer.reason for answer in answers if isinstance(answer, Refused)]
+        assert refused == [Refusal.HELD] * 15, refused
+
+    # stale fences
+
+    @asynchronous
+    async def test_a_stale_fence_writes_nothing(self, opened: Opener) -> None:
+        clock = Watch()
+        one, two = self.two(opened, clock)
+        await one.execute(prompt("s", 1))
+        old = await one.execute(begin("s", 1))
+        assert isinstance(old, Begun)
+        kept = Checkpoint("s", old.fence, old.run_id, old.turn, old.n, (a_report("kept"),))
+        await one.execute(kept)
+        clock.now_ms += old.ttl_ms + 1
+        new = await two.execute(begin("s", 2))
+        assert isinstance(new, Begun) and new.run_id == old.run_id
+        before = world_of(await two.dump())
+
+        answers = await asyncio.gather(*[one.execute(c) for c in written_by(old, new.n)])
+
+        assert {a.reason for a in answers if isinstance(a, Refused)} == {Refusal.FENCED}
+        assert len(answers) == len([a for a in answers if isinstance(a, Refused)])
+        assert world_of(await two.dump()) == before
+        (renewed,) = await asyncio.gather(two.execute(Renew("s", new.fence)))
+        assert not isinstance(renewed, Refused)
+
+    # lost answers, restarts
+
+    @asynchronous
+    async def test_a_lost_answer_is_found_again_by_the_next_process(self, opened: Opener) -> None:
+        """Nobody hears the first answer; who opens the store then sends the same, and is told the same."""
+        store, world = opened(Watch()), EMPTY
+        fence, run_id = Fence("s", 1, "lease-1"), "run-1"
+        commands: tuple[Command[Any, Any], ...] = (
+            prompt("s", 1),
+            begin("s", 1),
+            Checkpoint("s", fence, run_id, 1, 0, (a_report("r"),)),
+            Commit("s", fence, run_id, 1, 1, 0, nodes=(SAID,)),
+        )
+        for command in commands:
+            expected, world = decided(world, command, START_MS)
+            lost = await carried_out(store, command)
+            if Capability.REOPEN in store.capabilities:
+                await store.aclose()
+                store = opened(Watch())
+            again = await carried_out(store, command)
+            assert isinstance(lost, Decided) and lost == expected
+            assert isinstance(again, Decided) and (again.replayed, again.writes) == (True, ())
+            assert world_of(await store.dump()) == world
+
+    # clocks that differ
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_workers_whose_clocks_differ_agree_on_what_is_stored(
+        self, opened: Opener, seed: int
+    ) -> None:
+        """Every command is decided at the clock of the store that carries it out, on what all wrote."""
+
+        @asynchronous
+        async def run() -> None:
+            clocks = [Watch(START_MS), Watch(START_MS + 70), Watch(START_MS - 3_600_000)]
+            stores = [opened(clocks[0])]
+            self.having(stores[0], Capability.SKEW)
+            stores += [opened(clock) for clock in clocks[1:]]
+            dice, world = random.Random(seed), EMPTY
+            client, most = Client(dice.choice), 0
+            for _ in range(100):
+                at = dice.randrange(3)
+                for clock in clocks:
+                    clock.now_ms += dice.choice((0, 1, 10, 30))
+                command = client.send(clocks[at].now_ms)
+                expected, world = decided(world, command, clocks[at].now_ms)
+                answer = await carried_out(stores[at], command)
+                assert answer == expected, command
+                client.hear(command, answer)
+                generations = [s.lease.generation for s in world.all(Session)]
+                assert sum(generations) >= most, "a generation was granted again"
+                most = sum(generations)
+            assert world_of(await stores[0].dump()) == world
+
+        run()
+
+    @asynchronous
+    async def test_the_clock_is_read_behind_the_lock(
+        self, opened: Opener, locked: Locked | None
+    ) -> None:  # STORE-10
+        if locked is None:
+            pytest.skip("nobody can hold a session of it")
+        clock = Watch()
+        store = opened(clock)
+        for number in range(3):
+            name = f"s{number}"
+            await store.execute(prompt(name, 1))
+            world = world_of(await store.dump())
+            with locked(name):
+                waiting = asyncio.ensure_future(carried_out(store, begin(name, 1)))
+                await asyncio.sleep(0.1)  # until it can do nothing but wait
+                assert not waiting.done()
+                clock.now_ms += 5_000
+            expected, _ = decided(world, begin(name, 1), clock.now_ms)
+            assert await waiting == expected
+
+    # power cuts
+
+    @pytest.mark.parametrize("seed", (3, 5))
+    def test_a_crash_at_any_write_leaves_what_was_before_or_after(
+        self, crashes: Crashes | None, seed: int
+    ) -> None:  # STORE-3, STORE-11
+        if crashes is None:
+            pytest.skip("it survives nothing, or nobody can cut its power")
+        story = Story(seed, 14)
+        possible = story.worlds()
+
+        found = list(crashes(story))
+
+        assert found
+        for answered, world in found:
+            assert world in possible[answered], f"behind {answered} groups"
+
+
+SAID = NewNode(Role.ASSISTANT, "hello")
+
+
+def a_report(effect_id: str) -> NewEntry:
+    return NewEntry(EntryKind.REPORT, effect_id, "{}")
+
+
+def written_by(held: Begun, n: int) -> list[Command[Any, Any]]:
+    """All that a holder may write, by one that knows everything but that it is none any more."""
+    fence, run_id, turn = held.fence, held.run_id, held.turn
+    return [
+        Renew("s", fence),
+        Checkpoint("s", fence, run_id, turn, n, (a_report("stale"),)),
+        Commit("s", fence, run_id, turn, n, held.revision, nodes=(SAID,)),
+        Fail("s", fence, run_id, turn, Failure(ErrorKind.TRANSIENT, "no")),
+        Release("s", fence, run_id),
+    ]

@@ -1,0 +1,193 @@
+"""What conformance and agreement are made of: a clock that stands, commands that go wrong, and what is expected."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from attrs import define, frozen
+
+from tenure.commands import Admit, Begin, NewInput
+from tenure.indexes import CHANGED, EVENTS
+from tenure.machines.lease import Owner
+from tenure.outcome import Decided, Hint, Insert, Refused, Update
+from tenure.queries import Command, First, Get, Query, Question, Reads, read
+from tenure.records import Blob, Event, Session
+from tenure.world import EMPTY, World, evolve
+
+from ..stores.base import Clock, Store
+from .command_generator import Client
+
+A = TypeVar("A")
+Opener: TypeAlias = Callable[[Clock], Store]
+Steps: TypeAlias = Generator[Query[Any], Any, A]
+
+START_MS = 1_000_000
+
+
+@define
+class Watch:
+    """A clock that stands until it is moved."""
+
+    now_ms: int = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def whole() -> None:
+            await test(*args, **kwargs)
+
+        asyncio.run(whole())
+
+    return run
+
+
+async def carried_out(store: Store, command: Command[Any, Any]) -> object:
+    """The decision, or the AssertionError: even a bug of the kernel has to be the same everywhere."""
+    try:
+        return await store.carry_out(command)
+    except AssertionError as error:
+        return error.__class__
+
+
+def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[object, World]:
+    """What a store should answer and hold."""
+    try:
+        answer = command.decide(world.load(command.reads()), now_ms)
+        return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world
+    except AssertionError as error:
+        return error.__class__, world
+
+
+# -- a story that ends anywhere
+
+
+@frozen
+class Story:
+    """Groups of commands, always the same, and the worlds that a crash in them may leave."""
+
+    seed: int
+    groups: int
+
+    def worlds(self) -> list[list[World]]:
+        """For each number of answered groups, the worlds in which a crash may leave a store.
+
+        A group is mostly one transaction, but its commands may be carried out one by one.
+        """
+        clock, dice, world = Watch(), random.Random(self.seed), EMPTY
+        client, found = Client(dice.choice), list[list[World]]()
+        for _ in range(self.groups):
+            clock.now_ms += dice.choice((0, 1, 10, 30))
+            possible, answers = [world], []
+            group = client.send_some(clock.now_ms)
+            for command in group:
+                answer, world = decided(world, command, clock.now_ms)
+                answers.append(answer)
+                possible.append(world)
+            found.append(possible)
+            for command, answer in zip(group, answers, strict=True):
+                client.hear(command, answer)
+        return [*found, [world]]
+
+    async def tell(self, store: Store, clock: Watch, answered: Callable[[int], None]) -> None:
+        """Carry it out; `answered` hears how many groups have been.  `clock` is the store's."""
+        dice = random.Random(self.seed)
+        client = Client(dice.choice)
+        for number in range(self.groups):
+            clock.now_ms += dice.choice((0, 1, 10, 30))
+            group = client.send_some(clock.now_ms)
+            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            for command, answer in zip(group, answers, strict=True):
+                client.hear(command, answer)
+            answered(number + 1)
+
+
+# -- commands and questions of the suite itself
+
+
+@frozen
+class Shelf:
+    blob: Blob | None
+
+
+@frozen
+class Put(Command[Shelf, str]):
+    """Keep a text.  With `wrong`, then do what the kernel never does: insert what exists."""
+
+    session_id: str
+    digest: str
+    body: str
+    wrong: bool = False
+
+    def reads(self) -> Reads[Shelf]:
+        return read(Shelf, Get(Blob, (self.session_id, self.digest)))
+
+    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+        blob = Blob(self.session_id, self.digest, self.body)
+        write = Insert(blob) if view.blob is None else Update(blob)
+        before = "" if view.blob is None else view.blob.body
+        hints = (Hint(self.session_id, now_ms),)
+        if self.wrong:
+            return Decided(before, "TEST", (write, Insert(blob)), hints)
+        return Decided(before, "TEST", (write,), hints)
+
+
+@frozen
+class Explode(Command[Shelf, str]):
+    session_id: str
+
+    def reads(self) -> Reads[Shelf]:
+        return read(Shelf, Get(Blob, (self.session_id, "x")))
+
+    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+        raise ZeroDivisionError(self.session_id)
+
+
+@frozen
+class Twice(Question[tuple[Session | None, tuple[Event, ...]]]):
+    """Two reads that must be of one moment: the events of a session are numbered by its row."""
+
+    session_id: str
+
+    def steps(self) -> Steps[tuple[Session | None, tuple[Event, ...]]]:
+        session: Session | None = yield Get(Session, (self.session_id,))
+        events: tuple[Event, ...] = yield First(EVENTS, (self.session_id,), 1, backwards=True)
+        return session, events
+
+
+@frozen
+class Everyone(Question[tuple[str, ...]]):
+    """Session ids in pages of two, in the order of their last change."""
+
+    def steps(self) -> Steps[tuple[str, ...]]:
+        found: list[str] = []
+        after: tuple[str | int, ...] = ()
+        while page := (yield First(CHANGED, (), 2, after=after)):
+            found += [s.session_id for s in page]
+            after = (page[-1].changed_at_ms, page[-1].session_id)
+        return tuple(found)
+
+
+def prompt(session: str, at: int, payload: str = "hello") -> Admit:
+    return Admit(session, (NewInput(f"{session}-{at}", "prompt", payload),))
+
+
+def begin(session: str, at: int) -> Begin:
+    return Begin(session, f"lease-{at}", f"run-{at}", Owner("tester", "first"))
+
+
+def in_turn(group: Sequence[Command[Any, Any]]) -> list[int]:
+    """An order in which a group may be decided: what is urgent first, but each session in its own order.
+
+    Sessions do not see each other, so any such order gives the same answers.
+    """
+    return sorted(range(len(group)), key=lambda at: group[at].session_id)

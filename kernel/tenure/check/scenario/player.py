@@ -1,0 +1,275 @@
+"""Scenarios: a story as text, played on the kernel alone.  Spec: specs/README.md.
+
+A scenario is blocks with blank lines between them.  A block is comments (`# ..`), a time (`at 1000`, `at +500`), and a
+command or question; below `----` stands what was answered, written by `play` and read by people.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import attrs
+from attrs import frozen
+
+from ...commands import Receipt
+from ...event import Happened
+from ...machines.lease import Fence, Held, Owner, Vacant
+from ...outcome import Decided, Drop, Hint, Insert, Refused, Write
+from ...queries import Command, Question
+from ...questions.core import Line
+from ...records import Contributor, Input, Node
+from ...transcript import Tip
+from ...world import EMPTY, World, ask, evolve, key_of
+from .text import BARE, NOTHING, Unreadable, read_command, read_question
+
+DIVIDER: Final = "----"
+SHOWN_MAX: Final = 100
+UNSHOWN: Final = frozenset(
+    (
+        *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
+        *("unfinished_runs", "ready_users", "ready_systems", "delayed"),
+        *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
+    )
+)
+
+Answer: TypeAlias = "Decided[Any] | Refused"
+
+
+@frozen
+class Block:
+    """`head` is what a person wrote, verbatim; at most one of `command` and `question` is asked in it."""
+
+    head: str
+    at: str | None = None
+    command: Command[Any, Any] | None = None
+    question: Question[Any] | None = None
+
+    def clock(self, now_ms: int) -> int:
+        if self.at is None:
+            return now_ms
+        return now_ms + int(self.at) if self.at.startswith("+") else int(self.at)
+
+
+@frozen
+class Step:
+    """One block played: a command and the decision on it, or a question and its answer."""
+
+    block: Block
+    now_ms: int
+    before: World
+    answer: Any
+    after: World
+
+
+# -- reading
+
+
+def parse(text: str) -> tuple[Block, ...]:
+    """The blocks of a scenario; what stands below their dividers is not looked at."""
+    return tuple([_block(raw) for raw in re.split(r"\n\s*\n", text.strip("\n"))])
+
+
+def _block(raw: str) -> Block:
+    head = raw.split(f"\n{DIVIDER}", 1)[0].rstrip()
+    at: str | None = None
+    lines: list[str] = []
+    for line in head.splitlines():
+        if line.startswith("#"):
+            continue
+        if line.startswith("at "):
+            at = line[3:].strip()
+            if not re.fullmatch(r"\+?\d+", at):
+                raise Unreadable(f"{line}: `at 1000` or `at +500`")
+        else:
+            lines.append(line)
+    if any(not line.startswith(" ") for line in lines[1:]):
+        raise Unreadable(f"two commands in one block:\n{head}")
+    if not lines:
+        return Block(head, at)
+    if lines[0].startswith("ask "):
+        return Block(head, at, None, read_question(lines[0][4:]))
+    return Block(head, at, read_command(lines))
+
+
+# -- playing
+
+
+def steps(text: str, world: World = EMPTY, now_ms: int = 0) -> Iterator[Step]:
+    """Play a scenario on the model: every block against the world that the one before left."""
+    for block in parse(text):
+        now_ms = block.clock(now_ms)
+        answer: Any = None
+        after = world
+        if block.command is not None:
+            answer = block.command.decide(world.load(block.command.reads()), now_ms)
+            if isinstance(answer, Decided):
+                after = evolve(world, answer.writes)
+        elif block.question is not None:
+            answer = ask(block.question, world.answer)
+        yield Step(block, now_ms, world, answer, after)
+        world = after
+
+
+def play(text: str) -> str:
+    """The scenario with what really happened below its dividers."""
+    blocks = []
+    for step in steps(text):
+        if step.block.command is not None:
+            said = show_answer(step.answer, step.before)
+        elif step.block.question is not None:
+            said = show_found(step.answer)
+        else:
+            blocks.append(step.block.head)
+            continue
+        blocks.append("\n".join([step.block.head, DIVIDER, *said]))
+    return "\n\n".join(blocks) + "\n"
+
+
+# -- showing
+
+
+def show_answer(answer: Answer, before: World) -> list[str]:
+    """A decision in lines: clause and outcome, the rows of the machines, what is written, what is hinted."""
+    if isinstance(answer, Refused):
+        detail = "" if answer.detail is None else f" {show(answer.detail)}"
+        return [f"{answer.clause} refused: {answer.reason.value}{detail}"]
+    replayed = " (replayed)" if answer.replayed else ""
+    lines = [f"{answer.clause} {show(answer.outcome)}{replayed}"]
+    if answer.via:
+        lines.append(f"  via {', '.join(answer.via)}")
+    for write in answer.writes:
+        lines.append(f"  {_show_write(write, before)}")
+        before = evolve(before, [write])
+    return lines + [f"  {_show_hint(hint)}" for hint in answer.hints]
+
+
+def show_found(answer: Any) -> list[str]:
+    if isinstance(answer, tuple):
+        return [show(each) for each in answer] or ["nothing"]
+    return [show(answer) if answer is not None else "nothing"]
+
+
+def _show_hint(hint: Hint) -> str:
+    words = [f"! look at {hint.session_id}"]
+    if hint.due_at_ms is not None:
+        words.append(f"due={hint.due_at_ms}")
+    if hint.cancel_run is not None:
+        words.append(f"cancel={hint.cancel_run}")
+    return " ".join(words)
+
+
+def _show_write(write: Write, world: World) -> str:
+    if isinstance(write, Drop):
+        return f"- {write.record.__name__} {_show_key(write.key)}".rstrip()
+    record = write.record
+    cls: Any = record.__class__
+    key = key_of(cls)(record)
+    rows = world.tables.get(cls)
+    old = None if isinstance(write, Insert) or rows is None else rows.by_key.get(key)
+    words = ["+" if old is None else "~", cls.__name__, *([_show_key(key)] if key[1:] else [])]
+    for name, value in _fields(record, old):
+        words.append(f"{name}={show(value)}" if name != "happened" else _show_happened(value))
+    return " ".join(words)
+
+
+def _fields(record: Any, old: Any) -> Iterator[tuple[str, Any]]:
+    """What a reader wants to know of a written record: what is not the default, or what has changed."""
+    for a in attrs.fields(record.__class__):
+        value = getattr(record, a.name)
+        known = getattr(old, a.name) if old is not None else a.default
+        empty = old is None and not value
+        if value != known and not empty and a.name not in UNSHOWN | set(record.key):
+            yield a.name, value
+
+
+def _show_key(key: tuple[str | int, ...]) -> str:
+    return "/".join(str(part) for part in key[1:])
+
+
+def _show_happened(happened: tuple[Happened, ...]) -> str:
+    return ", ".join(
+        " ".join(
+            part
+            for part in (
+                h.kind.value,
+                h.run_id or "",
+                " ".join(h.input_ids),
+                f"({h.detail})" if h.detail else "",
+            )
+            if part
+        )
+        for h in happened
+    )
+
+
+def show(value: Any) -> str:
+    """A value in one short line; what a reader does not need (digests, defaults) is left out."""
+    match value:
+        case None:
+            return NOTHING
+        case bool():
+            return "true" if value else "false"
+        case enum.StrEnum():
+            return value.value
+        case str():
+            return show_text(value)
+        case tuple():
+            return f"[{', '.join(show(each) for each in value)}]"
+        case Fence() | Owner() | Tip() | Receipt() | Contributor() | Vacant() | Held():
+            return _show_short(value)
+        case Line() | Input() | Node():
+            return _show_line(value)
+        case _ if attrs.has(value.__class__):
+            shown = [f"{name}={show(each)}" for name, each in _worth_showing(value)]
+            return f"{value.__class__.__name__}({', '.join(shown)})"
+        case _:
+            return str(value)
+
+
+def _worth_showing(value: Any) -> Iterator[tuple[str, Any]]:
+    for a in attrs.fields(value.__class__):
+        each = getattr(value, a.name)
+        if each != a.default and each is not None and a.name not in UNSHOWN:
+            yield a.name, each
+
+
+def show_text(text: str) -> str:
+    if len(text) > SHOWN_MAX:
+        return f"<{len(text)} characters>"
+    return text if BARE.fullmatch(text) and text != NOTHING else json.dumps(text)
+
+
+def _show_short(value: Any) -> str:
+    match value:
+        case Fence(_, generation, lease_id):
+            return f"{generation}:{lease_id}"
+        case Owner(owner_id, incarnation_id):
+            return f"{owner_id}/{incarnation_id}"
+        case Tip(node_id, _):
+            return node_id
+        case Receipt(input_id, how):
+            return f"{how.value} {input_id}"
+        case Contributor():
+            return f"{value.input_id}#{value.rank}"
+        case Vacant(generation):
+            return f"vacant({generation})"
+        case Held():
+            owner, until = _show_short(value.owner), value.expires_at_ms
+            return f"held({value.generation}:{value.lease_id} {owner} until {until})"
+        case _:
+            return str(value)
+
+
+def _show_line(value: Any) -> str:
+    match value:
+        case Line():
+            parts = [_show_line(each) for each in (*value.inputs, value.node)]
+            return " | ".join(parts)
+        case Input():
+            return f"{value.kind} {value.input_id} {json.dumps(value.payload)}"
+        case _:
+            return f"{value.role.value} {value.node_id} {json.dumps(value.body)}"

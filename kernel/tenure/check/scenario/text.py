@@ -1,0 +1,309 @@
+"""Commands, questions and values as short text, and back.  Spec: specs/README.md.
+
+A line is the snake_case name of a class and the values of its fields: those without a default in their order, the
+others as `name=value`.  What a command carries (inputs, entries, nodes, usage, a failure) is an item: one may stand at
+the end of the line, more stand below it, indented.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from ... import commands
+from ...commands import NewEntry, NewInput, Rewind, Then
+from ...failure import ErrorKind, Failure
+from ...machines.lease import Evidence, Fence, Owner
+from ...machines.run import Termination
+from ...policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
+from ...queries import Command, Question
+from ...questions import core as questions
+from ...records import EntryKind
+from ...transcript import Form, NewNode, Role, UsageDelta
+
+TOKEN: Final = re.compile(r'(?:\w+=)?"(?:[^"\\]|\\.)*"(?:\*\d+)?|[^\s"]+')
+QUOTED: Final = re.compile(r'("(?:[^"\\]|\\.)*")(?:\*(\d+))?')
+KEYWORD: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)
+BARE: Final = re.compile(r"[\w.:/@#+>-]+")
+NOTHING: Final = "-"
+
+ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
+    "ErrorKind": ErrorKind,
+    "EntryKind": EntryKind,
+    "Form": Form,
+    "Lane": Lane,
+    "Role": Role,
+    "Then": Then,
+    "lease_.Evidence": Evidence,
+    "run_.Termination": Termination,
+}
+FLAGS: Final[dict[str, dict[str, Any]]] = {
+    "earliest": {"delivery": Delivery.EARLIEST},
+    "hold": {"on_retry": OnRetry.HOLD},
+    "original": {"on_other_content": OnOtherContent.ORIGINAL},
+    "open": {"key_scope": KeyScope.OPEN},
+    "when_retired": {"when_retired": True},
+}
+ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - {EntryKind.NODE.value}
+ROLES: Final = frozenset(role.value for role in Role)
+
+
+class Unreadable(ValueError):
+    """A line that is no command."""
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _classes(module: Any, base: type) -> dict[str, type]:
+    found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, base)]
+    return {snake(cls.__name__): cls for cls in found if attrs.has(cls) and cls is not base}
+
+
+COMMANDS: Final = _classes(commands, Command)
+QUESTIONS: Final = _classes(questions, Question)
+
+
+# -- text to values
+
+
+def read_command(lines: Sequence[str]) -> Command[Any, Any]:
+    """The command that a line and its indented lines name."""
+    name, *words = TOKEN.findall(lines[0])
+    if name not in COMMANDS:
+        raise Unreadable(f"{name}: no such command; known are {', '.join(sorted(COMMANDS))}")
+    cls = COMMANDS[name]
+    parts = _parts(cls)
+    plain = [a for a in attrs.fields(cls) if a.name not in parts]
+    required = [a for a in plain if a.default is attrs.NOTHING]
+    values, rest = _assign(words, required, {a.name for a in plain}, lines[0])
+    fields: dict[str, Any] = {name: () for name, holds in parts.items() if holds is tuple}
+    fields |= {a.name: _value(a.type, values[a.name], values) for a in plain if a.name in values}
+    items = ([rest] if rest else []) + [TOKEN.findall(line) for line in lines[1:]]
+    for item in items:
+        part, value = _item(parts, item)
+        if parts[part] is tuple:
+            fields[part] = (*fields[part], value)
+        elif fields.get(part) is not None:
+            raise Unreadable(f"{' '.join(item)}: a second {part}")
+        else:
+            fields[part] = value
+    try:
+        command: Command[Any, Any] = cls(**fields)
+    except TypeError as error:
+        raise Unreadable(f"{lines[0]}: {error}") from error
+    return command
+
+
+def read_question(line: str) -> Question[Any]:
+    name, *words = TOKEN.findall(line)
+    if name not in QUESTIONS:
+        raise Unreadable(f"{name}: no such question; known are {', '.join(sorted(QUESTIONS))}")
+    question: Question[Any] = _build(QUESTIONS[name], words)
+    return question
+
+
+PARTS: Final[dict[str, type]] = {
+    "tuple[NewInput, ...]": tuple,
+    "tuple[NewEntry, ...]": tuple,
+    "tuple[NewNode, ...]": tuple,
+    "tuple[UsageDelta, ...]": tuple,
+    "NewInput | None": NewInput,
+    "Rewind | None": Rewind,
+    "Failure": Failure,
+}
+
+
+def _parts(cls: type) -> dict[str, type]:
+    """The fields of a command that are given as items, and whether they hold many."""
+    return {a.name: PARTS[str(a.type)] for a in attrs.fields(cls) if str(a.type) in PARTS}
+
+
+def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if "inputs" in parts or "replacement" in parts:
+        return next(iter(parts)), _build(NewInput, words)
+    if words[0] in ENTRIES and "entries" in parts:
+        return "entries", _build(NewEntry, words)
+    if words[0] in ROLES and "nodes" in parts:
+        return "nodes", _build(NewNode, words)
+    if words[0] == "usage" and "usage" in parts:
+        return "usage", _build(UsageDelta, words[1:])
+    if "failure" in parts:
+        return "failure", _build(Failure, words)
+    if words[0] == "rewind" and "rewind" in parts:
+        return "rewind", _build(Rewind, words[1:])
+    if "hand_off" in parts:
+        return "hand_off", _build(NewInput, words)
+    raise Unreadable(f"{' '.join(words)}: no item of {', '.join(parts) or 'this command'}")
+
+
+def _build(cls: type, words: list[str]) -> Any:
+    fields = list(attrs.fields(cls))
+    values, rest = _assign(words, fields, {a.name for a in fields}, " ".join(words))
+    if rest:
+        raise Unreadable(f"{' '.join(words)}: too much for {cls.__name__}: {' '.join(rest)}")
+    try:
+        return cls(
+            **{a.name: _value(a.type, values[a.name], values) for a in fields if a.name in values}
+        )
+    except TypeError as error:
+        raise Unreadable(f"{' '.join(words)}: {error}") from error
+
+
+def _assign(
+    words: list[str], order: list[Any], names: set[str], line: str
+) -> tuple[dict[str, str], list[str]]:
+    """Give words to fields: by name, then in order; what is left belongs to an item."""
+    values: dict[str, str] = {}
+    rest: list[str] = []
+    for word in words:
+        keyword = KEYWORD.fullmatch(word)
+        if keyword and keyword[1] in names:
+            values[keyword[1]] = keyword[2]
+        else:
+            rest.append(word)
+    for a in order:
+        if a.name not in values and rest and not KEYWORD.fullmatch(rest[0]):
+            values[a.name] = rest.pop(0)
+    return values, rest
+
+
+def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
+    kind = str(kind)
+    text = _unquote(word)
+    if kind.endswith(" | None"):
+        if word == NOTHING:
+            return None
+        kind = kind.removesuffix(" | None")
+    if kind in ENUMS:
+        return ENUMS[kind](text)
+    match kind:
+        case "str":
+            return text
+        case "int":
+            return int(text)
+        case "bool":
+            return {"true": True, "false": False}[text]
+        case "tuple[str, ...]":
+            return tuple(text.split(","))
+        case "lease_.Fence":
+            return _fence(text, _unquote(all_["session_id"]))
+        case "lease_.Owner":
+            owner_id, _, incarnation_id = text.partition("/")
+            return Owner(owner_id, incarnation_id)
+        case "Policy":
+            return _policy(text)
+        case _:
+            raise Unreadable(f"{word}: nobody knows how to write a {kind}")
+
+
+def _unquote(word: str) -> str:
+    quoted = QUOTED.fullmatch(word)
+    if quoted is None:
+        return word
+    return str(json.loads(quoted[1])) * int(quoted[2] or 1)
+
+
+def _fence(text: str, session_id: str) -> Fence:
+    """`generation:lease`, and `@session` if it is another's."""
+    text, _, other = text.partition("@")
+    generation, _, lease_id = text.partition(":")
+    return Fence(other or session_id, int(generation), lease_id)
+
+
+def _policy(text: str) -> Policy:
+    """A lane, and what differs from the defaults: `system,batch:wake,earliest,priority:5`."""
+    lane, *flags = text.split(",")
+    changes: dict[str, Any] = {}
+    for flag in flags:
+        name, _, value = flag.partition(":")
+        match name:
+            case "batch":
+                changes["batch"] = value
+            case "priority":
+                changes["priority"] = int(value)
+            case _:
+                changes |= FLAGS[name]
+    return Policy(Lane(lane), **changes)
+
+
+# -- values to text
+
+
+def write_command(command: Command[Any, Any]) -> str:
+    """The text that `read_command` reads as this command."""
+    cls: Any = command.__class__
+    parts = _parts(cls)
+    plain = [a for a in attrs.fields(cls) if a.name not in parts]
+    words = [snake(cls.__name__), *_words(command, plain, command.session_id)]
+    items = []
+    for name in parts:
+        value = getattr(command, name)
+        for item in value if isinstance(value, tuple) else () if value is None else (value,):
+            items.append(" ".join(_item_words(item, command.session_id)))
+    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "failure", "usage"}:
+        words += items
+        items = []
+    return "\n  ".join([" ".join(words), *items])
+
+
+def _item_words(item: Any, session_id: str) -> list[str]:
+    words = _words(item, list(attrs.fields(item.__class__)), session_id)
+    if isinstance(item, UsageDelta):
+        return ["usage", *words]
+    return ["rewind", *words] if isinstance(item, Rewind) else words
+
+
+def _words(value: Any, fields: list[Any], session_id: str) -> list[str]:
+    words = []
+    for a in fields:
+        given = getattr(value, a.name)
+        if a.default is attrs.NOTHING:
+            words.append(_word(given, session_id))
+    for a in fields:
+        given = getattr(value, a.name)
+        if a.default is not attrs.NOTHING and given != a.default:
+            words.append(f"{a.name}={_word(given, session_id)}")
+    return words
+
+
+def _word(value: Any, session_id: str) -> str:
+    match value:
+        case None:
+            return NOTHING
+        case bool():
+            return "true" if value else "false"
+        case enum.StrEnum():
+            return value.value
+        case str():
+            return value if BARE.fullmatch(value) and value != NOTHING else json.dumps(value)
+        case Fence():
+            other = "" if value.session_id == session_id else f"@{value.session_id}"
+            return f"{value.generation}:{value.lease_id}{other}"
+        case Owner():
+            return f"{value.owner_id}/{value.incarnation_id}"
+        case Policy():
+            return _policy_word(value)
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)
+
+
+def _policy_word(policy: Policy) -> str:
+    words = [policy.lane.value]
+    if policy.batch is not None:
+        words.append(f"batch:{policy.batch}")
+    for flag, change in FLAGS.items():
+        ((name, value),) = change.items()
+        if getattr(policy, name) == value:
+            words.append(flag)
+    if policy.priority != 128:
+        words.append(f"priority:{policy.priority}")
+    return ",".join(words)

@@ -1,0 +1,1 @@
+"""The explored model of a session: configurations, workers, operators, properties and canonical states."""

@@ -1,0 +1,245 @@
+"""What is forgotten between two states of an explored session: all that no decision can ask for any more.
+
+Times are kept as *ahead of the clock* or *come*; a live lease is always at its last moment and one that is over at its
+first, so that an error by one millisecond is seen.  Generations and lease ids are renumbered among those that somebody
+may still present, ranks among what waits; revisions and event numbers start again; counters of trouble jump over what
+makes no difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from ...failure import FAILURES_MAX, GIVE_UP_AFTER_MS, LOSSES_MAX, Trouble
+from ...machines import input as input_
+from ...machines import lease as lease_
+from ...machines import run as run_
+from ...records import (
+    Blob,
+    Contributor,
+    Event,
+    Executed,
+    Input,
+    LastEnd,
+    Node,
+    OpenKey,
+    Place,
+    Raise,
+    Run,
+    Session,
+    Stamp,
+    Usage,
+)
+from ...replace import replace
+from ...transcript import Tip
+from ...world import Rows, World, key_of
+from .snapshot import EVENT, LATER, NOBODY, NOW, REVISION, S, due_of, rank_of, rows_of
+
+
+@frozen
+class Keep:
+    """What somebody may still name: generations in order, and runs.
+
+    `again`: commands are sent again, so how a holding ended matters.  `back`: the clock may be set back, so it matters
+    which times have come.
+    """
+
+    generations: tuple[int, ...]
+    runs: tuple[str, ...]
+    again: bool = True
+    back: bool = False
+    trouble: bool = True
+
+    def lease_id(self, old: str) -> str:
+        for new, generation in enumerate(self.generations):
+            if old == f"l{generation}":
+                return f"l{new}"
+        return NOBODY
+
+
+@frozen
+class Names:
+    """Old numbers and new ones: only their order matters."""
+
+    keep: Keep
+    seqs: dict[int, int]
+    ranks: dict[int, int]
+
+
+def names_of(world: World, keep: Keep) -> Names:
+    live = [p for p in rows_of(world, Place).values() if not isinstance(p.state, input_.Ended)]
+    ranks = sorted(r for r in map(rank_of, live) if r is not None)
+    return Names(
+        keep,
+        {seq: n for n, seq in enumerate(sorted(p.seq for p in live), 1)},
+        {rank: n for n, rank in enumerate(ranks, 1)},
+    )
+
+
+def settle(world: World, keep: Keep) -> World:
+    """The world with only what matters for what can still happen; what stays as it is is shared."""
+    names = names_of(world, keep)
+    runs = rows_of(world, Run)
+    kept = {
+        run.run_id
+        for run in runs.values()
+        if run.run_id in keep.runs or not isinstance(run.state, run_.Done)
+    }
+    tables = {}
+    digest = world.digest
+    for kind, rows in world.tables.items():
+        renamed = _renamed(kind, rows.by_key, names, kept)
+        if renamed is None:
+            tables[kind] = rows
+            continue
+        digest += sum([hash(r) for r in renamed if r not in rows.by_key.values()])
+        digest -= sum([hash(r) for r in rows.by_key.values() if r not in renamed])
+        if renamed:
+            tables[kind] = Rows({key_of(kind)(r): r for r in renamed})
+    (session,) = tables[Session].by_key.values()
+    places, unfinished = rows_of(World(tables), Place), rows_of(World(tables), Run)
+    due = due_of(session, unfinished.values(), places.values())
+    digest -= hash(session)
+    session = replace(session, due_at_ms=due)
+    digest += hash(session)
+    tables[Session] = Rows({(S,): session})
+    return World(tables, digest & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _renamed(kind: Any, rows: dict[Any, Any], names: Names, kept: set[str]) -> list[Any] | None:
+    """The records to keep, renamed; None: all as they are."""
+    if kind in (Event, Node, Usage, Blob):
+        return []
+    if kind in (OpenKey, Raise):
+        return None
+    new = [_record(kind, record, names, kept) for record in rows.values()]
+    if all(n is old for n, old in zip(new, rows.values(), strict=True)):
+        return None
+    return [record for record in new if record is not None]
+
+
+def _record(kind: Any, record: Any, names: Names, kept: set[str]) -> Any:
+    if kind is Place:
+        return _place(record, names)
+    if kind is Session:
+        return _session(record, names)
+    if kind is Input:
+        return record if not record.admitted_at_ms else replace(record, admitted_at_ms=0)
+    if kind is Executed:
+        return _executed(record, names.keep)
+    if record.run_id not in kept:
+        return None
+    if kind is Run:
+        return _run(record, names)
+    lease_id = names.keep.lease_id(record.lease_id)
+    return record if lease_id == record.lease_id else replace(record, lease_id=lease_id)
+
+
+def _executed(done: Executed, keep: Keep) -> Executed | None:
+    name = done.command_id
+    if not name.startswith("c."):
+        prefix, _, lease_id = name.rpartition(".")  # l3, amend.l3
+        lease_id = keep.lease_id(lease_id)
+        if lease_id == NOBODY:
+            return None
+        name = f"{prefix}.{lease_id}" if prefix else lease_id
+    if name == done.command_id and not done.at_ms:
+        return done
+    counts = () if name.startswith("amend") else done.counts
+    generation = None if done.generation is None else 0
+    return replace(
+        done, command_id=name, at_ms=0, generation=generation, counts=counts or done.counts and (0,)
+    )
+
+
+def _session(s: Session, names: Names) -> Session:
+    lease, known = s.lease, names.keep.generations
+    held: lease_.Lease
+    if isinstance(lease, lease_.Held):
+        generation = known.index(lease.generation)
+        if lease.expires_at_ms < NOW:
+            expires = NOW - 1
+        else:
+            ahead = NOW + 2 * lease.ttl_ms
+            expires = NOW if lease.expires_at_ms <= ahead else ahead + 1
+        held = lease_.Held(generation, f"l{generation}", lease.owner, lease.ttl_ms, expires)
+    else:
+        held = lease_.Vacant(known.index(lease.generation))
+    return replace(
+        s, lease=held, revision=REVISION, leaf=Tip("s", "s"), state_digest=None,
+        next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
+    )  # fmt: skip
+
+
+def _place(place: Place, names: Names) -> Place:
+    state, seq = place.state, 0
+    if isinstance(state, input_.Ended):
+        by = state.by if state.how is input_.How.WITHDRAWN else ""
+        if by != state.by or state.run_id is not None:
+            state = input_.Ended(state.how, by)
+    else:
+        seq = names.seqs[place.seq]
+        if isinstance(state, input_.Delayed):
+            until = LATER if state.until_ms > NOW else NOW
+            state = state if until == state.until_ms else replace(state, until_ms=until)
+        elif isinstance(state, input_.Ready):
+            rank = names.ranks[state.ready_rank]
+            state = state if rank == state.ready_rank else replace(state, ready_rank=rank)
+        else:
+            rank = names.ranks[state.rank]
+            state = state if rank == state.rank else replace(state, rank=rank)
+    return (
+        place if seq == place.seq and state is place.state else replace(place, seq=seq, state=state)
+    )
+
+
+def _run(run: Run, names: Names) -> Run:
+    state, last, stamp, keep = run.state, run.last_end, run.stamp, names.keep
+    if isinstance(state, run_.Running):
+        state = run_.Running(keep.generations.index(state.generation), state.recorded)
+    elif isinstance(state, run_.Rescheduled):
+        state = _asleep(state, keep.back)
+    else:
+        state = run_.Done(state.termination)
+    if last is not None:
+        lease_id = keep.lease_id(last.lease_id)
+        last = LastEnd(lease_id, "" if lease_id == NOBODY else last.verdict)
+    if stamp is not None:
+        stamp = Stamp(stamp.turn, stamp.digest, 0, keep.lease_id(stamp.lease_id), stamp.next_run)
+    done = isinstance(state, run_.Done)
+    contributors = tuple(
+        [
+            Contributor(
+                x.input_id, 0 if done else names.seqs[x.seq], x.priority,
+                0 if done else names.ranks[x.rank], x.size, x.open_key,
+            )
+            for x in run.contributors
+        ]
+    )  # fmt: skip
+    renamed = replace(
+        run, state=state, last_end=last if keep.again else None, stamp=stamp,
+        contributors=contributors,
+        trouble=Trouble() if done or not keep.trouble else jump(run.trouble, len(contributors)),
+        tip=None if run.tip is None else Tip(run.run_id, run.run_id),
+    )  # fmt: skip
+    return run if renamed == run else renamed
+
+
+def _asleep(state: run_.Rescheduled, back: bool) -> run_.Rescheduled:
+    """Once its time has come it makes no difference that it had one."""
+    due = state.due_at_ms
+    if due is not None and due > NOW:
+        return run_.Rescheduled(LATER, state.hold_all)
+    return run_.Rescheduled(NOW, state.hold_all) if due is not None and back else run_.Rescheduled()
+
+
+def jump(t: Trouble, contributors: int) -> Trouble:
+    """Every round of the same trouble leaves the same state with a higher count: go to the last one before the end."""
+    spared = 1 if contributors > 1 else 0  # a group is split at its second loss
+    losses = t.losses if t.losses <= spared else LOSSES_MAX - 1
+    first = t.first_failure_ms
+    if first is not None:
+        first = NOW if NOW - first < GIVE_UP_AFTER_MS else NOW - GIVE_UP_AFTER_MS
+    return Trouble(FAILURES_MAX - 1 if t.failures else 0, min(t.outages, 1), losses, first)

@@ -1,0 +1,177 @@
+"""Everything wrong that can be asked of a session, from its rows: tried in every state of a world, and never obeyed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import commands as c
+from ...failure import ErrorKind, Failure
+from ...machines import lease as lease_
+from ...machines.input import Bound, Ended
+from ...machines.run import Done, Termination
+from ...records import EntryKind, Phase, Place
+from ...transcript import NewNode, Role, UsageDelta
+from .snapshot import REVISION, TTL, Board, S
+
+OTHER = "other"
+STRANGER = lease_.Owner("stranger", "stranger")
+UNREADABLE = NewNode(Role.ASSISTANT, "\x00")
+FAILED = Failure(ErrorKind.TRANSIENT)
+
+
+def wrong(board: Board) -> list[Any]:
+    """Commands that this session must refuse, or has carried out already."""
+    return [
+        *_unknown(),
+        *_illegal(board),
+        *_inputs(board),
+        *_phases(board),
+        *_without_the_fence(board),
+        *(_with_the_fence(board) if isinstance(board.session.lease, lease_.Held) else ()),
+    ]
+
+
+def free(board: Board, place: Place) -> bool:
+    """Must a withdrawal of this input be obeyed?"""
+    state, session = place.state, board.session
+    assert not isinstance(state, Ended)
+    run = board.runs[state.run_id] if isinstance(state, Bound) else None
+    if run is not None and run.progress:
+        return False
+    if run is not None and session.lease_run == run.run_id:
+        return not board.live()  # it went on when the mark was raised, and nobody works on it now
+    return state.mark == session.mark(place.lane)
+
+
+def _unknown() -> list[Any]:
+    nowhere = lease_.Fence(OTHER, 1, "l1")
+    return [
+        c.Admit(OTHER, (c.NewInput("p", "prompt", "p"),), open=False),
+        c.Begin(OTHER, "l1", "r1", STRANGER),
+        c.Acquire(OTHER, "l1", STRANGER),
+        c.Renew(OTHER, nowhere),
+        c.ReleaseSession(OTHER, nowhere),
+        c.Amend(OTHER, "c.1", nowhere, 0),
+        c.Reclaim(OTHER, "c.1", nowhere, lease_.Evidence.DEAD),
+        c.Interrupt(OTHER, "c.1"),
+        c.Retire(OTHER, "c.1"),
+        c.FenceOff(OTHER, "c.1"),
+        c.FenceOff(S, "c.1", 0),
+        c.Sweep(OTHER),
+        c.WithdrawFrom(S, "c.1", "nothing"),
+        c.Withdraw(S, "c.1", "nothing"),
+        c.RequestCancel(S, "c.1", "nothing"),
+        c.Checkpoint(S, nowhere, "nothing", 1, 0),
+        c.Commit(S, nowhere, "nothing", 1, 0, 0),
+        c.Fail(S, nowhere, "nothing", 1, FAILED),
+        c.Release(S, nowhere, "nothing"),
+        c.Open(S),
+    ]
+
+
+def _illegal(board: Board) -> list[Any]:
+    return [
+        c.Begin(S, "l 1", "r1", STRANGER),
+        c.Begin(S, "l1", "r 1", STRANGER),
+        c.Begin(S, "l1", "r1", STRANGER, ttl_ms=-1),
+        c.Acquire(S, "l1", STRANGER, ttl_ms=-1),
+        c.Open("an illegal\tname"),
+        c.Admit(S, ()),
+    ]
+
+
+def _inputs(board: Board) -> list[Any]:
+    found: list[Any] = [
+        c.Admit(S, (c.NewInput("z z", "prompt", "z"),)),
+        c.Admit(S, (c.NewInput("z", "prompt", "\x00"),)),
+        c.Admit(S, (c.NewInput("z", "no kind", "z"),)),
+        c.Admit(S, (c.NewInput("z", "prompt", "z", available_at_ms=-1),)),
+        c.Interrupt(S, "c.z", c.NewInput("z", "no kind", "z")),
+    ]
+    for place in board.places.values():
+        found.append(c.Admit(S, (c.NewInput(place.input_id, "prompt", "something else"),)))
+        if isinstance(place.state, Ended):
+            found.append(c.Withdraw(S, "c.too late", place.input_id))
+    for run in board.runs.values():
+        old = run.mark < board.session.mark(run.lane) and not run.progress
+        if isinstance(run.state, Done) or (old and board.session.lease_run != run.run_id):
+            found.append(c.RequestCancel(S, "c.too.late", run.run_id))
+    return found
+
+
+def _phases(board: Board) -> list[Any]:
+    found: list[Any] = []
+    if board.session.phase is Phase.DESTROYED:
+        found += [c.Reopen(S, "c.1"), c.Reset(S, "c.1"), c.Stop(S, "c.1"), c.Destroy(S, "c.1")]
+    if board.session.phase in (Phase.STOPPING, Phase.STOPPED):
+        found.append(c.Retire(S, "c.1"))
+    if board.session.phase is not Phase.OPEN:
+        found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
+    if board.live():
+        found.append(c.Reset(S, "c.1"))
+    elif board.session.open_run is not None:
+        found.append(c.Acquire(S, "another", STRANGER))
+    return found
+
+
+def _without_the_fence(board: Board) -> list[Any]:
+    """Another generation, another lease id: both must agree."""
+    lease, found = board.session.lease, []
+    lease_id = lease.lease_id if isinstance(lease, lease_.Held) else "l0"
+    for fence in (
+        lease_.Fence(S, lease.generation + 1, lease_id),
+        lease_.Fence(S, lease.generation, "another"),
+    ):
+        found += [
+            c.Renew(S, fence),
+            c.Amend(S, "c.1", fence, REVISION),
+            c.Reclaim(S, "c.1", fence, lease_.Evidence.DEAD),
+        ]
+        for run in board.unfinished():
+            found += [
+                c.Checkpoint(S, fence, run.run_id, 1, run.n, (c.NewEntry(EntryKind.START, "y"),)),
+                c.Commit(S, fence, run.run_id, 1, run.n, REVISION),
+                c.Fail(S, fence, run.run_id, 1, FAILED),
+                c.Release(S, fence, run.run_id),
+            ]
+    return found
+
+
+def _with_the_fence(board: Board) -> list[Any]:
+    """The right fence and the wrong run, turn, checkpoint, revision or content."""
+    lease = board.session.lease
+    assert isinstance(lease, lease_.Held)
+    fence = lease_.Fence(S, lease.generation, lease.lease_id)
+    found: list[Any] = []
+    if board.live():
+        found.append(c.Reclaim(S, "c.1", fence, lease_.Evidence.UNKNOWN))
+        found.append(c.Begin(S, "another", "r.other", STRANGER, TTL))
+    run_id = board.session.lease_run
+    if run_id is None:
+        return [
+            *found,
+            c.Amend(S, "c.1", fence, REVISION + 1),
+            c.Amend(S, "c.1", fence, REVISION, (UNREADABLE,)),
+            c.Amend(S, "c.1", fence, REVISION, rewind=c.Rewind("nothing")),
+        ]
+    run = board.runs[run_id]
+    nodes = (UNREADABLE,)
+    return [
+        *found,
+        c.ReleaseSession(S, fence),
+        c.Amend(S, "c.1", fence, REVISION),
+        c.Checkpoint(S, fence, run_id, 1, run.n + 7, (c.NewEntry(EntryKind.START, "y"),)),
+        c.Checkpoint(S, fence, run_id, 2, run.n, (c.NewEntry(EntryKind.START, "y"),)),
+        c.Checkpoint(S, fence, run_id, 1, run.n, (), nodes),
+        c.Checkpoint(S, fence, run_id, 1, run.n),
+        c.Commit(S, fence, run_id, 1, run.n + 7, REVISION),
+        c.Commit(S, fence, run_id, 1, run.n, REVISION + 1, Termination.CANCELLED),
+        c.Commit(S, fence, run_id, 1, run.n, REVISION, Termination.SPLIT),
+        c.Fail(S, fence, run_id, 2, FAILED),
+        c.Fail(S, fence, run_id, 1, FAILED, (UsageDelta("", "\x00"),)),
+        *(
+            c.Checkpoint(S, fence, other.run_id, 1, other.n, (c.NewEntry(EntryKind.START, "y"),))
+            for other in board.unfinished()
+            if other.run_id != run_id
+        ),
+    ]

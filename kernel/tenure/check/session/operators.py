@@ -1,0 +1,98 @@
+"""What people and programs outside may ask of the explored session, once each under its own command id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from ... import commands as c
+from ...machines import lease as lease_
+from ...policy import Lane
+from ...records import Phase
+from .snapshot import Board, S
+
+Offer: TypeAlias = Callable[[Board, set[int]], Any]
+
+
+@frozen
+class Operator:
+    """`offer`: the command, if it may be sent now, from the rows and the generations that workers hold."""
+
+    name: str
+    offer: Offer
+    repeated: bool = False  # it may come any number of times: it is not remembered
+
+
+def always(command: Any) -> Offer:
+    return lambda board, holders: command
+
+
+def withdraw(input_id: str) -> Operator:
+    command = c.Withdraw(S, f"c.withdraw.{input_id}", input_id)
+    return Operator(f"withdraw {input_id}", _if_known(input_id, command))
+
+
+def withdraw_from(input_id: str, lane: Lane = Lane.USER) -> Operator:
+    command = c.WithdrawFrom(S, f"c.from.{input_id}", input_id, lane)
+    return Operator(f"withdraw from {input_id}", _if_known(input_id, command))
+
+
+def _if_known(input_id: str, command: Any) -> Offer:
+    return lambda board, holders: command if input_id in board.places else None
+
+
+def interrupt(number: int = 1, replacement: c.NewInput | None = None) -> Operator:
+    command = c.Interrupt(S, f"c.interrupt.{number}", replacement)
+    return Operator(f"interrupt {number}", always(command))
+
+
+def cancel(run_id: str) -> Operator:
+    command = c.RequestCancel(S, f"c.cancel.{run_id}", run_id)
+    return Operator(
+        f"cancel {run_id}", lambda board, holders: command if run_id in board.runs else None
+    )
+
+
+def stop(abandon: bool = False) -> Operator:
+    return Operator("stop" + " and abandon" * abandon, always(c.Stop(S, "c.stop", abandon)))
+
+
+def retire(abandon: bool = False) -> Operator:
+    return Operator("retire" + " and abandon" * abandon, always(c.Retire(S, "c.retire", abandon)))
+
+
+def reset() -> Operator:
+    return Operator("reset", always(c.Reset(S, "c.reset")))
+
+
+def destroy() -> Operator:
+    return Operator("destroy", always(c.Destroy(S, "c.destroy")))
+
+
+def fence_off() -> Operator:
+    return Operator("fence off", always(c.FenceOff(S, "c.fence")))
+
+
+def reopen() -> Operator:
+    closed = (Phase.STOPPED, Phase.STOPPING, Phase.RETIRED)
+    command = c.Reopen(S, "again.reopen")
+    return Operator(
+        "reopen",
+        lambda board, holders: command if board.session.phase in closed else None,
+        repeated=True,
+    )
+
+
+def reclaim() -> Operator:
+    """Its holder is dead: no worker knows this lease any more."""
+
+    def offer(board: Board, holders: set[int]) -> Any:
+        lease = board.session.lease
+        if not isinstance(lease, lease_.Held) or lease.generation in holders:
+            return None
+        seen = lease_.Fence(S, lease.generation, lease.lease_id)
+        return c.Reclaim(S, "c.reclaim", seen, lease_.Evidence.DEAD)
+
+    return Operator("reclaim", offer)

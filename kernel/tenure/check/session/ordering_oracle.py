@@ -1,0 +1,65 @@
+"""Order among what a session has to do, said again from the design: who may be begun before whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...machines import input as input_
+from ...machines import run as run_
+from ...records import Run
+from .snapshot import Board
+from .step import Step, lease_id_of, sleeping
+
+
+def in_order(t: Step) -> bool:
+    """What a lease is newly put to work on stands before all that is ready and was not passed over."""
+    after = t.after
+    run = after.runs.get(after.session.lease_run or "")
+    if run is None or run.progress or not newly_taken(t, run):
+        return True
+    if after.session.open_run is not None:
+        return False  # nothing overtakes the open turn
+    return all(passed_over(standing, other, run) for standing, other in rivals(after, run))
+
+
+def newly_taken(t: Step, run: Run) -> bool:
+    before, after = t.before.session, t.after.session
+    same = lease_id_of(before.lease) == lease_id_of(after.lease)
+    return not (same and before.lease_run == run.run_id)
+
+
+def rivals(board: Board, run: Run) -> list[tuple[tuple[int, int], Run | None]]:
+    found: list[tuple[tuple[int, int], Run | None]] = [
+        (other.standing, other)
+        for other in board.unfinished()
+        if other.run_id != run.run_id and current(board, other.lane, other.mark)
+    ]
+    for place in board.places.values():
+        state = place.state
+        if isinstance(state, input_.Ready) and current(board, place.lane, state.mark):
+            found.append(((place.priority, state.ready_rank), None))
+    return found
+
+
+def current(board: Board, lane: Any, mark: int) -> bool:
+    return mark == board.session.mark(lane)
+
+
+def passed_over(standing: tuple[int, int], other: Run | None, run: Run) -> bool:
+    if standing > run.standing:
+        return True
+    return other is not None and sleeping(other) and not holds(other)
+
+
+def holds(run: Run) -> bool:
+    return run.hold or (isinstance(run.state, run_.Rescheduled) and run.state.hold_all)
+
+
+def hold_respected(t: Step) -> bool:
+    run = t.after.runs.get(t.after.session.lease_run or "")
+    if run is None or not newly_taken(t, run):
+        return True
+    return all(
+        not (other is not None and sleeping(other) and holds(other) and standing < run.standing)
+        for standing, other in rivals(t.after, run)
+    )

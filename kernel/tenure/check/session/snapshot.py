@@ -1,0 +1,91 @@
+"""The rows of one state of an explored session, taken apart.
+
+The clock of an explored world stands still at `NOW`: what a time is compared with decides, not how far it is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from attrs import define, field
+
+from ...machines import input as input_
+from ...machines import lease as lease_
+from ...machines import run as run_
+from ...policy import LANES, Lane
+from ...records import Place, Run, Session
+from ...scheduling import due_at_ms
+from ...world import World
+
+S: Final = "s"  # the session
+NOW: Final = 1_000_000_000
+TTL: Final = 30_000
+LATER: Final = NOW + 1
+REVISION: Final = 5
+EVENT: Final = 100  # above the number of every admission
+NOBODY: Final = "l-"  # a lease that nobody will present again
+
+
+@define(eq=False)
+class Board:
+    """The rows of one state, with what has been worked out about them."""
+
+    number: int
+    world: World
+    session: Session
+    runs: dict[str, Run]
+    places: dict[str, Place]
+    deeds: dict[Any, Any] = field(factory=dict)  # by command
+    settled: dict[Any, int] = field(factory=dict)  # by what is kept
+    known: dict[str, Any] = field(factory=dict)  # whatever else was worked out
+
+    def unfinished(self) -> list[Run]:
+        return [r for r in self.runs.values() if not isinstance(r.state, run_.Done)]
+
+    def live(self) -> bool:
+        """May nobody but its holder end the lease?  Said again, so that the kernel's own answer is checked."""
+        lease = self.session.lease
+        if not isinstance(lease, lease_.Held) or lease.ttl_ms <= 0:
+            return False
+        return NOW <= lease.expires_at_ms <= NOW + 2 * lease.ttl_ms
+
+
+def board_of(number: int, world: World) -> Board:
+    (session,) = rows_of(world, Session).values()
+    runs = {run.run_id: run for run in rows_of(world, Run).values()}
+    places = {place.input_id: place for place in rows_of(world, Place).values()}
+    return Board(number, world, session, runs, places)
+
+
+def rank_of(place: Place) -> int | None:
+    state = place.state
+    if isinstance(state, input_.Ready):
+        return state.ready_rank
+    return state.rank if isinstance(state, input_.Bound) else None
+
+
+def rows_of(world: World, kind: type[Any]) -> dict[Any, Any]:
+    rows = world.tables.get(kind)
+    return {} if rows is None else rows.by_key
+
+
+def due_of(session: Session, runs: Iterable[Run], places: Iterable[Place]) -> int | None:
+    """`due_at_ms` over all rows of the session, found without an index."""
+    ready: dict[Lane, list[Place]] = {lane: [] for lane in LANES}
+    delayed: list[Place] = []
+    for place in places:
+        if isinstance(place.state, input_.Ready):
+            ready[place.lane].append(place)
+        elif isinstance(place.state, input_.Delayed):
+            delayed.append(place)
+    for lane in LANES:
+        ready[lane].sort(key=_when_ready)
+    delayed.sort(key=lambda p: (p.state.until_ms, p.seq))  # type: ignore[union-attr]
+    unfinished = {r.run_id: r for r in runs if not isinstance(r.state, run_.Done)}
+    return due_at_ms(session, unfinished, ready, delayed)
+
+
+def _when_ready(place: Place) -> tuple[int, int, int]:
+    assert isinstance(place.state, input_.Ready)
+    return (-place.state.mark, place.priority, place.state.ready_rank)

@@ -1,0 +1,175 @@
+"""The states of an explored session, as numbers: of its rows, of what each worker knows, of what is remembered.
+
+Rows, workers and memories are kept once each.  States that differ in the names of workers alone are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from ... import commands as c
+from ...machines import input as input_
+from ...machines import lease as lease_
+from ...outcome import Update
+from ...records import Raise, Run
+from ...replace import replace
+from ...world import evolve
+from .canonical import Keep
+from .operators import Operator
+from .snapshot import REVISION, Board
+from .transitions import Deed, Docket
+from .workers import HOME, Worker, owner
+
+State: TypeAlias = tuple[int, tuple[int, ...], int, tuple[str, ...]]
+Numbers: TypeAlias = tuple[int, ...]
+Moves: TypeAlias = Mapping[str, tuple[str, ...]]  # by step: the kinds of commands
+
+DOOMED: Final = "what a mark has taken back ends as the mark says"
+
+
+@frozen
+class Setting:
+    """What may happen in a world.  `moves`: what a worker may send in which step."""
+
+    name: str
+    says: str  # what it is for
+    admits: tuple[tuple[c.NewInput, ...], ...]
+    moves: Moves
+    operators: tuple[Operator, ...] = ()
+    workers: int = 2
+    lose: bool = True  # answers may be lost
+    crash: bool = True
+    lapse: bool = True  # leases run out
+    trouble: bool = False  # failures and losses are counted; else nothing is ever given up for them
+    clock_back: bool = False
+    hour: bool = False
+    probes: bool = False  # in every state, everything wrong is tried
+    expects: tuple[str, ...] = ()  # clauses that must fire
+    ends: tuple[str, ...] = ("consumed",)  # how inputs must be seen to end
+
+
+@frozen
+class Memory:
+    """`doomed`: inputs that a mark has taken back and how they must end; `ran`: runs whose once step has run."""
+
+    done: tuple[str, ...] = ()
+    ran: tuple[str, ...] = ()
+    doomed: tuple[tuple[str, str], ...] = ()
+    set_back: bool = False
+
+
+@define(eq=False)
+class Numbering:
+    setting: Setting
+    docket: Docket = field(factory=Docket)
+    workers: list[Worker] = field(factory=list)
+    worker_numbers: dict[Worker, int] = field(factory=dict)
+    memories: list[Memory] = field(factory=list)
+    memory_numbers: dict[Memory, int] = field(factory=dict)
+    handed: dict[tuple[int, int], int] = field(factory=dict)
+
+    def worker(self, worker: Worker) -> int:
+        number = self.worker_numbers.setdefault(worker, len(self.workers))
+        if number == len(self.workers):
+            self.workers.append(worker)
+        return number
+
+    def memory(self, memory: Memory) -> int:
+        number = self.memory_numbers.setdefault(memory, len(self.memories))
+        if number == len(self.memories):
+            self.memories.append(memory)
+        return number
+
+    def canonical(self, state: State) -> State:
+        """Workers differ in name alone: the one whose knowledge has the least number comes first."""
+        number, workers, memory, broken = state
+        order = sorted(range(len(workers)), key=lambda slot: workers[slot])
+        lease = self.docket.boards[number].session.lease
+        if isinstance(lease, lease_.Held):
+            slot = int(lease.owner.owner_id[1:])
+            new = min(n for n, old in enumerate(order) if workers[old] == workers[slot])
+            if new != slot:
+                number = self.handed_to(number, new)
+        return (number, tuple([workers[slot] for slot in order]), memory, broken)
+
+    def handed_to(self, number: int, slot: int) -> int:
+        """The same rows with the lease in another worker's name."""
+        known = self.handed.get((number, slot))
+        if known is None:
+            board = self.docket.boards[number]
+            lease = replace(board.session.lease, owner=owner(slot))
+            turned = Update(replace(board.session, lease=lease))
+            known = self.docket.board(evolve(board.world, [turned])).number
+            self.handed[number, slot] = known
+        return known
+
+    def next(
+        self,
+        board: Board,
+        deed: Deed,
+        workers: Numbers,
+        memory: Memory,
+        broken: tuple[str, ...] = (),
+    ) -> State:
+        if deed.changed:
+            memory, more = self._doom(board, deed.after, memory)
+            broken += more
+        return self.state(deed.after, workers, memory, (*deed.broken, *broken))
+
+    def _doom(self, before: Board, after: Board, memory: Memory) -> tuple[Memory, tuple[str, ...]]:
+        """A raised mark takes back what is not at work and has no progress; the first one above it says how it ends."""
+        doomed = dict(memory.doomed)
+        broken: tuple[str, ...] = ()
+        raises = {(r.lane, r.mark): r.how.value for r in after.world.all(Raise)}
+        for place in before.places.values() if raises else ():
+            state = place.state
+            raised = before.session.mark(place.lane) < after.session.mark(place.lane)
+            if not raised or isinstance(state, input_.Ended) or place.input_id in doomed:
+                continue
+            run = before.runs.get(getattr(state, "run_id", ""))
+            how = raises.get((place.lane, state.mark + 1))
+            if how is not None and not (run is not None and _goes_on(run, before, after)):
+                doomed[place.input_id] = how
+        for input_id in list(doomed):
+            state = after.places[input_id].state
+            if isinstance(state, input_.Ended) and state.how.value != doomed.pop(input_id):
+                broken = (DOOMED,)
+        return replace(memory, doomed=tuple(sorted(doomed.items()))), broken
+
+    def state(
+        self, board: Board, workers: Numbers, memory: Memory, broken: tuple[str, ...] = ()
+    ) -> State:
+        """Rows, workers and memory renamed together, without what nobody can ask for any more."""
+        knowing = [self.workers[w] for w in workers]
+        lease = board.session.lease
+        held = {w.generation for w in knowing if w != HOME}
+        generations = tuple(sorted(held | {lease.generation}))
+        runs = tuple(sorted({w.run_id for w in knowing if w.run_id}))
+        setting = self.setting
+        keep = Keep(generations, runs, setting.lose, setting.clock_back, setting.trouble)
+        number = self.docket.settled(board, keep)
+        revision = board.session.revision
+        renamed = []
+        for worker, at in zip(knowing, workers, strict=True):
+            if worker != HOME:
+                current = REVISION if worker.revision == revision else REVISION - 1
+                generation = generations.index(worker.generation)
+                worker = replace(worker, generation=generation, revision=current)
+                at = self.worker(worker)
+            renamed.append(at)
+        if memory.ran:
+            kept = self.docket.boards[number].runs
+            memory = replace(memory, ran=tuple(r for r in memory.ran if r in kept))
+        return (number, tuple(renamed), self.memory(memory), broken)
+
+
+def _goes_on(run: Run, before: Board, after: Board) -> bool:
+    """What has progress, or is under the lease and stays so, ends its inputs itself."""
+    return run.progress or run.run_id == before.session.lease_run == after.session.lease_run
+
+
+def put(workers: Numbers, slot: int, at: int) -> Numbers:
+    return (*workers[:slot], at, *workers[slot + 1 :])

@@ -1,0 +1,52 @@
+"""One decision of an explored session with the rows before and after it: what the laws look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from ...machines import lease as lease_
+from ...machines import run as run_
+from ...outcome import Decided
+from ...records import Place, Run
+from .snapshot import NOW, Board
+
+
+@frozen
+class Step:
+    """A decision that writes, with the rows before and after it."""
+
+    before: Board
+    after: Board
+    command: Any
+    decided: Decided[Any]
+
+    def runs_ended(self) -> list[Run]:
+        return [
+            run
+            for name, run in self.after.runs.items()
+            if isinstance(run.state, run_.Done) and self.was_unfinished(name)
+        ]
+
+    def was_unfinished(self, run_id: str) -> bool:
+        before = self.before.runs.get(run_id)
+        return before is None or not isinstance(before.state, run_.Done)
+
+    def moved(self) -> list[tuple[Place, Place]]:
+        """The places that changed: before and after."""
+        before = self.before.places
+        return [
+            (before[name], place)
+            for name, place in self.after.places.items()
+            if name in before and before[name] != place
+        ]
+
+
+def lease_id_of(lease: lease_.Lease) -> str:
+    return lease.lease_id if isinstance(lease, lease_.Held) else ""
+
+
+def sleeping(run: Run) -> bool:
+    due = getattr(run.state, "due_at_ms", None)
+    return isinstance(run.state, run_.Rescheduled) and due is not None and due > NOW

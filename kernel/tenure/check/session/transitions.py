@@ -1,0 +1,171 @@
+"""Commands carried out over the rows of an explored session, each judged by every law; once for the same rows."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from ... import commands as c
+from ...machines import input as input_
+from ...machines import lease as lease_
+from ...outcome import Decided, Refusal, Refused
+from ...world import EMPTY, World, evolve
+from .canonical import Keep, settle
+from .decision_properties import OF_DECISIONS
+from .negative_probes import free, wrong
+from .snapshot import NOW, TTL, Board, S, board_of
+from .state_properties import OF_STATES, due_now
+from .step import Step
+
+FAILED: Final = "no decision meets an AssertionError"
+TWICE: Final = "a command carried out twice in a row changes nothing and answers the same"
+LOST_WORK: Final = "a session in which something can be begun is due"
+HOT: Final = "a due session can be begun or swept: no hot loops"
+WRONG: Final = "a command that names what is not there, or is not legal, changes nothing"
+FREE: Final = (
+    "an input can be withdrawn unless its run works or has worked on it, or a mark took it"
+)
+OF_DEEDS: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG, FREE)
+AGAIN_IS_NEW: Final = (c.Renew, c.Sweep)
+
+
+@frozen(eq=False)
+class Deed:
+    """A command decided over some rows.  `answer` None: it met an AssertionError, which `said` tells."""
+
+    answer: Decided[Any] | Refused | None
+    after: Board
+    changed: bool
+    broken: tuple[str, ...] = ()
+    said: str = ""
+
+
+@define(eq=False)
+class Docket:
+    """All rows met so far by number, and what was decided over them."""
+
+    boards: list[Board] = field(factory=list)
+    numbers: dict[World, int] = field(factory=dict)
+    clauses: dict[str, int] = field(factory=dict)
+    decisions: int = 0
+
+    def board(self, world: World) -> Board:
+        number = self.numbers.get(world)
+        if number is None:
+            number = self.numbers[world] = len(self.boards)
+            self.boards.append(board_of(number, world))
+        return self.boards[number]
+
+    def settled(self, board: Board, keep: Keep) -> int:
+        number = board.settled.get(keep)
+        if number is None:
+            number = self.board(settle(board.world, keep)).number
+            board.settled[keep] = number
+        return number
+
+    def opened(self) -> Board:
+        """A session that was opened and nothing else."""
+        answer = self._decide(EMPTY, c.Open(S))
+        assert isinstance(answer, Decided)
+        return board_of(-1, evolve(EMPTY, answer.writes))
+
+    # -- decisions
+
+    def execute(self, board: Board, command: Any) -> Deed:
+        deed: Deed | None = board.deeds.get(command)
+        if deed is None:
+            deed = board.deeds[command] = self._execute(board, command)
+        return deed
+
+    def _execute(self, board: Board, command: Any) -> Deed:
+        try:
+            answer = self._decide(board.world, command)
+            if isinstance(answer, Refused) or not answer.writes:
+                return Deed(answer, board, False)
+            after = board_of(-1, evolve(board.world, answer.writes))
+            broken = self._judge(board, after, command, answer)
+        except AssertionError as error:
+            return Deed(None, board, False, (FAILED,), str(error)[:300])
+        return Deed(answer, after, True, broken)
+
+    def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
+        answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
+        self.decisions += 1
+        self.clauses[answer.clause] = self.clauses.get(answer.clause, 0) + 1
+        for clause in getattr(answer, "via", ()):
+            self.clauses[clause] = self.clauses.get(clause, 0) + 1
+        return answer
+
+    def _judge(
+        self, before: Board, after: Board, command: Any, answer: Decided[Any]
+    ) -> tuple[str, ...]:
+        step = Step(before, after, command, answer)
+        broken = [sentence for sentence, holds in OF_DECISIONS.items() if not holds(step)]
+        if not isinstance(command, AGAIN_IS_NEW):
+            again = self._decide(after.world, command)
+            if not _same(answer, again):
+                broken.append(TWICE)
+        return tuple(broken)
+
+    # -- states
+
+    def of_board(self, board: Board, *, probes: bool = False) -> tuple[str, ...]:
+        """What the rows break by themselves, worked out once."""
+        found: tuple[str, ...] | None = board.known.get("broken")
+        if found is None:
+            broken = [sentence for sentence, holds in OF_STATES.items() if not holds(board)]
+            broken += self._liveness(board)
+            if probes:
+                broken += self._probe(board)
+            found = board.known["broken"] = tuple(broken)
+        return found
+
+    def _probe(self, board: Board) -> list[str]:
+        """Ask for what must be refused, and for what must not."""
+        broken = [WRONG] if any(self.execute(board, p).changed for p in wrong(board)) else []
+        for place in board.places.values():
+            if not isinstance(place.state, input_.Ended):
+                taken = self.execute(board, c.Withdraw(S, "c.probe", place.input_id))
+                if taken.broken or taken.changed is not free(board, place):
+                    broken.append(FREE)
+        return broken
+
+    def _liveness(self, board: Board) -> list[str]:
+        """Whoever looks at a due session finds something to do, and whatever can be done is due."""
+        generation = board.session.lease.generation + 1
+        stranger = lease_.Owner("stranger", "stranger")
+        begin = self.execute(board, c.Begin(S, f"l{generation}", "r.new", stranger, TTL))
+        sweep = self.execute(board, c.Sweep(S))
+        begun = begin.changed or begin.answer is None
+        broken = []
+        if begun and not due_now(board):
+            broken.append(LOST_WORK)
+        if due_now(board) and not begun and not (_told_to_sweep(begin) and sweep.changed):
+            broken.append(HOT)
+        return broken
+
+
+def _told_to_sweep(begin: Deed) -> bool:
+    """A worker that cannot begin learns from the answer that it is to sweep."""
+    answer = begin.answer
+    if isinstance(answer, Refused):
+        return getattr(answer.detail, "sweep", False) or answer.reason.value == "phase"
+    outcome = None if answer is None else answer.outcome
+    return isinstance(outcome, c.NothingDue) and outcome.sweep
+
+
+def _same(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
+    if isinstance(again, Refused):  # nothing was due, and that has stopped the session
+        nothing = isinstance(first.outcome, c.NothingDue)
+        return nothing and again.reason is Refusal.PHASE
+    if again.writes:
+        return False
+    if isinstance(first.outcome, c.NothingDue):
+        return bool(again.outcome == first.outcome)
+    if not again.replayed:
+        return False
+    if isinstance(first.outcome, c.Admitted):
+        ids = [r.input_id for r in first.outcome.receipts]
+        return ids == [r.input_id for r in again.outcome.receipts]
+    return bool(again.outcome == first.outcome)

@@ -1,0 +1,1 @@
+"""The explored model of a chat turn: settings, states and properties."""

@@ -1,0 +1,67 @@
+"""What may happen in the worlds of a turn, and what they are for.  See turn_world.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from ...messages.types import Disposition, RetryPolicy, Tool
+from ...turn import protocol as word
+
+
+@frozen
+class Setting:
+    """`batches`: what the model calls, reply by reply; then it answers."""
+
+    name: str
+    says: str
+    batches: tuple[tuple[str, ...], ...]
+    probed: bool = False
+    crashes: int = 2
+    cancel: bool = False
+    deadline: bool = False
+    change: bool = False
+    outage: bool = False
+    limits: word.Limits = word.Limits(iterations_max=5, concurrency=2)
+    expects: tuple[str, ...] = ()  # clauses that must fire
+
+    def has(self, name: str) -> bool:
+        return any(name in batch for batch in self.batches)
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        retry = RetryPolicy(2, 1, 1)
+        once = Disposition.ONCE
+        return (
+            Tool("pay", "", "{}", once, probed=self.probed),
+            Tool("send", "", "{}", once),
+            Tool("look", "", "{}", retry=retry),
+            Tool("find", "", "{}"),
+        )
+
+
+SETTINGS: Final = (
+    Setting("batch", "a once and a rerunnable tool, two crashes", (("pay", "look"),)),
+    Setting("order", "a once tool behind a slow one", (("find", "send"),)),
+    Setting("probe", "a once tool that can be probed", (("find", "pay"),), probed=True),
+    Setting("cancel", "cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
+    Setting(
+        "deadline", "out of time at every point", (("send", "find"),), crashes=1, deadline=True
+    ),
+    Setting(
+        "both", "out of time and cancelled", (("send",),), crashes=0, deadline=True, cancel=True
+    ),
+    Setting("change", "a changed prompt", (("pay",), ("find",)), change=True),
+    Setting(
+        "all", "a batch of three that all begin, everything else at once",
+        (("pay", "look", "send"),), probed=True, crashes=1, cancel=True,
+        limits=word.Limits(concurrency=3),
+    ),
+    Setting("outage", "a model that fails", (("send",),), crashes=1, outage=True),
+    Setting("strange", "a tool that there is not", (("sing", "pay"),), crashes=1, cancel=True),
+    Setting(
+        "limit", "too many iterations", (("find",), ("send",), ("find",)), crashes=1,
+        limits=word.Limits(iterations_max=2, concurrency=1),
+    ),
+)  # fmt: skip

@@ -1,0 +1,217 @@
+"""Make progress durable before the effect that depends on it.  Spec: specs/journal.md."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from ..event import Happened, Happening
+from ..failure import UNTROUBLED
+from ..indexes import ENTRIES
+from ..machines import lease as lease_
+from ..machines import run as run_
+from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
+from ..queries import Command, Each, First, Get, Reads, read
+from ..records import Blob, Cancel, Entry, EntryKind, Event, Node, Run, Session, Usage
+from ..replace import replace
+from ..transcript import NewNode, Tip, UsageDelta, hash_node, hash_parts, hash_text
+from .nodes import BODY_BYTES_MAX as BODY_BYTES_MAX
+from .nodes import NODES_MAX, calls_after, grow, illegal_body, illegal_nodes
+from .usage import count_usage, counted, illegal_usage
+from .validation import illegal_text
+
+ENTRIES_MAX = 64
+NOTE_MAX = 2_000
+EFFECT_ID_MAX = 400  # characters; a name that people gave, blanks and all
+
+
+@frozen
+class NewEntry:
+    """`effect_id` names the step within the run; `body` is the report, opaque."""
+
+    kind: EntryKind
+    effect_id: str
+    body: str = field(default="", repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)}>")
+
+
+@frozen
+class Checkpointed:
+    """`n` is the number expected next.  `held` False: this was a replay and the session is another's by now."""
+
+    n: int
+    tip: Tip | None
+    cancel: Cancel | None = None
+    held: bool = True
+
+
+@frozen
+class Ledger:
+    session: Session | None
+    run: Run | None
+    written: tuple[Entry, ...]
+    usage: tuple[Usage | None, ...]
+    blobs: tuple[Blob | None, ...]
+
+
+@frozen
+class Checkpoint(Command[Ledger, Checkpointed]):
+    """Write journal entries and provisional nodes of a run under way; at most 64 of each.
+
+    A mark of a once step must be answered before the step runs.  Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN,
+    ILLEGAL.
+    """
+
+    session_id: str
+    fence: lease_.Fence
+    run_id: str
+    turn: int
+    n: int
+    entries: tuple[NewEntry, ...] = ()
+    nodes: tuple[NewNode, ...] = ()
+    usage: tuple[UsageDelta, ...] = ()
+    environment: str | None = field(
+        default=None, repr=lambda e: "None" if e is None else f"<{len(e)}>"
+    )  # what a model was asked with
+
+    def reads(self) -> Reads[Ledger]:
+        s = self.session_id
+        kept = () if self.environment is None else (hash_text(self.environment),)
+        return read(
+            Ledger,
+            Get(Session, (s,)),
+            Get(Run, (s, self.run_id)),
+            First(ENTRIES, (s, self.run_id, self.turn, self.n), 1),
+            counted(s, self.usage),
+            Each(tuple([Get(Blob, (s, digest)) for digest in kept])),
+        )
+
+    def decide(self, view: Ledger, now_ms: int) -> Decided[Checkpointed] | Refused:
+        session, run = view.session, view.run
+        if session is None or run is None:
+            return Refused(Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
+        contents = [hash_node(node) for node in self.nodes]
+        digest = self.digest(contents)
+        if view.written:
+            first = view.written[0]
+            if first.lease_id == self.fence.lease_id and first.digest == digest:
+                held = presents(session, self.fence, self.run_id) is None
+                answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), held)
+                return Decided(answer, "JOURNAL-2", replayed=True)
+        if refused := self._refused(session, run):
+            return refused
+        return self._write(view, session, run, digest, contents, now_ms)
+
+    def _refused(self, session: Session, run: Run) -> Refused | None:
+        if refused := presents(session, self.fence, self.run_id):
+            return refused
+        if (self.turn, self.n) != (run.turn, run.n):
+            return Refused(Refusal.STALE, "JOURNAL-3", (run.turn, run.n))
+        if problem := self._illegal(run.open_calls):
+            return Refused(Refusal.ILLEGAL, "JOURNAL-4", problem)
+        starts = any(e.kind is EntryKind.START for e in self.entries)
+        if starts and session.cancel is not None:
+            return Refused(Refusal.CANCELLED, "JOURNAL-5", session.cancel)
+        return None
+
+    def _cancel(self, session: Session) -> Cancel | None:
+        cancel = session.cancel
+        return cancel if cancel is not None and cancel.run_id == self.run_id else None
+
+    def _illegal(self, open_calls: tuple[str, ...]) -> str | None:
+        if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
+            return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
+        for entry in self.entries:
+            if problem := illegal_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
+                return problem
+        bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
+        return (
+            illegal_nodes(open_calls, self.nodes)
+            or illegal_usage(self.usage)
+            or next((p for p in map(illegal_body, bodies) if p), None)
+        )
+
+    def digest(self, contents: list[tuple[object, ...]]) -> str:
+        return hash_parts(
+            [[e.kind.value, e.effect_id, hash_text(e.body)] for e in self.entries],
+            contents,
+        )
+
+    def _write(
+        self,
+        view: Ledger,
+        session: Session,
+        run: Run,
+        digest: str,
+        contents: list[tuple[object, ...]],
+        now_ms: int,
+    ) -> Decided[Checkpointed]:
+        if not self.entries and not self.nodes:
+            answer = Checkpointed(self.n, run.tip, self._cancel(session))
+            return Decided(answer, "JOURNAL-6")
+        tip, nodes = grow(session, run, self.n, self.nodes, contents, now_ms)
+        stepped = run_.step(run.state, run_.Record())
+        assert not isinstance(stepped, Refused)
+        after = replace(
+            run, state=stepped.state, n=self.n + 1, trouble=UNTROUBLED, progress=True, tip=tip,
+            open_calls=calls_after(run.open_calls, self.nodes),
+        )  # fmt: skip
+        changed = replace(session, open_run=run.run_id)
+        changed, writes = self._keep_environment(changed, view)
+        writes += count_usage(self.session_id, self.usage, view.usage)
+        writes += [Insert(e) for e in self._lines(digest, nodes)]
+        writes += [Insert(node) for node in nodes]
+        changed, event = self._tell(changed, now_ms)
+        writes = [Update(after), *writes, *event]
+        if changed != session:
+            changed = replace(changed, changed_at_ms=max(now_ms, session.changed_at_ms))
+            writes.insert(0, Update(changed))
+        answer = Checkpointed(self.n + 1, tip, self._cancel(session))
+        return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause,))
+
+    def _keep_environment(self, session: Session, view: Ledger) -> tuple[Session, list[Write]]:
+        """JOURNAL-8: the environment is a blob named by its digest; the one before is dropped."""
+        old = session.environment_digest
+        digest = old if self.environment is None else hash_text(self.environment)
+        if digest is None or digest == old:
+            return session, []
+        assert self.environment is not None
+        known = view.blobs[0]
+        writes: list[Write] = []
+        if known is None:
+            writes.append(Insert(Blob(self.session_id, digest, self.environment)))
+        if old is not None and old != session.state_digest:
+            writes.append(Drop(Blob, (self.session_id, old)))
+        return replace(session, environment_digest=digest), writes
+
+    def _tell(self, session: Session, now_ms: int) -> tuple[Session, list[Write]]:
+        """JOURNAL-9: a note is an event too; with a sink the session is due to publish it."""
+        notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
+        if not notes:
+            return session, []
+        kind, seq = Happening.REPLAY_DIFFERED, session.next_event
+        happened = tuple([Happened(kind, self.run_id, (), note[:NOTE_MAX]) for note in notes])
+        event = Event(self.session_id, seq, now_ms, self.fence.lease_id, happened)
+        due = session.due_at_ms if session.published is None else 0
+        session = replace(session, next_event=seq + len(happened), due_at_ms=due)
+        return session, [Insert(event)]
+
+    def _lines(self, digest: str, nodes: tuple[Node, ...]) -> list[Entry]:
+        lease_id = self.fence.lease_id
+        key = (self.session_id, self.run_id, self.turn, self.n)
+        lines = [
+            Entry(*key, i, e.kind, e.effect_id, lease_id, digest, None, e.body)
+            for i, e in enumerate(self.entries)
+        ]
+        return lines + [
+            Entry(*key, i, EntryKind.NODE, node.node_id, lease_id, digest, node.node_id)
+            for i, node in enumerate(nodes, len(lines))
+        ]
+
+
+def presents(session: Session, fence: lease_.Fence, run_id: str | None) -> Refused | None:
+    """LEASE-7, LEASE-9: is this fence the session's, and does it work on this run?"""
+    outcome = lease_.step(session.lease, lease_.Use(fence.generation, fence.lease_id))
+    if isinstance(outcome, Refused):
+        return outcome
+    if fence.session_id != session.session_id or session.lease_run != run_id:
+        return Refused(Refusal.FENCED, "LEASE-25", session.lease_run)
+    return None

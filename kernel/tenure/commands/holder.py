@@ -1,0 +1,274 @@
+"""The end of a holding that is not a commit, and its prolongation: Fail, Release, Renew, Reclaim.
+
+Specs: specs/run.md, specs/lease.md.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from attrs import frozen
+
+from ..failure import Failure, judge
+from ..indexes import DELAYED
+from ..machines import lease as lease_
+from ..machines.run import Rescheduled
+from ..outcome import Decided, Insert, Refusal, Refused, Update
+from ..queries import Command, First, Get, Reads, read
+from ..records import Cancel, Executed, LastEnd, Place, Run, Session, Usage
+from ..replace import replace
+from ..scheduling import due_at_ms
+from ..transcript import UsageDelta
+from .checkpoint import presents
+from .executed import misused
+from .session_view import Desk, desk
+from .transaction import Draft
+from .usage import count_usage, counted, illegal_usage
+from .validation import legible
+
+
+@frozen
+class Ended:
+    """What became of the run: `rescheduled` (for `due_at_ms`; None: at once), `ended`, `split` or `released`."""
+
+    verdict: str
+    due_at_ms: int | None = None
+
+
+@frozen
+class Leaving(Desk):
+    run: Run | None
+
+
+@frozen
+class Failing(Leaving):
+    usage: tuple[Usage | None, ...]
+
+
+@frozen
+class Fail(Command[Failing, Ended]):
+    """The holder answers that its turn failed; its lease ends.  Touches at most 64 places and a handful.
+
+    Known by its lease id when it comes again.  Refusals: UNKNOWN_RUN, FENCED, STALE, ILLEGAL.
+    """
+
+    session_id: str
+    fence: lease_.Fence
+    run_id: str
+    turn: int
+    failure: Failure
+    usage: tuple[UsageDelta, ...] = ()
+
+    def reads(self) -> Reads[Failing]:
+        s = self.session_id
+        return read(Failing, *desk(s), Get(Run, (s, self.run_id)), counted(s, self.usage))
+
+    def decide(self, view: Failing, now_ms: int) -> Decided[Ended] | Refused:
+        session, run = view.session, view.run
+        if session is None or run is None:
+            return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
+        if refused := left_before(session, run, self.fence):
+            return refused
+        if self.turn != run.turn:
+            return Refused(Refusal.STALE, "FAIL-12", run.turn)
+        if problem := illegal_usage(self.usage):
+            return Refused(Refusal.ILLEGAL, "FAIL-14", problem)
+        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
+        draft.writes += count_usage(self.session_id, self.usage, view.usage)
+        release(draft, self.fence)
+        verdict = judge(run.trouble, self.failure, now_ms)
+        draft.via.append(verdict.clause)
+        message = legible(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
+        troubled = replace(run, trouble=verdict.trouble)
+        word = draft.conclude(troubled, verdict, message[:2_000])
+        due = sign_off(draft, run.run_id, self.fence.lease_id, word)
+        return draft.decided(Ended(word, due), "FAIL-13")
+
+
+@frozen
+class Release(Command[Leaving, Ended]):
+    """The holder lets go, counting nothing; the run is due again at once.  Refusals: UNKNOWN_RUN, FENCED."""
+
+    session_id: str
+    fence: lease_.Fence
+    run_id: str
+
+    def reads(self) -> Reads[Leaving]:
+        return read(Leaving, *desk(self.session_id), Get(Run, (self.session_id, self.run_id)))
+
+    def decide(self, view: Leaving, now_ms: int) -> Decided[Ended] | Refused:
+        session, run = view.session, view.run
+        if session is None or run is None:
+            return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
+        if refused := left_before(session, run, self.fence):
+            return refused
+        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
+        release(draft, self.fence)
+        cancel = session.cancel
+        word = "released"
+        if cancel is not None and not run.progress:
+            draft.end_cancelled(run, cancel.how, cancel.by)
+            word = "ended"
+        else:
+            draft.reschedule(run, None)
+        sign_off(draft, run.run_id, self.fence.lease_id, word)
+        return draft.decided(Ended(word), "LEASE-26")
+
+
+def left_before(session: Session, run: Run, fence: lease_.Fence) -> Decided[Ended] | Refused | None:
+    """FAIL-11: a Fail or Release is known by the lease id that made it; another is judged by its fence."""
+    last = run.last_end
+    if last is not None and last.lease_id == fence.lease_id:
+        if presents(session, fence, run.run_id) is not None:
+            return Decided(Ended(last.verdict, last.due_at_ms), "FAIL-11", replayed=True)
+    return presents(session, fence, run.run_id)
+
+
+def release(draft: Draft, fence: lease_.Fence) -> None:
+    command = lease_.Release(fence.generation, fence.lease_id)
+    draft.vacate(lease_.step(draft.session.lease, command))
+
+
+def sign_off(draft: Draft, run_id: str, lease_id: str, word: str) -> int | None:
+    """Leave the verdict on the run, for the same command coming again."""
+    write = draft.touched[run_id]
+    assert isinstance(write, Update) and isinstance(write.record, Run)
+    run = write.record
+    due = run.state.due_at_ms if isinstance(run.state, Rescheduled) else None
+    draft.write_run(replace(run, last_end=LastEnd(lease_id, word, due)))
+    return due
+
+
+# -- without a run
+
+
+@frozen
+class Vacating(Desk):
+    executed: Executed | None
+
+
+@frozen
+class ReleaseSession(Command[Vacating, Ended]):
+    """End a lease got by Acquire.  Refusals: UNKNOWN_SESSION, FENCED."""
+
+    session_id: str
+    fence: lease_.Fence
+
+    def reads(self) -> Reads[Vacating]:
+        s = self.session_id
+        return read(Vacating, *desk(s), Get(Executed, (s, self.fence.lease_id)))
+
+    def decide(self, view: Vacating, now_ms: int) -> Decided[Ended] | Refused:
+        session, executed = view.session, view.executed
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if executed is not None and executed.flag:
+            return Decided(Ended("released"), "LEASE-27", replayed=True)
+        if refused := presents(session, self.fence, None):
+            return refused
+        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
+        release(draft, self.fence)
+        assert executed is not None
+        draft.writes.append(Update(replace(executed, flag=True)))
+        return draft.decided(Ended("released"), "LEASE-28")
+
+
+# -- prolongation
+
+
+@frozen
+class Renewed:
+    ttl_ms: int
+    cancel: Cancel | None
+    user_mark: int
+
+
+@frozen
+class Prolonging:
+    session: Session | None
+    delayed: tuple[Place, ...]
+
+
+@frozen
+class Renew(Command[Prolonging, Renewed]):
+    """Prolong a lease; again it is a new, monotone command.  Touches one row.  Refusals: UNKNOWN_SESSION, FENCED."""
+
+    urgent: ClassVar[bool] = True  # a store may put it before others
+
+    session_id: str
+    fence: lease_.Fence
+
+    def reads(self) -> Reads[Prolonging]:
+        s = self.session_id
+        return read(Prolonging, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed"))
+
+    def decide(self, view: Prolonging, now_ms: int) -> Decided[Renewed] | Refused:
+        session = view.session
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        command = lease_.Renew(self.fence.generation, self.fence.lease_id, now_ms)
+        outcome = lease_.step(session.lease, command)
+        if isinstance(outcome, Refused):
+            return outcome
+        if self.fence.session_id != self.session_id:
+            return Refused(Refusal.FENCED, "LEASE-25", session.lease_run)
+        held = outcome.state
+        assert isinstance(
+            held, lease_.Held
+        )  # so nothing but the lease and the delayed decide what is due
+        after = replace(session, lease=held)
+        after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
+        answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
+        return Decided(answer, outcome.clause, (Update(after),), via=(outcome.clause,))
+
+
+# -- by somebody else
+
+
+@frozen
+class Reclaimed:
+    generation: int
+    run_id: str | None
+
+
+@frozen
+class Reclaim(Command[Vacating, Reclaimed]):
+    """End the lease that was observed, on evidence that its holder is dead.
+
+    Refusals: UNKNOWN_SESSION, NOT_OBSERVED, HELD.
+    """
+
+    session_id: str
+    command_id: str
+    observed: lease_.Fence
+    evidence: lease_.Evidence
+
+    def reads(self) -> Reads[Vacating]:
+        s = self.session_id
+        return read(Vacating, *desk(s), Get(Executed, (s, self.command_id)))
+
+    def decide(self, view: Vacating, now_ms: int) -> Decided[Reclaimed] | Refused:
+        session, executed = view.session, view.executed
+        if session is None:
+            return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
+        if refused := misused("reclaim", self.command_id, executed):
+            return refused
+        if executed is not None:
+            answer = Reclaimed(executed.generation or 0, executed.run_id)
+            return Decided(answer, "LEASE-29", replayed=True)
+        seen = self.observed
+        command = lease_.Reclaim(seen.generation, seen.lease_id, self.evidence, now_ms)
+        outcome = lease_.step(session.lease, command)
+        if isinstance(outcome, Refused):
+            return outcome
+        draft = Draft.on(view, session, now_ms, self.command_id)
+        run_id = session.lease_run
+        draft.lose_lease(outcome)
+        draft.writes.append(
+            Insert(
+                Executed(
+                    self.session_id, self.command_id, "reclaim", now_ms, run_id, seen.generation
+                )
+            )
+        )
+        return draft.decided(Reclaimed(seen.generation, run_id), outcome.clause)

@@ -1,0 +1,41 @@
+"""What lies on a session's desk: the reads that nearly every command shares.  Spec: specs/store.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ..indexes import DELAYED, OPEN_RUNS, READY
+from ..queries import First, Get, Query
+from ..records import Place, Run, Session
+from ..scheduling import UNFINISHED_MAX
+
+
+@frozen
+class Desk:
+    """What lies on the session's desk: enough to say what comes next."""
+
+    session: Session | None
+    runs: tuple[Run, ...]
+    users: tuple[Place, ...]
+    systems: tuple[Place, ...]
+    delayed: tuple[Place, ...]
+
+
+def desk(
+    session_id: str, ready: int = 1, delayed: int = 1
+) -> tuple[
+    Query[Session | None],
+    Query[tuple[Run, ...]],
+    Query[tuple[Place, ...]],
+    Query[tuple[Place, ...]],
+    Query[tuple[Place, ...]],
+]:
+    """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
+    at = (session_id,)
+    return (
+        Get(Session, at),
+        First(OPEN_RUNS, at, UNFINISHED_MAX, counted="unfinished_runs"),
+        First(READY, (session_id, "user"), ready, counted="ready_users"),
+        First(READY, (session_id, "system"), ready, counted="ready_systems"),
+        First(DELAYED, at, delayed, counted="delayed"),
+    )

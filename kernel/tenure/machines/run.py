@@ -1,0 +1,123 @@
+"""The life of a run: one durable intent, over any number of owners, crashes and retries.  Spec: specs/run.md."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+from attrs import frozen
+
+from ..outcome import Refused, Stepped
+from ..rules import Row, Table, always
+from .input import How
+
+# -- states
+
+
+@frozen
+class Running:
+    """Under the lease on the session's row."""
+
+    generation: int
+    recorded: bool = False  # a checkpoint was written under this lease
+
+
+@frozen
+class Rescheduled:
+    """Waits for the next Begin: at once, or not before `due_at_ms`."""
+
+    due_at_ms: int | None = None
+    hold_all: bool = False  # the provider failed: the session waits, whatever the policy
+
+
+class Termination(enum.StrEnum):
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+    ERROR = "error"
+    SPLIT = "split"
+    SUPERSEDED = "superseded"
+
+
+@frozen
+class Done:
+    termination: Termination
+    reason: str = ""  # a code, or the error's kind and message
+
+
+State: TypeAlias = Running | Rescheduled | Done
+Unfinished: TypeAlias = Running | Rescheduled
+
+# -- commands
+
+
+@frozen
+class TakeUp:
+    generation: int
+
+
+@frozen
+class Record:
+    """A checkpoint was written."""
+
+
+@frozen
+class Reschedule:
+    due_at_ms: int | None
+    hold_all: bool = False
+
+
+@frozen
+class Finish:
+    termination: Termination
+    reason: str = ""
+
+
+Outcome: TypeAlias = Stepped[State, None] | Refused
+
+# -- actions
+
+
+def take_up(s: Rescheduled, c: TakeUp, clause: str) -> Outcome:
+    return Stepped(Running(c.generation), clause)
+
+
+def record(s: Running, c: Record, clause: str) -> Outcome:
+    return Stepped(Running(s.generation, True), clause)
+
+
+def reschedule(s: Running | Rescheduled, c: Reschedule, clause: str) -> Outcome:
+    return Stepped(Rescheduled(c.due_at_ms, c.hold_all), clause)
+
+
+def finish(s: Running | Rescheduled, c: Finish, clause: str) -> Outcome:
+    return Stepped(Done(c.termination, c.reason), clause)
+
+
+RULES: Table[Outcome] = Table(
+    (
+        Row("RUN-1", Rescheduled, TakeUp, always, take_up),
+        Row("RUN-2", Running, Record, always, record),
+        Row("RUN-3", Running, Reschedule, always, reschedule),
+        Row("RUN-4", Rescheduled, Reschedule, always, reschedule),  # a cancel makes it due at once
+        Row("RUN-5", Running, Finish, always, finish),
+        Row("RUN-6", Rescheduled, Finish, always, finish),
+    )
+)
+step = RULES.step
+
+
+def settle(termination: Termination, in_transcript: bool) -> How:
+    """How the inputs of a run end with it.  A split gives them back instead."""
+    match termination:
+        case Termination.FINISHED:
+            return How.CONSUMED  # RUN-10
+        case Termination.STOPPED | Termination.CANCELLED | Termination.BLOCKED:
+            return How.CONSUMED if in_transcript else How.ABANDONED  # RUN-11, RUN-12
+        case Termination.ERROR:
+            return How.CONSUMED if in_transcript else How.DEAD_LETTERED  # RUN-13, RUN-14
+        case Termination.SUPERSEDED:
+            return How.SUPERSEDED  # RUN-15
+        case Termination.SPLIT:
+            raise AssertionError("a split settles nothing")

@@ -1,0 +1,128 @@
+"""Messages as the bodies of nodes and as JSON text.  Spec: specs/chat.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import attrs
+
+from ..replace import replace
+from ..transcript import Form, NewNode, Role
+from .types import Attachment, Message, Speaker, ToolCall
+
+BODY_BYTES_MAX: Final = 9_500_000  # a checkpoint takes a little more
+ARGUMENTS_MAX: Final = 2_000_000
+ROLES: Final = {
+    Speaker.SYSTEM: Role.SYSTEM,
+    Speaker.USER: Role.USER,
+    Speaker.ASSISTANT: Role.ASSISTANT,
+    Speaker.TOOL: Role.TOOL,
+}
+
+_plain = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode
+_ascii = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
+class Unreadable(ValueError):
+    """A body that is no message."""
+
+    __slots__ = ()
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON; characters that no file can hold are escaped."""
+    text = _plain(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _ascii(value)
+    return text
+
+
+def from_json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise Unreadable(f"{text[:80]!r}: {error}") from error
+    if not isinstance(found, dict):
+        raise Unreadable(f"{text[:80]!r} is no JSON object")
+    return found
+
+
+def bare(value: Any) -> dict[str, Any]:
+    """The fields of a value that are not their defaults."""
+    fields = attrs.fields(value.__class__)
+    return {
+        a.name: _plain_value(given)
+        for a in fields
+        if (given := getattr(value, a.name)) != a.default or a.default is attrs.NOTHING
+    }
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain_value(each) for each in value]
+    return bare(value) if attrs.has(value.__class__) else value
+
+
+def encode(message: Message) -> str:
+    """CHAT-1: the body of a node of form `chat`."""
+    return to_json(bare(message))
+
+
+def decode(body: str) -> Message:
+    found = from_json(body)
+    try:
+        calls = tuple([ToolCall(**each) for each in found.pop("calls", ())])
+        attachments = tuple([Attachment(**each) for each in found.pop("attachments", ())])
+        speaker = Speaker(found.pop("speaker"))
+        message = Message(speaker, calls=calls, attachments=attachments, **found)
+    except (TypeError, ValueError, KeyError) as error:
+        raise Unreadable(f"{body[:80]!r}: {error}") from error
+    return message
+
+
+def fit(message: Message) -> Message:
+    """CHAT-15: what no node can hold is cut: arguments, then reasoning, then the text."""
+    if len(message.text) + len(message.reasoning) < ARGUMENTS_MAX and not message.calls:
+        return message
+    calls = tuple([_fit_call(call) for call in message.calls])
+    message = message if calls == message.calls else replace(message, calls=calls)
+    size = len(encode(message).encode())
+    if size <= BODY_BYTES_MAX:
+        return message
+    message = replace(message, reasoning=message.reasoning[:ARGUMENTS_MAX])
+    while (size := len(encode(message).encode())) > BODY_BYTES_MAX:
+        whole = len(message.text)
+        keep = int(whole * 0.95 * BODY_BYTES_MAX / size)
+        message = replace(
+            message, text=f"{message.text[:keep]}\n[cut: {keep} of {whole} characters]"
+        )
+    return message
+
+
+def _fit_call(call: ToolCall) -> ToolCall:
+    if len(call.arguments) <= ARGUMENTS_MAX:
+        return call
+    return replace(call, arguments=call.arguments[:ARGUMENTS_MAX])
+
+
+def node_of(message: Message) -> NewNode:
+    """The node that holds a message, for the transcript."""
+    message = fit(message)
+    answers = () if message.call_id is None else (message.call_id,)
+    call_ids = answers or tuple([call.call_id for call in message.calls])
+    role = Role.SYSTEM if message.speaker is Speaker.SYSTEM else ROLES[message.speaker]
+    return NewNode(role, encode(message), call_ids, form=Form.CHAT)
+
+
+def text_of(form: Form, body: str) -> str:
+    """What a node says, for people."""
+    if form is not Form.CHAT:
+        return body
+    try:
+        message = decode(body)
+    except Unreadable:
+        return body
+    return message.text or message.refusal

@@ -1,0 +1,294 @@
+"""Questions: what people and runners read of a session, from one snapshot, never part of a decision.
+
+Spec: specs/store.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from .. import scheduling as inbox
+from ..indexes import AGED, DEAD, ENTRIES, EVENTS, OPEN_RUNS, SESSIONS, USAGES
+from ..machines import input as input_
+from ..machines import run as run_
+from ..messages.codec import text_of
+from ..policy import LANES
+from ..queries import Chain, Each, First, Get, Query, Question
+from ..records import Blob, Entry, Event, Input, Node, Place, Raise, Run, Session, Usage
+from ..transcript import Form, Role
+
+PAGE = 256
+FIRST_PAGE = 32  # nodes of a transcript; each page after it has twice as many
+Steps: TypeAlias = Generator[Query[Any], Any, Any]
+
+
+# -- for a holder
+
+
+@frozen
+class Carried:
+    """What a holder needs to carry a run out: its inputs in order, its journal, the session's state."""
+
+    run: Run
+    inputs: tuple[Input, ...]
+    entries: tuple[Entry, ...]
+    state: str | None
+
+
+@frozen
+class Carry(Question[Carried | None]):
+    """None: no such run."""
+
+    session_id: str
+    run_id: str
+
+    def steps(self) -> Steps:
+        session = yield Get(Session, (self.session_id,))
+        run = yield Get(Run, (self.session_id, self.run_id))
+        if session is None or run is None:
+            return None
+        inputs = []
+        for contributor in run.contributors:
+            found = yield Get(Input, (self.session_id, contributor.input_id))
+            inputs.append(found)
+        entries = yield from _journal(self.session_id, self.run_id) if run.n else _nothing()
+        state = None
+        if session.state_digest is not None:
+            blob = yield Get(Blob, (self.session_id, session.state_digest))
+            state = blob.body
+        return Carried(run, tuple(inputs), entries, state)
+
+
+def _nothing() -> Steps:
+    return ()
+    yield
+
+
+def _journal(session_id: str, run_id: str) -> Steps:
+    entries: list[Entry] = []
+    after: tuple[int, ...] = ()
+    while True:
+        page = yield First(ENTRIES, (session_id, run_id), PAGE, after)
+        entries += page
+        if len(page) < PAGE:
+            return tuple(entries)
+        after = (page[-1].turn, page[-1].n, page[-1].i)
+
+
+@frozen
+class Journal(Question[tuple[Entry, ...]]):
+    session_id: str
+    run_id: str
+
+    def steps(self) -> Steps:
+        return (yield from _journal(self.session_id, self.run_id))
+
+
+# -- for a submitter
+
+
+@frozen
+class InputStatus:
+    """What became of an input so far.
+
+    `status`: delayed, ready, bound, or how it ended (consumed, superseded, coalesced, withdrawn, abandoned,
+    dead_lettered); a submitter waits for its *run* to be done, `termination` says how.  `answer` is the body of the
+    last node that the run committed.  `failures` counts what the run has been through since it last made progress.
+    """
+
+    input_id: str
+    status: str
+    by: str | None = None
+    run_id: str | None = None
+    termination: str | None = None
+    reason: str = ""
+    failures: int = 0
+    due_at_ms: int | None = None
+    answer: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("delayed", "ready", "bound")
+
+
+@frozen
+class Statuses(Question[tuple[InputStatus | None, ...]]):
+    """None where there is no such input."""
+
+    session_id: str
+    input_ids: tuple[str, ...]
+
+    def steps(self) -> Steps:
+        session = yield Get(Session, (self.session_id,))
+        found: list[InputStatus | None] = []
+        for input_id in self.input_ids:
+            place = yield Get(Place, (self.session_id, input_id))
+            found.append(None if place is None else (yield from _status(session, place)))
+        return tuple(found)
+
+
+@frozen
+class Status(Question[InputStatus | None]):
+    session_id: str
+    input_id: str
+
+    def steps(self) -> Steps:
+        return (yield from Statuses(self.session_id, (self.input_id,)).steps())[0]
+
+
+def _status(session: Session, place: Place) -> Steps:
+    state = place.state
+    run_id = getattr(state, "run_id", None)
+    run: Run | None = None
+    if run_id is not None:
+        run = yield Get(Run, (place.session_id, run_id))
+    status = inbox.effective(session, place, run)
+    if status == "superseded" and not isinstance(state, input_.Ended):
+        raised = yield Get(Raise, (place.session_id, place.lane, state.mark + 1))
+        status = status if raised is None else raised.how.value  # as Sweep will write it
+    by = state.by if isinstance(state, input_.Ended) else None
+    due = state.until_ms if isinstance(state, input_.Delayed) else None
+    if run is None:
+        return InputStatus(place.input_id, status, by, due_at_ms=due)
+    termination, reason, answer = None, "", None
+    if isinstance(run.state, run_.Done):
+        termination, reason = run.state.termination.value, run.state.reason
+        if run.tip is not None:
+            node = yield Get(Node, (place.session_id, run.tip.node_id))
+            answer = _answer(node, run.state.termination)
+    elif isinstance(run.state, run_.Rescheduled):
+        due = run.state.due_at_ms
+    counted = run.trouble.counted()
+    return InputStatus(
+        place.input_id, status, by, run_id, termination, reason, counted, due, answer
+    )
+
+
+def _answer(node: Node, termination: run_.Termination) -> str | None:
+    """What the run said last; a result that only closes a call is no answer."""
+    if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
+        return None
+    return text_of(node.form, node.body)
+
+
+# -- for people
+
+
+@frozen
+class Overview:
+    """A session at a glance: its row, what is unfinished, and the first inputs that have not ended."""
+
+    session: Session
+    runs: tuple[Run, ...]
+    waiting: tuple[InputStatus, ...]
+    usage: tuple[Usage, ...]
+
+
+@frozen
+class Look(Question[Overview | None]):
+    session_id: str
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        session = yield Get(Session, (self.session_id,))
+        if session is None:
+            return None
+        runs = yield First(OPEN_RUNS, (self.session_id,), inbox.UNFINISHED_MAX)
+        places: list[Place] = []
+        for lane in LANES:
+            places += yield First(AGED, (self.session_id, lane), self.limit)
+        places.sort(key=lambda p: p.seq)
+        waiting = []
+        for place in places[: self.limit]:
+            waiting.append((yield from _status(session, place)))
+        usage = yield First(USAGES, (self.session_id,), PAGE)
+        return Overview(session, runs, tuple(waiting), usage)
+
+
+@frozen
+class DeadLetters(Question[tuple[InputStatus, ...]]):
+    session_id: str
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        session = yield Get(Session, (self.session_id,))
+        places = yield First(DEAD, (self.session_id,), self.limit)
+        letters = []
+        for place in places:
+            letters.append((yield from _status(session, place)))
+        return tuple(letters)
+
+
+@frozen
+class Sessions(Question[tuple[Session, ...]]):
+    """Session rows by id, behind `after`."""
+
+    after: str = ""
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        return (yield First(SESSIONS, (), self.limit, (self.after,) if self.after else ()))
+
+
+@frozen
+class EventsAfter(Question[tuple[Event, ...]]):
+    """Events numbered above `after`: whole rows, of which the first may begin at or below it."""
+
+    session_id: str
+    after: int = 0
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        at = (self.session_id,)
+        around = yield First(EVENTS, at, 1, (self.after + 1,), backwards=True)
+        page = yield First(EVENTS, at, self.limit, (self.after,))
+        inside = [row for row in around if row.seq + len(row.happened) - 1 > self.after]
+        return (*inside, *page)
+
+
+@frozen
+class Line:
+    """One node of the transcript, with the inputs that stand before it."""
+
+    inputs: tuple[Input, ...]
+    node: Node
+
+
+@frozen
+class Path(Question[tuple[Line, ...]]):
+    """The transcript from its beginning to the leaf; the last `limit` nodes.
+
+    `compacted`: what a compaction stands for is left out.
+    """
+
+    session_id: str
+    limit: int = 10_000
+    compacted: bool = False
+
+    def steps(self) -> Steps:
+        s = self.session_id
+        session = yield Get(Session, (s,))
+        lines: list[Line] = []
+        next_ = session.leaf.node_id if session is not None and session.leaf is not None else None
+        page = FIRST_PAGE
+        while next_ is not None and len(lines) < self.limit:
+            most = min(page, self.limit - len(lines))
+            nodes = yield Chain(Node, (s, next_), "parent", most)
+            assert nodes, f"node {next_} is not there"
+            nodes = self._wanted(nodes)
+            found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
+            inputs = iter(found)
+            lines += [Line(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes]
+            next_, page = self._behind(nodes[-1]), min(2 * page, PAGE)
+        return tuple(reversed(lines))
+
+    def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        """Up to the first compaction, which stands for those before it."""
+        ends = [at for at, node in enumerate(nodes, 1) if self._behind(node) is None]
+        return nodes[: ends[0]] if ends else nodes
+
+    def _behind(self, node: Node) -> str | None:
+        return None if self.compacted and node.form is Form.COMPACTION else node.parent

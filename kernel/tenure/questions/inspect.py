@@ -1,0 +1,105 @@
+"""What a person asks of sessions: more than one kernel question, answered from one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from ..indexes import AGED, OPEN_RUNS
+from ..machines.input import Bound, Delayed
+from ..policy import LANES
+from ..queries import First, Get, Query, Question
+from ..records import Entry, Input, Place, Run, Session
+from .core import DeadLetters, InputStatus, Journal, Line, Look, Overview, Path, Sessions
+
+Steps: TypeAlias = Generator[Query[Any], Any, Any]
+
+COUNTED_MAX: Final = 1000
+
+
+@frozen
+class Glance:
+    session: Session
+    runs: tuple[Run, ...]
+    unended: int
+    more: bool  # more than were counted
+
+
+@frozen
+class Glances(Question[tuple[Glance, ...]]):
+    """One line for each session, behind `after`."""
+
+    after: str = ""
+    limit: int = 64
+
+    def steps(self) -> Steps:
+        glances = []
+        sessions = yield from Sessions(self.after, self.limit).steps()
+        for session in sessions:
+            runs = yield First(OPEN_RUNS, (session.session_id,), COUNTED_MAX)
+            unended, more = 0, False
+            for lane in LANES:
+                found = yield First(AGED, (session.session_id, lane), COUNTED_MAX)
+                unended, more = unended + len(found), more or len(found) == COUNTED_MAX
+            glances.append(Glance(session, runs, unended, more))
+        return tuple(glances)
+
+
+@frozen
+class Waiting:
+    """An input that has not ended: what it says, where it is, and how readers see that."""
+
+    status: InputStatus
+    place: Place
+    input: Input
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """As they will be begun: (priority, rank); what is delayed has no rank yet."""
+        state = self.place.state
+        if isinstance(state, Delayed):
+            return (True, state.until_ms, self.place.seq)
+        rank = state.rank if isinstance(state, Bound) else getattr(state, "ready_rank", 0)
+        return (False, self.place.priority, rank)
+
+
+@frozen
+class Portrait:
+    overview: Overview
+    inbox: tuple[Waiting, ...]
+    journals: tuple[tuple[Run, tuple[Entry, ...]], ...]
+    dead: tuple[tuple[InputStatus, Input], ...]
+    transcript: tuple[Line, ...]
+
+
+@frozen
+class Portray(Question[Portrait | None]):
+    """A session in full, but for the beginning of a long transcript and the end of a long inbox."""
+
+    session_id: str
+    tail: int = 20
+    limit: int = 256
+
+    def steps(self) -> Steps:
+        overview = yield from Look(self.session_id, self.limit).steps()
+        if overview is None:
+            return None
+        inbox = []
+        for status in overview.waiting:
+            place = yield Get(Place, (self.session_id, status.input_id))
+            inbox.append(Waiting(status, place, (yield self._input(status.input_id))))
+        journals = []
+        for run in overview.runs:
+            journals.append((run, (yield from Journal(self.session_id, run.run_id).steps())))
+        dead = []
+        letters = yield from DeadLetters(self.session_id, self.limit).steps()
+        for letter in letters:
+            dead.append((letter, (yield self._input(letter.input_id))))
+        transcript = yield from Path(self.session_id, self.tail).steps()
+        inbox.sort(key=lambda waiting: waiting.order)
+        return Portrait(overview, tuple(inbox), tuple(journals), tuple(dead), transcript)
+
+    def _input(self, input_id: str) -> Get[Input]:
+        return Get(Input, (self.session_id, input_id))

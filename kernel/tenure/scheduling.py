@@ -1,0 +1,165 @@
+"""Order: which run or input comes next, and what may be bound together.  Spec: specs/inbox.md.
+
+`walk` is asked with the time by Begin and without it by `due_at_ms`, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from .machines import run as run_
+from .machines.input import Bound, Delayed, Ended, Ready
+from .policy import Lane
+from .records import Phase, Place, Run, Session
+
+UNFINISHED_MAX: Final = 32
+GROUP_MAX: Final = 64
+GROUP_BYTES: Final = 1_000_000
+
+FULL: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases that begin anything
+
+
+@frozen
+class TakeUp:
+    run: Run
+
+
+@frozen
+class Form:
+    lane: Lane
+
+
+@frozen
+class Wait:
+    due_at_ms: int | None  # None: for somebody to submit something
+
+
+Next: TypeAlias = TakeUp | Form | Wait
+
+
+def outdated(session: Session, run: Run) -> bool:
+    """All of its contributors are of an older mark (a group has one), and nothing keeps it alive."""
+    return run.mark < session.mark(run.lane) and session.open_run != run.run_id
+
+
+def head(session: Session, ready: Sequence[Place], lane: Lane) -> Place | None:
+    """The first ready input of a lane; an older mark has been superseded, for every reader."""
+    if ready:
+        state = ready[0].state
+        if isinstance(state, Ready) and state.mark == session.mark(lane):
+            return ready[0]
+    return None
+
+
+def walk(
+    session: Session,
+    runs: Mapping[str, Run],
+    ready: Mapping[Lane, Sequence[Place]],
+    now_ms: int | None,
+) -> Next:
+    """INBOX-10 to INBOX-15: what comes next when no lease is on the row.  `now_ms` None: no time has come."""
+    if session.open_run is not None:
+        return _resume(runs[session.open_run], now_ms)
+    if session.phase not in FULL:  # INBOX-11
+        return Wait(None)
+    candidates: list[tuple[int, int, Run | Lane]] = []
+    for run in runs.values():
+        if run.mark == session.mark(run.lane):
+            candidates.append((*run.standing, run))
+    for lane in ready:
+        first = head(session, ready[lane], lane)
+        if first is not None:
+            assert isinstance(first.state, Ready)
+            candidates.append((first.priority, first.state.ready_rank, lane))
+    if len(candidates) > 1:
+        candidates.sort(key=lambda c: c[:2])
+    return _first_of(candidates, len(runs), now_ms)
+
+
+def _resume(run: Run, now_ms: int | None) -> Next:
+    state = run.state
+    assert isinstance(state, run_.Rescheduled), run
+    if state.due_at_ms is None or (now_ms is not None and state.due_at_ms <= now_ms):
+        return TakeUp(run)
+    return Wait(state.due_at_ms)
+
+
+def _first_of(
+    candidates: Sequence[tuple[int, int, Run | Lane]], unfinished: int, now_ms: int | None
+) -> Next:
+    passed: int | None = None
+    for _, _, candidate in candidates:
+        if isinstance(candidate, Lane):
+            if unfinished < UNFINISHED_MAX:
+                return Form(candidate)
+            continue
+        state = candidate.state
+        assert isinstance(state, run_.Rescheduled), candidate
+        if state.due_at_ms is None or (now_ms is not None and state.due_at_ms <= now_ms):
+            return TakeUp(candidate)
+        passed = state.due_at_ms if passed is None else min(passed, state.due_at_ms)
+        if candidate.hold or state.hold_all:
+            break
+    return Wait(passed)
+
+
+def form(ready: Sequence[Place], limit: int, limit_bytes: int) -> tuple[Place, ...]:
+    """INBOX-16: the head alone, or with its neighbours of the same group, up to the limits."""
+    first = ready[0]
+    state = first.state
+    assert isinstance(state, Ready)
+    if state.group is None:
+        return (first,)
+    taken, size = [first], state.size
+    for place in ready[1 : min(limit, GROUP_MAX)]:
+        other = place.state
+        assert isinstance(other, Ready)
+        size += other.size
+        if other.group != state.group or other.mark != state.mark or size > limit_bytes:
+            break
+        taken.append(place)
+    return tuple(taken)
+
+
+def due_at_ms(
+    session: Session,
+    runs: Mapping[str, Run],
+    ready: Mapping[Lane, Sequence[Place]],
+    delayed: Sequence[Place],
+) -> int | None:
+    """DUE-6: the earliest moment at which anything can be done; a function of the stored rows alone."""
+    unpublished = session.published is not None and session.published < session.next_event - 1
+    if session.sweep or unpublished:
+        return 0  # DUE-1
+    due: int | None = None
+    if delayed and session.phase in FULL:
+        first = delayed[0].state
+        assert isinstance(first, Delayed)
+        due = first.until_ms  # DUE-2
+    expires = getattr(session.lease, "expires_at_ms", None)
+    if expires is not None:
+        other = expires + 1  # DUE-3
+    else:
+        step = walk(session, runs, ready, None)
+        other = step.due_at_ms if isinstance(step, Wait) else 0  # DUE-5, DUE-4
+    if other is None or (due is not None and due < other):
+        return due
+    return int(other)
+
+
+def effective(session: Session, place: Place, run: Run | None) -> str:
+    """INBOX-17: where readers see an input: what a mark has superseded is so before Sweep has written it."""
+    state = place.state
+    if isinstance(state, Ended):
+        return state.how.value
+    outdated_ = state.mark < session.mark(place.lane)
+    if isinstance(state, Bound):
+        held = run is not None and (
+            run.progress
+            or (session.lease_run == run.run_id and isinstance(run.state, run_.Running))
+        )
+        return "superseded" if outdated_ and not held else "bound"
+    return "superseded" if outdated_ else ("ready" if isinstance(state, Ready) else "delayed")

@@ -1,0 +1,155 @@
+"""The journal of a turn, indexed once: what was asked and answered before a crash.  Spec: specs/turn.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from ..messages.codec import Unreadable, bare, decode, from_json, to_json
+from ..messages.types import Attachment, Message, Speaker
+from ..records import Entry, EntryKind, Node
+from ..replace import replace
+from ..transcript import Form, hash_text
+from .protocol import HandOff, ToolResult
+
+
+@frozen
+class Asked:
+    """A recorded request, and the reply to it."""
+
+    environment: str  # its digest
+    path: str
+    message: Message
+    stands: str | None = None  # the path digest of the node before it; None: it is the turn's first
+
+
+@frozen
+class Kept:
+    """A report that was recorded before its node, or what a node cannot hold of it."""
+
+    result: ToolResult | None
+    hand_off: HandOff | None
+    unknown: bool = False
+
+
+@frozen
+class Past:
+    """`broken`: why it is not the journal of such a turn."""
+
+    replies: dict[int, Asked] = field(factory=dict)
+    results: dict[int, dict[str, Message]] = field(factory=dict)
+    kept: dict[tuple[int, int], Kept] = field(factory=dict)
+    starts: frozenset[tuple[int, int]] = frozenset()
+    attempts: dict[tuple[int, int], int] = field(factory=dict)
+    warnings: dict[int, Message] = field(factory=dict)
+    noted: frozenset[str] = frozenset()
+    environment: str | None = None  # the last one that was kept, as text
+    highest: dict[int, int] = field(factory=dict)  # call of an iteration that anything is known of
+    last: int = 0  # the last iteration that anything is known of
+    broken: str | None = None
+
+    @property
+    def kept_digest(self) -> str | None:
+        return None if self.environment is None else hash_text(self.environment)
+
+
+EMPTY: Final = Past()
+
+
+def recall(
+    entries: Iterable[Entry], nodes: Iterable[Node], environment: str | None, turn: int
+) -> Past:
+    """Index the journal of one turn: entries and nodes in the order in which they were written."""
+    by_id = {node.node_id: node for node in nodes}
+    past = Past(environment=environment)
+    starts: set[tuple[int, int]] = set()
+    noted: set[str] = set()
+    asked: tuple[int, dict[str, Any]] = (0, {})
+    before: str | None = None
+    try:
+        for entry in entries:
+            if entry.turn != turn:
+                continue
+            if entry.kind is EntryKind.NODE:
+                node = by_id[entry.effect_id]
+                _read_node(past, node, asked, before)
+                before = node.path_digest
+                continue
+            if entry.kind is EntryKind.NOTE:
+                noted.add(entry.effect_id)
+                continue
+            iteration, kind, effect = _parts(entry.effect_id)
+            match kind, entry.kind:
+                case "model", EntryKind.REPORT:
+                    asked = iteration, from_json(entry.body)
+                case "tool", EntryKind.START:
+                    starts.add((iteration, int(effect)))
+                case "tool", _:
+                    past.kept[iteration, int(effect)] = _kept(entry)
+                case "attempt", _:
+                    index, _, tried = effect.partition(".")
+                    past.attempts[iteration, int(index)] = int(tried)
+                case _:
+                    raise Unreadable(f"an entry {entry.kind.value} {entry.effect_id}")
+    except (Unreadable, KeyError, TypeError, ValueError) as error:
+        return Past(broken=f"{error.__class__.__name__}: {error}"[:500])
+    if asked[0] not in (0, *past.replies):
+        return Past(broken=f"the report of iteration {asked[0]} has no node")
+    for iteration, at in (*past.kept, *starts, *past.attempts):
+        past.highest[iteration] = max(at, past.highest.get(iteration, 0))
+    last = max([*past.highest, *past.results, *past.replies, *past.warnings, 0])
+    return replace(past, starts=frozenset(starts), noted=frozenset(noted), last=last)
+
+
+def _parts(effect_id: str) -> tuple[int, str, str]:
+    iteration, kind, effect = effect_id.split(":")
+    return int(iteration), kind, effect
+
+
+def _read_node(
+    past: Past, node: Node, asked: tuple[int, dict[str, Any]], before: str | None
+) -> None:
+    if node.form is not Form.CHAT:
+        raise Unreadable(f"node {node.node_id} is no message")
+    message = decode(node.body)
+    iteration, report = asked
+    if message.speaker is Speaker.ASSISTANT:
+        if iteration in past.replies:
+            raise Unreadable(f"node {node.node_id}: a second reply in iteration {iteration}")
+        past.replies[iteration] = Asked(report["environment"], report["path"], message, before)
+    elif message.speaker is Speaker.TOOL:
+        if iteration not in past.replies:
+            raise Unreadable(f"node {node.node_id}: a result without a reply")
+        past.results.setdefault(iteration, {})[message.call_id or ""] = message
+    else:
+        past.warnings[iteration] = message
+
+
+# -- what a report is kept as
+
+
+def keep(result: ToolResult, *, whole: bool) -> str:
+    """The body of a report: all of it, or only what its node does not hold."""
+    found: dict[str, Any] = {}
+    if whole:
+        found["result"] = {"text": result.text, "is_error": result.is_error} | (
+            {"attachments": [bare(each) for each in result.attachments]}
+            if result.attachments
+            else {}
+        )
+    if result.hand_off is not None:
+        found["hand_off"] = {"frame": result.hand_off.frame, "text": result.hand_off.text}
+    return to_json(found)
+
+
+def _kept(entry: Entry) -> Kept:
+    found = from_json(entry.body)
+    hand_off = HandOff(**found["hand_off"]) if "hand_off" in found else None
+    result = None
+    if "result" in found:
+        plain = found["result"]
+        attachments = tuple([Attachment(**each) for each in plain.pop("attachments", ())])
+        result = ToolResult(**plain, attachments=attachments, hand_off=hand_off)
+    return Kept(result, hand_off, entry.kind is EntryKind.UNKNOWN)

@@ -1,0 +1,83 @@
+"""Reports that nobody waits for (any more).  Spec: specs/turn.md, TURN-60."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..outcome import Refusal, Refused
+from ..rules import Row
+from .cancellation import own_record
+from .protocol import (
+    Begin,
+    EnvironmentFailed,
+    EnvironmentReady,
+    ModelDown,
+    ModelReplied,
+    NotRecorded,
+    Probed,
+    Recorded,
+    ToolReported,
+    Woke,
+)
+from .reports import asked, known, lands, resting, running, unknowable
+from .start import own
+from .states import (
+    AwaitingCheckpoint,
+    AwaitingEnvironment,
+    AwaitingModel,
+    AwaitingTools,
+    Finished,
+    Outcome,
+    Preparing,
+)
+
+STATES = (
+    Preparing,
+    AwaitingEnvironment,
+    AwaitingModel,
+    AwaitingCheckpoint,
+    AwaitingTools,
+    Finished,
+)
+
+
+def awaited(s: Any, e: Any) -> bool:
+    """This report is of an effect that is under way."""
+    match s, e:
+        case Preparing(), Begin():
+            return True
+        case AwaitingEnvironment(), EnvironmentReady() | EnvironmentFailed():
+            return own(s, e)
+        case AwaitingModel(), ModelReplied() | ModelDown():
+            return asked(s, e)
+        case AwaitingCheckpoint(), Recorded():
+            return bool(s.key == e.key)
+        case AwaitingTools(), Recorded():
+            return lands(s, e)
+        case ((AwaitingCheckpoint() | AwaitingTools()), NotRecorded()):
+            return own_record(s, e)
+        case AwaitingTools(), ToolReported():
+            return running(s, e)
+        case AwaitingTools(), Probed():
+            return known(s, e) or unknowable(s, e)
+        case AwaitingTools(), Woke():
+            return resting(s, e)
+        case _:
+            return False
+
+
+def stale(s: Any, e: Any) -> bool:
+    return not awaited(s, e)
+
+
+def refuse(s: Any, e: Any, clause: str) -> Outcome:
+    return Refused(Refusal.STALE, clause, getattr(e, "key", None))
+
+
+REPORTS: tuple[type, ...] = (
+    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelDown,
+    Recorded, NotRecorded, ToolReported, Probed, Woke,
+)  # fmt: skip
+REST: tuple[Row[Any, Any, Outcome], ...] = tuple(
+    Row("TURN-60", state, report, stale, refuse) for state in STATES for report in REPORTS
+)
