@@ -18,6 +18,7 @@ from .measure import Missing, Sample
 from .window import MARK
 
 TESTS = Path(__file__).resolve().parent.parent
+SUPPORT = TESTS / "support"
 PATIENCE_S = 90.0
 WARM_S = 0.3
 
@@ -28,7 +29,8 @@ class Child:
     def __init__(self, python: str, module: str, words: Mapping[str, Any]) -> None:
         self.name = module.rsplit(".", 1)[-1]
         self._errors = tempfile.TemporaryFile("w+")
-        environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONWARNINGS": "ignore"}
+        path = os.pathsep.join((str(TESTS), str(SUPPORT)))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
         self.process = subprocess.Popen(
             [python, "-m", module, json.dumps(words)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
-from .children import TESTS
+from .children import SUPPORT
 from .measure import Missing
 
 
@@ -77,8 +77,8 @@ def databases(dsn: str | None) -> Iterator[Databases]:
         raise Missing("psycopg is not installed: install the extra 'test'") from None
     with contextlib.ExitStack() as stack:
         if dsn is None:
-            if str(TESTS) not in sys.path:
-                sys.path.insert(0, str(TESTS))  # where pytest finds it too
+            if str(SUPPORT) not in sys.path:
+                sys.path.insert(0, str(SUPPORT))  # where pytest finds it too
             import pg_server
 
             if why := pg_server.missing():

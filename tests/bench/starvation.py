@@ -25,7 +25,7 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.agreement import Answers
 from tenure_drivers.testing.fixtures import begin, prompt
 
-CHILD = Path(__file__).parent.parent / "sqlite_child.py"
+CHILD = SUPPORT / "sqlite_child.py"
 SESSIONS = 64
 
 

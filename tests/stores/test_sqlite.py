@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from files_open import a_thousand_files
+from paths import SUPPORT
 
 from tenure.commands import Renew
 from tenure.indexes import INDEXES
@@ -42,7 +43,7 @@ from tenure_drivers.testing.conformance import (
     prompt,
 )
 
-CHILD = Path(__file__).with_name("sqlite_child.py")
+CHILD = SUPPORT / "sqlite_child.py"
 
 
 @pytest.fixture

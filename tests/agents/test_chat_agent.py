@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from paths import SUPPORT
 
 from tenure.check.turn.properties import unanswered
 from tenure.failure import ErrorKind, Failure
@@ -41,7 +42,7 @@ from tenure_drivers.runtime.process import local_process
 from tenure_drivers.stores.base import Store
 
 WAIT_S = 30
-CHILD = Path(__file__).with_name("chat_child.py")
+CHILD = SUPPORT / "chat_child.py"
 ONE = UsageDelta("turn", "m", 1, 10, 1)
 
 

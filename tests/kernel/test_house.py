@@ -9,12 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-KERNEL = ROOT / "kernel" / "tenure"
+from paths import DRIVERS, KERNEL, ROOT, SPECS, TESTS
+
 CHECK = KERNEL / "check"
-DRIVERS = ROOT / "drivers" / "tenure_drivers"
-TESTS = ROOT / "tests"
-SPECS = ROOT / "specs"
 
 PURE = {
     *("__future__", "attrs", "collections", "enum", "functools", "hashlib"),

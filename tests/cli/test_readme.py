@@ -11,10 +11,11 @@ import sys
 
 import pytest
 from cli_process import TENURE
+from paths import ROOT, SUPPORT
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -50,7 +51,7 @@ def test_the_chat_agent_calls_its_once_tool_once(tmp_path: pathlib.Path) -> None
     pytest.importorskip("openai")
     _, example = blocks("python")
     server = subprocess.Popen(
-        [sys.executable, pathlib.Path(__file__).with_name("model_server.py"), "--seed", "1"],
+        [sys.executable, SUPPORT / "model_server.py", "--seed", "1"],
         stdout=subprocess.PIPE,
         text=True,
     )

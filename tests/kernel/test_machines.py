@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import SPECS
 
 from tenure.check.machine_domains import LEASE, MACHINES, PLACE, RUN, Machine, draw
 from tenure.failure import (
@@ -45,7 +45,6 @@ from tenure.machines.lease import (
 from tenure.machines.run import Done, Running, Termination, settle
 from tenure.outcome import Refused
 
-SPECS = Path(__file__).resolve().parent.parent / "specs"
 PAGES = {"lease": "lease.md", "place": "inbox.md", "run": "run.md"}
 
 Property: TypeAlias = Callable[[Any, Any, Any], bool]

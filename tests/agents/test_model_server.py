@@ -6,12 +6,12 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from model_script import Faulty, Model, answer_to
 from model_server import ModelServer
 from openai_asking import ADD, KEY, asking
+from paths import SUPPORT
 
 from tenure.failure import ErrorKind
 from tenure.messages.types import Message, ModelFailed, Reply, Speaker
@@ -65,7 +65,7 @@ def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
 def test_the_server_is_a_process_too() -> None:
     command = [
         sys.executable,
-        str(Path(__file__).with_name("model_server.py")),
+        str(SUPPORT / "model_server.py"),
         "--script",
         "plain",
     ]

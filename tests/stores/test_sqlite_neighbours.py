@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from bench.starvation import starvation
+from paths import SUPPORT
 from sqlite_child import Append
 
 from tenure.records import Blob
 from tenure_drivers.stores.sqlite.store import SqliteStore
 
-CHILD = Path(__file__).with_name("sqlite_child.py")
+CHILD = SUPPORT / "sqlite_child.py"
 RENEWALS = 60
 GROUPS_MEAN = (
     3  # measured: below 1; where the waiting sleeps 100 ms, as SQLite does by itself, 5 to 50

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from paths import SUPPORT
 
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput
 from tenure.machines.lease import Owner
@@ -30,7 +31,7 @@ from tenure_drivers.demo.transcript_report import Talk, _calls, read_talk
 from tenure_drivers.stores.memory import MemoryStore
 
 TENURE = "from tenure_drivers.cli.main import main; main()"
-SERVER = Path(__file__).with_name("model_server.py")
+SERVER = SUPPORT / "model_server.py"
 SMALL = ("--inputs", "24", "--sessions", "4", "--workers", "2", "--json")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SPECS
 from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
 
 from tenure.check.turn.model import SETTINGS, State, TurnWorld
@@ -37,7 +38,7 @@ from tenure.turn.chat_policy import CALLS_MAX
 from tenure.turn.ending import UNKNOWN
 from tenure.turn.states import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
 
-SPEC = Path(__file__).resolve().parent.parent / "specs" / "turn.md"
+SPEC = SPECS / "turn.md"
 
 # -- every case
 

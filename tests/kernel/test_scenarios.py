@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paths import ROOT
 
 from tenure.check.scenario.player import Step, parse, play, steps
 from tenure.check.scenario.text import Unreadable, read_command, write_command
@@ -25,7 +26,6 @@ from tenure.world import EMPTY
 if TYPE_CHECKING:
     from tenure_drivers.stores.base import Store
 
-ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "specs"
 SCENARIOS = sorted((SPECS / "scenarios").rglob("*.txt"))
 TOLD = re.compile(r"\b[A-Z]+-\d+\b")

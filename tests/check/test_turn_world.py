@@ -51,7 +51,7 @@ def test_a_turn_is_legal_after_a_crash_at_every_point(setting: Setting) -> None:
 
 
 def test_the_rows_fire() -> None:
-    """What needs a model or a journal that breaks the rules fires in tests/test_turn.py."""
+    """What needs a model or a journal that breaks the rules fires in tests/kernel/test_turn.py."""
     if len(FIRED) == 0:
         pytest.skip("no world was searched in this process")
     rows = {row.clause for row in talk_rules()}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from paths import SUPPORT
 
 from tenure.policy import Lane, OnRetry, Policy
 from tenure.questions.core import InputStatus, Journal
@@ -20,7 +21,7 @@ from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.process import local_process
 from tenure_drivers.stores.base import open_store
 
-SCRIPT = Path(__file__).with_name("killable.py")
+SCRIPT = SUPPORT / "killable.py"
 WAIT_S = 60
 ORDERED = Policy(
     Lane.USER, on_retry=OnRetry.HOLD

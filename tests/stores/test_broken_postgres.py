@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import psycopg
 import pytest
 from pg_server import drop, shared
-from test_postgres import hold_and_begin
+from stores.test_postgres import hold_and_begin
 
 from tenure.queries import Command
 from tenure_drivers.stores.base import Clock, Unavailable

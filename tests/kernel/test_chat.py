@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import SPECS
 
 from tenure.failure import ErrorKind
 from tenure.messages.codec import BODY_BYTES_MAX, Unreadable, decode, encode, node_of, text_of
@@ -35,7 +36,7 @@ from tenure.turn.chat_policy import (
     write_prompt,
 )
 
-SPEC = Path(__file__).resolve().parent.parent / "specs" / "chat.md"
+SPEC = SPECS / "chat.md"
 
 
 def entered(payload: str, kind: str = "prompt", source: str = "api") -> Input:
@@ -281,5 +282,5 @@ def test_every_clause_is_tested() -> None:
     named = re.findall(r"# (.*CHAT-.*)", Path(__file__).read_text(encoding="utf-8"))
     told = set(re.findall(r"CHAT-\d+", " ".join(named)))
 
-    assert defined - told == {f"CHAT-{8}"}  # tests/test_turn.py: the grace iteration
+    assert defined - told == {f"CHAT-{8}"}  # tests/kernel/test_turn.py: the grace iteration
     assert replace(Message(Speaker.USER), text="x").text == "x"

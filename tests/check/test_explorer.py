@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
+from paths import KERNEL
 
 from tenure import commands as c
 from tenure.check import Report, check, names, search
@@ -24,8 +25,6 @@ from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE, PLAIN
 from tenure.check.session.model import SessionWorld
 from tenure.check.session.states import Setting, State
 from tenure.check.trace import Line
-
-KERNEL = Path(__file__).resolve().parent.parent / "kernel" / "tenure"
 
 # states and steps
 PINNED: dict[str, tuple[int, int]] = {

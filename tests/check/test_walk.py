@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from check.test_mutants import MUTANTS, Mutant
 from pg_server import drop, empty, shared
-from test_mutants import MUTANTS, Mutant
 from walk_ledger import Ledger
 from walk_order import session_of
 from walk_sender import OWNERS, Sender

@@ -1,7 +1,7 @@
 """A server that speaks the chat-completions protocol on loopback, with any fault that its script asks for.
 
 In a test: `async with ModelServer(script) as server: ... server.url`.  As a process, for demos:
-`python tests/model_server.py --port 0 --script faults --seed 7` prints its URL and serves until it is killed.
+`python tests/support/model_server.py --port 0 --script faults --seed 7` prints its URL and serves until it is killed.
 What it answers is a function of the conversation and the seed, so any process gets the same answers.
 """
 

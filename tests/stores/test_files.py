@@ -19,6 +19,7 @@ from pathlib import Path
 import files_power as power
 import pytest
 from disks import disk
+from paths import SUPPORT
 
 from tenure.records import Blob
 from tenure.world import world_of
@@ -34,7 +35,7 @@ from tenure_drivers.stores.files.format import Spot, heading, line_of
 from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.testing.conformance import Put, Twice, Watch, asynchronous, prompt
 
-CHILD = Path(__file__).with_name("files_child.py")
+CHILD = SUPPORT / "files_child.py"
 LOG = "log-000000000000.jsonl"
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from click.testing import CliRunner
+
 from bench import __main__ as command
 from bench import filling, growth, history, machine, page, shares, stores, wake
 from bench.measure import Budget, Case, Failed, Figure, Sample, figures, interleave
 from bench.report import Part, Report
 from bench.servers import databases
-from click.testing import CliRunner
-
 from tenure.check.invariants import violations
 from tenure.check.session.configs import SLOTS
 

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 from files_open import a_thousand_files
+from paths import SUPPORT
 from pg_proxy import Proxy
 from pg_server import drop, needed, server, shared
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -61,7 +62,7 @@ from tenure_drivers.testing.fixtures import (
 pytestmark = pytest.mark.postgres
 
 NUMBERS = itertools.count()
-CHILD = Path(__file__).parent / "postgres_child.py"
+CHILD = SUPPORT / "postgres_child.py"
 
 
 @pytest.fixture
