@@ -25,6 +25,8 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.agreement import Answers
 from tenure_drivers.testing.fixtures import begin, prompt
 
+from .children import SUPPORT
+
 CHILD = SUPPORT / "sqlite_child.py"
 SESSIONS = 64
 
