@@ -6,7 +6,8 @@ from .runtime.errors import Cancelled, StepOutcomeUnknown, TurnFailed
 from .runtime.runtime import Runtime
 from .runtime.steps import Report
 from .runtime.turn import Turn
-from .stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable, open_store
+from .stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable
+from .stores.registry import open_store
 
 __all__ = [
     "Cancelled",

@@ -14,8 +14,8 @@ from ledger_child import append_all
 
 from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
-from tenure_drivers.agents import UnknownAgent, find_agent
 from tenure_drivers.agents.ledger_file import LedgerFile, one_line
+from tenure_drivers.agents.registry import UnknownAgent, find_agent
 from tenure_drivers.cli.retrying_store import Patient
 from tenure_drivers.cli.run.admission import Admission
 from tenure_drivers.cli.run.input_watcher import Followed

@@ -33,8 +33,8 @@ from tenure.turn.chat_policy import project, write_prompt
 from tenure.turn.loading import Dialogue
 from tenure.turn.protocol import HandOff, ToolResult
 from tenure_drivers import Runtime, open_store
-from tenure_drivers.agents import find_agent
 from tenure_drivers.agents.chat import ChatAgent
+from tenure_drivers.agents.registry import find_agent
 from tenure_drivers.agents.script import calls_of, reply_to, script
 from tenure_drivers.agents.tools import ToolFailed, collect, make, tool
 from tenure_drivers.runtime.client import Client

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tenure_drivers.agents import UnknownAgent
 from tenure_drivers.agents.openai import openai_model
+from tenure_drivers.agents.registry import UnknownAgent
 
 
 @pytest.fixture(autouse=True)

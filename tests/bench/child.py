@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.registry import open_store
 
 from . import floors, items
 from .window import gate

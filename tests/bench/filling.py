@@ -17,8 +17,8 @@ from tenure.policy import POLICIES, Lane
 from tenure.records import Input, Node, Place, Session
 from tenure.transcript import Role, Tip, hash_content
 from tenure.world import EMPTY, evolve
-from tenure_drivers.stores.base import open_store
 from tenure_drivers.stores.export import ROWS_AT_ONCE, Restore
+from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.row_codec import codec_of
 from tenure_drivers.stores.sqlite.sql import insert_record
 from tenure_drivers.stores.sqlite.store import SqliteStore

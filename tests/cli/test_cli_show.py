@@ -164,7 +164,7 @@ import asyncio
 from contextlib import aclosing
 from tenure.commands import NewInput
 from tenure_drivers import Runtime, open_store
-from tenure_drivers.agents import find_agent
+from tenure_drivers.agents.registry import find_agent
 
 async def main():
     store = open_store("sqlite:a.db")

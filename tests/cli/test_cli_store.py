@@ -22,8 +22,9 @@ from tenure.machines.lease import Vacant
 from tenure.records import Session
 from tenure.world import World, world_of
 from tenure_drivers.cli.store import store
-from tenure_drivers.stores.base import Store, open_store
+from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import Restore, Unreadable, exported, imported
+from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.command_generator import Client
 from tenure_drivers.testing.fixtures import Watch, carried_out
 

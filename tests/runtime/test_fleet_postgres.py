@@ -29,7 +29,8 @@ from tenure_drivers.demo.driver import _new, read_ledger
 from tenure_drivers.demo.plan import Plan, draw
 from tenure_drivers.demo.report import Evidence, read_all, report_on
 from tenure_drivers.demo.worker import LEDGER, SERVER
-from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, open_store
+from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable
+from tenure_drivers.stores.registry import open_store
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from tenure.questions.core import InputStatus, Journal
 from tenure.records import EntryKind
 from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.process import local_process
-from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.registry import open_store
 
 SCRIPT = SUPPORT / "killable.py"
 WAIT_S = 60

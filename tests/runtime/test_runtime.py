@@ -49,8 +49,10 @@ from tenure_drivers.runtime.errors import (
 )
 from tenure_drivers.runtime.runtime import Runtime, legal_name
 from tenure_drivers.runtime.steps import Report
+from tenure_drivers.runtime.sync import SyncRuntime
 from tenure_drivers.runtime.turn import Turn
-from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, open_store
+from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable
+from tenure_drivers.stores.registry import open_store
 
 Body = Callable[[Store], Awaitable[None]]
 WAIT_S = 30  # for what must come; nothing is measured
@@ -1004,13 +1006,13 @@ def test_stop_returns_though_the_store_is_away(carry: Callable[[Body], None]) ->
 def test_the_sync_face_does_the_same_in_one_thread(tmp_path: Path) -> None:
     store = open_store(f"sqlite:{tmp_path / 'store.db'}")
     threads = threading.active_count()
-    with Runtime(store, echo).sync() as runtime:
+    with SyncRuntime(Runtime(store, echo)) as runtime:
         receipt = runtime.submit("s", "hello")
         assert receipt.ended(WAIT_S).answer == "hello!"
         status = receipt.status()
         assert status is not None and status.ended
         assert [h.kind.value for e in runtime.events("s") for h in e.happened][-1] == "run_finished"
-    with Runtime(store).sync() as runtime:
+    with SyncRuntime(Runtime(store)) as runtime:
         runtime.submit("t", "x")
         with runtime.turn("t") as turn:
             assert (turn.text, turn.step("look", lambda: 3)) == ("x", 3)

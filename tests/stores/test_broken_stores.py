@@ -37,8 +37,15 @@ from tenure_drivers.stores.files import (
     store as files,
 )
 from tenure_drivers.stores.files.disk import Disk
-from tenure_drivers.stores.group_commit import Answer, Busy, GroupCommit, execute_wave, waves
-from tenure_drivers.stores.memory import MemoryStore, MemoryTables, NoEngineError
+from tenure_drivers.stores.group_commit import (
+    Answer,
+    Busy,
+    GroupCommit,
+    NoEngineError,
+    execute_wave,
+    waves,
+)
+from tenure_drivers.stores.memory import MemoryStore, MemoryTables
 from tenure_drivers.testing.agreement import Agreement
 from tenure_drivers.testing.conformance import Opener, StoreConformance
 

@@ -23,16 +23,11 @@ from paths import SUPPORT
 
 from tenure.records import Blob
 from tenure.world import world_of
-from tenure_drivers.stores.base import (
-    Corrupt,
-    OutcomeUnknown,
-    SchemaTooNew,
-    Unavailable,
-    open_store,
-)
+from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.files.disk import LOCK, Disk
 from tenure_drivers.stores.files.format import Spot, heading, line_of
 from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.conformance import Put, Twice, Watch, asynchronous, prompt
 
 CHILD = SUPPORT / "files_child.py"

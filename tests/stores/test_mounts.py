@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.sqlite import filesystem as mounts
 from tenure_drivers.stores.sqlite.filesystem import ALLOW, mount_of, mounts_of
 from tenure_drivers.stores.sqlite.store import SqliteStore

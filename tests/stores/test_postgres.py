@@ -34,19 +34,14 @@ from tenure.questions import core as questions
 from tenure.questions.core import Look
 from tenure.records import RECORDS, Input, Place, Session
 from tenure.world import EMPTY, world_of
-from tenure_drivers.stores.base import (
-    Corrupt,
-    OutcomeUnknown,
-    SchemaTooNew,
-    Unavailable,
-    open_store,
-    shown,
-)
+from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.postgres import pipeline as postgres_pipe
 from tenure_drivers.stores.postgres import writer as postgres_writer
 from tenure_drivers.stores.postgres.notify import hints_of, payloads
 from tenure_drivers.stores.postgres.sql import Sql, Texts
 from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.stores.registry import open_store
+from tenure_drivers.stores.url import redact
 from tenure_drivers.testing.command_generator import SESSIONS, Client
 from tenure_drivers.testing.conformance import StoreConformance
 from tenure_drivers.testing.fixtures import (
@@ -925,14 +920,14 @@ def test_a_url_written_wrongly_is_refused_without_its_password(url: str) -> None
     with pytest.raises(ValueError) as refused:
         open_store(url)
 
-    told = f"{refused.value} {shown(url)}"
+    told = f"{refused.value} {redact(url)}"
     assert "cret" not in told and "se" not in re.findall(r"[a-z]+", told), told
     assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize("url", ("postgresql://u@h/d", "sqlite:a:b@c.db", "files:b@c"))
 def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
-    assert shown(url) == url
+    assert redact(url) == url
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from tenure.queries import Command
 from tenure.records import Input, Place, Session
 from tenure.transcript import NewNode, Role
 from tenure_drivers.cli.store import store as cli
-from tenure_drivers.stores.base import open_store
 from tenure_drivers.stores.postgres.store import PostgresStore
+from tenure_drivers.stores.registry import open_store
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 SESSIONS = tuple(f"s{at}" for at in range(6))

@@ -26,9 +26,10 @@ from tenure.machines.lease import Fence
 from tenure.outcome import Decided, Hint
 from tenure.records import Blob, Place, Session
 from tenure.world import EMPTY, World, world_of
-from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable, open_store
+from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
 from tenure_drivers.stores.group_commit import Work, form
 from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.sqlite.notify import Peers, meeting_place
 from tenure_drivers.stores.sqlite.sql import select_first
 from tenure_drivers.stores.sqlite.store import SqliteStore, execute_in

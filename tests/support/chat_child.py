@@ -16,7 +16,7 @@ from tenure_drivers import Runtime
 from tenure_drivers.agents import chat as chat_agent
 from tenure_drivers.agents import ledger_file
 from tenure_drivers.agents.script import script
-from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.registry import open_store
 
 count = 0
 

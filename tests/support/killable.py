@@ -10,7 +10,7 @@ from pathlib import Path
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.runtime.steps import Report
 from tenure_drivers.runtime.turn import Turn
-from tenure_drivers.stores.base import open_store
+from tenure_drivers.stores.registry import open_store
 
 TTL_MS = 3_600_000  # nobody can wait for it to lapse
 

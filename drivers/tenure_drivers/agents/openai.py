@@ -9,15 +9,14 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from .base import Agent, UnknownAgent
+
 if TYPE_CHECKING:
     from ..models.openai import OpenAIModel
-    from . import Agent
 
 
 def openai_model(name: str, **options: Any) -> OpenAIModel:
     """The client for `openai:MODEL`.  Raises UnknownAgent, which says what is missing."""
-    from . import UnknownAgent
-
     _, _, model = name.partition(":")
     if not model or model != model.strip():
         raise UnknownAgent(f"{name!r} names no model; write openai:MODEL")

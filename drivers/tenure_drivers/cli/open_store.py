@@ -13,11 +13,12 @@ from urllib.parse import quote
 from tenure.queries import Question
 from tenure.world import ask
 
-from ..stores.base import SERVERS, Corrupt, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.sqlite.connection import prepare, translated
 from ..stores.sqlite.sql import Tables
+from ..stores.url import is_server, sqlite_path
 from .exit import Unreadable, lost, unusable
-from .retrying_store import opened, sqlite_path, stop_if_unusable
+from .retrying_store import opened, stop_if_unusable
 
 A = TypeVar("A")
 
@@ -87,7 +88,7 @@ def _connect_as(path: Path, how: str) -> sqlite3.Connection:
 async def looked_at(url: str) -> AsyncIterator[Reader]:
     path = sqlite_path(url)
     if path is None:
-        server = url.partition(":")[0] in SERVERS
+        server = is_server(url)
         options: dict[str, Any] = {"create": False} if server else {}
         async with opened(url, **options) as store:
             yield store

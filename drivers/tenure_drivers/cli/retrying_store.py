@@ -6,21 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tenure.outcome import Refused
 from tenure.queries import Command, Question
 
-from ..stores.base import (
-    Corrupt,
-    OutcomeUnknown,
-    SchemaTooNew,
-    Store,
-    Unavailable,
-    open_store,
-    shown,
-)
+from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable
+from ..stores.registry import open_store
+from ..stores.url import redact, sqlite_path
 from .exit import Unreadable, lost, unusable
 
 A = TypeVar("A")
@@ -32,15 +25,6 @@ PATIENCE_S: Final = 30.0
 BUSY_TIMEOUT_MS: Final = 10_000  # then it is said who holds the lock, and tried again
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 1.0
-SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file of a store that is one; None for any other, and for what names no store."""
-    scheme, colon, rest = url.partition(":")
-    if colon and scheme == "sqlite" and rest:
-        return Path(rest.removeprefix("//") if rest.startswith("///") else rest)
-    return Path(url) if not colon and url.endswith(SUFFIXES) else None
 
 
 def stop_if_unusable(url: str) -> None:
@@ -119,7 +103,7 @@ async def opened(
     async def attempt() -> Store:
         return open_store(named, **options)
 
-    named, url = url, shown(url)
+    named, url = url, redact(url)
     stop_if_unusable(named)
     if sqlite_path(named) is not None:
         waiting_ms = int(min(patience_s * 1_000, BUSY_TIMEOUT_MS))

@@ -20,11 +20,12 @@ from tenure.queries import Record
 from tenure.questions.core import Sessions
 from tenure.world import key_of
 
-from ..stores.base import SERVERS, Corrupt, SchemaTooNew, Unavailable, shown
+from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import Restore, Unreadable, exported, imported, restoring
+from ..stores.url import is_server, path_of, redact, sqlite_path
 from .exit import Exit, Stop, lost, unusable
 from .output import say, write_bytes
-from .retrying_store import Patient, opened, sqlite_path
+from .retrying_store import Patient, opened
 
 AT_ONCE: Final = 64
 URL_HELP: Final = "sqlite:PATH, files:FOLDER or postgresql://HOST/DATABASE."
@@ -171,7 +172,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     except ValueError as error:
         raise unusable(f"--store {error}") from error
     except (Corrupt, SchemaTooNew, Unavailable) as error:
-        raise lost(shown(url), error) from error
+        raise lost(redact(url), error) from error
     for line in lines:
         tell(f"{line};")
     if not lines:
@@ -186,7 +187,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
 
 def missing_sql(url: str) -> list[str]:
     """What opening the store would execute."""
-    if url.partition(":")[0] in SERVERS:
+    if is_server(url):
         from ..stores.postgres.store import missing_sql as of_server
 
         return of_server(url)
@@ -233,7 +234,7 @@ async def _export(url: str, file: str) -> int:
 
 
 def stop_if_its_own(url: str, file: str) -> None:
-    there = stored_at(url)
+    there = path_of(url)
     if there is None or file == "-":
         return
     named, its = Path(file).resolve(), there.resolve()
@@ -255,11 +256,6 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
         if into != path:
             into.unlink(missing_ok=True)
         raise
-
-
-def stored_at(url: str) -> Path | None:
-    scheme, _, rest = url.partition(":")
-    return Path(rest.removeprefix("//")) if scheme == "files" else sqlite_path(url)
 
 
 @store.command("import")
@@ -317,10 +313,10 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[Patient]:
     """A store that is there: none is made by looking after it."""
-    path = stored_at(url)
+    path = path_of(url)
     if path is not None and not path.exists():
         raise unusable(f"--store {url}: there is no {path}")
-    options: dict[str, Any] = {"create": False} if url.partition(":")[0] in SERVERS else {}
+    options: dict[str, Any] = {"create": False} if is_server(url) else {}
     async with opened(url, say=say, **options) as found:
         yield found
 

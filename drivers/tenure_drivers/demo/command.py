@@ -23,7 +23,8 @@ from tenure.replace import replace
 from ..cli.exit import Exit, Stop
 from ..cli.output import Bar, say
 from ..console.timeline.page import Figure, Timeline, TooLate, page
-from ..stores.base import SERVERS, Unavailable, shown
+from ..stores.base import Unavailable
+from ..stores.url import is_server, redact
 from .chat import PLACES
 from .driver import Performance, perform
 from .plan import Plan, draw
@@ -49,9 +50,9 @@ def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> st
 
 
 def known_server(ctx: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
-    if url is not None and (url.partition(":")[0] not in SERVERS or "tenure_schema=" in url):
+    if url is not None and (not is_server(url) or "tenure_schema=" in url):
         raise click.BadParameter(
-            f"{shown(url)!r}: known is postgresql://HOST/DATABASE, without a schema: it makes its own"
+            f"{redact(url)!r}: known is postgresql://HOST/DATABASE, without a schema: it makes its own"
         )
     return url
 

@@ -25,7 +25,8 @@ from ..runtime.runtime import Runtime
 from ..runtime.steps import Report
 from ..runtime.turn import Turn
 from ..runtime.turn_code import Agent
-from ..stores.base import Store, open_store, wall_clock_ms
+from ..stores.base import Store, wall_clock_ms
+from ..stores.registry import open_store
 
 A = TypeVar("A")
 O = TypeVar("O")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tenure.commands.validation import illegal_id
 from tenure.machines.lease import Owner
@@ -24,9 +24,6 @@ from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
 from .turn_code import Agent, AgentCode, OwnLoop
 from .worker_host import WorkerHost
-
-if TYPE_CHECKING:
-    from .sync import SyncRuntime
 
 LIVE_POLL_S = (
     0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
@@ -235,9 +232,3 @@ class Runtime(Client):
             raise
         code.end(host, turn, None)
         await asyncio.shield(running)
-
-    def sync(self) -> SyncRuntime:
-        """The same for code without an event loop; see portal.py."""
-        from .sync import SyncRuntime
-
-        return SyncRuntime(self)

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tenure.commands import CancelRequested, Committed, Interrupted, NewInput
 from tenure.queries import Question
@@ -15,10 +15,8 @@ from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import Event, Input
 
 from .receipts import Submission
+from .runtime import Runtime
 from .turn import Probe, Turn
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
 
 A = TypeVar("A")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import enum
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
-from urllib.parse import unquote
+from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -178,81 +175,3 @@ class Rounds:
             found += [row for row in look(None, most - len(found)) if row not in seen]
         self.behind = found[-1] if len(found) == most else None
         return random.sample(found, min(limit, len(found)))
-
-
-# -- opening
-
-SCHEMES = "memory:, files:FOLDER, sqlite:PATH, PATH.db, postgresql://HOST/DATABASE"
-SERVERS = ("postgresql", "postgres")
-PASSWORD = r"^(?!files:|sqlite:)([\w+.-]+:/*[^/@:]*:|[^/@:]+:(?!/)).*@"  # also without a scheme
-
-
-def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
-    """Open the store that a URL names: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`.
-
-    `postgresql://...` as libpq takes it, and in its query also `tenure_schema=NAME` and `prepare=off`.
-    Raises ValueError for what is none of these, and whatever opening that store raises.
-    """
-    scheme, colon, rest = url.partition(":")
-    if colon and scheme in SERVERS and rest.startswith("//"):
-        return _open_server(url, clock, options)
-    if colon and scheme == "memory":
-        from .memory import MemoryStore
-
-        if rest:
-            raise ValueError(f"{url!r}: nothing may follow memory:, it has no name")
-        return MemoryStore(clock=clock, **options)
-    path = None
-    if colon and scheme in ("files", "sqlite"):
-        path = rest.removeprefix("//") if rest.startswith("///") else rest
-    elif url.endswith((".db", ".sqlite", ".sqlite3")) and not (colon and "/" not in scheme):
-        path = url
-    if path is None:
-        raise ValueError(f"{shown(url)!r} names no store; known are {SCHEMES}")
-    if not path:
-        known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
-        raise ValueError(f"{url!r} names no file; write {known}")
-    if scheme == "files":
-        from .files.store import FilesStore
-
-        return FilesStore(Path(path), clock=clock, **options)
-    from .sqlite.store import SqliteStore
-
-    return SqliteStore(Path(path), clock=clock, **options)
-
-
-def shown(url: str) -> str:
-    """A URL for people to read: without a password, also where it is written wrongly."""
-    url = re.sub(PASSWORD, r"\1***@", url, flags=re.DOTALL)
-    return re.sub(r"(password\s*=)[^&]*", r"\1***", url)
-
-
-def _open_server(url: str, clock: Clock, options: dict[str, Any]) -> Store:
-    try:
-        from .postgres.store import PostgresStore
-    except ImportError as error:
-        raise ValueError(
-            f"{shown(url)!r} needs {error.name or 'psycopg'}: pip install 'tenure[postgres]'"
-        ) from error
-
-    dsn = server_of(url, options)
-    if clock is not wall_clock_ms:  # else the server's: workers on many machines agree on it
-        options["clock"] = clock
-    return PostgresStore(dsn, **options)
-
-
-def server_of(url: str, options: dict[str, Any]) -> str:
-    """What libpq is to see of a URL; the rest becomes options."""
-    dsn, question, query = url.partition("?")
-    kept = []
-    for part in query.split("&") if question else ():
-        name, _, value = part.partition("=")
-        if name == "tenure_schema":
-            options["schema"] = unquote(value)
-        elif name == "prepare":
-            if value not in ("on", "off"):
-                raise ValueError(f"{shown(url)!r}: prepare is on or off, not {value!r}")
-            options["prepare"] = value == "on"
-        else:
-            kept.append(part)
-    return f"{dsn}?{'&'.join(kept)}" if kept else dsn

@@ -35,6 +35,10 @@ Decision: TypeAlias = Decided[Any] | Refused
 Answer: TypeAlias = Decision | Exception
 
 
+class NoEngineError(Exception):
+    """The engine error of stores that have no engine which could fail."""
+
+
 class Busy(Exception):
     """Somebody else has the lock, and the caller did not want to wait."""
 

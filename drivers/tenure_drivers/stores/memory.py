@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Question, Record
@@ -21,17 +21,14 @@ from .base import (
     outcome_of,
     wall_clock_ms,
 )
-from .group_commit import execute_wave
+from .group_commit import NoEngineError, execute_wave
 from .hint_bus import Audience
 from .ordered_tables import MemoryTables
+from .url import StoreUrl
 
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")
-
-
-class NoEngineError(Exception):
-    """Memory has no engine that could fail."""
 
 
 class MemoryStore:
@@ -105,4 +102,8 @@ class MemoryStore:
             raise Unavailable("the store is closed")
 
 
-__all__ = ["MemoryStore", "MemoryTables", "NoEngineError"]
+def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> MemoryStore:
+    return MemoryStore(clock=clock, **options)
+
+
+__all__ = ["MemoryStore", "MemoryTables"]

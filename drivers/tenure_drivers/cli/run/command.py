@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol
 
 from attrs import define, frozen
 
-from ...agents import UnknownAgent, find_agent
+from ...agents.registry import UnknownAgent, find_agent
 from ...stores.base import Capability, wall_clock_ms
+from ...stores.url import sqlite_path
 from ..exit import Exit, Stop, Unreadable, unusable
 from ..output import Bar, say
-from ..retrying_store import Patient, opened, sqlite_path
+from ..retrying_store import Patient, opened
 from . import validation as rehearsal
 from .admission import Admission, by_session, each_session
 from .input_watcher import Followed, Watch

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from ...agents import UnknownAgent, find_agent
+from ...agents.registry import UnknownAgent, find_agent
 from ...runtime.runtime import Runtime
 from ...stores.base import Store
 from ..exit import Exit, Stop

@@ -5,15 +5,12 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
 from tenure.messages.types import Delta
 from tenure.questions.core import Line
-
-if TYPE_CHECKING:
-    from .observer import Observer
 
 OVER_MAX: Final = 32  # runs that are known to be done
 
@@ -55,6 +52,12 @@ class Parcel:
     delta: Delta
 
 
+class Wakeable(Protocol):
+    """Waits for news of a log; `wake` may be called from any thread."""
+
+    def wake(self) -> None: ...
+
+
 class Channel(Protocol):
     """Carries deltas between processes, at most once; it may lose, double and reorder."""
 
@@ -92,7 +95,7 @@ class Feed:
     sent: int = 0  # the number of the last parcel
     heard: dict[str, int] = field(factory=dict)  # the last parcel of each origin
     over: deque[str] = field(factory=lambda: deque(maxlen=OVER_MAX))
-    observers: weakref.WeakSet[Observer] = field(factory=weakref.WeakSet)
+    observers: weakref.WeakSet[Wakeable] = field(factory=weakref.WeakSet)
 
     def __attrs_post_init__(self) -> None:
         self.fresh = self.first

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from attrs import frozen
 
@@ -16,9 +17,6 @@ from tenure.records import Session
 
 from ...stores.base import Store, Unavailable
 from .log import Feed, Gap, Item, Settled
-
-if TYPE_CHECKING:
-    from .broadcast import Broadcast
 
 
 @frozen
@@ -36,15 +34,28 @@ class Standing(Question[Gap]):
         return Gap(lines, session.revision, session.next_event - 1)
 
 
+class DeltaSource(Protocol):
+    """What an observer needs of the broadcast that it reads from."""
+
+    store: Store | None
+    epoch: str
+    ended: bool
+    tail: int
+    poll_s: float
+    lock: threading.Lock
+
+    def saw(self, session_id: str, settled: Settled) -> None: ...
+
+
 class Observer(AsyncIterator[Delta | Settled | Gap]):
     """`cursor` and `run_id` are those of what it returned last.  For one task, in one event loop.
 
     What a store raises while a gap is filled is raised here, and asking again tries again.
     """
 
-    def __init__(self, broadcast: Broadcast, feed: Feed, start: int) -> None:
+    def __init__(self, source: DeltaSource, feed: Feed, start: int) -> None:
         self.run_id: str | None = None
-        self._broadcast, self._feed, self._next = broadcast, feed, start
+        self._source, self._feed, self._next = source, feed, start
         self._lost = start < feed.first
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,7 +63,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
 
     @property
     def cursor(self) -> str:
-        return f"{self._broadcast.epoch}:{max(self._next - 1, 0)}"
+        return f"{self._source.epoch}:{max(self._next - 1, 0)}"
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -62,7 +73,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         self.close()
 
     def close(self) -> None:
-        with self._broadcast.lock:
+        with self._source.lock:
             self._feed.observers.discard(self)
         self._ended = True
         self.wake()
@@ -73,14 +84,14 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
             if self._lost:
                 return await self._fill()
             await self._look_up()
-            with self._broadcast.lock:
+            with self._source.lock:
                 item = self._look()
                 if item is None and not self._lost:
                     self._waiting = asyncio.get_running_loop().create_future()
             if item is not None:
                 return item
             if not self._lost:
-                if self._broadcast.ended:
+                if self._source.ended:
                     break
                 await self._wait()
         raise StopAsyncIteration
@@ -98,7 +109,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
     async def _wait(self) -> None:
         assert self._waiting is not None
         try:
-            await asyncio.wait({self._waiting}, timeout=self._broadcast.poll_s)
+            await asyncio.wait({self._waiting}, timeout=self._source.poll_s)
             if not self._waiting.done():  # hints may be lost
                 self._feed.hinted = True
         finally:
@@ -107,7 +118,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
 
     async def _look_up(self) -> None:
         """Ask the store, if it was said that something changed."""
-        store = self._broadcast.store
+        store = self._source.store
         if store is not None and self._feed.hinted:
             try:
                 await self._catch_up(store)
@@ -130,22 +141,22 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
     async def _begin(self) -> None:
         """Learn which events are of the past."""
         self._loop = asyncio.get_running_loop()
-        store, feed = self._broadcast.store, self._feed
+        store, feed = self._source.store, self._feed
         if store is None or feed.seen is not None:
             return
         standing = await store.ask(Standing(feed.session_id, 0))
-        with self._broadcast.lock:
+        with self._source.lock:
             if feed.seen is None:
                 feed.past = standing.event
                 feed.seen = max(standing.event - PAGE, 0) if feed.entries else standing.event
 
     async def _fill(self) -> Gap:
         """The settled state in place of what was missed; what it covers is not shown again."""
-        store, feed, gap = self._broadcast.store, self._feed, Gap()
+        store, feed, gap = self._source.store, self._feed, Gap()
         if store is not None:
-            gap = await store.ask(Standing(feed.session_id, self._broadcast.tail))
+            gap = await store.ask(Standing(feed.session_id, self._source.tail))
             await self._catch_up(store)
-        with self._broadcast.lock:
+        with self._source.lock:
             self._next = max(self._next, feed.first, feed.behind(gap.event))
             self._lost, self.run_id = False, None
         return gap
@@ -162,9 +173,9 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
                     if happened.kind is Happening.RUN_FINISHED:
                         run_id = happened.run_id or ""
                         settled = Settled(run_id, happened.detail, event)
-                        self._broadcast.saw(feed.session_id, settled)
+                        self._source.saw(feed.session_id, settled)
             last = max((row.seq + len(row.happened) - 1 for row in rows), default=seen)
-            with self._broadcast.lock:
+            with self._source.lock:
                 feed.seen = max(feed.seen or 0, last)
             if len(rows) < PAGE:
                 return

@@ -32,11 +32,11 @@ from ..base import (
     outcome_of,
     wall_clock_ms,
 )
-from ..group_commit import GROUP_MAX, Answer, GroupCommit, execute_wave, waves
+from ..group_commit import GROUP_MAX, Answer, GroupCommit, NoEngineError, execute_wave, waves
 from ..hint_bus import Audience
-from ..memory import NoEngineError
 from ..ordered_tables import MemoryTables
 from ..overlay import Staged
+from ..url import StoreUrl
 from .disk import Disk, Ownership
 from .format import writes_of
 from .log import SNAPSHOT, Log, path_of
@@ -294,6 +294,10 @@ class FilesStore:
             )
         if self._closed:
             raise Unavailable(f"{self.folder} is closed")
+
+
+def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> FilesStore:
+    return FilesStore(url.rest, clock=clock, **options)
 
 
 __all__ = ["FilesStore", "Repaired"]

@@ -29,11 +29,12 @@ from ..base import (
     Rounds,
     Unavailable,
     outcome_of,
-    server_of,
+    wall_clock_ms,
 )
 from ..group_commit import GroupCommit
 from ..hint_bus import Audience
 from ..row_codec import codec_of
+from ..url import StoreUrl, split_server_options
 from .connection import Link, address, making, prepared, translated, version_of
 from .notify import Newsroom
 from .pipeline import Statement
@@ -290,10 +291,14 @@ class PostgresStore:
             raise Unavailable("this store is closed")
 
 
+def _reach(url: str) -> tuple[Link, Sql]:
+    dsn, options = split_server_options(StoreUrl.parse(url))
+    return Link(dsn), Sql(str(options.get("schema", SCHEMA)))
+
+
 def missing_sql(url: str) -> list[str]:
     """The statements that opening this URL would make its schema with; none if it is there."""
-    options: dict[str, Any] = {}
-    link, sql = Link(server_of(url, options)), Sql(options.get("schema", SCHEMA))
+    link, sql = _reach(url)
     try:
         return making(link, sql) if version_of(link, sql) is None else []
     except psycopg.Error as error:
@@ -304,8 +309,7 @@ def missing_sql(url: str) -> list[str]:
 
 def drop_schema(url: str) -> None:
     """Everything in it is gone."""
-    options: dict[str, Any] = {}
-    link, sql = Link(server_of(url, options)), Sql(options.get("schema", SCHEMA))
+    link, sql = _reach(url)
     try:
         link.run([("SET client_min_messages = warning", ())])
         link.run([(f"DROP SCHEMA IF EXISTS {quoted(sql.schema)} CASCADE", ())])
@@ -313,3 +317,11 @@ def drop_schema(url: str) -> None:
         raise translated(error, sql.schema) from error
     finally:
         link.close()
+
+
+def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> PostgresStore:
+    """Open a store on a server.  Its clock is the server's, unless the caller gives another."""
+    dsn, ours = split_server_options(url)
+    if clock is not wall_clock_ms:
+        ours["clock"] = clock
+    return PostgresStore(dsn, **{**options, **ours})

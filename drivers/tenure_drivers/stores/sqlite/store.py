@@ -33,6 +33,7 @@ from ..base import (
 from ..group_commit import GROUP_MAX, GroupCommit
 from ..hint_bus import Audience
 from ..row_codec import codec_of
+from ..url import StoreUrl
 from .connection import connect, translated
 from .filesystem import refuse_network
 from .notify import Ear, Peers
@@ -254,6 +255,10 @@ class SqliteStore:
             )
         if self._closed:
             raise Unavailable(f"{self.path} is closed")
+
+
+def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> SqliteStore:
+    return SqliteStore(url.rest, clock=clock, **options)
 
 
 __all__ = ["SqliteStore", "execute_in"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ... import commands as c
 from ...failure import ErrorKind, Failure
@@ -17,20 +17,19 @@ from ...machines import lease as lease_
 from ...machines import run as run_
 from ...messages.types import Disposition, Finish, Message, Reply, Speaker, ToolCall
 from ...outcome import Decided, Refusal, Refused
-from ...records import Run
 from ...replace import replace
 from ...transcript import UsageDelta
 from ...turn import machine as turn_
 from ...turn import protocol as word
 from ...turn.loading import Dialogue, Spoken
-from ...world import EMPTY, World, ask, evolve
+from ...world import EMPTY, ask, evolve
 from ..trace import Line
 from .properties import ALWAYS, HAPPENS, broken, seen
 from .settings import SETTINGS, Setting
+from .state import S, State
 
 __all__ = ["SETTINGS", "Setting", "State", "TurnWorld"]
 
-S: Final = "s"
 TTL_MS: Final = 30_000
 WAIT_MS: Final = 60_000
 ONE: Final = UsageDelta("turn", "m", 1, 10, 1)
@@ -41,37 +40,6 @@ CALLS: Final[dict[str, ToolCall]] = {
     "find": ToolCall("c-find", "find", "{}"),
     "sing": ToolCall("c-sing", "sing", "{}"),
 }
-
-
-@frozen
-class State:
-    """`took`: once calls that took effect, each time it did; `answered`: the model's iterations that were recorded."""
-
-    world: World
-    machine: turn_.State | None = None
-    under_way: tuple[word.Effect, ...] = ()
-    begun: c.Begun | None = None
-    n: int = 0
-    took: tuple[str, ...] = ()
-    crashes: int = 0
-    lives: int = 0
-    version: int = 1
-    cancelled: bool = False
-    told: bool = False
-    late: bool = False
-    down: bool = False  # the model has failed once
-    aborted: tuple[str, ...] = ()
-    fault: str = ""  # a rule that a step has broken
-
-    @property
-    def run(self) -> Run:
-        run: Run | None = self.world.tables[Run].by_key.get((S, "r"))
-        assert run is not None
-        return run
-
-    @property
-    def done(self) -> bool:
-        return Run in self.world.tables and isinstance(self.run.state, run_.Done)
 
 
 Step: TypeAlias = tuple[Line, State]

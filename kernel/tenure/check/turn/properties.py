@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ...machines import run as run_
 from ...messages.types import Message, Speaker
@@ -14,10 +14,8 @@ from ...turn import protocol as word
 from ...turn.chat_policy import messages_of_node
 from ...turn.ending import UNKNOWN
 from ...world import World
-
-if TYPE_CHECKING:
-    from .model import State
-    from .settings import Setting
+from .settings import Setting
+from .state import State
 
 
 def path(world: World) -> list[Node]:

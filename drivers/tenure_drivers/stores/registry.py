@@ -1,0 +1,92 @@
+"""The registry of stores: a scheme, and the function that opens its URLs.  It imports a store when one is opened.
+
+A package registers a scheme of its own with an entry point in the group `tenure.stores`:
+
+    [project.entry-points."tenure.stores"]
+    redis = "my_package.store:open_url"
+
+where `open_url(url: StoreUrl, *, clock: Clock, **options) -> Store`.  The schemes of tenure cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Protocol
+
+from .base import Clock, Store, wall_clock_ms
+from .url import KNOWN, StoreUrl
+
+GROUP: Final = "tenure.stores"
+
+
+class OpenUrl(Protocol):
+    """Opens a store by its parsed URL.  Raises ValueError for a URL or an option that it does not accept."""
+
+    def __call__(self, url: StoreUrl, /, *, clock: Clock, **options: Any) -> Store: ...
+
+
+BUILT_IN: Final = {
+    "memory": "tenure_drivers.stores.memory:open_url",
+    "files": "tenure_drivers.stores.files.store:open_url",
+    "sqlite": "tenure_drivers.stores.sqlite.store:open_url",
+    "postgresql": "tenure_drivers.stores.postgres.store:open_url",
+    "postgres": "tenure_drivers.stores.postgres.store:open_url",
+}
+EXTRAS: Final = {"postgresql": "postgres", "postgres": "postgres"}  # what to install for a scheme
+
+
+def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
+    """Open the store that a URL names: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`.
+
+    `postgresql://...` is as libpq takes it; its query may also hold `tenure_schema=NAME` and `prepare=off`.
+    Other schemes are those that installed packages register.
+    Raises ValueError for any other URL, and whatever the store raises when it is opened.
+    """
+    parsed = StoreUrl.parse(url)
+    return _find(parsed)(parsed, clock=clock, **options)
+
+
+def _find(url: StoreUrl) -> OpenUrl:
+    target = BUILT_IN.get(url.scheme)
+    if target is None:
+        return _registered(url)
+    module, _, attribute = target.partition(":")
+    try:
+        found: OpenUrl = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        extra = EXTRAS.get(url.scheme)
+        if extra is None:
+            raise
+        needed = error.name or "psycopg"
+        raise ValueError(
+            f"{url.redacted!r} needs {needed}: pip install 'tenure[{extra}]'"
+        ) from error
+    return found
+
+
+def _registered(url: StoreUrl) -> OpenUrl:
+    points = entry_points(group=GROUP)
+    matching = [point for point in points if point.name == url.scheme]
+    if not matching:
+        others = "".join(f", {name}:" for name in sorted(points.names - BUILT_IN.keys()))
+        raise ValueError(f"{url.redacted!r} names no store; known are {KNOWN}{others}")
+    if len({point.value for point in matching}) > 1:
+        raise ValueError(
+            f"{url.redacted!r}: several packages register {url.scheme}: "
+            f"{', '.join(sorted(point.value for point in matching))}; uninstall all but one"
+        )
+    return _load(url, matching[0])
+
+
+def _load(url: StoreUrl, point: EntryPoint) -> OpenUrl:
+    try:
+        found: OpenUrl = point.load()
+    except Exception as error:  # whatever the code of that package raises while it is imported
+        raise ValueError(
+            f"{url.redacted!r}: loading {point.value} failed: {type(error).__name__}: {error}"
+        ) from error
+    return found
+
+
+__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "open_store"]

@@ -1,0 +1,116 @@
+"""Store URLs: parsing, and redaction for messages.  Knows no store; `registry` opens what a URL names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from attrs import frozen
+
+KNOWN: Final = "memory:, files:FOLDER, sqlite:PATH, PATH.db, postgresql://HOST/DATABASE"
+SERVERS: Final = ("postgresql", "postgres")
+SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
+
+# The first part also matches a password in a URL that lacks its scheme.
+_PASSWORD: Final = r"^(?!files:|sqlite:)([\w+.-]+:/*[^/@:]*:|[^/@:]+:(?!/)).*@"
+
+
+@frozen
+class StoreUrl:
+    """A parsed store URL.  `rest` is what follows `scheme:`; a bare `PATH.db` has the scheme `sqlite`."""
+
+    text: str
+    scheme: str
+    rest: str
+
+    @classmethod
+    def parse(cls, text: str) -> StoreUrl:
+        """Split a URL.  Raises ValueError if its form is wrong; a scheme nobody registered passes."""
+        scheme, colon, rest = text.partition(":")
+        if text.endswith(SUFFIXES) and not (colon and "/" not in scheme):
+            return cls(text, "sqlite", text)
+        if not colon or not scheme or (scheme in SERVERS and not rest.startswith("//")):
+            raise ValueError(f"{redact(text)!r} names no store; known are {KNOWN}")
+        if scheme == "memory" and rest:
+            raise ValueError(f"{text!r}: nothing may follow memory:, it has no name")
+        if scheme in ("files", "sqlite"):
+            rest = rest.removeprefix("//") if rest.startswith("///") else rest
+            if not rest:
+                known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
+                raise ValueError(f"{text!r} names no file; write {known}")
+        return cls(text, scheme, rest)
+
+    @property
+    def redacted(self) -> str:
+        return redact(self.text)
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder of the store; None if it is not one."""
+        return Path(self.rest) if self.scheme in ("files", "sqlite") else None
+
+    @property
+    def is_server(self) -> bool:
+        return self.scheme in SERVERS
+
+
+def redact(text: str) -> str:
+    """Replace the password in a URL by `***`, also where the URL is malformed."""
+    text = re.sub(_PASSWORD, r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(password\s*=)[^&]*", r"\1***", text)
+
+
+def split_server_options(url: StoreUrl) -> tuple[str, dict[str, object]]:
+    """Return the DSN for libpq, and the options of ours: `tenure_schema` and `prepare`.
+
+    Raises ValueError for a `prepare` that is neither on nor off.
+    """
+    dsn, question, query = url.text.partition("?")
+    options: dict[str, object] = {}
+    others = []
+    for part in query.split("&") if question else ():
+        name, _, value = part.partition("=")
+        if name == "tenure_schema":
+            options["schema"] = unquote(value)
+        elif name == "prepare":
+            if value not in ("on", "off"):
+                raise ValueError(f"{url.redacted!r}: prepare is on or off, not {value!r}")
+            options["prepare"] = value == "on"
+        else:
+            others.append(part)
+    return (f"{dsn}?{'&'.join(others)}" if others else dsn), options
+
+
+def path_of(text: str) -> Path | None:
+    """The file or folder that a URL names; None for a server, for memory, and for a malformed URL."""
+    try:
+        return StoreUrl.parse(text).path
+    except ValueError:
+        return None
+
+
+def sqlite_path(text: str) -> Path | None:
+    """The SQLite file that a URL names; None for any other store and for a malformed URL."""
+    try:
+        url = StoreUrl.parse(text)
+    except ValueError:
+        return None
+    return url.path if url.scheme == "sqlite" else None
+
+
+def is_server(text: str) -> bool:
+    """Return True if a URL has the scheme of a database server, malformed or not."""
+    return text.partition(":")[0] in SERVERS
+
+
+__all__ = [
+    "KNOWN",
+    "StoreUrl",
+    "is_server",
+    "path_of",
+    "redact",
+    "split_server_options",
+    "sqlite_path",
+]
