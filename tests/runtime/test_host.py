@@ -73,9 +73,7 @@ def child() -> subprocess.Popen[bytes]:
 
 def seen(pid: int) -> LocalProcess:
     """As the process itself would describe itself."""
-    code = (
-        "import sys, os; from tenure_drivers.runtime import process as p; print(p._start(int(sys.argv[1])))"
-    )
+    code = "import sys, os; from tenure_drivers.runtime import process as p; print(p._start(int(sys.argv[1])))"
     start = subprocess.check_output([sys.executable, "-c", code, str(pid)], text=True).strip()
     mine = local_process()
     assert mine is not None

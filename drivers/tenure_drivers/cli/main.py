@@ -26,6 +26,7 @@ class Lazy(click.Group):
     later: ClassVar = {
         "check": "tenure_drivers.cli.check",
         "demo": "tenure_drivers.demo.command",
+        "explain": "tenure_drivers.cli.explain",
         "store": "tenure_drivers.cli.store",
     }
 
@@ -63,8 +64,9 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
       tenure show --store sqlite:agent.db ann
-    Prove the rules to yourself:
+    Prove the rules to yourself, and read one that a message names:
       tenure check
+      tenure explain LEASE-5
     """
 
 

@@ -1,0 +1,160 @@
+"""`tenure explain`: print a clause of the rules, the page that defines it, and the scenarios in which it fires."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Final
+
+import click
+from attrs import evolve, frozen
+
+from .exit import Stop, unusable
+from .output import say, write_bytes, write_lines
+
+PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
+CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
+
+ID: Final = re.compile(r"[A-Z]+-\d+")
+DEFINITION: Final = re.compile(
+    r"^- \*\*([A-Z]+-\d+)\*\* (.+?)(?=\n(?:- |\n|#|\|)|\Z)", re.MULTILINE | re.DOTALL
+)
+TITLE: Final = re.compile(r"^# (.+)$", re.MULTILINE)
+
+
+@frozen
+class Clause:
+    """One numbered rule.  `page` is relative to the folder of the specs; `section` is the heading above it."""
+
+    clause: str
+    sentence: str
+    page: str
+    title: str
+    section: str
+    scenarios: tuple[str, ...] = ()
+
+
+@frozen
+class Specs:
+    """The spec pages in a folder."""
+
+    folder: Path
+
+    def clauses(self) -> list[Clause]:
+        """Every clause in the order of pages and lines, without its scenarios."""
+        found = []
+        for path in sorted(self.folder.glob("*.md")):
+            text = path.read_text(encoding="utf-8")
+            title = match[1] if (match := TITLE.search(text)) else path.stem
+            for match in DEFINITION.finditer(text):
+                sections = re.findall(r"^## (.+)$", text[: match.start()], re.MULTILINE)
+                sentence = " ".join(match[2].split())
+                section = sections[-1] if sections else ""
+                found.append(Clause(match[1], sentence, path.name, title, section))
+        return found
+
+    def scenarios(self, clause: str) -> tuple[str, ...]:
+        """The scenario files that name a clause in an answer, relative to the folder."""
+        named = re.compile(rf"\b{re.escape(clause)}\b")
+        return tuple(
+            path.relative_to(self.folder).as_posix()
+            for path in sorted(self.folder.glob("scenarios/**/*.txt"))
+            if any(
+                named.search(line)
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if not line.startswith("#")
+            )
+        )
+
+
+def specs() -> Specs:
+    for folder in (PACKAGED, CHECKOUT):
+        if (folder / "README.md").is_file():
+            return Specs(folder)
+    raise unusable(f"the spec pages are missing: expected in {PACKAGED}; reinstall tenure")
+
+
+def wanted(names: tuple[str, ...], known: list[Clause]) -> list[Clause]:
+    """The clauses of these ids and families, in the order asked for.  Raises CliExit for an unknown one."""
+    found: list[Clause] = []
+    for name in names:
+        asked = name.upper()
+        matching = [c for c in known if asked in (c.clause, c.clause.rpartition("-")[0])]
+        if not matching:
+            raise unusable(unknown(name, known))
+        found += [clause for clause in matching if clause not in found]
+    return found
+
+
+def unknown(name: str, known: list[Clause]) -> str:
+    ids = [clause.clause for clause in known]
+    families = sorted({clause.rpartition("-")[0] for clause in ids})
+    close = difflib.get_close_matches(name.upper(), ids + families, n=3)
+    near = f"did you mean {' or '.join(close)}?" if close else f"families: {', '.join(families)}"
+    return f"no clause {name!r}; {near}"
+
+
+def text(clause: Clause) -> str:
+    where = f"specs/{clause.page}" + (f", {clause.section}" if clause.section else "")
+    lines = [f"{clause.clause}  {clause.title}  ({where})", f"  {clause.sentence}"]
+    lines += [f"  scenario: specs/{path}" for path in clause.scenarios]
+    return "\n".join(lines) + "\n"
+
+
+def families(known: list[Clause]) -> str:
+    counts: dict[str, list[Clause]] = {}
+    for clause in known:
+        counts.setdefault(clause.clause.rpartition("-")[0], []).append(clause)
+    return "".join(
+        f"{family:<12}{len(found):>4}  {found[0].title}  (specs/{found[0].page})\n"
+        for family, found in sorted(counts.items())
+    )
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[CLAUSE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clause.")
+def explain(names: tuple[str, ...], as_json: bool) -> None:
+    """Print what a clause of the rules says, where it is defined and which scenarios show it.
+
+    Messages and events name clauses such as LEASE-5. Without a CLAUSE, list the families.
+
+    \b
+      tenure explain LEASE-5          one clause
+      tenure explain LEASE            all clauses of a family
+      tenure explain LEASE-5 RUN-7    several
+    Exit codes: 0 printed, 2 no such clause
+    """
+    try:
+        show(names, as_json)
+    except Stop as stop:
+        for line in stop.lines:
+            say(f"tenure explain: {line}")
+        raise SystemExit(stop.code) from None
+
+
+def show(names: tuple[str, ...], as_json: bool) -> None:
+    found = specs()
+    known = found.clauses()
+    if not names and not as_json:
+        write_bytes(families(known).encode())
+        return
+    chosen = [
+        evolve(clause, scenarios=found.scenarios(clause.clause))
+        for clause in (wanted(names, known) if names else known)
+    ]
+    if as_json:
+        write_lines([as_object(clause) for clause in chosen])
+    else:
+        write_bytes("\n".join(map(text, chosen)).encode())
+
+
+def as_object(clause: Clause) -> dict[str, object]:
+    return {
+        "clause": clause.clause,
+        "sentence": clause.sentence,
+        "page": f"specs/{clause.page}",
+        "section": clause.section,
+        "scenarios": [f"specs/{path}" for path in clause.scenarios],
+    }
