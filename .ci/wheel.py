@@ -1,4 +1,4 @@
-"""Check that a wheel holds exactly our two packages, both typed."""
+"""Check that a wheel holds exactly our two packages, both typed, and the licence."""
 
 from __future__ import annotations
 
@@ -12,4 +12,6 @@ if top != {"tenure", "tenure_drivers"}:
     sys.exit(f"{path} has the top-level names {sorted(top)}")
 if missing := {f"{package}/py.typed" for package in top} - set(names):
     sys.exit(f"{path} lacks {sorted(missing)}")
-print(f"{len(names)} files in {sorted(top)}, both typed")
+if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
+    sys.exit(f"{path} lacks the licence text")
+print(f"{len(names)} files in {sorted(top)}, both typed, with the licence")
