@@ -11,7 +11,7 @@ import enum
 from attrs import frozen
 
 
-class Happening(enum.StrEnum):
+class EventKind(enum.StrEnum):
     SESSION_OPENED = "session_opened"
     INPUT_ADMITTED = "input_admitted"
     INPUT_PROMOTED = "input_promoted"
@@ -30,8 +30,8 @@ class Happening(enum.StrEnum):
 
 
 @frozen
-class Happened:
-    kind: Happening
+class Event:
+    kind: EventKind
     run_id: str | None = None
     input_ids: tuple[str, ...] = ()
     detail: str = ""  # how it ended, until when, which phase

@@ -74,7 +74,7 @@ class Failure:
 
 
 @frozen
-class Trouble:
+class RetryState:
     """What a run has been through since it last recorded something."""
 
     failures: int = 0  # answered, transient
@@ -82,62 +82,62 @@ class Trouble:
     losses: int = 0  # leases that ended with nothing recorded under them
     first_failure_ms: int | None = None
 
-    def counted(self) -> int:
+    def failure_count(self) -> int:
         return self.failures + self.outages + self.losses
 
 
 @frozen
 class Retry:
     due_at_ms: int
-    trouble: Trouble
+    state: RetryState
     hold: bool  # the session waits with it, whatever its policy
     clause: str
 
 
 @frozen
 class GiveUp:
-    trouble: Trouble
+    state: RetryState
     permanent: bool
     clause: str
 
 
-UNTROUBLED: Final = Trouble()
+NO_FAILURES: Final = RetryState()
 
 
-def backoff_ms(trouble: Trouble) -> int:
+def backoff_ms(state: RetryState) -> int:
     """RUN-20: base * 2^(n-1), capped; n counts failures, outages and losses."""
-    exponent = min(max(trouble.counted() - 1, 0), 20)
+    exponent = min(max(state.failure_count() - 1, 0), 20)
     return int(min(BACKOFF_BASE_MS * 2**exponent, BACKOFF_CAP_MS))
 
 
-def judge(trouble: Trouble, failure: Failure, now_ms: int) -> Retry | GiveUp:
+def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | GiveUp:
     """What becomes of a run whose holder answered with this failure."""
     nature = NATURES[failure.kind]
     if nature is Nature.PERMANENT:
-        return GiveUp(trouble, True, "FAIL-1")
+        return GiveUp(state, True, "FAIL-1")
     if nature is Nature.PROVIDER:
-        first = now_ms if trouble.first_failure_ms is None else trouble.first_failure_ms
-        after = Trouble(trouble.failures, trouble.outages + 1, trouble.losses, first)
+        first = now_ms if state.first_failure_ms is None else state.first_failure_ms
+        after = RetryState(state.failures, state.outages + 1, state.losses, first)
         if now_ms - first >= GIVE_UP_AFTER_MS:
             return GiveUp(after, False, "FAIL-2")
         return Retry(_due(after, failure, now_ms), after, True, "FAIL-3")
-    after = Trouble(trouble.failures + 1, 0, trouble.losses, None)
+    after = RetryState(state.failures + 1, 0, state.losses, None)
     if after.failures >= FAILURES_MAX:
         return GiveUp(after, False, "FAIL-4")
     return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
 
 
-def judge_loss(trouble: Trouble, recorded: bool, now_ms: int) -> Retry | GiveUp:
+def decide_after_loss(state: RetryState, recorded: bool, now_ms: int) -> Retry | GiveUp:
     """What becomes of a run whose lease ended by other means than its holder's answer."""
     if recorded:
-        return Retry(now_ms, trouble, False, "FAIL-6")
-    after = Trouble(trouble.failures, trouble.outages, trouble.losses + 1, trouble.first_failure_ms)
+        return Retry(now_ms, state, False, "FAIL-6")
+    after = RetryState(state.failures, state.outages, state.losses + 1, state.first_failure_ms)
     if after.losses >= LOSSES_MAX:
         return GiveUp(after, False, "FAIL-7")
     return Retry(now_ms + backoff_ms(after), after, False, "FAIL-8")
 
 
-def _due(trouble: Trouble, failure: Failure, now_ms: int) -> int:
+def _due(state: RetryState, failure: Failure, now_ms: int) -> int:
     """RUN-21: whatever the caller says, within what an outage may last."""
-    after_ms = min(max(backoff_ms(trouble), failure.retry_after_ms), GIVE_UP_AFTER_MS)
+    after_ms = min(max(backoff_ms(state), failure.retry_after_ms), GIVE_UP_AFTER_MS)
     return now_ms + after_ms + min(max(failure.jitter_ms, 0), BACKOFF_CAP_MS)

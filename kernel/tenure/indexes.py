@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .queries import Index
-from .records import Entry, Event, Input, OpenKey, Place, Raise, Run, Session, Usage
+from .records import (
+    EventBatch,
+    Input,
+    JournalEntry,
+    MarkRaise,
+    OpenKey,
+    QueueEntry,
+    Run,
+    Session,
+    Usage,
+)
 
 # By these two a fleet finds everything that can be done (STORE-5), a clock set back included (DUE-8).
 DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
@@ -15,20 +25,20 @@ SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
 BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
 READY: Final = Index(
     "place_ready",
-    Place,
+    QueueEntry,
     ("session_id", "lane", "mark", "priority", "ready_rank"),
     descending=("mark",),
 )
-DELAYED: Final = Index("place_delayed", Place, ("session_id", "until_ms", "seq"))
-AGED: Final = Index("place_aged", Place, ("session_id", "lane", "mark", "seq"))
-SLOT: Final = Index("place_slot", Place, ("session_id", "slot", "seq"))
-DEAD: Final = Index("place_dead", Place, ("session_id", "dead_seq"))
-PLACES: Final = Index("place_pk", Place, ("session_id", "input_id"), unique=True)
+DELAYED: Final = Index("place_delayed", QueueEntry, ("session_id", "until_ms", "seq"))
+AGED: Final = Index("place_aged", QueueEntry, ("session_id", "lane", "mark", "seq"))
+SLOT: Final = Index("place_slot", QueueEntry, ("session_id", "slot", "seq"))
+DEAD: Final = Index("place_dead", QueueEntry, ("session_id", "dead_seq"))
+QUEUE_ENTRIES: Final = Index("place_pk", QueueEntry, ("session_id", "input_id"), unique=True)
 OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
-ENTRIES: Final = Index("entry_pk", Entry, Entry.key, unique=True)
-EVENTS: Final = Index("event_pk", Event, Event.key, unique=True)
+JOURNAL_ENTRIES: Final = Index("entry_pk", JournalEntry, JournalEntry.key, unique=True)
+EVENT_BATCHES: Final = Index("event_pk", EventBatch, EventBatch.key, unique=True)
 OPEN_KEYS: Final = Index("open_key_pk", OpenKey, OpenKey.key, unique=True)
-RAISES: Final = Index("raise_pk", Raise, Raise.key, unique=True)
+MARK_RAISES: Final = Index("raise_pk", MarkRaise, MarkRaise.key, unique=True)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -43,10 +53,10 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     SLOT,
     DEAD,
     OPEN_RUNS,
-    PLACES,
-    ENTRIES,
-    EVENTS,
+    QUEUE_ENTRIES,
+    JOURNAL_ENTRIES,
+    EVENT_BATCHES,
     OPEN_KEYS,
-    RAISES,
+    MARK_RAISES,
     USAGES,
 )

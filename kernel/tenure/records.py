@@ -7,8 +7,8 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
-from .event import Happened
-from .failure import UNTROUBLED, Trouble
+from .event import Event
+from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -55,10 +55,10 @@ class Session(Record):
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
     frame: str = ""  # which agent goes on; "" is the first one
-    unfinished_runs: int = 0  # counts, so that a store need not look for what is not there
-    ready_users: int = 0
-    ready_systems: int = 0
-    delayed: int = 0
+    unfinished_run_count: int = 0  # counts, so that a store need not look for what is not there
+    ready_user_count: int = 0
+    ready_system_count: int = 0
+    delayed_count: int = 0
     cancel: Cancel | None = None
     sweep: bool = False  # something is left for Sweep to write out
     published: int | None = None  # the sink's cursor; None: there is no sink
@@ -96,7 +96,7 @@ class Input(Record):
 
 
 @frozen
-class Place(Record):
+class QueueEntry(Record):
     """Where an input is now."""
 
     key: ClassVar = ("session_id", "input_id")
@@ -161,8 +161,8 @@ class Run(Record):
     contributors: tuple[Contributor, ...]
     state: run_.Running | run_.Rescheduled | run_.Done
     turn: int = 1
-    n: int = 0  # the next checkpoint
-    trouble: Trouble = UNTROUBLED
+    next_checkpoint: int = 0  # the next checkpoint
+    retry: RetryState = NO_FAILURES
     progress: bool = False
     tip: Tip | None = None  # the last of its provisional nodes
     last_end: LastEnd | None = None
@@ -175,7 +175,7 @@ class Run(Record):
         return None if self.state.__class__ is run_.Done else self.contributors[0].rank
 
     @property
-    def standing(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
         """A run stands in the order where its first contributor stands."""
         first = self.contributors[0]
         return (first.priority, first.rank)
@@ -190,7 +190,7 @@ class EntryKind(enum.StrEnum):
 
 
 @frozen
-class Entry(Record):
+class JournalEntry(Record):
     """One line of a run's journal, with the lease and the digest of the checkpoint that wrote it."""
 
     key: ClassVar = ("session_id", "run_id", "turn", "n", "i")
@@ -229,7 +229,7 @@ class Node(Record):
 
 
 @frozen
-class Event(Record):
+class EventBatch(Record):
     """EVENT-2, EVENT-3: the events of one command: the first has number `seq`, the others follow."""
 
     key: ClassVar = ("session_id", "seq")
@@ -237,7 +237,7 @@ class Event(Record):
     seq: int
     at_ms: int
     causation_id: str
-    happened: tuple[Happened, ...]
+    events: tuple[Event, ...]
 
 
 @frozen
@@ -254,7 +254,7 @@ class OpenKey(Record):
 
 
 @frozen
-class Raise(Record):
+class MarkRaise(Record):
     """A mark was raised: what is older ends like this.  Dropped when Sweep has written it all out."""
 
     key: ClassVar = ("session_id", "lane", "mark")
@@ -266,7 +266,7 @@ class Raise(Record):
 
 
 @frozen
-class Executed(Record):
+class ExecutedCommand(Record):
     """A command that acts on what it finds was carried out; `outcome` is what was answered."""
 
     key: ClassVar = ("session_id", "command_id")
@@ -306,14 +306,14 @@ class Blob(Record):
 RECORDS: Final[tuple[type[Record], ...]] = (
     Session,
     Input,
-    Place,
+    QueueEntry,
     Run,
-    Entry,
+    JournalEntry,
     Node,
-    Event,
+    EventBatch,
     OpenKey,
-    Raise,
-    Executed,
+    MarkRaise,
+    ExecutedCommand,
     Usage,
     Blob,
 )

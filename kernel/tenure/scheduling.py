@@ -13,13 +13,13 @@ from attrs import frozen
 from .machines import run as run_
 from .machines.input import Bound, Delayed, Ended, Ready
 from .policy import Lane
-from .records import Phase, Place, Run, Session
+from .records import Phase, QueueEntry, Run, Session
 
 UNFINISHED_MAX: Final = 32
 GROUP_MAX: Final = 64
 GROUP_BYTES: Final = 1_000_000
 
-FULL: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases that begin anything
+BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases that begin anything
 
 
 @frozen
@@ -28,7 +28,7 @@ class TakeUp:
 
 
 @frozen
-class Form:
+class NewRun:
     lane: Lane
 
 
@@ -37,7 +37,7 @@ class Wait:
     due_at_ms: int | None  # None: for somebody to submit something
 
 
-Next: TypeAlias = TakeUp | Form | Wait
+Next: TypeAlias = TakeUp | NewRun | Wait
 
 
 def outdated(session: Session, run: Run) -> bool:
@@ -45,7 +45,7 @@ def outdated(session: Session, run: Run) -> bool:
     return run.mark < session.mark(run.lane) and session.open_run != run.run_id
 
 
-def head(session: Session, ready: Sequence[Place], lane: Lane) -> Place | None:
+def head(session: Session, ready: Sequence[QueueEntry], lane: Lane) -> QueueEntry | None:
     """The first ready input of a lane; an older mark has been superseded, for every reader."""
     if ready:
         state = ready[0].state
@@ -54,21 +54,21 @@ def head(session: Session, ready: Sequence[Place], lane: Lane) -> Place | None:
     return None
 
 
-def walk(
+def next_work(
     session: Session,
     runs: Mapping[str, Run],
-    ready: Mapping[Lane, Sequence[Place]],
+    ready: Mapping[Lane, Sequence[QueueEntry]],
     now_ms: int | None,
 ) -> Next:
     """INBOX-10 to INBOX-15: what comes next when no lease is on the row.  `now_ms` None: no time has come."""
     if session.open_run is not None:
         return _resume(runs[session.open_run], now_ms)
-    if session.phase not in FULL:  # INBOX-11
+    if session.phase not in BEGINNING_PHASES:  # INBOX-11
         return Wait(None)
     candidates: list[tuple[int, int, Run | Lane]] = []
     for run in runs.values():
         if run.mark == session.mark(run.lane):
-            candidates.append((*run.standing, run))
+            candidates.append((*run.order, run))
     for lane in ready:
         first = head(session, ready[lane], lane)
         if first is not None:
@@ -94,7 +94,7 @@ def _first_of(
     for _, _, candidate in candidates:
         if isinstance(candidate, Lane):
             if unfinished < UNFINISHED_MAX:
-                return Form(candidate)
+                return NewRun(candidate)
             continue
         state = candidate.state
         assert isinstance(state, run_.Rescheduled), candidate
@@ -106,7 +106,7 @@ def _first_of(
     return Wait(passed)
 
 
-def form(ready: Sequence[Place], limit: int, limit_bytes: int) -> tuple[Place, ...]:
+def take_group(ready: Sequence[QueueEntry], limit: int, limit_bytes: int) -> tuple[QueueEntry, ...]:
     """INBOX-16: the head alone, or with its neighbours of the same group, up to the limits."""
     first = ready[0]
     state = first.state
@@ -114,28 +114,28 @@ def form(ready: Sequence[Place], limit: int, limit_bytes: int) -> tuple[Place, .
     if state.group is None:
         return (first,)
     taken, size = [first], state.size
-    for place in ready[1 : min(limit, GROUP_MAX)]:
-        other = place.state
+    for queue_entry in ready[1 : min(limit, GROUP_MAX)]:
+        other = queue_entry.state
         assert isinstance(other, Ready)
         size += other.size
         if other.group != state.group or other.mark != state.mark or size > limit_bytes:
             break
-        taken.append(place)
+        taken.append(queue_entry)
     return tuple(taken)
 
 
 def due_at_ms(
     session: Session,
     runs: Mapping[str, Run],
-    ready: Mapping[Lane, Sequence[Place]],
-    delayed: Sequence[Place],
+    ready: Mapping[Lane, Sequence[QueueEntry]],
+    delayed: Sequence[QueueEntry],
 ) -> int | None:
     """DUE-6: the earliest moment at which anything can be done; a function of the stored rows alone."""
     unpublished = session.published is not None and session.published < session.next_event - 1
     if session.sweep or unpublished:
         return 0  # DUE-1
     due: int | None = None
-    if delayed and session.phase in FULL:
+    if delayed and session.phase in BEGINNING_PHASES:
         first = delayed[0].state
         assert isinstance(first, Delayed)
         due = first.until_ms  # DUE-2
@@ -143,19 +143,19 @@ def due_at_ms(
     if expires is not None:
         other = expires + 1  # DUE-3
     else:
-        step = walk(session, runs, ready, None)
+        step = next_work(session, runs, ready, None)
         other = step.due_at_ms if isinstance(step, Wait) else 0  # DUE-5, DUE-4
     if other is None or (due is not None and due < other):
         return due
     return int(other)
 
 
-def effective(session: Session, place: Place, run: Run | None) -> str:
+def visible_status(session: Session, queue_entry: QueueEntry, run: Run | None) -> str:
     """INBOX-17: where readers see an input: what a mark has superseded is so before Sweep has written it."""
-    state = place.state
+    state = queue_entry.state
     if isinstance(state, Ended):
         return state.how.value
-    outdated_ = state.mark < session.mark(place.lane)
+    outdated_ = state.mark < session.mark(queue_entry.lane)
     if isinstance(state, Bound):
         held = run is not None and (
             run.progress

@@ -33,7 +33,7 @@ def key_of(record: type[Record]) -> Callable[[Any], Key]:
 
 
 @cache
-def place_of(index: Index[Any]) -> Columns:
+def index_key_of(index: Index[Any]) -> Columns:
     """Where a record stands in an index: comparable with `<`; None if it is not in it.
 
     Columns that run backwards are negated, so they must be numbers.
@@ -41,7 +41,7 @@ def place_of(index: Index[Any]) -> Columns:
     return _placing(index, columns_of(index))
 
 
-def place_of_shape(index: Index[Any], value: Any) -> Columns | None:
+def index_key_of_shape(index: Index[Any], value: Any) -> Columns | None:
     """`place_of` for all records of the shape of `value`; None if none of them is in the index."""
     columns = columns_of_shape(index, value)
     return None if columns is None else _placing(index, columns)
@@ -51,11 +51,11 @@ def _placing(index: Index[Any], columns: Columns) -> Columns:
     if not index.descending:
         return columns
 
-    def place(record: Any) -> Key | None:
+    def index_key(record: Any) -> Key | None:
         values = columns(record)
         return None if values is None else turned(index, values)
 
-    return place
+    return index_key
 
 
 @cache
@@ -136,8 +136,8 @@ class Rows:
     def order(self, index: Index[Any]) -> list[tuple[Key, Any]]:
         found = self.orders.get(index.name)
         if found is None:
-            place = place_of(index)
-            placed = [(place(r), key, r) for key, r in self.by_key.items()]
+            index_key = index_key_of(index)
+            placed = [(index_key(r), key, r) for key, r in self.by_key.items()]
             inside = sorted((p, key) for p, key, _ in placed if p is not None)
             found = [(p, self.by_key[key]) for p, key in inside]
             self.orders[index.name] = found
@@ -284,9 +284,9 @@ UNIQUE: Final = tuple(i for i in INDEXES if i.unique and i.columns != i.record.k
 
 
 def check_unique(others: Iterable[Any], record: Record) -> None:
-    for place in [place_of(i) for i in UNIQUE if i.record is record.__class__]:
-        mine = place(record)
-        if mine is not None and any(place(other) == mine for other in others):
+    for index_key in [index_key_of(i) for i in UNIQUE if i.record is record.__class__]:
+        mine = index_key(record)
+        if mine is not None and any(index_key(other) == mine for other in others):
             raise AssertionError(f"a second record at {mine!r} of a unique index: {record!r}")
 
 

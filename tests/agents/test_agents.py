@@ -16,9 +16,9 @@ from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
 from tenure_drivers.agents.ledger_file import LedgerFile, one_line
 from tenure_drivers.agents.registry import UnknownAgent, find_agent
-from tenure_drivers.cli.retrying_store import Patient
+from tenure_drivers.cli.retrying_store import RetryingStore
 from tenure_drivers.cli.run.admission import Admission
-from tenure_drivers.cli.run.input_watcher import Followed
+from tenure_drivers.cli.run.input_watcher import TrackedInput
 from tenure_drivers.cli.run.progress_report import answer
 from tenure_drivers.cli.run.prompt_file import parse
 from tenure_drivers.cli.run.validation import prompt_policy
@@ -259,17 +259,17 @@ agent = ledger(pathlib.Path("l"))
 
 
 def test_a_line_whose_key_got_other_content_meanwhile_is_refused() -> None:
-    async def race() -> tuple[list[Followed], str, list[Followed]]:
+    async def race() -> tuple[list[TrackedInput], str, list[TrackedInput]]:
         store = MemoryStore()
         lines, _ = parse(
             b"\n".join(b'{"session":"s","text":"%d","key":"%d"}' % (i, i) for i in range(3))
         )
         admitted = await store.execute(Admit("s", (NewInput("i", "prompt", "other", key="1"),)))
         assert not isinstance(admitted, Refused)
-        rows = [Followed(line) for line in lines]
-        followed: list[Followed] = []
+        rows = [TrackedInput(line) for line in lines]
+        followed: list[TrackedInput] = []
         admission = Admission(
-            Patient("memory:", store), prompt_policy(ordered=True), rows, followed.extend
+            RetryingStore("memory:", store), prompt_policy(ordered=True), rows, followed.extend
         )
         await admission.run()
         return rows, str(admission.count), followed

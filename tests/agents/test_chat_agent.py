@@ -26,11 +26,11 @@ from tenure.messages.types import (
     Speaker,
     ToolCall,
 )
-from tenure.questions.core import InputStatus, Look
-from tenure.questions.core import Path as Transcript
+from tenure.questions.core import InputStatus, LoadOverview
+from tenure.questions.core import LoadTranscript as Transcript
 from tenure.transcript import UsageDelta
 from tenure.turn.chat_policy import project, write_prompt
-from tenure.turn.loading import Dialogue
+from tenure.turn.loading import LoadTurn
 from tenure.turn.protocol import HandOff, ToolResult
 from tenure_drivers import Runtime, open_store
 from tenure_drivers.agents.chat import ChatAgent
@@ -272,7 +272,7 @@ def test_a_provider_failure_is_tried_again_without_running_tools_again() -> None
     (ended,), messages = asyncio.run(chat(ChatAgent(client, [look]), "go", store=store))
 
     assert ended.termination == "finished" and ran == [1]
-    look_ = asyncio.run(store.ask(Look("s")))
+    look_ = asyncio.run(store.ask(LoadOverview("s")))
     assert look_ is not None and [(u.model, u.requests) for u in look_.usage] == [("m", 3)]
 
 
@@ -427,7 +427,7 @@ def test_a_cancel_ends_what_is_under_way_and_answers_its_calls(where: str) -> No
     expected = {"tool": "cancelled while it ran", "once": "its outcome is unknown"}
     if where != "model":
         assert expected[where] in messages[2].text
-    usage = asyncio.run(store.ask(Look("s")))
+    usage = asyncio.run(store.ask(LoadOverview("s")))
     assert usage is not None and len(usage.usage) == (where != "model")
 
 
@@ -560,7 +560,7 @@ class Place:
             status = await Client(store).receipt("s", "i").status()
             assert status is not None
             messages = await told(store)
-            assert await store.ask(Dialogue("s", status.run_id or "")) is not None
+            assert await store.ask(LoadTurn("s", status.run_id or "")) is not None
             await store.aclose()
             return status, messages
 

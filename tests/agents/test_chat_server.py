@@ -11,8 +11,8 @@ from openai_asking import serving
 
 from tenure.check.turn.properties import unanswered
 from tenure.messages.types import Message
-from tenure.questions.core import InputStatus, Look
-from tenure.questions.core import Path as Transcript
+from tenure.questions.core import InputStatus, LoadOverview
+from tenure.questions.core import LoadTranscript as Transcript
 from tenure.turn.chat_policy import project
 from tenure_drivers import ChatAgent, Runtime, open_store, tool
 
@@ -42,7 +42,7 @@ def talk(*answers: Say | Refuse) -> tuple[InputStatus, tuple[Message, ...], Any]
             async with Runtime(store, ChatAgent(model, [pay, add])) as runtime:
                 ended = await (await runtime.submit("s", "go")).ended(WAIT_S)
         messages = project(await store.ask(Transcript("s")))
-        look = await store.ask(Look("s"))
+        look = await store.ask(LoadOverview("s"))
         return ended, messages, look
 
     ended, messages, look = asyncio.run(body())
@@ -71,8 +71,8 @@ def test_a_batch_is_carried_out_and_answered() -> None:
         Say("half an answer", fault=Fault.ERROR, at=2),
     ],
 )
-def test_trouble_between_the_batch_and_the_answer_runs_nothing_twice(trouble: Say | Refuse) -> None:
-    ended, messages, _ = talk(BATCH, trouble, Say("done"))
+def test_trouble_between_the_batch_and_the_answer_runs_nothing_twice(retry: Say | Refuse) -> None:
+    ended, messages, _ = talk(BATCH, retry, Say("done"))
 
     assert (ended.termination, ended.answer) == ("finished", "done")
     assert len(ran) == 1 and len(messages) == 5

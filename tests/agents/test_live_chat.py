@@ -16,7 +16,7 @@ from model_script import Fault, Refuse, Say, in_turn
 from model_server import ModelServer
 
 from tenure.messages.types import Delta
-from tenure.questions.core import Line
+from tenure.questions.core import TranscriptLine
 from tenure_drivers.agents.chat import ChatAgent
 from tenure_drivers.models.openai import OpenAIModel
 from tenure_drivers.runtime.runtime import Runtime
@@ -62,7 +62,7 @@ def text_of(shown: list[Delta | Settled | Gap]) -> str:
     return "".join([item.text for item in shown if isinstance(item, Delta)])
 
 
-def said(lines: tuple[Line, ...]) -> str:
+def said(lines: tuple[TranscriptLine, ...]) -> str:
     return " ".join(line.node.body for line in lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tenure.machines import input as input_
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Lane
-from tenure.records import Input, Node, Place, Session
+from tenure.records import Input, Node, QueueEntry, Session
 from tenure.transcript import Role, Tip, hash_content
 from tenure.world import EMPTY, evolve
 from tenure_drivers.stores.export import ROWS_AT_ONCE, Restore
@@ -53,9 +53,13 @@ def inbox(depth: int, delayed_until: int = NEVER_MS) -> Iterator[Any]:
             state = input_.Delayed(0, delayed_until, None, False, 200)
         else:
             state = input_.Ready(0, number, None, False, 200)
-        yield Place(SESSION, input_id, number, Lane.USER, 128, state)
+        yield QueueEntry(SESSION, input_id, number, Lane.USER, 128, state)
     yield Session(
-        SESSION, next_rank=depth + 1, ready_users=depth - delayed, delayed=delayed, due_at_ms=0
+        SESSION,
+        next_rank=depth + 1,
+        ready_user_count=depth - delayed,
+        delayed_count=delayed,
+        due_at_ms=0,
     )
 
 

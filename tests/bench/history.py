@@ -21,7 +21,7 @@ from typing import Any
 from attrs import frozen
 
 from tenure.outcome import Refused
-from tenure.questions.core import Path as Transcript
+from tenure.questions.core import LoadTranscript as Transcript
 
 from .children import children
 from .filling import restored, transcript

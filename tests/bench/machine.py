@@ -12,11 +12,11 @@ from attrs import evolve
 
 from tenure.check import search
 from tenure.check.machine_domains import MACHINES
-from tenure.check.session.states import Setting
+from tenure.check.session.states import ModelConfig
 from tenure.machines import lease
 from tenure.outcome import Decided
 from tenure.queries import Command
-from tenure.records import Event
+from tenure.records import EventBatch
 from tenure.world import EMPTY
 from tenure.world import evolve as forward
 
@@ -144,7 +144,7 @@ def every_case(seconds: float) -> tuple[int, float]:
     return count, time.perf_counter() - begun
 
 
-def explored(bench: Bench, setting: Setting) -> Section:
+def explored(bench: Bench, setting: ModelConfig) -> Section:
     """How fast `tenure check` goes: a world of one session, every interleaving with crashes."""
     bench.say(f"exploring the world {setting.name}")
     begun = time.perf_counter()
@@ -196,7 +196,7 @@ def decisions(bench: Bench, items: int = 300) -> Section:
 def rows() -> Section:
     """Rows and events that an ordinary item writes."""
     written = [write for transaction in recorded_item()[1] for write in transaction]
-    events = sum(len(w.record.happened) for w in written if isinstance(w.record, Event))
+    events = sum(len(w.record.events) for w in written if isinstance(w.record, EventBatch))
     return [
         exactly("rows an item", len(written), "rows", "<= 12 rows", len(written) <= 12),
         exactly("events an item", events, "events", "<= 3 events", events <= 3),

@@ -22,8 +22,8 @@ from tenure import commands as c
 from tenure.check import Report, check, names, search
 from tenure.check.explorer import Progress, explore
 from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE, PLAIN
-from tenure.check.session.model import SessionWorld
-from tenure.check.session.states import Setting, State
+from tenure.check.session.model import SessionModel
+from tenure.check.session.states import ModelConfig, State
 from tenure.check.trace import Line
 
 # states and steps
@@ -75,8 +75,8 @@ def without_collection() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("setting", DEFAULT, ids=lambda s: s.name)
-def test_everything_holds_in_every_state_of_the_world(setting: Setting) -> None:
-    world = SessionWorld(setting)
+def test_everything_holds_in_every_state_of_the_world(setting: ModelConfig) -> None:
+    world = SessionModel(setting)
 
     found = explore(world)
 
@@ -87,7 +87,7 @@ def test_everything_holds_in_every_state_of_the_world(setting: Setting) -> None:
     assert (found.states, found.transitions) == PINNED[setting.name]
 
 
-def found_states(world: SessionWorld) -> set[State]:
+def found_states(world: SessionModel) -> set[State]:
     """All states again, the simple way: the search is checked by another one."""
     start = [world.canonical(state) for state in world.initial()]
     seen, work = set(start), start
@@ -129,10 +129,10 @@ def clauses_of(*paths: Path) -> set[str]:
 # -- counts that can be derived
 
 
-def prompts(count: int, **more: Any) -> Setting:
+def prompts(count: int, **more: Any) -> ModelConfig:
     each = tuple((c.NewInput(f"p{i}", "prompt", "p"),) for i in range(count))
     calm = dict(workers=1, lose=False, crash=False, lapse=False)
-    return Setting("prompts", "", each, PLAIN, **(calm | more))
+    return ModelConfig("prompts", "", each, PLAIN, **(calm | more))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -164,9 +164,9 @@ def test_a_lost_answer_adds_the_states_in_which_it_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("setting", [LEASE, BATCH_LOST], ids=lambda s: s.name)
-def test_symmetry_leaves_out_exactly_the_states_that_differ_in_names(setting: Setting) -> None:
+def test_symmetry_leaves_out_exactly_the_states_that_differ_in_names(setting: ModelConfig) -> None:
     setting = evolve(setting, probes=False)
-    world = SessionWorld(setting)
+    world = SessionModel(setting)
     orbits = [{state, swapped(world, state)} for state in found_states(world)]
 
     everything = explore(Named(setting)).states
@@ -174,16 +174,16 @@ def test_symmetry_leaves_out_exactly_the_states_that_differ_in_names(setting: Se
     assert everything == sum(map(len, orbits))
 
 
-def swapped(world: SessionWorld, state: State) -> State:
+def swapped(world: SessionModel, state: State) -> State:
     number, workers, memory, broken = state
-    lease = world.docket.boards[number].session.lease
+    lease = world.transitions.snapshots[number].session.lease
     owner = getattr(lease, "owner", None)
     if owner is not None:
         number = world.handed_to(number, 1 - int(owner.owner_id[1:]))
     return (number, workers[::-1], memory, broken)
 
 
-class Named(SessionWorld):
+class Named(SessionModel):
     """The same world, where workers are told apart by their names."""
 
     def canonical(self, state: State) -> State:

@@ -18,10 +18,10 @@ from attrs import frozen
 from pg_server import drop, shared
 
 from tenure.check.session.configs import DEFAULT
-from tenure.check.session.model import SessionWorld
-from tenure.check.session.snapshot import NOW, Board, S
-from tenure.check.session.states import Setting
-from tenure.check.session.transitions import Deed
+from tenure.check.session.model import SessionModel
+from tenure.check.session.snapshot import NOW, S, Snapshot
+from tenure.check.session.states import ModelConfig
+from tenure.check.session.transitions import Transition
 from tenure.outcome import Decided, Drop, Insert, Update, Write
 from tenure.queries import Command, Get, Reads, read
 from tenure.records import Session
@@ -76,14 +76,14 @@ def change(old: World, new: World) -> tuple[Write, ...]:
 class Step:
     """A command that the search carried out over some rows."""
 
-    board: Board
+    board: Snapshot
     command: Command[Any, Any]
-    deed: Deed
+    deed: Transition
 
 
-def path(setting: Setting, seed: int) -> Iterator[Step]:
+def path(setting: ModelConfig, seed: int) -> Iterator[Step]:
     """Some way through a world, along what was not seen yet where that can be chosen; begun anew where it ends."""
-    world, dice = SessionWorld(setting), random.Random(seed)
+    world, dice = SessionModel(setting), random.Random(seed)
     seen: set[str] = set()
     (state,) = world.initial()
     for _ in range(STEPS):
@@ -91,7 +91,7 @@ def path(setting: Setting, seed: int) -> Iterator[Step]:
         if not found:
             (state,) = world.initial()
             continue
-        board = world.docket.boards[state[0]]
+        board = world.transitions.snapshots[state[0]]
         fresh = [each for each in found if clause_of(each[0][2]) not in seen]
         (_, _, deed), after = dice.choice(fresh or found)
         seen.add(clause_of(deed))
@@ -103,7 +103,7 @@ def path(setting: Setting, seed: int) -> Iterator[Step]:
 
 
 def clause_of(deed: object) -> str:
-    answer = deed.answer if isinstance(deed, Deed) else None
+    answer = deed.answer if isinstance(deed, Transition) else None
     return "" if answer is None else answer.clause
 
 
@@ -132,7 +132,7 @@ async def take(store: Store, steps: list[Step]) -> str:
     for step in steps:
         if writes := change(held, step.board.world):
             await store.execute(Become(S, writes))
-        answer = await store.carry_out(step.command)
+        answer = await store.decide(step.command)
         if answer != step.deed.answer:
             return f"{step.command}: {answer}, and not {step.deed.answer}"
         held = world_of(await store.dump())

@@ -28,7 +28,7 @@ from tenure.check.session.configs import (
     ORDER,
     STOP,
 )
-from tenure.check.session.states import Setting
+from tenure.check.session.states import ModelConfig
 from tenure.commands import (
     begin,
     cancel,
@@ -60,7 +60,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 @frozen
 class Mutant:
     name: str
-    world: Setting
+    world: ModelConfig
     steps: int
     breaks: tuple[str, ...]  # the beginnings of sentences
     patch: Patch
@@ -150,7 +150,7 @@ def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holding,
         "judge",
-        lambda trouble, failed, now: failure.Retry(now + 250, trouble, False, "FAIL-5"),
+        lambda retry, failed, now: failure.Retry(now + 250, retry, False, "FAIL-5"),
     )
 
 
@@ -158,7 +158,7 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         draft,
         "judge_loss",
-        lambda trouble, recorded, now: failure.Retry(now + 250, trouble, False, "FAIL-8"),
+        lambda retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
     )
 
 
@@ -176,7 +176,7 @@ def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
 
 
 def requeued(patch: pytest.MonkeyPatch) -> None:
-    conclude = draft.Draft.conclude
+    conclude = draft.Transaction.end_or_retry
 
     def back(self: Any, run: Any, verdict: Any, message: str) -> str:
         if message == "lost":
@@ -184,19 +184,19 @@ def requeued(patch: pytest.MonkeyPatch) -> None:
             return "split"
         return conclude(self, run, verdict, message)
 
-    patch.setattr(draft.Draft, "conclude", back)
+    patch.setattr(draft.Transaction, "conclude", back)
 
 
 def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
     def ask(self: Any, run: Any, asked: Any) -> None:
         self.session = replace(self.session, cancel=asked)
 
-    patch.setattr(draft.Draft, "ask_to_cancel", ask)
+    patch.setattr(draft.Transaction, "ask_to_cancel", ask)
 
 
 def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
     """A Fail of a run that was asked to stop is retried like any other."""
-    conclude = draft.Draft.conclude
+    conclude = draft.Transaction.end_or_retry
 
     def deaf(self: Any, run: Any, verdict: Any, message: str) -> str:
         session, self.session = self.session, replace(self.session, cancel=None)
@@ -204,7 +204,7 @@ def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
         self.session = replace(self.session, cancel=session.cancel)
         return word
 
-    patch.setattr(draft.Draft, "conclude", deaf)
+    patch.setattr(draft.Transaction, "conclude", deaf)
 
 
 def hold_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def end_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holding,
         "left_before",
-        lambda session, run, fence: journal.presents(session, fence, run.run_id),
+        lambda session, run, fence: journal.check_fence(session, fence, run.run_id),
     )
 
 
@@ -247,7 +247,7 @@ def begin_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_left_to_sweep(patch: pytest.MonkeyPatch) -> None:
     """What a mark has taken back from a lost run is never written out."""
-    patch.setattr(draft.Draft, "_left_over", lambda self, session, run: False)
+    patch.setattr(draft.Transaction, "_left_over", lambda self, session, run: False)
     patch.setattr(sweep, "_kept", lambda drafted, run: True)
 
 
@@ -269,12 +269,12 @@ def settled_wrongly(patch: pytest.MonkeyPatch) -> None:
 
 def next_without_order(patch: pytest.MonkeyPatch) -> None:
     """A commit that goes on takes a user's input first, whatever stands before it."""
-    walk = inbox.walk
+    walk = inbox.next_work
 
     def user_first(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
         lane = Lane.USER
         if isinstance(session.lease, lease.Held) and ready[lane]:
-            return inbox.Form(lane)
+            return inbox.NewRun(lane)
         return walk(session, runs, ready, now_ms)
 
     patch.setattr(inbox, "walk", user_first)
@@ -282,7 +282,7 @@ def next_without_order(patch: pytest.MonkeyPatch) -> None:
 
 def two_runs(patch: pytest.MonkeyPatch) -> None:
     """An open turn does not keep others from beginning."""
-    walk = inbox.walk
+    walk = inbox.next_work
 
     def beside(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
         return walk(replace(session, open_run=None), runs, ready, now_ms)

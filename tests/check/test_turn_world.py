@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tenure.check.explorer import Explored, explore
-from tenure.check.turn.model import SETTINGS, Setting, TurnWorld
+from tenure.check.turn.model import CONFIGS, ModelConfig, TurnModel
 from tenure.check.turn.properties import unanswered
 from tenure.messages.types import Message, Speaker, ToolCall
 from tenure.turn import loop as talk
@@ -32,15 +32,15 @@ PINNED = {
 FIRED: set[str] = set()
 
 
-def searched(setting: Setting) -> Explored:
-    world = TurnWorld(setting)
+def searched(setting: ModelConfig) -> Explored:
+    world = TurnModel(setting)
     found = explore(world, 100_000)
     FIRED.update(world.fired)
     return found
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
-def test_a_turn_is_legal_after_a_crash_at_every_point(setting: Setting) -> None:
+@pytest.mark.parametrize("setting", CONFIGS, ids=lambda s: s.name)
+def test_a_turn_is_legal_after_a_crash_at_every_point(setting: ModelConfig) -> None:
     found = searched(setting)
 
     assert found.broken == {}, "\n".join(trace.text() for trace in found.traces())
@@ -68,8 +68,8 @@ def talk_rules() -> Any:
 # -- the laws have teeth
 
 
-def setting(name: str) -> Setting:
-    return next(s for s in SETTINGS if s.name == name)
+def setting(name: str) -> ModelConfig:
+    return next(s for s in CONFIGS if s.name == name)
 
 
 def eager(core: Any, batch: Any) -> Any:
@@ -87,7 +87,7 @@ def forgetful(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def stage(core: Any, index: int, call: Any, calls: int, written: Any) -> Any:
         found = original(core, index, call, calls, written)
-        unknown = isinstance(found, state.Reported) and found.unknown and not found.kept
+        unknown = isinstance(found, state.Reported) and found.unknown and not found.recorded
         return state.Waiting() if unknown or isinstance(found, state.Probing) else found
 
     return stage
@@ -127,7 +127,7 @@ def test_a_machine_that_breaks_a_law_is_caught(
 ) -> None:
     monkeypatch.setattr(module, name, mutant)
 
-    found = explore(TurnWorld(setting(world)), 100_000, first_only=True)
+    found = explore(TurnModel(setting(world)), 100_000, first_only=True)
 
     assert law in found.broken
 
@@ -137,7 +137,7 @@ def test_a_machine_that_closes_nothing_is_covered_by_the_kernel(
 ) -> None:
     monkeypatch.setattr(talk, "closings", shy)
 
-    found = explore(TurnWorld(setting("cancel")), 100_000)
+    found = explore(TurnModel(setting("cancel")), 100_000)
 
     assert "every call has one result when the run has ended" not in found.broken
 
@@ -156,7 +156,7 @@ def test_what_is_illegal_is_seen() -> None:
 
 def test_a_trace_tells_who_did_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(talk, "launch", eager)
-    found = explore(TurnWorld(setting("batch")), 100_000, first_only=True)
+    found = explore(TurnModel(setting("batch")), 100_000, first_only=True)
 
     (trace, *_) = found.broken.values()
 

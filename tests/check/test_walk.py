@@ -37,14 +37,14 @@ from tenure.machines.lease import Held
 from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command
-from tenure.records import Phase, Place
+from tenure.records import Phase, QueueEntry
 from tenure.world import EMPTY, World, evolve, world_of
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.postgres.store import PostgresStore
 from tenure_drivers.stores.sqlite.store import SqliteStore
-from tenure_drivers.testing.fixtures import Watch, carried_out
+from tenure_drivers.testing.fixtures import ManualClock, carried_out
 
 STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))
@@ -66,7 +66,7 @@ def is_known(command: Command[Any, Any], outcome: object) -> bool:
     """
     if isinstance(command, Admit):
         assert isinstance(outcome, Admitted)
-        found = [receipt.input_id for receipt in outcome.receipts]
+        found = [receipt.input_id for receipt in outcome.admissions]
         return found == [new.input_id for new in command.inputs]
     return not isinstance(command, MONOTONE) and not isinstance(outcome, NothingDue)
 
@@ -156,7 +156,7 @@ class Walk:
             raise AssertionError("does not come to rest")
         row = session_of(self.world)
         if row is not None and row.phase is not Phase.STOPPED:
-            left = [p for p in self.world.all(Place) if not isinstance(p.state, Ended)]
+            left = [p for p in self.world.all(QueueEntry) if not isinstance(p.state, Ended)]
             assert not left, f"never ends: {left}"
         self.world, self.now_ms, self.ledger, self.trace, self.done = kept
 
@@ -166,7 +166,7 @@ class Walk:
         answer = self.carry_out(commit)
         assert isinstance(answer, Decided), f"cannot be finished: {answer}"
         for input_id in begun.inputs:
-            place = next(p for p in self.world.all(Place) if p.input_id == input_id)
+            place = next(p for p in self.world.all(QueueEntry) if p.input_id == input_id)
             assert isinstance(place.state, Ended), place
             if how is Termination.FINISHED:
                 assert place.state.how is How.CONSUMED, place
@@ -216,7 +216,7 @@ def test_stores_go_the_same_way(tmp_path: Path, schema: str) -> None:
         asyncio.run(in_stores(tmp_path / str(at), schema, SEED * 1_000_000 + at))
 
 
-def stores_in(folder: Path, schema: str, clock: Watch) -> tuple[Store, ...]:
+def stores_in(folder: Path, schema: str, clock: ManualClock) -> tuple[Store, ...]:
     """Empty, all of them."""
     server = PostgresStore(shared(), schema=schema, clock=clock)
     empty(shared(), schema)
@@ -230,7 +230,7 @@ def stores_in(folder: Path, schema: str, clock: Watch) -> tuple[Store, ...]:
 
 async def in_stores(folder: Path, schema: str, seed: int) -> None:
     folder.mkdir()
-    walk, clock = Walk(seed), Watch()
+    walk, clock = Walk(seed), ManualClock()
     stores = stores_in(folder, schema, clock)
     try:
         for _ in range(30):

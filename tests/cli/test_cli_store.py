@@ -17,16 +17,16 @@ from disks import disk
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
-from tenure.check.invariants import LAWS, violations
+from tenure.check.invariants import PROPERTIES, violations
 from tenure.machines.lease import Vacant
 from tenure.records import Session
 from tenure.world import World, world_of
 from tenure_drivers.cli.store import store
 from tenure_drivers.stores.base import Store
-from tenure_drivers.stores.export import Restore, Unreadable, exported, imported
+from tenure_drivers.stores.export import InvalidExport, Restore, exported, imported
 from tenure_drivers.stores.registry import open_store
-from tenure_drivers.testing.command_generator import Client
-from tenure_drivers.testing.fixtures import Watch, carried_out
+from tenure_drivers.testing.command_generator import CommandGenerator
+from tenure_drivers.testing.fixtures import ManualClock, carried_out
 
 Run = Callable[..., tuple[int, str, str]]
 NUMBERS = itertools.count()
@@ -55,14 +55,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 async def work(store: Store, seed: int, groups: int = 60) -> World:
-    dice, watch = random.Random(seed), Watch()
-    client = Client(dice.choice)
+    dice, watch = random.Random(seed), ManualClock()
+    client = CommandGenerator(dice.choice)
     for _ in range(groups):
         watch.now_ms += dice.choice((0, 1, 10, 30))
         group = client.send_some(watch.now_ms)
         answers = await asyncio.gather(*[carried_out(store, command) for command in group])
         for command, answer in zip(group, answers, strict=True):
-            client.hear(command, answer)
+            client.observe(command, answer)
     return world_of(await store.dump())
 
 
@@ -137,7 +137,7 @@ def test_what_is_broken_is_named(law: str, tmp_path: Path, run: Run) -> None:
 
 
 def test_every_law_is_tried() -> None:
-    assert len(LAWS) == 15
+    assert len(PROPERTIES) == 15
 
 
 def test_a_row_that_cannot_be_read_is_named_and_the_others_are_checked(
@@ -284,7 +284,7 @@ def test_rows_are_written_as_they_are_read() -> None:
     assert world_of(imported(lines)) == world
     assert all(json.loads(line) for line in lines)
     broken = [lines[0], lines[1].replace('"phase": "', '"phase": "un'), *lines[2:]]
-    with pytest.raises(Unreadable, match="line 2"):
+    with pytest.raises(InvalidExport, match="line 2"):
         list(imported(broken))
 
 

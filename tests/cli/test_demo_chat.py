@@ -21,13 +21,13 @@ from tenure.machines.lease import Owner
 from tenure.messages.codec import node_of
 from tenure.messages.types import Message, Speaker, ToolCall
 from tenure.outcome import Refused
-from tenure.questions.core import Line
+from tenure.questions.core import TranscriptLine
 from tenure.records import Node
 from tenure.transcript import NewNode
 from tenure_drivers.demo.chat import PLACES, chatting, right_answer
 from tenure_drivers.demo.plan import draw
 from tenure_drivers.demo.report import read_all
-from tenure_drivers.demo.transcript_report import Talk, _calls, read_talk
+from tenure_drivers.demo.transcript_report import TranscriptReport, _calls, report_transcripts
 from tenure_drivers.stores.memory import MemoryStore
 
 TENURE = "from tenure_drivers.cli.main import main; main()"
@@ -131,12 +131,12 @@ def result(name: str, text: str = "done") -> Message:
 SAID = Message(Speaker.ASSISTANT, "yes")
 
 
-def line(message: Message) -> Line:
+def line(message: Message) -> TranscriptLine:
     new = node_of(message)
     node = Node(
         "s", "n", None, "run", 1, new.role, (), new.call_ids, "", False, 0, new.body, new.form
     )
-    return Line((), node)
+    return TranscriptLine((), node)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_a_transcript_that_is_not_legal_is_found(
     assert {n: c for n, c in counts.items() if c and n not in ("calls", "results")} == found
 
 
-def talk_of(*nodes: NewNode, prompt: str, ledger: tuple[str, ...] = ()) -> Talk:
-    async def run() -> Talk:
+def talk_of(*nodes: NewNode, prompt: str, ledger: tuple[str, ...] = ()) -> TranscriptReport:
+    async def run() -> TranscriptReport:
         store = MemoryStore(clock=lambda: 1_000)
         new = NewInput("input-1", "prompt", prompt)
         assert not isinstance(await store.execute(Admit("s", (new,))), Refused)
@@ -171,7 +171,7 @@ def talk_of(*nodes: NewNode, prompt: str, ledger: tuple[str, ...] = ()) -> Talk:
         assert isinstance(begun, Begun)
         end = Commit("s", begun.fence, "run", begun.turn, begun.n, begun.revision, nodes=nodes)
         assert not isinstance(await store.execute(end), Refused)
-        return await read_talk(store, await read_all(store), ledger, died={}, exact=True)
+        return await report_transcripts(store, await read_all(store), ledger, died={}, exact=True)
 
     return asyncio.run(run())
 

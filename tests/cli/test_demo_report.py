@@ -17,12 +17,12 @@ import pytest
 from attrs import define, evolve, field
 
 from tenure.commands import Admit, Begin, Begun, Checkpoint, Commit, NewEntry, NewInput
-from tenure.event import Happening
+from tenure.event import EventKind
 from tenure.machines.input import Ended, How
 from tenure.machines.lease import Owner
 from tenure.outcome import Refused
 from tenure.policy import POLICIES, OnRetry
-from tenure.questions.history import Chronicle, happenings, holdings
+from tenure.questions.history import SessionHistory, flat_events, lease_spans
 from tenure.records import EntryKind
 from tenure.transcript import NewNode, Role
 from tenure_drivers.console.timeline.page import (
@@ -72,7 +72,7 @@ class ToyFleet:
     lives: list[Life] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
     refused: list[TooLate] = field(factory=list)
-    chronicles: tuple[Chronicle, ...] = ()
+    chronicles: tuple[SessionHistory, ...] = ()
 
     def run(self) -> ToyFleet:
         asyncio.run(self._run())
@@ -172,7 +172,7 @@ def evidence(fleet: ToyFleet, **doctored: Any) -> Evidence:
     return evolve(Evidence(fleet.inputs, fleet.chronicles, tuple(fleet.ledger)), **doctored)
 
 
-def doctored(fleet: ToyFleet, **changes: Any) -> tuple[Chronicle, ...]:
+def doctored(fleet: ToyFleet, **changes: Any) -> tuple[SessionHistory, ...]:
     """The first session says something else."""
     first, *others = fleet.chronicles
     return (evolve(first, **changes), *others)
@@ -226,7 +226,7 @@ def test_an_input_that_the_database_does_not_know_is_lost(fleet: ToyFleet) -> No
 
 
 def test_an_input_that_was_not_consumed_by_a_finished_run_is_lost(fleet: ToyFleet) -> None:
-    first, *rest = fleet.chronicles[0].places
+    first, *rest = fleet.chronicles[0].queue_entries
     letter = evolve(first, state=Ended(How.DEAD_LETTERED, "lost", "run-1"))
     unread = fleet.chronicles[0].answered[1:]
 
@@ -238,38 +238,40 @@ def test_an_input_that_was_not_consumed_by_a_finished_run_is_lost(fleet: ToyFlee
 def test_an_answer_that_overtakes_is_found_in_the_transcript(fleet: ToyFleet) -> None:
     first, second, *rest = fleet.chronicles[0].answered
 
-    chronicles = doctored(fleet, answered=(second, first, *rest))
+    histories = doctored(fleet, answered=(second, first, *rest))
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {"out_of_order": 1}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {"out_of_order": 1}
 
 
 def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> None:
     events = fleet.chronicles[0].events
-    finished = [e for e in events if e.happened[-1].kind is Happening.RUN_FINISHED]
+    finished = [e for e in events if e.events[-1].kind is EventKind.RUN_FINISHED]
     a, b = finished[0], finished[1]
-    swapped = {a.seq: evolve(a, happened=b.happened), b.seq: evolve(b, happened=a.happened)}
+    swapped = {a.seq: evolve(a, events=b.events), b.seq: evolve(b, events=a.events)}
 
-    chronicles = doctored(fleet, events=tuple(swapped.get(e.seq, e) for e in events))
+    histories = doctored(fleet, events=tuple(swapped.get(e.seq, e) for e in events))
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {"out_of_order": 1}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {"out_of_order": 1}
 
 
 def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
-    chronicle = fleet.chronicles[0]
-    first, second, *rest = chronicle.answered
-    places = tuple(evolve(p, priority=1) if p.input_id == second else p for p in chronicle.places)
+    history = fleet.chronicles[0]
+    first, second, *rest = history.answered
+    places = tuple(
+        evolve(p, priority=1) if p.input_id == second else p for p in history.queue_entries
+    )
 
-    chronicles = doctored(fleet, answered=(second, first, *rest), places=places)
+    histories = doctored(fleet, answered=(second, first, *rest), places=places)
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {}
 
 
 def test_an_input_that_stands_twice_in_a_transcript_is_found(fleet: ToyFleet) -> None:
     answered = fleet.chronicles[0].answered
 
-    chronicles = doctored(fleet, answered=(*answered, answered[-1]))
+    histories = doctored(fleet, answered=(*answered, answered[-1]))
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {"answered_twice": 1}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {"answered_twice": 1}
 
 
 @pytest.mark.parametrize("kind", [EntryKind.START, EntryKind.REPORT])
@@ -277,17 +279,17 @@ def test_a_step_that_the_journal_shows_twice_is_found(fleet: ToyFleet, kind: Ent
     entries = fleet.chronicles[0].entries
     again = next(evolve(e, n=99) for e in entries if e.kind is kind)
 
-    chronicles = doctored(fleet, entries=(*entries, again))
+    histories = doctored(fleet, entries=(*entries, again))
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {"steps_twice": 1}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {"steps_twice": 1}
 
 
 def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
     session = evolve(fleet.chronicles[0].session, open_run="run-1")
 
-    chronicles = doctored(fleet, session=session)
+    histories = doctored(fleet, session=session)
 
-    assert turned_red(evidence(fleet, chronicles=chronicles)) == {"open_turns": 1}
+    assert turned_red(evidence(fleet, chronicles=histories)) == {"open_turns": 1}
 
 
 # -- what is read
@@ -295,17 +297,17 @@ def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
 
 def test_a_long_session_is_read_as_a_whole() -> None:
     fleet = ToyFleet(seed=1, sessions=1, inputs=300, workers=1, calm=True).run()
-    (chronicle,) = fleet.chronicles
+    (history,) = fleet.chronicles
 
-    assert len(chronicle.places) == len(chronicle.inputs) == len(chronicle.runs) == 300
-    assert len(chronicle.entries) == 600
-    assert chronicle.answered == tuple(p.input_id for p in chronicle.places)
+    assert len(history.queue_entries) == len(history.inputs) == len(history.runs) == 300
+    assert len(history.entries) == 600
+    assert history.answered == tuple(p.input_id for p in history.queue_entries)
 
 
 def test_holdings_follow_each_other_and_account_for_every_run(fleet: ToyFleet) -> None:
-    for chronicle in fleet.chronicles:
-        held = holdings(chronicle.events)
-        stretches = [s for h in held for s in h.stretches]
+    for history in fleet.chronicles:
+        held = lease_spans(history.events)
+        stretches = [s for h in held for s in h.run_spans]
 
         generations = [h.generation for h in held]
         assert generations == sorted(set(generations))
@@ -313,8 +315,8 @@ def test_holdings_follow_each_other_and_account_for_every_run(fleet: ToyFleet) -
         assert all(a.until_ms <= b.from_ms for a, b in pairwise(held) if a.until_ms is not None)
         assert {h.lease_id for h in held} <= set(fleet.holders)
         finished = [s.run_id for s in stretches if s.how == "finished"]
-        assert sorted(finished) == sorted(r.run_id for r in chronicle.runs)
-        lost = [h for _, _, h in happenings(chronicle.events) if h.kind is Happening.LEASE_LOST]
+        assert sorted(finished) == sorted(r.run_id for r in history.runs)
+        lost = [h for _, _, h in flat_events(history.events) if h.kind is EventKind.LEASE_LOST]
         assert sum(h.lost for h in held) == len(lost)
 
 
@@ -374,7 +376,7 @@ def test_a_page_stands_alone(fleet: ToyFleet) -> None:
 
 def test_a_page_shows_everything_that_happened(fleet: ToyFleet) -> None:
     classes = Tags(page(timeline(fleet))).classes
-    held = [h for c in fleet.chronicles for h in holdings(c.events)]
+    held = [h for c in fleet.chronicles for h in lease_spans(c.events)]
 
     in_legend = 1
     assert classes["lease"] == len(held) + in_legend
@@ -383,20 +385,20 @@ def test_a_page_shows_everything_that_happened(fleet: ToyFleet) -> None:
     assert classes["refused"] == 2 * len(fleet.refused) + in_legend
     assert classes["pause"] == len(fleet.pauses) > 0
     assert classes["life"] == len(fleet.lives)
-    taken_over = sum(a.lost for c in fleet.chronicles for a, _ in pairwise(holdings(c.events)))
+    taken_over = sum(a.lost for c in fleet.chronicles for a, _ in pairwise(lease_spans(c.events)))
     assert classes["takeover"] == taken_over + in_legend
 
 
 def test_whatever_a_session_is_called_stays_text(fleet: ToyFleet) -> None:
     evil = "</script><script>alert(1)</script>\"'&$title"
     first, *others = fleet.chronicles
-    place = evolve(first.places[0], input_id=evil)
+    place = evolve(first.queue_entries[0], input_id=evil)
     named = evolve(
         first,
         session=evolve(first.session, session_id=evil),
-        places=(place, *first.places[1:]),
+        queue_entries=(place, *first.queue_entries[1:]),
         events=tuple(
-            evolve(e, happened=tuple(evolve(h, input_ids=(evil,)) for h in e.happened))
+            evolve(e, events=tuple(evolve(h, input_ids=(evil,)) for h in e.events))
             for e in first.events
         ),
     )

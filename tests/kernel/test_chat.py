@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from paths import SPECS
 
 from tenure.failure import ErrorKind
-from tenure.messages.codec import BODY_BYTES_MAX, Unreadable, decode, encode, node_of, text_of
+from tenure.messages.codec import BODY_BYTES_MAX, InvalidMessage, decode, encode, node_of, text_of
 from tenure.messages.types import Attachment, Finish, Message, Reply, Speaker, Tool, ToolCall
 from tenure.policy import POLICIES
-from tenure.questions.core import Line
+from tenure.questions.core import TranscriptLine
 from tenure.records import Input, Node
 from tenure.replace import replace
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.turn.chat_policy import (
-    CHAT,
+    DEFAULT_CHAT_POLICY,
     DOUBLED,
-    Act,
-    Fault,
-    Halt,
-    Judgement,
-    Say,
-    judge,
+    Answer,
+    CallTools,
+    InvalidReply,
+    ReplyKind,
+    StopTurn,
+    classify_reply,
     message_of_input,
     name_calls,
-    objection,
     overflows,
     project,
+    reject_reason,
     stable,
     write_prompt,
 )
@@ -44,11 +44,11 @@ def entered(payload: str, kind: str = "prompt", source: str = "api") -> Input:
     return Input("s", "i", kind, source, None, None, "", policy, 0, payload)
 
 
-def line(new: NewNode, *inputs: Input) -> Line:
+def line(new: NewNode, *inputs: Input) -> TranscriptLine:
     node = Node(
         "s", "n", None, "r", 1, new.role, (), new.call_ids, "", new.hidden, 0, new.body, new.form
     )
-    return Line(inputs, node)
+    return TranscriptLine(inputs, node)
 
 
 def text(role: Role, body: str, *call_ids: str, hidden: bool = False) -> NewNode:
@@ -94,7 +94,7 @@ def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
     "body", ["", "[]", "{}", '{"speaker":"nobody"}', '{"speaker":"user","x":1}']
 )
 def test_what_is_no_message_is_unreadable(body: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidMessage):
         decode(body)
 
     assert text_of(Form.CHAT, body) == body
@@ -190,7 +190,7 @@ def test_a_longer_transcript_only_adds_behind_and_says_how_much_is_stable() -> N
     said = [Message(Speaker.USER, "a"), Message(Speaker.ASSISTANT, "b"), Message(Speaker.USER, "c")]
     said += [Message(Speaker.ASSISTANT, "d"), Message(Speaker.USER, "e")]
 
-    requests = [CHAT.request("m", "s", tuple(said[:n]), (), "{}") for n in (1, 3, 5)]
+    requests = [DEFAULT_CHAT_POLICY.request("m", "s", tuple(said[:n]), (), "{}") for n in (1, 3, 5)]
 
     for before, after in zip(requests, requests[1:], strict=False):
         assert after.messages[: after.stable] == before.messages
@@ -208,27 +208,27 @@ def calls(*call_ids: str) -> tuple[ToolCall, ...]:
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply("hi"), Say),
-        (Reply(""), Say),
-        (Reply("hi", finish=Finish.UNKNOWN), Say),
-        (Reply("", calls("a"), finish=Finish.TOOL_CALLS), Act),
-        (Reply("", calls("a"), finish=Finish.STOP), Act),
-        (Reply("", finish=Finish.TOOL_CALLS), Fault),
-        (Reply("ha", finish=Finish.OUTPUT_LIMIT), Halt),
-        (Reply("ha", calls("a"), finish=Finish.OUTPUT_LIMIT), Halt),
-        (Reply("", finish=Finish.CONTENT_FILTER), Fault),
-        (Reply("", finish=Finish.CONTEXT_OVERFLOW), Fault),
-        (Reply("", calls("a"), refusal="no"), Halt),
+        (Reply("hi"), Answer),
+        (Reply(""), Answer),
+        (Reply("hi", finish=Finish.UNKNOWN), Answer),
+        (Reply("", calls("a"), finish=Finish.TOOL_CALLS), CallTools),
+        (Reply("", calls("a"), finish=Finish.STOP), CallTools),
+        (Reply("", finish=Finish.TOOL_CALLS), InvalidReply),
+        (Reply("ha", finish=Finish.OUTPUT_LIMIT), StopTurn),
+        (Reply("ha", calls("a"), finish=Finish.OUTPUT_LIMIT), StopTurn),
+        (Reply("", finish=Finish.CONTENT_FILTER), InvalidReply),
+        (Reply("", finish=Finish.CONTEXT_OVERFLOW), InvalidReply),
+        (Reply("", calls("a"), refusal="no"), StopTurn),
     ],
 )
-def test_what_a_reply_means(reply: Reply, kind: type[Judgement]) -> None:  # CHAT-11, CHAT-13
-    assert isinstance(judge(reply, None, 1), kind)
+def test_what_a_reply_means(reply: Reply, kind: type[ReplyKind]) -> None:  # CHAT-11, CHAT-13
+    assert isinstance(classify_reply(reply, None, 1), kind)
 
 
 def test_calls_of_a_reply_that_was_cut_off_are_dropped() -> None:  # CHAT-12
-    found = judge(Reply("so I", calls("a"), finish=Finish.OUTPUT_LIMIT), None, 1)
+    found = classify_reply(Reply("so I", calls("a"), finish=Finish.OUTPUT_LIMIT), None, 1)
 
-    assert found == Halt(Message(Speaker.ASSISTANT, "so I"), "incomplete")
+    assert found == StopTurn(Message(Speaker.ASSISTANT, "so I"), "incomplete")
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_no_room_for_a_token_is_a_context_overflow(
     reply = Reply(finish=Finish.OUTPUT_LIMIT, usage=used)
 
     assert overflows(reply, window) is over
-    found = judge(reply, window, 1)
-    assert isinstance(found, Fault) is over
-    if isinstance(found, Fault):
+    found = classify_reply(reply, window, 1)
+    assert isinstance(found, InvalidReply) is over
+    if isinstance(found, InvalidReply):
         assert found.failure.kind is ErrorKind.CONTEXT_OVERFLOW
 
 
@@ -267,14 +267,14 @@ def test_good_ids_are_kept_and_the_second_of_an_id_says_so() -> None:  # CHAT-9
 def test_an_object_or_nothing_are_arguments(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
-    assert objection(ToolCall("c", "t", arguments), 1, (tool,)) is None
+    assert reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) is None
 
 
 @pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', "[" * 100_000])
 def test_anything_else_is_not(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
-    assert "arguments" in (objection(ToolCall("c", "t", arguments), 1, (tool,)) or "")
+    assert "arguments" in (reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) or "")
 
 
 def test_every_clause_is_tested() -> None:

@@ -19,16 +19,16 @@ from tenure.failure import (
     GIVE_UP_AFTER_MS,
     LOSSES_MAX,
     NATURES,
-    UNTROUBLED,
+    NO_FAILURES,
     ErrorKind,
     Failure,
     GiveUp,
     Nature,
     Retry,
-    Trouble,
+    RetryState,
     backoff_ms,
-    judge,
-    judge_loss,
+    decide_after_loss,
+    decide_retry,
 )
 from tenure.machines import input as input_
 from tenure.machines.input import How
@@ -212,7 +212,7 @@ def test_a_run_that_ends_says_how() -> None:  # RUN-5, RUN-6
 kinds = st.sampled_from(ErrorKind)
 moments = st.integers(0, 2**53)
 troubles = st.builds(
-    Trouble,
+    RetryState,
     failures=st.integers(0, 10),
     outages=st.integers(0, 100),
     losses=st.integers(0, 20),
@@ -233,23 +233,23 @@ def test_every_kind_of_error_has_a_nature() -> None:
 
 @given(trouble=troubles, failure=failures, now_ms=moments)
 def test_a_permanent_failure_is_given_up_at_once(  # FAIL-1
-    trouble: Trouble, failure: Failure, now_ms: int
+    retry: RetryState, failure: Failure, now_ms: int
 ) -> None:
-    verdict = judge(trouble, failure, now_ms)
+    verdict = decide_retry(retry, failure, now_ms)
 
     permanent = isinstance(verdict, GiveUp) and verdict.permanent
     assert permanent == (NATURES[failure.kind] is Nature.PERMANENT)
-    assert not permanent or (verdict.trouble, verdict.clause) == (trouble, "FAIL-1")
+    assert not permanent or (verdict.state, verdict.clause) == (retry, "FAIL-1")
 
 
 @pytest.mark.parametrize("kind", of(Nature.PROVIDER))
 def test_a_provider_may_fail_for_an_hour(kind: ErrorKind) -> None:  # FAIL-2, FAIL-3
-    trouble, now_ms, answers = UNTROUBLED, 1000, 0
-    verdict = judge(trouble, Failure(kind), now_ms)
+    retry, now_ms, answers = NO_FAILURES, 1000, 0
+    verdict = decide_retry(retry, Failure(kind), now_ms)
     while isinstance(verdict, Retry):
         assert verdict.hold and verdict.clause == "FAIL-3" and verdict.due_at_ms > now_ms
         now_ms, answers = verdict.due_at_ms, answers + 1
-        verdict = judge(verdict.trouble, Failure(kind), now_ms)
+        verdict = decide_retry(verdict.state, Failure(kind), now_ms)
 
     assert GIVE_UP_AFTER_MS <= now_ms - 1000 <= GIVE_UP_AFTER_MS + BACKOFF_CAP_MS
     assert answers > FAILURES_MAX and verdict.clause == "FAIL-2" and not verdict.permanent
@@ -257,10 +257,10 @@ def test_a_provider_may_fail_for_an_hour(kind: ErrorKind) -> None:  # FAIL-2, FA
 
 @pytest.mark.parametrize("kind", of(Nature.TRANSIENT))
 def test_a_transient_failure_is_counted(kind: ErrorKind) -> None:  # FAIL-4, FAIL-5
-    trouble, clauses = UNTROUBLED, []
+    retry, clauses = NO_FAILURES, []
     for _ in range(FAILURES_MAX):
-        verdict = judge(trouble, Failure(kind), 1000)
-        trouble = verdict.trouble
+        verdict = decide_retry(retry, Failure(kind), 1000)
+        retry = verdict.state
         clauses.append(verdict.clause)
 
     assert clauses == ["FAIL-5"] * (FAILURES_MAX - 1) + ["FAIL-4"]
@@ -268,24 +268,24 @@ def test_a_transient_failure_is_counted(kind: ErrorKind) -> None:  # FAIL-4, FAI
 
 @given(trouble=troubles, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
 def test_another_kind_of_answer_ends_an_outage(
-    trouble: Trouble, kind: ErrorKind, now_ms: int
+    retry: RetryState, kind: ErrorKind, now_ms: int
 ) -> None:  # FAIL-5
-    later = judge(trouble, Failure(kind), now_ms).trouble
+    later = decide_retry(retry, Failure(kind), now_ms).state
 
     assert (later.outages, later.first_failure_ms) == (0, None)
-    assert (later.failures, later.losses) == (trouble.failures + 1, trouble.losses)
+    assert (later.failures, later.losses) == (retry.failures + 1, retry.losses)
 
 
 @given(trouble=troubles, now_ms=moments)
-def test_what_was_recorded_makes_a_loss_harmless(trouble: Trouble, now_ms: int) -> None:  # FAIL-6
-    assert judge_loss(trouble, True, now_ms) == Retry(now_ms, trouble, False, "FAIL-6")
+def test_what_was_recorded_makes_a_loss_harmless(retry: RetryState, now_ms: int) -> None:  # FAIL-6
+    assert decide_after_loss(retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
 
 
 def test_the_sixteenth_loss_is_given_up() -> None:  # FAIL-7, FAIL-8
-    trouble, clauses = UNTROUBLED, []
+    retry, clauses = NO_FAILURES, []
     for _ in range(LOSSES_MAX):
-        verdict = judge_loss(trouble, False, 1000)
-        trouble = verdict.trouble
+        verdict = decide_after_loss(retry, False, 1000)
+        retry = verdict.state
         clauses.append(verdict.clause)
 
     assert clauses == ["FAIL-8"] * (LOSSES_MAX - 1) + ["FAIL-7"]
@@ -293,9 +293,9 @@ def test_the_sixteenth_loss_is_given_up() -> None:  # FAIL-7, FAIL-8
 
 @given(trouble=troubles, failure=failures, now_ms=moments)
 def test_a_retry_is_bounded(
-    trouble: Trouble, failure: Failure, now_ms: int
+    retry: RetryState, failure: Failure, now_ms: int
 ) -> None:  # RUN-20, RUN-21
-    verdict = judge(trouble, failure, now_ms)
+    verdict = decide_retry(retry, failure, now_ms)
 
     if isinstance(verdict, Retry):
         wait_ms = verdict.due_at_ms - now_ms - min(failure.jitter_ms, BACKOFF_CAP_MS)
@@ -305,14 +305,14 @@ def test_a_retry_is_bounded(
 
 
 @given(trouble=troubles)
-def test_backoff_never_shrinks_as_trouble_grows(trouble: Trouble) -> None:  # RUN-20
-    more = Trouble(trouble.failures, trouble.outages, trouble.losses + 1)
+def test_backoff_never_shrinks_as_trouble_grows(retry: RetryState) -> None:  # RUN-20
+    more = RetryState(retry.failures, retry.outages, retry.losses + 1)
 
-    assert BACKOFF_BASE_MS <= backoff_ms(trouble) <= backoff_ms(more) <= BACKOFF_CAP_MS
+    assert BACKOFF_BASE_MS <= backoff_ms(retry) <= backoff_ms(more) <= BACKOFF_CAP_MS
 
 
 def test_backoff_doubles() -> None:  # RUN-20
-    waits = [backoff_ms(Trouble(failures=n)) for n in range(10)]
+    waits = [backoff_ms(RetryState(failures=n)) for n in range(10)]
 
     assert waits == [250, 250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]
 

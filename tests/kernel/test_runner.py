@@ -33,66 +33,66 @@ from tenure.machines.lease import Evidence, Fence, Held, LocalProcess, Owner
 from tenure.machines.run import Running, Termination
 from tenure.outcome import Refusal, Refused
 from tenure.policy import Lane
-from tenure.questions.core import Carried, Carry
+from tenure.questions.core import LoadedRun, LoadRun
 from tenure.records import Cancel, EntryKind, Run
 from tenure.replace import replace
-from tenure.runner.machine import RULES, Outcome, Plan, WhoHolds, start, step
+from tenure.runner.machine import RULES, CurrentLease, Outcome, RunnerConfig, start, step
 from tenure.runner.protocol import (
+    Abandoned,
     Answered,
     Ask,
     CancelSeen,
-    CancelTurn,
+    CheckProcess,
     Drain,
     Effect,
-    End,
+    EndTurn,
     Event,
-    Examine,
-    Examined,
     Execute,
     Failed,
-    Left,
+    Finished,
+    InterruptTurn,
+    MayStart,
+    NotifyTurn,
     OutcomeUnknown,
-    Reason,
+    ProcessChecked,
     Record,
     Reply,
-    Returned,
-    RunOver,
-    Said,
+    RunFinished,
+    RunnerStopReason,
     SetTimer,
-    Start,
     StartTurn,
     Stop,
     StoreBroken,
     StoreUnavailable,
-    Tell,
     TimerFired,
-    TurnAsked,
     TurnEnded,
+    TurnReply,
+    TurnRequested,
 )
 from tenure.runner.states import (
-    Closing,
+    Acquiring,
+    CheckingHolder,
     Core,
-    Examining,
-    Hold,
+    Ending,
+    HeldRun,
+    LeaseLost,
     Loading,
-    Order,
-    Outlived,
-    Pause,
+    PendingCall,
+    RenewalTimer,
     Request,
-    Settled,
-    Stage,
     State,
     Stopped,
-    Taking,
-    Watch,
-    Why,
-    Working,
+    SupervisionStage,
+    TurnCommitted,
+    TurnRunning,
+    TurnStopReason,
+    TurnSupervision,
 )
 
 HERE = LocalProcess("host", "boot", "ns", 1, "10")
 THERE = LocalProcess("other", "boot", "ns", 1, "10")
 MINE = Owner("me", "me-1", HERE)
-PLAN = Plan("s", "lease", "run", MINE, ttl_ms=300, turn_deadline_ms=10_000, grace_ms=50)
+PLAN = RunnerConfig("s", "lease", "run", MINE, ttl_ms=300, turn_deadline_ms=10_000, grace_ms=50)
 FENCE = Fence("s", 1, "lease")
 CANCEL = Cancel("run", "somebody")
 
@@ -103,10 +103,10 @@ def begun(run_id: str = "run", cancel: Cancel | None = None) -> Begun:
 
 BEGUN = begun()
 NEXT = begun("run-2")
-CARRIED = Carried(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
+CARRIED = LoadedRun(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
 START = NewEntry(EntryKind.START, "pay#1")
 REPORT = NewEntry(EntryKind.REPORT, "pay#1", "{}")
-END = End("run-2")
+END = EndTurn("run-2")
 HELD = Held(3, "theirs", Owner("it", "it-1", HERE), 300, 900)
 FAR = Held(3, "theirs", Owner("it", "it-1", THERE), 300, 900)
 
@@ -128,16 +128,19 @@ SENT: list[dict[str, Any]] = [
     {"tries": 3, "asleep": True},
     {"tries": 3, "asleep": True, "unsure": True},
 ]
-RENEWALS: list[Order | Pause] = [Pause(8), Order(9, Renew("s", FENCE), 0, 0)]
+RENEWALS: list[PendingCall | RenewalTimer] = [
+    RenewalTimer(8),
+    PendingCall(9, Renew("s", FENCE), 0, 0),
+]
 HOLDS = [
-    Hold(BEGUN, 300, renewal, 0, cancel)
+    HeldRun(BEGUN, 300, renewal, 0, cancel)
     for renewal in RENEWALS
     for cancel in (None, CANCEL, Cancel("another", "x"))
 ]
 
 
-def orders(what: Any) -> list[Order]:
-    return [Order(7, what, 0, 0, **sent) for sent in SENT]
+def orders(what: Any) -> list[PendingCall]:
+    return [PendingCall(7, what, 0, 0, **sent) for sent in SENT]
 
 
 COMMIT = Commit("s", FENCE, "run", 1, 0, 0)
@@ -145,31 +148,33 @@ FAIL = Fail("s", FENCE, "run", 1, Failure(ErrorKind.TRANSIENT))
 RELEASE = Release("s", FENCE, "run")
 CHECKPOINT = Checkpoint("s", FENCE, "run", 1, 0, (START,))
 BEGIN = Begin("s", "lease", "run", MINE)
-WATCHES = [Watch(5, 6, stage) for stage in Stage]
-STOP = Stop(Reason.FENCED)
+WATCHES = [TurnSupervision(5, 6, stage) for stage in SupervisionStage]
+STOP = Stop(RunnerStopReason.FENCED)
 
 
 def all_states() -> list[State]:
     states: list[State] = [Stopped()]
     for core in CORES:
-        states.append(Examining(core, 7, HELD))
-        for what in (BEGIN, Sweep("s"), Reclaim("s", "c", FENCE, Evidence.DEAD), WhoHolds("s")):
-            states += [Taking(core, order) for order in orders(what)]
-        states += [Outlived(core, watch, Said.LOST, STOP) for watch in WATCHES]
+        states.append(CheckingHolder(core, 7, HELD))
+        for what in (BEGIN, Sweep("s"), Reclaim("s", "c", FENCE, Evidence.DEAD), CurrentLease("s")):
+            states += [Acquiring(core, order) for order in orders(what)]
+        states += [LeaseLost(core, watch, TurnReply.LEASE_LOST, STOP) for watch in WATCHES]
         for hold in HOLDS:
             states.append(Loading(core, hold, None, CARRIED))
-            states += [Loading(core, hold, order) for order in orders(Carry("s", "run"))]
-            states += [Closing(core, hold, o) for w in (COMMIT, FAIL, RELEASE) for o in orders(w)]
-            states += [Settled(core, hold, watch) for watch in WATCHES]
-            for watch, why in itertools.product(WATCHES, (None, *Why)):
+            states += [Loading(core, hold, order) for order in orders(LoadRun("s", "run"))]
+            states += [Ending(core, hold, o) for w in (COMMIT, FAIL, RELEASE) for o in orders(w)]
+            states += [TurnCommitted(core, hold, watch) for watch in WATCHES]
+            for watch, why in itertools.product(WATCHES, (None, *TurnStopReason)):
                 for order in (None, *orders(CHECKPOINT), *orders(COMMIT)):
                     asked = (Request(1, Record((START,))),) if order else ()
-                    base = Working(core, hold, watch, order, asked, parked=(4,), why=why)
+                    base = TurnRunning(
+                        core, hold, watch, order, asked, parked=(4,), stop_reason=why
+                    )
                     states.append(base)
                     if order is not None:
                         queue = (Request(2, Record((REPORT,))), Request(3, END))
                         states.append(replace(base, queue=queue))
-                        states.append(replace(base, asked=(), parked=(), over=Left()))
+                        states.append(replace(base, asked=(), parked=(), exit=Abandoned()))
     return states
 
 
@@ -185,9 +190,9 @@ def fitting(what: Any) -> list[Any]:
             return [Swept(1, 1, False), no(Refusal.UNKNOWN_SESSION)]
         case Reclaim():
             return [Reclaimed(1, "run"), no(Refusal.NOT_OBSERVED)]
-        case WhoHolds():
+        case CurrentLease():
             return [None, HELD, FAR]
-        case Carry():
+        case LoadRun():
             return [None, CARRIED]
         case Renew():
             return [Renewed(300, None, 0), Renewed(300, CANCEL, 0), no(Refusal.FENCED)]
@@ -209,17 +214,17 @@ def all_events(state: State) -> list[Event]:
         for id in (6, 7, 8, 9, 77):
             events += [StoreUnavailable(now, id), OutcomeUnknown(now, id)]
             events += [StoreBroken(now, id, "x"), TimerFired(now, id)]
-            events += [Examined(now, id, e, "c") for e in Evidence]
+            events += [ProcessChecked(now, id, e, "c") for e in Evidence]
         events.append(Answered(now, 77, BEGUN))
-        wants = (Start(), Record((START,)), Record((REPORT,)), END)
-        events += [TurnAsked(now, turn, 11, want) for turn in (5, 55) for want in wants]
-        hows = (Left(), Returned(END), Failed(Failure(ErrorKind.TRANSIENT)))
+        wants = (MayStart(), Record((START,)), Record((REPORT,)), END)
+        events += [TurnRequested(now, turn, 11, want) for turn in (5, 55) for want in wants]
+        hows = (Abandoned(), Finished(END), Failed(Failure(ErrorKind.TRANSIENT)))
         events += [TurnEnded(now, turn, how) for turn in (5, 55) for how in hows]
         order = getattr(state, "order", None)
         if order is not None:
             events += [Answered(now, 7, answer) for answer in fitting(order.what)]
         hold = getattr(state, "hold", None)
-        if hold is not None and isinstance(hold.renewal, Order):
+        if hold is not None and isinstance(hold.renewal, PendingCall):
             events += [Answered(now, 9, answer) for answer in fitting(hold.renewal.what)]
     return events
 
@@ -244,35 +249,35 @@ def check(state: State, event: Event, outcome: Outcome) -> None:
     effects = outcome.effects
     ended = [e for e in effects if isinstance(e, Stop)]
     assert (outcome.state == Stopped()) == bool(ended) or state == Stopped()
-    if isinstance(state, Outlived | Stopped):
+    if isinstance(state, LeaseLost | Stopped):
         assert not [e for e in effects if isinstance(e, Execute | Ask | StartTurn)]
     fenced = isinstance(event, Answered) and (
         isinstance(event.answer, Refused) and event.answer.reason is Refusal.FENCED
     )
     own = event.id in ids_of(state) if isinstance(event, Answered) else False
-    last_words = isinstance(state, Working) and (
-        state.over is not None or (state.order and isinstance(state.order.what, Commit))
+    last_words = isinstance(state, TurnRunning) and (
+        state.exit is not None or (state.pending and isinstance(state.pending.what, Commit))
     )
-    if fenced and own and not (last_words or isinstance(state, Closing | Taking)):
+    if fenced and own and not (last_words or isinstance(state, Ending | Acquiring)):
         assert not [e for e in effects if isinstance(e, Execute)], "fenced, and wrote"
-    if isinstance(event, TurnAsked):
+    if isinstance(event, TurnRequested):
         replied = [e for e in effects if isinstance(e, Reply) and e.id == event.id]
-        waits = isinstance(outcome.state, Working) and event.id in pending(outcome.state)
+        waits = isinstance(outcome.state, TurnRunning) and event.id in pending(outcome.state)
         assert bool(replied) != waits
         hold = getattr(state, "hold", None)
-        if replied and replied[0].answer is Said.GO:
+        if replied and replied[0].answer is TurnReply.PROCEED:
             assert hold is not None and event.now_ms <= hold.deadline_ms
 
 
 def ids_of(state: State) -> set[int]:
     order, hold = getattr(state, "order", None), getattr(state, "hold", None)
     ids = {order.id} if order is not None and not order.asleep else set()
-    if hold is not None and isinstance(hold.renewal, Order):
+    if hold is not None and isinstance(hold.renewal, PendingCall):
         ids.add(hold.renewal.id)
     return ids
 
 
-def pending(state: Working) -> set[int]:
+def pending(state: TurnRunning) -> set[int]:
     return {r.id for r in state.asked + state.queue} | set(state.parked)
 
 
@@ -282,7 +287,7 @@ def pending(state: Working) -> set[int]:
 class Story:
     """A runner, step by step; `last` are the effects of the last one."""
 
-    def __init__(self, plan: Plan = PLAN, now_ms: int = 0) -> None:
+    def __init__(self, plan: RunnerConfig = PLAN, now_ms: int = 0) -> None:
         self.now = now_ms
         self.clauses: list[str] = []
         self.last: tuple[Effect, ...] = ()
@@ -327,7 +332,7 @@ class Story:
         return self.event(TimerFired(self.now, id))
 
     def asks(self, want: Any, id: int = 1) -> Story:
-        return self.event(TurnAsked(self.now, self.turn_id, id, want))
+        return self.event(TurnRequested(self.now, self.turn_id, id, want))
 
     def ends(self, how: Any) -> Story:
         return self.event(TurnEnded(self.now, self.turn_id, how))
@@ -339,9 +344,9 @@ class Story:
 
     @property
     def renew_timer(self) -> int:
-        assert isinstance(self.state, Loading | Working)
-        renewal = self.state.hold.renewal
-        assert isinstance(renewal, Pause)
+        assert isinstance(self.state, Loading | TurnRunning)
+        renewal = self.state.held_run.renewal
+        assert isinstance(renewal, RenewalTimer)
         return renewal.id
 
     def stopped(self) -> Stop:
@@ -351,7 +356,7 @@ class Story:
         return stop
 
 
-def at_work(plan: Plan = PLAN, now_ms: int = 0) -> Story:
+def at_work(plan: RunnerConfig = PLAN, now_ms: int = 0) -> Story:
     story = Story(plan, now_ms).answer(BEGUN).answer(CARRIED)
     story.one(StartTurn)
     return story
@@ -361,20 +366,20 @@ def test_a_turn_is_begun_read_started_and_committed_with_the_next_one() -> None:
     story = Story()
     assert isinstance(story.sent(), Begin)
     story.answer(BEGUN)
-    assert story.one(Ask).question == Carry("s", "run")
+    assert story.one(Ask).question == LoadRun("s", "run")
     story.answer(CARRIED)
     assert story.one(StartTurn).begun == BEGUN
 
-    story.ends(Returned(END))
+    story.ends(Finished(END))
     assert (story.sent().then, story.sent().next_run_id) == (Then.NEXT, "run-2")
 
     story.answer(Committed(1, NEXT, True))
-    assert story.one(RunOver) == RunOver("run", ("i",))
-    assert story.one(Ask).question == Carry("s", "run-2")
+    assert story.one(RunFinished) == RunFinished("run", ("i",))
+    assert story.one(Ask).question == LoadRun("s", "run-2")
 
     story.answer(CARRIED)
-    story.ends(Returned(END)).answer(Committed(2))
-    assert story.stopped().reason is Reason.DONE
+    story.ends(Finished(END)).answer(Committed(2))
+    assert story.stopped().reason is RunnerStopReason.DONE
 
 
 def test_a_sleeping_order_is_sent_again_under_its_id() -> None:
@@ -393,7 +398,7 @@ def test_time_counts_from_the_first_sending_that_may_have_granted() -> None:
     story.event(OutcomeUnknown(5, id)).at(10).timer(id)
     story.at(100).answer(BEGUN, id)
     assert isinstance(story.state, Loading)
-    assert story.state.hold.deadline_ms == 300
+    assert story.state.held_run.deadline_ms == 300
 
 
 def test_what_was_certainly_not_done_grants_nothing() -> None:
@@ -402,7 +407,7 @@ def test_what_was_certainly_not_done_grants_nothing() -> None:
     story.event(StoreUnavailable(5, id)).at(10).timer(id)
     story.at(100).answer(BEGUN, id)
     assert isinstance(story.state, Loading)
-    assert story.state.hold.deadline_ms == 310
+    assert story.state.held_run.deadline_ms == 310
 
 
 def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
@@ -416,16 +421,16 @@ def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
         if story.state == Stopped():
             break
     assert story.now > 300
-    assert story.stopped().reason is Reason.UNAVAILABLE
+    assert story.stopped().reason is RunnerStopReason.UNAVAILABLE
 
 
 def test_a_dead_holder_is_reclaimed_at_once() -> None:
     story = Story().answer(no(Refusal.HELD))
-    assert story.one(Ask).question == WhoHolds("s")
+    assert story.one(Ask).question == CurrentLease("s")
     story.answer(HELD)
-    examine = story.one(Examine)
+    examine = story.one(CheckProcess)
     assert examine.process == HERE
-    story.event(Examined(0, examine.id, Evidence.DEAD, "c"))
+    story.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
     assert story.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
     story.answer(Reclaimed(3, "run"))
     assert isinstance(story.sent(), Begin)
@@ -435,8 +440,8 @@ def test_a_dead_holder_is_reclaimed_at_once() -> None:
 def test_a_holder_that_may_be_alive_is_left_alone(held: Held) -> None:
     story = Story().answer(no(Refusal.HELD)).answer(held)
     if held is HELD:
-        story.event(Examined(0, story.one(Examine).id, Evidence.UNKNOWN, "c"))
-    assert story.stopped().reason is Reason.HELD
+        story.event(ProcessChecked(0, story.one(CheckProcess).id, Evidence.UNKNOWN, "c"))
+    assert story.stopped().reason is RunnerStopReason.HELD
 
 
 def test_sweeping_before_a_begin_is_bounded() -> None:
@@ -445,38 +450,38 @@ def test_sweeping_before_a_begin_is_bounded() -> None:
         sweeps += isinstance(story.sent(), Sweep)
         story.answer(Swept(0, 0, True) if isinstance(story.sent(), Sweep) else NothingDue(0, True))
     assert sweeps == 64
-    assert story.stopped().reason is Reason.NOTHING_DUE
+    assert story.stopped().reason is RunnerStopReason.NOTHING_DUE
 
 
 def test_a_run_that_was_asked_to_stop_is_only_closed() -> None:
     story = Story().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)
     assert story.sent().termination is Termination.CANCELLED
-    assert story.answer(Committed(1)).stopped().reason is Reason.DONE
+    assert story.answer(Committed(1)).stopped().reason is RunnerStopReason.DONE
 
 
 def test_past_its_time_no_effect_begins_until_the_lease_is_renewed() -> None:
-    story = at_work().at(301).asks(Start()).none(Reply)
+    story = at_work().at(301).asks(MayStart()).none(Reply)
     assert isinstance(story.sent(), Renew)
     story.at(400).answer(Renewed(300, None, 0))
-    assert story.one(Reply).answer is Said.GO
-    story.at(601).asks(Start(), 2).one(Reply)  # from the sending of the renewal
-    assert story.last == (Reply(2, Said.GO),)
+    assert story.one(Reply).answer is TurnReply.PROCEED
+    story.at(601).asks(MayStart(), 2).one(Reply)  # from the sending of the renewal
+    assert story.last == (Reply(2, TurnReply.PROCEED),)
 
 
 def test_past_its_time_a_fenced_runner_stops_without_writing() -> None:
-    story = at_work().at(301).asks(Start())
+    story = at_work().at(301).asks(MayStart())
     story.answer(no(Refusal.FENCED)).none(Execute)
-    assert story.one(Reply).answer is Said.LOST
-    assert story.one(Tell).said is Said.LOST
+    assert story.one(Reply).answer is TurnReply.LEASE_LOST
+    assert story.one(NotifyTurn).reply is TurnReply.LEASE_LOST
     story.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
-    assert story.stopped().reason is Reason.FENCED
+    assert story.stopped().reason is RunnerStopReason.FENCED
 
 
 def test_a_checkpoint_that_was_about_to_be_sent_is_sent_past_the_deadline() -> None:
     story = at_work().at(5_000).asks(Record((REPORT,)))
     assert isinstance(story.sent(), Checkpoint)
     story.answer(Checkpointed(1, None))
-    assert story.one(Reply).answer is Said.GO
+    assert story.one(Reply).answer is TurnReply.PROCEED
 
 
 def test_a_late_turn_is_not_started_before_its_lease_is_renewed() -> None:
@@ -488,19 +493,19 @@ def test_a_late_turn_is_not_started_before_its_lease_is_renewed() -> None:
 def test_a_replayed_checkpoint_that_is_not_held_stops_as_if_fenced() -> None:
     story = at_work().asks(Record((START,)))
     story.answer(Checkpointed(1, None, None, False)).none(Execute)
-    assert story.one(Reply).answer is Said.LOST
+    assert story.one(Reply).answer is TurnReply.LEASE_LOST
 
 
 def test_a_cancel_flag_in_a_renewal_is_told_and_closes_the_run() -> None:
     story = at_work()
     story.at(100).timer(story.renew_timer)
     story.answer(Renewed(300, CANCEL, 0))
-    assert story.one(Tell).said is Said.CANCELLED
-    assert story.asks(Start()).one(Reply).answer is Said.CANCELLED
-    assert story.asks(Record((START,))).one(Reply).answer is Said.CANCELLED
+    assert story.one(NotifyTurn).reply is TurnReply.CANCELLED
+    assert story.asks(MayStart()).one(Reply).answer is TurnReply.CANCELLED
+    assert story.asks(Record((START,))).one(Reply).answer is TurnReply.CANCELLED
     assert isinstance(story.asks(Record((REPORT,))).sent(), Checkpoint)
     story.answer(Checkpointed(1, None, CANCEL))
-    story.ends(Returned(END))
+    story.ends(Finished(END))
     assert (story.sent().termination, story.sent().n) == (Termination.CANCELLED, 1)
 
 
@@ -510,7 +515,7 @@ def test_a_turn_that_does_not_react_to_a_cancel_is_interrupted_then_given_up() -
     story.answer(Renewed(300, CANCEL, 0))
     grace = [e for e in story.last if isinstance(e, SetTimer) and e.at_ms == 150][0]
     story.at(150).timer(grace.id)
-    story.one(CancelTurn)
+    story.one(InterruptTurn)
     story.at(200).timer(story.one(SetTimer).id)
     assert story.sent().termination is Termination.CANCELLED
 
@@ -523,39 +528,39 @@ def test_a_hint_of_a_cancel_is_asked_about() -> None:
 
 
 def test_a_commit_refused_as_cancelled_is_followed_by_one_that_cancels() -> None:
-    story = at_work().ends(Returned(END)).answer(no(Refusal.CANCELLED, CANCEL))
+    story = at_work().ends(Finished(END)).answer(no(Refusal.CANCELLED, CANCEL))
     assert story.sent().termination is Termination.CANCELLED
 
 
 def test_an_illegal_commit_fails_the_run_for_good() -> None:
-    story = at_work().ends(Returned(END)).answer(no(Refusal.ILLEGAL, "too large"))
+    story = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
     assert story.sent().failure.kind is ErrorKind.INVALID_REQUEST
 
 
 def test_a_turn_past_its_deadline_fails_as_transient() -> None:
     story = at_work()
-    assert isinstance(story.state, Working)
-    story.at(10_000).timer(story.state.watch.timer)
-    story.one(CancelTurn)
-    story.ends(Left())
+    assert isinstance(story.state, TurnRunning)
+    story.at(10_000).timer(story.state.supervision.timer)
+    story.one(InterruptTurn)
+    story.ends(Abandoned())
     assert story.sent().failure.kind is ErrorKind.TRANSIENT
     assert "10000 ms" in story.sent().failure.message
 
 
 def test_a_drain_lets_the_turn_end_and_takes_no_next_run() -> None:
     story = at_work().event(Drain(0, 40))
-    story.asks(Start())
-    assert story.one(Reply).answer is Said.GO
-    assert story.ends(Returned(END)).sent().then is Then.RELEASE
+    story.asks(MayStart())
+    assert story.one(Reply).answer is TurnReply.PROCEED
+    assert story.ends(Finished(END)).sent().then is Then.RELEASE
 
 
 def test_a_drain_whose_grace_is_over_releases() -> None:
     story = at_work().event(Drain(0, 40))
     story.at(40).timer(story.one(SetTimer).id)
-    story.one(CancelTurn)
-    story.ends(Left())
+    story.one(InterruptTurn)
+    story.ends(Abandoned())
     assert story.sent() == RELEASE
-    assert story.answer(Ended("released")).stopped().reason is Reason.DONE
+    assert story.answer(Ended("released")).stopped().reason is RunnerStopReason.DONE
 
 
 def test_what_was_begun_while_draining_is_released() -> None:
@@ -589,24 +594,24 @@ def test_a_renewal_that_its_own_commit_overtook_is_no_loss() -> None:
     story = at_work()
     story.at(100).timer(story.renew_timer)
     renewal = story.id
-    story.ends(Returned(END))
+    story.ends(Finished(END))
     commit = story.id
     story.answer(no(Refusal.FENCED), renewal).none(Stop)
-    assert story.answer(Committed(1), commit).stopped().reason is Reason.DONE
+    assert story.answer(Committed(1), commit).stopped().reason is RunnerStopReason.DONE
 
 
 def test_code_that_goes_on_after_its_commit_is_told_so_and_the_next_run_waits_for_it() -> None:
     story = at_work().asks(END, 1)
     story.answer(Committed(1, NEXT, True))
     assert story.one(Reply) == Reply(1, Committed(1, NEXT, True))
-    assert story.asks(END, 2).one(Reply).answer is Said.COMMITTED
-    assert story.ends(Left()).one(Ask).question == Carry("s", "run-2")
+    assert story.asks(END, 2).one(Reply).answer is TurnReply.COMMITTED
+    assert story.ends(Abandoned()).one(Ask).question == LoadRun("s", "run-2")
 
 
 def test_after_as_many_runs_as_it_may_it_lets_others_in() -> None:
     story, thens = at_work(replace(PLAN, runs_max=3)), []
     for run in itertools.count(2):
-        story.ends(Returned(END))
+        story.ends(Finished(END))
         thens.append(story.sent().then)
         if thens[-1] is Then.RELEASE:
             break
@@ -622,7 +627,7 @@ def test_a_report_of_an_order_that_nobody_knows_changes_nothing() -> None:
 
 
 def test_an_outcome_unknown_sends_the_very_same_commit() -> None:
-    story = at_work().ends(Returned(END))
+    story = at_work().ends(Finished(END))
     commit = story.one(Execute)
     story.event(OutcomeUnknown(1, commit.id)).event(Drain(2, 0))
     story.at(10).timer(commit.id)

@@ -13,7 +13,7 @@ import pytest
 from paths import ROOT
 
 from tenure.check.scenario.player import Step, parse, play, steps
-from tenure.check.scenario.text import Unreadable, read_command, write_command
+from tenure.check.scenario.text import ScenarioSyntaxError, read_command, write_command
 from tenure.commands import Admit, Interrupt, NewInput
 from tenure.indexes import DELAYED, OPEN_RUNS, READY
 from tenure.outcome import Decided, Refused
@@ -94,9 +94,11 @@ def test_a_session_counts_what_it_holds(path: Path) -> None:  # STORE-17
             s = session.session_id
             lanes = [len(step.after.answer(First(READY, (s, lane), 1000))) for lane in LANES]
 
-            assert [session.ready_users, session.ready_systems] == lanes, step.block.head
-            assert session.delayed == len(step.after.answer(First(DELAYED, (s,), 1000)))
-            assert session.unfinished_runs == len(step.after.answer(First(OPEN_RUNS, (s,), 1000)))
+            assert [session.ready_user_count, session.ready_system_count] == lanes, step.block.head
+            assert session.delayed_count == len(step.after.answer(First(DELAYED, (s,), 1000)))
+            assert session.unfinished_run_count == len(
+                step.after.answer(First(OPEN_RUNS, (s,), 1000))
+            )
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
@@ -220,7 +222,7 @@ async def replay_on(open_store: Callable[[Callable[[], int]], Store], text: str)
 
 async def _answer(store: Store, step: Step) -> Any:
     if step.block.command is not None:
-        return await store.carry_out(step.block.command)
+        return await store.decide(step.block.command)
     if step.block.question is not None:
         return await store.ask(step.block.question)
     return None
@@ -263,12 +265,12 @@ def test_a_text_may_be_repeated() -> None:
     ["dance s", "admit", "begin s", "withdraw s c1 i1 i2", "interrupt s c1 i2", "checkpoint s x"],
 )
 def test_what_is_no_command_is_unreadable(line: str) -> None:
-    with pytest.raises((Unreadable, ValueError)):
+    with pytest.raises((ScenarioSyntaxError, ValueError)):
         read_command([line])
 
 
 def test_two_commands_in_a_block_are_unreadable() -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(ScenarioSyntaxError):
         parse("open s\nopen t")
 
 

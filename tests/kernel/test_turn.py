@@ -14,7 +14,7 @@ import pytest
 from paths import SPECS
 from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
 
-from tenure.check.turn.model import SETTINGS, State, TurnWorld
+from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.run import Termination
 from tenure.messages.codec import from_json
@@ -47,10 +47,10 @@ SPEC = SPECS / "turn.md"
 def reached() -> tuple[turn.State, ...]:
     """States of the machine that the explored worlds reach."""
     found: dict[turn.State, None] = {}
-    for setting in SETTINGS:
+    for setting in CONFIGS:
         if setting.name not in ("probe", "both", "limit", "strange", "outage"):
             continue
-        world = TurnWorld(setting)
+        world = TurnModel(setting)
         seen: dict[State, None] = dict.fromkeys(world.initial())
         work = list(seen)
         while work:
@@ -79,7 +79,7 @@ def events(state: turn.State) -> Iterator[word.Event]:
     for key in keys_of(state):
         yield word.EnvironmentReady(key, ENVIRONMENT)
         yield word.EnvironmentFailed(key, failure)
-        yield word.ModelDown(key, failure)
+        yield word.ModelFailed(key, failure)
         for finish in Finish:
             for reply in (
                 Reply("hi"),
@@ -90,7 +90,7 @@ def events(state: turn.State) -> Iterator[word.Event]:
         for attempt in (1, 2):
             yield word.ToolReported(key, attempt, result)
             yield word.ToolReported(key, attempt, busy)
-            yield word.Woke(key, attempt)
+            yield word.RetryDue(key, attempt)
         yield word.Probed(key, result)
         yield word.Probed(key, None)
         yield word.Recorded(key)
@@ -160,7 +160,7 @@ def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> Non
     told = Play(script(saying("x"))).begin().go(until=word.CallModel)
     failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
 
-    told.feed(word.ModelDown(told.take(word.CallModel).key, failure, (ONE, ONE)))
+    told.feed(word.ModelFailed(told.take(word.CallModel).key, failure, (ONE, ONE)))
 
     both = UsageDelta("turn", "m", 2, 20, 2)
     assert told.effects[-1] == word.Fail(failure, (both,))
@@ -573,8 +573,8 @@ def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
                 continue
         folded_state = plain(folded.state)
         if isinstance(state, AwaitingTools) and isinstance(folded_state, AwaitingTools):
-            state = replace(state, batch=replace(state.batch, flight=None))
-            folded_state = replace(folded_state, batch=replace(folded_state.batch, flight=None))
+            state = replace(state, batch=replace(state.batch, pending=None))
+            folded_state = replace(folded_state, batch=replace(folded_state.batch, pending=None))
         assert folded_state == state, checkpoints
         compared += 1
     assert compared >= 5

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenure.runner.protocol import Reason
+from tenure.runner.protocol import RunnerStopReason
 from tenure.worker.machine import RULES, step
 from tenure.worker.protocol import (
     Connected,
@@ -64,7 +64,7 @@ def all_events(state: State) -> list[Any]:
             ]
         events += [Hinted(now, s, at_once) for s in ("", "a", "c") for at_once in (False, True)]
         for session_id in running if not isinstance(state, Finished) else {"a"}:
-            events += [RunnerStopped(now, session_id, reason) for reason in Reason]
+            events += [RunnerStopped(now, session_id, reason) for reason in RunnerStopReason]
     return events
 
 
@@ -129,7 +129,7 @@ def started(slots: int = 2) -> Story:
 def test_it_takes_what_is_due_up_to_its_slots_and_the_rest_as_they_free() -> None:
     story = started().looked("a", "b", "c")
     assert story.every(Take) == [Take("a"), Take("b")]
-    story.event(RunnerStopped(0, "a", Reason.DONE))
+    story.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
     assert story.every(Take) == [Take("c")]
 
 
@@ -141,7 +141,9 @@ def test_a_hint_takes_at_once() -> None:
 def test_a_hint_while_a_session_is_taken_takes_it_again_afterwards() -> None:
     story = started().looked("a").event(Hinted(0, "a", True))
     assert story.every(Take) == []
-    assert story.event(RunnerStopped(0, "a", Reason.NOTHING_DUE)).every(Take) == [Take("a")]
+    assert story.event(RunnerStopped(0, "a", RunnerStopReason.NOTHING_DUE)).every(Take) == [
+        Take("a")
+    ]
 
 
 def test_a_hint_for_later_looks_even_if_the_session_is_taken() -> None:
@@ -168,7 +170,7 @@ def test_what_led_to_nothing_is_left_alone_longer_each_time() -> None:
     story, now, waits = started(), 0, []
     story.looked("a")
     for _ in range(8):
-        story.event(RunnerStopped(now, "a", Reason.NOTHING_DUE))
+        story.event(RunnerStopped(now, "a", RunnerStopReason.NOTHING_DUE))
         assert isinstance(story.state, Serving)
         waits.append(story.state.cooling[0].until_ms - now)
         story.event(Looked(now, story.state.looking, ("a",), False, None))
@@ -184,7 +186,7 @@ def test_what_led_to_nothing_is_left_alone_longer_each_time() -> None:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_when_a_slot_frees_it_looks_only_if_there_may_be_more(full: bool) -> None:
-    story = started(1).looked("a", full=full).event(RunnerStopped(0, "a", Reason.DONE))
+    story = started(1).looked("a", full=full).event(RunnerStopped(0, "a", RunnerStopReason.DONE))
     assert bool(story.every(Look)) == full
 
 
@@ -192,8 +194,8 @@ def test_a_drain_waits_for_its_runners_and_takes_nothing_new() -> None:
     story = started().looked("a", "b").event(Drain(0))
     assert story.last == (DrainRunners(),)
     assert story.event(Hinted(0, "c", True)).last == ()
-    assert story.event(RunnerStopped(0, "a", Reason.DONE)).last == ()
-    assert story.event(RunnerStopped(0, "b", Reason.DONE)).last == (Finish(),)
+    assert story.event(RunnerStopped(0, "a", RunnerStopReason.DONE)).last == ()
+    assert story.event(RunnerStopped(0, "b", RunnerStopReason.DONE)).last == (Finish(),)
 
 
 def test_a_drain_at_rest_is_over_at_once() -> None:

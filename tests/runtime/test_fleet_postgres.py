@@ -23,7 +23,7 @@ from tenure.check.invariants import Rows, violations
 from tenure.commands import Admit
 from tenure.commands.fence import FenceOff
 from tenure.outcome import Refused
-from tenure.questions.history import Roll
+from tenure.questions.history import AllSessions
 from tenure.records import Session
 from tenure_drivers.demo.driver import _new, read_ledger
 from tenure_drivers.demo.plan import Plan, draw
@@ -115,7 +115,7 @@ async def until(store: Store, fleet: Fleet, plan: Plan, answered: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         fleet.restart_the_dead()
-        sessions = await insist(lambda: store.ask(Roll()))
+        sessions = await insist(lambda: store.ask(AllSessions()))
         done = sum(session.revision for session in sessions)
         idle = all(session.due_at_ms is None for session in sessions)
         if done >= answered and (answered < len(plan.prompts) or idle):
@@ -128,10 +128,10 @@ async def until(store: Store, fleet: Fleet, plan: Plan, answered: int) -> None:
 
 
 async def all_is_well(store: Store, fleet: Fleet, plan: Plan) -> None:
-    chronicles = await read_all(store)
+    histories = await read_all(store)
     ledger = read_ledger(fleet.folder / LEDGER)
     prompts = len(plan.prompts)
-    report = report_on(Evidence(prompts, chronicles, ledger, (), fleet.kills, fleet.pauses))
+    report = report_on(Evidence(prompts, histories, ledger, (), fleet.kills, fleet.pauses))
     doubled = report.repeated
     assert report.answered == prompts, report
     # A process that is stopped between its last look at the clock and its write to a file that checks no fence
@@ -139,7 +139,7 @@ async def all_is_well(store: Store, fleet: Fleet, plan: Plan) -> None:
     assert doubled <= fleet.pauses, report
     assert (report.lost, report.missing, report.foreign, report.answered_twice) == (0, 0, 0, 0)
     assert (report.steps_twice, report.open_turns, report.out_of_order) == (0, 0, 0), report
-    for session in await store.ask(Roll()):
+    for session in await store.ask(AllSessions()):
         assert list(violations(await store.ask(Rows(session.session_id)))) == []
 
 
@@ -234,7 +234,7 @@ def test_nothing_is_lost_when_the_primary_dies_and_its_standby_is_promoted(folde
             fleet.end()
         await all_is_well(store, fleet, plan)
 
-        before = {s.session_id: s.lease.generation for s in await store.ask(Roll())}
+        before = {s.session_id: s.lease.generation for s in await store.ask(AllSessions())}
         for name in before:
             await store.execute(FenceOff(name, "after", 1_000))
         after = [r for r in await store.dump() if isinstance(r, Session)]

@@ -21,8 +21,8 @@ from tenure_drivers.runtime.streaming.broadcast import (
     Channel,
     Gap,
     Observer,
-    Parcel,
     Settled,
+    StreamMessage,
 )
 from tenure_drivers.stores.base import Unavailable
 from tenure_drivers.stores.memory import MemoryStore
@@ -395,17 +395,17 @@ class Post(Channel):
         self.queues: list[asyncio.Queue[bytes]] = []
         self.lose = lose
 
-    def send(self, parcel: Parcel, /) -> None:
+    def send(self, parcel: StreamMessage, /) -> None:
         self.sent.append(msgspec.json.encode(parcel))
         if not self.lose(len(self.sent)):
             for queue in self.queues:
                 queue.put_nowait(self.sent[-1])
 
-    async def parcels(self) -> AsyncIterator[Parcel]:
+    async def parcels(self) -> AsyncIterator[StreamMessage]:
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.queues.append(queue)
         while True:
-            yield msgspec.json.decode(await queue.get(), type=Parcel)
+            yield msgspec.json.decode(await queue.get(), type=StreamMessage)
 
 
 async def shown_elsewhere(post: Post, count: int, *runs: Callable[[Broadcast], None]) -> list[Any]:

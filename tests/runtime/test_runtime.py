@@ -32,16 +32,16 @@ from tenure.failure import ErrorKind
 from tenure.machines.input import Ended
 from tenure.machines.lease import Owner
 from tenure.outcome import Refused
-from tenure.questions.core import Journal, Look
-from tenure.questions.core import Path as Transcript
-from tenure.records import EntryKind, Place
+from tenure.questions.core import Journal, LoadOverview
+from tenure.questions.core import LoadTranscript as Transcript
+from tenure.records import EntryKind, QueueEntry
 from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.errors import (
     AlreadyCommitted,
     Cancelled,
-    Lost,
-    NothingToDo,
-    Rejected,
+    CommandRefused,
+    LeaseLost,
+    NothingDue,
     StepFailed,
     StepOutcomeUnknown,
     SubmissionRefused,
@@ -254,7 +254,7 @@ def test_an_agent_that_cannot_be_interrupted_is_given_up(carry: Callable[[Body],
                     pass
             try:
                 await turn.commit("too late")
-            except Lost as error:
+            except LeaseLost as error:
                 late.append(str(error))
             return "ignored"
 
@@ -463,7 +463,7 @@ def test_a_cancel_is_heard_by_a_turn_in_a_step(carry: Callable[[Body], None]) ->
             ended = await receipt.ended(WAIT_S)
             assert (ended.status, ended.termination) == ("abandoned", "cancelled")
             assert heard == [f"run {run_id} was asked to stop"]
-            with pytest.raises(Rejected, match="ended"):
+            with pytest.raises(CommandRefused, match="ended"):
                 await runtime.cancel("s", run_id)
 
     carry(body)
@@ -605,7 +605,7 @@ def test_events_are_told_from_a_cursor_on(carry: Callable[[Body], None]) -> None
 
             async def listen() -> None:
                 async for event in runtime.events("s"):
-                    told.extend(h.kind.value for h in event.happened)
+                    told.extend(h.kind.value for h in event.events)
                     if "run_finished" in told:
                         return
 
@@ -628,10 +628,10 @@ def test_an_own_loop_is_given_a_turn_and_commits(carry: Callable[[Body], None]) 
                 assert await turn.step("look", lambda: 2) == 2
                 await turn.commit("done")
             assert (await receipt.ended(WAIT_S)).answer == "done"
-            with pytest.raises(NothingToDo, match="nothing_due"):
+            with pytest.raises(NothingDue, match="nothing_due"):
                 async with runtime.turn("s"):
                     pass
-            with pytest.raises(NothingToDo, match="unknown_session"):
+            with pytest.raises(NothingDue, match="unknown_session"):
                 async with runtime.turn("nowhere"):
                     pass
 
@@ -643,7 +643,7 @@ def test_an_own_loop_that_is_left_lets_go_or_fails(carry: Callable[[Body], None]
         async with Runtime(store) as runtime:
             receipt = await runtime.submit("s", "hello")
             async with runtime.turn("s") as turn:
-                with pytest.raises(NothingToDo, match="held"):
+                with pytest.raises(NothingDue, match="held"):
                     async with runtime.turn("s"):
                         pass
             async with runtime.turn("s") as again:
@@ -808,7 +808,7 @@ def test_a_holder_that_was_cut_off_and_overtaken_writes_nothing(
         cut.clear()
         await until(lambda: bool(told))
         await one.stop()
-        assert len(told) == 1 and isinstance(told[0], Lost | asyncio.CancelledError)
+        assert len(told) == 1 and isinstance(told[0], LeaseLost | asyncio.CancelledError)
         writes = (Checkpoint, Commit, Fail, Release)
         done = [(c, a) for c, a in faulty.log if isinstance(c, writes) and a != "before"]
         assert [(c, a) for c, a in done if not isinstance(a, Refused)] == []
@@ -950,7 +950,7 @@ def test_a_drain_without_grace_lets_go_and_others_take_up(carry: Callable[[Body]
         async with Runtime(store, echo, owner_id="two") as other:
             ended = await other.receipt("s", receipt.input_id).ended(WAIT_S)
             assert ended.answer == "x!"
-            look = await other.ask(Look("s"))
+            look = await other.ask(LoadOverview("s"))
             assert look is not None and look.session.lease.generation == 2
 
     carry(body)
@@ -1011,14 +1011,14 @@ def test_the_sync_face_does_the_same_in_one_thread(tmp_path: Path) -> None:
         assert receipt.ended(WAIT_S).answer == "hello!"
         status = receipt.status()
         assert status is not None and status.ended
-        assert [h.kind.value for e in runtime.events("s") for h in e.happened][-1] == "run_finished"
+        assert [h.kind.value for e in runtime.events("s") for h in e.events][-1] == "run_finished"
     with SyncRuntime(Runtime(store)) as runtime:
         runtime.submit("t", "x")
         with runtime.turn("t") as turn:
             assert (turn.text, turn.step("look", lambda: 3)) == ("x", 3)
             assert turn.once("pay", lambda key: key) == f"{turn.run_id}:1:pay#1"
             turn.commit("done")
-        with pytest.raises(NothingToDo):
+        with pytest.raises(NothingDue):
             with runtime.turn("t"):
                 pass
         runtime.submit("t", "y")
@@ -1063,10 +1063,10 @@ def test_a_fleet_over_a_store_that_fails_at_random_loses_nothing_and_does_nothin
         async def meddle(runtime: Runtime) -> None:
             while not calm:
                 await asyncio.sleep(0.02)
-                look = await store.ask(Look(f"s{chance.randrange(4)}"))
+                look = await store.ask(LoadOverview(f"s{chance.randrange(4)}"))
                 if look is None or not look.runs:
                     continue
-                with contextlib.suppress(Rejected, Unavailable, OutcomeUnknown):
+                with contextlib.suppress(CommandRefused, Unavailable, OutcomeUnknown):
                     if chance.random() < 0.7:
                         await runtime.cancel(look.session.session_id, look.runs[0].run_id)
                     else:
@@ -1092,7 +1092,7 @@ def test_a_fleet_over_a_store_that_fails_at_random_loses_nothing_and_does_nothin
             str(i) for e, i in zip(ended, range(60), strict=True) if e.answer
         ]
         for name in range(4):
-            look = await store.ask(Look(f"s{name}"))
+            look = await store.ask(LoadOverview(f"s{name}"))
             assert look is not None and look.waiting == () and look.runs == ()
 
     carry(body)
@@ -1163,7 +1163,7 @@ def test_what_is_due_under_the_lease_of_another_is_written_out(
 async def until_ended(store: Store, count: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while True:
-            places = [r for r in await store.dump() if isinstance(r, Place)]
+            places = [r for r in await store.dump() if isinstance(r, QueueEntry)]
             if len(places) == count and all(isinstance(p.state, Ended) for p in places):
                 return
             await asyncio.sleep(0.01)

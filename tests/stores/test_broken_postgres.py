@@ -24,7 +24,7 @@ from tenure_drivers.stores.postgres import (
 from tenure_drivers.stores.postgres import (
     writer as postgres_writer,
 )
-from tenure_drivers.stores.postgres.connection import Link
+from tenure_drivers.stores.postgres.connection import Connection
 from tenure_drivers.stores.postgres.pipeline import Statement
 from tenure_drivers.stores.postgres.sql import Sql, Texts
 from tenure_drivers.stores.postgres.store import PostgresStore
@@ -83,15 +83,15 @@ def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
 
 def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
     """No transaction: the locks are gone before anything is written, and what fails halfway stays."""
-    real = Link.run
+    real = Connection.run
 
-    def run(link: Link, statements: list[Statement]) -> Any:
+    def run(link: Connection, statements: list[Statement]) -> Any:
         rows = real(link, statements)
         if len(statements) > 2 and statements[0][0] == postgres_link.BEGIN:
             real(link, [("COMMIT", ())])
         return rows
 
-    breaking.setattr(Link, "run", run)
+    breaking.setattr(Connection, "run", run)
 
 
 def reads_the_time_of_the_transaction(breaking: pytest.MonkeyPatch) -> None:

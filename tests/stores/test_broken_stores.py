@@ -68,15 +68,15 @@ class Grouped(MemoryStore):
         self.turns = self.locks[folder]
         self.group = GroupCommit(self.in_turn, name="grouped")
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._open()
         answer = await self.group.submit(command)
         if isinstance(answer, Decided):
-            self._audience.tell(answer.hints)
+            self._audience.publish(answer.hints)
         return answer
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
-        answer = await self.carry_out(command)
+        answer = await self.decide(command)
         return answer.outcome if isinstance(answer, Decided) else answer
 
     async def aclose(self) -> None:
@@ -530,7 +530,7 @@ def test_a_power_cut_catches_a_store_that_writes_behind_a_torn_line(
 def test_a_power_cut_catches_a_store_that_forgets_the_log_before_it_has_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hasty(disk: Disk, folder: Path, behind: files_line.Spot, tables: Any) -> int:
+    def hasty(disk: Disk, folder: Path, behind: files_line.LogPosition, tables: Any) -> int:
         old = files_load.outdated(files_load.contents(folder), behind.seq)
         files_load.remove(disk, folder, old)
         return files_load.write_snapshot(disk, folder, behind, tables)

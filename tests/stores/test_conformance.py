@@ -20,10 +20,10 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import (
     Crashes,
     Locked,
+    ManualClock,
     Opener,
+    RandomProgram,
     StoreConformance,
-    Story,
-    Watch,
 )
 
 
@@ -55,9 +55,9 @@ class TestSqlite(StoreConformance):
         return lambda story: sqlite_crashes(tmp_path, story)
 
 
-def sqlite_crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
+def sqlite_crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
     """Before every statement of the writer: the files as they are, and with the log as it was when last answered."""
-    path, clock, answered, synced = folder / "story.db", Watch(), 0, 0
+    path, clock, answered, synced = folder / "story.db", ManualClock(), 0, 0
     numbers, left = itertools.count(), list[tuple[int, Path]]()
     store = SqliteStore(path, clock=clock)
 
@@ -75,7 +75,7 @@ def sqlite_crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
 
     synced = Path(f"{path}-wal").stat().st_size
     store._writer.set_trace_callback(keep)
-    asyncio.run(story.tell(store, clock, hear))
+    asyncio.run(story.run(store, clock, hear))
     store._writer.set_trace_callback(None)
     store.close()
     for groups, copy in left[::3]:

@@ -25,10 +25,10 @@ from tenure.records import Blob
 from tenure.world import world_of
 from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.files.disk import LOCK, Disk
-from tenure_drivers.stores.files.format import Spot, heading, line_of
+from tenure_drivers.stores.files.format import LogPosition, heading, line_of
 from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.stores.registry import open_store
-from tenure_drivers.testing.conformance import Put, Twice, Watch, asynchronous, prompt
+from tenure_drivers.testing.conformance import ManualClock, Put, SnapshotProbe, asynchronous, prompt
 
 CHILD = SUPPORT / "files_child.py"
 LOG = "log-000000000000.jsonl"
@@ -248,7 +248,7 @@ async def test_a_failed_fsync_poisons_the_store_until_it_is_reopened(folder: Pat
     with pytest.raises(Unavailable, match=again):
         await store.execute(Put("c", "d", "never"))
     with pytest.raises(Unavailable, match=again):
-        await store.ask(Twice("a"))
+        await store.ask(SnapshotProbe("a"))
     with pytest.raises(Unavailable, match=again):
         await store.due(1)
     with pytest.raises(Unavailable, match=again):
@@ -473,7 +473,7 @@ def test_a_fork_may_not_use_its_parents_store(folder: Path) -> None:
 
 def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
     folder.mkdir()
-    fields = heading("log", Spot()).replace(b'"schema":1', b'"schema":99')
+    fields = heading("log", LogPosition()).replace(b'"schema":1', b'"schema":99')
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
     with pytest.raises(SchemaTooNew, match="has schema 99; this release knows 1"):
@@ -482,7 +482,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
 
 def test_other_columns_are_named(folder: Path) -> None:
     folder.mkdir()
-    fields = heading("log", Spot()).replace(b'"blob":["session_id"', b'"blob":["session"')
+    fields = heading("log", LogPosition()).replace(b'"blob":["session_id"', b'"blob":["session"')
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
     with pytest.raises(Corrupt, match="schema 1 with other columns of blob"):
@@ -544,7 +544,7 @@ def test_urls_name_folders(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_what_waits_together_is_one_line(folder: Path) -> None:
-    store = FilesStore(folder, clock=Watch())
+    store = FilesStore(folder, clock=ManualClock())
 
     await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x")) for n in range(100)])
 
@@ -568,15 +568,15 @@ async def test_nobody_sees_what_is_not_on_the_disk(folder: Path) -> None:
 
     store = FilesStore(folder, disk=Slow())
     await store.execute(prompt("s", 1))
-    before = await store.ask(Twice("s"))
+    before = await store.ask(SnapshotProbe("s"))
 
     waiting = [asyncio.ensure_future(store.execute(prompt("s", n))) for n in (2, 3)]
     await asyncio.to_thread(reached.wait)
-    meanwhile = await store.ask(Twice("s"))
+    meanwhile = await store.ask(SnapshotProbe("s"))
     go_on.set()
     await asyncio.gather(*waiting)
 
-    assert meanwhile == before != await store.ask(Twice("s"))
+    assert meanwhile == before != await store.ask(SnapshotProbe("s"))
     await store.aclose()
 
 

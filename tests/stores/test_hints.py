@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from tenure_drivers.stores.hint_bus import Audience
+from tenure_drivers.stores.hint_bus import HintBus
 from tenure_drivers.testing.fixtures import asynchronous
 
 
 class LiesDown:
     """The loop of a listener; the store ends on another thread just when it makes what it will wait on."""
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(self, audience: HintBus) -> None:
         self.audience = audience
         self.loop = asyncio.get_running_loop()
         self.call_soon_threadsafe = self.loop.call_soon_threadsafe
@@ -24,7 +24,7 @@ class LiesDown:
 
 @asynchronous
 async def test_a_store_that_ends_while_a_listener_lies_down_wakes_it() -> None:
-    audience = Audience()
+    audience = HintBus()
     listener = audience.listen()
     listener.loop = cast(Any, LiesDown(audience))
 

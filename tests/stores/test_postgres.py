@@ -31,8 +31,8 @@ from tenure.indexes import INDEXES
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.questions import core as questions
-from tenure.questions.core import Look
-from tenure.records import RECORDS, Input, Place, Session
+from tenure.questions.core import LoadOverview
+from tenure.records import RECORDS, Input, QueueEntry, Session
 from tenure.world import EMPTY, world_of
 from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.postgres import pipeline as postgres_pipe
@@ -42,11 +42,11 @@ from tenure_drivers.stores.postgres.sql import Sql, Texts
 from tenure_drivers.stores.postgres.store import PostgresStore
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.url import redact
-from tenure_drivers.testing.command_generator import SESSIONS, Client
+from tenure_drivers.testing.command_generator import SESSIONS, CommandGenerator
 from tenure_drivers.testing.conformance import StoreConformance
 from tenure_drivers.testing.fixtures import (
+    ManualClock,
     Put,
-    Watch,
     asynchronous,
     carried_out,
     decided,
@@ -189,7 +189,7 @@ async def test_a_session_that_others_have_stops_nobody_else(schema: str) -> None
     await asyncio.gather(*held)
 
     assert taken < 3
-    ranks = {r.input_id: r.seq for r in await store.dump() if isinstance(r, Place)}
+    ranks = {r.input_id: r.seq for r in await store.dump() if isinstance(r, QueueEntry)}
     assert ranks["x-1"] < ranks["x-2"] < ranks["x-3"]
     await store.aclose()
 
@@ -262,7 +262,7 @@ async def test_two_processes_may_make_the_same_sessions_at_once(schema: str) -> 
     found = await one.dump()
     assert len([r for r in found if isinstance(r, Session)]) == 50
     assert len([r for r in found if isinstance(r, Input)]) == 100
-    places = [(r.session_id, r.seq) for r in found if isinstance(r, Place)]
+    places = [(r.session_id, r.seq) for r in found if isinstance(r, QueueEntry)]
     assert len(set(places)) == 100
     await one.aclose()
     await two.aclose()
@@ -324,7 +324,7 @@ def test_a_connection_lost_in_the_commit_is_unknown_and_doing_it_again_resolves_
         proxy.cut = how
         commands = [prompt("s", 2), prompt("t", 1)]
         lost = await asyncio.gather(*[store.execute(c) for c in commands], return_exceptions=True)
-        answers = [await store.carry_out(command) for command in commands]
+        answers = [await store.decide(command) for command in commands]
 
         assert proxy.cuts == 1
         assert [type(error) for error in lost] == [OutcomeUnknown] * 2
@@ -365,7 +365,9 @@ async def test_nothing_is_lost_when_the_server_crashes_under_load() -> None:
     assert len(told) > 50
     for session in [r for r in records if isinstance(r, Session)]:
         numbers = sorted(
-            r.seq for r in records if isinstance(r, Place) and r.session_id == session.session_id
+            r.seq
+            for r in records
+            if isinstance(r, QueueEntry) and r.session_id == session.session_id
         )
         assert numbers == list(range(numbers[0], session.next_event))
 
@@ -417,7 +419,7 @@ async def test_a_commit_that_is_never_confirmed_is_unknown(
             other.execute("ALTER SYSTEM RESET synchronous_standby_names")
             other.execute("SELECT pg_reload_conf()")
         for command in (prompt("s", 2), prompt("t", 1)):
-            assert (await insist(store, command)).receipts
+            assert (await insist(store, command)).admissions
         await store.aclose()
 
 
@@ -543,7 +545,7 @@ async def test_a_reader_that_may_not_set_aside_says_what_it_cannot_read(schema: 
     )
 
     with pytest.raises(Corrupt):
-        await reader.ask(Look("s"))
+        await reader.ask(LoadOverview("s"))
     assert await reader.quarantined() == ()
     await reader.aclose()
     await writer.aclose()
@@ -562,8 +564,8 @@ OF_NOBODY = re.compile(r"^(BEGIN|COMMIT|ROLLBACK|SELECT set_config|SELECT \(extr
 
 @asynchronous
 async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(schema: str) -> None:
-    store, watch, dice = store_of(schema), Watch(), random.Random(1)
-    client, link, said = Client(dice.choice), store._writing.link, dict[str, Any]()
+    store, watch, dice = store_of(schema), ManualClock(), random.Random(1)
+    client, link, said = CommandGenerator(dice.choice), store._writing.link, dict[str, Any]()
     real = link.run
 
     def listen(statements: Any) -> Any:
@@ -582,7 +584,7 @@ async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(sche
         for command, answer in zip(
             group, await asyncio.gather(*[carried_out(store, c) for c in group]), strict=True
         ):
-            client.hear(command, answer)
+            client.observe(command, answer)
 
     words = {text.split()[0] for text in said}
     assert words >= {"SELECT", "INSERT", "WITH", "DELETE"}
@@ -594,7 +596,11 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
     schema: str,
 ) -> None:
     """STORE-40: of tables this small the planner would rather read all, and say so again at every call."""
-    store, watch, client = store_of(schema), Watch(), Client(random.Random(5).choice)
+    store, watch, client = (
+        store_of(schema),
+        ManualClock(),
+        CommandGenerator(random.Random(5).choice),
+    )
     count = (
         f"SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables WHERE schemaname = '{schema}'"
     )
@@ -605,7 +611,7 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
             group = client.send_some(watch.now_ms)
             answers = await asyncio.gather(*[carried_out(store, command) for command in group])
             for command, answer in zip(group, answers, strict=True):
-                client.hear(command, answer)
+                client.observe(command, answer)
 
     await work(20)
     flush = "SELECT pg_stat_force_next_flush()"
@@ -618,8 +624,8 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
         await work(40)
         read = 0
         for session in SESSIONS:
-            await store.ask(Look(session))
-            lines = await store.ask(questions.Path(session))
+            await store.ask(LoadOverview(session))
+            lines = await store.ask(questions.LoadTranscript(session))
             read += len(lines)
         for link in (store._writing.link, *store._links):
             link.run([(flush, ())])
@@ -652,8 +658,8 @@ async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
                 )
         owner.execute(f'INSERT INTO "{schema}_p".tenure_schema (version) VALUES (1)'.encode())
     try:
-        watch, dice, world = Watch(), random.Random(3), EMPTY
-        store, client = store_of(f"{schema}_p", clock=watch), Client(dice.choice)
+        watch, dice, world = ManualClock(), random.Random(3), EMPTY
+        store, client = store_of(f"{schema}_p", clock=watch), CommandGenerator(dice.choice)
         for _ in range(60):
             watch.now_ms += 40
             group = client.send_some(watch.now_ms)
@@ -661,7 +667,7 @@ async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
             for at in in_turn(group):
                 expected, world = decided(world, group[at], watch.now_ms)
                 assert answers[at] == expected
-                client.hear(group[at], expected)
+                client.observe(group[at], expected)
         assert world_of(await store.dump()) == world
         await store.aclose()
     finally:

@@ -21,10 +21,10 @@ from tenure_drivers.stores.postgres.store import PostgresStore
 from tenure_drivers.testing.conformance import (
     Crashes,
     Locked,
+    ManualClock,
     Opener,
+    RandomProgram,
     StoreConformance,
-    Story,
-    Watch,
 )
 
 NUMBERS = itertools.count()
@@ -54,7 +54,7 @@ class TestPostgres(StoreConformance):
         return server_crashes
 
 
-def server_crashes(story: Story) -> Iterator[tuple[int, World]]:
+def server_crashes(story: RandomProgram) -> Iterator[tuple[int, World]]:
     """The server dies without a word while the next group is on its way."""
     needed()
     with server() as found:
@@ -65,8 +65,8 @@ def server_crashes(story: Story) -> Iterator[tuple[int, World]]:
         store.close()
 
 
-def tell_until_it_dies(found: Server, story: Story, last: int) -> int:
-    clock, answered = Watch(), 0
+def tell_until_it_dies(found: Server, story: RandomProgram, last: int) -> int:
+    clock, answered = ManualClock(), 0
     store = PostgresStore(found.dsn, clock=clock)
     killing = threading.Thread(target=kill_soon, args=(found,))
 
@@ -77,7 +77,7 @@ def tell_until_it_dies(found: Server, story: Story, last: int) -> int:
             killing.start()
 
     with contextlib.suppress(Unavailable, OutcomeUnknown):  # the story may be over before that
-        asyncio.run(story.tell(store, clock, hear))
+        asyncio.run(story.run(store, clock, hear))
     killing.join()
     store.close()
     return answered

@@ -13,7 +13,7 @@ from tenure.commands import Admit, Begin, Begun, Commit, NewInput, Renew
 from tenure.machines.lease import Owner
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Command
-from tenure.records import Input, Place, Session
+from tenure.records import Input, QueueEntry, Session
 from tenure.transcript import NewNode, Role
 from tenure_drivers.cli.store import store as cli
 from tenure_drivers.stores.postgres.store import PostgresStore
@@ -89,7 +89,7 @@ async def work_afterwards(found: Server, lost: list[Command[Any, Any]]) -> None:
     assert {r.input_id for r in rows if isinstance(r, Input)} == {
         f"{s}-{name}" for s in SESSIONS for name in "abc"
     }
-    assert {str(r.state.how) for r in rows if isinstance(r, Place)} == {"consumed"}  # type: ignore[union-attr]
+    assert {str(r.state.how) for r in rows if isinstance(r, QueueEntry)} == {"consumed"}  # type: ignore[union-attr]
     assert {r.revision for r in rows if isinstance(r, Session)} == {3}
     await store.aclose()
 

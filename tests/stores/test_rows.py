@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tenure.indexes import INDEXES
 from tenure.queries import Record
-from tenure.records import RECORDS, Place, Session
+from tenure.records import RECORDS, QueueEntry, Session
 from tenure.world import columns_of
 from tenure_drivers.stores.base import Corrupt
 from tenure_drivers.stores.row_codec import RowCodec, codec_of
@@ -105,7 +105,7 @@ def test_a_row_that_is_no_record_names_table_and_key() -> None:
 def test_a_state_that_is_none_of_the_variants_is_not_written() -> None:
     wrong: Any = "nowhere"
     with pytest.raises(TypeError, match="nowhere"):
-        codec_of(Place).encode(Place("s", "i", 1, wrong, 1, wrong))
+        codec_of(QueueEntry).encode(QueueEntry("s", "i", 1, wrong, 1, wrong))
 
 
 def test_a_name_that_is_twice_a_column_is_found_when_the_codec_is_made() -> None:

@@ -24,20 +24,20 @@ from tenure.commands import Renew
 from tenure.indexes import INDEXES
 from tenure.machines.lease import Fence
 from tenure.outcome import Decided, Hint
-from tenure.records import Blob, Place, Session
+from tenure.records import Blob, QueueEntry, Session
 from tenure.world import EMPTY, World, world_of
 from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
 from tenure_drivers.stores.group_commit import Work, form
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.registry import open_store
-from tenure_drivers.stores.sqlite.notify import Peers, meeting_place
+from tenure_drivers.stores.sqlite.notify import FileProcesses, meeting_place
 from tenure_drivers.stores.sqlite.sql import select_first
 from tenure_drivers.stores.sqlite.store import SqliteStore, execute_in
-from tenure_drivers.testing.command_generator import Client
+from tenure_drivers.testing.command_generator import CommandGenerator
 from tenure_drivers.testing.conformance import (
+    ManualClock,
     Put,
-    Twice,
-    Watch,
+    SnapshotProbe,
     asynchronous,
     begin,
     decided,
@@ -89,8 +89,8 @@ def held(path: Path) -> World:
 
 def worlds(seed: int, steps: int) -> list[list[World]]:
     """For each number of answered groups, the worlds that a crash in the next group may leave."""
-    clock, dice, world = Watch(), random.Random(seed), EMPTY
-    client = Client(dice.choice)
+    clock, dice, world = ManualClock(), random.Random(seed), EMPTY
+    client = CommandGenerator(dice.choice)
     found = []
     for _ in range(steps):
         clock.now_ms += dice.choice((0, 1, 10, 30))
@@ -101,7 +101,7 @@ def worlds(seed: int, steps: int) -> list[list[World]]:
             answers.append(answer)
         found.append([before, world])
         for command, answer in zip(group, answers, strict=True):
-            client.hear(command, answer)
+            client.observe(command, answer)
     return found
 
 
@@ -286,7 +286,7 @@ def test_a_long_path_meets_in_the_temporary_folder(tmp_path: Path) -> None:
     file = folder / "store.db"
     file.touch()
 
-    one, two = Peers(file), Peers(file)
+    one, two = FileProcesses(file), FileProcesses(file)
 
     assert one.socket is not None and two.socket is not None
     assert [p.name for p in one.others()] == [two.name]
@@ -442,7 +442,7 @@ async def test_a_damaged_row_met_by_a_question_sets_its_session_aside(path: Path
     damage(path, "UPDATE event SET happened = '[{' WHERE session_id = 's'")
 
     with pytest.raises(Corrupt, match="event"):
-        await store.ask(Twice("s"))
+        await store.ask(SnapshotProbe("s"))
 
     assert [q.session_id for q in await store.quarantined()] == ["s"]
     assert await store.due(10) == ()
@@ -562,5 +562,5 @@ def test_every_look_up_runs_along_its_index(path: Path) -> None:
 
     assert [p for p in plans if "TEMP B-TREE" in p[2]] == []
     assert [p for p in plans if "SCAN" in p[2] and p[1]] == []
-    assert Place.__name__.lower() in str(plans)
+    assert QueueEntry.__name__.lower() in str(plans)
     store.close()

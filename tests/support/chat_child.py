@@ -32,7 +32,7 @@ def tick(at: int) -> bool:
 
 
 def arm(at: int, when: str) -> None:
-    step: Any = chat_agent.Conduct._step
+    step: Any = chat_agent.ChatTurnHost._step
     append: Any = ledger_file.LedgerFile.append
 
     def dying_step(self: Any, event: Any) -> Any:
@@ -50,9 +50,9 @@ def arm(at: int, when: str) -> None:
             die()
         return append(self, *args)
 
-    chat_agent.Conduct._step = dying_step  # type: ignore[method-assign]
+    chat_agent.ChatTurnHost._step = dying_step  # type: ignore[method-assign]
     if when == "inside":
-        chat_agent.Conduct._step = step  # type: ignore[method-assign]
+        chat_agent.ChatTurnHost._step = step  # type: ignore[method-assign]
         ledger_file.LedgerFile.append = dying_append  # type: ignore[method-assign,assignment]
 
 

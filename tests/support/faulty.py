@@ -53,8 +53,8 @@ class Faulty:
         self.log.append((command, answer))
         return answer
 
-    async def carry_out(self, command: Command[V, O], /) -> Decided[O] | Refused:
-        return await self.store.carry_out(command)
+    async def decide(self, command: Command[V, O], /) -> Decided[O] | Refused:
+        return await self.store.decide(command)
 
     async def ask(self, question: Question[A], /) -> A:
         if self.fail(question) is not None:

@@ -22,7 +22,7 @@ from tenure.world import World, world_of
 from tenure_drivers.stores.base import Clock, Corrupt
 from tenure_drivers.stores.files.disk import LOCK, Disk
 from tenure_drivers.stores.files.store import FilesStore
-from tenure_drivers.testing.conformance import Put, Story, Watch, decided
+from tenure_drivers.testing.conformance import ManualClock, Put, RandomProgram, decided
 
 State: TypeAlias = tuple[tuple[str, bytes], ...]  # of a folder
 Open: TypeAlias = Callable[[Path, Clock, Disk], FilesStore]
@@ -148,7 +148,7 @@ class Examiner:
                 self.faults.append(f"{when}: {error!r}")
 
     def _held(self, folder: Path) -> World:
-        store = self.open(folder, Watch(), QuickDisk())
+        store = self.open(folder, ManualClock(), QuickDisk())
         try:
             found = world_of(store.dump_now())
             store.execute_now(AFTERWARDS)
@@ -157,7 +157,7 @@ class Examiner:
             store.close()
 
     def _again(self, folder: Path) -> tuple[Record, ...]:
-        store = self.open(folder, Watch(), QuickDisk())
+        store = self.open(folder, ManualClock(), QuickDisk())
         try:
             return store.dump_now()
         finally:
@@ -178,8 +178,8 @@ def cuts(
     most: int = 1_000,
 ) -> list[str]:
     """Cut the power at every change of a story with snapshots and reopenings; return at most `most` faults."""
-    clock, answered, dice = Watch(), 0, random.Random(seed)
-    story = Story(seed, steps)
+    clock, answered, dice = ManualClock(), 0, random.Random(seed)
+    story = RandomProgram(seed, steps)
     possible = story.worlds()
     disk = disk or PowerDisk()
     examiner = Examiner(open_store, folder)
@@ -200,15 +200,15 @@ def cuts(
 
     disk.change = change
     store = open_store(folder / "store", clock, disk)
-    asyncio.run(story.tell(store, clock, hear))
+    asyncio.run(story.run(store, clock, hear))
     store.close()
     change("closed")
     return examiner.faults
 
 
-def crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
+def crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
     """What is found after a power cut at every change that a story makes."""
-    clock, answered, dice, numbers = Watch(), 0, random.Random(story.seed), itertools.count()
+    clock, answered, dice, numbers = ManualClock(), 0, random.Random(story.seed), itertools.count()
     left = list[tuple[int, State]]()
 
     def change(what: str) -> None:
@@ -220,25 +220,25 @@ def crashes(folder: Path, story: Story) -> Iterator[tuple[int, World]]:
 
     disk = PowerDisk(change)
     store = open_files(folder / "story", clock, disk)
-    asyncio.run(story.tell(store, clock, hear))
+    asyncio.run(story.run(store, clock, hear))
     store.close()
     for groups, state in dict.fromkeys(left):
         copy = folder / f"cut-{next(numbers)}"
         copy.mkdir()
         for name, data in state:
             (copy / name).write_bytes(data)
-        found = open_files(copy, Watch(), QuickDisk())
+        found = open_files(copy, ManualClock(), QuickDisk())
         yield groups, world_of(found.dump_now())
         found.close()
 
 
 def rots(folder: Path, *, open_store: Open = open_files, every: int = 1) -> list[str]:
     """Flip a bit of each byte of a store that was closed; return where that is not noticed."""
-    clock, faults = Watch(), []
+    clock, faults = ManualClock(), []
     store = open_store(folder / "store", clock, QuickDisk())
-    asyncio.run(Story(5, 6).tell(store, clock, lambda step: None))
+    asyncio.run(RandomProgram(5, 6).run(store, clock, lambda step: None))
     store.snapshot_now()
-    asyncio.run(Story(9, 6).tell(store, clock, lambda step: None))
+    asyncio.run(RandomProgram(9, 6).run(store, clock, lambda step: None))
     whole = world_of(store.dump_now())
     store.close()
     paths = [p for p in sorted((folder / "store").iterdir()) if p.name != LOCK]
@@ -259,7 +259,7 @@ def rots(folder: Path, *, open_store: Open = open_files, every: int = 1) -> list
 def _unnoticed(open_store: Open, folder: Path, path: Path, whole: World) -> str:
     before = os.listdir(folder)
     try:
-        store = open_store(folder, Watch(), QuickDisk())
+        store = open_store(folder, ManualClock(), QuickDisk())
     except Corrupt as error:
         if str(path) not in str(error):
             return f"it is not named: {error}"

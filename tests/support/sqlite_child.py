@@ -15,30 +15,30 @@ from typing import Any
 from tenure.outcome import Decided
 from tenure_drivers.stores.base import OutcomeUnknown, Unavailable
 from tenure_drivers.stores.sqlite.store import SqliteStore
-from tenure_drivers.testing.command_generator import Client
-from tenure_drivers.testing.conformance import Put, Watch, carried_out, prompt
+from tenure_drivers.testing.command_generator import CommandGenerator
+from tenure_drivers.testing.conformance import ManualClock, Put, carried_out, prompt
 
 
 def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-async def story(store: SqliteStore, clock: Watch, seed: int, steps: int) -> None:
+async def story(store: SqliteStore, clock: ManualClock, seed: int, steps: int) -> None:
     """Groups of commands, as `test_sqlite.worlds` expects them; says how many groups were answered."""
     dice = random.Random(seed)
-    client = Client(dice.choice)
+    client = CommandGenerator(dice.choice)
     for step in range(steps):
         clock.now_ms += dice.choice((0, 1, 10, 30))
         group = client.send_some(clock.now_ms)
         answers = await asyncio.gather(*[carried_out(store, command) for command in group])
         for command, answer in zip(group, answers, strict=True):
-            client.hear(command, answer)
+            client.observe(command, answer)
         say(step + 1)
 
 
 def killed(path: str, seed: int, statement: int) -> None:
     """Die by SIGKILL before the n-th statement on the writing connection."""
-    clock = Watch()
+    clock = ManualClock()
     store = SqliteStore(path, clock=clock)
     die_before(store, statement)
     asyncio.run(story(store, clock, seed, 10_000))

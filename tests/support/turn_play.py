@@ -19,11 +19,11 @@ from tenure.messages.types import (
 )
 from tenure.outcome import Refused
 from tenure.policy import POLICIES
-from tenure.records import Entry, EntryKind, Input, Node
+from tenure.records import EntryKind, Input, JournalEntry, Node
 from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
 from tenure.turn import machine as turn
 from tenure.turn import protocol as word
-from tenure.turn.loading import Spoken
+from tenure.turn.loading import LoadedTurn
 
 ONE = UsageDelta("turn", "m", 1, 10, 1)
 TOOLS = (
@@ -74,7 +74,7 @@ class Play:
     strict: bool = False
     inputs: tuple[Input, ...] = field(factory=lambda: (prompt(),))
     frame: str = ""
-    entries: list[Entry] = field(factory=list)
+    entries: list[JournalEntry] = field(factory=list)
     nodes: list[Node] = field(factory=list)
     kept: str | None = None
     state: turn.State | None = None
@@ -87,11 +87,11 @@ class Play:
 
     # -- the machine
 
-    def prepare(self, entries: list[Entry] | None = None) -> turn.Preparing:
+    def prepare(self, entries: list[JournalEntry] | None = None) -> turn.Preparing:
         entries = self.entries if entries is None else entries
         known = {entry.node_id for entry in entries}
         nodes = tuple(node for node in self.nodes if node.node_id in known)
-        spoken = Spoken(
+        spoken = LoadedTurn(
             "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept
         )
         return turn.prepare(spoken, self.limits, strict=self.strict)
@@ -140,7 +140,7 @@ class Play:
                 self.asked.append(key)
                 self.feed(word.ToolReported(key, attempt, self.use(call, attempt)))
             case word.Sleep(key, attempt):
-                self.feed(word.Woke(key, attempt))
+                self.feed(word.RetryDue(key, attempt))
             case word.Record():
                 self.write(effect)
                 self.feed(word.Recorded(effect.key))
@@ -155,7 +155,7 @@ class Play:
         self.kept = effect.environment or self.kept
         for i, line in enumerate(effect.entries):
             self.entries.append(
-                Entry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
+                JournalEntry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
             )
         for i, new in enumerate(effect.nodes):
             parent = self.nodes[-1] if self.nodes else None
@@ -171,7 +171,7 @@ class Play:
             )  # fmt: skip
             at = len(effect.entries) + i
             kind = EntryKind.NODE
-            self.entries.append(Entry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
+            self.entries.append(JournalEntry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
 
     # -- what came of it
 

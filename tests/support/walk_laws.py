@@ -11,14 +11,14 @@ from tenure.machines.lease import Held
 from tenure.machines.run import Done, Running
 from tenure.policy import Lane
 from tenure.records import (
-    Entry,
-    Event,
+    EventBatch,
     Input,
+    JournalEntry,
+    MarkRaise,
     Node,
     OpenKey,
     Phase,
-    Place,
-    Raise,
+    QueueEntry,
     Run,
     Session,
 )
@@ -31,7 +31,7 @@ class Laws:
     def __init__(self) -> None:
         self.ends: dict[str, Ended] = {}
         self.ranks: dict[str, int] = {}
-        self.events: dict[int, Event] = {}
+        self.events: dict[int, EventBatch] = {}
 
     def check(self, world: World) -> None:
         row = session_of(world)
@@ -39,21 +39,21 @@ class Laws:
             assert not list(world), "rows without a session"
             return
         runs = [r for r in world.all(Run) if not isinstance(r.state, Done)]
-        places = list(world.all(Place))
+        places = list(world.all(QueueEntry))
         self.counts(row, runs, places)
         self.inputs(world, row, runs, places)
         self.lease(row, runs)
         self.history(world, row)
         assert row.due_at_ms == due(row, runs, places), f"due {row.due_at_ms}"
 
-    def counts(self, row: Session, runs: list[Run], places: list[Place]) -> None:
+    def counts(self, row: Session, runs: list[Run], places: list[QueueEntry]) -> None:
         ready = Counter(p.lane for p in places if isinstance(p.state, Ready))
-        assert row.unfinished_runs == len(runs) <= UNFINISHED_MAX, "unfinished_runs"
-        assert row.ready_users == ready[Lane.USER], "ready_users"
-        assert row.ready_systems == ready[Lane.SYSTEM], "ready_systems"
-        assert row.delayed == sum(isinstance(p.state, Delayed) for p in places), "delayed"
+        assert row.unfinished_run_count == len(runs) <= UNFINISHED_MAX, "unfinished_runs"
+        assert row.ready_user_count == ready[Lane.USER], "ready_users"
+        assert row.ready_system_count == ready[Lane.SYSTEM], "ready_systems"
+        assert row.delayed_count == sum(isinstance(p.state, Delayed) for p in places), "delayed"
 
-    def inputs(self, world: World, row: Session, runs: list[Run], places: list[Place]) -> None:
+    def inputs(self, world: World, row: Session, runs: list[Run], places: list[QueueEntry]) -> None:
         assert {i.input_id for i in world.all(Input)} == {p.input_id for p in places}, (
             "input, place"
         )
@@ -84,7 +84,7 @@ class Laws:
         self.keys(world, places)
         self.aged(world, row, places)
 
-    def keys(self, world: World, places: list[Place]) -> None:
+    def keys(self, world: World, places: list[QueueEntry]) -> None:
         held = {
             (p.state.open_key, p.lane, p.state.mark, p.input_id)
             for p in places
@@ -93,9 +93,9 @@ class Laws:
         keys = {(k.key_value, k.lane, k.mark, k.input_id) for k in world.all(OpenKey)}
         assert keys == held, f"open keys {keys ^ held}"
 
-    def aged(self, world: World, row: Session, places: list[Place]) -> None:
+    def aged(self, world: World, row: Session, places: list[QueueEntry]) -> None:
         """What a mark has taken back is written out by Sweep, which knows how it ends; or its run goes on."""
-        raises = {(r.lane, r.mark) for r in world.all(Raise)}
+        raises = {(r.lane, r.mark) for r in world.all(MarkRaise)}
         kept = {row.open_run, row.lease_run} - {None}
         for place in places:
             state = place.state
@@ -126,10 +126,10 @@ class Laws:
 
     def history(self, world: World, row: Session) -> None:
         seq = 1
-        for event in world.all(Event):
+        for event in world.all(EventBatch):
             assert event.seq == seq, f"a gap before event {event.seq}"
             assert self.events.setdefault(seq, event) == event, "an event was rewritten"
-            seq += len(event.happened)
+            seq += len(event.events)
         assert row.next_event == seq, "next_event"
         nodes = {n.node_id: n for n in world.all(Node)}
         if row.leaf is not None:
@@ -138,7 +138,7 @@ class Laws:
         for node in nodes.values():
             assert node.parent is None or node.parent in nodes, f"no parent: {node}"
         numbers: dict[tuple[str, int], set[int]] = {}
-        for entry in world.all(Entry):
+        for entry in world.all(JournalEntry):
             numbers.setdefault((entry.run_id, entry.turn), set()).add(entry.n)
         for (run_id, _), ns in numbers.items():
             assert ns == set(range(len(ns))), f"a gap in the journal of {run_id}"

@@ -30,7 +30,7 @@ from tenure.machines.run import Done, Rescheduled, Running
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import KeyScope, Lane
 from tenure.queries import Command, Get
-from tenure.records import Phase, Place, Run, Session
+from tenure.records import Phase, QueueEntry, Run, Session
 from tenure.world import World
 
 FENCED = (Renew, Checkpoint, Commit, Fail, Release, ReleaseSession, Amend)
@@ -108,15 +108,15 @@ class Ledger:
             if not isinstance(now.state, Rescheduled) or isinstance(command, Release | Destroy):
                 continue
             if isinstance(command, Fail):
-                assert now.trouble != run.trouble, f"not counted: {now}"
+                assert now.retry != run.retry, f"not counted: {now}"
             elif not run.state.recorded:
-                assert now.trouble.losses == run.trouble.losses + 1, f"not counted: {now}"
+                assert now.retry.losses == run.retry.losses + 1, f"not counted: {now}"
 
     def marked(self, before: Session, after: Session, world: World, now: int) -> None:
         """What a mark takes back while nobody works on it is never consumed."""
         progress = {r.run_id for r in world.all(Run) if r.progress}
         working = after.lease_run if live(after.lease, now) else None
-        for place in world.all(Place):
+        for place in world.all(QueueEntry):
             state = place.state
             if isinstance(state, Ended):
                 if place.input_id in self.taken_back:
@@ -135,7 +135,7 @@ class Ledger:
             return
         assert outcome.replacement is not None, "no receipt"
         found = outcome.replacement
-        place = world.answer(Get(Place, (row.session_id, found.input_id)))
+        place = world.answer(Get(QueueEntry, (row.session_id, found.input_id)))
         assert place is not None, "a receipt for nothing"
         if found.input_id != command.replacement.input_id and place.lane is Lane.USER:
             state = place.state
@@ -147,7 +147,7 @@ class Ledger:
         assert row is not None
         runs = {r.run_id: r for r in old.all(Run)}
         after = {r.run_id: r for r in new.all(Run)}
-        places = {p.input_id: p for p in new.all(Place)}
+        places = {p.input_id: p for p in new.all(QueueEntry)}
         if not isinstance(outcome, Begun):
             assert isinstance(outcome, NothingDue), outcome
             left = [r for r in after.values() if not isinstance(r.state, Done)]

@@ -10,7 +10,7 @@ from tenure.machines.lease import Held
 from tenure.machines.run import Rescheduled
 from tenure.policy import Lane
 from tenure.queries import Get
-from tenure.records import Phase, Place, Run, Session
+from tenure.records import Phase, QueueEntry, Run, Session
 from tenure.world import World
 
 UNFINISHED_MAX = 32
@@ -32,7 +32,7 @@ def mark(row: Session, lane: Lane) -> int:
     return row.user_mark if lane is Lane.USER else row.system_mark
 
 
-def order(row: Session, runs: Iterable[Run], places: Iterable[Place]) -> list[tuple[Any, ...]]:
+def order(row: Session, runs: Iterable[Run], places: Iterable[QueueEntry]) -> list[tuple[Any, ...]]:
     """All that may come next: (priority, rank, run or lane's head) of what no mark has taken back."""
     found: list[tuple[Any, ...]] = [
         (r.contributors[0].priority, r.contributors[0].rank, r)
@@ -47,7 +47,7 @@ def order(row: Session, runs: Iterable[Run], places: Iterable[Place]) -> list[tu
     return sorted(found, key=lambda each: each[:2])
 
 
-def comes_next(row: Session, runs: list[Run], places: list[Place], now_ms: int) -> Any:
+def comes_next(row: Session, runs: list[Run], places: list[QueueEntry], now_ms: int) -> Any:
     """A run to take up, the place that heads a new one, or when there may be something (None: never)."""
     by_id = {r.run_id: r for r in runs}
     if row.open_run is not None:
@@ -57,7 +57,7 @@ def comes_next(row: Session, runs: list[Run], places: list[Place], now_ms: int) 
         return None
     waiting: list[int] = []
     for _, _, each in order(row, runs, places):
-        if isinstance(each, Place):
+        if isinstance(each, QueueEntry):
             if len(runs) < UNFINISHED_MAX:
                 return each
             continue
@@ -70,7 +70,7 @@ def comes_next(row: Session, runs: list[Run], places: list[Place], now_ms: int) 
     return min(waiting, default=None)
 
 
-def due(row: Session, runs: list[Run], places: list[Place]) -> int | None:
+def due(row: Session, runs: list[Run], places: list[QueueEntry]) -> int | None:
     if row.sweep:
         return 0
     found = [p.state.until_ms for p in places if isinstance(p.state, Delayed)]

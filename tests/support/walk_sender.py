@@ -43,7 +43,7 @@ from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination
 from tenure.policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
 from tenure.queries import Command
-from tenure.records import EntryKind, Node, Place, Run, Session
+from tenure.records import EntryKind, Node, QueueEntry, Run, Session
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import World
 
@@ -167,7 +167,7 @@ class Sender:
         return run.turn + self.dice.choice((0,) * 19 + (1,))
 
     def n_of(self, run: Run) -> int:
-        return run.n - self.dice.choice((0,) * 9 + (1,))
+        return run.next_checkpoint - self.dice.choice((0,) * 9 + (1,))
 
     def commit(self, row: Session, fence: Fence, run: Run) -> Commit:
         pick = self.dice.choice
@@ -212,7 +212,7 @@ class Sender:
 
     def disturb(self, world: World, now_ms: int) -> Command[Any, Any]:
         pick, s, c = self.dice.choice, self.session, self.name("c")
-        places = [p.input_id for p in world.all(Place)] or ["i?"]
+        places = [p.input_id for p in world.all(QueueEntry)] or ["i?"]
         runs = [r.run_id for r in world.all(Run)] or ["r?"]
         phases = (
             *(Retire(s, c, pick((True, False))), Stop(s, c, pick((True, False)))),

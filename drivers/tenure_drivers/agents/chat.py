@@ -15,14 +15,14 @@ from attrs import define, field
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
 from tenure.outcome import Refusal, Refused
-from tenure.runner.protocol import Said
+from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
 from tenure.turn import protocol as word
-from tenure.turn.chat_policy import CHAT, Dialect
-from tenure.turn.loading import Dialogue
+from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
+from tenure.turn.loading import LoadTurn
 from tenure.turn.states import Finished
 
-from ..runtime.errors import Cancelled, IllegalWrite, Rejected, TurnFailed, describe
+from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
@@ -62,7 +62,7 @@ class ChatAgent:
         strict: bool = False,
         frames: Mapping[str, ChatAgent] | None = None,
         show: Callable[[Turn, Delta], object] | None = None,
-        dialect: Dialect = CHAT,
+        dialect: ChatPolicy = DEFAULT_CHAT_POLICY,
     ) -> None:
         if max_iterations < 0 or concurrency < 1 or deadline_s <= 0:
             raise ValueError("max_iterations at least 0, concurrency 1, deadline_s above 0")
@@ -73,13 +73,13 @@ class ChatAgent:
 
     async def __call__(self, turn: Turn) -> None:
         try:
-            spoken = await turn.ask(Dialogue(turn.session_id, turn.run_id))
+            spoken = await turn.ask(LoadTurn(turn.session_id, turn.run_id))
         except Unavailable as error:
             raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
         if spoken is None:
             raise TurnFailed(ErrorKind.NOT_RECONSTRUCTED, f"run {turn.run_id} is not there")
         preparing = turn_.prepare(spoken, self.limits, self.dialect, strict=self.strict)
-        await Conduct(self, turn, preparing).lead()
+        await ChatTurnHost(self, turn, preparing).lead()
 
     async def environment(self, turn: Turn) -> word.Environment:
         system = self.system
@@ -96,7 +96,7 @@ def aborted() -> bool:
 
 
 @define(eq=False)
-class Conduct:
+class ChatTurnHost:
     """One carrying out of a turn: effects become tasks, their ends become events, one at a time."""
 
     agent: ChatAgent
@@ -151,15 +151,15 @@ class Conduct:
     def _out_of_time(self) -> word.Event:
         """The runner interrupts a turn whose time is over; it may still say how it ends."""
         task = asyncio.current_task()
-        if self.turn.told is not Said.TIMED_OUT or task is None or task.uncancel() > 0:
+        if self.turn.told is not TurnReply.TIMED_OUT or task is None or task.uncancel() > 0:
             raise
         return word.DeadlinePassed()
 
     async def _listen(self) -> None:
         said = await self.turn.heard()
-        if said is Said.CANCELLED:
+        if said is TurnReply.CANCELLED:
             self.events.put_nowait(word.CancelSeen())
-        elif said is Said.TIMED_OUT:
+        elif said is TurnReply.TIMED_OUT:
             self.events.put_nowait(word.DeadlinePassed())
 
     # -- its effects
@@ -177,7 +177,7 @@ class Conduct:
             case word.Probe():
                 self._task(effect.key, self._probe(effect))
             case word.Sleep(key, attempt, for_ms):
-                self._task(key, self._after(for_ms, word.Woke(key, attempt)))
+                self._task(key, self._after(for_ms, word.RetryDue(key, attempt)))
             case word.Record():
                 self._task(effect.key, self._record(effect))
             case word.Abort(keys):
@@ -228,9 +228,9 @@ class Conduct:
             answer = await self.speaker.client.complete(request, self._emit, key)
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
-            return word.ModelDown(key, failure)
+            return word.ModelFailed(key, failure)
         if isinstance(answer, ModelFailed):
-            return word.ModelDown(key, answer.failure, answer.usage)
+            return word.ModelFailed(key, answer.failure, answer.usage)
         return word.ModelReplied(key, answer)
 
     def _emit(self, delta: Delta) -> None:
@@ -276,7 +276,7 @@ class Conduct:
         except Cancelled as error:
             refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
             return word.NotRecorded(effect.key, refused)
-        except (IllegalWrite, Rejected) as error:
+        except (IllegalWrite, CommandRefused) as error:
             return word.NotRecorded(effect.key, error.refused)
         return word.Recorded(effect.key)
 

@@ -10,8 +10,8 @@ import click
 from tenure import check as worlds
 from tenure.check.explorer import Progress
 
-from .exit import Exit, Stop, unusable
-from .output import Bar, say, write_bytes
+from .exit import CliExit, Exit, usage_error
+from .output import Bar, log, write_bytes
 
 
 class Rate:
@@ -38,7 +38,7 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
     known = worlds.names(deep=True)  # the small ones too
     strange = [name for name in wanted if name not in known]
     if strange:
-        raise unusable(f"no world {', '.join(strange)}; there are {', '.join(known)}")
+        raise usage_error(f"no world {', '.join(strange)}; there are {', '.join(known)}")
     bar = Bar("states", None)
     gc.disable()  # a world is kept until it is done: to walk it all again and again takes a fifth
     try:
@@ -80,9 +80,9 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
         return
     try:
         code = search(names, deep, mermaid)
-    except Stop as stop:
+    except CliExit as stop:
         for line in stop.lines:
-            say(f"tenure check: {line}")
+            log(f"tenure check: {line}")
         code = stop.code
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED

@@ -16,7 +16,7 @@ class Exit(enum.IntEnum):
     TERMINATED = 128 + 15
 
 
-class Stop(Exception):
+class CliExit(Exception):
     """Say this on standard error and leave with this code."""
 
     def __init__(self, code: int, *lines: str) -> None:
@@ -25,7 +25,7 @@ class Stop(Exception):
         self.lines = lines
 
 
-class Unreadable(Exception):
+class UnreadableSession(Exception):
     """A record of one session cannot be read; the store as a whole is well.  `session_id`: whose, where that is known."""
 
     def __init__(self, why: str, session_id: str = "") -> None:
@@ -33,9 +33,9 @@ class Unreadable(Exception):
         self.session_id = session_id
 
 
-def unusable(*lines: str) -> Stop:
-    return Stop(Exit.UNUSABLE, *lines)
+def usage_error(*lines: str) -> CliExit:
+    return CliExit(Exit.UNUSABLE, *lines)
 
 
-def lost(url: str, error: object) -> Stop:
-    return Stop(Exit.LOST, f"store {url}: {error}")
+def store_lost(url: str, error: object) -> CliExit:
+    return CliExit(Exit.LOST, f"store {url}: {error}")

@@ -10,8 +10,8 @@ from typing import Final
 import click
 from attrs import evolve, frozen
 
-from .exit import Stop, unusable
-from .output import say, write_bytes, write_lines
+from .exit import CliExit, usage_error
+from .output import log, write_bytes, write_lines
 
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
@@ -72,7 +72,7 @@ def specs() -> Specs:
     for folder in (PACKAGED, CHECKOUT):
         if (folder / "README.md").is_file():
             return Specs(folder)
-    raise unusable(f"the spec pages are missing: expected in {PACKAGED}; reinstall tenure")
+    raise usage_error(f"the spec pages are missing: expected in {PACKAGED}; reinstall tenure")
 
 
 def wanted(names: tuple[str, ...], known: list[Clause]) -> list[Clause]:
@@ -82,7 +82,7 @@ def wanted(names: tuple[str, ...], known: list[Clause]) -> list[Clause]:
         asked = name.upper()
         matching = [c for c in known if asked in (c.clause, c.clause.rpartition("-")[0])]
         if not matching:
-            raise unusable(unknown(name, known))
+            raise usage_error(unknown(name, known))
         found += [clause for clause in matching if clause not in found]
     return found
 
@@ -128,9 +128,9 @@ def explain(names: tuple[str, ...], as_json: bool) -> None:
     """
     try:
         show(names, as_json)
-    except Stop as stop:
+    except CliExit as stop:
         for line in stop.lines:
-            say(f"tenure explain: {line}")
+            log(f"tenure explain: {line}")
         raise SystemExit(stop.code) from None
 
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final
 
 import click
 
-from .exit import Exit, Stop, Unreadable
-from .output import say
+from .exit import CliExit, Exit, UnreadableSession
+from .output import log
 
 STORE_HELP: Final = (
     "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (gone with the process)."
@@ -251,12 +251,12 @@ def attempt(work: Coroutine[Any, Any, None]) -> int:
     try:
         asyncio.run(work)
         return Exit.OK
-    except Stop as stop:
+    except CliExit as stop:
         for line in stop.lines:
-            say(f"tenure: {line}")
+            log(f"tenure: {line}")
         return stop.code
-    except Unreadable as error:
-        say(f"tenure: {error}")
+    except UnreadableSession as error:
+        log(f"tenure: {error}")
         return Exit.LOST
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

@@ -17,7 +17,7 @@ from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.sqlite.connection import prepare, translated
 from ..stores.sqlite.sql import Tables
 from ..stores.url import is_server, sqlite_path
-from .exit import Unreadable, lost, unusable
+from .exit import UnreadableSession, store_lost, usage_error
 from .retrying_store import opened, stop_if_unusable
 
 A = TypeVar("A")
@@ -49,11 +49,11 @@ class SqliteReader:
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise lost(self._url, translated(error, self._path)) from error
+            raise store_lost(self._url, translated(error, self._path)) from error
         except Corrupt as error:
             if error.key:
-                raise Unreadable(str(error), str(error.key[0])) from error
-            raise lost(self._url, error) from error
+                raise UnreadableSession(str(error), str(error.key[0])) from error
+            raise store_lost(self._url, error) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -85,7 +85,7 @@ def _connect_as(path: Path, how: str) -> sqlite3.Connection:
 
 
 @asynccontextmanager
-async def looked_at(url: str) -> AsyncIterator[Reader]:
+async def open_read_only(url: str) -> AsyncIterator[Reader]:
     path = sqlite_path(url)
     if path is None:
         server = is_server(url)
@@ -95,11 +95,11 @@ async def looked_at(url: str) -> AsyncIterator[Reader]:
         return
     stop_if_unusable(url)
     if not path.exists():
-        raise unusable(f"--store {url}: there is no file {path}")
+        raise usage_error(f"--store {url}: there is no file {path}")
     try:
         reader = SqliteReader(url, path)
     except (Unavailable, Corrupt, SchemaTooNew, OSError) as error:
-        raise lost(url, error) from error
+        raise store_lost(url, error) from error
     try:
         yield reader
     finally:

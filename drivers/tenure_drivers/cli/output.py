@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .exit import Exit, Stop
+from .exit import CliExit, Exit
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """One line on standard error, whatever characters are in it and whoever still reads it."""
     try:
         sys.stderr.write(message.encode("utf-8", "backslashreplace").decode() + "\n")
@@ -37,11 +37,11 @@ def write_bytes(content: bytes) -> None:
             view = view[os.write(1, view) :]
     except BrokenPipeError as error:
         silence_output()
-        raise Stop(Exit.BROKEN_PIPE) from error
+        raise CliExit(Exit.BROKEN_PIPE) from error
     except OSError as error:
         silence_output()
         why = f"standard output: {error.strerror or error}"
-        raise Stop(Exit.UNFINISHED, why) from error
+        raise CliExit(Exit.UNFINISHED, why) from error
 
 
 def silence_output() -> None:

@@ -14,7 +14,7 @@ from tenure.queries import Command, Question
 from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable
 from ..stores.registry import open_store
 from ..stores.url import redact, sqlite_path
-from .exit import Unreadable, lost, unusable
+from .exit import UnreadableSession, store_lost, usage_error
 
 A = TypeVar("A")
 O = TypeVar("O")
@@ -33,16 +33,16 @@ def stop_if_unusable(url: str) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise unusable(f"--store {url}: {path} is a folder")
+        raise usage_error(f"--store {url}: {path} is a folder")
     if not path.absolute().parent.is_dir():
-        raise unusable(f"--store {url}: there is no folder {path.absolute().parent}")
+        raise usage_error(f"--store {url}: there is no folder {path.absolute().parent}")
 
 
 def quiet(message: str) -> None:
     """Nobody wants to know."""
 
 
-class Patient:
+class RetryingStore:
     """A store that is asked again for a while before it counts as lost."""
 
     def __init__(
@@ -65,10 +65,10 @@ class Patient:
         return await self._insist(lambda: self.store.ask(question))
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await insist(self.url, attempt, self._patience_s, self._say)
+        return await retry(self.url, attempt, self._patience_s, self._say)
 
 
-async def insist(
+async def retry(
     url: str, attempt: Callable[[], Awaitable[T]], patience_s: float, say: Callable[[str], None]
 ) -> T:
     """Try again what was not done, or of which nobody knows whether it was, until patience ends."""
@@ -79,15 +79,15 @@ async def insist(
             return await attempt()
         except (Corrupt, SchemaTooNew) as error:
             if isinstance(error, Corrupt) and error.key:
-                raise Unreadable(str(error), str(error.key[0])) from error
-            raise lost(url, error) from error
+                raise UnreadableSession(str(error), str(error.key[0])) from error
+            raise store_lost(url, error) from error
         except (Unavailable, OutcomeUnknown) as error:
             now = time.monotonic()
             if since is None:
                 since = now
                 say(f"store {url}: {error}; trying again for {patience_s:g} s")
             if now - since >= patience_s:
-                raise lost(url, error) from error
+                raise store_lost(url, error) from error
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, AGAIN_S_MAX)
 
@@ -99,7 +99,7 @@ async def opened(
     patience_s: float = PATIENCE_S,
     say: Callable[[str], None] = quiet,
     **options: Any,
-) -> AsyncIterator[Patient]:
+) -> AsyncIterator[RetryingStore]:
     async def attempt() -> Store:
         return open_store(named, **options)
 
@@ -109,12 +109,12 @@ async def opened(
         waiting_ms = int(min(patience_s * 1_000, BUSY_TIMEOUT_MS))
         options.setdefault("busy_timeout_ms", waiting_ms)
     try:
-        store = await insist(url, attempt, patience_s, say)
+        store = await retry(url, attempt, patience_s, say)
     except ValueError as error:
-        raise unusable(f"--store {error}") from error
+        raise usage_error(f"--store {error}") from error
     except OSError as error:
-        raise lost(url, error) from error
+        raise store_lost(url, error) from error
     try:
-        yield Patient(url, store, patience_s=patience_s, say=say)
+        yield RetryingStore(url, store, patience_s=patience_s, say=say)
     finally:
         await store.aclose()

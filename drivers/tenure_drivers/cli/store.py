@@ -21,11 +21,11 @@ from tenure.questions.core import Sessions
 from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
-from ..stores.export import Restore, Unreadable, exported, imported, restoring
+from ..stores.export import InvalidExport, Restore, exported, imported, restoring
 from ..stores.url import is_server, path_of, redact, sqlite_path
-from .exit import Exit, Stop, lost, unusable
-from .output import say, write_bytes
-from .retrying_store import Patient, opened
+from .exit import CliExit, Exit, store_lost, usage_error
+from .output import log, write_bytes
+from .retrying_store import RetryingStore, opened
 
 AT_ONCE: Final = 64
 URL_HELP: Final = "sqlite:PATH, files:FOLDER or postgresql://HOST/DATABASE."
@@ -86,7 +86,7 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
             broken += len(wrong)
             for law in wrong:
                 tell(f"{name}: {law}")
-    say(f"{checked} sessions, {broken} faults")
+    log(f"{checked} sessions, {broken} faults")
     return Exit.UNFINISHED if broken else Exit.OK
 
 
@@ -131,16 +131,16 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
 async def _fence_all(url: str, by: int, name: str) -> int:
     ended = count = 0
     async with existing(url) as found:
-        say(f"--id {name}")
+        log(f"--id {name}")
         async for batch in batched(named(found, ())):
             commands = [FenceOff(session, name, by) for session in batch]
             for answer in await asyncio.gather(*[found.execute(c) for c in commands]):
                 if isinstance(answer, Refused):
-                    raise unusable(str(answer))
+                    raise usage_error(str(answer))
                 assert isinstance(answer, FencedOff)
                 count += 1
                 ended += answer.run_id is not None
-    say(f"{count} sessions fenced off, {ended} runs go on under the next generation")
+    log(f"{count} sessions fenced off, {ended} runs go on under the next generation")
     return Exit.OK
 
 
@@ -170,18 +170,18 @@ async def _migrate(url: str, dry_run: bool) -> int:
     try:
         lines = await asyncio.to_thread(missing_sql, url)
     except ValueError as error:
-        raise unusable(f"--store {error}") from error
+        raise usage_error(f"--store {error}") from error
     except (Corrupt, SchemaTooNew, Unavailable) as error:
-        raise lost(redact(url), error) from error
+        raise store_lost(redact(url), error) from error
     for line in lines:
         tell(f"{line};")
     if not lines:
-        say("nothing to do")
+        log("nothing to do")
     elif dry_run:
-        say("dry run: nothing was changed")
+        log("dry run: nothing was changed")
     else:
         async with opened(url):
-            say("done")
+            log("done")
     return Exit.OK
 
 
@@ -228,8 +228,8 @@ async def _export(url: str, file: str) -> int:
         else:
             write_whole(Path(file).resolve(), exported(records))
     except OSError as error:
-        raise unusable(f"{file}: {error.strerror or error}") from error
-    say(f"{len(records)} rows")
+        raise usage_error(f"{file}: {error.strerror or error}") from error
+    log(f"{len(records)} rows")
     return Exit.OK
 
 
@@ -239,7 +239,7 @@ def stop_if_its_own(url: str, file: str) -> None:
         return
     named, its = Path(file).resolve(), there.resolve()
     if its in named.parents or named in (its, *(Path(f"{its}-{end}") for end in ("wal", "shm"))):
-        raise unusable(f"{file} belongs to the store that is to be exported")
+        raise usage_error(f"{file} belongs to the store that is to be exported")
 
 
 def write_whole(path: Path, lines: Iterable[str]) -> None:
@@ -278,8 +278,8 @@ async def _import(url: str, file: TextIO) -> int:
     written = refused = 0
     try:
         records = list(imported(file))  # nothing is written of a file that is not whole
-    except (Unreadable, UnicodeDecodeError) as error:
-        raise unusable(f"{file.name}: {error}") from error
+    except (InvalidExport, UnicodeDecodeError) as error:
+        raise usage_error(f"{file.name}: {error}") from error
     async with opened(url) as found:
         for name, rows in sessions_of(records):
             for command in restoring(rows):
@@ -291,15 +291,15 @@ async def _import(url: str, file: TextIO) -> int:
                     tell(f"{name}: the store holds another {where}")
                     break
                 written += answer
-    say(f"{written} of {len(records)} rows written")
+    log(f"{written} of {len(records)} rows written")
     return Exit.UNFINISHED if refused else Exit.OK
 
 
-async def carried(found: Patient, command: Restore) -> int | Refused:
+async def carried(found: RetryingStore, command: Restore) -> int | Refused:
     try:
         return await found.execute(command)
     except ValueError as error:
-        raise unusable(f"session {command.session_id}: {error}") from error
+        raise usage_error(f"session {command.session_id}: {error}") from error
 
 
 def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]:
@@ -311,17 +311,17 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 
 
 @asynccontextmanager
-async def existing(url: str) -> AsyncIterator[Patient]:
+async def existing(url: str) -> AsyncIterator[RetryingStore]:
     """A store that is there: none is made by looking after it."""
     path = path_of(url)
     if path is not None and not path.exists():
-        raise unusable(f"--store {url}: there is no {path}")
+        raise usage_error(f"--store {url}: there is no {path}")
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
-    async with opened(url, say=say, **options) as found:
+    async with opened(url, say=log, **options) as found:
         yield found
 
 
-async def named(found: Patient, names: tuple[str, ...]) -> AsyncIterator[str]:
+async def named(found: RetryingStore, names: tuple[str, ...]) -> AsyncIterator[str]:
     """These sessions, or all of them."""
     for name in names:
         yield name
@@ -350,9 +350,9 @@ def tell(line: str) -> None:
 def leave(work: Coroutine[Any, Any, int]) -> None:
     try:
         code = asyncio.run(work)
-    except Stop as stop:
+    except CliExit as stop:
         for line in stop.lines:
-            say(f"tenure: {line}")
+            log(f"tenure: {line}")
         code = stop.code
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED

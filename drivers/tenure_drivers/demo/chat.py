@@ -96,7 +96,7 @@ def right_answer(prompt: str) -> str:
 
 
 @frozen
-class Traps:
+class FaultPoints:
     """At most `most` in each place, and each input at most once in each; they are files, for all processes."""
 
     folder: Path
@@ -143,7 +143,7 @@ def sprung(folder: Path) -> dict[str, int]:
 class ScriptedModel:
     """Follows a script; a line that nobody is sure of is written again, in a call of its own."""
 
-    traps: Traps
+    traps: FaultPoints
     seed: str
     model: str = "script"
 
@@ -173,11 +173,11 @@ def _reply(request: Request) -> Reply:
 
 
 @frozen
-class Trapped:
+class FaultyModel:
     """Any client, in whose calls a process may die."""
 
     client: ModelClient
-    traps: Traps
+    traps: FaultPoints
 
     @property
     def model(self) -> str:
@@ -207,7 +207,7 @@ class Writes(Protocol):
     async def linger(self, input_id: str) -> None: ...
 
 
-def chat(name: str, ledger: Writes, traps: Traps, seed: str) -> ChatAgent:
+def chat(name: str, ledger: Writes, traps: FaultPoints, seed: str) -> ChatAgent:
     async def append(text: str, key: str) -> str:
         """Write a line into the ledger."""
         input_id = text.partition(" ")[0]
@@ -229,7 +229,7 @@ def chat(name: str, ledger: Writes, traps: Traps, seed: str) -> ChatAgent:
     else:
         from ..agents.openai import openai_model
 
-        client = Trapped(openai_model(name), traps)
+        client = FaultyModel(openai_model(name), traps)
     tools = (
         make(add),
         make(wait, name="sleep"),

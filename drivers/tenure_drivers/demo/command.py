@@ -20,16 +20,16 @@ from rich.table import Table
 
 from tenure.replace import replace
 
-from ..cli.exit import Exit, Stop
-from ..cli.output import Bar, say
+from ..cli.exit import CliExit, Exit
+from ..cli.output import Bar, log
 from ..console.timeline.page import Figure, Timeline, TooLate, page
 from ..stores.base import Unavailable
 from ..stores.url import is_server, redact
 from .chat import PLACES
-from .driver import Performance, perform
+from .driver import DemoRun, perform
 from .plan import Plan, draw
 from .report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
-from .transcript_report import TALKED, ZERO, Talk
+from .transcript_report import TALKED, ZERO, TranscriptReport
 
 SEEDS: Final = 1_000_000
 AGENTS: Final = ("ledger", "careless", "script")
@@ -128,7 +128,7 @@ def check_writable(path: Path) -> None:
 # -- playing
 
 
-def play(plan: Plan, agent: str, server: str | None = None) -> Performance:
+def play(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
     """Leaves no process, no file and no schema behind, also when it is interrupted."""
     folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
     schema = f"tenure_demo_{secrets.token_hex(6)}"
@@ -138,12 +138,12 @@ def play(plan: Plan, agent: str, server: str | None = None) -> Performance:
     try:
         return asyncio.run(_until_signal(plan, agent, folder, own))
     except (Unavailable, ValueError) as error:
-        say(f"tenure demo: {error}")
+        log(f"tenure demo: {error}")
         sys.exit(Exit.UNUSABLE)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
-    except Stop as stop:
-        say("\n".join(stop.lines))
+    except CliExit as stop:
+        log("\n".join(stop.lines))
         sys.exit(stop.code)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,10 +157,10 @@ def drop(url: str, schema: str) -> None:
     try:
         drop_schema(url)
     except (Unavailable, ValueError) as error:  # what was wrong before this is said already
-        say(f"tenure demo: if schema {schema} was made, it is still there: {error}")
+        log(f"tenure demo: if schema {schema} was made, it is still there: {error}")
 
 
-async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None) -> Performance:
+async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None) -> DemoRun:
     playing = asyncio.current_task()
     assert playing is not None
     terminated = []
@@ -184,7 +184,7 @@ async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None
 # -- telling
 
 
-def sentence(plan: Plan, report: Report, talk: Talk | None = None) -> str:
+def sentence(plan: Plan, report: Report, talk: TranscriptReport | None = None) -> str:
     done = (
         f"{report.inputs} prompts to {report.sessions} sessions were answered by "
         f"{len(plan.workers)} worker processes, which were killed {report.kills} times in the middle of "
@@ -197,7 +197,9 @@ def sentence(plan: Plan, report: Report, talk: Talk | None = None) -> str:
     return f"{done}.  Something went wrong: see the red numbers."
 
 
-def show(plan: Plan, report: Report, html: Path | None, talk: Talk | None, agent: str) -> None:
+def show(
+    plan: Plan, report: Report, html: Path | None, talk: TranscriptReport | None, agent: str
+) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
@@ -219,7 +221,7 @@ def show(plan: Plan, report: Report, html: Path | None, talk: Talk | None, agent
     )
 
 
-def _talked(talk: Talk) -> Iterator[tuple[str, int, str, str]]:
+def _talked(talk: TranscriptReport) -> Iterator[tuple[str, int, str, str]]:
     for name, meaning in TALKED.items():
         value = getattr(talk, name)
         style = "" if name not in ZERO else ("bold red" if value else "green")
@@ -228,7 +230,7 @@ def _talked(talk: Talk) -> Iterator[tuple[str, int, str, str]]:
         yield "died", value, PLACES[place], ""
 
 
-def timeline_of(plan: Plan, performance: Performance, report: Report) -> Timeline:
+def timeline_of(plan: Plan, performance: DemoRun, report: Report) -> Timeline:
     return Timeline(
         title=f"tenure demo, seed {plan.seed}",
         sentence=sentence(plan, report),

@@ -14,11 +14,11 @@ from attrs import define, field, frozen
 
 from tenure.commands import Admit, NewInput
 from tenure.outcome import Refused
-from tenure.questions.history import Roll
+from tenure.questions.history import AllSessions
 from tenure.records import Session
 from tenure.replace import replace
 
-from ..cli.exit import Exit, Stop
+from ..cli.exit import CliExit, Exit
 from ..cli.run.validation import prompt_policy
 from ..console.timeline.page import Holder, Life, Pause
 from ..stores.base import Store
@@ -26,7 +26,7 @@ from .chat import TRAPS, chatting, sprung
 from .fleet import LOOK_S, Fleet
 from .plan import Kind, Plan, Prompt
 from .report import Evidence, Refusal, read_all
-from .transcript_report import Talk, read_talk
+from .transcript_report import TranscriptReport, report_transcripts
 from .worker import AGENTS, LEDGER, SERVER, store_in
 
 STALLED_S: Final = 20.0
@@ -34,14 +34,14 @@ PATIENCE: Final = 12  # answers that a fault may be late
 
 
 @frozen
-class Performance:
+class DemoRun:
     """What there is to see when it is over.  `holders`: who asked for which lease."""
 
     evidence: Evidence
     holders: dict[str, Holder]
     lives: tuple[Life, ...]
     pauses: tuple[Pause, ...]
-    talk: Talk | None = None  # of a chat agent
+    talk: TranscriptReport | None = None  # of a chat agent
 
 
 @define(eq=False)
@@ -67,7 +67,7 @@ class Stage:
             await self._feed()
             self.fleet.over = True
         if died := self.fleet.dead():
-            raise Stop(Exit.UNFINISHED, f"tenure demo: {died}")
+            raise CliExit(Exit.UNFINISHED, f"tenure demo: {died}")
         await self.fleet.drain()
 
     async def _feed(self) -> None:
@@ -75,7 +75,7 @@ class Stage:
         moved = time.monotonic()
         while True:
             self.fleet.mend()
-            sessions = await self.store.ask(Roll())
+            sessions = await self.store.ask(AllSessions())
             answered = sum(s.revision for s in sessions)
             idle = all(s.due_at_ms is None for s in sessions)
             if answered > self.answered:
@@ -137,7 +137,7 @@ async def perform(
     folder: Path,
     show: Callable[[int, str], None],
     server: str | None = None,
-) -> Performance:
+) -> DemoRun:
     """Play the plan in an empty folder, or on a server.  No process of it is alive afterwards."""
     chats = agent not in AGENTS
     if chats:
@@ -156,7 +156,7 @@ async def perform(
         seen = await collect(plan, store, fleet, folder)
         if not chats:
             return seen
-        talk = await read_talk(
+        talk = await report_transcripts(
             store, seen.evidence.chronicles, seen.evidence.ledger,
             died=sprung(folder), exact=agent == "script",
         )  # fmt: skip
@@ -165,7 +165,7 @@ async def perform(
         await store.aclose()
 
 
-async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> Performance:
+async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> DemoRun:
     said = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
     holders = {
         line["lease_id"]: Holder(name, line["pid"])
@@ -183,7 +183,7 @@ async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> Perfo
         len(plan.prompts), await read_all(store), read_ledger(folder / LEDGER), tuple(refusals),
         fleet.kills, len(fleet.pauses),
     )  # fmt: skip
-    return Performance(evidence, holders, tuple(fleet.lives), tuple(fleet.pauses))
+    return DemoRun(evidence, holders, tuple(fleet.lives), tuple(fleet.pauses))
 
 
 def read_ledger(path: Path) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from typing import Final
 from attrs import define, field
 
 from tenure.machines.lease import Held, Lease
-from tenure.questions.core import Carry
-from tenure.questions.history import Roll
+from tenure.questions.core import LoadRun
+from tenure.questions.history import AllSessions
 from tenure.records import EntryKind, Session
 
 from ..console.timeline.page import Life, Pause
@@ -142,7 +142,7 @@ class Fleet:
 
     async def _aim(self, fault: Fault, until: float) -> Worker | None:
         """Wait for the planned worker to be in the planned part of a turn; in the end anybody in any will do."""
-        sessions = await self.store.ask(Roll())
+        sessions = await self.store.ask(AllSessions())
         anybody = time.monotonic() > until
         for name in [*self.workers] if anybody else [fault.worker]:
             worker = self.workers[name]
@@ -157,7 +157,7 @@ class Fleet:
         _signal(worker, signal.SIGKILL)
         worker.process.wait()
         self._bury(worker, killed=True)
-        hit = bool(_held_by(worker, await self.store.ask(Roll())))
+        hit = bool(_held_by(worker, await self.store.ask(AllSessions())))
         self.kills += hit
         self.struck += hit
         await asyncio.sleep(fault.restart_ms / 1000)
@@ -171,7 +171,7 @@ class Fleet:
         try:
             while not _stopped(worker.process):
                 await asyncio.sleep(LOOK_S)
-            held = _held_by(worker, await self.store.ask(Roll()))
+            held = _held_by(worker, await self.store.ask(AllSessions()))
             if not held or not await self._fair(worker, held):
                 return False
             self.struck += 1
@@ -192,7 +192,7 @@ class Fleet:
             return False
         written = set(_written(self.folder / LEDGER))
         for session in held:
-            carried = await self.store.ask(Carry(session.session_id, session.lease_run or ""))
+            carried = await self.store.ask(LoadRun(session.session_id, session.lease_run or ""))
             if carried is None:
                 continue
             inputs = {i.input_id for i in carried.inputs}
@@ -206,7 +206,7 @@ class Fleet:
         before = {s.session_id: s.lease for s in held}
         deadline = time.monotonic() + PAUSE_S_MAX
         while time.monotonic() < deadline:
-            now = {s.session_id: s.lease for s in await self.store.ask(Roll())}
+            now = {s.session_id: s.lease for s in await self.store.ask(AllSessions())}
             lost = all(_lease_id(now[at]) != _lease_id(lease) for at, lease in before.items())
             if lost and any(now[at].generation > lease.generation for at, lease in before.items()):
                 return

@@ -9,14 +9,14 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
-from tenure.event import Happening
+from tenure.event import EventKind
 from tenure.machines.input import Ended, How
 from tenure.questions.history import (
-    Chronicle,
-    Chronicled,
-    Roll,
+    AllSessions,
+    LoadHistory,
+    SessionHistory,
     finished,
-    happenings,
+    flat_events,
     run_of,
 )
 from tenure.records import EntryKind
@@ -24,14 +24,14 @@ from tenure.records import EntryKind
 from ..stores.base import Store
 
 
-async def read_all(store: Store) -> tuple[Chronicle, ...]:
+async def read_all(store: Store) -> tuple[SessionHistory, ...]:
     """Every session, each from a snapshot of its own."""
-    chronicles = []
-    for session in await store.ask(Roll()):
-        chronicle = await store.ask(Chronicled(session.session_id))
-        if chronicle is not None:
-            chronicles.append(chronicle)
-    return tuple(chronicles)
+    histories = []
+    for session in await store.ask(AllSessions()):
+        history = await store.ask(LoadHistory(session.session_id))
+        if history is not None:
+            histories.append(history)
+    return tuple(histories)
 
 
 @frozen
@@ -54,7 +54,7 @@ class Evidence:
     """
 
     asked: int
-    chronicles: tuple[Chronicle, ...]
+    chronicles: tuple[SessionHistory, ...]
     ledger: tuple[str, ...]
     refusals: tuple[Refusal, ...] = ()
     kills: int = 0
@@ -118,25 +118,25 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def report_on(evidence: Evidence) -> Report:
-    chronicles = evidence.chronicles
-    admitted = {p.input_id for c in chronicles for p in c.places}
-    answers = [input_id for c in chronicles for input_id in _answered(c)]
+    histories = evidence.chronicles
+    admitted = {p.input_id for c in histories for p in c.queue_entries}
+    answers = [input_id for c in histories for input_id in _answered(c)]
     lines = Counter(_written(evidence.ledger))
     return Report(
         inputs=evidence.asked,
-        sessions=len(chronicles),
+        sessions=len(histories),
         answered=len(answers),
         lost=evidence.asked - len(answers),
         repeated=sum(n - 1 for input_id, n in lines.items() if input_id in admitted),
         missing=sum(input_id not in lines for input_id in answers),
         foreign=sum(n for input_id, n in lines.items() if input_id not in admitted),
-        out_of_order=sum(len(_overtaken(c)) for c in chronicles),
-        answered_twice=sum(_surplus(c.answered) for c in chronicles),
-        steps_twice=sum(_run_twice(c) for c in chronicles),
-        open_turns=sum(c.session.open_run is not None for c in chronicles),
+        out_of_order=sum(len(_overtaken(c)) for c in histories),
+        answered_twice=sum(_surplus(c.answered) for c in histories),
+        steps_twice=sum(_run_twice(c) for c in histories),
+        open_turns=sum(c.session.open_run is not None for c in histories),
         kills=evidence.kills,
         pauses=evidence.pauses,
-        takeovers=sum(_lost_leases(c) for c in chronicles),
+        takeovers=sum(_lost_leases(c) for c in histories),
         stale_writes_refused=len(evidence.refusals),
         refused=dict(sorted(Counter(r.command for r in evidence.refusals).items())),
     )
@@ -149,26 +149,24 @@ def _written(ledger: Sequence[str]) -> Iterator[str]:
         yield input_id if text.endswith("\n") else ""
 
 
-def _answered(chronicle: Chronicle) -> Iterator[str]:
+def _answered(history: SessionHistory) -> Iterator[str]:
     """Consumed by a run that finished, and in the transcript."""
-    runs = {run.run_id: run for run in chronicle.runs}
-    shown = set(chronicle.answered)
-    for place in chronicle.places:
+    runs = {run.run_id: run for run in history.runs}
+    shown = set(history.answered)
+    for place in history.queue_entries:
         state = place.state
         if isinstance(state, Ended) and state.how is How.CONSUMED and place.input_id in shown:
             if finished(runs.get(run_of(place) or "")):
                 yield place.input_id
 
 
-def _overtaken(chronicle: Chronicle) -> set[str]:
+def _overtaken(history: SessionHistory) -> set[str]:
     """Inputs answered before an earlier one of the same lane and priority: by the events, or by the transcript."""
-    return _too_late(chronicle, _answers_in_time(chronicle)) | _too_late(
-        chronicle, chronicle.answered
-    )
+    return _too_late(history, _answers_in_time(history)) | _too_late(history, history.answered)
 
 
-def _too_late(chronicle: Chronicle, order: Iterable[str]) -> set[str]:
-    places = {place.input_id: place for place in chronicle.places}
+def _too_late(history: SessionHistory, order: Iterable[str]) -> set[str]:
+    places = {place.input_id: place for place in history.queue_entries}
     highest: dict[tuple[str, int], int] = {}
     late: set[str] = set()
     for input_id in order:
@@ -180,28 +178,28 @@ def _too_late(chronicle: Chronicle, order: Iterable[str]) -> set[str]:
     return late
 
 
-def _answers_in_time(chronicle: Chronicle) -> Iterator[str]:
+def _answers_in_time(history: SessionHistory) -> Iterator[str]:
     """As the events number them."""
-    for _, _, happened in happenings(chronicle.events):
-        if happened.kind is Happening.RUN_FINISHED:
-            yield from happened.input_ids
+    for _, _, event in flat_events(history.events):
+        if event.kind is EventKind.RUN_FINISHED:
+            yield from event.input_ids
 
 
 def _surplus(values: Iterable[Any]) -> int:
     return sum(n - 1 for n in Counter(values).values())
 
 
-def _run_twice(chronicle: Chronicle) -> int:
+def _run_twice(history: SessionHistory) -> int:
     """Starts too many of one step, and in one run reports too many under one name: another try may follow only a
     step of which nobody found a trace."""
-    starts = [(e.run_id, e.effect_id) for e in chronicle.entries if e.kind is EntryKind.START]
+    starts = [(e.run_id, e.effect_id) for e in history.entries if e.kind is EntryKind.START]
     reports = [
         (e.run_id, e.effect_id.partition("#")[0])
-        for e in chronicle.entries
+        for e in history.entries
         if e.kind is EntryKind.REPORT
     ]
     return _surplus(starts) + _surplus(reports)
 
 
-def _lost_leases(chronicle: Chronicle) -> int:
-    return sum(h.kind is Happening.LEASE_LOST for _, _, h in happenings(chronicle.events))
+def _lost_leases(history: SessionHistory) -> int:
+    return sum(h.kind is EventKind.LEASE_LOST for _, _, h in flat_events(history.events))

@@ -9,10 +9,10 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
-from tenure.messages.codec import Unreadable, decode
+from tenure.messages.codec import InvalidMessage, decode
 from tenure.messages.types import Message, Speaker
-from tenure.questions.core import Line, Path
-from tenure.questions.history import Chronicle
+from tenure.questions.core import LoadTranscript, TranscriptLine
+from tenure.questions.history import SessionHistory
 from tenure.records import EntryKind
 from tenure.transcript import Form, Role
 
@@ -21,7 +21,7 @@ from .chat import right_answer
 
 
 @frozen
-class Talk:
+class TranscriptReport:
     """`died`: where in a turn processes died, by the traps that killed them."""
 
     calls: int
@@ -57,24 +57,24 @@ TALKED: Final[dict[str, str]] = {
 ZERO: Final = ("illegal", "doubled", "once_twice", "unwritten", "silent", "wrong")
 
 
-async def read_talk(
-    store: Store, chronicles: tuple[Chronicle, ...], ledger: tuple[str, ...], *,
+async def report_transcripts(
+    store: Store, histories: tuple[SessionHistory, ...], ledger: tuple[str, ...], *,
     died: dict[str, int], exact: bool,
-) -> Talk:  # fmt: skip
+) -> TranscriptReport:  # fmt: skip
     """`exact`: every answer is known beforehand."""
     counts: Counter[str] = Counter()
     keys = Counter(line.split(" ")[1] for line in ledger if line.count(" ") > 1)
     counts["once_twice"] = sum(n - 1 for n in keys.values())
     written = {line.partition(" ")[0] for line in ledger}
-    for chronicle in chronicles:
-        lines = await store.ask(Path(chronicle.session.session_id))
+    for history in histories:
+        lines = await store.ask(LoadTranscript(history.session.session_id))
         _calls(lines, written, counts)
         _answers(lines, counts, exact=exact)
-        counts["unknown"] += sum(e.kind is EntryKind.UNKNOWN for e in chronicle.entries)
-    return Talk(**{name: counts[name] for name in TALKED}, died=died)
+        counts["unknown"] += sum(e.kind is EntryKind.UNKNOWN for e in history.entries)
+    return TranscriptReport(**{name: counts[name] for name in TALKED}, died=died)
 
 
-def _calls(lines: tuple[Line, ...], written: set[str], counts: Counter[str]) -> None:
+def _calls(lines: tuple[TranscriptLine, ...], written: set[str], counts: Counter[str]) -> None:
     """Each call has exactly one result, before anybody says anything else."""
     open_: dict[str, str] = {}
     answered: set[str] = set()
@@ -97,7 +97,7 @@ def _calls(lines: tuple[Line, ...], written: set[str], counts: Counter[str]) -> 
     counts["illegal"] += len(open_)
 
 
-def _answers(lines: tuple[Line, ...], counts: Counter[str], *, exact: bool) -> None:
+def _answers(lines: tuple[TranscriptLine, ...], counts: Counter[str], *, exact: bool) -> None:
     """Behind the inputs of a run stands what its last message says."""
     for prompts, said in _runs(lines):
         if not said.text or said.speaker is not Speaker.ASSISTANT or said.calls:
@@ -106,7 +106,7 @@ def _answers(lines: tuple[Line, ...], counts: Counter[str], *, exact: bool) -> N
             counts["wrong"] += 1
 
 
-def _runs(lines: tuple[Line, ...]) -> Iterator[tuple[str, Message]]:
+def _runs(lines: tuple[TranscriptLine, ...]) -> Iterator[tuple[str, Message]]:
     prompts, last, run_id = "", None, None
     for line in lines:
         if line.node.run_id != run_id:
@@ -119,11 +119,11 @@ def _runs(lines: tuple[Line, ...]) -> Iterator[tuple[str, Message]]:
         yield prompts, _message(last)
 
 
-def _message(line: Line) -> Message:
+def _message(line: TranscriptLine) -> Message:
     node = line.node
     if node.form is Form.CHAT:
         try:
             return decode(node.body)
-        except Unreadable:
+        except InvalidMessage:
             pass
     return Message(Speaker.ASSISTANT if node.role is Role.ASSISTANT else Speaker.USER, node.body)

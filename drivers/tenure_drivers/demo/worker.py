@@ -41,7 +41,7 @@ THINKS_MS: Final = (30, 220)
 LINGERS_MS: Final = (20, 120)
 
 
-class Witness:
+class RecordingStore:
     """A store that writes down which leases its process asks for, and which writes were refused it as FENCED.
 
     A line is on the way to the file before the command is sent: whatever is killed, each lease in the database is
@@ -73,9 +73,9 @@ class Witness:
         self._ask_for(command)
         return self._look_at(command, await self._store.execute(command))
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._ask_for(command)
-        return self._look_at(command, await self._store.carry_out(command))
+        return self._look_at(command, await self._store.decide(command))
 
     def _ask_for(self, command: Command[Any, Any]) -> None:
         self._before(command)
@@ -167,9 +167,9 @@ def made_of(
     ledger = Ledger(folder / LEDGER, seed)
     if agent in AGENTS:
         return AGENTS[agent](ledger), lambda command: None
-    from .chat import TRAPS, Traps, chat
+    from .chat import TRAPS, FaultPoints, chat
 
-    traps = Traps(folder / TRAPS, seed)
+    traps = FaultPoints(folder / TRAPS, seed)
     return chat(agent, ledger, traps, seed), traps.before
 
 
@@ -199,7 +199,7 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, asked.set)
     loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing is ever said there
     made, before = made_of(agent, folder, seed)
-    store = Witness(store_in(folder), folder / f"{name}.log", before)
+    store = RecordingStore(store_in(folder), folder / f"{name}.log", before)
     try:
         runtime = Runtime(
             store,

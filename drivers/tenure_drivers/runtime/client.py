@@ -19,12 +19,12 @@ from tenure.outcome import Refused
 from tenure.policy import Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter, InputStatus
-from tenure.records import Event
+from tenure.records import EventBatch
 
 from ..stores.base import OutcomeUnknown, Store, Unavailable
 from .clock import boot_clock_ms, new_id
-from .errors import Rejected, SubmissionRefused
-from .receipts import Submission, Watches
+from .errors import CommandRefused, SubmissionRefused
+from .receipts import InputWaiters, Receipt
 
 A = TypeVar("A")
 O = TypeVar("O")
@@ -41,7 +41,7 @@ class Client:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._watches = Watches(store)
+        self._watches = InputWaiters(store)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
@@ -86,7 +86,7 @@ class Client:
         supersession_key: str | None = None,
         correlation_id: str | None = None,
         source: str = "api",
-    ) -> Submission:
+    ) -> Receipt:
         """Put one input into a session, which is opened if need be; the same `key` again is the same input."""
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
@@ -94,19 +94,17 @@ class Client:
         )  # fmt: skip
         return (await self.submit_many(session_id, (new,)))[0]
 
-    async def submit_many(
-        self, session_id: str, inputs: Sequence[NewInput]
-    ) -> tuple[Submission, ...]:
+    async def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[Receipt, ...]:
         """All of them or none, at most 256."""
         answer = await self.execute(Admit(session_id, tuple(inputs)))
         if isinstance(answer, Refused):
             raise SubmissionRefused(answer)
         assert isinstance(answer, Admitted)
-        return tuple([self.receipt(session_id, r.input_id, r.how.value) for r in answer.receipts])
+        return tuple([self.receipt(session_id, r.input_id, r.how.value) for r in answer.admissions])
 
-    def receipt(self, session_id: str, input_id: str, how: str = "known") -> Submission:
+    def receipt(self, session_id: str, input_id: str, how: str = "known") -> Receipt:
         """For an input that was submitted before, here or anywhere."""
-        return Submission(self, session_id, input_id, how)
+        return Receipt(self, session_id, input_id, how)
 
     def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
         return self._watches.watch(session_id, input_id)
@@ -117,7 +115,7 @@ class Client:
         """Ask exactly this run to stop, wherever it is carried out.  Raises Rejected if it is unknown or over."""
         answer = await self.execute(RequestCancel(session_id, command_id or new_id(), run_id))
         if isinstance(answer, Refused):
-            raise Rejected("cancel", answer)
+            raise CommandRefused("cancel", answer)
         return answer
 
     async def interrupt(
@@ -132,10 +130,10 @@ class Client:
             replacement = NewInput(new_id(), "prompt", replacement)
         answer = await self.execute(Interrupt(session_id, command_id or new_id(), replacement))
         if isinstance(answer, Refused):
-            raise Rejected("interrupt", answer)
+            raise CommandRefused("interrupt", answer)
         return answer
 
-    async def events(self, session_id: str, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """The events of a session behind number `after`, then those to come, for ever."""
         while True:
             try:
@@ -144,7 +142,7 @@ class Client:
                 page = ()
             for event in page:
                 yield event
-                after = event.seq + len(event.happened) - 1
+                after = event.seq + len(event.events) - 1
             if not page:
                 await asyncio.sleep(EVENTS_POLL_S)
 

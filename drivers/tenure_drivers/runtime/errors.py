@@ -29,7 +29,7 @@ class SubmissionRefused(TenureError):
         self.refused = refused
 
 
-class Rejected(TenureError):
+class CommandRefused(TenureError):
     """A command was refused."""
 
     def __init__(self, what: str, refused: Refused) -> None:
@@ -37,13 +37,13 @@ class Rejected(TenureError):
         self.refused = refused
 
 
-class IllegalWrite(Rejected):
+class IllegalWrite(CommandRefused):
     """What the turn wants to write can never be written: it is too large, or no text."""
 
     kind = ErrorKind.INVALID_REQUEST
 
 
-class NothingToDo(TenureError):
+class NothingDue(TenureError):
     """There is nothing to begin in the session now; `reason` and `detail` say why, as the runner said it."""
 
     def __init__(self, session_id: str, reason: str, detail: Any) -> None:
@@ -56,7 +56,7 @@ class Cancelled(TenureError):
     """The turn is to end: somebody asked its run to stop, or its time is over.  Clean up and let it pass."""
 
 
-class Lost(TenureError):
+class LeaseLost(TenureError):
     """The session is another owner's by now: nothing that this turn does is written any more."""
 
 

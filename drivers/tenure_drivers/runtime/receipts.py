@@ -19,7 +19,7 @@ PAGE = 64  # looked at together
 OLDEST = 16
 
 
-class Link(Protocol):
+class ReceiptSource(Protocol):
     """The part of a runtime that a receipt needs."""
 
     store: Store
@@ -27,10 +27,12 @@ class Link(Protocol):
     def watch(self, session_id: str, input_id: str, /) -> asyncio.Future[InputStatus]: ...
 
 
-class Submission:
+class Receipt:
     """One input that is in a store."""
 
-    def __init__(self, link: Link, session_id: str, input_id: str, how: str = "known") -> None:
+    def __init__(
+        self, link: ReceiptSource, session_id: str, input_id: str, how: str = "known"
+    ) -> None:
         self._link = link
         self.session_id, self.input_id, self.how = session_id, input_id, how
 
@@ -47,7 +49,7 @@ class Submission:
             return await self._link.watch(self.session_id, self.input_id)
 
 
-class Watch:
+class InputWaiter:
     """Looks after everything of one session that somebody here waits for."""
 
     def __init__(self, store: Store, session_id: str) -> None:
@@ -134,22 +136,22 @@ class Watch:
             self._settle(input_id, error)
 
 
-class Watches:
+class InputWaiters:
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.watches: dict[str, Watch] = {}
+        self.watches: dict[str, InputWaiter] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
         watch = self.watches.get(session_id)
         if watch is None:
-            watch = self.watches[session_id] = Watch(self.store, session_id)
+            watch = self.watches[session_id] = InputWaiter(self.store, session_id)
         future = watch.add(input_id)
         if session_id not in self.tasks:
             self.tasks[session_id] = asyncio.create_task(self._run(session_id, watch))
         return future
 
-    async def _run(self, session_id: str, watch: Watch) -> None:
+    async def _run(self, session_id: str, watch: InputWaiter) -> None:
         try:
             await watch.run()
         finally:

@@ -9,30 +9,30 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tenure.messages.types import Delta
-from tenure.runner.machine import Plan, State, start, step
+from tenure.runner.machine import RunnerConfig, State, start, step
 from tenure.runner.protocol import (
     Answered,
     Ask,
-    CancelTurn,
+    CheckProcess,
     Drain,
     Effect,
     Event,
-    Examine,
-    Examined,
     Execute,
+    InterruptTurn,
+    NotifyTurn,
     OutcomeUnknown,
-    Reason,
+    ProcessChecked,
     Reply,
-    RunOver,
+    RunFinished,
+    RunnerStopReason,
     SetTimer,
     StartTurn,
     Stop,
     StoreBroken,
     StoreUnavailable,
-    Tell,
     TimerFired,
-    TurnAsked,
-    Want,
+    TurnRequest,
+    TurnRequested,
 )
 
 from ..stores import base as contract
@@ -50,11 +50,11 @@ class Show(Protocol):
     ) -> None: ...
 
 
-class Code(Protocol):
+class TurnCode(Protocol):
     """The code of turns: an agent's, or somebody's own loop."""
 
     def begin(self, host: RunnerHost, effect: StartTurn, /) -> None: ...
-    def tell(self, effect: Tell, /) -> None: ...
+    def tell(self, effect: NotifyTurn, /) -> None: ...
     def cancel(self, turn_id: int, /) -> None: ...
 
 
@@ -67,11 +67,11 @@ class RunnerHost:
     def __init__(
         self,
         store: contract.Store,
-        plan: Plan,
-        code: Code,
+        plan: RunnerConfig,
+        code: TurnCode,
         *,
         clock: Callable[[], int] = boot_clock_ms,
-        told: Callable[[str, RunOver], None] | None = None,
+        told: Callable[[str, RunFinished], None] | None = None,
         show: Show | None = None,
     ) -> None:
         self.store, self.plan, self.code, self.clock = store, plan, code, clock
@@ -135,7 +135,7 @@ class RunnerHost:
             outcome = step(self.state, event)
         except Exception as error:  # a bug in the kernel: this session stops, the others go on
             log.exception("runner of session %s", self.plan.session_id)
-            self._perform(Stop(Reason.BROKEN, repr(error)))
+            self._perform(Stop(RunnerStopReason.BROKEN, repr(error)))
             return
         self.state = outcome.state
         for effect in outcome.effects:
@@ -156,17 +156,17 @@ class RunnerHost:
                     reply.set_result(answer)
             case StartTurn():
                 self.code.begin(self, effect)
-            case Tell():
+            case NotifyTurn():
                 self.code.tell(effect)
-            case CancelTurn(turn_id):
+            case InterruptTurn(turn_id):
                 self.code.cancel(turn_id)
             case SetTimer(id, at_ms):
                 self._timers[id] = at_ms
                 self._set_alarm()
-            case Examine(id, process):
+            case CheckProcess(id, process):
                 found = evidence(self.plan.owner.process, process)
-                self.feed(Examined(self.clock(), id, found, new_id()))
-            case RunOver():
+                self.feed(ProcessChecked(self.clock(), id, found, new_id()))
+            case RunFinished():
                 if self.told is not None:
                     self.told(self.plan.session_id, effect)
             case Stop():
@@ -205,12 +205,12 @@ class RunnerHost:
         if self.show is not None:
             self.show(session_id, run_id, attempt, delta, generation=generation)
 
-    async def request(self, turn_id: int, want: Want) -> Any:
+    async def request(self, turn_id: int, want: TurnRequest) -> Any:
         self._asked += 1
         asked = self._asked
         reply: asyncio.Future[Any] = self._loop.create_future()
         self._replies[asked] = reply
-        self.feed(TurnAsked(self.clock(), turn_id, asked, want))
+        self.feed(TurnRequested(self.clock(), turn_id, asked, want))
         if reply.done():
             return reply.result()
         try:

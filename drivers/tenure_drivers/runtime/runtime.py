@@ -8,21 +8,21 @@ import platform
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from tenure.commands.validation import illegal_id
+from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint
-from tenure.runner.machine import Plan
-from tenure.runner.protocol import Drain, Reason, RunOver
+from tenure.runner.machine import RunnerConfig
+from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
 
 from ..stores.base import Store, Unavailable
 from .client import Client
 from .clock import boot_clock_ms, new_id
-from .errors import NothingToDo
+from .errors import NothingDue
 from .process import local_process
-from .runner_host import Code, RunnerHost
+from .runner_host import RunnerHost, TurnCode
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
-from .turn_code import Agent, AgentCode, OwnLoop
+from .turn_code import Agent, AgentTurn, InlineTurn
 from .worker_host import WorkerHost
 
 LIVE_POLL_S = (
@@ -65,7 +65,7 @@ class Runtime(Client):
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
-        if owner_id is not None and (problem := illegal_id("owner_id", owner_id)):
+        if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # else every Begin is refused, and nobody hears of it
         super().__init__(store)
         self.agent = agent
@@ -153,9 +153,9 @@ class Runtime(Client):
 
     # -- runners
 
-    def plan(self, session_id: str, runs_max: int = 16) -> Plan:
+    def plan(self, session_id: str, runs_max: int = 16) -> RunnerConfig:
         owner = Owner(self.owner_id, new_id(), self._process)
-        return Plan(
+        return RunnerConfig(
             session_id,
             new_id(),
             new_id(),
@@ -169,14 +169,14 @@ class Runtime(Client):
 
     def _make(self, session_id: str) -> RunnerHost:
         assert self.agent is not None
-        return self._host(self.plan(session_id), AgentCode(self.agent, self._turns))
+        return self._host(self.plan(session_id), AgentTurn(self.agent, self._turns))
 
-    def _host(self, plan: Plan, code: Code) -> RunnerHost:
+    def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(
             self.store, plan, code, clock=self.clock, told=self._told, show=self.live.publish
         )
 
-    def _told(self, session_id: str, over: RunOver) -> None:
+    def _told(self, session_id: str, over: RunFinished) -> None:
         self._watches.nudge(session_id, over.input_ids)
         self.live.hint(session_id)
 
@@ -201,7 +201,7 @@ class Runtime(Client):
         """
         if self._ended:
             raise RuntimeError("this runtime was stopped; make another one")
-        code = OwnLoop()
+        code = InlineTurn()
         code.task = asyncio.current_task()
         host = self._host(self.plan(session_id, runs_max=1), code)
         running = asyncio.create_task(host.run())
@@ -218,9 +218,9 @@ class Runtime(Client):
             raise
         if not code.begun.done():
             stop = running.result()
-            if stop.reason is Reason.UNAVAILABLE:
+            if stop.reason is RunnerStopReason.UNAVAILABLE:
                 raise Unavailable(f"session {session_id}: the store does not answer")
-            raise NothingToDo(session_id, stop.reason.value, stop.detail)
+            raise NothingDue(session_id, stop.reason.value, stop.detail)
         turn = code.begun.result()
         try:
             yield turn

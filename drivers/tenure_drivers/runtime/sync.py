@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from tenure.commands import CancelRequested, Committed, Interrupted, NewInput
 from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
-from tenure.records import Event, Input
+from tenure.records import EventBatch, Input
 
-from .receipts import Submission
+from .receipts import Receipt
 from .runtime import Runtime
 from .turn import Probe, Turn
 
@@ -52,8 +52,8 @@ class Portal:
             self.loop.close()
 
 
-class SyncSubmission:
-    def __init__(self, portal: Portal, submission: Submission) -> None:
+class SyncReceipt:
+    def __init__(self, portal: Portal, submission: Receipt) -> None:
         self._portal, self._submission = portal, submission
         self.session_id, self.input_id = submission.session_id, submission.input_id
         self.how = submission.how
@@ -138,16 +138,14 @@ class SyncRuntime:
         finally:
             self._portal.close()
 
-    def submit(self, session_id: str, text: str, **kw: Any) -> SyncSubmission:
-        return SyncSubmission(
+    def submit(self, session_id: str, text: str, **kw: Any) -> SyncReceipt:
+        return SyncReceipt(
             self._portal, self._portal.call(self._runtime.submit(session_id, text, **kw))
         )
 
-    def submit_many(
-        self, session_id: str, inputs: Sequence[NewInput]
-    ) -> tuple[SyncSubmission, ...]:
+    def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[SyncReceipt, ...]:
         found = self._portal.call(self._runtime.submit_many(session_id, inputs))
-        return tuple([SyncSubmission(self._portal, s) for s in found])
+        return tuple([SyncReceipt(self._portal, s) for s in found])
 
     def cancel(self, session_id: str, run_id: str) -> CancelRequested:
         return self._portal.call(self._runtime.cancel(session_id, run_id))
@@ -158,7 +156,7 @@ class SyncRuntime:
     def ask(self, question: Question[A]) -> A:
         return self._portal.call(self._runtime.ask(question))
 
-    def events(self, session_id: str, after: int = 0) -> tuple[Event, ...]:
+    def events(self, session_id: str, after: int = 0) -> tuple[EventBatch, ...]:
         """Those that there are by now."""
         return self.ask(EventsAfter(session_id, after))
 

@@ -12,9 +12,9 @@ from tenure.machines.run import Termination
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Question
-from tenure.questions.core import Carried
-from tenure.records import Entry, EntryKind, Input
-from tenure.runner.protocol import End, Record, Said, Start, Want
+from tenure.questions.core import LoadedRun
+from tenure.records import EntryKind, Input, JournalEntry
+from tenure.runner.protocol import EndTurn, MayStart, Record, TurnReply, TurnRequest
 from tenure.transcript import NewNode, Role, UsageDelta
 
 from ..stores.base import Store
@@ -22,10 +22,10 @@ from .clock import new_id
 from .errors import (
     AlreadyCommitted,
     Cancelled,
+    CommandRefused,
     IllegalResult,
     IllegalWrite,
-    Lost,
-    Rejected,
+    LeaseLost,
     StepFailed,
     StepOutcomeUnknown,
 )
@@ -35,13 +35,13 @@ A = TypeVar("A")
 Probe = Callable[[str], Any]
 
 
-class Link(Protocol):
+class TurnHost(Protocol):
     """To the runner that carries this turn."""
 
     @property
     def store(self) -> Store: ...
 
-    def request(self, turn_id: int, want: Want, /) -> Awaitable[Any]: ...
+    def request(self, turn_id: int, want: TurnRequest, /) -> Awaitable[Any]: ...
 
     def publish(
         self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int, /
@@ -56,7 +56,7 @@ class Turn:
     order in which they were called.
     """
 
-    def __init__(self, link: Link, turn_id: int, begun: Begun, carried: Carried) -> None:
+    def __init__(self, link: TurnHost, turn_id: int, begun: Begun, carried: LoadedRun) -> None:
         self._link, self._id = link, turn_id
         self.session_id: str = begun.fence.session_id
         self.run_id: str = begun.run_id
@@ -64,14 +64,14 @@ class Turn:
         self.revision: int = begun.revision
         self.inputs: tuple[Input, ...] = carried.inputs
         self.state: str | None = carried.state
-        self.failures: int = carried.run.trouble.failures  # of this run so far
+        self.failures: int = carried.run.retry.failures  # of this run so far
         self.generation: int = begun.fence.generation
         self.cancelled = False  # somebody asked the run to stop, or its time is over
-        self.told: Said | None = None  # why
+        self.told: TurnReply | None = None  # why
         self.committed: Committed | None = None
         self._heard = asyncio.Event()
         self._uses: Counter[str] = Counter()
-        self._journal: dict[str, Entry] = {}
+        self._journal: dict[str, JournalEntry] = {}
         for entry in carried.entries:
             if entry.kind is not EntryKind.NODE and entry.turn == begun.turn:
                 self._journal[entry.effect_id] = entry  # a report or an unknown follows its start
@@ -96,7 +96,7 @@ class Turn:
         entry = self._journal.get(effect_id)
         if entry is not None and entry.kind is EntryKind.REPORT:
             return unpack(effect_id, entry.body, type_)
-        await self._ask(Start())
+        await self._ask(MayStart())
         body, value = pack(effect_id, await call(f, args, kw), type_)
         await self._record(EntryKind.REPORT, effect_id, body)
         return value
@@ -119,7 +119,7 @@ class Turn:
                 raise StepOutcomeUnknown(effect_id)
             return unpack(effect_id, entry.body, type_)
         await self._record(EntryKind.START, effect_id)
-        await self._ask(Start())  # is our time over by now?
+        await self._ask(MayStart())  # is our time over by now?
         kw = {"key": key} if takes_key(f) else {}
         try:
             value = await call(f, args, kw)
@@ -137,7 +137,7 @@ class Turn:
             raise failed from raised
 
     async def _inquire(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:
-        await self._ask(Start())
+        await self._ask(MayStart())
         found = None if probe is None else await call(probe, (key,), {})
         if found is None:
             await self._record(EntryKind.UNKNOWN, effect_id)
@@ -160,12 +160,12 @@ class Turn:
 
     # -- for loops that keep a journal of their own
 
-    def hear(self, said: Said) -> None:
+    def hear(self, said: TurnReply) -> None:
         """The runner says that the turn is to end."""
         self.cancelled, self.told = True, said
         self._heard.set()
 
-    async def heard(self) -> Said:
+    async def heard(self) -> TurnReply:
         """Wait until the turn is to end; say why."""
         await self._heard.wait()
         assert self.told is not None
@@ -195,7 +195,7 @@ class Turn:
 
     async def checkpoint(self) -> tuple[Input, ...]:
         """Raise Cancelled if the turn is to end; answers what was said meanwhile (nothing yet)."""
-        await self._ask(Start())
+        await self._ask(MayStart())
         return ()
 
     async def commit(
@@ -221,25 +221,25 @@ class Turn:
         self.committed = answer
         return answer
 
-    async def _ask(self, want: Want, what: str = "the turn") -> Any:
+    async def _ask(self, want: TurnRequest, what: str = "the turn") -> Any:
         answer = await self._link.request(self._id, want)
-        if answer is Said.GO:
+        if answer is TurnReply.PROCEED:
             return None
         if isinstance(answer, Committed):
             return answer
         if isinstance(answer, Refused):
             illegal = answer.reason is Refusal.ILLEGAL
-            raise (IllegalWrite if illegal else Rejected)(what, answer)
+            raise (IllegalWrite if illegal else CommandRefused)(what, answer)
         match answer:
-            case Said.COMMITTED:
+            case TurnReply.COMMITTED:
                 raise AlreadyCommitted(self.run_id)
-            case Said.LOST:
-                raise Lost(f"session {self.session_id} is another owner's: run {self.run_id}")
-            case Said.TIMED_OUT:
+            case TurnReply.LEASE_LOST:
+                raise LeaseLost(f"session {self.session_id} is another owner's: run {self.run_id}")
+            case TurnReply.TIMED_OUT:
                 self.hear(answer)
                 raise Cancelled(f"the time of the turn of run {self.run_id} is over")
             case _:
-                self.hear(Said.CANCELLED)
+                self.hear(TurnReply.CANCELLED)
                 raise Cancelled(f"run {self.run_id} was asked to stop")
 
 
@@ -252,9 +252,11 @@ def ending(
     reason: str = "",
     hand_off: NewInput | None = None,
     frame: str | None = None,
-) -> End:
+) -> EndTurn:
     if text is not None:
         if not isinstance(text, str):
             raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
         nodes = (*nodes, NewNode(Role.ASSISTANT, text))
-    return End(new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame)
+    return EndTurn(
+        new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame
+    )

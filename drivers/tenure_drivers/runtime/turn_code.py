@@ -8,17 +8,17 @@ import random
 from collections.abc import Awaitable, Callable
 
 from tenure.runner.protocol import (
+    Abandoned,
     Failed,
-    How,
-    Left,
-    Returned,
-    Said,
+    Finished,
+    NotifyTurn,
     StartTurn,
-    Tell,
     TurnEnded,
+    TurnExit,
+    TurnReply,
 )
 
-from .errors import Cancelled, IllegalResult, Lost, TurnFailed, describe, failure_of
+from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
 from .runner_host import RunnerHost
 from .turn import Turn, ending
 
@@ -34,7 +34,7 @@ def failed(error: BaseException) -> Failed:
     return Failed(failure_of(error, random.randrange(JITTER_MS)), usage)
 
 
-class AgentCode:
+class AgentTurn:
     """Each turn is a task of its own, which calls the agent."""
 
     def __init__(self, agent: Agent, tasks: set[asyncio.Task[None]]) -> None:
@@ -46,14 +46,14 @@ class AgentCode:
 
     def begin(self, host: RunnerHost, effect: StartTurn) -> None:
         self.turn_id, self.interrupted = effect.id, False
-        self.turn = Turn(host, effect.id, effect.begun, effect.carried)
+        self.turn = Turn(host, effect.id, effect.begun, effect.loaded)
         self.task = asyncio.create_task(self._work(host, effect.id, self.turn))
         self.tasks.add(self.task)
         self.task.add_done_callback(self.tasks.discard)
 
-    def tell(self, effect: Tell) -> None:
+    def tell(self, effect: NotifyTurn) -> None:
         if self.turn is not None and effect.turn_id == self.turn_id:
-            self.turn.hear(effect.said)
+            self.turn.hear(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None and turn_id == self.turn_id:
@@ -61,7 +61,7 @@ class AgentCode:
             self.task.cancel()
 
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
-        how: How = Left()
+        how: TurnExit = Abandoned()
         try:
             how = returned(turn, await self.agent(turn))
         except asyncio.CancelledError as error:
@@ -78,37 +78,37 @@ class AgentCode:
             host.feed(TurnEnded(host.clock(), turn_id, how))
 
 
-def returned(turn: Turn, value: object) -> How:
+def returned(turn: Turn, value: object) -> TurnExit:
     if turn.committed is not None:
-        return Left()  # its commit has been answered: there is nothing more to say
+        return Abandoned()  # its commit has been answered: there is nothing more to say
     if value is None or isinstance(value, str):
-        return Returned(ending(value))
+        return Finished(ending(value))
     said = f"the agent returned {type(value).__name__}, not text or None"
     return failed(IllegalResult(said))
 
 
-class OwnLoop:
+class InlineTurn:
     """`async with`: the body is the turn's code; it is one turn, and the lease ends with it."""
 
     def __init__(self) -> None:
         self.begun: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[object] | None = None
         self.turn_id = 0
-        self.said: Said | None = None
+        self.said: TurnReply | None = None
         self.interrupted = False
 
     def begin(self, host: RunnerHost, effect: StartTurn) -> None:
         self.turn_id = effect.id
-        turn = Turn(host, effect.id, effect.begun, effect.carried)
+        turn = Turn(host, effect.id, effect.begun, effect.loaded)
         if not self.begun.done():
             self.begun.set_result(turn)
         else:  # whoever asked for it has gone
-            host.feed(TurnEnded(host.clock(), effect.id, Left()))
+            host.feed(TurnEnded(host.clock(), effect.id, Abandoned()))
 
-    def tell(self, effect: Tell) -> None:
-        self.said = effect.said
+    def tell(self, effect: NotifyTurn) -> None:
+        self.said = effect.reply
         if self.begun.done() and not self.begun.cancelled():
-            self.begun.result().hear(effect.said)
+            self.begun.result().hear(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None:
@@ -119,7 +119,7 @@ class OwnLoop:
         self, host: RunnerHost, turn: Turn, error: BaseException | None
     ) -> BaseException | None:
         """Report how the body ended; return what is to be raised in place of our own interruption."""
-        how: How = Left()
+        how: TurnExit = Abandoned()
         if isinstance(error, Exception):
             how = failed(error)
         host.feed(TurnEnded(host.clock(), self.turn_id, how))
@@ -127,6 +127,6 @@ class OwnLoop:
             return None
         if self.task is None or self.task.uncancel() > 0:
             return None
-        if self.said is Said.LOST:
-            return Lost(f"session {turn.session_id} is another owner's: run {turn.run_id}")
+        if self.said is TurnReply.LEASE_LOST:
+            return LeaseLost(f"session {turn.session_id} is another owner's: run {turn.run_id}")
         return Cancelled(f"the turn of run {turn.run_id} was interrupted")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint
-from tenure.runner.protocol import CancelSeen, Drain, Reason
+from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason
 from tenure.worker import protocol as w
 from tenure.worker.machine import step
 
@@ -106,7 +106,7 @@ class WorkerHost:
     async def _run(self, session_id: str) -> None:
         runner = self.make(session_id)
         self.runners[session_id] = runner
-        reason = Reason.BROKEN
+        reason = RunnerStopReason.BROKEN
         try:
             if isinstance(self.state, w.Draining):
                 self._loop.call_soon(runner.feed, Drain(self.clock(), self.grace_ms))
@@ -140,7 +140,7 @@ class WorkerHost:
         dead: list[str] = []
         first = self._page is None
         while True:
-            page = await self.store.ask(w.Leases(self._page))
+            page = await self.store.ask(w.HeldLeases(self._page))
             for session in page:
                 lease = session.lease
                 if isinstance(lease, Held) and session.session_id not in self.runners:

@@ -107,7 +107,7 @@ class Store(Protocol):
         """Carry a command out; return its outcome.  Cancelling the caller does not stop the command."""
         ...
 
-    async def carry_out(self, command: Command[V, O], /) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O], /) -> Decided[O] | Refused:
         """`execute`, with the whole decision: clause, writes, hints and whether it was a replay."""
         ...
 
@@ -154,7 +154,7 @@ def outcome_of(decided: Decided[O] | Refused) -> O | Refused:
 LOOK: int = 1024
 
 
-class Rounds:
+class DueSampler:
     """Turns ordered looks at what is due into samples in which everybody comes up.
 
     Each look goes on behind the last one, at most LOOK rows, and around: however many sessions are due all the time,

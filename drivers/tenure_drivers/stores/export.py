@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 128
 TABLES = {record.__name__.lower(): record for record in RECORDS}
 
 
-class Unreadable(ValueError):
+class InvalidExport(ValueError):
     """A line that is no row, with its number."""
 
 
@@ -50,56 +50,56 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
         said = _object(number, line)
         if number == 1:
             if said.get("tenure") != "export" or said.get("format") != FORMAT:
-                raise Unreadable(f"line 1: this is no export of format {FORMAT}: {line[:80]!r}")
+                raise InvalidExport(f"line 1: this is no export of format {FORMAT}: {line[:80]!r}")
         elif "rows" in said:
             expected = said["rows"]
         elif expected is not None:
-            raise Unreadable(f"line {number}: behind the last one")
+            raise InvalidExport(f"line {number}: behind the last one")
         else:
             yield _record(number, said)
             count += 1
     if expected is None:
-        raise Unreadable(
+        raise InvalidExport(
             f"the file is not whole: it ends after {count} rows, without its last line"
         )
     if expected != count:
-        raise Unreadable(f"the file is not whole: {count} rows of {expected}")
+        raise InvalidExport(f"the file is not whole: {count} rows of {expected}")
 
 
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         said = json.loads(line)
     except ValueError as error:
-        raise Unreadable(f"line {number}: {error}") from error
+        raise InvalidExport(f"line {number}: {error}") from error
     if not isinstance(said, dict):
-        raise Unreadable(f"line {number}: no object: {line[:80]!r}")
+        raise InvalidExport(f"line {number}: no object: {line[:80]!r}")
     return said
 
 
 def _record(number: int, said: dict[str, Any]) -> Record:
     if len(said) != 1 or (table := next(iter(said))) not in TABLES:
-        raise Unreadable(f"line {number}: no row of a known table: {', '.join(said)[:80]}")
+        raise InvalidExport(f"line {number}: no row of a known table: {', '.join(said)[:80]}")
     codec = codec_of(TABLES[table])
     row = said[table]
     if not isinstance(row, dict) or set(row) != set(codec.stored):
-        raise Unreadable(f"line {number}: a row of {table} has {', '.join(codec.stored)}")
+        raise InvalidExport(f"line {number}: a row of {table} has {', '.join(codec.stored)}")
     try:
         return codec.decode([row[name] for name in codec.stored])
     except Exception as error:
-        raise Unreadable(f"line {number}: {error}") from error
+        raise InvalidExport(f"line {number}: {error}") from error
 
 
 # -- into a store
 
 
 @frozen
-class Standing:
+class RestoreView:
     session: Session | None
     records: tuple[Record | None, ...]
 
 
 @frozen
-class Restore(Command[Standing, int]):
+class Restore(Command[RestoreView, int]):
     """Write rows as they are; a row that is there already must be the same.  The session's own row comes last.
 
     Until it is there nobody sees the others; once it is, its rows are no longer anybody's to restore.
@@ -109,13 +109,13 @@ class Restore(Command[Standing, int]):
     session_id: str
     records: tuple[Record, ...]
 
-    def reads(self) -> Reads[Standing]:
+    def reads(self) -> Reads[RestoreView]:
         keys: list[Query[Record | None]] = [
             Get(r.__class__, key_of(r.__class__)(r)) for r in self.records
         ]
-        return read(Standing, Get(Session, (self.session_id,)), Each(tuple(keys)))
+        return read(RestoreView, Get(Session, (self.session_id,)), Each(tuple(keys)))
 
-    def decide(self, view: Standing, now_ms: int) -> Decided[int] | Refused:
+    def decide(self, view: RestoreView, now_ms: int) -> Decided[int] | Refused:
         missing = []
         for record, there in zip(self.records, view.records, strict=True):
             if there is None:

@@ -13,7 +13,7 @@ from tenure.outcome import Hint
 KEPT_MAX = 1024  # of a listener that does not come to listen
 
 
-class Listener(AsyncIterator[Hint]):
+class HintSubscription(AsyncIterator[Hint]):
     """Ends when the store is closed."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Listener(AsyncIterator[Hint]):
             await waiting
         return self.kept.popleft()
 
-    def hear(self, hints: Iterable[Hint]) -> None:
+    def deliver(self, hints: Iterable[Hint]) -> None:
         """From any thread."""
         self.kept.extend(hints)
         if self.waiting is not None:
@@ -43,7 +43,7 @@ class Listener(AsyncIterator[Hint]):
 
     def end(self) -> None:
         self.ended = True
-        self.hear(())
+        self.deliver(())
 
     def _wake(self) -> None:
         if self.waiting is not None and not self.waiting.done():
@@ -51,27 +51,27 @@ class Listener(AsyncIterator[Hint]):
         self.waiting = None
 
 
-class Audience:
+class HintBus:
     def __init__(self) -> None:
-        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self._listeners: weakref.WeakSet[HintSubscription] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._ended = False
 
-    def listen(self) -> Listener:
-        listener = Listener()
+    def listen(self) -> HintSubscription:
+        listener = HintSubscription()
         with self._lock:
             self._listeners.add(listener)
         if self._ended:
             listener.end()
         return listener
 
-    def tell(self, hints: Iterable[Hint]) -> None:
+    def publish(self, hints: Iterable[Hint]) -> None:
         if not self._listeners:
             return
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
-            listener.hear(hints)
+            listener.deliver(hints)
 
     def end(self) -> None:
         self._ended = True

@@ -14,15 +14,15 @@ from .base import (
     Capability,
     Clock,
     Due,
+    DueSampler,
     Durability,
     Quarantined,
-    Rounds,
     Unavailable,
     outcome_of,
     wall_clock_ms,
 )
 from .group_commit import NoEngineError, execute_wave
-from .hint_bus import Audience
+from .hint_bus import HintBus
 from .ordered_tables import MemoryTables
 from .url import StoreUrl
 
@@ -41,28 +41,28 @@ class MemoryStore:
         self.tables = MemoryTables()
         self._clock = clock
         self._lock = threading.Lock()
-        self._audience = Audience()
-        self._rounds = Rounds()
+        self._audience = HintBus()
+        self._rounds = DueSampler()
         self._closed = False
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
-        return outcome_of(self.carry_out_now(command))
+        return outcome_of(self.decide_now(command))
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
-        return self.carry_out_now(command)
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
+        return self.decide_now(command)
 
     def execute_now(self, command: Command[V, O]) -> O | Refused:
         """Without an event loop, from any thread."""
-        return outcome_of(self.carry_out_now(command))
+        return outcome_of(self.decide_now(command))
 
-    def carry_out_now(self, command: Command[V, O]) -> Decided[O] | Refused:
+    def decide_now(self, command: Command[V, O]) -> Decided[O] | Refused:
         with self._lock:
             self._open()
             answer = execute_wave(self.tables, (command,), self._clock(), NoEngineError)[0]
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, Decided) and answer.hints:
-            self._audience.tell(answer.hints)
+            self._audience.publish(answer.hints)
         return answer
 
     async def ask(self, question: Question[A]) -> A:

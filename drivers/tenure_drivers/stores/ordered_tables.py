@@ -9,14 +9,22 @@ from typing import Any, TypeAlias, cast
 from tenure import indexes
 from tenure.outcome import Decided, Drop, Insert, Key, Write
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
-from tenure.world import Columns, chain_of, key_of, place_of, place_of_shape, shape_of, turned
+from tenure.world import (
+    Columns,
+    chain_of,
+    index_key_of,
+    index_key_of_shape,
+    key_of,
+    shape_of,
+    turned,
+)
 
-from .base import Due, Rounds
+from .base import Due, DueSampler
 
 BUCKET_MAX = 1024
 
 
-class Sorted:
+class BucketedKeys:
     """Keys in order, in buckets, so that inserting stays cheap however many there are."""
 
     def __init__(self) -> None:
@@ -84,27 +92,29 @@ class Last:
 
 
 LAST: Any = Last()
-Move: TypeAlias = tuple[Sorted, Columns | None, Columns | None]  # of one index
+Move: TypeAlias = tuple[BucketedKeys, Columns | None, Columns | None]  # of one index
 
 
-class Order:
+class IndexOrder:
     """The keys of one index: (columns, primary key)."""
 
     def __init__(self, index: Index[Any]) -> None:
         self.index = index
-        self.place = place_of(index)
-        self.keys = Sorted()
+        self.place = index_key_of(index)
+        self.keys = BucketedKeys()
 
     def fill(self, rows: Mapping[Key, Any]) -> None:
         placed = [(self.place(record), key) for key, record in rows.items()]
-        self.keys.fill(sorted([(place, key) for place, key in placed if place is not None]))
+        self.keys.fill(
+            sorted([(index_key, key) for index_key, key in placed if index_key is not None])
+        )
 
     def check(self, record: Record, key: Key) -> None:
-        if (place := self.place(record)) is not None:
-            for found, other in self.keys.upward((place,)):
-                if found == place and other != key:
-                    raise AssertionError(f"a second record at {place!r} of {self.index.name}")
-                if found != place:
+        if (index_key := self.place(record)) is not None:
+            for found, other in self.keys.upward((index_key,)):
+                if found == index_key and other != key:
+                    raise AssertionError(f"a second record at {index_key!r} of {self.index.name}")
+                if found != index_key:
                     return
 
     def first(self, query: First[Any], without: Container[Key] = ()) -> list[Key]:
@@ -114,8 +124,8 @@ class Order:
                 raise AssertionError(f"{index.name} runs backwards: nothing is behind {after!r}")
             prefix = turned(index, prefix)
         width, found = len(prefix), list[Key]()
-        for place, key in self._walk(prefix, after, query.backwards):
-            if len(found) >= query.limit or place[:width] != prefix:
+        for index_key, key in self._walk(prefix, after, query.backwards):
+            if len(found) >= query.limit or index_key[:width] != prefix:
                 break
             if key not in without:
                 found.append(key)
@@ -134,8 +144,8 @@ class MemoryTables:
 
     def __init__(self, all_indexes: Sequence[Index[Any]] = indexes.INDEXES) -> None:
         self.rows: dict[type[Record], dict[Key, Any]] = {}
-        self.orders = {index.name: Order(index) for index in all_indexes}
-        self.of: dict[type[Record], list[Order]] = {}
+        self.orders = {index.name: IndexOrder(index) for index in all_indexes}
+        self.of: dict[type[Record], list[IndexOrder]] = {}
         for order in self.orders.values():
             self.of.setdefault(order.index.record, []).append(order)
         self.unique = {
@@ -210,8 +220,8 @@ class MemoryTables:
         for order in self.of.get(kind, ()):
             if before and record and order.index.columns == kind.key:
                 continue  # an update leaves a record where its key has it
-            leaves = before and place_of_shape(order.index, before)
-            enters = record and place_of_shape(order.index, record)
+            leaves = before and index_key_of_shape(order.index, before)
+            enters = record and index_key_of_shape(order.index, record)
             if leaves or enters:
                 moves.append((order.keys, leaves, enters))
         return moves
@@ -232,13 +242,13 @@ class MemoryTables:
         keys = self.orders[indexes.DUE.name].keys
         start: Any = ((),) if after is None else ((*after, LAST),)
         found: list[tuple[int, str]] = []
-        for place, _ in keys.upward(start):
-            if place[0] > now_ms or len(found) >= most:
+        for index_key, _ in keys.upward(start):
+            if index_key[0] > now_ms or len(found) >= most:
                 break
-            found.append((place[0], place[1]))
+            found.append((index_key[0], index_key[1]))
         return found
 
-    def sample_due(self, rounds: Rounds, now_ms: int, limit: int) -> tuple[Due, ...]:
+    def sample_due(self, rounds: DueSampler, now_ms: int, limit: int) -> tuple[Due, ...]:
         """Sessions that are due, and then those whose lease begins in the future."""
         found = rounds.sample(limit, lambda after, most: self.due(now_ms, after, most))
         known = {session for _, session in found}

@@ -12,7 +12,7 @@ from tenure.world import first_of, key_of
 from .ordered_tables import MemoryTables
 
 
-class Staged:
+class WriteOverlay:
     """Nobody else sees these writes before `apply` (STORE-11)."""
 
     def __init__(self, tables: MemoryTables) -> None:

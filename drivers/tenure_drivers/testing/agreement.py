@@ -22,8 +22,8 @@ from tenure.records import Node, Session
 from tenure.world import EMPTY, World, columns_of, world_of
 
 from ..stores.base import Clock, Due, Store
-from .command_generator import Client
-from .fixtures import START_MS, Put, Steps, Watch, carried_out, decided, in_turn
+from .command_generator import CommandGenerator
+from .fixtures import START_MS, ManualClock, Put, Steps, carried_out, decided, in_turn
 
 Openers = Mapping[str, Callable[[Path, Clock], Store]]
 
@@ -49,14 +49,14 @@ class Agreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="tenure-agreement-"))
-        self.clock = Watch()
+        self.clock = ManualClock()
         self.world: World = EMPTY
         self.runner = asyncio.Runner()
         self.stores: dict[str, Store] = {}
         for name in self.openers:
             (self.folder / name).mkdir()
             self.open(name)
-        self.client: Client | None = None
+        self.client: CommandGenerator | None = None
 
     def open(self, name: str) -> None:
         async def run() -> Store:
@@ -77,7 +77,7 @@ class Agreement(RuleBasedStateMachine):
     @rule(data=st.data(), count=st.integers(1, 6), again=st.booleans(), wrong=st.booleans())
     def carry_out(self, data: st.DataObject, count: int, again: bool, wrong: bool) -> None:
         if self.client is None:
-            self.client = Client(lambda options: options[0])
+            self.client = CommandGenerator(lambda options: options[0])
         client = self.client
         client.pick = lambda options: data.draw(st.sampled_from(options))
         group = [client.send(self.clock.now_ms) for _ in range(count)]
@@ -93,7 +93,7 @@ class Agreement(RuleBasedStateMachine):
             for at, command in enumerate(group):
                 assert answers[at] == expected[at], f"{name}: {command} of {group}"
         for at, command in enumerate(group):
-            client.hear(command, expected[at])
+            client.observe(command, expected[at])
 
     @rule(ms=st.sampled_from((1, 19, 21, 40, 61, 300, 5_000, -200)))
     def wait(self, ms: int) -> None:
@@ -149,12 +149,12 @@ class Agreement(RuleBasedStateMachine):
     def _query(self, data: st.DataObject) -> First[Any]:
         index: Index[Any] = data.draw(st.sampled_from(INDEXES))
         places = [p for p in map(columns_of(index), self.world.all(index.record)) if p is not None]
-        place = data.draw(st.sampled_from(places or [()]))
-        width = data.draw(st.integers(0, len(place)))
-        behind = 0 if index.descending else data.draw(st.integers(0, len(place) - width))
-        after = place[width : width + behind]
+        queue_entry = data.draw(st.sampled_from(places or [()]))
+        width = data.draw(st.integers(0, len(queue_entry)))
+        behind = 0 if index.descending else data.draw(st.integers(0, len(queue_entry) - width))
+        after = queue_entry[width : width + behind]
         limit = data.draw(st.integers(0, 4))
-        return First(index, place[:width], limit, after, data.draw(st.booleans()))
+        return First(index, queue_entry[:width], limit, after, data.draw(st.booleans()))
 
     def _chain(self, data: st.DataObject) -> Chain[Any]:
         keys = [(node.session_id, node.node_id) for node in self.world.all(Node)]

@@ -58,7 +58,7 @@ TIMES = tuple(range(4))
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
 
 
-class Client:
+class CommandGenerator:
     """Remembers what it was answered, and sends what makes sense after it, or did a while ago."""
 
     def __init__(self, pick: Pick) -> None:
@@ -69,7 +69,7 @@ class Client:
 
     # -- what it learns
 
-    def hear(self, command: Command[Any, Any], answer: object) -> None:
+    def observe(self, command: Command[Any, Any], answer: object) -> None:
         if not isinstance(answer, Decided):
             return
         match answer.outcome:

@@ -23,23 +23,23 @@ from tenure.commands import Admit, Begun, Commit, NewInput, Open, Renew
 from tenure.machines.lease import Fence
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command
-from tenure.questions.core import EventsAfter, Path
+from tenure.questions.core import EventsAfter, LoadTranscript
 from tenure.records import Blob, Input, Session
 from tenure.transcript import NewNode, Role
 from tenure.world import EMPTY, world_of
 
 from ..stores.base import Capability, Clock, Due, Store, Unavailable
-from .command_generator import Client
+from .command_generator import CommandGenerator
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
     START_MS,
-    Everyone,
     Explode,
+    ManualClock,
     Opener,
+    PagedSessions,
     Put,
-    Story,
-    Twice,
-    Watch,
+    RandomProgram,
+    SnapshotProbe,
     asynchronous,
     begin,
     carried_out,
@@ -55,9 +55,9 @@ __all__ = [
     "Opener",
     "Put",
     "StoreConformance",
-    "Story",
-    "Twice",
-    "Watch",
+    "RandomProgram",
+    "SnapshotProbe",
+    "ManualClock",
     "asynchronous",
     "begin",
     "carried_out",
@@ -91,15 +91,15 @@ class StoreConformance(WorkersConformance):
     def test_executing_equals_evolving(self, opened: Opener, seed: int) -> None:
         @asynchronous
         async def run() -> None:
-            clock, dice, world = Watch(), random.Random(seed), EMPTY
-            store, client = opened(clock), Client(dice.choice)
+            clock, dice, world = ManualClock(), random.Random(seed), EMPTY
+            store, client = opened(clock), CommandGenerator(dice.choice)
             for _ in range(120):
                 clock.now_ms += dice.choice((0, 1, 10, 30))
                 command = client.send(clock.now_ms)
                 expected, world = decided(world, command, clock.now_ms)
                 answer = await carried_out(store, command)
                 assert answer == expected, command
-                client.hear(command, answer)
+                client.observe(command, answer)
             assert world_of(await store.dump()) == world
 
         run()
@@ -108,8 +108,8 @@ class StoreConformance(WorkersConformance):
     def test_a_group_equals_its_commands_one_by_one(self, opened: Opener, seed: int) -> None:
         @asynchronous
         async def run() -> None:
-            clock, dice, world = Watch(), random.Random(seed), EMPTY
-            store, client = opened(clock), Client(dice.choice)
+            clock, dice, world = ManualClock(), random.Random(seed), EMPTY
+            store, client = opened(clock), CommandGenerator(dice.choice)
             for _ in range(20):
                 clock.now_ms += dice.choice((0, 1, 10, 30))
                 group = [client.send(clock.now_ms) for _ in range(dice.randrange(2, 9))]
@@ -120,7 +120,7 @@ class StoreConformance(WorkersConformance):
                     expected[at], world = decided(world, group[at], clock.now_ms)
                 for at, command in enumerate(group):
                     assert answers[at] == expected[at], (command, group)
-                    client.hear(command, answers[at])
+                    client.observe(command, answers[at])
                 assert world_of(await store.dump()) == world, group
 
         run()
@@ -129,10 +129,10 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_the_same_command_twice_in_a_group_is_a_replay(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         first, second = await asyncio.gather(
-            store.carry_out(prompt("s", 1)), store.carry_out(prompt("s", 1))
+            store.decide(prompt("s", 1)), store.decide(prompt("s", 1))
         )
 
         assert isinstance(first, Decided) and isinstance(second, Decided)
@@ -144,7 +144,7 @@ class StoreConformance(WorkersConformance):
     async def test_a_later_command_sees_what_the_earlier_of_its_group_wrote(
         self, opened: Opener
     ) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         found = await asyncio.gather(
             *[store.execute(Put("s", "d", str(at))) for at in range(5)],
@@ -159,7 +159,7 @@ class StoreConformance(WorkersConformance):
     async def test_a_failed_write_leaves_nothing_and_hurts_nobody_else(
         self, opened: Opener
     ) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         group: Sequence[Command[Any, Any]] = (
             Put("a", "d", "one"),
             Put("b", "d", "two", wrong=True),
@@ -181,7 +181,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_refused_command_leaves_nothing(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         answer = await store.execute(Renew("s", Fence("s", 1, "nobodys")))
 
@@ -190,7 +190,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_cancelled_caller_does_not_stop_its_command(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         await store.execute(Put("s", "d", "first"))
 
         tasks = [asyncio.ensure_future(store.execute(Put("s", "d", str(n)))) for n in range(8)]
@@ -205,20 +205,20 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         self.having(store, Capability.REOPEN)
         await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
         before = world_of(await store.dump())
         await store.aclose()
         await store.aclose()
 
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         assert world_of(await store.dump()) == before
 
     @asynchronous
     async def test_a_closed_store_says_so(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         await store.aclose()
 
         with pytest.raises(Unavailable):
@@ -228,18 +228,18 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_question_sees_what_was_answered_before(self, opened: Opener) -> None:
-        clock = Watch()
+        clock = ManualClock()
         store = opened(clock)
         for at in range(20):
             clock.now_ms += 1
             await store.execute(prompt("s", at))
-            session, events = await store.ask(Twice("s"))
+            session, events = await store.ask(SnapshotProbe("s"))
             assert session is not None and session.changed_at_ms == clock.now_ms
-            assert events[0].seq == session.next_event - len(events[0].happened)
+            assert events[0].seq == session.next_event - len(events[0].events)
 
     @asynchronous
     async def test_a_question_is_answered_from_one_snapshot(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         await store.execute(prompt("s", 0))
 
         async def write() -> None:
@@ -248,25 +248,25 @@ class StoreConformance(WorkersConformance):
 
         writing = asyncio.ensure_future(write())
         while not writing.done():
-            session, events = await store.ask(Twice("s"))
+            session, events = await store.ask(SnapshotProbe("s"))
             assert session is not None
-            assert events[0].seq == session.next_event - len(events[0].happened)
+            assert events[0].seq == session.next_event - len(events[0].events)
             await asyncio.sleep(0)
         await writing
 
     @asynchronous
     async def test_a_question_turns_pages(self, opened: Opener) -> None:
-        clock = Watch()
+        clock = ManualClock()
         store = opened(clock)
         for name in ("d", "b", "a", "c", "e"):
             await store.execute(Open(name))
             clock.now_ms += name in "ac"
 
-        assert await store.ask(Everyone()) == ("a", "b", "d", "c", "e")
+        assert await store.ask(PagedSessions()) == ("a", "b", "d", "c", "e")
 
     @asynchronous
     async def test_a_question_follows_a_path(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         for at in range(40):
             await store.execute(prompt("s", at))
             begun = await store.execute(begin("s", at))
@@ -276,7 +276,7 @@ class StoreConformance(WorkersConformance):
             await store.execute(Commit("s", *work, nodes=(node,)))
 
         for limit in (1, 32, 33, 40, 50):
-            lines = await store.ask(Path("s", limit))
+            lines = await store.ask(LoadTranscript("s", limit))
             assert [line.node.body for line in lines] == [str(at) for at in range(40)][-limit:]
             assert [new.input_id for line in lines for new in line.inputs] == [
                 prompt("s", int(line.node.body)).inputs[0].input_id for line in lines
@@ -284,20 +284,20 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_question_may_name_what_nobody_has(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         await store.execute(Open("s"))
         everything = await store.ask(EventsAfter("s"))
 
         assert await store.ask(EventsAfter("s", 2**64)) == ()
         assert await store.ask(EventsAfter("s", limit=2**64)) == everything != ()
         for nobody in ("\0", "s\0", "\ud800"):
-            assert await store.ask(Path(nobody)) == ()
+            assert await store.ask(LoadTranscript(nobody)) == ()
 
     # law 5
 
     @asynchronous
     async def test_due_and_horizon_follow_the_clock(self, opened: Opener) -> None:
-        clock = Watch()
+        clock = ManualClock()
         store = opened(clock)
         later = NewInput("i", "prompt", "later", available_at_ms=START_MS + 500)
         assert (await store.due(10), await store.horizon()) == ((), None)
@@ -317,7 +317,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_lease_from_the_future_is_due(self, opened: Opener) -> None:
-        clock = Watch()
+        clock = ManualClock()
         store = opened(clock)
         await store.execute(prompt("s", 1))
         await store.execute(begin("s", 1))
@@ -330,7 +330,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_whoever_is_due_all_the_time_comes_up_in_turn(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         names = {f"s{n:04}" for n in range(1300)}
         await asyncio.gather(*[store.execute(prompt(name, 1)) for name in names])
 
@@ -342,7 +342,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_hints_follow_the_commit(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
         hints, others = store.hints(), store.hints()
 
         await store.execute(prompt("s", 1))
@@ -365,7 +365,7 @@ class StoreConformance(WorkersConformance):
     def test_text_comes_back_as_it_was(self, opened: Opener, text: str) -> None:
         @asynchronous
         async def run() -> None:
-            store = opened(Watch())
+            store = opened(ManualClock())
             admitted = await store.execute(prompt("s", 1, text))
             assert not isinstance(admitted, Refused), admitted
             begun = await store.execute(begin("s", 1))
@@ -382,7 +382,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_nul_comes_back_as_it_was_or_is_refused(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         answers = await asyncio.gather(
             store.execute(Put("s", "d", "\0 and \0")),
@@ -399,7 +399,7 @@ class StoreConformance(WorkersConformance):
 
     @asynchronous
     async def test_a_lone_surrogate_is_refused_and_hurts_nobody(self, opened: Opener) -> None:
-        store = opened(Watch())
+        store = opened(ManualClock())
 
         answers = await asyncio.gather(
             store.execute(prompt("s", 1, "\ud800")),

@@ -18,18 +18,18 @@ from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Fence, Owner
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Command
-from tenure.records import EntryKind, Place, Session
+from tenure.records import EntryKind, QueueEntry, Session
 from tenure.transcript import NewNode, Role
 from tenure.world import EMPTY, World, world_of
 
 from ..stores.base import Capability, Store
-from .command_generator import Client
+from .command_generator import CommandGenerator
 from .fixtures import (
     START_MS,
+    ManualClock,
     Opener,
     Put,
-    Story,
-    Watch,
+    RandomProgram,
     asynchronous,
     begin,
     carried_out,
@@ -38,7 +38,7 @@ from .fixtures import (
 )
 
 Locked: TypeAlias = Callable[[str], AbstractContextManager[object]]
-Crashes: TypeAlias = Callable[[Story], Iterator[tuple[int, World]]]
+Crashes: TypeAlias = Callable[[RandomProgram], Iterator[tuple[int, World]]]
 
 
 class WorkersConformance:
@@ -65,7 +65,7 @@ class WorkersConformance:
         if capability not in store.capabilities:
             pytest.skip(f"no capability {capability.value}")
 
-    def two(self, opened: Opener, clock: Watch) -> tuple[Store, Store]:
+    def two(self, opened: Opener, clock: ManualClock) -> tuple[Store, Store]:
         one = opened(clock)
         return one, opened(clock) if Capability.PROCESSES in one.capabilities else one
 
@@ -81,7 +81,7 @@ class WorkersConformance:
 
         @asynchronous
         async def run() -> None:
-            one, two = self.two(opened, Watch())
+            one, two = self.two(opened, ManualClock())
             if made:
                 await one.execute(prompt("s", 1))
 
@@ -101,7 +101,7 @@ class WorkersConformance:
     async def test_groups_of_two_writers_in_opposite_orders_all_get_through(
         self, opened: Opener
     ) -> None:
-        one, two = self.two(opened, Watch())
+        one, two = self.two(opened, ManualClock())
         names = [f"s{at}" for at in range(8)]
         await asyncio.gather(*[one.execute(prompt(name, 0)) for name in names])
 
@@ -111,12 +111,12 @@ class WorkersConformance:
 
         await asyncio.gather(write(one, names, 1), write(two, names[::-1], 16))
 
-        ranks = [(r.session_id, r.seq) for r in await one.dump() if isinstance(r, Place)]
+        ranks = [(r.session_id, r.seq) for r in await one.dump() if isinstance(r, QueueEntry)]
         assert len(ranks) == len(set(ranks)) == 8 * 31
 
     @asynchronous
     async def test_of_those_who_begin_together_one_is_granted(self, opened: Opener) -> None:
-        one, two = self.two(opened, Watch())
+        one, two = self.two(opened, ManualClock())
         await one.execute(prompt("s", 1))
 
         answers = await asyncio.gather(
@@ -134,7 +134,7 @@ class WorkersConformance:
 
     @asynchronous
     async def test_a_stale_fence_writes_nothing(self, opened: Opener) -> None:
-        clock = Watch()
+        clock = ManualClock()
         one, two = self.two(opened, clock)
         await one.execute(prompt("s", 1))
         old = await one.execute(begin("s", 1))
@@ -159,7 +159,7 @@ class WorkersConformance:
     @asynchronous
     async def test_a_lost_answer_is_found_again_by_the_next_process(self, opened: Opener) -> None:
         """Nobody hears the first answer; who opens the store then sends the same, and is told the same."""
-        store, world = opened(Watch()), EMPTY
+        store, world = opened(ManualClock()), EMPTY
         fence, run_id = Fence("s", 1, "lease-1"), "run-1"
         commands: tuple[Command[Any, Any], ...] = (
             prompt("s", 1),
@@ -172,7 +172,7 @@ class WorkersConformance:
             lost = await carried_out(store, command)
             if Capability.REOPEN in store.capabilities:
                 await store.aclose()
-                store = opened(Watch())
+                store = opened(ManualClock())
             again = await carried_out(store, command)
             assert isinstance(lost, Decided) and lost == expected
             assert isinstance(again, Decided) and (again.replayed, again.writes) == (True, ())
@@ -188,12 +188,16 @@ class WorkersConformance:
 
         @asynchronous
         async def run() -> None:
-            clocks = [Watch(START_MS), Watch(START_MS + 70), Watch(START_MS - 3_600_000)]
+            clocks = [
+                ManualClock(START_MS),
+                ManualClock(START_MS + 70),
+                ManualClock(START_MS - 3_600_000),
+            ]
             stores = [opened(clocks[0])]
             self.having(stores[0], Capability.SKEW)
             stores += [opened(clock) for clock in clocks[1:]]
             dice, world = random.Random(seed), EMPTY
-            client, most = Client(dice.choice), 0
+            client, most = CommandGenerator(dice.choice), 0
             for _ in range(100):
                 at = dice.randrange(3)
                 for clock in clocks:
@@ -202,7 +206,7 @@ class WorkersConformance:
                 expected, world = decided(world, command, clocks[at].now_ms)
                 answer = await carried_out(stores[at], command)
                 assert answer == expected, command
-                client.hear(command, answer)
+                client.observe(command, answer)
                 generations = [s.lease.generation for s in world.all(Session)]
                 assert sum(generations) >= most, "a generation was granted again"
                 most = sum(generations)
@@ -216,7 +220,7 @@ class WorkersConformance:
     ) -> None:  # STORE-10
         if locked is None:
             pytest.skip("nobody can hold a session of it")
-        clock = Watch()
+        clock = ManualClock()
         store = opened(clock)
         for number in range(3):
             name = f"s{number}"
@@ -238,7 +242,7 @@ class WorkersConformance:
     ) -> None:  # STORE-3, STORE-11
         if crashes is None:
             pytest.skip("it survives nothing, or nobody can cut its power")
-        story = Story(seed, 14)
+        story = RandomProgram(seed, 14)
         possible = story.worlds()
 
         found = list(crashes(story))

@@ -11,15 +11,15 @@ from typing import Any, TypeAlias, TypeVar
 from attrs import define, frozen
 
 from tenure.commands import Admit, Begin, NewInput
-from tenure.indexes import CHANGED, EVENTS
+from tenure.indexes import CHANGED, EVENT_BATCHES
 from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Hint, Insert, Refused, Update
 from tenure.queries import Command, First, Get, Query, Question, Reads, read
-from tenure.records import Blob, Event, Session
+from tenure.records import Blob, EventBatch, Session
 from tenure.world import EMPTY, World, evolve
 
 from ..stores.base import Clock, Store
-from .command_generator import Client
+from .command_generator import CommandGenerator
 
 A = TypeVar("A")
 Opener: TypeAlias = Callable[[Clock], Store]
@@ -29,7 +29,7 @@ START_MS = 1_000_000
 
 
 @define
-class Watch:
+class ManualClock:
     """A clock that stands until it is moved."""
 
     now_ms: int = START_MS
@@ -54,7 +54,7 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 async def carried_out(store: Store, command: Command[Any, Any]) -> object:
     """The decision, or the AssertionError: even a bug of the kernel has to be the same everywhere."""
     try:
-        return await store.carry_out(command)
+        return await store.decide(command)
     except AssertionError as error:
         return error.__class__
 
@@ -72,7 +72,7 @@ def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[obje
 
 
 @frozen
-class Story:
+class RandomProgram:
     """Groups of commands, always the same, and the worlds that a crash in them may leave."""
 
     seed: int
@@ -83,8 +83,8 @@ class Story:
 
         A group is mostly one transaction, but its commands may be carried out one by one.
         """
-        clock, dice, world = Watch(), random.Random(self.seed), EMPTY
-        client, found = Client(dice.choice), list[list[World]]()
+        clock, dice, world = ManualClock(), random.Random(self.seed), EMPTY
+        client, found = CommandGenerator(dice.choice), list[list[World]]()
         for _ in range(self.groups):
             clock.now_ms += dice.choice((0, 1, 10, 30))
             possible, answers = [world], []
@@ -95,19 +95,19 @@ class Story:
                 possible.append(world)
             found.append(possible)
             for command, answer in zip(group, answers, strict=True):
-                client.hear(command, answer)
+                client.observe(command, answer)
         return [*found, [world]]
 
-    async def tell(self, store: Store, clock: Watch, answered: Callable[[int], None]) -> None:
+    async def run(self, store: Store, clock: ManualClock, answered: Callable[[int], None]) -> None:
         """Carry it out; `answered` hears how many groups have been.  `clock` is the store's."""
         dice = random.Random(self.seed)
-        client = Client(dice.choice)
+        client = CommandGenerator(dice.choice)
         for number in range(self.groups):
             clock.now_ms += dice.choice((0, 1, 10, 30))
             group = client.send_some(clock.now_ms)
             answers = await asyncio.gather(*[carried_out(store, command) for command in group])
             for command, answer in zip(group, answers, strict=True):
-                client.hear(command, answer)
+                client.observe(command, answer)
             answered(number + 1)
 
 
@@ -115,12 +115,12 @@ class Story:
 
 
 @frozen
-class Shelf:
+class PutView:
     blob: Blob | None
 
 
 @frozen
-class Put(Command[Shelf, str]):
+class Put(Command[PutView, str]):
     """Keep a text.  With `wrong`, then do what the kernel never does: insert what exists."""
 
     session_id: str
@@ -128,10 +128,10 @@ class Put(Command[Shelf, str]):
     body: str
     wrong: bool = False
 
-    def reads(self) -> Reads[Shelf]:
-        return read(Shelf, Get(Blob, (self.session_id, self.digest)))
+    def reads(self) -> Reads[PutView]:
+        return read(PutView, Get(Blob, (self.session_id, self.digest)))
 
-    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+    def decide(self, view: PutView, now_ms: int) -> Decided[str] | Refused:
         blob = Blob(self.session_id, self.digest, self.body)
         write = Insert(blob) if view.blob is None else Update(blob)
         before = "" if view.blob is None else view.blob.body
@@ -142,30 +142,32 @@ class Put(Command[Shelf, str]):
 
 
 @frozen
-class Explode(Command[Shelf, str]):
+class Explode(Command[PutView, str]):
     session_id: str
 
-    def reads(self) -> Reads[Shelf]:
-        return read(Shelf, Get(Blob, (self.session_id, "x")))
+    def reads(self) -> Reads[PutView]:
+        return read(PutView, Get(Blob, (self.session_id, "x")))
 
-    def decide(self, view: Shelf, now_ms: int) -> Decided[str] | Refused:
+    def decide(self, view: PutView, now_ms: int) -> Decided[str] | Refused:
         raise ZeroDivisionError(self.session_id)
 
 
 @frozen
-class Twice(Question[tuple[Session | None, tuple[Event, ...]]]):
+class SnapshotProbe(Question[tuple[Session | None, tuple[EventBatch, ...]]]):
     """Two reads that must be of one moment: the events of a session are numbered by its row."""
 
     session_id: str
 
-    def steps(self) -> Steps[tuple[Session | None, tuple[Event, ...]]]:
+    def steps(self) -> Steps[tuple[Session | None, tuple[EventBatch, ...]]]:
         session: Session | None = yield Get(Session, (self.session_id,))
-        events: tuple[Event, ...] = yield First(EVENTS, (self.session_id,), 1, backwards=True)
+        events: tuple[EventBatch, ...] = yield First(
+            EVENT_BATCHES, (self.session_id,), 1, backwards=True
+        )
         return session, events
 
 
 @frozen
-class Everyone(Question[tuple[str, ...]]):
+class PagedSessions(Question[tuple[str, ...]]):
     """Session ids in pages of two, in the order of their last change."""
 
     def steps(self) -> Steps[tuple[str, ...]]:

@@ -18,19 +18,19 @@ from ..replace import replace
 from .explorer import LIMIT_DEFAULT, Explored, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
-from .session.model import SessionWorld
-from .session.states import Setting
+from .session.model import SessionModel
+from .session.states import ModelConfig
 from .trace import Line, Trace
-from .turn.model import SETTINGS as TURNS
-from .turn.model import TurnWorld
+from .turn.model import CONFIGS as TURNS
+from .turn.model import TurnModel
 
 __all__ = [
     "Explored",
     "Line",
     "Progress",
     "Report",
-    "SessionWorld",
-    "Setting",
+    "SessionModel",
+    "ModelConfig",
     "Shown",
     "Trace",
     "check",
@@ -106,15 +106,15 @@ class Report:
 
 
 def search(
-    setting: Setting,
+    setting: ModelConfig,
     progress: Callable[[Progress], object] | None = None,
     limit: int = LIMIT_DEFAULT,
     first_only: bool = False,
 ) -> Shown:
     """Search one world of a session."""
-    world = SessionWorld(setting)
+    world = SessionModel(setting)
     explored = explore(world, limit, progress, first_only)
-    return Shown(setting.says, explored, world.docket.decisions, world.docket.clauses)
+    return Shown(setting.says, explored, world.transitions.decisions, world.transitions.clauses)
 
 
 def search_turn(
@@ -123,7 +123,7 @@ def search_turn(
     limit: int = LIMIT_DEFAULT,
 ) -> Shown:
     """Search one world of a turn."""
-    explored = explore(TurnWorld(setting), limit, progress)
+    explored = explore(TurnModel(setting), limit, progress)
     return Shown(setting.says, replace(explored, name=f"turn-{setting.name}"))
 
 

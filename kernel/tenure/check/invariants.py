@@ -7,20 +7,20 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import DELAYED, EVENTS, OPEN_RUNS, PLACES, READY
+from ..indexes import DELAYED, EVENT_BATCHES, OPEN_RUNS, QUEUE_ENTRIES, READY
 from ..machines import input as input_
 from ..policy import LANES
 from ..queries import First, Get, Index, Query, Question, Record
-from ..records import Event, Input, Node, Place, Run, Session
+from ..records import EventBatch, Input, Node, QueueEntry, Run, Session
 from ..scheduling import due_at_ms
 from ..world import world_of
-from .session.snapshot import Board, board_of
-from .session.state_properties import OF_STATES
+from .session.snapshot import Snapshot, snapshot_of
+from .session.state_properties import STATE_PROPERTIES
 
 PAGE: Final = 256
 
 
-def due(b: Board) -> bool:
+def due(b: Snapshot) -> bool:
     session, world = b.session, b.world
     s = session.session_id
     ready = {lane: world.answer(First(READY, (s, lane), 1)) for lane in LANES}
@@ -29,48 +29,48 @@ def due(b: Board) -> bool:
     return session.due_at_ms == due_at_ms(session, runs, ready, delayed)
 
 
-def events(b: Board) -> bool:
-    rows = b.world.answer(First(EVENTS, (b.session.session_id,), 1_000_000_000))
+def events(b: Snapshot) -> bool:
+    rows = b.world.answer(First(EVENT_BATCHES, (b.session.session_id,), 1_000_000_000))
     number = rows[0].seq if rows else b.session.next_event
     for row in rows:
         if row.seq != number:
             return False
-        number += len(row.happened)
+        number += len(row.events)
     return number == b.session.next_event
 
 
-def published(b: Board) -> bool:
+def published(b: Snapshot) -> bool:
     published = b.session.published
     return published is None or 0 <= published < b.session.next_event
 
 
-def ranks(b: Board) -> bool:
+def ranks(b: Snapshot) -> bool:
     found = [
         p.state.ready_rank if isinstance(p.state, input_.Ready) else p.state.rank
-        for p in b.places.values()
+        for p in b.queue_entries.values()
         if isinstance(p.state, input_.Ready | input_.Bound)
     ]
     return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
 
 
-def places(b: Board) -> bool:
-    return {i.input_id for i in b.world.all(Input)} == set(b.places)
+def places(b: Snapshot) -> bool:
+    return {i.input_id for i in b.world.all(Input)} == set(b.queue_entries)
 
 
-def leaf(b: Board) -> bool:
+def leaf(b: Snapshot) -> bool:
     tip = b.session.leaf
     s = b.session.session_id
     return tip is None or b.world.answer(Get(Node, (s, tip.node_id))) is not None
 
 
-LAWS: Final[dict[str, Callable[[Board], bool]]] = {
+PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "due_at_ms is what the rows make it": due,
     "events are numbered without a gap": events,
     "what is published has happened": published,
     "ranks are below the next one, and nobody shares one": ranks,
     "every input has a place, and every place an input": places,
     "the transcript's leaf is there": leaf,
-    **OF_STATES,
+    **STATE_PROPERTIES,
 }
 
 
@@ -86,12 +86,12 @@ class Rows(Question[tuple[Record, ...]]):
         if session is None:
             return ()
         found: list[Record] = [session]
-        places: list[Place] = yield from _all(PLACES, s)
+        queue_entries: list[QueueEntry] = yield from _all(QUEUE_ENTRIES, s)
         runs: tuple[Run, ...] = yield First(OPEN_RUNS, (s,), PAGE)
-        rows: list[Event] = yield from _all(EVENTS, s)
-        found += [*places, *runs, *rows]
-        for place in places:
-            entered = yield Get(Input, (s, place.input_id))
+        rows: list[EventBatch] = yield from _all(EVENT_BATCHES, s)
+        found += [*queue_entries, *runs, *rows]
+        for queue_entry in queue_entries:
+            entered = yield Get(Input, (s, queue_entry.input_id))
             found += [] if entered is None else [entered]
         if session.leaf is not None:
             node = yield Get(Node, (s, session.leaf.node_id))
@@ -111,13 +111,13 @@ def _all(index: Index[Any], session_id: str) -> Generator[Query[Any], Any, list[
 def violations(rows: Sequence[Record]) -> Iterator[str]:
     """The laws that the rows of a session break."""
     try:
-        board = board_of(0, world_of(rows))
+        snapshot = snapshot_of(0, world_of(rows))
     except (AssertionError, ValueError) as error:
         yield f"the rows contradict each other: {error}"
         return
-    for law, holds in LAWS.items():
+    for law, holds in PROPERTIES.items():
         try:
-            held = holds(board)
+            held = holds(snapshot)
         except (AssertionError, AttributeError, KeyError, IndexError, ValueError) as error:
             yield f"not: {law} ({error!r})"
         else:

@@ -11,9 +11,9 @@ from .fence import FencedOff, FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Reclaimed, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, PhaseChanged, Reopen, Reset, Retire, Stop
-from .submission import Admitted, Conflict, HowAdmitted, NewInput, Receipt
+from .submission import Admission, Admitted, Conflict, HowAdmitted, NewInput
 from .sweep import Sweep, Swept
-from .withdraw import Counted, Withdraw, WithdrawFrom, Withdrawn
+from .withdraw import Withdraw, WithdrawFrom, Withdrawn, WithdrawnCount
 
 __all__ = [
     "Acquire",
@@ -31,7 +31,7 @@ __all__ = [
     "Commit",
     "Committed",
     "Conflict",
-    "Counted",
+    "WithdrawnCount",
     "Destroy",
     "Ended",
     "Fail",
@@ -46,7 +46,7 @@ __all__ = [
     "Open",
     "Opened",
     "PhaseChanged",
-    "Receipt",
+    "Admission",
     "Reclaim",
     "Reclaimed",
     "Release",

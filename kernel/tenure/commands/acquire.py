@@ -7,12 +7,12 @@ from attrs import frozen
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import Executed, Phase, Session
+from ..records import ExecutedCommand, Phase, Session
 from ..transcript import Tip
-from .executed import misused
-from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, illegal_grant
-from .session_view import Desk, desk
-from .transaction import Draft
+from .executed import check_command_id
+from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
 
 
 @frozen
@@ -25,12 +25,12 @@ class Acquired:
 
 
 @frozen
-class Counter(Desk):
-    executed: Executed | None
+class CommandView(SessionView):
+    executed: ExecutedCommand | None
 
 
 @frozen
-class Acquire(Command[Counter, Acquired | BegunBefore]):
+class Acquire(Command[CommandView, Acquired | BegunBefore]):
     """Take the session without a run, for Amend.  Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, OPEN_TURN, PHASE, ILLEGAL."""
 
     session_id: str
@@ -38,36 +38,38 @@ class Acquire(Command[Counter, Acquired | BegunBefore]):
     owner: lease_.Owner
     ttl_ms: int = TTL_MS_DEFAULT
 
-    def reads(self) -> Reads[Counter]:
+    def reads(self) -> Reads[CommandView]:
         return read(
-            Counter, *desk(self.session_id), Get(Executed, (self.session_id, self.lease_id))
+            CommandView,
+            *session_queries(self.session_id),
+            Get(ExecutedCommand, (self.session_id, self.lease_id)),
         )
 
-    def decide(self, view: Counter, now_ms: int) -> Decided[Acquired | BegunBefore] | Refused:
+    def decide(self, view: CommandView, now_ms: int) -> Decided[Acquired | BegunBefore] | Refused:
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := misused("acquire", self.lease_id, view.executed):
+        if refused := check_command_id("acquire", self.lease_id, view.executed):
             return refused
         lease = session.lease
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             return Decided(_acquired(session), "LEASE-22", replayed=True)
         if view.executed is not None:
             return Decided(BegunBefore(None, None), "LEASE-23", replayed=True)
-        if problem := illegal_grant(self.lease_id, self.owner, self.ttl_ms):
+        if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
-        draft = Draft.on(view, session, now_ms, self.lease_id)
+        tx = Transaction.on(view, session, now_ms, self.lease_id)
         acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)
-        refused = end_lapsed(draft, acquire)
+        refused = end_lapsed(tx, acquire)
         if refused is not None:
             return refused
-        if draft.session.open_run is not None:
-            return Refused(Refusal.OPEN_TURN, "COMMIT-21", draft.session.open_run)
-        grant(draft, acquire, None)
-        draft.writes.append(Insert(Executed(self.session_id, self.lease_id, "acquire", now_ms)))
-        return draft.decided(_acquired(draft.session), "LEASE-24")
+        if tx.session.open_run is not None:
+            return Refused(Refusal.OPEN_TURN, "COMMIT-21", tx.session.open_run)
+        grant(tx, acquire, None)
+        tx.writes.append(Insert(ExecutedCommand(self.session_id, self.lease_id, "acquire", now_ms)))
+        return tx.decided(_acquired(tx.session), "LEASE-24")
 
 
 def _acquired(session: Session) -> Acquired:

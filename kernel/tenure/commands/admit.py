@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ..event import Happening
+from ..event import EventKind
 from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Input, OpenKey, Phase, Place, Session
+from ..records import Input, OpenKey, Phase, QueueEntry, Session
 from ..replace import replace
-from .session_view import Desk, desk
-from .submission import Admitted, Conflict, HowAdmitted, NewInput, Receipt, known_receipts
-from .transaction import Draft
-from .validation import illegal_id, illegal_time, size_of
+from .session_view import SessionView, session_queries
+from .submission import Admission, Admitted, Conflict, HowAdmitted, NewInput, known_admissions
+from .transaction import Transaction
+from .validation import size_of, validate_id, validate_time
 
 INPUTS_MAX = 256
 PAYLOAD_BYTES_MAX = 10_000_000
@@ -28,41 +28,41 @@ class Opened:
 
 
 @frozen
-class Alone:
+class OpenView:
     session: Session | None
 
 
 @frozen
-class Open(Command[Alone, Opened]):
+class Open(Command[OpenView, Opened]):
     """Create the session.  Touches one row."""
 
     session_id: str
 
-    def reads(self) -> Reads[Alone]:
-        return read(Alone, Get(Session, (self.session_id,)))
+    def reads(self) -> Reads[OpenView]:
+        return read(OpenView, Get(Session, (self.session_id,)))
 
-    def decide(self, view: Alone, now_ms: int) -> Decided[Opened] | Refused:
+    def decide(self, view: OpenView, now_ms: int) -> Decided[Opened] | Refused:
         if view.session is not None:
             return Decided(Opened(self.session_id), "PHASE-1", replayed=True)
-        if problem := illegal_id("session_id", self.session_id):
+        if problem := validate_id("session_id", self.session_id):
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
-        draft = Draft.on(
-            Desk(None, (), (), (), ()), Session(self.session_id), now_ms, self.session_id
+        tx = Transaction.on(
+            SessionView(None, (), (), (), ()), Session(self.session_id), now_ms, self.session_id
         )
-        draft.say(Happening.SESSION_OPENED)
-        return draft.decided(Opened(self.session_id), "PHASE-2")
+        tx.append_event(EventKind.SESSION_OPENED)
+        return tx.decided(Opened(self.session_id), "PHASE-2")
 
 
 @frozen
-class Ingress(Desk):
+class AdmitView(SessionView):
     known: tuple[Input | None, ...]
     same_key: tuple[tuple[Input, ...], ...]
     open_keys: tuple[tuple[OpenKey, ...], ...]
-    slots: tuple[tuple[Place, ...], ...]
+    slots: tuple[tuple[QueueEntry, ...], ...]
 
 
 @frozen
-class Admit(Command[Ingress, Admitted]):
+class Admit(Command[AdmitView, Admitted]):
     """Admit up to 256 inputs, all or none; writes at most three rows an input, and two.
 
     Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
@@ -72,40 +72,42 @@ class Admit(Command[Ingress, Admitted]):
     inputs: tuple[NewInput, ...]
     open: bool = True
 
-    def reads(self) -> Reads[Ingress]:
+    def reads(self) -> Reads[AdmitView]:
         s = self.session_id
         slots = slots_of(self.inputs)
         return read(
-            Ingress,
-            *desk(s, ready=1 + len(slots)),
+            AdmitView,
+            *session_queries(s, ready=1 + len(slots)),
             Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
             Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
             Each(open_key_holders(s, self.inputs)),
             Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots])),
         )
 
-    def decide(self, view: Ingress, now_ms: int) -> Decided[Admitted] | Refused:
+    def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
         if problem := self._shape():
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
         session = view.session
-        draft = Draft.on(view, session or Session(self.session_id), now_ms, self.inputs[0].input_id)
+        tx = Transaction.on(
+            view, session or Session(self.session_id), now_ms, self.inputs[0].input_id
+        )
         known = look_up(session, view, self.inputs)
         if isinstance(known, Refused):
             return known
-        found = tuple([r for r in known if isinstance(r, Receipt)])
+        found = tuple([r for r in known if isinstance(r, Admission)])
         if len(found) == len(known):
             return Decided(Admitted(found), "INBOX-1", replayed=True)
         if session is None:
             if not self.open:
                 return Refused(Refusal.UNKNOWN_SESSION, "INBOX-29", self.session_id)
-            draft.say(Happening.SESSION_OPENED)
-        outcome = admit_into(draft, view, self.inputs, known)
+            tx.append_event(EventKind.SESSION_OPENED)
+        outcome = admit_into(tx, view, self.inputs, known)
         if isinstance(outcome, Refused):
             return outcome
-        return draft.decided(outcome, "INBOX-8")
+        return tx.decided(outcome, "INBOX-8")
 
     def _shape(self) -> Conflict | None:
-        if problem := illegal_id("session_id", self.session_id):
+        if problem := validate_id("session_id", self.session_id):
             return Conflict(0, problem)
         if not 0 < len(self.inputs) <= INPUTS_MAX:
             return Conflict(
@@ -127,28 +129,28 @@ def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[Fir
 
 
 def look_up(
-    session: Session | None, view: Ingress, inputs: tuple[NewInput, ...]
-) -> list[Receipt | str] | Refused:
+    session: Session | None, view: AdmitView, inputs: tuple[NewInput, ...]
+) -> list[Admission | str] | Refused:
     """`session`: with the marks that this command has raised; what they take back holds no open key."""
-    return known_receipts(session, inputs, view.known, view.same_key, view.open_keys)
+    return known_admissions(session, inputs, view.known, view.same_key, view.open_keys)
 
 
 def admit_into(
-    draft: Draft, view: Ingress, inputs: tuple[NewInput, ...], known: list[Receipt | str]
+    tx: Transaction, view: AdmitView, inputs: tuple[NewInput, ...], known: list[Admission | str]
 ) -> Admitted | Refused:
     """Admit all that is new within a decision under way, or nothing."""
     for index, new in enumerate(inputs):
-        refused = _legal(draft.session, index, new) if isinstance(known[index], str) else None
+        refused = _validate(tx.session, index, new) if isinstance(known[index], str) else None
         if refused is not None:
             return refused
     slots = {
         p.state.slot: p
         for found in view.slots
         for p in found
-        if isinstance(p.state, input_.Ready) and p.state.mark == draft.session.mark(p.lane)
+        if isinstance(p.state, input_.Ready) and p.state.mark == tx.session.mark(p.lane)
     }
     placed = [
-        _admit_one(draft, new, slots, met) if isinstance(met, str) else met
+        _admit_one(tx, new, slots, met) if isinstance(met, str) else met
         for met, new in zip(known, inputs, strict=True)
     ]
     return Admitted(tuple(placed))
@@ -165,7 +167,7 @@ def _slot(new: NewInput) -> str:
     return f"{lane}:{new.kind}:{new.supersession_key}"
 
 
-def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
+def _validate(session: Session, index: int, new: NewInput) -> Refused | None:
     policy = new.rules()
     if policy is None:
         detail = Conflict(index, new.kind)
@@ -178,15 +180,15 @@ def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
     priority = policy.priority if new.priority is None else new.priority
     size = size_of(new.payload)
     problem = (
-        illegal_id("input_id", new.input_id)
-        or illegal_id("kind", new.kind)
-        or illegal_id("source", new.source)
-        or _illegal_if_given("key", new.key)
-        or _illegal_if_given("supersession_key", new.supersession_key)
-        or _illegal_if_given("correlation_id", new.correlation_id)
-        or _illegal_if_given("batch", policy.batch)
-        or illegal_time("available_at_ms", new.available_at_ms)
-        or _illegal_text(new.payload)
+        validate_id("input_id", new.input_id)
+        or validate_id("kind", new.kind)
+        or validate_id("source", new.source)
+        or _validate_if_given("key", new.key)
+        or _validate_if_given("supersession_key", new.supersession_key)
+        or _validate_if_given("correlation_id", new.correlation_id)
+        or _validate_if_given("batch", policy.batch)
+        or validate_time("available_at_ms", new.available_at_ms)
+        or _validate_text(new.payload)
     )
     if problem is None and not 0 <= priority <= PRIORITY_MAX:
         problem = f"priority {priority} is not within 0 and {PRIORITY_MAX}"
@@ -197,11 +199,11 @@ def _legal(session: Session, index: int, new: NewInput) -> Refused | None:
     return None
 
 
-def _illegal_if_given(name: str, value: str | None) -> str | None:
-    return None if value is None else illegal_id(name, value)
+def _validate_if_given(name: str, value: str | None) -> str | None:
+    return None if value is None else validate_id(name, value)
 
 
-def _illegal_text(text: str) -> str | None:
+def _validate_text(text: str) -> str | None:
     if "\x00" in text:
         return f"payload with a NUL character at {text.index(chr(0))}"
     if not text.isascii():
@@ -212,23 +214,27 @@ def _illegal_text(text: str) -> str | None:
     return None
 
 
-def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], digest: str) -> Receipt:
+def _admit_one(
+    tx: Transaction, new: NewInput, slots: dict[str | None, QueueEntry], digest: str
+) -> Admission:
     """INBOX-6, INBOX-7: it supersedes a ready input of its slot, and is ready or delayed."""
     policy = new.rules()
     assert policy is not None
-    session = draft.session
-    seq = draft.say(
-        Happening.INPUT_ADMITTED,
+    session = tx.session
+    seq = tx.append_event(
+        EventKind.INPUT_ADMITTED,
         input_ids=(new.input_id,),
         detail=new.kind,
         correlation_id=new.correlation_id,
     )
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     slot = None if new.supersession_key is None else _slot(new)
-    delayed = new.available_at_ms is not None and new.available_at_ms > draft.now_ms
+    delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
     if slot is not None and not delayed and (old := slots.pop(slot, None)) is not None:
-        draft.end_place(old, input_.How.SUPERSEDED, new.input_id)
-        draft.say(Happening.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}")
+        tx.end_queue_entry(old, input_.How.SUPERSEDED, new.input_id)
+        tx.append_event(
+            EventKind.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}"
+        )
     mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
     size, group = size_of(new.payload), policy.group()
     state: input_.Delayed | input_.Ready
@@ -238,27 +244,27 @@ def _admit_one(draft: Draft, new: NewInput, slots: dict[str | None, Place], dige
     else:
         rank = session.next_rank
         state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
-        draft.session = replace(session, next_rank=rank + 1)
+        tx.session = replace(session, next_rank=rank + 1)
     priority = policy.priority if new.priority is None else new.priority
-    place = Place(session.session_id, new.input_id, seq, policy.lane, priority, state)
+    queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)
     retained = None if policy.key_scope is KeyScope.OPEN else new.key
-    draft.writes.append(
+    tx.writes.append(
         Insert(
             Input(
                 session.session_id, new.input_id, new.kind, new.source, retained,
-                new.correlation_id, digest, policy, draft.now_ms, new.payload,
+                new.correlation_id, digest, policy, tx.now_ms, new.payload,
             )
         )
     )  # fmt: skip
-    draft.writes.append(Insert(place))
+    tx.writes.append(Insert(queue_entry))
     if open_key is not None:
-        draft.writes.append(
+        tx.writes.append(
             Insert(OpenKey(session.session_id, open_key, policy.lane, mark, new.input_id, digest))
         )
     if delayed:
-        draft.put_delayed(place)
-        return Receipt(new.input_id, HowAdmitted.DELAYED)
-    draft.put_ready(place)
+        tx.put_delayed(queue_entry)
+        return Admission(new.input_id, HowAdmitted.DELAYED)
+    tx.put_ready(queue_entry)
     if slot is not None:
-        slots[slot] = place
-    return Receipt(new.input_id, HowAdmitted.QUEUED)
+        slots[slot] = queue_entry
+    return Admission(new.input_id, HowAdmitted.QUEUED)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ..event import Happening
+from ..event import EventKind
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import Executed, Node, Session
+from ..records import ExecutedCommand, Node, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
-from .checkpoint import presents
-from .executed import misused
-from .nodes import NODES_MAX, calls_after, illegal_nodes
-from .session_view import Desk, desk
-from .transaction import Draft
+from .checkpoint import check_fence
+from .executed import check_command_id
+from .nodes import NODES_MAX, open_calls_after, validate_nodes
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
 
 
 @frozen
@@ -32,13 +32,13 @@ class Rewind:
 
 
 @frozen
-class Library(Desk):
-    executed: Executed | None
+class AmendView(SessionView):
+    executed: ExecutedCommand | None
     target: Node | None
 
 
 @frozen
-class Amend(Command[Library, Amended]):
+class Amend(Command[AmendView, Amended]):
     """Add nodes or move the leaf, under a lease got by Acquire; at most 64 nodes.
 
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
@@ -51,23 +51,28 @@ class Amend(Command[Library, Amended]):
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
 
-    def reads(self) -> Reads[Library]:
+    def reads(self) -> Reads[AmendView]:
         s = self.session_id
         target = (self.rewind.node_id if self.rewind is not None else None) or ""
-        return read(Library, *desk(s), Get(Executed, (s, self.command_id)), Get(Node, (s, target)))
+        return read(
+            AmendView,
+            *session_queries(s),
+            Get(ExecutedCommand, (s, self.command_id)),
+            Get(Node, (s, target)),
+        )
 
-    def decide(self, view: Library, now_ms: int) -> Decided[Amended] | Refused:
+    def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := misused("amend", self.command_id, executed):
+        if refused := check_command_id("amend", self.command_id, executed):
             return refused
         if executed is not None:
             leaf = Tip(executed.text, executed.digest) if executed.text else None
             return Decided(Amended(executed.counts[0], leaf), "COMMIT-20", replayed=True)
         if refused := self._refused(view, session):
             return refused
-        draft = Draft.on(view, session, now_ms, self.command_id)
+        tx = Transaction.on(view, session, now_ms, self.command_id)
         leaf = session.leaf
         if self.rewind is not None:
             node = view.target
@@ -75,29 +80,29 @@ class Amend(Command[Library, Amended]):
         revision = session.revision + 1
         open_calls: tuple[str, ...] = ()
         for i, new in enumerate(self.nodes):
-            open_calls = calls_after(open_calls, (new,))
-            leaf = self._add(draft, leaf, i, new, revision, open_calls)
-        draft.session = replace(session, revision=revision, leaf=leaf)
-        draft.say(Happening.AMENDED, detail=str(revision))
+            open_calls = open_calls_after(open_calls, (new,))
+            leaf = self._add(tx, leaf, i, new, revision, open_calls)
+        tx.session = replace(session, revision=revision, leaf=leaf)
+        tx.append_event(EventKind.AMENDED, detail=str(revision))
         digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
-        draft.writes.append(
+        tx.writes.append(
             Insert(
-                Executed(
+                ExecutedCommand(
                     self.session_id, self.command_id, "amend", now_ms,
                     counts=(revision,), text=text, digest=digest,
                 )
             )
         )  # fmt: skip
-        return draft.decided(Amended(revision, leaf), "COMMIT-23")
+        return tx.decided(Amended(revision, leaf), "COMMIT-23")
 
-    def _refused(self, view: Library, session: Session) -> Refused | None:
-        if refused := presents(session, self.fence, None):
+    def _refused(self, view: AmendView, session: Session) -> Refused | None:
+        if refused := check_fence(session, self.fence, None):
             return refused
         if session.revision != self.expected_revision:
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
         if len(self.nodes) > NODES_MAX:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"{len(self.nodes)} nodes; at most 64")
-        if problem := self._illegal():
+        if problem := self._validate():
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if view.target is not None and view.target.open_calls:
             problem = f"calls are open at {view.target.node_id!r}: {view.target.open_calls}"
@@ -106,16 +111,16 @@ class Amend(Command[Library, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
         return None
 
-    def _illegal(self) -> str | None:
+    def _validate(self) -> str | None:
         """TRANSCRIPT-6: at rest no call is open."""
-        if problem := illegal_nodes((), self.nodes):
+        if problem := validate_nodes((), self.nodes):
             return problem
-        left = calls_after((), self.nodes)
+        left = open_calls_after((), self.nodes)
         return f"calls without a result: {left}" if left else None
 
     def _add(
         self,
-        draft: Draft,
+        tx: Transaction,
         parent: Tip | None,
         i: int,
         new: NewNode,
@@ -123,12 +128,12 @@ class Amend(Command[Library, Amended]):
         open_calls: tuple[str, ...],
     ) -> Tip:
         tip = Tip(f"{self.command_id}/{i}", extend_path(parent, (), hash_node(new)))
-        draft.writes.append(
+        tx.writes.append(
             Insert(
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,
                     revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
-                    draft.now_ms, new.body, new.form, open_calls,
+                    tx.now_ms, new.body, new.form, open_calls,
                 )
             )
         )  # fmt: skip

@@ -11,8 +11,8 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Insert, Refusal, Refused, Update
 from ..queries import Command, Get, Reads, read
-from ..records import Executed, Phase, Run, Session
-from .executed import misused
+from ..records import ExecutedCommand, Phase, Run, Session
+from .executed import check_command_id
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -21,12 +21,12 @@ from .grant import (
     bind,
     end_lapsed,
     grant,
-    illegal_grant,
     take_up,
+    validate_grant,
 )
-from .session_view import Desk, desk
-from .transaction import Draft
-from .validation import illegal_id, illegal_limits
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
+from .validation import validate_id, validate_limits
 
 LIMIT_DEFAULT = 8
 PROMOTED_MAX = 8
@@ -44,13 +44,13 @@ BeginOutcome: TypeAlias = Begun | NothingDue | BegunBefore
 
 
 @frozen
-class Bench(Desk):
+class BeginView(SessionView):
     known: Run | None
-    executed: Executed | None
+    executed: ExecutedCommand | None
 
 
 @frozen
-class Begin(Command[Bench, BeginOutcome]):
+class Begin(Command[BeginView, BeginOutcome]):
     """Acquire the session and bind what comes next to a run, or take up a run that exists.
 
     `run_id` is for the case that it makes a run.  At most `limit` inputs and `limit_bytes` are grouped.
@@ -66,48 +66,54 @@ class Begin(Command[Bench, BeginOutcome]):
     limit: int = LIMIT_DEFAULT
     limit_bytes: int = inbox.GROUP_BYTES
 
-    def reads(self) -> Reads[Bench]:
+    def reads(self) -> Reads[BeginView]:
         s = self.session_id
         return read(
-            Bench,
-            *desk(s, ready=min(max(self.limit, 1), inbox.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1),
+            BeginView,
+            *session_queries(
+                s, ready=min(max(self.limit, 1), inbox.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1
+            ),
             Get(Run, (s, self.run_id)),
-            Get(Executed, (s, self.lease_id)),
+            Get(ExecutedCommand, (s, self.lease_id)),
         )
 
-    def decide(self, view: Bench, now_ms: int) -> Decided[BeginOutcome] | Refused:
+    def decide(self, view: BeginView, now_ms: int) -> Decided[BeginOutcome] | Refused:
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := misused("begin", self.lease_id, view.executed):
+        if refused := check_command_id("begin", self.lease_id, view.executed):
             return refused
         replay = self._replay(view, session)
         if replay is not None:
             return replay
-        if problem := illegal_grant(self.lease_id, self.owner, self.ttl_ms):
+        if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        problem = illegal_id("run_id", self.run_id) or illegal_limits(self.limit, self.limit_bytes)
+        problem = validate_id("run_id", self.run_id) or validate_limits(
+            self.limit, self.limit_bytes
+        )
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
             if session.sweep:
                 return Decided(NothingDue(session.due_at_ms, True), "PHASE-14")
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
-        draft = Draft.on(view, session, now_ms, self.lease_id)
+        tx = Transaction.on(view, session, now_ms, self.lease_id)
         acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)
-        refused = end_lapsed(draft, acquire)
+        refused = end_lapsed(tx, acquire)
         if refused is not None:
             return _held(refused, session, now_ms)
-        if session.phase in inbox.FULL:
-            draft.promote(PROMOTED_MAX)
-        return self._next(draft, acquire)
+        if session.phase in inbox.BEGINNING_PHASES:
+            tx.promote(PROMOTED_MAX)
+        return self._next(tx, acquire)
 
-    def _replay(self, view: Bench, session: Session) -> Decided[BeginOutcome] | None:
+    def _replay(self, view: BeginView, session: Session) -> Decided[BeginOutcome] | None:
         lease = session.lease
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             run = next((r for r in view.runs if r.run_id == session.lease_run), None)
             if run is not None:
-                resumed = view.executed is not None or run.n > 0  # it took up a run, as it said
+                resumed = (
+                    view.executed is not None or run.next_checkpoint > 0
+                )  # it took up a run, as it said
                 begun = begun_of(session, run, resumed=resumed)
                 return Decided(begun, "LEASE-22", replayed=True)
             return Decided(BegunBefore(None, None, held=True), "LEASE-22", replayed=True)
@@ -119,28 +125,30 @@ class Begin(Command[Bench, BeginOutcome]):
             return Decided(BegunBefore(view.executed.run_id, None), "LEASE-23", replayed=True)
         return None
 
-    def _next(self, draft: Draft, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
-        step = inbox.walk(draft.session, draft.runs, draft.ready, draft.now_ms)
+    def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
+        step = inbox.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
         match step:
             case inbox.Wait():
-                decided = draft.decided(NothingDue(None), "INBOX-14")
-                after = _session_after(decided, draft.session)
+                decided = tx.decided(NothingDue(None), "INBOX-14")
+                after = _session_after(decided, tx.session)
                 nothing = NothingDue(after.due_at_ms, after.sweep)
                 return replace_outcome(decided, nothing)
             case inbox.TakeUp(run):
-                draft.writes.append(
+                tx.writes.append(
                     Insert(
-                        Executed(self.session_id, self.lease_id, "begin", draft.now_ms, run.run_id)
+                        ExecutedCommand(
+                            self.session_id, self.lease_id, "begin", tx.now_ms, run.run_id
+                        )
                     )
                 )
-                grant(draft, acquire, run.run_id)
-                run = take_up(draft, run)
-                return draft.decided(begun_of(draft.session, run, resumed=True), "INBOX-12")
-            case inbox.Form(lane):
-                grant(draft, acquire, self.run_id)
-                group = inbox.form(draft.ready[lane], self.limit, self.limit_bytes)
-                run = bind(draft, group, self.run_id)
-                return draft.decided(begun_of(draft.session, run, resumed=False), "INBOX-13")
+                grant(tx, acquire, run.run_id)
+                run = take_up(tx, run)
+                return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
+            case inbox.NewRun(lane):
+                grant(tx, acquire, self.run_id)
+                group = inbox.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                run = bind(tx, group, self.run_id)
+                return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
 
 
 def _held(refused: Refused, session: Session, now_ms: int) -> Refused:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from ..event import Happened, Happening
-from ..failure import UNTROUBLED
-from ..indexes import ENTRIES
+from ..event import Event, EventKind
+from ..failure import NO_FAILURES
+from ..indexes import JOURNAL_ENTRIES
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Blob, Cancel, Entry, EntryKind, Event, Node, Run, Session, Usage
+from ..records import Blob, Cancel, EntryKind, EventBatch, JournalEntry, Node, Run, Session, Usage
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_node, hash_parts, hash_text
 from .nodes import BODY_BYTES_MAX as BODY_BYTES_MAX
-from .nodes import NODES_MAX, calls_after, grow, illegal_body, illegal_nodes
-from .usage import count_usage, counted, illegal_usage
-from .validation import illegal_text
+from .nodes import NODES_MAX, append_nodes, open_calls_after, validate_body, validate_nodes
+from .usage import count_usage, usage_queries, validate_usage
+from .validation import validate_text
 
 ENTRIES_MAX = 64
 NOTE_MAX = 2_000
@@ -44,16 +44,16 @@ class Checkpointed:
 
 
 @frozen
-class Ledger:
+class CheckpointView:
     session: Session | None
     run: Run | None
-    written: tuple[Entry, ...]
+    written: tuple[JournalEntry, ...]
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
 
 
 @frozen
-class Checkpoint(Command[Ledger, Checkpointed]):
+class Checkpoint(Command[CheckpointView, Checkpointed]):
     """Write journal entries and provisional nodes of a run under way; at most 64 of each.
 
     A mark of a once step must be answered before the step runs.  Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN,
@@ -72,19 +72,19 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         default=None, repr=lambda e: "None" if e is None else f"<{len(e)}>"
     )  # what a model was asked with
 
-    def reads(self) -> Reads[Ledger]:
+    def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
         kept = () if self.environment is None else (hash_text(self.environment),)
         return read(
-            Ledger,
+            CheckpointView,
             Get(Session, (s,)),
             Get(Run, (s, self.run_id)),
-            First(ENTRIES, (s, self.run_id, self.turn, self.n), 1),
-            counted(s, self.usage),
+            First(JOURNAL_ENTRIES, (s, self.run_id, self.turn, self.n), 1),
+            usage_queries(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in kept])),
         )
 
-    def decide(self, view: Ledger, now_ms: int) -> Decided[Checkpointed] | Refused:
+    def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
@@ -93,7 +93,7 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         if view.written:
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
-                held = presents(session, self.fence, self.run_id) is None
+                held = check_fence(session, self.fence, self.run_id) is None
                 answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), held)
                 return Decided(answer, "JOURNAL-2", replayed=True)
         if refused := self._refused(session, run):
@@ -101,11 +101,11 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         return self._write(view, session, run, digest, contents, now_ms)
 
     def _refused(self, session: Session, run: Run) -> Refused | None:
-        if refused := presents(session, self.fence, self.run_id):
+        if refused := check_fence(session, self.fence, self.run_id):
             return refused
-        if (self.turn, self.n) != (run.turn, run.n):
-            return Refused(Refusal.STALE, "JOURNAL-3", (run.turn, run.n))
-        if problem := self._illegal(run.open_calls):
+        if (self.turn, self.n) != (run.turn, run.next_checkpoint):
+            return Refused(Refusal.STALE, "JOURNAL-3", (run.turn, run.next_checkpoint))
+        if problem := self._validate(run.open_calls):
             return Refused(Refusal.ILLEGAL, "JOURNAL-4", problem)
         starts = any(e.kind is EntryKind.START for e in self.entries)
         if starts and session.cancel is not None:
@@ -116,17 +116,17 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         cancel = session.cancel
         return cancel if cancel is not None and cancel.run_id == self.run_id else None
 
-    def _illegal(self, open_calls: tuple[str, ...]) -> str | None:
+    def _validate(self, open_calls: tuple[str, ...]) -> str | None:
         if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
-            if problem := illegal_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
+            if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
                 return problem
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
-            illegal_nodes(open_calls, self.nodes)
-            or illegal_usage(self.usage)
-            or next((p for p in map(illegal_body, bodies) if p), None)
+            validate_nodes(open_calls, self.nodes)
+            or validate_usage(self.usage)
+            or next((p for p in map(validate_body, bodies) if p), None)
         )
 
     def digest(self, contents: list[tuple[object, ...]]) -> str:
@@ -137,7 +137,7 @@ class Checkpoint(Command[Ledger, Checkpointed]):
 
     def _write(
         self,
-        view: Ledger,
+        view: CheckpointView,
         session: Session,
         run: Run,
         digest: str,
@@ -147,19 +147,19 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         if not self.entries and not self.nodes:
             answer = Checkpointed(self.n, run.tip, self._cancel(session))
             return Decided(answer, "JOURNAL-6")
-        tip, nodes = grow(session, run, self.n, self.nodes, contents, now_ms)
+        tip, nodes = append_nodes(session, run, self.n, self.nodes, contents, now_ms)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
-            run, state=stepped.state, n=self.n + 1, trouble=UNTROUBLED, progress=True, tip=tip,
-            open_calls=calls_after(run.open_calls, self.nodes),
+            run, state=stepped.state, next_checkpoint=self.n + 1, retry=NO_FAILURES, progress=True, tip=tip,
+            open_calls=open_calls_after(run.open_calls, self.nodes),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
-        changed, writes = self._keep_environment(changed, view)
+        changed, writes = self._store_environment(changed, view)
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes)]
         writes += [Insert(node) for node in nodes]
-        changed, event = self._tell(changed, now_ms)
+        changed, event = self._append_events(changed, now_ms)
         writes = [Update(after), *writes, *event]
         if changed != session:
             changed = replace(changed, changed_at_ms=max(now_ms, session.changed_at_ms))
@@ -167,7 +167,9 @@ class Checkpoint(Command[Ledger, Checkpointed]):
         answer = Checkpointed(self.n + 1, tip, self._cancel(session))
         return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause,))
 
-    def _keep_environment(self, session: Session, view: Ledger) -> tuple[Session, list[Write]]:
+    def _store_environment(
+        self, session: Session, view: CheckpointView
+    ) -> tuple[Session, list[Write]]:
         """JOURNAL-8: the environment is a blob named by its digest; the one before is dropped."""
         old = session.environment_digest
         digest = old if self.environment is None else hash_text(self.environment)
@@ -182,32 +184,32 @@ class Checkpoint(Command[Ledger, Checkpointed]):
             writes.append(Drop(Blob, (self.session_id, old)))
         return replace(session, environment_digest=digest), writes
 
-    def _tell(self, session: Session, now_ms: int) -> tuple[Session, list[Write]]:
+    def _append_events(self, session: Session, now_ms: int) -> tuple[Session, list[Write]]:
         """JOURNAL-9: a note is an event too; with a sink the session is due to publish it."""
         notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
         if not notes:
             return session, []
-        kind, seq = Happening.REPLAY_DIFFERED, session.next_event
-        happened = tuple([Happened(kind, self.run_id, (), note[:NOTE_MAX]) for note in notes])
-        event = Event(self.session_id, seq, now_ms, self.fence.lease_id, happened)
+        kind, seq = EventKind.REPLAY_DIFFERED, session.next_event
+        events = tuple([Event(kind, self.run_id, (), note[:NOTE_MAX]) for note in notes])
+        batch = EventBatch(self.session_id, seq, now_ms, self.fence.lease_id, events)
         due = session.due_at_ms if session.published is None else 0
-        session = replace(session, next_event=seq + len(happened), due_at_ms=due)
-        return session, [Insert(event)]
+        session = replace(session, next_event=seq + len(events), due_at_ms=due)
+        return session, [Insert(batch)]
 
-    def _lines(self, digest: str, nodes: tuple[Node, ...]) -> list[Entry]:
+    def _lines(self, digest: str, nodes: tuple[Node, ...]) -> list[JournalEntry]:
         lease_id = self.fence.lease_id
         key = (self.session_id, self.run_id, self.turn, self.n)
         lines = [
-            Entry(*key, i, e.kind, e.effect_id, lease_id, digest, None, e.body)
+            JournalEntry(*key, i, e.kind, e.effect_id, lease_id, digest, None, e.body)
             for i, e in enumerate(self.entries)
         ]
         return lines + [
-            Entry(*key, i, EntryKind.NODE, node.node_id, lease_id, digest, node.node_id)
+            JournalEntry(*key, i, EntryKind.NODE, node.node_id, lease_id, digest, node.node_id)
             for i, node in enumerate(nodes, len(lines))
         ]
 
 
-def presents(session: Session, fence: lease_.Fence, run_id: str | None) -> Refused | None:
+def check_fence(session: Session, fence: lease_.Fence, run_id: str | None) -> Refused | None:
     """LEASE-7, LEASE-9: is this fence the session's, and does it work on this run?"""
     outcome = lease_.step(session.lease, lease_.Use(fence.generation, fence.lease_id))
     if isinstance(outcome, Refused):

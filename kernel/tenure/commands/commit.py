@@ -17,16 +17,16 @@ from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
-from .admit import Ingress, admit_into
+from .admit import AdmitView, admit_into
 from .begin import LIMIT_DEFAULT, PROMOTED_MAX
-from .checkpoint import presents
+from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
-from .nodes import calls_after, closing, grow, illegal_body, illegal_nodes
-from .session_view import Desk, desk
+from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
+from .session_view import SessionView, session_queries
 from .submission import NewInput
-from .transaction import Draft
-from .usage import count_usage, counted, illegal_usage
-from .validation import illegal_id, illegal_limits, illegal_text
+from .transaction import Transaction
+from .usage import count_usage, usage_queries, validate_usage
+from .validation import validate_id, validate_limits, validate_text
 
 NODES_MAX = 32
 FRAME_MAX = 200
@@ -47,7 +47,7 @@ class Committed:
 
 
 @frozen
-class Ending(Desk):
+class CommitView(SessionView):
     run: Run | None
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
@@ -56,7 +56,7 @@ class Ending(Desk):
 
 
 @frozen
-class Commit(Command[Ending, Committed]):
+class Commit(Command[CommitView, Committed]):
     """End the turn of a run.  Writes at most 64 places with their keys, 32 nodes, 8 usage rows, 64 places of the next.
 
     The same commit again is a replay, whoever holds the session by now; another one is refused STAMP_CONFLICT.
@@ -81,16 +81,16 @@ class Commit(Command[Ending, Committed]):
     hand_off: NewInput | None = None
     frame: str | None = None
 
-    def reads(self) -> Reads[Ending]:
+    def reads(self) -> Reads[CommitView]:
         s = self.session_id
         more = self.then is Then.NEXT
         ready = min(max(self.limit, 1), inbox.GROUP_MAX) + 1 if more else 1
         digests = () if self.state is None else (hash_text(self.state),)
         return read(
-            Ending,
-            *desk(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
+            CommitView,
+            *session_queries(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
-            counted(s, self.usage),
+            usage_queries(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
             Each(tuple([Get(Run, (s, run)) for run in (self.next_run_id,) if run is not None])),
@@ -100,37 +100,37 @@ class Commit(Command[Ending, Committed]):
     def _handed(self) -> tuple[NewInput, ...]:
         return () if self.hand_off is None else (self.hand_off,)
 
-    def decide(self, view: Ending, now_ms: int) -> Decided[Committed] | Refused:
+    def decide(self, view: CommitView, now_ms: int) -> Decided[Committed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
-            return self._again(view, session, run.stamp, digest)
+            return self._replay(view, session, run.stamp, digest)
         if refused := self._refused(session, run, view.successors):
             return refused
-        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
-        draft.via.append("LEASE-7")
-        closed = closing(calls_after(run.open_calls, self.nodes), self.termination)
+        tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
+        tx.via.append("LEASE-7")
+        closed = closing_nodes(open_calls_after(run.open_calls, self.nodes), self.termination)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
-        tip, nodes = grow(session, run, self.n, new, contents, now_ms)
+        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1
-        draft.session = replace(session, revision=revision, leaf=tip or session.leaf)
-        draft.writes += [Insert(node) for node in nodes]
-        self._keep_state(draft, view.blobs)
-        draft.writes += count_usage(self.session_id, self.usage, view.usage)
-        if refused := self._admit_hand_off(draft, view):
+        tx.session = replace(session, revision=revision, leaf=tip or session.leaf)
+        tx.writes += [Insert(node) for node in nodes]
+        self._store_state(tx, view.blobs)
+        tx.writes += count_usage(self.session_id, self.usage, view.usage)
+        if refused := self._admit_hand_off(tx, view):
             return refused
         lease_id = self.fence.lease_id
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
         stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
         cancel = session.cancel
         if cancel is not None and not run.progress and tip is None:
-            draft.end_cancelled(stamped, cancel.how, cancel.by)
+            tx.end_cancelled(stamped, cancel.how, cancel.by)
         else:
-            draft.finish(stamped, self.termination, self.reason)
-        return self._hand_over(draft, revision)
+            tx.finish(stamped, self.termination, self.reason)
+        return self._hand_over(tx, revision)
 
     def digest(
         self, contributors: tuple[Contributor, ...], contents: list[tuple[object, ...]]
@@ -146,8 +146,8 @@ class Commit(Command[Ending, Committed]):
             *[[self.frame, hash_content(i.kind, i.payload)] for i in self._handed],
         )
 
-    def _again(
-        self, view: Ending, session: Session, stamp: Stamp, digest: str
+    def _replay(
+        self, view: CommitView, session: Session, stamp: Stamp, digest: str
     ) -> Decided[Committed] | Refused:
         if stamp.digest != digest:
             return Refused(Refusal.STAMP_CONFLICT, "COMMIT-4", stamp)
@@ -161,29 +161,29 @@ class Commit(Command[Ending, Committed]):
         )
         if not held or next_ is None:
             return Decided(Committed(stamp.revision), "COMMIT-3", replayed=True)
-        resumed = next_.run_id != stamp.next_run or next_.n > 0
+        resumed = next_.run_id != stamp.next_run or next_.next_checkpoint > 0
         begun = begun_of(session, next_, resumed=resumed)
         return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
 
     def _refused(
         self, session: Session, run: Run, successors: tuple[Run | None, ...]
     ) -> Refused | None:
-        if refused := presents(session, self.fence, self.run_id):
+        if refused := check_fence(session, self.fence, self.run_id):
             return refused
-        if (self.turn, self.n) != (run.turn, run.n):
-            return Refused(Refusal.STALE, "COMMIT-5", (run.turn, run.n))
+        if (self.turn, self.n) != (run.turn, run.next_checkpoint):
+            return Refused(Refusal.STALE, "COMMIT-5", (run.turn, run.next_checkpoint))
         cancel = session.cancel
         if cancel is not None and self.termination is not run_.Termination.CANCELLED:
             return Refused(Refusal.CANCELLED, "COMMIT-6", cancel)
         if self.expected_revision != session.revision:
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
-        if problem := self._illegal(run.open_calls):
+        if problem := self._validate(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
         if any(successors):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} is there already")
         return None
 
-    def _illegal(self, open_calls: tuple[str, ...]) -> str | None:
+    def _validate(self, open_calls: tuple[str, ...]) -> str | None:
         if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
             return f"termination {self.termination.value} is the kernel's"
         if self.termination is run_.Termination.ERROR:
@@ -191,65 +191,65 @@ class Commit(Command[Ending, Committed]):
         if self.then is Then.NEXT and self.next_run_id is None:
             return "then=NEXT without next_run_id"
         if self.next_run_id is not None and (
-            problem := illegal_id("next_run_id", self.next_run_id)
+            problem := validate_id("next_run_id", self.next_run_id)
         ):
             return problem
         if len(self.nodes) > NODES_MAX:
             return f"{len(self.nodes)} nodes; at most {NODES_MAX}"
         problem = (
-            illegal_text("reason", self.reason)
-            or illegal_limits(self.limit, self.limit_bytes)
-            or illegal_nodes(open_calls, self.nodes)
-            or illegal_usage(self.usage)
-            or illegal_text("frame", self.frame or "", FRAME_MAX)
+            validate_text("reason", self.reason)
+            or validate_limits(self.limit, self.limit_bytes)
+            or validate_nodes(open_calls, self.nodes)
+            or validate_usage(self.usage)
+            or validate_text("frame", self.frame or "", FRAME_MAX)
         )
-        return problem or (illegal_body(self.state) if self.state else None)
+        return problem or (validate_body(self.state) if self.state else None)
 
-    def _admit_hand_off(self, draft: Draft, view: Ending) -> Refused | None:
+    def _admit_hand_off(self, tx: Transaction, view: CommitView) -> Refused | None:
         """COMMIT-13: what somebody else is to go on with enters with the commit, and the frame says who."""
         if self.frame is not None:
-            draft.session = replace(draft.session, frame=self.frame)
+            tx.session = replace(tx.session, frame=self.frame)
         for new, known in zip(self._handed, view.handed, strict=True):
             if known is not None or new.key is not None or new.supersession_key is not None:
                 return Refused(Refusal.ILLEGAL, "COMMIT-8", f"hand-off {new.input_id}: not new")
-            ingress = Ingress(draft.session, (), (), (), (), (), (), (), ())
+            ingress = AdmitView(tx.session, (), (), (), (), (), (), (), ())
             digest = hash_content(new.kind, new.payload)
-            admitted = admit_into(draft, ingress, (new,), [digest])
+            admitted = admit_into(tx, ingress, (new,), [digest])
             if isinstance(admitted, Refused):
                 return admitted
         return None
 
-    def _keep_state(self, draft: Draft, known: tuple[Blob | None, ...]) -> None:
+    def _store_state(self, tx: Transaction, known: tuple[Blob | None, ...]) -> None:
         """TRANSCRIPT-5: the state is a blob named by its digest; the one before is dropped."""
         if self.state is None:
             return
-        digest, old = hash_text(self.state), draft.session.state_digest
+        digest, old = hash_text(self.state), tx.session.state_digest
         if digest == old:
             return
         if known[0] is None:
-            draft.writes.append(Insert(Blob(self.session_id, digest, self.state)))
-        if old is not None and old != draft.session.environment_digest:
-            draft.writes.append(Drop(Blob, (self.session_id, old)))
-        draft.session = replace(draft.session, state_digest=digest)
+            tx.writes.append(Insert(Blob(self.session_id, digest, self.state)))
+        if old is not None and old != tx.session.environment_digest:
+            tx.writes.append(Drop(Blob, (self.session_id, old)))
+        tx.session = replace(tx.session, state_digest=digest)
 
-    def _hand_over(self, draft: Draft, revision: int) -> Decided[Committed]:
+    def _hand_over(self, tx: Transaction, revision: int) -> Decided[Committed]:
         """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
-        held = draft.session.lease
+        held = tx.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
-            if draft.session.phase in inbox.FULL:
-                draft.promote(PROMOTED_MAX)
-            step = inbox.walk(draft.session, draft.runs, draft.ready, draft.now_ms)
+            if tx.session.phase in inbox.BEGINNING_PHASES:
+                tx.promote(PROMOTED_MAX)
+            step = inbox.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
             if not isinstance(step, inbox.Wait):
-                draft.session = replace(draft.session, lease_run=None)
+                tx.session = replace(tx.session, lease_run=None)
                 resumed = isinstance(step, inbox.TakeUp)
                 if isinstance(step, inbox.TakeUp):
-                    run = take_up(draft, step.run)
+                    run = take_up(tx, step.run)
                 else:
-                    group = inbox.form(draft.ready[step.lane], self.limit, self.limit_bytes)
-                    run = bind(draft, group, self.next_run_id)
-                draft.session = replace(draft.session, lease_run=run.run_id)
-                begun = begun_of(draft.session, run, resumed=resumed)
-                return draft.decided(Committed(revision, begun, True), "COMMIT-11")
+                    group = inbox.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
+                    run = bind(tx, group, self.next_run_id)
+                tx.session = replace(tx.session, lease_run=run.run_id)
+                begun = begun_of(tx.session, run, resumed=resumed)
+                return tx.decided(Committed(revision, begun, True), "COMMIT-11")
         fence = self.fence
-        draft.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
-        return draft.decided(Committed(revision), "COMMIT-10")
+        tx.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
+        return tx.decided(Committed(revision), "COMMIT-10")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ..outcome import Refusal, Refused
-from ..records import Executed
-from .validation import illegal_id
+from ..records import ExecutedCommand
+from .validation import validate_id
 
 
-def misused(name: str, command_id: str, executed: Executed | None) -> Refused | None:
+def check_command_id(
+    name: str, command_id: str, executed: ExecutedCommand | None
+) -> Refused | None:
     """STORE-18: an id that another kind of command was carried out under, or that no store could keep."""
     if executed is not None and executed.command != name:
         return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
-    if executed is None and (problem := illegal_id("command_id", command_id)):
+    if executed is None and (problem := validate_id("command_id", command_id)):
         return Refused(Refusal.ILLEGAL, "STORE-19", problem)
     return None

@@ -9,14 +9,14 @@ from typing import Final
 
 from attrs import frozen
 
-from ..event import Happening
+from ..event import EventKind
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import Executed
-from .executed import misused
-from .session_view import Desk, desk
-from .transaction import Draft
+from ..records import ExecutedCommand
+from .executed import check_command_id
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
 
 BY_MAX: Final = 1_000_000_000
 
@@ -30,12 +30,12 @@ class FencedOff:
 
 
 @frozen
-class Fencing(Desk):
-    executed: Executed | None
+class CommandView(SessionView):
+    executed: ExecutedCommand | None
 
 
 @frozen
-class FenceOff(Command[Fencing, FencedOff]):
+class FenceOff(Command[CommandView, FencedOff]):
     """End any lease, live or not, and raise the generation.  Its run counts nothing and is due at once.
 
     A store that lost its last transactions may grant a generation that somebody has been granted already: raise it by
@@ -46,37 +46,39 @@ class FenceOff(Command[Fencing, FencedOff]):
     command_id: str
     by: int = 1
 
-    def reads(self) -> Reads[Fencing]:
+    def reads(self) -> Reads[CommandView]:
         s = self.session_id
-        return read(Fencing, *desk(s), Get(Executed, (s, self.command_id)))
+        return read(CommandView, *session_queries(s), Get(ExecutedCommand, (s, self.command_id)))
 
-    def decide(self, view: Fencing, now_ms: int) -> Decided[FencedOff] | Refused:
+    def decide(self, view: CommandView, now_ms: int) -> Decided[FencedOff] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := misused("fence_off", self.command_id, executed):
+        if refused := check_command_id("fence_off", self.command_id, executed):
             return refused
         if executed is not None:
             answer = FencedOff(executed.generation or 0, executed.run_id)
             return Decided(answer, "LEASE-31", replayed=True)
         if not 1 <= self.by <= BY_MAX:
             return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: 1 to {BY_MAX}")
-        draft = Draft.on(view, session, now_ms, self.command_id)
+        tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         if isinstance(session.lease, lease_.Held):
-            draft.say(Happening.LEASE_LOST, run_id, detail=str(session.lease.generation))
-        draft.vacate(lease_.step(session.lease, lease_.FenceOff(self.by)))
-        run = draft.runs.get(run_id or "")
+            tx.append_event(EventKind.LEASE_LOST, run_id, detail=str(session.lease.generation))
+        tx.vacate(lease_.step(session.lease, lease_.FenceOff(self.by)))
+        run = tx.runs.get(run_id or "")
         if run is not None:
             cancel = session.cancel
             if cancel is not None and not run.progress:
-                draft.end_cancelled(run, cancel.how, cancel.by)
+                tx.end_cancelled(run, cancel.how, cancel.by)
             else:
-                draft.reschedule(run, None)
-        generation = draft.session.lease.generation
-        draft.writes.append(
+                tx.reschedule(run, None)
+        generation = tx.session.lease.generation
+        tx.writes.append(
             Insert(
-                Executed(self.session_id, self.command_id, "fence_off", now_ms, run_id, generation)
+                ExecutedCommand(
+                    self.session_id, self.command_id, "fence_off", now_ms, run_id, generation
+                )
             )
         )
-        return draft.decided(FencedOff(generation, run_id), "LEASE-30")
+        return tx.decided(FencedOff(generation, run_id), "LEASE-30")

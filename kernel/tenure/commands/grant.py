@@ -6,16 +6,16 @@ from typing import Final
 
 from attrs import frozen
 
-from ..event import Happening
+from ..event import EventKind
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Refused, Update
-from ..records import Cancel, Contributor, Place, Run, Session
+from ..records import Cancel, Contributor, QueueEntry, Run, Session
 from ..replace import replace
 from ..transcript import Tip
-from .transaction import Draft
-from .validation import illegal_id
+from .transaction import Transaction
+from .validation import validate_id
 
 TTL_MS_DEFAULT: Final = 30_000
 TTL_MS_MAX: Final = 86_400_000
@@ -47,76 +47,81 @@ class BegunBefore:
     held: bool = False
 
 
-def illegal_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | None:
+def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | None:
     if not 0 <= ttl_ms <= TTL_MS_MAX:
         return f"ttl_ms {ttl_ms}: 0 to {TTL_MS_MAX}"
     return (
-        illegal_id("lease_id", lease_id)
-        or illegal_id("owner_id", owner.owner_id)
-        or illegal_id("incarnation_id", owner.incarnation_id)
+        validate_id("lease_id", lease_id)
+        or validate_id("owner_id", owner.owner_id)
+        or validate_id("incarnation_id", owner.incarnation_id)
     )
 
 
-def end_lapsed(draft: Draft, acquire: lease_.Acquire) -> Refused | None:
+def end_lapsed(tx: Transaction, acquire: lease_.Acquire) -> Refused | None:
     """LEASE-3, RUN-7: whoever needs a lease to be over ends it, in its own transaction; a live one refuses."""
-    lease = draft.session.lease
+    lease = tx.session.lease
     if isinstance(lease, lease_.Vacant):
         return None
     outcome = lease_.step(lease, acquire)
     if isinstance(outcome, Refused):
         return outcome
-    draft.via.append(outcome.clause)
-    draft.lose_lease(lease_.step(lease, lease_.End(draft.now_ms)))
+    tx.via.append(outcome.clause)
+    tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
     return None
 
 
-def grant(draft: Draft, acquire: lease_.Acquire, run_id: str | None) -> None:
-    lease = draft.took(lease_.step(draft.session.lease, acquire))
-    draft.session = replace(draft.session, lease=lease, lease_run=run_id)
+def grant(tx: Transaction, acquire: lease_.Acquire, run_id: str | None) -> None:
+    lease = tx.step_to(lease_.step(tx.session.lease, acquire))
+    tx.session = replace(tx.session, lease=lease, lease_run=run_id)
 
 
-def take_up(draft: Draft, run: Run) -> Run:
+def take_up(tx: Transaction, run: Run) -> Run:
     """INBOX-12: same run, same turn, same contributors, its journal."""
-    generation = draft.session.lease.generation
-    state = draft.took(run_.step(run.state, run_.TakeUp(generation)))
+    generation = tx.session.lease.generation
+    state = tx.step_to(run_.step(run.state, run_.TakeUp(generation)))
     taken = replace(run, state=state)
-    draft.write_run(taken)
-    draft.say(Happening.RUN_RESUMED, run.run_id, detail=str(generation))
+    tx.write_run(taken)
+    tx.append_event(EventKind.RUN_RESUMED, run.run_id, detail=str(generation))
     return taken
 
 
-def bind(draft: Draft, group: tuple[Place, ...], run_id: str) -> Run:
+def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
     """INBOX-13: an input is bound to a run once; runs are retried, inputs never go back."""
     first = group[0]
-    mark = draft.session.mark(first.lane)
+    mark = tx.session.mark(first.lane)
     contributors, hold = [], False
-    for position, place in enumerate(group):
-        state = place.state
+    for position, queue_entry in enumerate(group):
+        state = queue_entry.state
         assert isinstance(state, input_.Ready)
         hold = hold or state.hold
         contributors.append(
             Contributor(
-                place.input_id, place.seq, place.priority,
+                queue_entry.input_id, queue_entry.seq, queue_entry.priority,
                 state.ready_rank, state.size, state.open_key,
             )
         )  # fmt: skip
-        bound = draft.took(input_.step(state, input_.Bind(run_id, position, mark)))
-        draft.writes.append(
+        bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))
+        tx.writes.append(
             Update(
-                Place(
-                    place.session_id, place.input_id, place.seq, place.lane, place.priority, bound
+                QueueEntry(
+                    queue_entry.session_id,
+                    queue_entry.input_id,
+                    queue_entry.seq,
+                    queue_entry.lane,
+                    queue_entry.priority,
+                    bound,
                 )
             )
         )
-    generation = draft.session.lease.generation
+    generation = tx.session.lease.generation
     run = Run(
-        draft.session.session_id, run_id, first.lane, mark, hold,
+        tx.session.session_id, run_id, first.lane, mark, hold,
         tuple(contributors), run_.Running(generation),
     )  # fmt: skip
-    draft.take_ready(first.lane, len(group))
-    draft.write_run(run, new=True)
-    draft.say(
-        Happening.RUN_STARTED, run_id, tuple([c.input_id for c in contributors]), str(generation)
+    tx.take_ready(first.lane, len(group))
+    tx.write_run(run, new=True)
+    tx.append_event(
+        EventKind.RUN_STARTED, run_id, tuple([c.input_id for c in contributors]), str(generation)
     )
     return run
 
@@ -130,7 +135,7 @@ def begun_of(session: Session, run: Run, *, resumed: bool) -> Begun:
         lease.ttl_ms,
         run.run_id,
         run.turn,
-        run.n,
+        run.next_checkpoint,
         session.revision,
         run.tip or session.leaf,
         tuple([c.input_id for c in run.contributors]),

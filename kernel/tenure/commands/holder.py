@@ -9,22 +9,22 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from ..failure import Failure, judge
+from ..failure import Failure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
 from ..outcome import Decided, Insert, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
-from ..records import Cancel, Executed, LastEnd, Place, Run, Session, Usage
+from ..records import Cancel, ExecutedCommand, LastEnd, QueueEntry, Run, Session, Usage
 from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
-from .checkpoint import presents
-from .executed import misused
-from .session_view import Desk, desk
-from .transaction import Draft
-from .usage import count_usage, counted, illegal_usage
-from .validation import legible
+from .checkpoint import check_fence
+from .executed import check_command_id
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
+from .usage import count_usage, usage_queries, validate_usage
+from .validation import sanitize
 
 
 @frozen
@@ -36,17 +36,17 @@ class Ended:
 
 
 @frozen
-class Leaving(Desk):
+class ReleaseView(SessionView):
     run: Run | None
 
 
 @frozen
-class Failing(Leaving):
+class FailView(ReleaseView):
     usage: tuple[Usage | None, ...]
 
 
 @frozen
-class Fail(Command[Failing, Ended]):
+class Fail(Command[FailView, Ended]):
     """The holder answers that its turn failed; its lease ends.  Touches at most 64 places and a handful.
 
     Known by its lease id when it comes again.  Refusals: UNKNOWN_RUN, FENCED, STALE, ILLEGAL.
@@ -59,83 +59,89 @@ class Fail(Command[Failing, Ended]):
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
 
-    def reads(self) -> Reads[Failing]:
+    def reads(self) -> Reads[FailView]:
         s = self.session_id
-        return read(Failing, *desk(s), Get(Run, (s, self.run_id)), counted(s, self.usage))
+        return read(
+            FailView, *session_queries(s), Get(Run, (s, self.run_id)), usage_queries(s, self.usage)
+        )
 
-    def decide(self, view: Failing, now_ms: int) -> Decided[Ended] | Refused:
+    def decide(self, view: FailView, now_ms: int) -> Decided[Ended] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
-        if refused := left_before(session, run, self.fence):
+        if refused := replay_or_fence(session, run, self.fence):
             return refused
         if self.turn != run.turn:
             return Refused(Refusal.STALE, "FAIL-12", run.turn)
-        if problem := illegal_usage(self.usage):
+        if problem := validate_usage(self.usage):
             return Refused(Refusal.ILLEGAL, "FAIL-14", problem)
-        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
-        draft.writes += count_usage(self.session_id, self.usage, view.usage)
-        release(draft, self.fence)
-        verdict = judge(run.trouble, self.failure, now_ms)
-        draft.via.append(verdict.clause)
-        message = legible(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
-        troubled = replace(run, trouble=verdict.trouble)
-        word = draft.conclude(troubled, verdict, message[:2_000])
-        due = sign_off(draft, run.run_id, self.fence.lease_id, word)
-        return draft.decided(Ended(word, due), "FAIL-13")
+        tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
+        tx.writes += count_usage(self.session_id, self.usage, view.usage)
+        release(tx, self.fence)
+        verdict = decide_retry(run.retry, self.failure, now_ms)
+        tx.via.append(verdict.clause)
+        message = sanitize(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
+        troubled = replace(run, retry=verdict.state)
+        word = tx.end_or_retry(troubled, verdict, message[:2_000])
+        due = remember_verdict(tx, run.run_id, self.fence.lease_id, word)
+        return tx.decided(Ended(word, due), "FAIL-13")
 
 
 @frozen
-class Release(Command[Leaving, Ended]):
+class Release(Command[ReleaseView, Ended]):
     """The holder lets go, counting nothing; the run is due again at once.  Refusals: UNKNOWN_RUN, FENCED."""
 
     session_id: str
     fence: lease_.Fence
     run_id: str
 
-    def reads(self) -> Reads[Leaving]:
-        return read(Leaving, *desk(self.session_id), Get(Run, (self.session_id, self.run_id)))
+    def reads(self) -> Reads[ReleaseView]:
+        return read(
+            ReleaseView, *session_queries(self.session_id), Get(Run, (self.session_id, self.run_id))
+        )
 
-    def decide(self, view: Leaving, now_ms: int) -> Decided[Ended] | Refused:
+    def decide(self, view: ReleaseView, now_ms: int) -> Decided[Ended] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
-        if refused := left_before(session, run, self.fence):
+        if refused := replay_or_fence(session, run, self.fence):
             return refused
-        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
-        release(draft, self.fence)
+        tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
+        release(tx, self.fence)
         cancel = session.cancel
         word = "released"
         if cancel is not None and not run.progress:
-            draft.end_cancelled(run, cancel.how, cancel.by)
+            tx.end_cancelled(run, cancel.how, cancel.by)
             word = "ended"
         else:
-            draft.reschedule(run, None)
-        sign_off(draft, run.run_id, self.fence.lease_id, word)
-        return draft.decided(Ended(word), "LEASE-26")
+            tx.reschedule(run, None)
+        remember_verdict(tx, run.run_id, self.fence.lease_id, word)
+        return tx.decided(Ended(word), "LEASE-26")
 
 
-def left_before(session: Session, run: Run, fence: lease_.Fence) -> Decided[Ended] | Refused | None:
+def replay_or_fence(
+    session: Session, run: Run, fence: lease_.Fence
+) -> Decided[Ended] | Refused | None:
     """FAIL-11: a Fail or Release is known by the lease id that made it; another is judged by its fence."""
     last = run.last_end
     if last is not None and last.lease_id == fence.lease_id:
-        if presents(session, fence, run.run_id) is not None:
+        if check_fence(session, fence, run.run_id) is not None:
             return Decided(Ended(last.verdict, last.due_at_ms), "FAIL-11", replayed=True)
-    return presents(session, fence, run.run_id)
+    return check_fence(session, fence, run.run_id)
 
 
-def release(draft: Draft, fence: lease_.Fence) -> None:
+def release(tx: Transaction, fence: lease_.Fence) -> None:
     command = lease_.Release(fence.generation, fence.lease_id)
-    draft.vacate(lease_.step(draft.session.lease, command))
+    tx.vacate(lease_.step(tx.session.lease, command))
 
 
-def sign_off(draft: Draft, run_id: str, lease_id: str, word: str) -> int | None:
+def remember_verdict(tx: Transaction, run_id: str, lease_id: str, word: str) -> int | None:
     """Leave the verdict on the run, for the same command coming again."""
-    write = draft.touched[run_id]
+    write = tx.touched[run_id]
     assert isinstance(write, Update) and isinstance(write.record, Run)
     run = write.record
     due = run.state.due_at_ms if isinstance(run.state, Rescheduled) else None
-    draft.write_run(replace(run, last_end=LastEnd(lease_id, word, due)))
+    tx.write_run(replace(run, last_end=LastEnd(lease_id, word, due)))
     return due
 
 
@@ -143,34 +149,36 @@ def sign_off(draft: Draft, run_id: str, lease_id: str, word: str) -> int | None:
 
 
 @frozen
-class Vacating(Desk):
-    executed: Executed | None
+class CommandView(SessionView):
+    executed: ExecutedCommand | None
 
 
 @frozen
-class ReleaseSession(Command[Vacating, Ended]):
+class ReleaseSession(Command[CommandView, Ended]):
     """End a lease got by Acquire.  Refusals: UNKNOWN_SESSION, FENCED."""
 
     session_id: str
     fence: lease_.Fence
 
-    def reads(self) -> Reads[Vacating]:
+    def reads(self) -> Reads[CommandView]:
         s = self.session_id
-        return read(Vacating, *desk(s), Get(Executed, (s, self.fence.lease_id)))
+        return read(
+            CommandView, *session_queries(s), Get(ExecutedCommand, (s, self.fence.lease_id))
+        )
 
-    def decide(self, view: Vacating, now_ms: int) -> Decided[Ended] | Refused:
+    def decide(self, view: CommandView, now_ms: int) -> Decided[Ended] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
         if executed is not None and executed.flag:
             return Decided(Ended("released"), "LEASE-27", replayed=True)
-        if refused := presents(session, self.fence, None):
+        if refused := check_fence(session, self.fence, None):
             return refused
-        draft = Draft.on(view, session, now_ms, self.fence.lease_id)
-        release(draft, self.fence)
+        tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
+        release(tx, self.fence)
         assert executed is not None
-        draft.writes.append(Update(replace(executed, flag=True)))
-        return draft.decided(Ended("released"), "LEASE-28")
+        tx.writes.append(Update(replace(executed, flag=True)))
+        return tx.decided(Ended("released"), "LEASE-28")
 
 
 # -- prolongation
@@ -184,13 +192,13 @@ class Renewed:
 
 
 @frozen
-class Prolonging:
+class RenewView:
     session: Session | None
-    delayed: tuple[Place, ...]
+    delayed: tuple[QueueEntry, ...]
 
 
 @frozen
-class Renew(Command[Prolonging, Renewed]):
+class Renew(Command[RenewView, Renewed]):
     """Prolong a lease; again it is a new, monotone command.  Touches one row.  Refusals: UNKNOWN_SESSION, FENCED."""
 
     urgent: ClassVar[bool] = True  # a store may put it before others
@@ -198,11 +206,11 @@ class Renew(Command[Prolonging, Renewed]):
     session_id: str
     fence: lease_.Fence
 
-    def reads(self) -> Reads[Prolonging]:
+    def reads(self) -> Reads[RenewView]:
         s = self.session_id
-        return read(Prolonging, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed"))
+        return read(RenewView, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed"))
 
-    def decide(self, view: Prolonging, now_ms: int) -> Decided[Renewed] | Refused:
+    def decide(self, view: RenewView, now_ms: int) -> Decided[Renewed] | Refused:
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
@@ -232,7 +240,7 @@ class Reclaimed:
 
 
 @frozen
-class Reclaim(Command[Vacating, Reclaimed]):
+class Reclaim(Command[CommandView, Reclaimed]):
     """End the lease that was observed, on evidence that its holder is dead.
 
     Refusals: UNKNOWN_SESSION, NOT_OBSERVED, HELD.
@@ -243,15 +251,15 @@ class Reclaim(Command[Vacating, Reclaimed]):
     observed: lease_.Fence
     evidence: lease_.Evidence
 
-    def reads(self) -> Reads[Vacating]:
+    def reads(self) -> Reads[CommandView]:
         s = self.session_id
-        return read(Vacating, *desk(s), Get(Executed, (s, self.command_id)))
+        return read(CommandView, *session_queries(s), Get(ExecutedCommand, (s, self.command_id)))
 
-    def decide(self, view: Vacating, now_ms: int) -> Decided[Reclaimed] | Refused:
+    def decide(self, view: CommandView, now_ms: int) -> Decided[Reclaimed] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := misused("reclaim", self.command_id, executed):
+        if refused := check_command_id("reclaim", self.command_id, executed):
             return refused
         if executed is not None:
             answer = Reclaimed(executed.generation or 0, executed.run_id)
@@ -261,14 +269,14 @@ class Reclaim(Command[Vacating, Reclaimed]):
         outcome = lease_.step(session.lease, command)
         if isinstance(outcome, Refused):
             return outcome
-        draft = Draft.on(view, session, now_ms, self.command_id)
+        tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
-        draft.lose_lease(outcome)
-        draft.writes.append(
+        tx.lose_lease(outcome)
+        tx.writes.append(
             Insert(
-                Executed(
+                ExecutedCommand(
                     self.session_id, self.command_id, "reclaim", now_ms, run_id, seen.generation
                 )
             )
         )
-        return draft.decided(Reclaimed(seen.generation, run_id), outcome.clause)
+        return tx.decided(Reclaimed(seen.generation, run_id), outcome.clause)

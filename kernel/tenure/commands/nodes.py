@@ -13,7 +13,7 @@ from ..outcome import Insert, Write
 from ..records import Node, Run, Session
 from ..replace import replace
 from ..transcript import NewNode, Role, Tip, extend_path, hash_node
-from .validation import illegal_id
+from .validation import validate_id
 
 NODES_MAX = 64
 BODY_BYTES_MAX = 10_000_000
@@ -22,7 +22,7 @@ UNSEEN: Final = (
 )
 
 
-def illegal_body(body: str) -> str | None:
+def validate_body(body: str) -> str | None:
     if "\x00" in body:
         return "a body with a NUL character"
     if body.isascii():
@@ -35,19 +35,19 @@ def illegal_body(body: str) -> str | None:
     return f"a body of {size} bytes; at most {BODY_BYTES_MAX}" if size > BODY_BYTES_MAX else None
 
 
-def illegal_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> str | None:
+def validate_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> str | None:
     """TRANSCRIPT-6: each call gets one result, and nothing else comes between."""
     for node in nodes:
-        found = after_node(open_calls, node)
+        found = open_calls_after_node(open_calls, node)
         if isinstance(found, str):
             return found
         open_calls = found
-        if problem := illegal_body(node.body):
+        if problem := validate_body(node.body):
             return problem
     return None
 
 
-def after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[str, ...] | str:
+def open_calls_after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[str, ...] | str:
     """The calls that are open behind a node; or what is wrong with it."""
     ids = node.call_ids
     if not ids and not open_calls:
@@ -62,7 +62,7 @@ def after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[str, ...] | 
         return f"a node of role {node.role.value} with calls {ids}"
     if len(ids) > NODES_MAX or len(set(ids)) < len(ids):
         return f"{len(ids)} calls, {len(set(ids))} ids; at most {NODES_MAX}, each with its own"
-    problems = (illegal_id("call_id", each) for each in ids)
+    problems = (validate_id("call_id", each) for each in ids)
     return next((p for p in problems if p), None) or ids
 
 
@@ -72,7 +72,7 @@ def _answered(open_calls: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, .
     return tuple([each for each in open_calls if each not in ids])
 
 
-def closing(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewNode, ...]:
+def closing_nodes(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewNode, ...]:
     """TRANSCRIPT-7: the results that a run which ends has not given."""
     if not open_calls:
         return ()
@@ -80,27 +80,29 @@ def closing(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewN
     return (NewNode(Role.TOOL, f"{word}: {UNSEEN}", open_calls),)
 
 
-def closed(
+def close_open_calls(
     session: Session, run: Run, termination: Termination, now_ms: int
 ) -> tuple[Run, list[Write]]:
     """A run that ends leaves no call without a result."""
-    new = closing(run.open_calls, termination)
+    new = closing_nodes(run.open_calls, termination)
     if not new:
         return run, []
-    tip, nodes = grow(session, run, run.n, new, [hash_node(node) for node in new], now_ms)
+    tip, nodes = append_nodes(
+        session, run, run.next_checkpoint, new, [hash_node(node) for node in new], now_ms
+    )
     return replace(run, tip=tip, open_calls=()), [Insert(node) for node in nodes]
 
 
-def calls_after(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> tuple[str, ...]:
+def open_calls_after(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> tuple[str, ...]:
     """Of nodes that are legal."""
     for node in nodes:
-        found = after_node(open_calls, node)
+        found = open_calls_after_node(open_calls, node)
         assert not isinstance(found, str), found
         open_calls = found
     return open_calls
 
 
-def grow(
+def append_nodes(
     session: Session,
     run: Run,
     n: int,
@@ -115,7 +117,7 @@ def grow(
         inputs = tuple([c.input_id for c in run.contributors]) if tip is None else ()
         parent = tip or session.leaf
         path = extend_path(parent, inputs, contents[i])
-        open_calls = calls_after(open_calls, (node,))
+        open_calls = open_calls_after(open_calls, (node,))
         node_id = f"{run.run_id}:{run.turn}:{n}:{i}"
         nodes.append(
             Node(

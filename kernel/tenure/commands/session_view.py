@@ -6,29 +6,29 @@ from attrs import frozen
 
 from ..indexes import DELAYED, OPEN_RUNS, READY
 from ..queries import First, Get, Query
-from ..records import Place, Run, Session
+from ..records import QueueEntry, Run, Session
 from ..scheduling import UNFINISHED_MAX
 
 
 @frozen
-class Desk:
+class SessionView:
     """What lies on the session's desk: enough to say what comes next."""
 
     session: Session | None
     runs: tuple[Run, ...]
-    users: tuple[Place, ...]
-    systems: tuple[Place, ...]
-    delayed: tuple[Place, ...]
+    users: tuple[QueueEntry, ...]
+    systems: tuple[QueueEntry, ...]
+    delayed: tuple[QueueEntry, ...]
 
 
-def desk(
+def session_queries(
     session_id: str, ready: int = 1, delayed: int = 1
 ) -> tuple[
     Query[Session | None],
     Query[tuple[Run, ...]],
-    Query[tuple[Place, ...]],
-    Query[tuple[Place, ...]],
-    Query[tuple[Place, ...]],
+    Query[tuple[QueueEntry, ...]],
+    Query[tuple[QueueEntry, ...]],
+    Query[tuple[QueueEntry, ...]],
 ]:
     """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
     at = (session_id,)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from ..failure import LOSSES_BEFORE_SPLIT as LOSSES_BEFORE_SPLIT
 from ..machines import input as input_
 from ..machines import run as run_
-from ..records import Contributor, Place, Run
+from ..records import Contributor, QueueEntry, Run
 
 
-def contributed(run: Run, c: Contributor, position: int) -> input_.Bound:
+def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
     return input_.Bound(run.mark, run.run_id, position, c.rank, c.open_key)
 
 
-def place_of(run: Run, c: Contributor, state: input_.State) -> Place:
-    return Place(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
+def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
+    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
 
 
-def returned(run: Run) -> tuple[str, ...]:
+def input_ids_of(run: Run) -> tuple[str, ...]:
     return tuple([c.input_id for c in run.contributors])
 
 

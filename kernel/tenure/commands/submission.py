@@ -43,14 +43,14 @@ class HowAdmitted(enum.StrEnum):
 
 
 @frozen
-class Receipt:
+class Admission:
     input_id: str  # of the input that stands for this submission
     how: HowAdmitted
 
 
 @frozen
 class Admitted:
-    receipts: tuple[Receipt, ...]
+    admissions: tuple[Admission, ...]
 
 
 @frozen
@@ -63,44 +63,44 @@ class Conflict:
 
 
 @frozen
-class Met:
+class KnownInput:
     """An input that stands in the way, or for, a submission."""
 
     input_id: str
     content_digest: str
 
 
-def known_receipts(
+def known_admissions(
     session: Session | None,
     inputs: Sequence[NewInput],
     by_id: Sequence[Input | None],
     by_key: Sequence[Sequence[Input]],
     open_keys: Sequence[Sequence[OpenKey]],
-) -> list[Receipt | str] | Refused:
+) -> list[Admission | str] | Refused:
     """INBOX-1, INBOX-2: what is here already, in the store or the batch; of what is new, the digest."""
     keyed = [new.key for new in inputs if new.key is not None]
     in_lanes = [key for key in keyed for _ in LANES]
-    met: dict[tuple[str, str], Met] = {}
+    met: dict[tuple[str, str], KnownInput] = {}
     for found in by_id:
         if found is not None:
-            met["id", found.input_id] = Met(found.input_id, found.content_digest)
+            met["id", found.input_id] = KnownInput(found.input_id, found.content_digest)
     for key, holders in zip(in_lanes, open_keys, strict=True):
         for holder in _holding(session, holders):
-            met["key", key] = Met(holder.input_id, holder.content_digest)
+            met["key", key] = KnownInput(holder.input_id, holder.content_digest)
     for key, originals in zip(keyed, by_key, strict=True):
         for original in originals:
-            met["key", key] = Met(original.input_id, original.content_digest)
-    receipts: list[Receipt | str] = []
+            met["key", key] = KnownInput(original.input_id, original.content_digest)
+    receipts: list[Admission | str] = []
     for index, new in enumerate(inputs):
         digest = hash_content(new.kind, new.payload)
         known = met.get(("id", new.input_id)) or met.get(("key", new.key or ""))
         if known is None:
             receipts.append(digest)
-            met["id", new.input_id] = Met(new.input_id, digest)
+            met["id", new.input_id] = KnownInput(new.input_id, digest)
             if new.key is not None:
-                met["key", new.key] = Met(new.input_id, digest)
+                met["key", new.key] = KnownInput(new.input_id, digest)
         elif known.content_digest == digest or _original(new, known):
-            receipts.append(Receipt(known.input_id, HowAdmitted.KNOWN))
+            receipts.append(Admission(known.input_id, HowAdmitted.KNOWN))
         else:
             value = new.input_id if known.input_id == new.input_id else new.key or ""
             conflict = Conflict(index, value, known.input_id)
@@ -113,7 +113,7 @@ def _holding(session: Session | None, holders: Sequence[OpenKey]) -> list[OpenKe
     return [h for h in holders if session is not None and h.mark >= session.mark(h.lane)]
 
 
-def _original(new: NewInput, known: Met) -> bool:
+def _original(new: NewInput, known: KnownInput) -> bool:
     policy = new.rules()
     if policy is None or known.input_id == new.input_id:
         return False

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ..event import Happening
-from ..indexes import AGED, RAISES
+from ..event import EventKind
+from ..indexes import AGED, MARK_RAISES
 from ..machines import lease as lease_
 from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
-from ..records import Place, Raise, Run
+from ..records import MarkRaise, QueueEntry, Run
 from ..replace import replace
-from ..scheduling import FULL, GROUP_MAX, outdated
-from .session_view import Desk, desk
-from .transaction import Draft
+from ..scheduling import BEGINNING_PHASES, GROUP_MAX, outdated
+from .session_view import SessionView, session_queries
+from .transaction import Transaction
 
 AGED_READ = GROUP_MAX + 32  # a lane; a run that goes on keeps at most a group of old rows in front
 RAISES_READ = 32  # a lane
@@ -35,15 +35,15 @@ class Swept:
 
 
 @frozen
-class Attic(Desk):
-    aged_users: tuple[Place, ...]
-    aged_systems: tuple[Place, ...]
-    raises_users: tuple[Raise, ...]
-    raises_systems: tuple[Raise, ...]
+class SweepView(SessionView):
+    aged_users: tuple[QueueEntry, ...]
+    aged_systems: tuple[QueueEntry, ...]
+    raises_users: tuple[MarkRaise, ...]
+    raises_systems: tuple[MarkRaise, ...]
 
 
 @frozen
-class Sweep(Command[Attic, Swept]):
+class Sweep(Command[SweepView, Swept]):
     """End a lease that is over, what older marks superseded, and promote what is due; at most 256 rows.
 
     Executed again it is a new, monotone step.  Refusals: UNKNOWN_SESSION.
@@ -51,89 +51,91 @@ class Sweep(Command[Attic, Swept]):
 
     session_id: str
 
-    def reads(self) -> Reads[Attic]:
+    def reads(self) -> Reads[SweepView]:
         s = self.session_id
         return read(
-            Attic,
-            *desk(s, delayed=ROWS_MAX + 1),
+            SweepView,
+            *session_queries(s, delayed=ROWS_MAX + 1),
             First(AGED, (s, Lane.USER), AGED_READ),
             First(AGED, (s, Lane.SYSTEM), AGED_READ),
-            First(RAISES, (s, Lane.USER), RAISES_READ),
-            First(RAISES, (s, Lane.SYSTEM), RAISES_READ),
+            First(MARK_RAISES, (s, Lane.USER), RAISES_READ),
+            First(MARK_RAISES, (s, Lane.SYSTEM), RAISES_READ),
         )
 
-    def decide(self, view: Attic, now_ms: int) -> Decided[Swept] | Refused:
+    def decide(self, view: SweepView, now_ms: int) -> Decided[Swept] | Refused:
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "SWEEP-1", self.session_id)
-        draft = Draft.on(view, session, now_ms, "sweep")
+        tx = Transaction.on(view, session, now_ms, "sweep")
         lease = session.lease
         if isinstance(lease, lease_.Held):
             outcome = lease_.step(lease, lease_.End(now_ms))
             if not isinstance(outcome, Refused):
-                draft.lose_lease(outcome)
+                tx.lose_lease(outcome)
         ended, left = 0, False
         if session.sweep:
             aged = {Lane.USER: view.aged_users, Lane.SYSTEM: view.aged_systems}
             raises = {Lane.USER: view.raises_users, Lane.SYSTEM: view.raises_systems}
             for lane in LANES:
-                count, more = sweep_lane(draft, lane, aged[lane], raises[lane])
+                count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
-            draft.session = replace(draft.session, sweep=left)
-        room = min(PROMOTED_MAX, ROWS_MAX - len(draft.writes))
-        promoted = draft.promote(room) if session.phase in FULL else 0
+            tx.session = replace(tx.session, sweep=left)
+        room = min(PROMOTED_MAX, ROWS_MAX - len(tx.writes))
+        promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
-        return draft.decided(Swept(ended, promoted, more), "SWEEP-2")
+        return tx.decided(Swept(ended, promoted, more), "SWEEP-2")
 
 
 def sweep_lane(
-    draft: Draft, lane: Lane, aged: tuple[Place, ...], raises: tuple[Raise, ...]
+    tx: Transaction, lane: Lane, aged: tuple[QueueEntry, ...], raises: tuple[MarkRaise, ...]
 ) -> tuple[int, bool]:
     """SWEEP-3, SWEEP-4, SWEEP-6: marks are raised one by one, so the raise behind a row's mark says how it ends.
 
     Answers how many ended, and whether something is left.
     """
-    session, by_mark = draft.session, {r.mark: r for r in raises}
+    session, by_mark = tx.session, {r.mark: r for r in raises}
     ended, kept = 0, None
-    for place in aged:
-        mark = getattr(place.state, "mark", session.mark(lane))
+    for queue_entry in aged:
+        mark = getattr(queue_entry.state, "mark", session.mark(lane))
         if mark >= session.mark(lane):
             break
-        run = draft.runs.get(getattr(place.state, "run_id", ""))
-        if isinstance(place.state, Bound) and run is None:
+        run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
+        if isinstance(queue_entry.state, Bound) and run is None:
             continue  # its run was ended in this very sweep
-        if run is not None and _kept(draft, run):
+        if run is not None and _kept(tx, run):
             kept = mark
             continue
         raised = by_mark.get(mark + 1)
         rows = 2 if run is None else 2 * len(run.contributors) + 1
-        if raised is None or len(draft.writes) + rows > ROWS_MAX:
-            _drop_raises(draft, lane, [r for r in raises if r.mark <= mark], kept)
+        if raised is None or len(tx.writes) + rows > ROWS_MAX:
+            _drop_raises(tx, lane, [r for r in raises if r.mark <= mark], kept)
             return ended, True
-        ended += _end(draft, place, run, raised)
+        ended += _end(tx, queue_entry, run, raised)
     else:
         if len(aged) == AGED_READ:
             return ended, True
-    _drop_raises(draft, lane, raises, kept)
+    _drop_raises(tx, lane, raises, kept)
     return ended, len(raises) == RAISES_READ
 
 
-def _end(draft: Draft, place: Place, run: Run | None, raised: Raise) -> int:
+def _end(tx: Transaction, queue_entry: QueueEntry, run: Run | None, raised: MarkRaise) -> int:
     if run is not None:
-        draft.end_cancelled(run, raised.how, raised.by)
+        tx.end_cancelled(run, raised.how, raised.by)
         return len(run.contributors)
-    draft.end_place(place, raised.how, raised.by)
-    draft.say(Happening.INPUT_ENDED, None, (place.input_id,), raised.how.value)
+    tx.end_queue_entry(queue_entry, raised.how, raised.by)
+    tx.append_event(EventKind.INPUT_ENDED, None, (queue_entry.input_id,), raised.how.value)
     return 1
 
 
-def _kept(draft: Draft, run: Run) -> bool:
+def _kept(tx: Transaction, run: Run) -> bool:
     """SWEEP-5: the run under the lease and the open turn end their inputs themselves."""
-    return not outdated(draft.session, run) or draft.session.lease_run == run.run_id
+    return not outdated(tx.session, run) or tx.session.lease_run == run.run_id
 
 
-def _drop_raises(draft: Draft, lane: Lane, raises: Sequence[Raise], kept_mark: int | None) -> None:
+def _drop_raises(
+    tx: Transaction, lane: Lane, raises: Sequence[MarkRaise], kept_mark: int | None
+) -> None:
     """SWEEP-7: a raise is dropped when nothing is left that it ends; a run that goes on may still need its own."""
     for raised in raises:
         if kept_mark is None or raised.mark != kept_mark + 1:
-            draft.writes.append(Drop(Raise, (draft.session.session_id, lane, raised.mark)))
+            tx.writes.append(Drop(MarkRaise, (tx.session.session_id, lane, raised.mark)))

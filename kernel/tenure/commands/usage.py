@@ -8,23 +8,23 @@ from ..outcome import Insert, Update, Write
 from ..queries import Each, Get
 from ..records import Usage
 from ..transcript import UsageDelta
-from .validation import illegal_id
+from .validation import validate_id
 
 USAGE_MAX: Final = 8
 COUNT_MAX: Final = 10**12  # of one command; a store sums them in 63 bits
 
 
-def counted(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
+def usage_queries(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
     return Each(tuple([Get(Usage, (session_id, d.source, d.model)) for d in deltas]))
 
 
-def illegal_usage(deltas: tuple[UsageDelta, ...]) -> str | None:
+def validate_usage(deltas: tuple[UsageDelta, ...]) -> str | None:
     if len(deltas) > USAGE_MAX:
         return f"{len(deltas)} usages; at most {USAGE_MAX}"
-    return next((p for p in map(_illegal, deltas) if p), None)
+    return next((p for p in map(_validate, deltas) if p), None)
 
 
-def _illegal(usage: UsageDelta) -> str | None:
+def _validate(usage: UsageDelta) -> str | None:
     counts = (
         usage.requests, usage.input_tokens, usage.output_tokens,
         usage.cached_tokens, usage.reasoning_tokens,
@@ -33,7 +33,7 @@ def _illegal(usage: UsageDelta) -> str | None:
         return f"usage below 0: {usage}"
     if max(counts) > COUNT_MAX:
         return f"usage above {COUNT_MAX}: {usage}"
-    return illegal_id("usage source", usage.source) or illegal_id("usage model", usage.model)
+    return validate_id("usage source", usage.source) or validate_id("usage model", usage.model)
 
 
 def count_usage(

@@ -155,7 +155,7 @@ def end_bound(s: Bound, c: End, clause: str) -> Outcome:
     return Stepped(Ended(c.how, c.by, s.run_id), clause)
 
 
-def refuse_place(s: State, c: object, clause: str) -> Outcome:
+def refuse_bound(s: State, c: object, clause: str) -> Outcome:
     return Refused(Refusal.ILLEGAL, clause, s)
 
 
@@ -166,13 +166,13 @@ def refuse_ended(s: Ended, c: object, clause: str) -> Outcome:
 RULES: Table[Outcome] = Table(
     (
         Row("PLACE-1", Delayed, Promote, due, promote),
-        Row("PLACE-2", Delayed, Promote, early, refuse_place),
+        Row("PLACE-2", Delayed, Promote, early, refuse_bound),
         Row("PLACE-3", Ready, Bind, current, bind),
-        Row("PLACE-4", Ready, Bind, outdated, refuse_place),
+        Row("PLACE-4", Ready, Bind, outdated, refuse_bound),
         Row("PLACE-5", Delayed, End, taken_back, end),
         Row("PLACE-5", Ready, End, taken_back, end),
-        Row("PLACE-6", Delayed, End, unsettled, refuse_place),
-        Row("PLACE-6", Ready, End, unsettled, refuse_place),
+        Row("PLACE-6", Delayed, End, unsettled, refuse_bound),
+        Row("PLACE-6", Ready, End, unsettled, refuse_bound),
         Row("PLACE-7", Bound, End, always, end_bound),
         Row("PLACE-8", Bound, Return, always, give_back),
         Row("PLACE-10", Ended, End, always, refuse_ended),

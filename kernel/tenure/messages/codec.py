@@ -24,7 +24,7 @@ _plain = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=Fa
 _ascii = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
-class Unreadable(ValueError):
+class InvalidMessage(ValueError):
     """A body that is no message."""
 
     __slots__ = ()
@@ -44,13 +44,13 @@ def from_json(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise Unreadable(f"{text[:80]!r}: {error}") from error
+        raise InvalidMessage(f"{text[:80]!r}: {error}") from error
     if not isinstance(found, dict):
-        raise Unreadable(f"{text[:80]!r} is no JSON object")
+        raise InvalidMessage(f"{text[:80]!r} is no JSON object")
     return found
 
 
-def bare(value: Any) -> dict[str, Any]:
+def non_defaults(value: Any) -> dict[str, Any]:
     """The fields of a value that are not their defaults."""
     fields = attrs.fields(value.__class__)
     return {
@@ -63,12 +63,12 @@ def bare(value: Any) -> dict[str, Any]:
 def _plain_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain_value(each) for each in value]
-    return bare(value) if attrs.has(value.__class__) else value
+    return non_defaults(value) if attrs.has(value.__class__) else value
 
 
 def encode(message: Message) -> str:
     """CHAT-1: the body of a node of form `chat`."""
-    return to_json(bare(message))
+    return to_json(non_defaults(message))
 
 
 def decode(body: str) -> Message:
@@ -79,15 +79,15 @@ def decode(body: str) -> Message:
         speaker = Speaker(found.pop("speaker"))
         message = Message(speaker, calls=calls, attachments=attachments, **found)
     except (TypeError, ValueError, KeyError) as error:
-        raise Unreadable(f"{body[:80]!r}: {error}") from error
+        raise InvalidMessage(f"{body[:80]!r}: {error}") from error
     return message
 
 
-def fit(message: Message) -> Message:
+def truncate(message: Message) -> Message:
     """CHAT-15: what no node can hold is cut: arguments, then reasoning, then the text."""
     if len(message.text) + len(message.reasoning) < ARGUMENTS_MAX and not message.calls:
         return message
-    calls = tuple([_fit_call(call) for call in message.calls])
+    calls = tuple([_truncate_call(call) for call in message.calls])
     message = message if calls == message.calls else replace(message, calls=calls)
     size = len(encode(message).encode())
     if size <= BODY_BYTES_MAX:
@@ -102,7 +102,7 @@ def fit(message: Message) -> Message:
     return message
 
 
-def _fit_call(call: ToolCall) -> ToolCall:
+def _truncate_call(call: ToolCall) -> ToolCall:
     if len(call.arguments) <= ARGUMENTS_MAX:
         return call
     return replace(call, arguments=call.arguments[:ARGUMENTS_MAX])
@@ -110,7 +110,7 @@ def _fit_call(call: ToolCall) -> ToolCall:
 
 def node_of(message: Message) -> NewNode:
     """The node that holds a message, for the transcript."""
-    message = fit(message)
+    message = truncate(message)
     answers = () if message.call_id is None else (message.call_id,)
     call_ids = answers or tuple([call.call_id for call in message.calls])
     role = Role.SYSTEM if message.speaker is Speaker.SYSTEM else ROLES[message.speaker]
@@ -123,6 +123,6 @@ def text_of(form: Form, body: str) -> str:
         return body
     try:
         message = decode(body)
-    except Unreadable:
+    except InvalidMessage:
         return body
     return message.text or message.refusal

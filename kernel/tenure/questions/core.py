@@ -11,13 +11,24 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from .. import scheduling as inbox
-from ..indexes import AGED, DEAD, ENTRIES, EVENTS, OPEN_RUNS, SESSIONS, USAGES
+from ..indexes import AGED, DEAD, EVENT_BATCHES, JOURNAL_ENTRIES, OPEN_RUNS, SESSIONS, USAGES
 from ..machines import input as input_
 from ..machines import run as run_
 from ..messages.codec import text_of
 from ..policy import LANES
 from ..queries import Chain, Each, First, Get, Query, Question
-from ..records import Blob, Entry, Event, Input, Node, Place, Raise, Run, Session, Usage
+from ..records import (
+    Blob,
+    EventBatch,
+    Input,
+    JournalEntry,
+    MarkRaise,
+    Node,
+    QueueEntry,
+    Run,
+    Session,
+    Usage,
+)
 from ..transcript import Form, Role
 
 PAGE = 256
@@ -29,17 +40,17 @@ Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 
 @frozen
-class Carried:
+class LoadedRun:
     """What a holder needs to carry a run out: its inputs in order, its journal, the session's state."""
 
     run: Run
     inputs: tuple[Input, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     state: str | None
 
 
 @frozen
-class Carry(Question[Carried | None]):
+class LoadRun(Question[LoadedRun | None]):
     """None: no such run."""
 
     session_id: str
@@ -54,12 +65,14 @@ class Carry(Question[Carried | None]):
         for contributor in run.contributors:
             found = yield Get(Input, (self.session_id, contributor.input_id))
             inputs.append(found)
-        entries = yield from _journal(self.session_id, self.run_id) if run.n else _nothing()
+        entries = (
+            yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
+        )
         state = None
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = blob.body
-        return Carried(run, tuple(inputs), entries, state)
+        return LoadedRun(run, tuple(inputs), entries, state)
 
 
 def _nothing() -> Steps:
@@ -68,10 +81,10 @@ def _nothing() -> Steps:
 
 
 def _journal(session_id: str, run_id: str) -> Steps:
-    entries: list[Entry] = []
+    entries: list[JournalEntry] = []
     after: tuple[int, ...] = ()
     while True:
-        page = yield First(ENTRIES, (session_id, run_id), PAGE, after)
+        page = yield First(JOURNAL_ENTRIES, (session_id, run_id), PAGE, after)
         entries += page
         if len(page) < PAGE:
             return tuple(entries)
@@ -79,7 +92,7 @@ def _journal(session_id: str, run_id: str) -> Steps:
 
 
 @frozen
-class Journal(Question[tuple[Entry, ...]]):
+class Journal(Question[tuple[JournalEntry, ...]]):
     session_id: str
     run_id: str
 
@@ -125,8 +138,10 @@ class Statuses(Question[tuple[InputStatus | None, ...]]):
         session = yield Get(Session, (self.session_id,))
         found: list[InputStatus | None] = []
         for input_id in self.input_ids:
-            place = yield Get(Place, (self.session_id, input_id))
-            found.append(None if place is None else (yield from _status(session, place)))
+            queue_entry = yield Get(QueueEntry, (self.session_id, input_id))
+            found.append(
+                None if queue_entry is None else (yield from _status(session, queue_entry))
+            )
         return tuple(found)
 
 
@@ -139,31 +154,31 @@ class Status(Question[InputStatus | None]):
         return (yield from Statuses(self.session_id, (self.input_id,)).steps())[0]
 
 
-def _status(session: Session, place: Place) -> Steps:
-    state = place.state
+def _status(session: Session, queue_entry: QueueEntry) -> Steps:
+    state = queue_entry.state
     run_id = getattr(state, "run_id", None)
     run: Run | None = None
     if run_id is not None:
-        run = yield Get(Run, (place.session_id, run_id))
-    status = inbox.effective(session, place, run)
+        run = yield Get(Run, (queue_entry.session_id, run_id))
+    status = inbox.visible_status(session, queue_entry, run)
     if status == "superseded" and not isinstance(state, input_.Ended):
-        raised = yield Get(Raise, (place.session_id, place.lane, state.mark + 1))
+        raised = yield Get(MarkRaise, (queue_entry.session_id, queue_entry.lane, state.mark + 1))
         status = status if raised is None else raised.how.value  # as Sweep will write it
     by = state.by if isinstance(state, input_.Ended) else None
     due = state.until_ms if isinstance(state, input_.Delayed) else None
     if run is None:
-        return InputStatus(place.input_id, status, by, due_at_ms=due)
+        return InputStatus(queue_entry.input_id, status, by, due_at_ms=due)
     termination, reason, answer = None, "", None
     if isinstance(run.state, run_.Done):
         termination, reason = run.state.termination.value, run.state.reason
         if run.tip is not None:
-            node = yield Get(Node, (place.session_id, run.tip.node_id))
+            node = yield Get(Node, (queue_entry.session_id, run.tip.node_id))
             answer = _answer(node, run.state.termination)
     elif isinstance(run.state, run_.Rescheduled):
         due = run.state.due_at_ms
-    counted = run.trouble.counted()
+    counted = run.retry.failure_count()
     return InputStatus(
-        place.input_id, status, by, run_id, termination, reason, counted, due, answer
+        queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer
     )
 
 
@@ -188,7 +203,7 @@ class Overview:
 
 
 @frozen
-class Look(Question[Overview | None]):
+class LoadOverview(Question[Overview | None]):
     session_id: str
     limit: int = PAGE
 
@@ -197,13 +212,13 @@ class Look(Question[Overview | None]):
         if session is None:
             return None
         runs = yield First(OPEN_RUNS, (self.session_id,), inbox.UNFINISHED_MAX)
-        places: list[Place] = []
+        queue_entries: list[QueueEntry] = []
         for lane in LANES:
-            places += yield First(AGED, (self.session_id, lane), self.limit)
-        places.sort(key=lambda p: p.seq)
+            queue_entries += yield First(AGED, (self.session_id, lane), self.limit)
+        queue_entries.sort(key=lambda p: p.seq)
         waiting = []
-        for place in places[: self.limit]:
-            waiting.append((yield from _status(session, place)))
+        for queue_entry in queue_entries[: self.limit]:
+            waiting.append((yield from _status(session, queue_entry)))
         usage = yield First(USAGES, (self.session_id,), PAGE)
         return Overview(session, runs, tuple(waiting), usage)
 
@@ -215,10 +230,10 @@ class DeadLetters(Question[tuple[InputStatus, ...]]):
 
     def steps(self) -> Steps:
         session = yield Get(Session, (self.session_id,))
-        places = yield First(DEAD, (self.session_id,), self.limit)
+        queue_entries = yield First(DEAD, (self.session_id,), self.limit)
         letters = []
-        for place in places:
-            letters.append((yield from _status(session, place)))
+        for queue_entry in queue_entries:
+            letters.append((yield from _status(session, queue_entry)))
         return tuple(letters)
 
 
@@ -234,7 +249,7 @@ class Sessions(Question[tuple[Session, ...]]):
 
 
 @frozen
-class EventsAfter(Question[tuple[Event, ...]]):
+class EventsAfter(Question[tuple[EventBatch, ...]]):
     """Events numbered above `after`: whole rows, of which the first may begin at or below it."""
 
     session_id: str
@@ -243,14 +258,14 @@ class EventsAfter(Question[tuple[Event, ...]]):
 
     def steps(self) -> Steps:
         at = (self.session_id,)
-        around = yield First(EVENTS, at, 1, (self.after + 1,), backwards=True)
-        page = yield First(EVENTS, at, self.limit, (self.after,))
-        inside = [row for row in around if row.seq + len(row.happened) - 1 > self.after]
+        around = yield First(EVENT_BATCHES, at, 1, (self.after + 1,), backwards=True)
+        page = yield First(EVENT_BATCHES, at, self.limit, (self.after,))
+        inside = [row for row in around if row.seq + len(row.events) - 1 > self.after]
         return (*inside, *page)
 
 
 @frozen
-class Line:
+class TranscriptLine:
     """One node of the transcript, with the inputs that stand before it."""
 
     inputs: tuple[Input, ...]
@@ -258,7 +273,7 @@ class Line:
 
 
 @frozen
-class Path(Question[tuple[Line, ...]]):
+class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
     """The transcript from its beginning to the leaf; the last `limit` nodes.
 
     `compacted`: what a compaction stands for is left out.
@@ -271,7 +286,7 @@ class Path(Question[tuple[Line, ...]]):
     def steps(self) -> Steps:
         s = self.session_id
         session = yield Get(Session, (s,))
-        lines: list[Line] = []
+        lines: list[TranscriptLine] = []
         next_ = session.leaf.node_id if session is not None and session.leaf is not None else None
         page = FIRST_PAGE
         while next_ is not None and len(lines) < self.limit:
@@ -281,14 +296,16 @@ class Path(Question[tuple[Line, ...]]):
             nodes = self._wanted(nodes)
             found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
             inputs = iter(found)
-            lines += [Line(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes]
-            next_, page = self._behind(nodes[-1]), min(2 * page, PAGE)
+            lines += [
+                TranscriptLine(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes
+            ]
+            next_, page = self._after(nodes[-1]), min(2 * page, PAGE)
         return tuple(reversed(lines))
 
     def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         """Up to the first compaction, which stands for those before it."""
-        ends = [at for at, node in enumerate(nodes, 1) if self._behind(node) is None]
+        ends = [at for at, node in enumerate(nodes, 1) if self._after(node) is None]
         return nodes[: ends[0]] if ends else nodes
 
-    def _behind(self, node: Node) -> str | None:
+    def _after(self, node: Node) -> str | None:
         return None if self.compacted and node.form is Form.COMPACTION else node.parent

@@ -7,34 +7,34 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..event import Happened, Happening
-from ..indexes import ENTRIES, EVENTS, PLACES, SESSIONS
+from ..event import Event, EventKind
+from ..indexes import EVENT_BATCHES, JOURNAL_ENTRIES, QUEUE_ENTRIES, SESSIONS
 from ..machines import run as run_
 from ..machines.input import Bound, Ended
 from ..queries import First, Get, Index, Query, Question
-from ..records import Entry, Event, Input, Place, Run, Session
+from ..records import EventBatch, Input, JournalEntry, QueueEntry, Run, Session
 from ..replace import replace
-from .core import Path
+from .core import LoadTranscript
 
 PAGE: Final = 256
 Steps = Generator[Query[Any], Any, Any]
 
 
 @frozen
-class Chronicle:
+class SessionHistory:
     """`answered` are the inputs in the order of the transcript: an input stands before the node that answers it."""
 
     session: Session
-    places: tuple[Place, ...]
+    queue_entries: tuple[QueueEntry, ...]
     inputs: tuple[Input, ...]
     runs: tuple[Run, ...]
-    entries: tuple[Entry, ...]
-    events: tuple[Event, ...]
+    entries: tuple[JournalEntry, ...]
+    events: tuple[EventBatch, ...]
     answered: tuple[str, ...]
 
 
 @frozen
-class Chronicled(Question[Chronicle | None]):
+class LoadHistory(Question[SessionHistory | None]):
     """Everything of a session; None: no such session."""
 
     session_id: str
@@ -43,20 +43,22 @@ class Chronicled(Question[Chronicle | None]):
         session = yield Get(Session, (self.session_id,))
         if session is None:
             return None
-        places = yield from self._all(PLACES)
-        places.sort(key=lambda place: place.seq)
+        queue_entries = yield from self._all(QUEUE_ENTRIES)
+        queue_entries.sort(key=lambda queue_entry: queue_entry.seq)
         inputs = []
-        for place in places:
-            inputs.append((yield Get(Input, (self.session_id, place.input_id))))
+        for queue_entry in queue_entries:
+            inputs.append((yield Get(Input, (self.session_id, queue_entry.input_id))))
         runs = []
-        for run_id in dict.fromkeys(run for place in places if (run := run_of(place)) is not None):
+        for run_id in dict.fromkeys(
+            run for queue_entry in queue_entries if (run := run_of(queue_entry)) is not None
+        ):
             runs.append((yield Get(Run, (self.session_id, run_id))))
-        entries = yield from self._all(ENTRIES)
-        events = yield from self._all(EVENTS)
-        lines = yield from Path(self.session_id).steps()
+        entries = yield from self._all(JOURNAL_ENTRIES)
+        events = yield from self._all(EVENT_BATCHES)
+        lines = yield from LoadTranscript(self.session_id).steps()
         answered = tuple(i.input_id for line in lines for i in line.inputs)
-        return Chronicle(
-            session, tuple(places), tuple(inputs), tuple(runs), tuple(entries), tuple(events),
+        return SessionHistory(
+            session, tuple(queue_entries), tuple(inputs), tuple(runs), tuple(entries), tuple(events),
             answered,
         )  # fmt: skip
 
@@ -72,7 +74,7 @@ class Chronicled(Question[Chronicle | None]):
 
 
 @frozen
-class Roll(Question[tuple[Session, ...]]):
+class AllSessions(Question[tuple[Session, ...]]):
     """Every session row, by id."""
 
     def steps(self) -> Steps:
@@ -85,24 +87,24 @@ class Roll(Question[tuple[Session, ...]]):
                 return tuple(found)
 
 
-def run_of(place: Place) -> str | None:
+def run_of(queue_entry: QueueEntry) -> str | None:
     """The run that an input is or was bound to."""
-    state = place.state
+    state = queue_entry.state
     return state.run_id if isinstance(state, Bound | Ended) else None
 
 
-def happenings(events: tuple[Event, ...]) -> Iterator[tuple[int, Event, Happened]]:
+def flat_events(events: tuple[EventBatch, ...]) -> Iterator[tuple[int, EventBatch, Event]]:
     """Every event with its number and the row that it came in."""
-    for event in events:
-        for number, happened in enumerate(event.happened, event.seq):
-            yield number, event, happened
+    for batch in events:
+        for number, event in enumerate(batch.events, batch.seq):
+            yield number, batch, event
 
 
 # -- who held the session, and what for
 
 
 @frozen
-class Stretch:
+class RunSpan:
     """One run under one lease.  `how`: what ended it, a termination or `lost` or `rescheduled`; None: it goes on."""
 
     run_id: str
@@ -113,68 +115,68 @@ class Stretch:
 
 
 @frozen
-class Holding:
+class LeaseSpan:
     """One lease, as long as it was on the session's row."""
 
     generation: int
     lease_id: str
     from_ms: int
-    stretches: tuple[Stretch, ...]
+    run_spans: tuple[RunSpan, ...]
 
     @property
     def until_ms(self) -> int | None:
-        return self.stretches[-1].until_ms
+        return self.run_spans[-1].until_ms
 
     @property
     def lost(self) -> bool:
         """It was ended by somebody else than its holder."""
-        return self.stretches[-1].how == "lost"
+        return self.run_spans[-1].how == "lost"
 
 
-ENDS: Final = (Happening.RUN_FINISHED, Happening.RUN_RESCHEDULED, Happening.LEASE_LOST)
-BEGINS: Final = (Happening.RUN_STARTED, Happening.RUN_RESUMED)
+ENDS: Final = (EventKind.RUN_FINISHED, EventKind.RUN_RESCHEDULED, EventKind.LEASE_LOST)
+BEGINS: Final = (EventKind.RUN_STARTED, EventKind.RUN_RESUMED)
 
 
-def holdings(events: tuple[Event, ...]) -> tuple[Holding, ...]:
+def lease_spans(events: tuple[EventBatch, ...]) -> tuple[LeaseSpan, ...]:
     """The leases that runs were carried out under, oldest first; those of Acquire leave no events."""
-    done: list[Holding] = []
-    open_: Holding | None = None
-    for event in events:
-        for happened in event.happened:
-            if happened.kind in BEGINS:
-                if open_ is not None and open_.generation != int(happened.detail):
+    done: list[LeaseSpan] = []
+    open_: LeaseSpan | None = None
+    for batch in events:
+        for event in batch.events:
+            if event.kind in BEGINS:
+                if open_ is not None and open_.generation != int(event.detail):
                     done.append(open_)
                     open_ = None
-                open_ = _begin(open_, event, happened)
-            elif happened.kind in ENDS and open_ is not None:
-                open_ = _end(open_, event, happened)
-        if open_ is not None and open_.stretches[-1].until_ms is not None:
+                open_ = _begin(open_, batch, event)
+            elif event.kind in ENDS and open_ is not None:
+                open_ = _end(open_, batch, event)
+        if open_ is not None and open_.run_spans[-1].until_ms is not None:
             done.append(open_)
             open_ = None
     return tuple(done) if open_ is None else (*done, open_)
 
 
-def _begin(open_: Holding | None, event: Event, happened: Happened) -> Holding:
-    resumed = happened.kind is Happening.RUN_RESUMED
-    stretch = Stretch(happened.run_id or "", event.at_ms, resumed)
-    generation = int(happened.detail)
+def _begin(open_: LeaseSpan | None, batch: EventBatch, event: Event) -> LeaseSpan:
+    resumed = event.kind is EventKind.RUN_RESUMED
+    stretch = RunSpan(event.run_id or "", batch.at_ms, resumed)
+    generation = int(event.detail)
     if open_ is not None:
-        return replace(open_, stretches=(*open_.stretches, stretch))
-    return Holding(generation, event.causation_id, event.at_ms, (stretch,))
+        return replace(open_, run_spans=(*open_.run_spans, stretch))
+    return LeaseSpan(generation, batch.causation_id, batch.at_ms, (stretch,))
 
 
-def _end(open_: Holding, event: Event, happened: Happened) -> Holding:
-    last = open_.stretches[-1]
-    if happened.run_id != last.run_id or last.until_ms is not None:
+def _end(open_: LeaseSpan, batch: EventBatch, event: Event) -> LeaseSpan:
+    last = open_.run_spans[-1]
+    if event.run_id != last.run_id or last.until_ms is not None:
         return open_
-    if happened.kind is Happening.LEASE_LOST:
+    if event.kind is EventKind.LEASE_LOST:
         how = "lost"
-    elif happened.kind is Happening.RUN_RESCHEDULED:
+    elif event.kind is EventKind.RUN_RESCHEDULED:
         how = "rescheduled"
     else:
-        how = happened.detail.partition(":")[0]
-    ended = replace(last, until_ms=event.at_ms, how=how)
-    return replace(open_, stretches=(*open_.stretches[:-1], ended))
+        how = event.detail.partition(":")[0]
+    ended = replace(last, until_ms=batch.at_ms, how=how)
+    return replace(open_, run_spans=(*open_.run_spans[:-1], ended))
 
 
 def finished(run: Run | None) -> bool:

@@ -11,8 +11,17 @@ from ..indexes import AGED, OPEN_RUNS
 from ..machines.input import Bound, Delayed
 from ..policy import LANES
 from ..queries import First, Get, Query, Question
-from ..records import Entry, Input, Place, Run, Session
-from .core import DeadLetters, InputStatus, Journal, Line, Look, Overview, Path, Sessions
+from ..records import Input, JournalEntry, QueueEntry, Run, Session
+from .core import (
+    DeadLetters,
+    InputStatus,
+    Journal,
+    LoadOverview,
+    LoadTranscript,
+    Overview,
+    Sessions,
+    TranscriptLine,
+)
 
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
@@ -20,7 +29,7 @@ COUNTED_MAX: Final = 1000
 
 
 @frozen
-class Glance:
+class SessionSummary:
     session: Session
     runs: tuple[Run, ...]
     unended: int
@@ -28,7 +37,7 @@ class Glance:
 
 
 @frozen
-class Glances(Question[tuple[Glance, ...]]):
+class ListSessions(Question[tuple[SessionSummary, ...]]):
     """One line for each session, behind `after`."""
 
     after: str = ""
@@ -43,7 +52,7 @@ class Glances(Question[tuple[Glance, ...]]):
             for lane in LANES:
                 found = yield First(AGED, (session.session_id, lane), COUNTED_MAX)
                 unended, more = unended + len(found), more or len(found) == COUNTED_MAX
-            glances.append(Glance(session, runs, unended, more))
+            glances.append(SessionSummary(session, runs, unended, more))
         return tuple(glances)
 
 
@@ -52,30 +61,30 @@ class Waiting:
     """An input that has not ended: what it says, where it is, and how readers see that."""
 
     status: InputStatus
-    place: Place
+    queue_entry: QueueEntry
     input: Input
 
     @property
     def order(self) -> tuple[bool, int, int]:
         """As they will be begun: (priority, rank); what is delayed has no rank yet."""
-        state = self.place.state
+        state = self.queue_entry.state
         if isinstance(state, Delayed):
-            return (True, state.until_ms, self.place.seq)
+            return (True, state.until_ms, self.queue_entry.seq)
         rank = state.rank if isinstance(state, Bound) else getattr(state, "ready_rank", 0)
-        return (False, self.place.priority, rank)
+        return (False, self.queue_entry.priority, rank)
 
 
 @frozen
-class Portrait:
+class SessionDetail:
     overview: Overview
     inbox: tuple[Waiting, ...]
-    journals: tuple[tuple[Run, tuple[Entry, ...]], ...]
+    journals: tuple[tuple[Run, tuple[JournalEntry, ...]], ...]
     dead: tuple[tuple[InputStatus, Input], ...]
-    transcript: tuple[Line, ...]
+    transcript: tuple[TranscriptLine, ...]
 
 
 @frozen
-class Portray(Question[Portrait | None]):
+class LoadSessionDetail(Question[SessionDetail | None]):
     """A session in full, but for the beginning of a long transcript and the end of a long inbox."""
 
     session_id: str
@@ -83,13 +92,13 @@ class Portray(Question[Portrait | None]):
     limit: int = 256
 
     def steps(self) -> Steps:
-        overview = yield from Look(self.session_id, self.limit).steps()
+        overview = yield from LoadOverview(self.session_id, self.limit).steps()
         if overview is None:
             return None
         inbox = []
         for status in overview.waiting:
-            place = yield Get(Place, (self.session_id, status.input_id))
-            inbox.append(Waiting(status, place, (yield self._input(status.input_id))))
+            queue_entry = yield Get(QueueEntry, (self.session_id, status.input_id))
+            inbox.append(Waiting(status, queue_entry, (yield self._input(status.input_id))))
         journals = []
         for run in overview.runs:
             journals.append((run, (yield from Journal(self.session_id, run.run_id).steps())))
@@ -97,9 +106,9 @@ class Portray(Question[Portrait | None]):
         letters = yield from DeadLetters(self.session_id, self.limit).steps()
         for letter in letters:
             dead.append((letter, (yield self._input(letter.input_id))))
-        transcript = yield from Path(self.session_id, self.tail).steps()
+        transcript = yield from LoadTranscript(self.session_id, self.tail).steps()
         inbox.sort(key=lambda waiting: waiting.order)
-        return Portrait(overview, tuple(inbox), tuple(journals), tuple(dead), transcript)
+        return SessionDetail(overview, tuple(inbox), tuple(journals), tuple(dead), transcript)
 
     def _input(self, input_id: str) -> Get[Input]:
         return Get(Input, (self.session_id, input_id))

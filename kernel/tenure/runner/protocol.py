@@ -16,7 +16,7 @@ from ..failure import Failure
 from ..machines.lease import Evidence, LocalProcess
 from ..machines.run import Termination
 from ..queries import Command, Question
-from ..questions.core import Carried
+from ..questions.core import LoadedRun
 from ..records import EntryKind
 from ..transcript import NewNode, UsageDelta
 
@@ -24,7 +24,7 @@ from ..transcript import NewNode, UsageDelta
 
 
 @frozen
-class Start:
+class MayStart:
     """May an effect begin now?  Also a bare checkpoint: is there a reason to stop?"""
 
 
@@ -49,7 +49,7 @@ class Record:
 
 
 @frozen
-class End:
+class EndTurn:
     """Commit the turn.  `next_run_id` is for the run that may follow under the same lease."""
 
     next_run_id: str
@@ -67,16 +67,16 @@ class End:
         return self.termination is Termination.CANCELLED
 
 
-Want: TypeAlias = Start | Record | End
+TurnRequest: TypeAlias = MayStart | Record | EndTurn
 
 
-class Said(enum.StrEnum):
+class TurnReply(enum.StrEnum):
     """What the code of a turn is told, besides what a store answered."""
 
-    GO = "go"
+    PROCEED = "go"
     CANCELLED = "cancelled"  # somebody asked this run to stop
     TIMED_OUT = "timed_out"  # the turn has used up its time
-    LOST = "lost"  # the session is another's by now
+    LEASE_LOST = "lost"  # the session is another's by now
     COMMITTED = "committed"  # the turn has committed already
 
 
@@ -84,10 +84,10 @@ class Said(enum.StrEnum):
 
 
 @frozen
-class Returned:
+class Finished:
     """It came to its end and did not commit itself; this is its commit."""
 
-    end: End
+    end: EndTurn
 
 
 @frozen
@@ -97,11 +97,11 @@ class Failed:
 
 
 @frozen
-class Left:
+class Abandoned:
     """It was let go without a verdict."""
 
 
-How: TypeAlias = Returned | Failed | Left
+TurnExit: TypeAlias = Finished | Failed | Abandoned
 
 
 # -- effects
@@ -120,7 +120,7 @@ class Ask:
 
 
 @frozen
-class Examine:
+class CheckProcess:
     """Is this process alive?"""
 
     id: int
@@ -131,7 +131,7 @@ class Examine:
 class StartTurn:
     id: int
     begun: Begun
-    carried: Carried
+    loaded: LoadedRun
 
 
 @frozen
@@ -143,15 +143,15 @@ class Reply:
 
 
 @frozen
-class Tell:
+class NotifyTurn:
     """Let the turn's code know, without a request: it may look at it whenever it likes."""
 
     turn_id: int
-    said: Said
+    reply: TurnReply
 
 
 @frozen
-class CancelTurn:
+class InterruptTurn:
     """Interrupt the turn's code where it stands."""
 
     turn_id: int
@@ -166,14 +166,14 @@ class SetTimer:
 
 
 @frozen
-class RunOver:
+class RunFinished:
     """For those who wait in this process: look at what became of these inputs."""
 
     run_id: str
     input_ids: tuple[str, ...]
 
 
-class Reason(enum.StrEnum):
+class RunnerStopReason(enum.StrEnum):
     DONE = "done"  # the lease was given back, with what it was taken for
     NOTHING_DUE = "nothing_due"
     HELD = "held"  # another owner is at it
@@ -185,12 +185,21 @@ class Reason(enum.StrEnum):
 
 @frozen
 class Stop:
-    reason: Reason
+    reason: RunnerStopReason
     detail: Any = None
 
 
 Effect: TypeAlias = (
-    Execute | Ask | Examine | StartTurn | Reply | Tell | CancelTurn | SetTimer | RunOver | Stop
+    Execute
+    | Ask
+    | CheckProcess
+    | StartTurn
+    | Reply
+    | NotifyTurn
+    | InterruptTurn
+    | SetTimer
+    | RunFinished
+    | Stop
 )
 
 
@@ -230,7 +239,7 @@ class StoreBroken:
 
 
 @frozen
-class Examined:
+class ProcessChecked:
     now_ms: int
     id: int
     evidence: Evidence
@@ -244,18 +253,18 @@ class TimerFired:
 
 
 @frozen
-class TurnAsked:
+class TurnRequested:
     now_ms: int
     turn_id: int
     id: int
-    want: Want
+    request: TurnRequest
 
 
 @frozen
 class TurnEnded:
     now_ms: int
     turn_id: int
-    how: How
+    exit: TurnExit
 
 
 @frozen
@@ -279,9 +288,9 @@ Event: TypeAlias = (
     | StoreUnavailable
     | OutcomeUnknown
     | StoreBroken
-    | Examined
+    | ProcessChecked
     | TimerFired
-    | TurnAsked
+    | TurnRequested
     | TurnEnded
     | CancelSeen
     | Drain

@@ -8,39 +8,39 @@ from ..commands import Release
 from ..outcome import Stepped
 from ..replace import replace
 from ..rules import Row
-from .ending import begin_next, depart
-from .execute import leave, lost
+from .ending import begin_next, stop
+from .execute import end_turn, lost
 from .protocol import (
+    Abandoned,
     Answered,
     CancelSeen,
     Drain,
-    Examined,
-    Left,
+    NotifyTurn,
     OutcomeUnknown,
-    Reason,
+    ProcessChecked,
     Reply,
-    Said,
+    RunnerStopReason,
     Stop,
     StoreBroken,
     StoreUnavailable,
-    Tell,
     TimerFired,
-    TurnAsked,
     TurnEnded,
+    TurnReply,
+    TurnRequested,
 )
 from .renewal import keep, without_lease
 from .states import (
-    Closing,
-    Examining,
+    Acquiring,
+    CheckingHolder,
+    Ending,
+    LeaseLost,
     Loading,
     Outcome,
-    Outlived,
-    Settled,
-    Stage,
     Stopped,
-    Taking,
-    Why,
-    Working,
+    SupervisionStage,
+    TurnCommitted,
+    TurnRunning,
+    TurnStopReason,
     awake,
     begins_renewal,
     of_renewal,
@@ -50,51 +50,60 @@ from .states import (
 )
 from .supervision import cut, warn
 
-ORDERING = (Taking, Loading, Working, Closing)
-WATCHING = (Working, Settled, Outlived)
-STATES = (Taking, Examining, Loading, Working, Settled, Outlived, Closing, Stopped)
+ORDERING = (Acquiring, Loading, TurnRunning, Ending)
+WATCHING = (TurnRunning, TurnCommitted, LeaseLost)
+STATES = (
+    Acquiring,
+    CheckingHolder,
+    Loading,
+    TurnRunning,
+    TurnCommitted,
+    LeaseLost,
+    Ending,
+    Stopped,
+)
 
 # -- the same again
 
 
-def hopeless(s: Any, now_ms: int) -> bool:
+def should_give_up(s: Any, now_ms: int) -> bool:
     """Nobody is served by waiting longer for this answer: a lease that was granted is over by itself."""
-    order, core = s.order, s.core
+    pending, core = s.pending, s.core
     draining = core.draining_ms is not None
-    if isinstance(s, Taking):
-        over = now_ms > order.first_ms + core.plan.ttl_ms
-        return over or (draining and not order.unsure)
-    if isinstance(s, Working) and s.over is None:
+    if isinstance(s, Acquiring):
+        over = now_ms > pending.first_ms + core.config.ttl_ms
+        return over or (draining and not pending.unsure)
+    if isinstance(s, TurnRunning) and s.exit is None:
         return False
-    letting_go = draining or isinstance(order.what, Release)
-    return letting_go and not s.hold.on_time(now_ms)
+    letting_go = draining or isinstance(pending.what, Release)
+    return letting_go and not s.held_run.on_time(now_ms)
 
 
 def again(s: Any, e: TimerFired) -> bool:
-    return wakes(s, e) and not hopeless(s, e.now_ms)
+    return wakes(s, e) and not should_give_up(s, e.now_ms)
 
 
 def too_late(s: Any, e: TimerFired) -> bool:
-    return wakes(s, e) and hopeless(s, e.now_ms)
+    return wakes(s, e) and should_give_up(s, e.now_ms)
 
 
 def retry(s: Any, e: TimerFired, clause: str) -> Outcome:
-    order, effect = awake(s.order, e.now_ms)
-    return Stepped(replace(s, order=order), clause, (effect,))
+    pending, effect = awake(s.pending, e.now_ms)
+    return Stepped(replace(s, pending=pending), clause, (effect,))
 
 
 def give_up(s: Any, e: TimerFired, clause: str) -> Outcome:
-    return Stepped(Stopped(), clause, (Stop(Reason.UNAVAILABLE),))
+    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.UNAVAILABLE),))
 
 
 def wait_unavailable(s: Any, e: StoreUnavailable, clause: str) -> Outcome:
-    order, effect = sleep(s.order, e.now_ms, unsure=False)
-    return Stepped(replace(s, order=order), clause, (effect,))
+    pending, effect = sleep(s.pending, e.now_ms, unsure=False)
+    return Stepped(replace(s, pending=pending), clause, (effect,))
 
 
 def wait_unsure(s: Any, e: OutcomeUnknown, clause: str) -> Outcome:
-    order, effect = sleep(s.order, e.now_ms, unsure=True)
-    return Stepped(replace(s, order=order), clause, (effect,))
+    pending, effect = sleep(s.pending, e.now_ms, unsure=True)
+    return Stepped(replace(s, pending=pending), clause, (effect,))
 
 
 def awaited(s: Any, e: Any) -> bool:
@@ -108,7 +117,7 @@ def stray(s: Any, e: Any) -> bool:
 
 
 def break_off(s: Any, e: StoreBroken, clause: str) -> Outcome:
-    return without_lease(s, Stop(Reason.BROKEN, e.message), e.now_ms, clause)
+    return without_lease(s, Stop(RunnerStopReason.BROKEN, e.message), e.now_ms, clause)
 
 
 AGAIN: tuple[Row[Any, Any, Outcome], ...] = tuple(
@@ -122,75 +131,75 @@ AGAIN: tuple[Row[Any, Any, Outcome], ...] = tuple(
     )
 )
 BROKEN: tuple[Row[Any, Any, Outcome], ...] = tuple(
-    Row("RUNNER-84", state, StoreBroken, awaited, break_off) for state in (*ORDERING, Settled)
+    Row("RUNNER-84", state, StoreBroken, awaited, break_off) for state in (*ORDERING, TurnCommitted)
 )
 
 # -- time that is up
 
 
 def watched(s: Any) -> bool:
-    return not isinstance(s, Working) or s.over is None
+    return not isinstance(s, TurnRunning) or s.exit is None
 
 
 def _up(s: Any, e: TimerFired) -> bool:
-    return watched(s) and bool(s.watch.timer == e.id)
+    return watched(s) and bool(s.supervision.timer == e.id)
 
 
-def out_of_time(s: Working, e: TimerFired) -> bool:
-    return _up(s, e) and s.watch.stage is Stage.FREE
+def out_of_time(s: TurnRunning, e: TimerFired) -> bool:
+    return _up(s, e) and s.supervision.stage is SupervisionStage.RUNNING
 
 
-def grace_over(s: Working, e: TimerFired) -> bool:
-    return _up(s, e) and s.watch.stage is Stage.TOLD
+def grace_over(s: TurnRunning, e: TimerFired) -> bool:
+    return _up(s, e) and s.supervision.stage is SupervisionStage.NOTIFIED
 
 
-def lingers(s: Settled | Outlived, e: TimerFired) -> bool:
-    return _up(s, e) and s.watch.stage is not Stage.CUT
+def lingers(s: TurnCommitted | LeaseLost, e: TimerFired) -> bool:
+    return _up(s, e) and s.supervision.stage is not SupervisionStage.INTERRUPTED
 
 
 def hangs(s: Any, e: TimerFired) -> bool:
-    return _up(s, e) and s.watch.stage is Stage.CUT
+    return _up(s, e) and s.supervision.stage is SupervisionStage.INTERRUPTED
 
 
-def time_out(s: Working, e: TimerFired, clause: str) -> Outcome:
-    core, watch, effects = cut(s.core, s.watch, e.now_ms)
-    s = replace(s, core=core, watch=watch, why=Why.TIMED_OUT)
-    return Stepped(s, clause, (Tell(watch.turn_id, Said.TIMED_OUT), *effects))
+def time_out(s: TurnRunning, e: TimerFired, clause: str) -> Outcome:
+    core, supervision, effects = cut(s.core, s.supervision, e.now_ms)
+    s = replace(s, core=core, supervision=supervision, stop_reason=TurnStopReason.TIMED_OUT)
+    return Stepped(s, clause, (NotifyTurn(supervision.turn_id, TurnReply.TIMED_OUT), *effects))
 
 
 def interrupt(s: Any, e: TimerFired, clause: str) -> Outcome:
-    core, watch, effects = cut(s.core, s.watch, e.now_ms)
-    return Stepped(replace(s, core=core, watch=watch), clause, effects)
+    core, supervision, effects = cut(s.core, s.supervision, e.now_ms)
+    return Stepped(replace(s, core=core, supervision=supervision), clause, effects)
 
 
 def abandon(s: Any, e: TimerFired, clause: str) -> Outcome:
     """Its code does not end: we do.  Whatever it asks later is told that it is lost."""
-    if isinstance(s, Working):
-        return leave(s, Left(), e.now_ms, clause)
-    if isinstance(s, Settled):
-        return begin_next(s.core, s.hold, e.now_ms, clause)
-    return depart(s, e, clause)
+    if isinstance(s, TurnRunning):
+        return end_turn(s, Abandoned(), e.now_ms, clause)
+    if isinstance(s, TurnCommitted):
+        return begin_next(s.core, s.held_run, e.now_ms, clause)
+    return stop(s, e, clause)
 
 
 TIME: tuple[Row[Any, Any, Outcome], ...] = (
-    Row("RUNNER-85", Working, TimerFired, out_of_time, time_out),
-    Row("RUNNER-86", Working, TimerFired, grace_over, interrupt),
-    Row("RUNNER-86", Settled, TimerFired, lingers, interrupt),
-    Row("RUNNER-86", Outlived, TimerFired, lingers, interrupt),
-    Row("RUNNER-87", Working, TimerFired, hangs, abandon),
-    Row("RUNNER-87", Settled, TimerFired, hangs, abandon),
-    Row("RUNNER-87", Outlived, TimerFired, hangs, abandon),
+    Row("RUNNER-85", TurnRunning, TimerFired, out_of_time, time_out),
+    Row("RUNNER-86", TurnRunning, TimerFired, grace_over, interrupt),
+    Row("RUNNER-86", TurnCommitted, TimerFired, lingers, interrupt),
+    Row("RUNNER-86", LeaseLost, TimerFired, lingers, interrupt),
+    Row("RUNNER-87", TurnRunning, TimerFired, hangs, abandon),
+    Row("RUNNER-87", TurnCommitted, TimerFired, hangs, abandon),
+    Row("RUNNER-87", LeaseLost, TimerFired, hangs, abandon),
 )
 
 # -- drain
 
 
-def at_work(s: Working, e: Drain) -> bool:
-    return s.why is None and s.over is None
+def at_work(s: TurnRunning, e: Drain) -> bool:
+    return s.stop_reason is None and s.exit is None
 
 
-def ending_already(s: Working, e: Drain) -> bool:
-    return s.why is not None or s.over is not None
+def ending_already(s: TurnRunning, e: Drain) -> bool:
+    return s.stop_reason is not None or s.exit is not None
 
 
 def any_drain(s: Any, e: Drain) -> bool:
@@ -202,20 +211,26 @@ def note_drain(s: Any, e: Drain, clause: str) -> Outcome:
 
 
 def drain_turn(s: Any, e: Drain, clause: str) -> Outcome:
-    core, watch, effects = warn(s.core.drain(e.grace_ms), s.watch, e.now_ms + e.grace_ms)
-    s = replace(s, core=core, watch=watch)
-    return Stepped(replace(s, why=Why.DRAINING) if isinstance(s, Working) else s, clause, effects)
+    core, supervision, effects = warn(
+        s.core.drain(e.grace_ms), s.supervision, e.now_ms + e.grace_ms
+    )
+    s = replace(s, core=core, supervision=supervision)
+    return Stepped(
+        replace(s, stop_reason=TurnStopReason.DRAINING) if isinstance(s, TurnRunning) else s,
+        clause,
+        effects,
+    )
 
 
 DRAIN: tuple[Row[Any, Any, Outcome], ...] = (
     *[
         Row("RUNNER-88", s, Drain, any_drain, note_drain)
-        for s in (Taking, Examining, Loading, Closing)
+        for s in (Acquiring, CheckingHolder, Loading, Ending)
     ],
-    Row("RUNNER-88", Working, Drain, ending_already, note_drain),
-    Row("RUNNER-89", Working, Drain, at_work, drain_turn),
-    Row("RUNNER-89", Settled, Drain, any_drain, drain_turn),
-    Row("RUNNER-89", Outlived, Drain, any_drain, drain_turn),
+    Row("RUNNER-88", TurnRunning, Drain, ending_already, note_drain),
+    Row("RUNNER-89", TurnRunning, Drain, at_work, drain_turn),
+    Row("RUNNER-89", TurnCommitted, Drain, any_drain, drain_turn),
+    Row("RUNNER-89", LeaseLost, Drain, any_drain, drain_turn),
     Row("RUNNER-90", Stopped, Drain, any_drain, keep),
 )
 
@@ -231,12 +246,12 @@ def stray_timer(s: Any, e: TimerFired) -> bool:
     return not expected
 
 
-def stray_proof(s: Any, e: Examined) -> bool:
-    return not isinstance(s, Examining) or s.id != e.id
+def stray_proof(s: Any, e: ProcessChecked) -> bool:
+    return not isinstance(s, CheckingHolder) or s.id != e.id
 
 
 def stray_end(s: Any, e: TurnEnded) -> bool:
-    own = hasattr(s, "watch") and watched(s) and s.watch.turn_id == e.turn_id
+    own = hasattr(s, "watch") and watched(s) and s.supervision.turn_id == e.turn_id
     return not own
 
 
@@ -244,23 +259,23 @@ def elsewhere(s: Any, e: CancelSeen) -> bool:
     return True
 
 
-def own_request(s: Any, e: TurnAsked) -> bool:
-    return bool(s.watch.turn_id == e.turn_id)
+def own_request(s: Any, e: TurnRequested) -> bool:
+    return bool(s.supervision.turn_id == e.turn_id)
 
 
-def strange_request(s: Any, e: TurnAsked) -> bool:
-    return bool(s.watch.turn_id != e.turn_id)
+def strange_request(s: Any, e: TurnRequested) -> bool:
+    return bool(s.supervision.turn_id != e.turn_id)
 
 
-def any_request(s: Any, e: TurnAsked) -> bool:
+def any_request(s: Any, e: TurnRequested) -> bool:
     return True
 
 
-def answer_settled(s: Settled, e: TurnAsked, clause: str) -> Outcome:
-    return Stepped(s, clause, (Reply(e.id, Said.COMMITTED),))
+def answer_settled(s: TurnCommitted, e: TurnRequested, clause: str) -> Outcome:
+    return Stepped(s, clause, (Reply(e.id, TurnReply.COMMITTED),))
 
 
-def answer_outlived(s: Outlived, e: TurnAsked, clause: str) -> Outcome:
+def answer_outlived(s: LeaseLost, e: TurnRequested, clause: str) -> Outcome:
     return Stepped(s, clause, (Reply(e.id, s.answer),))
 
 
@@ -271,17 +286,20 @@ REST: tuple[Row[Any, Any, Outcome], ...] = (
         for report in (Answered, StoreUnavailable, OutcomeUnknown, StoreBroken)
     ],
     *[Row("RUNNER-90", state, TimerFired, stray_timer, keep) for state in STATES],
-    *[Row("RUNNER-90", state, Examined, stray_proof, keep) for state in STATES],
+    *[Row("RUNNER-90", state, ProcessChecked, stray_proof, keep) for state in STATES],
     *[Row("RUNNER-90", state, TurnEnded, stray_end, keep) for state in STATES],
     *[
         Row("RUNNER-78", s, CancelSeen, elsewhere, keep)
-        for s in (Taking, Examining, Outlived, Stopped)
+        for s in (Acquiring, CheckingHolder, LeaseLost, Stopped)
     ],
-    Row("RUNNER-91", Settled, TurnAsked, own_request, answer_settled),
-    Row("RUNNER-91", Outlived, TurnAsked, own_request, answer_outlived),
-    *[Row("RUNNER-50", s, TurnAsked, strange_request, lost) for s in (Settled, Outlived)],
+    Row("RUNNER-91", TurnCommitted, TurnRequested, own_request, answer_settled),
+    Row("RUNNER-91", LeaseLost, TurnRequested, own_request, answer_outlived),
     *[
-        Row("RUNNER-50", s, TurnAsked, any_request, lost)
-        for s in (Taking, Examining, Loading, Closing, Stopped)
+        Row("RUNNER-50", s, TurnRequested, strange_request, lost)
+        for s in (TurnCommitted, LeaseLost)
+    ],
+    *[
+        Row("RUNNER-50", s, TurnRequested, any_request, lost)
+        for s in (Acquiring, CheckingHolder, Loading, Ending, Stopped)
     ],
 )

@@ -13,11 +13,11 @@ from ..commands.grant import TTL_MS_DEFAULT
 from ..machines.lease import Held, Owner
 from ..outcome import Stepped
 from ..queries import Command, Question
-from ..questions.core import Carried
+from ..questions.core import LoadedRun
 from ..records import Cancel
 from ..replace import replace
 from ..scheduling import GROUP_BYTES
-from .protocol import Ask, Effect, Execute, How, SetTimer, Stop, TimerFired, Want
+from .protocol import Ask, Effect, Execute, SetTimer, Stop, TimerFired, TurnExit, TurnRequest
 
 AGAIN_MS: Final = 5
 AGAIN_MS_MAX: Final = 1_000
@@ -25,7 +25,7 @@ ROUNDS_MAX: Final = 64  # of sweeping and reclaiming before a Begin
 
 
 @frozen
-class Plan:
+class RunnerConfig:
     """What one runner is to do, with all ids and limits that it needs."""
 
     session_id: str
@@ -44,7 +44,7 @@ class Plan:
 class Core:
     """What every state carries along."""
 
-    plan: Plan
+    config: RunnerConfig
     next_id: int = 1
     runs: int = 0
     rounds: int = 0
@@ -55,7 +55,7 @@ class Core:
 
 
 @frozen
-class Order:
+class PendingCall:
     """A command or question under way, sent again under the same id until it is answered."""
 
     id: int
@@ -68,7 +68,7 @@ class Order:
 
 
 @frozen
-class Pause:
+class RenewalTimer:
     """No renewal is under way; the timer `id` begins the next one."""
 
     id: int
@@ -76,12 +76,12 @@ class Pause:
 
 
 @frozen
-class Hold:
+class HeldRun:
     """The lease, and the run it works on."""
 
     begun: Begun
     deadline_ms: int
-    renewal: Order | Pause
+    renewal: PendingCall | RenewalTimer
     n: int
     cancel: Cancel | None
 
@@ -89,22 +89,22 @@ class Hold:
         return now_ms <= self.deadline_ms
 
 
-class Stage(enum.StrEnum):
-    FREE = "free"  # its timer is the turn's deadline
-    TOLD = "told"  # it has a grace to end by itself
-    CUT = "cut"  # it was interrupted; next it is given up
+class SupervisionStage(enum.StrEnum):
+    RUNNING = "free"  # its timer is the turn's deadline
+    NOTIFIED = "told"  # it has a grace to end by itself
+    INTERRUPTED = "cut"  # it was interrupted; next it is given up
 
 
 @frozen
-class Watch:
+class TurnSupervision:
     """Over the code of a turn that is alive."""
 
     turn_id: int
     timer: int
-    stage: Stage = Stage.FREE
+    stage: SupervisionStage = SupervisionStage.RUNNING
 
 
-class Why(enum.StrEnum):
+class TurnStopReason(enum.StrEnum):
     """Why a turn is to end."""
 
     DRAINING = "draining"
@@ -116,15 +116,15 @@ class Why(enum.StrEnum):
 
 
 @frozen
-class Taking:
+class Acquiring:
     """Until the session is ours: Begin, and what may have to go before it."""
 
     core: Core
-    order: Order
+    pending: PendingCall
 
 
 @frozen
-class Examining:
+class CheckingHolder:
     core: Core
     id: int
     held: Held
@@ -135,58 +135,58 @@ class Loading:
     """A run was begun; what it needs is read.  `carried`: it was, but our time is over and we ask for more."""
 
     core: Core
-    hold: Hold
-    order: Order | None
-    carried: Carried | None = None
+    held_run: HeldRun
+    pending: PendingCall | None
+    loaded: LoadedRun | None = None
 
 
 @frozen
 class Request:
     id: int
-    want: Want
+    request: TurnRequest
 
 
 @frozen
-class Working:
+class TurnRunning:
     """The code of a turn is at work.  `order` is its write under way, for `asked`; `queue` waits behind it."""
 
     core: Core
-    hold: Hold
-    watch: Watch
-    order: Order | None = None
+    held_run: HeldRun
+    supervision: TurnSupervision
+    pending: PendingCall | None = None
     asked: tuple[Request, ...] = ()
     queue: tuple[Request, ...] = ()
     parked: tuple[int, ...] = ()  # starts that wait for our lease to be renewed
-    why: Why | None = None
-    over: How | None = None  # the code has ended, the order has not
+    stop_reason: TurnStopReason | None = None
+    exit: TurnExit | None = None  # the code has ended, the order has not
 
 
 @frozen
-class Settled:
+class TurnCommitted:
     """The turn has committed, its code is still alive, and the next run waits under our lease."""
 
     core: Core
-    hold: Hold
-    watch: Watch
+    held_run: HeldRun
+    supervision: TurnSupervision
 
 
 @frozen
-class Outlived:
+class LeaseLost:
     """The code of the turn is alive and the lease is not; when it ends, so do we."""
 
     core: Core
-    watch: Watch
+    supervision: TurnSupervision
     answer: Any  # what every request is told
     stop: Stop
 
 
 @frozen
-class Closing:
+class Ending:
     """No code of a turn is alive; the last word about the run is on its way."""
 
     core: Core
-    hold: Hold
-    order: Order
+    held_run: HeldRun
+    pending: PendingCall
 
 
 @frozen
@@ -194,16 +194,27 @@ class Stopped:
     pass
 
 
-State: TypeAlias = Taking | Examining | Loading | Working | Settled | Outlived | Closing | Stopped
-Holding: TypeAlias = Loading | Working | Settled | Closing
+State: TypeAlias = (
+    Acquiring
+    | CheckingHolder
+    | Loading
+    | TurnRunning
+    | TurnCommitted
+    | LeaseLost
+    | Ending
+    | Stopped
+)
+HoldsLease: TypeAlias = Loading | TurnRunning | TurnCommitted | Ending
 Outcome: TypeAlias = Stepped[State, Effect]
 
 
 # -- orders
 
 
-def send(what: Command[Any, Any] | Question[Any], id: int, now_ms: int) -> tuple[Order, Effect]:
-    return Order(id, what, now_ms, now_ms), transmit(id, what)
+def send(
+    what: Command[Any, Any] | Question[Any], id: int, now_ms: int
+) -> tuple[PendingCall, Effect]:
+    return PendingCall(id, what, now_ms, now_ms), transmit(id, what)
 
 
 def transmit(id: int, what: Command[Any, Any] | Question[Any]) -> Effect:
@@ -214,22 +225,22 @@ def again_ms(tries: int) -> int:
     return int(min(AGAIN_MS * 2 ** min(tries, 20), AGAIN_MS_MAX))
 
 
-def sleep(order: Order, now_ms: int, *, unsure: bool) -> tuple[Order, Effect]:
-    later = replace(order, tries=order.tries + 1, unsure=order.unsure or unsure, asleep=True)
-    return later, SetTimer(order.id, now_ms + again_ms(order.tries))
+def sleep(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCall, Effect]:
+    later = replace(pending, tries=pending.tries + 1, unsure=pending.unsure or unsure, asleep=True)
+    return later, SetTimer(pending.id, now_ms + again_ms(pending.tries))
 
 
-def awake(order: Order, now_ms: int) -> tuple[Order, Effect]:
+def awake(pending: PendingCall, now_ms: int) -> tuple[PendingCall, Effect]:
     """The same again.  What certainly was not done counts from now."""
-    sent = order.sent_ms if order.unsure else now_ms
-    return replace(order, sent_ms=sent, asleep=False), transmit(order.id, order.what)
+    sent = pending.sent_ms if pending.unsure else now_ms
+    return replace(pending, sent_ms=sent, asleep=False), transmit(pending.id, pending.what)
 
 
-def renew(hold: Hold, id: int, now_ms: int) -> tuple[Hold, Effect]:
-    begun = hold.begun
-    tries = hold.renewal.tries
-    order, effect = send(Renew(begun.fence.session_id, begun.fence), id, now_ms)
-    return replace(hold, renewal=replace(order, tries=tries)), effect
+def renew(held_run: HeldRun, id: int, now_ms: int) -> tuple[HeldRun, Effect]:
+    begun = held_run.begun
+    tries = held_run.renewal.tries
+    pending, effect = send(Renew(begun.fence.session_id, begun.fence), id, now_ms)
+    return replace(held_run, renewal=replace(pending, tries=tries)), effect
 
 
 def number(core: Core) -> tuple[int, Core]:
@@ -242,22 +253,22 @@ def number(core: Core) -> tuple[int, Core]:
 
 def reports(s: Any, e: Any) -> bool:
     """This event reports the order of this state."""
-    order = s.order
-    return order is not None and not order.asleep and bool(order.id == e.id)
+    pending = s.pending
+    return pending is not None and not pending.asleep and bool(pending.id == e.id)
 
 
 def wakes(s: Any, e: TimerFired) -> bool:
     """This timer is that of the order of this state."""
-    order = s.order
-    return order is not None and order.asleep and bool(order.id == e.id)
+    pending = s.pending
+    return pending is not None and pending.asleep and bool(pending.id == e.id)
 
 
 def of_renewal(s: Any, e: Any) -> bool:
     """This event reports the renewal under way."""
-    renewal = s.hold.renewal
-    return isinstance(renewal, Order) and bool(renewal.id == e.id)
+    renewal = s.held_run.renewal
+    return isinstance(renewal, PendingCall) and bool(renewal.id == e.id)
 
 
 def begins_renewal(s: Any, e: TimerFired) -> bool:
-    renewal = s.hold.renewal
-    return isinstance(renewal, Pause) and bool(renewal.id == e.id)
+    renewal = s.held_run.renewal
+    return isinstance(renewal, RenewalTimer) and bool(renewal.id == e.id)

@@ -7,58 +7,76 @@ from typing import Any
 from ..outcome import Stepped
 from ..records import Cancel
 from ..replace import replace
-from .protocol import CancelTurn, Effect, Reply, Said, SetTimer, Stop, Tell
+from .protocol import Effect, InterruptTurn, NotifyTurn, Reply, SetTimer, Stop, TurnReply
 from .states import (
     Core,
+    LeaseLost,
     Outcome,
-    Outlived,
     Request,
-    Stage,
     Stopped,
-    Watch,
-    Why,
-    Working,
+    SupervisionStage,
+    TurnRunning,
+    TurnStopReason,
+    TurnSupervision,
     number,
 )
 
 # -- the watch over the code
 
 
-def warn(core: Core, watch: Watch, at_ms: int) -> tuple[Core, Watch, tuple[Effect, ...]]:
+def warn(
+    core: Core, supervision: TurnSupervision, at_ms: int
+) -> tuple[Core, TurnSupervision, tuple[Effect, ...]]:
     """RUNNER-41: it has until then to end by itself."""
-    if watch.stage is Stage.CUT:
-        return core, watch, ()
+    if supervision.stage is SupervisionStage.INTERRUPTED:
+        return core, supervision, ()
     id, core = number(core)
-    return core, replace(watch, timer=id, stage=Stage.TOLD), (SetTimer(id, at_ms),)
+    return (
+        core,
+        replace(supervision, timer=id, stage=SupervisionStage.NOTIFIED),
+        (SetTimer(id, at_ms),),
+    )
 
 
-def cut(core: Core, watch: Watch, now_ms: int) -> tuple[Core, Watch, tuple[Effect, ...]]:
+def cut(
+    core: Core, supervision: TurnSupervision, now_ms: int
+) -> tuple[Core, TurnSupervision, tuple[Effect, ...]]:
     """RUNNER-42: it is interrupted where it stands; if that does not help either, it is given up."""
     id, core = number(core)
-    effects = (CancelTurn(watch.turn_id), SetTimer(id, now_ms + core.plan.grace_ms))
-    return core, replace(watch, timer=id, stage=Stage.CUT), effects
+    effects = (InterruptTurn(supervision.turn_id), SetTimer(id, now_ms + core.config.grace_ms))
+    return core, replace(supervision, timer=id, stage=SupervisionStage.INTERRUPTED), effects
 
 
 def replies(requests: tuple[Request, ...], answer: Any) -> tuple[Effect, ...]:
     return tuple([Reply(r.id, answer) for r in requests])
 
 
-def cancel(s: Working, flag: Cancel, now_ms: int) -> tuple[Working, tuple[Effect, ...]]:
+def cancel(s: TurnRunning, flag: Cancel, now_ms: int) -> tuple[TurnRunning, tuple[Effect, ...]]:
     """RUNNER-43: the turn is told once that it is to stop."""
-    if s.why is Why.CANCELLED or s.over is not None or flag.run_id != s.hold.begun.run_id:
+    if (
+        s.stop_reason is TurnStopReason.CANCELLED
+        or s.exit is not None
+        or flag.run_id != s.held_run.begun.run_id
+    ):
         return s, ()
-    core, watch, effects = warn(s.core, s.watch, now_ms + s.core.plan.grace_ms)
-    told = Tell(watch.turn_id, Said.CANCELLED)
-    parked = tuple([Reply(id, Said.CANCELLED) for id in s.parked])
-    s = replace(s, core=core, watch=watch, why=Why.CANCELLED, parked=())
+    core, supervision, effects = warn(s.core, s.supervision, now_ms + s.core.config.grace_ms)
+    told = NotifyTurn(supervision.turn_id, TurnReply.CANCELLED)
+    parked = tuple([Reply(id, TurnReply.CANCELLED) for id in s.parked])
+    s = replace(
+        s, core=core, supervision=supervision, stop_reason=TurnStopReason.CANCELLED, parked=()
+    )
     return s, (told, *effects, *parked)
 
 
-def lose(s: Working, stop: Stop, now_ms: int, clause: str) -> Outcome:
+def lose(s: TurnRunning, stop: Stop, now_ms: int, clause: str) -> Outcome:
     """RUNNER-44: the lease is another's: nothing more is written."""
-    if s.over is not None:
+    if s.exit is not None:
         return Stepped(Stopped(), clause, (stop,))
-    core, watch, effects = warn(s.core, s.watch, now_ms + s.core.plan.grace_ms)
-    lost = replies(s.asked + s.queue, Said.LOST) + tuple([Reply(p, Said.LOST) for p in s.parked])
-    told = Tell(watch.turn_id, Said.LOST)
-    return Stepped(Outlived(core, watch, Said.LOST, stop), clause, (told, *lost, *effects))
+    core, supervision, effects = warn(s.core, s.supervision, now_ms + s.core.config.grace_ms)
+    lost = replies(s.asked + s.queue, TurnReply.LEASE_LOST) + tuple(
+        [Reply(p, TurnReply.LEASE_LOST) for p in s.parked]
+    )
+    told = NotifyTurn(supervision.turn_id, TurnReply.LEASE_LOST)
+    return Stepped(
+        LeaseLost(core, supervision, TurnReply.LEASE_LOST, stop), clause, (told, *lost, *effects)
+    )

@@ -10,7 +10,7 @@ from ..replace import replace
 from ..rules import Row
 from ..transcript import NewNode
 from .ending import abort, finish, stop, unanswered, word_for
-from .loop import pump
+from .loop import advance_batch
 from .protocol import (
     DEADLINE,
     Broken,
@@ -27,8 +27,8 @@ from .states import (
     AwaitingModel,
     AwaitingTools,
     Finished,
-    Flight,
     Outcome,
+    PendingRecord,
     Preparing,
     Stop,
     Then,
@@ -74,7 +74,7 @@ def stop_soon(s: Any, e: Any, clause: str) -> Outcome:
     why = why_of(e)
     if isinstance(s, AwaitingCheckpoint):
         return Stepped(replace(s, stop=why), clause)
-    if s.batch.flight is None:
+    if s.batch.pending is None:
         return stop(s, why, clause)
     return Stepped(replace(s, stop=why), clause, abort(s.core, s.batch))
 
@@ -102,8 +102,8 @@ def stop_written(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
 def own_record(s: Any, e: NotRecorded) -> bool:
     if isinstance(s, AwaitingCheckpoint):
         return s.key == e.key
-    flight: Flight | None = s.batch.flight
-    return flight is not None and flight.key == e.key
+    pending: PendingRecord | None = s.batch.pending
+    return pending is not None and pending.key == e.key
 
 
 def told_to_stop(s: Any, e: NotRecorded) -> bool:
@@ -117,8 +117,8 @@ def declined(s: Any, e: NotRecorded) -> bool:
 def stop_unwritten(s: Any, e: NotRecorded, clause: str) -> Outcome:
     """What was not written is in the commit: results that are known, and those that are missing."""
     if isinstance(s, AwaitingTools):
-        batch = replace(s.batch, flight=None)
-        return pump(s.core, batch, s.stop or Cancelled(), clause)
+        batch = replace(s.batch, pending=None)
+        return advance_batch(s.core, batch, s.stop or Cancelled(), clause)
     return finish(s.core, s.stop or Cancelled(), clause)
 
 

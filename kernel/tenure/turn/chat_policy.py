@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeAlias
 from attrs import frozen
 
 from ..failure import ErrorKind, Failure
-from ..messages.codec import Unreadable, decode, from_json, to_json
+from ..messages.codec import InvalidMessage, decode, from_json, to_json
 from ..messages.types import (
     Attachment,
     Finish,
@@ -23,7 +23,7 @@ from ..messages.types import (
     Tool,
     ToolCall,
 )
-from ..questions.core import Line
+from ..questions.core import TranscriptLine
 from ..records import Input, Node
 from ..replace import replace
 from ..transcript import Form, Role, UsageDelta
@@ -42,21 +42,21 @@ WARNING: Final = (
 
 
 @frozen
-class Say:
+class Answer:
     """It is the answer."""
 
     message: Message
 
 
 @frozen
-class Act:
+class CallTools:
     """It calls tools."""
 
     message: Message
 
 
 @frozen
-class Halt:
+class StopTurn:
     """It ends the turn in another way; what was said stays."""
 
     message: Message | None
@@ -64,16 +64,16 @@ class Halt:
 
 
 @frozen
-class Fault:
+class InvalidReply:
     """It is no reply."""
 
     failure: Failure
 
 
-Judgement: TypeAlias = Say | Act | Halt | Fault
+ReplyKind: TypeAlias = Answer | CallTools | StopTurn | InvalidReply
 
 
-class Dialect(Protocol):
+class ChatPolicy(Protocol):
     """How a turn speaks with its model."""
 
     def request(
@@ -84,15 +84,15 @@ class Dialect(Protocol):
         tools: tuple[Tool, ...],
         parameters: str,
     ) -> Request: ...
-    def judge(self, reply: Reply, window: int | None, iteration: int) -> Judgement: ...
-    def objection(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+    def classify(self, reply: Reply, window: int | None, iteration: int) -> ReplyKind: ...
+    def reject_reason(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
         """Why a call is not carried out, in words for the model."""
 
     def warning(self) -> Message: ...
 
 
 @frozen
-class Chat:
+class DefaultChatPolicy:
     """Messages, native tool calls.  `final_warning` is what a model is told before its last word."""
 
     final_warning: str = WARNING
@@ -107,17 +107,17 @@ class Chat:
     ) -> Request:
         return Request(model, system, messages, tools, parameters, stable(messages))
 
-    def judge(self, reply: Reply, window: int | None, iteration: int) -> Judgement:
-        return judge(reply, window, iteration)
+    def classify(self, reply: Reply, window: int | None, iteration: int) -> ReplyKind:
+        return classify_reply(reply, window, iteration)
 
-    def objection(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
-        return objection(call, calls, tools)
+    def reject_reason(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+        return reject_reason(call, calls, tools)
 
     def warning(self) -> Message:
         return Message(Speaker.USER, self.final_warning)
 
 
-CHAT: Final = Chat()
+DEFAULT_CHAT_POLICY: Final = DefaultChatPolicy()
 
 
 def stable(messages: Sequence[Message]) -> int:
@@ -128,7 +128,7 @@ def stable(messages: Sequence[Message]) -> int:
     return 0
 
 
-def judge(reply: Reply, window: int | None, iteration: int) -> Judgement:
+def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKind:
     """CHAT-11, CHAT-12, CHAT-13: by how it ended, and by what is in it."""
     finish = Finish.CONTEXT_OVERFLOW if overflows(reply, window) else reply.finish
     whole = finish in (Finish.STOP, Finish.TOOL_CALLS, Finish.UNKNOWN)
@@ -139,18 +139,22 @@ def judge(reply: Reply, window: int | None, iteration: int) -> Judgement:
     said = bool(reply.text or reply.refusal)
     match finish:
         case Finish.CONTEXT_OVERFLOW:
-            return Fault(Failure(ErrorKind.CONTEXT_OVERFLOW, f"the window is {window} tokens"))
+            return InvalidReply(
+                Failure(ErrorKind.CONTEXT_OVERFLOW, f"the window is {window} tokens")
+            )
         case Finish.CONTENT_FILTER:
-            return Fault(Failure(ErrorKind.CONTENT_FILTERED, "the provider filtered the reply"))
+            return InvalidReply(
+                Failure(ErrorKind.CONTENT_FILTERED, "the provider filtered the reply")
+            )
         case Finish.OUTPUT_LIMIT:
-            return Halt(message if said or reply.reasoning else None, "incomplete")
+            return StopTurn(message if said or reply.reasoning else None, "incomplete")
     if reply.refusal:
-        return Halt(replace(message, calls=()), "refusal")
+        return StopTurn(replace(message, calls=()), "refusal")
     if calls:
-        return Act(message)
+        return CallTools(message)
     if finish is Finish.TOOL_CALLS:
-        return Fault(Failure(ErrorKind.TRANSIENT, "the reply announces calls and has none"))
-    return Say(message)
+        return InvalidReply(Failure(ErrorKind.TRANSIENT, "the reply announces calls and has none"))
+    return Answer(message)
 
 
 def overflows(reply: Reply, window: int | None) -> bool:
@@ -183,7 +187,7 @@ def _legal(call_id: str) -> bool:
     return 0 < len(call_id) <= CALL_ID_MAX and printable
 
 
-def objection(call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+def reject_reason(call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
     if calls > CALLS_MAX:
         return f"too many calls at once: at most {CALLS_MAX}; none was carried out"
     if call.call_id.startswith(DOUBLED):
@@ -191,10 +195,10 @@ def objection(call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
     if all(tool.name != call.name for tool in tools):
         known = ", ".join(tool.name for tool in tools) or "none"
         return f"there is no tool {call.name[:100]!r}; there are: {known}"
-    return _objection_to_arguments(call.arguments)
+    return _reject_arguments(call.arguments)
 
 
-def _objection_to_arguments(arguments: str) -> str | None:
+def _reject_arguments(arguments: str) -> str | None:
     """CHAT-14: none at all is an empty object."""
     if not arguments.strip():
         return None
@@ -210,7 +214,7 @@ def _objection_to_arguments(arguments: str) -> str | None:
 # -- from the transcript to messages
 
 
-def project(lines: Iterable[Line]) -> tuple[Message, ...]:
+def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
     """CHAT-5: the transcript as messages: inputs before the node that names them, from the last compaction on."""
     messages: list[Message] = []
     for line in lines:
@@ -229,7 +233,7 @@ def messages_of_node(node: Node) -> list[Message]:
     if node.form is Form.CHAT:
         try:
             return [decode(node.body)]
-        except Unreadable:
+        except InvalidMessage:
             return [Message(Speaker.USER, node.body)]
     if node.role is Role.TOOL:
         return [Message(Speaker.TOOL, node.body, call_id=each) for each in node.call_ids]
@@ -262,5 +266,5 @@ def read_prompt(payload: str) -> tuple[str, tuple[Attachment, ...]]:
         found = from_json(payload.removeprefix(PROMPT))
         attachments = tuple([Attachment(**each) for each in found["attachments"]])
         return str(found["text"]), attachments
-    except (TypeError, KeyError, Unreadable):
+    except (TypeError, KeyError, InvalidMessage):
         return payload, ()

@@ -35,12 +35,12 @@ from .states import (
     Outcome,
     Probing,
     Reported,
-    Resting,
     Running,
     Slot,
     State,
     Stop,
     Waiting,
+    WaitingForRetry,
     Written,
 )
 
@@ -56,7 +56,7 @@ def finish(
     effects: tuple[Effect, ...] = (),
 ) -> Outcome:
     """The last effect of a turn, which says it all."""
-    if isinstance(outcome, HandedOff) and core.brief.hand_offs >= core.brief.limits.hand_offs_max:
+    if isinstance(outcome, HandedOff) and core.setup.hand_offs >= core.setup.limits.hand_offs_max:
         outcome = Halted("hand_off_limit")
     last = _last(core, outcome, nodes)
     return Stepped(Finished(replace(core, usage=()), outcome, last), clause, (*effects, last))
@@ -79,11 +79,11 @@ def _last(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> Finish | F
 
 def _admitted(core: Core, hand_off: HandOff) -> NewInput:
     """TURN-41: what the next one starts with; its id is the turn's, so that it enters once."""
-    brief = core.brief
-    input_id = f"{brief.run_id}:{brief.turn}:hand_off"
+    setup = core.setup
+    input_id = f"{setup.run_id}:{setup.turn}:hand_off"
     if len(input_id) > ID_MAX:
         input_id = "hand_off:" + hashlib.sha256(input_id.encode()).hexdigest()
-    return NewInput(input_id, "hand_off", hand_off.text, f"hand_off:{brief.hand_offs + 1}")
+    return NewInput(input_id, "hand_off", hand_off.text, f"hand_off:{setup.hand_offs + 1}")
 
 
 def mismatch(core: Core, clause: str, message: str) -> Outcome:
@@ -115,7 +115,7 @@ def abort(core: Core, batch: Batch) -> tuple[Effect, ...]:
         [
             core.key("tool", index)
             for index, slot in enumerate(batch.slots)
-            if isinstance(slot.stage, Running | Resting | Probing)
+            if isinstance(slot.stage, Running | WaitingForRetry | Probing)
         ]
     )
     return (Abort(keys),) if keys else ()
@@ -126,7 +126,7 @@ def closings(core: Core, batch: Batch, why: Stop) -> tuple[NewNode, ...]:
     nodes = []
     for slot in batch.slots:
         if not isinstance(slot.stage, Written):
-            core, node = core.say(message_of(slot.call, _known(core, slot, why)))
+            core, node = core.append_message(message_of(slot.call, _known(core, slot, why)))
             nodes.append(node)
     return tuple(nodes)
 
@@ -134,7 +134,7 @@ def closings(core: Core, batch: Batch, why: Stop) -> tuple[NewNode, ...]:
 def unanswered(core: Core, calls: tuple[ToolCall, ...], text: str) -> tuple[NewNode, ...]:
     nodes = []
     for call in calls:
-        core, node = core.say(message_of(call, ToolResult(text, is_error=True)))
+        core, node = core.append_message(message_of(call, ToolResult(text, is_error=True)))
         nodes.append(node)
     return tuple(nodes)
 
@@ -152,7 +152,7 @@ def _known(core: Core, slot: Slot, why: Stop) -> ToolResult:
             return result
         case Running() if once:
             return ToolResult(f"{word} while it ran; its outcome is unknown", is_error=True)
-        case Running() | Resting():
+        case Running() | WaitingForRetry():
             return ToolResult(f"{word} while it ran", is_error=True)
         case Probing():
             return ToolResult(UNKNOWN, is_error=True)

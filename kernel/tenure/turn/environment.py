@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..messages.codec import Unreadable, bare, from_json, to_json
+from ..messages.codec import InvalidMessage, from_json, non_defaults, to_json
 from ..transcript import hash_text
 from .protocol import Environment
 
@@ -15,7 +15,7 @@ PATHS_MAX: Final = 8
 
 def describe(environment: Environment) -> str:
     """Canonical JSON, in which schemas and parameters are opened so that a difference can be named."""
-    found = bare(environment)
+    found = non_defaults(environment)
     found["parameters"] = _opened(environment.parameters)
     for tool, plain in zip(environment.tools, found.get("tools", ()), strict=True):
         plain["schema"] = _opened(tool.schema)
@@ -38,7 +38,7 @@ def differences(old: str, new: str) -> tuple[str, ...]:
     """TURN-7: the first paths at which two descriptions differ."""
     try:
         ours, theirs = from_json(old), from_json(new)
-    except Unreadable:
+    except InvalidMessage:
         return ("environment",)
     found: list[str] = []
     for path in _differing(ours, theirs, ""):

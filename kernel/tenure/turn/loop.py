@@ -9,7 +9,7 @@ from ..outcome import Stepped
 from ..records import EntryKind
 from ..replace import replace
 from ..transcript import NewNode, hash_text
-from .chat_policy import Act, Fault, Halt, Judgement, Say
+from .chat_policy import Answer, CallTools, InvalidReply, ReplyKind, StopTurn
 from .ending import abort, closings, finish, mismatch, unanswered
 from .environment import describe, differences
 from .protocol import (
@@ -36,10 +36,10 @@ from .states import (
     Stop,
     Then,
     Written,
-    spend,
-    standing,
+    add_usage,
+    path_before_turn,
 )
-from .tool_calls import flush, launch, open_batch, probes
+from .tool_calls import launch, next_record, open_batch, probes
 
 DIFFERENCES_MAX = 8
 WITHHELD = "not carried out: the steps of this turn are used up"
@@ -47,34 +47,37 @@ WITHHELD = "not carried out: the steps of this turn are used up"
 # -- what was asked before and would be asked otherwise now
 
 
-def settle_in(core: Core, environment: Environment) -> Core:
+def with_environment(core: Core, environment: Environment) -> Core:
     described = describe(environment)
     return replace(
         core, environment=environment, described=described, digest=hash_text(described),
-        kept=core.past.kept_digest,
+        stored_environment_digest=core.replay.stored_environment_digest,
     )  # fmt: skip
 
 
-def changes(core: Core) -> tuple[tuple[str, str], ...]:
+def environment_changes(core: Core) -> tuple[tuple[str, str], ...]:
     """TURN-7: recorded requests that would be others now, each once: the name of the note and what it says."""
-    past, found = core.past, dict[str, str]()
-    kept = past.kept_digest
-    for iteration in sorted(past.replies):
-        asked = past.replies[iteration]
+    replay, found = core.replay, dict[str, str]()
+    kept = replay.stored_environment_digest
+    for iteration in sorted(replay.replies):
+        asked = replay.replies[iteration]
         if asked.environment != core.digest:
             name = f"{asked.environment[:16]}-{core.digest[:16]}"
-            known = past.environment if asked.environment == kept else None
+            known = replay.environment if asked.environment == kept else None
             paths = ("environment",) if known is None else differences(known, core.described)
             found.setdefault(name, f"iteration {iteration}: {', '.join(paths)}")
-        if asked.path != (asked.stands or standing(core.brief)):
+        if asked.path != (asked.stands or path_before_turn(core.setup)):
             found.setdefault(f"path-{iteration}", f"iteration {iteration}: transcript")
-    noted = frozenset() if core.brief.strict else past.noted
+    noted = frozenset() if core.setup.strict else replay.noted
     fresh = [(name, said) for name, said in found.items() if f"0:request:{name}" not in noted]
     return tuple(fresh[:DIFFERENCES_MAX])
 
 
-def note(core: Core, clause: str) -> Outcome:
-    entries = [NewEntry(EntryKind.NOTE, f"0:request:{name}", said) for name, said in changes(core)]
+def record_changes(core: Core, clause: str) -> Outcome:
+    entries = [
+        NewEntry(EntryKind.NOTE, f"0:request:{name}", said)
+        for name, said in environment_changes(core)
+    ]
     return record(core, Then.FOLD, clause, tuple(entries))
 
 
@@ -105,7 +108,7 @@ def follow(core: Core, then: Then, clause: str) -> Outcome:
         case Then.TOOLS:
             opened = open_batch(core)
             assert not isinstance(opened, str), opened
-            return pump(*opened, None, clause)
+            return advance_batch(*opened, None, clause)
 
 
 # -- the fold
@@ -115,27 +118,25 @@ def advance(core: Core, clause: str) -> Outcome:
     """TURN-3, TURN-6: through what is recorded, one iteration after the other; then live."""
     while True:
         core = warn_again(core)
-        asked = core.past.replies.get(core.iteration)
+        asked = core.replay.replies.get(core.iteration)
         if asked is None:
-            if core.past.last >= core.iteration:
+            if core.replay.last >= core.iteration:
                 said = (
-                    f"iteration {core.iteration} has no reply, iteration {core.past.last} reports"
+                    f"iteration {core.iteration} has no reply, iteration {core.replay.last} reports"
                 )
                 return mismatch(core, "TURN-8", said)
-            return ask(replace(core, past=EMPTY), clause)
-        core, _ = core.say(asked.message)
+            return ask(replace(core, replay=EMPTY), clause)
+        core, _ = core.append_message(asked.message)
         opened = open_batch(core)
         if isinstance(opened, str):
             return mismatch(core, "TURN-8", opened)
         core, batch = opened
         if not batch.complete:
-            if core.past.last > core.iteration:
-                said = (
-                    f"iteration {core.iteration} has open calls, iteration {core.past.last} reports"
-                )
+            if core.replay.last > core.iteration:
+                said = f"iteration {core.iteration} has open calls, iteration {core.replay.last} reports"
                 return mismatch(core, "TURN-8", said)
-            core = replace(core, past=EMPTY)
-            return pump(core, batch, None, clause, probes(core, batch))
+            core = replace(core, replay=EMPTY)
+            return advance_batch(core, batch, None, clause, probes(core, batch))
         ending = ended_by(core, batch)
         if ending is not None:
             return finish(core, ending, clause)
@@ -144,10 +145,10 @@ def advance(core: Core, clause: str) -> Outcome:
 
 def warn_again(core: Core) -> Core:
     """The warning that was recorded behind the iteration before."""
-    warning = core.past.warnings.get(core.iteration - 1)
+    warning = core.replay.warnings.get(core.iteration - 1)
     if warning is None:
         return core
-    core, _ = core.say(warning)
+    core, _ = core.append_message(warning)
     return replace(core, warned=True)
 
 
@@ -156,41 +157,41 @@ def warn_again(core: Core) -> Core:
 
 def ask(core: Core, clause: str) -> Outcome:
     """TURN-10, TURN-50, CHAT-8: the next request, behind a warning and without tools if it is the last one."""
-    dialect = core.brief.dialect
+    policy = core.setup.policy
     if core.grace and not core.warned:
-        core, node = replace(core, warned=True).say(dialect.warning())
+        core, node = replace(core, warned=True).append_message(policy.warning())
         return record(core, Then.MODEL, clause, (), (node,))
     env = core.environment
     tools = () if core.grace else env.tools
-    request = dialect.request(env.model, env.system, core.messages, tools, env.parameters)
+    request = policy.request(env.model, env.system, core.messages, tools, env.parameters)
     return Stepped(AwaitingModel(core), clause, (CallModel(core.key("model"), request),))
 
 
-def meaning(core: Core, reply: Reply) -> Judgement:
-    return core.brief.dialect.judge(reply, core.environment.window, core.iteration)
+def meaning(core: Core, reply: Reply) -> ReplyKind:
+    return core.setup.policy.classify(reply, core.environment.window, core.iteration)
 
 
-def hear(core: Core, reply: Reply, clause: str) -> Outcome:
+def handle_reply(core: Core, reply: Reply, clause: str) -> Outcome:
     """TURN-20..TURN-24: what becomes of a reply."""
     judgement = meaning(core, reply)
-    core = spend(core, reply.usage)
+    core = add_usage(core, reply.usage)
     match judgement:
-        case Fault(failure):
+        case InvalidReply(failure):
             return finish(core, Broken(failure), clause)
-        case Halt(message, code):
-            return finish(core, Halted(code), clause, spoken(core, message))
-        case Say(message):
+        case StopTurn(message, code):
+            return finish(core, Halted(code), clause, append_reply(core, message))
+        case Answer(message):
             over: Ending = Halted("max_iterations") if core.grace else Completed()
-            return finish(core, over, clause, spoken(core, message))
-        case Act(message) if core.grace:
-            after, node = core.say(message)
+            return finish(core, over, clause, append_reply(core, message))
+        case CallTools(message) if core.grace:
+            after, node = core.append_message(message)
             nodes = (node, *unanswered(after, message.calls, WITHHELD))
             return finish(core, Halted("max_iterations"), clause, nodes)
-        case Act(message):
+        case CallTools(message):
             return act(core, message, clause)
 
 
-def spoken(core: Core, message: Message | None) -> tuple[NewNode, ...]:
+def append_reply(core: Core, message: Message | None) -> tuple[NewNode, ...]:
     return () if message is None else (node_of(message),)
 
 
@@ -198,27 +199,27 @@ def act(core: Core, message: Message, clause: str) -> Outcome:
     """TURN-11, TURN-21: the reply is written down before its calls are carried out."""
     body = to_json({"environment": core.digest, "path": core.path})
     entry = NewEntry(EntryKind.REPORT, core.effect_id("model"), body)
-    fresh = core.digest != core.kept
-    core, node = core.say(message)
+    fresh = core.digest != core.stored_environment_digest
+    core, node = core.append_message(message)
     described = core.described if fresh else None
-    core = replace(core, kept=core.digest)
+    core = replace(core, stored_environment_digest=core.digest)
     return record(core, Then.TOOLS, clause, (entry,), (node,), described)
 
 
 # -- the tools
 
 
-def pump(
+def advance_batch(
     core: Core, batch: Batch, stop: Stop | None, clause: str, effects: tuple[Effect, ...] = ()
 ) -> Outcome:
     """TURN-39: begin what may begin, write down what can be; when all is written, the next iteration."""
     if stop is not None:
-        if batch.flight is not None:
+        if batch.pending is not None:
             return Stepped(AwaitingTools(core, batch, stop), clause, effects)
         nodes = closings(core, batch, stop)
         return finish(core, stop, clause, nodes, (*effects, *abort(core, batch)))
     batch, begun = launch(core, batch)
-    core, batch, written = flush(core, batch)
+    core, batch, written = next_record(core, batch)
     effects = (*effects, *begun, *(() if written is None else (written,)))
     if not batch.complete:
         return Stepped(AwaitingTools(core, batch), clause, effects)

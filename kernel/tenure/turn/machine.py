@@ -5,34 +5,34 @@ from __future__ import annotations
 from ..records import Input
 from ..rules import Table
 from .cancellation import STOPPING
-from .chat_policy import CHAT, Dialect, message_of_input, project
-from .loading import Spoken
+from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy, message_of_input, project
+from .loading import LoadedTurn
 from .protocol import LIMITS, Limits
-from .replay import recall
+from .replay import read_journal
 from .reports import WORK
 from .stale import REST
 from .start import BEGIN
-from .states import Brief, Core, Outcome, Preparing, State
+from .states import Core, Outcome, Preparing, State, TurnSetup
 
 RULES: Table[Outcome] = Table((*BEGIN, *WORK, *STOPPING, *REST))
 step = RULES.step
 
 
 def prepare(
-    spoken: Spoken,
+    spoken: LoadedTurn,
     limits: Limits = LIMITS,
-    dialect: Dialect = CHAT,
+    policy: ChatPolicy = DEFAULT_CHAT_POLICY,
     *,
     strict: bool = False,
 ) -> Preparing:
     """The turn of a run, before it begins; its past is what the journal knows."""
     opening = (*project(spoken.lines), *map(message_of_input, spoken.inputs))
-    brief = Brief(
+    setup = TurnSetup(
         spoken.run_id, spoken.turn, tuple([i.input_id for i in spoken.inputs]), spoken.leaf,
-        opening, spoken.frame, hand_offs(spoken.inputs), limits, strict, dialect,
+        opening, spoken.frame, hand_offs(spoken.inputs), limits, strict, policy,
     )  # fmt: skip
-    past = recall(spoken.entries, spoken.nodes, spoken.environment, spoken.turn)
-    return Preparing(Core(brief, past))
+    replay = read_journal(spoken.entries, spoken.nodes, spoken.environment, spoken.turn)
+    return Preparing(Core(setup, replay))
 
 
 def hand_offs(inputs: tuple[Input, ...]) -> int:
@@ -41,4 +41,4 @@ def hand_offs(inputs: tuple[Input, ...]) -> int:
     return max([int(count) for count in counts if count.isdigit()], default=0)
 
 
-__all__ = ["RULES", "Brief", "Core", "Outcome", "Preparing", "State", "prepare", "step"]
+__all__ = ["RULES", "TurnSetup", "Core", "Outcome", "Preparing", "State", "prepare", "step"]

@@ -13,38 +13,38 @@ from ..transcript import NewNode, Tip, extend_path, hash_node
 
 
 @frozen
-class Link:
+class ChainLink:
     """`digest` is the path digest of the node that holds the message."""
 
     message: Message = field(eq=False, repr=False)
-    before: Link | None = field(eq=False, repr=False)
+    before: ChainLink | None = field(eq=False, repr=False)
     digest: str
     length: int
 
 
 def extend(
-    chain: Link | None, leaf: Tip | None, inputs: tuple[str, ...], message: Message
-) -> tuple[Link, NewNode]:
+    chain: ChainLink | None, leaf: Tip | None, inputs: tuple[str, ...], message: Message
+) -> tuple[ChainLink, NewNode]:
     """The chain with a message more, and its node; the first one stands behind the leaf and the inputs."""
     node = node_of(message)
     return link(chain, leaf, inputs, message, node), node
 
 
 def link(
-    chain: Link | None,
+    chain: ChainLink | None,
     leaf: Tip | None,
     inputs: tuple[str, ...],
     message: Message,
     node: NewNode,
-) -> Link:
+) -> ChainLink:
     content = hash_node(node)
     if chain is None:
-        return Link(message, None, extend_path(leaf, inputs, content), 1)
+        return ChainLink(message, None, extend_path(leaf, inputs, content), 1)
     parent = Tip("", chain.digest)
-    return Link(message, chain, extend_path(parent, (), content), chain.length + 1)
+    return ChainLink(message, chain, extend_path(parent, (), content), chain.length + 1)
 
 
-def messages(chain: Link | None) -> tuple[Message, ...]:
+def messages(chain: ChainLink | None) -> tuple[Message, ...]:
     found: list[Message] = []
     while chain is not None:
         found.append(chain.message)

@@ -242,7 +242,7 @@ class ModelReplied:
 
 
 @frozen
-class ModelDown:
+class ModelFailed:
     key: str
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
@@ -264,7 +264,7 @@ class Probed:
 
 
 @frozen
-class Woke:
+class RetryDue:
     """A sleep is over."""
 
     key: str
@@ -297,10 +297,10 @@ Event: TypeAlias = (
     | EnvironmentReady
     | EnvironmentFailed
     | ModelReplied
-    | ModelDown
+    | ModelFailed
     | ToolReported
     | Probed
-    | Woke
+    | RetryDue
     | Recorded
     | NotRecorded
     | CancelSeen

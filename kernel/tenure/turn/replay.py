@@ -7,16 +7,16 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ..messages.codec import Unreadable, bare, decode, from_json, to_json
+from ..messages.codec import InvalidMessage, decode, from_json, non_defaults, to_json
 from ..messages.types import Attachment, Message, Speaker
-from ..records import Entry, EntryKind, Node
+from ..records import EntryKind, JournalEntry, Node
 from ..replace import replace
 from ..transcript import Form, hash_text
 from .protocol import HandOff, ToolResult
 
 
 @frozen
-class Asked:
+class RecordedRequest:
     """A recorded request, and the reply to it."""
 
     environment: str  # its digest
@@ -26,7 +26,7 @@ class Asked:
 
 
 @frozen
-class Kept:
+class RecordedReport:
     """A report that was recorded before its node, or what a node cannot hold of it."""
 
     result: ToolResult | None
@@ -35,12 +35,12 @@ class Kept:
 
 
 @frozen
-class Past:
+class Replay:
     """`broken`: why it is not the journal of such a turn."""
 
-    replies: dict[int, Asked] = field(factory=dict)
+    replies: dict[int, RecordedRequest] = field(factory=dict)
     results: dict[int, dict[str, Message]] = field(factory=dict)
-    kept: dict[tuple[int, int], Kept] = field(factory=dict)
+    reports: dict[tuple[int, int], RecordedReport] = field(factory=dict)
     starts: frozenset[tuple[int, int]] = frozenset()
     attempts: dict[tuple[int, int], int] = field(factory=dict)
     warnings: dict[int, Message] = field(factory=dict)
@@ -51,19 +51,19 @@ class Past:
     broken: str | None = None
 
     @property
-    def kept_digest(self) -> str | None:
+    def stored_environment_digest(self) -> str | None:
         return None if self.environment is None else hash_text(self.environment)
 
 
-EMPTY: Final = Past()
+EMPTY: Final = Replay()
 
 
-def recall(
-    entries: Iterable[Entry], nodes: Iterable[Node], environment: str | None, turn: int
-) -> Past:
+def read_journal(
+    entries: Iterable[JournalEntry], nodes: Iterable[Node], environment: str | None, turn: int
+) -> Replay:
     """Index the journal of one turn: entries and nodes in the order in which they were written."""
     by_id = {node.node_id: node for node in nodes}
-    past = Past(environment=environment)
+    replay = Replay(environment=environment)
     starts: set[tuple[int, int]] = set()
     noted: set[str] = set()
     asked: tuple[int, dict[str, Any]] = (0, {})
@@ -74,7 +74,7 @@ def recall(
                 continue
             if entry.kind is EntryKind.NODE:
                 node = by_id[entry.effect_id]
-                _read_node(past, node, asked, before)
+                _read_node(replay, node, asked, before)
                 before = node.path_digest
                 continue
             if entry.kind is EntryKind.NOTE:
@@ -87,20 +87,20 @@ def recall(
                 case "tool", EntryKind.START:
                     starts.add((iteration, int(effect)))
                 case "tool", _:
-                    past.kept[iteration, int(effect)] = _kept(entry)
+                    replay.reports[iteration, int(effect)] = _recorded_report(entry)
                 case "attempt", _:
                     index, _, tried = effect.partition(".")
-                    past.attempts[iteration, int(index)] = int(tried)
+                    replay.attempts[iteration, int(index)] = int(tried)
                 case _:
-                    raise Unreadable(f"an entry {entry.kind.value} {entry.effect_id}")
-    except (Unreadable, KeyError, TypeError, ValueError) as error:
-        return Past(broken=f"{error.__class__.__name__}: {error}"[:500])
-    if asked[0] not in (0, *past.replies):
-        return Past(broken=f"the report of iteration {asked[0]} has no node")
-    for iteration, at in (*past.kept, *starts, *past.attempts):
-        past.highest[iteration] = max(at, past.highest.get(iteration, 0))
-    last = max([*past.highest, *past.results, *past.replies, *past.warnings, 0])
-    return replace(past, starts=frozenset(starts), noted=frozenset(noted), last=last)
+                    raise InvalidMessage(f"an entry {entry.kind.value} {entry.effect_id}")
+    except (InvalidMessage, KeyError, TypeError, ValueError) as error:
+        return Replay(broken=f"{error.__class__.__name__}: {error}"[:500])
+    if asked[0] not in (0, *replay.replies):
+        return Replay(broken=f"the report of iteration {asked[0]} has no node")
+    for iteration, at in (*replay.reports, *starts, *replay.attempts):
+        replay.highest[iteration] = max(at, replay.highest.get(iteration, 0))
+    last = max([*replay.highest, *replay.results, *replay.replies, *replay.warnings, 0])
+    return replace(replay, starts=frozenset(starts), noted=frozenset(noted), last=last)
 
 
 def _parts(effect_id: str) -> tuple[int, str, str]:
@@ -109,33 +109,35 @@ def _parts(effect_id: str) -> tuple[int, str, str]:
 
 
 def _read_node(
-    past: Past, node: Node, asked: tuple[int, dict[str, Any]], before: str | None
+    replay: Replay, node: Node, asked: tuple[int, dict[str, Any]], before: str | None
 ) -> None:
     if node.form is not Form.CHAT:
-        raise Unreadable(f"node {node.node_id} is no message")
+        raise InvalidMessage(f"node {node.node_id} is no message")
     message = decode(node.body)
     iteration, report = asked
     if message.speaker is Speaker.ASSISTANT:
-        if iteration in past.replies:
-            raise Unreadable(f"node {node.node_id}: a second reply in iteration {iteration}")
-        past.replies[iteration] = Asked(report["environment"], report["path"], message, before)
+        if iteration in replay.replies:
+            raise InvalidMessage(f"node {node.node_id}: a second reply in iteration {iteration}")
+        replay.replies[iteration] = RecordedRequest(
+            report["environment"], report["path"], message, before
+        )
     elif message.speaker is Speaker.TOOL:
-        if iteration not in past.replies:
-            raise Unreadable(f"node {node.node_id}: a result without a reply")
-        past.results.setdefault(iteration, {})[message.call_id or ""] = message
+        if iteration not in replay.replies:
+            raise InvalidMessage(f"node {node.node_id}: a result without a reply")
+        replay.results.setdefault(iteration, {})[message.call_id or ""] = message
     else:
-        past.warnings[iteration] = message
+        replay.warnings[iteration] = message
 
 
 # -- what a report is kept as
 
 
-def keep(result: ToolResult, *, whole: bool) -> str:
+def report_body(result: ToolResult, *, whole: bool) -> str:
     """The body of a report: all of it, or only what its node does not hold."""
     found: dict[str, Any] = {}
     if whole:
         found["result"] = {"text": result.text, "is_error": result.is_error} | (
-            {"attachments": [bare(each) for each in result.attachments]}
+            {"attachments": [non_defaults(each) for each in result.attachments]}
             if result.attachments
             else {}
         )
@@ -144,7 +146,7 @@ def keep(result: ToolResult, *, whole: bool) -> str:
     return to_json(found)
 
 
-def _kept(entry: Entry) -> Kept:
+def _recorded_report(entry: JournalEntry) -> RecordedReport:
     found = from_json(entry.body)
     hand_off = HandOff(**found["hand_off"]) if "hand_off" in found else None
     result = None
@@ -152,4 +154,4 @@ def _kept(entry: Entry) -> Kept:
         plain = found["result"]
         attachments = tuple([Attachment(**each) for each in plain.pop("attachments", ())])
         result = ToolResult(**plain, attachments=attachments, hand_off=hand_off)
-    return Kept(result, hand_off, entry.kind is EntryKind.UNKNOWN)
+    return RecordedReport(result, hand_off, entry.kind is EntryKind.UNKNOWN)

@@ -7,19 +7,19 @@ from typing import Any
 
 from ..replace import replace
 from ..rules import Row
-from .chat_policy import Act, Fault, Halt, Say
+from .chat_policy import Answer, CallTools, InvalidReply, StopTurn
 from .ending import finish
-from .loop import follow, hear, meaning, pump
+from .loop import advance_batch, follow, handle_reply, meaning
 from .protocol import (
     Broken,
     Effect,
-    ModelDown,
+    ModelFailed,
     ModelReplied,
     Probed,
     Recorded,
+    RetryDue,
     Sleep,
     ToolReported,
-    Woke,
 )
 from .states import (
     AwaitingCheckpoint,
@@ -28,17 +28,17 @@ from .states import (
     Outcome,
     Probing,
     Reported,
-    Resting,
     Running,
     Stage,
-    spend,
+    WaitingForRetry,
+    add_usage,
 )
-from .tool_calls import backoff_ms, landed, once, policy_of, run, unknown
+from .tool_calls import after_record, backoff_ms, once, policy_of, run, unknown
 
 # -- the model
 
 
-def asked(s: AwaitingModel, e: ModelReplied | ModelDown) -> bool:
+def asked(s: AwaitingModel, e: ModelReplied | ModelFailed) -> bool:
     return e.key == s.core.key("model")
 
 
@@ -51,11 +51,11 @@ def means(kind: type, *, grace: bool | None = None) -> Callable[[Any, Any], bool
 
 
 def take_reply(s: AwaitingModel, e: ModelReplied, clause: str) -> Outcome:
-    return hear(s.core, e.reply, clause)
+    return handle_reply(s.core, e.reply, clause)
 
 
-def give_back(s: AwaitingModel, e: ModelDown, clause: str) -> Outcome:
-    return finish(spend(s.core, e.usage), Broken(e.failure), clause)
+def give_back(s: AwaitingModel, e: ModelFailed, clause: str) -> Outcome:
+    return finish(add_usage(s.core, e.usage), Broken(e.failure), clause)
 
 
 # -- which call
@@ -117,24 +117,24 @@ def ends_late(s: AwaitingTools, e: ToolReported) -> bool:
 def rest(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
     at = _at(s, e.key)
     policy = policy_of(s.core, s.batch.slots[at].call)
-    batch = s.batch.put(at, Resting(e.attempt + 1))
+    batch = s.batch.put(at, WaitingForRetry(e.attempt + 1))
     batch = replace(batch, failed=(*batch.failed, (at, e.attempt, e.result.text)))
     pause = Sleep(e.key, e.attempt + 1, backoff_ms(policy, e.attempt + 1, e.result))
-    return pump(s.core, batch, s.stop, clause, (pause,))
+    return advance_batch(s.core, batch, s.stop, clause, (pause,))
 
 
 def take_report(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
-    return pump(s.core, s.batch.put(_at(s, e.key), Reported(e.result)), s.stop, clause)
+    return advance_batch(s.core, s.batch.put(_at(s, e.key), Reported(e.result)), s.stop, clause)
 
 
-def resting(s: AwaitingTools, e: Woke) -> bool:
-    return _is(s, e.key, Resting(e.attempt)) and s.stop is None
+def resting(s: AwaitingTools, e: RetryDue) -> bool:
+    return _is(s, e.key, WaitingForRetry(e.attempt)) and s.stop is None
 
 
-def try_again(s: AwaitingTools, e: Woke, clause: str) -> Outcome:
+def try_again(s: AwaitingTools, e: RetryDue, clause: str) -> Outcome:
     at = _at(s, e.key)
     effect = run(s.core, at, s.batch.slots[at].call, e.attempt)
-    return pump(s.core, s.batch.put(at, Running(e.attempt)), s.stop, clause, (effect,))
+    return advance_batch(s.core, s.batch.put(at, Running(e.attempt)), s.stop, clause, (effect,))
 
 
 def known(s: AwaitingTools, e: Probed) -> bool:
@@ -147,19 +147,19 @@ def unknowable(s: AwaitingTools, e: Probed) -> bool:
 
 def take_proof(s: AwaitingTools, e: Probed, clause: str) -> Outcome:
     assert e.result is not None
-    return pump(s.core, s.batch.put(_at(s, e.key), Reported(e.result)), s.stop, clause)
+    return advance_batch(s.core, s.batch.put(_at(s, e.key), Reported(e.result)), s.stop, clause)
 
 
 def give_up_call(s: AwaitingTools, e: Probed, clause: str) -> Outcome:
     batch = s.batch.put(_at(s, e.key), Reported(unknown(), unknown=True))
-    return pump(s.core, batch, s.stop, clause)
+    return advance_batch(s.core, batch, s.stop, clause)
 
 
 # -- records
 
 
 def lands(s: AwaitingTools, e: Recorded) -> bool:
-    return s.batch.flight is not None and s.batch.flight.key == e.key
+    return s.batch.pending is not None and s.batch.pending.key == e.key
 
 
 def arrives(s: AwaitingCheckpoint, e: Recorded) -> bool:
@@ -167,9 +167,9 @@ def arrives(s: AwaitingCheckpoint, e: Recorded) -> bool:
 
 
 def land(s: AwaitingTools, e: Recorded, clause: str) -> Outcome:
-    batch, begun = landed(s.core, s.batch, go=s.stop is None)
+    batch, begun = after_record(s.core, s.batch, go=s.stop is None)
     effects: tuple[Effect, ...] = begun
-    return pump(s.core, batch, s.stop, clause, effects)
+    return advance_batch(s.core, batch, s.stop, clause, effects)
 
 
 def arrive(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
@@ -177,17 +177,17 @@ def arrive(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
 
 
 WORK: tuple[Row[Any, Any, Outcome], ...] = (
-    Row("TURN-20", AwaitingModel, ModelReplied, means(Say), take_reply),
-    Row("TURN-21", AwaitingModel, ModelReplied, means(Act, grace=False), take_reply),
-    Row("TURN-22", AwaitingModel, ModelReplied, means(Halt), take_reply),
-    Row("TURN-23", AwaitingModel, ModelReplied, means(Fault), take_reply),
-    Row("TURN-24", AwaitingModel, ModelReplied, means(Act, grace=True), take_reply),
-    Row("TURN-23", AwaitingModel, ModelDown, asked, give_back),
+    Row("TURN-20", AwaitingModel, ModelReplied, means(Answer), take_reply),
+    Row("TURN-21", AwaitingModel, ModelReplied, means(CallTools, grace=False), take_reply),
+    Row("TURN-22", AwaitingModel, ModelReplied, means(StopTurn), take_reply),
+    Row("TURN-23", AwaitingModel, ModelReplied, means(InvalidReply), take_reply),
+    Row("TURN-24", AwaitingModel, ModelReplied, means(CallTools, grace=True), take_reply),
+    Row("TURN-23", AwaitingModel, ModelFailed, asked, give_back),
     Row("TURN-37", AwaitingTools, ToolReported, fails, rest),
     Row("TURN-31", AwaitingTools, ToolReported, ends, take_report),
     Row("TURN-33", AwaitingTools, ToolReported, ends_once, take_report),
     Row("TURN-55", AwaitingTools, ToolReported, ends_late, take_report),
-    Row("TURN-37", AwaitingTools, Woke, resting, try_again),
+    Row("TURN-37", AwaitingTools, RetryDue, resting, try_again),
     Row("TURN-34", AwaitingTools, Probed, known, take_proof),
     Row("TURN-35", AwaitingTools, Probed, unknowable, give_up_call),
     Row("TURN-9", AwaitingTools, Recorded, lands, land),

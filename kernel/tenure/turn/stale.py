@@ -11,13 +11,13 @@ from .protocol import (
     Begin,
     EnvironmentFailed,
     EnvironmentReady,
-    ModelDown,
+    ModelFailed,
     ModelReplied,
     NotRecorded,
     Probed,
     Recorded,
+    RetryDue,
     ToolReported,
-    Woke,
 )
 from .reports import asked, known, lands, resting, running, unknowable
 from .start import own
@@ -48,7 +48,7 @@ def awaited(s: Any, e: Any) -> bool:
             return True
         case AwaitingEnvironment(), EnvironmentReady() | EnvironmentFailed():
             return own(s, e)
-        case AwaitingModel(), ModelReplied() | ModelDown():
+        case AwaitingModel(), ModelReplied() | ModelFailed():
             return asked(s, e)
         case AwaitingCheckpoint(), Recorded():
             return bool(s.key == e.key)
@@ -60,7 +60,7 @@ def awaited(s: Any, e: Any) -> bool:
             return running(s, e)
         case AwaitingTools(), Probed():
             return known(s, e) or unknowable(s, e)
-        case AwaitingTools(), Woke():
+        case AwaitingTools(), RetryDue():
             return resting(s, e)
         case _:
             return False
@@ -75,8 +75,8 @@ def refuse(s: Any, e: Any, clause: str) -> Outcome:
 
 
 REPORTS: tuple[type, ...] = (
-    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelDown,
-    Recorded, NotRecorded, ToolReported, Probed, Woke,
+    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed,
+    Recorded, NotRecorded, ToolReported, Probed, RetryDue,
 )  # fmt: skip
 REST: tuple[Row[Any, Any, Outcome], ...] = tuple(
     Row("TURN-60", state, report, stale, refuse) for state in STATES for report in REPORTS

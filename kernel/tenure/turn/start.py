@@ -7,7 +7,7 @@ from typing import Any
 from ..outcome import Stepped
 from ..rules import Row
 from .ending import finish, mismatch
-from .loop import advance, changes, note, settle_in
+from .loop import advance, environment_changes, record_changes, with_environment
 from .protocol import (
     Begin,
     Broken,
@@ -20,22 +20,22 @@ from .states import AwaitingEnvironment, Outcome, Preparing
 
 
 def readable(s: Preparing, e: Begin) -> bool:
-    return s.core.past.broken is None
+    return s.core.replay.broken is None
 
 
 def unreadable(s: Preparing, e: Begin) -> bool:
-    return s.core.past.broken is not None
+    return s.core.replay.broken is not None
 
 
 def prepare(s: Preparing, e: Begin, clause: str) -> Outcome:
     core = s.core
-    deadline = SetDeadline(core.brief.limits.deadline_ms)
-    effect = PrepareEnvironment(core.key("environment"), core.brief.frame)
+    deadline = SetDeadline(core.setup.limits.deadline_ms)
+    effect = PrepareEnvironment(core.key("environment"), core.setup.frame)
     return Stepped(AwaitingEnvironment(core), clause, (deadline, effect))
 
 
 def refuse_journal(s: Preparing, e: Begin, clause: str) -> Outcome:
-    return mismatch(s.core, clause, s.core.past.broken or "")
+    return mismatch(s.core, clause, s.core.replay.broken or "")
 
 
 def own(s: AwaitingEnvironment, e: EnvironmentReady | EnvironmentFailed) -> bool:
@@ -43,22 +43,22 @@ def own(s: AwaitingEnvironment, e: EnvironmentReady | EnvironmentFailed) -> bool
 
 
 def differing(s: AwaitingEnvironment, e: EnvironmentReady) -> bool:
-    return own(s, e) and bool(changes(settle_in(s.core, e.environment)))
+    return own(s, e) and bool(environment_changes(with_environment(s.core, e.environment)))
 
 
 def alike(s: AwaitingEnvironment, e: EnvironmentReady) -> bool:
-    return own(s, e) and not changes(settle_in(s.core, e.environment))
+    return own(s, e) and not environment_changes(with_environment(s.core, e.environment))
 
 
 def go_on(s: AwaitingEnvironment, e: EnvironmentReady, clause: str) -> Outcome:
-    return advance(settle_in(s.core, e.environment), clause)
+    return advance(with_environment(s.core, e.environment), clause)
 
 
 def compare(s: AwaitingEnvironment, e: EnvironmentReady, clause: str) -> Outcome:
-    core = settle_in(s.core, e.environment)
-    if core.brief.strict:
-        return mismatch(core, clause, "; ".join([said for _, said in changes(core)]))
-    return note(core, clause)
+    core = with_environment(s.core, e.environment)
+    if core.setup.strict:
+        return mismatch(core, clause, "; ".join([said for _, said in environment_changes(core)]))
+    return record_changes(core, clause)
 
 
 def give_up(s: AwaitingEnvironment, e: EnvironmentFailed, clause: str) -> Outcome:

@@ -11,17 +11,17 @@ from ..messages.types import Message, ToolCall
 from ..outcome import Refused, Stepped
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_parts
-from .chat_policy import CHAT, Dialect
-from .message_chain import Link, extend, messages
+from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
+from .message_chain import ChainLink, extend, messages
 from .protocol import Cancelled, Effect, Environment, Fail, Finish, Halted, Limits, ToolResult
 from .protocol import Outcome as Ending
-from .replay import EMPTY, Past
+from .replay import EMPTY, Replay
 
 USAGE_MAX: Final = 8  # kinds in one write
 
 
 @frozen
-class Brief:
+class TurnSetup:
     """What a turn is about.  `opening` is all that is said before its own first message, its inputs included."""
 
     run_id: str
@@ -33,55 +33,55 @@ class Brief:
     hand_offs: int = 0  # how many led here
     limits: Limits = Limits()
     strict: bool = False
-    dialect: Dialect = field(default=CHAT, repr=False)
+    policy: ChatPolicy = field(default=DEFAULT_CHAT_POLICY, repr=False)
 
 
 @frozen
 class Core:
     """What every state carries along.  `kept` is the digest of the environment that the store holds."""
 
-    brief: Brief
-    past: Past = field(default=EMPTY, eq=False, repr=False)
+    setup: TurnSetup
+    replay: Replay = field(default=EMPTY, eq=False, repr=False)
     iteration: int = 1
     environment: Environment = field(default=Environment(""), eq=False, repr=False)
     described: str = field(default="", eq=False, repr=False)
     digest: str = ""
-    kept: str | None = None
-    chain: Link | None = None
+    stored_environment_digest: str | None = None
+    chain: ChainLink | None = None
     warned: bool = False
     usage: tuple[UsageDelta, ...] = ()
     records: int = 0  # in this iteration
 
     def key(self, kind: str, effect: int | str = 0) -> str:
         """TURN-5."""
-        return f"{self.brief.run_id}:{self.brief.turn}:{self.effect_id(kind, effect)}"
+        return f"{self.setup.run_id}:{self.setup.turn}:{self.effect_id(kind, effect)}"
 
     def effect_id(self, kind: str, effect: int | str = 0) -> str:
         return f"{self.iteration}:{kind}:{effect}"
 
     @property
     def grace(self) -> bool:
-        return self.iteration > self.brief.limits.iterations_max
+        return self.iteration > self.setup.limits.iterations_max
 
     @property
     def path(self) -> str:
         """TURN-10: what stands for the transcript so far."""
         if self.chain is not None:
             return self.chain.digest
-        return standing(self.brief)
+        return path_before_turn(self.setup)
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return (*self.brief.opening, *messages(self.chain))
+        return (*self.setup.opening, *messages(self.chain))
 
-    def say(self, message: Message) -> tuple[Core, NewNode]:
-        chain, node = extend(self.chain, self.brief.leaf, self.brief.inputs, message)
+    def append_message(self, message: Message) -> tuple[Core, NewNode]:
+        chain, node = extend(self.chain, self.setup.leaf, self.setup.inputs, message)
         return replace(self, chain=chain), node
 
 
-def standing(brief: Brief) -> str:
+def path_before_turn(setup: TurnSetup) -> str:
     """What stands for the transcript before the first node of a turn."""
-    return hash_parts(brief.leaf.path_digest if brief.leaf else None, brief.inputs)
+    return hash_parts(setup.leaf.path_digest if setup.leaf else None, setup.inputs)
 
 
 # -- the calls of a reply
@@ -103,7 +103,7 @@ class Running:
 
 
 @frozen
-class Resting:
+class WaitingForRetry:
     """Until it is tried again."""
 
     attempt: int
@@ -119,7 +119,7 @@ class Reported:
     """`kept`: the report is in the journal.  `unknown`: nobody knows how it ended."""
 
     result: ToolResult
-    kept: bool = False
+    recorded: bool = False
     unknown: bool = False
 
 
@@ -130,8 +130,8 @@ class Written:
     result: ToolResult
 
 
-Stage: TypeAlias = Waiting | Marking | Running | Resting | Probing | Reported | Written
-UNDER_WAY: Final = (Marking, Running, Resting, Probing)
+Stage: TypeAlias = Waiting | Marking | Running | WaitingForRetry | Probing | Reported | Written
+UNDER_WAY: Final = (Marking, Running, WaitingForRetry, Probing)
 
 
 @frozen
@@ -141,12 +141,12 @@ class Slot:
 
 
 @frozen
-class Flight:
+class PendingRecord:
     """A record under way, and the calls that it is about."""
 
     key: str
     marks: tuple[int, ...] = ()
-    kept: tuple[int, ...] = ()
+    reports: tuple[int, ...] = ()
     written: tuple[int, ...] = ()
 
 
@@ -155,7 +155,7 @@ class Batch:
     """`failed`: attempts that failed and are not recorded yet, as (call, attempt, text)."""
 
     slots: tuple[Slot, ...]
-    flight: Flight | None = None
+    pending: PendingRecord | None = None
     failed: tuple[tuple[int, int, str], ...] = ()
 
     def put(self, index: int, stage: Stage) -> Batch:
@@ -228,7 +228,7 @@ Outcome: TypeAlias = Stepped[State, Effect] | Refused
 # -- usage
 
 
-def spend(core: Core, usage: tuple[UsageDelta, ...]) -> Core:
+def add_usage(core: Core, usage: tuple[UsageDelta, ...]) -> Core:
     """TURN-56: summed by source and model; of too many kinds the last ones are one."""
     if not usage:
         return core

@@ -12,13 +12,13 @@ from ..replace import replace
 from ..transcript import NewNode
 from .ending import UNKNOWN, message_of
 from .protocol import Effect, Probe, Record, RunTool, ToolResult
-from .replay import Kept, keep
+from .replay import RecordedReport, report_body
 from .states import (
     UNDER_WAY,
     Batch,
     Core,
-    Flight,
     Marking,
+    PendingRecord,
     Probing,
     Reported,
     Running,
@@ -55,11 +55,11 @@ def open_batch(core: Core) -> tuple[Core, Batch] | str:
     """The calls of the reply that the chain ends with, as far as the journal knows; or why it makes no sense."""
     assert core.chain is not None
     calls, at = core.chain.message.calls, core.iteration
-    results = core.past.results.get(at, {})
+    results = core.replay.results.get(at, {})
     if unasked := results.keys() - {call.call_id for call in calls}:
         return f"iteration {at}: results of calls that were never made: {sorted(unasked)}"
-    if core.past.highest.get(at, -1) >= len(calls):
-        return f"iteration {at}: a report of call {core.past.highest[at]} of {len(calls)}"
+    if core.replay.highest.get(at, -1) >= len(calls):
+        return f"iteration {at}: a report of call {core.replay.highest[at]} of {len(calls)}"
     slots: list[Slot] = []
     behind = False
     for index, call in enumerate(calls):
@@ -70,14 +70,14 @@ def open_batch(core: Core) -> tuple[Core, Batch] | str:
         elif behind:
             return f"iteration {at}: the result of call {index} stands before an earlier one's"
         else:
-            core, _ = core.say(results[call.call_id])
+            core, _ = core.append_message(results[call.call_id])
     return core, Batch(tuple(slots))
 
 
 def _stage(core: Core, index: int, call: ToolCall, calls: int, written: Message | None) -> Stage:
     """TURN-6, TURN-34..TURN-36, TURN-38: where a call stands; a rerunnable one of which nothing is known runs again."""
-    past, at = core.past, (core.iteration, index)
-    kept = past.kept.get(at, Kept(None, None))
+    replay, at = core.replay, (core.iteration, index)
+    kept = replay.reports.get(at, RecordedReport(None, None))
     if written is not None:
         return Written(
             ToolResult(
@@ -86,14 +86,14 @@ def _stage(core: Core, index: int, call: ToolCall, calls: int, written: Message 
             )
         )  # fmt: skip
     if kept.result is not None:
-        return Reported(kept.result, kept=True, unknown=kept.unknown)
-    if at in past.starts:
+        return Reported(kept.result, recorded=True, unknown=kept.unknown)
+    if at in replay.starts:
         tool = core.environment.tool(call.name)
         return Probing() if tool is not None and tool.probed else Reported(unknown(), unknown=True)
-    objection = core.brief.dialect.objection(call, calls, core.environment.tools)
+    objection = core.setup.policy.reject_reason(call, calls, core.environment.tools)
     if objection is not None:
         return Reported(ToolResult(objection, is_error=True))
-    return Waiting(past.attempts.get(at, 0) + 1)
+    return Waiting(replay.attempts.get(at, 0) + 1)
 
 
 def unknown() -> ToolResult:
@@ -115,7 +115,7 @@ def probes(core: Core, batch: Batch) -> tuple[Effect, ...]:
 
 def launch(core: Core, batch: Batch) -> tuple[Batch, tuple[Effect, ...]]:
     """TURN-30, TURN-32: as many as may be under way, in order; a once call is marked first."""
-    free = core.brief.limits.concurrency
+    free = core.setup.limits.concurrency
     free -= sum([isinstance(slot.stage, UNDER_WAY) for slot in batch.slots])
     effects: list[Effect] = []
     for index, slot in enumerate(batch.slots):
@@ -138,9 +138,9 @@ def run(core: Core, index: int, call: ToolCall, attempt: int) -> RunTool:
 # -- writing down
 
 
-def flush(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
+def next_record(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
     """TURN-9, TURN-31, TURN-33: the next record, if there is anything to write and none is under way."""
-    if batch.flight is not None:
+    if batch.pending is not None:
         return core, batch, None
     written = _writable(batch)
     kept = tuple(
@@ -154,13 +154,13 @@ def flush(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
     for index in written:
         slot = batch.slots[index]
         assert isinstance(slot.stage, Reported)
-        core, node = core.say(message_of(slot.call, slot.stage.result))
+        core, node = core.append_message(message_of(slot.call, slot.stage.result))
         nodes.append(node)
         extra = slot.stage.unknown or slot.stage.result.hand_off is not None
-        if extra and not slot.stage.kept:
+        if extra and not slot.stage.recorded:
             entries.append(_entry(core, index, slot, whole=False))
     batch = replace(batch, failed=batch.failed[FAILED_MAX:])
-    return _issue(core, batch, Flight("", (), kept, written), tuple(entries), tuple(nodes))
+    return _issue(core, batch, PendingRecord("", (), kept, written), tuple(entries), tuple(nodes))
 
 
 def _writable(batch: Batch) -> tuple[int, ...]:
@@ -176,7 +176,7 @@ def _writable(batch: Batch) -> tuple[int, ...]:
 
 def _urgent(core: Core, batch: Batch, index: int) -> bool:
     slot = batch.slots[index]
-    reported = isinstance(slot.stage, Reported) and not slot.stage.kept
+    reported = isinstance(slot.stage, Reported) and not slot.stage.recorded
     return reported and (once(core, slot.call) or getattr(slot.stage, "unknown", False))
 
 
@@ -185,20 +185,20 @@ def _mark(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
     if not marks:
         return core, batch, None
     entries = tuple([NewEntry(EntryKind.START, core.effect_id("tool", i)) for i in marks])
-    return _issue(core, batch, Flight("", marks), entries, ())
+    return _issue(core, batch, PendingRecord("", marks), entries, ())
 
 
 def _issue(
     core: Core,
     batch: Batch,
-    flight: Flight,
+    pending: PendingRecord,
     entries: tuple[NewEntry, ...],
     nodes: tuple[NewNode, ...],
 ) -> tuple[Core, Batch, Record]:
     key = core.key("record", core.records)
     record = Record(key, entries, nodes, core.usage)
     core = replace(core, records=core.records + 1, usage=())
-    return core, replace(batch, flight=replace(flight, key=key)), record
+    return core, replace(batch, pending=replace(pending, key=key)), record
 
 
 def _failed(core: Core, batch: Batch) -> list[NewEntry]:
@@ -215,21 +215,23 @@ def _failed(core: Core, batch: Batch) -> list[NewEntry]:
 def _entry(core: Core, index: int, slot: Slot, *, whole: bool) -> NewEntry:
     assert isinstance(slot.stage, Reported)
     kind = EntryKind.UNKNOWN if slot.stage.unknown else EntryKind.REPORT
-    return NewEntry(kind, core.effect_id("tool", index), keep(slot.stage.result, whole=whole))
+    return NewEntry(
+        kind, core.effect_id("tool", index), report_body(slot.stage.result, whole=whole)
+    )
 
 
-def landed(core: Core, batch: Batch, *, go: bool) -> tuple[Batch, tuple[Effect, ...]]:
+def after_record(core: Core, batch: Batch, *, go: bool) -> tuple[Batch, tuple[Effect, ...]]:
     """The record under way was answered: what was marked begins, what was written is."""
-    flight = batch.flight
-    assert flight is not None
+    pending = batch.pending
+    assert pending is not None
     effects: list[Effect] = []
-    batch = replace(batch, flight=None)
-    for index in (*flight.kept, *flight.written):
+    batch = replace(batch, pending=None)
+    for index in (*pending.reports, *pending.written):
         stage = batch.slots[index].stage
         assert isinstance(stage, Reported)
-        done = index in flight.written
-        batch = batch.put(index, Written(stage.result) if done else replace(stage, kept=True))
-    for index in flight.marks if go else ():
+        done = index in pending.written
+        batch = batch.put(index, Written(stage.result) if done else replace(stage, recorded=True))
+    for index in pending.marks if go else ():
         batch = batch.put(index, Running())
         effects.append(run(core, index, batch.slots[index].call, 1))
     return batch, tuple(effects)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from ..outcome import Stepped
 from ..replace import replace
 from ..rules import Row, Table, always
-from ..runner.protocol import Reason
+from ..runner.protocol import RunnerStopReason
 from .protocol import (
     LOOK_MAX,
     Connected,
@@ -178,7 +178,7 @@ def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
         calm = tuple([c for c in s.cooling if c.session_id != e.session_id])
         s = replace(s, backlog=(e.session_id, *s.backlog), cooling=calm)
     s, effects = fill(s, e.now_ms)
-    if (s.more and not s.backlog) or e.reason is not Reason.DONE:
+    if (s.more and not s.backlog) or e.reason is not RunnerStopReason.DONE:
         s, looks = look(s)
         effects += looks
     return Stepped(s, clause, effects)
@@ -188,7 +188,7 @@ def cool(s: Serving, e: RunnerStopped) -> Serving:
     """WORKER-10: the wait doubles with every time in a row, up to the poll."""
     before = next((c for c in s.cooling if c.session_id == e.session_id), None)
     live = [c for c in s.cooling if c is not before and c.until_ms + POLL_MS_MAX > e.now_ms]
-    if e.reason is not Reason.DONE:
+    if e.reason is not RunnerStopReason.DONE:
         times = before.times + 1 if before is not None else 1
         wait = min(COOL_MS * 2 ** min(times - 1, 10), POLL_MS_MAX)
         live.append(Cooling(e.session_id, e.now_ms + wait, times))

@@ -11,13 +11,13 @@ from ..indexes import FUTURE
 from ..outcome import Stepped
 from ..queries import First, Query, Question
 from ..records import Session
-from ..runner.protocol import Reason
+from ..runner.protocol import RunnerStopReason
 
 LOOK_MAX: Final = 256
 
 
 @frozen
-class Leases(Question[tuple[Session, ...]]):
+class HeldLeases(Question[tuple[Session, ...]]):
     """Sessions with a lease on their row, live or not, in pages: whose holder may be dead?"""
 
     after: tuple[int, str] | None = None
@@ -106,7 +106,7 @@ class Hinted:
 class RunnerStopped:
     now_ms: int
     session_id: str
-    reason: Reason
+    reason: RunnerStopReason
 
 
 @frozen

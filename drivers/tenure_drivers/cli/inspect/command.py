@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tenure.questions.core import EventsAfter
-from tenure.questions.inspect import Glance, Glances, Portray
+from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSummary
 
 from ...stores.base import wall_clock_ms
-from ..exit import Exit, Stop, Unreadable, unusable
-from ..open_store import Reader, looked_at
+from ..exit import CliExit, Exit, UnreadableSession, usage_error
+from ..open_store import Reader, open_read_only
 from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
 from . import json as shapes
@@ -81,13 +81,13 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
 
 
 async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) -> None:
-    async with looked_at(url) as store:
+    async with open_read_only(url) as store:
         if session_id is None:
             await _all(store, as_json)
             return
-        seen = await store.ask(Portray(session_id, tail))
+        seen = await store.ask(LoadSessionDetail(session_id, tail))
         if seen is None:
-            raise unusable(f"session {session_id}: there is none in {url}")
+            raise usage_error(f"session {session_id}: there is none in {url}")
         now_ms = wall_clock_ms()
         found = shapes.portrait(seen, now_ms)
         if as_json:
@@ -108,16 +108,16 @@ async def _all(store: Reader, as_json: bool) -> None:
     if not as_json:
         show(_sessions(rows))
     if unreadable:
-        raise Stop(Exit.UNFINISHED, *unreadable)
+        raise CliExit(Exit.UNFINISHED, *unreadable)
 
 
-async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[Glance, ...]]:
+async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[SessionSummary, ...]]:
     """All sessions that can be read.  A page with one that cannot is asked for session by session."""
     after, most = "", PAGE
     while True:
         try:
-            page = await store.ask(Glances(after, most))
-        except Unreadable as error:
+            page = await store.ask(ListSessions(after, most))
+        except UnreadableSession as error:
             if most == 1:
                 if error.session_id <= after:  # its row does not even say whose it is
                     raise
@@ -204,9 +204,9 @@ def _spoken(lines: list[dict[str, Any]]) -> list[tuple[object, ...]]:
 
 
 async def events(url: str, session_id: str, after: int, follow: bool, as_json: bool) -> None:
-    async with looked_at(url) as store:
-        if await store.ask(Portray(session_id, 0, 1)) is None:
-            raise unusable(f"session {session_id}: there is none in {url}")
+    async with open_read_only(url) as store:
+        if await store.ask(LoadSessionDetail(session_id, 0, 1)) is None:
+            raise usage_error(f"session {session_id}: there is none in {url}")
         while True:
             rows = await store.ask(EventsAfter(session_id, after))
             found = [event for row in rows for event in shapes.events(row, after)]

@@ -8,9 +8,9 @@ from attrs import asdict
 
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
-from tenure.questions.core import InputStatus, Line
-from tenure.questions.inspect import Glance, Portrait, Waiting
-from tenure.records import Entry, Event, Run, Session
+from tenure.questions.core import InputStatus, TranscriptLine
+from tenure.questions.inspect import SessionDetail, SessionSummary, Waiting
+from tenure.records import EventBatch, JournalEntry, Run, Session
 
 
 def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
@@ -44,7 +44,7 @@ def session(row: Session, now_ms: int) -> dict[str, Any]:
     }
 
 
-def glance(seen: Glance, now_ms: int) -> dict[str, Any]:
+def glance(seen: SessionSummary, now_ms: int) -> dict[str, Any]:
     return session(seen.session, now_ms) | {
         "unfinished_runs": [run.run_id for run in seen.runs],
         "unended": seen.unended,
@@ -56,8 +56,8 @@ def waiting(one: Waiting) -> dict[str, Any]:
     return status(one.status) | {
         "kind": one.input.kind,
         "key": one.input.key_value,
-        "lane": one.place.lane.value,
-        "priority": one.place.priority,
+        "lane": one.queue_entry.lane.value,
+        "priority": one.queue_entry.priority,
         "rank": None if one.order[0] else one.order[2],
         "admitted_at_ms": one.input.admitted_at_ms,
         "text": one.input.payload,
@@ -77,17 +77,17 @@ def status(one: InputStatus) -> dict[str, Any]:
     }
 
 
-def run(one: Run, journal: tuple[Entry, ...]) -> dict[str, Any]:
+def run(one: Run, journal: tuple[JournalEntry, ...]) -> dict[str, Any]:
     return {
         "run_id": one.run_id,
         "state": run_state(one),
         "due_at_ms": one.state.due_at_ms if isinstance(one.state, Rescheduled) else None,
         "turn": one.turn,
-        "checkpoints": one.n,
+        "checkpoints": one.next_checkpoint,
         "progress": one.progress,
-        "failures": one.trouble.failures,
-        "outages": one.trouble.outages,
-        "losses": one.trouble.losses,
+        "failures": one.retry.failures,
+        "outages": one.retry.outages,
+        "losses": one.retry.losses,
         "inputs": [c.input_id for c in one.contributors],
         "journal": [entry(e) for e in journal],
     }
@@ -103,7 +103,7 @@ def run_state(one: Run) -> str:
             return f"done: {termination.value}"
 
 
-def entry(one: Entry) -> dict[str, Any]:
+def entry(one: JournalEntry) -> dict[str, Any]:
     return {
         "turn": one.turn,
         "n": one.n,
@@ -115,7 +115,7 @@ def entry(one: Entry) -> dict[str, Any]:
     }
 
 
-def line(one: Line) -> dict[str, Any]:
+def line(one: TranscriptLine) -> dict[str, Any]:
     return {
         "node_id": one.node.node_id,
         "run_id": one.node.run_id,
@@ -127,7 +127,7 @@ def line(one: Line) -> dict[str, Any]:
     }
 
 
-def portrait(seen: Portrait, now_ms: int) -> dict[str, Any]:
+def portrait(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
     return session(seen.overview.session, now_ms) | {
         "inbox": [waiting(one) for one in seen.inbox],
         "runs": [run(one, journal) for one, journal in seen.journals],
@@ -137,7 +137,7 @@ def portrait(seen: Portrait, now_ms: int) -> dict[str, Any]:
     }
 
 
-def events(row: Event, after: int) -> list[dict[str, Any]]:
+def events(row: EventBatch, after: int) -> list[dict[str, Any]]:
     """The events of one command that are numbered above `after`."""
     return [
         {
@@ -151,6 +151,6 @@ def events(row: Event, after: int) -> list[dict[str, Any]]:
             "correlation_id": one.correlation_id,
             "causation_id": row.causation_id,
         }
-        for seq, one in enumerate(row.happened, row.seq)
+        for seq, one in enumerate(row.events, row.seq)
         if seq > after
     ]

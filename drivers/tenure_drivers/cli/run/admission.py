@@ -13,10 +13,10 @@ from tenure.commands import Conflict
 from tenure.outcome import Refused
 from tenure.policy import Policy
 
-from ..exit import Unreadable
-from ..output import say
-from ..retrying_store import Patient
-from .input_watcher import Followed
+from ..exit import UnreadableSession
+from ..output import log
+from ..retrying_store import RetryingStore
+from .input_watcher import TrackedInput
 from .prompt_file import Line
 from .validation import admission, batches, why
 
@@ -59,10 +59,10 @@ class Admission:
 
     def __init__(
         self,
-        store: Patient,
+        store: RetryingStore,
         policy: Policy,
-        rows: Sequence[Followed],
-        follow: Callable[[Sequence[Followed]], None],
+        rows: Sequence[TrackedInput],
+        follow: Callable[[Sequence[TrackedInput]], None],
     ) -> None:
         self._store = store
         self._policy = policy
@@ -80,8 +80,8 @@ class Admission:
                 await self._admit(batch)
                 rows = [self._rows[line.number] for line in batch]
                 self._follow([row for row in rows if row.input_id is not None])
-        except Unreadable as error:
-            say(f"session {session} is set aside: {error}")
+        except UnreadableSession as error:
+            log(f"session {session} is set aside: {error}")
 
     async def _admit(self, batch: list[Line]) -> None:
         """All of them; a line that is refused is left out, and the others are admitted."""
@@ -96,7 +96,7 @@ class Admission:
             batch = [*batch[:at], *batch[at + 1 :]]
         else:
             return
-        for line, receipt in zip(batch, answer.receipts, strict=True):
+        for line, receipt in zip(batch, answer.admissions, strict=True):
             self._rows[line.number].input_id = receipt.input_id
             # The id is made here, so this tells new from known even where the first answer was lost.
             if receipt.input_id == ids[line.number]:

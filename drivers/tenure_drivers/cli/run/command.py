@@ -16,15 +16,15 @@ from attrs import define, frozen
 from ...agents.registry import UnknownAgent, find_agent
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import Exit, Stop, Unreadable, unusable
-from ..output import Bar, say
-from ..retrying_store import Patient, opened
+from ..exit import CliExit, Exit, UnreadableSession, usage_error
+from ..output import Bar, log
+from ..retrying_store import RetryingStore, opened
 from . import validation as rehearsal
 from .admission import Admission, by_session, each_session
-from .input_watcher import Followed, Watch
+from .input_watcher import InputWatcher, TrackedInput
 from .progress_report import Report
 from .prompt_file import Bad, Line, parse
-from .worker_pool import Crew
+from .worker_pool import WorkerPool
 
 REHEARSED_AT_ONCE: Final = 4
 SHOWN_BAD_MAX: Final = 1000
@@ -58,10 +58,10 @@ def read_file(name: str) -> bytes:
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        raise unusable(f"{name}: {error.strerror or error}") from error
+        raise usage_error(f"{name}: {error.strerror or error}") from error
     if not content.strip():
         shown = "standard input" if name == "-" else name
-        raise unusable(f"{shown} is empty: a JSON line for each prompt is expected")
+        raise usage_error(f"{shown} is empty: a JSON line for each prompt is expected")
     return content
 
 
@@ -74,12 +74,12 @@ def check_shapes(content: bytes, name: str) -> tuple[list[Line], list[Bad]]:
     return [line for line in lines if line.number not in wrong], bad
 
 
-async def check_against(store: Patient, lines: list[Line]) -> list[Bad]:
+async def check_against(store: RetryingStore, lines: list[Line]) -> list[Bad]:
     """What this store would refuse."""
     sessions, bad = by_session(lines), list[Bad]()
 
     async def check(session: str) -> None:
-        with contextlib.suppress(Unreadable):  # said when it is admitted
+        with contextlib.suppress(UnreadableSession):  # said when it is admitted
             bad.extend(await rehearsal.refused_lines(sessions[session], store.ask, wall_clock_ms()))
 
     await each_session(sessions, check, REHEARSED_AT_ONCE)
@@ -93,7 +93,7 @@ def stop_if_bad(bad: list[Bad]) -> None:
     if len(said) > SHOWN_BAD_MAX:
         said = [*said[:SHOWN_BAD_MAX], f"and {len(said) - SHOWN_BAD_MAX} more"]
     lines = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
-    raise unusable(*said, f"{lines}; nothing was admitted")
+    raise usage_error(*said, f"{lines}; nothing was admitted")
 
 
 # -- the work
@@ -117,7 +117,7 @@ class Signals:
             self.workers.kill()
             os._exit(128 + number)
         self.number = number
-        say(
+        log(
             f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once"
         )
         self.asked.set()
@@ -128,16 +128,16 @@ async def run(job: Job, content: bytes) -> int:
     try:
         find_agent(job.agent)
     except UnknownAgent as error:
-        raise unusable(f"--agent {error}") from error
+        raise usage_error(f"--agent {error}") from error
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
         stop_if_bad(bad)  # a store that is not there has nothing to say, and is not made for that
-    async with opened(job.store, patience_s=job.patience_s, say=say) as store:
+    async with opened(job.store, patience_s=job.patience_s, say=log) as store:
         stop_if_bad(bad + await check_against(store, lines))
-        return await _work(job, store, [Followed(line) for line in lines])
+        return await _work(job, store, [TrackedInput(line) for line in lines])
 
 
-async def _work(job: Job, store: Patient, rows: list[Followed]) -> int:
+async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int:
     workers = await _crew(job, store)
     signals = Signals(workers, asyncio.Event())
     signals.install()
@@ -145,7 +145,7 @@ async def _work(job: Job, store: Patient, rows: list[Followed]) -> int:
     admission: Admission | None = None
     try:
         policy = rehearsal.prompt_policy(ordered=job.ordered)
-        watch = Watch(store, wall_clock_ms)
+        watch = InputWatcher(store, wall_clock_ms)
         admission = Admission(store, policy, rows, watch.follow)
         report = Report(rows, admission.count, bar)
         watch.report = report.show
@@ -158,22 +158,22 @@ async def _work(job: Job, store: Patient, rows: list[Followed]) -> int:
     finally:
         bar.close()
         if admission is not None:
-            say(str(admission.count))
+            log(str(admission.count))
 
 
-async def _crew(job: Job, store: Patient) -> Workers:
+async def _crew(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
-        return Crew(job.store, arguments, job.workers, say=say)
+        return WorkerPool(job.store, arguments, job.workers, say=log)
     if job.workers > 1:
-        raise unusable(f"--workers {job.workers}: {job.store} lives within one process")
-    from .worker_process import Companion
+        raise usage_error(f"--workers {job.workers}: {job.store} lives within one process")
+    from .worker_process import InProcessWorker
 
-    return Companion(store.store, job.agent)
+    return InProcessWorker(store.store, job.agent)
 
 
 async def _until_settled(
-    job: Job, admission: Admission, watch: Watch, workers: Workers, signals: Signals
+    job: Job, admission: Admission, watch: InputWatcher, workers: Workers, signals: Signals
 ) -> bool:
     """True: drained on a signal.  Raises the Stop of whatever failed first."""
 
@@ -237,18 +237,18 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 def main(job: Job) -> int:
     try:
         return asyncio.run(run(job, read_file(job.file)))
-    except (Stop, BaseExceptionGroup) as error:
+    except (CliExit, BaseExceptionGroup) as error:
         stop = first_stop(error)
         if stop is None:
             raise
         for line in stop.lines:
-            say(f"tenure run: {line}")
+            log(f"tenure run: {line}")
         return stop.code
     except KeyboardInterrupt:  # before there was anything to drain
         return Exit.INTERRUPTED
 
 
-def first_stop(error: BaseException) -> Stop | None:
+def first_stop(error: BaseException) -> CliExit | None:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error if isinstance(error, Stop) else None
+    return error if isinstance(error, CliExit) else None

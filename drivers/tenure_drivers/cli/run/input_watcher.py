@@ -17,9 +17,9 @@ from tenure.questions.core import InputStatus, Statuses
 from tenure.records import Session
 
 from ...stores.base import Clock
-from ..exit import Unreadable, lost
-from ..output import say
-from ..retrying_store import Patient
+from ..exit import UnreadableSession, store_lost
+from ..output import log
+from ..retrying_store import RetryingStore
 from .prompt_file import Line
 
 HEADS: Final = 8  # asked first; more only if all of them have ended
@@ -31,7 +31,7 @@ OVERLAP_MS: Final = 200
 
 
 @define(eq=False)
-class Followed:
+class TrackedInput:
     """One line of the file, and what became of it so far."""
 
     line: Line
@@ -51,7 +51,7 @@ class Progress:
 
 
 @frozen
-class HowFar(Question[Progress]):
+class InputProgress(Question[Progress]):
     """How far these inputs of a session are, and what the session itself waits for, in one snapshot."""
 
     session_id: str
@@ -82,7 +82,7 @@ class Followers:
     """The inputs of one session that have not ended, in the order of the file."""
 
     session_id: str
-    open: deque[Followed] = Factory(deque)
+    open: deque[TrackedInput] = Factory(deque)
     fresh: bool = False  # nothing has changed since all of them were asked
     swept_at_s: float = 0.0
     next_event: int = -1  # of the session, when it was asked last
@@ -101,8 +101,8 @@ class Followers:
         return due is not None and due > now_ms and not wait
 
 
-class Watch:
-    def __init__(self, store: Patient, clock: Clock) -> None:
+class InputWatcher:
+    def __init__(self, store: RetryingStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self.report: Callable[[], Awaitable[None]] = nothing
@@ -113,7 +113,7 @@ class Watch:
         self._complete = False
         self._unnamed = False
 
-    def follow(self, rows: Iterable[Followed]) -> None:
+    def follow(self, rows: Iterable[TrackedInput]) -> None:
         for row in rows:
             session_id = row.line.session
             self._sessions.setdefault(session_id, Followers(session_id)).open.append(row)
@@ -148,7 +148,7 @@ class Watch:
         """Whatever has ended is known then."""
         for session in list(self._sessions.values()):
             if session.open:
-                with contextlib.suppress(Unreadable):
+                with contextlib.suppress(UnreadableSession):
                     await self._ask_all(session)
 
     async def _listen(self) -> None:
@@ -177,7 +177,7 @@ class Watch:
         while True:
             try:
                 found = await self._store.ask(ChangedSince(moment, session_id))
-            except Unreadable:  # somebody's row: nobody's can be told from it
+            except UnreadableSession:  # somebody's row: nobody's can be told from it
                 self._dirty |= self._sessions.keys()
                 return
             for row in found:
@@ -206,9 +206,9 @@ class Watch:
                     await self._ask_all(session)
                 elif session.session_id in dirty:
                     await self._ask_heads(session)
-            except Unreadable as error:
+            except UnreadableSession as error:
                 if not session.unreadable:
-                    say(f"session {session.session_id} is set aside: {error}")
+                    log(f"session {session.session_id} is set aside: {error}")
                 session.unreadable = True
 
     async def _ask_all(self, session: Followers) -> None:
@@ -229,12 +229,14 @@ class Watch:
             rows, size = rows[size:], min(2 * size, BATCH)
         session.open = deque(row for row in session.open if not row.ended)
 
-    async def _ask(self, session: Followers, rows: Sequence[Followed]) -> None:
+    async def _ask(self, session: Followers, rows: Sequence[TrackedInput]) -> None:
         ids = tuple([row.input_id or "" for row in rows])
-        progress = await self._store.ask(HowFar(session.session_id, ids))
+        progress = await self._store.ask(InputProgress(session.session_id, ids))
         for row, status in zip(rows, progress.statuses, strict=True):
             if status is None:
-                raise lost(self._store.url, f"input {row.input_id} of {row.line.session} is gone")
+                raise store_lost(
+                    self._store.url, f"input {row.input_id} of {row.line.session} is gone"
+                )
             row.status = status
         if progress.session is not None:
             session.next_event = progress.session.next_event

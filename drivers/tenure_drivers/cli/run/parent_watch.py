@@ -13,7 +13,7 @@ from typing import Final
 PR_SET_PDEATHSIG: Final = 1
 
 
-class Lifeline:
+class ParentWatch:
     """Standard input is one end of a socket pair: words go up, its end means that nobody is there any more."""
 
     def __init__(self, parent_pid: int) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..exit import Exit
-from ..output import Bar, say
+from ..output import Bar, log
 from .admission import Count
-from .input_watcher import Followed
+from .input_watcher import TrackedInput
 
 
-def answer(row: Followed) -> dict[str, Any]:
+def answer(row: TrackedInput) -> dict[str, Any]:
     status = row.status
     return {
         "line": row.line.number,
@@ -27,14 +27,14 @@ def answer(row: Followed) -> dict[str, Any]:
     }
 
 
-def consumed(row: Followed) -> bool:
+def consumed(row: TrackedInput) -> bool:
     return row.status is not None and row.status.status == "consumed"
 
 
 class Report:
     """Prints each line once all before it have ended."""
 
-    def __init__(self, rows: Sequence[Followed], count: Count, bar: Bar) -> None:
+    def __init__(self, rows: Sequence[TrackedInput], count: Count, bar: Bar) -> None:
         self._rows = rows
         self._count = count
         self._bar = bar
@@ -52,14 +52,14 @@ class Report:
         ended = sum(row.ended for row in self._rows)
         self._bar.show(ended, str(self._count))
 
-    def _explain(self, row: Followed) -> None:
+    def _explain(self, row: TrackedInput) -> None:
         """Standard output says that it was not consumed; why is for people."""
         if row.refused:
-            say(f"line {row.line.number}: refused: {row.refused}")
+            log(f"line {row.line.number}: refused: {row.refused}")
         elif row.status is not None and not consumed(row):
             said = [row.status.status, row.status.termination, row.status.reason, row.status.by]
             words = list(dict.fromkeys(word for word in said if word))
-            say(f"line {row.line.number}: {': '.join(words)}")
+            log(f"line {row.line.number}: {': '.join(words)}")
 
     def code(self) -> int:
         """1 before 3."""
@@ -77,14 +77,14 @@ class Report:
         state = status.status if status else "not admitted"
         until = f" until {moment(status.due_at_ms)}" if status and status.due_at_ms else ""
         others = f", and {len(rest) - 1} more" if len(rest) > 1 else ""
-        say(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")
+        log(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")
         behind = sum(row.ended for row in self._rows[self._printed :])
         if behind:
-            say(f"{behind} inputs behind line {self._rows[self._printed].line.number} have ended; "
+            log(f"{behind} inputs behind line {self._rows[self._printed].line.number} have ended; "
                 "their lines are printed when all before them have")  # fmt: skip
 
 
-def _due(row: Followed) -> tuple[float, int]:
+def _due(row: TrackedInput) -> tuple[float, int]:
     due = row.status.due_at_ms if row.status else None
     return (float("inf") if due is None else due, row.line.number)
 

@@ -20,7 +20,7 @@ BATCH_BYTES: Final = 1_000_000
 
 
 @frozen
-class Rehearse(Question[Refused | None]):
+class DryRunAdmit(Question[Refused | None]):
     """What a store would say to this command now: None, or why it would refuse."""
 
     command: Admit
@@ -41,7 +41,7 @@ class Rehearse(Question[Refused | None]):
         return decided if isinstance(decided, Refused) else None
 
 
-def against_nothing(question: Rehearse) -> Refused | None:
+def against_nothing(question: DryRunAdmit) -> Refused | None:
     """What any store would say, whatever it holds: limits and shapes."""
     steps = question.steps()
     query = next(steps)
@@ -105,10 +105,10 @@ def why(refused: Refused) -> str:
     return f"refused {refused.reason.value} ({refused.clause}): {detail.value}"
 
 
-def rehearse(batch: Sequence[Line], now_ms: int) -> Rehearse:
+def rehearse(batch: Sequence[Line], now_ms: int) -> DryRunAdmit:
     # Names that no input has: what is looked for is the key, and what is compared is the content.
     names = [f"rehearsal:{line.number}" for line in batch]
-    return Rehearse(admission(batch, names, prompt_policy(ordered=True)), now_ms)
+    return DryRunAdmit(admission(batch, names, prompt_policy(ordered=True)), now_ms)
 
 
 def illegal_lines(lines: Sequence[Line]) -> list[Bad]:
@@ -124,7 +124,7 @@ def illegal_lines(lines: Sequence[Line]) -> list[Bad]:
 
 
 async def refused_lines(
-    lines: Sequence[Line], ask: Callable[[Rehearse], Awaitable[Refused | None]], now_ms: int
+    lines: Sequence[Line], ask: Callable[[DryRunAdmit], Awaitable[Refused | None]], now_ms: int
 ) -> list[Bad]:
     """Every line of a session that this store would refuse now."""
     bad: list[Bad] = []

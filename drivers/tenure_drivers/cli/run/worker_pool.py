@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from ..exit import Exit, Stop
+from ..exit import CliExit, Exit
 
 FRUITLESS_MAX: Final = 5  # deaths in a row of workers that never became ready
 AGAIN_S: Final = 0.05
@@ -27,7 +27,7 @@ STORE: Final = "TENURE_WORKER_STORE"  # not an argument: everybody on the machin
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
 
-class Crew:
+class WorkerPool:
     """N worker processes of one store and agent."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Crew:
         if self._fruitless <= FRUITLESS_MAX:
             self._say(f"worker {pid}: {what}; starting another")
         if self._fruitless >= FRUITLESS_MAX and not self._ready:
-            raise Stop(Exit.LOST, f"no worker can be started: {what}")
+            raise CliExit(Exit.LOST, f"no worker can be started: {what}")
         if self._fruitless == FRUITLESS_MAX:
             self._say(
                 f"{len(self._ready)} of {self._count} workers go on; more are tried in silence"

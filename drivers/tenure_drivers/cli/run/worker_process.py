@@ -15,17 +15,17 @@ from typing import Final
 from ...agents.registry import UnknownAgent, find_agent
 from ...runtime.runtime import Runtime
 from ...stores.base import Store
-from ..exit import Exit, Stop
-from ..output import say
+from ..exit import CliExit, Exit
+from ..output import log
 from ..retrying_store import opened
-from .parent_watch import Lifeline
+from .parent_watch import ParentWatch
 from .worker_pool import STORE
 
 SESSIONS_AT_ONCE: Final = 32
 GRACE_MS: Final = 30_000  # for a turn under way at a drain; then it is let go, to be resumed
 
 
-class Companion:
+class InProcessWorker:
     """Works in this process, for a store that lives within it."""
 
     def __init__(self, store: Store, agent: str) -> None:
@@ -51,11 +51,11 @@ def owner() -> str:
     return f"{socket.gethostname().replace(' ', '-')[:100]}:{os.getpid()}"
 
 
-async def work(store_url: str, agent: str, patience_s: float, lifeline: Lifeline) -> None:
+async def work(store_url: str, agent: str, patience_s: float, lifeline: ParentWatch) -> None:
     drained = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
     async with opened(store_url, patience_s=patience_s) as store:
-        companion = Companion(store.store, agent)
+        companion = InProcessWorker(store.store, agent)
         working = asyncio.create_task(companion.work())
         lifeline.say("ready")
         await asyncio.wait(
@@ -71,21 +71,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--agent", required=True)
     parser.add_argument("--patience", type=float, required=True)
     options = parser.parse_args(arguments)
-    lifeline = Lifeline(options.parent)
+    lifeline = ParentWatch(options.parent)
     logging.basicConfig(
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
         asyncio.run(work(os.environ[STORE], options.agent, options.patience, lifeline))
         return Exit.OK
-    except Stop as stop:
+    except CliExit as stop:
         lifeline.say("; ".join(stop.lines))
         return stop.code
     except UnknownAgent as error:
         lifeline.say(f"--agent {error}")
         return Exit.UNUSABLE
     except Exception as error:
-        say(f"worker {os.getpid()}: {type(error).__name__}: {error}")
+        log(f"worker {os.getpid()}: {type(error).__name__}: {error}")
         lifeline.say(f"{type(error).__name__}: {error}")
         return 1
 

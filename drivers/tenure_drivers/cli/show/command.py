@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from ..exit import unusable
-from ..open_store import looked_at
+from ..exit import usage_error
+from ..open_store import open_read_only
 from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
-from .conversation import Recount, as_json
+from .conversation import LoadConversation, as_json
 
 CHARACTERS_MAX: Final = 4_000  # of one text
 RESULT_MAX: Final = 1_000
@@ -27,10 +27,10 @@ Lines: TypeAlias = Iterator[tuple[str, str]]
 
 
 async def show(url: str, session_id: str, limit: int, form: str) -> None:
-    async with looked_at(url) as store:
-        seen = await store.ask(Recount(session_id, limit))
+    async with open_read_only(url) as store:
+        seen = await store.ask(LoadConversation(session_id, limit))
     if seen is None:
-        raise unusable(f"session {session_id}: there is none in {url}")
+        raise usage_error(f"session {session_id}: there is none in {url}")
     found = as_json(seen)
     if form == "json":
         write_lines([found])

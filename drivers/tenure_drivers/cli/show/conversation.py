@@ -8,23 +8,32 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from tenure.event import Happening
-from tenure.indexes import EVENTS
+from tenure.event import EventKind
+from tenure.indexes import EVENT_BATCHES
 from tenure.machines.input import Ended, How
 from tenure.machines.run import Done, Termination
-from tenure.messages.codec import Unreadable, decode
+from tenure.messages.codec import InvalidMessage, decode
 from tenure.messages.types import Attachment, Message, Speaker, ToolCall
 from tenure.queries import Each, First, Get, Question
-from tenure.questions.core import Journal, Line, Look, Overview, Path
+from tenure.questions.core import Journal, LoadOverview, LoadTranscript, Overview, TranscriptLine
 from tenure.questions.inspect import Steps, Waiting
-from tenure.records import Entry, EntryKind, Event, Input, Node, Place, Run, Session
+from tenure.records import (
+    EntryKind,
+    EventBatch,
+    Input,
+    JournalEntry,
+    Node,
+    QueueEntry,
+    Run,
+    Session,
+)
 from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
 PAGE: Final = 256
 UNENDED: Final = ("delayed", "ready", "bound")
 PAGES_MAX: Final = 64  # of events looked at for what ended without an answer
-WORDS: Final = (Happening.INPUT_ENDED, Happening.RUN_FINISHED)
+WORDS: Final = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
 Item: TypeAlias = dict[str, Any]
 
 
@@ -34,17 +43,17 @@ class Conversation:
 
     overview: Overview
     more: bool  # there is something before the first line
-    lines: tuple[Line, ...]
+    lines: tuple[TranscriptLine, ...]
     runs: dict[str, Run]
     open_nodes: tuple[Node, ...]
     open_inputs: tuple[Input, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[JournalEntry, ...]
     waiting: tuple[Waiting, ...]
-    ended: tuple[tuple[int, Place, Input, str], ...]  # when, which, what it said, how
+    ended: tuple[tuple[int, QueueEntry, Input, str], ...]  # when, which, what it said, how
 
 
 @frozen
-class Recount(Question[Conversation | None]):
+class LoadConversation(Question[Conversation | None]):
     """The last `limit` nodes and all around them, from one snapshot.  None: there is no such session."""
 
     session_id: str
@@ -52,10 +61,10 @@ class Recount(Question[Conversation | None]):
 
     def steps(self) -> Steps:
         at = self.session_id
-        overview = yield from Look(at, PAGE).steps()
+        overview = yield from LoadOverview(at, PAGE).steps()
         if overview is None:
             return None
-        lines = yield from Path(at, self.limit).steps()
+        lines = yield from LoadTranscript(at, self.limit).steps()
         more = bool(lines) and lines[0].node.parent is not None
         runs: dict[str, Run] = {run.run_id: run for run in overview.runs}
         for line in lines:
@@ -67,12 +76,12 @@ class Recount(Question[Conversation | None]):
         waiting, gone = [], []
         for status in overview.waiting:
             if status.input_id not in told:
-                place = yield Get(Place, (at, status.input_id))
+                queue_entry = yield Get(QueueEntry, (at, status.input_id))
                 entered = yield Get(Input, (at, status.input_id))
                 if status.status in UNENDED:
-                    waiting.append(Waiting(status, place, entered))
+                    waiting.append(Waiting(status, queue_entry, entered))
                 else:  # and not written out yet
-                    gone.append((entered.admitted_at_ms, place, entered, status.status))
+                    gone.append((entered.admitted_at_ms, queue_entry, entered, status.status))
         waiting.sort(key=lambda one: one.order)
         told |= {status.input_id for status in overview.waiting}
         since = lines[0].node.at_ms if more else 0
@@ -95,23 +104,23 @@ class Recount(Question[Conversation | None]):
 
     def _ended(self, told: set[str], since_ms: int) -> Steps:
         """Inputs that ended and are in no message: withdrawn, abandoned, dead letters."""
-        found: list[tuple[int, Place, Input, str]] = []
+        found: list[tuple[int, QueueEntry, Input, str]] = []
         before: tuple[int, ...] = ()
         for _ in range(PAGES_MAX):
-            page: tuple[Event, ...] = yield First(
-                EVENTS, (self.session_id,), PAGE, before, backwards=True
+            page: tuple[EventBatch, ...] = yield First(
+                EVENT_BATCHES, (self.session_id,), PAGE, before, backwards=True
             )
-            for event in page:
-                for happened in event.happened:
-                    if happened.kind not in WORDS or event.at_ms < since_ms:
+            for batch in page:
+                for event in batch.events:
+                    if event.kind not in WORDS or batch.at_ms < since_ms:
                         continue
-                    for name in happened.input_ids:
+                    for name in event.input_ids:
                         if name not in told:
                             told.add(name)
-                            place = yield Get(Place, (self.session_id, name))
+                            queue_entry = yield Get(QueueEntry, (self.session_id, name))
                             entered = yield Get(Input, (self.session_id, name))
-                            if place is not None and entered is not None:
-                                found.append((event.at_ms, place, entered, happened.detail))
+                            if queue_entry is not None and entered is not None:
+                                found.append((batch.at_ms, queue_entry, entered, event.detail))
             if len(page) < PAGE or page[-1].at_ms < since_ms:
                 break
             before = (page[-1].seq,)
@@ -142,10 +151,10 @@ def items(seen: Conversation) -> list[Item]:
 
 
 def _merged(
-    told: list[tuple[int, Item]], ended: Iterable[tuple[int, Place, Input, str]]
+    told: list[tuple[int, Item]], ended: Iterable[tuple[int, QueueEntry, Input, str]]
 ) -> list[tuple[int, Item]]:
-    for at_ms, place, entered, how in ended:
-        state = place.state
+    for at_ms, queue_entry, entered, how in ended:
+        state = queue_entry.state
         word = state.how.value if isinstance(state, Ended) else how
         if isinstance(state, Ended) and state.how is How.DEAD_LETTERED:
             how = state.by  # what the run ended with; the event says no more than that it did
@@ -208,7 +217,7 @@ def _message(node: Node) -> Message:
     if node.form is Form.CHAT:
         try:
             return decode(node.body)
-        except Unreadable:
+        except InvalidMessage:
             pass
     return Message(Speaker.USER, node.body)
 
@@ -221,7 +230,7 @@ def _call(call: ToolCall) -> Item:
     return {"call_id": call.call_id, "name": call.name, "arguments": arguments, "result": None}
 
 
-def _joined(found: Iterable[Item], entries: tuple[Entry, ...]) -> Iterator[Item]:
+def _joined(found: Iterable[Item], entries: tuple[JournalEntry, ...]) -> Iterator[Item]:
     """Results go to the last call of their id that has none; one that nobody asked for stays by itself."""
     waiting: dict[str, Item] = {}
     kept = list(found)
@@ -242,7 +251,7 @@ def _joined(found: Iterable[Item], entries: tuple[Entry, ...]) -> Iterator[Item]
     yield from whole
 
 
-def _tell_apart(whole: list[Item], entries: tuple[Entry, ...]) -> None:
+def _tell_apart(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
     """Of a turn under way: which calls without a result have begun."""
     replies = [item for item in whole if item.get("open") and item.get("calls")]
     for iteration, item in enumerate(replies, 1):
@@ -261,7 +270,7 @@ def as_json(seen: Conversation) -> Item:
         "revision": session.revision,
         "open_run": session.open_run,
         "run_state": None if run is None else _state(session, run),
-        "failures": None if run is None else run.trouble.failures,
+        "failures": None if run is None else run.retry.failures,
         "more_before": seen.more,
         "conversation": items(seen),
         "inbox": [
@@ -277,4 +286,4 @@ def _state(session: Session, run: Run) -> str:
     return "under way" if session.lease_run == run.run_id else "interrupted, to be resumed"
 
 
-__all__ = ["Conversation", "Recount", "as_json", "items"]
+__all__ = ["Conversation", "LoadConversation", "as_json", "items"]

@@ -6,8 +6,8 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from tenure.event import Happening
-from tenure.questions.history import Chronicle, Holding, Stretch, happenings, holdings
+from tenure.event import EventKind
+from tenure.questions.history import LeaseSpan, RunSpan, SessionHistory, flat_events, lease_spans
 
 from .model import Holder, Timeline, TooLate
 
@@ -34,8 +34,8 @@ class Drawing:
         if lanes:
             for i, worker in enumerate(self.of.workers):
                 parts += self._worker(curve + i * LANE, worker)
-        for i, chronicle in enumerate(self.of.chronicles):
-            parts += self._session(top + i * ROW, chronicle)
+        for i, history in enumerate(self.of.chronicles):
+            parts += self._session(top + i * ROW, history)
         span = max(self.end - self.begin, 1)
         return (
             f'<svg id="drawing" width="{GUTTER + PLOT}" height="{height}" data-span="{span}" '
@@ -73,8 +73,8 @@ class Drawing:
 
     def _curve(self, height: int) -> Iterator[str]:
         """Inputs admitted and answered so far."""
-        admitted = sorted(self._times(Happening.INPUT_ADMITTED))
-        answered = sorted(self._times(Happening.RUN_FINISHED))
+        admitted = sorted(self._times(EventKind.INPUT_ADMITTED))
+        answered = sorted(self._times(EventKind.RUN_FINISHED))
         most = max(len(admitted), len(answered), 1)
         span = max(self.end - self.begin, 1)
         self.name(22, f"{len(admitted)} admitted", 'class="small"')
@@ -85,11 +85,11 @@ class Drawing:
             f'<path class="answered" d="{self._steps(answered, most)}"/></svg>'
         )
 
-    def _times(self, kind: Happening) -> Iterator[int]:
-        for chronicle in self.of.chronicles:
-            for _, event, happened in happenings(chronicle.events):
-                if happened.kind is kind:
-                    yield from [event.at_ms - self.begin] * len(happened.input_ids)
+    def _times(self, kind: EventKind) -> Iterator[int]:
+        for history in self.of.chronicles:
+            for _, batch, event in flat_events(history.events):
+                if event.kind is kind:
+                    yield from [batch.at_ms - self.begin] * len(event.input_ids)
 
     def _steps(self, times: Sequence[int], most: int) -> str:
         path = [f"M0 {most}"]
@@ -117,25 +117,25 @@ class Drawing:
         for late in (x for x in self.of.refused if x.worker == worker):
             yield self.mark(late.at_ms, y + 12, f"refused w{hue}", self._too_late(late))
 
-    def _session(self, y: int, chronicle: Chronicle) -> Iterator[str]:
-        session_id = chronicle.session.session_id
+    def _session(self, y: int, history: SessionHistory) -> Iterator[str]:
+        session_id = history.session.session_id
         link = f'class="link" data-session="{html.escape(session_id)}"'
         self.name(y + 20, _short(session_id), link)
         yield f'<line class="rule" x1="0" x2="100%" y1="{y + ROW - 1}" y2="{y + ROW - 1}"/>'
-        inputs = {run.run_id: [c.input_id for c in run.contributors] for run in chronicle.runs}
-        before: Holding | None = None
-        for holding in holdings(chronicle.events):
+        inputs = {run.run_id: [c.input_id for c in run.contributors] for run in history.runs}
+        before: LeaseSpan | None = None
+        for holding in lease_spans(history.events):
             yield from self._holding(y + 9, holding, before, inputs)
             before = holding
-        for _, event, happened in happenings(chronicle.events):
-            if happened.kind is Happening.INPUT_ADMITTED:
-                told = f"input admitted\n{' '.join(happened.input_ids)}\n{self.when(event.at_ms)}"
-                yield self.mark(event.at_ms, y + 2, "input", told)
+        for _, batch, event in flat_events(history.events):
+            if event.kind is EventKind.INPUT_ADMITTED:
+                told = f"input admitted\n{' '.join(event.input_ids)}\n{self.when(batch.at_ms)}"
+                yield self.mark(batch.at_ms, y + 2, "input", told)
         for late in (x for x in self.of.refused if x.session_id == session_id):
             yield self.mark(late.at_ms, y + 15, "refused", self._too_late(late))
 
     def _holding(
-        self, y: int, held: Holding, before: Holding | None, inputs: Mapping[str, Sequence[str]]
+        self, y: int, held: LeaseSpan, before: LeaseSpan | None, inputs: Mapping[str, Sequence[str]]
     ) -> Iterator[str]:
         holder = self.of.holders.get(held.lease_id, NOBODY)
         worker = holder.worker
@@ -155,7 +155,7 @@ class Drawing:
                 f"gone w{hue}",
                 f"{who}\nnobody works under it: {until - gone} ms",
             )
-        for stretch in held.stretches:
+        for stretch in held.run_spans:
             yield from self._stretch(y, hue, held, stretch, gone, inputs)
         for pause in (x for x in self.of.pauses if x.worker == worker and not held.lost):
             a, b = max(pause.from_ms, held.from_ms), min(pause.until_ms, until)
@@ -173,7 +173,7 @@ class Drawing:
             yield self.mark(held.from_ms, y + 6.5, f"takeover w{hue}", told)
 
     def _stretch(
-        self, y: int, hue: int, held: Holding, stretch: Stretch, gone: int,
+        self, y: int, hue: int, held: LeaseSpan, stretch: RunSpan, gone: int,
         inputs: Mapping[str, Sequence[str]],
     ) -> Iterator[str]:  # fmt: skip
         until = gone if stretch.how == "lost" else stretch.until_ms or self.end

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from tenure.questions.history import Chronicle
+from tenure.questions.history import SessionHistory
 
 WORKERS_MAX: Final = 8  # colours; the ninth worker has the first one's
 
@@ -67,7 +67,7 @@ class Timeline:
     title: str
     sentence: str
     figures: tuple[Figure, ...]
-    chronicles: tuple[Chronicle, ...]
+    chronicles: tuple[SessionHistory, ...]
     holders: Mapping[str, Holder] = field(factory=dict)
     lives: tuple[Life, ...] = ()
     pauses: tuple[Pause, ...] = ()

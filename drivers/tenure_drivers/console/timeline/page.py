@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tenure.questions.history import happenings
+from tenure.questions.history import flat_events
 
 from .drawing import Drawing
 from .model import Figure, Holder, Life, Pause, Timeline, TooLate
@@ -64,10 +64,10 @@ def _stories(timeline: Timeline) -> dict[str, list[list[Any]]]:
     return {
         c.session.session_id: [
             [
-                number, event.at_ms - begin, happened.kind.value,
-                happened.run_id or "", " ".join(happened.input_ids), happened.detail,
+                number, batch.at_ms - begin, event.kind.value,
+                event.run_id or "", " ".join(event.input_ids), event.detail,
             ]
-            for number, event, happened in happenings(c.events)
+            for number, batch, event in flat_events(c.events)
         ]
         for c in timeline.chronicles
     }  # fmt: skip

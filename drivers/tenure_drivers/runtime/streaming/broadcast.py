@@ -19,10 +19,10 @@ from tenure.messages.types import Delta
 
 from ...stores.base import Store
 from ..clock import new_id
-from .log import Channel, Feed, Gap, Parcel, Settled
+from .log import Channel, DeltaLog, Gap, Settled, StreamMessage
 from .observer import Observer
 
-__all__ = ["Broadcast", "Channel", "Gap", "Observer", "Parcel", "Settled"]
+__all__ = ["Broadcast", "Channel", "Gap", "Observer", "StreamMessage", "Settled"]
 
 EVICTED_AT_ONCE: Final = 16
 
@@ -47,7 +47,7 @@ class Broadcast:
         self.epoch = new_id()  # cursors of other processes and of earlier lives are known by it
         self.ended = False
         self._high = 0  # no number was ever given that is greater
-        self._feeds: OrderedDict[str, Feed] = OrderedDict()
+        self._feeds: OrderedDict[str, DeltaLog] = OrderedDict()
         self.lock = threading.Lock()
 
     # -- who has something to show
@@ -61,13 +61,13 @@ class Broadcast:
         with self._changing(session_id) as feed:
             if feed.take(run_id, generation, delta) and self.channel is not None:
                 before, feed.sent = feed.sent, feed.last
-                parcel = Parcel(
+                parcel = StreamMessage(
                     self.epoch, feed.last, before, session_id, run_id, generation, delta
                 )
         if parcel is not None and self.channel is not None:
             self.channel.send(parcel)
 
-    def receive(self, parcel: Parcel) -> None:
+    def receive(self, parcel: StreamMessage) -> None:
         """What another process published."""
         if parcel.origin == self.epoch:
             return
@@ -90,9 +90,9 @@ class Broadcast:
         if self.store is not None:
             self.hint(session_id)
         else:
-            self.saw(session_id, Settled(run_id, how, event))
+            self.record_settled(session_id, Settled(run_id, how, event))
 
-    def saw(self, session_id: str, settled: Settled) -> None:
+    def record_settled(self, session_id: str, settled: Settled) -> None:
         """An observer read it in the store."""
         with self._changing(session_id) as feed:
             feed.settle(settled)
@@ -132,7 +132,7 @@ class Broadcast:
 
     # -- inside
 
-    def _after(self, feed: Feed, cursor: str) -> int:
+    def _after(self, feed: DeltaLog, cursor: str) -> int:
         """The next number; 0, which is before everything, if nobody can know what was missed."""
         epoch, _, number = cursor.partition(":")
         known = epoch == self.epoch and number.isascii() and number.isdigit() and len(number) < 20
@@ -141,19 +141,19 @@ class Broadcast:
         return int(number) + 1
 
     @contextmanager
-    def _changing(self, session_id: str) -> Iterator[Feed]:
+    def _changing(self, session_id: str) -> Iterator[DeltaLog]:
         with self.lock:
             feed = self._feed(session_id)
             yield feed
             self._high = max(self._high, feed.last)
         self._wake(feed)
 
-    def _feed(self, session_id: str) -> Feed:
+    def _feed(self, session_id: str) -> DeltaLog:
         feed = self._feeds.get(session_id)
         if feed is None:
             self._evict()
             self._high += 1  # an old cursor of this session is behind it, and so gets a gap
-            feed = Feed(session_id, self._high + 1, self.kept_max, self.chars_max)
+            feed = DeltaLog(session_id, self._high + 1, self.kept_max, self.chars_max)
             self._feeds[session_id] = feed
         self._feeds.move_to_end(session_id)
         return feed
@@ -166,7 +166,7 @@ class Broadcast:
             if feed.observers:
                 self._feeds[session_id] = feed
 
-    def _wake(self, feed: Feed) -> None:
+    def _wake(self, feed: DeltaLog) -> None:
         with self.lock:
             observers = list(feed.observers)
         for observer in observers:

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeAlias
 from attrs import define, field, frozen
 
 from tenure.messages.types import Delta
-from tenure.questions.core import Line
+from tenure.questions.core import TranscriptLine
 
 OVER_MAX: Final = 32  # runs that are known to be done
 
@@ -31,7 +31,7 @@ class Gap:
     What follows goes on from there; of an answer on its way the beginning may be missing.
     """
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TranscriptLine, ...] = ()
     revision: int = 0
     event: int = 0
 
@@ -40,7 +40,7 @@ Item: TypeAlias = Delta | Settled
 
 
 @frozen
-class Parcel:
+class StreamMessage:
     """A delta on its way to other processes.  `before` is the number of the session's last one from `origin`."""
 
     origin: str
@@ -61,11 +61,11 @@ class Wakeable(Protocol):
 class Channel(Protocol):
     """Carries deltas between processes, at most once; it may lose, double and reorder."""
 
-    def send(self, parcel: Parcel, /) -> None:
+    def send(self, parcel: StreamMessage, /) -> None:
         """Never waits, never raises; from any thread."""
         ...
 
-    def parcels(self) -> AsyncIterator[Parcel]:
+    def parcels(self) -> AsyncIterator[StreamMessage]:
         """What others send, from now on."""
         ...
 
@@ -78,7 +78,7 @@ class Entry:
 
 
 @define(eq=False)
-class Feed:
+class DeltaLog:
     """The log of one session: numbers `first` to `last` without a hole.  Its owner holds a lock."""
 
     session_id: str
@@ -136,7 +136,7 @@ class Feed:
             self.fresh += 1
         return True
 
-    def missed(self, parcel: Parcel) -> bool | None:
+    def missed(self, parcel: StreamMessage) -> bool | None:
         """Whether something from its origin was lost before it; None: it is old itself."""
         heard = self.heard.get(parcel.origin, 0)
         if parcel.number <= heard:

@@ -9,18 +9,18 @@ from typing import Any, Protocol, Self
 
 from attrs import frozen
 
-from tenure.event import Happening
+from tenure.event import EventKind
 from tenure.messages.types import Delta
 from tenure.queries import Get, Question
-from tenure.questions.core import PAGE, EventsAfter, Path
+from tenure.questions.core import PAGE, EventsAfter, LoadTranscript
 from tenure.records import Session
 
 from ...stores.base import Store, Unavailable
-from .log import Feed, Gap, Item, Settled
+from .log import DeltaLog, Gap, Item, Settled
 
 
 @frozen
-class Standing(Question[Gap]):
+class SettledState(Question[Gap]):
     """The settled state, from one snapshot."""
 
     session_id: str
@@ -30,7 +30,7 @@ class Standing(Question[Gap]):
         session = yield Get(Session, (self.session_id,))
         if session is None:
             return Gap()
-        lines = yield from Path(self.session_id, self.limit).steps()
+        lines = yield from LoadTranscript(self.session_id, self.limit).steps()
         return Gap(lines, session.revision, session.next_event - 1)
 
 
@@ -44,7 +44,7 @@ class DeltaSource(Protocol):
     poll_s: float
     lock: threading.Lock
 
-    def saw(self, session_id: str, settled: Settled) -> None: ...
+    def record_settled(self, session_id: str, settled: Settled) -> None: ...
 
 
 class Observer(AsyncIterator[Delta | Settled | Gap]):
@@ -53,7 +53,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
     What a store raises while a gap is filled is raised here, and asking again tries again.
     """
 
-    def __init__(self, source: DeltaSource, feed: Feed, start: int) -> None:
+    def __init__(self, source: DeltaSource, feed: DeltaLog, start: int) -> None:
         self.run_id: str | None = None
         self._source, self._feed, self._next = source, feed, start
         self._lost = start < feed.first
@@ -144,7 +144,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         store, feed = self._source.store, self._feed
         if store is None or feed.seen is not None:
             return
-        standing = await store.ask(Standing(feed.session_id, 0))
+        standing = await store.ask(SettledState(feed.session_id, 0))
         with self._source.lock:
             if feed.seen is None:
                 feed.past = standing.event
@@ -154,7 +154,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         """The settled state in place of what was missed; what it covers is not shown again."""
         store, feed, gap = self._source.store, self._feed, Gap()
         if store is not None:
-            gap = await store.ask(Standing(feed.session_id, self._source.tail))
+            gap = await store.ask(SettledState(feed.session_id, self._source.tail))
             await self._catch_up(store)
         with self._source.lock:
             self._next = max(self._next, feed.first, feed.behind(gap.event))
@@ -169,12 +169,12 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
             seen = feed.seen or 0
             rows = await store.ask(EventsAfter(feed.session_id, seen))
             for row in rows:
-                for event, happened in enumerate(row.happened, row.seq):
-                    if happened.kind is Happening.RUN_FINISHED:
+                for event, happened in enumerate(row.events, row.seq):
+                    if happened.kind is EventKind.RUN_FINISHED:
                         run_id = happened.run_id or ""
                         settled = Settled(run_id, happened.detail, event)
-                        self._source.saw(feed.session_id, settled)
-            last = max((row.seq + len(row.happened) - 1 for row in rows), default=seen)
+                        self._source.record_settled(feed.session_id, settled)
+            last = max((row.seq + len(row.events) - 1 for row in rows), default=seen)
             with self._source.lock:
                 feed.seen = max(feed.seen or 0, last)
             if len(rows) < PAGE:

@@ -35,7 +35,7 @@ _HEAD = re.compile(rb'\{"crc":"[0-9a-f]{8}","len":(\d{1,15}),')
 
 
 @frozen
-class Spot:
+class LogPosition:
     """Behind which transaction, and the checksum of the last line there."""
 
     seq: int = 0
@@ -77,7 +77,7 @@ def closing(seq: int) -> bytes:
     return b'"seq":%d,"closed":true' % seq
 
 
-def heading(what: str, behind: Spot) -> bytes:
+def heading(what: str, behind: LogPosition) -> bytes:
     columns = {codec.table: codec.stored for codec in _codecs().values()}
     return b'"tenure":"%s","schema":%d,"seq":%d,"behind":"%08x","tables":%s' % (
         what.encode(), SCHEMA, behind.seq, behind.crc, _dumps(columns),
@@ -144,7 +144,7 @@ def _as_torn(text: bytes) -> bool:
     return b'{"crc":"' not in text[1:]
 
 
-def check_heading(path: Path, line: Line, what: str) -> Spot:
+def check_heading(path: Path, line: Line, what: str) -> LogPosition:
     """Raises SchemaTooNew or Damaged unless the file is what its name says; returns behind what it goes on."""
     says = line.says
     if says.get("tenure") != what:
@@ -157,7 +157,7 @@ def check_heading(path: Path, line: Line, what: str) -> Spot:
             known = None if codec is None else ", ".join(codec.stored)
             why = f"schema {says['schema']} with other columns of {table}: known are {known}"
             raise Damaged(path, 1, 0, why)
-    return Spot(says["seq"], int(says["behind"], 16))
+    return LogPosition(says["seq"], int(says["behind"], 16))
 
 
 # -- what the lines of a folder add up to

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..base import OutcomeUnknown, Unavailable
 from .disk import NO_ROOM, Disk
-from .format import Spot, closing, heading, line_of, transaction
+from .format import LogPosition, closing, heading, line_of, transaction
 
 LOG, SNAPSHOT, TEMPORARY = "log", "snapshot", ".tmp"
 SUFFIX: Final = ".jsonl"
@@ -25,7 +25,9 @@ def temporary(path: Path) -> Path:
 class Log:
     """The newest file of a log.  After a failed fsync nobody knows what is on the disk, so it takes no more."""
 
-    def __init__(self, disk: Disk, path: Path, begins: Spot, at: Spot, closed: bool) -> None:
+    def __init__(
+        self, disk: Disk, path: Path, begins: LogPosition, at: LogPosition, closed: bool
+    ) -> None:
         self.path = path
         self.begins = begins  # what its first line says
         self.at = at
@@ -36,7 +38,7 @@ class Log:
         self.size = path.stat().st_size
 
     @classmethod
-    def begin(cls, disk: Disk, folder: Path, behind: Spot, old: Log | None = None) -> Log:
+    def begin(cls, disk: Disk, folder: Path, behind: LogPosition, old: Log | None = None) -> Log:
         """A new file, complete or not there at all; `old` takes no more once it may be there.  Raises OSError."""
         path = path_of(folder, LOG, behind.seq)
         line, crc = line_of(heading(LOG, behind), 0)
@@ -49,7 +51,7 @@ class Log:
         try:
             disk.rename(temporary(path), path)
             disk.sync_folder(folder)
-            return cls(disk, path, behind, Spot(behind.seq, crc), True)
+            return cls(disk, path, behind, LogPosition(behind.seq, crc), True)
         except OSError as error:
             if old is not None:
                 old.poison(f"the next log could not be begun: {error}")
@@ -60,7 +62,7 @@ class Log:
         self.check()
         line, crc = line_of(transaction(self.at.seq + 1, writes), self.at.crc)
         self._append(line)
-        self.at = Spot(self.at.seq + 1, crc)
+        self.at = LogPosition(self.at.seq + 1, crc)
         self.closed = False
 
     def close(self) -> None:
@@ -69,7 +71,7 @@ class Log:
             if not (self.unusable or self.closed):
                 line, crc = line_of(closing(self.at.seq), self.at.crc)
                 self._append(line)
-                self.at, self.closed = Spot(self.at.seq, crc), True
+                self.at, self.closed = LogPosition(self.at.seq, crc), True
         except (Unavailable, OutcomeUnknown):
             pass
         self.abandon()

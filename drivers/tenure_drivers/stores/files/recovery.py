@@ -17,8 +17,8 @@ from .disk import LOCK, Disk
 from .format import (
     Damaged,
     Line,
+    LogPosition,
     Rows,
-    Spot,
     check_heading,
     ending,
     heading,
@@ -58,7 +58,7 @@ class Contents:
 
 
 @frozen
-class Found:
+class RecoveredLog:
     rows: dict[type[Record], dict[Any, Any]]
     log: Log
     repaired: Repaired | None
@@ -81,24 +81,24 @@ def contents(folder: Path) -> Contents:
 # -- reading
 
 
-class Loading:
+class Recovery:
     """Reads a folder from its newest snapshot on.  Raises Corrupt, SchemaTooNew, OSError."""
 
     def __init__(self, disk: Disk, folder: Path) -> None:
         self.disk, self.folder = disk, folder
         self.rows = Rows()
-        self.spot = Spot()
+        self.spot = LogPosition()
         self.repaired: Repaired | None = None
         self.sizes = {LOG: 0, SNAPSHOT: 0}
         self.closed = False
 
-    def load(self) -> Found:
+    def load(self) -> RecoveredLog:
         names = contents(self.folder)
         if not names.logs and not names.snapshots:
             if names.others:
                 why = f"a folder of something else: {names.others[0]} is there, and no log"
                 raise Corrupt(str(self.folder), (), why)
-            return Found({}, Log.begin(self.disk, self.folder, Spot()), None, 0, 0)
+            return RecoveredLog({}, Log.begin(self.disk, self.folder, LogPosition()), None, 0, 0)
         base = max(names.snapshots, default=0)
         if names.snapshots:
             self._snapshot(names.snapshots[base])
@@ -116,7 +116,7 @@ class Loading:
         except BaseException:
             log.abandon()
             raise
-        return Found(rows, log, self.repaired, self.sizes[LOG], self.sizes[SNAPSHOT])
+        return RecoveredLog(rows, log, self.repaired, self.sizes[LOG], self.sizes[SNAPSHOT])
 
     def _snapshot(self, path: Path) -> None:
         named = 0
@@ -133,8 +133,8 @@ class Loading:
                     raise Damaged(path, line.number, line.offset, f"it ends behind {named} rows")
         raise Corrupt(str(path), (), "it has no end")
 
-    def _log(self, path: Path, newest: bool) -> Spot:
-        begins: Spot | None = None
+    def _log(self, path: Path, newest: bool) -> LogPosition:
+        begins: LogPosition | None = None
         with path.open("rb") as file:
             try:
                 for line in lines(path, file):
@@ -153,12 +153,12 @@ class Loading:
         self.sizes[LOG] += path.stat().st_size
         return begins
 
-    def _heading(self, path: Path, line: Line) -> Spot:
+    def _heading(self, path: Path, line: Line) -> LogPosition:
         begins = check_heading(path, line, LOG)
         if begins != self.spot:
             why = f"it goes on behind {begins}, and what is before it ends at {self.spot}"
             raise Damaged(path, line.number, line.offset, why)
-        self.spot = Spot(begins.seq, line.crc)
+        self.spot = LogPosition(begins.seq, line.crc)
         return begins
 
     def _line(self, path: Path, line: Line) -> None:
@@ -169,7 +169,7 @@ class Loading:
             raise Damaged(path, line.number, line.offset, why)
         if not self.closed:
             self.rows.take(path, line)
-        self.spot = Spot(seq, line.crc)
+        self.spot = LogPosition(seq, line.crc)
 
     def _settle(self, log: Log) -> None:
         """What was read is made durable before anybody is answered from it: who wrote it may not have come to that."""
@@ -183,7 +183,7 @@ class Loading:
 
 
 def write_snapshot(
-    disk: Disk, folder: Path, behind: Spot, tables: Mapping[type[Record], Mapping[Any, Any]]
+    disk: Disk, folder: Path, behind: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
 ) -> int:
     """Returns its size when it is there to stay; what it makes superfluous may be removed then.  Raises OSError."""
     path = path_of(folder, SNAPSHOT, behind.seq)
@@ -206,7 +206,7 @@ def write_snapshot(
 
 
 def _snapshot_fields(
-    behind: Spot, tables: Mapping[type[Record], Mapping[Any, Any]]
+    behind: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
 ) -> Iterator[bytes]:
     yield heading(SNAPSHOT, behind)
     named = 0

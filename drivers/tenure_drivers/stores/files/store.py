@@ -24,23 +24,23 @@ from ..base import (
     Capability,
     Clock,
     Due,
+    DueSampler,
     Durability,
     OutcomeUnknown,
     Quarantined,
-    Rounds,
     Unavailable,
     outcome_of,
     wall_clock_ms,
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit, NoEngineError, execute_wave, waves
-from ..hint_bus import Audience
+from ..hint_bus import HintBus
 from ..ordered_tables import MemoryTables
-from ..overlay import Staged
+from ..overlay import WriteOverlay
 from ..url import StoreUrl
 from .disk import Disk, Ownership
 from .format import writes_of
 from .log import SNAPSHOT, Log, path_of
-from .recovery import Loading, Repaired, contents, outdated, remove, write_snapshot
+from .recovery import Recovery, Repaired, contents, outdated, remove, write_snapshot
 
 A = TypeVar("A")
 O = TypeVar("O")
@@ -80,8 +80,8 @@ class FilesStore:
         self._reading = threading.Lock()  # held while the tables change, and by who reads them
         self._shortening = threading.Lock()  # held around a snapshot
         self._gate = threading.Lock()  # held by a snapshot that waits for the engine
-        self._rounds = Rounds()
-        self._audience = Audience()
+        self._rounds = DueSampler()
+        self._audience = HintBus()
         self.repaired: Repaired | None = None
         self._log: Log
         self._load()
@@ -101,7 +101,7 @@ class FilesStore:
         self._usable()
         return outcome_of(await self.group.submit(command))
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._usable()
         return await self.group.submit(command)
 
@@ -124,13 +124,13 @@ class FilesStore:
             return [answer for command in commands for answer in self._transact([command], True)]
         hints = [h for a in answers if a.__class__ is Decided for h in a.hints]
         if hints:
-            self._audience.tell(hints)
+            self._audience.publish(hints)
         return answers
 
     def _once(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
         """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
         self._log.check()
-        staged = Staged(self.tables)
+        staged = WriteOverlay(self.tables)
         answers: list[Answer] = [Unavailable("not reached")] * len(commands)
         for wave in waves(commands):
             members = [commands[at] for at in wave]
@@ -251,7 +251,7 @@ class FilesStore:
                 self._disk.make_folder(self.folder)
             self._ownership = Ownership(self.folder)
             try:
-                found = Loading(self._disk, self.folder).load()
+                found = Recovery(self._disk, self.folder).load()
             except BaseException:
                 self._ownership.give_up()
                 raise

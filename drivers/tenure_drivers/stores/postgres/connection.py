@@ -16,7 +16,7 @@ from tenure.indexes import INDEXES
 from tenure.records import RECORDS
 
 from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
-from .pipeline import Pipe, Rows, Statement
+from .pipeline import Pipeline, Rows, Statement
 from .sql import Sql
 
 SCHEMA_VERSION = 1
@@ -40,7 +40,7 @@ REFUSED = (
 )
 
 
-class Lost(psycopg.OperationalError):
+class ConnectionLost(psycopg.OperationalError):
     """There is no connection, and none to be had."""
 
 
@@ -76,10 +76,12 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
             **more,
         )
     except psycopg.OperationalError as error:
-        raise Lost(str(error)) from error
+        raise ConnectionLost(str(error)) from error
     if connection.info.server_version < VERSION_MIN * 10_000:
         connection.close()
-        raise Lost(f"server {connection.info.server_version}: needs {VERSION_MIN} or newer")
+        raise ConnectionLost(
+            f"server {connection.info.server_version}: needs {VERSION_MIN} or newer"
+        )
     return connection
 
 
@@ -112,13 +114,13 @@ def _line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-class Link:
+class Connection:
     """Connects when it is needed.  One thread at a time."""
 
     def __init__(self, dsn: str, prepare: bool = True) -> None:
         self._dsn, self._prepare = dsn, prepare
         self._connection: psycopg.Connection[Any] | None = None
-        self._pipe: Pipe | None = None
+        self._pipe: Pipeline | None = None
         self._doubtful = ""
 
     @property
@@ -126,7 +128,7 @@ class Link:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._dsn)
             self._connection.add_notice_handler(self._notice)
-            self._pipe = Pipe(self._connection, self._prepare)
+            self._pipe = Pipeline(self._connection, self._prepare)
         return self._connection
 
     def run(self, statements: Sequence[Statement]) -> list[Rows]:
@@ -190,7 +192,7 @@ class Link:
 # -- the schema
 
 
-def prepared(link: Link, sql: Sql, create: bool) -> None:
+def ensure_schema(link: Connection, sql: Sql, create: bool) -> None:
     """Make the schema, or check that it is ours; safe with many starting at once."""
     try:
         version = version_of(link, sql)
@@ -202,7 +204,7 @@ def prepared(link: Link, sql: Sql, create: bool) -> None:
             link.run([(lock, (sql.schema,))])
             version = version_of(link, sql)
             if version is None:
-                link.run([(line, ()) for line in making(link, sql)])
+                link.run([(line, ()) for line in schema_statements(link, sql)])
                 version = SCHEMA_VERSION
             link.run([("COMMIT", ())])
     except psycopg.Error as error:
@@ -212,7 +214,7 @@ def prepared(link: Link, sql: Sql, create: bool) -> None:
         raise SchemaTooNew(f"schema {sql.schema!r}", version, SCHEMA_VERSION)
 
 
-def version_of(link: Link, sql: Sql) -> int | None:
+def version_of(link: Connection, sql: Sql) -> int | None:
     """None: there is no schema of ours yet."""
     # Not by to_regclass: that remembers what was not there a moment ago, whoever has made it since.
     there = "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'tenure_schema'"
@@ -222,7 +224,7 @@ def version_of(link: Link, sql: Sql) -> int | None:
     return int(rows[0][0]) if rows else 0
 
 
-def making(link: Link, sql: Sql) -> list[str]:
+def schema_statements(link: Connection, sql: Sql) -> list[str]:
     """The statements that make the schema; who may not make schemas finds one made for them."""
     lines = sql.create(RECORDS, INDEXES)
     there = "SELECT count(*) FROM pg_namespace WHERE nspname = %s"

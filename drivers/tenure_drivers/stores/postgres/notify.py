@@ -12,17 +12,17 @@ import psycopg
 
 from tenure.outcome import Hint
 
-from .connection import Link, connect
+from .connection import Connection, connect
 from .sql import quoted
 
 PAYLOAD_BYTES_MAX = 7_900  # the server takes less than 8,000
 LISTEN_S = 0.5
-SAY = "SELECT pg_notify(%s, %s)"
+NOTIFY = "SELECT pg_notify(%s, %s)"
 
 _decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None]]).decode
 
 
-class Newsroom:
+class PostgresNotifier:
     """Losing a word costs latency only.  What this process says it has heard already."""
 
     def __init__(
@@ -37,12 +37,12 @@ class Newsroom:
         self._closed = threading.Event()
         self._listening = threading.Event()
 
-    def tell(self, hints: list[Hint]) -> None:
+    def publish(self, hints: list[Hint]) -> None:
         if self._speaker is None:
             with self._starting:
                 if self._speaker is None:
                     self._speaker = threading.Thread(
-                        target=self._speak, name="tenure-pg-say", daemon=True
+                        target=self._send, name="tenure-pg-say", daemon=True
                     )
                     self._speaker.start()
         self._outgoing.put(hints)
@@ -51,7 +51,7 @@ class Newsroom:
         with self._starting:
             if self._listener is None and not self._closed.is_set():
                 self._listener = threading.Thread(
-                    target=self._hear, name="tenure-pg-hear", daemon=True
+                    target=self._receive, name="tenure-pg-hear", daemon=True
                 )
                 self._listener.start()
 
@@ -65,8 +65,8 @@ class Newsroom:
             if thread is not None:
                 thread.join()
 
-    def _speak(self) -> None:
-        link = Link(self._dsn, self._prepare)
+    def _send(self) -> None:
+        link = Connection(self._dsn, self._prepare)
         over = False
         while not over and (hints := self._outgoing.get()) is not None:
             while not self._outgoing.empty():  # what gathered meanwhile goes in one transaction
@@ -78,14 +78,14 @@ class Newsroom:
             try:
                 link.run(
                     [("BEGIN", ()), ("SET LOCAL synchronous_commit = off", ()),
-                     *((SAY, (self.channel, payload)) for payload in payloads(hints)),
+                     *((NOTIFY, (self.channel, payload)) for payload in payloads(hints)),
                      ("COMMIT", ())]
                 )  # fmt: skip
             except psycopg.Error:
                 link.roll_back()
         link.close()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         missed = False
         while not self._closed.is_set():
             try:

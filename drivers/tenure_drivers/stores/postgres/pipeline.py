@@ -50,7 +50,7 @@ def parameter(value: Any) -> tuple[bytes, int, int]:
     return str(value).encode(), 0, TEXT
 
 
-class Pipe:
+class Pipeline:
     """Prepared statements are named once a connection, unless `prepare` is off."""
 
     def __init__(self, connection: psycopg.Connection[Any], prepare: bool) -> None:

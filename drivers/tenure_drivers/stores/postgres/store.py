@@ -24,22 +24,29 @@ from ..base import (
     Clock,
     Corrupt,
     Due,
+    DueSampler,
     Durability,
     Quarantined,
-    Rounds,
     Unavailable,
     outcome_of,
     wall_clock_ms,
 )
 from ..group_commit import GroupCommit
-from ..hint_bus import Audience
+from ..hint_bus import HintBus
 from ..row_codec import codec_of
 from ..url import StoreUrl, split_server_options
-from .connection import Link, address, making, prepared, translated, version_of
-from .notify import Newsroom
+from .connection import (
+    Connection,
+    address,
+    ensure_schema,
+    schema_statements,
+    translated,
+    version_of,
+)
+from .notify import PostgresNotifier
 from .pipeline import Statement
 from .sql import Sql, listed, quoted
-from .transaction import NOW_MS, Readings, setting_aside, storable
+from .transaction import NOW_MS, BatchedReads, setting_aside, storable
 from .writer import ALONG_INDEXES, IDLE_MS, Writer, execute_in, execute_in_now
 
 A = TypeVar("A")
@@ -86,26 +93,26 @@ class PostgresStore:
         self._prepare = prepare
         self._pid = os.getpid()
         self._closed = False
-        self._audience = Audience()
-        self._news = Newsroom(dsn, schema, prepare, self._audience.tell)
-        self._writing = Writer(Link(dsn, prepare), self._sql, clock, self._tell, idle_ms)
+        self._audience = HintBus()
+        self._news = PostgresNotifier(dsn, schema, prepare, self._audience.publish)
+        self._writing = Writer(Connection(dsn, prepare), self._sql, clock, self._tell, idle_ms)
         try:
-            prepared(self._writing.link, self._sql, create)
+            ensure_schema(self._writing.link, self._sql, create)
         except BaseException:
             self._writing.link.close()
             raise
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
-        self._links: list[Link] = []
-        self._rounds = Rounds()
+        self._links: list[Connection] = []
+        self._rounds = DueSampler()
         self.group = GroupCommit(self._writing.transact, name="tenure-pg-write", most=group_max)
 
     # -- commands
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
-        return outcome_of(await self.carry_out(command))
+        return outcome_of(await self.decide(command))
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._usable()
         return await self.group.submit(command)
 
@@ -132,23 +139,23 @@ class PostgresStore:
         return outcome_of(execute_in_now(connection, self._sql, channel, command))
 
     def _tell(self, hints: list[Hint]) -> None:
-        self._audience.tell(hints)
-        self._news.tell(hints)
+        self._audience.publish(hints)
+        self._news.publish(hints)
 
     # -- looking
 
     async def ask(self, question: Question[A]) -> A:
         return await self._read(lambda link: self._ask(link, question))
 
-    def _ask(self, link: Link, question: Question[A]) -> A:
+    def _ask(self, link: Connection, question: Question[A]) -> A:
         link.run([SNAPSHOT, PLANNED])
         try:
             return ask(question, lambda query: self._answer(link, query))
         finally:
             link.roll_back()
 
-    def _answer(self, link: Link, query: Query[Any]) -> Any:
-        readings = Readings(self._sql, [query])
+    def _answer(self, link: Connection, query: Query[Any]) -> Any:
+        readings = BatchedReads(self._sql, [query])
         statements = readings.statements()
         readings.hear([rows for rows, _ in link.run(statements)] if statements else [])
         (answer,) = readings.answers()
@@ -159,7 +166,7 @@ class PostgresStore:
     async def due(self, limit: int) -> tuple[Due, ...]:
         return await self._read(lambda link: self._due(link, limit))
 
-    def _due(self, link: Link, limit: int) -> tuple[Due, ...]:
+    def _due(self, link: Connection, limit: int) -> tuple[Due, ...]:
         now_ms = self._now(link)
         table, aside = self._sql.name("session"), self._sql.name("quarantine")
         select = (
@@ -189,13 +196,13 @@ class PostgresStore:
             f"{aside} q WHERE q.session_id = s.session_id) ORDER BY due_at_ms, session_id LIMIT 1"
         )
 
-        def look(link: Link) -> int | None:
+        def look(link: Connection) -> int | None:
             rows = link.run([(text, (self._now(link),))])[0][0]
             return rows[0][0] if rows else None
 
         return await self._read(look)
 
-    def _now(self, link: Link) -> int:
+    def _now(self, link: Connection) -> int:
         if self._clock is not None:
             return self._clock()
         return int(link.run([(f"SELECT {NOW_MS}", ())])[0][0][0][0])
@@ -216,7 +223,7 @@ class PostgresStore:
         await self._read(lambda link: link.run([(text, (session_id,))]))
 
     async def dump(self) -> tuple[Record, ...]:
-        def look(link: Link) -> tuple[Record, ...]:
+        def look(link: Connection) -> tuple[Record, ...]:
             found: list[Record] = []
             link.run([SNAPSHOT])
             for record in RECORDS:
@@ -228,14 +235,14 @@ class PostgresStore:
 
         return await self._read(look)
 
-    async def _read(self, look: Callable[[Link], A]) -> A:
+    async def _read(self, look: Callable[[Connection], A]) -> A:
         self._usable()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._look, look)
 
-    def _look(self, look: Callable[[Link], A]) -> A:
-        link: Link | None = getattr(self._local, "link", None)
+    def _look(self, look: Callable[[Connection], A]) -> A:
+        link: Connection | None = getattr(self._local, "link", None)
         if link is None:
-            link = self._local.link = Link(self.dsn, self._prepare)
+            link = self._local.link = Connection(self.dsn, self._prepare)
             self._links.append(link)
         for attempt in (1, 2):
             try:
@@ -253,7 +260,7 @@ class PostgresStore:
                 raise
         raise AssertionError("unreachable")
 
-    def _set_aside(self, link: Link, session_id: str, error: Corrupt) -> None:
+    def _set_aside(self, link: Connection, session_id: str, error: Corrupt) -> None:
         """If it cannot be noted now, the next one will."""
         try:
             link.run([(setting_aside(self._sql), (session_id, str(error)))])
@@ -291,16 +298,16 @@ class PostgresStore:
             raise Unavailable("this store is closed")
 
 
-def _reach(url: str) -> tuple[Link, Sql]:
+def _reach(url: str) -> tuple[Connection, Sql]:
     dsn, options = split_server_options(StoreUrl.parse(url))
-    return Link(dsn), Sql(str(options.get("schema", SCHEMA)))
+    return Connection(dsn), Sql(str(options.get("schema", SCHEMA)))
 
 
 def missing_sql(url: str) -> list[str]:
     """The statements that opening this URL would make its schema with; none if it is there."""
     link, sql = _reach(url)
     try:
-        return making(link, sql) if version_of(link, sql) is None else []
+        return schema_statements(link, sql) if version_of(link, sql) is None else []
     except psycopg.Error as error:
         raise translated(error, sql.schema) from error
     finally:

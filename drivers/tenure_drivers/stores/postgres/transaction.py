@@ -63,7 +63,7 @@ def carry_out(
         reads = [commands[at].reads() for at in members]
         queries = [q for wanted in reads for q in wanted.queries]
         locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
-        readings = Readings(sql, queries, locked)
+        readings = BatchedReads(sql, queries, locked)
         opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
         rows = yield [*batches, *opening, looking_at(wait), *readings.statements()], False
         rows = rows[len(batches) :]
@@ -186,7 +186,7 @@ def limited(limit: int) -> int:
     return min(max(limit, 0), LIMIT_MAX)
 
 
-class Readings:
+class BatchedReads:
     """The queries of several commands, those that are alike in one statement, and the answers to them.
 
     `locked`: the rows of the sessions themselves come from elsewhere.

@@ -15,8 +15,8 @@ from tenure.queries import Command
 
 from ..base import Clock, OutcomeUnknown, Unavailable
 from ..group_commit import Answer, Busy, Later
-from .connection import BEGIN, Link, Lost, translated
-from .notify import SAY, payloads
+from .connection import BEGIN, Connection, ConnectionLost, translated
+from .notify import NOTIFY, payloads
 from .pipeline import Rows, Statement
 from .sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
 from .transaction import Plan, Wait, carry_out
@@ -60,7 +60,7 @@ class Writer:
 
     def __init__(
         self,
-        link: Link,
+        link: Connection,
         sql: Sql,
         clock: Clock | None,
         tell: Callable[[list[Hint]], None],
@@ -171,7 +171,7 @@ class Writer:
 
     def _meaning(self, error: psycopg.Error, committing: bool) -> Exception:
         """STORE-35: whether it may be done again, or nobody knows."""
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             return translated(error, self.sql.schema)
         lost = self.link.roll_back()
         if lost and committing:
@@ -218,7 +218,7 @@ class _Within:
             self.answer = answer
             hints = answer.hints if isinstance(answer, Decided) else ()
             said = payloads(hints) if hints else ()
-            self.statements = [(SAY, (self._channel, payload)) for payload in said]
+            self.statements = [(NOTIFY, (self._channel, payload)) for payload in said]
 
 
 async def execute_in(

@@ -40,7 +40,7 @@ def meeting_place(file: Path) -> Path:
     return Path(tempfile.gettempdir(), f"tenure-{found.st_dev:x}-{found.st_ino:x}")
 
 
-class Peers:
+class FileProcesses:
     """Everybody who has a file open, and us among them."""
 
     def __init__(self, file: Path) -> None:
@@ -76,7 +76,7 @@ class Peers:
         found = (path.name.partition("-")[0] for path in self.others())
         return tuple(int(pid) for pid in found if pid.isdigit())
 
-    def tell(self, hints: Iterable[Hint]) -> None:
+    def notify(self, hints: Iterable[Hint]) -> None:
         if not self.others():
             return
         some = tuple(hints)
@@ -113,14 +113,14 @@ class Peers:
             self.socket = None
 
 
-class Ear:
+class HintListener:
     """A thread that passes on what other processes say, and once a second looks for itself.
 
     `look` says whether somebody else has written since the last look.
     """
 
     def __init__(
-        self, peers: Peers, tell: Callable[[Iterable[Hint]], None], look: Callable[[], bool]
+        self, peers: FileProcesses, tell: Callable[[Iterable[Hint]], None], look: Callable[[], bool]
     ) -> None:
         self._peers = peers
         self._tell = tell

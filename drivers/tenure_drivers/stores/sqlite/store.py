@@ -23,20 +23,20 @@ from ..base import (
     Clock,
     Corrupt,
     Due,
+    DueSampler,
     Durability,
     Quarantined,
-    Rounds,
     Unavailable,
     outcome_of,
     wall_clock_ms,
 )
 from ..group_commit import GROUP_MAX, GroupCommit
-from ..hint_bus import Audience
+from ..hint_bus import HintBus
 from ..row_codec import codec_of
 from ..url import StoreUrl
 from .connection import connect, translated
 from .filesystem import refuse_network
-from .notify import Ear, Peers
+from .notify import FileProcesses, HintListener
 from .sql import Tables, quoted, select_due
 from .writer import Writer, execute_in
 
@@ -76,7 +76,7 @@ class SqliteStore:
         self._clock = clock
         self._pid = os.getpid()
         self._closed = False
-        self._audience = Audience()
+        self._audience = HintBus()
         self._writing = Writer(
             self.path,
             clock,
@@ -91,9 +91,9 @@ class SqliteStore:
         self._answers = Tables(self._reader)
         self._looking = threading.Lock()
         self._asking = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
-        self._rounds = Rounds()
-        self._peers = self._writing.peers = Peers(self.path)
-        self._ear: Ear | None = None
+        self._rounds = DueSampler()
+        self._peers = self._writing.peers = FileProcesses(self.path)
+        self._ear: HintListener | None = None
         self.group = GroupCommit(
             self._writing.transact,
             name=f"tenure-write-{self.path.name}",
@@ -109,7 +109,7 @@ class SqliteStore:
         self._usable()
         return outcome_of(await self.group.submit(command))
 
-    async def carry_out(self, command: Command[V, O]) -> Decided[O] | Refused:
+    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         self._usable()
         return await self.group.submit(command)
 
@@ -218,12 +218,14 @@ class SqliteStore:
     def hints(self) -> AsyncIterator[Hint]:
         self._usable()
         if self._ear is None:
-            self._ear = Ear(self._peers, self._audience.tell, self._writing.written_by_others)
+            self._ear = HintListener(
+                self._peers, self._audience.publish, self._writing.written_by_others
+            )
         return self._audience.listen()
 
     def _tell(self, hints: Sequence[Hint]) -> None:
-        self._audience.tell(hints)
-        self._peers.tell(hints)
+        self._audience.publish(hints)
+        self._peers.notify(hints)
 
     # -- the end
 

@@ -16,7 +16,7 @@ from tenure.queries import Command
 from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
 from ..group_commit import Answer, Busy, execute_wave, waves
 from .connection import BUSY, FULL, connect, identity, prepare, primary_code, translated
-from .notify import Peers, lock_holder
+from .notify import FileProcesses, lock_holder
 from .sql import Tables
 
 O = TypeVar("O")
@@ -40,7 +40,7 @@ class Writer:
     ) -> None:
         self.path = path
         self.engine = threading.Lock()
-        self.peers: Peers | None = None  # known once the file is there
+        self.peers: FileProcesses | None = None  # known once the file is there
         self._clock = clock
         self._tell = tell
         self._timeout_ms = busy_timeout_ms

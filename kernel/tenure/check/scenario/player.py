@@ -15,16 +15,16 @@ from typing import Any, Final, TypeAlias
 import attrs
 from attrs import frozen
 
-from ...commands import Receipt
-from ...event import Happened
+from ...commands import Admission
+from ...event import Event
 from ...machines.lease import Fence, Held, Owner, Vacant
 from ...outcome import Decided, Drop, Hint, Insert, Refused, Write
 from ...queries import Command, Question
-from ...questions.core import Line
+from ...questions.core import TranscriptLine
 from ...records import Contributor, Input, Node
 from ...transcript import Tip
 from ...world import EMPTY, World, ask, evolve, key_of
-from .text import BARE, NOTHING, Unreadable, read_command, read_question
+from .text import BARE, NOTHING, ScenarioSyntaxError, read_command, read_question
 
 DIVIDER: Final = "----"
 SHOWN_MAX: Final = 100
@@ -83,11 +83,11 @@ def _block(raw: str) -> Block:
         if line.startswith("at "):
             at = line[3:].strip()
             if not re.fullmatch(r"\+?\d+", at):
-                raise Unreadable(f"{line}: `at 1000` or `at +500`")
+                raise ScenarioSyntaxError(f"{line}: `at 1000` or `at +500`")
         else:
             lines.append(line)
     if any(not line.startswith(" ") for line in lines[1:]):
-        raise Unreadable(f"two commands in one block:\n{head}")
+        raise ScenarioSyntaxError(f"two commands in one block:\n{head}")
     if not lines:
         return Block(head, at)
     if lines[0].startswith("ask "):
@@ -190,7 +190,7 @@ def _show_key(key: tuple[str | int, ...]) -> str:
     return "/".join(str(part) for part in key[1:])
 
 
-def _show_happened(happened: tuple[Happened, ...]) -> str:
+def _show_happened(event: tuple[Event, ...]) -> str:
     return ", ".join(
         " ".join(
             part
@@ -202,7 +202,7 @@ def _show_happened(happened: tuple[Happened, ...]) -> str:
             )
             if part
         )
-        for h in happened
+        for h in event
     )
 
 
@@ -219,9 +219,9 @@ def show(value: Any) -> str:
             return show_text(value)
         case tuple():
             return f"[{', '.join(show(each) for each in value)}]"
-        case Fence() | Owner() | Tip() | Receipt() | Contributor() | Vacant() | Held():
+        case Fence() | Owner() | Tip() | Admission() | Contributor() | Vacant() | Held():
             return _show_short(value)
-        case Line() | Input() | Node():
+        case TranscriptLine() | Input() | Node():
             return _show_line(value)
         case _ if attrs.has(value.__class__):
             shown = [f"{name}={show(each)}" for name, each in _worth_showing(value)]
@@ -251,7 +251,7 @@ def _show_short(value: Any) -> str:
             return f"{owner_id}/{incarnation_id}"
         case Tip(node_id, _):
             return node_id
-        case Receipt(input_id, how):
+        case Admission(input_id, how):
             return f"{how.value} {input_id}"
         case Contributor():
             return f"{value.input_id}#{value.rank}"
@@ -266,7 +266,7 @@ def _show_short(value: Any) -> str:
 
 def _show_line(value: Any) -> str:
     match value:
-        case Line():
+        case TranscriptLine():
             parts = [_show_line(each) for each in (*value.inputs, value.node)]
             return " | ".join(parts)
         case Input():

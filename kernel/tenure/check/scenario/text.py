@@ -53,7 +53,7 @@ ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - {EntryKind.NODE.v
 ROLES: Final = frozenset(role.value for role in Role)
 
 
-class Unreadable(ValueError):
+class ScenarioSyntaxError(ValueError):
     """A line that is no command."""
 
 
@@ -77,7 +77,9 @@ def read_command(lines: Sequence[str]) -> Command[Any, Any]:
     """The command that a line and its indented lines name."""
     name, *words = TOKEN.findall(lines[0])
     if name not in COMMANDS:
-        raise Unreadable(f"{name}: no such command; known are {', '.join(sorted(COMMANDS))}")
+        raise ScenarioSyntaxError(
+            f"{name}: no such command; known are {', '.join(sorted(COMMANDS))}"
+        )
     cls = COMMANDS[name]
     parts = _parts(cls)
     plain = [a for a in attrs.fields(cls) if a.name not in parts]
@@ -91,20 +93,22 @@ def read_command(lines: Sequence[str]) -> Command[Any, Any]:
         if parts[part] is tuple:
             fields[part] = (*fields[part], value)
         elif fields.get(part) is not None:
-            raise Unreadable(f"{' '.join(item)}: a second {part}")
+            raise ScenarioSyntaxError(f"{' '.join(item)}: a second {part}")
         else:
             fields[part] = value
     try:
         command: Command[Any, Any] = cls(**fields)
     except TypeError as error:
-        raise Unreadable(f"{lines[0]}: {error}") from error
+        raise ScenarioSyntaxError(f"{lines[0]}: {error}") from error
     return command
 
 
 def read_question(line: str) -> Question[Any]:
     name, *words = TOKEN.findall(line)
     if name not in QUESTIONS:
-        raise Unreadable(f"{name}: no such question; known are {', '.join(sorted(QUESTIONS))}")
+        raise ScenarioSyntaxError(
+            f"{name}: no such question; known are {', '.join(sorted(QUESTIONS))}"
+        )
     question: Question[Any] = _build(QUESTIONS[name], words)
     return question
 
@@ -140,20 +144,22 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "rewind", _build(Rewind, words[1:])
     if "hand_off" in parts:
         return "hand_off", _build(NewInput, words)
-    raise Unreadable(f"{' '.join(words)}: no item of {', '.join(parts) or 'this command'}")
+    raise ScenarioSyntaxError(f"{' '.join(words)}: no item of {', '.join(parts) or 'this command'}")
 
 
 def _build(cls: type, words: list[str]) -> Any:
     fields = list(attrs.fields(cls))
     values, rest = _assign(words, fields, {a.name for a in fields}, " ".join(words))
     if rest:
-        raise Unreadable(f"{' '.join(words)}: too much for {cls.__name__}: {' '.join(rest)}")
+        raise ScenarioSyntaxError(
+            f"{' '.join(words)}: too much for {cls.__name__}: {' '.join(rest)}"
+        )
     try:
         return cls(
             **{a.name: _value(a.type, values[a.name], values) for a in fields if a.name in values}
         )
     except TypeError as error:
-        raise Unreadable(f"{' '.join(words)}: {error}") from error
+        raise ScenarioSyntaxError(f"{' '.join(words)}: {error}") from error
 
 
 def _assign(
@@ -200,7 +206,7 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "Policy":
             return _policy(text)
         case _:
-            raise Unreadable(f"{word}: nobody knows how to write a {kind}")
+            raise ScenarioSyntaxError(f"{word}: nobody knows how to write a {kind}")
 
 
 def _unquote(word: str) -> str:

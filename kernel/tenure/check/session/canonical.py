@@ -12,21 +12,21 @@ from typing import Any
 
 from attrs import frozen
 
-from ...failure import FAILURES_MAX, GIVE_UP_AFTER_MS, LOSSES_MAX, Trouble
+from ...failure import FAILURES_MAX, GIVE_UP_AFTER_MS, LOSSES_MAX, RetryState
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...records import (
     Blob,
     Contributor,
-    Event,
-    Executed,
+    EventBatch,
+    ExecutedCommand,
     Input,
     LastEnd,
+    MarkRaise,
     Node,
     OpenKey,
-    Place,
-    Raise,
+    QueueEntry,
     Run,
     Session,
     Stamp,
@@ -39,7 +39,7 @@ from .snapshot import EVENT, LATER, NOBODY, NOW, REVISION, S, due_of, rank_of, r
 
 
 @frozen
-class Keep:
+class Retained:
     """What somebody may still name: generations in order, and runs.
 
     `again`: commands are sent again, so how a holding ended matters.  `back`: the clock may be set back, so it matters
@@ -60,32 +60,32 @@ class Keep:
 
 
 @frozen
-class Names:
+class Renaming:
     """Old numbers and new ones: only their order matters."""
 
-    keep: Keep
+    keep: Retained
     seqs: dict[int, int]
     ranks: dict[int, int]
 
 
-def names_of(world: World, keep: Keep) -> Names:
-    live = [p for p in rows_of(world, Place).values() if not isinstance(p.state, input_.Ended)]
+def renaming_of(world: World, retained: Retained) -> Renaming:
+    live = [p for p in rows_of(world, QueueEntry).values() if not isinstance(p.state, input_.Ended)]
     ranks = sorted(r for r in map(rank_of, live) if r is not None)
-    return Names(
-        keep,
+    return Renaming(
+        retained,
         {seq: n for n, seq in enumerate(sorted(p.seq for p in live), 1)},
         {rank: n for n, rank in enumerate(ranks, 1)},
     )
 
 
-def settle(world: World, keep: Keep) -> World:
+def canonicalize(world: World, retained: Retained) -> World:
     """The world with only what matters for what can still happen; what stays as it is is shared."""
-    names = names_of(world, keep)
+    names = renaming_of(world, retained)
     runs = rows_of(world, Run)
     kept = {
         run.run_id
         for run in runs.values()
-        if run.run_id in keep.runs or not isinstance(run.state, run_.Done)
+        if run.run_id in retained.runs or not isinstance(run.state, run_.Done)
     }
     tables = {}
     digest = world.digest
@@ -99,8 +99,8 @@ def settle(world: World, keep: Keep) -> World:
         if renamed:
             tables[kind] = Rows({key_of(kind)(r): r for r in renamed})
     (session,) = tables[Session].by_key.values()
-    places, unfinished = rows_of(World(tables), Place), rows_of(World(tables), Run)
-    due = due_of(session, unfinished.values(), places.values())
+    queue_entries, unfinished = rows_of(World(tables), QueueEntry), rows_of(World(tables), Run)
+    due = due_of(session, unfinished.values(), queue_entries.values())
     digest -= hash(session)
     session = replace(session, due_at_ms=due)
     digest += hash(session)
@@ -108,11 +108,11 @@ def settle(world: World, keep: Keep) -> World:
     return World(tables, digest & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def _renamed(kind: Any, rows: dict[Any, Any], names: Names, kept: set[str]) -> list[Any] | None:
+def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -> list[Any] | None:
     """The records to keep, renamed; None: all as they are."""
-    if kind in (Event, Node, Usage, Blob):
+    if kind in (EventBatch, Node, Usage, Blob):
         return []
-    if kind in (OpenKey, Raise):
+    if kind in (OpenKey, MarkRaise):
         return None
     new = [_record(kind, record, names, kept) for record in rows.values()]
     if all(n is old for n, old in zip(new, rows.values(), strict=True)):
@@ -120,14 +120,14 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Names, kept: set[str]) -> l
     return [record for record in new if record is not None]
 
 
-def _record(kind: Any, record: Any, names: Names, kept: set[str]) -> Any:
-    if kind is Place:
+def _record(kind: Any, record: Any, names: Renaming, kept: set[str]) -> Any:
+    if kind is QueueEntry:
         return _place(record, names)
     if kind is Session:
         return _session(record, names)
     if kind is Input:
         return record if not record.admitted_at_ms else replace(record, admitted_at_ms=0)
-    if kind is Executed:
+    if kind is ExecutedCommand:
         return _executed(record, names.keep)
     if record.run_id not in kept:
         return None
@@ -137,11 +137,11 @@ def _record(kind: Any, record: Any, names: Names, kept: set[str]) -> Any:
     return record if lease_id == record.lease_id else replace(record, lease_id=lease_id)
 
 
-def _executed(done: Executed, keep: Keep) -> Executed | None:
+def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | None:
     name = done.command_id
     if not name.startswith("c."):
         prefix, _, lease_id = name.rpartition(".")  # l3, amend.l3
-        lease_id = keep.lease_id(lease_id)
+        lease_id = retained.lease_id(lease_id)
         if lease_id == NOBODY:
             return None
         name = f"{prefix}.{lease_id}" if prefix else lease_id
@@ -154,7 +154,7 @@ def _executed(done: Executed, keep: Keep) -> Executed | None:
     )
 
 
-def _session(s: Session, names: Names) -> Session:
+def _session(s: Session, names: Renaming) -> Session:
     lease, known = s.lease, names.keep.generations
     held: lease_.Lease
     if isinstance(lease, lease_.Held):
@@ -173,14 +173,14 @@ def _session(s: Session, names: Names) -> Session:
     )  # fmt: skip
 
 
-def _place(place: Place, names: Names) -> Place:
-    state, seq = place.state, 0
+def _place(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
+    state, seq = queue_entry.state, 0
     if isinstance(state, input_.Ended):
         by = state.by if state.how is input_.How.WITHDRAWN else ""
         if by != state.by or state.run_id is not None:
             state = input_.Ended(state.how, by)
     else:
-        seq = names.seqs[place.seq]
+        seq = names.seqs[queue_entry.seq]
         if isinstance(state, input_.Delayed):
             until = LATER if state.until_ms > NOW else NOW
             state = state if until == state.until_ms else replace(state, until_ms=until)
@@ -191,23 +191,27 @@ def _place(place: Place, names: Names) -> Place:
             rank = names.ranks[state.rank]
             state = state if rank == state.rank else replace(state, rank=rank)
     return (
-        place if seq == place.seq and state is place.state else replace(place, seq=seq, state=state)
+        queue_entry
+        if seq == queue_entry.seq and state is queue_entry.state
+        else replace(queue_entry, seq=seq, state=state)
     )
 
 
-def _run(run: Run, names: Names) -> Run:
-    state, last, stamp, keep = run.state, run.last_end, run.stamp, names.keep
+def _run(run: Run, names: Renaming) -> Run:
+    state, last, stamp, retained = run.state, run.last_end, run.stamp, names.keep
     if isinstance(state, run_.Running):
-        state = run_.Running(keep.generations.index(state.generation), state.recorded)
+        state = run_.Running(retained.generations.index(state.generation), state.recorded)
     elif isinstance(state, run_.Rescheduled):
-        state = _asleep(state, keep.back)
+        state = _asleep(state, retained.back)
     else:
         state = run_.Done(state.termination)
     if last is not None:
-        lease_id = keep.lease_id(last.lease_id)
+        lease_id = retained.lease_id(last.lease_id)
         last = LastEnd(lease_id, "" if lease_id == NOBODY else last.verdict)
     if stamp is not None:
-        stamp = Stamp(stamp.turn, stamp.digest, 0, keep.lease_id(stamp.lease_id), stamp.next_run)
+        stamp = Stamp(
+            stamp.turn, stamp.digest, 0, retained.lease_id(stamp.lease_id), stamp.next_run
+        )
     done = isinstance(state, run_.Done)
     contributors = tuple(
         [
@@ -219,9 +223,9 @@ def _run(run: Run, names: Names) -> Run:
         ]
     )  # fmt: skip
     renamed = replace(
-        run, state=state, last_end=last if keep.again else None, stamp=stamp,
+        run, state=state, last_end=last if retained.again else None, stamp=stamp,
         contributors=contributors,
-        trouble=Trouble() if done or not keep.trouble else jump(run.trouble, len(contributors)),
+        retry=RetryState() if done or not retained.trouble else accelerate(run.retry, len(contributors)),
         tip=None if run.tip is None else Tip(run.run_id, run.run_id),
     )  # fmt: skip
     return run if renamed == run else renamed
@@ -235,11 +239,11 @@ def _asleep(state: run_.Rescheduled, back: bool) -> run_.Rescheduled:
     return run_.Rescheduled(NOW, state.hold_all) if due is not None and back else run_.Rescheduled()
 
 
-def jump(t: Trouble, contributors: int) -> Trouble:
+def accelerate(t: RetryState, contributors: int) -> RetryState:
     """Every round of the same trouble leaves the same state with a higher count: go to the last one before the end."""
     spared = 1 if contributors > 1 else 0  # a group is split at its second loss
     losses = t.losses if t.losses <= spared else LOSSES_MAX - 1
     first = t.first_failure_ms
     if first is not None:
         first = NOW if NOW - first < GIVE_UP_AFTER_MS else NOW - GIVE_UP_AFTER_MS
-    return Trouble(FAILURES_MAX - 1 if t.failures else 0, min(t.outages, 1), losses, first)
+    return RetryState(FAILURES_MAX - 1 if t.failures else 0, min(t.outages, 1), losses, first)

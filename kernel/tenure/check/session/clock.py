@@ -9,43 +9,43 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...replace import replace
-from .snapshot import LATER, NOW, Board
+from .snapshot import LATER, NOW, Snapshot
 
 
-def ticks(board: Board, *, lapse: bool, hour: bool) -> list[tuple[str, Any]]:
+def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, Any]]:
     """Each time that is ahead may be the next to come: what is said of it, and the row after it."""
     found: list[tuple[str, Any]] = []
-    session, lease = board.session, board.session.lease
+    session, lease = snapshot.session, snapshot.session.lease
     if lapse and isinstance(lease, lease_.Held) and lease.expires_at_ms >= NOW:
         over = replace(lease, expires_at_ms=NOW - 1)
         found.append(("the lease runs out", replace(session, lease=over)))
-    for run in board.unfinished():
-        state, first = run.state, run.trouble.first_failure_ms
+    for run in snapshot.unfinished():
+        state, first = run.state, run.retry.first_failure_ms
         if isinstance(state, run_.Rescheduled) and state.due_at_ms == LATER:
             row = replace(run, state=run_.Rescheduled(NOW, state.hold_all))
             found.append((f"the backoff of {run.run_id} is over", row))
         if hour and first == NOW:
-            trouble = replace(run.trouble, first_failure_ms=NOW - GIVE_UP_AFTER_MS)
-            found.append((f"{run.run_id} has failed for an hour", replace(run, trouble=trouble)))
-    for place in board.places.values():
-        if isinstance(place.state, input_.Delayed) and place.state.until_ms == LATER:
-            ready = replace(place, state=replace(place.state, until_ms=NOW))
-            found.append((f"{place.input_id} falls due", ready))
+            retry = replace(run.retry, first_failure_ms=NOW - GIVE_UP_AFTER_MS)
+            found.append((f"{run.run_id} has failed for an hour", replace(run, retry=retry)))
+    for queue_entry in snapshot.queue_entries.values():
+        if isinstance(queue_entry.state, input_.Delayed) and queue_entry.state.until_ms == LATER:
+            ready = replace(queue_entry, state=replace(queue_entry.state, until_ms=NOW))
+            found.append((f"{queue_entry.input_id} falls due", ready))
     return found
 
 
-def set_back(board: Board) -> list[Any]:
+def set_back(snapshot: Snapshot) -> list[Any]:
     """The rows after the clock was set back by more than two ttl."""
     rows: list[Any] = []
-    lease = board.session.lease
+    lease = snapshot.session.lease
     if isinstance(lease, lease_.Held):
         ahead = replace(lease, expires_at_ms=NOW + 2 * lease.ttl_ms + 1)
-        rows.append(replace(board.session, lease=ahead))
-    for run in board.unfinished():
+        rows.append(replace(snapshot.session, lease=ahead))
+    for run in snapshot.unfinished():
         state = run.state
         if isinstance(state, run_.Rescheduled) and state.due_at_ms == NOW:
             rows.append(replace(run, state=run_.Rescheduled(LATER, state.hold_all)))
-    for place in board.places.values():
-        if isinstance(place.state, input_.Delayed) and place.state.until_ms == NOW:
-            rows.append(replace(place, state=replace(place.state, until_ms=LATER)))
+    for queue_entry in snapshot.queue_entries.values():
+        if isinstance(queue_entry.state, input_.Delayed) and queue_entry.state.until_ms == NOW:
+            rows.append(replace(queue_entry, state=replace(queue_entry.state, until_ms=LATER)))
     return rows

@@ -11,7 +11,7 @@ from ... import commands as c
 from ...policy import KeyScope, Lane, OnOtherContent, Policy
 from . import operators as o
 from .snapshot import LATER
-from .states import Moves, Setting
+from .states import ModelConfig, Moves
 
 PROMPT: Final = (c.NewInput("p", "prompt", "p"),)
 DIRECTIVE: Final = (c.NewInput("d", "directive", "d"),)
@@ -53,7 +53,7 @@ def clauses(text: str) -> tuple[str, ...]:
     return tuple(f"{family}-{n}" for family, numbers in families for n in numbers.split(","))
 
 
-LEASE: Final = Setting(
+LEASE: Final = ModelConfig(
     "lease",
     "one input with a once step: two workers, crashes, pauses, lost answers",
     (PROMPT,),
@@ -61,7 +61,7 @@ LEASE: Final = Setting(
     probes=True,
     expects=clauses("COMMIT-21 FAIL-6 JOURNAL-2,7 LEASE-26 RUN-2 STORE-18"),
 )
-FAILURE: Final = Setting(
+FAILURE: Final = ModelConfig(
     "failure",
     "one input that fails in every way until it is given up",
     (PROMPT,),
@@ -71,7 +71,7 @@ FAILURE: Final = Setting(
     expects=clauses("FAIL-2"),
     ends=("consumed", "dead_lettered"),
 )
-ORDER: Final = Setting(
+ORDER: Final = ModelConfig(
     "order",
     "a directive that holds, a prompt that passes, one that comes first; retries between them",
     (DIRECTIVE, PROMPT, FIRST),
@@ -84,7 +84,7 @@ ORDER: Final = Setting(
     expects=clauses("FAIL-3"),
     ends=("consumed", "dead_lettered"),
 )
-DELAY: Final = Setting(
+DELAY: Final = ModelConfig(
     "delay",
     "inputs that fall due, a clock that is set back",
     (DELAYED, DELAYED_DIRECTIVE),
@@ -95,7 +95,7 @@ DELAY: Final = Setting(
     trouble=True,
     expects=clauses("FAIL-4,7 PLACE-1"),
 )
-BATCH: Final = Setting(
+BATCH: Final = ModelConfig(
     "batch",
     "wakes that are bound together, fail together, are split and withdrawn",
     ((WAKE_1, WAKE_2),),
@@ -105,7 +105,7 @@ BATCH: Final = Setting(
     trouble=True,
     ends=("consumed", "dead_lettered", "withdrawn"),
 )
-BATCH_LOST: Final = Setting(
+BATCH_LOST: Final = ModelConfig(
     "batch-lost",
     "two workers lose a group, and its answers",
     ((WAKE_1, WAKE_2),),
@@ -116,7 +116,7 @@ BATCH_LOST: Final = Setting(
     ends=("consumed", "withdrawn"),
     probes=True,
 )
-INTERRUPT: Final = Setting(
+INTERRUPT: Final = ModelConfig(
     "interrupt",
     "an interrupt of one input in every place, under two workers",
     (PROMPT,),
@@ -124,7 +124,7 @@ INTERRUPT: Final = Setting(
     (o.interrupt(1),),
     ends=("consumed", "superseded"),
 )
-INTERRUPTS: Final = Setting(
+INTERRUPTS: Final = ModelConfig(
     "interrupts",
     "two interrupts, the second with a replacement, of what is bound and delayed",
     (PROMPT, DELAYED),
@@ -136,7 +136,7 @@ INTERRUPTS: Final = Setting(
     lapse=False,
     ends=("consumed", "superseded"),
 )
-CANCEL: Final = Setting(
+CANCEL: Final = ModelConfig(
     "cancel",
     "a run is asked to stop, its input is withdrawn",
     (PROMPT,),
@@ -146,7 +146,7 @@ CANCEL: Final = Setting(
     ends=("consumed", "abandoned", "withdrawn"),
     probes=True,
 )
-STOP: Final = Setting(
+STOP: Final = ModelConfig(
     "stop",
     "a session is stopped and opened again",
     (PROMPT, DIRECTIVE),
@@ -157,7 +157,7 @@ STOP: Final = Setting(
     expects=clauses("JOURNAL-5 RUN-4"),
     ends=("consumed", "abandoned", "withdrawn"),
 )
-STOP_ABANDON: Final = Setting(
+STOP_ABANDON: Final = ModelConfig(
     "stop-abandon",
     "a session is stopped, what waits is abandoned",
     (PROMPT, (WAKE_1,)),
@@ -167,7 +167,7 @@ STOP_ABANDON: Final = Setting(
     lose=False,
     ends=("consumed", "abandoned"),
 )
-RESET: Final = Setting(
+RESET: Final = ModelConfig(
     "reset",
     "a session is reset; what came before is abandoned, what comes after is not",
     (PROMPT, (WAKE_1,)),
@@ -177,7 +177,7 @@ RESET: Final = Setting(
     lose=False,
     ends=("consumed", "abandoned"),
 )
-RETIRE: Final = Setting(
+RETIRE: Final = ModelConfig(
     "retire",
     "a session is retired, with and without what is queued",
     (PROMPT, (WAKE_1,)),
@@ -189,7 +189,7 @@ RETIRE: Final = Setting(
     expects=clauses("LEASE-6 PHASE-8"),
     ends=("consumed", "abandoned"),
 )
-DESTROY: Final = Setting(
+DESTROY: Final = ModelConfig(
     "destroy",
     "a session is destroyed under a live lease; a lease is reclaimed from the dead",
     (PROMPT,),
@@ -200,7 +200,7 @@ DESTROY: Final = Setting(
     expects=clauses("CANCEL-12 COMMIT-4 LEASE-16 PHASE-6,12"),
     ends=("consumed", "abandoned", "superseded"),
 )
-FENCE: Final = Setting(
+FENCE: Final = ModelConfig(
     "fence",
     "every holder is fenced off, live or not, after a failover",
     (PROMPT,),
@@ -209,13 +209,13 @@ FENCE: Final = Setting(
     ends=("consumed", "abandoned"),
     expects=clauses("LEASE-17,30,31"),
 )
-AMEND: Final = Setting(
+AMEND: Final = ModelConfig(
     "amend",
     "a session at rest is changed beside its turns",
     (PROMPT,),
     also(PLAIN, idle=("acquire",), editing=("amend", "leave", "renew"), amended=("leave",)),
 )
-AMEND_STOP: Final = Setting(
+AMEND_STOP: Final = ModelConfig(
     "amend-stop",
     "a session is stopped while it is changed",
     (PROMPT,),
@@ -225,14 +225,14 @@ AMEND_STOP: Final = Setting(
     probes=True,
     expects=clauses("COMMIT-20,22,23 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11"),
 )
-NEXT: Final = Setting(
+NEXT: Final = ModelConfig(
     "next",
     "commits that go on with what comes next under the same lease",
     (PROMPT, DIRECTIVE),
     also(PLAIN, begun=("commit, next",)),
     expects=clauses("COMMIT-11"),
 )
-NEXT_ORDER: Final = Setting(
+NEXT_ORDER: Final = ModelConfig(
     "next-order",
     "what comes next is what stands first, in both lanes",
     (PROMPT, DIRECTIVE, FIRST),
@@ -242,7 +242,7 @@ NEXT_ORDER: Final = Setting(
     crash=False,
     lapse=False,
 )
-KEYS: Final = Setting(
+KEYS: Final = ModelConfig(
     "keys",
     "an open key is free again when its holder has ended, or was taken back",
     (KEYED_1, KEYED_2),
@@ -259,7 +259,7 @@ KEYS: Final = Setting(
     ),
     ends=("consumed", "superseded", "withdrawn"),
 )
-SLOTS: Final = Setting(
+SLOTS: Final = ModelConfig(
     "slots",
     "a later input takes the place of an earlier one that is ready",
     (SLOT_1, SLOT_2),

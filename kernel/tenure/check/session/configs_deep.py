@@ -18,15 +18,15 @@ from .configs import (
     WAKE_3,
     also,
 )
-from .states import Setting
+from .states import ModelConfig
 
-LEASE_3: Final = Setting(
+LEASE_3: Final = ModelConfig(
     "lease-3", "three workers over one input", (PROMPT,), ONCE, workers=3, lose=False
 )
-LEASE_3_LOST: Final = Setting(
+LEASE_3_LOST: Final = ModelConfig(
     "lease-3-lost", "three workers over one input, lost answers", (PROMPT,), ONCE, workers=3
 )
-BATCH_2: Final = Setting(
+BATCH_2: Final = ModelConfig(
     "batch-2",
     "two workers, wakes admitted one by one",
     ((WAKE_1,), (WAKE_2,)),
@@ -35,7 +35,7 @@ BATCH_2: Final = Setting(
     lose=False,
     trouble=True,
 )
-BATCH_3: Final = Setting(
+BATCH_3: Final = ModelConfig(
     "batch-3",
     "a group of three, two workers",
     ((WAKE_1, WAKE_2), (WAKE_3,)),
@@ -44,7 +44,7 @@ BATCH_3: Final = Setting(
     lose=False,
     trouble=True,
 )
-INTERRUPT_2: Final = Setting(
+INTERRUPT_2: Final = ModelConfig(
     "interrupt-2",
     "an interrupt of a prompt beside a directive, two workers",
     (PROMPT, DIRECTIVE),
@@ -52,7 +52,7 @@ INTERRUPT_2: Final = Setting(
     (o.interrupt(1),),
     lose=False,
 )
-INTERRUPTS_3: Final = Setting(
+INTERRUPTS_3: Final = ModelConfig(
     "interrupts-3",
     "two interrupts over a prompt, a delayed one and a directive",
     (PROMPT, DELAYED, DIRECTIVE),
@@ -63,7 +63,7 @@ INTERRUPTS_3: Final = Setting(
     crash=False,
     lapse=False,
 )
-CANCEL_2: Final = Setting(
+CANCEL_2: Final = ModelConfig(
     "cancel-2",
     "cancels and withdrawals, everything counted",
     (PROMPT,),
@@ -71,20 +71,20 @@ CANCEL_2: Final = Setting(
     (o.cancel("r.p"), o.withdraw("p"), o.withdraw_from("p")),
     trouble=True,
 )
-NEXT_2: Final = Setting(
+NEXT_2: Final = ModelConfig(
     "next-2",
     "commits that go on, with once steps",
     (PROMPT, DIRECTIVE),
     also(ONCE, begun=("commit, next",), reported=("commit, next",)),
     lose=False,
 )
-NEXT_3: Final = Setting(
+NEXT_3: Final = ModelConfig(
     "next-3",
     "commits that go on over three inputs, two workers",
     (PROMPT, DIRECTIVE, FIRST),
     also(PLAIN, begun=("commit, next",)),
 )
-PHASES: Final = Setting(
+PHASES: Final = ModelConfig(
     "phases",
     "stop, retire, reset, reopen, destroy, two workers",
     (PROMPT,),

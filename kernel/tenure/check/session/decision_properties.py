@@ -13,7 +13,7 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Insert
-from ...records import Event, Place, Raise, Run
+from ...records import EventBatch, MarkRaise, QueueEntry, Run
 from .ordering_oracle import hold_respected, in_order
 from .snapshot import due_of, rank_of
 from .step import Step, lease_id_of, sleeping
@@ -29,13 +29,15 @@ def bounded(t: Step) -> bool:
 
 def numbered(t: Step) -> bool:
     events = [
-        w.record for w in t.decided.writes if isinstance(w, Insert) and isinstance(w.record, Event)
+        w.record
+        for w in t.decided.writes
+        if isinstance(w, Insert) and isinstance(w.record, EventBatch)
     ]
     first, last = t.before.session.next_event, t.after.session.next_event
     if not events:
         return first == last
     (event,) = events
-    return event.seq == first and last == first + len(event.happened)
+    return event.seq == first and last == first + len(event.events)
 
 
 def revised(t: Step) -> bool:
@@ -80,17 +82,17 @@ def no_stale_write(t: Step) -> bool:
 def due_recomputed(t: Step) -> bool:
     after = t.after
     return after.session.due_at_ms == due_of(
-        after.session, after.runs.values(), after.places.values()
+        after.session, after.runs.values(), after.queue_entries.values()
     )
 
 
 def terminal_absorbs(t: Step) -> bool:
-    places = all(not isinstance(b.state, input_.Ended) for b, _ in t.moved())
+    queue_entries = all(not isinstance(b.state, input_.Ended) for b, _ in t.moved())
     runs = all(
         not isinstance(run.state, run_.Done) or t.after.runs[name].state == run.state
         for name, run in t.before.runs.items()
     )
-    return places and runs and t.before.places.keys() <= t.after.places.keys()
+    return queue_entries and runs and t.before.queue_entries.keys() <= t.after.queue_entries.keys()
 
 
 def settled_by_table(t: Step) -> bool:
@@ -98,14 +100,14 @@ def settled_by_table(t: Step) -> bool:
     for run in t.runs_ended():
         before = t.before.runs.get(run.run_id)
         for contributor in (before or run).contributors:
-            place = t.after.places[contributor.input_id]
-            if not _settled(run, place):
+            queue_entry = t.after.queue_entries[contributor.input_id]
+            if not _settled(run, queue_entry):
                 return False
     return True
 
 
-def _settled(run: Run, place: Place) -> bool:
-    state, written = place.state, run.tip is not None
+def _settled(run: Run, queue_entry: QueueEntry) -> bool:
+    state, written = queue_entry.state, run.tip is not None
     assert isinstance(run.state, run_.Done)
     termination = run.state.termination
     if termination is Termination.SPLIT:
@@ -157,13 +159,13 @@ def counted(t: Step) -> bool:
     before, after = t.before.runs.get(run_id or ""), t.after.runs.get(run_id or "")
     if before is None or after is None:
         return True
-    was, now = before.trouble.counted(), after.trouble.counted()
+    was, now = before.retry.failure_count(), after.retry.failure_count()
     if isinstance(t.command, c.Checkpoint):
         return now == 0
     if isinstance(t.command, c.Fail):
         return isinstance(after.state, run_.Done) or (
-            after.trouble.failures == before.trouble.failures + 1
-            or after.trouble.outages == before.trouble.outages + 1
+            after.retry.failures == before.retry.failures + 1
+            or after.retry.outages == before.retry.outages + 1
         )
     if lease_id_of(t.before.session.lease) == lease_id_of(t.after.session.lease):
         return now == was
@@ -222,19 +224,19 @@ def asked(t: Step) -> bool:
 
 def raised_once(t: Step) -> bool:
     for lane in ("user", "system"):
-        before = {r.mark: r for r in t.before.world.all(Raise) if r.lane == lane}
-        for raised in (r for r in t.after.world.all(Raise) if r.lane == lane):
+        before = {r.mark: r for r in t.before.world.all(MarkRaise) if r.lane == lane}
+        for raised in (r for r in t.after.world.all(MarkRaise) if r.lane == lane):
             if raised.mark in before and before[raised.mark] != raised:
                 return False
     return t.after.session.user_mark >= t.before.session.user_mark
 
 
 def ranks_unique(t: Step) -> bool:
-    ranks = [r for r in map(rank_of, t.after.places.values()) if r is not None]
+    ranks = [r for r in map(rank_of, t.after.queue_entries.values()) if r is not None]
     return len(ranks) == len(set(ranks)) and all(r < t.after.session.next_rank for r in ranks)
 
 
-OF_DECISIONS: Final[dict[str, Callable[[Step], bool]]] = {
+DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a command writes at most 256 rows, Admit three an input and two": bounded,
     "events are numbered without gaps": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,

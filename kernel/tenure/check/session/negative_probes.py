@@ -9,9 +9,9 @@ from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.input import Bound, Ended
 from ...machines.run import Done, Termination
-from ...records import EntryKind, Phase, Place
+from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
-from .snapshot import REVISION, TTL, Board, S
+from .snapshot import REVISION, TTL, S, Snapshot
 
 OTHER = "other"
 STRANGER = lease_.Owner("stranger", "stranger")
@@ -19,28 +19,30 @@ UNREADABLE = NewNode(Role.ASSISTANT, "\x00")
 FAILED = Failure(ErrorKind.TRANSIENT)
 
 
-def wrong(board: Board) -> list[Any]:
+def wrong(snapshot: Snapshot) -> list[Any]:
     """Commands that this session must refuse, or has carried out already."""
     return [
         *_unknown(),
-        *_illegal(board),
-        *_inputs(board),
-        *_phases(board),
-        *_without_the_fence(board),
-        *(_with_the_fence(board) if isinstance(board.session.lease, lease_.Held) else ()),
+        *_illegal(snapshot),
+        *_inputs(snapshot),
+        *_phases(snapshot),
+        *_without_the_fence(snapshot),
+        *(_with_the_fence(snapshot) if isinstance(snapshot.session.lease, lease_.Held) else ()),
     ]
 
 
-def free(board: Board, place: Place) -> bool:
+def free(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
     """Must a withdrawal of this input be obeyed?"""
-    state, session = place.state, board.session
+    state, session = queue_entry.state, snapshot.session
     assert not isinstance(state, Ended)
-    run = board.runs[state.run_id] if isinstance(state, Bound) else None
+    run = snapshot.runs[state.run_id] if isinstance(state, Bound) else None
     if run is not None and run.progress:
         return False
     if run is not None and session.lease_run == run.run_id:
-        return not board.live()  # it went on when the mark was raised, and nobody works on it now
-    return state.mark == session.mark(place.lane)
+        return (
+            not snapshot.live()
+        )  # it went on when the mark was raised, and nobody works on it now
+    return state.mark == session.mark(queue_entry.lane)
 
 
 def _unknown() -> list[Any]:
@@ -69,7 +71,7 @@ def _unknown() -> list[Any]:
     ]
 
 
-def _illegal(board: Board) -> list[Any]:
+def _illegal(snapshot: Snapshot) -> list[Any]:
     return [
         c.Begin(S, "l 1", "r1", STRANGER),
         c.Begin(S, "l1", "r 1", STRANGER),
@@ -80,7 +82,7 @@ def _illegal(board: Board) -> list[Any]:
     ]
 
 
-def _inputs(board: Board) -> list[Any]:
+def _inputs(snapshot: Snapshot) -> list[Any]:
     found: list[Any] = [
         c.Admit(S, (c.NewInput("z z", "prompt", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "\x00"),)),
@@ -88,35 +90,35 @@ def _inputs(board: Board) -> list[Any]:
         c.Admit(S, (c.NewInput("z", "prompt", "z", available_at_ms=-1),)),
         c.Interrupt(S, "c.z", c.NewInput("z", "no kind", "z")),
     ]
-    for place in board.places.values():
-        found.append(c.Admit(S, (c.NewInput(place.input_id, "prompt", "something else"),)))
-        if isinstance(place.state, Ended):
-            found.append(c.Withdraw(S, "c.too late", place.input_id))
-    for run in board.runs.values():
-        old = run.mark < board.session.mark(run.lane) and not run.progress
-        if isinstance(run.state, Done) or (old and board.session.lease_run != run.run_id):
+    for queue_entry in snapshot.queue_entries.values():
+        found.append(c.Admit(S, (c.NewInput(queue_entry.input_id, "prompt", "something else"),)))
+        if isinstance(queue_entry.state, Ended):
+            found.append(c.Withdraw(S, "c.too late", queue_entry.input_id))
+    for run in snapshot.runs.values():
+        old = run.mark < snapshot.session.mark(run.lane) and not run.progress
+        if isinstance(run.state, Done) or (old and snapshot.session.lease_run != run.run_id):
             found.append(c.RequestCancel(S, "c.too.late", run.run_id))
     return found
 
 
-def _phases(board: Board) -> list[Any]:
+def _phases(snapshot: Snapshot) -> list[Any]:
     found: list[Any] = []
-    if board.session.phase is Phase.DESTROYED:
+    if snapshot.session.phase is Phase.DESTROYED:
         found += [c.Reopen(S, "c.1"), c.Reset(S, "c.1"), c.Stop(S, "c.1"), c.Destroy(S, "c.1")]
-    if board.session.phase in (Phase.STOPPING, Phase.STOPPED):
+    if snapshot.session.phase in (Phase.STOPPING, Phase.STOPPED):
         found.append(c.Retire(S, "c.1"))
-    if board.session.phase is not Phase.OPEN:
+    if snapshot.session.phase is not Phase.OPEN:
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
-    if board.live():
+    if snapshot.live():
         found.append(c.Reset(S, "c.1"))
-    elif board.session.open_run is not None:
+    elif snapshot.session.open_run is not None:
         found.append(c.Acquire(S, "another", STRANGER))
     return found
 
 
-def _without_the_fence(board: Board) -> list[Any]:
+def _without_the_fence(snapshot: Snapshot) -> list[Any]:
     """Another generation, another lease id: both must agree."""
-    lease, found = board.session.lease, []
+    lease, found = snapshot.session.lease, []
     lease_id = lease.lease_id if isinstance(lease, lease_.Held) else "l0"
     for fence in (
         lease_.Fence(S, lease.generation + 1, lease_id),
@@ -127,26 +129,33 @@ def _without_the_fence(board: Board) -> list[Any]:
             c.Amend(S, "c.1", fence, REVISION),
             c.Reclaim(S, "c.1", fence, lease_.Evidence.DEAD),
         ]
-        for run in board.unfinished():
+        for run in snapshot.unfinished():
             found += [
-                c.Checkpoint(S, fence, run.run_id, 1, run.n, (c.NewEntry(EntryKind.START, "y"),)),
-                c.Commit(S, fence, run.run_id, 1, run.n, REVISION),
+                c.Checkpoint(
+                    S,
+                    fence,
+                    run.run_id,
+                    1,
+                    run.next_checkpoint,
+                    (c.NewEntry(EntryKind.START, "y"),),
+                ),
+                c.Commit(S, fence, run.run_id, 1, run.next_checkpoint, REVISION),
                 c.Fail(S, fence, run.run_id, 1, FAILED),
                 c.Release(S, fence, run.run_id),
             ]
     return found
 
 
-def _with_the_fence(board: Board) -> list[Any]:
+def _with_the_fence(snapshot: Snapshot) -> list[Any]:
     """The right fence and the wrong run, turn, checkpoint, revision or content."""
-    lease = board.session.lease
+    lease = snapshot.session.lease
     assert isinstance(lease, lease_.Held)
     fence = lease_.Fence(S, lease.generation, lease.lease_id)
     found: list[Any] = []
-    if board.live():
+    if snapshot.live():
         found.append(c.Reclaim(S, "c.1", fence, lease_.Evidence.UNKNOWN))
         found.append(c.Begin(S, "another", "r.other", STRANGER, TTL))
-    run_id = board.session.lease_run
+    run_id = snapshot.session.lease_run
     if run_id is None:
         return [
             *found,
@@ -154,24 +163,33 @@ def _with_the_fence(board: Board) -> list[Any]:
             c.Amend(S, "c.1", fence, REVISION, (UNREADABLE,)),
             c.Amend(S, "c.1", fence, REVISION, rewind=c.Rewind("nothing")),
         ]
-    run = board.runs[run_id]
+    run = snapshot.runs[run_id]
     nodes = (UNREADABLE,)
     return [
         *found,
         c.ReleaseSession(S, fence),
         c.Amend(S, "c.1", fence, REVISION),
-        c.Checkpoint(S, fence, run_id, 1, run.n + 7, (c.NewEntry(EntryKind.START, "y"),)),
-        c.Checkpoint(S, fence, run_id, 2, run.n, (c.NewEntry(EntryKind.START, "y"),)),
-        c.Checkpoint(S, fence, run_id, 1, run.n, (), nodes),
-        c.Checkpoint(S, fence, run_id, 1, run.n),
-        c.Commit(S, fence, run_id, 1, run.n + 7, REVISION),
-        c.Commit(S, fence, run_id, 1, run.n, REVISION + 1, Termination.CANCELLED),
-        c.Commit(S, fence, run_id, 1, run.n, REVISION, Termination.SPLIT),
+        c.Checkpoint(
+            S, fence, run_id, 1, run.next_checkpoint + 7, (c.NewEntry(EntryKind.START, "y"),)
+        ),
+        c.Checkpoint(S, fence, run_id, 2, run.next_checkpoint, (c.NewEntry(EntryKind.START, "y"),)),
+        c.Checkpoint(S, fence, run_id, 1, run.next_checkpoint, (), nodes),
+        c.Checkpoint(S, fence, run_id, 1, run.next_checkpoint),
+        c.Commit(S, fence, run_id, 1, run.next_checkpoint + 7, REVISION),
+        c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION + 1, Termination.CANCELLED),
+        c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION, Termination.SPLIT),
         c.Fail(S, fence, run_id, 2, FAILED),
         c.Fail(S, fence, run_id, 1, FAILED, (UsageDelta("", "\x00"),)),
         *(
-            c.Checkpoint(S, fence, other.run_id, 1, other.n, (c.NewEntry(EntryKind.START, "y"),))
-            for other in board.unfinished()
+            c.Checkpoint(
+                S,
+                fence,
+                other.run_id,
+                1,
+                other.next_checkpoint,
+                (c.NewEntry(EntryKind.START, "y"),),
+            )
+            for other in snapshot.unfinished()
             if other.run_id != run_id
         ),
     ]

@@ -11,9 +11,9 @@ from ... import commands as c
 from ...machines import lease as lease_
 from ...policy import Lane
 from ...records import Phase
-from .snapshot import Board, S
+from .snapshot import S, Snapshot
 
-Offer: TypeAlias = Callable[[Board, set[int]], Any]
+Offer: TypeAlias = Callable[[Snapshot, set[int]], Any]
 
 
 @frozen
@@ -26,7 +26,7 @@ class Operator:
 
 
 def always(command: Any) -> Offer:
-    return lambda board, holders: command
+    return lambda snapshot, holders: command
 
 
 def withdraw(input_id: str) -> Operator:
@@ -40,7 +40,7 @@ def withdraw_from(input_id: str, lane: Lane = Lane.USER) -> Operator:
 
 
 def _if_known(input_id: str, command: Any) -> Offer:
-    return lambda board, holders: command if input_id in board.places else None
+    return lambda snapshot, holders: command if input_id in snapshot.queue_entries else None
 
 
 def interrupt(number: int = 1, replacement: c.NewInput | None = None) -> Operator:
@@ -51,7 +51,7 @@ def interrupt(number: int = 1, replacement: c.NewInput | None = None) -> Operato
 def cancel(run_id: str) -> Operator:
     command = c.RequestCancel(S, f"c.cancel.{run_id}", run_id)
     return Operator(
-        f"cancel {run_id}", lambda board, holders: command if run_id in board.runs else None
+        f"cancel {run_id}", lambda snapshot, holders: command if run_id in snapshot.runs else None
     )
 
 
@@ -80,7 +80,7 @@ def reopen() -> Operator:
     command = c.Reopen(S, "again.reopen")
     return Operator(
         "reopen",
-        lambda board, holders: command if board.session.phase in closed else None,
+        lambda snapshot, holders: command if snapshot.session.phase in closed else None,
         repeated=True,
     )
 
@@ -88,8 +88,8 @@ def reopen() -> Operator:
 def reclaim() -> Operator:
     """Its holder is dead: no worker knows this lease any more."""
 
-    def offer(board: Board, holders: set[int]) -> Any:
-        lease = board.session.lease
+    def offer(snapshot: Snapshot, holders: set[int]) -> Any:
+        lease = snapshot.session.lease
         if not isinstance(lease, lease_.Held) or lease.generation in holders:
             return None
         seen = lease_.Fence(S, lease.generation, lease.lease_id)

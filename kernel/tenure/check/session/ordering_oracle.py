@@ -7,7 +7,7 @@ from typing import Any
 from ...machines import input as input_
 from ...machines import run as run_
 from ...records import Run
-from .snapshot import Board
+from .snapshot import Snapshot
 from .step import Step, lease_id_of, sleeping
 
 
@@ -28,25 +28,25 @@ def newly_taken(t: Step, run: Run) -> bool:
     return not (same and before.lease_run == run.run_id)
 
 
-def rivals(board: Board, run: Run) -> list[tuple[tuple[int, int], Run | None]]:
+def rivals(snapshot: Snapshot, run: Run) -> list[tuple[tuple[int, int], Run | None]]:
     found: list[tuple[tuple[int, int], Run | None]] = [
-        (other.standing, other)
-        for other in board.unfinished()
-        if other.run_id != run.run_id and current(board, other.lane, other.mark)
+        (other.order, other)
+        for other in snapshot.unfinished()
+        if other.run_id != run.run_id and current(snapshot, other.lane, other.mark)
     ]
-    for place in board.places.values():
-        state = place.state
-        if isinstance(state, input_.Ready) and current(board, place.lane, state.mark):
-            found.append(((place.priority, state.ready_rank), None))
+    for queue_entry in snapshot.queue_entries.values():
+        state = queue_entry.state
+        if isinstance(state, input_.Ready) and current(snapshot, queue_entry.lane, state.mark):
+            found.append(((queue_entry.priority, state.ready_rank), None))
     return found
 
 
-def current(board: Board, lane: Any, mark: int) -> bool:
-    return mark == board.session.mark(lane)
+def current(snapshot: Snapshot, lane: Any, mark: int) -> bool:
+    return mark == snapshot.session.mark(lane)
 
 
 def passed_over(standing: tuple[int, int], other: Run | None, run: Run) -> bool:
-    if standing > run.standing:
+    if standing > run.order:
         return True
     return other is not None and sleeping(other) and not holds(other)
 
@@ -60,6 +60,6 @@ def hold_respected(t: Step) -> bool:
     if run is None or not newly_taken(t, run):
         return True
     return all(
-        not (other is not None and sleeping(other) and holds(other) and standing < run.standing)
+        not (other is not None and sleeping(other) and holds(other) and standing < run.order)
         for standing, other in rivals(t.after, run)
     )

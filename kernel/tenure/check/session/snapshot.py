@@ -14,7 +14,7 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...policy import LANES, Lane
-from ...records import Place, Run, Session
+from ...records import QueueEntry, Run, Session
 from ...scheduling import due_at_ms
 from ...world import World
 
@@ -28,14 +28,14 @@ NOBODY: Final = "l-"  # a lease that nobody will present again
 
 
 @define(eq=False)
-class Board:
+class Snapshot:
     """The rows of one state, with what has been worked out about them."""
 
     number: int
     world: World
     session: Session
     runs: dict[str, Run]
-    places: dict[str, Place]
+    queue_entries: dict[str, QueueEntry]
     deeds: dict[Any, Any] = field(factory=dict)  # by command
     settled: dict[Any, int] = field(factory=dict)  # by what is kept
     known: dict[str, Any] = field(factory=dict)  # whatever else was worked out
@@ -51,15 +51,17 @@ class Board:
         return NOW <= lease.expires_at_ms <= NOW + 2 * lease.ttl_ms
 
 
-def board_of(number: int, world: World) -> Board:
+def snapshot_of(number: int, world: World) -> Snapshot:
     (session,) = rows_of(world, Session).values()
     runs = {run.run_id: run for run in rows_of(world, Run).values()}
-    places = {place.input_id: place for place in rows_of(world, Place).values()}
-    return Board(number, world, session, runs, places)
+    queue_entries = {
+        queue_entry.input_id: queue_entry for queue_entry in rows_of(world, QueueEntry).values()
+    }
+    return Snapshot(number, world, session, runs, queue_entries)
 
 
-def rank_of(place: Place) -> int | None:
-    state = place.state
+def rank_of(queue_entry: QueueEntry) -> int | None:
+    state = queue_entry.state
     if isinstance(state, input_.Ready):
         return state.ready_rank
     return state.rank if isinstance(state, input_.Bound) else None
@@ -70,15 +72,17 @@ def rows_of(world: World, kind: type[Any]) -> dict[Any, Any]:
     return {} if rows is None else rows.by_key
 
 
-def due_of(session: Session, runs: Iterable[Run], places: Iterable[Place]) -> int | None:
+def due_of(
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
+) -> int | None:
     """`due_at_ms` over all rows of the session, found without an index."""
-    ready: dict[Lane, list[Place]] = {lane: [] for lane in LANES}
-    delayed: list[Place] = []
-    for place in places:
-        if isinstance(place.state, input_.Ready):
-            ready[place.lane].append(place)
-        elif isinstance(place.state, input_.Delayed):
-            delayed.append(place)
+    ready: dict[Lane, list[QueueEntry]] = {lane: [] for lane in LANES}
+    delayed: list[QueueEntry] = []
+    for queue_entry in queue_entries:
+        if isinstance(queue_entry.state, input_.Ready):
+            ready[queue_entry.lane].append(queue_entry)
+        elif isinstance(queue_entry.state, input_.Delayed):
+            delayed.append(queue_entry)
     for lane in LANES:
         ready[lane].sort(key=_when_ready)
     delayed.sort(key=lambda p: (p.state.until_ms, p.seq))  # type: ignore[union-attr]
@@ -86,6 +90,6 @@ def due_of(session: Session, runs: Iterable[Run], places: Iterable[Place]) -> in
     return due_at_ms(session, unfinished, ready, delayed)
 
 
-def _when_ready(place: Place) -> tuple[int, int, int]:
-    assert isinstance(place.state, input_.Ready)
-    return (-place.state.mark, place.priority, place.state.ready_rank)
+def _when_ready(queue_entry: QueueEntry) -> tuple[int, int, int]:
+    assert isinstance(queue_entry.state, input_.Ready)
+    return (-queue_entry.state.mark, queue_entry.priority, queue_entry.state.ready_rank)

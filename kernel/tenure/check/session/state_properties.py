@@ -10,16 +10,16 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...scheduling import GROUP_MAX, UNFINISHED_MAX
-from .snapshot import NOW, Board
+from .snapshot import NOW, Snapshot
 from .step import sleeping
 
 
-def open_turn(b: Board) -> bool:
+def open_turn(b: Snapshot) -> bool:
     open_ = [run.run_id for run in b.unfinished() if run.progress]
     return open_ == ([] if b.session.open_run is None else [b.session.open_run])
 
 
-def lease_run(b: Board) -> bool:
+def lease_run(b: Snapshot) -> bool:
     running = [run.run_id for run in b.unfinished() if isinstance(run.state, run_.Running)]
     named = [] if b.session.lease_run is None else [b.session.lease_run]
     if running != named:
@@ -31,10 +31,10 @@ def lease_run(b: Board) -> bool:
     return isinstance(lease, lease_.Held) and lease.generation == state.generation
 
 
-def contributors(b: Board) -> bool:
+def contributors(b: Snapshot) -> bool:
     bound = {
         (p.input_id, p.state.run_id, p.state.rank, p.state.mark, p.state.open_key, p.lane, p.seq)
-        for p in b.places.values()
+        for p in b.queue_entries.values()
         if isinstance(p.state, input_.Bound)
     }
     named = {
@@ -45,56 +45,56 @@ def contributors(b: Board) -> bool:
     return bound == named and all(r.contributors for r in b.unfinished())
 
 
-def positions(b: Board) -> bool:
+def positions(b: Snapshot) -> bool:
     return all(
-        [b.places[x.input_id].state.position for x in r.contributors]  # type: ignore[union-attr]
-        == sorted({b.places[x.input_id].state.position for x in r.contributors})  # type: ignore[union-attr]
+        [b.queue_entries[x.input_id].state.position for x in r.contributors]  # type: ignore[union-attr]
+        == sorted({b.queue_entries[x.input_id].state.position for x in r.contributors})  # type: ignore[union-attr]
         for r in b.unfinished()
     )
 
 
-def cancel_names(b: Board) -> bool:
+def cancel_names(b: Snapshot) -> bool:
     cancel = b.session.cancel
     return cancel is None or cancel.run_id in {r.run_id for r in b.unfinished()}
 
 
-def cancel_at_once(b: Board) -> bool:
+def cancel_at_once(b: Snapshot) -> bool:
     cancel = b.session.cancel
     run = None if cancel is None else b.runs[cancel.run_id]
-    return run is None or not sleeping(run) or (run.progress and run.trouble.counted() > 1)
+    return run is None or not sleeping(run) or (run.progress and run.retry.failure_count() > 1)
 
 
-def tallied(b: Board) -> bool:
-    s, states = b.session, [(p.lane.value, p.state) for p in b.places.values()]
+def tallied(b: Snapshot) -> bool:
+    s, states = b.session, [(p.lane.value, p.state) for p in b.queue_entries.values()]
     ready = [lane for lane, state in states if isinstance(state, input_.Ready)]
     delayed = sum(isinstance(state, input_.Delayed) for _, state in states)
-    counts = (s.ready_users, s.ready_systems, s.delayed, s.unfinished_runs)
+    counts = (s.ready_user_count, s.ready_system_count, s.delayed_count, s.unfinished_run_count)
     return counts == (ready.count("user"), ready.count("system"), delayed, len(b.unfinished()))
 
 
-def counters(b: Board) -> bool:
+def counters(b: Snapshot) -> bool:
     runs = b.unfinished()
     return len(runs) <= UNFINISHED_MAX and all(
-        r.trouble.failures < FAILURES_MAX
-        and r.trouble.losses < LOSSES_MAX
+        r.retry.failures < FAILURES_MAX
+        and r.retry.losses < LOSSES_MAX
         and 0 < len(r.contributors) <= GROUP_MAX
         for r in runs
     )
 
 
-def stopped(b: Board) -> bool:
+def stopped(b: Snapshot) -> bool:
     rest = isinstance(b.session.lease, lease_.Vacant) and b.session.open_run is None
     phase = b.session.phase.value
     return rest if phase in ("stopped", "destroyed") else not (phase == "stopping" and rest)
 
 
-def due_now(b: Board) -> bool:
+def due_now(b: Snapshot) -> bool:
     """What `due(now)` returns."""
     due, future = b.session.due_at_ms, b.session.lease_from_ms
     return (due is not None and due <= NOW) or (future is not None and future > NOW)
 
 
-OF_STATES: Final[dict[str, Callable[[Board], bool]]] = {
+STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "at most one turn is open, and open_run names it": open_turn,
     "at most one run is under the lease, and lease_run names it": lease_run,
     "a run's contributors are the inputs bound to it": contributors,

@@ -14,13 +14,13 @@ from ... import commands as c
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Update
-from ...records import Raise, Run
+from ...records import MarkRaise, Run
 from ...replace import replace
 from ...world import evolve
-from .canonical import Keep
+from .canonical import Retained
 from .operators import Operator
-from .snapshot import REVISION, Board
-from .transitions import Deed, Docket
+from .snapshot import REVISION, Snapshot
+from .transitions import Transition, TransitionCache
 from .workers import HOME, Worker, owner
 
 State: TypeAlias = tuple[int, tuple[int, ...], int, tuple[str, ...]]
@@ -31,7 +31,7 @@ DOOMED: Final = "what a mark has taken back ends as the mark says"
 
 
 @frozen
-class Setting:
+class ModelConfig:
     """What may happen in a world.  `moves`: what a worker may send in which step."""
 
     name: str
@@ -52,7 +52,7 @@ class Setting:
 
 
 @frozen
-class Memory:
+class History:
     """`doomed`: inputs that a mark has taken back and how they must end; `ran`: runs whose once step has run."""
 
     done: tuple[str, ...] = ()
@@ -62,13 +62,13 @@ class Memory:
 
 
 @define(eq=False)
-class Numbering:
-    setting: Setting
-    docket: Docket = field(factory=Docket)
+class StateEncoder:
+    config: ModelConfig
+    transitions: TransitionCache = field(factory=TransitionCache)
     workers: list[Worker] = field(factory=list)
     worker_numbers: dict[Worker, int] = field(factory=dict)
-    memories: list[Memory] = field(factory=list)
-    memory_numbers: dict[Memory, int] = field(factory=dict)
+    histories: list[History] = field(factory=list)
+    history_numbers: dict[History, int] = field(factory=dict)
     handed: dict[tuple[int, int], int] = field(factory=dict)
 
     def worker(self, worker: Worker) -> int:
@@ -77,17 +77,17 @@ class Numbering:
             self.workers.append(worker)
         return number
 
-    def memory(self, memory: Memory) -> int:
-        number = self.memory_numbers.setdefault(memory, len(self.memories))
-        if number == len(self.memories):
-            self.memories.append(memory)
+    def history(self, memory: History) -> int:
+        number = self.history_numbers.setdefault(memory, len(self.histories))
+        if number == len(self.histories):
+            self.histories.append(memory)
         return number
 
     def canonical(self, state: State) -> State:
         """Workers differ in name alone: the one whose knowledge has the least number comes first."""
         number, workers, memory, broken = state
         order = sorted(range(len(workers)), key=lambda slot: workers[slot])
-        lease = self.docket.boards[number].session.lease
+        lease = self.transitions.snapshots[number].session.lease
         if isinstance(lease, lease_.Held):
             slot = int(lease.owner.owner_id[1:])
             new = min(n for n, old in enumerate(order) if workers[old] == workers[slot])
@@ -99,59 +99,61 @@ class Numbering:
         """The same rows with the lease in another worker's name."""
         known = self.handed.get((number, slot))
         if known is None:
-            board = self.docket.boards[number]
-            lease = replace(board.session.lease, owner=owner(slot))
-            turned = Update(replace(board.session, lease=lease))
-            known = self.docket.board(evolve(board.world, [turned])).number
+            snapshot = self.transitions.snapshots[number]
+            lease = replace(snapshot.session.lease, owner=owner(slot))
+            turned = Update(replace(snapshot.session, lease=lease))
+            known = self.transitions.snapshot(evolve(snapshot.world, [turned])).number
             self.handed[number, slot] = known
         return known
 
     def next(
         self,
-        board: Board,
-        deed: Deed,
+        snapshot: Snapshot,
+        transition: Transition,
         workers: Numbers,
-        memory: Memory,
+        memory: History,
         broken: tuple[str, ...] = (),
     ) -> State:
-        if deed.changed:
-            memory, more = self._doom(board, deed.after, memory)
+        if transition.changed:
+            memory, more = self._doom(snapshot, transition.after, memory)
             broken += more
-        return self.state(deed.after, workers, memory, (*deed.broken, *broken))
+        return self.state(transition.after, workers, memory, (*transition.broken, *broken))
 
-    def _doom(self, before: Board, after: Board, memory: Memory) -> tuple[Memory, tuple[str, ...]]:
+    def _doom(
+        self, before: Snapshot, after: Snapshot, memory: History
+    ) -> tuple[History, tuple[str, ...]]:
         """A raised mark takes back what is not at work and has no progress; the first one above it says how it ends."""
         doomed = dict(memory.doomed)
         broken: tuple[str, ...] = ()
-        raises = {(r.lane, r.mark): r.how.value for r in after.world.all(Raise)}
-        for place in before.places.values() if raises else ():
-            state = place.state
-            raised = before.session.mark(place.lane) < after.session.mark(place.lane)
-            if not raised or isinstance(state, input_.Ended) or place.input_id in doomed:
+        raises = {(r.lane, r.mark): r.how.value for r in after.world.all(MarkRaise)}
+        for queue_entry in before.queue_entries.values() if raises else ():
+            state = queue_entry.state
+            raised = before.session.mark(queue_entry.lane) < after.session.mark(queue_entry.lane)
+            if not raised or isinstance(state, input_.Ended) or queue_entry.input_id in doomed:
                 continue
             run = before.runs.get(getattr(state, "run_id", ""))
-            how = raises.get((place.lane, state.mark + 1))
+            how = raises.get((queue_entry.lane, state.mark + 1))
             if how is not None and not (run is not None and _goes_on(run, before, after)):
-                doomed[place.input_id] = how
+                doomed[queue_entry.input_id] = how
         for input_id in list(doomed):
-            state = after.places[input_id].state
+            state = after.queue_entries[input_id].state
             if isinstance(state, input_.Ended) and state.how.value != doomed.pop(input_id):
                 broken = (DOOMED,)
         return replace(memory, doomed=tuple(sorted(doomed.items()))), broken
 
     def state(
-        self, board: Board, workers: Numbers, memory: Memory, broken: tuple[str, ...] = ()
+        self, snapshot: Snapshot, workers: Numbers, memory: History, broken: tuple[str, ...] = ()
     ) -> State:
         """Rows, workers and memory renamed together, without what nobody can ask for any more."""
         knowing = [self.workers[w] for w in workers]
-        lease = board.session.lease
+        lease = snapshot.session.lease
         held = {w.generation for w in knowing if w != HOME}
         generations = tuple(sorted(held | {lease.generation}))
         runs = tuple(sorted({w.run_id for w in knowing if w.run_id}))
-        setting = self.setting
-        keep = Keep(generations, runs, setting.lose, setting.clock_back, setting.trouble)
-        number = self.docket.settled(board, keep)
-        revision = board.session.revision
+        config = self.config
+        retained = Retained(generations, runs, config.lose, config.clock_back, config.trouble)
+        number = self.transitions.settled(snapshot, retained)
+        revision = snapshot.session.revision
         renamed = []
         for worker, at in zip(knowing, workers, strict=True):
             if worker != HOME:
@@ -161,12 +163,12 @@ class Numbering:
                 at = self.worker(worker)
             renamed.append(at)
         if memory.ran:
-            kept = self.docket.boards[number].runs
+            kept = self.transitions.snapshots[number].runs
             memory = replace(memory, ran=tuple(r for r in memory.ran if r in kept))
-        return (number, tuple(renamed), self.memory(memory), broken)
+        return (number, tuple(renamed), self.history(memory), broken)
 
 
-def _goes_on(run: Run, before: Board, after: Board) -> bool:
+def _goes_on(run: Run, before: Snapshot, after: Snapshot) -> bool:
     """What has progress, or is under the lease and stays so, ends its inputs itself."""
     return run.progress or run.run_id == before.session.lease_run == after.session.lease_run
 

@@ -9,16 +9,16 @@ from attrs import frozen
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Decided
-from ...records import Place, Run
-from .snapshot import NOW, Board
+from ...records import QueueEntry, Run
+from .snapshot import NOW, Snapshot
 
 
 @frozen
 class Step:
     """A decision that writes, with the rows before and after it."""
 
-    before: Board
-    after: Board
+    before: Snapshot
+    after: Snapshot
     command: Any
     decided: Decided[Any]
 
@@ -33,13 +33,13 @@ class Step:
         before = self.before.runs.get(run_id)
         return before is None or not isinstance(before.state, run_.Done)
 
-    def moved(self) -> list[tuple[Place, Place]]:
+    def moved(self) -> list[tuple[QueueEntry, QueueEntry]]:
         """The places that changed: before and after."""
-        before = self.before.places
+        before = self.before.queue_entries
         return [
-            (before[name], place)
-            for name, place in self.after.places.items()
-            if name in before and before[name] != place
+            (before[name], queue_entry)
+            for name, queue_entry in self.after.queue_entries.items()
+            if name in before and before[name] != queue_entry
         ]
 
 

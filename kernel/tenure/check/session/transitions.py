@@ -11,11 +11,11 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
 from ...world import EMPTY, World, evolve
-from .canonical import Keep, settle
-from .decision_properties import OF_DECISIONS
+from .canonical import Retained, canonicalize
+from .decision_properties import DECISION_PROPERTIES
 from .negative_probes import free, wrong
-from .snapshot import NOW, TTL, Board, S, board_of
-from .state_properties import OF_STATES, due_now
+from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
+from .state_properties import STATE_PROPERTIES, due_now
 from .step import Step
 
 FAILED: Final = "no decision meets an AssertionError"
@@ -26,68 +26,68 @@ WRONG: Final = "a command that names what is not there, or is not legal, changes
 FREE: Final = (
     "an input can be withdrawn unless its run works or has worked on it, or a mark took it"
 )
-OF_DEEDS: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG, FREE)
+TRANSITION_PROPERTIES: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG, FREE)
 AGAIN_IS_NEW: Final = (c.Renew, c.Sweep)
 
 
 @frozen(eq=False)
-class Deed:
+class Transition:
     """A command decided over some rows.  `answer` None: it met an AssertionError, which `said` tells."""
 
     answer: Decided[Any] | Refused | None
-    after: Board
+    after: Snapshot
     changed: bool
     broken: tuple[str, ...] = ()
     said: str = ""
 
 
 @define(eq=False)
-class Docket:
+class TransitionCache:
     """All rows met so far by number, and what was decided over them."""
 
-    boards: list[Board] = field(factory=list)
+    snapshots: list[Snapshot] = field(factory=list)
     numbers: dict[World, int] = field(factory=dict)
     clauses: dict[str, int] = field(factory=dict)
     decisions: int = 0
 
-    def board(self, world: World) -> Board:
+    def snapshot(self, world: World) -> Snapshot:
         number = self.numbers.get(world)
         if number is None:
-            number = self.numbers[world] = len(self.boards)
-            self.boards.append(board_of(number, world))
-        return self.boards[number]
+            number = self.numbers[world] = len(self.snapshots)
+            self.snapshots.append(snapshot_of(number, world))
+        return self.snapshots[number]
 
-    def settled(self, board: Board, keep: Keep) -> int:
-        number = board.settled.get(keep)
+    def settled(self, snapshot: Snapshot, retained: Retained) -> int:
+        number = snapshot.settled.get(retained)
         if number is None:
-            number = self.board(settle(board.world, keep)).number
-            board.settled[keep] = number
+            number = self.snapshot(canonicalize(snapshot.world, retained)).number
+            snapshot.settled[retained] = number
         return number
 
-    def opened(self) -> Board:
+    def opened(self) -> Snapshot:
         """A session that was opened and nothing else."""
         answer = self._decide(EMPTY, c.Open(S))
         assert isinstance(answer, Decided)
-        return board_of(-1, evolve(EMPTY, answer.writes))
+        return snapshot_of(-1, evolve(EMPTY, answer.writes))
 
     # -- decisions
 
-    def execute(self, board: Board, command: Any) -> Deed:
-        deed: Deed | None = board.deeds.get(command)
-        if deed is None:
-            deed = board.deeds[command] = self._execute(board, command)
-        return deed
+    def execute(self, snapshot: Snapshot, command: Any) -> Transition:
+        transition: Transition | None = snapshot.deeds.get(command)
+        if transition is None:
+            transition = snapshot.deeds[command] = self._execute(snapshot, command)
+        return transition
 
-    def _execute(self, board: Board, command: Any) -> Deed:
+    def _execute(self, snapshot: Snapshot, command: Any) -> Transition:
         try:
-            answer = self._decide(board.world, command)
+            answer = self._decide(snapshot.world, command)
             if isinstance(answer, Refused) or not answer.writes:
-                return Deed(answer, board, False)
-            after = board_of(-1, evolve(board.world, answer.writes))
-            broken = self._judge(board, after, command, answer)
+                return Transition(answer, snapshot, False)
+            after = snapshot_of(-1, evolve(snapshot.world, answer.writes))
+            broken = self._judge(snapshot, after, command, answer)
         except AssertionError as error:
-            return Deed(None, board, False, (FAILED,), str(error)[:300])
-        return Deed(answer, after, True, broken)
+            return Transition(None, snapshot, False, (FAILED,), str(error)[:300])
+        return Transition(answer, after, True, broken)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
         answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
@@ -98,10 +98,10 @@ class Docket:
         return answer
 
     def _judge(
-        self, before: Board, after: Board, command: Any, answer: Decided[Any]
+        self, before: Snapshot, after: Snapshot, command: Any, answer: Decided[Any]
     ) -> tuple[str, ...]:
         step = Step(before, after, command, answer)
-        broken = [sentence for sentence, holds in OF_DECISIONS.items() if not holds(step)]
+        broken = [sentence for sentence, holds in DECISION_PROPERTIES.items() if not holds(step)]
         if not isinstance(command, AGAIN_IS_NEW):
             again = self._decide(after.world, command)
             if not _same(answer, again):
@@ -110,43 +110,45 @@ class Docket:
 
     # -- states
 
-    def of_board(self, board: Board, *, probes: bool = False) -> tuple[str, ...]:
+    def of_snapshot(self, snapshot: Snapshot, *, probes: bool = False) -> tuple[str, ...]:
         """What the rows break by themselves, worked out once."""
-        found: tuple[str, ...] | None = board.known.get("broken")
+        found: tuple[str, ...] | None = snapshot.known.get("broken")
         if found is None:
-            broken = [sentence for sentence, holds in OF_STATES.items() if not holds(board)]
-            broken += self._liveness(board)
+            broken = [
+                sentence for sentence, holds in STATE_PROPERTIES.items() if not holds(snapshot)
+            ]
+            broken += self._liveness(snapshot)
             if probes:
-                broken += self._probe(board)
-            found = board.known["broken"] = tuple(broken)
+                broken += self._probe(snapshot)
+            found = snapshot.known["broken"] = tuple(broken)
         return found
 
-    def _probe(self, board: Board) -> list[str]:
+    def _probe(self, snapshot: Snapshot) -> list[str]:
         """Ask for what must be refused, and for what must not."""
-        broken = [WRONG] if any(self.execute(board, p).changed for p in wrong(board)) else []
-        for place in board.places.values():
-            if not isinstance(place.state, input_.Ended):
-                taken = self.execute(board, c.Withdraw(S, "c.probe", place.input_id))
-                if taken.broken or taken.changed is not free(board, place):
+        broken = [WRONG] if any(self.execute(snapshot, p).changed for p in wrong(snapshot)) else []
+        for queue_entry in snapshot.queue_entries.values():
+            if not isinstance(queue_entry.state, input_.Ended):
+                taken = self.execute(snapshot, c.Withdraw(S, "c.probe", queue_entry.input_id))
+                if taken.broken or taken.changed is not free(snapshot, queue_entry):
                     broken.append(FREE)
         return broken
 
-    def _liveness(self, board: Board) -> list[str]:
+    def _liveness(self, snapshot: Snapshot) -> list[str]:
         """Whoever looks at a due session finds something to do, and whatever can be done is due."""
-        generation = board.session.lease.generation + 1
+        generation = snapshot.session.lease.generation + 1
         stranger = lease_.Owner("stranger", "stranger")
-        begin = self.execute(board, c.Begin(S, f"l{generation}", "r.new", stranger, TTL))
-        sweep = self.execute(board, c.Sweep(S))
+        begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", stranger, TTL))
+        sweep = self.execute(snapshot, c.Sweep(S))
         begun = begin.changed or begin.answer is None
         broken = []
-        if begun and not due_now(board):
+        if begun and not due_now(snapshot):
             broken.append(LOST_WORK)
-        if due_now(board) and not begun and not (_told_to_sweep(begin) and sweep.changed):
+        if due_now(snapshot) and not begun and not (_told_to_sweep(begin) and sweep.changed):
             broken.append(HOT)
         return broken
 
 
-def _told_to_sweep(begin: Deed) -> bool:
+def _told_to_sweep(begin: Transition) -> bool:
     """A worker that cannot begin learns from the answer that it is to sweep."""
     answer = begin.answer
     if isinstance(answer, Refused):
@@ -166,6 +168,6 @@ def _same(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
     if not again.replayed:
         return False
     if isinstance(first.outcome, c.Admitted):
-        ids = [r.input_id for r in first.outcome.receipts]
-        return ids == [r.input_id for r in again.outcome.receipts]
+        ids = [r.input_id for r in first.outcome.admissions]
+        return ids == [r.input_id for r in again.outcome.admissions]
     return bool(again.outcome == first.outcome)

@@ -15,10 +15,10 @@ from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.run import Termination
 from ...outcome import Decided, Refusal, Refused
-from ...records import Entry, EntryKind
+from ...records import EntryKind, JournalEntry
 from ...replace import replace
 from ...transcript import NewNode, Role
-from .snapshot import TTL, Board, S
+from .snapshot import TTL, S, Snapshot
 
 IDLE: Final = "idle"
 BEGUN: Final = "begun"  # nothing is recorded
@@ -100,7 +100,9 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.Fail(S, own, run_id, 1, FAILURES[kind])
 
 
-def understood(worker: Worker, kind: str, answer: Decided[Any] | Refused, after: Board) -> Worker:
+def understood(
+    worker: Worker, kind: str, answer: Decided[Any] | Refused, after: Snapshot
+) -> Worker:
     """What a worker knows once it is answered."""
     if isinstance(answer, Refused):
         if answer.reason is Refusal.CANCELLED:
@@ -130,9 +132,9 @@ def understood(worker: Worker, kind: str, answer: Decided[Any] | Refused, after:
             return HOME
 
 
-def _begun(begun: Any, after: Board) -> Worker:
+def _begun(begun: Any, after: Snapshot) -> Worker:
     """It reads the journal: what was reported is not done again, what was started is never run again."""
-    kinds = [e.kind for e in after.world.all(Entry) if e.run_id == begun.run_id]
+    kinds = [e.kind for e in after.world.all(JournalEntry) if e.run_id == begun.run_id]
     if begun.cancel is not None:
         step = CLOSING
     elif EntryKind.REPORT in kinds or EntryKind.UNKNOWN in kinds:
@@ -142,7 +144,7 @@ def _begun(begun: Any, after: Board) -> Worker:
     return Worker(step, begun.fence.generation, begun.run_id, begun.n, begun.revision)
 
 
-def past(worker: Worker, after: Board) -> list[str]:
+def past(worker: Worker, after: Snapshot) -> list[str]:
     """What this worker has had carried out under its lease, as far as the journal tells: it may arrive again."""
     lease_id = f"l{worker.generation}"
     named = {
@@ -152,6 +154,6 @@ def past(worker: Worker, after: Board) -> list[str]:
     }
     return [
         f"{named[e.kind]} {e.n}"
-        for e in after.world.all(Entry)
+        for e in after.world.all(JournalEntry)
         if e.run_id == worker.run_id and e.lease_id == lease_id and e.kind in named
     ]

@@ -21,14 +21,14 @@ from ...replace import replace
 from ...transcript import UsageDelta
 from ...turn import machine as turn_
 from ...turn import protocol as word
-from ...turn.loading import Dialogue, Spoken
+from ...turn.loading import LoadedTurn, LoadTurn
 from ...world import EMPTY, ask, evolve
 from ..trace import Line
-from .properties import ALWAYS, HAPPENS, broken, seen
-from .settings import SETTINGS, Setting
+from .properties import ALWAYS, SOMETIMES, broken, seen
+from .settings import CONFIGS, ModelConfig
 from .state import S, State
 
-__all__ = ["SETTINGS", "Setting", "State", "TurnWorld"]
+__all__ = ["CONFIGS", "ModelConfig", "State", "TurnModel"]
 
 TTL_MS: Final = 30_000
 WAIT_MS: Final = 60_000
@@ -46,18 +46,18 @@ Step: TypeAlias = tuple[Line, State]
 
 
 @define(eq=False)
-class TurnWorld:
-    setting: Setting
+class TurnModel:
+    config: ModelConfig
     always: tuple[str, ...] = ALWAYS
     fired: set[str] = field(factory=set)
 
     @property
     def name(self) -> str:
-        return f"turn: {self.setting.name}"
+        return f"turn: {self.config.name}"
 
     @property
     def sometimes(self) -> tuple[str, ...]:
-        return tuple(name for name, (when, _) in HAPPENS.items() if when(self.setting))
+        return tuple(name for name, (when, _) in SOMETIMES.items() if when(self.config))
 
     # -- the model of the explorer
 
@@ -77,7 +77,7 @@ class TurnWorld:
         return world.done
 
     def broken(self, world: State) -> Collection[str]:
-        return broken(self.setting, world)
+        return broken(self.config, world)
 
     def seen(self, world: State) -> Collection[str]:
         return seen(world)
@@ -89,11 +89,11 @@ class TurnWorld:
             yield from self.take(world)
         else:
             yield from self.work(world)
-        if self.setting.cancel and not world.cancelled and world.begun is not None:
+        if self.config.cancel and not world.cancelled and world.begun is not None:
             after, answer = self.execute(world, c.RequestCancel(S, "cancel", "r"))
             assert isinstance(answer, Decided), answer
             yield Line("user", "cancel", to="store"), replace(after, cancelled=True)
-        if self.setting.change and world.version == 1:
+        if self.config.change and world.version == 1:
             yield Line("operator", "change the prompt"), replace(world, version=2)
 
     # -- the store
@@ -129,9 +129,9 @@ class TurnWorld:
             line = Line("worker", "begin, close", to="store")
             yield line, self.commit(after, word.Finish(run_.Termination.CANCELLED))[0]
             return
-        spoken = ask(Dialogue(S, "r"), after.world.answer)
-        assert isinstance(spoken, Spoken)
-        preparing = turn_.prepare(spoken, self.setting.limits)
+        spoken = ask(LoadTurn(S, "r"), after.world.answer)
+        assert isinstance(spoken, LoadedTurn)
+        preparing = turn_.prepare(spoken, self.config.limits)
         yield Line("worker", "begin", to="store"), self.feed(after, preparing, word.Begin())
 
     def feed(self, world: State, machine: turn_.State, event: word.Event) -> State:
@@ -160,7 +160,7 @@ class TurnWorld:
     def work(self, world: State) -> Iterator[Step]:
         machine = world.machine
         assert machine is not None
-        crashing = world.crashes < self.setting.crashes
+        crashing = world.crashes < self.config.crashes
         for effect in world.under_way:
             rest = replace(world, under_way=tuple(e for e in world.under_way if e != effect))
             for said, after, events in self.carry_out(rest, effect):
@@ -175,7 +175,7 @@ class TurnWorld:
         if world.cancelled and not world.told:
             told = replace(world, told=True)
             yield Line("worker", "hears of the cancel"), self.feed(told, machine, word.CancelSeen())
-        if self.setting.deadline and not world.late:
+        if self.config.deadline and not world.late:
             late = replace(world, late=True)
             yield Line("worker", "is out of time"), self.feed(late, machine, word.DeadlinePassed())
 
@@ -185,15 +185,15 @@ class TurnWorld:
         match effect:
             case word.PrepareEnvironment(key):
                 prompt = f"version {world.version}"
-                environment = word.Environment("m", prompt, self.setting.tools)
+                environment = word.Environment("m", prompt, self.config.tools)
                 yield prompt, world, (word.EnvironmentReady(key, environment),)
             case word.CallModel(key, request):
                 reply = self.reply(request.messages, bool(request.tools))
                 yield "replied", world, (word.ModelReplied(key, reply),)
-                if self.setting.outage and not world.down:
+                if self.config.outage and not world.down:
                     failure = Failure(ErrorKind.RATE_LIMITED)
                     down = replace(world, down=True)
-                    yield "failed", down, (word.ModelDown(key, failure, (ONE,)),)
+                    yield "failed", down, (word.ModelFailed(key, failure, (ONE,)),)
             case word.RunTool():
                 yield from self.use(world, effect)
             case word.Probe(key):
@@ -201,7 +201,7 @@ class TurnWorld:
                 result = word.ToolResult("paid") if known else None
                 yield "known" if known else "unknown", world, (word.Probed(key, result),)
             case word.Sleep(key, attempt):
-                yield "over", world, (word.Woke(key, attempt),)
+                yield "over", world, (word.RetryDue(key, attempt),)
             case word.Record():
                 yield from self.record(world, effect)
             case word.Finish():
@@ -218,9 +218,9 @@ class TurnWorld:
 
     def reply(self, messages: tuple[Message, ...], tools: bool) -> Reply:
         said = sum(m.speaker is Speaker.ASSISTANT for m in messages)
-        if said < len(self.setting.batches) and tools:
+        if said < len(self.config.batches) and tools:
             calls = tuple(
-                replace(CALLS[x], call_id=f"{x}{said}") for x in self.setting.batches[said]
+                replace(CALLS[x], call_id=f"{x}{said}") for x in self.config.batches[said]
             )
             return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(ONE,))
         return Reply(f"answer after {len(messages)}", usage=(ONE,))

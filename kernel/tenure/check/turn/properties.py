@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from ...machines import run as run_
 from ...messages.types import Message, Speaker
-from ...records import Entry, EntryKind, Node, Run, Session, Usage
+from ...records import EntryKind, JournalEntry, Node, Run, Session, Usage
 from ...transcript import Form, Role
 from ...turn import protocol as word
 from ...turn.chat_policy import messages_of_node
 from ...turn.ending import UNKNOWN
 from ...world import World
-from .settings import Setting
+from .settings import ModelConfig
 from .state import State
 
 
@@ -70,21 +70,21 @@ def call_of(key: str, world: World) -> str | None:
 # -- always
 
 
-def legal(setting: Setting, s: State) -> bool:
+def legal(config: ModelConfig, s: State) -> bool:
     return not s.done or not list(unanswered(messages(s.world)))
 
 
-def undoubled(setting: Setting, s: State) -> bool:
+def undoubled(config: ModelConfig, s: State) -> bool:
     answers = [m.call_id for m in messages(s.world) if m.call_id is not None]
     return len(set(answers)) == len(answers)
 
 
-def once(setting: Setting, s: State) -> bool:
+def once(config: ModelConfig, s: State) -> bool:
     return max(Counter(s.took).values(), default=0) <= 1
 
 
-def not_asked_again(setting: Setting, s: State) -> bool:
-    entries = {e.effect_id for e in s.world.all(Entry) if e.kind is not EntryKind.START}
+def not_asked_again(config: ModelConfig, s: State) -> bool:
+    entries = {e.effect_id for e in s.world.all(JournalEntry) if e.kind is not EntryKind.START}
     answered = results(s.world)
     for effect in s.under_way:
         if getattr(effect, "key", "") in s.aborted:
@@ -97,11 +97,11 @@ def not_asked_again(setting: Setting, s: State) -> bool:
     return True
 
 
-def unrefused(setting: Setting, s: State) -> bool:
+def unrefused(config: ModelConfig, s: State) -> bool:
     return not s.fault
 
 
-def honest(setting: Setting, s: State) -> bool:
+def honest(config: ModelConfig, s: State) -> bool:
     """What took effect is not said to have never run, and what is said to be done was done."""
     if not s.done:
         return True
@@ -112,32 +112,32 @@ def honest(setting: Setting, s: State) -> bool:
     return said <= took and not took & denied
 
 
-def answered(setting: Setting, s: State) -> bool:
+def answered(config: ModelConfig, s: State) -> bool:
     if not s.done or termination(s) is not run_.Termination.FINISHED:
         return True
     last = messages(s.world)[-1]
     return last.speaker is Speaker.ASSISTANT and last.text.startswith("answer")
 
 
-def counted(setting: Setting, s: State) -> bool:
+def counted(config: ModelConfig, s: State) -> bool:
     replies = sum(m.speaker is Speaker.ASSISTANT for m in messages(s.world))
     requests = sum(usage.requests for usage in s.world.all(Usage))
     return replies <= requests <= replies + s.down
 
 
-def marked(setting: Setting, s: State) -> bool:
+def marked(config: ModelConfig, s: State) -> bool:
     """No once call takes effect before its mark is in the journal."""
-    starts = {e.effect_id for e in s.world.all(Entry) if e.kind is EntryKind.START}
+    starts = {e.effect_id for e in s.world.all(JournalEntry) if e.kind is EntryKind.START}
     return all(key.split(":", 2)[2] in starts for key in s.took)
 
 
-def in_order(setting: Setting, s: State) -> bool:
+def in_order(config: ModelConfig, s: State) -> bool:
     calls = [call.call_id for m in messages(s.world) for call in m.calls]
     answers = [m.call_id for m in messages(s.world) if m.call_id is not None]
     return answers == calls[: len(answers)]
 
 
-LAWS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "every call has one result when the run has ended": legal,
     "no call has two results": undoubled,
     "results stand in the order of their calls": in_order,
@@ -149,11 +149,11 @@ LAWS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "a finished run ends with the model's answer": answered,
     "usage is counted once": counted,
 }
-ALWAYS: Final = tuple(LAWS)
+ALWAYS: Final = tuple(PROPERTIES)
 
 
-def broken(setting: Setting, state: State) -> list[str]:
-    return [name for name, law in LAWS.items() if not law(setting, state)]
+def broken(config: ModelConfig, state: State) -> list[str]:
+    return [name for name, law in PROPERTIES.items() if not law(config, state)]
 
 
 # -- sometimes
@@ -191,14 +191,14 @@ def trying_again(s: State) -> bool:
 
 
 def noted(s: State) -> bool:
-    return any(e.kind is EntryKind.NOTE for e in s.world.all(Entry))
+    return any(e.kind is EntryKind.NOTE for e in s.world.all(JournalEntry))
 
 
 def crashed_and_finished(s: State) -> bool:
     return s.crashes == 2 and ends_as(run_.Termination.FINISHED)(s)
 
 
-HAPPENS: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]] = {
+SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]] = {
     "a run finishes": (lambda c: c.limits.iterations_max > 2, ends_as(run_.Termination.FINISHED)),
     "a run finishes after two crashes": (lambda c: c.crashes > 1, crashed_and_finished),
     "a run is cancelled": (lambda c: c.cancel, ends_as(run_.Termination.CANCELLED)),
@@ -219,4 +219,4 @@ HAPPENS: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]] =
 
 
 def seen(state: State) -> list[str]:
-    return [name for name, (_, happens) in HAPPENS.items() if happens(state)]
+    return [name for name, (_, happens) in SOMETIMES.items() if happens(state)]

@@ -11,7 +11,7 @@ from ...turn import protocol as word
 
 
 @frozen
-class Setting:
+class ModelConfig:
     """`batches`: what the model calls, reply by reply; then it answers."""
 
     name: str
@@ -41,26 +41,26 @@ class Setting:
         )
 
 
-SETTINGS: Final = (
-    Setting("batch", "a once and a rerunnable tool, two crashes", (("pay", "look"),)),
-    Setting("order", "a once tool behind a slow one", (("find", "send"),)),
-    Setting("probe", "a once tool that can be probed", (("find", "pay"),), probed=True),
-    Setting("cancel", "cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
-    Setting(
+CONFIGS: Final = (
+    ModelConfig("batch", "a once and a rerunnable tool, two crashes", (("pay", "look"),)),
+    ModelConfig("order", "a once tool behind a slow one", (("find", "send"),)),
+    ModelConfig("probe", "a once tool that can be probed", (("find", "pay"),), probed=True),
+    ModelConfig("cancel", "cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
+    ModelConfig(
         "deadline", "out of time at every point", (("send", "find"),), crashes=1, deadline=True
     ),
-    Setting(
+    ModelConfig(
         "both", "out of time and cancelled", (("send",),), crashes=0, deadline=True, cancel=True
     ),
-    Setting("change", "a changed prompt", (("pay",), ("find",)), change=True),
-    Setting(
+    ModelConfig("change", "a changed prompt", (("pay",), ("find",)), change=True),
+    ModelConfig(
         "all", "a batch of three that all begin, everything else at once",
         (("pay", "look", "send"),), probed=True, crashes=1, cancel=True,
         limits=word.Limits(concurrency=3),
     ),
-    Setting("outage", "a model that fails", (("send",),), crashes=1, outage=True),
-    Setting("strange", "a tool that there is not", (("sing", "pay"),), crashes=1, cancel=True),
-    Setting(
+    ModelConfig("outage", "a model that fails", (("send",),), crashes=1, outage=True),
+    ModelConfig("strange", "a tool that there is not", (("sing", "pay"),), crashes=1, cancel=True),
+    ModelConfig(
         "limit", "too many iterations", (("find",), ("send",), ("find",)), crashes=1,
         limits=word.Limits(iterations_max=2, concurrency=1),
     ),
