@@ -1,6 +1,38 @@
-"""tenure: a pure kernel for durable agent sessions.
+"""A pure kernel for durable agent sessions: records, commands that decide, and machines of rules.  It does no IO.
 
-It decides who may act, what comes next, what a turn may do, what a commit contains and what recovery may conclude, as
-pure functions over immutable values.  `command.reads()` says what a decision needs, `command.decide(view, now_ms)`
-answers with `Decided(outcome, writes, hints)` or `Refused(reason, clause, detail)`.  Nothing in here does IO.
+A driver loads what `command.reads()` names, calls `command.decide(view, now_ms)`, commits the writes of a `Decided`,
+and answers its outcome.  Commands are in `tenure.commands`, questions in `tenure.questions`, messages of models in
+`tenure.messages`, machines with effects in `tenure.runner`, `tenure.turn` and `tenure.worker`, the explorer in
+`tenure.check`.
 """
+
+from .failure import ErrorKind, Failure
+from .outcome import Decided, Hint, Refusal, Refused, Write
+from .policy import POLICIES, Delivery, Lane, Policy
+from .queries import Command, Query, Question, Record
+from .records import RECORDS
+from .world import EMPTY, World, ask, evolve, world_of
+
+__all__ = [
+    "EMPTY",
+    "POLICIES",
+    "RECORDS",
+    "Command",
+    "Decided",
+    "Delivery",
+    "ErrorKind",
+    "Failure",
+    "Hint",
+    "Lane",
+    "Policy",
+    "Query",
+    "Question",
+    "Record",
+    "Refusal",
+    "Refused",
+    "World",
+    "Write",
+    "ask",
+    "evolve",
+    "world_of",
+]

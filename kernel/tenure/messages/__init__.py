@@ -2,3 +2,39 @@
 
 Pure values.  The turn machine, the chat policy and the model clients use them.
 """
+
+from .codec import InvalidMessage, decode, encode, from_json, to_json
+from .types import (
+    Attachment,
+    Delta,
+    Disposition,
+    Finish,
+    Message,
+    ModelFailed,
+    Reply,
+    Request,
+    RetryPolicy,
+    Speaker,
+    Tool,
+    ToolCall,
+)
+
+__all__ = [
+    "Attachment",
+    "Delta",
+    "Disposition",
+    "Finish",
+    "InvalidMessage",
+    "Message",
+    "ModelFailed",
+    "Reply",
+    "Request",
+    "RetryPolicy",
+    "Speaker",
+    "Tool",
+    "ToolCall",
+    "decode",
+    "encode",
+    "from_json",
+    "to_json",
+]

@@ -2,3 +2,35 @@
 
 `core` serves holders and clients, `inspect` and `history` serve operators.
 """
+
+from .core import (
+    DeadLetters,
+    EventsAfter,
+    InputStatus,
+    Journal,
+    LoadedRun,
+    LoadOverview,
+    LoadRun,
+    LoadTranscript,
+    Overview,
+    Sessions,
+    Status,
+    Statuses,
+    TranscriptLine,
+)
+
+__all__ = [
+    "DeadLetters",
+    "EventsAfter",
+    "InputStatus",
+    "Journal",
+    "LoadOverview",
+    "LoadRun",
+    "LoadTranscript",
+    "LoadedRun",
+    "Overview",
+    "Sessions",
+    "Status",
+    "Statuses",
+    "TranscriptLine",
+]
