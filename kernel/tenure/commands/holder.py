@@ -208,7 +208,7 @@ class Renew(Command[RenewView, Renewed]):
 
     def reads(self) -> Reads[RenewView]:
         s = self.session_id
-        return read(RenewView, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed"))
+        return read(RenewView, Get(Session, (s,)), First(DELAYED, (s,), 1, counted="delayed_count"))
 
     def decide(self, view: RenewView, now_ms: int) -> Decided[Renewed] | Refused:
         session = view.session

@@ -34,8 +34,8 @@ def session_queries(
     at = (session_id,)
     return (
         Get(Session, at),
-        First(OPEN_RUNS, at, UNFINISHED_MAX, counted="unfinished_runs"),
-        First(READY, (session_id, "user"), ready, counted="ready_users"),
-        First(READY, (session_id, "system"), ready, counted="ready_systems"),
-        First(DELAYED, at, delayed, counted="delayed"),
+        First(OPEN_RUNS, at, UNFINISHED_MAX, counted="unfinished_run_count"),
+        First(READY, (session_id, "user"), ready, counted="ready_user_count"),
+        First(READY, (session_id, "system"), ready, counted="ready_system_count"),
+        First(DELAYED, at, delayed, counted="delayed_count"),
     )
