@@ -77,12 +77,12 @@ def _round(bench: Bench, sessions: int) -> dict[str, float]:
     with (
         watch.over(group, "load_view"),
         watch.over(Tables, "write"),
-        watch.over(sqlite_writer, "execute_wave"),
+        watch.over(sqlite_writer, "execute_waves"),
         watch.over(sqlite_writer.Writer, "transact"),
     ):
         items, seconds = asyncio.run(_work(SqliteStore(path), sessions, bench.seconds, watch))
     spent = {name: 1e6 * taken / items for name, taken in watch.spent.items()}
-    wave = spent["execute_wave"]
+    wave = spent["execute_waves"]
     return {
         READ: spent["load_view"],
         DECIDE: wave - spent["load_view"] - spent["write"],

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar
 
 import files_power as power
 import pytest
@@ -20,10 +20,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tenure.commands import Admit
 from tenure.machines.lease import Fence, Held
-from tenure.outcome import Decided, Drop, Hint, Insert, Refused, Update, Write
+from tenure.outcome import Decided, Drop, Hint, Insert, Update, Write
 from tenure.queries import Command, First, Query
 from tenure.records import Session
-from tenure_drivers.stores.base import Capability, Clock, Due
+from tenure_drivers.stores.base import Capability, Clock, Due, Durability
 from tenure_drivers.stores.files import (
     format as files_line,
 )
@@ -40,49 +40,35 @@ from tenure_drivers.stores.files.disk import Disk
 from tenure_drivers.stores.group_commit import (
     Answer,
     Busy,
-    GroupCommit,
     NoEngineError,
     execute_wave,
     waves,
 )
-from tenure_drivers.stores.memory import MemoryStore, MemoryTables
+from tenure_drivers.stores.grouped_store import TablesStore
+from tenure_drivers.stores.ordered_tables import MemoryTables
+from tenure_drivers.stores.overlay import WriteOverlay
 from tenure_drivers.testing.agreement import Agreement
 from tenure_drivers.testing.conformance import Opener, StoreConformance
 
-O = TypeVar("O")
-V = TypeVar("V")
 Commands = Sequence[Command[Any, Any]]
 
 
-class Grouped(MemoryStore):
+class Grouped(TablesStore):
     """Memory that forms groups as the other stores do, and can be opened again, and twice.  Nothing is wrong with it."""
 
+    durability = Durability.NOTHING
     capabilities = frozenset((Capability.REOPEN, Capability.PROCESSES, Capability.SKEW))
     disks: ClassVar[dict[Path, MemoryTables]] = {}
     locks: ClassVar[defaultdict[Path, threading.Lock]] = defaultdict(threading.Lock)
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        super().__init__(clock=clock)
+        super().__init__("grouped", clock)
         self.folder = folder
         self.tables = self.disks.setdefault(folder, self.tables)
         self.turns = self.locks[folder]
-        self.group = GroupCommit(self.in_turn, name="grouped")
 
-    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
-        self._open()
-        answer = await self.group.submit(command)
-        if isinstance(answer, Decided):
-            self._audience.publish(answer.hints)
-        return answer
-
-    async def execute(self, command: Command[V, O]) -> O | Refused:
-        answer = await self.decide(command)
-        return answer.outcome if isinstance(answer, Decided) else answer
-
-    async def aclose(self) -> None:
-        if not self._closed:
-            self.group.close()
-        await super().aclose()
+    def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
+        return self.in_turn(commands, wait)
 
     def in_turn(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         if not wait and self.turns.locked():
@@ -91,7 +77,7 @@ class Grouped(MemoryStore):
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         answers: list[Answer] = [NoEngineError()] * len(commands)
-        with self.turns, self._lock:
+        with self.turns, self._reading:
             for wave in waves(commands):
                 for at in wave:
                     try:
@@ -101,7 +87,22 @@ class Grouped(MemoryStore):
         return answers
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(self.tables, commands, self._clock(), NoEngineError)
+        return execute_wave(Tables(self.tables), commands, self._clock(), NoEngineError)
+
+
+class Tables:
+    """Memory that is written to at once, all or nothing."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self.tables = tables
+
+    def answer(self, query: Query[Any]) -> Any:
+        return self.tables.answer(query)
+
+    def write(self, decisions: Sequence[Decided[Any]]) -> None:
+        overlay = WriteOverlay(self.tables)
+        overlay.write(decisions)
+        overlay.apply()
 
 
 # -- broken ones
@@ -112,17 +113,11 @@ class LosesTheLastWrite(Grouped):
         return execute_wave(LosingTables(self.tables), commands, self._clock(), NoEngineError)
 
 
-class LosingTables:
-    def __init__(self, tables: MemoryTables) -> None:
-        self.tables = tables
-
-    def answer(self, query: Query[Any]) -> Any:
-        return self.tables.answer(query)
-
+class LosingTables(Tables):
     def write(self, decisions: Sequence[Decided[Any]]) -> None:
         for decided in decisions:
             kept = decided.writes[:-1] if len(decided.writes) > 4 else decided.writes
-            self.tables.write([Decided(None, "", kept)])
+            super().write([Decided(None, "", kept)])
 
 
 class LeavesTornWrites(Grouped):
@@ -130,11 +125,11 @@ class LeavesTornWrites(Grouped):
         return execute_wave(TearingTables(self.tables), commands, self._clock(), NoEngineError)
 
 
-class TearingTables(LosingTables):
+class TearingTables(Tables):
     def write(self, decisions: Sequence[Decided[Any]]) -> None:
         for decided in decisions:
             for write in decided.writes:
-                self.tables.write([Decided(None, "", (write,))])
+                super().write([Decided(None, "", (write,))])
 
 
 class InsertsOverWhatExists(Grouped):
@@ -142,9 +137,9 @@ class InsertsOverWhatExists(Grouped):
         return execute_wave(UpsertingTables(self.tables), commands, self._clock(), NoEngineError)
 
 
-class UpsertingTables(LosingTables):
+class UpsertingTables(Tables):
     def write(self, decisions: Sequence[Decided[Any]]) -> None:
-        self.tables.write([Decided(None, "", tuple(map(self.upsert, d.writes))) for d in decisions])
+        super().write([Decided(None, "", tuple(map(self.upsert, d.writes))) for d in decisions])
 
     def upsert(self, write: Write) -> Write:
         if isinstance(write, Drop):
@@ -162,7 +157,7 @@ class DecidesAGroupOnWhatWasBefore(Grouped):
             answers.append(command.decide(view, self._clock()))
         for at, answer in enumerate(answers):
             try:
-                self.tables.write([answer] if isinstance(answer, Decided) else [])
+                Tables(self.tables).write([answer] if isinstance(answer, Decided) else [])
             except AssertionError as error:
                 answers[at] = error
         return answers
@@ -189,7 +184,7 @@ class AnswersBeforeItIsOnTheDisk(Grouped):
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         synced = MemoryTables()
-        synced.write([Decided(None, "", tuple(Insert(r) for r in self.held()))])
+        Tables(synced).write([Decided(None, "", tuple(Insert(r) for r in self.held()))])
         self.disks[self.folder] = synced
         return super().transact(commands)
 
@@ -273,11 +268,11 @@ class LooksBeforeTheLock(Grouped):
         views = [c.reads().view(*map(self.tables.answer, c.reads().queries)) for c in commands]
         time.sleep(0.001)
         answers: list[Answer] = []
-        with self.turns, self._lock:
+        with self.turns, self._reading:
             for command, view in zip(commands, views, strict=True):
                 try:
                     answers.append(command.decide(view, self._clock()))
-                    self.tables.write([a for a in answers if isinstance(a, Decided)])
+                    Tables(self.tables).write([a for a in answers if isinstance(a, Decided)])
                 except AssertionError as error:
                     answers.append(error)
         return answers[: len(commands)]

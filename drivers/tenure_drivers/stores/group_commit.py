@@ -19,7 +19,7 @@ from attrs import define
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command, Query, Reads
 
-from .base import Unavailable
+from .base import Clock, Unavailable
 
 V = TypeVar("V")
 
@@ -83,6 +83,25 @@ def execute_wave(
             decisions.append(decided)
     if decisions:
         tables.write(decisions)
+    return answers
+
+
+def execute_waves(
+    tables: Tables,
+    commands: Sequence[Command[Any, Any]],
+    clock: Clock,
+    engine_error: type[Exception],
+) -> list[Answer]:
+    """Execute commands, several of one session too: each sees what the earlier ones wrote (STORE-13).
+
+    The clock is read once for each wave.  Raises what `execute_wave` raises.
+    """
+    answers: list[Answer] = [Unavailable("not reached")] * len(commands)
+    for wave in waves(commands):
+        members = [commands[at] for at in wave]
+        found = execute_wave(tables, members, clock(), engine_error)
+        for at, answer in zip(wave, found, strict=True):
+            answers[at] = answer
     return answers
 
 

@@ -7,14 +7,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from tenure import indexes
-from tenure.outcome import Decided, Drop, Insert, Key, Write
+from tenure.outcome import Key
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 from tenure.world import (
     Columns,
     chain_of,
     index_key_of,
     index_key_of_shape,
-    key_of,
     shape_of,
     turned,
 )
@@ -109,14 +108,6 @@ class IndexOrder:
             sorted([(index_key, key) for index_key, key in placed if index_key is not None])
         )
 
-    def check(self, record: Record, key: Key) -> None:
-        if (index_key := self.place(record)) is not None:
-            for found, other in self.keys.upward((index_key,)):
-                if found == index_key and other != key:
-                    raise AssertionError(f"a second record at {index_key!r} of {self.index.name}")
-                if found != index_key:
-                    return
-
     def first(self, query: First[Any], without: Container[Key] = ()) -> list[Key]:
         prefix, after, index = query.prefix, query.after, query.index
         if index.descending:
@@ -140,7 +131,10 @@ class IndexOrder:
 
 
 class MemoryTables:
-    """`World`, but changed in place: it answers the same queries and takes the same writes."""
+    """Records with their indexes, changed in place; answers the same queries as `World`.
+
+    Writes go through a `WriteOverlay`, which checks them before it applies them.
+    """
 
     def __init__(self, all_indexes: Sequence[Index[Any]] = indexes.INDEXES) -> None:
         self.rows: dict[type[Record], dict[Key, Any]] = {}
@@ -166,37 +160,8 @@ class MemoryTables:
             return chain_of(self.rows.get(query.record, {}), query)
         raise AssertionError(f"no such query: {query!r}")
 
-    def write(self, decisions: Sequence[Decided[Any]]) -> None:
-        """All or nothing: a write that cannot be done undoes those before it."""
-        done: list[tuple[type[Record], Key, Any]] = []
-        try:
-            for decided in decisions:
-                for write in decided.writes:
-                    self._write(write, done)
-        except BaseException:
-            for kind, key, before in reversed(done):
-                self._put(kind, key, before)
-            raise
-
-    def _write(self, write: Write, done: list[tuple[type[Record], Key, Any]]) -> None:
-        if isinstance(write, Drop):
-            kind, key, record = write.record, write.key, None
-        else:
-            record = write.record
-            kind = record.__class__
-            key = key_of(kind)(record)
-        before = self.rows.get(kind, {}).get(key)
-        if isinstance(write, Insert) and before is not None:
-            raise AssertionError(f"insert of what exists: {before!r}, now {record!r}")
-        if record is not None and before is None and not isinstance(write, Insert):
-            raise AssertionError(f"update of what does not exist: {record!r}")
-        if record is not None:
-            for order in self.unique.get(kind, ()):
-                order.check(record, key)
-        done.append((kind, key, before))
-        self._put(kind, key, record)
-
-    def _put(self, kind: type[Record], key: Key, record: Record | None) -> None:
+    def put(self, kind: type[Record], key: Key, record: Record | None) -> None:
+        """Write a record, or remove it if it is None, without any check; `WriteOverlay` has checked it."""
         rows = self.rows.setdefault(kind, {})
         before = rows.pop(key, None) if record is None else rows.get(key)
         if record is not None:
@@ -231,10 +196,6 @@ class MemoryTables:
         self.rows = rows
         for order in self.orders.values():
             order.fill(rows.get(order.index.record, {}))
-
-    def put(self, kind: type[Record], key: Key, record: Record | None) -> None:
-        """A write that has been checked."""
-        self._put(kind, key, record)
 
     # -- looking for work
 

@@ -11,47 +11,28 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
-from tenure.world import ask
+from tenure.outcome import Decided
 
-from ..base import (
-    Capability,
-    Clock,
-    Due,
-    DueSampler,
-    Durability,
-    OutcomeUnknown,
-    Quarantined,
-    Unavailable,
-    outcome_of,
-    wall_clock_ms,
-)
-from ..group_commit import GROUP_MAX, Answer, GroupCommit, NoEngineError, execute_wave, waves
-from ..hint_bus import HintBus
-from ..ordered_tables import MemoryTables
-from ..overlay import WriteOverlay
+from ..base import Capability, Clock, Durability, Unavailable, wall_clock_ms
+from ..group_commit import GROUP_MAX, Answer
+from ..grouped_store import Commands, TablesStore
 from ..url import StoreUrl
 from .disk import Disk, Ownership
 from .format import writes_of
 from .log import SNAPSHOT, Log, path_of
 from .recovery import Recovery, Repaired, contents, outdated, remove, write_snapshot
 
-A = TypeVar("A")
-O = TypeVar("O")
-V = TypeVar("V")
-
 LOG_BYTES_MAX = 64 * 1024 * 1024
 
 log = logging.getLogger("tenure")
 
 
-class FilesStore:
+class FilesStore(TablesStore):
     """Raises Unavailable, Corrupt or SchemaTooNew if the folder cannot be opened; creates it if it is not there.
 
     `repaired` says what a crash had left at the end of the log, and was cut off.  A snapshot is made at opening, and
@@ -71,113 +52,32 @@ class FilesStore:
         disk: Disk | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.tables = MemoryTables()
-        self._clock = clock
+        super().__init__(str(self.folder), clock, group_max=group_max)
         self._log_bytes_max = log_bytes_max
         self._disk = disk or Disk()
-        self._pid = os.getpid()
-        self._closed = False
-        self._reading = threading.Lock()  # held while the tables change, and by who reads them
         self._shortening = threading.Lock()  # held around a snapshot
         self._gate = threading.Lock()  # held by a snapshot that waits for the engine
-        self._rounds = DueSampler()
-        self._audience = HintBus()
         self.repaired: Repaired | None = None
         self._log: Log
         self._load()
         self._making = ThreadPoolExecutor(1, f"tenure-snapshot-{self.folder.name}")
         self._wanted = False
-        self.group = GroupCommit(
-            self._transact,
-            name=f"tenure-write-{self.folder.name}",
-            between=self._let_snapshot_in,
-            most=group_max,
-        )
         self._watch_growth()
-
-    # -- commands
-
-    async def execute(self, command: Command[V, O]) -> O | Refused:
-        self._usable()
-        return outcome_of(await self.group.submit(command))
-
-    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
-        self._usable()
-        return await self.group.submit(command)
-
-    def execute_now(self, command: Command[V, O]) -> O | Refused:
-        """Without an event loop, from any thread; grouped with nobody."""
-        self._usable()
-        return outcome_of(self.group.run_now(command))
 
     # -- the transaction of a group
 
-    def _transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
-        try:
-            answers = self._once(commands)
-        except (Unavailable, OutcomeUnknown) as error:
-            return [error] * len(commands)
-        except Exception as error:
-            if len(commands) == 1:
-                return [error]
-            # Somebody's writes failed and nothing is changed: each alone, at a new reading of the clock.
-            return [answer for command in commands for answer in self._transact([command], True)]
-        hints = [h for a in answers if a.__class__ is Decided for h in a.hints]
-        if hints:
-            self._audience.publish(hints)
-        return answers
-
-    def _once(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
-        """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
+    def _attempt(self, commands: Commands) -> Sequence[Answer]:
         self._log.check()
-        staged = WriteOverlay(self.tables)
-        answers: list[Answer] = [Unavailable("not reached")] * len(commands)
-        for wave in waves(commands):
-            members = [commands[at] for at in wave]
-            found = execute_wave(staged, members, self._clock(), NoEngineError)
-            for at, answer in zip(wave, found, strict=True):
-                answers[at] = answer
-        if staged.decisions:
-            self._log.append(writes_of(staged.decisions))
-            with self._reading:
-                staged.apply()
-            self._watch_growth()
+        answers = super()._attempt(commands)
+        self._watch_growth()
         return answers
 
-    # -- reading
+    def _make_durable(self, decisions: Sequence[Decided[Any]]) -> None:
+        self._log.append(writes_of(decisions))
 
-    async def ask(self, question: Question[A]) -> A:
-        with self._reading:
-            self._readable()
-            return ask(question, self.tables.answer)
-
-    async def due(self, limit: int) -> tuple[Due, ...]:
-        with self._reading:
-            self._readable()
-            return self.tables.sample_due(self._rounds, self._clock(), limit)
-
-    async def horizon(self) -> int | None:
-        with self._reading:
-            self._readable()
-            return self.tables.horizon(self._clock())
-
-    def hints(self) -> AsyncIterator[Hint]:
-        return self._audience.listen()
-
-    async def quarantined(self) -> tuple[Quarantined, ...]:
-        return ()
-
-    async def readmit(self, session_id: str) -> None:
-        return None
-
-    async def dump(self) -> tuple[Record, ...]:
-        return self.dump_now()
-
-    def dump_now(self) -> tuple[Record, ...]:
-        """Without an event loop, from any thread."""
-        with self._reading:
-            self._readable()
-            return self.tables.all()
+    def _check_readable(self) -> None:
+        self._check_usable()
+        self._log.check()
 
     # -- snapshots
 
@@ -186,13 +86,13 @@ class FilesStore:
 
         Raises Unavailable; then all is as before.
         """
-        self._usable()
+        self._check_usable()
         await asyncio.get_running_loop().run_in_executor(self._making, self.snapshot_now)
 
     def snapshot_now(self) -> None:
         """Without an event loop, from any thread."""
         with self._shortening:
-            self._usable()
+            self._check_usable()
             try:
                 self._shorten()
             except OSError as error:
@@ -221,7 +121,7 @@ class FilesStore:
             self._log.abandon()
             self._log = begun
 
-    def _let_snapshot_in(self) -> None:
+    def _between_groups(self) -> None:
         """On the writer's thread after a group: it would be faster than who waits for the engine, for ever."""
         with self._gate:
             pass
@@ -265,35 +165,12 @@ class FilesStore:
         self._log_bytes = max(0, found.log_bytes - found.log.size)  # of older files
         self._snapshot_bytes = found.snapshot_bytes
 
-    async def aclose(self) -> None:
-        if not self._closed:
-            await asyncio.get_running_loop().run_in_executor(None, self.close)
-
-    def close(self) -> None:
-        """`aclose` without an event loop."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() != self._pid:  # nothing here is the child's
-            return
-        self.group.close()
-        self._audience.end()
+    def _release(self) -> None:
+        super()._release()
         self._making.shutdown()
         with self.group.engine:
             self._log.close()
             self._ownership.give_up()
-
-    def _readable(self) -> None:
-        self._usable()
-        self._log.check()
-
-    def _usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"{self.folder} was opened by process {self._pid}, this is {os.getpid()}: open it again"
-            )
-        if self._closed:
-            raise Unavailable(f"{self.folder} is closed")
 
 
 def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> FilesStore:

@@ -6,15 +6,14 @@ Needs the extra `postgres`.  Spec: specs/store.md.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import psycopg
 
-from tenure.outcome import Decided, Hint, Refused
+from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Query, Question, Record
 from tenure.records import RECORDS
 from tenure.world import ask
@@ -24,15 +23,13 @@ from ..base import (
     Clock,
     Corrupt,
     Due,
-    DueSampler,
     Durability,
     Quarantined,
-    Unavailable,
     outcome_of,
     wall_clock_ms,
 )
-from ..group_commit import GroupCommit
-from ..hint_bus import HintBus
+from ..group_commit import Answer, GroupCommit
+from ..grouped_store import Commands, GroupedStore
 from ..row_codec import codec_of
 from ..url import StoreUrl, split_server_options
 from .connection import (
@@ -61,7 +58,7 @@ SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
 PLANNED: Statement = (f"SELECT {ALONG_INDEXES}", ())  # STORE-40
 
 
-class PostgresStore:
+class PostgresStore(GroupedStore):
     """`dsn` as libpq takes it.  Makes its schema if it is not there; without `create` that is a ValueError.
 
     Raises Unavailable, SchemaTooNew or Corrupt if it cannot be opened.  The clock is the server's, unless one is given (tests).
@@ -87,15 +84,13 @@ class PostgresStore:
         if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or set("\x00%") & set(schema):
             raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes, no % among them")
         address(dsn)
+        super().__init__(f"schema {schema!r}")
         self.dsn, self.schema = dsn, schema
         self._sql = Sql(schema)
         self._clock = clock
         self._prepare = prepare
-        self._pid = os.getpid()
-        self._closed = False
-        self._audience = HintBus()
-        self._news = PostgresNotifier(dsn, schema, prepare, self._audience.publish)
-        self._writing = Writer(Connection(dsn, prepare), self._sql, clock, self._tell, idle_ms)
+        self._news = PostgresNotifier(dsn, schema, prepare, self._hint_bus.publish)
+        self._writing = Writer(Connection(dsn, prepare), self._sql, clock, idle_ms)
         try:
             ensure_schema(self._writing.link, self._sql, create)
         except BaseException:
@@ -104,21 +99,16 @@ class PostgresStore:
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
         self._links: list[Connection] = []
-        self._rounds = DueSampler()
-        self.group = GroupCommit(self._writing.transact, name="tenure-pg-write", most=group_max)
+        self.group = GroupCommit(self._transact, name="tenure-pg-write", most=group_max)
 
     # -- commands
 
-    async def execute(self, command: Command[V, O]) -> O | Refused:
-        return outcome_of(await self.decide(command))
+    def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
+        return self._writing.transact(commands, wait)
 
-    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
-        self._usable()
-        return await self.group.submit(command)
-
-    def execute_now(self, command: Command[V, O]) -> O | Refused:
-        self._usable()
-        return outcome_of(self.group.run_now(command))
+    def _publish(self, hints: Sequence[Hint]) -> None:
+        super()._publish(hints)
+        self._news.publish(list(hints))
 
     async def execute_in(
         self, connection: psycopg.AsyncConnection[Any], command: Command[V, O]
@@ -137,10 +127,6 @@ class PostgresStore:
         """`execute_in` on a connection without an event loop."""
         channel = self._news.channel
         return outcome_of(execute_in_now(connection, self._sql, channel, command))
-
-    def _tell(self, hints: list[Hint]) -> None:
-        self._audience.publish(hints)
-        self._news.publish(hints)
 
     # -- looking
 
@@ -180,7 +166,7 @@ class PostgresStore:
             text = select.format("due_at_ms", table, "<=", behind, aside)
             return list(link.run([(text, (now_ms, *(after or ()), most))])[0][0])
 
-        found = self._rounds.sample(limit, look)
+        found = self._sampler.sample(limit, look)
         if len(found) < limit:
             text = select.format("lease_from_ms", table, ">", "", aside)
             known = {session_id for _, session_id in found}
@@ -236,7 +222,7 @@ class PostgresStore:
         return await self._read(look)
 
     async def _read(self, look: Callable[[Connection], A]) -> A:
-        self._usable()
+        self._check_usable()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._look, look)
 
     def _look(self, look: Callable[[Connection], A]) -> A:
@@ -270,32 +256,16 @@ class PostgresStore:
     # -- hints, and the end
 
     def hints(self) -> AsyncIterator[Hint]:
-        self._usable()
+        self._check_usable()
         self._news.listen()
-        return self._audience.listen()
+        return self._hint_bus.listen()
 
-    async def aclose(self) -> None:
-        if not self._closed:
-            await asyncio.get_running_loop().run_in_executor(None, self.close)
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() != self._pid:
-            return
-        self.group.close()
+    def _release(self) -> None:
         self._news.close()
-        self._audience.end()
+        super()._release()
         self._readers.shutdown()
         for link in (self._writing.link, *self._links):
             link.close()
-
-    def _usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError("a store does not survive a fork: open it again")
-        if self._closed:
-            raise Unavailable("this store is closed")
 
 
 def _reach(url: str) -> tuple[Connection, Sql]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.rows import tuple_row
 
-from tenure.outcome import Decided, Hint, Refused
+from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, OutcomeUnknown, Unavailable
 from ..group_commit import Answer, Busy, Later
+from ..grouped_store import Commands, run_or_split
 from .connection import BEGIN, Connection, ConnectionLost, translated
 from .notify import NOTIFY, payloads
 from .pipeline import Rows, Statement
@@ -63,25 +64,19 @@ class Writer:
         link: Connection,
         sql: Sql,
         clock: Clock | None,
-        tell: Callable[[list[Hint]], None],
         idle_ms: int = IDLE_MS,
     ) -> None:
         self.link, self.sql, self.clock = link, sql, clock
-        self._tell = tell
         self._held: dict[str, tuple[float, float]] = {}  # until when it is let be, and for how long
         self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
 
-    def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
+    def transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy at once where waiting is not allowed."""
         if not wait:
             raise Busy  # a round trip is not for an event loop to wait for
-        answers = self._answers(commands) if not self._held else self._beside(commands)
-        hints = [h for a in answers if isinstance(a, Decided) for h in a.hints]
-        if hints:
-            self._tell(hints)
-        return answers
+        return self._answers(commands) if not self._held else self._beside(commands)
 
-    def _beside(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+    def _beside(self, commands: Commands) -> list[Answer]:
         """Sessions that made a group wait come by themselves, one at a time and not all the time."""
         now = time.monotonic()
         asked = dict.fromkeys([command.session_id for command in commands])
@@ -95,26 +90,29 @@ class Writer:
                     answers[at] = answer
         return answers
 
-    def _answers(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+    def _answers(self, commands: Commands) -> Sequence[Answer]:
+        return run_or_split(
+            self._attempt,
+            commands,
+            meaning=self._translated,
+            alone=self._one_by_one,
+        )
+
+    def _attempt(self, commands: Commands) -> Sequence[Answer]:
+        """Run one transaction, again if that may help (STORE-35).  Raises what `_once` raises."""
         error: Exception = Unavailable("not tried")
         for attempt in range(TRIES):
             try:
                 return self._once(commands)
             except _Again as failed:
-                error = failed.__cause__ if isinstance(failed.__cause__, Exception) else failed
-                time.sleep(0.001 * (4**attempt - 1))
-            except (Unavailable, OutcomeUnknown) as failed:
-                return [failed] * len(commands)
-            except Exception as failed:
                 error = failed
-                break
-        if len(commands) == 1:
-            if isinstance(error, psycopg.Error):
-                error = translated(error, self.sql.schema)
-            return [error]
-        return self._one_by_one(commands)
+                time.sleep(0.001 * (4**attempt - 1))
+        raise error.__cause__ or error
 
-    def _one_by_one(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error, self.sql.schema) if isinstance(error, psycopg.Error) else error
+
+    def _one_by_one(self, commands: Commands) -> list[Answer]:
         """Somebody's writes failed and nothing is changed: each alone, in order, at a new reading of the clock."""
         answers: list[Answer] = []
         waiting: dict[str, Answer] = {}
@@ -132,7 +130,7 @@ class Writer:
             answers.append(answer)
         return answers
 
-    def _once(self, commands: Sequence[Command[Any, Any]]) -> list[Answer]:
+    def _once(self, commands: Commands) -> list[Answer]:
         """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
         alone = len(commands) == 1
         committing = False

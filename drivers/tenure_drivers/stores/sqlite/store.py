@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tenure import indexes
-from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
+from tenure.outcome import Hint
+from tenure.queries import Question, Record
 from tenure.records import RECORDS
 from tenure.world import ask
 
@@ -23,15 +23,12 @@ from ..base import (
     Clock,
     Corrupt,
     Due,
-    DueSampler,
     Durability,
     Quarantined,
-    Unavailable,
-    outcome_of,
     wall_clock_ms,
 )
-from ..group_commit import GROUP_MAX, GroupCommit
-from ..hint_bus import HintBus
+from ..group_commit import GROUP_MAX, Answer, GroupCommit
+from ..grouped_store import Commands, GroupedStore, run_or_split
 from ..row_codec import codec_of
 from ..url import StoreUrl
 from .connection import connect, translated
@@ -41,8 +38,6 @@ from .sql import Tables, quoted, select_due
 from .writer import Writer, execute_in
 
 A = TypeVar("A")
-O = TypeVar("O")
-V = TypeVar("V")
 
 BUSY_TIMEOUT_MS = 30_000
 CHECKPOINT_PAGES = 8_000
@@ -51,7 +46,7 @@ WAL_LOOK_GROUPS = 256
 PAUSE_S = 0.001  # STORE-22: SQLite does not queue its waiters: without a gap between groups the others starve
 
 
-class SqliteStore:
+class SqliteStore(GroupedStore):
     """Creates the file if it is not there; several processes of one machine may open it at once.
 
     Raises Unavailable, Corrupt or SchemaTooNew if it cannot be opened, ValueError if other machines can reach it.
@@ -72,15 +67,12 @@ class SqliteStore:
         group_max: int = GROUP_MAX,
     ) -> None:
         self.path = Path(path)
+        super().__init__(str(self.path))
         refuse_network(self.path)
         self._clock = clock
-        self._pid = os.getpid()
-        self._closed = False
-        self._audience = HintBus()
         self._writing = Writer(
             self.path,
             clock,
-            self._tell,
             busy_timeout_ms=busy_timeout_ms,
             checkpoint_pages=checkpoint_pages,
             wal_bytes_max=wal_bytes_max,
@@ -91,11 +83,10 @@ class SqliteStore:
         self._answers = Tables(self._reader)
         self._looking = threading.Lock()
         self._asking = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
-        self._rounds = DueSampler()
         self._peers = self._writing.peers = FileProcesses(self.path)
         self._ear: HintListener | None = None
         self.group = GroupCommit(
-            self._writing.transact,
+            self._transact,
             name=f"tenure-write-{self.path.name}",
             engine=self._writing.engine,
             between=self._between,
@@ -105,18 +96,16 @@ class SqliteStore:
 
     # -- commands
 
-    async def execute(self, command: Command[V, O]) -> O | Refused:
-        self._usable()
-        return outcome_of(await self.group.submit(command))
+    def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
+        return run_or_split(
+            lambda some: self._writing.transact(some, wait),
+            commands,
+            meaning=lambda error: translated(error, self.path),
+        )
 
-    async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
-        self._usable()
-        return await self.group.submit(command)
-
-    def execute_now(self, command: Command[V, O]) -> O | Refused:
-        """Without an event loop, from any thread; grouped with nobody."""
-        self._usable()
-        return outcome_of(self.group.run_now(command))
+    def _publish(self, hints: Sequence[Hint]) -> None:
+        super()._publish(hints)
+        self._peers.notify(hints)
 
     def _between(self) -> None:
         """On the writer's thread after a group, with the lock free."""
@@ -132,7 +121,7 @@ class SqliteStore:
         return tuple([Quarantined(*row) for row in rows])
 
     async def readmit(self, session_id: str) -> None:
-        self._usable()
+        self._check_usable()
         await asyncio.get_running_loop().run_in_executor(
             self._asking, self._writing.readmit, session_id
         )
@@ -141,7 +130,7 @@ class SqliteStore:
 
     async def due(self, limit: int) -> tuple[Due, ...]:
         now_ms = self._clock()
-        found = self._rounds.sample(limit, lambda a, most: self._due(now_ms, a, most))
+        found = self._sampler.sample(limit, lambda a, most: self._due(now_ms, a, most))
         if len(found) < limit:
             known = {session for _, session in found}
             ahead = self._look(select_due(indexes.FUTURE, ">", False), (now_ms, limit))
@@ -159,7 +148,7 @@ class SqliteStore:
 
     def _look(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         """A short read on the caller's thread: readers of a WAL wait for nobody."""
-        self._usable()
+        self._check_usable()
         self._writing.check()
         try:
             with self._looking:
@@ -168,26 +157,26 @@ class SqliteStore:
             raise translated(error, self.path) from error
 
     async def ask(self, question: Question[A]) -> A:
-        self._usable()
+        self._check_usable()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._asking, self._ask, question)
 
     def ask_now(self, question: Question[A]) -> A:
         """Without an event loop, from any thread."""
-        self._usable()
+        self._check_usable()
         return self._asking.submit(self._ask, question).result()
 
     def _ask(self, question: Question[A]) -> A:
         return self._in_snapshot(lambda: ask(question, self._answers.answer))
 
     async def dump(self) -> tuple[Record, ...]:
-        self._usable()
+        self._check_usable()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._asking, self._in_snapshot, self._dump)
 
     def dump_now(self) -> tuple[Record, ...]:
         """Without an event loop, from any thread."""
-        self._usable()
+        self._check_usable()
         return self._asking.submit(self._in_snapshot, self._dump).result()
 
     def _dump(self) -> tuple[Record, ...]:
@@ -216,47 +205,24 @@ class SqliteStore:
     # -- hints
 
     def hints(self) -> AsyncIterator[Hint]:
-        self._usable()
+        self._check_usable()
         if self._ear is None:
             self._ear = HintListener(
-                self._peers, self._audience.publish, self._writing.written_by_others
+                self._peers, self._hint_bus.publish, self._writing.written_by_others
             )
-        return self._audience.listen()
-
-    def _tell(self, hints: Sequence[Hint]) -> None:
-        self._audience.publish(hints)
-        self._peers.notify(hints)
+        return self._hint_bus.listen()
 
     # -- the end
 
-    async def aclose(self) -> None:
-        if not self._closed:
-            await asyncio.get_running_loop().run_in_executor(None, self.close)
-
-    def close(self) -> None:
-        """`aclose` without an event loop."""
-        if self._closed:
-            return
-        self._closed = True
-        if os.getpid() != self._pid:  # nothing here is the child's
-            return
-        self.group.close()
+    def _release(self) -> None:
         if self._ear is not None:
             self._ear.end()
-        self._audience.end()
+        super()._release()
         self._asking.shutdown()
         self._peers.close()
         with self._looking, self._writing.engine:
             for connection in (self._looker, self._reader, self._writer):
                 connection.close()
-
-    def _usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"{self.path} was opened by process {self._pid}, this is {os.getpid()}: open it again"
-            )
-        if self._closed:
-            raise Unavailable(f"{self.path} is closed")
 
 
 def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> SqliteStore:

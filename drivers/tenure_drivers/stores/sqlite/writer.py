@@ -6,15 +6,15 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tenure.outcome import Decided, Hint, Refused
+from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
-from ..group_commit import Answer, Busy, execute_wave, waves
+from ..group_commit import Answer, Busy, execute_wave, execute_waves
 from .connection import BUSY, FULL, connect, identity, prepare, primary_code, translated
 from .notify import FileProcesses, lock_holder
 from .sql import Tables
@@ -32,7 +32,6 @@ class Writer:
         self,
         path: Path,
         clock: Clock,
-        tell: Callable[[Sequence[Hint]], None],
         *,
         busy_timeout_ms: int,
         checkpoint_pages: int,
@@ -42,7 +41,6 @@ class Writer:
         self.engine = threading.Lock()
         self.peers: FileProcesses | None = None  # known once the file is there
         self._clock = clock
-        self._tell = tell
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
         self._suspects: list[Quarantined] = []
@@ -60,36 +58,18 @@ class Writer:
 
     # -- the transaction of a group
 
-    def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
-        """Answer each command by position.  Raises Busy if it may not wait and somebody else has the lock."""
-        try:
-            answers = self._once(commands, wait)
-        except Busy:
-            raise
-        except (Unavailable, OutcomeUnknown) as error:
-            return [error] * len(commands)
-        except Exception as error:
-            if len(commands) == 1:
-                return [translated(error, self.path)]
-            # Somebody's writes failed and nothing is changed: each alone, at a new reading of the clock.
-            return [answer for command in commands for answer in self.transact([command], True)]
-        hints = [h for a in answers if isinstance(a, Decided) for h in a.hints]
-        if hints:
-            self._tell(hints)
-        return answers
+    def transact(self, commands: Sequence[Command[Any, Any]], wait: bool) -> list[Answer]:
+        """Run one transaction; answer each command by position.
 
-    def _once(self, commands: Sequence[Command[Any, Any]], wait: bool) -> list[Answer]:
-        """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
+        Raises Busy if it may not wait and another connection has the lock.  If it raises, nothing was changed, except
+        after OutcomeUnknown.
+        """
         self._begin(wait)
         try:
-            answers: list[Answer] = [Unavailable("not reached")] * len(commands)
-            for wave in waves(commands):
-                members = [commands[at] for at in wave]
-                found = execute_wave(self._tables, members, self._clock(), sqlite3.Error)
-                for at, answer in zip(wave, found, strict=True):
-                    answers[at] = answer
-                    if isinstance(answer, Corrupt):
-                        self._suspect(commands[at].session_id, answer)
+            answers = execute_waves(self._tables, commands, self._clock, sqlite3.Error)
+            for command, answer in zip(commands, answers, strict=True):
+                if isinstance(answer, Corrupt):
+                    self._suspect(command.session_id, answer)
             self._set_aside()
             self.check()
         except BaseException:
