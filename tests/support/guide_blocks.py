@@ -1,6 +1,6 @@
 """Read the code blocks of a guide, and run them as its reader would: in one folder, in one shell.
 
-Save a block         a paragraph that ends in "as `NAME`:" makes the next block the file NAME.
+Save a block         "Save this as `NAME`" in the paragraph before a block makes it the file NAME.
 Run a program        a ```python block without a name is run as a program; it must succeed and print nothing.
 Type commands        ```console: lines after `$ ` are typed (`> ` goes on); the other lines are what is printed.
                      In them `...` stands for any text, and a line of `...` for any lines.
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-NAMED = re.compile(r"\bas `([^`\s]+)`:$")
+NAMED = re.compile(r"\b[Ss]ave (?:\w+ )+as `([^`\s]+)`")
 NOT_RUN = re.compile(r"^\*Not run by the tests: (.+)\.\*$", re.DOTALL)
 JOB_ENDED = re.compile(r"^bash: line \d+: +\d+ (?:Killed|Terminated) .*\n?", re.MULTILINE)
 LANGUAGES = ("python", "console", "sh")
@@ -55,7 +55,8 @@ class Typed:
 def blocks_of(page: str) -> tuple[Block, ...]:
     """Return every code block.  Raises Malformed for one that would be left out in silence."""
     found: list[Block] = []
-    paragraph: list[str] = []
+    paragraph: list[str] = []  # the last one
+    ended = False
     lines = iter(enumerate(page.splitlines(), 1))
     for at, line in lines:
         fence = re.match(r"( *)(`{3,}|~{3,})(.*)$", line)
@@ -64,18 +65,14 @@ def blocks_of(page: str) -> tuple[Block, ...]:
                 raise Malformed(f"line {at}: a code block begins with ``` at the margin")
             found.append(_block(fence[3], at, " ".join(paragraph), lines))
             paragraph = []
-        elif line.startswith("    ") and not paragraph:
+        elif not line.strip():
+            ended = True
+        elif line.startswith("    ") and (ended or not paragraph):
             raise Malformed(f"line {at}: an indented code block is not run; put it between ```")
-        elif line.strip():
-            paragraph.append(line.strip())
-        elif not _speaks_of_a_block(paragraph):
-            paragraph = []
+        else:
+            paragraph = [line.strip()] if ended else [*paragraph, line.strip()]
+            ended = False
     return tuple(found)
-
-
-def _speaks_of_a_block(paragraph: list[str]) -> bool:
-    text = " ".join(paragraph)
-    return NAMED.search(text) is not None or NOT_RUN.match(text) is not None
 
 
 def _block(info: str, at: int, paragraph: str, lines: Iterator[tuple[int, str]]) -> Block:
@@ -150,7 +147,7 @@ class Shell:
             ["bash", "--noprofile", "--norc"],
             cwd=folder,
             env=os.environ
-            | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONWARNINGS": "error"}
+            | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONWARNINGS": "error::DeprecationWarning"}
             | {"TERM": "dumb", "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
             | environment,
             stdin=subprocess.PIPE,
