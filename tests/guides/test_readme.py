@@ -1,4 +1,4 @@
-"""The README's example is run as it stands, in a folder of its own."""
+"""What the README says beyond its code blocks, which `test_guides` runs."""
 
 from __future__ import annotations
 
@@ -6,90 +6,31 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
-import sys
 
 import pytest
 from cli_process import TENURE
-from paths import ROOT, SUPPORT
+from guide_blocks import blocks_of
+from paths import ROOT
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
 README = ROOT / "README.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def run(source: str, folder: pathlib.Path, **environment: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_the_example_charges_once_and_answers_the_same_when_it_is_run_again(
-    tmp_path: pathlib.Path,
-) -> None:
-    example, _ = blocks("python")
-
-    first, second = run(example, tmp_path), run(example, tmp_path)
-
-    assert first[0].startswith("charging 42 under ")
-    assert first[1:] == ["one ticket: charged 42"]
-    assert second == ["one ticket: charged 42"]
-
-
-def test_the_chat_agent_calls_its_once_tool_once(tmp_path: pathlib.Path) -> None:
-    pytest.importorskip("openai")
-    _, example = blocks("python")
-    server = subprocess.Popen(
-        [sys.executable, SUPPORT / "model_server.py", "--seed", "1"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with server:
-        try:
-            assert server.stdout is not None
-            there = {
-                "OPENAI_BASE_URL": server.stdout.readline().strip(),
-                "OPENAI_API_KEY": "sk-readme-0123456789",
-            }
-
-            first, second = run(example, tmp_path, **there), run(example, tmp_path, **there)
-        finally:
-            server.kill()
-
-    assert re.fullmatch(r"charging \d under .+:1:tool:0", first[0])  # the server's model chose so
-    assert first[1].endswith(": One ticket for 42 dollars, please.")
-    assert second == first[1:]
+TEST_COMMAND = "pytest"
 
 
 @pytest.mark.postgres
 def test_whoever_runs_the_line_joins_in(tmp_path: pathlib.Path) -> None:
     """On many machines, which differ in nothing that counts from many processes that share no folder."""
-    (line,) = re.findall(
-        r"^    (tenure run --store postgresql://\S+ .*?)   ", README.read_text(), re.M
-    )
+    (line,) = re.findall(r"^\$ (tenure run --store 'postgresql://.*)$", README.read_text(), re.M)
     database, schema = conninfo_to_dict(shared()), f"readme_{os.getpid()}"
     host = str(database["host"]).replace("/", "%2F")
     url = (
         f"postgresql://{database['user']}@/{database['dbname']}?host={host}&tenure_schema={schema}"
     )
     prompts = [json.dumps({"session": f"s{at % 5}", "text": f"hello {at}"}) for at in range(30)]
-    words = (
-        line.replace("postgresql://me@db/agents", url)
-        .replace("mine:agent", "echo")
-        .replace(" 8 ", " 2 ")
-        .split()
-    )
+    words = shlex.split(line.replace("postgresql://me@db/agents", url))
     machines = []
     try:
         for name in ("one", "two"):
@@ -108,6 +49,20 @@ def test_whoever_runs_the_line_joins_in(tmp_path: pathlib.Path) -> None:
 
     assert [machine.returncode for machine in machines] == [0, 0]
     assert said[0] == said[1] and len(said[0].splitlines()) == len(prompts)
+
+
+def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
+    commands = [
+        line.split("#")[0].strip()
+        for block in blocks_of(README.read_text())
+        if block.language == "sh"
+        for line in block.text.splitlines()
+    ]
+    shown = [c.removeprefix("uv run ").removeprefix(".venv/bin/") for c in commands]
+    run = re.findall(r"^run (pytest\b.*?)(?: 2>&1.*)?$", (ROOT / ".ci" / "run").read_text(), re.M)
+
+    assert [c for c in shown if c.startswith(TEST_COMMAND)] == [TEST_COMMAND, TEST_COMMAND]
+    assert run == [TEST_COMMAND]
 
 
 @pytest.mark.parametrize("folder", ["kernel/tenure", "drivers/tenure_drivers", "specs", "tests"])
