@@ -30,7 +30,7 @@ def name_of(page: Path) -> str:
 @contextmanager
 def model_server() -> Iterator[dict[str, str]]:
     """The environment that leads to a model on loopback."""
-    command = [sys.executable, SUPPORT / "model_server.py", "--seed", "1"]
+    command = [sys.executable, str(SUPPORT / "model_server.py"), "--seed", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

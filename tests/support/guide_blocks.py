@@ -136,20 +136,27 @@ def agrees(expected: tuple[str, ...], printed: str) -> bool:
 # -- a shell
 
 
+def _terminal() -> dict[str, str]:
+    scripts = Path(sys.executable).parent  # `python`, `tenure`
+    return {
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONWARNINGS": "error::DeprecationWarning",
+        "TERM": "dumb",
+        "COLUMNS": "200",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
 class Shell:
     """One bash, as the terminal of the reader: folder, variables and background jobs stay from block to block."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        scripts = Path(sys.executable).parent
         self.folder = folder
         self._mark = f"done-{secrets.token_hex(8)}"
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=folder,
-            env=os.environ
-            | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONWARNINGS": "error::DeprecationWarning"}
-            | {"TERM": "dumb", "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
-            | environment,
+            env={**os.environ, **_terminal(), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
