@@ -24,21 +24,21 @@ CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id
 SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
 BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
 READY: Final = Index(
-    "place_ready",
+    "queue_entry_ready",
     QueueEntry,
     ("session_id", "lane", "mark", "priority", "ready_rank"),
     descending=("mark",),
 )
-DELAYED: Final = Index("place_delayed", QueueEntry, ("session_id", "until_ms", "seq"))
-AGED: Final = Index("place_aged", QueueEntry, ("session_id", "lane", "mark", "seq"))
-SLOT: Final = Index("place_slot", QueueEntry, ("session_id", "slot", "seq"))
-DEAD: Final = Index("place_dead", QueueEntry, ("session_id", "dead_seq"))
-QUEUE_ENTRIES: Final = Index("place_pk", QueueEntry, ("session_id", "input_id"), unique=True)
+DELAYED: Final = Index("queue_entry_delayed", QueueEntry, ("session_id", "until_ms", "seq"))
+AGED: Final = Index("queue_entry_aged", QueueEntry, ("session_id", "lane", "mark", "seq"))
+SLOT: Final = Index("queue_entry_slot", QueueEntry, ("session_id", "slot", "seq"))
+DEAD: Final = Index("queue_entry_dead", QueueEntry, ("session_id", "dead_seq"))
+QUEUE_ENTRIES: Final = Index("queue_entry_pk", QueueEntry, ("session_id", "input_id"), unique=True)
 OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
-JOURNAL_ENTRIES: Final = Index("entry_pk", JournalEntry, JournalEntry.key, unique=True)
-EVENT_BATCHES: Final = Index("event_pk", EventBatch, EventBatch.key, unique=True)
+JOURNAL_ENTRIES: Final = Index("journal_entry_pk", JournalEntry, JournalEntry.key, unique=True)
+EVENT_BATCHES: Final = Index("event_batch_pk", EventBatch, EventBatch.key, unique=True)
 OPEN_KEYS: Final = Index("open_key_pk", OpenKey, OpenKey.key, unique=True)
-MARK_RAISES: Final = Index("raise_pk", MarkRaise, MarkRaise.key, unique=True)
+MARK_RAISES: Final = Index("mark_raise_pk", MarkRaise, MarkRaise.key, unique=True)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (

@@ -1,6 +1,6 @@
 """Order: which run or input comes next, and what may be bound together.  Spec: specs/inbox.md.
 
-`walk` is asked with the time by Begin and without it by `due_at_ms`, so that the two cannot disagree.
+`next_work` is asked with the time by Begin and without it by `due_at_ms`, so that the two cannot disagree.
 """
 
 from __future__ import annotations

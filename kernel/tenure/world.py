@@ -42,7 +42,7 @@ def index_key_of(index: Index[Any]) -> Columns:
 
 
 def index_key_of_shape(index: Index[Any], value: Any) -> Columns | None:
-    """`place_of` for all records of the shape of `value`; None if none of them is in the index."""
+    """`index_key_of` for all records of the shape of `value`; None if none of them is in the index."""
     columns = columns_of_shape(index, value)
     return None if columns is None else _placing(index, columns)
 
@@ -232,7 +232,7 @@ def chain_of(rows: Mapping[Key, R], query: Chain[R]) -> tuple[R, ...]:
 
 
 def turned(index: Index[Any], values: Key) -> Key:
-    """Leading columns of an index as `place_of` has them."""
+    """Leading columns of an index as `index_key_of` has them."""
     down = index.descending
     return tuple(
         [

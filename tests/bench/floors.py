@@ -93,7 +93,7 @@ def renamed(sql: str, row: Sequence[Any], count: int) -> tuple[Any, ...]:
     """The ids of the recorded item, made those of the next; an event's number is its key."""
     name, fresh = "00000002", f"{count + 2:08d}"
     out = [v.replace(name, fresh) if isinstance(v, str) else v for v in row]
-    if sql.startswith('INSERT INTO "event"'):
+    if sql.startswith('INSERT INTO "event_batch"'):
         out[1] = row[1] + 3 * count
     return tuple(out)
 

@@ -78,7 +78,7 @@ def without_collection() -> Iterator[None]:
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
     for module in (journal, commit, holding):
-        patch.setattr(module, "presents", lambda session, fence, run_id: None)
+        patch.setattr(module, "check_fence", lambda session, fence, run_id: None)
 
 
 def no_generation(patch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
 def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holding,
-        "judge",
+        "decide_retry",
         lambda retry, failed, now: failure.Retry(now + 250, retry, False, "FAIL-5"),
     )
 
@@ -157,7 +157,7 @@ def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
 def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         draft,
-        "judge_loss",
+        "decide_after_loss",
         lambda retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
     )
 
@@ -172,7 +172,7 @@ def interrupt_without_flag(patch: pytest.MonkeyPatch) -> None:
 
 def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
     """A bug that the kernel had: the holder came back and committed what an interrupt had taken back."""
-    patch.setattr(cancel, "end_if_over", lambda *args: None)
+    patch.setattr(cancel, "end_lapsed_lease", lambda *args: None)
 
 
 def requeued(patch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def requeued(patch: pytest.MonkeyPatch) -> None:
             return "split"
         return conclude(self, run, verdict, message)
 
-    patch.setattr(draft.Transaction, "conclude", back)
+    patch.setattr(draft.Transaction, "end_or_retry", back)
 
 
 def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
         self.session = replace(self.session, cancel=session.cancel)
         return word
 
-    patch.setattr(draft.Transaction, "conclude", deaf)
+    patch.setattr(draft.Transaction, "end_or_retry", deaf)
 
 
 def hold_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def order_by_rank_alone(patch: pytest.MonkeyPatch) -> None:
 def end_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holding,
-        "left_before",
+        "replay_or_fence",
         lambda session, run, fence: journal.check_fence(session, fence, run.run_id),
     )
 
@@ -277,7 +277,7 @@ def next_without_order(patch: pytest.MonkeyPatch) -> None:
             return inbox.NewRun(lane)
         return walk(session, runs, ready, now_ms)
 
-    patch.setattr(inbox, "walk", user_first)
+    patch.setattr(inbox, "next_work", user_first)
 
 
 def two_runs(patch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def two_runs(patch: pytest.MonkeyPatch) -> None:
     def beside(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
         return walk(replace(session, open_run=None), runs, ready, now_ms)
 
-    patch.setattr(inbox, "walk", beside)
+    patch.setattr(inbox, "next_work", beside)
 
 
 def grant_for_ever(patch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def dead(path: Path) -> int:
     connection = sqlite3.connect(path / "a.db")
     try:
         found: int = connection.execute(
-            "SELECT count(*) FROM place WHERE dead_seq IS NOT NULL"
+            "SELECT count(*) FROM queue_entry WHERE dead_seq IS NOT NULL"
         ).fetchone()[0]
         return found
     finally:

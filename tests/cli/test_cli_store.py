@@ -111,11 +111,11 @@ def test_no_command_breaks_a_law(seed: int) -> None:
 
 DAMAGES = {
     "due_at_ms is what": "UPDATE session SET due_at_ms = 12345",
-    "the counts on": "UPDATE session SET ready_users = ready_users + 1",
+    "the counts on": "UPDATE session SET ready_user_count = ready_user_count + 1",
     "events are numbered": "UPDATE session SET next_event = next_event + 1",
     "ranks are below": "UPDATE session SET next_rank = 0",
     "every input has a place": "DELETE FROM input",
-    "contributors": "UPDATE place SET rank = rank + 1000 WHERE state = 'bound'",
+    "contributors": "UPDATE queue_entry SET rank = rank + 1000 WHERE state = 'bound'",
     "open_run names": "UPDATE session SET open_run = 'nobody'",
     "lease_run names": "UPDATE session SET lease_run = 'nobody'",
     "cancel flag": """UPDATE session SET cancel = '{"run_id":"x","by":"y","how":"abandoned"}'""",
@@ -146,7 +146,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_others_are_checked(
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}")
     with sqlite3.connect(path) as damaging:
-        damaging.execute("UPDATE place SET lane = 'sideways' WHERE session_id = 's2'")
+        damaging.execute("UPDATE queue_entry SET lane = 'sideways' WHERE session_id = 's2'")
 
     code, out, err = run("check", "--store", f"sqlite:{path}")
 

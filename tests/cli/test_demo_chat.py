@@ -61,7 +61,7 @@ def test_a_scripted_model_and_its_tools_survive_deaths_everywhere(
 ) -> None:
     demo = played(tmp_path, "--agent", "script", "--seed", seed)
 
-    talk = demo.report["talk"]
+    talk = demo.report["transcripts"]
     assert demo.report["holds"] and talk["holds"], demo.report
     assert (demo.code, demo.left) == (0, [])
     assert demo.report["answered"] == 24
@@ -93,7 +93,7 @@ def test_a_model_on_a_server_with_faults_survives_the_same(server: str, tmp_path
         OPENAI_BASE_URL=server, OPENAI_API_KEY="sk-demo-0123456789",
     )  # fmt: skip
 
-    talk = demo.report["talk"]
+    talk = demo.report["transcripts"]
     assert demo.report["holds"] and talk["holds"], demo.report
     assert (demo.code, demo.left) == (0, [])
     assert demo.report["answered"] == 24

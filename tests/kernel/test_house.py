@@ -29,7 +29,7 @@ CLOCKS_AND_DICE = {
 IO_BUILTINS = {"__import__", "breakpoint", "eval", "exec", "input", "open", "print"}
 UNCLEAR = {"context", "handler", "helper", "manager", "util"}
 ENUMS = {"Enum", "Flag", "IntEnum", "IntFlag", "StrEnum"}
-MUTABLE = {"Draft"}  # accumulates the writes of one decision and never leaves it
+MUTABLE = {"Transaction"}  # accumulates the writes of one decision and never leaves it
 NOT_CLAUSES = {"SHA-256", "UTF-8", "UTF-16"}
 
 KERNEL_LINES_MAX = 500  # one table or one class may be long; a subject is not cut to fit

@@ -231,7 +231,7 @@ def test_every_kind_of_error_has_a_nature() -> None:
     assert NATURES.keys() == set(ErrorKind)
 
 
-@given(trouble=troubles, failure=failures, now_ms=moments)
+@given(retry=troubles, failure=failures, now_ms=moments)
 def test_a_permanent_failure_is_given_up_at_once(  # FAIL-1
     retry: RetryState, failure: Failure, now_ms: int
 ) -> None:
@@ -266,7 +266,7 @@ def test_a_transient_failure_is_counted(kind: ErrorKind) -> None:  # FAIL-4, FAI
     assert clauses == ["FAIL-5"] * (FAILURES_MAX - 1) + ["FAIL-4"]
 
 
-@given(trouble=troubles, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
+@given(retry=troubles, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
 def test_another_kind_of_answer_ends_an_outage(
     retry: RetryState, kind: ErrorKind, now_ms: int
 ) -> None:  # FAIL-5
@@ -276,7 +276,7 @@ def test_another_kind_of_answer_ends_an_outage(
     assert (later.failures, later.losses) == (retry.failures + 1, retry.losses)
 
 
-@given(trouble=troubles, now_ms=moments)
+@given(retry=troubles, now_ms=moments)
 def test_what_was_recorded_makes_a_loss_harmless(retry: RetryState, now_ms: int) -> None:  # FAIL-6
     assert decide_after_loss(retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
 
@@ -291,7 +291,7 @@ def test_the_sixteenth_loss_is_given_up() -> None:  # FAIL-7, FAIL-8
     assert clauses == ["FAIL-8"] * (LOSSES_MAX - 1) + ["FAIL-7"]
 
 
-@given(trouble=troubles, failure=failures, now_ms=moments)
+@given(retry=troubles, failure=failures, now_ms=moments)
 def test_a_retry_is_bounded(
     retry: RetryState, failure: Failure, now_ms: int
 ) -> None:  # RUN-20, RUN-21
@@ -304,7 +304,7 @@ def test_a_retry_is_bounded(
         assert wait_ms <= max(BACKOFF_CAP_MS, asked_ms)
 
 
-@given(trouble=troubles)
+@given(retry=troubles)
 def test_backoff_never_shrinks_as_trouble_grows(retry: RetryState) -> None:  # RUN-20
     more = RetryState(retry.failures, retry.outages, retry.losses + 1)
 

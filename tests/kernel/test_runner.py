@@ -220,10 +220,10 @@ def all_events(state: State) -> list[Event]:
         events += [TurnRequested(now, turn, 11, want) for turn in (5, 55) for want in wants]
         hows = (Abandoned(), Finished(END), Failed(Failure(ErrorKind.TRANSIENT)))
         events += [TurnEnded(now, turn, how) for turn in (5, 55) for how in hows]
-        order = getattr(state, "order", None)
+        order = getattr(state, "pending", None)
         if order is not None:
             events += [Answered(now, 7, answer) for answer in fitting(order.what)]
-        hold = getattr(state, "hold", None)
+        hold = getattr(state, "held_run", None)
         if hold is not None and isinstance(hold.renewal, PendingCall):
             events += [Answered(now, 9, answer) for answer in fitting(hold.renewal.what)]
     return events
@@ -264,13 +264,13 @@ def check(state: State, event: Event, outcome: Outcome) -> None:
         replied = [e for e in effects if isinstance(e, Reply) and e.id == event.id]
         waits = isinstance(outcome.state, TurnRunning) and event.id in pending(outcome.state)
         assert bool(replied) != waits
-        hold = getattr(state, "hold", None)
+        hold = getattr(state, "held_run", None)
         if replied and replied[0].answer is TurnReply.PROCEED:
             assert hold is not None and event.now_ms <= hold.deadline_ms
 
 
 def ids_of(state: State) -> set[int]:
-    order, hold = getattr(state, "order", None), getattr(state, "hold", None)
+    order, hold = getattr(state, "pending", None), getattr(state, "held_run", None)
     ids = {order.id} if order is not None and not order.asleep else set()
     if hold is not None and isinstance(hold.renewal, PendingCall):
         ids.add(hold.renewal.id)
@@ -339,7 +339,7 @@ class Story:
 
     @property
     def turn_id(self) -> int:
-        watch = getattr(self.state, "watch", None)
+        watch = getattr(self.state, "supervision", None)
         return 0 if watch is None else int(watch.turn_id)
 
     @property

@@ -415,7 +415,7 @@ def damage(path: Path, sql: str) -> None:
 async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) -> None:
     store = SqliteStore(path)
     await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(4)])
-    damage(path, "UPDATE place SET state = 'nonsense' WHERE session_id = 's2'")
+    damage(path, "UPDATE queue_entry SET state = 'nonsense' WHERE session_id = 's2'")
 
     answers = await asyncio.gather(
         *[store.execute(begin(f"s{n}", n)) for n in range(3)], return_exceptions=True
@@ -426,7 +426,7 @@ async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) 
     assert [q.session_id for q in await store.quarantined()] == ["s2"]
     assert [due.session_id for due in await store.due(10)] == ["s3"]
 
-    damage(path, "UPDATE place SET state = 'ready' WHERE session_id = 's2'")
+    damage(path, "UPDATE queue_entry SET state = 'ready' WHERE session_id = 's2'")
     await store.readmit("s2")
 
     assert await store.quarantined() == ()
@@ -439,9 +439,9 @@ async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) 
 async def test_a_damaged_row_met_by_a_question_sets_its_session_aside(path: Path) -> None:
     store = SqliteStore(path)
     await store.execute(prompt("s", 1))
-    damage(path, "UPDATE event SET happened = '[{' WHERE session_id = 's'")
+    damage(path, "UPDATE event_batch SET events = '[{' WHERE session_id = 's'")
 
-    with pytest.raises(Corrupt, match="event"):
+    with pytest.raises(Corrupt, match="event_batch"):
         await store.ask(SnapshotProbe("s"))
 
     assert [q.session_id for q in await store.quarantined()] == ["s"]

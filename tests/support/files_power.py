@@ -219,7 +219,7 @@ def crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
         answered = groups
 
     disk = PowerDisk(change)
-    store = open_files(folder / "story", clock, disk)
+    store = open_files(folder / "program", clock, disk)
     asyncio.run(story.run(store, clock, hear))
     store.close()
     for groups, state in dict.fromkeys(left):

@@ -48,10 +48,12 @@ class Laws:
 
     def counts(self, row: Session, runs: list[Run], places: list[QueueEntry]) -> None:
         ready = Counter(p.lane for p in places if isinstance(p.state, Ready))
-        assert row.unfinished_run_count == len(runs) <= UNFINISHED_MAX, "unfinished_runs"
-        assert row.ready_user_count == ready[Lane.USER], "ready_users"
-        assert row.ready_system_count == ready[Lane.SYSTEM], "ready_systems"
-        assert row.delayed_count == sum(isinstance(p.state, Delayed) for p in places), "delayed"
+        assert row.unfinished_run_count == len(runs) <= UNFINISHED_MAX, "unfinished_run_count"
+        assert row.ready_user_count == ready[Lane.USER], "ready_user_count"
+        assert row.ready_system_count == ready[Lane.SYSTEM], "ready_system_count"
+        assert row.delayed_count == sum(isinstance(p.state, Delayed) for p in places), (
+            "delayed_count"
+        )
 
     def inputs(self, world: World, row: Session, runs: list[Run], places: list[QueueEntry]) -> None:
         assert {i.input_id for i in world.all(Input)} == {p.input_id for p in places}, (

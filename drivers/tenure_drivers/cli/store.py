@@ -22,6 +22,7 @@ from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, Restore, exported, imported, restoring
+from ..stores.row_codec import table_of
 from ..stores.url import is_server, path_of, redact, sqlite_path
 from .exit import CliExit, Exit, store_lost, usage_error
 from .output import log, write_bytes
@@ -287,7 +288,7 @@ async def _import(url: str, file: TextIO) -> int:
                 if isinstance(answer, Refused):
                     refused += 1
                     row = answer.detail
-                    where = f"{row.__class__.__name__.lower()} {key_of(row.__class__)(row)}"
+                    where = f"{table_of(row.__class__)} {key_of(row.__class__)(row)}"
                     tell(f"{name}: the store holds another {where}")
                     break
                 written += answer

@@ -38,7 +38,7 @@ PLACES: Final[dict[str, str]] = {
     "after_effect": "inside a once tool, after its effect",
     "before_report": "between a report and its checkpoint",
 }
-TRAPS: Final = "traps"
+TRAPS: Final = "faults"
 THINKS_S: Final = (0.01, 0.06)
 CALLS: Final = "Call these tools in this order, then say what you found:"
 

@@ -110,7 +110,7 @@ def demo(
     if html is not None:
         html.write_text(page(timeline_of(plan, performance, report)), encoding="utf-8")
     if as_json:
-        told = {} if talk is None else {"talk": talk.as_json()}
+        told = {} if talk is None else {"transcripts": talk.as_json()}
         click.echo(json.dumps({"seed": seed, **report.as_json(), **told}))
     else:
         show(plan, report, html, talk, agent)

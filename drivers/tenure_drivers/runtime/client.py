@@ -112,7 +112,7 @@ class Client:
     async def cancel(
         self, session_id: str, run_id: str, *, command_id: str | None = None
     ) -> CancelRequested:
-        """Ask exactly this run to stop, wherever it is carried out.  Raises Rejected if it is unknown or over."""
+        """Ask exactly this run to stop, wherever it is carried out.  Raises CommandRefused if it is unknown or over."""
         answer = await self.execute(RequestCancel(session_id, command_id or new_id(), run_id))
         if isinstance(answer, Refused):
             raise CommandRefused("cancel", answer)

@@ -37,7 +37,7 @@ class Receipt:
         self.session_id, self.input_id, self.how = session_id, input_id, how
 
     def __repr__(self) -> str:
-        return f"Submission({self.session_id!r}, {self.input_id!r}, {self.how!r})"
+        return f"Receipt({self.session_id!r}, {self.input_id!r}, {self.how!r})"
 
     async def status(self) -> InputStatus | None:
         """Where it is now; None: there is no such input (any more)."""

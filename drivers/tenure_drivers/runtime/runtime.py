@@ -196,7 +196,7 @@ class Runtime(Client):
     async def turn(self, session_id: str) -> AsyncIterator[Turn]:
         """One turn around a loop of your own; its lease is renewed, and ends on the way out.
 
-        Raises NothingToDo if there is nothing to begin, Unavailable if the store does not answer.  Left by an
+        Raises NothingDue if there is nothing to begin, Unavailable if the store does not answer.  Left by an
         exception the turn fails with it; left without a commit, or cancelled, it is due again at once.
         """
         if self._ended:

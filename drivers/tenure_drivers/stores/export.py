@@ -17,11 +17,11 @@ from tenure.queries import Command, Each, Get, Query, Reads, Record, read
 from tenure.records import RECORDS, Session
 from tenure.world import key_of
 
-from .row_codec import codec_of
+from .row_codec import codec_of, table_of
 
 FORMAT = 1
 ROWS_AT_ONCE = 128
-TABLES = {record.__name__.lower(): record for record in RECORDS}
+TABLES = {table_of(record): record for record in RECORDS}
 
 
 class InvalidExport(ValueError):

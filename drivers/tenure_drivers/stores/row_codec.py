@@ -8,6 +8,7 @@ Everything else is a column of JSON text.  Encoder and decoder are compiled once
 from __future__ import annotations
 
 import enum
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -126,6 +127,11 @@ def _kinds(cls: Any) -> dict[str, Any]:
     return {a.name: hints[a.name] for a in attrs.fields(cls)}
 
 
+def table_of(record: type[Record]) -> str:
+    """The name of its table: `OpenKey` is stored in `open_key`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", record.__name__).lower()
+
+
 class RowCodec(Generic[R]):
     """`encode(record) -> row` and `decode(row) -> record` for one record type.
 
@@ -135,7 +141,7 @@ class RowCodec(Generic[R]):
 
     def __init__(self, record: type[R]) -> None:
         self.record = record
-        self.table = record.__name__.lower()
+        self.table = table_of(record)
         self.key = record.key
         self.fields = _kinds(record)
         self.flats = {

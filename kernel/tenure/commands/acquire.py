@@ -11,7 +11,7 @@ from ..records import ExecutedCommand, Phase, Session
 from ..transcript import Tip
 from .executed import check_command_id
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
-from .session_view import SessionView, session_queries
+from .session_view import CommandView, session_queries
 from .transaction import Transaction
 
 
@@ -22,11 +22,6 @@ class Acquired:
     revision: int
     leaf: Tip | None
     held: bool = True
-
-
-@frozen
-class CommandView(SessionView):
-    executed: ExecutedCommand | None
 
 
 @frozen

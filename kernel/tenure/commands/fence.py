@@ -15,7 +15,7 @@ from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand
 from .executed import check_command_id
-from .session_view import SessionView, session_queries
+from .session_view import CommandView, session_queries
 from .transaction import Transaction
 
 BY_MAX: Final = 1_000_000_000
@@ -27,11 +27,6 @@ class FencedOff:
 
     generation: int
     run_id: str | None = None
-
-
-@frozen
-class CommandView(SessionView):
-    executed: ExecutedCommand | None
 
 
 @frozen

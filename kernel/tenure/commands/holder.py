@@ -21,7 +21,7 @@ from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
 from .executed import check_command_id
-from .session_view import SessionView, session_queries
+from .session_view import CommandView, SessionView, session_queries
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
@@ -146,11 +146,6 @@ def remember_verdict(tx: Transaction, run_id: str, lease_id: str, word: str) -> 
 
 
 # -- without a run
-
-
-@frozen
-class CommandView(SessionView):
-    executed: ExecutedCommand | None
 
 
 @frozen

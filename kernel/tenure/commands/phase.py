@@ -15,7 +15,7 @@ from ..records import ExecutedCommand, Phase, Session
 from ..replace import replace
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
 from .executed import check_command_id
-from .session_view import SessionView, session_queries
+from .session_view import CommandView, session_queries
 from .transaction import Transaction
 
 
@@ -25,11 +25,6 @@ class PhaseChanged:
 
     phase: Phase
     run_id: str | None = None
-
-
-@frozen
-class CommandView(SessionView):
-    executed: ExecutedCommand | None
 
 
 @frozen

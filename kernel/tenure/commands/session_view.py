@@ -6,7 +6,7 @@ from attrs import frozen
 
 from ..indexes import DELAYED, OPEN_RUNS, READY
 from ..queries import First, Get, Query
-from ..records import QueueEntry, Run, Session
+from ..records import ExecutedCommand, QueueEntry, Run, Session
 from ..scheduling import UNFINISHED_MAX
 
 
@@ -21,6 +21,13 @@ class SessionView:
     delayed: tuple[QueueEntry, ...]
 
 
+@frozen
+class CommandView(SessionView):
+    """Also the row of the command, if it was executed before."""
+
+    executed: ExecutedCommand | None
+
+
 def session_queries(
     session_id: str, ready: int = 1, delayed: int = 1
 ) -> tuple[
@@ -30,7 +37,7 @@ def session_queries(
     Query[tuple[QueueEntry, ...]],
     Query[tuple[QueueEntry, ...]],
 ]:
-    """The five queries of a `Desk`.  `ready`: how many heads a lane; one more than the command may take away."""
+    """The five queries of a `SessionView`.  `ready`: how many heads a lane; one more than the command may take away."""
     at = (session_id,)
     return (
         Get(Session, at),

@@ -73,10 +73,10 @@ TurnRequest: TypeAlias = MayStart | Record | EndTurn
 class TurnReply(enum.StrEnum):
     """What the code of a turn is told, besides what a store answered."""
 
-    PROCEED = "go"
+    PROCEED = "proceed"
     CANCELLED = "cancelled"  # somebody asked this run to stop
     TIMED_OUT = "timed_out"  # the turn has used up its time
-    LEASE_LOST = "lost"  # the session is another's by now
+    LEASE_LOST = "lease_lost"  # the session is another's by now
     COMMITTED = "committed"  # the turn has committed already
 
 

@@ -108,8 +108,8 @@ def wait_unsure(s: Any, e: OutcomeUnknown, clause: str) -> Outcome:
 
 def awaited(s: Any, e: Any) -> bool:
     """This report is waited for, by whatever."""
-    ordered = hasattr(s, "order") and reports(s, e)
-    return ordered or (hasattr(s, "hold") and of_renewal(s, e))
+    ordered = hasattr(s, "pending") and reports(s, e)
+    return ordered or (hasattr(s, "held_run") and of_renewal(s, e))
 
 
 def stray(s: Any, e: Any) -> bool:
@@ -239,9 +239,9 @@ DRAIN: tuple[Row[Any, Any, Outcome], ...] = (
 
 def stray_timer(s: Any, e: TimerFired) -> bool:
     expected = (
-        (hasattr(s, "order") and wakes(s, e))
-        or (hasattr(s, "hold") and begins_renewal(s, e))
-        or (hasattr(s, "watch") and _up(s, e))
+        (hasattr(s, "pending") and wakes(s, e))
+        or (hasattr(s, "held_run") and begins_renewal(s, e))
+        or (hasattr(s, "supervision") and _up(s, e))
     )
     return not expected
 
@@ -251,7 +251,7 @@ def stray_proof(s: Any, e: ProcessChecked) -> bool:
 
 
 def stray_end(s: Any, e: TurnEnded) -> bool:
-    own = hasattr(s, "watch") and watched(s) and s.supervision.turn_id == e.turn_id
+    own = hasattr(s, "supervision") and watched(s) and s.supervision.turn_id == e.turn_id
     return not own
 
 

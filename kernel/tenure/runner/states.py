@@ -90,9 +90,9 @@ class HeldRun:
 
 
 class SupervisionStage(enum.StrEnum):
-    RUNNING = "free"  # its timer is the turn's deadline
-    NOTIFIED = "told"  # it has a grace to end by itself
-    INTERRUPTED = "cut"  # it was interrupted; next it is given up
+    RUNNING = "running"  # its timer is the turn's deadline
+    NOTIFIED = "notified"  # it has a grace to end by itself
+    INTERRUPTED = "interrupted"  # it was interrupted; next it is given up
 
 
 @frozen
@@ -132,7 +132,7 @@ class CheckingHolder:
 
 @frozen
 class Loading:
-    """A run was begun; what it needs is read.  `carried`: it was, but our time is over and we ask for more."""
+    """A run was begun; what it needs is read.  `loaded`: it was, but our time is over and we ask for more."""
 
     core: Core
     held_run: HeldRun
@@ -148,7 +148,7 @@ class Request:
 
 @frozen
 class TurnRunning:
-    """The code of a turn is at work.  `order` is its write under way, for `asked`; `queue` waits behind it."""
+    """The code of a turn is at work.  `pending` is its write under way, for `asked`; `queue` waits behind it."""
 
     core: Core
     held_run: HeldRun

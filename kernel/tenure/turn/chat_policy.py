@@ -1,6 +1,6 @@
 """The chat protocol: what a model that speaks in messages is asked, and what its reply means.  Spec: specs/chat.md.
 
-Pure functions, plugged into the turn machine as a `Dialect`.
+Pure functions, plugged into the turn machine as a `ChatPolicy`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class TurnSetup:
 
 @frozen
 class Core:
-    """What every state carries along.  `kept` is the digest of the environment that the store holds."""
+    """What every state carries along.  `stored_environment_digest` is the digest of the environment that the store holds."""
 
     setup: TurnSetup
     replay: Replay = field(default=EMPTY, eq=False, repr=False)
@@ -116,7 +116,7 @@ class Probing:
 
 @frozen
 class Reported:
-    """`kept`: the report is in the journal.  `unknown`: nobody knows how it ended."""
+    """`recorded`: the report is in the journal.  `unknown`: nobody knows how it ended."""
 
     result: ToolResult
     recorded: bool = False

@@ -31,7 +31,7 @@ SHOWN_MAX: Final = 100
 UNSHOWN: Final = frozenset(
     (
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
-        *("unfinished_runs", "ready_users", "ready_systems", "delayed"),
+        *("unfinished_run_count", "ready_user_count", "ready_system_count", "delayed_count"),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )
 )
@@ -172,7 +172,7 @@ def _show_write(write: Write, world: World) -> str:
     old = None if isinstance(write, Insert) or rows is None else rows.by_key.get(key)
     words = ["+" if old is None else "~", cls.__name__, *([_show_key(key)] if key[1:] else [])]
     for name, value in _fields(record, old):
-        words.append(f"{name}={show(value)}" if name != "happened" else _show_happened(value))
+        words.append(f"{name}={show(value)}" if name != "events" else _show_events(value))
     return " ".join(words)
 
 
@@ -190,7 +190,7 @@ def _show_key(key: tuple[str | int, ...]) -> str:
     return "/".join(str(part) for part in key[1:])
 
 
-def _show_happened(event: tuple[Event, ...]) -> str:
+def _show_events(event: tuple[Event, ...]) -> str:
     return ", ".join(
         " ".join(
             part

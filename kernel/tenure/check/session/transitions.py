@@ -32,7 +32,7 @@ AGAIN_IS_NEW: Final = (c.Renew, c.Sweep)
 
 @frozen(eq=False)
 class Transition:
-    """A command decided over some rows.  `answer` None: it met an AssertionError, which `said` tells."""
+    """A command decided over some rows.  `answer` None: it met an AssertionError, which `clause_text` tells."""
 
     answer: Decided[Any] | Refused | None
     after: Snapshot
