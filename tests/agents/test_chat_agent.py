@@ -26,8 +26,7 @@ from tenure.messages.types import (
     Speaker,
     ToolCall,
 )
-from tenure.questions.core import InputStatus, LoadOverview
-from tenure.questions.core import LoadTranscript as Transcript
+from tenure.questions.core import InputStatus, LoadOverview, LoadTranscript
 from tenure.transcript import UsageDelta
 from tenure.turn.chat_policy import project, write_prompt
 from tenure.turn.loading import LoadTurn
@@ -76,8 +75,8 @@ def saying(text: str) -> Reply:
     return Reply(text, usage=(ONE,))
 
 
-async def told(store: Store, session: str = "s") -> tuple[Message, ...]:
-    return project(await store.ask(Transcript(session)))
+async def transcript(store: Store, session: str = "s") -> tuple[Message, ...]:
+    return project(await store.ask(LoadTranscript(session)))
 
 
 def texts(messages: tuple[Message, ...]) -> list[str]:
@@ -93,7 +92,7 @@ async def chat(
         for prompt in prompts:
             receipt = await runtime.submit("s", prompt)
             ended.append(await receipt.ended(WAIT_S))
-    messages = await told(opened)
+    messages = await transcript(opened)
     assert list(unanswered(list(messages))) == []
     if store is None:
         await opened.aclose()
@@ -323,7 +322,7 @@ def test_frames_hand_off_to_one_another() -> None:
         async with Runtime(store, agent) as runtime:
             await (await runtime.submit("s", "plan it")).ended(WAIT_S)
             deadline = asyncio.get_running_loop().time() + WAIT_S
-            while texts(await told(store))[-1] != "assistant: written":
+            while texts(await transcript(store))[-1] != "assistant: written":
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.01)
 
@@ -361,7 +360,7 @@ def test_prompts_with_attachments_reach_the_model() -> None:
     assert client.requests[0].messages[0].attachments == (picture,)
 
 
-def test_a_longer_talk_only_adds_behind() -> None:
+def test_a_longer_conversation_only_appends() -> None:
     client = Scripted(saying("one"), saying("two"), saying("three"))
 
     asyncio.run(chat(ChatAgent(client, system="be brief"), "a", "b", "c"))
@@ -418,7 +417,7 @@ def test_a_cancel_ends_what_is_under_way_and_answers_its_calls(where: str) -> No
             status = await receipt.status()
             assert status is not None and status.run_id is not None
             await runtime.cancel("s", status.run_id)
-            return await receipt.ended(WAIT_S), await told(store)
+            return await receipt.ended(WAIT_S), await transcript(store)
 
     ended, messages = asyncio.run(main())
 
@@ -447,7 +446,7 @@ def test_a_deadline_of_the_runtime_stops_the_turn_too() -> None:
         agent = ChatAgent(Scripted(calling(("a", "wait", "{}"))), tools)
         async with Runtime(store, agent, turn_deadline_ms=200) as runtime:
             receipt = await runtime.submit("s", "go")
-            return await receipt.ended(WAIT_S), await told(store)
+            return await receipt.ended(WAIT_S), await transcript(store)
 
     ended, messages = asyncio.run(main())
 
@@ -559,7 +558,7 @@ class Place:
             store = open_store(self.url)
             status = await Client(store).receipt("s", "i").status()
             assert status is not None
-            messages = await told(store)
+            messages = await transcript(store)
             assert await store.ask(LoadTurn("s", status.run_id or "")) is not None
             await store.aclose()
             return status, messages

@@ -11,8 +11,7 @@ from openai_asking import serving
 
 from tenure.check.turn.properties import unanswered
 from tenure.messages.types import Message
-from tenure.questions.core import InputStatus, LoadOverview
-from tenure.questions.core import LoadTranscript as Transcript
+from tenure.questions.core import InputStatus, LoadOverview, LoadTranscript
 from tenure.turn.chat_policy import project
 from tenure_drivers import ChatAgent, Runtime, open_store, tool
 
@@ -33,7 +32,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def talk(*answers: Say | Refuse) -> tuple[InputStatus, tuple[Message, ...], Any]:
+def converse(*answers: Say | Refuse) -> tuple[InputStatus, tuple[Message, ...], Any]:
     ran.clear()
 
     async def body() -> tuple[InputStatus, tuple[Message, ...], Any]:
@@ -41,7 +40,7 @@ def talk(*answers: Say | Refuse) -> tuple[InputStatus, tuple[Message, ...], Any]
         async with serving(*answers) as (_, model):
             async with Runtime(store, ChatAgent(model, [pay, add])) as runtime:
                 ended = await (await runtime.submit("s", "go")).ended(WAIT_S)
-        messages = project(await store.ask(Transcript("s")))
+        messages = project(await store.ask(LoadTranscript("s")))
         look = await store.ask(LoadOverview("s"))
         return ended, messages, look
 
@@ -54,7 +53,7 @@ BATCH = Say("", (Call("pay", '{"amount": 3}'), Call("add", '{"a": 1, "b": 2}')))
 
 
 def test_a_batch_is_carried_out_and_answered() -> None:
-    ended, messages, look = talk(BATCH, Say("paid and added"))
+    ended, messages, look = converse(BATCH, Say("paid and added"))
 
     assert (ended.termination, ended.answer) == ("finished", "paid and added")
     assert [m.text for m in messages[2:4]] == ["paid 3", "3"]
@@ -72,7 +71,7 @@ def test_a_batch_is_carried_out_and_answered() -> None:
     ],
 )
 def test_trouble_between_the_batch_and_the_answer_runs_nothing_twice(retry: Say | Refuse) -> None:
-    ended, messages, _ = talk(BATCH, retry, Say("done"))
+    ended, messages, _ = converse(BATCH, retry, Say("done"))
 
     assert (ended.termination, ended.answer) == ("finished", "done")
     assert len(ran) == 1 and len(messages) == 5
@@ -81,7 +80,7 @@ def test_trouble_between_the_batch_and_the_answer_runs_nothing_twice(retry: Say 
 def test_a_batch_that_is_cut_off_is_not_carried_out() -> None:
     cut = Say("", (Call("pay", '{"amount": 3}'),), fault=Fault.CUT, at=2)
 
-    ended, messages, _ = talk(cut, Say("done"))
+    ended, messages, _ = converse(cut, Say("done"))
 
     assert ended.answer == "done" and ran == [] and len(messages) == 2
 
@@ -95,13 +94,13 @@ def test_a_batch_that_is_cut_off_is_not_carried_out() -> None:
     ],
 )
 def test_what_makes_no_sense_is_told_to_the_model(call: Call, words: str) -> None:
-    ended, messages, _ = talk(Say("", (call,)), Say("sorry"))
+    ended, messages, _ = converse(Say("", (call,)), Say("sorry"))
 
     assert ended.answer == "sorry" and ran == []
     assert words in messages[2].text and messages[2].is_error
 
 
 def test_a_wrong_key_ends_the_run_at_once() -> None:
-    ended, _, _ = talk(Refuse(401, "who are you?"))
+    ended, _, _ = converse(Refuse(401, "who are you?"))
 
     assert ended.termination == "error" and ended.reason.startswith("unauthorised")

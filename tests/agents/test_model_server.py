@@ -18,7 +18,7 @@ from tenure.messages.types import Message, ModelFailed, Reply, Speaker
 from tenure_drivers.models.openai import OpenAIModel
 
 
-def talk(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None]) -> Any:
+def converse(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None]) -> Any:
     """A loop that runs every tool as an echo, and tries again whatever fails."""
 
     async def run() -> list[Message]:
@@ -47,7 +47,7 @@ def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
         async with ModelServer(Faulty(Model(seed=5, wrong=4))) as server:
             async with OpenAIModel("m-1", server.url, KEY) as model:
                 talks = [
-                    await talk(model, p, lambda failed: failures.append(failed.failure.kind))
+                    await converse(model, p, lambda failed: failures.append(failed.failure.kind))
                     for p in prompts
                 ]
                 return talks, failures

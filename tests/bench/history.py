@@ -21,7 +21,7 @@ from typing import Any
 from attrs import frozen
 
 from tenure.outcome import Refused
-from tenure.questions.core import LoadTranscript as Transcript
+from tenure.questions.core import LoadTranscript
 
 from .children import children
 from .filling import restored, transcript
@@ -100,7 +100,7 @@ def tenure(words: dict[str, Any]) -> None:
             begun = store.execute_now(client.begin())
             command = client.commit(begun, (TEXT, TEXT))
             assert not isinstance(meter.commit(partial(store.execute_now, command)), Refused)
-    question = Transcript(f"session-{BLOCKS:06d}")
+    question = LoadTranscript(f"session-{BLOCKS:06d}")
     meter.report(lambda: len(asyncio.run(store.ask(question))), size)
     asyncio.run(store.aclose())
 

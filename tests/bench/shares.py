@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tenure_drivers.stores import group_commit as group
+from tenure_drivers.stores import group_commit
 from tenure_drivers.stores.sqlite import writer as sqlite_writer
 from tenure_drivers.stores.sqlite.sql import Tables
 from tenure_drivers.stores.sqlite.store import SqliteStore
@@ -75,7 +75,7 @@ def _round(bench: Bench, sessions: int) -> dict[str, float]:
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     with (
-        watch.over(group, "load_view"),
+        watch.over(group_commit, "load_view"),
         watch.over(Tables, "write"),
         watch.over(sqlite_writer, "execute_waves"),
         watch.over(sqlite_writer.Writer, "transact"),

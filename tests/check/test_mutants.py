@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve, frozen
 
-from tenure import failure
-from tenure import scheduling as inbox
+from tenure import failure, scheduling
 from tenure.check import search
 from tenure.check.explorer import STUCK
 from tenure.check.session.configs import (
@@ -124,7 +123,7 @@ def due_kept(patch: pytest.MonkeyPatch) -> None:
 
 def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
     """The same mistake wherever it is computed: only that something can be begun and is not due shows it."""
-    compute = inbox.due_at_ms
+    compute = scheduling.due_at_ms
     for module in (draft, holding):
         patch.setattr(
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
@@ -136,7 +135,7 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
     """The design's first wording: anything that is ready makes a session due, held or not."""
-    compute = inbox.due_at_ms
+    compute = scheduling.due_at_ms
 
     def eager(session: Any, runs: Any, ready: Any, delayed: Any) -> int | None:
         vacant = isinstance(session.lease, lease.Vacant)
@@ -163,7 +162,7 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def mark_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(inbox, "head", lambda session, ready, lane: ready[0] if ready else None)
+    patch.setattr(scheduling, "head", lambda session, ready, lane: ready[0] if ready else None)
 
 
 def interrupt_without_flag(patch: pytest.MonkeyPatch) -> None:
@@ -208,7 +207,7 @@ def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
 
 
 def hold_ignored(patch: pytest.MonkeyPatch) -> None:
-    first_of = inbox._first_of
+    first_of = scheduling._first_of
 
     def passing(candidates: Any, unfinished: int, now_ms: int | None) -> Any:
         awake = [
@@ -221,13 +220,13 @@ def hold_ignored(patch: pytest.MonkeyPatch) -> None:
         due = run.state.due_at_ms
         return due is not None and (now_ms is None or due > now_ms)
 
-    patch.setattr(inbox, "_first_of", passing)
+    patch.setattr(scheduling, "_first_of", passing)
 
 
 def order_by_rank_alone(patch: pytest.MonkeyPatch) -> None:
-    first_of = inbox._first_of
+    first_of = scheduling._first_of
     patch.setattr(
-        inbox,
+        scheduling,
         "_first_of",
         lambda candidates, *rest: first_of(sorted(candidates, key=lambda c: c[1]), *rest),
     )
@@ -269,25 +268,25 @@ def settled_wrongly(patch: pytest.MonkeyPatch) -> None:
 
 def next_without_order(patch: pytest.MonkeyPatch) -> None:
     """A commit that goes on takes a user's input first, whatever stands before it."""
-    walk = inbox.next_work
+    walk = scheduling.next_work
 
     def user_first(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
         lane = Lane.USER
         if isinstance(session.lease, lease.Held) and ready[lane]:
-            return inbox.NewRun(lane)
+            return scheduling.NewRun(lane)
         return walk(session, runs, ready, now_ms)
 
-    patch.setattr(inbox, "next_work", user_first)
+    patch.setattr(scheduling, "next_work", user_first)
 
 
 def two_runs(patch: pytest.MonkeyPatch) -> None:
     """An open turn does not keep others from beginning."""
-    walk = inbox.next_work
+    walk = scheduling.next_work
 
     def beside(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
         return walk(replace(session, open_run=None), runs, ready, now_ms)
 
-    patch.setattr(inbox, "next_work", beside)
+    patch.setattr(scheduling, "next_work", beside)
 
 
 def grant_for_ever(patch: pytest.MonkeyPatch) -> None:

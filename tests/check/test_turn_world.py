@@ -11,10 +11,7 @@ from tenure.check.explorer import Explored, explore
 from tenure.check.turn.model import CONFIGS, ModelConfig, TurnModel
 from tenure.check.turn.properties import unanswered
 from tenure.messages.types import Message, Speaker, ToolCall
-from tenure.turn import loop as talk
-from tenure.turn import protocol as word
-from tenure.turn import states as state
-from tenure.turn import tool_calls as tools
+from tenure.turn import loop, protocol, states, tool_calls
 
 PINNED = {
     "batch": (808, 1106),
@@ -54,12 +51,12 @@ def test_the_rows_fire() -> None:
     """What needs a model or a journal that breaks the rules fires in tests/kernel/test_turn.py."""
     if len(FIRED) == 0:
         pytest.skip("no world was searched in this process")
-    rows = {row.clause for row in talk_rules()}
+    rows = {row.clause for row in loop_rules()}
 
     assert rows - FIRED <= {"TURN-2", "TURN-4", "TURN-22", "TURN-24"}
 
 
-def talk_rules() -> Any:
+def loop_rules() -> Any:
     from tenure.turn.machine import RULES
 
     return RULES.rows
@@ -76,9 +73,9 @@ def eager(core: Any, batch: Any) -> Any:
     """Begins once calls without a mark."""
     effects: list[Any] = []
     for index, slot in enumerate(batch.slots):
-        if isinstance(slot.stage, state.Waiting):
-            batch = batch.put(index, state.Running(slot.stage.attempt))
-            effects.append(tools.run(core, index, slot.call, slot.stage.attempt))
+        if isinstance(slot.stage, states.Waiting):
+            batch = batch.put(index, states.Running(slot.stage.attempt))
+            effects.append(tool_calls.run(core, index, slot.call, slot.stage.attempt))
     return batch, tuple(effects)
 
 
@@ -87,8 +84,8 @@ def forgetful(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def stage(core: Any, index: int, call: Any, calls: int, written: Any) -> Any:
         found = original(core, index, call, calls, written)
-        unknown = isinstance(found, state.Reported) and found.unknown and not found.recorded
-        return state.Waiting() if unknown or isinstance(found, state.Probing) else found
+        unknown = isinstance(found, states.Reported) and found.unknown and not found.recorded
+        return states.Waiting() if unknown or isinstance(found, states.Probing) else found
 
     return stage
 
@@ -105,18 +102,18 @@ def backwards(original: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("module", "name", "mutant", "world", "law"),
     [
-        (talk, "launch", eager, "batch", "a once call takes effect behind its mark"),
+        (loop, "launch", eager, "batch", "a once call takes effect behind its mark"),
         (
-            tools,
+            tool_calls,
             "_stage",
-            forgetful(tools._stage),
+            forgetful(tool_calls._stage),
             "batch",
             "a once call takes effect at most once",
         ),
         (
-            tools,
+            tool_calls,
             "_writable",
-            backwards(tools._writable),
+            backwards(tool_calls._writable),
             "all",
             "results stand in the order of their calls",
         ),
@@ -135,7 +132,7 @@ def test_a_machine_that_breaks_a_law_is_caught(
 def test_a_machine_that_closes_nothing_is_covered_by_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(talk, "closings", shy)
+    monkeypatch.setattr(loop, "closings", shy)
 
     found = explore(TurnModel(setting("cancel")), 100_000)
 
@@ -155,9 +152,9 @@ def test_what_is_illegal_is_seen() -> None:
 
 
 def test_a_trace_tells_who_did_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(talk, "launch", eager)
+    monkeypatch.setattr(loop, "launch", eager)
     found = explore(TurnModel(setting("batch")), 100_000, first_only=True)
 
     (trace, *_) = found.broken.values()
 
-    assert "worker: begin" in trace.text() and word.RunTool.__name__ in trace.text()
+    assert "worker: begin" in trace.text() and protocol.RunTool.__name__ in trace.text()

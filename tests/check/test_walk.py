@@ -44,7 +44,7 @@ from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.postgres.store import PostgresStore
 from tenure_drivers.stores.sqlite.store import SqliteStore
-from tenure_drivers.testing.fixtures import ManualClock, carried_out
+from tenure_drivers.testing.fixtures import ManualClock, executed
 
 STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))
@@ -245,7 +245,7 @@ async def in_stores(folder: Path, schema: str, seed: int) -> None:
                 if isinstance(found := expected[-1], Decided):
                     walk.sender.heard(found.outcome)
             for store in stores:
-                answers = await asyncio.gather(*[carried_out(store, c) for c in commands])
+                answers = await asyncio.gather(*[executed(store, c) for c in commands])
                 assert answers == expected, f"{store}: {answers} {expected}"
                 assert world_of(await store.dump()) == walk.world, store
     except Exception as error:

@@ -26,7 +26,7 @@ from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import InvalidExport, Restore, exported, imported
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.command_generator import CommandGenerator
-from tenure_drivers.testing.fixtures import ManualClock, carried_out
+from tenure_drivers.testing.fixtures import ManualClock, executed
 
 Run = Callable[..., tuple[int, str, str]]
 NUMBERS = itertools.count()
@@ -60,7 +60,7 @@ async def work(store: Store, seed: int, groups: int = 60) -> World:
     for _ in range(groups):
         watch.now_ms += dice.choice((0, 1, 10, 30))
         group = client.send_some(watch.now_ms)
-        answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+        answers = await asyncio.gather(*[executed(store, command) for command in group])
         for command, answer in zip(group, answers, strict=True):
             client.observe(command, answer)
     return world_of(await store.dump())

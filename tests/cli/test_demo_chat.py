@@ -24,7 +24,7 @@ from tenure.outcome import Refused
 from tenure.questions.core import TranscriptLine
 from tenure.records import Node
 from tenure.transcript import NewNode
-from tenure_drivers.demo.chat import PLACES, chatting, right_answer
+from tenure_drivers.demo.chat import FAULT_PLACES, chatting, right_answer
 from tenure_drivers.demo.plan import draw
 from tenure_drivers.demo.report import read_all
 from tenure_drivers.demo.transcript_report import TranscriptReport, _calls, report_transcripts
@@ -66,7 +66,7 @@ def test_a_scripted_model_and_its_tools_survive_deaths_everywhere(
     assert (demo.code, demo.left) == (0, [])
     assert demo.report["answered"] == 24
     assert talk["calls"] == talk["results"] >= 24 * 4
-    assert set(talk["died"]) == set(PLACES)
+    assert set(talk["died"]) == set(FAULT_PLACES)
     assert all(talk["died"].values()), talk["died"]
     assert demo.report["kills"] >= sum(talk["died"].values())
 
@@ -162,7 +162,7 @@ def test_a_transcript_that_is_not_legal_is_found(
     assert {n: c for n, c in counts.items() if c and n not in ("calls", "results")} == found
 
 
-def talk_of(*nodes: NewNode, prompt: str, ledger: tuple[str, ...] = ()) -> TranscriptReport:
+def transcripts_of(*nodes: NewNode, prompt: str, ledger: tuple[str, ...] = ()) -> TranscriptReport:
     async def run() -> TranscriptReport:
         store = MemoryStore(clock=lambda: 1_000)
         new = NewInput("input-1", "prompt", prompt)
@@ -186,7 +186,7 @@ PROMPT = "add 2 3 & append input-1 rain\nsleep 10 & add 1 1"
 def test_an_answer_that_is_wrong_or_not_there_is_found(
     answer: str, wrong: int, silent: int
 ) -> None:
-    talk = talk_of(node_of(Message(Speaker.ASSISTANT, answer)), prompt=PROMPT)
+    talk = transcripts_of(node_of(Message(Speaker.ASSISTANT, answer)), prompt=PROMPT)
 
     assert (talk.wrong, talk.silent, talk.holds) == (wrong, silent, not (wrong or silent))
 
@@ -195,7 +195,7 @@ def test_a_once_tool_that_ran_twice_under_one_key_is_found() -> None:
     said = node_of(Message(Speaker.ASSISTANT, right_answer(PROMPT)))
     ledger = ("input-1 key-1 input-1 rain\n", "input-1 key-1 input-1 rain\n")
 
-    assert talk_of(said, prompt=PROMPT, ledger=ledger).once_twice == 1
+    assert transcripts_of(said, prompt=PROMPT, ledger=ledger).once_twice == 1
 
 
 def test_a_seed_is_a_script() -> None:

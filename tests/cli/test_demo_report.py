@@ -230,9 +230,9 @@ def test_an_input_that_was_not_consumed_by_a_finished_run_is_lost(fleet: ToyFlee
     letter = evolve(first, state=Ended(How.DEAD_LETTERED, "lost", "run-1"))
     unread = fleet.chronicles[0].answered[1:]
 
-    found = turned_red(evidence(fleet, chronicles=doctored(fleet, places=(letter, *rest))))
+    found = turned_red(evidence(fleet, histories=doctored(fleet, queue_entries=(letter, *rest))))
     assert found == {"lost": 1}
-    assert turned_red(evidence(fleet, chronicles=doctored(fleet, answered=unread))) == {"lost": 1}
+    assert turned_red(evidence(fleet, histories=doctored(fleet, answered=unread))) == {"lost": 1}
 
 
 def test_an_answer_that_overtakes_is_found_in_the_transcript(fleet: ToyFleet) -> None:
@@ -240,7 +240,7 @@ def test_an_answer_that_overtakes_is_found_in_the_transcript(fleet: ToyFleet) ->
 
     histories = doctored(fleet, answered=(second, first, *rest))
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {"out_of_order": 1}
+    assert turned_red(evidence(fleet, histories=histories)) == {"out_of_order": 1}
 
 
 def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> None:
@@ -251,7 +251,7 @@ def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> Non
 
     histories = doctored(fleet, events=tuple(swapped.get(e.seq, e) for e in events))
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {"out_of_order": 1}
+    assert turned_red(evidence(fleet, histories=histories)) == {"out_of_order": 1}
 
 
 def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
@@ -261,9 +261,9 @@ def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
         evolve(p, priority=1) if p.input_id == second else p for p in history.queue_entries
     )
 
-    histories = doctored(fleet, answered=(second, first, *rest), places=places)
+    histories = doctored(fleet, answered=(second, first, *rest), queue_entries=places)
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {}
+    assert turned_red(evidence(fleet, histories=histories)) == {}
 
 
 def test_an_input_that_stands_twice_in_a_transcript_is_found(fleet: ToyFleet) -> None:
@@ -271,7 +271,7 @@ def test_an_input_that_stands_twice_in_a_transcript_is_found(fleet: ToyFleet) ->
 
     histories = doctored(fleet, answered=(*answered, answered[-1]))
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {"answered_twice": 1}
+    assert turned_red(evidence(fleet, histories=histories)) == {"answered_twice": 1}
 
 
 @pytest.mark.parametrize("kind", [EntryKind.START, EntryKind.REPORT])
@@ -281,7 +281,7 @@ def test_a_step_that_the_journal_shows_twice_is_found(fleet: ToyFleet, kind: Ent
 
     histories = doctored(fleet, entries=(*entries, again))
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {"steps_twice": 1}
+    assert turned_red(evidence(fleet, histories=histories)) == {"steps_twice": 1}
 
 
 def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
@@ -289,7 +289,7 @@ def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
 
     histories = doctored(fleet, session=session)
 
-    assert turned_red(evidence(fleet, chronicles=histories)) == {"open_turns": 1}
+    assert turned_red(evidence(fleet, histories=histories)) == {"open_turns": 1}
 
 
 # -- what is read
@@ -405,7 +405,7 @@ def test_whatever_a_session_is_called_stays_text(fleet: ToyFleet) -> None:
     holders = {lease: evolve(holder, worker=evil) for lease, holder in fleet.holders.items()}
 
     changed = timeline(
-        fleet, title=evil, sentence=evil, chronicles=(named, *others), holders=holders
+        fleet, title=evil, sentence=evil, histories=(named, *others), holders=holders
     )
     text = page(changed)
 

@@ -284,7 +284,7 @@ def pending(state: TurnRunning) -> set[int]:
 # -- stories
 
 
-class Story:
+class Script:
     """A runner, step by step; `last` are the effects of the last one."""
 
     def __init__(self, plan: RunnerConfig = PLAN, now_ms: int = 0) -> None:
@@ -293,12 +293,12 @@ class Story:
         self.last: tuple[Effect, ...] = ()
         self._took(start(plan, now_ms))
 
-    def _took(self, outcome: Outcome) -> Story:
+    def _took(self, outcome: Outcome) -> Script:
         self.state, self.last = outcome.state, outcome.effects
         self.clauses.append(outcome.clause)
         return self
 
-    def event(self, event: Event) -> Story:
+    def event(self, event: Event) -> Script:
         return self._took(step(self.state, event))
 
     def one(self, kind: type[Any]) -> Any:
@@ -306,14 +306,14 @@ class Story:
         assert len(found) == 1, (kind, self.last)
         return found[0]
 
-    def none(self, *kinds: type[Any]) -> Story:
+    def none(self, *kinds: type[Any]) -> Script:
         assert [e for e in self.last if isinstance(e, kinds)] == []
         return self
 
     def sent(self) -> Any:
         return self.one(Execute).command
 
-    def answer(self, answer: Any, id: int | None = None) -> Story:
+    def answer(self, answer: Any, id: int | None = None) -> Script:
         if id is None:
             id = self.id
         return self.event(Answered(self.now, id, answer))
@@ -324,17 +324,17 @@ class Story:
         assert len(sent) == 1, self.last
         return sent[0].id
 
-    def at(self, now_ms: int) -> Story:
+    def at(self, now_ms: int) -> Script:
         self.now = now_ms
         return self
 
-    def timer(self, id: int) -> Story:
+    def timer(self, id: int) -> Script:
         return self.event(TimerFired(self.now, id))
 
-    def asks(self, want: Any, id: int = 1) -> Story:
+    def asks(self, want: Any, id: int = 1) -> Script:
         return self.event(TurnRequested(self.now, self.turn_id, id, want))
 
-    def ends(self, how: Any) -> Story:
+    def ends(self, how: Any) -> Script:
         return self.event(TurnEnded(self.now, self.turn_id, how))
 
     @property
@@ -356,279 +356,281 @@ class Story:
         return stop
 
 
-def at_work(plan: RunnerConfig = PLAN, now_ms: int = 0) -> Story:
-    story = Story(plan, now_ms).answer(BEGUN).answer(CARRIED)
-    story.one(StartTurn)
-    return story
+def at_work(plan: RunnerConfig = PLAN, now_ms: int = 0) -> Script:
+    script = Script(plan, now_ms).answer(BEGUN).answer(CARRIED)
+    script.one(StartTurn)
+    return script
 
 
 def test_a_turn_is_begun_read_started_and_committed_with_the_next_one() -> None:
-    story = Story()
-    assert isinstance(story.sent(), Begin)
-    story.answer(BEGUN)
-    assert story.one(Ask).question == LoadRun("s", "run")
-    story.answer(CARRIED)
-    assert story.one(StartTurn).begun == BEGUN
+    script = Script()
+    assert isinstance(script.sent(), Begin)
+    script.answer(BEGUN)
+    assert script.one(Ask).question == LoadRun("s", "run")
+    script.answer(CARRIED)
+    assert script.one(StartTurn).begun == BEGUN
 
-    story.ends(Finished(END))
-    assert (story.sent().then, story.sent().next_run_id) == (Then.NEXT, "run-2")
+    script.ends(Finished(END))
+    assert (script.sent().then, script.sent().next_run_id) == (Then.NEXT, "run-2")
 
-    story.answer(Committed(1, NEXT, True))
-    assert story.one(RunFinished) == RunFinished("run", ("i",))
-    assert story.one(Ask).question == LoadRun("s", "run-2")
+    script.answer(Committed(1, NEXT, True))
+    assert script.one(RunFinished) == RunFinished("run", ("i",))
+    assert script.one(Ask).question == LoadRun("s", "run-2")
 
-    story.answer(CARRIED)
-    story.ends(Finished(END)).answer(Committed(2))
-    assert story.stopped().reason is RunnerStopReason.DONE
+    script.answer(CARRIED)
+    script.ends(Finished(END)).answer(Committed(2))
+    assert script.stopped().reason is RunnerStopReason.DONE
 
 
 def test_a_sleeping_order_is_sent_again_under_its_id() -> None:
-    story = Story()
-    first = story.one(Execute)
-    story.event(StoreUnavailable(1, first.id))
-    again = story.one(SetTimer)
+    script = Script()
+    first = script.one(Execute)
+    script.event(StoreUnavailable(1, first.id))
+    again = script.one(SetTimer)
     assert again.id == first.id
-    story.at(again.at_ms).timer(again.id)
-    assert story.one(Execute) == first
+    script.at(again.at_ms).timer(again.id)
+    assert script.one(Execute) == first
 
 
 def test_time_counts_from_the_first_sending_that_may_have_granted() -> None:
-    story = Story()
-    id = story.id
-    story.event(OutcomeUnknown(5, id)).at(10).timer(id)
-    story.at(100).answer(BEGUN, id)
-    assert isinstance(story.state, Loading)
-    assert story.state.held_run.deadline_ms == 300
+    script = Script()
+    id = script.id
+    script.event(OutcomeUnknown(5, id)).at(10).timer(id)
+    script.at(100).answer(BEGUN, id)
+    assert isinstance(script.state, Loading)
+    assert script.state.held_run.deadline_ms == 300
 
 
 def test_what_was_certainly_not_done_grants_nothing() -> None:
-    story = Story()
-    id = story.id
-    story.event(StoreUnavailable(5, id)).at(10).timer(id)
-    story.at(100).answer(BEGUN, id)
-    assert isinstance(story.state, Loading)
-    assert story.state.held_run.deadline_ms == 310
+    script = Script()
+    id = script.id
+    script.event(StoreUnavailable(5, id)).at(10).timer(id)
+    script.at(100).answer(BEGUN, id)
+    assert isinstance(script.state, Loading)
+    assert script.state.held_run.deadline_ms == 310
 
 
 def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
-    story = Story()
-    id = story.id
+    script = Script()
+    id = script.id
     for now in range(0, 2_000, 50):
-        story.at(now).event(StoreUnavailable(now, id))
-        if story.state == Stopped():
+        script.at(now).event(StoreUnavailable(now, id))
+        if script.state == Stopped():
             break
-        story.timer(id)
-        if story.state == Stopped():
+        script.timer(id)
+        if script.state == Stopped():
             break
-    assert story.now > 300
-    assert story.stopped().reason is RunnerStopReason.UNAVAILABLE
+    assert script.now > 300
+    assert script.stopped().reason is RunnerStopReason.UNAVAILABLE
 
 
 def test_a_dead_holder_is_reclaimed_at_once() -> None:
-    story = Story().answer(no(Refusal.HELD))
-    assert story.one(Ask).question == CurrentLease("s")
-    story.answer(HELD)
-    examine = story.one(CheckProcess)
+    script = Script().answer(no(Refusal.HELD))
+    assert script.one(Ask).question == CurrentLease("s")
+    script.answer(HELD)
+    examine = script.one(CheckProcess)
     assert examine.process == HERE
-    story.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
-    assert story.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
-    story.answer(Reclaimed(3, "run"))
-    assert isinstance(story.sent(), Begin)
+    script.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
+    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
+    script.answer(Reclaimed(3, "run"))
+    assert isinstance(script.sent(), Begin)
 
 
 @pytest.mark.parametrize("held", [HELD, FAR])
 def test_a_holder_that_may_be_alive_is_left_alone(held: Held) -> None:
-    story = Story().answer(no(Refusal.HELD)).answer(held)
+    script = Script().answer(no(Refusal.HELD)).answer(held)
     if held is HELD:
-        story.event(ProcessChecked(0, story.one(CheckProcess).id, Evidence.UNKNOWN, "c"))
-    assert story.stopped().reason is RunnerStopReason.HELD
+        script.event(ProcessChecked(0, script.one(CheckProcess).id, Evidence.UNKNOWN, "c"))
+    assert script.stopped().reason is RunnerStopReason.HELD
 
 
 def test_sweeping_before_a_begin_is_bounded() -> None:
-    story, sweeps = Story(), 0
-    while story.state != Stopped():
-        sweeps += isinstance(story.sent(), Sweep)
-        story.answer(Swept(0, 0, True) if isinstance(story.sent(), Sweep) else NothingDue(0, True))
+    script, sweeps = Script(), 0
+    while script.state != Stopped():
+        sweeps += isinstance(script.sent(), Sweep)
+        script.answer(
+            Swept(0, 0, True) if isinstance(script.sent(), Sweep) else NothingDue(0, True)
+        )
     assert sweeps == 64
-    assert story.stopped().reason is RunnerStopReason.NOTHING_DUE
+    assert script.stopped().reason is RunnerStopReason.NOTHING_DUE
 
 
 def test_a_run_that_was_asked_to_stop_is_only_closed() -> None:
-    story = Story().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)
-    assert story.sent().termination is Termination.CANCELLED
-    assert story.answer(Committed(1)).stopped().reason is RunnerStopReason.DONE
+    script = Script().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)
+    assert script.sent().termination is Termination.CANCELLED
+    assert script.answer(Committed(1)).stopped().reason is RunnerStopReason.DONE
 
 
 def test_past_its_time_no_effect_begins_until_the_lease_is_renewed() -> None:
-    story = at_work().at(301).asks(MayStart()).none(Reply)
-    assert isinstance(story.sent(), Renew)
-    story.at(400).answer(Renewed(300, None, 0))
-    assert story.one(Reply).answer is TurnReply.PROCEED
-    story.at(601).asks(MayStart(), 2).one(Reply)  # from the sending of the renewal
-    assert story.last == (Reply(2, TurnReply.PROCEED),)
+    script = at_work().at(301).asks(MayStart()).none(Reply)
+    assert isinstance(script.sent(), Renew)
+    script.at(400).answer(Renewed(300, None, 0))
+    assert script.one(Reply).answer is TurnReply.PROCEED
+    script.at(601).asks(MayStart(), 2).one(Reply)  # from the sending of the renewal
+    assert script.last == (Reply(2, TurnReply.PROCEED),)
 
 
 def test_past_its_time_a_fenced_runner_stops_without_writing() -> None:
-    story = at_work().at(301).asks(MayStart())
-    story.answer(no(Refusal.FENCED)).none(Execute)
-    assert story.one(Reply).answer is TurnReply.LEASE_LOST
-    assert story.one(NotifyTurn).reply is TurnReply.LEASE_LOST
-    story.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
-    assert story.stopped().reason is RunnerStopReason.FENCED
+    script = at_work().at(301).asks(MayStart())
+    script.answer(no(Refusal.FENCED)).none(Execute)
+    assert script.one(Reply).answer is TurnReply.LEASE_LOST
+    assert script.one(NotifyTurn).reply is TurnReply.LEASE_LOST
+    script.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
+    assert script.stopped().reason is RunnerStopReason.FENCED
 
 
 def test_a_checkpoint_that_was_about_to_be_sent_is_sent_past_the_deadline() -> None:
-    story = at_work().at(5_000).asks(Record((REPORT,)))
-    assert isinstance(story.sent(), Checkpoint)
-    story.answer(Checkpointed(1, None))
-    assert story.one(Reply).answer is TurnReply.PROCEED
+    script = at_work().at(5_000).asks(Record((REPORT,)))
+    assert isinstance(script.sent(), Checkpoint)
+    script.answer(Checkpointed(1, None))
+    assert script.one(Reply).answer is TurnReply.PROCEED
 
 
 def test_a_late_turn_is_not_started_before_its_lease_is_renewed() -> None:
-    story = Story().answer(BEGUN).at(301).answer(CARRIED).none(StartTurn)
-    story.answer(Renewed(300, None, 0))
-    story.one(StartTurn)
+    script = Script().answer(BEGUN).at(301).answer(CARRIED).none(StartTurn)
+    script.answer(Renewed(300, None, 0))
+    script.one(StartTurn)
 
 
 def test_a_replayed_checkpoint_that_is_not_held_stops_as_if_fenced() -> None:
-    story = at_work().asks(Record((START,)))
-    story.answer(Checkpointed(1, None, None, False)).none(Execute)
-    assert story.one(Reply).answer is TurnReply.LEASE_LOST
+    script = at_work().asks(Record((START,)))
+    script.answer(Checkpointed(1, None, None, False)).none(Execute)
+    assert script.one(Reply).answer is TurnReply.LEASE_LOST
 
 
 def test_a_cancel_flag_in_a_renewal_is_told_and_closes_the_run() -> None:
-    story = at_work()
-    story.at(100).timer(story.renew_timer)
-    story.answer(Renewed(300, CANCEL, 0))
-    assert story.one(NotifyTurn).reply is TurnReply.CANCELLED
-    assert story.asks(MayStart()).one(Reply).answer is TurnReply.CANCELLED
-    assert story.asks(Record((START,))).one(Reply).answer is TurnReply.CANCELLED
-    assert isinstance(story.asks(Record((REPORT,))).sent(), Checkpoint)
-    story.answer(Checkpointed(1, None, CANCEL))
-    story.ends(Finished(END))
-    assert (story.sent().termination, story.sent().n) == (Termination.CANCELLED, 1)
+    script = at_work()
+    script.at(100).timer(script.renew_timer)
+    script.answer(Renewed(300, CANCEL, 0))
+    assert script.one(NotifyTurn).reply is TurnReply.CANCELLED
+    assert script.asks(MayStart()).one(Reply).answer is TurnReply.CANCELLED
+    assert script.asks(Record((START,))).one(Reply).answer is TurnReply.CANCELLED
+    assert isinstance(script.asks(Record((REPORT,))).sent(), Checkpoint)
+    script.answer(Checkpointed(1, None, CANCEL))
+    script.ends(Finished(END))
+    assert (script.sent().termination, script.sent().n) == (Termination.CANCELLED, 1)
 
 
 def test_a_turn_that_does_not_react_to_a_cancel_is_interrupted_then_given_up() -> None:
-    story = at_work()
-    story.at(100).timer(story.renew_timer)
-    story.answer(Renewed(300, CANCEL, 0))
-    grace = [e for e in story.last if isinstance(e, SetTimer) and e.at_ms == 150][0]
-    story.at(150).timer(grace.id)
-    story.one(InterruptTurn)
-    story.at(200).timer(story.one(SetTimer).id)
-    assert story.sent().termination is Termination.CANCELLED
+    script = at_work()
+    script.at(100).timer(script.renew_timer)
+    script.answer(Renewed(300, CANCEL, 0))
+    grace = [e for e in script.last if isinstance(e, SetTimer) and e.at_ms == 150][0]
+    script.at(150).timer(grace.id)
+    script.one(InterruptTurn)
+    script.at(200).timer(script.one(SetTimer).id)
+    assert script.sent().termination is Termination.CANCELLED
 
 
 def test_a_hint_of_a_cancel_is_asked_about() -> None:
-    story = at_work()
-    story.event(CancelSeen(1, "another")).none(Execute)
-    story.event(CancelSeen(1, "run"))
-    assert isinstance(story.sent(), Renew)
+    script = at_work()
+    script.event(CancelSeen(1, "another")).none(Execute)
+    script.event(CancelSeen(1, "run"))
+    assert isinstance(script.sent(), Renew)
 
 
 def test_a_commit_refused_as_cancelled_is_followed_by_one_that_cancels() -> None:
-    story = at_work().ends(Finished(END)).answer(no(Refusal.CANCELLED, CANCEL))
-    assert story.sent().termination is Termination.CANCELLED
+    script = at_work().ends(Finished(END)).answer(no(Refusal.CANCELLED, CANCEL))
+    assert script.sent().termination is Termination.CANCELLED
 
 
 def test_an_illegal_commit_fails_the_run_for_good() -> None:
-    story = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
-    assert story.sent().failure.kind is ErrorKind.INVALID_REQUEST
+    script = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
+    assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
 
 
 def test_a_turn_past_its_deadline_fails_as_transient() -> None:
-    story = at_work()
-    assert isinstance(story.state, TurnRunning)
-    story.at(10_000).timer(story.state.supervision.timer)
-    story.one(InterruptTurn)
-    story.ends(Abandoned())
-    assert story.sent().failure.kind is ErrorKind.TRANSIENT
-    assert "10000 ms" in story.sent().failure.message
+    script = at_work()
+    assert isinstance(script.state, TurnRunning)
+    script.at(10_000).timer(script.state.supervision.timer)
+    script.one(InterruptTurn)
+    script.ends(Abandoned())
+    assert script.sent().failure.kind is ErrorKind.TRANSIENT
+    assert "10000 ms" in script.sent().failure.message
 
 
 def test_a_drain_lets_the_turn_end_and_takes_no_next_run() -> None:
-    story = at_work().event(Drain(0, 40))
-    story.asks(MayStart())
-    assert story.one(Reply).answer is TurnReply.PROCEED
-    assert story.ends(Finished(END)).sent().then is Then.RELEASE
+    script = at_work().event(Drain(0, 40))
+    script.asks(MayStart())
+    assert script.one(Reply).answer is TurnReply.PROCEED
+    assert script.ends(Finished(END)).sent().then is Then.RELEASE
 
 
 def test_a_drain_whose_grace_is_over_releases() -> None:
-    story = at_work().event(Drain(0, 40))
-    story.at(40).timer(story.one(SetTimer).id)
-    story.one(InterruptTurn)
-    story.ends(Abandoned())
-    assert story.sent() == RELEASE
-    assert story.answer(Ended("released")).stopped().reason is RunnerStopReason.DONE
+    script = at_work().event(Drain(0, 40))
+    script.at(40).timer(script.one(SetTimer).id)
+    script.one(InterruptTurn)
+    script.ends(Abandoned())
+    assert script.sent() == RELEASE
+    assert script.answer(Ended("released")).stopped().reason is RunnerStopReason.DONE
 
 
 def test_what_was_begun_while_draining_is_released() -> None:
-    story = Story()
-    id = story.id
-    story.event(Drain(0, 0)).answer(BEGUN, id)
-    assert story.sent() == RELEASE
+    script = Script()
+    id = script.id
+    script.event(Drain(0, 0)).answer(BEGUN, id)
+    assert script.sent() == RELEASE
 
 
 def test_writes_go_one_by_one_and_reports_that_wait_together() -> None:
-    story = at_work().asks(Record((START,)), 1)
-    first = story.id
+    script = at_work().asks(Record((START,)), 1)
+    first = script.id
     a, b = (NewEntry(EntryKind.REPORT, name) for name in "ab")
-    story.asks(Record((a,)), 2).none(Execute).asks(Record((b,)), 3).none(Execute)
-    story.asks(Record((START,)), 4).none(Execute)
-    story.answer(Checkpointed(1, None), first)
-    assert (story.sent().n, story.sent().entries) == (1, (a, b))
-    story.answer(Checkpointed(2, None))
-    assert [e.id for e in story.last if isinstance(e, Reply)] == [2, 3]
-    assert (story.sent().n, story.sent().entries) == (2, (START,))
+    script.asks(Record((a,)), 2).none(Execute).asks(Record((b,)), 3).none(Execute)
+    script.asks(Record((START,)), 4).none(Execute)
+    script.answer(Checkpointed(1, None), first)
+    assert (script.sent().n, script.sent().entries) == (1, (a, b))
+    script.answer(Checkpointed(2, None))
+    assert [e.id for e in script.last if isinstance(e, Reply)] == [2, 3]
+    assert (script.sent().n, script.sent().entries) == (2, (START,))
 
 
 def test_a_write_under_way_is_awaited_before_the_last_word() -> None:
-    story = at_work().asks(Record((REPORT,)))
-    id = story.id
-    story.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
-    assert isinstance(story.answer(Checkpointed(1, None), id).sent(), Fail)
+    script = at_work().asks(Record((REPORT,)))
+    id = script.id
+    script.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
+    assert isinstance(script.answer(Checkpointed(1, None), id).sent(), Fail)
 
 
 def test_a_renewal_that_its_own_commit_overtook_is_no_loss() -> None:
-    story = at_work()
-    story.at(100).timer(story.renew_timer)
-    renewal = story.id
-    story.ends(Finished(END))
-    commit = story.id
-    story.answer(no(Refusal.FENCED), renewal).none(Stop)
-    assert story.answer(Committed(1), commit).stopped().reason is RunnerStopReason.DONE
+    script = at_work()
+    script.at(100).timer(script.renew_timer)
+    renewal = script.id
+    script.ends(Finished(END))
+    commit = script.id
+    script.answer(no(Refusal.FENCED), renewal).none(Stop)
+    assert script.answer(Committed(1), commit).stopped().reason is RunnerStopReason.DONE
 
 
 def test_code_that_goes_on_after_its_commit_is_told_so_and_the_next_run_waits_for_it() -> None:
-    story = at_work().asks(END, 1)
-    story.answer(Committed(1, NEXT, True))
-    assert story.one(Reply) == Reply(1, Committed(1, NEXT, True))
-    assert story.asks(END, 2).one(Reply).answer is TurnReply.COMMITTED
-    assert story.ends(Abandoned()).one(Ask).question == LoadRun("s", "run-2")
+    script = at_work().asks(END, 1)
+    script.answer(Committed(1, NEXT, True))
+    assert script.one(Reply) == Reply(1, Committed(1, NEXT, True))
+    assert script.asks(END, 2).one(Reply).answer is TurnReply.COMMITTED
+    assert script.ends(Abandoned()).one(Ask).question == LoadRun("s", "run-2")
 
 
 def test_after_as_many_runs_as_it_may_it_lets_others_in() -> None:
-    story, thens = at_work(replace(PLAN, runs_max=3)), []
+    script, thens = at_work(replace(PLAN, runs_max=3)), []
     for run in itertools.count(2):
-        story.ends(Finished(END))
-        thens.append(story.sent().then)
+        script.ends(Finished(END))
+        thens.append(script.sent().then)
         if thens[-1] is Then.RELEASE:
             break
-        story.answer(Committed(run, begun(f"run-{run}"), True)).answer(CARRIED)
+        script.answer(Committed(run, begun(f"run-{run}"), True)).answer(CARRIED)
     assert thens == [Then.NEXT, Then.NEXT, Then.RELEASE]
 
 
 def test_a_report_of_an_order_that_nobody_knows_changes_nothing() -> None:
-    story = at_work()
-    before = story.state
-    story.answer(BEGUN, 99)
-    assert (story.state, story.last, story.clauses[-1]) == (before, (), "RUNNER-90")
+    script = at_work()
+    before = script.state
+    script.answer(BEGUN, 99)
+    assert (script.state, script.last, script.clauses[-1]) == (before, (), "RUNNER-90")
 
 
 def test_an_outcome_unknown_sends_the_very_same_commit() -> None:
-    story = at_work().ends(Finished(END))
-    commit = story.one(Execute)
-    story.event(OutcomeUnknown(1, commit.id)).event(Drain(2, 0))
-    story.at(10).timer(commit.id)
-    assert story.one(Execute) == commit
+    script = at_work().ends(Finished(END))
+    commit = script.one(Execute)
+    script.event(OutcomeUnknown(1, commit.id)).event(Drain(2, 0))
+    script.at(10).timer(commit.id)
+    assert script.one(Execute) == commit

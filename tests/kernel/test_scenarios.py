@@ -138,7 +138,7 @@ def fired() -> set[str]:
     return found
 
 
-def told() -> set[str]:
+def clauses_named() -> set[str]:
     """The clauses that a story names: those about how something is done never stand in an answer."""
     return {
         clause
@@ -149,16 +149,16 @@ def told() -> set[str]:
     }
 
 
-def test_every_clause_has_a_story() -> None:
-    assert defined() - fired() - told() == UNREACHED.keys()
+def test_every_clause_has_a_scenario() -> None:
+    assert defined() - fired() - clauses_named() == UNREACHED.keys()
 
 
 def test_no_clause_is_excused_that_fires() -> None:
     assert UNREACHED.keys() & fired() == set()
 
 
-def test_stories_name_only_clauses_that_are_defined() -> None:
-    assert told() - defined() == set()
+def test_scenarios_name_only_clauses_that_are_defined() -> None:
+    assert clauses_named() - defined() == set()
 
 
 # -- the same on every store

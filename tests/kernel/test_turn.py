@@ -33,7 +33,7 @@ from tenure.records import EntryKind
 from tenure.replace import replace
 from tenure.transcript import Role, UsageDelta, hash_text
 from tenure.turn import machine as turn
-from tenure.turn import protocol as word
+from tenure.turn import protocol
 from tenure.turn.chat_policy import CALLS_MAX
 from tenure.turn.ending import UNKNOWN
 from tenure.turn.states import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
@@ -72,30 +72,30 @@ def keys_of(state: turn.State) -> Iterator[str]:
     yield "nonsense"
 
 
-def events(state: turn.State) -> Iterator[word.Event]:
-    result, failure = word.ToolResult("ok"), Failure(ErrorKind.TRANSIENT)
-    busy = word.ToolResult("busy", is_error=True, retryable=True)
-    yield from (word.Begin(), word.CancelSeen(), word.DeadlinePassed())
+def events(state: turn.State) -> Iterator[protocol.Event]:
+    result, failure = protocol.ToolResult("ok"), Failure(ErrorKind.TRANSIENT)
+    busy = protocol.ToolResult("busy", is_error=True, retryable=True)
+    yield from (protocol.Begin(), protocol.CancelSeen(), protocol.DeadlinePassed())
     for key in keys_of(state):
-        yield word.EnvironmentReady(key, ENVIRONMENT)
-        yield word.EnvironmentFailed(key, failure)
-        yield word.ModelFailed(key, failure)
+        yield protocol.EnvironmentReady(key, ENVIRONMENT)
+        yield protocol.EnvironmentFailed(key, failure)
+        yield protocol.ModelFailed(key, failure)
         for finish in Finish:
             for reply in (
                 Reply("hi"),
                 Reply("", (ToolCall("c", "pay", "{}"),)),
                 Reply(refusal="no"),
             ):
-                yield word.ModelReplied(key, replace(reply, finish=finish))
+                yield protocol.ModelReplied(key, replace(reply, finish=finish))
         for attempt in (1, 2):
-            yield word.ToolReported(key, attempt, result)
-            yield word.ToolReported(key, attempt, busy)
-            yield word.RetryDue(key, attempt)
-        yield word.Probed(key, result)
-        yield word.Probed(key, None)
-        yield word.Recorded(key)
+            yield protocol.ToolReported(key, attempt, result)
+            yield protocol.ToolReported(key, attempt, busy)
+            yield protocol.RetryDue(key, attempt)
+        yield protocol.Probed(key, result)
+        yield protocol.Probed(key, None)
+        yield protocol.Recorded(key)
         for reason in (Refusal.CANCELLED, Refusal.ILLEGAL, Refusal.STALE):
-            yield word.NotRecorded(key, Refused(reason, "X-1"))
+            yield protocol.NotRecorded(key, Refused(reason, "X-1"))
 
 
 def test_the_domain_has_every_state() -> None:
@@ -129,7 +129,7 @@ def test_a_question_is_answered_in_one_commit() -> None:  # TURN-1, TURN-3, TURN
     told = play(script(saying("42")))
 
     assert told.entries == []
-    assert isinstance(told.last, word.Finish) and told.last.termination is Termination.FINISHED
+    assert isinstance(told.last, protocol.Finish) and told.last.termination is Termination.FINISHED
     assert told.texts == ["assistant: 42"] and told.usage == [ONE]
     assert told.clauses == ["TURN-1", "TURN-3", "TURN-20"]
 
@@ -148,22 +148,22 @@ def test_calls_are_written_down_before_they_run_and_results_behind_them() -> (
 
 def test_an_environment_that_cannot_be_prepared_fails_the_turn() -> None:  # TURN-2
     told = Play(script(saying("x"))).begin()
-    key = told.take(word.PrepareEnvironment).key
+    key = told.take(protocol.PrepareEnvironment).key
     failure = Failure(ErrorKind.UNKNOWN_AGENT, "who?")
 
-    told.feed(word.EnvironmentFailed(key, failure))
+    told.feed(protocol.EnvironmentFailed(key, failure))
 
-    assert told.effects[-1] == word.Fail(failure)
+    assert told.effects[-1] == protocol.Fail(failure)
 
 
 def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> None:  # TURN-23
-    told = Play(script(saying("x"))).begin().go(until=word.CallModel)
+    told = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
     failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
 
-    told.feed(word.ModelFailed(told.take(word.CallModel).key, failure, (ONE, ONE)))
+    told.feed(protocol.ModelFailed(told.take(protocol.CallModel).key, failure, (ONE, ONE)))
 
     both = UsageDelta("turn", "m", 2, 20, 2)
-    assert told.effects[-1] == word.Fail(failure, (both,))
+    assert told.effects[-1] == protocol.Fail(failure, (both,))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> Non
 def test_a_reply_that_ends_otherwise_stops_the_turn(reply: Reply, code: str) -> None:  # TURN-22
     told = play(script(reply))
 
-    assert isinstance(told.last, word.Finish)
+    assert isinstance(told.last, protocol.Finish)
     assert (told.last.termination, told.last.reason) == (Termination.STOPPED, code)
     assert all(not message.calls for message in told.transcript)
 
@@ -187,26 +187,28 @@ def test_a_reply_that_ends_otherwise_stops_the_turn(reply: Reply, code: str) -> 
 
 def test_a_batch_runs_at_once_up_to_a_limit_and_is_written_in_order() -> None:  # TURN-30, TURN-31
     calls = calling(*((f"c{i}", "look") for i in range(5)))
-    told = Play(script(calls, saying("x")), limits=word.Limits(concurrency=3)).begin()
-    told.go(until=word.RunTool)
-    first = [e for e in told.effects if isinstance(e, word.RunTool)]
+    told = Play(script(calls, saying("x")), limits=protocol.Limits(concurrency=3)).begin()
+    told.go(until=protocol.RunTool)
+    first = [e for e in told.effects if isinstance(e, protocol.RunTool)]
     assert [e.call.call_id for e in first] == ["c0", "c1", "c2"]
 
-    told.feed(word.ToolReported(first[2].key, 1, word.ToolResult("two")))  # waits for its place
-    assert not any(isinstance(e, word.Record) for e in told.effects)
-    told.feed(word.ToolReported(first[0].key, 1, word.ToolResult("zero")))
-    record = told.take(word.Record)
+    told.feed(
+        protocol.ToolReported(first[2].key, 1, protocol.ToolResult("two"))
+    )  # waits for its place
+    assert not any(isinstance(e, protocol.Record) for e in told.effects)
+    told.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
+    record = told.take(protocol.Record)
 
     assert [n.call_ids for n in record.nodes] == [("c0",)] and record.entries == ()
 
 
 def test_a_once_report_that_has_to_wait_for_its_place_is_kept_by_itself() -> None:  # TURN-33
     told = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
-    told.go(until=word.RunTool)
-    told.carry_out(told.take(word.Record))  # the mark of the once call
-    pay = [e for e in told.effects if isinstance(e, word.RunTool)][1]
-    told.feed(word.ToolReported(pay.key, 1, word.ToolResult("paid")))
-    told.carry_out(told.take(word.Record))
+    told.go(until=protocol.RunTool)
+    told.carry_out(told.take(protocol.Record))  # the mark of the once call
+    pay = [e for e in told.effects if isinstance(e, protocol.RunTool)][1]
+    told.feed(protocol.ToolReported(pay.key, 1, protocol.ToolResult("paid")))
+    told.carry_out(told.take(protocol.Record))
 
     again = (
         replace_play(told).begin().go()
@@ -217,7 +219,7 @@ def test_a_once_report_that_has_to_wait_for_its_place_is_kept_by_itself() -> Non
 
 
 def test_a_once_call_that_was_started_and_left_no_report_is_never_run_again() -> None:  # TURN-35
-    told = Play(script(calling(("p", "pay")), saying("x"))).begin().go(until=word.RunTool)
+    told = Play(script(calling(("p", "pay")), saying("x"))).begin().go(until=protocol.RunTool)
 
     again = replace_play(told).begin().go()
 
@@ -230,31 +232,31 @@ def test_a_once_call_that_was_started_and_left_no_report_is_never_run_again() ->
     assert third.texts[:2] == again.texts[:2]  # for ever
 
 
-def probed() -> word.Environment:
+def probed() -> protocol.Environment:
     asks = (replace(TOOLS[0], probed=True), *TOOLS[1:])
-    return word.Environment(ENVIRONMENT.model, ENVIRONMENT.system, asks)
+    return protocol.Environment(ENVIRONMENT.model, ENVIRONMENT.system, asks)
 
 
 @pytest.mark.parametrize(
     ("found", "text"),
-    [(word.ToolResult("paid, says the bank"), "paid, says the bank"), (None, UNKNOWN)],
+    [(protocol.ToolResult("paid, says the bank"), "paid, says the bank"), (None, UNKNOWN)],
 )
 def test_a_once_call_that_can_be_probed_is_probed(
-    found: word.ToolResult | None, text: str
+    found: protocol.ToolResult | None, text: str
 ) -> None:  # TURN-34
     told = Play(script(calling(("p", "pay")), saying("x")), environment=probed()).begin()
-    again = replace_play(told.go(until=word.RunTool)).begin().go(until=word.Probe)
+    again = replace_play(told.go(until=protocol.RunTool)).begin().go(until=protocol.Probe)
 
-    again.feed(word.Probed(again.take(word.Probe).key, found))
+    again.feed(protocol.Probed(again.take(protocol.Probe).key, found))
 
     assert again.go().texts[1] == f"tool: {text}"
     assert "r:1:1:tool:0" not in again.asked
 
 
 def busy(until: int) -> Any:
-    def use(call: ToolCall, attempt: int) -> word.ToolResult:
-        failed = word.ToolResult("busy", is_error=True, retryable=True)
-        return failed if attempt < until else word.ToolResult("seen")
+    def use(call: ToolCall, attempt: int) -> protocol.ToolResult:
+        failed = protocol.ToolResult("busy", is_error=True, retryable=True)
+        return failed if attempt < until else protocol.ToolResult("seen")
 
     return use
 
@@ -263,7 +265,7 @@ def test_a_failed_attempt_is_recorded_and_tried_again_later() -> None:  # TURN-3
     told = Play(script(calling(("a", "look")), saying("x")), use=busy(3)).begin()
     sleeps = []
     while told.effects:
-        if isinstance(told.effects[0], word.Sleep):
+        if isinstance(told.effects[0], protocol.Sleep):
             sleeps.append(told.effects[0].for_ms)
         told.go(1)
 
@@ -277,9 +279,9 @@ def test_a_failed_attempt_is_recorded_and_tried_again_later() -> None:  # TURN-3
 
 def test_attempts_are_counted_over_crashes() -> None:  # TURN-37
     told = Play(script(calling(("a", "look")), saying("x")), use=busy(9)).begin()
-    told.go(until=word.Sleep)
-    while any(isinstance(e, word.Record) for e in told.effects):
-        told.carry_out(told.take(word.Record))
+    told.go(until=protocol.Sleep)
+    while any(isinstance(e, protocol.Record) for e in told.effects):
+        told.carry_out(told.take(protocol.Record))
 
     again = replace_play(told).begin().go()
 
@@ -326,14 +328,14 @@ def test_too_many_calls_are_all_refused() -> None:  # TURN-38
 def test_a_finishing_tool_gives_the_value() -> None:  # TURN-40
     told = play(script(calling(("a", "look"), ("b", "answer"))))
 
-    assert isinstance(told.state, Finished) and told.state.outcome == word.Value("b")
+    assert isinstance(told.state, Finished) and told.state.outcome == protocol.Value("b")
     assert told.texts[-1] == "tool: answer b" and told.asked.count("r:1:2:model:0") == 0
 
 
 def test_a_finishing_tool_that_fails_finishes_nothing() -> None:  # TURN-40
     told = play(
         script(calling(("b", "answer")), saying("then so")),
-        use=lambda call, attempt: word.ToolResult("no", is_error=True),
+        use=lambda call, attempt: protocol.ToolResult("no", is_error=True),
     )
 
     assert told.texts[-1] == "assistant: then so"
@@ -342,10 +344,12 @@ def test_a_finishing_tool_that_fails_finishes_nothing() -> None:  # TURN-40
 def test_a_hand_off_enters_with_the_commit() -> None:  # TURN-41
     told = play(
         script(calling(("b", "look"))),
-        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("writer", "go on")),
+        use=lambda call, attempt: protocol.ToolResult(
+            "gone", hand_off=protocol.HandOff("writer", "go on")
+        ),
     )
 
-    assert isinstance(told.last, word.Finish) and told.last.hand_off is not None
+    assert isinstance(told.last, protocol.Finish) and told.last.hand_off is not None
     assert (told.last.frame, told.last.hand_off.payload) == ("writer", "go on")
     assert (told.last.hand_off.kind, told.last.hand_off.source) == ("hand_off", "hand_off:1")
 
@@ -354,19 +358,21 @@ def test_hand_offs_do_not_go_on_for_ever() -> None:  # TURN-41
     told = play(
         script(calling(("b", "look"))),
         inputs=(replace(prompt(), kind="hand_off", source="hand_off:16"),),
-        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("a", "b")),
+        use=lambda call, attempt: protocol.ToolResult("gone", hand_off=protocol.HandOff("a", "b")),
     )
 
-    assert isinstance(told.last, word.Finish)
+    assert isinstance(told.last, protocol.Finish)
     assert (told.last.reason, told.last.hand_off) == ("hand_off_limit", None)
 
 
 def test_a_hand_off_survives_a_crash() -> None:  # TURN-6
     told = Play(
         script(calling(("b", "look"))),
-        use=lambda call, attempt: word.ToolResult("gone", hand_off=word.HandOff("writer", "go on")),
+        use=lambda call, attempt: protocol.ToolResult(
+            "gone", hand_off=protocol.HandOff("writer", "go on")
+        ),
     ).begin()
-    told.go(until=word.Finish)
+    told.go(until=protocol.Finish)
 
     again = replace_play(told).begin().go()
 
@@ -377,22 +383,22 @@ def test_a_hand_off_survives_a_crash() -> None:  # TURN-6
 
 
 def test_a_turn_gets_one_grace_iteration_without_tools() -> None:  # TURN-50
-    told = play(script(calling(("a", "look"))), limits=word.Limits(iterations_max=2))
+    told = play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=2))
 
     requests: list[Request] = []
     again = play(
         lambda request: requests.append(request) or calling(("a", "look")),  # type: ignore[func-returns-value]
-        limits=word.Limits(iterations_max=2),
+        limits=protocol.Limits(iterations_max=2),
     )
     assert [len(r.tools) for r in requests] == [3, 3, 0]
-    assert isinstance(told.last, word.Finish)
+    assert isinstance(told.last, protocol.Finish)
     assert (told.last.termination, told.last.reason) == (Termination.STOPPED, "max_iterations")
     assert again.texts[-3].startswith("user: You have used up the steps")
     assert again.transcript[-1].text.startswith("not carried out")  # TURN-24
 
 
 def test_the_warning_is_given_once_over_crashes() -> None:  # TURN-50
-    told = Play(script(calling(("a", "look"))), limits=word.Limits(iterations_max=1)).begin()
+    told = Play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=1)).begin()
     while told.asked.count("r:1:2:model:0") == 0:
         told.go(1)
 
@@ -407,7 +413,7 @@ def test_a_lower_limit_lets_what_is_recorded_stand() -> None:  # TURN-6
     told.go(15)
     assert told.asked[-1] == "r:1:4:model:0"
     lower = replace_play(told)
-    lower.limits = word.Limits(iterations_max=2)
+    lower.limits = protocol.Limits(iterations_max=2)
 
     again = lower.begin().go()
 
@@ -417,7 +423,7 @@ def test_a_lower_limit_lets_what_is_recorded_stand() -> None:  # TURN-6
 # -- stories: cancel, deadline, refusals
 
 
-def stopped(event: word.Event, told: Play) -> Play:
+def stopped(event: protocol.Event, told: Play) -> Play:
     told.feed(event)
     return told.go()
 
@@ -425,26 +431,30 @@ def stopped(event: word.Event, told: Play) -> Play:
 @pytest.mark.parametrize(
     ("event", "how"),
     [
-        (word.CancelSeen(), (Termination.CANCELLED, "")),
-        (word.DeadlinePassed(), (Termination.STOPPED, "deadline")),
+        (protocol.CancelSeen(), (Termination.CANCELLED, "")),
+        (protocol.DeadlinePassed(), (Termination.STOPPED, "deadline")),
     ],
 )
 def test_a_turn_that_is_stopped_answers_its_open_calls(
-    event: word.Event, how: tuple[Termination, str]
+    event: protocol.Event, how: tuple[Termination, str]
 ) -> None:  # TURN-51, TURN-52
     calls = calling(("a", "look"), ("b", "pay"), ("c", "look"), ("d", "pay"))
-    told = Play(script(calls), limits=word.Limits(concurrency=3)).begin().go(until=word.RunTool)
-    first = told.take(word.RunTool)
-    told.carry_out(told.take(word.Record))
-    told.feed(word.ToolReported(first.key, 1, word.ToolResult("seen")))
-    assert any(isinstance(e, word.Record) for e in told.effects)
+    told = (
+        Play(script(calls), limits=protocol.Limits(concurrency=3))
+        .begin()
+        .go(until=protocol.RunTool)
+    )
+    first = told.take(protocol.RunTool)
+    told.carry_out(told.take(protocol.Record))
+    told.feed(protocol.ToolReported(first.key, 1, protocol.ToolResult("seen")))
+    assert any(isinstance(e, protocol.Record) for e in told.effects)
 
     told.feed(event)
     assert isinstance(told.state, AwaitingTools) and told.state.stop is not None
-    told.effects = [e for e in told.effects if not isinstance(e, word.RunTool)]
+    told.effects = [e for e in told.effects if not isinstance(e, protocol.RunTool)]
     told.go()
 
-    assert isinstance(told.last, word.Finish)
+    assert isinstance(told.last, protocol.Finish)
     assert (told.last.termination, told.last.reason) == how
     texts = [m.text for m in told.transcript[1:]]
     assert texts[0] == "seen" and texts[1].endswith("while it ran; its outcome is unknown")
@@ -453,40 +463,44 @@ def test_a_turn_that_is_stopped_answers_its_open_calls(
 
 def test_a_report_that_comes_while_a_turn_stops_is_used() -> None:  # TURN-55
     told = Play(script(calling(("b", "pay"), ("a", "look")))).begin()
-    told.go(until=word.RunTool)
-    told.carry_out(told.take(word.Record))
-    pay = next(e for e in told.effects if isinstance(e, word.RunTool) and e.call.name == "pay")
-    look = next(e for e in told.effects if isinstance(e, word.RunTool) and e.call.name == "look")
-    told.feed(word.ToolReported(pay.key, 1, word.ToolResult("paid")))  # its record is under way
-    told.feed(word.CancelSeen())
-    told.feed(word.ToolReported(look.key, 1, word.ToolResult("seen")))
-    told.effects = [e for e in told.effects if not isinstance(e, word.RunTool)]
+    told.go(until=protocol.RunTool)
+    told.carry_out(told.take(protocol.Record))
+    pay = next(e for e in told.effects if isinstance(e, protocol.RunTool) and e.call.name == "pay")
+    look = next(
+        e for e in told.effects if isinstance(e, protocol.RunTool) and e.call.name == "look"
+    )
+    told.feed(
+        protocol.ToolReported(pay.key, 1, protocol.ToolResult("paid"))
+    )  # its record is under way
+    told.feed(protocol.CancelSeen())
+    told.feed(protocol.ToolReported(look.key, 1, protocol.ToolResult("seen")))
+    told.effects = [e for e in told.effects if not isinstance(e, protocol.RunTool)]
 
     assert told.go().texts == ["assistant: ", "tool: paid", "tool: seen"]
     assert "TURN-55" in told.clauses
 
 
 def test_a_model_call_is_aborted() -> None:  # TURN-51
-    told = Play(script(saying("x"))).begin().go(until=word.CallModel)
-    key = told.take(word.CallModel).key
+    told = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
+    key = told.take(protocol.CallModel).key
 
-    told.feed(word.CancelSeen())
+    told.feed(protocol.CancelSeen())
 
-    assert told.effects == [word.Abort((key,)), word.Finish(Termination.CANCELLED)]
-    late = told.feed(word.ModelReplied(key, saying("too late")))
+    assert told.effects == [protocol.Abort((key,)), protocol.Finish(Termination.CANCELLED)]
+    late = told.feed(protocol.ModelReplied(key, saying("too late")))
     assert isinstance(late, Refused) and late.reason is Refusal.STALE  # TURN-60
 
 
 def test_a_commit_that_a_cancel_overtakes_is_made_again_as_cancelled() -> None:  # TURN-53
     told = play(script(saying("42")))
 
-    told.feed(word.CancelSeen())
+    told.feed(protocol.CancelSeen())
 
     last = told.effects[-1]
-    assert isinstance(last, word.Finish) and last.termination is Termination.CANCELLED
+    assert isinstance(last, protocol.Finish) and last.termination is Termination.CANCELLED
     assert told.last is not None and last.nodes == getattr(told.last, "nodes", None)
     assert last.usage == (ONE,)  # TURN-56
-    assert isinstance(told.feed(word.CancelSeen()), Refused) is False  # TURN-61
+    assert isinstance(told.feed(protocol.CancelSeen()), Refused) is False  # TURN-61
     assert told.clauses[-1] == "TURN-61"
 
 
@@ -495,14 +509,14 @@ def test_a_commit_that_a_cancel_overtakes_is_made_again_as_cancelled() -> None: 
     [(Refusal.CANCELLED, Termination.CANCELLED), (Refusal.ILLEGAL, ErrorKind.INVALID_REQUEST)],
 )
 def test_a_record_that_is_refused_ends_the_turn(reason: Refusal, last: object) -> None:  # TURN-54
-    told = Play(script(calling(("b", "pay")))).begin().go(until=word.Record)
-    told.carry_out(told.take(word.Record))
-    mark = told.take(word.Record)
+    told = Play(script(calling(("b", "pay")))).begin().go(until=protocol.Record)
+    told.carry_out(told.take(protocol.Record))
+    mark = told.take(protocol.Record)
 
-    told.feed(word.NotRecorded(mark.key, Refused(reason, "X-1")))
+    told.feed(protocol.NotRecorded(mark.key, Refused(reason, "X-1")))
 
     end = told.go().last
-    if isinstance(end, word.Fail):
+    if isinstance(end, protocol.Fail):
         assert end.failure.kind is last
     else:
         assert end is not None and end.termination is last
@@ -552,12 +566,12 @@ LONG = (
 
 
 def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
-    limits = word.Limits(concurrency=1)
+    limits = protocol.Limits(concurrency=1)
     told = Play(script(*LONG), limits=limits).begin()
     live: dict[int, turn.State] = {}
     while told.effects:
         told.effects.sort(
-            key=lambda e: not isinstance(e, word.Record)
+            key=lambda e: not isinstance(e, protocol.Record)
         )  # nothing overtakes a record
         before = told.checkpoints
         told.go(1)
@@ -583,7 +597,7 @@ def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
 @pytest.mark.parametrize("seed", range(40))
 def test_every_prefix_ends_as_the_whole(seed: int) -> None:  # TURN-6
     dice = random.Random(seed)
-    told = Play(script(*LONG), use=busy(dice.choice([1, 2])), limits=word.Limits(concurrency=3))
+    told = Play(script(*LONG), use=busy(dice.choice([1, 2])), limits=protocol.Limits(concurrency=3))
     told.begin()
     while told.effects:
         told.effects.insert(0, told.effects.pop(dice.randrange(len(told.effects))))
@@ -624,7 +638,7 @@ def test_a_strict_turn_takes_no_change() -> None:  # TURN-7
 
     last = again.begin().go().last
 
-    assert isinstance(last, word.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
+    assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
     assert "/parameters/temperature" in last.failure.message
 
 
@@ -670,7 +684,7 @@ def test_a_journal_that_makes_no_sense_is_a_mismatch(what: str) -> None:  # TURN
 
     last = mutilated(told, what).begin().go().last
 
-    assert isinstance(last, word.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
+    assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
 
 
 def test_a_request_is_known_by_path_and_environment() -> None:  # TURN-10
@@ -686,7 +700,7 @@ def test_the_environment_is_kept_once() -> None:  # TURN-11
     told = Play(script(*LONG)).begin()
     kept = []
     while told.effects:
-        if isinstance(told.effects[0], word.Record):
+        if isinstance(told.effects[0], protocol.Record):
             kept.append(told.effects[0].environment is not None)
         told.go(1)
 
@@ -695,9 +709,9 @@ def test_the_environment_is_kept_once() -> None:  # TURN-11
 
 def calls_made(iterations: int) -> int:
     """How many functions the fold over a turn of so many iterations calls."""
-    limits = word.Limits(iterations_max=10_000)
+    limits = protocol.Limits(iterations_max=10_000)
     told = Play(script(*[calling(("a", "look"))] * iterations, saying("x")), limits=limits)
-    told.begin().go(until=word.Finish)
+    told.begin().go(until=protocol.Finish)
     again = replace_play(told)
     count = 0
 
@@ -724,7 +738,7 @@ def test_a_redrive_costs_its_length() -> None:
 # -- every clause
 
 
-def test_every_clause_fires_in_the_explored_worlds_or_in_a_story() -> None:
+def test_every_clause_fires_in_the_explored_models_or_in_a_test() -> None:
     """Clauses that are answers; the others say how something is done, and a test names them."""
     page = SPEC.read_text(encoding="utf-8")
     defined = set(re.findall(r"^- \*\*(TURN-\d+)\*\*", page, re.MULTILINE))

@@ -102,12 +102,12 @@ def check(state: State, event: Any, outcome: Outcome) -> None:
         assert event.now_ms + 2 <= timer.at_ms <= event.now_ms + 5_000
 
 
-class Story:
+class Script:
     def __init__(self, slots: int = 2) -> None:
         self.state: State = Serving(slots)
         self.last: tuple[Effect, ...] = ()
 
-    def event(self, event: Any) -> Story:
+    def event(self, event: Any) -> Script:
         outcome = step(self.state, event)
         self.state, self.last = outcome.state, outcome.effects
         return self
@@ -115,87 +115,87 @@ class Story:
     def every(self, kind: type[Any]) -> list[Any]:
         return [e for e in self.last if isinstance(e, kind)]
 
-    def looked(self, *ids: str, full: bool = False, next_in: int | None = None) -> Story:
+    def looked(self, *ids: str, full: bool = False, next_in: int | None = None) -> Script:
         assert isinstance(self.state, Serving)
         return self.event(Looked(0, self.state.looking, ids, full, next_in))
 
 
-def started(slots: int = 2) -> Story:
-    story = Story(slots).event(Connected(0))
-    assert story.every(Look) == [Look(1, 16, True)]
-    return story
+def started(slots: int = 2) -> Script:
+    script = Script(slots).event(Connected(0))
+    assert script.every(Look) == [Look(1, 16, True)]
+    return script
 
 
 def test_it_takes_what_is_due_up_to_its_slots_and_the_rest_as_they_free() -> None:
-    story = started().looked("a", "b", "c")
-    assert story.every(Take) == [Take("a"), Take("b")]
-    story.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
-    assert story.every(Take) == [Take("c")]
+    script = started().looked("a", "b", "c")
+    assert script.every(Take) == [Take("a"), Take("b")]
+    script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
+    assert script.every(Take) == [Take("c")]
 
 
 def test_a_hint_takes_at_once() -> None:
-    story = started().looked()
-    assert story.event(Hinted(0, "a", True)).every(Take) == [Take("a")]
+    script = started().looked()
+    assert script.event(Hinted(0, "a", True)).every(Take) == [Take("a")]
 
 
 def test_a_hint_while_a_session_is_taken_takes_it_again_afterwards() -> None:
-    story = started().looked("a").event(Hinted(0, "a", True))
-    assert story.every(Take) == []
-    assert story.event(RunnerStopped(0, "a", RunnerStopReason.NOTHING_DUE)).every(Take) == [
+    script = started().looked("a").event(Hinted(0, "a", True))
+    assert script.every(Take) == []
+    assert script.event(RunnerStopped(0, "a", RunnerStopReason.NOTHING_DUE)).every(Take) == [
         Take("a")
     ]
 
 
 def test_a_hint_for_later_looks_even_if_the_session_is_taken() -> None:
-    story = started().looked("a").event(Hinted(0, "a", False))
-    assert len(story.every(Look)) == 1
-    assert story.looked(next_in=250).every(SetTimer)[-1].at_ms == 250
+    script = started().looked("a").event(Hinted(0, "a", False))
+    assert len(script.every(Look)) == 1
+    assert script.looked(next_in=250).every(SetTimer)[-1].at_ms == 250
 
 
 def test_a_reason_to_look_that_comes_during_a_look_is_remembered() -> None:
-    story = started().event(Connected(0))
-    assert story.every(Look) == []
-    assert len(story.looked().every(Look)) == 1
+    script = started().event(Connected(0))
+    assert script.every(Look) == []
+    assert len(script.looked().every(Look)) == 1
 
 
 def test_it_looks_at_least_every_five_seconds() -> None:
-    story = started().looked(next_in=10**9)
-    timer = story.every(SetTimer)[-1]
+    script = started().looked(next_in=10**9)
+    timer = script.every(SetTimer)[-1]
     assert timer.at_ms == 5_000
-    story.event(TimerFired(5_000, timer.id))
-    assert [look.thorough for look in story.every(Look)] == [True]
+    script.event(TimerFired(5_000, timer.id))
+    assert [look.thorough for look in script.every(Look)] == [True]
 
 
 def test_what_led_to_nothing_is_left_alone_longer_each_time() -> None:
-    story, now, waits = started(), 0, []
-    story.looked("a")
+    script, now, waits = started(), 0, []
+    script.looked("a")
     for _ in range(8):
-        story.event(RunnerStopped(now, "a", RunnerStopReason.NOTHING_DUE))
-        assert isinstance(story.state, Serving)
-        waits.append(story.state.cooling[0].until_ms - now)
-        story.event(Looked(now, story.state.looking, ("a",), False, None))
-        assert story.every(Take) == []
-        assert story.every(SetTimer)[-1].at_ms - now == waits[-1]
+        script.event(RunnerStopped(now, "a", RunnerStopReason.NOTHING_DUE))
+        assert isinstance(script.state, Serving)
+        waits.append(script.state.cooling[0].until_ms - now)
+        script.event(Looked(now, script.state.looking, ("a",), False, None))
+        assert script.every(Take) == []
+        assert script.every(SetTimer)[-1].at_ms - now == waits[-1]
         now += waits[-1]
-        assert isinstance(story.state, Serving)
-        story.event(TimerFired(now, story.state.timer))
-        story.event(Looked(now, story.state.looking, ("a",), False, None))
-        assert story.every(Take) == [Take("a")]
+        assert isinstance(script.state, Serving)
+        script.event(TimerFired(now, script.state.timer))
+        script.event(Looked(now, script.state.looking, ("a",), False, None))
+        assert script.every(Take) == [Take("a")]
     assert waits == [50, 100, 200, 400, 800, 1_600, 3_200, 5_000]
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_when_a_slot_frees_it_looks_only_if_there_may_be_more(full: bool) -> None:
-    story = started(1).looked("a", full=full).event(RunnerStopped(0, "a", RunnerStopReason.DONE))
-    assert bool(story.every(Look)) == full
+    script = started(1).looked("a", full=full).event(RunnerStopped(0, "a", RunnerStopReason.DONE))
+    assert bool(script.every(Look)) == full
 
 
 def test_a_drain_waits_for_its_runners_and_takes_nothing_new() -> None:
-    story = started().looked("a", "b").event(Drain(0))
-    assert story.last == (DrainRunners(),)
-    assert story.event(Hinted(0, "c", True)).last == ()
-    assert story.event(RunnerStopped(0, "a", RunnerStopReason.DONE)).last == ()
-    assert story.event(RunnerStopped(0, "b", RunnerStopReason.DONE)).last == (Finish(),)
+    script = started().looked("a", "b").event(Drain(0))
+    assert script.last == (DrainRunners(),)
+    assert script.event(Hinted(0, "c", True)).last == ()
+    assert script.event(RunnerStopped(0, "a", RunnerStopReason.DONE)).last == ()
+    assert script.event(RunnerStopped(0, "b", RunnerStopReason.DONE)).last == (Finish(),)
 
 
 def test_a_drain_at_rest_is_over_at_once() -> None:

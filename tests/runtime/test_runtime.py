@@ -32,8 +32,7 @@ from tenure.failure import ErrorKind
 from tenure.machines.input import Ended
 from tenure.machines.lease import Owner
 from tenure.outcome import Refused
-from tenure.questions.core import Journal, LoadOverview
-from tenure.questions.core import LoadTranscript as Transcript
+from tenure.questions.core import Journal, LoadOverview, LoadTranscript
 from tenure.records import EntryKind, QueueEntry
 from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.errors import (
@@ -100,7 +99,7 @@ def test_text_that_an_agent_returns_is_committed(carry: Callable[[Body], None]) 
             again = await runtime.submit("s", "hello", key="k")
             assert (again.input_id, again.how) == (receipt.input_id, "known")
             assert (await again.ended(WAIT_S)).answer == "hello!"
-            line = (await runtime.ask(Transcript("s")))[0]
+            line = (await runtime.ask(LoadTranscript("s")))[0]
             assert ([i.payload for i in line.inputs], line.node.body) == (["hello"], "hello!")
 
     carry(body)

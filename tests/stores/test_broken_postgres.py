@@ -70,7 +70,7 @@ def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
 
 
 def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
-    real = postgres_group.carry_out
+    real = postgres_group.decide_group
 
     def carry_out(
         sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
@@ -78,7 +78,7 @@ def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
         now_ms = 0 if clock is None else clock()
         return real(sql, commands, wait, None if clock is None else lambda: now_ms)
 
-    breaking.setattr(postgres_writer, "carry_out", carry_out)
+    breaking.setattr(postgres_writer, "decide_group", carry_out)
 
 
 def commits_each_round(breaking: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenure_drivers.stores.registry import open_store
-from tenure_drivers.stores.sqlite import filesystem as mounts
+from tenure_drivers.stores.sqlite import filesystem
 from tenure_drivers.stores.sqlite.filesystem import ALLOW, mount_of, mounts_of
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import Put
@@ -62,7 +62,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = tmp_path / "mounts"
     table.write_text(f"/dev/vda1 / ext4 rw 0 0\nfiler:/export {tmp_path}/net nfs4 rw 0 0\n")
     (tmp_path / "net").mkdir()
-    monkeypatch.setattr(mounts, "MOUNTS", table)
+    monkeypatch.setattr(filesystem, "MOUNTS", table)
     return tmp_path / "net"
 
 
@@ -91,6 +91,6 @@ def test_it_is_opened_all_the_same_by_who_says_so(
 def test_where_mounts_cannot_be_seen_nothing_is_refused(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mounts, "MOUNTS", shared / "nowhere")
+    monkeypatch.setattr(filesystem, "MOUNTS", shared / "nowhere")
 
     SqliteStore(shared / "agent.db").close()

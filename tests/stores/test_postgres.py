@@ -35,7 +35,7 @@ from tenure.questions.core import LoadOverview
 from tenure.records import RECORDS, Input, QueueEntry, Session
 from tenure.world import EMPTY, world_of
 from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
-from tenure_drivers.stores.postgres import pipeline as postgres_pipe
+from tenure_drivers.stores.postgres import pipeline as postgres_pipeline
 from tenure_drivers.stores.postgres import writer as postgres_writer
 from tenure_drivers.stores.postgres.notify import hints_of, payloads
 from tenure_drivers.stores.postgres.sql import Sql, Texts
@@ -48,8 +48,8 @@ from tenure_drivers.testing.fixtures import (
     ManualClock,
     Put,
     asynchronous,
-    carried_out,
     decided,
+    executed,
     in_turn,
     prompt,
 )
@@ -403,12 +403,12 @@ async def test_a_commit_that_is_never_confirmed_is_unknown(
         with psycopg.connect(found.dsn, autocommit=True) as other:
             other.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             other.execute("SELECT pg_reload_conf()")
-            monkeypatch.setattr(postgres_pipe, "ANSWER_S", 0.5)
+            monkeypatch.setattr(postgres_pipeline, "ANSWER_S", 0.5)
             await asyncio.sleep(0.2)
             with pytest.raises(OutcomeUnknown):
                 await store.execute(prompt("s", 2))
 
-            monkeypatch.setattr(postgres_pipe, "ANSWER_S", 60.0)
+            monkeypatch.setattr(postgres_pipeline, "ANSWER_S", 60.0)
             waiting = asyncio.ensure_future(store.execute(prompt("t", 1)))
             await asyncio.sleep(0.5)
             other.execute(
@@ -489,7 +489,7 @@ def test_a_schema_may_have_any_name(name: str) -> None:
     async def run() -> None:
         store = store_of(name)
         hints = store.hints()
-        store._news.listening(10)
+        store._notifier.listening(10)
         await store.execute(prompt("s", 1))
         assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
         assert len(await store.due(5)) == 1
@@ -582,7 +582,7 @@ async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(sche
         watch.now_ms += 40
         group = client.send_some(watch.now_ms)
         for command, answer in zip(
-            group, await asyncio.gather(*[carried_out(store, c) for c in group]), strict=True
+            group, await asyncio.gather(*[executed(store, c) for c in group]), strict=True
         ):
             client.observe(command, answer)
 
@@ -609,7 +609,7 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
         for _ in range(groups):
             watch.now_ms += 40
             group = client.send_some(watch.now_ms)
-            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            answers = await asyncio.gather(*[executed(store, command) for command in group])
             for command, answer in zip(group, answers, strict=True):
                 client.observe(command, answer)
 
@@ -663,7 +663,7 @@ async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
         for _ in range(60):
             watch.now_ms += 40
             group = client.send_some(watch.now_ms)
-            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            answers = await asyncio.gather(*[executed(store, command) for command in group])
             for at in in_turn(group):
                 expected, world = decided(world, group[at], watch.now_ms)
                 assert answers[at] == expected
@@ -717,7 +717,7 @@ async def test_it_works_behind_pgbouncer_in_transaction_mode(schema: str, folder
 async def test_hints_are_heard_in_other_processes_and_after_a_loss(schema: str) -> None:
     speaking, hearing = store_of(schema), store_of(schema)
     hints = hearing.hints()
-    assert await asyncio.to_thread(hearing._news.listening, 10)
+    assert await asyncio.to_thread(hearing._notifier.listening, 10)
 
     await speaking.execute(prompt("s", 1))
     assert await asyncio.wait_for(anext(hints), 10) == Hint("s", 0)
@@ -780,7 +780,7 @@ def test_a_command_joins_the_callers_transaction(schema: str, commits: bool) -> 
 async def test_a_command_joins_a_transaction_without_an_event_loop(schema: str) -> None:
     store = store_of(schema)
     hints = store.hints()
-    assert store._news.listening(10)
+    assert store._notifier.listening(10)
 
     with psycopg.connect(shared(), row_factory=psycopg.rows.dict_row) as mine:
         store.execute_in_now(mine, prompt("s", 1))

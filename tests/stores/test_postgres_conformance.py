@@ -58,14 +58,14 @@ def server_crashes(story: RandomProgram) -> Iterator[tuple[int, World]]:
     """The server dies without a word while the next group is on its way."""
     needed()
     with server() as found:
-        answered = tell_until_it_dies(found, story, story.seed)
+        answered = run_until_it_dies(found, story, story.seed)
         found.start()
         store = PostgresStore(found.dsn)
         yield answered, world_of(asyncio.run(store.dump()))
         store.close()
 
 
-def tell_until_it_dies(found: Server, story: RandomProgram, last: int) -> int:
+def run_until_it_dies(found: Server, story: RandomProgram, last: int) -> int:
     clock, answered = ManualClock(), 0
     store = PostgresStore(found.dsn, clock=clock)
     killing = threading.Thread(target=kill_soon, args=(found,))

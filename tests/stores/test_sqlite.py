@@ -30,7 +30,7 @@ from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
 from tenure_drivers.stores.group_commit import Work, form
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.registry import open_store
-from tenure_drivers.stores.sqlite.notify import FileProcesses, meeting_place
+from tenure_drivers.stores.sqlite.notify import FileProcesses, socket_folder
 from tenure_drivers.stores.sqlite.sql import select_first
 from tenure_drivers.stores.sqlite.store import SqliteStore, execute_in
 from tenure_drivers.testing.command_generator import CommandGenerator
@@ -179,7 +179,7 @@ def test_processes_take_turns_and_lose_nothing(path: Path) -> None:
     )
     for name in names:
         assert bodies[name].split() == [str(i) for i in range(count)]
-    assert not meeting_place(path).exists()
+    assert not socket_folder(path).exists()
 
 
 def test_processes_may_create_the_file_at_the_same_time(path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_sockets_of_the_dead_are_removed(path: Path) -> None:
 
     assert store._peers.pids() == ()
     store.close()
-    assert not meeting_place(path).exists()
+    assert not socket_folder(path).exists()
 
 
 def test_a_long_path_meets_in_the_temporary_folder(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tenure.outcome import Refusal, Refused
 from tenure.questions.core import Sessions
 from tenure.records import Blob, Input, Session
 from tenure_drivers.stores.base import Unavailable
-from tenure_drivers.stores.sqlite.notify import meeting_place
+from tenure_drivers.stores.sqlite.notify import socket_folder
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import Put, asynchronous, begin, prompt
 
@@ -233,7 +233,7 @@ async def test_a_restored_backup_is_fenced_off_from_the_history_that_was_lost(pa
 
 def test_what_killed_processes_left_beside_the_file_goes_with_the_next_store(path: Path) -> None:
     SqliteStore(path).close()
-    folder = meeting_place(path)
+    folder = socket_folder(path)
     pid = os.fork()
     if pid == 0:
         SqliteStore(path)

@@ -16,21 +16,21 @@ from tenure.outcome import Decided
 from tenure_drivers.stores.base import OutcomeUnknown, Unavailable
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.command_generator import CommandGenerator
-from tenure_drivers.testing.conformance import ManualClock, Put, carried_out, prompt
+from tenure_drivers.testing.conformance import ManualClock, Put, executed, prompt
 
 
 def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-async def story(store: SqliteStore, clock: ManualClock, seed: int, steps: int) -> None:
+async def run_program(store: SqliteStore, clock: ManualClock, seed: int, steps: int) -> None:
     """Groups of commands, as `test_sqlite.worlds` expects them; says how many groups were answered."""
     dice = random.Random(seed)
     client = CommandGenerator(dice.choice)
     for step in range(steps):
         clock.now_ms += dice.choice((0, 1, 10, 30))
         group = client.send_some(clock.now_ms)
-        answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+        answers = await asyncio.gather(*[executed(store, command) for command in group])
         for command, answer in zip(group, answers, strict=True):
             client.observe(command, answer)
         say(step + 1)
@@ -41,7 +41,7 @@ def killed(path: str, seed: int, statement: int) -> None:
     clock = ManualClock()
     store = SqliteStore(path, clock=clock)
     die_before(store, statement)
-    asyncio.run(story(store, clock, seed, 10_000))
+    asyncio.run(run_program(store, clock, seed, 10_000))
 
 
 def die_before(store: SqliteStore, statement: int) -> None:

@@ -22,7 +22,7 @@ from tenure.policy import POLICIES
 from tenure.records import EntryKind, Input, JournalEntry, Node
 from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
 from tenure.turn import machine as turn
-from tenure.turn import protocol as word
+from tenure.turn import protocol
 from tenure.turn.loading import LoadedTurn
 
 ONE = UsageDelta("turn", "m", 1, 10, 1)
@@ -31,10 +31,10 @@ TOOLS = (
     Tool("look", "", "{}", retry=RetryPolicy(3, 100, 1_000)),
     Tool("answer", "", "{}", finishes=True),
 )
-ENVIRONMENT = word.Environment("m", "be brief", TOOLS)
+ENVIRONMENT = protocol.Environment("m", "be brief", TOOLS)
 
 Model = Callable[[Request], Reply]
-Use = Callable[[ToolCall, int], word.ToolResult]
+Use = Callable[[ToolCall, int], protocol.ToolResult]
 
 
 def prompt(text: str = "go") -> Input:
@@ -61,16 +61,16 @@ def script(*replies: Reply) -> Model:
     return model
 
 
-def paid(call: ToolCall, attempt: int) -> word.ToolResult:
-    return word.ToolResult(f"{call.name} {call.call_id}")
+def paid(call: ToolCall, attempt: int) -> protocol.ToolResult:
+    return protocol.ToolResult(f"{call.name} {call.call_id}")
 
 
 @define
 class Play:
     model: Model
     use: Use = paid
-    environment: word.Environment = ENVIRONMENT
-    limits: word.Limits = word.Limits(iterations_max=5, concurrency=4)
+    environment: protocol.Environment = ENVIRONMENT
+    limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=4)
     strict: bool = False
     inputs: tuple[Input, ...] = field(factory=lambda: (prompt(),))
     frame: str = ""
@@ -78,12 +78,12 @@ class Play:
     nodes: list[Node] = field(factory=list)
     kept: str | None = None
     state: turn.State | None = None
-    effects: list[word.Effect] = field(factory=list)
+    effects: list[protocol.Effect] = field(factory=list)
     clauses: list[str] = field(factory=list)
     asked: list[str] = field(factory=list)  # keys of calls of the model and of tools
     usage: list[UsageDelta] = field(factory=list)
     checkpoints: int = 0
-    last: word.Finish | word.Fail | None = None
+    last: protocol.Finish | protocol.Fail | None = None
 
     # -- the machine
 
@@ -100,10 +100,10 @@ class Play:
         """Begin, or begin again after a crash."""
         self.effects = []
         self.state = self.prepare()
-        self.feed(word.Begin())
+        self.feed(protocol.Begin())
         return self
 
-    def feed(self, event: word.Event) -> turn.Outcome:
+    def feed(self, event: protocol.Event) -> turn.Outcome:
         assert self.state is not None
         outcome = turn.step(self.state, event)
         self.clauses.append(outcome.clause)
@@ -129,26 +129,26 @@ class Play:
             steps -= 1
         return self
 
-    def carry_out(self, effect: word.Effect) -> None:
+    def carry_out(self, effect: protocol.Effect) -> None:
         match effect:
-            case word.PrepareEnvironment(key):
-                self.feed(word.EnvironmentReady(key, self.environment))
-            case word.CallModel(key, request):
+            case protocol.PrepareEnvironment(key):
+                self.feed(protocol.EnvironmentReady(key, self.environment))
+            case protocol.CallModel(key, request):
                 self.asked.append(key)
-                self.feed(word.ModelReplied(key, self.model(request)))
-            case word.RunTool(key, call, _, attempt):
+                self.feed(protocol.ModelReplied(key, self.model(request)))
+            case protocol.RunTool(key, call, _, attempt):
                 self.asked.append(key)
-                self.feed(word.ToolReported(key, attempt, self.use(call, attempt)))
-            case word.Sleep(key, attempt):
-                self.feed(word.RetryDue(key, attempt))
-            case word.Record():
+                self.feed(protocol.ToolReported(key, attempt, self.use(call, attempt)))
+            case protocol.Sleep(key, attempt):
+                self.feed(protocol.RetryDue(key, attempt))
+            case protocol.Record():
                 self.write(effect)
-                self.feed(word.Recorded(effect.key))
-            case word.Finish() | word.Fail():
+                self.feed(protocol.Recorded(effect.key))
+            case protocol.Finish() | protocol.Fail():
                 self.last = effect
                 self.usage += effect.usage
 
-    def write(self, effect: word.Record) -> None:
+    def write(self, effect: protocol.Record) -> None:
         n = self.checkpoints
         self.checkpoints += 1
         self.usage += effect.usage

@@ -17,7 +17,7 @@ from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Reques
 from tenure.outcome import Refusal, Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
-from tenure.turn import protocol as word
+from tenure.turn import protocol
 from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from tenure.turn.loading import LoadTurn
 from tenure.turn.states import Finished
@@ -56,9 +56,9 @@ class ChatAgent:
         system: System = "",
         parameters: str = "{}",
         window: int | None = None,
-        max_iterations: int = word.LIMITS.iterations_max,
-        concurrency: int = word.LIMITS.concurrency,
-        deadline_s: float = word.LIMITS.deadline_ms / 1000,
+        max_iterations: int = protocol.LIMITS.iterations_max,
+        concurrency: int = protocol.LIMITS.concurrency,
+        deadline_s: float = protocol.LIMITS.deadline_ms / 1000,
         strict: bool = False,
         frames: Mapping[str, ChatAgent] | None = None,
         show: Callable[[Turn, Delta], object] | None = None,
@@ -68,26 +68,26 @@ class ChatAgent:
             raise ValueError("max_iterations at least 0, concurrency 1, deadline_s above 0")
         self.client, self.tools, self.system = client, collect(tools), system
         self.parameters, self.window = parameters, window
-        self.limits = word.Limits(max_iterations, concurrency, int(deadline_s * 1000))
+        self.limits = protocol.Limits(max_iterations, concurrency, int(deadline_s * 1000))
         self.strict, self.frames, self.show, self.dialect = strict, frames or {}, show, dialect
 
     async def __call__(self, turn: Turn) -> None:
         try:
-            spoken = await turn.ask(LoadTurn(turn.session_id, turn.run_id))
+            loaded = await turn.ask(LoadTurn(turn.session_id, turn.run_id))
         except Unavailable as error:
             raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
-        if spoken is None:
+        if loaded is None:
             raise TurnFailed(ErrorKind.NOT_RECONSTRUCTED, f"run {turn.run_id} is not there")
-        preparing = turn_.prepare(spoken, self.limits, self.dialect, strict=self.strict)
+        preparing = turn_.prepare(loaded, self.limits, self.dialect, strict=self.strict)
         await ChatTurnHost(self, turn, preparing).lead()
 
-    async def environment(self, turn: Turn) -> word.Environment:
+    async def environment(self, turn: Turn) -> protocol.Environment:
         system = self.system
         if not isinstance(system, str):
             made = system(turn)
             system = await made if inspect.isawaitable(made) else made
         tools = tuple([made.tool for made in self.tools.values()])
-        return word.Environment(self.client.model, system, tools, self.parameters, self.window)
+        return protocol.Environment(self.client.model, system, tools, self.parameters, self.window)
 
 
 def aborted() -> bool:
@@ -102,7 +102,7 @@ class ChatTurnHost:
     agent: ChatAgent
     turn: Turn
     state: turn_.State
-    events: asyncio.Queue[word.Event | BaseException] = field(factory=asyncio.Queue)
+    events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
     speaker: ChatAgent = field(init=False)  # whom the frame names
 
@@ -112,7 +112,7 @@ class ChatTurnHost:
     async def lead(self) -> None:
         listening = asyncio.ensure_future(self._listen())
         try:
-            last = self._step(word.Begin())
+            last = self._step(protocol.Begin())
             while True:
                 while last is None:
                     last = self._step(await self._next())
@@ -125,7 +125,7 @@ class ChatTurnHost:
 
     # -- the machine
 
-    def _step(self, event: word.Event) -> word.Finish | word.Fail | None:
+    def _step(self, event: protocol.Event) -> protocol.Finish | protocol.Fail | None:
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # it came too late, and says so
@@ -136,7 +136,7 @@ class ChatTurnHost:
             return self.state.last
         return None
 
-    async def _next(self) -> word.Event:
+    async def _next(self) -> protocol.Event:
         try:
             event = await self.events.get()
         except asyncio.CancelledError:
@@ -148,53 +148,53 @@ class ChatTurnHost:
         assert not isinstance(event, BaseException)
         return event
 
-    def _out_of_time(self) -> word.Event:
+    def _out_of_time(self) -> protocol.Event:
         """The runner interrupts a turn whose time is over; it may still say how it ends."""
         task = asyncio.current_task()
-        if self.turn.told is not TurnReply.TIMED_OUT or task is None or task.uncancel() > 0:
+        if self.turn.stop_reply is not TurnReply.TIMED_OUT or task is None or task.uncancel() > 0:
             raise
-        return word.DeadlinePassed()
+        return protocol.DeadlinePassed()
 
     async def _listen(self) -> None:
-        said = await self.turn.heard()
-        if said is TurnReply.CANCELLED:
-            self.events.put_nowait(word.CancelSeen())
-        elif said is TurnReply.TIMED_OUT:
-            self.events.put_nowait(word.DeadlinePassed())
+        reply = await self.turn.notified()
+        if reply is TurnReply.CANCELLED:
+            self.events.put_nowait(protocol.CancelSeen())
+        elif reply is TurnReply.TIMED_OUT:
+            self.events.put_nowait(protocol.DeadlinePassed())
 
     # -- its effects
 
-    def _begin(self, effect: word.Effect) -> None:
+    def _begin(self, effect: protocol.Effect) -> None:
         match effect:
-            case word.SetDeadline(after_ms):
-                self._task("deadline", self._after(after_ms, word.DeadlinePassed()))
-            case word.PrepareEnvironment(key, frame):
+            case protocol.SetDeadline(after_ms):
+                self._task("deadline", self._after(after_ms, protocol.DeadlinePassed()))
+            case protocol.PrepareEnvironment(key, frame):
                 self._task(key, self._prepare(key, frame))
-            case word.CallModel(key, request):
+            case protocol.CallModel(key, request):
                 self._task(key, self._call_model(key, request))
-            case word.RunTool():
+            case protocol.RunTool():
                 self._task(effect.key, self._run_tool(effect))
-            case word.Probe():
+            case protocol.Probe():
                 self._task(effect.key, self._probe(effect))
-            case word.Sleep(key, attempt, for_ms):
-                self._task(key, self._after(for_ms, word.RetryDue(key, attempt)))
-            case word.Record():
+            case protocol.Sleep(key, attempt, for_ms):
+                self._task(key, self._after(for_ms, protocol.RetryDue(key, attempt)))
+            case protocol.Record():
                 self._task(effect.key, self._record(effect))
-            case word.Abort(keys):
+            case protocol.Abort(keys):
                 for key in keys:
                     for task in self.tasks.get(key, ()):
                         task.cancel()
-            case word.Finish() | word.Fail():
+            case protocol.Finish() | protocol.Fail():
                 pass  # the state has it
 
-    def _task(self, key: str, work: Coroutine[Any, Any, word.Event]) -> None:
+    def _task(self, key: str, work: Coroutine[Any, Any, protocol.Event]) -> None:
         task = asyncio.ensure_future(self._report(work))
         tasks = self.tasks.setdefault(key, set())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         task.add_done_callback(lambda _: work.close())  # if it was aborted before it began
 
-    async def _report(self, work: Coroutine[Any, Any, word.Event]) -> None:
+    async def _report(self, work: Coroutine[Any, Any, protocol.Event]) -> None:
         """Every task ends in an event or an error, unless it was aborted."""
         try:
             self.events.put_nowait(await work)
@@ -206,32 +206,32 @@ class ChatTurnHost:
         except Exception as error:
             self.events.put_nowait(error)
 
-    async def _after(self, for_ms: int, event: word.Event) -> word.Event:
+    async def _after(self, for_ms: int, event: protocol.Event) -> protocol.Event:
         await asyncio.sleep(for_ms / 1000)
         return event
 
-    async def _prepare(self, key: str, frame: str) -> word.Event:
+    async def _prepare(self, key: str, frame: str) -> protocol.Event:
         speaker = self.agent if not frame else self.agent.frames.get(frame)
         if speaker is None:
-            said = f"no agent for frame {frame!r}"
-            return word.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, said))
+            message = f"no agent for frame {frame!r}"
+            return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
         self.speaker = speaker
         try:
-            return word.EnvironmentReady(key, await speaker.environment(self.turn))
+            return protocol.EnvironmentReady(key, await speaker.environment(self.turn))
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
-            return word.EnvironmentFailed(key, failure)
+            return protocol.EnvironmentFailed(key, failure)
 
-    async def _call_model(self, key: str, request: Request) -> word.Event:
+    async def _call_model(self, key: str, request: Request) -> protocol.Event:
         await self.turn.checkpoint()
         try:
             answer = await self.speaker.client.complete(request, self._emit, key)
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
-            return word.ModelFailed(key, failure)
+            return protocol.ModelFailed(key, failure)
         if isinstance(answer, ModelFailed):
-            return word.ModelFailed(key, answer.failure, answer.usage)
-        return word.ModelReplied(key, answer)
+            return protocol.ModelFailed(key, answer.failure, answer.usage)
+        return protocol.ModelReplied(key, answer)
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)
@@ -240,49 +240,51 @@ class ChatTurnHost:
 
     # -- tools
 
-    async def _run_tool(self, effect: word.RunTool) -> word.Event:
+    async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
         made = self.speaker.tools[effect.tool.name]
         await self.turn.checkpoint()  # is our time over by now?
         result = await self._attempt(made, effect)
-        return word.ToolReported(effect.key, effect.attempt, result)
+        return protocol.ToolReported(effect.key, effect.attempt, result)
 
-    async def _attempt(self, made: FunctionTool, effect: word.RunTool) -> word.ToolResult:
+    async def _attempt(self, made: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
                 return await made.run(effect.call, effect.key, effect.attempt)
         except TimeoutError:
             if not timer.expired():
                 raise
-        said = f"no result within {effect.tool.timeout_ms} ms"
+        message = f"no result within {effect.tool.timeout_ms} ms"
         if effect.tool.disposition is Disposition.ONCE:
-            return word.ToolResult(f"{said}; its outcome is unknown", is_error=True)
-        return word.ToolResult(said, is_error=True, retryable=True)
+            return protocol.ToolResult(f"{message}; its outcome is unknown", is_error=True)
+        return protocol.ToolResult(message, is_error=True, retryable=True)
 
-    async def _probe(self, effect: word.Probe) -> word.Event:
+    async def _probe(self, effect: protocol.Probe) -> protocol.Event:
         made = self.speaker.tools[effect.tool.name]
         await self.turn.checkpoint()
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000):
-                return word.Probed(effect.key, await made.look(effect.key))
+                return protocol.Probed(effect.key, await made.look(effect.key))
         except Exception as error:
-            said = f"probe of {effect.tool.name}: {describe(error)}"
-            raise TurnFailed(ErrorKind.TRANSIENT, said) from error
+            message = f"probe of {effect.tool.name}: {describe(error)}"
+            raise TurnFailed(ErrorKind.TRANSIENT, message) from error
 
     # -- the store
 
-    async def _record(self, effect: word.Record) -> word.Event:
+    async def _record(self, effect: protocol.Record) -> protocol.Event:
         try:
             await self.turn.record(effect.entries, effect.nodes, effect.usage, effect.environment)
         except Cancelled as error:
             refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
-            return word.NotRecorded(effect.key, refused)
+            return protocol.NotRecorded(effect.key, refused)
         except (IllegalWrite, CommandRefused) as error:
-            return word.NotRecorded(effect.key, error.refused)
-        return word.Recorded(effect.key)
+            return protocol.NotRecorded(effect.key, error.refused)
+        return protocol.Recorded(effect.key)
 
-    async def _end(self, last: word.Finish | word.Fail) -> word.Finish | word.Fail | None:
+    async def _end(
+        self, last: protocol.Finish | protocol.Fail
+    ) -> protocol.Finish | protocol.Fail | None:
         """Commit or give back; a commit that a cancel overtakes is made again as cancelled."""
-        if isinstance(last, word.Fail):
+        if isinstance(last, protocol.Fail):
             failure = last.failure
             raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
         try:
@@ -291,7 +293,7 @@ class ChatTurnHost:
                 reason=last.reason, hand_off=last.hand_off, frame=last.frame,
             )  # fmt: skip
         except Cancelled:
-            again = self._step(word.CancelSeen())
+            again = self._step(protocol.CancelSeen())
             if again is None:
                 raise
             return again

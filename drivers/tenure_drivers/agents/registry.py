@@ -81,9 +81,9 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
             raise UnknownAgent(
                 f"{name!r}: there is no module {error.name!r} in {folder}; known are {KNOWN}"
             ) from error
-        raise UnknownAgent(f"{name!r}: importing {module} failed: {_said(error)}") from error
+        raise UnknownAgent(f"{name!r}: importing {module} failed: {_described(error)}") from error
     except (Exception, SystemExit) as error:  # whatever its code raises while it is imported
-        raise UnknownAgent(f"{name!r}: importing {module} failed: {_said(error)}") from error
+        raise UnknownAgent(f"{name!r}: importing {module} failed: {_described(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise UnknownAgent(f"{name!r}: module {module} has no {attribute!r}")
@@ -100,7 +100,7 @@ def _asynchronous(found: Any) -> bool:
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
 
 
-def _said(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -54,13 +54,13 @@ def reply_to(request: Request) -> Reply:
     """A pure function of the transcript."""
     asked, since = since_prompt(request.messages)
     lines = [line.strip() for line in asked.text.splitlines() if line.strip()]
-    said = [m for m in since if m.speaker is Speaker.ASSISTANT]
+    replies = [m for m in since if m.speaker is Speaker.ASSISTANT]
     used = UsageDelta(
         "turn", "script", 1, sum(len(m.text) // 4 + 1 for m in request.messages), len(lines)
     )
     calls: tuple[ToolCall, ...] = ()
-    if len(said) < len(lines) and request.tools:
-        calls = calls_of(lines[len(said)], len(said))
+    if len(replies) < len(lines) and request.tools:
+        calls = calls_of(lines[len(replies)], len(replies))
     if calls:
         return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(used,))
     results = [short(m.text) for m in since if m.speaker is Speaker.TOOL]

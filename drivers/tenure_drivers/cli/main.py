@@ -179,9 +179,9 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     Exit codes: 0 shown, 1 but for sessions that cannot be read, 2 no such store or session, 4 the store
     or the one session cannot be read, or is of a newer release.
     """
-    from .inspect import command as inspecting
+    from .inspect import command as inspect_command
 
-    leave(attempt(inspecting.inspect(store, session, tail, as_json)))
+    leave(attempt(inspect_command.inspect(store, session, tail, as_json)))
 
 
 @tenure.command()
@@ -221,9 +221,9 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     \b
     Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
     """
-    from .show import command as showing
+    from .show import command as show_command
 
-    leave(attempt(showing.show(store, session, limit, form or "text")))
+    leave(attempt(show_command.show(store, session, limit, form or "text")))
 
 
 @tenure.command()
@@ -242,9 +242,9 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
     \b
     Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read, 130 Ctrl-C.
     """
-    from .inspect import command as inspecting
+    from .inspect import command as inspect_command
 
-    leave(attempt(inspecting.events(store, session, after, follow, as_json)))
+    leave(attempt(inspect_command.events(store, session, after, follow, as_json)))
 
 
 def attempt(work: Coroutine[Any, Any, None]) -> int:

@@ -51,12 +51,12 @@ class RetryingStore:
         store: Store,
         *,
         patience_s: float = PATIENCE_S,
-        say: Callable[[str], None] = quiet,
+        log_line: Callable[[str], None] = quiet,
     ) -> None:
         self.url = url
         self.store = store
         self._patience_s = patience_s
-        self._say = say
+        self._log_line = log_line
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
         return await self._insist(lambda: self.store.execute(command))
@@ -65,11 +65,14 @@ class RetryingStore:
         return await self._insist(lambda: self.store.ask(question))
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await retry(self.url, attempt, self._patience_s, self._say)
+        return await retry(self.url, attempt, self._patience_s, self._log_line)
 
 
 async def retry(
-    url: str, attempt: Callable[[], Awaitable[T]], patience_s: float, say: Callable[[str], None]
+    url: str,
+    attempt: Callable[[], Awaitable[T]],
+    patience_s: float,
+    log_line: Callable[[str], None],
 ) -> T:
     """Try again what was not done, or of which nobody knows whether it was, until patience ends."""
     since: float | None = None
@@ -85,7 +88,7 @@ async def retry(
             now = time.monotonic()
             if since is None:
                 since = now
-                say(f"store {url}: {error}; trying again for {patience_s:g} s")
+                log_line(f"store {url}: {error}; trying again for {patience_s:g} s")
             if now - since >= patience_s:
                 raise store_lost(url, error) from error
         await asyncio.sleep(pause_s)
@@ -97,7 +100,7 @@ async def opened(
     url: str,
     *,
     patience_s: float = PATIENCE_S,
-    say: Callable[[str], None] = quiet,
+    log_line: Callable[[str], None] = quiet,
     **options: Any,
 ) -> AsyncIterator[RetryingStore]:
     async def attempt() -> Store:
@@ -109,12 +112,12 @@ async def opened(
         waiting_ms = int(min(patience_s * 1_000, BUSY_TIMEOUT_MS))
         options.setdefault("busy_timeout_ms", waiting_ms)
     try:
-        store = await retry(url, attempt, patience_s, say)
+        store = await retry(url, attempt, patience_s, log_line)
     except ValueError as error:
         raise usage_error(f"--store {error}") from error
     except OSError as error:
         raise store_lost(url, error) from error
     try:
-        yield RetryingStore(url, store, patience_s=patience_s, say=say)
+        yield RetryingStore(url, store, patience_s=patience_s, log_line=log_line)
     finally:
         await store.aclose()

@@ -76,7 +76,7 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
     async with existing(url) as found:
         for aside in await found.store.quarantined():
             broken += 1
-            tell(f"{aside.session_id}: set aside: {aside.reason}")
+            report(f"{aside.session_id}: set aside: {aside.reason}")
         async for name in named(found, names):
             checked += 1
             try:
@@ -86,7 +86,7 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
                 wrong = [str(error)]
             broken += len(wrong)
             for law in wrong:
-                tell(f"{name}: {law}")
+                report(f"{name}: {law}")
     log(f"{checked} sessions, {broken} faults")
     return Exit.UNFINISHED if broken else Exit.OK
 
@@ -175,7 +175,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     except (Corrupt, SchemaTooNew, Unavailable) as error:
         raise store_lost(redact(url), error) from error
     for line in lines:
-        tell(f"{line};")
+        report(f"{line};")
     if not lines:
         log("nothing to do")
     elif dry_run:
@@ -225,7 +225,7 @@ async def _export(url: str, file: str) -> int:
     try:
         if file == "-":
             for line in exported(records):
-                tell(line)
+                report(line)
         else:
             write_whole(Path(file).resolve(), exported(records))
     except OSError as error:
@@ -284,19 +284,19 @@ async def _import(url: str, file: TextIO) -> int:
     async with opened(url) as found:
         for name, rows in sessions_of(records):
             for command in restoring(rows):
-                answer = await carried(found, command)
+                answer = await execute(found, command)
                 if isinstance(answer, Refused):
                     refused += 1
                     row = answer.detail
                     where = f"{table_of(row.__class__)} {key_of(row.__class__)(row)}"
-                    tell(f"{name}: the store holds another {where}")
+                    report(f"{name}: the store holds another {where}")
                     break
                 written += answer
     log(f"{written} of {len(records)} rows written")
     return Exit.UNFINISHED if refused else Exit.OK
 
 
-async def carried(found: RetryingStore, command: Restore) -> int | Refused:
+async def execute(found: RetryingStore, command: Restore) -> int | Refused:
     try:
         return await found.execute(command)
     except ValueError as error:
@@ -318,7 +318,7 @@ async def existing(url: str) -> AsyncIterator[RetryingStore]:
     if path is not None and not path.exists():
         raise usage_error(f"--store {url}: there is no {path}")
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
-    async with opened(url, say=log, **options) as found:
+    async with opened(url, log_line=log, **options) as found:
         yield found
 
 
@@ -344,7 +344,7 @@ async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
         yield batch
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 

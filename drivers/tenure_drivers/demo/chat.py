@@ -31,14 +31,14 @@ from ..agents.tools import make
 from ..runtime.steps import Report
 from .plan import Plan
 
-PLACES: Final[dict[str, str]] = {
+FAULT_PLACES: Final[dict[str, str]] = {
     "in_model": "inside a model call",
     "before_tool": "between a call and its tool",
     "in_tool": "inside a once tool, before its effect",
     "after_effect": "inside a once tool, after its effect",
     "before_report": "between a report and its checkpoint",
 }
-TRAPS: Final = "faults"
+FAULTS: Final = "faults"
 THINKS_S: Final = (0.01, 0.06)
 CALLS: Final = "Call these tools in this order, then say what you found:"
 
@@ -130,10 +130,10 @@ def _has_result(command: Checkpoint) -> bool:
     return reported or any(node.role is Role.TOOL for node in command.nodes)
 
 
-def sprung(folder: Path) -> dict[str, int]:
+def triggered(folder: Path) -> dict[str, int]:
     """How many have died in each place."""
-    found = [path.name.partition("-")[0] for path in (folder / TRAPS).iterdir()]
-    return {place: found.count(place) for place in PLACES}
+    found = [path.name.partition("-")[0] for path in (folder / FAULTS).iterdir()]
+    return {place: found.count(place) for place in FAULT_PLACES}
 
 
 # -- the model
@@ -143,7 +143,7 @@ def sprung(folder: Path) -> dict[str, int]:
 class ScriptedModel:
     """Follows a script; a line that nobody is sure of is written again, in a call of its own."""
 
-    traps: FaultPoints
+    fault_points: FaultPoints
     seed: str
     model: str = "script"
 
@@ -151,7 +151,7 @@ class ScriptedModel:
         emit(Delta("text", "Let me "))
         asked, _ = since_prompt(request.messages)
         await wait(int(random.Random(f"{self.seed} {key}").uniform(*THINKS_S) * 1000))
-        self.traps("in_model", asked.text)
+        self.fault_points("in_model", asked.text)
         emit(Delta("text", "see."))
         return _reply(request)
 
@@ -177,7 +177,7 @@ class FaultyModel:
     """Any client, in whose calls a process may die."""
 
     client: ModelClient
-    traps: FaultPoints
+    fault_points: FaultPoints
 
     @property
     def model(self) -> str:
@@ -190,7 +190,7 @@ class FaultyModel:
 
         def shown(delta: Delta) -> None:
             emit(delta)
-            self.traps("in_model", asked)
+            self.fault_points("in_model", asked)
 
         return await self.client.complete(request, shown, key)
 
@@ -207,14 +207,14 @@ class Writes(Protocol):
     async def linger(self, input_id: str) -> None: ...
 
 
-def chat(name: str, ledger: Writes, traps: FaultPoints, seed: str) -> ChatAgent:
+def chat(name: str, ledger: Writes, fault_points: FaultPoints, seed: str) -> ChatAgent:
     async def append(text: str, key: str) -> str:
         """Write a line into the ledger."""
         input_id = text.partition(" ")[0]
         await ledger.linger(input_id)
-        traps("in_tool", input_id)
+        fault_points("in_tool", input_id)
         ledger.write(input_id, f"{key} {text}")
-        traps("after_effect", input_id)
+        fault_points("after_effect", input_id)
         await ledger.linger(input_id)
         return "written"
 
@@ -225,11 +225,11 @@ def chat(name: str, ledger: Writes, traps: FaultPoints, seed: str) -> ChatAgent:
 
     client: ModelClient
     if name == "script":
-        client = ScriptedModel(traps, seed)
+        client = ScriptedModel(fault_points, seed)
     else:
         from ..agents.openai import openai_model
 
-        client = FaultyModel(openai_model(name), traps)
+        client = FaultyModel(openai_model(name), fault_points)
     tools = (
         make(add),
         make(wait, name="sleep"),

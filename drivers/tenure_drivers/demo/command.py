@@ -25,11 +25,11 @@ from ..cli.output import Bar, log
 from ..console.timeline.page import Figure, Timeline, TooLate, page
 from ..stores.base import Unavailable
 from ..stores.url import is_server, redact
-from .chat import PLACES
-from .driver import DemoRun, perform
+from .chat import FAULT_PLACES
+from .driver import DemoRun, run_demo
 from .plan import Plan, draw
 from .report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
-from .transcript_report import TALKED, ZERO, TranscriptReport
+from .transcript_report import TRANSCRIPT_MEANINGS, ZERO, TranscriptReport
 
 SEEDS: Final = 1_000_000
 AGENTS: Final = ("ledger", "careless", "script")
@@ -103,18 +103,20 @@ def demo(
         check_writable(html)
     seed = random.randrange(SEEDS) if seed is None else seed
     plan = draw(seed, inputs, min(sessions, inputs), workers)
-    performance = play(plan, agent, server)
-    report, talk = report_on(performance.evidence), performance.talk
-    if talk is not None and agent != "script":  # a model may not do as it is told
+    demo_run = run_plan(plan, agent, server)
+    report, transcripts = report_on(demo_run.evidence), demo_run.transcripts
+    if transcripts is not None and agent != "script":  # a model may not do as it is told
         report = replace(report, missing=0)
     if html is not None:
-        html.write_text(page(timeline_of(plan, performance, report)), encoding="utf-8")
+        html.write_text(page(timeline_of(plan, demo_run, report)), encoding="utf-8")
     if as_json:
-        told = {} if talk is None else {"transcripts": talk.as_json()}
-        click.echo(json.dumps({"seed": seed, **report.as_json(), **told}))
+        extra = {} if transcripts is None else {"transcripts": transcripts.as_json()}
+        click.echo(json.dumps({"seed": seed, **report.as_json(), **extra}))
     else:
-        show(plan, report, html, talk, agent)
-    sys.exit(Exit.OK if report.holds and (talk is None or talk.holds) else Exit.UNFINISHED)
+        show(plan, report, html, transcripts, agent)
+    sys.exit(
+        Exit.OK if report.holds and (transcripts is None or transcripts.holds) else Exit.UNFINISHED
+    )
 
 
 def check_writable(path: Path) -> None:
@@ -128,7 +130,7 @@ def check_writable(path: Path) -> None:
 # -- playing
 
 
-def play(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
+def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
     """Leaves no process, no file and no schema behind, also when it is interrupted."""
     folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
     schema = f"tenure_demo_{secrets.token_hex(6)}"
@@ -172,7 +174,7 @@ async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     bar = Bar("answered", len(plan.prompts))
     try:
-        return await perform(plan, agent, folder, bar.show, server)
+        return await run_demo(plan, agent, folder, bar.show, server)
     except asyncio.CancelledError:
         if terminated:
             raise SystemExit(Exit.TERMINATED) from None
@@ -184,21 +186,21 @@ async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None
 # -- telling
 
 
-def sentence(plan: Plan, report: Report, talk: TranscriptReport | None = None) -> str:
+def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = None) -> str:
     done = (
         f"{report.inputs} prompts to {report.sessions} sessions were answered by "
         f"{len(plan.workers)} worker processes, which were killed {report.kills} times in the middle of "
         f"turns and stopped {report.pauses} times until others had taken over"
     )
-    if report.holds and talk is not None and talk.holds:
+    if report.holds and transcripts is not None and transcripts.holds:
         return f"{done}.  Every prompt was answered, each tool call has one result, and no once tool ran twice."
-    if report.holds and talk is None:
+    if report.holds and transcripts is None:
         return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
     return f"{done}.  Something went wrong: see the red numbers."
 
 
 def show(
-    plan: Plan, report: Report, html: Path | None, talk: TranscriptReport | None, agent: str
+    plan: Plan, report: Report, html: Path | None, transcripts: TranscriptReport | None, agent: str
 ) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -209,11 +211,13 @@ def show(
         value = getattr(report, name)
         style = "" if name not in MUST_BE_ZERO else ("bold red" if value else "green")
         table.add_row(str(value), name.replace("_", " "), meaning, style=style)
-    for name, value, meaning, style in () if talk is None else _talked(talk):
+    for name, value, meaning, style in (
+        () if transcripts is None else _transcript_figures(transcripts)
+    ):
         table.add_row(str(value), name, meaning, style=style)
     console.print(table)
     console.print()
-    console.print(sentence(plan, report, talk))
+    console.print(sentence(plan, report, transcripts))
     chosen = "" if agent == AGENTS[0] else f" --agent {agent}"
     again = f"Again: tenure demo --seed {plan.seed}{chosen}"
     console.print(
@@ -221,27 +225,27 @@ def show(
     )
 
 
-def _talked(talk: TranscriptReport) -> Iterator[tuple[str, int, str, str]]:
-    for name, meaning in TALKED.items():
-        value = getattr(talk, name)
+def _transcript_figures(transcripts: TranscriptReport) -> Iterator[tuple[str, int, str, str]]:
+    for name, meaning in TRANSCRIPT_MEANINGS.items():
+        value = getattr(transcripts, name)
         style = "" if name not in ZERO else ("bold red" if value else "green")
         yield name.replace("_", " "), value, meaning, style
-    for place, value in talk.died.items():
-        yield "died", value, PLACES[place], ""
+    for place, value in transcripts.died.items():
+        yield "died", value, FAULT_PLACES[place], ""
 
 
-def timeline_of(plan: Plan, performance: DemoRun, report: Report) -> Timeline:
+def timeline_of(plan: Plan, demo_run: DemoRun, report: Report) -> Timeline:
     return Timeline(
         title=f"tenure demo, seed {plan.seed}",
         sentence=sentence(plan, report),
         figures=tuple(_figures(report)),
-        chronicles=performance.evidence.chronicles,
-        holders=performance.holders,
-        lives=performance.lives,
-        pauses=performance.pauses,
+        histories=demo_run.evidence.histories,
+        holders=demo_run.holders,
+        lives=demo_run.lives,
+        pauses=demo_run.pauses,
         refused=tuple(
             TooLate(r.at_ms, r.worker, r.session_id, r.command, r.generation)
-            for r in performance.evidence.refusals
+            for r in demo_run.evidence.refusals
         ),
     )
 

@@ -22,7 +22,7 @@ from ..cli.exit import CliExit, Exit
 from ..cli.run.validation import prompt_policy
 from ..console.timeline.page import Holder, Life, Pause
 from ..stores.base import Store
-from .chat import TRAPS, chatting, sprung
+from .chat import FAULTS, chatting, triggered
 from .fleet import LOOK_S, Fleet
 from .plan import Kind, Plan, Prompt
 from .report import Evidence, Refusal, read_all
@@ -41,11 +41,11 @@ class DemoRun:
     holders: dict[str, Holder]
     lives: tuple[Life, ...]
     pauses: tuple[Pause, ...]
-    talk: TranscriptReport | None = None  # of a chat agent
+    transcripts: TranscriptReport | None = None  # of a chat agent
 
 
 @define(eq=False)
-class Stage:
+class DemoDriver:
     """Hands prompts over and strikes faults as the answers come; whatever it knows it has asked the store."""
 
     plan: Plan
@@ -58,7 +58,7 @@ class Stage:
     def __attrs_post_init__(self) -> None:
         self.waiting = deque(self.plan.prompts)
 
-    async def play(self) -> None:
+    async def run(self) -> None:
         for name in self.plan.workers:
             self.fleet.start(name)
         async with asyncio.TaskGroup() as group:
@@ -131,7 +131,7 @@ def _new(prompt: Prompt) -> NewInput:
     )  # fmt: skip
 
 
-async def perform(
+async def run_demo(
     plan: Plan,
     agent: str,
     folder: Path,
@@ -142,7 +142,7 @@ async def perform(
     chats = agent not in AGENTS
     if chats:
         plan = chatting(plan, agent)
-        (folder / TRAPS).mkdir()
+        (folder / FAULTS).mkdir()
     if server is not None:
         (folder / SERVER).touch(mode=0o600)
         (folder / SERVER).write_text(server, encoding="utf-8")
@@ -150,32 +150,32 @@ async def perform(
     try:
         fleet = Fleet(folder, store, (str(plan.seed), agent), chats)
         try:
-            await Stage(plan, store, fleet, show).play()
+            await DemoDriver(plan, store, fleet, show).run()
         finally:
             fleet.kill_all()
         seen = await collect(plan, store, fleet, folder)
         if not chats:
             return seen
-        talk = await report_transcripts(
-            store, seen.evidence.chronicles, seen.evidence.ledger,
-            died=sprung(folder), exact=agent == "script",
+        transcripts = await report_transcripts(
+            store, seen.evidence.histories, seen.evidence.ledger,
+            died=triggered(folder), exact=agent == "script",
         )  # fmt: skip
-        return replace(seen, talk=talk)
+        return replace(seen, transcripts=transcripts)
     finally:
         await store.aclose()
 
 
 async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> DemoRun:
-    said = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
+    logs = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
     holders = {
         line["lease_id"]: Holder(name, line["pid"])
-        for name, lines in said.items()
+        for name, lines in logs.items()
         for line in lines
         if line["what"] == "asks"
     }
     refusals = [
         Refusal(line["at_ms"], name, line["session_id"], line["name"], line["generation"])
-        for name, lines in said.items()
+        for name, lines in logs.items()
         for line in lines
         if line["what"] == "fenced"
     ]

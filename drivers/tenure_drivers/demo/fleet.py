@@ -46,7 +46,7 @@ class Worker:
     born_ms: int
     stopped: bool = False
     targeted: bool = False
-    buried: bool = False
+    death_recorded: bool = False
 
     @property
     def owner_id(self) -> str:
@@ -86,17 +86,17 @@ class Fleet:
         for worker in self.workers.values():
             while worker.process.poll() is None and time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_S)
-            self._bury(worker, killed=False)
+            self._record_death(worker, killed=False)
 
     def kill_all(self) -> None:
         """Nobody survives, whatever happened."""
         for worker in self.workers.values():
-            self._bury(worker, killed=False)
+            self._record_death(worker, killed=False)
 
-    def _bury(self, worker: Worker, *, killed: bool) -> None:
-        if worker.buried:
+    def _record_death(self, worker: Worker, *, killed: bool) -> None:
+        if worker.death_recorded:
             return
-        worker.buried = True
+        worker.death_recorded = True
         if worker.process.poll() is None:
             _signal(worker, signal.SIGKILL)
             worker.process.wait()
@@ -109,7 +109,7 @@ class Fleet:
         """Start again who was killed in a trap of its own."""
         for name, worker in list(self.workers.items()):
             if self.trapped and not worker.targeted and worker.process.poll() == -signal.SIGKILL:
-                self._bury(worker, killed=True)
+                self._record_death(worker, killed=True)
                 self.kills += 1
                 self.start(name)
 
@@ -156,7 +156,7 @@ class Fleet:
     async def _kill(self, worker: Worker, fault: Fault) -> bool:
         _signal(worker, signal.SIGKILL)
         worker.process.wait()
-        self._bury(worker, killed=True)
+        self._record_death(worker, killed=True)
         hit = bool(_held_by(worker, await self.store.ask(AllSessions())))
         self.kills += hit
         self.struck += hit

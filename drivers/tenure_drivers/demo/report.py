@@ -54,7 +54,7 @@ class Evidence:
     """
 
     asked: int
-    chronicles: tuple[SessionHistory, ...]
+    histories: tuple[SessionHistory, ...]
     ledger: tuple[str, ...]
     refusals: tuple[Refusal, ...] = ()
     kills: int = 0
@@ -118,7 +118,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def report_on(evidence: Evidence) -> Report:
-    histories = evidence.chronicles
+    histories = evidence.histories
     admitted = {p.input_id for c in histories for p in c.queue_entries}
     answers = [input_id for c in histories for input_id in _answered(c)]
     lines = Counter(_written(evidence.ledger))

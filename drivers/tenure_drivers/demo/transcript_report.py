@@ -43,7 +43,7 @@ class TranscriptReport:
         return {**attrs.asdict(self), "holds": self.holds}
 
 
-TALKED: Final[dict[str, str]] = {
+TRANSCRIPT_MEANINGS: Final[dict[str, str]] = {
     "calls": "tool calls in the transcripts",
     "results": "results in the transcripts",
     "unknown": "once tools of which nobody knew: told to the model",
@@ -71,7 +71,7 @@ async def report_transcripts(
         _calls(lines, written, counts)
         _answers(lines, counts, exact=exact)
         counts["unknown"] += sum(e.kind is EntryKind.UNKNOWN for e in history.entries)
-    return TranscriptReport(**{name: counts[name] for name in TALKED}, died=died)
+    return TranscriptReport(**{name: counts[name] for name in TRANSCRIPT_MEANINGS}, died=died)
 
 
 def _calls(lines: tuple[TranscriptLine, ...], written: set[str], counts: Counter[str]) -> None:

@@ -167,10 +167,10 @@ def made_of(
     ledger = Ledger(folder / LEDGER, seed)
     if agent in AGENTS:
         return AGENTS[agent](ledger), lambda command: None
-    from .chat import TRAPS, FaultPoints, chat
+    from .chat import FAULTS, FaultPoints, chat
 
-    traps = FaultPoints(folder / TRAPS, seed)
-    return chat(agent, ledger, traps, seed), traps.before
+    fault_points = FaultPoints(folder / FAULTS, seed)
+    return chat(agent, ledger, fault_points, seed), fault_points.before
 
 
 # -- the store

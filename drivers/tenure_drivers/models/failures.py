@@ -65,9 +65,9 @@ def failure_of(error: Exception) -> Failure | None:
         case openai.APITimeoutError():
             return Failure(ErrorKind.TIMEOUT, "the model did not answer in time")
         case openai.APIStatusError():
-            said = error.body if isinstance(error.body, dict) else {}
-            kind = kind_of(error.status_code, said, error.message)
-            message = f"{error.status_code} {said.get('code') or said.get('type') or ''}"
+            body = error.body if isinstance(error.body, dict) else {}
+            kind = kind_of(error.status_code, body, error.message)
+            message = f"{error.status_code} {body.get('code') or body.get('type') or ''}"
             retry_after_ms = read_retry_after_ms(error.response.headers)
             return Failure(kind, f"{message.strip()}: {error.message}", retry_after_ms)
         case openai.APIConnectionError():
@@ -89,9 +89,9 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
-def failure_in(said: object) -> Failure:
+def failure_in(body: object) -> Failure:
     """An error that came in place of a reply, under status 200."""
-    found: dict[Any, Any] = said if isinstance(said, dict) else {"message": said}
+    found: dict[Any, Any] = body if isinstance(body, dict) else {"message": body}
     code, message = found.get("code"), str(found.get("message") or "an error without a message")
     status = (
         int(code) if isinstance(code, (int, str)) and re.fullmatch(r"[45]\d\d", str(code)) else None
@@ -100,8 +100,8 @@ def failure_in(said: object) -> Failure:
     return Failure(kind, f"{code or found.get('type') or 'error'}: {message}")
 
 
-def kind_of(status: int | None, said: Mapping[Any, Any], message: str) -> ErrorKind:
-    words = [str(said.get(name) or "").lower() for name in ("code", "type")]
+def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorKind:
+    words = [str(body.get(name) or "").lower() for name in ("code", "type")]
     if status in (400, 413, 422) and TOO_LONG.search(message):  # who has no code for it
         return ErrorKind.CONTEXT_OVERFLOW
     for word in words:

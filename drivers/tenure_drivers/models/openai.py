@@ -119,10 +119,10 @@ class OpenAIModel:
                 except Exception as error:
                     if (failure := failure_of(error)) is None:
                         raise
-                    told = isinstance(error, openai.APIError) and not isinstance(
+                    reported = isinstance(error, openai.APIError) and not isinstance(
                         error, openai.APIConnectionError
                     )
-                    if assembly.whole and failure.kind in BROKEN_OFF and not told:
+                    if assembly.whole and failure.kind in BROKEN_OFF and not reported:
                         return None  # what was cut off came after the last word
                     return failure
                 if chunk is None:

@@ -51,43 +51,43 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
     """Attachments of tool results follow the last result of the batch as a user's: a result may hold only text."""
-    said: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
     if request.system:
-        said.append({"role": "system", "content": _clean(request.system)})
+        parts.append({"role": "system", "content": _clean(request.system)})
     shown: list[Attachment] = []
     for message in request.messages:
         if shown and message.speaker is not Speaker.TOOL:
-            said.append({"role": "user", "content": [_part(a) for a in shown]})
+            parts.append({"role": "user", "content": [_part(a) for a in shown]})
             shown = []
         if message.speaker is Speaker.TOOL:
             shown += message.attachments
-        said.append(_message(message, reasoning))
+        parts.append(_message(message, reasoning))
     if shown:
-        said.append({"role": "user", "content": [_part(a) for a in shown]})
-    return said
+        parts.append({"role": "user", "content": [_part(a) for a in shown]})
+    return parts
 
 
 def _message(message: Message, reasoning: bool) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message.speaker.value}
+    parts: dict[str, Any] = {"role": message.speaker.value}
     match message.speaker:
         case Speaker.USER if message.attachments:
             text = [{"type": "text", "text": _clean(message.text)}] if message.text else []
-            said["content"] = text + [_part(a) for a in message.attachments]
+            parts["content"] = text + [_part(a) for a in message.attachments]
         case Speaker.TOOL:
-            said["tool_call_id"] = message.call_id
-            said["content"] = _clean(message.text)
+            parts["tool_call_id"] = message.call_id
+            parts["content"] = _clean(message.text)
         case Speaker.ASSISTANT:
             alone = message.calls or message.refusal
-            said["content"] = None if alone and not message.text else _clean(_linked(message))
+            parts["content"] = None if alone and not message.text else _clean(_linked(message))
             if message.refusal:
-                said["refusal"] = _clean(message.refusal)
+                parts["refusal"] = _clean(message.refusal)
             if message.calls:
-                said["tool_calls"] = [_call(call) for call in message.calls]
+                parts["tool_calls"] = [_call(call) for call in message.calls]
             if reasoning and message.reasoning:
-                said["reasoning_content"] = _clean(message.reasoning)
+                parts["reasoning_content"] = _clean(message.reasoning)
         case _:
-            said["content"] = _clean(_linked(message))
-    return said
+            parts["content"] = _clean(_linked(message))
+    return parts
 
 
 def _linked(message: Message) -> str:

@@ -44,7 +44,7 @@ class Client:
         self._watches = InputWaiters(store)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
+    def _retain(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -54,7 +54,7 @@ class Client:
         Whoever waits may be cancelled: the command is not.
         """
         task = asyncio.create_task(self._execute(command))
-        self._keep(task)
+        self._retain(task)
         return await asyncio.shield(task)
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:

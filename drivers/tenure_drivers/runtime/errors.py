@@ -47,8 +47,8 @@ class NothingDue(TenureError):
     """There is nothing to begin in the session now; `reason` and `detail` say why, as the runner said it."""
 
     def __init__(self, session_id: str, reason: str, detail: Any) -> None:
-        said = "" if detail is None else f": {detail}"
-        super().__init__(f"nothing to begin in session {session_id!r}, {reason}{said}")
+        message = "" if detail is None else f": {detail}"
+        super().__init__(f"nothing to begin in session {session_id!r}, {reason}{message}")
         self.reason, self.detail = reason, detail
 
 

@@ -57,7 +57,7 @@ class InputWaiter:
         self.waiting: dict[str, list[asyncio.Future[InputStatus]]] = {}
         self.fresh: dict[str, None] = {}  # to be looked at next
         self.woken = asyncio.Event()
-        self.behind = 0
+        self.after = 0
 
     def add(self, input_id: str) -> asyncio.Future[InputStatus]:
         future: asyncio.Future[InputStatus] = asyncio.get_running_loop().create_future()
@@ -100,9 +100,9 @@ class InputWaiter:
                 del self.fresh[input_id]
             return [i for i in ids if i in self.waiting]
         everybody = list(self.waiting)
-        start = self.behind if self.behind < len(everybody) else 0
-        self.behind = start + OLDEST
-        return list(dict.fromkeys(everybody[:OLDEST] + everybody[start : self.behind]))
+        start = self.after if self.after < len(everybody) else 0
+        self.after = start + OLDEST
+        return list(dict.fromkeys(everybody[:OLDEST] + everybody[start : self.after]))
 
     async def _look(self, ids: list[str]) -> int:
         if not ids:

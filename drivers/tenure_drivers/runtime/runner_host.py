@@ -35,7 +35,7 @@ from tenure.runner.protocol import (
     TurnRequested,
 )
 
-from ..stores import base as contract
+from ..stores import base
 from .clock import boot_clock_ms, new_id
 from .process import evidence
 
@@ -54,7 +54,7 @@ class TurnCode(Protocol):
     """The code of turns: an agent's, or somebody's own loop."""
 
     def begin(self, host: RunnerHost, effect: StartTurn, /) -> None: ...
-    def tell(self, effect: NotifyTurn, /) -> None: ...
+    def notify(self, effect: NotifyTurn, /) -> None: ...
     def cancel(self, turn_id: int, /) -> None: ...
 
 
@@ -66,16 +66,16 @@ class RunnerHost:
 
     def __init__(
         self,
-        store: contract.Store,
+        store: base.Store,
         plan: RunnerConfig,
         code: TurnCode,
         *,
         clock: Callable[[], int] = boot_clock_ms,
-        told: Callable[[str, RunFinished], None] | None = None,
+        on_run_finished: Callable[[str, RunFinished], None] | None = None,
         show: Show | None = None,
     ) -> None:
         self.store, self.plan, self.code, self.clock = store, plan, code, clock
-        self.told, self.show = told, show
+        self.on_run_finished, self.show = on_run_finished, show
         self.state: State | None = None
         self.stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
@@ -102,7 +102,7 @@ class RunnerHost:
                 self._perform(effect)
             while self.stopped is None:
                 if self._orders:
-                    await self._carry_out(self._orders.popleft())
+                    await self._execute(self._orders.popleft())
                     continue
                 self._wake = self._loop.create_future()
                 await self._wake
@@ -144,12 +144,12 @@ class RunnerHost:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Execute() if getattr(effect.command, "urgent", False):
-                task = self._loop.create_task(self._carry_out(effect))
+                task = self._loop.create_task(self._execute(effect))
                 self._beside.add(task)
                 task.add_done_callback(self._beside.discard)
             case Execute() | Ask():
                 self._orders.append(effect)
-                self._rouse()
+                self._resume()
             case Reply(id, answer):
                 reply = self._replies.pop(id, None)
                 if reply is not None and not reply.done():
@@ -157,7 +157,7 @@ class RunnerHost:
             case StartTurn():
                 self.code.begin(self, effect)
             case NotifyTurn():
-                self.code.tell(effect)
+                self.code.notify(effect)
             case InterruptTurn(turn_id):
                 self.code.cancel(turn_id)
             case SetTimer(id, at_ms):
@@ -167,28 +167,28 @@ class RunnerHost:
                 found = evidence(self.plan.owner.process, process)
                 self.feed(ProcessChecked(self.clock(), id, found, new_id()))
             case RunFinished():
-                if self.told is not None:
-                    self.told(self.plan.session_id, effect)
+                if self.on_run_finished is not None:
+                    self.on_run_finished(self.plan.session_id, effect)
             case Stop():
                 self.stopped = effect
-                self._rouse()
+                self._resume()
 
-    def _rouse(self) -> None:
+    def _resume(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     # -- the store
 
-    async def _carry_out(self, effect: Execute | Ask) -> None:
+    async def _execute(self, effect: Execute | Ask) -> None:
         event: Event
         try:
             if isinstance(effect, Execute):
                 answer: Any = await self.store.execute(effect.command)
             else:
                 answer = await self.store.ask(effect.question)
-        except contract.Unavailable:
+        except base.Unavailable:
             event = StoreUnavailable(self.clock(), effect.id)
-        except contract.OutcomeUnknown:
+        except base.OutcomeUnknown:
             event = OutcomeUnknown(self.clock(), effect.id)
         except Exception as error:
             log.error("session %s: %s", self.plan.session_id, error)
@@ -205,12 +205,12 @@ class RunnerHost:
         if self.show is not None:
             self.show(session_id, run_id, attempt, delta, generation=generation)
 
-    async def request(self, turn_id: int, want: TurnRequest) -> Any:
+    async def request(self, turn_id: int, request: TurnRequest) -> Any:
         self._asked += 1
         asked = self._asked
         reply: asyncio.Future[Any] = self._loop.create_future()
         self._replies[asked] = reply
-        self.feed(TurnRequested(self.clock(), turn_id, asked, want))
+        self.feed(TurnRequested(self.clock(), turn_id, asked, request))
         if reply.done():
             return reply.result()
         try:

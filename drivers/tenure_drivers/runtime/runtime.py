@@ -113,11 +113,11 @@ class Runtime(Client):
                 slots=self.sessions_at_once,
                 process=self._process,
                 clock=self.clock,
-                heard=self._hinted,
+                on_hint=self._hinted,
             )
             self._worker.start()
         if self.live.channel is not None and not self._ended:
-            self._keep(asyncio.create_task(self.live.carry()))
+            self._retain(asyncio.create_task(self.live.carry()))
 
     async def drain(self, grace_ms: int | None = None) -> None:
         """Take nothing new; turns under way have their grace to end, then they are let go for others to resume."""
@@ -173,10 +173,15 @@ class Runtime(Client):
 
     def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(
-            self.store, plan, code, clock=self.clock, told=self._told, show=self.live.publish
+            self.store,
+            plan,
+            code,
+            clock=self.clock,
+            on_run_finished=self._on_run_finished,
+            show=self.live.publish,
         )
 
-    def _told(self, session_id: str, over: RunFinished) -> None:
+    def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
         self._watches.nudge(session_id, over.input_ids)
         self.live.hint(session_id)
 
@@ -206,7 +211,7 @@ class Runtime(Client):
         host = self._host(self.plan(session_id, runs_max=1), code)
         running = asyncio.create_task(host.run())
         self._own.add(host)
-        self._keep(running)
+        self._retain(running)
         running.add_done_callback(lambda _: self._own.discard(host))
         try:
             either: set[asyncio.Future[Any]] = {running, code.begun}

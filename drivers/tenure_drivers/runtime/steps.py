@@ -97,17 +97,19 @@ def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
     try:
         body = msgspec.json.encode({"value": value}).decode()
     except Exception as error:
-        said = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
-        raise IllegalResult(said) from error
+        message = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
+        raise IllegalResult(message) from error
     if len(body) > BODY_BYTES_MAX or len(body.encode()) > BODY_BYTES_MAX:
-        said = f"step {effect_id} returned {len(body)} characters; at most {BODY_BYTES_MAX} bytes"
-        raise IllegalResult(said)
+        message = (
+            f"step {effect_id} returned {len(body)} characters; at most {BODY_BYTES_MAX} bytes"
+        )
+        raise IllegalResult(message)
     return body, unpack(effect_id, body, type_)
 
 
 def pack_error(error: BaseException) -> str:
-    said = describe(error).partition(": ")
-    return msgspec.json.encode({"error": [said[0], said[2]]}).decode()
+    message = describe(error).partition(": ")
+    return msgspec.json.encode({"error": [message[0], message[2]]}).decode()
 
 
 def unpack(effect_id: str, body: str, type_: Any) -> Any:

@@ -41,7 +41,7 @@ class TurnHost(Protocol):
     @property
     def store(self) -> Store: ...
 
-    def request(self, turn_id: int, want: TurnRequest, /) -> Awaitable[Any]: ...
+    def request(self, turn_id: int, request: TurnRequest, /) -> Awaitable[Any]: ...
 
     def publish(
         self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int, /
@@ -67,9 +67,9 @@ class Turn:
         self.failures: int = carried.run.retry.failures  # of this run so far
         self.generation: int = begun.fence.generation
         self.cancelled = False  # somebody asked the run to stop, or its time is over
-        self.told: TurnReply | None = None  # why
+        self.stop_reply: TurnReply | None = None  # why
         self.committed: Committed | None = None
-        self._heard = asyncio.Event()
+        self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
         self._journal: dict[str, JournalEntry] = {}
         for entry in carried.entries:
@@ -143,8 +143,8 @@ class Turn:
             await self._record(EntryKind.UNKNOWN, effect_id)
             raise StepOutcomeUnknown(effect_id)
         if not isinstance(found, Report):
-            said = f"the probe of step {effect_id} returned {type(found).__name__}"
-            raise IllegalResult(f"{said}, not a Report or None")
+            message = f"the probe of step {effect_id} returned {type(found).__name__}"
+            raise IllegalResult(f"{message}, not a Report or None")
         body, value = pack(effect_id, found.value, type_)
         await self._record(EntryKind.REPORT, effect_id, body)
         return value
@@ -160,16 +160,16 @@ class Turn:
 
     # -- for loops that keep a journal of their own
 
-    def hear(self, said: TurnReply) -> None:
+    def notify(self, reply: TurnReply) -> None:
         """The runner says that the turn is to end."""
-        self.cancelled, self.told = True, said
-        self._heard.set()
+        self.cancelled, self.stop_reply = True, reply
+        self._notified.set()
 
-    async def heard(self) -> TurnReply:
+    async def notified(self) -> TurnReply:
         """Wait until the turn is to end; say why."""
-        await self._heard.wait()
-        assert self.told is not None
-        return self.told
+        await self._notified.wait()
+        assert self.stop_reply is not None
+        return self.stop_reply
 
     async def ask(self, question: Question[A]) -> A:
         """While the session is ours nobody else changes what is ours to change."""
@@ -221,8 +221,8 @@ class Turn:
         self.committed = answer
         return answer
 
-    async def _ask(self, want: TurnRequest, what: str = "the turn") -> Any:
-        answer = await self._link.request(self._id, want)
+    async def _ask(self, request: TurnRequest, what: str = "the turn") -> Any:
+        answer = await self._link.request(self._id, request)
         if answer is TurnReply.PROCEED:
             return None
         if isinstance(answer, Committed):
@@ -236,10 +236,10 @@ class Turn:
             case TurnReply.LEASE_LOST:
                 raise LeaseLost(f"session {self.session_id} is another owner's: run {self.run_id}")
             case TurnReply.TIMED_OUT:
-                self.hear(answer)
+                self.notify(answer)
                 raise Cancelled(f"the time of the turn of run {self.run_id} is over")
             case _:
-                self.hear(TurnReply.CANCELLED)
+                self.notify(TurnReply.CANCELLED)
                 raise Cancelled(f"run {self.run_id} was asked to stop")
 
 

@@ -51,9 +51,9 @@ class AgentTurn:
         self.tasks.add(self.task)
         self.task.add_done_callback(self.tasks.discard)
 
-    def tell(self, effect: NotifyTurn) -> None:
+    def notify(self, effect: NotifyTurn) -> None:
         if self.turn is not None and effect.turn_id == self.turn_id:
-            self.turn.hear(effect.reply)
+            self.turn.notify(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None and turn_id == self.turn_id:
@@ -72,8 +72,8 @@ class AgentTurn:
         except (Exception, SystemExit) as error:  # what ends a process may not end everybody's
             how = failed(error)
             if turn.committed is not None:
-                said = "session %s: the agent raised after its run %s was committed: %s"
-                log.warning(said, turn.session_id, turn.run_id, describe(error))
+                message = "session %s: the agent raised after its run %s was committed: %s"
+                log.warning(message, turn.session_id, turn.run_id, describe(error))
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, how))
 
@@ -83,8 +83,8 @@ def returned(turn: Turn, value: object) -> TurnExit:
         return Abandoned()  # its commit has been answered: there is nothing more to say
     if value is None or isinstance(value, str):
         return Finished(ending(value))
-    said = f"the agent returned {type(value).__name__}, not text or None"
-    return failed(IllegalResult(said))
+    message = f"the agent returned {type(value).__name__}, not text or None"
+    return failed(IllegalResult(message))
 
 
 class InlineTurn:
@@ -94,7 +94,7 @@ class InlineTurn:
         self.begun: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[object] | None = None
         self.turn_id = 0
-        self.said: TurnReply | None = None
+        self.reply: TurnReply | None = None
         self.interrupted = False
 
     def begin(self, host: RunnerHost, effect: StartTurn) -> None:
@@ -105,10 +105,10 @@ class InlineTurn:
         else:  # whoever asked for it has gone
             host.feed(TurnEnded(host.clock(), effect.id, Abandoned()))
 
-    def tell(self, effect: NotifyTurn) -> None:
-        self.said = effect.reply
+    def notify(self, effect: NotifyTurn) -> None:
+        self.reply = effect.reply
         if self.begun.done() and not self.begun.cancelled():
-            self.begun.result().hear(effect.reply)
+            self.begun.result().notify(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
         if self.task is not None:
@@ -127,6 +127,6 @@ class InlineTurn:
             return None
         if self.task is None or self.task.uncancel() > 0:
             return None
-        if self.said is TurnReply.LEASE_LOST:
+        if self.reply is TurnReply.LEASE_LOST:
             return LeaseLost(f"session {turn.session_id} is another owner's: run {turn.run_id}")
         return Cancelled(f"the turn of run {turn.run_id} was interrupted")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint
 from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason
-from tenure.worker import protocol as w
+from tenure.worker import protocol
 from tenure.worker.machine import step
 
 from ..stores.base import Store, wall_clock_ms
@@ -30,11 +30,11 @@ class WorkerHost:
         slots: int,
         process: LocalProcess | None,
         clock: Callable[[], int],
-        heard: Callable[[Hint], None] = lambda hint: None,
+        on_hint: Callable[[Hint], None] = lambda hint: None,
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
-        self.heard = heard
-        self.state: w.State = w.Serving(slots)
+        self.on_hint = on_hint
+        self.state: protocol.State = protocol.Serving(slots)
         self.runners: dict[str, RunnerHost] = {}
         self.finished = asyncio.Event()
         self.grace_ms = 0
@@ -44,14 +44,14 @@ class WorkerHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._page: tuple[int, str] | None = None
-        self._trouble = ""  # why the last look failed
+        self._failure = ""  # why the last look failed
 
     def start(self) -> None:
         self._spawn(self._listen())
 
     def drain(self, grace_ms: int) -> None:
         self.grace_ms = grace_ms
-        self.feed(w.Drain(self.clock()))
+        self.feed(protocol.Drain(self.clock()))
 
     async def stop(self) -> None:
         """Whatever is left is cut off; nothing of it runs when this returns."""
@@ -78,25 +78,25 @@ class WorkerHost:
         finally:
             self._feeding = False
 
-    def _perform(self, effect: w.Effect) -> None:
+    def _perform(self, effect: protocol.Effect) -> None:
         match effect:
-            case w.Take(session_id):
+            case protocol.Take(session_id):
                 self._spawn(self._run(session_id))
-            case w.Look():
+            case protocol.Look():
                 self._spawn(self._look(effect))
-            case w.SetTimer(id, at_ms):
+            case protocol.SetTimer(id, at_ms):
                 if self._alarm is not None:
                     self._alarm.cancel()
                 delay = max(0, at_ms - self.clock()) / 1000
                 self._alarm = self._loop.call_later(delay, self._ring, id)
-            case w.DrainRunners():
+            case protocol.DrainRunners():
                 for runner in list(self.runners.values()):
                     runner.feed(Drain(self.clock(), self.grace_ms))
-            case w.Finish():
+            case protocol.Finish():
                 self.finished.set()
 
     def _ring(self, id: int) -> None:
-        self.feed(w.TimerFired(self.clock(), id))
+        self.feed(protocol.TimerFired(self.clock(), id))
 
     def _spawn(self, coroutine: object) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine)  # type: ignore[arg-type]
@@ -108,45 +108,45 @@ class WorkerHost:
         self.runners[session_id] = runner
         reason = RunnerStopReason.BROKEN
         try:
-            if isinstance(self.state, w.Draining):
+            if isinstance(self.state, protocol.Draining):
                 self._loop.call_soon(runner.feed, Drain(self.clock(), self.grace_ms))
             reason = (await runner.run()).reason
         except Exception:
             log.exception("runner of session %s", session_id)
         finally:
             del self.runners[session_id]
-            self.feed(w.RunnerStopped(self.clock(), session_id, reason))
+            self.feed(protocol.RunnerStopped(self.clock(), session_id, reason))
 
     # -- looking
 
-    async def _look(self, look: w.Look) -> None:
+    async def _look(self, look: protocol.Look) -> None:
         try:
             due = await self.store.due(look.limit)
             dead = await self._dead() if look.thorough and self.process is not None else []
             horizon = await self.store.horizon()
         except Exception as error:
-            if str(error) != self._trouble:  # it looks again every moment: the same is said once
+            if str(error) != self._failure:  # it looks again every moment: the same is said once
                 log.warning("cannot look for work: %s", error)
-            self._trouble = str(error)
-            self.feed(w.LookFailed(self.clock(), look.id))
+            self._failure = str(error)
+            self.feed(protocol.LookFailed(self.clock(), look.id))
             return
-        self._trouble = ""
+        self._failure = ""
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
         ids = tuple([d.session_id for d in due] + dead)
-        self.feed(w.Looked(self.clock(), look.id, ids, len(due) >= look.limit, next_in))
+        self.feed(protocol.Looked(self.clock(), look.id, ids, len(due) >= look.limit, next_in))
 
     async def _dead(self) -> list[str]:
         """Sessions held by processes that are certainly dead: all of them at first, then page by page."""
         dead: list[str] = []
         first = self._page is None
         while True:
-            page = await self.store.ask(w.HeldLeases(self._page))
+            page = await self.store.ask(protocol.HeldLeases(self._page))
             for session in page:
                 lease = session.lease
                 if isinstance(lease, Held) and session.session_id not in self.runners:
                     if evidence(self.process, lease.owner.process) is Evidence.DEAD:
                         dead.append(session.session_id)
-            if len(page) < w.LOOK_MAX:
+            if len(page) < protocol.LOOK_MAX:
                 self._page = None
                 return dead
             last = page[-1]
@@ -158,17 +158,17 @@ class WorkerHost:
     async def _listen(self) -> None:
         while True:
             hints = self.store.hints()
-            self.feed(w.Connected(self.clock()))
+            self.feed(protocol.Connected(self.clock()))
             try:
                 async for hint in hints:
-                    self._hear(hint)
+                    self._receive(hint)
             except Exception as error:
                 log.warning("hints are lost: %s", error)
             await asyncio.sleep(RECONNECT_S)
 
-    def _hear(self, hint: Hint) -> None:
-        self.heard(hint)
+    def _receive(self, hint: Hint) -> None:
+        self.on_hint(hint)
         runner = self.runners.get(hint.session_id)
         if runner is not None and hint.cancel_run is not None:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))
-        self.feed(w.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))
+        self.feed(protocol.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))

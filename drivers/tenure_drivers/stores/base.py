@@ -162,16 +162,16 @@ class DueSampler:
     """
 
     def __init__(self) -> None:
-        self.behind: tuple[int, str] | None = None
+        self.after: tuple[int, str] | None = None
 
     def sample(
         self, limit: int, look: Callable[[tuple[int, str] | None, int], list[tuple[int, str]]]
     ) -> list[tuple[int, str]]:
         """`look(after, limit)` returns (due_at_ms, session_id) in order, strictly behind `after`."""
         most = max(LOOK, limit)
-        found = look(self.behind, most)
-        if len(found) < most and self.behind is not None:
+        found = look(self.after, most)
+        if len(found) < most and self.after is not None:
             seen = set(found)
             found += [row for row in look(None, most - len(found)) if row not in seen]
-        self.behind = found[-1] if len(found) == most else None
+        self.after = found[-1] if len(found) == most else None
         return random.sample(found, min(limit, len(found)))

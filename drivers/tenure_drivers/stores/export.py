@@ -47,16 +47,16 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
     expected: int | None = None
     count = 0
     for number, line in enumerate(lines, 1):
-        said = _object(number, line)
+        fields = _object(number, line)
         if number == 1:
-            if said.get("tenure") != "export" or said.get("format") != FORMAT:
+            if fields.get("tenure") != "export" or fields.get("format") != FORMAT:
                 raise InvalidExport(f"line 1: this is no export of format {FORMAT}: {line[:80]!r}")
-        elif "rows" in said:
-            expected = said["rows"]
+        elif "rows" in fields:
+            expected = fields["rows"]
         elif expected is not None:
             raise InvalidExport(f"line {number}: behind the last one")
         else:
-            yield _record(number, said)
+            yield _record(number, fields)
             count += 1
     if expected is None:
         raise InvalidExport(
@@ -68,19 +68,19 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
 
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
-        said = json.loads(line)
+        fields = json.loads(line)
     except ValueError as error:
         raise InvalidExport(f"line {number}: {error}") from error
-    if not isinstance(said, dict):
+    if not isinstance(fields, dict):
         raise InvalidExport(f"line {number}: no object: {line[:80]!r}")
-    return said
+    return fields
 
 
-def _record(number: int, said: dict[str, Any]) -> Record:
-    if len(said) != 1 or (table := next(iter(said))) not in TABLES:
-        raise InvalidExport(f"line {number}: no row of a known table: {', '.join(said)[:80]}")
+def _record(number: int, fields: dict[str, Any]) -> Record:
+    if len(fields) != 1 or (table := next(iter(fields))) not in TABLES:
+        raise InvalidExport(f"line {number}: no row of a known table: {', '.join(fields)[:80]}")
     codec = codec_of(TABLES[table])
-    row = said[table]
+    row = fields[table]
     if not isinstance(row, dict) or set(row) != set(codec.stored):
         raise InvalidExport(f"line {number}: a row of {table} has {', '.join(codec.stored)}")
     try:

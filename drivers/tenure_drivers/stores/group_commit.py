@@ -305,7 +305,7 @@ class GroupCommit:
         """Keep who comes later, behind other sessions, before what its own sent since; return the others."""
         now = time.monotonic()
         kept: list[Work] = []
-        told: list[tuple[Work, Answer]] = []
+        answered: list[tuple[Work, Answer]] = []
         for work, answer in zip(group, answers, strict=True):
             if isinstance(answer, Later):
                 work.since = work.since or now
@@ -313,14 +313,14 @@ class GroupCommit:
                     kept.append(work)
                     continue
                 answer = Unavailable(str(answer))
-            told.append((work, answer))
+            answered.append((work, answer))
         theirs = {work.command.session_id for work in kept}
         self._backlog.sort(key=lambda work: work.command.session_id in theirs)
         ahead = sum(work.command.session_id not in theirs for work in self._backlog)
         self._backlog[ahead:ahead] = kept
-        if not told:
+        if not answered:
             time.sleep(PUT_OFF_S)
-        return [work for work, _ in told], [answer for _, answer in told]
+        return [work for work, _ in answered], [answer for _, answer in answered]
 
     def _take(self) -> list[Work]:
         while self._waiting:

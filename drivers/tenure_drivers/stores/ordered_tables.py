@@ -62,9 +62,9 @@ class BucketedKeys:
         else:
             del self.buckets[at], self.lasts[at]
 
-    def upward(self, start: Any, *, behind: bool = False) -> Iterator[Any]:
+    def upward(self, start: Any, *, after: bool = False) -> Iterator[Any]:
         """From the first key that is not less than `start`, or is greater."""
-        cut = bisect_right if behind else bisect_left
+        cut = bisect_right if after else bisect_left
         at = bisect_left(self.lasts, start)
         if at < len(self.buckets):
             yield from self.buckets[at][cut(self.buckets[at], start) :]
@@ -126,7 +126,7 @@ class IndexOrder:
         if backwards:
             return self.keys.downward(((*prefix, *after, *(() if after else (LAST,))),))
         if after:
-            return self.keys.upward(((*prefix, *after, LAST),), behind=True)
+            return self.keys.upward(((*prefix, *after, LAST),), after=True)
         return self.keys.upward((prefix,))
 
 
@@ -214,7 +214,7 @@ class MemoryTables:
         found = rounds.sample(limit, lambda after, most: self.due(now_ms, after, most))
         known = {session for _, session in found}
         ahead = self.orders[indexes.FUTURE.name].keys
-        for (_, session), _ in ahead.upward(((now_ms, LAST),), behind=True):
+        for (_, session), _ in ahead.upward(((now_ms, LAST),), after=True):
             if len(found) >= limit:
                 break
             if session not in known:
@@ -223,7 +223,7 @@ class MemoryTables:
 
     def horizon(self, now_ms: int) -> int | None:
         keys = self.orders[indexes.DUE.name].keys
-        for (moment, _), _ in keys.upward(((now_ms, LAST),), behind=True):
+        for (moment, _), _ in keys.upward(((now_ms, LAST),), after=True):
             return cast(int, moment)
         return None
 

@@ -23,7 +23,7 @@ from tenure.world import EMPTY, World, columns_of, world_of
 
 from ..stores.base import Clock, Due, Store
 from .command_generator import CommandGenerator
-from .fixtures import START_MS, ManualClock, Put, Steps, carried_out, decided, in_turn
+from .fixtures import START_MS, ManualClock, Put, Steps, decided, executed, in_turn
 
 Openers = Mapping[str, Callable[[Path, Clock], Store]]
 
@@ -141,7 +141,7 @@ class Agreement(RuleBasedStateMachine):
     # -- parts
 
     async def _gathered(self, store: Store, group: list[Command[Any, Any]]) -> list[object]:
-        return await asyncio.gather(*[carried_out(store, command) for command in group])
+        return await asyncio.gather(*[executed(store, command) for command in group])
 
     async def _looks(self, store: Store) -> object:
         return set(await store.due(100)), await store.horizon()

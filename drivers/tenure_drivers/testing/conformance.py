@@ -42,8 +42,8 @@ from .fixtures import (
     SnapshotProbe,
     asynchronous,
     begin,
-    carried_out,
     decided,
+    executed,
     in_turn,
     prompt,
 )
@@ -60,7 +60,7 @@ __all__ = [
     "ManualClock",
     "asynchronous",
     "begin",
-    "carried_out",
+    "executed",
     "decided",
     "in_turn",
     "prompt",
@@ -97,7 +97,7 @@ class StoreConformance(WorkersConformance):
                 clock.now_ms += dice.choice((0, 1, 10, 30))
                 command = client.send(clock.now_ms)
                 expected, world = decided(world, command, clock.now_ms)
-                answer = await carried_out(store, command)
+                answer = await executed(store, command)
                 assert answer == expected, command
                 client.observe(command, answer)
             assert world_of(await store.dump()) == world
@@ -114,7 +114,7 @@ class StoreConformance(WorkersConformance):
                 clock.now_ms += dice.choice((0, 1, 10, 30))
                 group = [client.send(clock.now_ms) for _ in range(dice.randrange(2, 9))]
                 group.append(dice.choice(group))  # a command twice: the second is a replay
-                answers = await asyncio.gather(*[carried_out(store, c) for c in group])
+                answers = await asyncio.gather(*[executed(store, c) for c in group])
                 expected = dict[int, object]()
                 for at in in_turn(group):
                     expected[at], world = decided(world, group[at], clock.now_ms)
@@ -199,8 +199,8 @@ class StoreConformance(WorkersConformance):
             task.cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
 
-        told = [a for a in answers if not isinstance(a, asyncio.CancelledError)]
-        assert told == [a for a in ["first", *map(str, range(7))] if a in told]
+        answered = [a for a in answers if not isinstance(a, asyncio.CancelledError)]
+        assert answered == [a for a in ["first", *map(str, range(7))] if a in answered]
         assert await store.execute(Put("s", "d", "last")) == "7"
 
     @asynchronous

@@ -32,8 +32,8 @@ from .fixtures import (
     RandomProgram,
     asynchronous,
     begin,
-    carried_out,
     decided,
+    executed,
     prompt,
 )
 
@@ -169,11 +169,11 @@ class WorkersConformance:
         )
         for command in commands:
             expected, world = decided(world, command, START_MS)
-            lost = await carried_out(store, command)
+            lost = await executed(store, command)
             if Capability.REOPEN in store.capabilities:
                 await store.aclose()
                 store = opened(ManualClock())
-            again = await carried_out(store, command)
+            again = await executed(store, command)
             assert isinstance(lost, Decided) and lost == expected
             assert isinstance(again, Decided) and (again.replayed, again.writes) == (True, ())
             assert world_of(await store.dump()) == world
@@ -204,7 +204,7 @@ class WorkersConformance:
                     clock.now_ms += dice.choice((0, 1, 10, 30))
                 command = client.send(clocks[at].now_ms)
                 expected, world = decided(world, command, clocks[at].now_ms)
-                answer = await carried_out(stores[at], command)
+                answer = await executed(stores[at], command)
                 assert answer == expected, command
                 client.observe(command, answer)
                 generations = [s.lease.generation for s in world.all(Session)]
@@ -227,7 +227,7 @@ class WorkersConformance:
             await store.execute(prompt(name, 1))
             world = world_of(await store.dump())
             with locked(name):
-                waiting = asyncio.ensure_future(carried_out(store, begin(name, 1)))
+                waiting = asyncio.ensure_future(executed(store, begin(name, 1)))
                 await asyncio.sleep(0.1)  # until it can do nothing but wait
                 assert not waiting.done()
                 clock.now_ms += 5_000
@@ -242,10 +242,10 @@ class WorkersConformance:
     ) -> None:  # STORE-3, STORE-11
         if crashes is None:
             pytest.skip("it survives nothing, or nobody can cut its power")
-        story = RandomProgram(seed, 14)
-        possible = story.worlds()
+        program = RandomProgram(seed, 14)
+        possible = program.worlds()
 
-        found = list(crashes(story))
+        found = list(crashes(program))
 
         assert found
         for answered, world in found:

@@ -51,7 +51,7 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-async def carried_out(store: Store, command: Command[Any, Any]) -> object:
+async def executed(store: Store, command: Command[Any, Any]) -> object:
     """The decision, or the AssertionError: even a bug of the kernel has to be the same everywhere."""
     try:
         return await store.decide(command)
@@ -105,7 +105,7 @@ class RandomProgram:
         for number in range(self.groups):
             clock.now_ms += dice.choice((0, 1, 10, 30))
             group = client.send_some(clock.now_ms)
-            answers = await asyncio.gather(*[carried_out(store, command) for command in group])
+            answers = await asyncio.gather(*[executed(store, command) for command in group])
             for command, answer in zip(group, answers, strict=True):
                 client.observe(command, answer)
             answered(number + 1)

@@ -44,7 +44,7 @@ __all__ = [
 class Shown:
     """One world: what it is for, what was found, and how often each clause was the answer."""
 
-    says: str
+    description: str
     explored: Explored
     decisions: int = 0
     clauses: Mapping[str, int] = field(factory=dict)
@@ -54,7 +54,7 @@ class Shown:
         verdict = "ok" if e.good else ("BROKEN" if e.complete else "INCOMPLETE")
         return (
             f"{verdict:10} {e.name:16} {e.states:>9,} states {e.transitions:>11,} steps, "
-            f"{e.depth} deep: {self.says}"
+            f"{e.depth} deep: {self.description}"
         )
 
 
@@ -114,7 +114,9 @@ def search(
     """Search one world of a session."""
     world = SessionModel(setting)
     explored = explore(world, limit, progress, first_only)
-    return Shown(setting.says, explored, world.transitions.decisions, world.transitions.clauses)
+    return Shown(
+        setting.description, explored, world.transitions.decisions, world.transitions.clauses
+    )
 
 
 def search_turn(
@@ -124,7 +126,7 @@ def search_turn(
 ) -> Shown:
     """Search one world of a turn."""
     explored = explore(TurnModel(setting), limit, progress)
-    return Shown(setting.says, replace(explored, name=f"turn-{setting.name}"))
+    return Shown(setting.description, replace(explored, name=f"turn-{setting.name}"))
 
 
 Search = Callable[..., Shown]

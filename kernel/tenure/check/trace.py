@@ -15,8 +15,8 @@ class Line:
     to: str = ""  # "": it happened to the one who did it
 
     def __str__(self) -> str:
-        said = f"{self.who}: {self.what}" if self.who else self.what
-        return f"{said} -> {self.answer}" if self.answer else said
+        text = f"{self.who}: {self.what}" if self.who else self.what
+        return f"{text} -> {self.answer}" if self.answer else text
 
 
 @frozen

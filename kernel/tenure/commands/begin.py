@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from .. import scheduling as inbox
+from .. import scheduling
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Insert, Refusal, Refused, Update
@@ -64,14 +64,14 @@ class Begin(Command[BeginView, BeginOutcome]):
     owner: lease_.Owner
     ttl_ms: int = TTL_MS_DEFAULT
     limit: int = LIMIT_DEFAULT
-    limit_bytes: int = inbox.GROUP_BYTES
+    limit_bytes: int = scheduling.GROUP_BYTES
 
     def reads(self) -> Reads[BeginView]:
         s = self.session_id
         return read(
             BeginView,
             *session_queries(
-                s, ready=min(max(self.limit, 1), inbox.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1
+                s, ready=min(max(self.limit, 1), scheduling.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1
             ),
             Get(Run, (s, self.run_id)),
             Get(ExecutedCommand, (s, self.lease_id)),
@@ -102,7 +102,7 @@ class Begin(Command[BeginView, BeginOutcome]):
         refused = end_lapsed(tx, acquire)
         if refused is not None:
             return _held(refused, session, now_ms)
-        if session.phase in inbox.BEGINNING_PHASES:
+        if session.phase in scheduling.BEGINNING_PHASES:
             tx.promote(PROMOTED_MAX)
         return self._next(tx, acquire)
 
@@ -126,14 +126,14 @@ class Begin(Command[BeginView, BeginOutcome]):
         return None
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
-        step = inbox.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
+        step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
         match step:
-            case inbox.Wait():
+            case scheduling.Wait():
                 decided = tx.decided(NothingDue(None), "INBOX-14")
                 after = _session_after(decided, tx.session)
                 nothing = NothingDue(after.due_at_ms, after.sweep)
                 return replace_outcome(decided, nothing)
-            case inbox.TakeUp(run):
+            case scheduling.TakeUp(run):
                 tx.writes.append(
                     Insert(
                         ExecutedCommand(
@@ -144,9 +144,9 @@ class Begin(Command[BeginView, BeginOutcome]):
                 grant(tx, acquire, run.run_id)
                 run = take_up(tx, run)
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
-            case inbox.NewRun(lane):
+            case scheduling.NewRun(lane):
                 grant(tx, acquire, self.run_id)
-                group = inbox.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
                 run = bind(tx, group, self.run_id)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
 

@@ -9,7 +9,7 @@ import enum
 
 from attrs import field, frozen
 
-from .. import scheduling as inbox
+from .. import scheduling
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
@@ -77,14 +77,14 @@ class Commit(Command[CommitView, Committed]):
     then: Then = Then.RELEASE
     next_run_id: str | None = None
     limit: int = LIMIT_DEFAULT
-    limit_bytes: int = inbox.GROUP_BYTES
+    limit_bytes: int = scheduling.GROUP_BYTES
     hand_off: NewInput | None = None
     frame: str | None = None
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
         more = self.then is Then.NEXT
-        ready = min(max(self.limit, 1), inbox.GROUP_MAX) + 1 if more else 1
+        ready = min(max(self.limit, 1), scheduling.GROUP_MAX) + 1 if more else 1
         digests = () if self.state is None else (hash_text(self.state),)
         return read(
             CommitView,
@@ -236,16 +236,16 @@ class Commit(Command[CommitView, Committed]):
         """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
         held = tx.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
-            if tx.session.phase in inbox.BEGINNING_PHASES:
+            if tx.session.phase in scheduling.BEGINNING_PHASES:
                 tx.promote(PROMOTED_MAX)
-            step = inbox.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
-            if not isinstance(step, inbox.Wait):
+            step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
+            if not isinstance(step, scheduling.Wait):
                 tx.session = replace(tx.session, lease_run=None)
-                resumed = isinstance(step, inbox.TakeUp)
-                if isinstance(step, inbox.TakeUp):
+                resumed = isinstance(step, scheduling.TakeUp)
+                if isinstance(step, scheduling.TakeUp):
                     run = take_up(tx, step.run)
                 else:
-                    group = inbox.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
+                    group = scheduling.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
                     run = bind(tx, group, self.next_run_id)
                 tx.session = replace(tx.session, lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)

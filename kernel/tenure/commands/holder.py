@@ -82,9 +82,9 @@ class Fail(Command[FailView, Ended]):
         tx.via.append(verdict.clause)
         message = sanitize(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
         troubled = replace(run, retry=verdict.state)
-        word = tx.end_or_retry(troubled, verdict, message[:2_000])
-        due = remember_verdict(tx, run.run_id, self.fence.lease_id, word)
-        return tx.decided(Ended(word, due), "FAIL-13")
+        verdict_text = tx.end_or_retry(troubled, verdict, message[:2_000])
+        due = remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
+        return tx.decided(Ended(verdict_text, due), "FAIL-13")
 
 
 @frozen
@@ -109,14 +109,14 @@ class Release(Command[ReleaseView, Ended]):
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         release(tx, self.fence)
         cancel = session.cancel
-        word = "released"
+        verdict_text = "released"
         if cancel is not None and not run.progress:
             tx.end_cancelled(run, cancel.how, cancel.by)
-            word = "ended"
+            verdict_text = "ended"
         else:
             tx.reschedule(run, None)
-        remember_verdict(tx, run.run_id, self.fence.lease_id, word)
-        return tx.decided(Ended(word), "LEASE-26")
+        remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
+        return tx.decided(Ended(verdict_text), "LEASE-26")
 
 
 def replay_or_fence(
@@ -135,13 +135,13 @@ def release(tx: Transaction, fence: lease_.Fence) -> None:
     tx.vacate(lease_.step(tx.session.lease, command))
 
 
-def remember_verdict(tx: Transaction, run_id: str, lease_id: str, word: str) -> int | None:
+def remember_verdict(tx: Transaction, run_id: str, lease_id: str, verdict_text: str) -> int | None:
     """Leave the verdict on the run, for the same command coming again."""
     write = tx.touched[run_id]
     assert isinstance(write, Update) and isinstance(write.record, Run)
     run = write.record
     due = run.state.due_at_ms if isinstance(run.state, Rescheduled) else None
-    tx.write_run(replace(run, last_end=LastEnd(lease_id, word, due)))
+    tx.write_run(replace(run, last_end=LastEnd(lease_id, verdict_text, due)))
     return due
 
 

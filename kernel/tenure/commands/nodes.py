@@ -76,8 +76,8 @@ def closing_nodes(open_calls: tuple[str, ...], termination: Termination) -> tupl
     """TRANSCRIPT-7: the results that a run which ends has not given."""
     if not open_calls:
         return ()
-    word = "cancelled" if termination is Termination.CANCELLED else "interrupted"
-    return (NewNode(Role.TOOL, f"{word}: {UNSEEN}", open_calls),)
+    prefix = "cancelled" if termination is Termination.CANCELLED else "interrupted"
+    return (NewNode(Role.TOOL, f"{prefix}: {UNSEEN}", open_calls),)
 
 
 def close_open_calls(

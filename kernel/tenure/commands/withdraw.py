@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from .. import scheduling as inbox
+from .. import scheduling
 from ..event import EventKind
 from ..indexes import AGED
 from ..machines import input as input_
@@ -70,7 +70,7 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
             return Refused(Refusal.ENDED, "INBOX-22", state)
         runs = {run.run_id: run for run in view.runs}
         run = runs.get(getattr(state, "run_id", ""))
-        if inbox.visible_status(session, queue_entry, run) == "superseded":
+        if scheduling.visible_status(session, queue_entry, run) == "superseded":
             return Refused(Refusal.ENDED, "INBOX-22", input_.Ended(input_.How.SUPERSEDED, "mark"))
         if refused := check_command_id("withdraw", self.command_id, None):
             return refused
@@ -202,7 +202,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
             if len(tx.writes) + 2 > ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
-            if inbox.visible_status(session, queue_entry, run) == "superseded":
+            if scheduling.visible_status(session, queue_entry, run) == "superseded":
                 continue
             if isinstance(queue_entry.state, input_.Bound):
                 if run is None:

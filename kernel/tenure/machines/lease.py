@@ -219,7 +219,7 @@ def prolong(lease: Held, c: Renew, clause: str) -> Outcome:
     return Stepped(held, clause)
 
 
-def keep(lease: Lease, c: object, clause: str) -> Outcome:
+def no_change(lease: Lease, c: object, clause: str) -> Outcome:
     return Stepped(lease, clause)
 
 
@@ -249,12 +249,12 @@ def refuse(reason: Refusal) -> Callable[[Lease, object, str], Outcome]:
 RULES: Table[Outcome] = Table(
     (
         Row("LEASE-1", Vacant, Acquire, always, grant),
-        Row("LEASE-2", Held, Acquire, known, keep),
+        Row("LEASE-2", Held, Acquire, known, no_change),
         Row("LEASE-3", Held, Acquire, over, grant),
         Row("LEASE-4", Held, Acquire, mine, refuse_active),
         Row("LEASE-5", Held, Acquire, foreign, refuse_held),
         Row("LEASE-6", Held, Renew, exact, prolong),
-        Row("LEASE-7", Held, Use, exact, keep),
+        Row("LEASE-7", Held, Use, exact, no_change),
         Row("LEASE-8", Held, Release, exact, vacate),
         Row("LEASE-9", Held, Renew, other, refuse(Refusal.FENCED)),
         Row("LEASE-9", Held, Use, other, refuse(Refusal.FENCED)),
@@ -264,13 +264,13 @@ RULES: Table[Outcome] = Table(
         Row("LEASE-9", Vacant, Release, always, refuse(Refusal.FENCED)),
         Row("LEASE-10", Held, End, ended, vacate),
         Row("LEASE-11", Held, End, unended, refuse_held),
-        Row("LEASE-12", Vacant, End, always, keep),
+        Row("LEASE-12", Vacant, End, always, no_change),
         Row("LEASE-13", Held, Reclaim, reclaimable, vacate),
         Row("LEASE-14", Held, Reclaim, protected, refuse_held),
         Row("LEASE-15", Held, Reclaim, other, refuse(Refusal.NOT_OBSERVED)),
         Row("LEASE-15", Vacant, Reclaim, always, refuse(Refusal.NOT_OBSERVED)),
         Row("LEASE-16", Held, Revoke, always, vacate),
-        Row("LEASE-16", Vacant, Revoke, always, keep),
+        Row("LEASE-16", Vacant, Revoke, always, no_change),
         Row("LEASE-17", Held, FenceOff, always, raise_generation),
         Row("LEASE-17", Vacant, FenceOff, always, raise_generation),
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from .. import scheduling as inbox
+from .. import scheduling
 from ..indexes import AGED, DEAD, EVENT_BATCHES, JOURNAL_ENTRIES, OPEN_RUNS, SESSIONS, USAGES
 from ..machines import input as input_
 from ..machines import run as run_
@@ -160,7 +160,7 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
     run: Run | None = None
     if run_id is not None:
         run = yield Get(Run, (queue_entry.session_id, run_id))
-    status = inbox.visible_status(session, queue_entry, run)
+    status = scheduling.visible_status(session, queue_entry, run)
     if status == "superseded" and not isinstance(state, input_.Ended):
         raised = yield Get(MarkRaise, (queue_entry.session_id, queue_entry.lane, state.mark + 1))
         status = status if raised is None else raised.how.value  # as Sweep will write it
@@ -211,7 +211,7 @@ class LoadOverview(Question[Overview | None]):
         session = yield Get(Session, (self.session_id,))
         if session is None:
             return None
-        runs = yield First(OPEN_RUNS, (self.session_id,), inbox.UNFINISHED_MAX)
+        runs = yield First(OPEN_RUNS, (self.session_id,), scheduling.UNFINISHED_MAX)
         queue_entries: list[QueueEntry] = []
         for lane in LANES:
             queue_entries += yield First(AGED, (self.session_id, lane), self.limit)

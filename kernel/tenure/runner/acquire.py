@@ -217,7 +217,7 @@ def give_way(s: CheckingHolder, e: ProcessChecked, clause: str) -> Outcome:
     return Stepped(Stopped(), clause, (Stop(RunnerStopReason.HELD, s.held),))
 
 
-TAKE: tuple[Row[Any, Any, Outcome], ...] = (
+ACQUIRE_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-2", Acquiring, Answered, got, obtain),
     Row("RUNNER-3", Acquiring, Answered, swept_first, sweep),
     Row("RUNNER-4", Acquiring, Answered, nothing, stop_idle),

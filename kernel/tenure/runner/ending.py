@@ -135,7 +135,7 @@ def launch(
     )
 
 
-def read_it(s: Loading, e: Answered) -> bool:
+def loaded_run(s: Loading, e: Answered) -> bool:
     return reports(s, e) and e.answer is not None
 
 
@@ -144,15 +144,15 @@ def free(s: Loading) -> bool:
 
 
 def startable(s: Loading, e: Answered) -> bool:
-    return read_it(s, e) and free(s) and s.held_run.on_time(e.now_ms)
+    return loaded_run(s, e) and free(s) and s.held_run.on_time(e.now_ms)
 
 
 def late(s: Loading, e: Answered) -> bool:
-    return read_it(s, e) and free(s) and not s.held_run.on_time(e.now_ms)
+    return loaded_run(s, e) and free(s) and not s.held_run.on_time(e.now_ms)
 
 
 def bound_to_end(s: Loading, e: Answered) -> bool:
-    return read_it(s, e) and not free(s)
+    return loaded_run(s, e) and not free(s)
 
 
 def missing(s: Loading, e: Answered) -> bool:
@@ -251,7 +251,7 @@ def _no(s: Ending, e: Answered) -> bool:
     return reports(s, e) and isinstance(e.answer, Refused)
 
 
-def told_to_cancel(s: Ending, e: Answered) -> bool:
+def cancel_requested(s: Ending, e: Answered) -> bool:
     return _no(s, e) and e.answer.reason is Refusal.CANCELLED
 
 
@@ -297,7 +297,7 @@ def stop_denied(s: Ending, e: Answered, clause: str) -> Outcome:
     return Stepped(Stopped(), clause, (Stop(reason, e.answer),))
 
 
-CLOSE: tuple[Row[Any, Any, Outcome], ...] = (
+ENDING_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-30", Loading, Answered, startable, start_turn),
     Row("RUNNER-31", Loading, Answered, late, wait_for_lease),
     Row("RUNNER-32", Loading, Answered, bound_to_end, end_at_once),
@@ -306,7 +306,7 @@ CLOSE: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-35", LeaseLost, TurnEnded, ends, stop),
     Row("RUNNER-36", Ending, Answered, handed_on, hand_on),
     Row("RUNNER-37", Ending, Answered, closed, stop_done),
-    Row("RUNNER-38", Ending, Answered, told_to_cancel, cancel_instead),
+    Row("RUNNER-38", Ending, Answered, cancel_requested, cancel_instead),
     Row("RUNNER-39", Ending, Answered, illegal, fail_instead),
     Row("RUNNER-40", Ending, Answered, denied, stop_denied),
 )

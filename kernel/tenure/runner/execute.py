@@ -90,8 +90,10 @@ def busy(s: TurnRunning, e: TurnRequested) -> bool:
 
 
 def turn_away(s: TurnRunning, e: TurnRequested, clause: str) -> Outcome:
-    said = TurnReply.CANCELLED if s.stop_reason is TurnStopReason.CANCELLED else TurnReply.TIMED_OUT
-    return Stepped(s, clause, (Reply(e.id, said),))
+    reply = (
+        TurnReply.CANCELLED if s.stop_reason is TurnStopReason.CANCELLED else TurnReply.TIMED_OUT
+    )
+    return Stepped(s, clause, (Reply(e.id, reply),))
 
 
 def go(s: TurnRunning, e: TurnRequested, clause: str) -> Outcome:
@@ -200,16 +202,16 @@ def cancelled(s: TurnRunning, e: Answered) -> bool:
 
 
 def declined(s: TurnRunning, e: Answered) -> bool:
-    said = (Refusal.CANCELLED, Refusal.FENCED)
-    return reports(s, e) and isinstance(e.answer, Refused) and e.answer.reason not in said
+    handled = (Refusal.CANCELLED, Refusal.FENCED)
+    return reports(s, e) and isinstance(e.answer, Refused) and e.answer.reason not in handled
 
 
 def carry_on(s: TurnRunning, e: Answered, clause: str) -> Outcome:
     effects = replies(s.asked, TurnReply.PROCEED)
     s = replace(s, held_run=replace(s.held_run, n=e.answer.n))
     if e.answer.cancel is not None:
-        s, told = cancel(s, e.answer.cancel, e.now_ms)
-        effects = told + effects
+        s, effects_before = cancel(s, e.answer.cancel, e.now_ms)
+        effects = effects_before + effects
     return go_on(s, e.now_ms, clause, effects)
 
 
@@ -239,12 +241,12 @@ def settle(s: TurnRunning, e: Answered, clause: str) -> Outcome:
     return Stepped(TurnCommitted(core, held_run, s.supervision), clause, _done(s, e))
 
 
-def told_to_stop(s: TurnRunning, e: Answered, clause: str) -> Outcome:
+def stop_requested(s: TurnRunning, e: Answered, clause: str) -> Outcome:
     refused = replies(s.asked, TurnReply.CANCELLED)
     flag = e.answer.detail
     if isinstance(flag, Cancel):
-        s, told = cancel(s, flag, e.now_ms)
-        refused = told + refused
+        s, effects_before = cancel(s, flag, e.now_ms)
+        refused = effects_before + refused
     return go_on(s, e.now_ms, clause, refused)
 
 
@@ -278,7 +280,7 @@ def end_turn(s: TurnRunning, turn_exit: TurnExit, now_ms: int, clause: str) -> O
     return Stepped(replace(s, exit=turn_exit, queue=(), parked=(), asked=()), clause)
 
 
-WORK: tuple[Row[Any, Any, Outcome], ...] = (
+EXECUTE_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-50", TurnRunning, TurnRequested, strange, lost),
     Row("RUNNER-51", TurnRunning, TurnRequested, stopped, turn_away),
     Row("RUNNER-52", TurnRunning, TurnRequested, startable, go),
@@ -289,7 +291,7 @@ WORK: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-57", TurnRunning, Answered, fenced, lose_lease),
     Row("RUNNER-58", TurnRunning, Answered, committed, finish),
     Row("RUNNER-59", TurnRunning, Answered, committed_on, settle),
-    Row("RUNNER-60", TurnRunning, Answered, cancelled, told_to_stop),
+    Row("RUNNER-60", TurnRunning, Answered, cancelled, stop_requested),
     Row("RUNNER-61", TurnRunning, Answered, declined, decline),
     Row("RUNNER-62", TurnRunning, TurnEnded, ends, end),
     Row("RUNNER-63", TurnRunning, TurnEnded, ends_early, end),

@@ -6,14 +6,26 @@ A machine like any other, whose commands are events and whose effects a host car
 from __future__ import annotations
 
 from ..rules import Table
-from .acquire import TAKE, CurrentLease, start
-from .ending import CLOSE
-from .execute import WORK
-from .recovery import AGAIN, BROKEN, DRAIN, REST, TIME
-from .renewal import KEEP
+from .acquire import ACQUIRE_ROWS, CurrentLease, start
+from .ending import ENDING_ROWS
+from .execute import EXECUTE_ROWS
+from .recovery import BROKEN_ROWS, DEADLINE_ROWS, DRAIN_ROWS, RETRY_ROWS, STALE_ROWS
+from .renewal import RENEWAL_ROWS
 from .states import Outcome, RunnerConfig, State, Stopped
 
-RULES: Table[Outcome] = Table((*TAKE, *CLOSE, *WORK, *KEEP, *AGAIN, *BROKEN, *TIME, *DRAIN, *REST))
+RULES: Table[Outcome] = Table(
+    (
+        *ACQUIRE_ROWS,
+        *ENDING_ROWS,
+        *EXECUTE_ROWS,
+        *RENEWAL_ROWS,
+        *RETRY_ROWS,
+        *BROKEN_ROWS,
+        *DEADLINE_ROWS,
+        *DRAIN_ROWS,
+        *STALE_ROWS,
+    )
+)
 step = RULES.step
 
 __all__ = ["RULES", "Outcome", "RunnerConfig", "State", "Stopped", "CurrentLease", "start", "step"]

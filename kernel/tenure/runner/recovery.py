@@ -28,7 +28,7 @@ from .protocol import (
     TurnReply,
     TurnRequested,
 )
-from .renewal import keep, without_lease
+from .renewal import no_change, without_lease
 from .states import (
     Acquiring,
     CheckingHolder,
@@ -120,7 +120,7 @@ def break_off(s: Any, e: StoreBroken, clause: str) -> Outcome:
     return without_lease(s, Stop(RunnerStopReason.BROKEN, e.message), e.now_ms, clause)
 
 
-AGAIN: tuple[Row[Any, Any, Outcome], ...] = tuple(
+RETRY_ROWS: tuple[Row[Any, Any, Outcome], ...] = tuple(
     row
     for state in ORDERING
     for row in (
@@ -130,7 +130,7 @@ AGAIN: tuple[Row[Any, Any, Outcome], ...] = tuple(
         Row("RUNNER-83", state, TimerFired, too_late, give_up),
     )
 )
-BROKEN: tuple[Row[Any, Any, Outcome], ...] = tuple(
+BROKEN_ROWS: tuple[Row[Any, Any, Outcome], ...] = tuple(
     Row("RUNNER-84", state, StoreBroken, awaited, break_off) for state in (*ORDERING, TurnCommitted)
 )
 
@@ -181,7 +181,7 @@ def abandon(s: Any, e: TimerFired, clause: str) -> Outcome:
     return stop(s, e, clause)
 
 
-TIME: tuple[Row[Any, Any, Outcome], ...] = (
+DEADLINE_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-85", TurnRunning, TimerFired, out_of_time, time_out),
     Row("RUNNER-86", TurnRunning, TimerFired, grace_over, interrupt),
     Row("RUNNER-86", TurnCommitted, TimerFired, lingers, interrupt),
@@ -222,7 +222,7 @@ def drain_turn(s: Any, e: Drain, clause: str) -> Outcome:
     )
 
 
-DRAIN: tuple[Row[Any, Any, Outcome], ...] = (
+DRAIN_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     *[
         Row("RUNNER-88", s, Drain, any_drain, note_drain)
         for s in (Acquiring, CheckingHolder, Loading, Ending)
@@ -231,7 +231,7 @@ DRAIN: tuple[Row[Any, Any, Outcome], ...] = (
     Row("RUNNER-89", TurnRunning, Drain, at_work, drain_turn),
     Row("RUNNER-89", TurnCommitted, Drain, any_drain, drain_turn),
     Row("RUNNER-89", LeaseLost, Drain, any_drain, drain_turn),
-    Row("RUNNER-90", Stopped, Drain, any_drain, keep),
+    Row("RUNNER-90", Stopped, Drain, any_drain, no_change),
 )
 
 # -- what nobody waits for
@@ -279,17 +279,17 @@ def answer_outlived(s: LeaseLost, e: TurnRequested, clause: str) -> Outcome:
     return Stepped(s, clause, (Reply(e.id, s.answer),))
 
 
-REST: tuple[Row[Any, Any, Outcome], ...] = (
+STALE_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     *[
-        Row("RUNNER-90", state, report, stray, keep)
+        Row("RUNNER-90", state, report, stray, no_change)
         for state in STATES
         for report in (Answered, StoreUnavailable, OutcomeUnknown, StoreBroken)
     ],
-    *[Row("RUNNER-90", state, TimerFired, stray_timer, keep) for state in STATES],
-    *[Row("RUNNER-90", state, ProcessChecked, stray_proof, keep) for state in STATES],
-    *[Row("RUNNER-90", state, TurnEnded, stray_end, keep) for state in STATES],
+    *[Row("RUNNER-90", state, TimerFired, stray_timer, no_change) for state in STATES],
+    *[Row("RUNNER-90", state, ProcessChecked, stray_proof, no_change) for state in STATES],
+    *[Row("RUNNER-90", state, TurnEnded, stray_end, no_change) for state in STATES],
     *[
-        Row("RUNNER-78", s, CancelSeen, elsewhere, keep)
+        Row("RUNNER-78", s, CancelSeen, elsewhere, no_change)
         for s in (Acquiring, CheckingHolder, LeaseLost, Stopped)
     ],
     Row("RUNNER-91", TurnCommitted, TurnRequested, own_request, answer_settled),

@@ -50,7 +50,7 @@ def at_rest(s: Any) -> bool:
     return isinstance(s, Loading | TurnCommitted) or (isinstance(s, TurnRunning) and not ending(s))
 
 
-def last_words(s: Any) -> bool:
+def ending_call_pending(s: Any) -> bool:
     return isinstance(s, Ending) or (isinstance(s, TurnRunning) and ending(s))
 
 
@@ -59,7 +59,7 @@ def renews(s: Any, e: TimerFired) -> bool:
 
 
 def postpones(s: Any, e: TimerFired) -> bool:
-    return begins_renewal(s, e) and last_words(s)
+    return begins_renewal(s, e) and ending_call_pending(s)
 
 
 def renewed(s: Any, e: Answered) -> bool:
@@ -71,7 +71,7 @@ def unrenewed(s: Any, e: Answered) -> bool:
 
 
 def crossed(s: Any, e: Answered) -> bool:
-    return of_renewal(s, e) and isinstance(e.answer, Refused) and last_words(s)
+    return of_renewal(s, e) and isinstance(e.answer, Refused) and ending_call_pending(s)
 
 
 def hinted(s: Any, e: CancelSeen) -> bool:
@@ -79,7 +79,9 @@ def hinted(s: Any, e: CancelSeen) -> bool:
 
 
 def unhinted(s: Any, e: CancelSeen) -> bool:
-    return s.held_run.begun.run_id != e.run_id or asked_to_stop(s.held_run) or last_words(s)
+    return (
+        s.held_run.begun.run_id != e.run_id or asked_to_stop(s.held_run) or ending_call_pending(s)
+    )
 
 
 def send_renewal(s: Any, e: Any, clause: str) -> Outcome:
@@ -122,8 +124,8 @@ def freed(s: TurnRunning, e: Answered, clause: str, timer: Effect) -> Outcome:
     """RUNNER-71: effects that waited for our time may begin, unless the run is to stop."""
     effects: tuple[Effect, ...] = (timer,)
     if s.held_run.cancel is not None:
-        s, told = cancel(s, s.held_run.cancel, e.now_ms)
-        effects += told
+        s, effects_before = cancel(s, s.held_run.cancel, e.now_ms)
+        effects += effects_before
     if s.parked and s.held_run.on_time(e.now_ms):
         effects += tuple([Reply(id, TurnReply.PROCEED) for id in s.parked])
         s = replace(s, parked=())
@@ -155,11 +157,11 @@ def renew_later(s: Any, e: Any, clause: str) -> Outcome:
     return Stepped(replace(s, core=core, held_run=held_run), clause, (timer,))
 
 
-def keep(s: Any, e: Any, clause: str) -> Outcome:
+def no_change(s: Any, e: Any, clause: str) -> Outcome:
     return Stepped(s, clause)
 
 
-KEEP: tuple[Row[Any, Any, Outcome], ...] = tuple(
+RENEWAL_ROWS: tuple[Row[Any, Any, Outcome], ...] = tuple(
     row
     for state in (Loading, TurnRunning, TurnCommitted, Ending)
     for row in (
@@ -171,6 +173,6 @@ KEEP: tuple[Row[Any, Any, Outcome], ...] = tuple(
         Row("RUNNER-76", state, StoreUnavailable, of_renewal, renew_later),
         Row("RUNNER-76", state, OutcomeUnknown, of_renewal, renew_later),
         Row("RUNNER-77", state, CancelSeen, hinted, send_renewal),
-        Row("RUNNER-78", state, CancelSeen, unhinted, keep),
+        Row("RUNNER-78", state, CancelSeen, unhinted, no_change),
     )
 )

@@ -60,12 +60,12 @@ def cancel(s: TurnRunning, flag: Cancel, now_ms: int) -> tuple[TurnRunning, tupl
     ):
         return s, ()
     core, supervision, effects = warn(s.core, s.supervision, now_ms + s.core.config.grace_ms)
-    told = NotifyTurn(supervision.turn_id, TurnReply.CANCELLED)
+    effects_before = NotifyTurn(supervision.turn_id, TurnReply.CANCELLED)
     parked = tuple([Reply(id, TurnReply.CANCELLED) for id in s.parked])
     s = replace(
         s, core=core, supervision=supervision, stop_reason=TurnStopReason.CANCELLED, parked=()
     )
-    return s, (told, *effects, *parked)
+    return s, (effects_before, *effects, *parked)
 
 
 def lose(s: TurnRunning, stop: Stop, now_ms: int, clause: str) -> Outcome:
@@ -76,7 +76,9 @@ def lose(s: TurnRunning, stop: Stop, now_ms: int, clause: str) -> Outcome:
     lost = replies(s.asked + s.queue, TurnReply.LEASE_LOST) + tuple(
         [Reply(p, TurnReply.LEASE_LOST) for p in s.parked]
     )
-    told = NotifyTurn(supervision.turn_id, TurnReply.LEASE_LOST)
+    effects_before = NotifyTurn(supervision.turn_id, TurnReply.LEASE_LOST)
     return Stepped(
-        LeaseLost(core, supervision, TurnReply.LEASE_LOST, stop), clause, (told, *lost, *effects)
+        LeaseLost(core, supervision, TurnReply.LEASE_LOST, stop),
+        clause,
+        (effects_before, *lost, *effects),
     )

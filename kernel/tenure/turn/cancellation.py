@@ -9,7 +9,7 @@ from ..outcome import Refusal, Stepped
 from ..replace import replace
 from ..rules import Row
 from ..transcript import NewNode
-from .ending import abort, finish, stop, unanswered, word_for
+from .ending import abort, finish, stop, text_for, unanswered
 from .loop import advance_batch
 from .protocol import (
     DEADLINE,
@@ -20,7 +20,7 @@ from .protocol import (
     NotRecorded,
     Recorded,
 )
-from .protocol import Outcome as Ending
+from .protocol import Outcome as TurnOutcome
 from .states import (
     AwaitingCheckpoint,
     AwaitingEnvironment,
@@ -79,7 +79,7 @@ def stop_soon(s: Any, e: Any, clause: str) -> Outcome:
     return Stepped(replace(s, stop=why), clause, abort(s.core, s.batch))
 
 
-def keep(s: Any, e: Any, clause: str) -> Outcome:
+def no_change(s: Any, e: Any, clause: str) -> Outcome:
     return Stepped(s, clause)
 
 
@@ -95,7 +95,7 @@ def stop_written(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
     nodes: tuple[NewNode, ...] = ()
     if s.then is Then.TOOLS and s.core.chain is not None:
         calls = s.core.chain.message.calls
-        nodes = unanswered(s.core, calls, f"{word_for(s.stop)} before it ran")
+        nodes = unanswered(s.core, calls, f"{text_for(s.stop)} before it ran")
     return finish(s.core, s.stop, clause, nodes)
 
 
@@ -106,7 +106,7 @@ def own_record(s: Any, e: NotRecorded) -> bool:
     return pending is not None and pending.key == e.key
 
 
-def told_to_stop(s: Any, e: NotRecorded) -> bool:
+def stop_requested(s: Any, e: NotRecorded) -> bool:
     return own_record(s, e) and e.refused.reason is Refusal.CANCELLED
 
 
@@ -137,28 +137,28 @@ def committing(s: Finished, e: CancelSeen) -> bool:
     return not isinstance(s.outcome, Cancelled | Broken)
 
 
-def over(s: Finished, e: CancelSeen) -> bool:
+def ended(s: Finished, e: CancelSeen) -> bool:
     return isinstance(s.outcome, Cancelled | Broken)
 
 
 def commit_cancelled(s: Finished, e: CancelSeen, clause: str) -> Outcome:
     nodes, usage = getattr(s.last, "nodes", ()), s.last.usage
-    ending: Ending = Cancelled()
+    ending: TurnOutcome = Cancelled()
     return finish(replace(s.core, usage=usage), ending, clause, nodes)
 
 
-STOPPING: tuple[Row[Any, Any, Outcome], ...] = (
+STOPPING_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     *[Row("TURN-51", state, CancelSeen, any_time, stop_now) for state in AWAITING],
     *[Row("TURN-52", state, DeadlinePassed, any_time, stop_now) for state in AWAITING],
     *[Row("TURN-51", state, CancelSeen, free, stop_soon) for state in RECORDING],
     *[Row("TURN-51", state, CancelSeen, turned, stop_soon) for state in RECORDING],
     *[Row("TURN-52", state, DeadlinePassed, free, stop_soon) for state in RECORDING],
-    *[Row("TURN-61", state, CancelSeen, stopping, keep) for state in RECORDING],
-    *[Row("TURN-61", state, DeadlinePassed, stopping_anyhow, keep) for state in RECORDING],
+    *[Row("TURN-61", state, CancelSeen, stopping, no_change) for state in RECORDING],
+    *[Row("TURN-61", state, DeadlinePassed, stopping_anyhow, no_change) for state in RECORDING],
     Row("TURN-51", AwaitingCheckpoint, Recorded, arrives, stop_written),
-    *[Row("TURN-54", state, NotRecorded, told_to_stop, stop_unwritten) for state in RECORDING],
+    *[Row("TURN-54", state, NotRecorded, stop_requested, stop_unwritten) for state in RECORDING],
     *[Row("TURN-54", state, NotRecorded, declined, fail) for state in RECORDING],
     Row("TURN-53", Finished, CancelSeen, committing, commit_cancelled),
-    Row("TURN-61", Finished, CancelSeen, over, keep),
-    Row("TURN-61", Finished, DeadlinePassed, any_time, keep),
+    Row("TURN-61", Finished, CancelSeen, ended, no_change),
+    Row("TURN-61", Finished, DeadlinePassed, any_time, no_change),
 )

@@ -136,7 +136,7 @@ def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKin
     message = Message(
         Speaker.ASSISTANT, reply.text, calls, reasoning=reply.reasoning, refusal=reply.refusal
     )
-    said = bool(reply.text or reply.refusal)
+    text = bool(reply.text or reply.refusal)
     match finish:
         case Finish.CONTEXT_OVERFLOW:
             return InvalidReply(
@@ -147,7 +147,7 @@ def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKin
                 Failure(ErrorKind.CONTENT_FILTERED, "the provider filtered the reply")
             )
         case Finish.OUTPUT_LIMIT:
-            return StopTurn(message if said or reply.reasoning else None, "incomplete")
+            return StopTurn(message if text or reply.reasoning else None, "incomplete")
     if reply.refusal:
         return StopTurn(replace(message, calls=()), "refusal")
     if calls:

@@ -23,7 +23,7 @@ from .protocol import (
     HandOff,
     ToolResult,
 )
-from .protocol import Outcome as Ending
+from .protocol import Outcome as TurnOutcome
 from .states import (
     AwaitingEnvironment,
     AwaitingModel,
@@ -50,7 +50,7 @@ UNKNOWN = "interrupted: this call was started before a crash and its outcome is 
 
 def finish(
     core: Core,
-    outcome: Ending,
+    outcome: TurnOutcome,
     clause: str,
     nodes: tuple[NewNode, ...] = (),
     effects: tuple[Effect, ...] = (),
@@ -62,7 +62,7 @@ def finish(
     return Stepped(Finished(replace(core, usage=()), outcome, last), clause, (*effects, last))
 
 
-def _last(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> Finish | Fail:
+def _last(core: Core, outcome: TurnOutcome, nodes: tuple[NewNode, ...]) -> Finish | Fail:
     match outcome:
         case Broken(failure):
             return Fail(failure, core.usage)
@@ -139,25 +139,25 @@ def unanswered(core: Core, calls: tuple[ToolCall, ...], text: str) -> tuple[NewN
     return tuple(nodes)
 
 
-def word_for(why: Stop) -> str:
+def text_for(why: Stop) -> str:
     return "cancelled" if isinstance(why, Cancelled) else "interrupted by the deadline of the turn"
 
 
 def _known(core: Core, slot: Slot, why: Stop) -> ToolResult:
-    word = word_for(why)
+    text = text_for(why)
     tool = core.environment.tool(slot.call.name)
     once = tool is None or tool.disposition is Disposition.ONCE
     match slot.stage:
         case Reported(result):
             return result
         case Running() if once:
-            return ToolResult(f"{word} while it ran; its outcome is unknown", is_error=True)
+            return ToolResult(f"{text} while it ran; its outcome is unknown", is_error=True)
         case Running() | WaitingForRetry():
-            return ToolResult(f"{word} while it ran", is_error=True)
+            return ToolResult(f"{text} while it ran", is_error=True)
         case Probing():
             return ToolResult(UNKNOWN, is_error=True)
         case Waiting() | Marking() | Written():
-            return ToolResult(f"{word} before it ran", is_error=True)
+            return ToolResult(f"{text} before it ran", is_error=True)
 
 
 def message_of(call: ToolCall, result: ToolResult) -> Message:

@@ -23,7 +23,7 @@ from .protocol import (
     Record,
     Value,
 )
-from .protocol import Outcome as Ending
+from .protocol import Outcome as TurnOutcome
 from .replay import EMPTY
 from .states import (
     AwaitingCheckpoint,
@@ -69,14 +69,14 @@ def environment_changes(core: Core) -> tuple[tuple[str, str], ...]:
         if asked.path != (asked.stands or path_before_turn(core.setup)):
             found.setdefault(f"path-{iteration}", f"iteration {iteration}: transcript")
     noted = frozenset() if core.setup.strict else replay.noted
-    fresh = [(name, said) for name, said in found.items() if f"0:request:{name}" not in noted]
+    fresh = [(name, text) for name, text in found.items() if f"0:request:{name}" not in noted]
     return tuple(fresh[:DIFFERENCES_MAX])
 
 
 def record_changes(core: Core, clause: str) -> Outcome:
     entries = [
-        NewEntry(EntryKind.NOTE, f"0:request:{name}", said)
-        for name, said in environment_changes(core)
+        NewEntry(EntryKind.NOTE, f"0:request:{name}", text)
+        for name, text in environment_changes(core)
     ]
     return record(core, Then.FOLD, clause, tuple(entries))
 
@@ -98,7 +98,7 @@ def record(
     return Stepped(AwaitingCheckpoint(core, key, then), clause, (effect,))
 
 
-def follow(core: Core, then: Then, clause: str) -> Outcome:
+def continue_after(core: Core, then: Then, clause: str) -> Outcome:
     """What a record was made for."""
     match then:
         case Then.FOLD:
@@ -121,10 +121,10 @@ def advance(core: Core, clause: str) -> Outcome:
         asked = core.replay.replies.get(core.iteration)
         if asked is None:
             if core.replay.last >= core.iteration:
-                said = (
+                text = (
                     f"iteration {core.iteration} has no reply, iteration {core.replay.last} reports"
                 )
-                return mismatch(core, "TURN-8", said)
+                return mismatch(core, "TURN-8", text)
             return ask(replace(core, replay=EMPTY), clause)
         core, _ = core.append_message(asked.message)
         opened = open_batch(core)
@@ -133,8 +133,8 @@ def advance(core: Core, clause: str) -> Outcome:
         core, batch = opened
         if not batch.complete:
             if core.replay.last > core.iteration:
-                said = f"iteration {core.iteration} has open calls, iteration {core.replay.last} reports"
-                return mismatch(core, "TURN-8", said)
+                text = f"iteration {core.iteration} has open calls, iteration {core.replay.last} reports"
+                return mismatch(core, "TURN-8", text)
             core = replace(core, replay=EMPTY)
             return advance_batch(core, batch, None, clause, probes(core, batch))
         ending = ended_by(core, batch)
@@ -167,13 +167,13 @@ def ask(core: Core, clause: str) -> Outcome:
     return Stepped(AwaitingModel(core), clause, (CallModel(core.key("model"), request),))
 
 
-def meaning(core: Core, reply: Reply) -> ReplyKind:
+def reply_kind(core: Core, reply: Reply) -> ReplyKind:
     return core.setup.policy.classify(reply, core.environment.window, core.iteration)
 
 
 def handle_reply(core: Core, reply: Reply, clause: str) -> Outcome:
     """TURN-20..TURN-24: what becomes of a reply."""
-    judgement = meaning(core, reply)
+    judgement = reply_kind(core, reply)
     core = add_usage(core, reply.usage)
     match judgement:
         case InvalidReply(failure):
@@ -181,21 +181,21 @@ def handle_reply(core: Core, reply: Reply, clause: str) -> Outcome:
         case StopTurn(message, code):
             return finish(core, Halted(code), clause, append_reply(core, message))
         case Answer(message):
-            over: Ending = Halted("max_iterations") if core.grace else Completed()
+            over: TurnOutcome = Halted("max_iterations") if core.grace else Completed()
             return finish(core, over, clause, append_reply(core, message))
         case CallTools(message) if core.grace:
             after, node = core.append_message(message)
             nodes = (node, *unanswered(after, message.calls, WITHHELD))
             return finish(core, Halted("max_iterations"), clause, nodes)
         case CallTools(message):
-            return act(core, message, clause)
+            return record_calls(core, message, clause)
 
 
 def append_reply(core: Core, message: Message | None) -> tuple[NewNode, ...]:
     return () if message is None else (node_of(message),)
 
 
-def act(core: Core, message: Message, clause: str) -> Outcome:
+def record_calls(core: Core, message: Message, clause: str) -> Outcome:
     """TURN-11, TURN-21: the reply is written down before its calls are carried out."""
     body = to_json({"environment": core.digest, "path": core.path})
     entry = NewEntry(EntryKind.REPORT, core.effect_id("model"), body)
@@ -230,7 +230,7 @@ def advance_batch(
     return ask(replace(core, iteration=core.iteration + 1, records=0), clause)
 
 
-def ended_by(core: Core, batch: Batch) -> Ending | None:
+def ended_by(core: Core, batch: Batch) -> TurnOutcome | None:
     """TURN-40, TURN-41: the first call in order that ends the turn."""
     for slot in batch.slots:
         stage = slot.stage

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from ..records import Input
 from ..rules import Table
-from .cancellation import STOPPING
+from .cancellation import STOPPING_ROWS
 from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy, message_of_input, project
 from .loading import LoadedTurn
 from .protocol import LIMITS, Limits
 from .replay import read_journal
-from .reports import WORK
-from .stale import REST
-from .start import BEGIN
+from .reports import WORK_ROWS
+from .stale import STALE_ROWS
+from .start import BEGIN_ROWS
 from .states import Core, Outcome, Preparing, State, TurnSetup
 
-RULES: Table[Outcome] = Table((*BEGIN, *WORK, *STOPPING, *REST))
+RULES: Table[Outcome] = Table((*BEGIN_ROWS, *WORK_ROWS, *STOPPING_ROWS, *STALE_ROWS))
 step = RULES.step
 
 
 def prepare(
-    spoken: LoadedTurn,
+    loaded: LoadedTurn,
     limits: Limits = LIMITS,
     policy: ChatPolicy = DEFAULT_CHAT_POLICY,
     *,
     strict: bool = False,
 ) -> Preparing:
     """The turn of a run, before it begins; its past is what the journal knows."""
-    opening = (*project(spoken.lines), *map(message_of_input, spoken.inputs))
+    opening = (*project(loaded.lines), *map(message_of_input, loaded.inputs))
     setup = TurnSetup(
-        spoken.run_id, spoken.turn, tuple([i.input_id for i in spoken.inputs]), spoken.leaf,
-        opening, spoken.frame, hand_offs(spoken.inputs), limits, strict, policy,
+        loaded.run_id, loaded.turn, tuple([i.input_id for i in loaded.inputs]), loaded.leaf,
+        opening, loaded.frame, hand_offs(loaded.inputs), limits, strict, policy,
     )  # fmt: skip
-    replay = read_journal(spoken.entries, spoken.nodes, spoken.environment, spoken.turn)
+    replay = read_journal(loaded.entries, loaded.nodes, loaded.environment, loaded.turn)
     return Preparing(Core(setup, replay))
 
 

@@ -9,7 +9,7 @@ from ..replace import replace
 from ..rules import Row
 from .chat_policy import Answer, CallTools, InvalidReply, StopTurn
 from .ending import finish
-from .loop import advance_batch, follow, handle_reply, meaning
+from .loop import advance_batch, continue_after, handle_reply, reply_kind
 from .protocol import (
     Broken,
     Effect,
@@ -45,7 +45,7 @@ def asked(s: AwaitingModel, e: ModelReplied | ModelFailed) -> bool:
 def means(kind: type, *, grace: bool | None = None) -> Callable[[Any, Any], bool]:
     def guard(s: AwaitingModel, e: ModelReplied) -> bool:
         fitting = grace is None or s.core.grace is grace
-        return asked(s, e) and fitting and isinstance(meaning(s.core, e.reply), kind)
+        return asked(s, e) and fitting and isinstance(reply_kind(s.core, e.reply), kind)
 
     return guard
 
@@ -114,7 +114,7 @@ def ends_late(s: AwaitingTools, e: ToolReported) -> bool:
     return running(s, e) and s.stop is not None
 
 
-def rest(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
+def wait_for_retry(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
     at = _at(s, e.key)
     policy = policy_of(s.core, s.batch.slots[at].call)
     batch = s.batch.put(at, WaitingForRetry(e.attempt + 1))
@@ -127,7 +127,7 @@ def take_report(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
     return advance_batch(s.core, s.batch.put(_at(s, e.key), Reported(e.result)), s.stop, clause)
 
 
-def resting(s: AwaitingTools, e: RetryDue) -> bool:
+def waits_for_retry(s: AwaitingTools, e: RetryDue) -> bool:
     return _is(s, e.key, WaitingForRetry(e.attempt)) and s.stop is None
 
 
@@ -173,21 +173,21 @@ def land(s: AwaitingTools, e: Recorded, clause: str) -> Outcome:
 
 
 def arrive(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
-    return follow(s.core, s.then, clause)
+    return continue_after(s.core, s.then, clause)
 
 
-WORK: tuple[Row[Any, Any, Outcome], ...] = (
+WORK_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("TURN-20", AwaitingModel, ModelReplied, means(Answer), take_reply),
     Row("TURN-21", AwaitingModel, ModelReplied, means(CallTools, grace=False), take_reply),
     Row("TURN-22", AwaitingModel, ModelReplied, means(StopTurn), take_reply),
     Row("TURN-23", AwaitingModel, ModelReplied, means(InvalidReply), take_reply),
     Row("TURN-24", AwaitingModel, ModelReplied, means(CallTools, grace=True), take_reply),
     Row("TURN-23", AwaitingModel, ModelFailed, asked, give_back),
-    Row("TURN-37", AwaitingTools, ToolReported, fails, rest),
+    Row("TURN-37", AwaitingTools, ToolReported, fails, wait_for_retry),
     Row("TURN-31", AwaitingTools, ToolReported, ends, take_report),
     Row("TURN-33", AwaitingTools, ToolReported, ends_once, take_report),
     Row("TURN-55", AwaitingTools, ToolReported, ends_late, take_report),
-    Row("TURN-37", AwaitingTools, RetryDue, resting, try_again),
+    Row("TURN-37", AwaitingTools, RetryDue, waits_for_retry, try_again),
     Row("TURN-34", AwaitingTools, Probed, known, take_proof),
     Row("TURN-35", AwaitingTools, Probed, unknowable, give_up_call),
     Row("TURN-9", AwaitingTools, Recorded, lands, land),

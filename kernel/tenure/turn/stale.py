@@ -19,7 +19,7 @@ from .protocol import (
     RetryDue,
     ToolReported,
 )
-from .reports import asked, known, lands, resting, running, unknowable
+from .reports import asked, known, lands, running, unknowable, waits_for_retry
 from .start import own
 from .states import (
     AwaitingCheckpoint,
@@ -61,7 +61,7 @@ def awaited(s: Any, e: Any) -> bool:
         case AwaitingTools(), Probed():
             return known(s, e) or unknowable(s, e)
         case AwaitingTools(), RetryDue():
-            return resting(s, e)
+            return waits_for_retry(s, e)
         case _:
             return False
 
@@ -78,6 +78,6 @@ REPORTS: tuple[type, ...] = (
     Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed,
     Recorded, NotRecorded, ToolReported, Probed, RetryDue,
 )  # fmt: skip
-REST: tuple[Row[Any, Any, Outcome], ...] = tuple(
+STALE_ROWS: tuple[Row[Any, Any, Outcome], ...] = tuple(
     Row("TURN-60", state, report, stale, refuse) for state in STATES for report in REPORTS
 )

@@ -57,7 +57,7 @@ def go_on(s: AwaitingEnvironment, e: EnvironmentReady, clause: str) -> Outcome:
 def compare(s: AwaitingEnvironment, e: EnvironmentReady, clause: str) -> Outcome:
     core = with_environment(s.core, e.environment)
     if core.setup.strict:
-        return mismatch(core, clause, "; ".join([said for _, said in environment_changes(core)]))
+        return mismatch(core, clause, "; ".join([text for _, text in environment_changes(core)]))
     return record_changes(core, clause)
 
 
@@ -65,7 +65,7 @@ def give_up(s: AwaitingEnvironment, e: EnvironmentFailed, clause: str) -> Outcom
     return finish(s.core, Broken(e.failure), clause)
 
 
-BEGIN: tuple[Row[Any, Any, Outcome], ...] = (
+BEGIN_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("TURN-1", Preparing, Begin, readable, prepare),
     Row("TURN-4", Preparing, Begin, unreadable, refuse_journal),
     Row("TURN-2", AwaitingEnvironment, EnvironmentFailed, own, give_up),

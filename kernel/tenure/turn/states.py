@@ -14,7 +14,7 @@ from ..transcript import NewNode, Tip, UsageDelta, hash_parts
 from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from .message_chain import ChainLink, extend, messages
 from .protocol import Cancelled, Effect, Environment, Fail, Finish, Halted, Limits, ToolResult
-from .protocol import Outcome as Ending
+from .protocol import Outcome as TurnOutcome
 from .replay import EMPTY, Replay
 
 USAGE_MAX: Final = 8  # kinds in one write
@@ -215,7 +215,7 @@ class AwaitingTools:
 @frozen
 class Finished:
     core: Core
-    outcome: Ending
+    outcome: TurnOutcome
     last: Finish | Fail
 
 

@@ -84,7 +84,7 @@ def at_rest(s: Serving, e: Drain) -> bool:
 # -- actions
 
 
-def keep(s: Any, e: Any, clause: str) -> Outcome:
+def no_change(s: Any, e: Any, clause: str) -> Outcome:
     return Stepped(s, clause)
 
 
@@ -221,15 +221,15 @@ RULES: Table[Outcome] = Table(
         Row("WORKER-14", Serving, Drain, at_rest, finish),
         Row("WORKER-14", Draining, RunnerStopped, last, finish),
         Row("WORKER-15", Draining, RunnerStopped, not_last, drop),
-        Row("WORKER-16", Serving, Looked, forgotten, keep),
-        Row("WORKER-16", Serving, LookFailed, forgotten, keep),
-        Row("WORKER-16", Serving, TimerFired, old, keep),
+        Row("WORKER-16", Serving, Looked, forgotten, no_change),
+        Row("WORKER-16", Serving, LookFailed, forgotten, no_change),
+        Row("WORKER-16", Serving, TimerFired, old, no_change),
         *[
-            Row("WORKER-16", state, event, always, keep)
+            Row("WORKER-16", state, event, always, no_change)
             for state in (Draining, Finished)
             for event in (Connected, Looked, LookFailed, Hinted, TimerFired, Drain)
         ],
-        Row("WORKER-16", Finished, RunnerStopped, always, keep),
+        Row("WORKER-16", Finished, RunnerStopped, always, no_change),
     )
 )
 step = RULES.step

@@ -18,7 +18,7 @@ from ..exit import CliExit, Exit, UnreadableSession, usage_error
 from ..open_store import Reader, open_read_only
 from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
-from . import json as shapes
+from . import json as inspect_json
 
 PAGE: Final = 64
 TEXT_SHOWN: Final = 100
@@ -89,18 +89,18 @@ async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) ->
         if seen is None:
             raise usage_error(f"session {session_id}: there is none in {url}")
         now_ms = wall_clock_ms()
-        found = shapes.portrait(seen, now_ms)
+        found = inspect_json.detail(seen, now_ms)
         if as_json:
             write_lines([found])
         else:
-            show(*_portrait(found, now_ms))
+            show(*_detail(found, now_ms))
 
 
 async def _all(store: Reader, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     unreadable: list[str] = []
     async for page in _pages(store, unreadable):
-        found = [shapes.glance(seen, wall_clock_ms()) for seen in page]
+        found = [inspect_json.summary(seen, wall_clock_ms()) for seen in page]
         if as_json:
             write_lines(found)
         else:
@@ -149,7 +149,7 @@ def _sessions(rows: list[dict[str, Any]]) -> Table | Text:
     return table("sessions", columns, cells)
 
 
-def _portrait(seen: dict[str, Any], now_ms: int) -> list[Any]:
+def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
     lines = [
         f"session   {seen['session']}",
         f"phase     {seen['phase']}",
@@ -183,7 +183,7 @@ def _portrait(seen: dict[str, Any], now_ms: int) -> list[Any]:
         table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs"), runs), "",
         table("journal", ("run", "entry", "kind", "step", "body"), journal), "",
         table("dead letters", ("input", "run", "reason", "text"), dead), "",
-        table("transcript", ("revision", "role", "text"), _spoken(seen["transcript"])), "",
+        table("transcript", ("revision", "role", "text"), _transcript_rows(seen["transcript"])), "",
         table("usage", ("source", "model", *counted), usage),
     ]  # fmt: skip
 
@@ -192,7 +192,7 @@ def _rank(one: dict[str, Any]) -> str:
     return "-" if one["rank"] is None else str(one["rank"])
 
 
-def _spoken(lines: list[dict[str, Any]]) -> list[tuple[object, ...]]:
+def _transcript_rows(lines: list[dict[str, Any]]) -> list[tuple[object, ...]]:
     spoken: list[tuple[object, ...]] = []
     for line in lines:
         spoken += [(line["revision"], "input", cut(i["text"])) for i in line["inputs"]]
@@ -209,7 +209,7 @@ async def events(url: str, session_id: str, after: int, follow: bool, as_json: b
             raise usage_error(f"session {session_id}: there is none in {url}")
         while True:
             rows = await store.ask(EventsAfter(session_id, after))
-            found = [event for row in rows for event in shapes.events(row, after)]
+            found = [event for row in rows for event in inspect_json.events(row, after)]
             if found:
                 after = found[-1]["seq"]
                 _print(found, as_json)

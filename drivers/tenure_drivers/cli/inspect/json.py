@@ -44,7 +44,7 @@ def session(row: Session, now_ms: int) -> dict[str, Any]:
     }
 
 
-def glance(seen: SessionSummary, now_ms: int) -> dict[str, Any]:
+def summary(seen: SessionSummary, now_ms: int) -> dict[str, Any]:
     return session(seen.session, now_ms) | {
         "unfinished_runs": [run.run_id for run in seen.runs],
         "unended": seen.unended,
@@ -127,7 +127,7 @@ def line(one: TranscriptLine) -> dict[str, Any]:
     }
 
 
-def portrait(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
+def detail(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
     return session(seen.overview.session, now_ms) | {
         "inbox": [waiting(one) for one in seen.inbox],
         "runs": [run(one, journal) for one, journal in seen.journals],

@@ -17,7 +17,7 @@ from ..exit import UnreadableSession
 from ..output import log
 from ..retrying_store import RetryingStore
 from .input_watcher import TrackedInput
-from .prompt_file import Line
+from .prompt_file import PromptLine
 from .validation import admission, batches, why
 
 SESSIONS_AT_ONCE: Final = 64
@@ -32,8 +32,8 @@ class Count:
         return f"{self.admitted} admitted, {self.known} known already"
 
 
-def by_session(lines: Iterable[Line]) -> dict[str, list[Line]]:
-    sessions: dict[str, list[Line]] = {}
+def by_session(lines: Iterable[PromptLine]) -> dict[str, list[PromptLine]]:
+    sessions: dict[str, list[PromptLine]] = {}
     for line in lines:
         sessions.setdefault(line.session, []).append(line)
     return sessions
@@ -83,7 +83,7 @@ class Admission:
         except UnreadableSession as error:
             log(f"session {session} is set aside: {error}")
 
-    async def _admit(self, batch: list[Line]) -> None:
+    async def _admit(self, batch: list[PromptLine]) -> None:
         """All of them; a line that is refused is left out, and the others are admitted."""
         ids = {line.number: uuid.uuid4().hex for line in batch}
         while batch:

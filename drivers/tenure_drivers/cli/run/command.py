@@ -19,16 +19,16 @@ from ...stores.url import sqlite_path
 from ..exit import CliExit, Exit, UnreadableSession, usage_error
 from ..output import Bar, log
 from ..retrying_store import RetryingStore, opened
-from . import validation as rehearsal
+from . import validation
 from .admission import Admission, by_session, each_session
 from .input_watcher import InputWatcher, TrackedInput
 from .progress_report import Report
-from .prompt_file import Bad, Line, parse
+from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
-REHEARSED_AT_ONCE: Final = 4
+VALIDATED_AT_ONCE: Final = 4
 SHOWN_BAD_MAX: Final = 1000
-FAREWELL_S: Final = 10.0
+DRAIN_S: Final = 10.0
 
 
 @frozen
@@ -65,28 +65,30 @@ def read_file(name: str) -> bytes:
     return content
 
 
-def check_shapes(content: bytes, name: str) -> tuple[list[Line], list[Bad]]:
+def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
     """What can be said without a store."""
     lines, bad = parse(content, name)
     for session in by_session(lines).values():
-        bad += rehearsal.illegal_lines(session)
+        bad += validation.illegal_lines(session)
     wrong = {b.number for b in bad}
     return [line for line in lines if line.number not in wrong], bad
 
 
-async def check_against(store: RetryingStore, lines: list[Line]) -> list[Bad]:
+async def check_against(store: RetryingStore, lines: list[PromptLine]) -> list[BadLine]:
     """What this store would refuse."""
-    sessions, bad = by_session(lines), list[Bad]()
+    sessions, bad = by_session(lines), list[BadLine]()
 
     async def check(session: str) -> None:
         with contextlib.suppress(UnreadableSession):  # said when it is admitted
-            bad.extend(await rehearsal.refused_lines(sessions[session], store.ask, wall_clock_ms()))
+            bad.extend(
+                await validation.refused_lines(sessions[session], store.ask, wall_clock_ms())
+            )
 
-    await each_session(sessions, check, REHEARSED_AT_ONCE)
+    await each_session(sessions, check, VALIDATED_AT_ONCE)
     return bad
 
 
-def stop_if_bad(bad: list[Bad]) -> None:
+def stop_if_bad(bad: list[BadLine]) -> None:
     if not bad:
         return
     said = [str(b) for b in sorted(bad, key=lambda b: b.number)]
@@ -110,9 +112,9 @@ class Signals:
     def install(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._heard, number)
+            loop.add_signal_handler(number, self._received, number)
 
-    def _heard(self, number: int) -> None:
+    def _received(self, number: int) -> None:
         if self.asked.is_set():
             self.workers.kill()
             os._exit(128 + number)
@@ -132,19 +134,19 @@ async def run(job: Job, content: bytes) -> int:
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
         stop_if_bad(bad)  # a store that is not there has nothing to say, and is not made for that
-    async with opened(job.store, patience_s=job.patience_s, say=log) as store:
+    async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:
         stop_if_bad(bad + await check_against(store, lines))
         return await _work(job, store, [TrackedInput(line) for line in lines])
 
 
 async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int:
-    workers = await _crew(job, store)
+    workers = await _worker_pool(job, store)
     signals = Signals(workers, asyncio.Event())
     signals.install()
     bar = Bar("prompts", len(rows))
     admission: Admission | None = None
     try:
-        policy = rehearsal.prompt_policy(ordered=job.ordered)
+        policy = validation.prompt_policy(ordered=job.ordered)
         watch = InputWatcher(store, wall_clock_ms)
         admission = Admission(store, policy, rows, watch.follow)
         report = Report(rows, admission.count, bar)
@@ -153,7 +155,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int
         await report.show()
         bar.close()
         if not drained:
-            report.name_the_rest()
+            report.name_the_others()
         return 128 + signals.number if drained else report.code()
     finally:
         bar.close()
@@ -161,10 +163,10 @@ async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int
             log(str(admission.count))
 
 
-async def _crew(job: Job, store: RetryingStore) -> Workers:
+async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
-        return WorkerPool(job.store, arguments, job.workers, say=log)
+        return WorkerPool(job.store, arguments, job.workers, log_line=log)
     if job.workers > 1:
         raise usage_error(f"--workers {job.workers}: {job.store} lives within one process")
     from .worker_process import InProcessWorker
@@ -201,7 +203,7 @@ async def _drained(workers: Workers, working: asyncio.Task[None]) -> None:
     """Nobody is left behind: what they do may take its time, unless something has failed."""
     failing = sys.exc_info()[0] is not None
     workers.drain()
-    done, _ = await asyncio.wait({working}, timeout=FAREWELL_S if failing else None)
+    done, _ = await asyncio.wait({working}, timeout=DRAIN_S if failing else None)
     if not done:
         workers.kill()
         await asyncio.wait({working})

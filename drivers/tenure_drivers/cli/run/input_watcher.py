@@ -20,7 +20,7 @@ from ...stores.base import Clock
 from ..exit import UnreadableSession, store_lost
 from ..output import log
 from ..retrying_store import RetryingStore
-from .prompt_file import Line
+from .prompt_file import PromptLine
 
 HEADS: Final = 8  # asked first; more only if all of them have ended
 BATCH: Final = 256
@@ -34,7 +34,7 @@ OVERLAP_MS: Final = 200
 class TrackedInput:
     """One line of the file, and what became of it so far."""
 
-    line: Line
+    line: PromptLine
     input_id: str | None = None
     refused: str | None = None  # by the store, when it was admitted
     status: InputStatus | None = None

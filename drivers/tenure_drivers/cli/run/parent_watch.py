@@ -28,7 +28,7 @@ class ParentWatch:
             os._exit(1)
         threading.Thread(target=self._wait_for_the_end, name="lifeline", daemon=True).start()
 
-    def say(self, word: str) -> None:
+    def send(self, word: str) -> None:
         try:
             self._end.sendall(" ".join(word.split()).encode("utf-8", "backslashreplace") + b"\n")
         except OSError:

@@ -57,8 +57,8 @@ class Report:
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
         elif row.status is not None and not consumed(row):
-            said = [row.status.status, row.status.termination, row.status.reason, row.status.by]
-            words = list(dict.fromkeys(word for word in said if word))
+            facts = [row.status.status, row.status.termination, row.status.reason, row.status.by]
+            words = list(dict.fromkeys(word for word in facts if word))
             log(f"line {row.line.number}: {': '.join(words)}")
 
     def code(self) -> int:
@@ -67,7 +67,7 @@ class Report:
             return Exit.UNFINISHED
         return Exit.OK if all(row.ended for row in self._rows) else Exit.DELAYED
 
-    def name_the_rest(self) -> None:
+    def name_the_others(self) -> None:
         """The earliest of those that are delayed or wait."""
         rest = [row for row in self._rows if not row.ended]
         if not rest:

@@ -28,7 +28,7 @@ REQUIRED: Final = ("session", "text")
 
 
 @frozen
-class Line:
+class PromptLine:
     """One input of the file.  `key` is the line's own, or made of what it says."""
 
     number: int
@@ -40,7 +40,7 @@ class Line:
 
 
 @frozen
-class Bad:
+class BadLine:
     """A line that cannot be used, and why."""
 
     number: int
@@ -67,16 +67,16 @@ def numbered(content: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, raw
 
 
-def parse(content: bytes, name: str = "") -> tuple[list[Line], list[Bad]]:
+def parse(content: bytes, name: str = "") -> tuple[list[PromptLine], list[BadLine]]:
     """Read all lines, and what is wrong with those that cannot be used."""
-    lines: list[Line] = []
-    bad: list[Bad] = []
+    lines: list[PromptLine] = []
+    bad: list[BadLine] = []
     equal: Counter[str] = Counter()
     for number, raw in numbered(content):
         found = _object(raw)
         problem = found if isinstance(found, str) else _problem(found)
         if isinstance(found, str) or problem is not None:
-            bad.append(Bad(number, str(problem)))
+            bad.append(BadLine(number, str(problem)))
             continue
         lines.append(_line(number, found, name, equal))
     bad += _contradictions(lines)
@@ -132,14 +132,14 @@ def _problem(found: dict[str, Any]) -> str | None:
     return None
 
 
-def _line(number: int, found: dict[str, Any], name: str, equal: Counter[str]) -> Line:
+def _line(number: int, found: dict[str, Any], name: str, equal: Counter[str]) -> PromptLine:
     session, text, key = found["session"], found["text"], found.get("key")
     priority, available = found.get("priority"), found.get("available_at_ms")
     if key is None:
         same = _digest(name, session, text, priority, available)
         equal[same] += 1
         key = "run:" + _digest(name, session, text, priority, available, equal[same])
-    return Line(number, session, text, key, priority, available)
+    return PromptLine(number, session, text, key, priority, available)
 
 
 def _digest(*parts: object) -> str:
@@ -147,14 +147,14 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _contradictions(lines: Iterable[Line]) -> Iterator[Bad]:
+def _contradictions(lines: Iterable[PromptLine]) -> Iterator[BadLine]:
     """One key twice in a session is one input: it cannot have two contents."""
     first: dict[tuple[str, str], tuple[int, str]] = {}
     for line in lines:
         digest = hash_content(KIND, line.text)
         number, content = first.setdefault((line.session, line.key), (line.number, digest))
         if content != digest:
-            yield Bad(
+            yield BadLine(
                 line.number,
                 f"key {shown(line.key)} has other content in line {number} of this file",
             )

@@ -14,7 +14,7 @@ from tenure.policy import POLICIES, OnRetry, Policy
 from tenure.queries import Each, Get, Query, Question
 from tenure.replace import replace
 
-from .prompt_file import KIND, Bad, Line, shown
+from .prompt_file import KIND, BadLine, PromptLine, shown
 
 BATCH_BYTES: Final = 1_000_000
 
@@ -41,7 +41,7 @@ class DryRunAdmit(Question[Refused | None]):
         return decided if isinstance(decided, Refused) else None
 
 
-def against_nothing(question: DryRunAdmit) -> Refused | None:
+def without_store(question: DryRunAdmit) -> Refused | None:
     """What any store would say, whatever it holds: limits and shapes."""
     steps = question.steps()
     query = next(steps)
@@ -59,9 +59,9 @@ def prompt_policy(*, ordered: bool) -> Policy:
     return replace(policy, on_retry=OnRetry.HOLD) if ordered else policy
 
 
-def batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+def batches(lines: Iterable[PromptLine]) -> Iterator[list[PromptLine]]:
     """The lines of one session, in order, as many as fit into one admission."""
-    batch: list[Line] = []
+    batch: list[PromptLine] = []
     size = 0
     for line in lines:
         if batch and (len(batch) == INPUTS_MAX or size + len(line.text) > BATCH_BYTES):
@@ -73,7 +73,7 @@ def batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield batch
 
 
-def admission(batch: Sequence[Line], input_ids: Sequence[str], policy: Policy) -> Admit:
+def admission(batch: Sequence[PromptLine], input_ids: Sequence[str], policy: Policy) -> Admit:
     inputs = [
         NewInput(
             input_id,
@@ -105,33 +105,35 @@ def why(refused: Refused) -> str:
     return f"refused {refused.reason.value} ({refused.clause}): {detail.value}"
 
 
-def rehearse(batch: Sequence[Line], now_ms: int) -> DryRunAdmit:
+def dry_run(batch: Sequence[PromptLine], now_ms: int) -> DryRunAdmit:
     # Names that no input has: what is looked for is the key, and what is compared is the content.
     names = [f"rehearsal:{line.number}" for line in batch]
     return DryRunAdmit(admission(batch, names, prompt_policy(ordered=True)), now_ms)
 
 
-def illegal_lines(lines: Sequence[Line]) -> list[Bad]:
+def illegal_lines(lines: Sequence[PromptLine]) -> list[BadLine]:
     """Every line of a session that no store takes."""
-    bad: list[Bad] = []
+    bad: list[BadLine] = []
     for batch in batches(lines):
-        if against_nothing(rehearse(batch, 0)) is not None:
+        if without_store(dry_run(batch, 0)) is not None:
             for line in batch:
-                refused = against_nothing(rehearse([line], 0))
+                refused = without_store(dry_run([line], 0))
                 if refused is not None:
-                    bad.append(Bad(line.number, why(refused)))
+                    bad.append(BadLine(line.number, why(refused)))
     return bad
 
 
 async def refused_lines(
-    lines: Sequence[Line], ask: Callable[[DryRunAdmit], Awaitable[Refused | None]], now_ms: int
-) -> list[Bad]:
+    lines: Sequence[PromptLine],
+    ask: Callable[[DryRunAdmit], Awaitable[Refused | None]],
+    now_ms: int,
+) -> list[BadLine]:
     """Every line of a session that this store would refuse now."""
-    bad: list[Bad] = []
+    bad: list[BadLine] = []
     for batch in batches(lines):
-        if await ask(rehearse(batch, now_ms)) is not None:
+        if await ask(dry_run(batch, now_ms)) is not None:
             for line in batch:
-                refused = await ask(rehearse([line], now_ms))
+                refused = await ask(dry_run([line], now_ms))
                 if refused is not None:
-                    bad.append(Bad(line.number, why(refused)))
+                    bad.append(BadLine(line.number, why(refused)))
     return bad

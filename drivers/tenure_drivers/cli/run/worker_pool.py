@@ -22,7 +22,7 @@ FRUITLESS_MAX: Final = 5  # deaths in a row of workers that never became ready
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 2.0
 LIVED_S: Final = 5.0
-LAST_WORDS_S: Final = 1.0
+LAST_MESSAGE_S: Final = 1.0
 STORE: Final = "TENURE_WORKER_STORE"  # not an argument: everybody on the machine can read those, passwords and all
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
@@ -36,12 +36,12 @@ class WorkerPool:
         arguments: Sequence[str],
         count: int,
         *,
-        say: Callable[[str], None],
+        log_line: Callable[[str], None],
     ) -> None:
         self._environment = {**os.environ, STORE: store_url}
         self._arguments = arguments
         self._count = count
-        self._say = say
+        self._log_line = log_line
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
         self._draining = False
@@ -51,7 +51,7 @@ class WorkerPool:
         """Until drained; raises Stop when no worker can be kept alive.  One that works is enough."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
-                group.create_task(self._keep())
+                group.create_task(self._keep_running())
 
     def drain(self) -> None:
         """Let every worker finish what it does, then end."""
@@ -67,19 +67,19 @@ class WorkerPool:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    async def _keep(self) -> None:
+    async def _keep_running(self) -> None:
         """Keep one place filled."""
         pause_s = 0.0
         while not self._draining:
             started = time.monotonic()
-            await self._one_life()
+            await self._run_worker()
             if self._draining:
                 return
             lived_s = time.monotonic() - started
             pause_s = 0.0 if lived_s > LIVED_S else min(max(2 * pause_s, AGAIN_S), AGAIN_S_MAX)
             await asyncio.sleep(pause_s)
 
-    async def _one_life(self) -> None:
+    async def _run_worker(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs, _without_interrupts():
             process = await asyncio.create_subprocess_exec(
@@ -92,14 +92,14 @@ class WorkerPool:
         self._running[process.pid] = process
         if self._draining:
             process.terminate()
-        said: list[str] = []
+        messages: list[str] = []
         listening = asyncio.create_task(
-            _listen(ours, said, lambda word: self._heard(process.pid, word))
+            _listen(ours, messages, lambda word: self._read_message(process.pid, word))
         )
         try:
             code = await process.wait()
             # A process that it left behind may keep the other end open.
-            await asyncio.wait((listening,), timeout=LAST_WORDS_S)
+            await asyncio.wait((listening,), timeout=LAST_MESSAGE_S)
         except asyncio.CancelledError:
             process.kill()
             raise
@@ -108,26 +108,26 @@ class WorkerPool:
             del self._running[process.pid]
             self._ready.discard(process.pid)
         if not self._draining:
-            self._judge(process.pid, code, said)
+            self._judge(process.pid, code, messages)
 
-    def _heard(self, pid: int, word: str) -> None:
+    def _read_message(self, pid: int, word: str) -> None:
         if word == "ready":
             self._ready.add(pid)
             self._fruitless = 0
 
-    def _judge(self, pid: int, code: int, said: list[str]) -> None:
-        what = said[-1] if said and said[-1] != "ready" else _ended(code)
-        if "ready" in said or code == -signal.SIGKILL:
+    def _judge(self, pid: int, code: int, messages: list[str]) -> None:
+        what = messages[-1] if messages and messages[-1] != "ready" else _ended(code)
+        if "ready" in messages or code == -signal.SIGKILL:
             self._fruitless = 0
-            self._say(f"worker {pid}: {what}; starting another")
+            self._log_line(f"worker {pid}: {what}; starting another")
             return
         self._fruitless += 1
         if self._fruitless <= FRUITLESS_MAX:
-            self._say(f"worker {pid}: {what}; starting another")
+            self._log_line(f"worker {pid}: {what}; starting another")
         if self._fruitless >= FRUITLESS_MAX and not self._ready:
             raise CliExit(Exit.LOST, f"no worker can be started: {what}")
         if self._fruitless == FRUITLESS_MAX:
-            self._say(
+            self._log_line(
                 f"{len(self._ready)} of {self._count} workers go on; more are tried in silence"
             )
 
@@ -138,13 +138,15 @@ def _ended(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-async def _listen(end: socket.socket, said: list[str], heard: Callable[[str], None]) -> None:
+async def _listen(
+    end: socket.socket, messages: list[str], on_message: Callable[[str], None]
+) -> None:
     """What the worker says, line by line, until it ends."""
     reader, writer = await asyncio.open_connection(sock=end)
     try:
         while line := await reader.readline():
-            said.append(line.decode("utf-8", "replace").strip())
-            heard(said[-1])
+            messages.append(line.decode("utf-8", "replace").strip())
+            on_message(messages[-1])
     except OSError:  # it died with our end unread
         pass
     finally:

@@ -51,13 +51,13 @@ def owner() -> str:
     return f"{socket.gethostname().replace(' ', '-')[:100]}:{os.getpid()}"
 
 
-async def work(store_url: str, agent: str, patience_s: float, lifeline: ParentWatch) -> None:
+async def work(store_url: str, agent: str, patience_s: float, parent_watch: ParentWatch) -> None:
     drained = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
     async with opened(store_url, patience_s=patience_s) as store:
         companion = InProcessWorker(store.store, agent)
         working = asyncio.create_task(companion.work())
-        lifeline.say("ready")
+        parent_watch.send("ready")
         await asyncio.wait(
             {working, asyncio.create_task(drained.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -71,22 +71,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--agent", required=True)
     parser.add_argument("--patience", type=float, required=True)
     options = parser.parse_args(arguments)
-    lifeline = ParentWatch(options.parent)
+    parent_watch = ParentWatch(options.parent)
     logging.basicConfig(
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        asyncio.run(work(os.environ[STORE], options.agent, options.patience, lifeline))
+        asyncio.run(work(os.environ[STORE], options.agent, options.patience, parent_watch))
         return Exit.OK
     except CliExit as stop:
-        lifeline.say("; ".join(stop.lines))
+        parent_watch.send("; ".join(stop.lines))
         return stop.code
     except UnknownAgent as error:
-        lifeline.say(f"--agent {error}")
+        parent_watch.send(f"--agent {error}")
         return Exit.UNUSABLE
     except Exception as error:
         log(f"worker {os.getpid()}: {type(error).__name__}: {error}")
-        lifeline.say(f"{type(error).__name__}: {error}")
+        parent_watch.send(f"{type(error).__name__}: {error}")
         return 1
 
 

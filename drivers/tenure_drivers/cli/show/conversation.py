@@ -72,10 +72,10 @@ class LoadConversation(Question[Conversation | None]):
             if name is not None and name not in runs:
                 runs[name] = yield Get(Run, (at, name))
         nodes, entries, inputs = yield from self._open(overview, runs)
-        told = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
+        listed = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
         waiting, gone = [], []
         for status in overview.waiting:
-            if status.input_id not in told:
+            if status.input_id not in listed:
                 queue_entry = yield Get(QueueEntry, (at, status.input_id))
                 entered = yield Get(Input, (at, status.input_id))
                 if status.status in UNENDED:
@@ -83,9 +83,9 @@ class LoadConversation(Question[Conversation | None]):
                 else:  # and not written out yet
                     gone.append((entered.admitted_at_ms, queue_entry, entered, status.status))
         waiting.sort(key=lambda one: one.order)
-        told |= {status.input_id for status in overview.waiting}
+        listed |= {status.input_id for status in overview.waiting}
         since = lines[0].node.at_ms if more else 0
-        ended = (*(yield from self._ended(told, since)), *gone)
+        ended = (*(yield from self._ended(listed, since)), *gone)
         return Conversation(
             overview, more, lines, runs, nodes, inputs, entries, tuple(waiting), ended
         )
@@ -102,7 +102,7 @@ class LoadConversation(Question[Conversation | None]):
         inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
         return nodes, entries, inputs
 
-    def _ended(self, told: set[str], since_ms: int) -> Steps:
+    def _ended(self, listed: set[str], since_ms: int) -> Steps:
         """Inputs that ended and are in no message: withdrawn, abandoned, dead letters."""
         found: list[tuple[int, QueueEntry, Input, str]] = []
         before: tuple[int, ...] = ()
@@ -115,8 +115,8 @@ class LoadConversation(Question[Conversation | None]):
                     if event.kind not in WORDS or batch.at_ms < since_ms:
                         continue
                     for name in event.input_ids:
-                        if name not in told:
-                            told.add(name)
+                        if name not in listed:
+                            listed.add(name)
                             queue_entry = yield Get(QueueEntry, (self.session_id, name))
                             entered = yield Get(Input, (self.session_id, name))
                             if queue_entry is not None and entered is not None:
@@ -132,36 +132,36 @@ class LoadConversation(Question[Conversation | None]):
 
 def items(seen: Conversation) -> list[Item]:
     """In order; the results of calls stand with their calls."""
-    told: list[tuple[int, Item]] = []
+    listed: list[tuple[int, Item]] = []
     last: str | None = None
     for line in seen.lines:
         node = line.node
         if node.run_id != last and last is not None:
-            told += [(told[-1][0], end) for end in _end(seen.runs.get(last))]
+            listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
         last = node.run_id
-        told += [(node.at_ms, spoken(i)) for i in line.inputs]
-        told += [(node.at_ms, said(node))]
+        listed += [(node.at_ms, input_item(i)) for i in line.inputs]
+        listed += [(node.at_ms, node_item(node))]
     if last is not None:
-        told += [(told[-1][0], end) for end in _end(seen.runs.get(last))]
-    told = _merged(told, seen.ended)
-    under_way = [spoken(i) | {"open": True} for i in seen.open_inputs]
-    under_way += [said(node) | {"open": True} for node in seen.open_nodes]
-    found = [item for _, item in told] + under_way
+        listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
+    listed = _merged(listed, seen.ended)
+    under_way = [input_item(i) | {"open": True} for i in seen.open_inputs]
+    under_way += [node_item(node) | {"open": True} for node in seen.open_nodes]
+    found = [item for _, item in listed] + under_way
     return list(_joined(found, seen.entries))
 
 
 def _merged(
-    told: list[tuple[int, Item]], ended: Iterable[tuple[int, QueueEntry, Input, str]]
+    listed: list[tuple[int, Item]], ended: Iterable[tuple[int, QueueEntry, Input, str]]
 ) -> list[tuple[int, Item]]:
     for at_ms, queue_entry, entered, how in ended:
         state = queue_entry.state
         word = state.how.value if isinstance(state, Ended) else how
         if isinstance(state, Ended) and state.how is How.DEAD_LETTERED:
             how = state.by  # what the run ended with; the event says no more than that it did
-        item = spoken(entered) | {"ended": word, "detail": how}
-        behind = next((n for n, (at, _) in enumerate(told) if at > at_ms), len(told))
-        told.insert(behind, (at_ms, item))
-    return told
+        item = input_item(entered) | {"ended": word, "detail": how}
+        behind = next((n for n, (at, _) in enumerate(listed) if at > at_ms), len(listed))
+        listed.insert(behind, (at_ms, item))
+    return listed
 
 
 def _end(run: Run | None) -> Iterator[Item]:
@@ -176,7 +176,7 @@ def _end(run: Run | None) -> Iterator[Item]:
             }
 
 
-def spoken(entered: Input) -> Item:
+def input_item(entered: Input) -> Item:
     text, attachments = read_prompt(entered.payload)
     return {
         "kind": "input",
@@ -193,7 +193,7 @@ def _attachment(one: Attachment) -> Item:
     return {"uri": one.uri, "media_type": one.media_type, "name": one.name}
 
 
-def said(node: Node) -> Item:
+def node_item(node: Node) -> Item:
     message = _message(node)
     return {
         "kind": "compaction" if node.form is Form.COMPACTION else "message",
@@ -247,11 +247,11 @@ def _joined(found: Iterable[Item], entries: tuple[JournalEntry, ...]) -> Iterato
             continue
         waiting |= {call["call_id"]: call for call in item.get("calls", ())}
         whole.append(item)
-    _tell_apart(whole, entries)
+    _disambiguate(whole, entries)
     yield from whole
 
 
-def _tell_apart(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
+def _disambiguate(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
     """Of a turn under way: which calls without a result have begun."""
     replies = [item for item in whole if item.get("open") and item.get("calls")]
     for iteration, item in enumerate(replies, 1):
@@ -274,7 +274,7 @@ def as_json(seen: Conversation) -> Item:
         "more_before": seen.more,
         "conversation": items(seen),
         "inbox": [
-            spoken(one.input) | {"status": one.status.status, "due_at_ms": one.status.due_at_ms}
+            input_item(one.input) | {"status": one.status.status, "due_at_ms": one.status.due_at_ms}
             for one in seen.waiting
         ],
     }

@@ -29,12 +29,12 @@ class Drawing:
     def svg(self) -> str:
         curve, lanes = 74, len(self.of.workers) * LANE if self.of.lives else 0
         top = curve + (lanes + 18 if lanes else 0)
-        height = top + ROW * len(self.of.chronicles) + 8
+        height = top + ROW * len(self.of.histories) + 8
         parts = [*self._curve(curve - 14)]
         if lanes:
             for i, worker in enumerate(self.of.workers):
                 parts += self._worker(curve + i * LANE, worker)
-        for i, history in enumerate(self.of.chronicles):
+        for i, history in enumerate(self.of.histories):
             parts += self._session(top + i * ROW, history)
         span = max(self.end - self.begin, 1)
         return (
@@ -52,18 +52,18 @@ class Drawing:
     def when(self, ms: int) -> str:
         return f"{(ms - self.begin) / 1000:.3f} s"
 
-    def bar(self, a: int, b: int, y: int, height: int, style: str, told: str) -> str:
+    def bar(self, a: int, b: int, y: int, height: int, style: str, text: str) -> str:
         width = max(round(self.at(b) - self.at(a), 2), 1.5)
         return (
             f'<rect class="{style}" data-a="{a - self.begin}" data-b="{b - self.begin}" '
-            f'x="{self.at(a)}" y="{y}" width="{width}" height="{height}" rx="2" {_told(told)}/>'
+            f'x="{self.at(a)}" y="{y}" width="{width}" height="{height}" rx="2" {_title(text)}/>'
         )
 
-    def mark(self, ms: int, y: float, style: str, told: str) -> str:
+    def mark(self, ms: int, y: float, style: str, text: str) -> str:
         shape = SHAPES[style.split()[0]]
         return (
             f'<g class="{style}" data-a="{ms - self.begin}" data-y="{y}" '
-            f'transform="translate({self.at(ms)} {y})" {_told(told)}>{shape}</g>'
+            f'transform="translate({self.at(ms)} {y})" {_title(text)}>{shape}</g>'
         )
 
     def name(self, y: int, text: str, more: str = "") -> None:
@@ -86,7 +86,7 @@ class Drawing:
         )
 
     def _times(self, kind: EventKind) -> Iterator[int]:
-        for history in self.of.chronicles:
+        for history in self.of.histories:
             for _, batch, event in flat_events(history.events):
                 if event.kind is kind:
                     yield from [batch.at_ms - self.begin] * len(event.input_ids)
@@ -102,18 +102,18 @@ class Drawing:
         self.name(y + 16, worker)
         for life in (x for x in self.of.lives if x.worker == worker):
             until = life.until_ms or self.end
-            told = f"{worker}, process {life.pid}\nfrom {self.when(life.from_ms)} to {self.when(until)}"
-            told += "\nended by SIGKILL" if life.killed else ""
-            yield self.bar(life.from_ms, until, y + 8, 8, f"life w{hue}", told)
+            text = f"{worker}, process {life.pid}\nfrom {self.when(life.from_ms)} to {self.when(until)}"
+            text += "\nended by SIGKILL" if life.killed else ""
+            yield self.bar(life.from_ms, until, y + 8, 8, f"life w{hue}", text)
             if life.killed:
                 yield self.mark(
                     until, y + 12, f"kill w{hue}", f"{worker} killed\n{self.when(until)}"
                 )
         for pause in (x for x in self.of.pauses if x.worker == worker):
             length = pause.until_ms - pause.from_ms
-            told = f"{worker} stopped for {length} ms\nfrom {self.when(pause.from_ms)}"
-            yield self.bar(pause.from_ms, pause.until_ms, y + 6, 12, f"pause w{hue}", told)
-            yield self.mark(pause.from_ms, y + 12, f"halt w{hue}", told)
+            text = f"{worker} stopped for {length} ms\nfrom {self.when(pause.from_ms)}"
+            yield self.bar(pause.from_ms, pause.until_ms, y + 6, 12, f"pause w{hue}", text)
+            yield self.mark(pause.from_ms, y + 12, f"halt w{hue}", text)
         for late in (x for x in self.of.refused if x.worker == worker):
             yield self.mark(late.at_ms, y + 12, f"refused w{hue}", self._too_late(late))
 
@@ -125,16 +125,16 @@ class Drawing:
         inputs = {run.run_id: [c.input_id for c in run.contributors] for run in history.runs}
         before: LeaseSpan | None = None
         for holding in lease_spans(history.events):
-            yield from self._holding(y + 9, holding, before, inputs)
+            yield from self._lease_span(y + 9, holding, before, inputs)
             before = holding
         for _, batch, event in flat_events(history.events):
             if event.kind is EventKind.INPUT_ADMITTED:
-                told = f"input admitted\n{' '.join(event.input_ids)}\n{self.when(batch.at_ms)}"
-                yield self.mark(batch.at_ms, y + 2, "input", told)
+                text = f"input admitted\n{' '.join(event.input_ids)}\n{self.when(batch.at_ms)}"
+                yield self.mark(batch.at_ms, y + 2, "input", text)
         for late in (x for x in self.of.refused if x.session_id == session_id):
             yield self.mark(late.at_ms, y + 15, "refused", self._too_late(late))
 
-    def _holding(
+    def _lease_span(
         self, y: int, held: LeaseSpan, before: LeaseSpan | None, inputs: Mapping[str, Sequence[str]]
     ) -> Iterator[str]:
         holder = self.of.holders.get(held.lease_id, NOBODY)
@@ -143,9 +143,9 @@ class Drawing:
         until = held.until_ms if held.until_ms is not None else self.end
         gone = self._gone(holder, until) if held.lost else until
         who = f"lease {held.generation} of {worker or 'somebody'}"
-        told = f"{who}\n{self.when(held.from_ms)} to {self.when(until)}, {until - held.from_ms} ms"
-        told += "\nlost: its holder was gone" if held.lost else ""
-        yield self.bar(held.from_ms, max(gone, held.from_ms), y, 13, f"lease w{hue}", told)
+        text = f"{who}\n{self.when(held.from_ms)} to {self.when(until)}, {until - held.from_ms} ms"
+        text += "\nlost: its holder was gone" if held.lost else ""
+        yield self.bar(held.from_ms, max(gone, held.from_ms), y, 13, f"lease w{hue}", text)
         if held.lost:
             yield self.bar(
                 gone,
@@ -155,13 +155,13 @@ class Drawing:
                 f"gone w{hue}",
                 f"{who}\nnobody works under it: {until - gone} ms",
             )
-        for stretch in held.run_spans:
-            yield from self._stretch(y, hue, held, stretch, gone, inputs)
+        for span in held.run_spans:
+            yield from self._run_span(y, hue, held, span, gone, inputs)
         for pause in (x for x in self.of.pauses if x.worker == worker and not held.lost):
             a, b = max(pause.from_ms, held.from_ms), min(pause.until_ms, until)
             if a < b:
-                told = f"{who}\nits holder is stopped, nobody needs the lease: {b - a} ms"
-                yield self.bar(a, b, y, 13, f"gone asleep w{hue}", told)
+                text = f"{who}\nits holder is stopped, nobody needs the lease: {b - a} ms"
+                yield self.bar(a, b, y, 13, f"gone asleep w{hue}", text)
         if held.lost and gone < until:
             killed = any(
                 x.killed and (x.pid, x.until_ms) == (holder.pid, gone) for x in self.of.lives
@@ -169,23 +169,23 @@ class Drawing:
             style, how = ("kill", "killed") if killed else ("halt", "stopped")
             yield self.mark(gone, y + 6.5, f"{style} w{hue}", f"{worker} {how}\n{self.when(gone)}")
         if before is not None and before.lost:
-            told = f"takeover: {who}\nthe fence of lease {before.generation} is void from here\n{self.when(held.from_ms)}"
-            yield self.mark(held.from_ms, y + 6.5, f"takeover w{hue}", told)
+            text = f"takeover: {who}\nthe fence of lease {before.generation} is void from here\n{self.when(held.from_ms)}"
+            yield self.mark(held.from_ms, y + 6.5, f"takeover w{hue}", text)
 
-    def _stretch(
-        self, y: int, hue: int, held: LeaseSpan, stretch: RunSpan, gone: int,
+    def _run_span(
+        self, y: int, hue: int, held: LeaseSpan, span: RunSpan, gone: int,
         inputs: Mapping[str, Sequence[str]],
     ) -> Iterator[str]:  # fmt: skip
-        until = gone if stretch.how == "lost" else stretch.until_ms or self.end
-        told = (
-            f"run {stretch.run_id}\n{'resumed' if stretch.resumed else 'begun'} under lease "
-            f"{held.generation}\ninputs {' '.join(inputs.get(stretch.run_id, ()))}\n"
-            f"{self.when(stretch.from_ms)}, {until - stretch.from_ms} ms: {stretch.how or 'goes on'}"
+        until = gone if span.how == "lost" else span.until_ms or self.end
+        text = (
+            f"run {span.run_id}\n{'resumed' if span.resumed else 'begun'} under lease "
+            f"{held.generation}\ninputs {' '.join(inputs.get(span.run_id, ()))}\n"
+            f"{self.when(span.from_ms)}, {until - span.from_ms} ms: {span.how or 'goes on'}"
         )
-        yield self.bar(stretch.from_ms, max(until, stretch.from_ms), y + 3, 7, f"run w{hue}", told)
-        if stretch.how == "finished" and stretch.until_ms is not None:
-            told = f"commit of {stretch.run_id}\n{self.when(stretch.until_ms)}"
-            yield self.mark(stretch.until_ms, y + 6.5, f"commit w{hue}", told)
+        yield self.bar(span.from_ms, max(until, span.from_ms), y + 3, 7, f"run w{hue}", text)
+        if span.how == "finished" and span.until_ms is not None:
+            text = f"commit of {span.run_id}\n{self.when(span.until_ms)}"
+            yield self.mark(span.until_ms, y + 6.5, f"commit w{hue}", text)
 
     def _gone(self, holder: Holder, until: int) -> int:
         """Since when the holder of a lost lease could not act: it had been killed, or was paused."""
@@ -216,7 +216,7 @@ SHAPES: Final = {
 }
 
 
-def _told(text: str) -> str:
+def _title(text: str) -> str:
     return f'data-d="{html.escape(text)}"'
 
 

@@ -67,7 +67,7 @@ class Timeline:
     title: str
     sentence: str
     figures: tuple[Figure, ...]
-    chronicles: tuple[SessionHistory, ...]
+    histories: tuple[SessionHistory, ...]
     holders: Mapping[str, Holder] = field(factory=dict)
     lives: tuple[Life, ...] = ()
     pauses: tuple[Pause, ...] = ()
@@ -89,7 +89,7 @@ class Timeline:
     @property
     def moments(self) -> tuple[int, int]:
         """The first and the last one that has something to show."""
-        found = [event.at_ms for c in self.chronicles for event in c.events]
+        found = [event.at_ms for c in self.histories for event in c.events]
         found += [r.at_ms for r in self.refused] + [p.until_ms for p in self.pauses]
         found += [life.from_ms for life in self.lives]
         found += [life.until_ms for life in self.lives if life.until_ms is not None]

@@ -26,7 +26,7 @@ def page(timeline: Timeline) -> str:
         figures="".join(_figures(timeline.figures)),
         legend="".join(_legend(timeline)),
         drawing=Drawing(timeline).svg(),
-        stories=_script_safe(_stories(timeline)),
+        stories=_script_safe(_event_tables(timeline)),
     )
 
 
@@ -58,7 +58,7 @@ def _script_safe(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _stories(timeline: Timeline) -> dict[str, list[list[Any]]]:
+def _event_tables(timeline: Timeline) -> dict[str, list[list[Any]]]:
     """The events of each session, to be read in a table."""
     begin, _ = timeline.moments
     return {
@@ -69,7 +69,7 @@ def _stories(timeline: Timeline) -> dict[str, list[list[Any]]]:
             ]
             for number, batch, event in flat_events(c.events)
         ]
-        for c in timeline.chronicles
+        for c in timeline.histories
     }  # fmt: skip
 
 

@@ -144,7 +144,7 @@ class DeltaLog:
         self.heard[parcel.origin] = parcel.number
         return parcel.before != heard
 
-    def behind(self, event: int) -> int:
+    def first_after(self, event: int) -> int:
         """The first number that a state which knows all events up to this one does not cover."""
         items = [entry.item for entry in self.entries]
         covered = {i.run_id for i in items if isinstance(i, Settled) and i.event <= event}

@@ -157,7 +157,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
             gap = await store.ask(SettledState(feed.session_id, self._source.tail))
             await self._catch_up(store)
         with self._source.lock:
-            self._next = max(self._next, feed.first, feed.behind(gap.event))
+            self._next = max(self._next, feed.first, feed.first_after(gap.event))
             self._lost, self.run_id = False, None
         return gap
 

@@ -86,9 +86,9 @@ class Ownership:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            said = os.read(self._file, 300).decode(errors="replace").strip()
+            owner = os.read(self._file, 300).decode(errors="replace").strip()
             os.close(self._file)
-            whom = f"process {said}" if said else "another process"
+            whom = f"process {owner}" if owner else "another process"
             raise Unavailable(
                 f"{folder} is in use by {whom}: it has one owner at a time"
             ) from error

@@ -77,10 +77,10 @@ def closing(seq: int) -> bytes:
     return b'"seq":%d,"closed":true' % seq
 
 
-def heading(what: str, behind: LogPosition) -> bytes:
+def heading(what: str, after: LogPosition) -> bytes:
     columns = {codec.table: codec.stored for codec in _codecs().values()}
     return b'"tenure":"%s","schema":%d,"seq":%d,"behind":"%08x","tables":%s' % (
-        what.encode(), SCHEMA, behind.seq, behind.crc, _dumps(columns),
+        what.encode(), SCHEMA, after.seq, after.crc, _dumps(columns),
     )  # fmt: skip
 
 

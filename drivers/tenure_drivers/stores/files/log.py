@@ -38,10 +38,10 @@ class Log:
         self.size = path.stat().st_size
 
     @classmethod
-    def begin(cls, disk: Disk, folder: Path, behind: LogPosition, old: Log | None = None) -> Log:
+    def begin(cls, disk: Disk, folder: Path, after: LogPosition, old: Log | None = None) -> Log:
         """A new file, complete or not there at all; `old` takes no more once it may be there.  Raises OSError."""
-        path = path_of(folder, LOG, behind.seq)
-        line, crc = line_of(heading(LOG, behind), 0)
+        path = path_of(folder, LOG, after.seq)
+        line, crc = line_of(heading(LOG, after), 0)
         file = disk.create(temporary(path))
         try:
             disk.append(file, line)
@@ -51,7 +51,7 @@ class Log:
         try:
             disk.rename(temporary(path), path)
             disk.sync_folder(folder)
-            return cls(disk, path, behind, LogPosition(behind.seq, crc), True)
+            return cls(disk, path, after, LogPosition(after.seq, crc), True)
         except OSError as error:
             if old is not None:
                 old.poison(f"the next log could not be begun: {error}")

@@ -183,14 +183,14 @@ class Recovery:
 
 
 def write_snapshot(
-    disk: Disk, folder: Path, behind: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
+    disk: Disk, folder: Path, after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
 ) -> int:
     """Returns its size when it is there to stay; what it makes superfluous may be removed then.  Raises OSError."""
-    path = path_of(folder, SNAPSHOT, behind.seq)
+    path = path_of(folder, SNAPSHOT, after.seq)
     crc, size = 0, 0
     file = disk.create(temporary(path))
     try:
-        for fields in _snapshot_fields(behind, tables):
+        for fields in _snapshot_fields(after, tables):
             line, crc = line_of(fields, crc)
             disk.append(file, line)
             size += len(line)
@@ -206,16 +206,16 @@ def write_snapshot(
 
 
 def _snapshot_fields(
-    behind: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
+    after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
 ) -> Iterator[bytes]:
-    yield heading(SNAPSHOT, behind)
+    yield heading(SNAPSHOT, after)
     named = 0
     for rows in tables.values():
         records = iter(rows.values())
         while some := tuple(islice(records, ROWS_A_LINE)):
             named += len(some)
-            yield transaction(behind.seq, rows_of(some))
-    yield ending(behind.seq, named)
+            yield transaction(after.seq, rows_of(some))
+    yield ending(after.seq, named)
 
 
 def outdated(names: Contents, base: int) -> list[Path]:

@@ -104,15 +104,15 @@ class FilesStore(TablesStore):
         try:
             self._log.check()
             self._begin_log()
-            behind = self._log.begins
+            after = self._log.begins
             rows = {kind: dict(held) for kind, held in self.tables.rows.items()}
         finally:
             self.group.engine.release()
-        if behind.seq == 0 or path_of(self.folder, SNAPSHOT, behind.seq).exists():
+        if after.seq == 0 or path_of(self.folder, SNAPSHOT, after.seq).exists():
             return
-        self._snapshot_bytes = write_snapshot(self._disk, self.folder, behind, rows)
+        self._snapshot_bytes = write_snapshot(self._disk, self.folder, after, rows)
         self._log_bytes = 0
-        remove(self._disk, self.folder, outdated(contents(self.folder), behind.seq))
+        remove(self._disk, self.folder, outdated(contents(self.folder), after.seq))
 
     def _begin_log(self) -> None:
         if self._log.at.seq > self._log.begins.seq:

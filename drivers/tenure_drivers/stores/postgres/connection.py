@@ -142,15 +142,15 @@ class Connection:
         connection = self._connection
         if connection is None or connection.closed:
             return False
-        if not self._last_word():
+        if not self._unsolicited():
             return True
         try:
             connection.pgconn.consume_input()
         except psycopg.Error:
             return False
-        return connection.pgconn.status == pq.ConnStatus.OK and not self._last_word()
+        return connection.pgconn.status == pq.ConnStatus.OK and not self._unsolicited()
 
-    def _last_word(self) -> bool:
+    def _unsolicited(self) -> bool:
         assert self._connection is not None
         coming = select.poll()  # `select` knows the first 1,024 files of a process alone
         coming.register(self._connection.pgconn.socket, select.POLLIN)

@@ -26,10 +26,10 @@ class PostgresNotifier:
     """Losing a word costs latency only.  What this process says it has heard already."""
 
     def __init__(
-        self, dsn: str, schema: str, prepare: bool, tell: Callable[[Iterable[Hint]], None]
+        self, dsn: str, schema: str, prepare: bool, publish: Callable[[Iterable[Hint]], None]
     ) -> None:
         self.channel = f"tenure_{schema}"
-        self._dsn, self._prepare, self._tell = dsn, prepare, tell
+        self._dsn, self._prepare, self._publish_locally = dsn, prepare, publish
         self._outgoing: queue.SimpleQueue[list[Hint] | None] = queue.SimpleQueue()
         self._speaker: threading.Thread | None = None
         self._listener: threading.Thread | None = None
@@ -97,11 +97,13 @@ class PostgresNotifier:
                 connection.execute(f"LISTEN {quoted(self.channel)}".encode())
                 self._listening.set()
                 if missed:
-                    self._tell([Hint("", None)])  # whatever was said while nobody listened
+                    self._publish_locally(
+                        [Hint("", None)]
+                    )  # whatever was said while nobody listened
                 missed = True
                 while not self._closed.is_set():
                     for note in connection.notifies(timeout=LISTEN_S, stop_after=64):
-                        self._tell(hints_of(note.payload))
+                        self._publish_locally(hints_of(note.payload))
             except psycopg.Error:
                 self._listening.clear()
                 self._closed.wait(LISTEN_S)
@@ -111,11 +113,11 @@ class PostgresNotifier:
 
 def payloads(hints: Sequence[Hint]) -> list[str]:
     """As few as hold them; a session once, unless it is said whom to cancel."""
-    said = dict.fromkeys([(h.session_id, h.due_at_ms, h.cancel_run) for h in hints])
+    distinct = dict.fromkeys([(h.session_id, h.due_at_ms, h.cancel_run) for h in hints])
     found: list[str] = []
     part: list[str] = []
     size = 2
-    for one in map(json.dumps, said):
+    for one in map(json.dumps, distinct):
         if part and size + len(one) + 2 > PAYLOAD_BYTES_MAX:
             found.append(f"[{', '.join(part)}]")
             part, size = [], 2

@@ -67,8 +67,8 @@ class Pipeline:
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
         try:
-            talk = _communicate(pgconn, commands, len(commands))
-            answered = self._connection.wait(_bounded(talk, ANSWER_S))
+            exchange = _communicate(pgconn, commands, len(commands))
+            answered = self._connection.wait(_bounded(exchange, ANSWER_S))
             pgconn.exit_pipeline_mode()
         except BaseException:
             self._connection.close()  # nobody knows what is still on its way
@@ -146,16 +146,16 @@ def _ask(
     )
 
 
-def _bounded(talk: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+def _bounded(exchange: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
     """A server that says nothing any more, or a commit that waits for a standby that is gone, is not waited for."""
     deadline = time.monotonic() + seconds
     try:
-        wanted = next(talk)
+        wanted = next(exchange)
         while True:
             ready = yield wanted
             if not ready and time.monotonic() > deadline:
                 raise psycopg.OperationalError(f"the server has not answered for {seconds:g} s")
-            wanted = talk.send(ready)
+            wanted = exchange.send(ready)
     except StopIteration as stop:
         found: T = stop.value
         return found

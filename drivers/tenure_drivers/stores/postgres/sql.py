@@ -165,19 +165,19 @@ class Sql:
             kinds,
         )
 
-    def _first(self, index: Index[Any], width: int, behind: int, backwards: bool) -> Made:
+    def _first(self, index: Index[Any], width: int, after: int, backwards: bool) -> Made:
         codec = codec_of(index.record)
         nullable = {c.name for c in codec.columns if c.nullable}
         prefix, rest = index.columns[:width], index.columns[width:]
-        given = (*prefix, *rest[:behind])
+        given = (*prefix, *rest[:after])
         kinds = [*kinds_of(codec, given), BIGINT]
         source, names = _source("p", kinds)
         where = [f"{quoted(n)} = q.{at}" for n, at in zip(prefix, names, strict=False)]
         where += [f"{quoted(n)} IS NOT NULL" for n in rest if n in nullable]
-        if behind:
-            marks = ", ".join(f"q.{at}" for at in names[width : width + behind])
+        if after:
+            marks = ", ".join(f"q.{at}" for at in names[width : width + after])
             sign = "<" if backwards else ">"
-            where.append(f"({listed(rest[:behind])}) {sign} ({marks})")
+            where.append(f"({listed(rest[:after])}) {sign} ({marks})")
         order = [
             quoted(n) + (" DESC" if (n in index.descending) != backwards else "") for n in rest
         ]

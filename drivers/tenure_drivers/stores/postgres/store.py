@@ -89,7 +89,7 @@ class PostgresStore(GroupedStore):
         self._sql = Sql(schema)
         self._clock = clock
         self._prepare = prepare
-        self._news = PostgresNotifier(dsn, schema, prepare, self._hint_bus.publish)
+        self._notifier = PostgresNotifier(dsn, schema, prepare, self._hint_bus.publish)
         self._writing = Writer(Connection(dsn, prepare), self._sql, clock, idle_ms)
         try:
             ensure_schema(self._writing.link, self._sql, create)
@@ -108,7 +108,7 @@ class PostgresStore(GroupedStore):
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
-        self._news.publish(list(hints))
+        self._notifier.publish(list(hints))
 
     async def execute_in(
         self, connection: psycopg.AsyncConnection[Any], command: Command[V, O]
@@ -118,14 +118,14 @@ class PostgresStore(GroupedStore):
         Until then the session is locked, so commit soon.  The server gives the hints with the commit.  What fails
         or is refused leaves the caller's work as it is.
         """
-        channel = self._news.channel
+        channel = self._notifier.channel
         return outcome_of(await execute_in(connection, self._sql, channel, command))
 
     def execute_in_now(
         self, connection: psycopg.Connection[Any], command: Command[V, O]
     ) -> O | Refused:
         """`execute_in` on a connection without an event loop."""
-        channel = self._news.channel
+        channel = self._notifier.channel
         return outcome_of(execute_in_now(connection, self._sql, channel, command))
 
     # -- looking
@@ -143,7 +143,7 @@ class PostgresStore(GroupedStore):
     def _answer(self, link: Connection, query: Query[Any]) -> Any:
         readings = BatchedReads(self._sql, [query])
         statements = readings.statements()
-        readings.hear([rows for rows, _ in link.run(statements)] if statements else [])
+        readings.receive([rows for rows, _ in link.run(statements)] if statements else [])
         (answer,) = readings.answers()
         if isinstance(answer, Corrupt):
             raise answer
@@ -257,11 +257,11 @@ class PostgresStore(GroupedStore):
 
     def hints(self) -> AsyncIterator[Hint]:
         self._check_usable()
-        self._news.listen()
+        self._notifier.listen()
         return self._hint_bus.listen()
 
     def _release(self) -> None:
-        self._news.close()
+        self._notifier.close()
         super()._release()
         self._readers.shutdown()
         for link in (self._writing.link, *self._links):

@@ -40,7 +40,7 @@ class Wait(enum.Enum):
     ALWAYS = "always"
 
 
-def carry_out(
+def decide_group(
     sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
 ) -> Plan:
     """Yield statements, and whether they are the last; return the answers, by position.
@@ -75,7 +75,7 @@ def carry_out(
             _put_off(commands, answers, set(ids) - mine - new)
             _check_isolation(new, *rows[len(opening)][0][0][1:])
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
-        readings.hear([found for found, _ in rows[len(opening) + 1 :]])
+        readings.receive([found for found, _ in rows[len(opening) + 1 :]])
         decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
         for at, wanted, view in zip(members, reads, readings.views(reads), strict=True):
             if answers[at] is not None:
@@ -249,7 +249,7 @@ class BatchedReads:
             for slot in self._sessions.get(row[0], ()):
                 self._answers[slot] = _decoded(decode, row)
 
-    def hear(self, results: Sequence[Sequence[Any]]) -> None:
+    def receive(self, results: Sequence[Sequence[Any]]) -> None:
         """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
         answers = self._answers
         for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):

@@ -20,7 +20,7 @@ from .connection import BEGIN, Connection, ConnectionLost, translated
 from .notify import NOTIFY, payloads
 from .pipeline import Rows, Statement
 from .sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
-from .transaction import Plan, Wait, carry_out
+from .transaction import Plan, Wait, decide_group
 
 O = TypeVar("O")
 V = TypeVar("V")
@@ -134,7 +134,7 @@ class Writer:
         """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
         alone = len(commands) == 1
         committing = False
-        plan = carry_out(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
+        plan = decide_group(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
         opening: list[Statement] = [(BEGIN, ()), self._limits]
         try:
             statements, last = next(plan)
@@ -197,12 +197,12 @@ class _Within:
     """One command, round by round; the last tells the server the hints, which it gives with the commit."""
 
     def __init__(self, sql: Sql, channel: str, command: Command[Any, Any]) -> None:
-        self._plan = carry_out(sql, [command], Wait.ALWAYS, None)
+        self._plan = decide_group(sql, [command], Wait.ALWAYS, None)
         self._channel = channel
         self.answer: Decided[Any] | Refused | None = None
         self.statements: list[Statement] = next(self._plan)[0]
 
-    def hear(self, rows: Sequence[Rows]) -> None:
+    def receive(self, rows: Sequence[Rows]) -> None:
         """Raises what went wrong with the command, or Later."""
         if self.answer is not None:
             self.statements = []
@@ -215,8 +215,8 @@ class _Within:
                 raise answer from None
             self.answer = answer
             hints = answer.hints if isinstance(answer, Decided) else ()
-            said = payloads(hints) if hints else ()
-            self.statements = [(NOTIFY, (self._channel, payload)) for payload in said]
+            notifications = payloads(hints) if hints else ()
+            self.statements = [(NOTIFY, (self._channel, payload)) for payload in notifications]
 
 
 async def execute_in(
@@ -237,7 +237,7 @@ async def execute_in(
                     await cursor.execute(text.encode(), values or None)
                     found = await cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
-                within.hear(rows)
+                within.receive(rows)
             await connection.execute("RELEASE SAVEPOINT tenure")
         except (errors.UniqueViolation, Later) as failed:  # somebody was faster: look again
             error = failed
@@ -273,7 +273,7 @@ def execute_in_now(
                     cursor.execute(text.encode(), values or None)
                     found = cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
-                within.hear(rows)
+                within.receive(rows)
             connection.execute("RELEASE SAVEPOINT tenure")
         except (errors.UniqueViolation, Later) as failed:
             error = failed

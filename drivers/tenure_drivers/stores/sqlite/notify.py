@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[Hint, ...]).decode
 
 
-def meeting_place(file: Path) -> Path:
+def socket_folder(file: Path) -> Path:
     """The folder for the sockets of a file: beside it, or, where that path is too long, in the temporary folder."""
     real = Path(os.path.realpath(file))
     beside = real.with_name(real.name + "-peers")
@@ -44,7 +44,7 @@ class FileProcesses:
     """Everybody who has a file open, and us among them."""
 
     def __init__(self, file: Path) -> None:
-        self.folder = meeting_place(file)
+        self.folder = socket_folder(file)
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.socket: socket.socket | None = None
         self._others: tuple[Path, ...] = ()
@@ -120,10 +120,13 @@ class HintListener:
     """
 
     def __init__(
-        self, peers: FileProcesses, tell: Callable[[Iterable[Hint]], None], look: Callable[[], bool]
+        self,
+        peers: FileProcesses,
+        publish: Callable[[Iterable[Hint]], None],
+        look: Callable[[], bool],
     ) -> None:
         self._peers = peers
-        self._tell = tell
+        self._publish = publish
         self._look = look
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="tenure-ear", daemon=True)
@@ -148,17 +151,17 @@ class HintListener:
             if own is None:
                 self._ended.wait(POLL_S)
             elif coming.poll(POLL_S * 1000):
-                self._hear(own)
+                self._receive(own)
                 continue
             self._peers.prune()
             if not self._ended.is_set() and self._look():
-                self._tell((Hint("", None),))
+                self._publish((Hint("", None),))
 
-    def _hear(self, own: socket.socket) -> None:
+    def _receive(self, own: socket.socket) -> None:
         try:
             datagram = own.recv(65536)
             if datagram:
-                self._tell(_decode(datagram))
+                self._publish(_decode(datagram))
         except (OSError, msgspec.MsgspecError):  # a hint may be lost, and is then
             return
 

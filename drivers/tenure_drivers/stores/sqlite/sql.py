@@ -74,15 +74,15 @@ def select_record(record: type[Record]) -> str:
     return f'SELECT {quoted(codec.stored)} FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
 
 
-def select_first(index: Index[Any], width: int, behind: int, backwards: bool) -> str:
+def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> str:
     """Parameters: `width` columns of the prefix, `behind` columns that it starts behind, the limit."""
     codec = codec_of(index.record)
     prefix, rest = index.columns[:width], index.columns[width:]
     nullable = {c.name for c in codec.columns if c.nullable}
     where = _equal(prefix) + present(n for n in rest if n in nullable)
-    if behind:
-        sign, marks = "<" if backwards else ">", ", ".join("?" * behind)
-        where.append(f"({quoted(rest[:behind])}) {sign} ({marks})")
+    if after:
+        sign, marks = "<" if backwards else ">", ", ".join("?" * after)
+        where.append(f"({quoted(rest[:after])}) {sign} ({marks})")
     order = ", ".join(
         f'"{n}" DESC' if (n in index.descending) != backwards else f'"{n}"' for n in rest
     )

@@ -50,7 +50,7 @@ class Retained:
     runs: tuple[str, ...]
     again: bool = True
     back: bool = False
-    trouble: bool = True
+    count_failures: bool = True
 
     def lease_id(self, old: str) -> str:
         for new, generation in enumerate(self.generations):
@@ -225,7 +225,7 @@ def _run(run: Run, names: Renaming) -> Run:
     renamed = replace(
         run, state=state, last_end=last if retained.again else None, stamp=stamp,
         contributors=contributors,
-        retry=RetryState() if done or not retained.trouble else accelerate(run.retry, len(contributors)),
+        retry=RetryState() if done or not retained.count_failures else accelerate(run.retry, len(contributors)),
         tip=None if run.tip is None else Tip(run.run_id, run.run_id),
     )  # fmt: skip
     return run if renamed == run else renamed

@@ -67,7 +67,7 @@ FAILURE: Final = ModelConfig(
     (PROMPT,),
     also(ONCE, begun=FAILURES, reported=FAILURES),
     hour=True,
-    trouble=True,
+    count_failures=True,
     expects=clauses("FAIL-2"),
     ends=("consumed", "dead_lettered"),
 )
@@ -80,7 +80,7 @@ ORDER: Final = ModelConfig(
     lose=False,
     crash=False,
     lapse=False,
-    trouble=True,
+    count_failures=True,
     expects=clauses("FAIL-3"),
     ends=("consumed", "dead_lettered"),
 )
@@ -92,7 +92,7 @@ DELAY: Final = ModelConfig(
     workers=1,
     lose=False,
     clock_back=True,
-    trouble=True,
+    count_failures=True,
     expects=clauses("FAIL-4,7 PLACE-1"),
 )
 BATCH: Final = ModelConfig(
@@ -102,7 +102,7 @@ BATCH: Final = ModelConfig(
     also(ONCE, begun=("fail", "fail for good")),
     (o.withdraw("v"),),
     workers=1,
-    trouble=True,
+    count_failures=True,
     ends=("consumed", "dead_lettered", "withdrawn"),
 )
 BATCH_LOST: Final = ModelConfig(
@@ -111,7 +111,7 @@ BATCH_LOST: Final = ModelConfig(
     ((WAKE_1, WAKE_2),),
     also(PLAIN, begun=("fail for good",)),
     (o.withdraw("v"), o.withdraw_from("w", Lane.SYSTEM)),
-    trouble=True,
+    count_failures=True,
     expects=clauses("FAIL-1 INBOX-26,27 PLACE-8"),
     ends=("consumed", "withdrawn"),
     probes=True,

@@ -33,7 +33,7 @@ BATCH_2: Final = ModelConfig(
     also(ONCE, begun=("fail", "fail for good")),
     (o.withdraw("v"), o.withdraw("w")),
     lose=False,
-    trouble=True,
+    count_failures=True,
 )
 BATCH_3: Final = ModelConfig(
     "batch-3",
@@ -42,7 +42,7 @@ BATCH_3: Final = ModelConfig(
     also(PLAIN, begun=("fail for good",)),
     (o.withdraw("v"),),
     lose=False,
-    trouble=True,
+    count_failures=True,
 )
 INTERRUPT_2: Final = ModelConfig(
     "interrupt-2",
@@ -69,7 +69,7 @@ CANCEL_2: Final = ModelConfig(
     (PROMPT,),
     also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
     (o.cancel("r.p"), o.withdraw("p"), o.withdraw_from("p")),
-    trouble=True,
+    count_failures=True,
 )
 NEXT_2: Final = ModelConfig(
     "next-2",

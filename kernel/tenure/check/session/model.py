@@ -24,7 +24,7 @@ from .snapshot import S, Snapshot, snapshot_of
 from .state_properties import STATE_PROPERTIES
 from .states import DOOMED, History, Numbers, State, StateEncoder, put
 from .transitions import TRANSITION_PROPERTIES, Transition
-from .workers import FAILURES, HOME, IDLE, MARKED, RAN, Worker, command, past, understood
+from .workers import FAILURES, HOME, IDLE, MARKED, RAN, Worker, command, stale_commands, understood
 
 ONCE: Final = "a once step runs at most once"
 TAKEN_BACK: Final = "no once step runs for an input that was withdrawn or superseded"
@@ -80,7 +80,7 @@ class SessionModel(StateEncoder):
         number, workers, memory, broken = state
         snapshot = self.transitions.snapshots[number]
         broken += self.transitions.of_snapshot(snapshot, probes=self.config.probes)
-        return broken or self._of_the_past(snapshot, workers, self.histories[memory])
+        return broken or self._stale_commands(snapshot, workers, self.histories[memory])
 
     def seen(self, state: State) -> Collection[str]:
         queue_entries = self.transitions.snapshots[state[0]].queue_entries.values()
@@ -112,8 +112,8 @@ class SessionModel(StateEncoder):
         who, what, transition = label
         if transition is None:
             return Line(who, what)
-        said = transition if isinstance(transition, str) else told(transition)
-        return Line(who, what, said, "session")
+        text = transition if isinstance(transition, str) else description(transition)
+        return Line(who, what, text, "session")
 
     # -- what happens
 
@@ -152,13 +152,13 @@ class SessionModel(StateEncoder):
         found = snapshot.known.get("ticks")
         if found is None:
             found = snapshot.known["ticks"] = [
-                (said, snapshot_of(-1, evolve(snapshot.world, [Update(row)])))
-                for said, row in ticks(snapshot, lapse=self.config.lapse, hour=self.config.hour)
+                (text, snapshot_of(-1, evolve(snapshot.world, [Update(row)])))
+                for text, row in ticks(snapshot, lapse=self.config.lapse, hour=self.config.hour)
             ]
             back = [Update(row) for row in set_back(snapshot)]
             snapshot.known["back"] = snapshot_of(-1, evolve(snapshot.world, back)) if back else None
-        for said, after in found:
-            yield ("clock", said, None), self.state(after, workers, memory)
+        for text, after in found:
+            yield ("clock", text, None), self.state(after, workers, memory)
         if self.config.clock_back and not memory.set_back and snapshot.known["back"] is not None:
             once = replace(memory, set_back=True)
             yield ("clock", "is set back", None), self.state(snapshot.known["back"], workers, once)
@@ -204,7 +204,7 @@ class SessionModel(StateEncoder):
         nothing = isinstance(answer, Decided) and isinstance(answer.outcome, c.NothingDue)
         if self.config.lose and transition.changed and kind != "renew" and not nothing:
             waits = put(workers, slot, self.worker(replace(sender, sent=kind)))
-            lost = (f"w{slot}", kind, told(transition) + ", answer lost")
+            lost = (f"w{slot}", kind, description(transition) + ", answer lost")
             yield lost, self.next(snapshot, transition, waits, memory, extra)
 
     def _prepare(self, snapshot: Snapshot, slot: int, kind: str) -> tuple[str, Worker]:
@@ -212,12 +212,12 @@ class SessionModel(StateEncoder):
         sender = Worker(IDLE, snapshot.session.lease.generation + 1)
         if kind != "begin":
             return kind, sender
-        trial = self.transitions.execute(snapshot, command("begin again", sender, slot)).answer
-        if isinstance(trial, Decided) and isinstance(trial.outcome, c.Begun):
-            if trial.outcome.run_id == "r.new":
-                run_id = "r." + ".".join(trial.outcome.inputs)
+        attempt = self.transitions.execute(snapshot, command("begin again", sender, slot)).answer
+        if isinstance(attempt, Decided) and isinstance(attempt.outcome, c.Begun):
+            if attempt.outcome.run_id == "r.new":
+                run_id = "r." + ".".join(attempt.outcome.inputs)
                 return "begin", replace(sender, run_id=run_id)
-            return "begin again", replace(sender, run_id=trial.outcome.run_id)
+            return "begin again", replace(sender, run_id=attempt.outcome.run_id)
         return "begin again", sender
 
     def _again(
@@ -261,7 +261,7 @@ class SessionModel(StateEncoder):
         label = (f"w{slot}", f"runs the once step of {worker.run_id}", None)
         return label, self.state(snapshot, after, replace(memory, ran=ran), broken)
 
-    def _of_the_past(
+    def _stale_commands(
         self, snapshot: Snapshot, workers: Numbers, memory: History
     ) -> tuple[str, ...]:
         """Whatever was carried out may arrive once more: it must find that it has been here."""
@@ -272,7 +272,7 @@ class SessionModel(StateEncoder):
         for slot, at in enumerate(workers):
             worker = self.workers[at]
             if worker.run_id and not worker.sent:
-                for name in past(worker, snapshot):
+                for name in stale_commands(worker, snapshot):
                     kind, _, n = name.rpartition(" ")
                     asked.append(command(kind, replace(worker, n=int(n)), slot))
         for late in asked:
@@ -288,11 +288,11 @@ def _fair(answer: Decided[Any] | Refused) -> bool:
     return isinstance(answer, Decided) or answer.reason.value in FAIR
 
 
-def told(transition: Transition) -> str:
+def description(transition: Transition) -> str:
     """An answer in a few words."""
     answer = transition.answer
     if answer is None:
-        return f"AssertionError: {transition.said}"
+        return f"AssertionError: {transition.clause_text}"
     if isinstance(answer, Refused):
         return f"{answer.reason.value} [{answer.clause}]"
     outcome = answer.outcome

@@ -35,7 +35,7 @@ class ModelConfig:
     """What may happen in a world.  `moves`: what a worker may send in which step."""
 
     name: str
-    says: str  # what it is for
+    description: str  # what it is for
     admits: tuple[tuple[c.NewInput, ...], ...]
     moves: Moves
     operators: tuple[Operator, ...] = ()
@@ -43,7 +43,9 @@ class ModelConfig:
     lose: bool = True  # answers may be lost
     crash: bool = True
     lapse: bool = True  # leases run out
-    trouble: bool = False  # failures and losses are counted; else nothing is ever given up for them
+    count_failures: bool = (
+        False  # failures and losses are counted; else nothing is ever given up for them
+    )
     clock_back: bool = False
     hour: bool = False
     probes: bool = False  # in every state, everything wrong is tried
@@ -151,7 +153,9 @@ class StateEncoder:
         generations = tuple(sorted(held | {lease.generation}))
         runs = tuple(sorted({w.run_id for w in knowing if w.run_id}))
         config = self.config
-        retained = Retained(generations, runs, config.lose, config.clock_back, config.trouble)
+        retained = Retained(
+            generations, runs, config.lose, config.clock_back, config.count_failures
+        )
         number = self.transitions.settled(snapshot, retained)
         revision = snapshot.session.revision
         renamed = []

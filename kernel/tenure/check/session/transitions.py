@@ -38,7 +38,7 @@ class Transition:
     after: Snapshot
     changed: bool
     broken: tuple[str, ...] = ()
-    said: str = ""
+    clause_text: str = ""
 
 
 @define(eq=False)
@@ -143,12 +143,12 @@ class TransitionCache:
         broken = []
         if begun and not due_now(snapshot):
             broken.append(LOST_WORK)
-        if due_now(snapshot) and not begun and not (_told_to_sweep(begin) and sweep.changed):
+        if due_now(snapshot) and not begun and not (_asks_for_sweep(begin) and sweep.changed):
             broken.append(HOT)
         return broken
 
 
-def _told_to_sweep(begin: Transition) -> bool:
+def _asks_for_sweep(begin: Transition) -> bool:
     """A worker that cannot begin learns from the answer that it is to sweep."""
     answer = begin.answer
     if isinstance(answer, Refused):

@@ -144,7 +144,7 @@ def _begun(begun: Any, after: Snapshot) -> Worker:
     return Worker(step, begun.fence.generation, begun.run_id, begun.n, begun.revision)
 
 
-def past(worker: Worker, after: Snapshot) -> list[str]:
+def stale_commands(worker: Worker, after: Snapshot) -> list[str]:
     """What this worker has had carried out under its lease, as far as the journal tells: it may arrive again."""
     lease_id = f"l{worker.generation}"
     named = {

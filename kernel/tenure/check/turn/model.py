@@ -20,7 +20,7 @@ from ...outcome import Decided, Refusal, Refused
 from ...replace import replace
 from ...transcript import UsageDelta
 from ...turn import machine as turn_
-from ...turn import protocol as word
+from ...turn import protocol
 from ...turn.loading import LoadedTurn, LoadTurn
 from ...world import EMPTY, ask, evolve
 from ..trace import Line
@@ -127,14 +127,14 @@ class TurnModel:
         after = replace(after, begun=begun, n=begun.n)
         if begun.cancel is not None:  # the runner closes it without the turn (RUNNER-21)
             line = Line("worker", "begin, close", to="store")
-            yield line, self.commit(after, word.Finish(run_.Termination.CANCELLED))[0]
+            yield line, self.commit(after, protocol.Finish(run_.Termination.CANCELLED))[0]
             return
-        spoken = ask(LoadTurn(S, "r"), after.world.answer)
-        assert isinstance(spoken, LoadedTurn)
-        preparing = turn_.prepare(spoken, self.config.limits)
-        yield Line("worker", "begin", to="store"), self.feed(after, preparing, word.Begin())
+        loaded = ask(LoadTurn(S, "r"), after.world.answer)
+        assert isinstance(loaded, LoadedTurn)
+        preparing = turn_.prepare(loaded, self.config.limits)
+        yield Line("worker", "begin", to="store"), self.feed(after, preparing, protocol.Begin())
 
-    def feed(self, world: State, machine: turn_.State, event: word.Event) -> State:
+    def feed(self, world: State, machine: turn_.State, event: protocol.Event) -> State:
         outcome = turn_.step(machine, event)
         self.fired.add(outcome.clause)
         if isinstance(outcome, Refused):
@@ -142,16 +142,16 @@ class TurnModel:
             return world if late else replace(world, fault=f"{outcome} for {event}")
         under_way = list(world.under_way)
         for effect in outcome.effects:
-            if isinstance(effect, word.Abort):  # they may still come to their end
+            if isinstance(effect, protocol.Abort):  # they may still come to their end
                 world = replace(world, aborted=tuple(sorted({*world.aborted, *effect.keys})))
-            elif not isinstance(effect, word.SetDeadline):
+            elif not isinstance(effect, protocol.SetDeadline):
                 under_way.append(effect)
         order = sorted(under_way, key=repr)
         return replace(world, machine=outcome.state, under_way=tuple(order))
 
     def crash(self, world: State) -> State:
         return replace(
-            world, machine=None, under_way=(), begun=None, n=0, told=False,
+            world, machine=None, under_way=(), begun=None, n=0, notified=False,
             crashes=world.crashes + 1, late=False, aborted=(),
         )  # fmt: skip
 
@@ -163,8 +163,8 @@ class TurnModel:
         crashing = world.crashes < self.config.crashes
         for effect in world.under_way:
             rest = replace(world, under_way=tuple(e for e in world.under_way if e != effect))
-            for said, after, events in self.carry_out(rest, effect):
-                name = f"{effect.__class__.__name__}: {said}"
+            for text, after, events in self.carry_out(rest, effect):
+                name = f"{effect.__class__.__name__}: {text}"
                 if after.done or after.begun is None:
                     yield Line("worker", name, to="store"), after
                     continue
@@ -172,43 +172,49 @@ class TurnModel:
                     yield Line("worker", name), self.feed(after, machine, event)
         if crashing:
             yield Line("worker", "crash"), self.crash(world)
-        if world.cancelled and not world.told:
-            told = replace(world, told=True)
-            yield Line("worker", "hears of the cancel"), self.feed(told, machine, word.CancelSeen())
+        if world.cancelled and not world.notified:
+            notified = replace(world, notified=True)
+            yield (
+                Line("worker", "hears of the cancel"),
+                self.feed(notified, machine, protocol.CancelSeen()),
+            )
         if self.config.deadline and not world.late:
             late = replace(world, late=True)
-            yield Line("worker", "is out of time"), self.feed(late, machine, word.DeadlinePassed())
+            yield (
+                Line("worker", "is out of time"),
+                self.feed(late, machine, protocol.DeadlinePassed()),
+            )
 
     def carry_out(
-        self, world: State, effect: word.Effect
-    ) -> Iterator[tuple[str, State, tuple[word.Event, ...]]]:
+        self, world: State, effect: protocol.Effect
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
         match effect:
-            case word.PrepareEnvironment(key):
+            case protocol.PrepareEnvironment(key):
                 prompt = f"version {world.version}"
-                environment = word.Environment("m", prompt, self.config.tools)
-                yield prompt, world, (word.EnvironmentReady(key, environment),)
-            case word.CallModel(key, request):
+                environment = protocol.Environment("m", prompt, self.config.tools)
+                yield prompt, world, (protocol.EnvironmentReady(key, environment),)
+            case protocol.CallModel(key, request):
                 reply = self.reply(request.messages, bool(request.tools))
-                yield "replied", world, (word.ModelReplied(key, reply),)
+                yield "replied", world, (protocol.ModelReplied(key, reply),)
                 if self.config.outage and not world.down:
                     failure = Failure(ErrorKind.RATE_LIMITED)
                     down = replace(world, down=True)
-                    yield "failed", down, (word.ModelFailed(key, failure, (ONE,)),)
-            case word.RunTool():
+                    yield "failed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
+            case protocol.RunTool():
                 yield from self.use(world, effect)
-            case word.Probe(key):
+            case protocol.Probe(key):
                 known = key in world.took
-                result = word.ToolResult("paid") if known else None
-                yield "known" if known else "unknown", world, (word.Probed(key, result),)
-            case word.Sleep(key, attempt):
-                yield "over", world, (word.RetryDue(key, attempt),)
-            case word.Record():
+                result = protocol.ToolResult("paid") if known else None
+                yield "known" if known else "unknown", world, (protocol.Probed(key, result),)
+            case protocol.Sleep(key, attempt):
+                yield "over", world, (protocol.RetryDue(key, attempt),)
+            case protocol.Record():
                 yield from self.record(world, effect)
-            case word.Finish():
+            case protocol.Finish():
                 after, answer = self.commit(world, effect)
-                events = (word.CancelSeen(),) if _is(answer, Refusal.CANCELLED) else ()
-                yield "answered", replace(after, told=after.told or bool(events)), events
-            case word.Fail(failure, usage):
+                events = (protocol.CancelSeen(),) if _is(answer, Refusal.CANCELLED) else ()
+                yield "answered", replace(after, notified=after.notified or bool(events)), events
+            case protocol.Fail(failure, usage):
                 begun = world.begun
                 assert begun is not None
                 command = c.Fail(S, begun.fence, "r", begun.turn, failure, usage)
@@ -217,29 +223,33 @@ class TurnModel:
                 yield "answered", replace(self.crash(after), crashes=world.crashes), ()
 
     def reply(self, messages: tuple[Message, ...], tools: bool) -> Reply:
-        said = sum(m.speaker is Speaker.ASSISTANT for m in messages)
-        if said < len(self.config.batches) and tools:
+        text = sum(m.speaker is Speaker.ASSISTANT for m in messages)
+        if text < len(self.config.batches) and tools:
             calls = tuple(
-                replace(CALLS[x], call_id=f"{x}{said}") for x in self.config.batches[said]
+                replace(CALLS[x], call_id=f"{x}{text}") for x in self.config.batches[text]
             )
             return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(ONE,))
         return Reply(f"answer after {len(messages)}", usage=(ONE,))
 
     def use(
-        self, world: State, effect: word.RunTool
-    ) -> Iterator[tuple[str, State, tuple[word.Event, ...]]]:
+        self, world: State, effect: protocol.RunTool
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
         name, key = effect.tool.name, effect.key
         if effect.tool.disposition is Disposition.ONCE:
             took = replace(world, took=tuple(sorted((*world.took, key))))
-            yield "paid", took, (word.ToolReported(key, effect.attempt, word.ToolResult("paid")),)
+            yield (
+                "paid",
+                took,
+                (protocol.ToolReported(key, effect.attempt, protocol.ToolResult("paid")),),
+            )
             return
-        failed = word.ToolResult("busy", is_error=True, retryable=True)
-        result = failed if name == "look" and effect.attempt == 1 else word.ToolResult("seen")
-        yield result.text, world, (word.ToolReported(key, effect.attempt, result),)
+        failed = protocol.ToolResult("busy", is_error=True, retryable=True)
+        result = failed if name == "look" and effect.attempt == 1 else protocol.ToolResult("seen")
+        yield result.text, world, (protocol.ToolReported(key, effect.attempt, result),)
 
     def record(
-        self, world: State, effect: word.Record
-    ) -> Iterator[tuple[str, State, tuple[word.Event, ...]]]:
+        self, world: State, effect: protocol.Record
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
         begun = world.begun
         assert begun is not None
         command = c.Checkpoint(
@@ -249,12 +259,12 @@ class TurnModel:
         after, answer = self.execute(world, command)
         if isinstance(answer, Refused):
             fair = answer.reason is Refusal.CANCELLED
-            told = replace(world, told=True) if fair else replace(world, fault=str(answer))
-            yield "refused", told, (word.NotRecorded(effect.key, answer),)
+            notified = replace(world, notified=True) if fair else replace(world, fault=str(answer))
+            yield "refused", notified, (protocol.NotRecorded(effect.key, answer),)
             return
-        yield "written", replace(after, n=answer.outcome.n), (word.Recorded(effect.key),)
+        yield "written", replace(after, n=answer.outcome.n), (protocol.Recorded(effect.key),)
 
-    def commit(self, world: State, effect: word.Finish) -> tuple[State, Decided[Any] | Refused]:
+    def commit(self, world: State, effect: protocol.Finish) -> tuple[State, Decided[Any] | Refused]:
         begun = world.begun
         assert begun is not None
         command = c.Commit(

@@ -10,7 +10,7 @@ from ...machines import run as run_
 from ...messages.types import Message, Speaker
 from ...records import EntryKind, JournalEntry, Node, Run, Session, Usage
 from ...transcript import Form, Role
-from ...turn import protocol as word
+from ...turn import protocol
 from ...turn.chat_policy import messages_of_node
 from ...turn.ending import UNKNOWN
 from ...world import World
@@ -89,10 +89,13 @@ def not_asked_again(config: ModelConfig, s: State) -> bool:
     for effect in s.under_way:
         if getattr(effect, "key", "") in s.aborted:
             continue  # it was begun before, and nobody waits for it
-        if isinstance(effect, word.CallModel | word.RunTool | word.Probe):
+        if isinstance(effect, protocol.CallModel | protocol.RunTool | protocol.Probe):
             if effect.key.split(":", 2)[2] in entries:
                 return False
-        if isinstance(effect, word.RunTool | word.Probe) and effect.call.call_id in answered:
+        if (
+            isinstance(effect, protocol.RunTool | protocol.Probe)
+            and effect.call.call_id in answered
+        ):
             return False
     return True
 
@@ -107,9 +110,9 @@ def honest(config: ModelConfig, s: State) -> bool:
         return True
     found = results(s.world)
     took = {call_of(key, s.world) for key in s.took}
-    said = {call_id for call_id, text in found.items() if text == "paid"}
+    text = {call_id for call_id, text in found.items() if text == "paid"}
     denied = {call_id for call_id, text in found.items() if text.endswith("before it ran")}
-    return said <= took and not took & denied
+    return text <= took and not took & denied
 
 
 def answered(config: ModelConfig, s: State) -> bool:
@@ -168,7 +171,7 @@ def ends_as(how: run_.Termination) -> Callable[[State], bool]:
     return lambda s: s.done and termination(s) is how
 
 
-def said(text: str) -> Callable[[State], bool]:
+def text_occurs(text: str) -> Callable[[State], bool]:
     return lambda s: s.done and any(text in each for each in results(s.world).values())
 
 
@@ -182,11 +185,11 @@ def half_done(s: State) -> bool:
 
 
 def probing(s: State) -> bool:
-    return any(isinstance(effect, word.Probe) for effect in s.under_way)
+    return any(isinstance(effect, protocol.Probe) for effect in s.under_way)
 
 
 def trying_again(s: State) -> bool:
-    again = any(isinstance(e, word.RunTool) and e.attempt > 1 for e in s.under_way)
+    again = any(isinstance(e, protocol.RunTool) and e.attempt > 1 for e in s.under_way)
     return again and s.begun is not None and s.begun.resumed
 
 
@@ -203,8 +206,11 @@ SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]]
     "a run finishes after two crashes": (lambda c: c.crashes > 1, crashed_and_finished),
     "a run is cancelled": (lambda c: c.cancel, ends_as(run_.Termination.CANCELLED)),
     "a deadline stops a run": (lambda c: c.deadline, ends_as(run_.Termination.STOPPED)),
-    "the outcome of a call is unknown": (lambda c: c.has("send") and c.crashes, said(UNKNOWN)),
-    "a call is paid": (lambda c: c.has("pay"), said("paid")),
+    "the outcome of a call is unknown": (
+        lambda c: c.has("send") and c.crashes,
+        text_occurs(UNKNOWN),
+    ),
+    "a call is paid": (lambda c: c.has("pay"), text_occurs("paid")),
     "a call is probed": (lambda c: c.probed and c.crashes, probing),
     "a failed attempt is tried again by somebody else": (
         lambda c: c.has("look") and c.crashes,
@@ -212,9 +218,15 @@ SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]]
     ),
     "a batch is taken up in its middle": (lambda c: c.has("pay") and c.crashes, half_done),
     "the kernel closes calls": (lambda c: c.cancel and c.crashes, closed_by_kernel),
-    "a call is cancelled before it ran": (lambda c: c.cancel, said("cancelled before it ran")),
+    "a call is cancelled before it ran": (
+        lambda c: c.cancel,
+        text_occurs("cancelled before it ran"),
+    ),
     "a changed prompt is noted": (lambda c: c.change and c.crashes, noted),
-    "a tool that there is not is refused": (lambda c: c.has("sing"), said("there is no tool")),
+    "a tool that there is not is refused": (
+        lambda c: c.has("sing"),
+        text_occurs("there is no tool"),
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from ...messages.types import Disposition, RetryPolicy, Tool
-from ...turn import protocol as word
+from ...turn import protocol
 
 
 @frozen
@@ -15,7 +15,7 @@ class ModelConfig:
     """`batches`: what the model calls, reply by reply; then it answers."""
 
     name: str
-    says: str
+    description: str
     batches: tuple[tuple[str, ...], ...]
     probed: bool = False
     crashes: int = 2
@@ -23,7 +23,7 @@ class ModelConfig:
     deadline: bool = False
     change: bool = False
     outage: bool = False
-    limits: word.Limits = word.Limits(iterations_max=5, concurrency=2)
+    limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
     expects: tuple[str, ...] = ()  # clauses that must fire
 
     def has(self, name: str) -> bool:
@@ -56,12 +56,12 @@ CONFIGS: Final = (
     ModelConfig(
         "all", "a batch of three that all begin, everything else at once",
         (("pay", "look", "send"),), probed=True, crashes=1, cancel=True,
-        limits=word.Limits(concurrency=3),
+        limits=protocol.Limits(concurrency=3),
     ),
     ModelConfig("outage", "a model that fails", (("send",),), crashes=1, outage=True),
     ModelConfig("strange", "a tool that there is not", (("sing", "pay"),), crashes=1, cancel=True),
     ModelConfig(
         "limit", "too many iterations", (("find",), ("send",), ("find",)), crashes=1,
-        limits=word.Limits(iterations_max=2, concurrency=1),
+        limits=protocol.Limits(iterations_max=2, concurrency=1),
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from ... import commands as c
 from ...machines import run as run_
 from ...records import Run
 from ...turn import machine as turn_
-from ...turn import protocol as word
+from ...turn import protocol
 from ...world import World
 
 S: Final = "s"
@@ -22,7 +22,7 @@ class State:
 
     world: World
     machine: turn_.State | None = None
-    under_way: tuple[word.Effect, ...] = ()
+    under_way: tuple[protocol.Effect, ...] = ()
     begun: c.Begun | None = None
     n: int = 0
     took: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class State:
     lives: int = 0
     version: int = 1
     cancelled: bool = False
-    told: bool = False
+    notified: bool = False
     late: bool = False
     down: bool = False  # the model has failed once
     aborted: tuple[str, ...] = ()
