@@ -94,9 +94,14 @@ class Pipeline:
             sql = self._texts.get(text)
             if sql is None:
                 sql = self._texts[text] = numbered(text)
-            content, types, formats = (
-                zip(*map(parameter, values), strict=True) if values else ((), (), ())
-            )
+            content: list[bytes] = []  # psycopg 3.2 in C takes lists only
+            types: list[int] = []
+            formats: list[int] = []
+            for value in values:
+                data, oid, format_ = parameter(value)
+                content.append(data)
+                types.append(oid)
+                formats.append(format_)
             if self._prepare:
                 name = self._names.get(text) or named.get(text)
                 if name is None:

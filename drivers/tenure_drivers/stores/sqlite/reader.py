@@ -1,0 +1,86 @@
+"""A read-only connection to an SQLite store: answers questions, never changes the file or creates one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from tenure.queries import Question
+from tenure.world import ask
+
+from ..base import Corrupt, Unavailable
+from .connection import prepare, translated
+from .sql import Tables
+
+A = TypeVar("A")
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+class SqliteReader:
+    """Answers questions about a file that other processes may be writing to.
+
+    Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._connection = _connect(self.path)
+        self._tables = Tables(self._connection)
+
+    async def ask(self, question: Question[A]) -> A:
+        """Answer a question from one snapshot.  Raises Unavailable or Corrupt."""
+        return await asyncio.to_thread(self._ask, question)
+
+    def _ask(self, question: Question[A]) -> A:
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                return ask(question, self._tables.answer)
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            found = translated(error, self.path)
+            if isinstance(found, Unavailable | Corrupt):
+                raise found from error
+            raise Unavailable(f"{self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open read-only.
+
+    A read-only connection creates the -shm file beside the database.  Where it may not, and the log is empty, open the
+    file as immutable.
+    """
+    try:
+        return _connect_as(path, "mode=ro")
+    except Unavailable:
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return _connect_as(path, "mode=ro&immutable=1")
+
+
+def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.absolute()))}?{mode}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise Unavailable(f"{path} cannot be opened: {error}") from error
+    try:
+        prepare(connection, path, BUSY_TIMEOUT_MS)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+__all__ = ["SqliteReader"]
