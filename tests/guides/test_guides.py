@@ -94,7 +94,7 @@ def test_a_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(SPECS.glob("*.md"))], ids=name_of)
 def test_a_path_that_a_page_names_exists(page: Path) -> None:
     """Diagrams and prose name files of the checkout; they move."""
     named = re.findall(r"\b(?:kernel|drivers|tests|specs)/[\w./-]*[\w/]", page.read_text())
