@@ -9,13 +9,11 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Node, Session
-from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
-from .executed import check_command_id
 from .nodes import NODES_MAX, open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 
 
 @frozen
@@ -82,17 +80,10 @@ class Amend(Command[AmendView, Amended]):
         for i, new in enumerate(self.nodes):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
-        tx.session = replace(session, revision=revision, leaf=leaf)
+        tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
         digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "amend", now_ms,
-                    counts=(revision,), text=text, digest=digest,
-                )
-            )
-        )  # fmt: skip
+        tx.remember(self.command_id, "amend", counts=(revision,), text=text, digest=digest)
         return tx.decided(Amended(revision, leaf), "COMMIT-23")
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
@@ -128,7 +119,7 @@ class Amend(Command[AmendView, Amended]):
         open_calls: tuple[str, ...],
     ) -> Tip:
         tip = Tip(f"{self.command_id}/{i}", extend_path(parent, (), hash_node(new)))
-        tx.writes.append(
+        tx.write(
             Insert(
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,

@@ -13,13 +13,11 @@ from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Cancel, ExecutedCommand, Input, MarkRaise, Phase, Run
-from ..replace import replace
 from ..scheduling import outdated
 from .admit import AdmitView, admit_into, look_up, open_key_holders, slots_of
-from .executed import check_command_id
 from .session_view import SessionView, session_queries
 from .submission import Admission, HowAdmitted, NewInput
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 
 
 @frozen
@@ -69,14 +67,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
             return Refused(Refusal.ENDED, "CANCEL-11", session.mark(run.lane))
         cancel = Cancel(self.run_id, self.command_id)
         ended = self._stop(tx, run, cancel)
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "request_cancel", now_ms,
-                    self.run_id, flag=ended,
-                )
-            )
-        )  # fmt: skip
+        tx.remember(self.command_id, "request_cancel", run_id=self.run_id, flag=ended)
         return tx.decided(CancelRequested(self.run_id, ended), "CANCEL-5")
 
     def _stop(self, tx: Transaction, run: Run, cancel: Cancel) -> bool:
@@ -86,7 +77,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
                 tx.ask_to_cancel(run, cancel)
                 return False
             tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
-            tx.session = replace(session, cancel=cancel)
+            tx.update(cancel=cancel)
             tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
             left = tx.runs.get(run.run_id)
             if left is not None and left.state != run_.Rescheduled():
@@ -122,10 +113,10 @@ def raise_mark(tx: Transaction, lane: Lane, how: How, by: str) -> int:
     session = tx.session
     mark = session.mark(lane) + 1
     if lane is Lane.USER:
-        tx.session = replace(session, user_mark=mark, sweep=True)
+        tx.update(user_mark=mark, sweep=True)
     else:
-        tx.session = replace(session, system_mark=mark, sweep=True)
-    tx.writes.append(Insert(MarkRaise(session.session_id, lane, mark, how, by)))
+        tx.update(system_mark=mark, sweep=True)
+    tx.write(Insert(MarkRaise(session.session_id, lane, mark, how, by)))
     return mark
 
 
@@ -210,14 +201,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
                 return admitted
             receipt = admitted.admissions[0]
         text = "" if receipt is None else f"{receipt.how.value} {receipt.input_id}"
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "interrupt", now_ms, run_id,
-                    counts=(mark,), text=text,
-                )
-            )
-        )  # fmt: skip
+        tx.remember(self.command_id, "interrupt", run_id=run_id, counts=(mark,), text=text)
         return tx.decided(Interrupted(mark, run_id, receipt), "CANCEL-10")
 
     def _receipt(self, executed: ExecutedCommand) -> Admission | None:

@@ -11,12 +11,11 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..machines import lease as lease_
-from ..outcome import Decided, Insert, Refusal, Refused
+from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand
-from .executed import check_command_id
 from .session_view import CommandView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 
 BY_MAX: Final = 1_000_000_000
 
@@ -69,11 +68,5 @@ class FenceOff(Command[CommandView, FencedOff]):
             else:
                 tx.reschedule(run, None)
         generation = tx.session.lease.generation
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "fence_off", now_ms, run_id, generation
-                )
-            )
-        )
+        tx.remember(self.command_id, "fence_off", run_id=run_id, generation=generation)
         return tx.decided(FencedOff(generation, run_id), "LEASE-30")

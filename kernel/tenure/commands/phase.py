@@ -8,15 +8,13 @@ from ..event import EventKind
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines.input import How
-from ..outcome import Decided, Insert, Refusal, Refused
+from ..outcome import Decided, Refusal, Refused
 from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Phase, Session
-from ..replace import replace
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
-from .executed import check_command_id
 from .session_view import CommandView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 
 
 @frozen
@@ -57,17 +55,10 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
         self, tx: Transaction, phase: Phase, clause: str, run_id: str | None = None
     ) -> Decided[PhaseChanged]:
         if tx.session.phase is not phase:
-            tx.session = replace(tx.session, phase=phase)
+            tx.update(phase=phase)
             tx.append_event(EventKind.PHASE_CHANGED, detail=phase.value)
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, self.__class__.__name__.lower(),
-                    tx.now_ms, run_id,
-                    text=phase.value,
-                )
-            )
-        )  # fmt: skip
+        name = self.__class__.__name__.lower()
+        tx.remember(self.command_id, name, run_id=run_id, text=phase.value)
         return tx.decided(PhaseChanged(phase, run_id), clause)
 
     def _abandon(self, tx: Transaction, reason: str) -> None:
