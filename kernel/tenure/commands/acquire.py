@@ -7,7 +7,7 @@ from attrs import frozen
 from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Session
+from ..records import ExecutedCommand, LeaseTaken, Phase, Session
 from ..transcript import Tip
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
 from .session_view import CommandView, session_queries
@@ -62,7 +62,7 @@ class Acquire(Command[CommandView, Acquired | BegunBefore]):
         if tx.session.open_run is not None:
             return Refused(Refusal.OPEN_TURN, "COMMIT-21", tx.session.open_run)
         grant(tx, acquire, None)
-        tx.remember(self.lease_id, "acquire")
+        tx.remember(self.lease_id, "acquire", LeaseTaken())
         return tx.decided(_acquired(tx.session), "LEASE-24")
 
 

@@ -10,9 +10,9 @@ from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Input, OpenKey, Phase, QueueEntry, Session
+from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from .session_view import SessionView, session_queries
-from .submission import Admission, Admitted, Conflict, HowAdmitted, NewInput, known_admissions
+from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 

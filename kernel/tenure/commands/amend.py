@@ -8,18 +8,12 @@ from ..event import EventKind
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Node, Session
+from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
 from .nodes import NODES_MAX, open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id
-
-
-@frozen
-class Amended:
-    revision: int
-    leaf: Tip | None
+from .transaction import Transaction, check_command_id, replay
 
 
 @frozen
@@ -66,8 +60,7 @@ class Amend(Command[AmendView, Amended]):
         if refused := check_command_id("amend", self.command_id, executed):
             return refused
         if executed is not None:
-            leaf = Tip(executed.text, executed.digest) if executed.text else None
-            return Decided(Amended(executed.counts[0], leaf), "COMMIT-20", replayed=True)
+            return replay(executed, Amended, "COMMIT-20")
         if refused := self._refused(view, session):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -82,9 +75,9 @@ class Amend(Command[AmendView, Amended]):
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
         tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
-        digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
-        tx.remember(self.command_id, "amend", counts=(revision,), text=text, digest=digest)
-        return tx.decided(Amended(revision, leaf), "COMMIT-23")
+        amended = Amended(revision, leaf)
+        tx.remember(self.command_id, "amend", amended)
+        return tx.decided(amended, "COMMIT-23")
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
         if refused := check_fence(session, self.fence, None):

@@ -11,7 +11,7 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Run, Session
+from ..records import ExecutedCommand, Phase, Run, RunTakenUp, Session
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -121,7 +121,9 @@ class Begin(Command[BeginView, BeginOutcome]):
             termination = state.termination.value if isinstance(state, run_.Done) else None
             return Decided(BegunBefore(self.run_id, termination), "LEASE-23", replayed=True)
         if view.executed is not None:
-            return Decided(BegunBefore(view.executed.run_id, None), "LEASE-23", replayed=True)
+            taken = view.executed.outcome
+            assert isinstance(taken, RunTakenUp), taken
+            return Decided(BegunBefore(taken.run_id, None), "LEASE-23", replayed=True)
         return None
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
@@ -132,7 +134,7 @@ class Begin(Command[BeginView, BeginOutcome]):
                 nothing = NothingDue(tx.session.due_at_ms, tx.session.sweep)
                 return tx.decided(nothing, "INBOX-14")
             case scheduling.TakeUp(run):
-                tx.remember(self.lease_id, "begin", run_id=run.run_id)
+                tx.remember(self.lease_id, "begin", RunTakenUp(run.run_id))
                 grant(tx, acquire, run.run_id)
                 run = take_up(tx, run)
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")

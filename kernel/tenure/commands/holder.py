@@ -15,13 +15,23 @@ from ..machines import lease as lease_
 from ..machines.run import Rescheduled
 from ..outcome import Decided, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
-from ..records import Cancel, ExecutedCommand, LastEnd, QueueEntry, Run, Session, Usage
+from ..records import (
+    Cancel,
+    ExecutedCommand,
+    LastEnd,
+    LeaseTaken,
+    QueueEntry,
+    Reclaimed,
+    Run,
+    Session,
+    Usage,
+)
 from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction, check_command_id
+from .transaction import Transaction, check_command_id, replay
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
@@ -163,14 +173,14 @@ class ReleaseSession(Command[CommandView, Ended]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if executed is not None and executed.flag:
+        if executed is not None and executed.outcome == LeaseTaken(released=True):
             return Decided(Ended("released"), "LEASE-27", replayed=True)
         if refused := check_fence(session, self.fence, None):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         release(tx, self.fence)
         assert executed is not None
-        tx.write(Update(replace(executed, flag=True)))
+        tx.write(Update(replace(executed, outcome=LeaseTaken(released=True))))
         return tx.decided(Ended("released"), "LEASE-28")
 
 
@@ -227,12 +237,6 @@ class Renew(Command[RenewView, Renewed]):
 
 
 @frozen
-class Reclaimed:
-    generation: int
-    run_id: str | None
-
-
-@frozen
 class Reclaim(Command[CommandView, Reclaimed]):
     """End the lease that was observed, on evidence that its holder is dead.
 
@@ -255,8 +259,7 @@ class Reclaim(Command[CommandView, Reclaimed]):
         if refused := check_command_id("reclaim", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = Reclaimed(executed.generation or 0, executed.run_id)
-            return Decided(answer, "LEASE-29", replayed=True)
+            return replay(executed, Reclaimed, "LEASE-29")
         seen = self.observed
         command = lease_.Reclaim(seen.generation, seen.lease_id, self.evidence, now_ms)
         outcome = lease_.step(session.lease, command)
@@ -265,5 +268,6 @@ class Reclaim(Command[CommandView, Reclaimed]):
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         tx.lose_lease(outcome)
-        tx.remember(self.command_id, "reclaim", run_id=run_id, generation=seen.generation)
-        return tx.decided(Reclaimed(seen.generation, run_id), outcome.clause)
+        reclaimed = Reclaimed(seen.generation, run_id)
+        tx.remember(self.command_id, "reclaim", reclaimed)
+        return tx.decided(reclaimed, outcome.clause)

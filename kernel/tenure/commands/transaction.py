@@ -24,6 +24,7 @@ from ..records import (
     Contributor,
     EventBatch,
     ExecutedCommand,
+    ExecutedOutcome,
     OpenKey,
     Phase,
     QueueEntry,
@@ -328,10 +329,10 @@ class Transaction:
 
     # -- the end
 
-    def remember(self, command_id: str, command: str, **answer: Any) -> None:
-        """Leave a record of this command under its id, for its repetition (STORE-2)."""
-        done = ExecutedCommand(self.session.session_id, command_id, command, self.now_ms, **answer)
-        self.write(Insert(done))
+    def remember(self, command_id: str, command: str, outcome: ExecutedOutcome) -> None:
+        """Store the outcome of this command under its id, for its repetition (STORE-2)."""
+        session_id = self.session.session_id
+        self.write(Insert(ExecutedCommand(session_id, command_id, command, self.now_ms, outcome)))
 
     def settle(self) -> None:
         """Settle the phase, recompute `due_at_ms`, number the events and write the session, once.
@@ -415,6 +416,12 @@ def check_command_id(
     if executed is None and (problem := validate_id("command_id", command_id)):
         return Refused(Refusal.ILLEGAL, "STORE-19", problem)
     return None
+
+
+def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[O]:
+    """Return the outcome that was stored when this command was executed."""
+    assert isinstance(executed.outcome, outcome), executed
+    return Decided(executed.outcome, clause, replayed=True)
 
 
 # -- runs and the queue entries of their contributors

@@ -13,10 +13,10 @@ from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused, Update
 from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
-from ..records import ExecutedCommand, QueueEntry, Run, Session
+from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id, queue_entry_of
+from .transaction import Transaction, check_command_id, queue_entry_of, replay
 
 WITHDRAWN_MAX = 256
 ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one
@@ -26,14 +26,6 @@ BOUND_RUNS_MAX = 8
 @frozen
 class Withdrawn:
     input_id: str
-
-
-@frozen
-class WithdrawnCount:
-    """How many were withdrawn, and whether more may be behind: ask again with another command id."""
-
-    count: int
-    more: bool
 
 
 @frozen
@@ -169,16 +161,16 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         if refused := check_command_id("withdraw_from", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = WithdrawnCount(executed.counts[0], executed.flag)
-            return Decided(answer, "INBOX-26", replayed=True)
+            return replay(executed, WithdrawnCount, "INBOX-26")
         if session is None or queue_entry is None or queue_entry.lane is not self.lane:
             return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         taken, more = self._take(tx, session, queue_entry.seq, view.latest)
         if taken:
             tx.append_event(EventKind.INPUT_ENDED, None, tuple(taken), "withdrawn")
-        tx.remember(self.command_id, "withdraw_from", counts=(len(taken),), flag=more)
-        return tx.decided(WithdrawnCount(len(taken), more), "INBOX-27")
+        withdrawn = WithdrawnCount(len(taken), more)
+        tx.remember(self.command_id, "withdraw_from", withdrawn)
+        return tx.decided(withdrawn, "INBOX-27")
 
     def _take(
         self, tx: Transaction, session: Session, seq: int, latest: tuple[QueueEntry, ...]
