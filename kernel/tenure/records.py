@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -265,21 +265,118 @@ class MarkRaise(Record):
     by: str
 
 
+# -- outcomes of commands that are known by their id
+
+
+class HowAdmitted(enum.StrEnum):
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    KNOWN = "known"  # this input, or another one under its key, was admitted before
+
+
+@frozen
+class Admission:
+    """How one submission was admitted; `input_id` is the input that stands for it."""
+
+    input_id: str
+    how: HowAdmitted
+
+
+@frozen
+class LeaseTaken:
+    """Acquire granted a lease; `released`: ReleaseSession has ended it."""
+
+    released: bool = False
+
+
+@frozen
+class RunTakenUp:
+    """Begin granted a lease on a run that existed."""
+
+    run_id: str
+
+
+@frozen
+class CancelRequested:
+    """`ended`: the run ended in this transaction; else its holder, or the next one, closes it."""
+
+    run_id: str
+    ended: bool
+
+
+@frozen
+class Interrupted:
+    """`run_id`: the run that was asked to stop.  `replacement`: the input admitted in its place."""
+
+    mark: int
+    run_id: str | None
+    replacement: Admission | None
+
+
+@frozen
+class WithdrawnCount:
+    """How many inputs were withdrawn.  `more`: others may be left, repeat with another command id."""
+
+    count: int
+    more: bool
+
+
+@frozen
+class PhaseChanged:
+    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest."""
+
+    phase: Phase
+    run_id: str | None = None
+
+
+@frozen
+class FencedOff:
+    """The generation now; the run that the lease worked on continues under the next lease."""
+
+    generation: int
+    run_id: str | None = None
+
+
+@frozen
+class Reclaimed:
+    """The generation of the lease that was ended, and the run that it worked on."""
+
+    generation: int
+    run_id: str | None
+
+
+@frozen
+class Amended:
+    """The revision and the leaf of the transcript after the change."""
+
+    revision: int
+    leaf: Tip | None
+
+
+ExecutedOutcome: TypeAlias = (
+    LeaseTaken
+    | RunTakenUp
+    | CancelRequested
+    | Interrupted
+    | WithdrawnCount
+    | PhaseChanged
+    | FencedOff
+    | Reclaimed
+    | Amended
+)
+
+
 @frozen
 class ExecutedCommand(Record):
-    """A command that acts on what it finds was carried out; `outcome` is what was answered."""
+    """STORE-2: a command that acts on the state it finds was executed; its repetition answers `outcome`."""
 
     key: ClassVar = ("session_id", "command_id")
+    flat: ClassVar = ("outcome",)
     session_id: str
     command_id: str
     command: str
     at_ms: int
-    run_id: str | None = None
-    generation: int | None = None
-    counts: tuple[int, ...] = ()
-    flag: bool = False
-    text: str = ""
-    digest: str = ""
+    outcome: ExecutedOutcome
 
 
 @frozen

@@ -114,7 +114,7 @@ def immutable(node: ast.ClassDef) -> bool:
     bases = {last_name(base) for base in node.bases}
     return (
         any(frozen(decorator) for decorator in node.decorator_list)
-        or bool(bases & (ENUMS | {"NamedTuple", "Protocol"}))
+        or bool(bases & (ENUMS | {"NamedTuple", "Protocol", "TypedDict"}))
         or ("Generic" in bases and without_fields(node))
         or without_slots(node)
         or node.name in MUTABLE

@@ -14,8 +14,7 @@ import pytest
 from disks import disk, mount, read_only, unmount
 
 from tenure.check.invariants import Rows, violations
-from tenure.commands import Begun, Commit
-from tenure.commands.fence import FencedOff, FenceOff
+from tenure.commands import Begun, Commit, FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
 from tenure.questions.core import Sessions
 from tenure.records import Blob, Input, Session

@@ -27,13 +27,20 @@ from tenure.commands import (
 from tenure.machines.input import Ended, How
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
-from tenure.outcome import Decided, Refusal, Refused
+from tenure.outcome import Decided, Drop, Key, Refusal, Refused, Write
 from tenure.policy import KeyScope, Lane
-from tenure.queries import Command, Get
+from tenure.queries import Command, Get, Record
 from tenure.records import Phase, QueueEntry, Run, Session
-from tenure.world import World
+from tenure.world import World, key_of
 
 FENCED = (Renew, Checkpoint, Commit, Fail, Release, ReleaseSession, Amend)
+
+
+def row_of(write: Write) -> tuple[type[Record], Key]:
+    if isinstance(write, Drop):
+        return write.record, write.key
+    kind = write.record.__class__
+    return kind, key_of(kind)(write.record)
 
 
 class Ledger:
@@ -53,6 +60,8 @@ class Ledger:
             return
         assert after is not None, "rows without a session"
         assert len(decided.writes) <= 1_100, f"{len(decided.writes)} writes"
+        rows = [row_of(write) for write in decided.writes]
+        assert len(set(rows)) == len(rows), "a row is written twice"
         if isinstance(command, Interrupt) and isinstance(decided.outcome, Interrupted):
             self.replaced(command, decided.outcome, after, new)
         if before is None:

@@ -14,7 +14,8 @@ from typing import Any, Final, TextIO
 import click
 
 from tenure.check.invariants import Rows, violations
-from tenure.commands.fence import BY_MAX, FencedOff, FenceOff
+from tenure.commands import FencedOff
+from tenure.commands.fence import BY_MAX, FenceOff
 from tenure.outcome import Refused
 from tenure.queries import Record
 from tenure.questions.core import Sessions

@@ -1,19 +1,30 @@
 """The commands: everything that can be asked of a session, each a frozen class with `reads` and `decide`."""
 
+from ..records import (
+    Admission,
+    Amended,
+    CancelRequested,
+    FencedOff,
+    HowAdmitted,
+    Interrupted,
+    PhaseChanged,
+    Reclaimed,
+    WithdrawnCount,
+)
 from .acquire import Acquire, Acquired
 from .admit import Admit, Open, Opened
-from .amend import Amend, Amended, Rewind
+from .amend import Amend, Rewind
 from .begin import Begin, NothingDue
-from .cancel import CancelRequested, Interrupt, Interrupted, RequestCancel
+from .cancel import Interrupt, RequestCancel
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
-from .fence import FencedOff, FenceOff
+from .fence import FenceOff
 from .grant import Begun, BegunBefore
-from .holder import Ended, Fail, Reclaim, Reclaimed, Release, ReleaseSession, Renew, Renewed
-from .phase import Destroy, PhaseChanged, Reopen, Reset, Retire, Stop
-from .submission import Admission, Admitted, Conflict, HowAdmitted, NewInput
+from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
+from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .submission import Admitted, Conflict, NewInput
 from .sweep import Sweep, Swept
-from .withdraw import Withdraw, WithdrawFrom, Withdrawn, WithdrawnCount
+from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
     "Acquire",

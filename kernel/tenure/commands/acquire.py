@@ -5,14 +5,13 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..machines import lease as lease_
-from ..outcome import Decided, Insert, Refusal, Refused
+from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Session
+from ..records import ExecutedCommand, LeaseTaken, Phase, Session
 from ..transcript import Tip
-from .executed import check_command_id
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
 from .session_view import CommandView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 
 
 @frozen
@@ -63,7 +62,7 @@ class Acquire(Command[CommandView, Acquired | BegunBefore]):
         if tx.session.open_run is not None:
             return Refused(Refusal.OPEN_TURN, "COMMIT-21", tx.session.open_run)
         grant(tx, acquire, None)
-        tx.writes.append(Insert(ExecutedCommand(self.session_id, self.lease_id, "acquire", now_ms)))
+        tx.remember(self.lease_id, "acquire", LeaseTaken())
         return tx.decided(_acquired(tx.session), "LEASE-24")
 
 

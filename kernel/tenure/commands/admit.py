@@ -10,10 +10,9 @@ from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Input, OpenKey, Phase, QueueEntry, Session
-from ..replace import replace
+from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from .session_view import SessionView, session_queries
-from .submission import Admission, Admitted, Conflict, HowAdmitted, NewInput, known_admissions
+from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 
@@ -244,11 +243,11 @@ def _admit_one(
     else:
         rank = session.next_rank
         state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
-        tx.session = replace(session, next_rank=rank + 1)
+        tx.update(next_rank=rank + 1)
     priority = policy.priority if new.priority is None else new.priority
     queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)
     retained = None if policy.key_scope is KeyScope.OPEN else new.key
-    tx.writes.append(
+    tx.write(
         Insert(
             Input(
                 session.session_id, new.input_id, new.kind, new.source, retained,
@@ -256,9 +255,9 @@ def _admit_one(
             )
         )
     )  # fmt: skip
-    tx.writes.append(Insert(queue_entry))
+    tx.write(Insert(queue_entry))
     if open_key is not None:
-        tx.writes.append(
+        tx.write(
             Insert(OpenKey(session.session_id, open_key, policy.lane, mark, new.input_id, digest))
         )
     if delayed:

@@ -8,20 +8,12 @@ from ..event import EventKind
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Node, Session
-from ..replace import replace
+from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
-from .executed import check_command_id
 from .nodes import NODES_MAX, open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
-from .transaction import Transaction
-
-
-@frozen
-class Amended:
-    revision: int
-    leaf: Tip | None
+from .transaction import Transaction, check_command_id, replay
 
 
 @frozen
@@ -68,8 +60,7 @@ class Amend(Command[AmendView, Amended]):
         if refused := check_command_id("amend", self.command_id, executed):
             return refused
         if executed is not None:
-            leaf = Tip(executed.text, executed.digest) if executed.text else None
-            return Decided(Amended(executed.counts[0], leaf), "COMMIT-20", replayed=True)
+            return replay(executed, Amended, "COMMIT-20")
         if refused := self._refused(view, session):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -82,18 +73,11 @@ class Amend(Command[AmendView, Amended]):
         for i, new in enumerate(self.nodes):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
-        tx.session = replace(session, revision=revision, leaf=leaf)
+        tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
-        digest, text = (leaf.path_digest, leaf.node_id) if leaf is not None else ("", "")
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "amend", now_ms,
-                    counts=(revision,), text=text, digest=digest,
-                )
-            )
-        )  # fmt: skip
-        return tx.decided(Amended(revision, leaf), "COMMIT-23")
+        amended = Amended(revision, leaf)
+        tx.remember(self.command_id, "amend", amended)
+        return tx.decided(amended, "COMMIT-23")
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
         if refused := check_fence(session, self.fence, None):
@@ -128,7 +112,7 @@ class Amend(Command[AmendView, Amended]):
         open_calls: tuple[str, ...],
     ) -> Tip:
         tip = Tip(f"{self.command_id}/{i}", extend_path(parent, (), hash_node(new)))
-        tx.writes.append(
+        tx.write(
             Insert(
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,

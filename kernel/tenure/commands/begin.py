@@ -9,10 +9,9 @@ from attrs import frozen
 from .. import scheduling
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Insert, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Run, Session
-from .executed import check_command_id
+from ..records import ExecutedCommand, Phase, Run, RunTakenUp, Session
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -25,7 +24,7 @@ from .grant import (
     validate_grant,
 )
 from .session_view import SessionView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id
 from .validation import validate_id, validate_limits
 
 LIMIT_DEFAULT = 8
@@ -122,25 +121,20 @@ class Begin(Command[BeginView, BeginOutcome]):
             termination = state.termination.value if isinstance(state, run_.Done) else None
             return Decided(BegunBefore(self.run_id, termination), "LEASE-23", replayed=True)
         if view.executed is not None:
-            return Decided(BegunBefore(view.executed.run_id, None), "LEASE-23", replayed=True)
+            taken = view.executed.outcome
+            assert isinstance(taken, RunTakenUp), taken
+            return Decided(BegunBefore(taken.run_id, None), "LEASE-23", replayed=True)
         return None
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
         step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
         match step:
             case scheduling.Wait():
-                decided = tx.decided(NothingDue(None), "INBOX-14")
-                after = _session_after(decided, tx.session)
-                nothing = NothingDue(after.due_at_ms, after.sweep)
-                return replace_outcome(decided, nothing)
+                tx.settle()
+                nothing = NothingDue(tx.session.due_at_ms, tx.session.sweep)
+                return tx.decided(nothing, "INBOX-14")
             case scheduling.TakeUp(run):
-                tx.writes.append(
-                    Insert(
-                        ExecutedCommand(
-                            self.session_id, self.lease_id, "begin", tx.now_ms, run.run_id
-                        )
-                    )
-                )
+                tx.remember(self.lease_id, "begin", RunTakenUp(run.run_id))
                 grant(tx, acquire, run.run_id)
                 run = take_up(tx, run)
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
@@ -158,15 +152,3 @@ def _held(refused: Refused, session: Session, now_ms: int) -> Refused:
         return refused
     swept = lease_.Holder(holder.owner_id, holder.expires_at_ms, sweep=True)
     return Refused(refused.reason, refused.clause, swept)
-
-
-def _session_after(decided: Decided[BeginOutcome], before: Session) -> Session:
-    if not decided.writes:
-        return before
-    write = decided.writes[0]
-    assert isinstance(write, Insert | Update) and isinstance(write.record, Session)
-    return write.record
-
-
-def replace_outcome(decided: Decided[BeginOutcome], outcome: BeginOutcome) -> Decided[BeginOutcome]:
-    return Decided(outcome, decided.clause, decided.writes, decided.hints, False, decided.via)

@@ -12,22 +12,21 @@ from ..machines.input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Cancel, ExecutedCommand, Input, MarkRaise, Phase, Run
-from ..replace import replace
+from ..records import (
+    Cancel,
+    CancelRequested,
+    ExecutedCommand,
+    Input,
+    Interrupted,
+    MarkRaise,
+    Phase,
+    Run,
+)
 from ..scheduling import outdated
 from .admit import AdmitView, admit_into, look_up, open_key_holders, slots_of
-from .executed import check_command_id
 from .session_view import SessionView, session_queries
-from .submission import Admission, HowAdmitted, NewInput
-from .transaction import Transaction
-
-
-@frozen
-class CancelRequested:
-    """`ended`: the run is over in this transaction; else its holder, or the next one, closes it."""
-
-    run_id: str
-    ended: bool
+from .submission import NewInput
+from .transaction import Transaction, check_command_id, replay
 
 
 @frozen
@@ -58,8 +57,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
         if refused := check_command_id("request_cancel", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = CancelRequested(self.run_id, executed.flag)
-            return Decided(answer, "CANCEL-1", replayed=True)
+            return replay(executed, CancelRequested, "CANCEL-1")
         if session is None or run is None:
             return Refused(Refusal.UNKNOWN_RUN, "CANCEL-2", self.run_id)
         if isinstance(run.state, run_.Done):
@@ -68,16 +66,9 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
         if is_superseded(tx, run):
             return Refused(Refusal.ENDED, "CANCEL-11", session.mark(run.lane))
         cancel = Cancel(self.run_id, self.command_id)
-        ended = self._stop(tx, run, cancel)
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "request_cancel", now_ms,
-                    self.run_id, flag=ended,
-                )
-            )
-        )  # fmt: skip
-        return tx.decided(CancelRequested(self.run_id, ended), "CANCEL-5")
+        requested = CancelRequested(self.run_id, self._stop(tx, run, cancel))
+        tx.remember(self.command_id, "request_cancel", requested)
+        return tx.decided(requested, "CANCEL-5")
 
     def _stop(self, tx: Transaction, run: Run, cancel: Cancel) -> bool:
         session, lease = tx.session, tx.session.lease
@@ -86,7 +77,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
                 tx.ask_to_cancel(run, cancel)
                 return False
             tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
-            tx.session = replace(session, cancel=cancel)
+            tx.update(cancel=cancel)
             tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
             left = tx.runs.get(run.run_id)
             if left is not None and left.state != run_.Rescheduled():
@@ -122,10 +113,10 @@ def raise_mark(tx: Transaction, lane: Lane, how: How, by: str) -> int:
     session = tx.session
     mark = session.mark(lane) + 1
     if lane is Lane.USER:
-        tx.session = replace(session, user_mark=mark, sweep=True)
+        tx.update(user_mark=mark, sweep=True)
     else:
-        tx.session = replace(session, system_mark=mark, sweep=True)
-    tx.writes.append(Insert(MarkRaise(session.session_id, lane, mark, how, by)))
+        tx.update(system_mark=mark, sweep=True)
+    tx.write(Insert(MarkRaise(session.session_id, lane, mark, how, by)))
     return mark
 
 
@@ -143,15 +134,6 @@ def cancel_working(tx: Transaction, how: How, by: str, lanes: tuple[Lane, ...]) 
 
 
 # -- interrupt
-
-
-@frozen
-class Interrupted:
-    """`run_id`: the run that was asked to stop.  `replacement`: what was admitted in its place."""
-
-    mark: int
-    run_id: str | None
-    replacement: Admission | None
 
 
 @frozen
@@ -190,8 +172,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
         if refused := check_command_id("interrupt", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = Interrupted(executed.counts[0], executed.run_id, self._receipt(executed))
-            return Decided(answer, "CANCEL-8", replayed=True)
+            return replay(executed, Interrupted, "CANCEL-8")
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "CANCEL-9", self.session_id)
         if session.phase is Phase.DESTROYED:
@@ -200,7 +181,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
         mark = raise_mark(tx, Lane.USER, How.SUPERSEDED, self.command_id)
         run_id = cancel_working(tx, How.SUPERSEDED, self.command_id, (Lane.USER,))
         tx.append_event(EventKind.INTERRUPTED, run_id, detail=str(mark))
-        receipt = None
+        admission = None
         if self.replacement is not None:
             known = look_up(tx.session, view, (self.replacement,))
             if isinstance(known, Refused):
@@ -208,20 +189,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
             admitted = admit_into(tx, view, (self.replacement,), known)
             if isinstance(admitted, Refused):
                 return admitted
-            receipt = admitted.admissions[0]
-        text = "" if receipt is None else f"{receipt.how.value} {receipt.input_id}"
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "interrupt", now_ms, run_id,
-                    counts=(mark,), text=text,
-                )
-            )
-        )  # fmt: skip
-        return tx.decided(Interrupted(mark, run_id, receipt), "CANCEL-10")
-
-    def _receipt(self, executed: ExecutedCommand) -> Admission | None:
-        if not executed.text:
-            return None
-        how, _, input_id = executed.text.partition(" ")
-        return Admission(input_id, HowAdmitted(how))
+            admission = admitted.admissions[0]
+        interrupted = Interrupted(mark, run_id, admission)
+        tx.remember(self.command_id, "interrupt", interrupted)
+        return tx.decided(interrupted, "CANCEL-10")

@@ -116,10 +116,10 @@ class Commit(Command[CommitView, Committed]):
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
         tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1
-        tx.session = replace(session, revision=revision, leaf=tip or session.leaf)
-        tx.writes += [Insert(node) for node in nodes]
+        tx.update(revision=revision, leaf=tip or session.leaf)
+        tx.write(*[Insert(node) for node in nodes])
         self._store_state(tx, view.blobs)
-        tx.writes += count_usage(self.session_id, self.usage, view.usage)
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
         if refused := self._admit_hand_off(tx, view):
             return refused
         lease_id = self.fence.lease_id
@@ -208,7 +208,7 @@ class Commit(Command[CommitView, Committed]):
     def _admit_hand_off(self, tx: Transaction, view: CommitView) -> Refused | None:
         """COMMIT-13: what somebody else is to go on with enters with the commit, and the frame says who."""
         if self.frame is not None:
-            tx.session = replace(tx.session, frame=self.frame)
+            tx.update(frame=self.frame)
         for new, known in zip(self._handed, view.handed, strict=True):
             if known is not None or new.key is not None or new.supersession_key is not None:
                 return Refused(Refusal.ILLEGAL, "COMMIT-8", f"hand-off {new.input_id}: not new")
@@ -227,10 +227,10 @@ class Commit(Command[CommitView, Committed]):
         if digest == old:
             return
         if known[0] is None:
-            tx.writes.append(Insert(Blob(self.session_id, digest, self.state)))
+            tx.write(Insert(Blob(self.session_id, digest, self.state)))
         if old is not None and old != tx.session.environment_digest:
-            tx.writes.append(Drop(Blob, (self.session_id, old)))
-        tx.session = replace(tx.session, state_digest=digest)
+            tx.write(Drop(Blob, (self.session_id, old)))
+        tx.update(state_digest=digest)
 
     def _hand_over(self, tx: Transaction, revision: int) -> Decided[Committed]:
         """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
@@ -240,14 +240,14 @@ class Commit(Command[CommitView, Committed]):
                 tx.promote(PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
             if not isinstance(step, scheduling.Wait):
-                tx.session = replace(tx.session, lease_run=None)
+                tx.update(lease_run=None)
                 resumed = isinstance(step, scheduling.TakeUp)
                 if isinstance(step, scheduling.TakeUp):
                     run = take_up(tx, step.run)
                 else:
                     group = scheduling.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
                     run = bind(tx, group, self.next_run_id)
-                tx.session = replace(tx.session, lease_run=run.run_id)
+                tx.update(lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)
                 return tx.decided(Committed(revision, begun, True), "COMMIT-11")
         fence = self.fence

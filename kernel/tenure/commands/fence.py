@@ -11,22 +11,13 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..machines import lease as lease_
-from ..outcome import Decided, Insert, Refusal, Refused
+from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand
-from .executed import check_command_id
+from ..records import ExecutedCommand, FencedOff
 from .session_view import CommandView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id, replay
 
 BY_MAX: Final = 1_000_000_000
-
-
-@frozen
-class FencedOff:
-    """The generation now; the run that the lease worked on goes on under the next one."""
-
-    generation: int
-    run_id: str | None = None
 
 
 @frozen
@@ -52,8 +43,7 @@ class FenceOff(Command[CommandView, FencedOff]):
         if refused := check_command_id("fence_off", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = FencedOff(executed.generation or 0, executed.run_id)
-            return Decided(answer, "LEASE-31", replayed=True)
+            return replay(executed, FencedOff, "LEASE-31")
         if not 1 <= self.by <= BY_MAX:
             return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: 1 to {BY_MAX}")
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -68,12 +58,6 @@ class FenceOff(Command[CommandView, FencedOff]):
                 tx.end_cancelled(run, cancel.how, cancel.by)
             else:
                 tx.reschedule(run, None)
-        generation = tx.session.lease.generation
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "fence_off", now_ms, run_id, generation
-                )
-            )
-        )
-        return tx.decided(FencedOff(generation, run_id), "LEASE-30")
+        fenced = FencedOff(tx.session.lease.generation, run_id)
+        tx.remember(self.command_id, "fence_off", fenced)
+        return tx.decided(fenced, "LEASE-30")

@@ -72,7 +72,7 @@ def end_lapsed(tx: Transaction, acquire: lease_.Acquire) -> Refused | None:
 
 def grant(tx: Transaction, acquire: lease_.Acquire, run_id: str | None) -> None:
     lease = tx.step_to(lease_.step(tx.session.lease, acquire))
-    tx.session = replace(tx.session, lease=lease, lease_run=run_id)
+    tx.update(lease=lease, lease_run=run_id)
 
 
 def take_up(tx: Transaction, run: Run) -> Run:
@@ -101,7 +101,7 @@ def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
             )
         )  # fmt: skip
         bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))
-        tx.writes.append(
+        tx.write(
             Update(
                 QueueEntry(
                     queue_entry.session_id,

@@ -13,16 +13,25 @@ from ..failure import Failure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
-from ..outcome import Decided, Insert, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
-from ..records import Cancel, ExecutedCommand, LastEnd, QueueEntry, Run, Session, Usage
+from ..records import (
+    Cancel,
+    ExecutedCommand,
+    LastEnd,
+    LeaseTaken,
+    QueueEntry,
+    Reclaimed,
+    Run,
+    Session,
+    Usage,
+)
 from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
-from .executed import check_command_id
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id, replay
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
@@ -76,7 +85,7 @@ class Fail(Command[FailView, Ended]):
         if problem := validate_usage(self.usage):
             return Refused(Refusal.ILLEGAL, "FAIL-14", problem)
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
-        tx.writes += count_usage(self.session_id, self.usage, view.usage)
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
         release(tx, self.fence)
         verdict = decide_retry(run.retry, self.failure, now_ms)
         tx.via.append(verdict.clause)
@@ -137,9 +146,8 @@ def release(tx: Transaction, fence: lease_.Fence) -> None:
 
 def remember_verdict(tx: Transaction, run_id: str, lease_id: str, verdict_text: str) -> int | None:
     """Leave the verdict on the run, for the same command coming again."""
-    write = tx.touched[run_id]
-    assert isinstance(write, Update) and isinstance(write.record, Run)
-    run = write.record
+    run = tx.get(Run, run_id)
+    assert run is not None, run_id
     due = run.state.due_at_ms if isinstance(run.state, Rescheduled) else None
     tx.write_run(replace(run, last_end=LastEnd(lease_id, verdict_text, due)))
     return due
@@ -165,14 +173,14 @@ class ReleaseSession(Command[CommandView, Ended]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if executed is not None and executed.flag:
+        if executed is not None and executed.outcome == LeaseTaken(released=True):
             return Decided(Ended("released"), "LEASE-27", replayed=True)
         if refused := check_fence(session, self.fence, None):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         release(tx, self.fence)
         assert executed is not None
-        tx.writes.append(Update(replace(executed, flag=True)))
+        tx.write(Update(replace(executed, outcome=LeaseTaken(released=True))))
         return tx.decided(Ended("released"), "LEASE-28")
 
 
@@ -229,12 +237,6 @@ class Renew(Command[RenewView, Renewed]):
 
 
 @frozen
-class Reclaimed:
-    generation: int
-    run_id: str | None
-
-
-@frozen
 class Reclaim(Command[CommandView, Reclaimed]):
     """End the lease that was observed, on evidence that its holder is dead.
 
@@ -257,8 +259,7 @@ class Reclaim(Command[CommandView, Reclaimed]):
         if refused := check_command_id("reclaim", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = Reclaimed(executed.generation or 0, executed.run_id)
-            return Decided(answer, "LEASE-29", replayed=True)
+            return replay(executed, Reclaimed, "LEASE-29")
         seen = self.observed
         command = lease_.Reclaim(seen.generation, seen.lease_id, self.evidence, now_ms)
         outcome = lease_.step(session.lease, command)
@@ -267,11 +268,6 @@ class Reclaim(Command[CommandView, Reclaimed]):
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         tx.lose_lease(outcome)
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "reclaim", now_ms, run_id, seen.generation
-                )
-            )
-        )
-        return tx.decided(Reclaimed(seen.generation, run_id), outcome.clause)
+        reclaimed = Reclaimed(seen.generation, run_id)
+        tx.remember(self.command_id, "reclaim", reclaimed)
+        return tx.decided(reclaimed, outcome.clause)

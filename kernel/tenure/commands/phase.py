@@ -8,23 +8,13 @@ from ..event import EventKind
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines.input import How
-from ..outcome import Decided, Insert, Refusal, Refused
+from ..outcome import Decided, Refusal, Refused
 from ..policy import LANES
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Session
-from ..replace import replace
+from ..records import ExecutedCommand, Phase, PhaseChanged, Session
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
-from .executed import check_command_id
 from .session_view import CommandView, session_queries
-from .transaction import Transaction
-
-
-@frozen
-class PhaseChanged:
-    """The phase now, and the run that was asked to stop or has ended.  Sweep writes the rest out."""
-
-    phase: Phase
-    run_id: str | None = None
+from .transaction import Transaction, check_command_id, replay
 
 
 @frozen
@@ -41,8 +31,7 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
         if refused := check_command_id(self.__class__.__name__.lower(), self.command_id, executed):
             return refused
         if executed is not None:
-            answer = PhaseChanged(Phase(executed.text), executed.run_id)
-            return Decided(answer, "PHASE-4", replayed=True)
+            return replay(executed, PhaseChanged, "PHASE-4")
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "PHASE-5", self.session_id)
         if session.phase is Phase.DESTROYED:
@@ -57,18 +46,12 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
         self, tx: Transaction, phase: Phase, clause: str, run_id: str | None = None
     ) -> Decided[PhaseChanged]:
         if tx.session.phase is not phase:
-            tx.session = replace(tx.session, phase=phase)
+            tx.update(phase=phase)
             tx.append_event(EventKind.PHASE_CHANGED, detail=phase.value)
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, self.__class__.__name__.lower(),
-                    tx.now_ms, run_id,
-                    text=phase.value,
-                )
-            )
-        )  # fmt: skip
-        return tx.decided(PhaseChanged(phase, run_id), clause)
+        name = self.__class__.__name__.lower()
+        changed = PhaseChanged(phase, run_id)
+        tx.remember(self.command_id, name, changed)
+        return tx.decided(changed, clause)
 
     def _abandon(self, tx: Transaction, reason: str) -> None:
         for lane in LANES:

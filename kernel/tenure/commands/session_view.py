@@ -23,7 +23,7 @@ class SessionView:
 
 @frozen
 class CommandView(SessionView):
-    """Also the row of the command, if it was executed before."""
+    """The session, and what the command left when it was executed before."""
 
     executed: ExecutedCommand | None
 

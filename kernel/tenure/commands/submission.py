@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 
 from attrs import field, frozen
 
 from ..outcome import Refusal, Refused
 from ..policy import LANES, POLICIES, OnOtherContent, Policy
-from ..records import Input, OpenKey, Session
+from ..records import Admission, HowAdmitted, Input, OpenKey, Session
 from ..transcript import hash_content
 
 
@@ -34,18 +33,6 @@ class NewInput:
 
     def rules(self) -> Policy | None:
         return self.policy or POLICIES.get(self.kind)
-
-
-class HowAdmitted(enum.StrEnum):
-    QUEUED = "queued"
-    DELAYED = "delayed"
-    KNOWN = "known"  # it, or another input under its key, is here already
-
-
-@frozen
-class Admission:
-    input_id: str  # of the input that stands for this submission
-    how: HowAdmitted
 
 
 @frozen

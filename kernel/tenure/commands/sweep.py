@@ -14,7 +14,6 @@ from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
 from ..records import MarkRaise, QueueEntry, Run
-from ..replace import replace
 from ..scheduling import BEGINNING_PHASES, GROUP_MAX, outdated
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
@@ -79,8 +78,8 @@ class Sweep(Command[SweepView, Swept]):
             for lane in LANES:
                 count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
-            tx.session = replace(tx.session, sweep=left)
-        room = min(PROMOTED_MAX, ROWS_MAX - len(tx.writes))
+            tx.update(sweep=left)
+        room = min(PROMOTED_MAX, ROWS_MAX - len(tx.changes))
         promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
         return tx.decided(Swept(ended, promoted, more), "SWEEP-2")
@@ -107,7 +106,7 @@ def sweep_lane(
             continue
         raised = by_mark.get(mark + 1)
         rows = 2 if run is None else 2 * len(run.contributors) + 1
-        if raised is None or len(tx.writes) + rows > ROWS_MAX:
+        if raised is None or len(tx.changes) + rows > ROWS_MAX:
             _drop_raises(tx, lane, [r for r in raises if r.mark <= mark], kept)
             return ended, True
         ended += _end(tx, queue_entry, run, raised)
@@ -138,4 +137,4 @@ def _drop_raises(
     """SWEEP-7: a raise is dropped when nothing is left that it ends; a run that goes on may still need its own."""
     for raised in raises:
         if kept_mark is None or raised.mark != kept_mark + 1:
-            tx.writes.append(Drop(MarkRaise, (tx.session.session_id, lane, raised.mark)))
+            tx.write(Drop(MarkRaise, (tx.session.session_id, lane, raised.mark)))

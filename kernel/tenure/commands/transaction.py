@@ -1,31 +1,66 @@
-"""What one decision changes, while it is being decided.
+"""The unit of work of one command: what it changes, while it is being decided.
 
-The one mutable thing of the kernel: it is made by `decide`, never leaves it, and ends in a `Decided`.  It keeps what
-every command owes the session: events numbered, `due_at_ms` recomputed, phases settled, hints given.
+A `Transaction` is the one mutable object of the kernel.  `decide` makes it, it never leaves `decide`, and it ends in a
+`Decided`.  It does what every command owes the session: it numbers events, settles the phase, recomputes `due_at_ms`
+and gives hints.  A row is written at most once in a decision: the last write of a row wins (STORE-9).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from attrs import define, field
 
 from ..event import Event, EventKind
-from ..failure import GiveUp, Retry, decide_after_loss
+from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Hint, Insert, Refused, Stepped, Update, Write
+from ..outcome import Decided, Drop, Hint, Insert, Key, Refusal, Refused, Stepped, Update, Write
 from ..policy import Lane
-from ..records import EventBatch, OpenKey, Phase, QueueEntry, Run, Session
+from ..queries import Record
+from ..records import (
+    Cancel,
+    Contributor,
+    EventBatch,
+    ExecutedCommand,
+    ExecutedOutcome,
+    OpenKey,
+    Phase,
+    QueueEntry,
+    Run,
+    Session,
+)
 from ..replace import replace
 from ..scheduling import due_at_ms, outdated
+from ..transcript import Tip
+from ..world import key_of
 from .nodes import close_open_calls
 from .session_view import SessionView
-from .settle import LOSSES_BEFORE_SPLIT, bound_state, ended_by, input_ids_of, queue_entry_of
+from .validation import validate_id
 
 S = TypeVar("S")
 O = TypeVar("O")
+R = TypeVar("R", bound=Record)
+
+
+class SessionChanges(TypedDict, total=False):
+    """The fields of a session that a command may change; all others follow from its rows."""
+
+    phase: Phase
+    lease: lease_.Lease
+    lease_run: str | None
+    open_run: str | None
+    user_mark: int
+    system_mark: int
+    next_rank: int
+    revision: int
+    leaf: Tip | None
+    state_digest: str | None
+    environment_digest: str | None
+    frame: str
+    cancel: Cancel | None
+    sweep: bool
 
 
 @define
@@ -34,17 +69,17 @@ class Transaction:
     session: Session
     now_ms: int
     causation_id: str
-    runs: dict[str, Run]
+    runs: dict[str, Run]  # the unfinished ones
     ready: dict[Lane, list[QueueEntry]]
     delayed: list[QueueEntry]
-    touched: dict[str, Write] = field(factory=dict)  # runs, by id
-    writes: list[Write] = field(factory=list)
+    unfinished_before: int
+    changes: dict[tuple[type[Record], Key], Write] = field(factory=dict)
     events: list[Event] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None
-    unfinished: int = 0  # by how much the counts of the session change
-    waiting: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
-    postponed: int = 0
+    ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
+    delayed_added: int = 0
+    settled: bool = False
 
     @classmethod
     def on(cls, view: SessionView, session: Session, now_ms: int, causation_id: str) -> Transaction:
@@ -56,7 +91,40 @@ class Transaction:
             {run.run_id: run for run in view.runs},
             {Lane.USER: list(view.users), Lane.SYSTEM: list(view.systems)},
             list(view.delayed),
+            len(view.runs),
         )
+
+    # -- rows
+
+    def update(self, **changes: Unpack[SessionChanges]) -> None:
+        """Change fields of the session."""
+        self.session = replace(self.session, **changes)
+
+    def write(self, *writes: Write) -> None:
+        """Add writes.  A second write of a row replaces the first.
+
+        AssertionError: the second write can never be done, such as an insert of a row that was inserted.
+        """
+        changes = self.changes
+        for write in writes:
+            if isinstance(write, Drop):
+                at: tuple[type[Record], Key] = (write.record, write.key)
+            else:
+                kind = write.record.__class__
+                at = (kind, key_of(kind)(write.record))
+            before = changes.get(at)
+            if before is not None:
+                merged = merge(before, write)
+                if merged is None:
+                    del changes[at]
+                    continue
+                write = merged
+            changes[at] = write
+
+    def get(self, record: type[R], *key: str | int) -> R | None:
+        """Return what this decision has written under a key of the session so far; None if nothing."""
+        write = self.changes.get((record, (self.session.session_id, *key)))
+        return None if write is None or isinstance(write, Drop) else cast(R, write.record)
 
     # -- machines
 
@@ -80,17 +148,13 @@ class Transaction:
         return self.session.next_event + len(self.events) - 1
 
     def write_run(self, run: Run, *, new: bool = False) -> None:
-        """A run may be touched more than once in a decision; it is written once."""
-        new = new or isinstance(self.touched.get(run.run_id), Insert)
-        self.touched[run.run_id] = Insert(run) if new else Update(run)
-        before = len(self.runs)
+        self.write(Insert(run) if new else Update(run))
         if isinstance(run.state, run_.Done):
             self.runs.pop(run.run_id, None)
         else:
             self.runs[run.run_id] = run
-        self.unfinished += len(self.runs) - before
 
-    # -- places
+    # -- queue entries
 
     def put_ready(self, queue_entry: QueueEntry) -> None:
         """A place has become ready: it may be the new head of its lane."""
@@ -98,16 +162,16 @@ class Transaction:
         heads.append(queue_entry)
         if len(heads) > 1:
             heads.sort(key=_order)
-        self.waiting[queue_entry.lane] += 1
+        self.ready_added[queue_entry.lane] += 1
 
     def put_delayed(self, queue_entry: QueueEntry) -> None:
         self.delayed = sorted([*self.delayed, queue_entry], key=_when)
-        self.postponed += 1
+        self.delayed_added += 1
 
     def take_ready(self, lane: Lane, count: int) -> None:
         """The first of a lane are bound."""
         self.ready[lane] = self.ready[lane][count:]
-        self.waiting[lane] -= count
+        self.ready_added[lane] -= count
 
     def end_queue_entry(self, queue_entry: QueueEntry, how: input_.How, by: str) -> None:
         """An input that was ready or delayed ends by itself, outside any run."""
@@ -116,19 +180,19 @@ class Transaction:
             getattr(queue_entry.state, "mark", 0),
         )
         state = self.step_to(input_.step(queue_entry.state, input_.End(how, by)))
-        self.writes.append(Update(replace(queue_entry, state=state)))
+        self.write(Update(replace(queue_entry, state=state)))
         self.release_key(key, queue_entry.lane, mark)
         if isinstance(queue_entry.state, input_.Ready):
             heads = self.ready[queue_entry.lane]
             self.ready[queue_entry.lane] = [p for p in heads if p.input_id != queue_entry.input_id]
-            self.waiting[queue_entry.lane] -= 1
+            self.ready_added[queue_entry.lane] -= 1
         else:
             self.delayed = [p for p in self.delayed if p.input_id != queue_entry.input_id]
-            self.postponed -= 1
+            self.delayed_added -= 1
 
     def release_key(self, key: str | None, lane: Lane, mark: int) -> None:
         if key is not None:
-            self.writes.append(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
+            self.write(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
 
     def promote(self, limit: int) -> int:
         """INBOX-9: what is due becomes ready, in the order of its time.  Returns how many."""
@@ -140,10 +204,10 @@ class Transaction:
             if isinstance(outcome, Refused):
                 break
             self.delayed.pop(0)
-            self.postponed -= 1
+            self.delayed_added -= 1
             ready = replace(queue_entry, state=self.step_to(outcome))
-            self.writes.append(Update(ready))
-            self.session = replace(self.session, next_rank=rank + 1)
+            self.write(Update(ready))
+            self.update(next_rank=rank + 1)
             self.put_ready(ready)
             count += 1
         if count:
@@ -153,7 +217,7 @@ class Transaction:
     # -- the lease
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
-        self.session = replace(self.session, lease=self.step_to(outcome), lease_run=None)
+        self.update(lease=self.step_to(outcome), lease_run=None)
 
     def lose_lease(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
         """RUN-7: a lease ended by other means than its holder's answer; its run counts a loss if nothing was recorded."""
@@ -214,15 +278,15 @@ class Transaction:
         """RUN-9: the run is Done, its inputs end by the settling table, what it wrote becomes visible."""
         how = run_.settle(termination, run.tip is not None)
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
-        self.writes += closings
+        self.write(*closings)
         if run.tip is not None and self.session.leaf != run.tip:
-            self.session = replace(self.session, leaf=run.tip, revision=self.session.revision + 1)
+            self.update(leaf=run.tip, revision=self.session.revision + 1)
         state = self.step_to(run_.step(run.state, run_.Finish(termination, reason)))
         by = ended_by(run, how, termination, reason)
         for position, contributor in enumerate(run.contributors):
             bound = bound_state(run, contributor, position)
             ended = self.step_to(input_.step(bound, input_.End(how, by)))
-            self.writes.append(Update(queue_entry_of(run, contributor, ended)))
+            self.write(Update(queue_entry_of(run, contributor, ended)))
             self.release_key(contributor.open_key, run.lane, run.mark)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
@@ -240,7 +304,7 @@ class Transaction:
             queue_entry = queue_entry_of(
                 run, contributor, self.step_to(input_.step(bound, command))
             )
-            self.writes.append(Update(queue_entry))
+            self.write(Update(queue_entry))
             self.put_ready(queue_entry)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
@@ -248,17 +312,16 @@ class Transaction:
 
     def clear_run_flags(self, run: Run) -> None:
         """The run is over: flags that named it go with it."""
-        session = self.session
-        if session.open_run == run.run_id:
-            session = replace(session, open_run=None)
-        if session.cancel is not None and session.cancel.run_id == run.run_id:
-            session = replace(session, cancel=None)
-        self.session = session
+        cancel = self.session.cancel
+        if self.session.open_run == run.run_id:
+            self.update(open_run=None)
+        if cancel is not None and cancel.run_id == run.run_id:
+            self.update(cancel=None)
 
-    def ask_to_cancel(self, run: Run, cancel: Any) -> None:
+    def ask_to_cancel(self, run: Run, cancel: Cancel) -> None:
         """CANCEL-3: one durable flag on the session's row, the first to ask; a rescheduled open turn becomes due."""
         if self.session.cancel is None:
-            self.session = replace(self.session, cancel=cancel)
+            self.update(cancel=cancel)
         self.cancelled = run.run_id
         self.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         if isinstance(run.state, run_.Rescheduled) and run.state.due_at_ms is not None:
@@ -266,51 +329,125 @@ class Transaction:
 
     # -- the end
 
-    def decided(self, outcome: O, clause: str) -> Decided[O]:
-        """Settle the phase, recompute `due_at_ms`, number the events; nothing is written if nothing happened."""
+    def remember(self, command_id: str, command: str, outcome: ExecutedOutcome) -> None:
+        """Store the outcome of this command under its id, for its repetition (STORE-2)."""
+        session_id = self.session.session_id
+        self.write(Insert(ExecutedCommand(session_id, command_id, command, self.now_ms, outcome)))
+
+    def settle(self) -> None:
+        """Settle the phase, recompute `due_at_ms`, number the events and write the session, once.
+
+        Writes nothing if nothing happened.  Afterwards `session` is the row as it will be stored.
+        """
+        if self.settled:
+            return
+        self.settled = True
         session, before = self.session, self.before
         if session.phase is Phase.STOPPING and session.open_run is None:
             if isinstance(session.lease, lease_.Vacant):
-                session = replace(session, phase=Phase.STOPPED)
+                self.update(phase=Phase.STOPPED)
                 self.append_event(EventKind.PHASE_CHANGED, detail=Phase.STOPPED.value)
-        runs = self.runs
-        if runs and not session.sweep and any(self._left_over(session, r) for r in runs.values()):
-            session = replace(session, sweep=True)
-        if not self.writes and not self.touched and not self.events and session == before:
-            return Decided(outcome, clause, (), (), False, tuple(self.via))
-        due = due_at_ms(session, self.runs, self.ready, self.delayed)
-        event_number = session.next_event
-        session = replace(
+        if not session.sweep and any(map(self._left_over, self.runs.values())):
+            self.update(sweep=True)
+        session = self.session
+        if not self.changes and not self.events and session == before:
+            return
+        self.session = session = replace(
             session,
-            next_event=event_number + len(self.events),
-            unfinished_run_count=session.unfinished_run_count + self.unfinished,
-            ready_user_count=session.ready_user_count + self.waiting[Lane.USER],
-            ready_system_count=session.ready_system_count + self.waiting[Lane.SYSTEM],
-            delayed_count=session.delayed_count + self.postponed,
-            due_at_ms=due,
+            next_event=session.next_event + len(self.events),
+            unfinished_run_count=session.unfinished_run_count
+            + len(self.runs)
+            - self.unfinished_before,
+            ready_user_count=session.ready_user_count + self.ready_added[Lane.USER],
+            ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
+            delayed_count=session.delayed_count + self.delayed_added,
+            due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
-        head = Insert(session) if before is None else Update(session)
-        writes = [head, *self.touched.values(), *self.writes]
         if self.events:
-            batch = EventBatch(
-                session.session_id,
-                event_number,
-                self.now_ms,
-                self.causation_id,
-                tuple(self.events),
+            seq = session.next_event - len(self.events)
+            events = tuple(self.events)
+            self.write(
+                Insert(EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events))
             )
-            writes.append(Insert(batch))
-        hints: tuple[Hint, ...] = ()
+        self.write(Insert(session) if before is None else Update(session))
+
+    def decided(self, outcome: O, clause: str) -> Decided[O]:
+        """Settle, if that was not done yet, and return the decision; the session's row is its first write."""
+        self.settle()
+        via = tuple(self.via)
+        if not self.changes:
+            return Decided(outcome, clause, (), (), False, via)
+        *rows, head = self.changes.values()
+        return Decided(outcome, clause, (head, *rows), self._hints(), False, via)
+
+    def _hints(self) -> tuple[Hint, ...]:
+        due, before = self.session.due_at_ms, self.before
         earlier = due is not None and (
             before is None or before.due_at_ms is None or due < before.due_at_ms
         )
         if earlier or self.cancelled is not None:
-            hints = (Hint(session.session_id, due, self.cancelled),)
-        return Decided(outcome, clause, tuple(writes), hints, False, tuple(self.via))
+            return (Hint(self.session.session_id, due, self.cancelled),)
+        return ()
 
-    def _left_over(self, session: Session, run: Run) -> bool:
-        return outdated(session, run) and session.lease_run != run.run_id
+    def _left_over(self, run: Run) -> bool:
+        return outdated(self.session, run) and self.session.lease_run != run.run_id
+
+
+def merge(before: Write, write: Write) -> Write | None:
+    """Return the one write that two writes of the same row come to; None: the row came and went."""
+    if isinstance(write, Drop):
+        return None if isinstance(before, Insert) else write
+    if isinstance(write, Insert) is not isinstance(before, Drop):
+        what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
+        raise AssertionError(f"{what}: {write.record!r}")
+    return Insert(write.record) if isinstance(before, Insert) else Update(write.record)
+
+
+# -- commands that are known by their id
+
+
+def check_command_id(
+    name: str, command_id: str, executed: ExecutedCommand | None
+) -> Refused | None:
+    """STORE-18, STORE-19: refuse an id of another kind of command, or one that is not a valid id."""
+    if executed is not None and executed.command != name:
+        return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
+    if executed is None and (problem := validate_id("command_id", command_id)):
+        return Refused(Refusal.ILLEGAL, "STORE-19", problem)
+    return None
+
+
+def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[O]:
+    """Return the outcome that was stored when this command was executed."""
+    assert isinstance(executed.outcome, outcome), executed
+    return Decided(executed.outcome, clause, replayed=True)
+
+
+# -- runs and the queue entries of their contributors
+
+
+def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
+    return input_.Bound(run.mark, run.run_id, position, c.rank, c.open_key)
+
+
+def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
+    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
+
+
+def input_ids_of(run: Run) -> tuple[str, ...]:
+    return tuple([c.input_id for c in run.contributors])
+
+
+def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
+    """What an input says of its end: the run that consumed it, the command that superseded it, or why."""
+    match how:
+        case input_.How.CONSUMED:
+            return run.run_id
+        case input_.How.SUPERSEDED | input_.How.DEAD_LETTERED:
+            return reason or termination.value
+        case _:
+            return termination.value
 
 
 def _order(queue_entry: QueueEntry) -> tuple[int, int, int]:

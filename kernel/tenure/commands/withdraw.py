@@ -10,15 +10,13 @@ from ..indexes import AGED
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Insert, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused, Update
 from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
-from ..records import ExecutedCommand, QueueEntry, Run, Session
+from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
-from .executed import check_command_id
 from .session_view import SessionView, session_queries
-from .settle import queue_entry_of
-from .transaction import Transaction
+from .transaction import Transaction, check_command_id, queue_entry_of, replay
 
 WITHDRAWN_MAX = 256
 ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one
@@ -28,14 +26,6 @@ BOUND_RUNS_MAX = 8
 @frozen
 class Withdrawn:
     input_id: str
-
-
-@frozen
-class WithdrawnCount:
-    """How many were withdrawn, and whether more may be behind: ask again with another command id."""
-
-    count: int
-    more: bool
 
 
 @frozen
@@ -113,7 +103,7 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
     gone = run.contributors[position]
     bound = input_.Bound(run.mark, run.run_id, position, gone.rank, gone.open_key)
     state = tx.step_to(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
-    tx.writes.append(Update(queue_entry_of(run, gone, state)))
+    tx.write(Update(queue_entry_of(run, gone, state)))
     tx.release_key(gone.open_key, run.lane, run.mark)
     if rest:
         tx.write_run(replace(run, contributors=rest))
@@ -127,13 +117,11 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
 
 def _after_loss(tx: Transaction, input_id: str, by: str) -> bool:
     """The lease that had to end took the run with it: split gives the input back ready, anything else ended it."""
-    for queue_entries in tx.ready.values():
-        for queue_entry in queue_entries:
-            if queue_entry.input_id == input_id:
-                tx.writes = [w for w in tx.writes if w.record != queue_entry]
-                tx.end_queue_entry(queue_entry, input_.How.WITHDRAWN, by)
-                return True
-    return False
+    queue_entry = tx.get(QueueEntry, input_id)
+    if queue_entry is None or not isinstance(queue_entry.state, input_.Ready):
+        return False
+    tx.end_queue_entry(queue_entry, input_.How.WITHDRAWN, by)
+    return True
 
 
 # -- from an input on
@@ -173,23 +161,16 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         if refused := check_command_id("withdraw_from", self.command_id, executed):
             return refused
         if executed is not None:
-            answer = WithdrawnCount(executed.counts[0], executed.flag)
-            return Decided(answer, "INBOX-26", replayed=True)
+            return replay(executed, WithdrawnCount, "INBOX-26")
         if session is None or queue_entry is None or queue_entry.lane is not self.lane:
             return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         taken, more = self._take(tx, session, queue_entry.seq, view.latest)
         if taken:
             tx.append_event(EventKind.INPUT_ENDED, None, tuple(taken), "withdrawn")
-        tx.writes.append(
-            Insert(
-                ExecutedCommand(
-                    self.session_id, self.command_id, "withdraw_from", now_ms,
-                    counts=(len(taken),), flag=more,
-                )
-            )
-        )  # fmt: skip
-        return tx.decided(WithdrawnCount(len(taken), more), "INBOX-27")
+        withdrawn = WithdrawnCount(len(taken), more)
+        tx.remember(self.command_id, "withdraw_from", withdrawn)
+        return tx.decided(withdrawn, "INBOX-27")
 
     def _take(
         self, tx: Transaction, session: Session, seq: int, latest: tuple[QueueEntry, ...]
@@ -199,7 +180,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         for queue_entry in latest:
             if queue_entry.seq < seq:
                 return taken, False
-            if len(tx.writes) + 2 > ROWS_MAX:
+            if len(tx.changes) + 2 > ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
             if scheduling.visible_status(session, queue_entry, run) == "superseded":

@@ -10,10 +10,9 @@ import enum
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from tenure.outcome import Decided, Drop, Insert, Key, Refused, Write
+from tenure.outcome import Decided, Drop, Insert, Refused
 from tenure.queries import Chain, Command, Each, First, Get, Query, Record
 from tenure.records import RECORDS, Session
-from tenure.world import key_of
 
 from ..base import Clock, Corrupt
 from ..group_commit import Answer, Later, waves
@@ -76,7 +75,7 @@ def decide_group(
             _check_isolation(new, *rows[len(opening)][0][0][1:])
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
         readings.receive([found for found, _ in rows[len(opening) + 1 :]])
-        decisions: dict[int, dict[tuple[type[Record], Key], Change]] = {}
+        decisions: list[Decided[Any]] = []
         for at, wanted, view in zip(members, reads, readings.views(reads), strict=True):
             if answers[at] is not None:
                 continue
@@ -88,14 +87,11 @@ def decide_group(
             if isinstance(answer, Corrupt):
                 suspects[session] = str(answer)
             elif isinstance(answer, Decided):
-                try:
-                    decisions[at] = net(answer.writes)
-                except AssertionError as error:
-                    answers[at] = error
-            if session not in mine:
-                mine = mine | _made(decisions.get(at, {}), session)
+                decisions.append(answer)
+                if session not in mine:
+                    mine = mine | _made(answer)
         written = written or bool(batches)
-        batches = writing(sql, decisions.values())
+        batches = writing(sql, decisions)
     batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
     if batches or written:
         yield batches, True
@@ -125,9 +121,9 @@ def _put_off(
                 answers[at] = Later(f"session {command.session_id}: others have it all the time")
 
 
-def _made(changes: Iterable[tuple[type[Record], Key]], session: str) -> frozenset[str]:
+def _made(decided: Decided[Any]) -> frozenset[str]:
     """A session that this transaction makes is its own."""
-    return frozenset((session,)) if (Session, (session,)) in changes else frozenset()
+    return frozenset([w.record.session_id for w in decided.writes if isinstance(w.record, Session)])
 
 
 def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms: int) -> Answer:
@@ -289,60 +285,20 @@ def _decoded(decode: Callable[[Any], Record], row: Any) -> Record | Corrupt:
 # -- writing
 
 
-class Change:
-    """What the writes of one decision to one record come to: dropped, then written."""
-
-    __slots__ = ("drop", "write")
-
-    def __init__(self, drop: bool, write: Insert | Any) -> None:
-        self.drop, self.write = drop, write
-
-
-def net(writes: Iterable[Write]) -> dict[tuple[type[Record], Key], Change]:
-    """By record, for a statement can touch a row only once.  Raises AssertionError for what can never be done."""
-    found: dict[tuple[type[Record], Key], Change] = {}
-    for write in writes:
-        if isinstance(write, Drop):
-            at = (write.record, write.key)
-            before = found.get(at)
-            if before is not None and not before.drop and isinstance(before.write, Insert):
-                del found[at]  # it came and went
-            else:
-                found[at] = Change(True, None)
-            continue
-        kind = write.record.__class__
-        at = (kind, key_of(kind)(write.record))
-        before = found.get(at)
-        if before is None:
-            found[at] = Change(False, write)
-            continue
-        there = before.write is not None
-        if isinstance(write, Insert) == there:
-            what = "insert of what exists" if there else "update of what does not exist"
-            raise AssertionError(f"{what}: {write.record!r}")
-        before.write = (
-            Insert(write.record) if before.drop or isinstance(before.write, Insert) else write
-        )
-    return found
-
-
-def writing(
-    sql: Sql, decisions: Iterable[dict[tuple[type[Record], Key], Change]]
-) -> list[Statement]:
+def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
     """All writes by record type: what goes, what is new, what is changed.
 
-    Sound because a wave holds a session once, and a key begins with its session.  Sessions come first, and rows in
-    the order of their keys.
+    Sound because a decision writes a row at most once (STORE-9), a wave holds a session once, and a key begins with its
+    session.  Sessions come first, and rows in the order of their keys.
     """
     batches: dict[tuple[int, type[Record]], list[Any]] = {}
-    for decided in decisions:
-        for (kind, key), change in decided.items():
-            if change.drop:
-                batches.setdefault((0, kind), []).append(key)
-            if change.write is not None:
-                operation = 1 if change.write.__class__ is Insert else 2
-                row = codec_of(kind).encode(change.write.record)
-                batches.setdefault((operation, kind), []).append(row)
+    for write in [write for decided in decisions for write in decided.writes]:
+        if isinstance(write, Drop):
+            batches.setdefault((0, write.record), []).append(write.key)
+        else:
+            kind = write.record.__class__
+            operation = 1 if write.__class__ is Insert else 2
+            batches.setdefault((operation, kind), []).append(codec_of(kind).encode(write.record))
     makers = (sql.delete, sql.insert, sql.update)
     found: list[Statement] = []
     for operation, kind in sorted(batches, key=lambda b: (b[0], PLACE.get(b[1], len(PLACE)))):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from tenure.outcome import Decided, Drop, Insert, Write
+from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 
 from ..row_codec import RowCodec, codec_of
@@ -225,24 +225,17 @@ class Tables:
     # -- writing
 
     def write(self, decisions: Sequence[Decided[Any]]) -> None:
-        """All writes of a wave: by record type, first what is new, then what is changed, then what goes.
+        """Write the decisions of a wave by record type: drops, then inserts, then updates.
 
-        Sound because a wave holds a session once, and a key begins with its session.  Where one decision writes a
-        record type in another order (drops a record and inserts it again), it is written by itself, in its order.
+        The order of writes does not matter: a decision writes a row at most once (STORE-9), a wave holds a session
+        once, and every key begins with its session.
         """
-        if len(decisions) == 1:
-            self._in_order(decisions[0].writes)
-            return
         inserts: defaultdict[type[Record], list[Any]] = defaultdict(list)
         updates: defaultdict[type[Record], list[Any]] = defaultdict(list)
         drops: defaultdict[type[Record], list[Any]] = defaultdict(list)
         encoders = self.encoders
         for decided in decisions:
-            writes = decided.writes
-            if Drop in map(type, writes) and not _ordered(writes):
-                self._in_order(writes)
-                continue
-            for write in writes:
+            for write in decided.writes:
                 if isinstance(write, Drop):
                     drops[write.record].append(write.key)
                 else:
@@ -251,21 +244,12 @@ class Tables:
                     rows = inserts if write.__class__ is Insert else updates
                     rows[kind].append(encoders[kind](record))
         for statements, batches in (
+            (self.deletes, drops),
             (self.inserts, inserts),
             (self.updates, updates),
-            (self.deletes, drops),
         ):
             for kind, found in batches.items():
                 self._run(statements, kind, found)
-
-    def _in_order(self, writes: Iterable[Write]) -> None:
-        for write in writes:
-            if isinstance(write, Drop):
-                self._run(self.deletes, write.record, (write.key,))
-            else:
-                kind = write.record.__class__
-                statements = self.inserts if write.__class__ is Insert else self.updates
-                self._run(statements, kind, (self.encoders[kind](write.record),))
 
     def _run(self, statements: Made[str], kind: type[Record], rows: Sequence[Any]) -> None:
         try:
@@ -277,13 +261,3 @@ class Tables:
             raise AssertionError(f"{error}: one of {rows!r:.400}") from error
         if statements is self.updates and self.cursor.rowcount != len(rows):
             raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")
-
-
-def _ordered(writes: Iterable[Write]) -> bool:
-    dropped: set[type] = set()
-    for write in writes:
-        if isinstance(write, Drop):
-            dropped.add(write.record)
-        elif dropped and write.record.__class__ in dropped:
-            return False
-    return True

@@ -17,16 +17,19 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...records import (
+    Amended,
     Blob,
     Contributor,
     EventBatch,
     ExecutedCommand,
+    FencedOff,
     Input,
     LastEnd,
     MarkRaise,
     Node,
     OpenKey,
     QueueEntry,
+    Reclaimed,
     Run,
     Session,
     Stamp,
@@ -147,11 +150,12 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
         name = f"{prefix}.{lease_id}" if prefix else lease_id
     if name == done.command_id and not done.at_ms:
         return done
-    counts = () if name.startswith("amend") else done.counts
-    generation = None if done.generation is None else 0
-    return replace(
-        done, command_id=name, at_ms=0, generation=generation, counts=counts or done.counts and (0,)
-    )
+    outcome = done.outcome
+    if isinstance(outcome, FencedOff | Reclaimed):
+        outcome = replace(outcome, generation=0)
+    elif isinstance(outcome, Amended):
+        outcome = replace(outcome, revision=0)
+    return replace(done, command_id=name, at_ms=0, outcome=outcome)
 
 
 def _session(s: Session, names: Renaming) -> Session:

@@ -12,8 +12,9 @@ from ... import commands as c
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...outcome import Insert
+from ...outcome import Drop, Insert
 from ...records import EventBatch, MarkRaise, QueueEntry, Run
+from ...world import key_of
 from .ordering_oracle import hold_respected, in_order
 from .snapshot import due_of, rank_of
 from .step import Step, lease_id_of, sleeping
@@ -25,6 +26,16 @@ Termination = run_.Termination
 def bounded(t: Step) -> bool:
     limit = 3 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
     return len(t.decided.writes) <= limit
+
+
+def written_once(t: Step) -> bool:
+    rows = [
+        (w.record, w.key)
+        if isinstance(w, Drop)
+        else (w.record.__class__, key_of(w.record.__class__)(w.record))
+        for w in t.decided.writes
+    ]
+    return len(set(rows)) == len(rows)
 
 
 def numbered(t: Step) -> bool:
@@ -238,6 +249,7 @@ def ranks_unique(t: Step) -> bool:
 
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a command writes at most 256 rows, Admit three an input and two": bounded,
+    "a decision writes a row at most once": written_once,
     "events are numbered without gaps": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
     "each new lease has the next generation, and it never falls": generations,
