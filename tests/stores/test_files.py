@@ -476,7 +476,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
     fields = heading("log", LogPosition()).replace(b'"schema":1', b'"schema":99')
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
-    with pytest.raises(SchemaTooNew, match="has schema 99; this release knows 1"):
+    with pytest.raises(SchemaTooNew, match="has schema 99, this release reads up to 1: upgrade"):
         FilesStore(folder)
 
 
@@ -533,9 +533,11 @@ def test_urls_name_folders(tmp_path: Path) -> None:
         store = open_store(url)
         assert isinstance(store, FilesStore) and store.folder.parent == tmp_path
         store.close()
-    with pytest.raises(ValueError, match="files: names|'files:' names no file; write files:FOLDER"):
+    with pytest.raises(
+        ValueError, match="invalid store URL 'files:': the path is missing, write files:FOLDER"
+    ):
         open_store("files:")
-    with pytest.raises(ValueError, match="known are memory:, files:FOLDER"):
+    with pytest.raises(ValueError, match="expected memory:, files:FOLDER"):
         open_store("elsewhere:x")
 
 

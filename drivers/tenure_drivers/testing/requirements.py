@@ -39,7 +39,9 @@ class Requirements:
         super().__init_subclass__(**options)
         for name, test in inspect.getmembers(cls, inspect.isfunction):
             original = getattr(test, "skipped", test)  # a base class may have skipped it
-            missing = getattr(original, "requires", frozenset()) - cls.capabilities
+            missing: frozenset[Capability] = (
+                getattr(original, "requires", frozenset()) - cls.capabilities
+            )
             if missing:
                 setattr(cls, name, _skip(original, missing))
             elif original is not test:

@@ -121,7 +121,7 @@ class FilesStore(TablesStore):
             self._log.abandon()
             self._log = begun
 
-    def _between_groups(self) -> None:
+    def _after_group(self) -> None:
         """On the writer's thread after a group: it would be faster than who waits for the engine, for ever."""
         with self._gate:
             pass

@@ -16,7 +16,7 @@ from tenure.records import RECORDS, Session
 from tenure.world import key_of
 
 from ..base import Clock, Corrupt
-from ..group_commit import Answer, Later, waves
+from ..group_commit import Answer, Deferred, waves
 from ..row_codec import codec_of
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
@@ -46,7 +46,7 @@ def decide_group(
     """Yield statements, and whether they are the last; return the answers, by position.
 
     A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
-    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
+    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Deferred
     (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
     their rows; who may have waited for one that was not there yet looks again.
     """
@@ -99,7 +99,7 @@ def decide_group(
     batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
     if batches or written:
         yield batches, True
-    return [a if a is not None else Later("not reached") for a in answers]
+    return [a if a is not None else Deferred("not reached") for a in answers]
 
 
 def looking_at(wait: Wait) -> Statement:
@@ -122,7 +122,7 @@ def _put_off(
     if sessions:
         for at, command in enumerate(commands):
             if command.session_id in sessions:
-                answers[at] = Later(f"session {command.session_id}: others have it all the time")
+                answers[at] = Deferred(f"session {command.session_id}: others have it all the time")
 
 
 def _made(changes: Iterable[tuple[type[Record], Key]], session: str) -> frozenset[str]:
