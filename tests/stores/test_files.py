@@ -199,7 +199,7 @@ def test_a_log_of_another_store_is_noticed(tmp_path: Path) -> None:
         store.close()
     shutil.copy(tmp_path / "one" / "log-000000000001.jsonl", tmp_path / "two")
 
-    with pytest.raises(Corrupt, match="log-000000000001.jsonl, line 1 .*it goes on behind"):
+    with pytest.raises(Corrupt, match="log-000000000001.jsonl, line 1 .*it starts after"):
         FilesStore(tmp_path / "two")
 
 
@@ -316,7 +316,7 @@ def test_a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room(ti
     with pytest.raises(Unavailable, match="No space left on device"):
         while True:
             put(store, "y" * 10_000)
-    with pytest.raises(Unavailable, match="no snapshot: .*No space left"):
+    with pytest.raises(Unavailable, match="writing a snapshot failed: .*No space left"):
         store.snapshot_now()
     (tiny / "other").unlink()
     put(store, "third", "last")
@@ -403,7 +403,7 @@ def test_a_long_log_is_shortened_by_itself(folder: Path) -> None:
     assert LOG in names(folder)
 
     store = FilesStore(folder, log_bytes_max=3_000)
-    store._making.submit(int).result()  # behind what was asked for at opening
+    store._snapshot_thread.submit(int).result()  # behind what was asked for at opening
     assert LOG not in names(folder)
     for at in range(50, 150):
         put(store, f"{at}")
@@ -512,7 +512,7 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
     folder.mkdir()
     (folder / "photo.png").touch()
 
-    with pytest.raises(Corrupt, match="a folder of something else: photo.png is there"):
+    with pytest.raises(Corrupt, match="not a files store: it has no log, but photo.png"):
         FilesStore(folder)
 
 
