@@ -97,8 +97,14 @@ def test_a_key_with_other_content_in_the_store_is_bad(tmp_path: Path) -> None:
 
 
 USELESS: dict[str, tuple[tuple[str, ...], str]] = {
-    "scheme": (("--store", "redis:x", "--agent", "echo", "p"), "'redis:x' names no store; known"),
-    "no path": (("--store", "sqlite:", "--agent", "echo", "p"), "'sqlite:' names no file"),
+    "scheme": (
+        ("--store", "redis:x", "--agent", "echo", "p"),
+        "unknown store URL 'redis:x'; expected memory:",
+    ),
+    "no path": (
+        ("--store", "sqlite:", "--agent", "echo", "p"),
+        "invalid store URL 'sqlite:': the path is missing",
+    ),
     "folder": (("--store", "sqlite:no/a.db", "--agent", "echo", "p"), "there is no folder"),
     "a folder": (("--store", "sqlite:.", "--agent", "echo", "p"), "is a folder"),
     "agent": ((*RUN[1:], "nope", "p"), "'nope' names no agent; known are echo, ledger:FILE, flaky"),

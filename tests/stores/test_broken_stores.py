@@ -340,9 +340,13 @@ def locked(session_id: str) -> Iterator[None]:
         yield
 
 
+class GroupedConformance(StoreConformance):
+    capabilities = Grouped.capabilities
+
+
 def violated(opener: Opener) -> list[str]:
     """The names of the tests of the suite that a store fails."""
-    suite, failed = StoreConformance(), []
+    suite, failed = GroupedConformance(), []
     given = {"opened": opener, "locked": locked, "crashes": None}
     for name, test in inspect.getmembers(suite, inspect.ismethod):
         if not name.startswith("test_"):

@@ -28,12 +28,16 @@ from tenure_drivers.testing.conformance import (
 
 
 class TestMemory(StoreConformance):
+    capabilities = MemoryStore.capabilities
+
     @pytest.fixture
     def opener(self) -> Opener:
         return lambda clock: MemoryStore(clock=clock)
 
 
 class TestSqlite(StoreConformance):
+    capabilities = SqliteStore.capabilities
+
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: SqliteStore(tmp_path / "store.db", clock=clock)
@@ -87,12 +91,16 @@ def sqlite_crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, Wo
 class TestSqliteInGroupsOfTwo(StoreConformance):
     """What waits is more than a group takes, so that groups are formed from a backlog."""
 
+    capabilities = SqliteStore.capabilities
+
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: SqliteStore(tmp_path / "store.db", clock=clock, group_max=2)
 
 
 class TestFiles(StoreConformance):
+    capabilities = FilesStore.capabilities
+
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: FilesStore(tmp_path / "store", clock=clock)
@@ -103,6 +111,8 @@ class TestFiles(StoreConformance):
 
 
 class TestFilesInGroupsOfTwoAndManySnapshots(StoreConformance):
+    capabilities = FilesStore.capabilities
+
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return lambda clock: FilesStore(

@@ -32,6 +32,8 @@ NUMBERS = itertools.count()
 
 @pytest.mark.postgres
 class TestPostgres(StoreConformance):
+    capabilities = PostgresStore.capabilities
+
     @pytest.fixture
     def opener(self) -> Iterator[Opener]:
         database, self.schema = shared(), f"conformance_{os.getpid()}_{next(NUMBERS)}"

@@ -41,7 +41,7 @@ def test_a_registered_scheme_gets_the_options() -> None:
 
 
 def test_without_the_package_the_scheme_is_unknown() -> None:
-    with pytest.raises(ValueError, match="'example:mine' names no store; known are memory:"):
+    with pytest.raises(ValueError, match="unknown store URL 'example:mine'; expected memory:"):
         open_store("example:mine")
 
 
@@ -54,7 +54,8 @@ def test_an_unknown_scheme_names_the_registered_ones_too() -> None:
 @pytest.mark.usefixtures("installed")
 def test_a_package_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(
-        ValueError, match="'missing:x': loading tenure_example_store_that_is_not_there:open_url"
+        ValueError,
+        match="store URL 'missing:x': loading tenure_example_store_that_is_not_there:open_url",
     ):
         open_store("missing:x")
 

@@ -27,7 +27,7 @@ from tenure.outcome import Decided, Hint
 from tenure.records import Blob, QueueEntry, Session
 from tenure.world import EMPTY, World, world_of
 from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
-from tenure_drivers.stores.group_commit import Work, form
+from tenure_drivers.stores.group_commit import Pending, next_group
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.sqlite.notify import FileProcesses, socket_folder
@@ -358,7 +358,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
         later.execute("PRAGMA user_version=99")
     later.close()
 
-    with pytest.raises(SchemaTooNew, match="has schema 99; this release knows 1"):
+    with pytest.raises(SchemaTooNew, match="has schema 99, this release reads up to 1: upgrade"):
         SqliteStore(path)
 
 
@@ -474,9 +474,9 @@ async def test_a_lone_command_needs_no_thread(path: Path) -> None:
 def test_what_is_urgent_goes_ahead_but_never_of_its_own_session() -> None:
     fence = Fence("b", 1, "l")
     commands = [prompt("a", 1), prompt("b", 1), prompt("c", 1), Renew("b", fence), prompt("b", 2)]
-    waiting: list[Any] = [Work(command, None, None) for command in commands]  # type: ignore[arg-type]
+    waiting: list[Any] = [Pending(command, None, None) for command in commands]  # type: ignore[arg-type]
 
-    group, rest = form(waiting, 3)
+    group, rest = next_group(waiting, 3)
 
     assert [work.command for work in group] == [commands[1], commands[3], commands[0]]
     assert [work.command for work in rest] == [commands[2], commands[4]]

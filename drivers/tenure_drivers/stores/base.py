@@ -1,4 +1,4 @@
-"""What every store does: load, decide, write, commit, answer, hint.  Spec: specs/store.md."""
+"""The contract of every store: load, decide, write, commit, answer, publish hints.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def wall_clock_ms() -> int:
 
 
 class Durability(enum.StrEnum):
-    """What an answered command survives."""
+    """What the effects of an answered command survive."""
 
-    NOTHING = "nothing"  # it is gone with the object
-    CRASH = "crash"  # of the process and of the machine: it is on the disk before it is answered
+    NOTHING = "nothing"  # they end with the store object
+    CRASH = "crash"  # a crash of the process and of the machine: they are on disk before the answer
 
 
 class Capability(enum.StrEnum):
-    """What a store can do besides; the conformance suite asks for them by name."""
+    """What a store can do beyond the contract; the conformance suite tests what a store claims."""
 
-    REOPEN = "reopen"  # opened again it holds what it held
+    REOPEN = "reopen"  # opened again, it holds what it held
     PROCESSES = "processes"  # several OS processes may use it at once
-    SKEW = "skew"  # and their clocks may differ: fences and records hold all the same
-    QUARANTINE = "quarantine"  # a record that cannot be read sets its session aside
+    SKEW = "skew"  # their clocks may differ, and fences and records still hold
+    QUARANTINE = "quarantine"  # an unreadable record puts only its session into quarantine
 
 
 @frozen
 class Due:
-    """A session that something can be done for, since `due_at_ms`."""
+    """A session that has had work since `due_at_ms`."""
 
     session_id: str
     due_at_ms: int
@@ -51,7 +51,7 @@ class Due:
 
 @frozen
 class Quarantined:
-    """A session of which a record cannot be read: skipped by `due` until it is readmitted."""
+    """A session with an unreadable record; `due` skips it until it is readmitted."""
 
     session_id: str
     reason: str
@@ -59,20 +59,20 @@ class Quarantined:
 
 
 class Unavailable(Exception):
-    """It was not done and nothing has changed.  Try again later."""
+    """The command was not executed and nothing has changed.  It may be tried again."""
 
 
 class OutcomeUnknown(Exception):
-    """Nobody knows whether it was done.  Execute the command again: if it was, that is a replay."""
+    """The command may have been executed.  Execute it again: if it was executed, that is a replay."""
 
 
 class Corrupt(Exception):
-    """What is stored cannot be read."""
+    """Stored data cannot be read.  `what` is a file or a table, `key` the key of the record, if it is one record."""
 
     def __init__(self, what: str, key: tuple[object, ...] = (), why: object = "") -> None:
         super().__init__(what, key, why)
-        self.what = what  # a file or a table
-        self.key = key  # of the record, if it is one record
+        self.what = what
+        self.key = key
         self.why = why
 
     def __str__(self) -> str:
@@ -88,77 +88,85 @@ class SchemaTooNew(Exception):
         self.where, self.found, self.known = where, found, known
 
     def __str__(self) -> str:
-        return f"{self.where} has schema {self.found}; this release knows {self.known}: upgrade"
+        return f"{self.where} has schema {self.found}, this release reads up to {self.known}: upgrade tenure"
 
 
 class Store(Protocol):
-    """A store has one clock and reads it behind its lock.  All its methods may be called from any event loop.
+    """The protocol of a store.  All methods may be called from any event loop.
 
-    Raises Unavailable, OutcomeUnknown, Corrupt, SchemaTooNew; an AssertionError is a bug in the kernel.
+    A store has one clock and reads it after it has locked the session (STORE-10).
+    Raises Unavailable, OutcomeUnknown, Corrupt or SchemaTooNew.  An AssertionError is a bug of the kernel.
     """
 
     @property
-    def durability(self) -> Durability: ...
+    def durability(self) -> Durability:
+        """What an answer survives."""
+        ...
 
     @property
-    def capabilities(self) -> frozenset[Capability]: ...
+    def capabilities(self) -> frozenset[Capability]:
+        """What the store can do beyond the contract."""
+        ...
 
     async def execute(self, command: Command[V, O], /) -> O | Refused:
-        """Carry a command out; return its outcome.  Cancelling the caller does not stop the command."""
+        """Execute a command and return its outcome.  Cancelling the caller does not stop the command."""
         ...
 
     async def decide(self, command: Command[V, O], /) -> Decided[O] | Refused:
-        """`execute`, with the whole decision: clause, writes, hints and whether it was a replay."""
+        """Execute a command and return the whole decision: clause, writes, hints, and whether it was a replay."""
         ...
 
     async def ask(self, question: Question[A], /) -> A:
-        """Answer a question from one snapshot, which holds all that was answered before."""
+        """Answer a question from one snapshot, which includes every command that was answered before."""
         ...
 
     async def due(self, limit: int, /) -> tuple[Due, ...]:
-        """Up to `limit` sessions that something can be done for now, in random order.  Locks nobody."""
+        """Return up to `limit` sessions that have work now, in random order.  Locks nothing."""
         ...
 
     async def horizon(self) -> int | None:
-        """The earliest `due_at_ms` that has not come yet; None: nothing waits for a time."""
+        """Return the earliest `due_at_ms` in the future; None if no session waits for a time."""
         ...
 
     def hints(self) -> AsyncIterator[Hint]:
-        """Hints from now on, of this and of other processes, until the store is closed.
+        """Subscribe to the hints of this and of other processes, from now on until the store is closed.
 
-        Lossy.  An empty session id means that something changed, nobody said where.
+        A hint may be lost.  An empty session id means that any session may have changed.
         """
         ...
 
-    async def quarantined(self) -> tuple[Quarantined, ...]: ...
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return the sessions in quarantine."""
+        ...
 
     async def readmit(self, session_id: str, /) -> None:
-        """End the quarantine of a session, once it has been repaired."""
+        """End the quarantine of a session whose records were repaired."""
         ...
 
     async def dump(self) -> tuple[Record, ...]:
-        """All records, in no order; for tests and exports."""
+        """Return all records, in no order; for tests and exports."""
         ...
 
     async def aclose(self) -> None:
-        """Finish what was begun, then close.  Closing twice is closing once."""
+        """Finish the commands that were submitted, then close.  A second call does nothing."""
         ...
 
 
 def outcome_of(decided: Decided[O] | Refused) -> O | Refused:
+    """Return the outcome of a decision, or the refusal."""
     return decided if isinstance(decided, Refused) else decided.outcome
 
 
 # -- looking for work
 
-LOOK: int = 1024
+ROWS_PER_LOOK: int = 1024
 
 
 class DueSampler:
-    """Turns ordered looks at what is due into samples in which everybody comes up.
+    """Turns ordered reads of the due index into random samples that leave out no session.
 
-    Each look goes on behind the last one, at most LOOK rows, and around: however many sessions are due all the time,
-    each is seen once in a round.
+    Each read continues after the previous one, for at most ROWS_PER_LOOK rows, and starts over at the end.  So each due
+    session is read once in a round, however many there are.
     """
 
     def __init__(self) -> None:
@@ -167,11 +175,14 @@ class DueSampler:
     def sample(
         self, limit: int, look: Callable[[tuple[int, str] | None, int], list[tuple[int, str]]]
     ) -> list[tuple[int, str]]:
-        """`look(after, limit)` returns (due_at_ms, session_id) in order, strictly behind `after`."""
-        most = max(LOOK, limit)
-        found = look(self.after, most)
-        if len(found) < most and self.after is not None:
-            seen = set(found)
-            found += [row for row in look(None, most - len(found)) if row not in seen]
-        self.after = found[-1] if len(found) == most else None
+        """Return up to `limit` rows.
+
+        `look(after, count)` returns up to `count` rows (due_at_ms, session_id) in order, all greater than `after`.
+        """
+        count = max(ROWS_PER_LOOK, limit)
+        found = look(self.after, count)
+        if len(found) < count and self.after is not None:
+            known = set(found)
+            found += [row for row in look(None, count - len(found)) if row not in known]
+        self.after = found[-1] if len(found) == count else None
         return random.sample(found, min(limit, len(found)))

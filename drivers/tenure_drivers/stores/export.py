@@ -1,7 +1,7 @@
-"""The rows of a store as lines of JSON, and back: from any store into any other.  Spec: specs/store.md.
+"""Exports the records of a store as lines of JSON, and imports them into any other store.  Spec: specs/store.md.
 
-The first line names the format, the last one counts the rows, so that a file that was cut off is known; in between a
-row a line, the session before what belongs to it.
+The first line names the format.  The last line counts the rows, so that a truncated file is recognised.  Each line
+between them is one row; the row of a session comes before the other rows of that session.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ TABLES = {table_of(record): record for record in RECORDS}
 
 
 class InvalidExport(ValueError):
-    """A line that is no row, with its number."""
+    """An export that is not complete or has an invalid line; the message has the line's number."""
 
 
 def exported(records: Iterable[Record]) -> Iterator[str]:
+    """Yield the lines of an export."""
     place = {record: at for at, record in enumerate(RECORDS)}
     ordered = sorted(
         records,
@@ -43,27 +44,29 @@ def exported(records: Iterable[Record]) -> Iterator[str]:
 
 
 def imported(lines: Iterable[str]) -> Iterator[Record]:
-    """Raises Unreadable; that the last line is missing shows at the end."""
+    """Yield the records of an export.  Raises InvalidExport, after the last record if the file is truncated."""
     expected: int | None = None
     count = 0
     for number, line in enumerate(lines, 1):
         fields = _object(number, line)
         if number == 1:
             if fields.get("tenure") != "export" or fields.get("format") != FORMAT:
-                raise InvalidExport(f"line 1: this is no export of format {FORMAT}: {line[:80]!r}")
+                raise InvalidExport(f"line 1: expected an export of format {FORMAT}: {line[:80]!r}")
         elif "rows" in fields:
             expected = fields["rows"]
         elif expected is not None:
-            raise InvalidExport(f"line {number}: behind the last one")
+            raise InvalidExport(
+                f"line {number}: expected the end of the file after the line that counts the rows"
+            )
         else:
             yield _record(number, fields)
             count += 1
     if expected is None:
         raise InvalidExport(
-            f"the file is not whole: it ends after {count} rows, without its last line"
+            f"the file is truncated: it ends after {count} rows, without the line that counts them"
         )
     if expected != count:
-        raise InvalidExport(f"the file is not whole: {count} rows of {expected}")
+        raise InvalidExport(f"the file is not complete: {count} rows of {expected}")
 
 
 def _object(number: int, line: str) -> dict[str, Any]:
@@ -72,17 +75,19 @@ def _object(number: int, line: str) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidExport(f"line {number}: {error}") from error
     if not isinstance(fields, dict):
-        raise InvalidExport(f"line {number}: no object: {line[:80]!r}")
+        raise InvalidExport(f"line {number}: expected a JSON object: {line[:80]!r}")
     return fields
 
 
 def _record(number: int, fields: dict[str, Any]) -> Record:
     if len(fields) != 1 or (table := next(iter(fields))) not in TABLES:
-        raise InvalidExport(f"line {number}: no row of a known table: {', '.join(fields)[:80]}")
+        raise InvalidExport(f"line {number}: unknown table: {', '.join(fields)[:80]}")
     codec = codec_of(TABLES[table])
     row = fields[table]
     if not isinstance(row, dict) or set(row) != set(codec.stored):
-        raise InvalidExport(f"line {number}: a row of {table} has {', '.join(codec.stored)}")
+        raise InvalidExport(
+            f"line {number}: expected these columns of {table}: {', '.join(codec.stored)}"
+        )
     try:
         return codec.decode([row[name] for name in codec.stored])
     except Exception as error:
@@ -132,7 +137,7 @@ class Restore(Command[RestoreView, int]):
 
 
 def restoring(records: Sequence[Record]) -> Iterator[Restore]:
-    """The commands that write the rows of one session, to be executed in their order."""
+    """Yield the commands that write the rows of one session; execute them in this order."""
     head = [r for r in records if isinstance(r, Session)]
     rest = [r for r in records if not isinstance(r, Session)]
     for at in range(0, len(rest), ROWS_AT_ONCE):

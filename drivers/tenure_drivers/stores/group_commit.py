@@ -1,7 +1,7 @@
-"""Group commit: what waits becomes one transaction; each command is decided alone; answers follow the commit.
+"""Group commit: commands that wait become one transaction, and are answered after its commit.
 
-A command that finds nobody else at work runs on its caller's thread, without a hop.  Otherwise one thread forms
-groups: no timer, while one group is written the next gathers.
+A command that arrives while nothing else waits runs on its caller's thread, without a change of threads.  Otherwise a
+thread forms groups.  There is no timer: while one group is written, the next one gathers.
 """
 
 from __future__ import annotations
@@ -25,35 +25,43 @@ V = TypeVar("V")
 
 GROUP_MAX = 512
 INLINE_S_MAX = (
-    0.003  # a transaction that took longer is not worth blocking an event loop to save a hop
+    0.003  # after a slower transaction, commands go to the thread: they would block the event loop
 )
 
-PATIENCE_S = 15.0  # for a session that somebody else has: longer than a stopped process may have it
-PUT_OFF_S = 0.002
+DEFER_S_MAX = (
+    15.0  # for a session that another process has locked: longer than a stopped process can hold it
+)
+DEFER_PAUSE_S = 0.002
 
 Decision: TypeAlias = Decided[Any] | Refused
 Answer: TypeAlias = Decision | Exception
 
 
 class NoEngineError(Exception):
-    """The engine error of stores that have no engine which could fail."""
+    """The engine error of stores without a database engine; never raised."""
 
 
 class Busy(Exception):
-    """Somebody else has the lock, and the caller did not want to wait."""
+    """Another connection has the lock, and the caller does not want to wait."""
 
 
-class Later(Exception):
-    """Not done, for somebody else has the session: it comes with a later group, in its place."""
+class Deferred(Exception):
+    """Not executed, because another process has locked the session; the command joins a later group, in order."""
 
 
 class Tables(Protocol):
-    def answer(self, query: Query[Any], /) -> Any: ...
+    """The records as a transaction sees them, with its own writes."""
 
-    def write(self, decisions: Sequence[Decided[Any]], /) -> None: ...
+    def answer(self, query: Query[Any], /) -> Any:
+        """Answer one query."""
+        ...
+
+    def write(self, decisions: Sequence[Decided[Any]], /) -> None:
+        """Apply the writes of decisions about different sessions.  Raises AssertionError for impossible writes."""
+        ...
 
 
-# -- load, decide, write: the only place that says so
+# -- load, decide, write
 
 
 def execute_wave(
@@ -62,10 +70,10 @@ def execute_wave(
     now_ms: int,
     engine_error: type[Exception],
 ) -> list[Answer]:
-    """Carry out commands of different sessions at one reading of the clock.
+    """Execute commands of different sessions at one reading of the clock.
 
-    An exception while loading or deciding is the answer of that command alone: it has written nothing.  Errors of the
-    engine itself, and all while writing, are raised: the transaction must be rolled back.
+    An exception while loading or deciding is the answer to that command alone, because nothing was written.  Errors of
+    the engine and all errors while writing are raised: the transaction must be rolled back.
     """
     answers: list[Answer] = []
     decisions: list[Decided[Any]] = []
@@ -106,7 +114,7 @@ def execute_waves(
 
 
 def load_view(load: Callable[[Query[Any]], Any], wanted: Reads[V]) -> V:
-    """All answers of one command; what the first record counts none of is not looked for."""
+    """Answer all queries of one command, and skip those whose counter in the first record is 0 (STORE-17)."""
     first, *rest = wanted.queries
     head = load(first)
     answers = [head]
@@ -120,7 +128,7 @@ def load_view(load: Callable[[Query[Any]], Any], wanted: Reads[V]) -> V:
 
 
 def waves(commands: Sequence[Command[Any, Any]]) -> list[list[int]]:
-    """Positions, split so that no wave holds a session twice and each session keeps its order."""
+    """Split the positions into waves: no wave has a session twice, and each session keeps its order."""
     if len(commands) == 1:
         return [[0]]
     found: list[list[int]] = []
@@ -134,41 +142,45 @@ def waves(commands: Sequence[Command[Any, Any]]) -> list[list[int]]:
     return found
 
 
-# -- what waits
+# -- commands that wait
 
 
 @define(eq=False)
-class Work:
+class Pending:
+    """A command that waits for a group, and the future of its caller."""
+
     command: Command[Any, Any]
     future: asyncio.Future[Decision]
     loop: asyncio.AbstractEventLoop
-    since: float | None = None  # when it was first put off
+    deferred_at: float | None = None  # monotonic seconds; None: never
 
 
 def urgent(command: object) -> bool:
+    """Return True for a command that goes before others, such as a renewal."""
     return bool(getattr(command, "urgent", False))
 
 
-def form(backlog: list[Work], most: int) -> tuple[list[Work], list[Work]]:
-    """Split what waits into the next group and the rest.
+def next_group(backlog: list[Pending], group_max: int) -> tuple[list[Pending], list[Pending]]:
+    """Split the backlog into the next group and the rest.
 
-    Urgent commands come first, together with what their sessions sent before them.
+    Urgent commands come first, together with the earlier commands of their sessions.
     """
     last = {w.command.session_id: at for at, w in enumerate(backlog) if urgent(w.command)}
     if last:
-        hurry = [at <= last.get(w.command.session_id, -1) for at, w in enumerate(backlog)]
-        backlog = [w for w, h in zip(backlog, hurry, strict=True) if h] + [
-            w for w, h in zip(backlog, hurry, strict=True) if not h
+        first = [at <= last.get(w.command.session_id, -1) for at, w in enumerate(backlog)]
+        backlog = [w for w, h in zip(backlog, first, strict=True) if h] + [
+            w for w, h in zip(backlog, first, strict=True) if not h
         ]
-    return backlog[:most], backlog[most:]
+    return backlog[:group_max], backlog[group_max:]
 
 
 class GroupCommit:
-    """Feeds groups to `transact(commands, wait)`, one at a time, and answers when it has returned.
+    """Passes groups to `transact(commands, wait)`, one at a time, and answers their callers when it returns.
 
-    `transact` is called with `engine` held, answers each command by position (Later puts it off), and raises Busy,
-    before it has done anything, if it may not wait for a lock that somebody else has.  `between` runs on the thread
-    after each group, without `engine`; where others wait for their turn (not `alone`), every command goes that way.
+    `transact` is called with `engine` held and answers each command by position; Deferred puts a command into a later
+    group.  If `wait` is False and another connection has the lock, it raises Busy before it does anything.
+    `after_group` runs on the thread after each group, without `engine`.  If `has_no_peers` returns False, every command
+    goes through the thread, so that `after_group` can leave a gap for other processes.
     """
 
     def __init__(
@@ -177,49 +189,50 @@ class GroupCommit:
         *,
         name: str,
         engine: threading.Lock | None = None,
-        between: Callable[[], None] = lambda: None,
-        alone: Callable[[], bool] = lambda: True,
-        most: int = GROUP_MAX,
+        after_group: Callable[[], None] = lambda: None,
+        has_no_peers: Callable[[], bool] = lambda: True,
+        group_max: int = GROUP_MAX,
     ) -> None:
         self.engine = engine or threading.Lock()
         self.groups = 0
         self.executed = 0
         self._transact = transact
-        self._between = between
-        self._alone = alone
-        self._most = most
+        self._after_group = after_group
+        self._has_no_peers = has_no_peers
+        self._group_max = group_max
         self._name = name
-        self._waiting: deque[Work] = deque()
-        self._backlog: list[Work] = []
+        self._waiting: deque[Pending] = deque()
+        self._backlog: list[Pending] = []
         self._flush_on: asyncio.AbstractEventLoop | None = None
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._awake = False
+        self._busy = False
         self._slow = False
         self._closed = False
-        self._over = False  # closed, and what waited was finished
+        self._finished = False  # closed, and what waited was finished
 
     # -- on the callers' threads
 
     def submit(self, command: Command[Any, Any]) -> asyncio.Future[Decision]:
+        """Add a command to the next group; the future completes after the commit."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Decision] = loop.create_future()
-        self._waiting.append(Work(command, future, loop))
+        self._waiting.append(Pending(command, future, loop))
         if self._flush_on is not loop:
-            # Behind all that is ready to run now: whoever else submits in this round comes along.
+            # Flush after all callbacks that are ready now, so that their commands join the same group.
             self._flush_on = loop
             loop.call_soon(self._flush)
         return future
 
     def run_now(self, command: Command[Any, Any]) -> Decision:
-        """On the caller's thread, without an event loop."""
+        """Execute a command on the caller's thread, in a transaction of its own, without an event loop."""
         since = time.monotonic()
         while True:
             with self.engine:
-                answer = self._timed([command], True)[0]
-            if isinstance(answer, Later):
-                if time.monotonic() - since < PATIENCE_S:
-                    time.sleep(PUT_OFF_S)
+                answer = self._execute([command], True)[0]
+            if isinstance(answer, Deferred):
+                if time.monotonic() - since < DEFER_S_MAX:
+                    time.sleep(DEFER_PAUSE_S)
                     continue
                 raise Unavailable(str(answer))
             if isinstance(answer, Exception):
@@ -227,34 +240,34 @@ class GroupCommit:
             return answer
 
     def close(self) -> None:
-        """Finish what waits; returns when the thread is gone."""
+        """Execute the commands that wait; return when the thread has ended."""
         self._closed = True
         if self._waiting or self._backlog:
             self._wake()
         if self._thread is not None:
             self._wakes.put(True)
             self._thread.join()
-        self._over = True
-        self._turn_away()
+        self._finished = True
+        self._reject_waiting()
 
     def _flush(self) -> None:
         self._flush_on = None
         if not self._waiting:
             return
-        if self._over:
-            self._turn_away()
-        elif not (self._closed or self._inline()):  # `close` sees to what waits, and may be at it
+        if self._finished:
+            self._reject_waiting()
+        elif not (self._closed or self._inline()):  # `close` executes what waits
             self._wake()
 
     def _inline(self) -> bool:
-        """Carry out what waits on this thread, if that is one command and nothing is in its way."""
-        if len(self._waiting) > 1 or self._awake or self._slow or not self._alone():
+        """Execute on this thread if one command waits and the engine is free; return True if nothing is left to do."""
+        if len(self._waiting) > 1 or self._busy or self._slow or not self._has_no_peers():
             return False
         if not self.engine.acquire(blocking=False):
             return False
         try:
             work = self._waiting.popleft()
-            answers = self._timed([work.command], False)
+            answers = self._execute([work.command], False)
         except IndexError:  # the thread was faster
             return True
         except Busy:
@@ -262,14 +275,16 @@ class GroupCommit:
             return False
         finally:
             self.engine.release()
-        (deliver if work.loop is asyncio.get_running_loop() else post)([work], answers)
+        (deliver if work.loop is asyncio.get_running_loop() else deliver_from_thread)(
+            [work], answers
+        )
         return True
 
-    def _turn_away(self) -> None:
-        """What came while the store was closed was not done."""
+    def _reject_waiting(self) -> None:
+        """Answer Unavailable to commands that were submitted while the store was being closed."""
         while self._waiting:
             try:
-                post([self._waiting.popleft()], [Unavailable("the store is closed")])
+                deliver_from_thread([self._waiting.popleft()], [Unavailable("the store is closed")])
             except IndexError:  # another thread was faster
                 return
 
@@ -277,64 +292,67 @@ class GroupCommit:
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name=self._name, daemon=True)
             self._thread.start()
-        elif not self._awake:
+        elif not self._busy:
             self._wakes.put(False)
 
     # -- on the writer's thread
 
     def _write(self) -> None:
         while True:
-            self._awake = True
+            self._busy = True
             while self._waiting or self._backlog:
                 with self.engine:
-                    group = self._take()
-                    answers = self._timed([work.command for work in group], True)
-                if any(isinstance(answer, Later) for answer in answers):
-                    group, answers = self._put_off(group, answers)
-                post(group, answers)
-                self._between()
-            self._awake = False
-            if self._waiting:  # came while we fell asleep, and saw us awake
+                    group = self._take_group()
+                    answers = self._execute([work.command for work in group], True)
+                if any(isinstance(answer, Deferred) for answer in answers):
+                    group, answers = self._defer(group, answers)
+                deliver_from_thread(group, answers)
+                self._after_group()
+            self._busy = False
+            if self._waiting:  # submitted before `_busy` was reset, so without a wake-up
                 continue
             if self._wakes.get():
                 return
 
-    def _put_off(
-        self, group: Sequence[Work], answers: Sequence[Answer]
-    ) -> tuple[list[Work], list[Answer]]:
-        """Keep who comes later, behind other sessions, before what its own sent since; return the others."""
+    def _defer(
+        self, group: Sequence[Pending], answers: Sequence[Answer]
+    ) -> tuple[list[Pending], list[Answer]]:
+        """Return deferred commands to the backlog and the others with their answers.
+
+        A deferred command goes after all other sessions, and before the later commands of its own session.
+        """
         now = time.monotonic()
-        kept: list[Work] = []
-        answered: list[tuple[Work, Answer]] = []
+        deferred: list[Pending] = []
+        answered: list[tuple[Pending, Answer]] = []
         for work, answer in zip(group, answers, strict=True):
-            if isinstance(answer, Later):
-                work.since = work.since or now
-                if now - work.since < PATIENCE_S:
-                    kept.append(work)
+            if isinstance(answer, Deferred):
+                work.deferred_at = work.deferred_at or now
+                if now - work.deferred_at < DEFER_S_MAX:
+                    deferred.append(work)
                     continue
                 answer = Unavailable(str(answer))
             answered.append((work, answer))
-        theirs = {work.command.session_id for work in kept}
+        theirs = {work.command.session_id for work in deferred}
         self._backlog.sort(key=lambda work: work.command.session_id in theirs)
         ahead = sum(work.command.session_id not in theirs for work in self._backlog)
-        self._backlog[ahead:ahead] = kept
+        self._backlog[ahead:ahead] = deferred
         if not answered:
-            time.sleep(PUT_OFF_S)
+            time.sleep(DEFER_PAUSE_S)
         return [work for work, _ in answered], [answer for _, answer in answered]
 
-    def _take(self) -> list[Work]:
+    def _take_group(self) -> list[Pending]:
         while self._waiting:
             self._backlog.append(self._waiting.popleft())
-        group, self._backlog = form(self._backlog, self._most)
+        group, self._backlog = next_group(self._backlog, self._group_max)
         return group
 
-    def _timed(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
+    def _execute(self, commands: Sequence[Command[Any, Any]], wait: bool) -> Sequence[Answer]:
         start = time.perf_counter()
         try:
             answers = self._transact(commands, wait)
         except Busy:
             raise
-        except Exception as error:  # nobody may wait for ever
+        except Exception as error:  # a bug must not leave callers waiting
             answers = [error] * len(commands)
         if len(commands) == 1:
             self._slow = time.perf_counter() - start > INLINE_S_MAX
@@ -343,21 +361,24 @@ class GroupCommit:
         return answers
 
 
-def deliver(group: Sequence[Work], answers: Sequence[Answer]) -> None:
-    """Answer on the loop of the callers.  A caller that was cancelled is not told; its command was carried out."""
+def deliver(group: Sequence[Pending], answers: Sequence[Answer]) -> None:
+    """Complete the futures, on the event loop of the callers.
+
+    A cancelled caller gets no answer, although its command was executed.
+    """
     for work, answer in zip(group, answers, strict=True):
         try:
             if isinstance(answer, Exception):
                 work.future.set_exception(answer)
             else:
                 work.future.set_result(answer)
-        except asyncio.InvalidStateError:  # cancelled, perhaps by a signal at this very instant
+        except asyncio.InvalidStateError:  # the caller was cancelled
             continue
 
 
-def post(group: Sequence[Work], answers: Sequence[Answer]) -> None:
-    """`deliver` from another thread, once for each loop."""
-    loops: dict[asyncio.AbstractEventLoop, tuple[list[Work], list[Answer]]] = {}
+def deliver_from_thread(group: Sequence[Pending], answers: Sequence[Answer]) -> None:
+    """Call `deliver` on each event loop of the callers."""
+    loops: dict[asyncio.AbstractEventLoop, tuple[list[Pending], list[Answer]]] = {}
     for work, answer in zip(group, answers, strict=True):
         works, theirs = loops.setdefault(work.loop, ([], []))
         works.append(work)
@@ -365,5 +386,5 @@ def post(group: Sequence[Work], answers: Sequence[Answer]) -> None:
     for loop, (works, theirs) in loops.items():
         try:
             loop.call_soon_threadsafe(deliver, works, theirs)
-        except RuntimeError:  # that loop is closed: nobody waits there
+        except RuntimeError:  # that event loop is closed, so no caller waits
             continue

@@ -106,7 +106,7 @@ class GroupedStore:
             await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
-        """`aclose` without an event loop.  In a forked child it releases nothing: all belongs to the parent."""
+        """`aclose` without an event loop.  In a forked child it releases nothing: the parent owns everything."""
         if self._closed:
             return
         self._closed = True
@@ -165,8 +165,8 @@ class TablesStore(GroupedStore):
         self.group = GroupCommit(
             self._transact,
             name=f"tenure-write-{os.path.basename(name)}",
-            between=self._between_groups,
-            most=group_max,
+            after_group=self._after_group,
+            group_max=group_max,
         )
 
     # -- the transaction of a group
@@ -187,7 +187,7 @@ class TablesStore(GroupedStore):
     def _make_durable(self, decisions: Sequence[Decided[Any]]) -> None:
         """Write the decisions where they survive what `durability` promises (STORE-11); may raise."""
 
-    def _between_groups(self) -> None:
+    def _after_group(self) -> None:
         """Called on the writer's thread after each group, while the engine is free."""
 
     # -- reads

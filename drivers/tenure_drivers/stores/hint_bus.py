@@ -1,4 +1,4 @@
-"""Hints to whoever listens in this process: any number of listeners, on any event loop.  Lossy by contract."""
+"""Hints to the subscribers of one process, on any event loop.  A hint may be lost (STORE-15)."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from collections.abc import AsyncIterator, Iterable
 
 from tenure.outcome import Hint
 
-KEPT_MAX = 1024  # of a listener that does not come to listen
+BUFFER_MAX = 1024  # hints kept for a slow subscriber; older ones are dropped
 
 
 class HintSubscription(AsyncIterator[Hint]):
-    """Ends when the store is closed."""
+    """An iterator over hints; it ends when the store is closed."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.kept: deque[Hint] = deque(maxlen=KEPT_MAX)
+        self.buffer: deque[Hint] = deque(maxlen=BUFFER_MAX)
         self.ended = False
         self.waiting: asyncio.Future[None] | None = None
 
     async def __anext__(self) -> Hint:
-        while not self.kept:
+        while not self.buffer:
             self.waiting = waiting = self.loop.create_future()
-            if self.kept:  # it came before anybody could see us wait, as may the end
+            if self.buffer:  # a hint arrived before `waiting` was visible to `deliver`
                 break
             if self.ended:
                 raise StopAsyncIteration
             await waiting
-        return self.kept.popleft()
+        return self.buffer.popleft()
 
     def deliver(self, hints: Iterable[Hint]) -> None:
-        """From any thread."""
-        self.kept.extend(hints)
+        """Add hints and wake the subscriber; from any thread."""
+        self.buffer.extend(hints)
         if self.waiting is not None:
             try:
                 self.loop.call_soon_threadsafe(self._wake)
@@ -42,6 +42,7 @@ class HintSubscription(AsyncIterator[Hint]):
                 self.ended = True
 
     def end(self) -> None:
+        """End the iterator after the hints that it still holds."""
         self.ended = True
         self.deliver(())
 
@@ -52,12 +53,15 @@ class HintSubscription(AsyncIterator[Hint]):
 
 
 class HintBus:
+    """Gives each published hint to every subscription."""
+
     def __init__(self) -> None:
         self._listeners: weakref.WeakSet[HintSubscription] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._ended = False
 
     def listen(self) -> HintSubscription:
+        """Subscribe to hints from now on.  Call it on the event loop that will read them."""
         listener = HintSubscription()
         with self._lock:
             self._listeners.add(listener)
@@ -66,6 +70,7 @@ class HintBus:
         return listener
 
     def publish(self, hints: Iterable[Hint]) -> None:
+        """Give hints to all subscriptions; from any thread."""
         if not self._listeners:
             return
         with self._lock:
@@ -74,6 +79,7 @@ class HintBus:
             listener.deliver(hints)
 
     def end(self) -> None:
+        """End all subscriptions, also those that come later."""
         self._ended = True
         with self._lock:
             listeners = list(self._listeners)

@@ -1,4 +1,4 @@
-"""Records in memory behind ordered indexes: what the stores without a database answer from.  Spec: specs/store.md."""
+"""Records in memory with ordered indexes, for stores without a database.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ BUCKET_MAX = 1024
 
 
 class BucketedKeys:
-    """Keys in order, in buckets, so that inserting stays cheap however many there are."""
+    """Sorted keys in buckets, so that an insert costs the same however many keys there are."""
 
     def __init__(self) -> None:
         self.buckets: list[list[Any]] = []
         self.lasts: list[Any] = []
 
     def fill(self, keys: Sequence[Any]) -> None:
-        """Take keys that are in order already."""
+        """Replace all keys by `keys`, which are sorted."""
         half = BUCKET_MAX // 2
         self.buckets = [list(keys[at : at + half]) for at in range(0, len(keys), half)]
         self.lasts = [bucket[-1] for bucket in self.buckets]
 
     def add(self, key: Any) -> None:
+        """Insert a key in order."""
         if not self.buckets:
             self.buckets.append([key])
             self.lasts.append(key)
@@ -52,18 +53,19 @@ class BucketedKeys:
         self.lasts[at] = bucket[-1]
 
     def remove(self, key: Any) -> None:
+        """Remove a key that exists."""
         at = bisect_left(self.lasts, key)
         bucket = self.buckets[at]
-        inside = bisect_left(bucket, key)
-        assert bucket[inside] == key
-        del bucket[inside]
+        position = bisect_left(bucket, key)
+        assert bucket[position] == key
+        del bucket[position]
         if bucket:
             self.lasts[at] = bucket[-1]
         else:
             del self.buckets[at], self.lasts[at]
 
     def upward(self, start: Any, *, after: bool = False) -> Iterator[Any]:
-        """From the first key that is not less than `start`, or is greater."""
+        """Yield keys in ascending order, from the first that is not less than `start`; with `after`, greater."""
         cut = bisect_right if after else bisect_left
         at = bisect_left(self.lasts, start)
         if at < len(self.buckets):
@@ -72,7 +74,7 @@ class BucketedKeys:
                 yield from bucket
 
     def downward(self, start: Any) -> Iterator[Any]:
-        """From the last key that is less than `start`."""
+        """Yield keys in descending order, from the last key that is less than `start`."""
         at = min(bisect_left(self.lasts, start), len(self.buckets) - 1)
         if at >= 0:
             yield from reversed(self.buckets[at][: bisect_left(self.buckets[at], start)])
@@ -81,7 +83,7 @@ class BucketedKeys:
 
 
 class Last:
-    """Greater than every value of a column."""
+    """A value that is greater than every value of a column."""
 
     def __lt__(self, other: object) -> bool:
         return False
@@ -95,24 +97,28 @@ Move: TypeAlias = tuple[BucketedKeys, Columns | None, Columns | None]  # of one 
 
 
 class IndexOrder:
-    """The keys of one index: (columns, primary key)."""
+    """The sorted keys of one index: pairs of column values and primary key."""
 
     def __init__(self, index: Index[Any]) -> None:
         self.index = index
-        self.place = index_key_of(index)
+        self.index_key = index_key_of(index)
         self.keys = BucketedKeys()
 
     def fill(self, rows: Mapping[Key, Any]) -> None:
-        placed = [(self.place(record), key) for key, record in rows.items()]
+        """Replace the keys by those of `rows`."""
+        keyed = [(self.index_key(record), key) for key, record in rows.items()]
         self.keys.fill(
-            sorted([(index_key, key) for index_key, key in placed if index_key is not None])
+            sorted([(index_key, key) for index_key, key in keyed if index_key is not None])
         )
 
     def first(self, query: First[Any], without: Container[Key] = ()) -> list[Key]:
+        """Return the primary keys that answer a query, except those in `without`."""
         prefix, after, index = query.prefix, query.after, query.index
         if index.descending:
             if after:
-                raise AssertionError(f"{index.name} runs backwards: nothing is behind {after!r}")
+                raise AssertionError(
+                    f"{index.name} has a descending column: `after` is not supported ({after!r})"
+                )
             prefix = turned(index, prefix)
         width, found = len(prefix), list[Key]()
         for index_key, key in self._walk(prefix, after, query.backwards):
@@ -149,6 +155,7 @@ class MemoryTables:
         self._moves: dict[tuple[type[Record], Any, Any], list[Move]] = {}
 
     def answer(self, query: Query[Any]) -> Any:
+        """Answer one query."""
         if isinstance(query, Get):
             return self.rows.get(query.record, {}).get(query.key)
         if isinstance(query, First):
@@ -180,11 +187,11 @@ class MemoryTables:
                     keys.add((now, key))
 
     def _moves_of(self, kind: type[Record], before: Any, record: Any) -> list[Move]:
-        """What a change from a record of one shape to one of another may do to the indexes."""
+        """Return how a change from a record of one shape to one of another may move it in the indexes."""
         moves: list[Move] = []
         for order in self.of.get(kind, ()):
             if before and record and order.index.columns == kind.key:
-                continue  # an update leaves a record where its key has it
+                continue  # an update does not change the key
             leaves = before and index_key_of_shape(order.index, before)
             enters = record and index_key_of_shape(order.index, record)
             if leaves or enters:
@@ -192,29 +199,30 @@ class MemoryTables:
         return moves
 
     def fill(self, rows: dict[type[Record], dict[Key, Any]]) -> None:
-        """Hold these records and no others."""
+        """Replace all records by `rows`."""
         self.rows = rows
         for order in self.orders.values():
             order.fill(rows.get(order.index.record, {}))
 
     # -- looking for work
 
-    def due(self, now_ms: int, after: tuple[int, str] | None, most: int) -> list[tuple[int, str]]:
+    def due(self, now_ms: int, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+        """Return up to `count` pairs (due_at_ms, session_id) that are due, in order, after `after`."""
         keys = self.orders[indexes.DUE.name].keys
         start: Any = ((),) if after is None else ((*after, LAST),)
         found: list[tuple[int, str]] = []
         for index_key, _ in keys.upward(start):
-            if index_key[0] > now_ms or len(found) >= most:
+            if index_key[0] > now_ms or len(found) >= count:
                 break
             found.append((index_key[0], index_key[1]))
         return found
 
-    def sample_due(self, rounds: DueSampler, now_ms: int, limit: int) -> tuple[Due, ...]:
-        """Sessions that are due, and then those whose lease begins in the future."""
-        found = rounds.sample(limit, lambda after, most: self.due(now_ms, after, most))
+    def sample_due(self, sampler: DueSampler, now_ms: int, limit: int) -> tuple[Due, ...]:
+        """Return sessions that are due, then sessions whose lease begins in the future (STORE-5)."""
+        found = sampler.sample(limit, lambda after, count: self.due(now_ms, after, count))
         known = {session for _, session in found}
-        ahead = self.orders[indexes.FUTURE.name].keys
-        for (_, session), _ in ahead.upward(((now_ms, LAST),), after=True):
+        upcoming = self.orders[indexes.FUTURE.name].keys
+        for (_, session), _ in upcoming.upward(((now_ms, LAST),), after=True):
             if len(found) >= limit:
                 break
             if session not in known:
@@ -222,10 +230,12 @@ class MemoryTables:
         return tuple([Due(session, at) for at, session in found])
 
     def horizon(self, now_ms: int) -> int | None:
+        """Return the earliest `due_at_ms` after `now_ms`."""
         keys = self.orders[indexes.DUE.name].keys
         for (moment, _), _ in keys.upward(((now_ms, LAST),), after=True):
             return cast(int, moment)
         return None
 
     def all(self) -> tuple[Record, ...]:
+        """Return all records, in no order."""
         return tuple([record for rows in self.rows.values() for record in rows.values()])

@@ -1,4 +1,4 @@
-"""What a transaction has written so far, over tables that do not have it yet.  Spec: specs/store.md."""
+"""The writes of a transaction, over tables that do not have them yet.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ordered_tables import MemoryTables
 
 
 class WriteOverlay:
-    """Nobody else sees these writes before `apply` (STORE-11)."""
+    """Answers queries with the writes of one transaction, which no reader sees before `apply` (STORE-11)."""
 
     def __init__(self, tables: MemoryTables) -> None:
         self.tables = tables
@@ -23,6 +23,7 @@ class WriteOverlay:
         ] = {}  # by session; None: dropped
 
     def answer(self, query: Query[Any]) -> Any:
+        """Answer one query, from the writes and then from the tables."""
         if not self._changed:
             return self.tables.answer(query)
         if isinstance(query, Get):
@@ -34,13 +35,14 @@ class WriteOverlay:
         raise AssertionError(f"no such query: {query!r}")
 
     def write(self, decisions: Sequence[Decided[Any]]) -> None:
-        """Raises AssertionError for what cannot be written; then all of this must be thrown away."""
+        """Check and add writes.  Raises AssertionError for an impossible write (STORE-8); then discard the overlay."""
         for decided in decisions:
             for write in decided.writes:
                 self._write(write)
         self.decisions += decisions
 
     def apply(self) -> None:
+        """Write everything to the tables."""
         for kind, sessions in self._changed.items():
             for changed in sessions.values():
                 for key, record in changed.items():
@@ -48,7 +50,7 @@ class WriteOverlay:
 
     def _write(self, write: Write) -> None:
         if isinstance(write, Drop):
-            self._of(write.record, write.key)[write.key] = None
+            self._changes_of(write.record, write.key)[write.key] = None
             return
         record, kind = write.record, write.record.__class__
         key = key_of(kind)(record)
@@ -59,14 +61,14 @@ class WriteOverlay:
         elif before is None:
             raise AssertionError(f"update of what does not exist: {record!r}")
         for order in self.tables.unique.get(kind, ()):
-            place = order.place(record)
-            if place is None or (before is not None and order.place(before) == place):
+            index_key = order.index_key(record)
+            if index_key is None or (before is not None and order.index_key(before) == index_key):
                 continue
-            if self._first(First(order.index, place, 1)):
-                raise AssertionError(f"a second record at {place!r} of {order.index.name}")
-        self._of(kind, key)[key] = record
+            if self._first(First(order.index, index_key, 1)):
+                raise AssertionError(f"a second record at {index_key!r} of {order.index.name}")
+        self._changes_of(kind, key)[key] = record
 
-    def _of(self, kind: type[Record], key: Key) -> dict[Key, Any]:
+    def _changes_of(self, kind: type[Record], key: Key) -> dict[Key, Any]:
         return self._changed.setdefault(kind, {}).setdefault(key[0], {})
 
     def _get(self, kind: type[Record], key: Key) -> Any:
@@ -85,6 +87,6 @@ class WriteOverlay:
         order, rows = self.tables.orders[index.name], self.tables.rows.get(index.record, {})
         found = {key: rows[key] for key in order.first(query, changed)}
         found |= {key: record for key, record in changed.items() if record is not None}
-        placed = [(order.place(record), key) for key, record in found.items()]
-        inside = sorted([(place, key) for place, key in placed if place is not None])
-        return first_of([(place, found[key]) for place, key in inside], query)
+        keyed = [(order.index_key(record), key) for key, record in found.items()]
+        ordered = sorted([(index_key, key) for index_key, key in keyed if index_key is not None])
+        return first_of([(index_key, found[key]) for index_key, key in ordered], query)

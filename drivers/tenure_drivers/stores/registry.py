@@ -1,4 +1,4 @@
-"""The registry of stores: a scheme, and the function that opens its URLs.  It imports a store when one is opened.
+"""The registry of stores: opens a store by the scheme of its URL, and imports the store's module only then.
 
 A package registers a scheme of its own with an entry point in the group `tenure.stores`:
 
@@ -37,11 +37,11 @@ EXTRAS: Final = {"postgresql": "postgres", "postgres": "postgres"}  # what to in
 
 
 def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Store:
-    """Open the store that a URL names: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`.
+    """Open the store of a URL: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`, `postgresql://...`.
 
-    `postgresql://...` is as libpq takes it; its query may also hold `tenure_schema=NAME` and `prepare=off`.
-    Other schemes are those that installed packages register.
-    Raises ValueError for any other URL, and whatever the store raises when it is opened.
+    A PostgreSQL URL has libpq's form; its query may also have `tenure_schema=NAME` and `prepare=off`.  Installed
+    packages may register other schemes.
+    Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
     return _find(parsed)(parsed, clock=clock, **options)
@@ -60,7 +60,7 @@ def _find(url: StoreUrl) -> OpenUrl:
             raise
         needed = error.name or "psycopg"
         raise ValueError(
-            f"{url.redacted!r} needs {needed}: pip install 'tenure[{extra}]'"
+            f"store URL {url.redacted!r} needs {needed}: pip install 'tenure[{extra}]'"
         ) from error
     return found
 
@@ -70,10 +70,10 @@ def _registered(url: StoreUrl) -> OpenUrl:
     matching = [point for point in points if point.name == url.scheme]
     if not matching:
         others = "".join(f", {name}:" for name in sorted(points.names - BUILT_IN.keys()))
-        raise ValueError(f"{url.redacted!r} names no store; known are {KNOWN}{others}")
+        raise ValueError(f"unknown store URL {url.redacted!r}; expected {KNOWN}{others}")
     if len({point.value for point in matching}) > 1:
         raise ValueError(
-            f"{url.redacted!r}: several packages register {url.scheme}: "
+            f"store URL {url.redacted!r}: several packages register {url.scheme}: "
             f"{', '.join(sorted(point.value for point in matching))}; uninstall all but one"
         )
     return _load(url, matching[0])
@@ -82,9 +82,9 @@ def _registered(url: StoreUrl) -> OpenUrl:
 def _load(url: StoreUrl, point: EntryPoint) -> OpenUrl:
     try:
         found: OpenUrl = point.load()
-    except Exception as error:  # whatever the code of that package raises while it is imported
+    except Exception as error:  # the package may raise anything while it is imported
         raise ValueError(
-            f"{url.redacted!r}: loading {point.value} failed: {type(error).__name__}: {error}"
+            f"store URL {url.redacted!r}: loading {point.value} failed: {type(error).__name__}: {error}"
         ) from error
     return found
 

@@ -1,8 +1,8 @@
-"""A record as a row, derived from its class alone; knows no record by name.
+"""Converts a record to a row of text and integers and back, from its class alone.
 
-A scalar field is a column.  A field held flat is a column with the name of its state's class in lower case, and a
-nullable column per field of any of its classes.  Derived properties are columns that are written and never read.
-Everything else is a column of JSON text.  Encoder and decoder are compiled once a class, as straight-line source.
+A scalar field is one column.  A flat field is a column with the name of its state's class in lower case, and a nullable
+column for each field of its state classes.  Derived properties are columns that are written and never read.  Any other
+field is a column of JSON text.  Encoder and decoder are compiled once for each class, as straight-line source.
 """
 
 from __future__ import annotations
@@ -29,24 +29,28 @@ _dumps = msgspec.json.Encoder().encode
 
 @frozen
 class Column:
+    """A column of a record's table."""
+
     name: str
     sql_type: str  # TEXT or INTEGER
     nullable: bool
 
 
 class Source:
-    """Source of one function, and the values that it refers to by name."""
+    """The source of one function, and the values that it refers to by name."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.names: dict[str, Any] = {}
 
     def refer(self, value: Any) -> str:
+        """Return a new name for a value."""
         name = f"_{len(self.names)}"
         self.names[name] = value
         return name
 
     def compile(self, name: str, argument: str, title: str) -> Callable[[Any], Any]:
+        """Compile the lines as the body of a function."""
         text = f"def {name}({argument}):\n" + "\n".join(f"    {line}" for line in self.lines)
         exec(compile(text, f"<{name} {title}>", "exec"), self.names)
         found: Callable[[Any], Any] = self.names[name]
@@ -71,7 +75,7 @@ def _sql_type(kind: Any) -> str:
 
 
 def _pack(source: Source, kind: Any, value: str) -> str:
-    """The expression that makes a column of `value`, which is a name or an attribute of a name."""
+    """Return the expression that converts `value`, a name or an attribute of a name, to a column."""
     inner, nullable = _optional(kind)
     if inner in (int, str):
         return value
@@ -87,6 +91,7 @@ def _pack(source: Source, kind: Any, value: str) -> str:
 
 
 def _unpack(source: Source, kind: Any, value: str) -> str:
+    """Return the expression that converts a column to a field."""
     inner, nullable = _optional(kind)
     if inner in (int, str):
         return value
@@ -114,11 +119,12 @@ class Flat:
 
     @property
     def columns(self) -> dict[str, Any]:
+        """The fields of all state classes, by name.  Raises TypeError if two of them differ in type."""
         merged: dict[str, Any] = {}
         for kinds in self.variants.values():
             for name, kind in kinds.items():
                 if _optional(merged.setdefault(name, kind))[0] != _optional(kind)[0]:
-                    raise TypeError(f"{self.name}.{name} is {merged[name]} here and {kind} there")
+                    raise TypeError(f"{self.name}.{name} has two types: {merged[name]} and {kind}")
         return merged
 
 
@@ -133,10 +139,9 @@ def table_of(record: type[Record]) -> str:
 
 
 class RowCodec(Generic[R]):
-    """`encode(record) -> row` and `decode(row) -> record` for one record type.
+    """Converts records of one type: `encode(record) -> row` and `decode(row) -> record`.
 
-    `decode` raises Corrupt with the table and the key.  `stored` names the columns that `decode` is given, which are
-    the first of those that `encode` makes.
+    `encode` returns all `columns`.  `decode` takes the first of them, `stored`, without the derived ones.
     """
 
     def __init__(self, record: type[R]) -> None:
@@ -151,16 +156,17 @@ class RowCodec(Generic[R]):
         self.columns = tuple(self._columns())
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
-            raise TypeError(f"{record.__name__} has a column twice: {names}")
+            raise TypeError(f"{record.__name__} has two columns of one name: {names}")
         self.stored = tuple(names[: len(names) - len(record.derived)])
         self.encode: Callable[[R], tuple[Any, ...]] = self._encoder()
         self._decode: Callable[[Any], R] = self._decoder()
         self.key_at = tuple(names.index(name) for name in self.key)
 
     def decode(self, row: Any) -> R:
+        """Return the record of a row.  Raises Corrupt with the table and the key."""
         try:
             return self._decode(row)
-        except Exception as error:  # whatever a damaged row makes of the constructors
+        except Exception as error:  # a damaged row may fail anywhere in the constructors
             key = tuple(row[at] for at in self.key_at)
             raise Corrupt(self.table, key, repr(error)) from error
 
@@ -227,6 +233,7 @@ _codecs: dict[type, RowCodec[Any]] = {}
 
 
 def codec_of(record: type[R]) -> RowCodec[R]:
+    """Return the codec of a record type; there is one for each type."""
     found = _codecs.get(record)
     if found is None:
         found = _codecs[record] = RowCodec(record)

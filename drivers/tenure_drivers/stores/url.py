@@ -1,4 +1,4 @@
-"""Store URLs: parsing, and redaction for messages.  Knows no store; `registry` opens what a URL names."""
+"""Store URLs: parsing, and redaction for messages.  It imports no store; `registry` opens a URL."""
 
 from __future__ import annotations
 
@@ -27,32 +27,34 @@ class StoreUrl:
 
     @classmethod
     def parse(cls, text: str) -> StoreUrl:
-        """Split a URL.  Raises ValueError if its form is wrong; a scheme nobody registered passes."""
+        """Split a URL.  Raises ValueError if its form is wrong; an unregistered scheme passes."""
         scheme, colon, rest = text.partition(":")
         if text.endswith(SUFFIXES) and not (colon and "/" not in scheme):
             return cls(text, "sqlite", text)
         if not colon or not scheme or (scheme in SERVERS and not rest.startswith("//")):
-            raise ValueError(f"{redact(text)!r} names no store; known are {KNOWN}")
+            raise ValueError(f"unknown store URL {redact(text)!r}; expected {KNOWN}")
         if scheme == "memory" and rest:
-            raise ValueError(f"{text!r}: nothing may follow memory:, it has no name")
+            raise ValueError(f"invalid store URL {text!r}: memory: takes no name")
         if scheme in ("files", "sqlite"):
             rest = rest.removeprefix("//") if rest.startswith("///") else rest
             if not rest:
                 known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
-                raise ValueError(f"{text!r} names no file; write {known}")
+                raise ValueError(f"invalid store URL {text!r}: the path is missing, write {known}")
         return cls(text, scheme, rest)
 
     @property
     def redacted(self) -> str:
+        """The URL for messages, without its password."""
         return redact(self.text)
 
     @property
     def path(self) -> Path | None:
-        """The file or folder of the store; None if it is not one."""
+        """The file or folder of the store; None for any other store."""
         return Path(self.rest) if self.scheme in ("files", "sqlite") else None
 
     @property
     def is_server(self) -> bool:
+        """Return True for the scheme of a database server."""
         return self.scheme in SERVERS
 
 
@@ -63,7 +65,7 @@ def redact(text: str) -> str:
 
 
 def split_server_options(url: StoreUrl) -> tuple[str, dict[str, object]]:
-    """Return the DSN for libpq, and the options of ours: `tenure_schema` and `prepare`.
+    """Split a server's URL into the DSN for libpq and our options `tenure_schema` and `prepare`.
 
     Raises ValueError for a `prepare` that is neither on nor off.
     """
@@ -76,7 +78,9 @@ def split_server_options(url: StoreUrl) -> tuple[str, dict[str, object]]:
             options["schema"] = unquote(value)
         elif name == "prepare":
             if value not in ("on", "off"):
-                raise ValueError(f"{url.redacted!r}: prepare is on or off, not {value!r}")
+                raise ValueError(
+                    f"invalid store URL {url.redacted!r}: prepare must be on or off, not {value!r}"
+                )
             options["prepare"] = value == "on"
         else:
             others.append(part)

@@ -1,12 +1,14 @@
 """What every store must do, as tests to inherit.  Subclass, give one fixture, and a driver has its test file:
 
     class TestMine(StoreConformance):
+        capabilities = MyStore.capabilities
+
         @pytest.fixture
         def opener(self, tmp_path: Path) -> Opener:
             return lambda clock: MyStore(tmp_path / "store", clock=clock)
 
-What a driver cannot do it does not claim in its `capabilities`, and the tests of it are skipped by name.  Two more
-fixtures may be given: `locked`, how another process holds a session, and `crashes`, how the power is cut
+Tests of a capability that the store does not claim are marked as skipped (`@requires`).  Two more fixtures may be
+given: `locked`, how another process holds a session, and `crashes`, how the power is cut
 (`conformance_workers`).
 """
 
@@ -47,6 +49,7 @@ from .fixtures import (
     in_turn,
     prompt,
 )
+from .requirements import requires
 
 __all__ = [
     "START_MS",
@@ -67,7 +70,26 @@ __all__ = [
 ]
 
 
-class StoreConformance(WorkersConformance):
+@requires(Capability.REOPEN)
+class ReopenConformance:
+    """A store that is opened again holds what it answered."""
+
+    @asynchronous
+    async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
+        store = opened(ManualClock())
+        await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
+        before = world_of(await store.dump())
+        await store.aclose()
+        await store.aclose()
+
+        store = opened(ManualClock())
+
+        assert world_of(await store.dump()) == before
+
+
+class StoreConformance(ReopenConformance, WorkersConformance):
+    """Everything that a store must do."""
+
     @pytest.fixture
     def opener(self) -> Opener:
         raise NotImplementedError("give a fixture `opener` that opens the same empty store again")
@@ -84,6 +106,11 @@ class StoreConformance(WorkersConformance):
         yield open_one
         for store in stores:
             asyncio.run(store.aclose())
+
+    def test_the_store_has_the_capabilities_that_are_declared(self, opened: Opener) -> None:
+        assert opened(ManualClock()).capabilities == self.capabilities, (
+            "the test class must declare them: capabilities = MyStore.capabilities"
+        )
 
     # law 1
 
@@ -202,19 +229,6 @@ class StoreConformance(WorkersConformance):
         answered = [a for a in answers if not isinstance(a, asyncio.CancelledError)]
         assert answered == [a for a in ["first", *map(str, range(7))] if a in answered]
         assert await store.execute(Put("s", "d", "last")) == "7"
-
-    @asynchronous
-    async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
-        store = opened(ManualClock())
-        self.having(store, Capability.REOPEN)
-        await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
-        before = world_of(await store.dump())
-        await store.aclose()
-        await store.aclose()
-
-        store = opened(ManualClock())
-
-        assert world_of(await store.dump()) == before
 
     @asynchronous
     async def test_a_closed_store_says_so(self, opened: Opener) -> None:

@@ -36,12 +36,50 @@ from .fixtures import (
     executed,
     prompt,
 )
+from .requirements import Requirements, requires
 
 Locked: TypeAlias = Callable[[str], AbstractContextManager[object]]
 Crashes: TypeAlias = Callable[[RandomProgram], Iterator[tuple[int, World]]]
 
 
-class WorkersConformance:
+@requires(Capability.SKEW)
+class SkewConformance:
+    """Stores on one set of records agree although their clocks differ."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_workers_whose_clocks_differ_agree_on_what_is_stored(
+        self, opened: Opener, seed: int
+    ) -> None:
+        """Every command is decided at the clock of the store that carries it out, on what all wrote."""
+
+        @asynchronous
+        async def run() -> None:
+            clocks = [
+                ManualClock(START_MS),
+                ManualClock(START_MS + 70),
+                ManualClock(START_MS - 3_600_000),
+            ]
+            stores = [opened(clock) for clock in clocks]
+            dice, world = random.Random(seed), EMPTY
+            client, most = CommandGenerator(dice.choice), 0
+            for _ in range(100):
+                at = dice.randrange(3)
+                for clock in clocks:
+                    clock.now_ms += dice.choice((0, 1, 10, 30))
+                command = client.send(clocks[at].now_ms)
+                expected, world = decided(world, command, clocks[at].now_ms)
+                answer = await executed(stores[at], command)
+                assert answer == expected, command
+                client.observe(command, answer)
+                generations = [s.lease.generation for s in world.all(Session)]
+                assert sum(generations) >= most, "a generation was granted again"
+                most = sum(generations)
+            assert world_of(await stores[0].dump()) == world
+
+        run()
+
+
+class WorkersConformance(SkewConformance, Requirements):
     @pytest.fixture
     def opened(self) -> Opener:
         raise NotImplementedError
@@ -61,13 +99,9 @@ class WorkersConformance:
         """
         return None
 
-    def having(self, store: Store, capability: Capability) -> None:
-        if capability not in store.capabilities:
-            pytest.skip(f"no capability {capability.value}")
-
     def two(self, opened: Opener, clock: ManualClock) -> tuple[Store, Store]:
         one = opened(clock)
-        return one, opened(clock) if Capability.PROCESSES in one.capabilities else one
+        return one, opened(clock) if Capability.PROCESSES in self.capabilities else one
 
     # concurrent writers
 
@@ -170,7 +204,7 @@ class WorkersConformance:
         for command in commands:
             expected, world = decided(world, command, START_MS)
             lost = await executed(store, command)
-            if Capability.REOPEN in store.capabilities:
+            if Capability.REOPEN in self.capabilities:
                 await store.aclose()
                 store = opened(ManualClock())
             again = await executed(store, command)
@@ -178,41 +212,7 @@ class WorkersConformance:
             assert isinstance(again, Decided) and (again.replayed, again.writes) == (True, ())
             assert world_of(await store.dump()) == world
 
-    # clocks that differ
-
-    @pytest.mark.parametrize("seed", range(3))
-    def test_workers_whose_clocks_differ_agree_on_what_is_stored(
-        self, opened: Opener, seed: int
-    ) -> None:
-        """Every command is decided at the clock of the store that carries it out, on what all wrote."""
-
-        @asynchronous
-        async def run() -> None:
-            clocks = [
-                ManualClock(START_MS),
-                ManualClock(START_MS + 70),
-                ManualClock(START_MS - 3_600_000),
-            ]
-            stores = [opened(clocks[0])]
-            self.having(stores[0], Capability.SKEW)
-            stores += [opened(clock) for clock in clocks[1:]]
-            dice, world = random.Random(seed), EMPTY
-            client, most = CommandGenerator(dice.choice), 0
-            for _ in range(100):
-                at = dice.randrange(3)
-                for clock in clocks:
-                    clock.now_ms += dice.choice((0, 1, 10, 30))
-                command = client.send(clocks[at].now_ms)
-                expected, world = decided(world, command, clocks[at].now_ms)
-                answer = await executed(stores[at], command)
-                assert answer == expected, command
-                client.observe(command, answer)
-                generations = [s.lease.generation for s in world.all(Session)]
-                assert sum(generations) >= most, "a generation was granted again"
-                most = sum(generations)
-            assert world_of(await stores[0].dump()) == world
-
-        run()
+    # clocks and locks
 
     @asynchronous
     async def test_the_clock_is_read_behind_the_lock(

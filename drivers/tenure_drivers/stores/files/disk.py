@@ -1,4 +1,4 @@
-"""What a store of files does to its folder, and who owns it."""
+"""The file operations of a files store, and the lock that gives its folder one owner."""
 
 from __future__ import annotations
 
@@ -18,48 +18,54 @@ NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Disk:
-    """Every change of a folder goes through here; a test puts a disk that fails or loses power in its place.
+    """Every change of a folder; tests replace it by a disk that fails or loses power.
 
     All methods raise OSError.
     """
 
     def create(self, path: Path) -> int:
-        """A new file to append to; what had this name is gone."""
+        """Create a file to append to, or empty the one of this name; return its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         return os.open(path, flags, 0o666)
 
     def reopen(self, path: Path) -> int:
+        """Open a file to append to; return its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def append(self, file: int, data: bytes) -> None:
+        """Write all bytes at the end."""
         view = memoryview(data)
         while view:
             view = view[os.write(file, view) :]
 
     def cut(self, file: int, size: int) -> None:
+        """Truncate a file to `size` bytes."""
         os.ftruncate(file, size)
 
     def sync(self, file: int) -> None:
-        """Returns when everything appended so far survives a power cut."""
-        if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync leaves it in the cache of the device
+        """Return when all appended bytes survive a power cut."""
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves data in the drive's cache
             fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-        elif hasattr(os, "fdatasync"):  # with the size of the file, without its times
+        elif hasattr(os, "fdatasync"):  # writes the size of the file too, but not its times
             os.fdatasync(file)
         else:
             os.fsync(file)
 
     def rename(self, old: Path, new: Path) -> None:
+        """Rename a file, replacing `new`."""
         os.replace(old, new)
 
     def remove(self, path: Path) -> None:
+        """Remove a file, if it exists."""
         path.unlink(missing_ok=True)
 
     def make_folder(self, folder: Path) -> None:
+        """Create a folder, durably."""
         folder.mkdir(exist_ok=True)
         self.sync_folder(folder.absolute().parent)
 
     def sync_folder(self, folder: Path) -> None:
-        """Returns when the names in the folder survive a power cut."""
+        """Return when the names in the folder survive a power cut."""
         found = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(found)
@@ -67,18 +73,22 @@ class Disk:
             os.close(found)
 
     def close(self, file: int) -> None:
+        """Close a descriptor."""
         os.close(file)
 
     def gone(self, file: int) -> bool:
-        """Whether somebody has removed the file that we append to."""
+        """Return True if an open file no longer has a name."""
         return os.fstat(file).st_nlink == 0
 
 
-# -- who owns a folder
+# -- the owner of a folder
 
 
 class Ownership:
-    """A lock that ends with its process, however that ends.  Raises Unavailable with the owner's pid."""
+    """A lock on a folder that the operating system releases when the process ends.
+
+    Raises Unavailable, with the pid of the owner, if another process holds it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
@@ -90,23 +100,25 @@ class Ownership:
             os.close(self._file)
             whom = f"process {owner}" if owner else "another process"
             raise Unavailable(
-                f"{folder} is in use by {whom}: it has one owner at a time"
+                f"{folder} is in use by {whom}: one process at a time may open a files store"
             ) from error
         except BaseException:
             os.close(self._file)
             raise
-        with contextlib.suppress(OSError):  # a full disk: the second owner is told less
+        with contextlib.suppress(OSError):  # on a full disk, messages lack the owner's pid
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         _OWNED.add(self)
 
-    def give_up(self) -> None:
+    def release(self) -> None:
+        """Release the lock."""
         _OWNED.discard(self)
         os.ftruncate(self._file, 0)
         fcntl.flock(self._file, fcntl.LOCK_UN)
         os.close(self._file)
 
-    def leave_to_parent(self) -> None:
+    def close_in_child(self) -> None:
+        """Close the descriptor of a forked child; the parent keeps the lock."""
         os.close(self._file)
 
 
@@ -114,9 +126,9 @@ _OWNED: weakref.WeakSet[Ownership] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child shares the lock as long as it has the file open, and would keep it when its parent is gone."""
+    """Close the locks in a forked child, which would otherwise keep them after its parent has ended."""
     for ownership in list(_OWNED):
-        ownership.leave_to_parent()
+        ownership.close_in_child()
     _OWNED.clear()
 
 

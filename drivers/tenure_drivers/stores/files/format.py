@@ -1,10 +1,10 @@
-"""The lines of a store of files: what one says, how it is checked, and what a damaged one means.
+"""The line format of a files store: how a line is written, checked and read, and what damage means.
 
     {"crc":"5f0d1a2b","len":61,"seq":7,"writes":[["+","blob","s","d","text"]]}
 
-`crc` is the CRC-32 of the rest of the line and of the lines before it in its file, so that none can be missing or
-exchanged; `len` counts the bytes behind its comma, the newline included.  A file begins with a line that says
-`tenure`: what it is, the schema, the columns of the tables, and behind which line of which log it goes on.
+`crc` is the CRC-32 of the rest of the line and of all earlier lines of its file, so that no line can be missing or
+moved.  `len` counts the bytes after its comma, including the newline.  The first line of a file is its heading: the
+kind of file (`tenure`), the schema, the columns of the tables, and the position in the log after which the file starts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HEAD = re.compile(rb'\{"crc":"[0-9a-f]{8}","len":(\d{1,15}),')
 
 @frozen
 class LogPosition:
-    """Behind which transaction, and the checksum of the last line there."""
+    """A position in the log: the last transaction before it, and the checksum of the last line before it."""
 
     seq: int = 0
     crc: int = 0
@@ -44,14 +44,16 @@ class LogPosition:
 
 @frozen
 class Line:
+    """A line that was checked: its number from 1, its byte offset, its checksum and its fields."""
+
     number: int
     offset: int
     crc: int
-    says: dict[str, Any]
+    fields: dict[str, Any]
 
 
 class Damaged(Corrupt):
-    """A line that is not what was written.  `torn`: it is as a crash leaves the last line of a log."""
+    """A line that differs from what was written.  `torn`: a crash may leave the last line of a log like this."""
 
     def __init__(self, path: Path, number: int, offset: int, why: str, torn: bool = False) -> None:
         super().__init__(f"{path}, line {number} at byte {offset}", (), why)
@@ -62,37 +64,42 @@ class Damaged(Corrupt):
 
 
 def line_of(fields: bytes, before: int) -> tuple[bytes, int]:
-    """A line that says `fields`, behind a line with the checksum `before`; and its own checksum."""
+    """Return a line with these fields, and its checksum; `before` is the checksum of the previous line."""
     rest = b'"len":%d,%s}\n' % (len(fields) + 2, fields)
     crc = zlib.crc32(rest, before)
     return b'{"crc":"%08x",%s' % (crc, rest), crc
 
 
 def transaction(seq: int, writes: bytes) -> bytes:
+    """Return the fields of a transaction's line."""
     return b'"seq":%d,"writes":%s' % (seq, writes)
 
 
 def closing(seq: int) -> bytes:
-    """Everything before it was whole when the store was closed."""
+    """Return the fields of the line that a store writes when it closes: all earlier lines were complete."""
     return b'"seq":%d,"closed":true' % seq
 
 
 def heading(what: str, after: LogPosition) -> bytes:
+    """Return the fields of a file's first line."""
     columns = {codec.table: codec.stored for codec in _codecs().values()}
-    return b'"tenure":"%s","schema":%d,"seq":%d,"behind":"%08x","tables":%s' % (
+    return b'"tenure":"%s","schema":%d,"seq":%d,"after":"%08x","tables":%s' % (
         what.encode(), SCHEMA, after.seq, after.crc, _dumps(columns),
     )  # fmt: skip
 
 
 def ending(seq: int, rows: int) -> bytes:
+    """Return the fields of a snapshot's last line."""
     return b'"seq":%d,"rows":%d' % (seq, rows)
 
 
 def writes_of(decisions: Iterable[Decided[Any]]) -> bytes:
+    """Return the writes of decisions as JSON."""
     return _dumps([row_of(write) for decided in decisions for write in decided.writes])
 
 
 def row_of(write: Write) -> tuple[Any, ...]:
+    """Return a write as operation, table, and row or key."""
     if isinstance(write, Drop):
         return (DROP, codec_of(write.record).table, *write.key)
     codec = codec_of(write.record.__class__)
@@ -101,6 +108,7 @@ def row_of(write: Write) -> tuple[Any, ...]:
 
 
 def rows_of(records: Iterable[Record]) -> bytes:
+    """Return inserts of records as JSON."""
     return _dumps([row_of(Insert(record)) for record in records])
 
 
@@ -108,7 +116,7 @@ def rows_of(records: Iterable[Record]) -> bytes:
 
 
 def lines(path: Path, file: BinaryIO) -> Iterator[Line]:
-    """All lines of a file that begins at 0.  Raises Damaged at the first that is not what was written."""
+    """Yield the lines of a file from its start.  Raises Damaged at the first damaged line."""
     number, offset, crc = 0, 0, 0
     for text in file:
         number += 1
@@ -118,26 +126,26 @@ def lines(path: Path, file: BinaryIO) -> Iterator[Line]:
             last = not file.read(1)
             raise Damaged(path, number, offset, _why(text), last and _as_torn(text))
         try:
-            says = _loads(text)
+            fields = _loads(text)
         except msgspec.DecodeError as error:
-            raise Damaged(path, number, offset, f"no JSON: {error}") from error
+            raise Damaged(path, number, offset, f"not valid JSON: {error}") from error
         crc = found
-        yield Line(number, offset, crc, says)
+        yield Line(number, offset, crc, fields)
         offset += len(text)
 
 
 def _why(text: bytes) -> str:
     head = _HEAD.match(text)
     if head is None:
-        return "a line without a beginning"
+        return "the start of the line is damaged"
     should, found = int(head[1]), len(text) - head.end()
     if found != should:
-        return f"it has {found} bytes and should have {should}"
-    return "its checksum is another"
+        return f"it has {found} bytes, expected {should}"
+    return "the checksum does not match"
 
 
 def _as_torn(text: bytes) -> bool:
-    """A torn line may have any bytes missing, but is not longer than it was to be, and is one line."""
+    """Return True if a crash may have left this line: bytes may be missing, but it is one line and not too long."""
     head = _HEAD.match(text)
     if head is not None:
         return len(text) - head.end() <= int(head[1])
@@ -145,22 +153,24 @@ def _as_torn(text: bytes) -> bool:
 
 
 def check_heading(path: Path, line: Line, what: str) -> LogPosition:
-    """Raises SchemaTooNew or Damaged unless the file is what its name says; returns behind what it goes on."""
-    says = line.says
-    if says.get("tenure") != what:
-        raise Damaged(path, 1, 0, f"it should begin a {what}, and says {says.get('tenure')!r}")
-    if says["schema"] > SCHEMA:
-        raise SchemaTooNew(str(path), says["schema"], SCHEMA)
-    for table, columns in says["tables"].items():
+    """Return the position after which a file starts.  Raises SchemaTooNew, or Damaged if the heading does not fit."""
+    fields = line.fields
+    if fields.get("tenure") != what:
+        raise Damaged(
+            path, 1, 0, f"expected the heading of a {what}, found {fields.get('tenure')!r}"
+        )
+    if fields["schema"] > SCHEMA:
+        raise SchemaTooNew(str(path), fields["schema"], SCHEMA)
+    for table, columns in fields["tables"].items():
         codec = _codecs().get(table)
         if codec is None or codec.stored != tuple(columns):
             known = None if codec is None else ", ".join(codec.stored)
-            why = f"schema {says['schema']} with other columns of {table}: known are {known}"
+            why = f"schema {fields['schema']} with other columns of {table}: expected {known}"
             raise Damaged(path, 1, 0, why)
-    return LogPosition(says["seq"], int(says["behind"], 16))
+    return LogPosition(fields["seq"], int(fields["after"], 16))
 
 
-# -- what the lines of a folder add up to
+# -- the rows that all lines together give
 
 
 @cache
@@ -169,23 +179,23 @@ def _codecs() -> dict[str, RowCodec[Any]]:
 
 
 class Rows:
-    """Raw rows by table and key; only those that are left in the end are decoded."""
+    """Rows by table and key, not decoded until all lines were applied."""
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[Any, list[Any]]] = {table: {} for table in _codecs()}
         self._keys = {table: codec.key_at for table, codec in _codecs().items()}
 
-    def take(self, path: Path, line: Line) -> int:
-        """Apply what a line writes; return how many rows it names."""
-        writes = line.says["writes"]
+    def apply(self, path: Path, line: Line) -> int:
+        """Apply the writes of a line; return their number."""
+        writes = line.fields["writes"]
         try:
             for op, table, *row in writes:
-                self._take(op, table, row)
+                self._apply(op, table, row)
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise Damaged(path, line.number, line.offset, f"no such write: {error!r}") from error
+            raise Damaged(path, line.number, line.offset, f"impossible write: {error!r}") from error
         return len(writes)
 
-    def _take(self, op: str, table: str, row: list[Any]) -> None:
+    def _apply(self, op: str, table: str, row: list[Any]) -> None:
         rows = self.tables[table]
         if op == DROP:
             rows.pop(tuple(row), None)
@@ -196,7 +206,7 @@ class Rows:
         rows[key] = row
 
     def decoded(self) -> dict[type[Record], dict[Any, Any]]:
-        """Raises Corrupt with table and key for a row that is no record."""
+        """Return the records by type and key.  Raises Corrupt with table and key for an invalid row."""
         found: dict[type[Record], dict[Any, Any]] = {}
         for table, rows in self.tables.items():
             codec = _codecs()[table]

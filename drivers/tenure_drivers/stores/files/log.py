@@ -1,4 +1,4 @@
-"""The log that a store of files appends to: every transaction a line, on the disk before it is answered."""
+"""The log of a files store: one line for each transaction, on disk before its commands are answered."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ SUFFIX: Final = ".jsonl"
 
 
 def path_of(folder: Path, what: str, seq: int) -> Path:
-    """The log that goes on behind a transaction, or the snapshot of all up to it."""
+    """Return the path of the log that starts after a transaction, or of the snapshot up to it."""
     return folder / f"{what}-{seq:012d}{SUFFIX}"
 
 
 def temporary(path: Path) -> Path:
+    """Return the name of a file until it is complete."""
     return path.with_name(path.name + TEMPORARY)
 
 
 class Log:
-    """The newest file of a log.  After a failed fsync nobody knows what is on the disk, so it takes no more."""
+    """The newest log file of a folder.  After a failed fsync it is unusable, because its content is unknown."""
 
     def __init__(
-        self, disk: Disk, path: Path, begins: LogPosition, at: LogPosition, closed: bool
+        self, disk: Disk, path: Path, start: LogPosition, end: LogPosition, closed: bool
     ) -> None:
         self.path = path
-        self.begins = begins  # what its first line says
-        self.at = at
-        self.closed = closed  # nothing was appended since it was closed in good order
-        self.unusable = ""  # why nothing may be appended any more
+        self.start = start  # as its heading says
+        self.end = end
+        self.closed = closed  # its last line says that the store was closed
+        self.unusable = ""  # why nothing may be appended; empty: it may
         self._disk = disk
         self._file = disk.reopen(path)
         self.size = path.stat().st_size
 
     @classmethod
     def begin(cls, disk: Disk, folder: Path, after: LogPosition, old: Log | None = None) -> Log:
-        """A new file, complete or not there at all; `old` takes no more once it may be there.  Raises OSError."""
+        """Create a new log file, complete or not at all.  Raises OSError.
+
+        `old` becomes unusable if the new file may exist although an error is raised.
+        """
         path = path_of(folder, LOG, after.seq)
         line, crc = line_of(heading(LOG, after), 0)
         file = disk.create(temporary(path))
@@ -54,68 +58,73 @@ class Log:
             return cls(disk, path, after, LogPosition(after.seq, crc), True)
         except OSError as error:
             if old is not None:
-                old.poison(f"the next log could not be begun: {error}")
+                old.disable(f"the next log could not be created: {error}")
             raise
 
     def append(self, writes: bytes) -> None:
-        """Write a transaction.  Raises Unavailable (it was not done) or OutcomeUnknown."""
+        """Append a transaction and sync it.  Raises Unavailable if it was not written, or OutcomeUnknown."""
         self.check()
-        line, crc = line_of(transaction(self.at.seq + 1, writes), self.at.crc)
+        line, crc = line_of(transaction(self.end.seq + 1, writes), self.end.crc)
         self._append(line)
-        self.at = LogPosition(self.at.seq + 1, crc)
+        self.end = LogPosition(self.end.seq + 1, crc)
         self.closed = False
 
     def close(self) -> None:
-        """Say that all is whole, if it is; a store that was not closed is read all the same."""
+        """Append the closing line and close the file.  A log without that line can be opened too."""
         try:
             if not (self.unusable or self.closed):
-                line, crc = line_of(closing(self.at.seq), self.at.crc)
+                line, crc = line_of(closing(self.end.seq), self.end.crc)
                 self._append(line)
-                self.at, self.closed = LogPosition(self.at.seq, crc), True
+                self.end, self.closed = LogPosition(self.end.seq, crc), True
         except (Unavailable, OutcomeUnknown):
             pass
         self.abandon()
 
     def abandon(self) -> None:
+        """Close the file and write nothing."""
         self._disk.close(self._file)
 
     def cut(self, size: int) -> None:
+        """Truncate the file."""
         self._disk.cut(self._file, size)
         self.size = size
 
     def sync(self) -> None:
+        """Return when the content survives a power cut."""
         self._disk.sync(self._file)
 
     def check(self) -> None:
+        """Raise Unavailable if nothing may be appended."""
         if self.unusable:
             raise Unavailable(f"{self.path}: {self.unusable}; close the store and open it again")
 
-    def poison(self, why: str) -> None:
+    def disable(self, why: str) -> None:
+        """Forbid further writes; the first reason is kept."""
         self.unusable = self.unusable or why
 
     def _append(self, line: bytes) -> None:
         if self._disk.gone(self._file):
-            self.poison("the file was removed")
+            self.disable("the file was removed")
             self.check()
         try:
             self._disk.append(self._file, line)
         except OSError as error:
-            self._take_back(error)
+            self._truncate(error)
             raise Unavailable(f"{self.path}: {error}") from error
         try:
             self._disk.sync(self._file)
         except OSError as error:
-            self.poison(f"fsync failed: {error}")
+            self.disable(f"fsync failed: {error}")
             raise OutcomeUnknown(
                 f"{self.path}: fsync failed: {error}; close the store, open it again and execute the command again"
             ) from error
         self.size += len(line)
 
-    def _take_back(self, error: OSError) -> None:
-        """Cut off what was written of a line.  It has no end, so it counts for nothing if that fails as well."""
+    def _truncate(self, error: OSError) -> None:
+        """Remove a line that was written in part.  If that fails too, recovery will ignore the incomplete line."""
         if error.errno not in NO_ROOM:
-            self.poison(f"write failed: {error}")
+            self.disable(f"write failed: {error}")
         try:
             self._disk.cut(self._file, self.size)
         except OSError as other:
-            self.poison(f"write failed: {error}; and then: {other}")
+            self.disable(f"write failed: {error}; truncating failed: {other}")

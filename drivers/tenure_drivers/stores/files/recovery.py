@@ -1,4 +1,4 @@
-"""Reading a folder of logs and snapshots, whatever a crash has left there; and making a snapshot."""
+"""Recovery: reads a folder of logs and snapshots after a crash or a close.  Also writes snapshots."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAME = re.compile(rf"({LOG}|{SNAPSHOT})-(\d{{12,}}){re.escape(SUFFIX)}")
 
 @frozen
 class Repaired:
-    """What a crash had left of a transaction that nobody was answered, cut off at opening."""
+    """The incomplete last transaction of a log, which recovery removed; its commands were never answered."""
 
     path: Path
     line: int
@@ -44,12 +44,15 @@ class Repaired:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path}: cut {self.cut} bytes off at line {self.line}, byte {self.offset}: {self.why}"
+        return (
+            f"{self.path}: removed {self.cut} bytes of an incomplete write "
+            f"at line {self.line}, byte {self.offset}: {self.why}"
+        )
 
 
 @frozen
 class Contents:
-    """The names in a folder that are ours, by the transaction behind which each goes on."""
+    """The files of a folder; logs and snapshots by the transaction after which they start."""
 
     logs: dict[int, Path] = field(factory=dict)
     snapshots: dict[int, Path] = field(factory=dict)
@@ -59,14 +62,17 @@ class Contents:
 
 @frozen
 class RecoveredLog:
+    """The records of a folder, and the log to continue with."""
+
     rows: dict[type[Record], dict[Any, Any]]
     log: Log
     repaired: Repaired | None
-    log_bytes: int  # since the snapshot
+    log_bytes: int  # of all logs since the snapshot
     snapshot_bytes: int
 
 
 def contents(folder: Path) -> Contents:
+    """List the files of a folder.  Raises OSError."""
     found = Contents()
     for path in sorted(folder.iterdir()):
         if (match := _NAME.fullmatch(path.name)) is not None:
@@ -82,21 +88,22 @@ def contents(folder: Path) -> Contents:
 
 
 class Recovery:
-    """Reads a folder from its newest snapshot on.  Raises Corrupt, SchemaTooNew, OSError."""
+    """Reads a folder, from its newest snapshot on.  Raises Corrupt, SchemaTooNew or OSError."""
 
     def __init__(self, disk: Disk, folder: Path) -> None:
         self.disk, self.folder = disk, folder
         self.rows = Rows()
-        self.spot = LogPosition()
+        self.position = LogPosition()
         self.repaired: Repaired | None = None
         self.sizes = {LOG: 0, SNAPSHOT: 0}
         self.closed = False
 
     def load(self) -> RecoveredLog:
+        """Read everything, remove an incomplete last write, and remove files that are no longer needed."""
         names = contents(self.folder)
         if not names.logs and not names.snapshots:
             if names.others:
-                why = f"a folder of something else: {names.others[0]} is there, and no log"
+                why = f"not a files store: it has no log, but {names.others[0]}"
                 raise Corrupt(str(self.folder), (), why)
             return RecoveredLog({}, Log.begin(self.disk, self.folder, LogPosition()), None, 0, 0)
         base = max(names.snapshots, default=0)
@@ -107,11 +114,11 @@ class Recovery:
             raise Corrupt(str(self.folder), (), f"{missing} is missing")
         wanted = [path for seq, path in sorted(names.logs.items()) if seq >= base]
         for path in wanted:
-            begins = self._log(path, path is wanted[-1])
+            start = self._log(path, path is wanted[-1])
         rows = self.rows.decoded()
-        log = Log(self.disk, wanted[-1], begins, self.spot, self.closed)
+        log = Log(self.disk, wanted[-1], start, self.position, self.closed)
         try:
-            self._settle(log)
+            self._make_durable(log)
             remove(self.disk, self.folder, outdated(names, base) + names.temporary)
         except BaseException:
             log.abandon()
@@ -123,56 +130,56 @@ class Recovery:
         with path.open("rb") as file:
             for line in lines(path, file):
                 if line.number == 1:
-                    self.spot = check_heading(path, line, SNAPSHOT)
-                elif "rows" not in line.says:
-                    named += self.rows.take(path, line)
-                elif line.says["rows"] == named and not file.read(1):
+                    self.position = check_heading(path, line, SNAPSHOT)
+                elif "rows" not in line.fields:
+                    named += self.rows.apply(path, line)
+                elif line.fields["rows"] == named and not file.read(1):
                     self.sizes[SNAPSHOT] = path.stat().st_size
                     return
                 else:
-                    raise Damaged(path, line.number, line.offset, f"it ends behind {named} rows")
-        raise Corrupt(str(path), (), "it has no end")
+                    raise Damaged(path, line.number, line.offset, f"it ends after {named} rows")
+        raise Corrupt(str(path), (), "the last line is missing")
 
     def _log(self, path: Path, newest: bool) -> LogPosition:
-        begins: LogPosition | None = None
+        start: LogPosition | None = None
         with path.open("rb") as file:
             try:
                 for line in lines(path, file):
-                    if begins is None:
-                        begins = self._heading(path, line)
+                    if start is None:
+                        start = self._heading(path, line)
                     else:
                         self._line(path, line)
             except Damaged as error:
-                if not (newest and error.torn and begins is not None):
+                if not (newest and error.torn and start is not None):
                     raise
                 cut = path.stat().st_size - error.offset
                 self.repaired = Repaired(path, error.number, error.offset, cut, str(error.why))
                 self.closed = False
-        if begins is None:
-            raise Corrupt(str(path), (), "it is empty")
+        if start is None:
+            raise Corrupt(str(path), (), "the file is empty")
         self.sizes[LOG] += path.stat().st_size
-        return begins
+        return start
 
     def _heading(self, path: Path, line: Line) -> LogPosition:
-        begins = check_heading(path, line, LOG)
-        if begins != self.spot:
-            why = f"it goes on behind {begins}, and what is before it ends at {self.spot}"
+        start = check_heading(path, line, LOG)
+        if start != self.position:
+            why = f"it starts after {start}, but the file before it ends at {self.position}"
             raise Damaged(path, line.number, line.offset, why)
-        self.spot = LogPosition(begins.seq, line.crc)
-        return begins
+        self.position = LogPosition(start.seq, line.crc)
+        return start
 
     def _line(self, path: Path, line: Line) -> None:
-        self.closed = "closed" in line.says
-        seq = self.spot.seq + (not self.closed)
-        if line.says["seq"] != seq:
-            why = f"it is transaction {line.says['seq']}, and should be {seq}"
+        self.closed = "closed" in line.fields
+        seq = self.position.seq + (not self.closed)
+        if line.fields["seq"] != seq:
+            why = f"expected transaction {seq}, found {line.fields['seq']}"
             raise Damaged(path, line.number, line.offset, why)
         if not self.closed:
-            self.rows.take(path, line)
-        self.spot = LogPosition(seq, line.crc)
+            self.rows.apply(path, line)
+        self.position = LogPosition(seq, line.crc)
 
-    def _settle(self, log: Log) -> None:
-        """What was read is made durable before anybody is answered from it: who wrote it may not have come to that."""
+    def _make_durable(self, log: Log) -> None:
+        """Sync the log before reads are served: its last writer may have crashed before its own fsync."""
         if self.repaired is not None:
             log.cut(self.repaired.offset)
         log.sync()
@@ -185,7 +192,10 @@ class Recovery:
 def write_snapshot(
     disk: Disk, folder: Path, after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
 ) -> int:
-    """Returns its size when it is there to stay; what it makes superfluous may be removed then.  Raises OSError."""
+    """Write a snapshot of all records and return its size, when it is durable.  Raises OSError.
+
+    `outdated` files may be removed after that.
+    """
     path = path_of(folder, SNAPSHOT, after.seq)
     crc, size = 0, 0
     file = disk.create(temporary(path))
@@ -219,12 +229,13 @@ def _snapshot_fields(
 
 
 def outdated(names: Contents, base: int) -> list[Path]:
-    """What is superfluous beside the snapshot of all up to `base`."""
+    """Return the files that are not needed beside the snapshot up to `base`."""
     old = [path for seq, path in names.logs.items() if seq < base]
     return old + [path for seq, path in names.snapshots.items() if seq < base]
 
 
 def remove(disk: Disk, folder: Path, paths: Sequence[Path]) -> None:
+    """Remove files, durably."""
     for path in paths:
         disk.remove(path)
     if paths:

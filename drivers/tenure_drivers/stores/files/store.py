@@ -1,8 +1,7 @@
-"""A folder of files: one OS process, no database.  Group commit, every answer on the disk before it is given.
+"""A folder of files: one OS process, no database, group commit; writes are on disk before they are answered.
 
-All records are in memory, behind the same indexes as in a store in memory; a log of readable, checksummed lines says
-how they came to be what they are (files_line.py), and from time to time a snapshot shortens it (files_load.py).
-Spec: specs/store.md.
+All records are in memory, with the same indexes as in a memory store.  A log of readable, checksummed lines holds every
+transaction (`format`, `log`).  A snapshot replaces the log when it has grown (`recovery`).  Spec: specs/store.md.
 """
 
 from __future__ import annotations
@@ -33,10 +32,11 @@ log = logging.getLogger("tenure")
 
 
 class FilesStore(TablesStore):
-    """Raises Unavailable, Corrupt or SchemaTooNew if the folder cannot be opened; creates it if it is not there.
+    """A store in a folder, which is created if it does not exist.
 
-    `repaired` says what a crash had left at the end of the log, and was cut off.  A snapshot is made at opening, and
-    beside the work, when the log has grown over `log_bytes_max` and over the last snapshot.
+    `repaired` is the incomplete write of a crash that was removed when the store was opened.  A snapshot is written at
+    opening or in the background when the log is larger than `log_bytes_max` and than the last snapshot.
+    Raises Unavailable, Corrupt or SchemaTooNew if the folder cannot be opened.
     """
 
     durability = Durability.CRASH
@@ -55,21 +55,21 @@ class FilesStore(TablesStore):
         super().__init__(str(self.folder), clock, group_max=group_max)
         self._log_bytes_max = log_bytes_max
         self._disk = disk or Disk()
-        self._shortening = threading.Lock()  # held around a snapshot
-        self._gate = threading.Lock()  # held by a snapshot that waits for the engine
+        self._snapshot_lock = threading.Lock()  # held around a snapshot
+        self._engine_gate = threading.Lock()  # held by a snapshot that waits for the engine
         self.repaired: Repaired | None = None
         self._log: Log
         self._load()
-        self._making = ThreadPoolExecutor(1, f"tenure-snapshot-{self.folder.name}")
-        self._wanted = False
-        self._watch_growth()
+        self._snapshot_thread = ThreadPoolExecutor(1, f"tenure-snapshot-{self.folder.name}")
+        self._snapshot_queued = False
+        self._snapshot_if_grown()
 
     # -- the transaction of a group
 
     def _attempt(self, commands: Commands) -> Sequence[Answer]:
         self._log.check()
         answers = super()._attempt(commands)
-        self._watch_growth()
+        self._snapshot_if_grown()
         return answers
 
     def _make_durable(self, decisions: Sequence[Decided[Any]]) -> None:
@@ -82,29 +82,29 @@ class FilesStore(TablesStore):
     # -- snapshots
 
     async def snapshot(self) -> None:
-        """Write all that is held into one file and forget the log up to here.  Commands go on meanwhile.
+        """Write all records to one file and remove the log up to here.  Commands are executed meanwhile.
 
-        Raises Unavailable; then all is as before.
+        Raises Unavailable; then nothing has changed.
         """
         self._check_usable()
-        await asyncio.get_running_loop().run_in_executor(self._making, self.snapshot_now)
+        await asyncio.get_running_loop().run_in_executor(self._snapshot_thread, self.snapshot_now)
 
     def snapshot_now(self) -> None:
-        """Without an event loop, from any thread."""
-        with self._shortening:
+        """`snapshot` without an event loop, from any thread."""
+        with self._snapshot_lock:
             self._check_usable()
             try:
-                self._shorten()
+                self._write_snapshot()
             except OSError as error:
-                raise Unavailable(f"{self.folder}: no snapshot: {error}") from error
+                raise Unavailable(f"{self.folder}: writing a snapshot failed: {error}") from error
 
-    def _shorten(self) -> None:
-        with self._gate:
+    def _write_snapshot(self) -> None:
+        with self._engine_gate:
             self.group.engine.acquire()
         try:
             self._log.check()
             self._begin_log()
-            after = self._log.begins
+            after = self._log.start
             rows = {kind: dict(held) for kind, held in self.tables.rows.items()}
         finally:
             self.group.engine.release()
@@ -115,35 +115,35 @@ class FilesStore(TablesStore):
         remove(self._disk, self.folder, outdated(contents(self.folder), after.seq))
 
     def _begin_log(self) -> None:
-        if self._log.at.seq > self._log.begins.seq:
-            begun = Log.begin(self._disk, self.folder, self._log.at, self._log)
+        if self._log.end.seq > self._log.start.seq:
+            begun = Log.begin(self._disk, self.folder, self._log.end, self._log)
             self._log_bytes += self._log.size
             self._log.abandon()
             self._log = begun
 
-    def _between_groups(self) -> None:
-        """On the writer's thread after a group: it would be faster than who waits for the engine, for ever."""
-        with self._gate:
+    def _after_group(self) -> None:
+        """Let a waiting snapshot take the engine: locks are not fair, so the writer's thread could always be faster."""
+        with self._engine_gate:
             pass
 
-    def _watch_growth(self) -> None:
+    def _snapshot_if_grown(self) -> None:
         grown = self._log_bytes + self._log.size
-        if not self._wanted and grown > max(self._log_bytes_max, self._snapshot_bytes):
-            self._wanted = True
-            self._making.submit(self._shorten_quietly)
+        if not self._snapshot_queued and grown > max(self._log_bytes_max, self._snapshot_bytes):
+            self._snapshot_queued = True
+            self._snapshot_thread.submit(self._snapshot_in_background)
 
-    def _shorten_quietly(self) -> None:
+    def _snapshot_in_background(self) -> None:
         try:
             self.snapshot_now()
         except (Unavailable, RuntimeError) as error:
             if self._closed:
                 return
             log.warning("%s", error)
-            self._log_bytes_max *= 2  # not again at once
+            self._log_bytes_max *= 2  # do not try again at once
         finally:
-            self._wanted = False
+            self._snapshot_queued = False
 
-    # -- beginning and end
+    # -- opening and closing
 
     def _load(self) -> None:
         try:
@@ -153,7 +153,7 @@ class FilesStore(TablesStore):
             try:
                 found = Recovery(self._disk, self.folder).load()
             except BaseException:
-                self._ownership.give_up()
+                self._ownership.release()
                 raise
         except OSError as error:
             raise Unavailable(f"{self.folder} cannot be opened: {error}") from error
@@ -167,13 +167,14 @@ class FilesStore(TablesStore):
 
     def _release(self) -> None:
         super()._release()
-        self._making.shutdown()
+        self._snapshot_thread.shutdown()
         with self.group.engine:
             self._log.close()
-            self._ownership.give_up()
+            self._ownership.release()
 
 
 def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> FilesStore:
+    """Open `files:FOLDER`."""
     return FilesStore(url.rest, clock=clock, **options)
 
 

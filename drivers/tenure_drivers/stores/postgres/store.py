@@ -99,7 +99,7 @@ class PostgresStore(GroupedStore):
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
         self._links: list[Connection] = []
-        self.group = GroupCommit(self._transact, name="tenure-pg-write", most=group_max)
+        self.group = GroupCommit(self._transact, name="tenure-pg-write", group_max=group_max)
 
     # -- commands
 

@@ -15,7 +15,7 @@ from tenure.queries import Chain, Command, Each, First, Get, Query, Record
 from tenure.records import RECORDS, Session
 
 from ..base import Clock, Corrupt
-from ..group_commit import Answer, Later, waves
+from ..group_commit import Answer, Deferred, waves
 from ..row_codec import codec_of
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
@@ -45,7 +45,7 @@ def decide_group(
     """Yield statements, and whether they are the last; return the answers, by position.
 
     A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
-    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Later
+    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Deferred
     (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
     their rows; who may have waited for one that was not there yet looks again.
     """
@@ -95,7 +95,7 @@ def decide_group(
     batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
     if batches or written:
         yield batches, True
-    return [a if a is not None else Later("not reached") for a in answers]
+    return [a if a is not None else Deferred("not reached") for a in answers]
 
 
 def looking_at(wait: Wait) -> Statement:
@@ -118,7 +118,7 @@ def _put_off(
     if sessions:
         for at, command in enumerate(commands):
             if command.session_id in sessions:
-                answers[at] = Later(f"session {command.session_id}: others have it all the time")
+                answers[at] = Deferred(f"session {command.session_id}: others have it all the time")
 
 
 def _made(decided: Decided[Any]) -> frozenset[str]:

@@ -14,7 +14,7 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, OutcomeUnknown, Unavailable
-from ..group_commit import Answer, Busy, Later
+from ..group_commit import Answer, Busy, Deferred
 from ..grouped_store import Commands, run_or_split
 from .connection import BEGIN, Connection, ConnectionLost, translated
 from .notify import NOTIFY, payloads
@@ -83,7 +83,9 @@ class Writer:
         due = [s for s in asked if s in self._held and self._held[s][0] <= now][:1]
         alone = [at for at, c in enumerate(commands) if c.session_id in due]
         others = [at for at, c in enumerate(commands) if c.session_id not in self._held]
-        answers: list[Answer] = [Later(f"session {c.session_id}: others have it") for c in commands]
+        answers: list[Answer] = [
+            Deferred(f"session {c.session_id}: others have it") for c in commands
+        ]
         for part, carried_out in ((others, self._answers), (alone, self._one_by_one)):
             if part:
                 for at, answer in zip(part, carried_out([commands[p] for p in part]), strict=True):
@@ -121,7 +123,7 @@ class Writer:
             if answer is None:
                 (answer,) = self._answers([command])
                 _, pause_s = self._held.get(command.session_id, (0, 0.0))
-                if isinstance(answer, Later):  # nobody overtakes it in its session
+                if isinstance(answer, Deferred):  # nobody overtakes it in its session
                     waiting[command.session_id] = answer
                     pause_s = min(2 * pause_s or HELD_S, HELD_S_MAX)
                     self._held[command.session_id] = time.monotonic() + pause_s, pause_s
@@ -153,7 +155,7 @@ class Writer:
             self.link.roll_back()
             if not alone:
                 raise AssertionError("a group waits for no lock") from None
-            return [Later(f"session {commands[0].session_id}: others have it all the time")]
+            return [Deferred(f"session {commands[0].session_id}: others have it all the time")]
         except psycopg.Error as error:
             raise self._meaning(error, committing) from error
         except BaseException:
@@ -203,7 +205,7 @@ class _Within:
         self.statements: list[Statement] = next(self._plan)[0]
 
     def receive(self, rows: Sequence[Rows]) -> None:
-        """Raises what went wrong with the command, or Later."""
+        """Raises what went wrong with the command, or Deferred."""
         if self.answer is not None:
             self.statements = []
             return
@@ -239,7 +241,7 @@ async def execute_in(
                     rows.append((found, cursor.rowcount))
                 within.receive(rows)
             await connection.execute("RELEASE SAVEPOINT tenure")
-        except (errors.UniqueViolation, Later) as failed:  # somebody was faster: look again
+        except (errors.UniqueViolation, Deferred) as failed:  # somebody was faster: look again
             error = failed
             await connection.execute(UNDO)
             continue
@@ -275,7 +277,7 @@ def execute_in_now(
                     rows.append((found, cursor.rowcount))
                 within.receive(rows)
             connection.execute("RELEASE SAVEPOINT tenure")
-        except (errors.UniqueViolation, Later) as failed:
+        except (errors.UniqueViolation, Deferred) as failed:
             error = failed
             connection.execute(UNDO)
             continue

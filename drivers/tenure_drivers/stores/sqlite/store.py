@@ -89,9 +89,9 @@ class SqliteStore(GroupedStore):
             self._transact,
             name=f"tenure-write-{self.path.name}",
             engine=self._writing.engine,
-            between=self._between,
-            alone=lambda: not self._peers.others(),
-            most=group_max,
+            after_group=self._after_group,
+            has_no_peers=lambda: not self._peers.others(),
+            group_max=group_max,
         )
 
     # -- commands
@@ -107,7 +107,7 @@ class SqliteStore(GroupedStore):
         super()._publish(hints)
         self._peers.notify(hints)
 
-    def _between(self) -> None:
+    def _after_group(self) -> None:
         """On the writer's thread after a group, with the lock free."""
         if self.group.groups % WAL_LOOK_GROUPS == 0:
             self._writing.bound_log()
