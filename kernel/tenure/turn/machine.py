@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from ..outcome import Refusal, Refused
 from ..records import Input
 from ..rules import Table
 from .cancellation import STOPPING_ROWS
 from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy, message_of_input, project
 from .loading import LoadedTurn
-from .protocol import LIMITS, Limits
+from .protocol import LIMITS, Event, Limits
 from .replay import read_journal
 from .reports import WORK_ROWS
-from .stale import STALE_ROWS
+from .stale import REPORTS, is_awaited
 from .start import BEGIN_ROWS
 from .states import Core, Outcome, Preparing, State, TurnSetup
 
-RULES: Table[Outcome] = Table((*BEGIN_ROWS, *WORK_ROWS, *STOPPING_ROWS, *STALE_ROWS))
-step = RULES.step
+RULES: Table[Outcome] = Table((*BEGIN_ROWS, *WORK_ROWS, *STOPPING_ROWS))
+
+
+def step(state: State, event: Event) -> Outcome:
+    """Answer an event: refuse a report that nothing awaits, otherwise apply the one rule that is enabled."""
+    if isinstance(event, REPORTS) and not is_awaited(state, event):
+        return Refused(Refusal.STALE, "TURN-60", getattr(event, "key", None))
+    return RULES.step(state, event)
 
 
 def prepare(
@@ -41,4 +48,15 @@ def hand_offs(inputs: tuple[Input, ...]) -> int:
     return max([int(count) for count in counts if count.isdigit()], default=0)
 
 
-__all__ = ["RULES", "TurnSetup", "Core", "Outcome", "Preparing", "State", "prepare", "step"]
+__all__ = [
+    "REPORTS",
+    "RULES",
+    "TurnSetup",
+    "Core",
+    "Outcome",
+    "Preparing",
+    "State",
+    "is_awaited",
+    "prepare",
+    "step",
+]

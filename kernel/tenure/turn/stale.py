@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..outcome import Refusal, Refused
-from ..rules import Row
 from .cancellation import own_record
 from .protocol import (
     Begin,
@@ -26,22 +24,16 @@ from .states import (
     AwaitingEnvironment,
     AwaitingModel,
     AwaitingTools,
-    Finished,
-    Outcome,
     Preparing,
 )
 
-STATES = (
-    Preparing,
-    AwaitingEnvironment,
-    AwaitingModel,
-    AwaitingCheckpoint,
-    AwaitingTools,
-    Finished,
-)
+REPORTS: tuple[type, ...] = (
+    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed,
+    Recorded, NotRecorded, ToolReported, Probed, RetryDue,
+)  # fmt: skip
 
 
-def awaited(s: Any, e: Any) -> bool:
+def is_awaited(s: Any, e: Any) -> bool:
     """This report is of an effect that is under way."""
     match s, e:
         case Preparing(), Begin():
@@ -64,20 +56,3 @@ def awaited(s: Any, e: Any) -> bool:
             return waits_for_retry(s, e)
         case _:
             return False
-
-
-def stale(s: Any, e: Any) -> bool:
-    return not awaited(s, e)
-
-
-def refuse(s: Any, e: Any, clause: str) -> Outcome:
-    return Refused(Refusal.STALE, clause, getattr(e, "key", None))
-
-
-REPORTS: tuple[type, ...] = (
-    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed,
-    Recorded, NotRecorded, ToolReported, Probed, RetryDue,
-)  # fmt: skip
-STALE_ROWS: tuple[Row[Any, Any, Outcome], ...] = tuple(
-    Row("TURN-60", state, report, stale, refuse) for state in STATES for report in REPORTS
-)
