@@ -21,6 +21,7 @@ from tenure.turn import protocol
 from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from tenure.turn.loading import LoadTurn
 from tenure.turn.states import Finished
+from tenure.turn_end import TurnEnd
 
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
@@ -125,7 +126,7 @@ class ChatTurnHost:
 
     # -- the machine
 
-    def _step(self, event: protocol.Event) -> protocol.Finish | protocol.Fail | None:
+    def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # it came too late, and says so
@@ -178,13 +179,13 @@ class ChatTurnHost:
                 self._task(effect.key, self._probe(effect))
             case protocol.Sleep(key, attempt, for_ms):
                 self._task(key, self._after(for_ms, protocol.RetryDue(key, attempt)))
-            case protocol.Record():
+            case protocol.WriteRecord():
                 self._task(effect.key, self._record(effect))
             case protocol.Abort(keys):
                 for key in keys:
                     for task in self.tasks.get(key, ()):
                         task.cancel()
-            case protocol.Finish() | protocol.Fail():
+            case TurnEnd() | protocol.Fail():
                 pass  # the state has it
 
     def _task(self, key: str, work: Coroutine[Any, Any, protocol.Event]) -> None:
@@ -270,9 +271,10 @@ class ChatTurnHost:
 
     # -- the store
 
-    async def _record(self, effect: protocol.Record) -> protocol.Event:
+    async def _record(self, effect: protocol.WriteRecord) -> protocol.Event:
         try:
-            await self.turn.record(effect.entries, effect.nodes, effect.usage, effect.environment)
+            record = effect.record
+            await self.turn.record(record.entries, record.nodes, record.usage, record.environment)
         except Cancelled as error:
             refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
             return protocol.NotRecorded(effect.key, refused)
@@ -280,9 +282,7 @@ class ChatTurnHost:
             return protocol.NotRecorded(effect.key, error.refused)
         return protocol.Recorded(effect.key)
 
-    async def _end(
-        self, last: protocol.Finish | protocol.Fail
-    ) -> protocol.Finish | protocol.Fail | None:
+    async def _end(self, last: TurnEnd | protocol.Fail) -> TurnEnd | protocol.Fail | None:
         """Commit or give back; a commit that a cancel overtakes is made again as cancelled."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
