@@ -11,7 +11,8 @@ import pytest
 from tenure.check.explorer import Explored, explore
 from tenure.check.turn.model import CONFIGS, ModelConfig, TurnModel
 from tenure.check.turn.properties import unanswered
-from tenure.messages.types import Message, Speaker, ToolCall
+from tenure.messages.types import Message, ToolCall
+from tenure.transcript import Role
 from tenure.turn import loop, protocol, states, tool_calls
 
 PINNED = {
@@ -139,9 +140,9 @@ def test_a_machine_that_closes_nothing_is_covered_by_the_kernel(
 
 
 def test_what_is_illegal_is_seen() -> None:
-    call = Message(Speaker.ASSISTANT, calls=(ToolCall("a", "t", "{}"), ToolCall("b", "t", "{}")))
-    a, b = (Message(Speaker.TOOL, call_id=each) for each in "ab")
-    user = Message(Speaker.USER)
+    call = Message(Role.ASSISTANT, calls=(ToolCall("a", "t", "{}"), ToolCall("b", "t", "{}")))
+    a, b = (Message(Role.TOOL, call_id=each) for each in "ab")
+    user = Message(Role.USER)
 
     assert list(unanswered([user, call, b, a, user])) == []
     assert len(list(unanswered([call, a, user]))) == 1

@@ -24,7 +24,6 @@ from tenure.messages.types import (
     Message,
     Reply,
     Request,
-    Speaker,
     Tool,
     ToolCall,
 )
@@ -473,7 +472,7 @@ def test_the_warning_is_given_once_over_crashes() -> None:  # TURN-50
 
     again = replace_play(told).begin().go()
 
-    warnings = [m for m in again.transcript if m.speaker is Speaker.USER]
+    warnings = [m for m in again.transcript if m.role is Role.USER]
     assert len(warnings) == 1 and again.asked == ["r:1:2:model:0"]
 
 
@@ -819,5 +818,5 @@ def test_every_clause_fires_in_the_explored_models_or_in_a_test() -> None:
 
 def test_slots_know_their_call() -> None:
     assert Slot(ToolCall("c", "pay", "{}"), Running()).call.name == "pay"
-    assert Message(Speaker.TOOL, "x").speaker == Role.TOOL.value
+    assert Message(Role.TOOL, "x").role == Role.TOOL.value
     assert Tool("t", "", "{}").disposition is Disposition.RERUNNABLE and paid is not None

@@ -56,7 +56,7 @@ def script(*replies: Reply) -> Model:
     """The n-th reply after n - 1 replies."""
 
     def model(request: Request) -> Reply:
-        said = sum(m.speaker == "assistant" for m in request.messages)
+        said = sum(m.role == "assistant" for m in request.messages)
         return replies[min(said, len(replies) - 1)]
 
     return model
@@ -186,7 +186,7 @@ class Play:
 
     @property
     def texts(self) -> list[str]:
-        return [f"{m.speaker.value}: {m.text}" for m in self.transcript]
+        return [f"{m.role.value}: {m.text}" for m in self.transcript]
 
 
 def play(model: Model, **rest: Any) -> Play:

@@ -105,10 +105,10 @@ class ChatTurnHost:
     state: turn_.State
     events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
-    speaker: ChatAgent = field(init=False)  # whom the frame names
+    active: ChatAgent = field(init=False)  # whom the frame names
 
     def __attrs_post_init__(self) -> None:
-        self.speaker = self.agent
+        self.active = self.agent
 
     async def lead(self) -> None:
         listening = asyncio.ensure_future(self._listen())
@@ -212,13 +212,13 @@ class ChatTurnHost:
         return event
 
     async def _prepare(self, key: str, frame: str) -> protocol.Event:
-        speaker = self.agent if not frame else self.agent.frames.get(frame)
-        if speaker is None:
+        active = self.agent if not frame else self.agent.frames.get(frame)
+        if active is None:
             message = f"no agent for frame {frame!r}"
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
-        self.speaker = speaker
+        self.active = active
         try:
-            return protocol.EnvironmentReady(key, await speaker.environment(self.turn))
+            return protocol.EnvironmentReady(key, await active.environment(self.turn))
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
@@ -226,7 +226,7 @@ class ChatTurnHost:
     async def _call_model(self, key: str, request: Request) -> protocol.Event:
         await self.turn.checkpoint()
         try:
-            answer = await self.speaker.client.complete(request, self._emit, key)
+            answer = await self.active.client.complete(request, self._emit, key)
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
@@ -242,7 +242,7 @@ class ChatTurnHost:
     # -- tools
 
     async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
-        made = self.speaker.tools[effect.tool.name]
+        made = self.active.tools[effect.tool.name]
         await self.turn.checkpoint()  # is our time over by now?
         result = await self._attempt(made, effect)
         return protocol.ToolReported(effect.key, effect.attempt, result)
@@ -260,7 +260,7 @@ class ChatTurnHost:
         return protocol.ToolResult(message, is_error=True, retryable=True)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
-        made = self.speaker.tools[effect.tool.name]
+        made = self.active.tools[effect.tool.name]
         await self.turn.checkpoint()
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000):

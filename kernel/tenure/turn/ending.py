@@ -7,10 +7,10 @@ import hashlib
 from ..commands import NewInput
 from ..failure import ErrorKind, Failure
 from ..machines.run import Termination
-from ..messages.types import Disposition, Message, Speaker, ToolCall
+from ..messages.types import Disposition, Message, ToolCall
 from ..outcome import Stepped
 from ..replace import replace
-from ..transcript import NewNode
+from ..transcript import NewNode, Role
 from ..turn_end import TurnEnd
 from .protocol import (
     Abort,
@@ -146,6 +146,6 @@ def _known(core: Core, slot: Slot, stop: StopReason) -> ToolResult:
 def result_message(call: ToolCall, result: ToolResult) -> Message:
     """Return the message that answers a call."""
     return Message(
-        Speaker.TOOL, result.text, call_id=call.call_id,
+        Role.TOOL, result.text, call_id=call.call_id,
         attachments=result.attachments, is_error=result.is_error,
     )  # fmt: skip

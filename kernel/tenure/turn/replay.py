@@ -8,10 +8,10 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ..messages.codec import InvalidMessage, decode, from_json, non_defaults, to_json
-from ..messages.types import Attachment, Message, Speaker
+from ..messages.types import Attachment, Message
 from ..records import EntryKind, JournalEntry, Node
 from ..replace import replace
-from ..transcript import Form, hash_text
+from ..transcript import Form, Role, hash_text
 from .protocol import HandOff, ToolResult
 
 
@@ -126,13 +126,13 @@ def _read_node(
         raise InvalidMessage(f"node {node.node_id} is not a message")
     message = decode(node.body)
     iteration, request = report
-    if message.speaker is Speaker.ASSISTANT:
+    if message.role is Role.ASSISTANT:
         if iteration in replay.replies:
             raise InvalidMessage(f"node {node.node_id}: a second reply in iteration {iteration}")
         replay.replies[iteration] = RecordedRequest(
             request["environment"], request["path"], message, path_before
         )
-    elif message.speaker is Speaker.TOOL:
+    elif message.role is Role.TOOL:
         if iteration not in replay.replies:
             raise InvalidMessage(f"node {node.node_id}: a result without a reply")
         replay.results.setdefault(iteration, {})[message.call_id or ""] = message

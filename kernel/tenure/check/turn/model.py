@@ -15,10 +15,10 @@ from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...messages.types import Disposition, Finish, Message, Reply, Speaker, ToolCall
+from ...messages.types import Disposition, Finish, Message, Reply, ToolCall
 from ...outcome import Decided, Refusal, Refused
 from ...replace import replace
-from ...transcript import UsageDelta
+from ...transcript import Role, UsageDelta
 from ...turn import machine as turn_
 from ...turn import protocol
 from ...turn.loading import LoadedTurn, LoadTurn
@@ -224,7 +224,7 @@ class TurnModel:
                 yield "answered", replace(self.crash(after), crashes=world.crashes), ()
 
     def reply(self, messages: tuple[Message, ...], tools: bool) -> Reply:
-        text = sum(m.speaker is Speaker.ASSISTANT for m in messages)
+        text = sum(m.role is Role.ASSISTANT for m in messages)
         if text < len(self.config.batches) and tools:
             calls = tuple(
                 replace(CALLS[x], call_id=f"{x}{text}") for x in self.config.batches[text]
