@@ -23,11 +23,10 @@ from tenure.messages.types import (
     ModelFailed,
     Reply,
     Request,
-    Speaker,
     ToolCall,
 )
 from tenure.questions.core import InputStatus, LoadOverview, LoadTranscript
-from tenure.transcript import UsageDelta
+from tenure.transcript import Role, UsageDelta
 from tenure.turn.chat_policy import project, write_prompt
 from tenure.turn.loading import LoadTurn
 from tenure.turn.protocol import HandOff, ToolResult
@@ -80,7 +79,7 @@ async def transcript(store: Store, session: str = "s") -> tuple[Message, ...]:
 
 
 def texts(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{m.speaker.value}: {m.text}" for m in messages]
+    return [f"{m.role.value}: {m.text}" for m in messages]
 
 
 async def chat(
@@ -223,7 +222,7 @@ def test_batches_run_at_once_and_stand_in_order() -> None:
 
     _, messages = asyncio.run(chat(ChatAgent(client, [look], concurrency=3), "go"))
 
-    assert [m.text for m in messages if m.speaker is Speaker.TOOL] == ["40", "5", "20", "1"]
+    assert [m.text for m in messages if m.role is Role.TOOL] == ["40", "5", "20", "1"]
     assert most == 3
 
 
@@ -482,7 +481,7 @@ def test_a_drained_turn_is_taken_up_by_the_next_runtime() -> None:
 
 
 def test_a_script_is_a_pure_function_of_the_transcript() -> None:
-    prompt = Message(Speaker.USER, "add 1 2 & append x\nhello\nadd 3 4")
+    prompt = Message(Role.USER, "add 1 2 & append x\nhello\nadd 3 4")
     request = Request("script", "", (prompt,), (make(lambda: 1, name="add").tool,))
 
     assert reply_to(request) == reply_to(request)
@@ -593,7 +592,7 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
         assert list(unanswered(list(messages))) == [], at
         assert len(messages) == len(expected), at
         assert [line.split()[1] for line in lines] in (["paid", "sent"], ["sent"], ["paid"]), at
-        results = [m.text for m in messages if m.speaker is Speaker.TOOL]
+        results = [m.text for m in messages if m.role is Role.TOOL]
         for result, text in ((results[1], "paid"), (results[3], "sent")):
             claimed = result.startswith("appended")
             assert claimed <= (text in [line.split()[1] for line in lines]), at

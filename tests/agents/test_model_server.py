@@ -14,7 +14,8 @@ from openai_asking import ADD, KEY, asking
 from paths import SUPPORT
 
 from tenure.failure import ErrorKind
-from tenure.messages.types import Message, ModelFailed, Reply, Speaker
+from tenure.messages.types import Message, ModelFailed, Reply
+from tenure.transcript import Role
 from tenure_drivers.models.openai import OpenAIModel
 
 
@@ -22,17 +23,17 @@ def converse(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None
     """A loop that runs every tool as an echo, and tries again whatever fails."""
 
     async def run() -> list[Message]:
-        messages = [Message(Speaker.USER, prompt)]
+        messages = [Message(Role.USER, prompt)]
         while True:
             reply = await model.complete(asking(*messages, tools=(ADD,)), lambda _: None, "k")
             if isinstance(reply, ModelFailed):
                 fail(reply)
                 continue
-            messages.append(Message(Speaker.ASSISTANT, reply.text, reply.calls))
+            messages.append(Message(Role.ASSISTANT, reply.text, reply.calls))
             if not reply.calls:
                 return messages
             for call in reply.calls:
-                messages.append(Message(Speaker.TOOL, call.arguments, call_id=call.call_id))
+                messages.append(Message(Role.TOOL, call.arguments, call_id=call.call_id))
 
     return run()
 
@@ -56,7 +57,7 @@ def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
 
     assert (talks, failures) == asyncio.run(run())
     assert [t[-1].text for t in talks] == [answer_to(p) for p in prompts]
-    assert [len(m.calls) for m in talks[-1] if m.speaker is Speaker.ASSISTANT] == [2, 1, 0]
+    assert [len(m.calls) for m in talks[-1] if m.role is Role.ASSISTANT] == [2, 1, 0]
     assert set(failures) == {
         *(ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.OVERLOADED, ErrorKind.TRANSIENT),
     }

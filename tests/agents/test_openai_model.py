@@ -16,10 +16,9 @@ from tenure.messages.types import (
     ModelFailed,
     Reply,
     Request,
-    Speaker,
     ToolCall,
 )
-from tenure.transcript import UsageDelta
+from tenure.transcript import Role, UsageDelta
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -70,8 +69,8 @@ def test_calls_without_an_index_are_calls_of_their_own() -> None:
 def test_an_id_that_cannot_stand_is_replaced_by_the_same_one_at_every_attempt(
     call_id: str | None,
 ) -> None:
-    before = Message(Speaker.ASSISTANT, calls=(ToolCall("taken", "add", "{}"),))
-    request = asking(before, Message(Speaker.TOOL, "3", call_id="taken"))
+    before = Message(Role.ASSISTANT, calls=(ToolCall("taken", "add", "{}"),))
+    request = asking(before, Message(Role.TOOL, "3", call_id="taken"))
     said = Say(calls=(Call("add", "{}", "twice"), Call("add", "{}", call_id)))
 
     once, again = (reply_to(said, request=request).calls for _ in range(2))
@@ -132,11 +131,11 @@ def test_what_is_cut_off_after_the_last_word_does_not_matter() -> None:
 
 def test_a_request_is_said_in_the_words_of_the_protocol() -> None:
     messages = (
-        Message(Speaker.USER, "look", attachments=(Attachment("https://x/i.png", "image/png"),)),
-        Message(Speaker.ASSISTANT, "", (ToolCall("c1", "add", '{"a": 1'),), reasoning="hm"),
-        Message(Speaker.TOOL, "3", call_id="c1", attachments=(Attachment("file-9", "text/csv"),)),
-        Message(Speaker.ASSISTANT, refusal="no"),
-        Message(Speaker.SYSTEM, "mind \ud800 this"),
+        Message(Role.USER, "look", attachments=(Attachment("https://x/i.png", "image/png"),)),
+        Message(Role.ASSISTANT, "", (ToolCall("c1", "add", '{"a": 1'),), reasoning="hm"),
+        Message(Role.TOOL, "3", call_id="c1", attachments=(Attachment("file-9", "text/csv"),)),
+        Message(Role.ASSISTANT, refusal="no"),
+        Message(Role.SYSTEM, "mind \ud800 this"),
     )
     request = Request("m-2", "Be kind.", messages, (ADD,), '{"temperature":0}')
     _, _, server = ask(Say("ok"), request=request, headers={"x-team": "a-team"})
@@ -179,7 +178,7 @@ def test_a_request_is_said_in_the_words_of_the_protocol() -> None:
 
 
 def test_reasoning_goes_back_to_a_server_that_wants_it() -> None:
-    request = asking(Message(Speaker.ASSISTANT, "x", reasoning="hm"))
+    request = asking(Message(Role.ASSISTANT, "x", reasoning="hm"))
     _, _, server = ask(Say("ok"), request=request, reasoning=True)
 
     assert server.asked[0].messages[0]["reasoning_content"] == "hm"

@@ -19,11 +19,11 @@ from paths import SUPPORT
 from tenure.commands import Admit, Begin, Begun, Commit, NewInput
 from tenure.machines.lease import Owner
 from tenure.messages.codec import node_of
-from tenure.messages.types import Message, Speaker, ToolCall
+from tenure.messages.types import Message, ToolCall
 from tenure.outcome import Refused
 from tenure.questions.core import TranscriptLine
 from tenure.records import Node
-from tenure.transcript import NewNode
+from tenure.transcript import NewNode, Role
 from tenure_drivers.demo.chat import FAULT_PLACES, chatting, right_answer
 from tenure_drivers.demo.plan import draw
 from tenure_drivers.demo.report import read_all
@@ -120,15 +120,15 @@ def test_an_agent_that_cannot_be_played_is_refused(agent: str, tmp_path: Path) -
 
 def call(*names: str) -> Message:
     return Message(
-        Speaker.ASSISTANT, calls=tuple(ToolCall(n, "append", '{"text":"input-1 x"}') for n in names)
+        Role.ASSISTANT, calls=tuple(ToolCall(n, "append", '{"text":"input-1 x"}') for n in names)
     )
 
 
 def result(name: str, text: str = "done") -> Message:
-    return Message(Speaker.TOOL, text, call_id=name)
+    return Message(Role.TOOL, text, call_id=name)
 
 
-SAID = Message(Speaker.ASSISTANT, "yes")
+SAID = Message(Role.ASSISTANT, "yes")
 
 
 def line(message: Message) -> TranscriptLine:
@@ -186,13 +186,13 @@ PROMPT = "add 2 3 & append input-1 rain\nsleep 10 & add 1 1"
 def test_an_answer_that_is_wrong_or_not_there_is_found(
     answer: str, wrong: int, silent: int
 ) -> None:
-    talk = transcripts_of(node_of(Message(Speaker.ASSISTANT, answer)), prompt=PROMPT)
+    talk = transcripts_of(node_of(Message(Role.ASSISTANT, answer)), prompt=PROMPT)
 
     assert (talk.wrong, talk.silent, talk.holds) == (wrong, silent, not (wrong or silent))
 
 
 def test_a_once_tool_that_ran_twice_under_one_key_is_found() -> None:
-    said = node_of(Message(Speaker.ASSISTANT, right_answer(PROMPT)))
+    said = node_of(Message(Role.ASSISTANT, right_answer(PROMPT)))
     ledger = ("input-1 key-1 input-1 rain\n", "input-1 key-1 input-1 rain\n")
 
     assert transcripts_of(said, prompt=PROMPT, ledger=ledger).once_twice == 1

@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from paths import SPECS
 
 from tenure.failure import ErrorKind
-from tenure.messages.codec import BODY_BYTES_MAX, InvalidMessage, decode, encode, node_of, text_of
-from tenure.messages.types import Attachment, Finish, Message, Reply, Speaker, Tool, ToolCall
+from tenure.messages.codec import (
+    BODY_BYTES_MAX,
+    ROLES,
+    InvalidMessage,
+    decode,
+    encode,
+    node_of,
+    text_of,
+)
+from tenure.messages.types import Attachment, Finish, Message, Reply, Tool, ToolCall
 from tenure.policy import POLICIES
 from tenure.questions.core import TranscriptLine
 from tenure.records import Input, Node
@@ -60,7 +68,7 @@ def text(role: Role, body: str, *call_ids: str, hidden: bool = False) -> NewNode
 ids = st.text(min_size=1, max_size=8)
 messages = st.builds(
     Message,
-    st.sampled_from(Speaker),
+    st.sampled_from(ROLES),
     st.text(),
     st.tuples(st.builds(ToolCall, ids, st.text(), st.text())),
     st.none() | ids,
@@ -77,21 +85,21 @@ def test_a_message_comes_back_as_it_was(message: Message) -> None:  # CHAT-1
 
 
 def test_a_body_is_canonical_and_leaves_defaults_out() -> None:  # CHAT-1
-    message = Message(Speaker.ASSISTANT, "hé", (ToolCall("c", "t", "{}"),))
+    message = Message(Role.ASSISTANT, "hé", (ToolCall("c", "t", "{}"),))
 
     assert encode(message) == (
-        '{"calls":[{"arguments":"{}","call_id":"c","name":"t"}],"speaker":"assistant","text":"hé"}'
+        '{"calls":[{"arguments":"{}","call_id":"c","name":"t"}],"role":"assistant","text":"hé"}'
     )
 
 
 def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
-    body = encode(Message(Speaker.TOOL, "a\x00b\ud800c"))
+    body = encode(Message(Role.TOOL, "a\x00b\ud800c"))
 
     assert body.isascii() and "\x00" not in body and decode(body).text == "a\x00b\ud800c"
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"speaker":"nobody"}', '{"speaker":"user","x":1}']
+    "body", ["", "[]", "{}", '{"role":"nobody"}', '{"role":"imported"}', '{"role":"user","x":1}']
 )
 def test_what_is_no_message_is_unreadable(body: str) -> None:
     with pytest.raises(InvalidMessage):
@@ -101,7 +109,7 @@ def test_what_is_no_message_is_unreadable(body: str) -> None:
 
 
 def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:  # CHAT-15
-    node = node_of(Message(Speaker.TOOL, "é" * 12_000_000, call_id="c"))
+    node = node_of(Message(Role.TOOL, "é" * 12_000_000, call_id="c"))
 
     assert len(node.body.encode()) <= BODY_BYTES_MAX
     assert decode(node.body).text.endswith("of 12000000 characters]")
@@ -109,7 +117,7 @@ def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:  # CHAT-15
 
 
 def test_five_megabytes_are_not_too_long() -> None:
-    assert len(decode(node_of(Message(Speaker.TOOL, "x" * 5_000_000)).body).text) == 5_000_000
+    assert len(decode(node_of(Message(Role.TOOL, "x" * 5_000_000)).body).text) == 5_000_000
 
 
 # -- projection
@@ -118,10 +126,10 @@ def test_five_megabytes_are_not_too_long() -> None:
 def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
     lines = [
         line(text(Role.ASSISTANT, "hello"), entered("hi")),
-        line(node_of(Message(Speaker.ASSISTANT, "again")), entered("and?")),
+        line(node_of(Message(Role.ASSISTANT, "again")), entered("and?")),
     ]
 
-    assert [(m.speaker.value, m.text) for m in project(lines)] == [
+    assert [(m.role.value, m.text) for m in project(lines)] == [
         ("user", "hi"),
         ("assistant", "hello"),
         ("user", "and?"),
@@ -132,7 +140,7 @@ def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
 def test_what_is_no_prompt_says_what_it_is() -> None:  # CHAT-3
     message = message_of_input(entered("disk full", "wake", "job-7"))
 
-    assert message == Message(Speaker.USER, "[wake from job-7]\ndisk full")
+    assert message == Message(Role.USER, "[wake from job-7]\ndisk full")
 
 
 def test_attachments_go_by_reference() -> None:  # CHAT-4
@@ -141,7 +149,7 @@ def test_attachments_go_by_reference() -> None:  # CHAT-4
 
     message = message_of_input(entered(payload))
 
-    assert message == Message(Speaker.USER, "what is it?", attachments=(picture,))
+    assert message == Message(Role.USER, "what is it?", attachments=(picture,))
     assert write_prompt("plain") == "plain"
 
 
@@ -152,7 +160,7 @@ def test_a_prompt_that_looks_like_one_with_attachments_stays_what_it_is() -> Non
 
 
 def test_one_node_of_text_may_close_several_calls() -> None:  # CHAT-2
-    called = Message(Speaker.ASSISTANT, calls=(ToolCall("a", "t", ""), ToolCall("b", "t", "")))
+    called = Message(Role.ASSISTANT, calls=(ToolCall("a", "t", ""), ToolCall("b", "t", "")))
     closed = text(Role.TOOL, "interrupted", "a", "b")
 
     found = project([line(node_of(called), entered("go")), line(closed)])
@@ -187,8 +195,8 @@ def test_a_page_that_begins_between_call_and_result_begins_behind_it() -> None:
 
 
 def test_a_longer_transcript_only_adds_behind_and_says_how_much_is_stable() -> None:  # CHAT-7
-    said = [Message(Speaker.USER, "a"), Message(Speaker.ASSISTANT, "b"), Message(Speaker.USER, "c")]
-    said += [Message(Speaker.ASSISTANT, "d"), Message(Speaker.USER, "e")]
+    said = [Message(Role.USER, "a"), Message(Role.ASSISTANT, "b"), Message(Role.USER, "c")]
+    said += [Message(Role.ASSISTANT, "d"), Message(Role.USER, "e")]
 
     requests = [DEFAULT_CHAT_POLICY.request("m", "s", tuple(said[:n]), (), "{}") for n in (1, 3, 5)]
 
@@ -228,7 +236,7 @@ def test_what_a_reply_means(reply: Reply, kind: type[ReplyKind]) -> None:  # CHA
 def test_calls_of_a_reply_that_was_cut_off_are_dropped() -> None:  # CHAT-12
     found = classify_reply(Reply("so I", calls("a"), finish=Finish.OUTPUT_LIMIT), None, 1)
 
-    assert found == StopTurn(Message(Speaker.ASSISTANT, "so I"), "incomplete")
+    assert found == StopTurn(Message(Role.ASSISTANT, "so I"), "incomplete")
 
 
 @pytest.mark.parametrize(
@@ -283,4 +291,4 @@ def test_every_clause_is_tested() -> None:
     told = set(re.findall(r"CHAT-\d+", " ".join(named)))
 
     assert defined - told == {f"CHAT-{8}"}  # tests/kernel/test_turn.py: the grace iteration
-    assert replace(Message(Speaker.USER), text="x").text == "x"
+    assert replace(Message(Role.USER), text="x").text == "x"

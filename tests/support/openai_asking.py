@@ -10,7 +10,8 @@ from typing import Any
 from model_script import Refuse, Say, in_turn
 from model_server import ModelServer
 
-from tenure.messages.types import Delta, Message, ModelFailed, Reply, Request, Speaker, Tool
+from tenure.messages.types import Delta, Message, ModelFailed, Reply, Request, Tool
+from tenure.transcript import Role
 from tenure_drivers.models.openai import OpenAIModel
 
 KEY = "sk-tenure-0123456789abcdef/+="
@@ -18,7 +19,7 @@ ADD = Tool("add", "Add two numbers.", '{"properties":{"a":{"type":"integer"}},"t
 
 
 def asking(*messages: Message, **more: Any) -> Request:
-    return Request("", "", messages or (Message(Speaker.USER, "hello"),), **more)
+    return Request("", "", messages or (Message(Role.USER, "hello"),), **more)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
 from tenure.turn import machine as turn
 from tenure.turn import protocol
 from tenure.turn.loading import LoadedTurn
+from tenure.turn_end import Record, TurnEnd
 
 ONE = UsageDelta("turn", "m", 1, 10, 1)
 TOOLS = (
@@ -55,7 +56,7 @@ def script(*replies: Reply) -> Model:
     """The n-th reply after n - 1 replies."""
 
     def model(request: Request) -> Reply:
-        said = sum(m.speaker == "assistant" for m in request.messages)
+        said = sum(m.role == "assistant" for m in request.messages)
         return replies[min(said, len(replies) - 1)]
 
     return model
@@ -83,7 +84,7 @@ class Play:
     asked: list[str] = field(factory=list)  # keys of calls of the model and of tools
     usage: list[UsageDelta] = field(factory=list)
     checkpoints: int = 0
-    last: protocol.Finish | protocol.Fail | None = None
+    last: TurnEnd | protocol.Fail | None = None
 
     # -- the machine
 
@@ -141,23 +142,23 @@ class Play:
                 self.feed(protocol.ToolReported(key, attempt, self.use(call, attempt)))
             case protocol.Sleep(key, attempt):
                 self.feed(protocol.RetryDue(key, attempt))
-            case protocol.Record():
-                self.write(effect)
+            case protocol.WriteRecord():
+                self.write(effect.record)
                 self.feed(protocol.Recorded(effect.key))
-            case protocol.Finish() | protocol.Fail():
+            case TurnEnd() | protocol.Fail():
                 self.last = effect
                 self.usage += effect.usage
 
-    def write(self, effect: protocol.Record) -> None:
+    def write(self, record: Record) -> None:
         n = self.checkpoints
         self.checkpoints += 1
-        self.usage += effect.usage
-        self.kept = effect.environment or self.kept
-        for i, line in enumerate(effect.entries):
+        self.usage += record.usage
+        self.kept = record.environment or self.kept
+        for i, line in enumerate(record.entries):
             self.entries.append(
                 JournalEntry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
             )
-        for i, new in enumerate(effect.nodes):
+        for i, new in enumerate(record.nodes):
             parent = self.nodes[-1] if self.nodes else None
             tip = None if parent is None else Tip(parent.node_id, parent.path_digest)
             inputs = () if parent else ("i",)
@@ -169,7 +170,7 @@ class Play:
                     new.call_ids, path, new.hidden, 0, new.body, new.form,
                 )
             )  # fmt: skip
-            at = len(effect.entries) + i
+            at = len(record.entries) + i
             kind = EntryKind.NODE
             self.entries.append(JournalEntry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
 
@@ -185,7 +186,7 @@ class Play:
 
     @property
     def texts(self) -> list[str]:
-        return [f"{m.speaker.value}: {m.text}" for m in self.transcript]
+        return [f"{m.role.value}: {m.text}" for m in self.transcript]
 
 
 def play(model: Model, **rest: Any) -> Play:

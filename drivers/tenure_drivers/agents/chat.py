@@ -21,6 +21,7 @@ from tenure.turn import protocol
 from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from tenure.turn.loading import LoadTurn
 from tenure.turn.states import Finished
+from tenure.turn_end import TurnEnd
 
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
@@ -104,10 +105,10 @@ class ChatTurnHost:
     state: turn_.State
     events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
-    speaker: ChatAgent = field(init=False)  # whom the frame names
+    active: ChatAgent = field(init=False)  # whom the frame names
 
     def __attrs_post_init__(self) -> None:
-        self.speaker = self.agent
+        self.active = self.agent
 
     async def lead(self) -> None:
         listening = asyncio.ensure_future(self._listen())
@@ -125,7 +126,7 @@ class ChatTurnHost:
 
     # -- the machine
 
-    def _step(self, event: protocol.Event) -> protocol.Finish | protocol.Fail | None:
+    def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # it came too late, and says so
@@ -178,13 +179,13 @@ class ChatTurnHost:
                 self._task(effect.key, self._probe(effect))
             case protocol.Sleep(key, attempt, for_ms):
                 self._task(key, self._after(for_ms, protocol.RetryDue(key, attempt)))
-            case protocol.Record():
+            case protocol.WriteRecord():
                 self._task(effect.key, self._record(effect))
             case protocol.Abort(keys):
                 for key in keys:
                     for task in self.tasks.get(key, ()):
                         task.cancel()
-            case protocol.Finish() | protocol.Fail():
+            case TurnEnd() | protocol.Fail():
                 pass  # the state has it
 
     def _task(self, key: str, work: Coroutine[Any, Any, protocol.Event]) -> None:
@@ -211,13 +212,13 @@ class ChatTurnHost:
         return event
 
     async def _prepare(self, key: str, frame: str) -> protocol.Event:
-        speaker = self.agent if not frame else self.agent.frames.get(frame)
-        if speaker is None:
+        active = self.agent if not frame else self.agent.frames.get(frame)
+        if active is None:
             message = f"no agent for frame {frame!r}"
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
-        self.speaker = speaker
+        self.active = active
         try:
-            return protocol.EnvironmentReady(key, await speaker.environment(self.turn))
+            return protocol.EnvironmentReady(key, await active.environment(self.turn))
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
@@ -225,7 +226,7 @@ class ChatTurnHost:
     async def _call_model(self, key: str, request: Request) -> protocol.Event:
         await self.turn.checkpoint()
         try:
-            answer = await self.speaker.client.complete(request, self._emit, key)
+            answer = await self.active.client.complete(request, self._emit, key)
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
@@ -241,7 +242,7 @@ class ChatTurnHost:
     # -- tools
 
     async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
-        made = self.speaker.tools[effect.tool.name]
+        made = self.active.tools[effect.tool.name]
         await self.turn.checkpoint()  # is our time over by now?
         result = await self._attempt(made, effect)
         return protocol.ToolReported(effect.key, effect.attempt, result)
@@ -259,7 +260,7 @@ class ChatTurnHost:
         return protocol.ToolResult(message, is_error=True, retryable=True)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
-        made = self.speaker.tools[effect.tool.name]
+        made = self.active.tools[effect.tool.name]
         await self.turn.checkpoint()
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000):
@@ -270,9 +271,10 @@ class ChatTurnHost:
 
     # -- the store
 
-    async def _record(self, effect: protocol.Record) -> protocol.Event:
+    async def _record(self, effect: protocol.WriteRecord) -> protocol.Event:
         try:
-            await self.turn.record(effect.entries, effect.nodes, effect.usage, effect.environment)
+            record = effect.record
+            await self.turn.record(record.entries, record.nodes, record.usage, record.environment)
         except Cancelled as error:
             refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
             return protocol.NotRecorded(effect.key, refused)
@@ -280,9 +282,7 @@ class ChatTurnHost:
             return protocol.NotRecorded(effect.key, error.refused)
         return protocol.Recorded(effect.key)
 
-    async def _end(
-        self, last: protocol.Finish | protocol.Fail
-    ) -> protocol.Finish | protocol.Fail | None:
+    async def _end(self, last: TurnEnd | protocol.Fail) -> TurnEnd | protocol.Fail | None:
         """Commit or give back; a commit that a cancel overtakes is made again as cancelled."""
         if isinstance(last, protocol.Fail):
             failure = last.failure

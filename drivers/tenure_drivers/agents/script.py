@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from tenure.messages.codec import to_json
-from tenure.messages.types import Delta, Finish, Message, Reply, Request, Speaker, ToolCall
-from tenure.transcript import UsageDelta
+from tenure.messages.types import Delta, Finish, Message, Reply, Request, ToolCall
+from tenure.transcript import Role, UsageDelta
 
 from ..runtime.steps import Report
 from .chat import ChatAgent
@@ -54,7 +54,7 @@ def reply_to(request: Request) -> Reply:
     """A pure function of the transcript."""
     asked, since = since_prompt(request.messages)
     lines = [line.strip() for line in asked.text.splitlines() if line.strip()]
-    replies = [m for m in since if m.speaker is Speaker.ASSISTANT]
+    replies = [m for m in since if m.role is Role.ASSISTANT]
     used = UsageDelta(
         "turn", "script", 1, sum(len(m.text) // 4 + 1 for m in request.messages), len(lines)
     )
@@ -63,7 +63,7 @@ def reply_to(request: Request) -> Reply:
         calls = calls_of(lines[len(replies)], len(replies))
     if calls:
         return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(used,))
-    results = [short(m.text) for m in since if m.speaker is Speaker.TOOL]
+    results = [short(m.text) for m in since if m.role is Role.TOOL]
     words = [line for line in lines if not calls_of(line, 0)]
     return Reply("; ".join([*words, *results]) or "nothing", usage=(used,))
 
@@ -73,9 +73,9 @@ def since_prompt(messages: tuple[Message, ...]) -> tuple[Message, tuple[Message,
     start = 0
     for at, message in enumerate(messages):
         last = messages[at - 1] if at else None
-        ended = last is None or (last.speaker is Speaker.ASSISTANT and not last.calls)
-        closed = last is not None and last.speaker is Speaker.TOOL
-        if message.speaker is Speaker.USER and (ended or closed):
+        ended = last is None or (last.role is Role.ASSISTANT and not last.calls)
+        closed = last is not None and last.role is Role.TOOL
+        if message.role is Role.USER and (ended or closed):
             if not message.text.startswith("You have used up"):
                 start = at
     return messages[start], messages[start + 1 :]

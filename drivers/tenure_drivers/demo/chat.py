@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 
 from tenure.commands import Checkpoint
 from tenure.messages.codec import to_json
-from tenure.messages.types import Delta, Finish, ModelFailed, Reply, Request, Speaker, ToolCall
+from tenure.messages.types import Delta, Finish, ModelFailed, Reply, Request, ToolCall
 from tenure.queries import Command
 from tenure.records import EntryKind
 from tenure.transcript import Role
@@ -186,7 +186,7 @@ class FaultyModel:
     async def complete(
         self, request: Request, emit: Callable[[Delta], None], key: str, /
     ) -> Reply | ModelFailed:
-        asked = next(m.text for m in reversed(request.messages) if m.speaker is Speaker.USER)
+        asked = next(m.text for m in reversed(request.messages) if m.role is Role.USER)
 
         def shown(delta: Delta) -> None:
             emit(delta)

@@ -10,7 +10,7 @@ import attrs
 from attrs import frozen
 
 from tenure.messages.codec import InvalidMessage, decode
-from tenure.messages.types import Message, Speaker
+from tenure.messages.types import Message
 from tenure.questions.core import LoadTranscript, TranscriptLine
 from tenure.questions.history import SessionHistory
 from tenure.records import EntryKind
@@ -100,7 +100,7 @@ def _calls(lines: tuple[TranscriptLine, ...], written: set[str], counts: Counter
 def _answers(lines: tuple[TranscriptLine, ...], counts: Counter[str], *, exact: bool) -> None:
     """Behind the inputs of a run stands what its last message says."""
     for prompts, said in _runs(lines):
-        if not said.text or said.speaker is not Speaker.ASSISTANT or said.calls:
+        if not said.text or said.role is not Role.ASSISTANT or said.calls:
             counts["silent"] += 1
         elif exact and said.text != right_answer(prompts):
             counts["wrong"] += 1
@@ -126,4 +126,4 @@ def _message(line: TranscriptLine) -> Message:
             return decode(node.body)
         except InvalidMessage:
             pass
-    return Message(Speaker.ASSISTANT if node.role is Role.ASSISTANT else Speaker.USER, node.body)
+    return Message(Role.ASSISTANT if node.role is Role.ASSISTANT else Role.USER, node.body)

@@ -6,7 +6,8 @@ import json
 from functools import lru_cache
 from typing import Any, Final
 
-from tenure.messages.types import Attachment, Message, Request, Speaker, Tool, ToolCall
+from tenure.messages.types import Attachment, Message, Request, Tool, ToolCall
+from tenure.transcript import Role
 
 OURS: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 FORMATS: Final = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}
@@ -56,10 +57,10 @@ def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
         parts.append({"role": "system", "content": _clean(request.system)})
     shown: list[Attachment] = []
     for message in request.messages:
-        if shown and message.speaker is not Speaker.TOOL:
+        if shown and message.role is not Role.TOOL:
             parts.append({"role": "user", "content": [_part(a) for a in shown]})
             shown = []
-        if message.speaker is Speaker.TOOL:
+        if message.role is Role.TOOL:
             shown += message.attachments
         parts.append(_message(message, reasoning))
     if shown:
@@ -68,15 +69,15 @@ def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
 
 
 def _message(message: Message, reasoning: bool) -> dict[str, Any]:
-    parts: dict[str, Any] = {"role": message.speaker.value}
-    match message.speaker:
-        case Speaker.USER if message.attachments:
+    parts: dict[str, Any] = {"role": message.role.value}
+    match message.role:
+        case Role.USER if message.attachments:
             text = [{"type": "text", "text": _clean(message.text)}] if message.text else []
             parts["content"] = text + [_part(a) for a in message.attachments]
-        case Speaker.TOOL:
+        case Role.TOOL:
             parts["tool_call_id"] = message.call_id
             parts["content"] = _clean(message.text)
-        case Speaker.ASSISTANT:
+        case Role.ASSISTANT:
             alone = message.calls or message.refusal
             parts["content"] = None if alone and not message.text else _clean(_linked(message))
             if message.refusal:

@@ -14,7 +14,6 @@ from .types import (
     Reply,
     Request,
     RetryPolicy,
-    Speaker,
     Tool,
     ToolCall,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "Reply",
     "Request",
     "RetryPolicy",
-    "Speaker",
     "Tool",
     "ToolCall",
     "decode",

@@ -9,16 +9,11 @@ import attrs
 
 from ..replace import replace
 from ..transcript import Form, NewNode, Role
-from .types import Attachment, Message, Speaker, ToolCall
+from .types import Attachment, Message, ToolCall
 
 BODY_BYTES_MAX: Final = 9_500_000  # a checkpoint takes a little more
 ARGUMENTS_MAX: Final = 2_000_000
-ROLES: Final = {
-    Speaker.SYSTEM: Role.SYSTEM,
-    Speaker.USER: Role.USER,
-    Speaker.ASSISTANT: Role.ASSISTANT,
-    Speaker.TOOL: Role.TOOL,
-}
+ROLES: Final = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL)  # of messages
 
 _plain = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode
 _ascii = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -76,8 +71,10 @@ def decode(body: str) -> Message:
     try:
         calls = tuple([ToolCall(**each) for each in found.pop("calls", ())])
         attachments = tuple([Attachment(**each) for each in found.pop("attachments", ())])
-        speaker = Speaker(found.pop("speaker"))
-        message = Message(speaker, calls=calls, attachments=attachments, **found)
+        role = Role(found.pop("role"))
+        if role not in ROLES:
+            raise ValueError(f"{role.value!r} is not the role of a message")
+        message = Message(role, calls=calls, attachments=attachments, **found)
     except (TypeError, ValueError, KeyError) as error:
         raise InvalidMessage(f"{body[:80]!r}: {error}") from error
     return message
@@ -113,8 +110,7 @@ def node_of(message: Message) -> NewNode:
     message = truncate(message)
     answers = () if message.call_id is None else (message.call_id,)
     call_ids = answers or tuple([call.call_id for call in message.calls])
-    role = Role.SYSTEM if message.speaker is Speaker.SYSTEM else ROLES[message.speaker]
-    return NewNode(role, encode(message), call_ids, form=Form.CHAT)
+    return NewNode(message.role, encode(message), call_ids, form=Form.CHAT)
 
 
 def text_of(form: Form, body: str) -> str:

@@ -10,14 +10,7 @@ import enum
 from attrs import frozen
 
 from ..failure import Failure
-from ..transcript import UsageDelta
-
-
-class Speaker(enum.StrEnum):
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
+from ..transcript import Role, UsageDelta
 
 
 class Disposition(enum.StrEnum):
@@ -47,7 +40,7 @@ class ToolCall:
 
 @frozen
 class Message:
-    speaker: Speaker
+    role: Role
     text: str = ""
     calls: tuple[ToolCall, ...] = ()  # of an assistant
     call_id: str | None = None  # of a tool: whose result this is

@@ -1,164 +1,118 @@
-"""A turn that is asked to stop, whose time is over, or whose record was refused.  Spec: specs/turn.md, TURN-51 to TURN-54."""
+"""Actions that stop a turn: cancel, deadline, refused records.  Spec: specs/turn.md, TURN-51 to TURN-61."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 from ..failure import ErrorKind, Failure
 from ..outcome import Refusal, Stepped
 from ..replace import replace
-from ..rules import Row
 from ..transcript import NewNode
-from .ending import abort, finish, stop, text_for, unanswered
+from .ending import abort_calls, answer_calls, closings, finish, stop_text
 from .loop import advance_batch
 from .protocol import (
     DEADLINE,
-    Broken,
+    Abort,
     Cancelled,
     CancelSeen,
     DeadlinePassed,
+    Failed,
     NotRecorded,
     Recorded,
 )
-from .protocol import Outcome as TurnOutcome
 from .states import (
     AwaitingCheckpoint,
     AwaitingEnvironment,
     AwaitingModel,
     AwaitingTools,
     Finished,
+    NextStep,
     Outcome,
-    PendingRecord,
     Preparing,
-    Stop,
-    Then,
+    State,
+    StopReason,
 )
 
-AWAITING = (Preparing, AwaitingEnvironment, AwaitingModel)
-RECORDING = (AwaitingCheckpoint, AwaitingTools)
+Signal: TypeAlias = CancelSeen | DeadlinePassed
 
 
-def any_time(s: Any, e: Any) -> bool:
-    return True
-
-
-def why_of(e: CancelSeen | DeadlinePassed) -> Stop:
+def _reason(e: Signal) -> StopReason:
     return Cancelled() if isinstance(e, CancelSeen) else DEADLINE
 
 
-# -- asked to stop
+# -- a cancel or the deadline
 
 
-def stop_now(s: Any, e: Any, clause: str) -> Outcome:
-    return stop(s, why_of(e), clause)
+def stop_before_effects(s: Preparing, e: Signal, clause: str) -> Outcome:
+    """End the turn: nothing is in progress."""
+    return finish(s.core, _reason(e), clause)
 
 
-def free(s: Any, e: Any) -> bool:
-    return bool(s.stop is None)
+def stop_environment(s: AwaitingEnvironment, e: Signal, clause: str) -> Outcome:
+    """Cancel the preparation and end the turn."""
+    return finish(s.core, _reason(e), clause, (), (Abort((s.core.key("environment"),)),))
 
 
-def turned(s: Any, e: CancelSeen) -> bool:
-    """Its time was over, and now it is asked to stop besides."""
-    return bool(s.stop == DEADLINE)
+def stop_model(s: AwaitingModel, e: Signal, clause: str) -> Outcome:
+    """Cancel the model call and end the turn."""
+    return finish(s.core, _reason(e), clause, (), (Abort((s.core.key("model"),)),))
 
 
-def stopping(s: Any, e: CancelSeen) -> bool:
-    return bool(s.stop == Cancelled())
+def stop_after_checkpoint(s: AwaitingCheckpoint, e: Signal, clause: str) -> Outcome:
+    """Wait for the record in progress, then end the turn."""
+    return Stepped(replace(s, stop=_reason(e)), clause)
 
 
-def stopping_anyhow(s: Any, e: DeadlinePassed) -> bool:
-    return bool(s.stop is not None)
+def stop_after_record(s: AwaitingTools, e: Signal, clause: str) -> Outcome:
+    """Cancel the calls in progress and wait for the record, then end the turn."""
+    return Stepped(replace(s, stop=_reason(e)), clause, abort_calls(s.core, s.batch))
 
 
-def stop_soon(s: Any, e: Any, clause: str) -> Outcome:
-    why = why_of(e)
-    if isinstance(s, AwaitingCheckpoint):
-        return Stepped(replace(s, stop=why), clause)
-    if s.batch.pending is None:
-        return stop(s, why, clause)
-    return Stepped(replace(s, stop=why), clause, abort(s.core, s.batch))
+def stop_tools(s: AwaitingTools, e: Signal, clause: str) -> Outcome:
+    """Cancel the calls in progress and end the turn."""
+    stop = _reason(e)
+    nodes = closings(s.core, s.batch, stop)
+    return finish(s.core, stop, clause, nodes, abort_calls(s.core, s.batch))
 
 
-def no_change(s: Any, e: Any, clause: str) -> Outcome:
+def keep_state(s: State, e: Signal, clause: str) -> Outcome:
+    """Change nothing: the turn ends or has ended."""
     return Stepped(s, clause)
 
 
-# -- its record was answered
+def commit_as_cancelled(s: Finished, e: CancelSeen, clause: str) -> Outcome:
+    """Commit the same content as cancelled (TURN-53)."""
+    nodes = getattr(s.last, "nodes", ())
+    return finish(replace(s.core, usage=s.last.usage), Cancelled(), clause, nodes)
 
 
-def arrives(s: AwaitingCheckpoint, e: Recorded) -> bool:
-    return s.key == e.key and s.stop is not None
+# -- the answer to the record that was in progress
 
 
-def stop_written(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
+def end_after_checkpoint(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
+    """End the turn; the calls of a reply that was just recorded have not begun."""
     assert s.stop is not None
     nodes: tuple[NewNode, ...] = ()
-    if s.then is Then.TOOLS and s.core.chain is not None:
+    if s.next_step is NextStep.RUN_TOOLS and s.core.chain is not None:
         calls = s.core.chain.message.calls
-        nodes = unanswered(s.core, calls, f"{text_for(s.stop)} before it ran")
+        nodes = answer_calls(s.core, calls, f"{stop_text(s.stop)} before it ran")
     return finish(s.core, s.stop, clause, nodes)
 
 
-def own_record(s: Any, e: NotRecorded) -> bool:
-    if isinstance(s, AwaitingCheckpoint):
-        return s.key == e.key
-    pending: PendingRecord | None = s.batch.pending
-    return pending is not None and pending.key == e.key
-
-
-def stop_requested(s: Any, e: NotRecorded) -> bool:
-    return own_record(s, e) and e.refused.reason is Refusal.CANCELLED
-
-
-def declined(s: Any, e: NotRecorded) -> bool:
-    return own_record(s, e) and e.refused.reason is not Refusal.CANCELLED
-
-
-def stop_unwritten(s: Any, e: NotRecorded, clause: str) -> Outcome:
-    """What was not written is in the commit: results that are known, and those that are missing."""
-    if isinstance(s, AwaitingTools):
-        batch = replace(s.batch, pending=None)
-        return advance_batch(s.core, batch, s.stop or Cancelled(), clause)
+def end_unrecorded_checkpoint(s: AwaitingCheckpoint, e: NotRecorded, clause: str) -> Outcome:
+    """End the turn without what was not recorded: the kernel refuses records of a cancelled run."""
     return finish(s.core, s.stop or Cancelled(), clause)
 
 
-def fail(s: Any, e: NotRecorded, clause: str) -> Outcome:
-    illegal = e.refused.reason is Refusal.ILLEGAL
-    kind = ErrorKind.INVALID_REQUEST if illegal else ErrorKind.TRANSIENT
+def end_unrecorded_tools(s: AwaitingTools, e: NotRecorded, clause: str) -> Outcome:
+    """End the turn; the commit contains the results that were not recorded."""
+    batch = replace(s.batch, pending=None)
+    return advance_batch(s.core, batch, s.stop or Cancelled(), clause)
+
+
+def fail_refused(s: AwaitingCheckpoint | AwaitingTools, e: NotRecorded, clause: str) -> Outcome:
+    """Fail the turn: its record was refused for another reason than a cancel."""
+    kind = ErrorKind.INVALID_REQUEST if e.refused.reason is Refusal.ILLEGAL else ErrorKind.TRANSIENT
     failure = Failure(kind, f"the record was refused: {e.refused}"[:500])
-    effects = abort(s.core, s.batch) if isinstance(s, AwaitingTools) else ()
-    return finish(s.core, Broken(failure), clause, (), effects)
-
-
-# -- ended already
-
-
-def committing(s: Finished, e: CancelSeen) -> bool:
-    return not isinstance(s.outcome, Cancelled | Broken)
-
-
-def ended(s: Finished, e: CancelSeen) -> bool:
-    return isinstance(s.outcome, Cancelled | Broken)
-
-
-def commit_cancelled(s: Finished, e: CancelSeen, clause: str) -> Outcome:
-    nodes, usage = getattr(s.last, "nodes", ()), s.last.usage
-    ending: TurnOutcome = Cancelled()
-    return finish(replace(s.core, usage=usage), ending, clause, nodes)
-
-
-STOPPING_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
-    *[Row("TURN-51", state, CancelSeen, any_time, stop_now) for state in AWAITING],
-    *[Row("TURN-52", state, DeadlinePassed, any_time, stop_now) for state in AWAITING],
-    *[Row("TURN-51", state, CancelSeen, free, stop_soon) for state in RECORDING],
-    *[Row("TURN-51", state, CancelSeen, turned, stop_soon) for state in RECORDING],
-    *[Row("TURN-52", state, DeadlinePassed, free, stop_soon) for state in RECORDING],
-    *[Row("TURN-61", state, CancelSeen, stopping, no_change) for state in RECORDING],
-    *[Row("TURN-61", state, DeadlinePassed, stopping_anyhow, no_change) for state in RECORDING],
-    Row("TURN-51", AwaitingCheckpoint, Recorded, arrives, stop_written),
-    *[Row("TURN-54", state, NotRecorded, stop_requested, stop_unwritten) for state in RECORDING],
-    *[Row("TURN-54", state, NotRecorded, declined, fail) for state in RECORDING],
-    Row("TURN-53", Finished, CancelSeen, committing, commit_cancelled),
-    Row("TURN-61", Finished, CancelSeen, ended, no_change),
-    Row("TURN-61", Finished, DeadlinePassed, any_time, no_change),
-)
+    effects = abort_calls(s.core, s.batch) if isinstance(s, AwaitingTools) else ()
+    return finish(s.core, Failed(failure), clause, (), effects)

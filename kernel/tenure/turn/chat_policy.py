@@ -19,7 +19,6 @@ from ..messages.types import (
     Message,
     Reply,
     Request,
-    Speaker,
     Tool,
     ToolCall,
 )
@@ -114,7 +113,7 @@ class DefaultChatPolicy:
         return reject_reason(call, calls, tools)
 
     def warning(self) -> Message:
-        return Message(Speaker.USER, self.final_warning)
+        return Message(Role.USER, self.final_warning)
 
 
 DEFAULT_CHAT_POLICY: Final = DefaultChatPolicy()
@@ -123,7 +122,7 @@ DEFAULT_CHAT_POLICY: Final = DefaultChatPolicy()
 def stable(messages: Sequence[Message]) -> int:
     """CHAT-7: the last request ended where the last reply stands."""
     for at in range(len(messages) - 1, -1, -1):
-        if messages[at].speaker is Speaker.ASSISTANT:
+        if messages[at].role is Role.ASSISTANT:
             return at
     return 0
 
@@ -134,7 +133,7 @@ def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKin
     whole = finish in (Finish.STOP, Finish.TOOL_CALLS, Finish.UNKNOWN)
     calls = name_calls(reply.calls, iteration) if whole else ()
     message = Message(
-        Speaker.ASSISTANT, reply.text, calls, reasoning=reply.reasoning, refusal=reply.refusal
+        Role.ASSISTANT, reply.text, calls, reasoning=reply.reasoning, refusal=reply.refusal
     )
     text = bool(reply.text or reply.refusal)
     match finish:
@@ -222,7 +221,7 @@ def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
         if line.node.form is Form.COMPACTION:
             messages = []
         messages += messages_of_node(line.node)
-    whole = next((i for i, m in enumerate(messages) if m.speaker is not Speaker.TOOL), 0)
+    whole = next((i for i, m in enumerate(messages) if m.role is not Role.TOOL), 0)
     return tuple(messages[whole:])  # a page may begin between a call and its results
 
 
@@ -234,21 +233,21 @@ def messages_of_node(node: Node) -> list[Message]:
         try:
             return [decode(node.body)]
         except InvalidMessage:
-            return [Message(Speaker.USER, node.body)]
+            return [Message(Role.USER, node.body)]
     if node.role is Role.TOOL:
-        return [Message(Speaker.TOOL, node.body, call_id=each) for each in node.call_ids]
+        return [Message(Role.TOOL, node.body, call_id=each) for each in node.call_ids]
     if node.role is Role.ASSISTANT:
-        return [Message(Speaker.ASSISTANT, node.body)]
-    return [Message(Speaker.USER, node.body)]
+        return [Message(Role.ASSISTANT, node.body)]
+    return [Message(Role.USER, node.body)]
 
 
 def message_of_input(entered: Input) -> Message:
     """CHAT-3, CHAT-4: what entered the session is said by the user."""
     text, attachments = read_prompt(entered.payload)
     if entered.kind in ("prompt", "steering"):
-        return Message(Speaker.USER, text, attachments=attachments)
+        return Message(Role.USER, text, attachments=attachments)
     heading = f"[{entered.kind.replace('_', ' ')} from {entered.source}]"
-    return Message(Speaker.USER, f"{heading}\n{text}", attachments=attachments)
+    return Message(Role.USER, f"{heading}\n{text}", attachments=attachments)
 
 
 def write_prompt(text: str, attachments: tuple[Attachment, ...] = ()) -> str:

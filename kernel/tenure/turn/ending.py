@@ -1,4 +1,4 @@
-"""How a turn ends: what is committed, and what becomes of calls that are open.  Spec: specs/turn.md, TURN-50 on."""
+"""How a turn ends: its last effect, and the results of calls that are still open.  Spec: specs/turn.md, TURN-40 to 52."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ import hashlib
 from ..commands import NewInput
 from ..failure import ErrorKind, Failure
 from ..machines.run import Termination
-from ..messages.types import Disposition, Message, Speaker, ToolCall
+from ..messages.types import Disposition, Message, ToolCall
 from ..outcome import Stepped
 from ..replace import replace
-from ..transcript import NewNode
+from ..transcript import NewNode, Role
+from ..turn_end import TurnEnd
 from .protocol import (
     Abort,
-    Broken,
     Cancelled,
     Effect,
+    Ending,
     Fail,
-    Finish,
-    Halted,
+    Failed,
     HandedOff,
     HandOff,
+    Stopped,
     ToolResult,
 )
-from .protocol import Outcome as TurnOutcome
 from .states import (
-    AwaitingEnvironment,
-    AwaitingModel,
-    AwaitingTools,
     Batch,
     Core,
     Finished,
@@ -37,8 +34,7 @@ from .states import (
     Reported,
     Running,
     Slot,
-    State,
-    Stop,
+    StopReason,
     Waiting,
     WaitingForRetry,
     Written,
@@ -50,35 +46,35 @@ UNKNOWN = "interrupted: this call was started before a crash and its outcome is 
 
 def finish(
     core: Core,
-    outcome: TurnOutcome,
+    outcome: Ending,
     clause: str,
     nodes: tuple[NewNode, ...] = (),
     effects: tuple[Effect, ...] = (),
 ) -> Outcome:
-    """The last effect of a turn, which says it all."""
+    """End the turn: its last effect is a commit or a failure, after `effects`."""
     if isinstance(outcome, HandedOff) and core.setup.hand_offs >= core.setup.limits.hand_offs_max:
-        outcome = Halted("hand_off_limit")
-    last = _last(core, outcome, nodes)
+        outcome = Stopped("hand_off_limit")
+    last = _last_effect(core, outcome, nodes)
     return Stepped(Finished(replace(core, usage=()), outcome, last), clause, (*effects, last))
 
 
-def _last(core: Core, outcome: TurnOutcome, nodes: tuple[NewNode, ...]) -> Finish | Fail:
+def _last_effect(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> TurnEnd | Fail:
     match outcome:
-        case Broken(failure):
+        case Failed(failure):
             return Fail(failure, core.usage)
-        case Halted(code):
-            return Finish(Termination.STOPPED, code, nodes, core.usage)
+        case Stopped(code):
+            return TurnEnd(Termination.STOPPED, code, nodes, core.usage)
         case Cancelled():
-            return Finish(Termination.CANCELLED, "", nodes, core.usage)
+            return TurnEnd(Termination.CANCELLED, "", nodes, core.usage)
         case HandedOff(hand_off):
-            new, frame = _admitted(core, hand_off), hand_off.frame
-            return Finish(Termination.FINISHED, "", nodes, core.usage, new, frame)
+            new = _hand_off_input(core, hand_off)
+            return TurnEnd(nodes=nodes, usage=core.usage, hand_off=new, frame=hand_off.frame)
         case _:
-            return Finish(Termination.FINISHED, "", nodes, core.usage)
+            return TurnEnd(nodes=nodes, usage=core.usage)
 
 
-def _admitted(core: Core, hand_off: HandOff) -> NewInput:
-    """TURN-41: what the next one starts with; its id is the turn's, so that it enters once."""
+def _hand_off_input(core: Core, hand_off: HandOff) -> NewInput:
+    """Return the input of the next agent (TURN-41).  Its id is derived from the turn, so it is admitted once."""
     setup = core.setup
     input_id = f"{setup.run_id}:{setup.turn}:hand_off"
     if len(input_id) > ID_MAX:
@@ -87,30 +83,15 @@ def _admitted(core: Core, hand_off: HandOff) -> NewInput:
 
 
 def mismatch(core: Core, clause: str, message: str) -> Outcome:
-    """TURN-4, TURN-7, TURN-8."""
-    return finish(core, Broken(Failure(ErrorKind.REPLAY_MISMATCH, message[:500])), clause)
+    """Fail the turn with `replay_mismatch` (TURN-4, TURN-7, TURN-8)."""
+    return finish(core, Failed(Failure(ErrorKind.REPLAY_MISMATCH, message[:500])), clause)
 
 
-# -- stopping
+# -- open calls
 
 
-def stop(s: State, why: Stop, clause: str) -> Outcome:
-    """TURN-51, TURN-52: of a turn that awaits no record."""
-    match s:
-        case AwaitingTools():
-            return finish(
-                s.core, why, clause, closings(s.core, s.batch, why), abort(s.core, s.batch)
-            )
-        case AwaitingModel():
-            return finish(s.core, why, clause, (), (Abort((s.core.key("model"),)),))
-        case AwaitingEnvironment():
-            return finish(s.core, why, clause, (), (Abort((s.core.key("environment"),)),))
-        case _:
-            return finish(s.core, why, clause)
-
-
-def abort(core: Core, batch: Batch) -> tuple[Effect, ...]:
-    """What is under way is stopped where it stands."""
+def abort_calls(core: Core, batch: Batch) -> tuple[Effect, ...]:
+    """Return the effect that cancels the calls in progress, if there are any."""
     keys = tuple(
         [
             core.key("tool", index)
@@ -121,30 +102,32 @@ def abort(core: Core, batch: Batch) -> tuple[Effect, ...]:
     return (Abort(keys),) if keys else ()
 
 
-def closings(core: Core, batch: Batch, why: Stop) -> tuple[NewNode, ...]:
-    """Each open call gets the result that is known of it."""
+def closings(core: Core, batch: Batch, stop: StopReason) -> tuple[NewNode, ...]:
+    """Return a node for each open call, with the result that is known of it."""
     nodes = []
     for slot in batch.slots:
         if not isinstance(slot.stage, Written):
-            core, node = core.append_message(message_of(slot.call, _known(core, slot, why)))
+            core, node = core.append_message(result_message(slot.call, _known(core, slot, stop)))
             nodes.append(node)
     return tuple(nodes)
 
 
-def unanswered(core: Core, calls: tuple[ToolCall, ...], text: str) -> tuple[NewNode, ...]:
+def answer_calls(core: Core, calls: tuple[ToolCall, ...], text: str) -> tuple[NewNode, ...]:
+    """Return nodes that answer all these calls with one error text."""
     nodes = []
     for call in calls:
-        core, node = core.append_message(message_of(call, ToolResult(text, is_error=True)))
+        core, node = core.append_message(result_message(call, ToolResult(text, is_error=True)))
         nodes.append(node)
     return tuple(nodes)
 
 
-def text_for(why: Stop) -> str:
-    return "cancelled" if isinstance(why, Cancelled) else "interrupted by the deadline of the turn"
+def stop_text(stop: StopReason) -> str:
+    """Return the beginning of the results of open calls."""
+    return "cancelled" if isinstance(stop, Cancelled) else "interrupted by the deadline of the turn"
 
 
-def _known(core: Core, slot: Slot, why: Stop) -> ToolResult:
-    text = text_for(why)
+def _known(core: Core, slot: Slot, stop: StopReason) -> ToolResult:
+    text = stop_text(stop)
     tool = core.environment.tool(slot.call.name)
     once = tool is None or tool.disposition is Disposition.ONCE
     match slot.stage:
@@ -160,8 +143,9 @@ def _known(core: Core, slot: Slot, why: Stop) -> ToolResult:
             return ToolResult(f"{text} before it ran", is_error=True)
 
 
-def message_of(call: ToolCall, result: ToolResult) -> Message:
+def result_message(call: ToolCall, result: ToolResult) -> Message:
+    """Return the message that answers a call."""
     return Message(
-        Speaker.TOOL, result.text, call_id=call.call_id,
+        Role.TOOL, result.text, call_id=call.call_id,
         attachments=result.attachments, is_error=result.is_error,
     )  # fmt: skip

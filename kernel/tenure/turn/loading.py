@@ -1,4 +1,4 @@
-"""What a chat turn needs to know of its session and its own past, from one snapshot.  Spec: specs/chat.md."""
+"""The question that loads what a chat turn needs, from one snapshot: transcript, inputs, journal.  Spec: specs/chat.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from ..transcript import Tip
 
 @frozen
 class LoadedTurn:
-    """`lines` is the transcript from the last compaction on, `nodes` are the run's own, not visible yet."""
+    """The data of one turn.
+
+    `lines` is the transcript since the last compaction.  `nodes` are those that this turn has written; they are not
+    visible yet.  `environment` describes the last recorded request.
+    """
 
     session_id: str
     run_id: str
@@ -26,18 +30,19 @@ class LoadedTurn:
     inputs: tuple[Input, ...]
     entries: tuple[JournalEntry, ...] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
-    environment: str | None = field(repr=False)  # of the last request that was recorded
+    environment: str | None = field(repr=False)
 
 
 @frozen
 class LoadTurn(Question[LoadedTurn | None]):
-    """None: there is no such run."""
+    """Load a turn; None if the run does not exist.  `limit` is the maximum number of transcript nodes."""
 
     session_id: str
     run_id: str
-    limit: int = 10_000  # nodes of the transcript
+    limit: int = 10_000
 
     def steps(self) -> Generator[Query[Any], Any, LoadedTurn | None]:
+        """Read session, run, transcript, inputs, journal, nodes and the stored environment."""
         s = self.session_id
         session = yield Get(Session, (s,))
         run = yield Get(Run, (s, self.run_id))

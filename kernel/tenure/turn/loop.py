@@ -1,139 +1,148 @@
-"""Running forward: through the journal, then to the model, its calls, and the next iteration.  Spec: specs/turn.md."""
+"""Actions of the model loop: replay the journal, ask the model, run its calls, repeat.  Spec: specs/turn.md.
+
+An action takes a state, an event and a clause, and returns the outcome.  machine.py says when which action applies.
+Replay and normal execution share `open_batch` and `advance_batch`.
+"""
 
 from __future__ import annotations
 
+from attrs import frozen
+
 from ..commands import NewEntry
 from ..messages.codec import node_of, to_json
-from ..messages.types import Message, Reply
+from ..messages.types import ToolCall
 from ..outcome import Stepped
 from ..records import EntryKind
 from ..replace import replace
-from ..transcript import NewNode, hash_text
-from .chat_policy import Answer, CallTools, InvalidReply, ReplyKind, StopTurn
-from .ending import abort, closings, finish, mismatch, unanswered
-from .environment import describe, differences
+from ..turn_end import Record
+from .chat_policy import Answer, CallTools, InvalidReply, StopTurn
+from .ending import abort_calls, answer_calls, closings, finish, mismatch
+from .environment import note_id
 from .protocol import (
-    Broken,
+    Begin,
     CallModel,
     Completed,
     Effect,
-    Environment,
-    Halted,
+    Ending,
+    EnvironmentFailed,
+    Failed,
     HandedOff,
-    Record,
+    ModelFailed,
+    PrepareEnvironment,
+    Probed,
+    Recorded,
+    RetryDue,
+    SetDeadline,
+    Sleep,
+    Stopped,
+    ToolReported,
+    ToolResult,
     Value,
 )
-from .protocol import Outcome as TurnOutcome
 from .replay import EMPTY
 from .states import (
     AwaitingCheckpoint,
+    AwaitingEnvironment,
     AwaitingModel,
     AwaitingTools,
     Batch,
     Core,
+    NextStep,
     Outcome,
-    Slot,
-    Stop,
-    Then,
+    Preparing,
+    Reported,
+    Running,
+    StopReason,
+    WaitingForRetry,
     Written,
     add_usage,
-    path_before_turn,
 )
-from .tool_calls import launch, next_record, open_batch, probes
+from .tool_calls import (
+    after_record,
+    backoff_ms,
+    launch,
+    next_record,
+    open_batch,
+    policy_of,
+    probes,
+    run,
+    unknown_outcome,
+    write_record,
+)
 
-DIFFERENCES_MAX = 8
 WITHHELD = "not carried out: the steps of this turn are used up"
 
-# -- what was asked before and would be asked otherwise now
+
+@frozen
+class EnvironmentUnchanged:
+    """The environment is ready, and recorded requests would be made again as they were."""
 
 
-def with_environment(core: Core, environment: Environment) -> Core:
-    described = describe(environment)
-    return replace(
-        core, environment=environment, described=described, digest=hash_text(described),
-        stored_environment_digest=core.replay.stored_environment_digest,
-    )  # fmt: skip
+@frozen
+class EnvironmentChanged:
+    """The environment is ready, and recorded requests differ: the name and the text of each change."""
+
+    changes: tuple[tuple[str, str], ...]
 
 
-def environment_changes(core: Core) -> tuple[tuple[str, str], ...]:
-    """TURN-7: recorded requests that would be others now, each once: the name of the note and what it says."""
-    replay, found = core.replay, dict[str, str]()
-    kept = replay.stored_environment_digest
-    for iteration in sorted(replay.replies):
-        asked = replay.replies[iteration]
-        if asked.environment != core.digest:
-            name = f"{asked.environment[:16]}-{core.digest[:16]}"
-            known = replay.environment if asked.environment == kept else None
-            paths = ("environment",) if known is None else differences(known, core.described)
-            found.setdefault(name, f"iteration {iteration}: {', '.join(paths)}")
-        if asked.path != (asked.stands or path_before_turn(core.setup)):
-            found.setdefault(f"path-{iteration}", f"iteration {iteration}: transcript")
-    noted = frozenset() if core.setup.strict else replay.noted
-    fresh = [(name, text) for name, text in found.items() if f"0:request:{name}" not in noted]
-    return tuple(fresh[:DIFFERENCES_MAX])
+# -- beginning
 
 
-def record_changes(core: Core, clause: str) -> Outcome:
-    entries = [
-        NewEntry(EntryKind.NOTE, f"0:request:{name}", text)
-        for name, text in environment_changes(core)
-    ]
-    return record(core, Then.FOLD, clause, tuple(entries))
+def request_environment(s: Preparing, e: Begin, clause: str) -> Outcome:
+    """Set the deadline and ask for the environment."""
+    core = s.core
+    deadline = SetDeadline(core.setup.limits.deadline_ms)
+    effect = PrepareEnvironment(core.key("environment"), core.setup.frame)
+    return Stepped(AwaitingEnvironment(core), clause, (deadline, effect))
 
 
-# -- records that are awaited
+def refuse_journal(s: Preparing, e: Begin, clause: str) -> Outcome:
+    """Fail the turn: its journal cannot be read."""
+    return mismatch(s.core, clause, s.core.replay.invalid or "")
 
 
-def record(
-    core: Core,
-    then: Then,
-    clause: str,
-    entries: tuple[NewEntry, ...] = (),
-    nodes: tuple[NewNode, ...] = (),
-    environment: str | None = None,
-) -> Outcome:
-    key = core.key("record", core.records)
-    effect = Record(key, entries, nodes, core.usage, environment)
-    core = replace(core, records=core.records + 1, usage=())
-    return Stepped(AwaitingCheckpoint(core, key, then), clause, (effect,))
+def fail_environment(s: AwaitingEnvironment, e: EnvironmentFailed, clause: str) -> Outcome:
+    """Fail the turn with the reported failure."""
+    return finish(s.core, Failed(e.failure), clause)
 
 
-def continue_after(core: Core, then: Then, clause: str) -> Outcome:
-    """What a record was made for."""
-    match then:
-        case Then.FOLD:
-            return advance(core, clause)
-        case Then.MODEL:
-            return ask(core, clause)
-        case Then.TOOLS:
-            opened = open_batch(core)
-            assert not isinstance(opened, str), opened
-            return advance_batch(*opened, None, clause)
+def replay_journal(s: AwaitingEnvironment, e: EnvironmentUnchanged, clause: str) -> Outcome:
+    """Replay the journal, then continue."""
+    return advance(s.core, clause)
 
 
-# -- the fold
+def note_changes(s: AwaitingEnvironment, e: EnvironmentChanged, clause: str) -> Outcome:
+    """Record the changes, then replay the journal."""
+    entries = [NewEntry(EntryKind.NOTE, note_id(name), text) for name, text in e.changes]
+    return record(s.core, NextStep.REPLAY, clause, Record(tuple(entries)))
+
+
+def refuse_changes(s: AwaitingEnvironment, e: EnvironmentChanged, clause: str) -> Outcome:
+    """Fail a strict turn: its environment has changed."""
+    return mismatch(s.core, clause, "; ".join([text for _, text in e.changes]))
+
+
+# -- replay
 
 
 def advance(core: Core, clause: str) -> Outcome:
-    """TURN-3, TURN-6: through what is recorded, one iteration after the other; then live."""
+    """Replay recorded iterations one after the other, then continue after the last one (TURN-3, TURN-6)."""
     while True:
-        core = warn_again(core)
-        asked = core.replay.replies.get(core.iteration)
-        if asked is None:
+        core = _repeat_warning(core)
+        recorded = core.replay.replies.get(core.iteration)
+        if recorded is None:
             if core.replay.last >= core.iteration:
-                text = (
-                    f"iteration {core.iteration} has no reply, iteration {core.replay.last} reports"
-                )
+                text = f"iteration {core.iteration} has no reply, but iteration {core.replay.last} has reports"
                 return mismatch(core, "TURN-8", text)
             return ask(replace(core, replay=EMPTY), clause)
-        core, _ = core.append_message(asked.message)
+        core, _ = core.append_message(recorded.message)
         opened = open_batch(core)
         if isinstance(opened, str):
             return mismatch(core, "TURN-8", opened)
         core, batch = opened
         if not batch.complete:
             if core.replay.last > core.iteration:
-                text = f"iteration {core.iteration} has open calls, iteration {core.replay.last} reports"
+                text = f"iteration {core.iteration} has open calls, but iteration {core.replay.last} has reports"
                 return mismatch(core, "TURN-8", text)
             core = replace(core, replay=EMPTY)
             return advance_batch(core, batch, None, clause, probes(core, batch))
@@ -143,8 +152,8 @@ def advance(core: Core, clause: str) -> Outcome:
         core = replace(core, iteration=core.iteration + 1, records=0)
 
 
-def warn_again(core: Core) -> Core:
-    """The warning that was recorded behind the iteration before."""
+def _repeat_warning(core: Core) -> Core:
+    """Append the warning that was recorded after the previous iteration, if there is one."""
     warning = core.replay.warnings.get(core.iteration - 1)
     if warning is None:
         return core
@@ -156,68 +165,138 @@ def warn_again(core: Core) -> Core:
 
 
 def ask(core: Core, clause: str) -> Outcome:
-    """TURN-10, TURN-50, CHAT-8: the next request, behind a warning and without tools if it is the last one."""
+    """Send the next request (TURN-10).
+
+    Before the grace iteration a warning is recorded; its request has no tools (TURN-50, CHAT-8).
+    """
     policy = core.setup.policy
     if core.grace and not core.warned:
         core, node = replace(core, warned=True).append_message(policy.warning())
-        return record(core, Then.MODEL, clause, (), (node,))
+        return record(core, NextStep.ASK_MODEL, clause, Record(nodes=(node,)))
     env = core.environment
     tools = () if core.grace else env.tools
     request = policy.request(env.model, env.system, core.messages, tools, env.parameters)
     return Stepped(AwaitingModel(core), clause, (CallModel(core.key("model"), request),))
 
 
-def reply_kind(core: Core, reply: Reply) -> ReplyKind:
-    return core.setup.policy.classify(reply, core.environment.window, core.iteration)
+def commit_answer(s: AwaitingModel, e: Answer, clause: str) -> Outcome:
+    """Commit the reply; in the grace iteration the turn counts as stopped."""
+    outcome: Ending = Stopped("max_iterations") if s.core.grace else Completed()
+    return finish(s.core, outcome, clause, (node_of(e.message),))
 
 
-def handle_reply(core: Core, reply: Reply, clause: str) -> Outcome:
-    """TURN-20..TURN-24: what becomes of a reply."""
-    judgement = reply_kind(core, reply)
-    core = add_usage(core, reply.usage)
-    match judgement:
-        case InvalidReply(failure):
-            return finish(core, Broken(failure), clause)
-        case StopTurn(message, code):
-            return finish(core, Halted(code), clause, append_reply(core, message))
-        case Answer(message):
-            over: TurnOutcome = Halted("max_iterations") if core.grace else Completed()
-            return finish(core, over, clause, append_reply(core, message))
-        case CallTools(message) if core.grace:
-            after, node = core.append_message(message)
-            nodes = (node, *unanswered(after, message.calls, WITHHELD))
-            return finish(core, Halted("max_iterations"), clause, nodes)
-        case CallTools(message):
-            return record_calls(core, message, clause)
+def commit_stopped(s: AwaitingModel, e: StopTurn, clause: str) -> Outcome:
+    """Commit what the reply contains, as stopped."""
+    nodes = () if e.message is None else (node_of(e.message),)
+    return finish(s.core, Stopped(e.code), clause, nodes)
 
 
-def append_reply(core: Core, message: Message | None) -> tuple[NewNode, ...]:
-    return () if message is None else (node_of(message),)
+def withhold_calls(s: AwaitingModel, e: CallTools, clause: str) -> Outcome:
+    """Commit the reply of the grace iteration and answer its calls with error results (TURN-24)."""
+    core, node = s.core.append_message(e.message)
+    nodes = (node, *answer_calls(core, e.message.calls, WITHHELD))
+    return finish(core, Stopped("max_iterations"), clause, nodes)
 
 
-def record_calls(core: Core, message: Message, clause: str) -> Outcome:
-    """TURN-11, TURN-21: the reply is written down before its calls are carried out."""
+def record_reply(s: AwaitingModel, e: CallTools, clause: str) -> Outcome:
+    """Record the reply before its calls begin (TURN-21), with the environment if it is new (TURN-11)."""
+    core = s.core
     body = to_json({"environment": core.digest, "path": core.path})
     entry = NewEntry(EntryKind.REPORT, core.effect_id("model"), body)
-    fresh = core.digest != core.stored_environment_digest
-    core, node = core.append_message(message)
-    described = core.described if fresh else None
+    described = None if core.digest == core.stored_environment_digest else core.described
+    core, node = core.append_message(e.message)
     core = replace(core, stored_environment_digest=core.digest)
-    return record(core, Then.TOOLS, clause, (entry,), (node,), described)
+    return record(core, NextStep.RUN_TOOLS, clause, Record((entry,), (node,), (), described))
+
+
+def fail_model(s: AwaitingModel, e: InvalidReply | ModelFailed, clause: str) -> Outcome:
+    """Fail the turn with the failure of the model call."""
+    core = add_usage(s.core, e.usage) if isinstance(e, ModelFailed) else s.core
+    return finish(core, Failed(e.failure), clause)
+
+
+# -- records that nothing else accompanies
+
+
+def record(core: Core, next_step: NextStep, clause: str, record: Record) -> Outcome:
+    """Write a record and wait for it."""
+    core, effect = write_record(core, record)
+    return Stepped(AwaitingCheckpoint(core, effect.key, next_step), clause, (effect,))
+
+
+def continue_after_checkpoint(s: AwaitingCheckpoint, e: Recorded, clause: str) -> Outcome:
+    """Do what the record was made for."""
+    match s.next_step:
+        case NextStep.REPLAY:
+            return advance(s.core, clause)
+        case NextStep.ASK_MODEL:
+            return ask(s.core, clause)
+        case NextStep.RUN_TOOLS:
+            opened = open_batch(s.core)
+            assert not isinstance(opened, str), opened
+            return advance_batch(*opened, None, clause)
 
 
 # -- the tools
 
 
+def retry_later(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
+    """Note the failed attempt and wait for the next one."""
+    at, call = _called(s, e.key)
+    batch = s.batch.put(at, WaitingForRetry(e.attempt + 1))
+    batch = replace(batch, failed=(*batch.failed, (at, e.attempt, e.result.text)))
+    delay_ms = backoff_ms(policy_of(s.core, call), e.attempt + 1, e.result)
+    return advance_batch(s.core, batch, s.stop, clause, (Sleep(e.key, e.attempt + 1, delay_ms),))
+
+
+def retry_now(s: AwaitingTools, e: RetryDue, clause: str) -> Outcome:
+    """Run the next attempt."""
+    at, call = _called(s, e.key)
+    effect = run(s.core, at, call, e.attempt)
+    return advance_batch(s.core, s.batch.put(at, Running(e.attempt)), s.stop, clause, (effect,))
+
+
+def take_result(s: AwaitingTools, e: ToolReported | Probed, clause: str) -> Outcome:
+    """Take the result of a call."""
+    at, _ = _called(s, e.key)
+    assert e.result is not None
+    return advance_batch(s.core, s.batch.put(at, Reported(e.result)), s.stop, clause)
+
+
+def take_unknown(s: AwaitingTools, e: Probed, clause: str) -> Outcome:
+    """Answer a call whose outcome cannot be found out."""
+    at, _ = _called(s, e.key)
+    return advance_batch(s.core, s.batch.put(at, unknown_outcome()), s.stop, clause)
+
+
+def continue_after_record(s: AwaitingTools, e: Recorded, clause: str) -> Outcome:
+    """Begin the calls that were marked, and continue the batch."""
+    batch, begun = after_record(s.core, s.batch, go=s.stop is None)
+    return advance_batch(s.core, batch, s.stop, clause, begun)
+
+
+def _called(s: AwaitingTools, key: str) -> tuple[int, ToolCall]:
+    at = s.index_of(key)
+    assert at is not None, key
+    return at, s.batch.slots[at].call
+
+
 def advance_batch(
-    core: Core, batch: Batch, stop: Stop | None, clause: str, effects: tuple[Effect, ...] = ()
+    core: Core,
+    batch: Batch,
+    stop: StopReason | None,
+    clause: str,
+    effects: tuple[Effect, ...] = (),
 ) -> Outcome:
-    """TURN-39: begin what may begin, write down what can be; when all is written, the next iteration."""
+    """Begin calls and record results as far as possible; after the last one begin the next iteration (TURN-39).
+
+    With `stop` nothing begins, and the turn ends unless a record is in progress.
+    """
     if stop is not None:
         if batch.pending is not None:
             return Stepped(AwaitingTools(core, batch, stop), clause, effects)
         nodes = closings(core, batch, stop)
-        return finish(core, stop, clause, nodes, (*effects, *abort(core, batch)))
+        return finish(core, stop, clause, nodes, (*effects, *abort_calls(core, batch)))
     batch, begun = launch(core, batch)
     core, batch, written = next_record(core, batch)
     effects = (*effects, *begun, *(() if written is None else (written,)))
@@ -230,23 +309,18 @@ def advance_batch(
     return ask(replace(core, iteration=core.iteration + 1, records=0), clause)
 
 
-def ended_by(core: Core, batch: Batch) -> TurnOutcome | None:
-    """TURN-40, TURN-41: the first call in order that ends the turn."""
+def ended_by(core: Core, batch: Batch) -> Ending | None:
+    """Return how the first call that ends the turn ends it (TURN-40, TURN-41)."""
     for slot in batch.slots:
         stage = slot.stage
         assert isinstance(stage, Written)
         if stage.result.hand_off is not None:
             return HandedOff(stage.result.hand_off)
-        if final(core, slot):
+        if _is_final(core, slot.call, stage.result):
             return Value(slot.call.call_id)
     return None
 
 
-def final(core: Core, slot: Slot) -> bool:
-    tool = core.environment.tool(slot.call.name)
-    stage = slot.stage
-    return (
-        tool is not None
-        and tool.finishes
-        and not (isinstance(stage, Written) and stage.result.is_error)
-    )
+def _is_final(core: Core, call: ToolCall, result: ToolResult) -> bool:
+    tool = core.environment.tool(call.name)
+    return tool is not None and tool.finishes and not result.is_error

@@ -1,6 +1,6 @@
-"""The messages of a turn, each behind the one before, with the digest of the path so far.
+"""The messages of a turn as a linked list, newest first, with the path digest of each.
 
-Going on costs what is new: nothing is copied, and two chains are equal if their digests are.
+Appending copies nothing.  Two chains are equal if their digests are equal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..transcript import NewNode, Tip, extend_path, hash_node
 
 @frozen
 class ChainLink:
-    """`digest` is the path digest of the node that holds the message."""
+    """A message and those before it; `digest` is the path digest of its node."""
 
     message: Message = field(eq=False, repr=False)
     before: ChainLink | None = field(eq=False, repr=False)
@@ -25,26 +25,20 @@ class ChainLink:
 def extend(
     chain: ChainLink | None, leaf: Tip | None, inputs: tuple[str, ...], message: Message
 ) -> tuple[ChainLink, NewNode]:
-    """The chain with a message more, and its node; the first one stands behind the leaf and the inputs."""
+    """Return the chain with one more message, and the node of the message.
+
+    The first message of a turn follows the leaf of the session, and names the inputs of the turn.
+    """
     node = node_of(message)
-    return link(chain, leaf, inputs, message, node), node
-
-
-def link(
-    chain: ChainLink | None,
-    leaf: Tip | None,
-    inputs: tuple[str, ...],
-    message: Message,
-    node: NewNode,
-) -> ChainLink:
     content = hash_node(node)
     if chain is None:
-        return ChainLink(message, None, extend_path(leaf, inputs, content), 1)
-    parent = Tip("", chain.digest)
-    return ChainLink(message, chain, extend_path(parent, (), content), chain.length + 1)
+        return ChainLink(message, None, extend_path(leaf, inputs, content), 1), node
+    digest = extend_path(Tip("", chain.digest), (), content)
+    return ChainLink(message, chain, digest, chain.length + 1), node
 
 
 def messages(chain: ChainLink | None) -> tuple[Message, ...]:
+    """Return the messages of a chain, oldest first."""
     found: list[Message] = []
     while chain is not None:
         found.append(chain.message)

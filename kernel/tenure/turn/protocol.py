@@ -1,7 +1,7 @@
-"""What a turn and its host say to each other: effects go out, reports come in.  Spec: specs/turn.md.
+"""Effects and events of the turn machine.  Spec: specs/turn.md.
 
-Every effect has a key, and every report names the key of the effect that it reports.  There are no times: whoever
-carries effects out has the clock.
+The host carries out an effect and feeds a report with the same key.  The machine has no clock: the host measures time.
+Nothing that depends on a `WriteRecord` is issued before its `Recorded`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
-from ..commands import NewEntry, NewInput
 from ..failure import Failure
-from ..machines.run import Termination
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
 from ..outcome import Refused
-from ..transcript import NewNode, UsageDelta
+from ..transcript import UsageDelta
+from ..turn_end import Record, TurnEnd
 
 SHOWN_MAX: Final = 80
 
 
 def shorten(text: str | None) -> str:
+    """Return the `repr` of a text, or only its length if it is long."""
     if text is None or len(text) <= SHOWN_MAX:
         return repr(text)
     return f"<{len(text)} characters>"
@@ -31,9 +31,11 @@ def shorten(text: str | None) -> str:
 
 @frozen
 class Limits:
+    """Limits of one turn."""
+
     iterations_max: int = 50
-    concurrency: int = 8
-    deadline_ms: int = 3_300_000  # ends by itself before its runner ends it (1 h)
+    concurrency: int = 8  # tool calls in progress
+    deadline_ms: int = 3_300_000  # below the runner's limit of one hour
     hand_offs_max: int = 16  # in a row
 
 
@@ -42,21 +44,25 @@ LIMITS: Final = Limits()
 
 @frozen
 class Environment:
-    """What a model is asked with, besides the transcript.  `parameters` is a JSON object for the provider."""
+    """What a request contains besides the transcript.
+
+    `parameters` is a JSON object for the provider.  `window` is the context window of the model, in tokens.
+    """
 
     model: str
     system: str = ""
     tools: tuple[Tool, ...] = ()
     parameters: str = "{}"
-    window: int | None = None  # how many tokens the model can read
+    window: int | None = None
 
     def tool(self, name: str) -> Tool | None:
+        """Return the tool of this name, or None."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
 
 @frozen
 class HandOff:
-    """Somebody else goes on: a frame names who, `text` says with what."""
+    """Another agent continues: `frame` names it, `text` is its input."""
 
     frame: str
     text: str = field(repr=shorten)
@@ -64,7 +70,10 @@ class HandOff:
 
 @frozen
 class ToolResult:
-    """How an attempt of a call went.  `retryable`: it failed, and may go better another time."""
+    """The result of one attempt of a call.
+
+    `retryable`: the attempt failed, and a later one may succeed, after `retry_after_ms` at the earliest.
+    """
 
     text: str = field(default="", repr=shorten)
     is_error: bool = False
@@ -84,73 +93,78 @@ class Completed:
 
 @frozen
 class Value:
-    """A tool has given the final value: it is the result of this call."""
+    """A finishing tool has returned the final value: the result of this call."""
 
     call_id: str
 
 
 @frozen
-class Halted:
-    """Stopped by a limit or by the model: `code` says which."""
+class Stopped:
+    """A limit or the model has stopped the turn; `code` names the reason."""
 
     code: str
 
 
 @frozen
 class Cancelled:
-    """Somebody asked the run to stop."""
+    """A client has asked the run to stop."""
 
 
 @frozen
 class HandedOff:
+    """Another agent continues."""
+
     hand_off: HandOff
 
 
 @frozen
-class Broken:
-    """It fails: the kernel judges what becomes of the run."""
+class Failed:
+    """The turn has failed.  The kernel decides whether the run is retried."""
 
     failure: Failure
 
 
-Outcome: TypeAlias = Completed | Value | Halted | Cancelled | HandedOff | Broken
-DEADLINE: Final = Halted("deadline")
+Ending: TypeAlias = Completed | Value | Stopped | Cancelled | HandedOff | Failed
+DEADLINE: Final = Stopped("deadline")
 
 
 # -- effects
 
 
 @frozen
-class Record:
-    """Make this durable in one checkpoint, then report Recorded."""
+class WriteRecord:
+    """Write this record in one checkpoint, then report Recorded or NotRecorded."""
 
     key: str
-    entries: tuple[NewEntry, ...] = ()
-    nodes: tuple[NewNode, ...] = ()
-    usage: tuple[UsageDelta, ...] = ()
-    environment: str | None = field(default=None, repr=shorten)
+    record: Record
 
 
 @frozen
 class SetDeadline:
+    """Report DeadlinePassed after this time."""
+
     after_ms: int
 
 
 @frozen
 class PrepareEnvironment:
+    """Prepare the environment of the agent that `frame` names; empty: the first agent."""
+
     key: str
     frame: str
 
 
 @frozen
 class CallModel:
+    """Send a request to the model, then report ModelReplied or ModelFailed."""
+
     key: str
     request: Request
 
 
 @frozen
 class RunTool:
-    """Run one attempt of a call, for at most the tool's timeout.  `key` is the same in every attempt."""
+    """Run one attempt of a call, for at most the tool's timeout.  All attempts have the same `key`."""
 
     key: str
     call: ToolCall
@@ -160,7 +174,7 @@ class RunTool:
 
 @frozen
 class Probe:
-    """What became of this call, which was started under this key before a crash?"""
+    """Find out the result of a call that was started with this key before a crash."""
 
     key: str
     call: ToolCall
@@ -169,6 +183,8 @@ class Probe:
 
 @frozen
 class Sleep:
+    """Report RetryDue after this time."""
+
     key: str
     attempt: int
     for_ms: int
@@ -176,33 +192,21 @@ class Sleep:
 
 @frozen
 class Abort:
-    """Stop these effects where they stand; whether they report any more does not matter."""
+    """Cancel the effects with these keys.  Their reports are ignored or refused from now on."""
 
     keys: tuple[str, ...]
 
 
 @frozen
-class Finish:
-    """Commit this.  `hand_off` is admitted by the commit, for whom the session's `frame` names from then on."""
-
-    termination: Termination
-    reason: str = ""
-    nodes: tuple[NewNode, ...] = ()
-    usage: tuple[UsageDelta, ...] = ()
-    hand_off: NewInput | None = None
-    frame: str | None = None
-
-
-@frozen
 class Fail:
-    """Give the run back, with this failure."""
+    """Give the run back with this failure.  The other last effect of a turn is `TurnEnd`, which is committed."""
 
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
 
 
 Effect: TypeAlias = (
-    Record
+    WriteRecord
     | SetDeadline
     | PrepareEnvironment
     | CallModel
@@ -210,39 +214,47 @@ Effect: TypeAlias = (
     | Probe
     | Sleep
     | Abort
-    | Finish
+    | TurnEnd
     | Fail
 )
 
 
-# -- reports
+# -- reports: each answers the effect with its key
 
 
 @frozen
 class Begin:
-    """Go."""
+    """Start the turn; it reports no effect."""
 
 
 @frozen
 class EnvironmentReady:
+    """The environment was prepared."""
+
     key: str
     environment: Environment
 
 
 @frozen
 class EnvironmentFailed:
+    """The environment could not be prepared."""
+
     key: str
     failure: Failure
 
 
 @frozen
 class ModelReplied:
+    """The model has replied."""
+
     key: str
     reply: Reply
 
 
 @frozen
 class ModelFailed:
+    """The model call has failed.  `usage` counts its attempts."""
+
     key: str
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
@@ -250,6 +262,8 @@ class ModelFailed:
 
 @frozen
 class ToolReported:
+    """An attempt of a tool call has ended."""
+
     key: str
     attempt: int
     result: ToolResult
@@ -257,7 +271,7 @@ class ToolReported:
 
 @frozen
 class Probed:
-    """`result` None: nobody knows."""
+    """A probe has ended.  `result` is None if the outcome cannot be found out."""
 
     key: str
     result: ToolResult | None
@@ -265,7 +279,7 @@ class Probed:
 
 @frozen
 class RetryDue:
-    """A sleep is over."""
+    """A sleep has ended: the attempt may begin."""
 
     key: str
     attempt: int
@@ -273,23 +287,36 @@ class RetryDue:
 
 @frozen
 class Recorded:
+    """The record is durable."""
+
     key: str
 
 
 @frozen
 class NotRecorded:
+    """The record was refused, and nothing was written."""
+
     key: str
     refused: Refused
 
 
+REPORTS: Final = (
+    Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed, ToolReported,
+    Probed, RetryDue, Recorded, NotRecorded,
+)  # fmt: skip
+
+
+# -- signals: they may arrive at any time
+
+
 @frozen
 class CancelSeen:
-    """The run was asked to stop."""
+    """A client has asked the run to stop."""
 
 
 @frozen
 class DeadlinePassed:
-    pass
+    """The deadline of the turn has passed."""
 
 
 Event: TypeAlias = (

@@ -1,4 +1,4 @@
-"""The journal of a turn, indexed once: what was asked and answered before a crash.  Spec: specs/turn.md."""
+"""The journal of a turn, read once into an index: requests and reports from before a crash.  Spec: specs/turn.md."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ..messages.codec import InvalidMessage, decode, from_json, non_defaults, to_json
-from ..messages.types import Attachment, Message, Speaker
+from ..messages.types import Attachment, Message
 from ..records import EntryKind, JournalEntry, Node
 from ..replace import replace
-from ..transcript import Form, hash_text
+from ..transcript import Form, Role, hash_text
 from .protocol import HandOff, ToolResult
 
 
 @frozen
 class RecordedRequest:
-    """A recorded request, and the reply to it."""
+    """A recorded request and its reply.
 
-    environment: str  # its digest
+    `environment` and `path` are the digests that identify the request (TURN-10).  `path_before` is the path digest of
+    the node before the reply; None if the reply is the turn's first node.
+    """
+
+    environment: str
     path: str
     message: Message
-    stands: str | None = None  # the path digest of the node before it; None: it is the turn's first
+    path_before: str | None = None
 
 
 @frozen
 class RecordedReport:
-    """A report that was recorded before its node, or what a node cannot hold of it."""
+    """The recorded report of a call: its result if the node was still missing, and what a node cannot hold."""
 
     result: ToolResult | None
     hand_off: HandOff | None
@@ -36,7 +40,13 @@ class RecordedReport:
 
 @frozen
 class Replay:
-    """`broken`: why it is not the journal of such a turn."""
+    """The journal of a turn, by iteration and call.
+
+    `replies`, `results` (by call id) and `warnings` come from nodes.  `reports`, `starts` and `attempts` (the last failed
+    one) come from entries, by iteration and call.  `noted` holds the names of noted changes.  `environment` is the
+    stored environment as text.  `highest` is the last call of an iteration that the journal names, and `last` the last
+    iteration.  `invalid` says why this is not the journal of such a turn.
+    """
 
     replies: dict[int, RecordedRequest] = field(factory=dict)
     results: dict[int, dict[str, Message]] = field(factory=dict)
@@ -45,13 +55,14 @@ class Replay:
     attempts: dict[tuple[int, int], int] = field(factory=dict)
     warnings: dict[int, Message] = field(factory=dict)
     noted: frozenset[str] = frozenset()
-    environment: str | None = None  # the last one that was kept, as text
-    highest: dict[int, int] = field(factory=dict)  # call of an iteration that anything is known of
-    last: int = 0  # the last iteration that anything is known of
-    broken: str | None = None
+    environment: str | None = None
+    highest: dict[int, int] = field(factory=dict)
+    last: int = 0
+    invalid: str | None = None
 
     @property
     def stored_environment_digest(self) -> str | None:
+        """The digest of the stored environment."""
         return None if self.environment is None else hash_text(self.environment)
 
 
@@ -61,21 +72,21 @@ EMPTY: Final = Replay()
 def read_journal(
     entries: Iterable[JournalEntry], nodes: Iterable[Node], environment: str | None, turn: int
 ) -> Replay:
-    """Index the journal of one turn: entries and nodes in the order in which they were written."""
+    """Return the index of one turn's journal.  `entries` are in the order in which they were written."""
     by_id = {node.node_id: node for node in nodes}
     replay = Replay(environment=environment)
     starts: set[tuple[int, int]] = set()
     noted: set[str] = set()
-    asked: tuple[int, dict[str, Any]] = (0, {})
-    before: str | None = None
+    report: tuple[int, dict[str, Any]] = (0, {})  # the last model report, and its iteration
+    path_before: str | None = None
     try:
         for entry in entries:
             if entry.turn != turn:
                 continue
             if entry.kind is EntryKind.NODE:
                 node = by_id[entry.effect_id]
-                _read_node(replay, node, asked, before)
-                before = node.path_digest
+                _read_node(replay, node, report, path_before)
+                path_before = node.path_digest
                 continue
             if entry.kind is EntryKind.NOTE:
                 noted.add(entry.effect_id)
@@ -83,20 +94,20 @@ def read_journal(
             iteration, kind, effect = _parts(entry.effect_id)
             match kind, entry.kind:
                 case "model", EntryKind.REPORT:
-                    asked = iteration, from_json(entry.body)
+                    report = iteration, from_json(entry.body)
                 case "tool", EntryKind.START:
                     starts.add((iteration, int(effect)))
                 case "tool", _:
                     replay.reports[iteration, int(effect)] = _recorded_report(entry)
                 case "attempt", _:
-                    index, _, tried = effect.partition(".")
-                    replay.attempts[iteration, int(index)] = int(tried)
+                    index, _, attempt = effect.partition(".")
+                    replay.attempts[iteration, int(index)] = int(attempt)
                 case _:
-                    raise InvalidMessage(f"an entry {entry.kind.value} {entry.effect_id}")
+                    raise InvalidMessage(f"unexpected entry {entry.kind.value} {entry.effect_id}")
     except (InvalidMessage, KeyError, TypeError, ValueError) as error:
-        return Replay(broken=f"{error.__class__.__name__}: {error}"[:500])
-    if asked[0] not in (0, *replay.replies):
-        return Replay(broken=f"the report of iteration {asked[0]} has no node")
+        return Replay(invalid=f"{error.__class__.__name__}: {error}"[:500])
+    if report[0] not in (0, *replay.replies):
+        return Replay(invalid=f"the report of iteration {report[0]} has no node")
     for iteration, at in (*replay.reports, *starts, *replay.attempts):
         replay.highest[iteration] = max(at, replay.highest.get(iteration, 0))
     last = max([*replay.highest, *replay.results, *replay.replies, *replay.warnings, 0])
@@ -109,19 +120,19 @@ def _parts(effect_id: str) -> tuple[int, str, str]:
 
 
 def _read_node(
-    replay: Replay, node: Node, asked: tuple[int, dict[str, Any]], before: str | None
+    replay: Replay, node: Node, report: tuple[int, dict[str, Any]], path_before: str | None
 ) -> None:
     if node.form is not Form.CHAT:
-        raise InvalidMessage(f"node {node.node_id} is no message")
+        raise InvalidMessage(f"node {node.node_id} is not a message")
     message = decode(node.body)
-    iteration, report = asked
-    if message.speaker is Speaker.ASSISTANT:
+    iteration, request = report
+    if message.role is Role.ASSISTANT:
         if iteration in replay.replies:
             raise InvalidMessage(f"node {node.node_id}: a second reply in iteration {iteration}")
         replay.replies[iteration] = RecordedRequest(
-            report["environment"], report["path"], message, before
+            request["environment"], request["path"], message, path_before
         )
-    elif message.speaker is Speaker.TOOL:
+    elif message.role is Role.TOOL:
         if iteration not in replay.replies:
             raise InvalidMessage(f"node {node.node_id}: a result without a reply")
         replay.results.setdefault(iteration, {})[message.call_id or ""] = message
@@ -129,11 +140,11 @@ def _read_node(
         replay.warnings[iteration] = message
 
 
-# -- what a report is kept as
+# -- the body of a report entry
 
 
 def report_body(result: ToolResult, *, whole: bool) -> str:
-    """The body of a report: all of it, or only what its node does not hold."""
+    """Return the body of a report entry: the whole result, or only what its node does not hold."""
     found: dict[str, Any] = {}
     if whole:
         found["result"] = {"text": result.text, "is_error": result.is_error} | (
@@ -151,7 +162,7 @@ def _recorded_report(entry: JournalEntry) -> RecordedReport:
     hand_off = HandOff(**found["hand_off"]) if "hand_off" in found else None
     result = None
     if "result" in found:
-        plain = found["result"]
-        attachments = tuple([Attachment(**each) for each in plain.pop("attachments", ())])
-        result = ToolResult(**plain, attachments=attachments, hand_off=hand_off)
+        fields = found["result"]
+        attachments = tuple([Attachment(**each) for each in fields.pop("attachments", ())])
+        result = ToolResult(**fields, attachments=attachments, hand_off=hand_off)
     return RecordedReport(result, hand_off, entry.kind is EntryKind.UNKNOWN)

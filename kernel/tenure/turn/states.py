@@ -1,4 +1,4 @@
-"""The states of a turn, and what they have in common.  Spec: specs/turn.md."""
+"""The states of a turn, and the data that they share.  Spec: specs/turn.md."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..messages.types import Message, ToolCall
 from ..outcome import Refused, Stepped
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_parts
+from ..turn_end import TurnEnd
 from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from .message_chain import ChainLink, extend, messages
-from .protocol import Cancelled, Effect, Environment, Fail, Finish, Halted, Limits, ToolResult
-from .protocol import Outcome as TurnOutcome
+from .protocol import Cancelled, Effect, Ending, Environment, Fail, Limits, Stopped, ToolResult
 from .replay import EMPTY, Replay
 
 USAGE_MAX: Final = 8  # kinds in one write
@@ -22,7 +22,11 @@ USAGE_MAX: Final = 8  # kinds in one write
 
 @frozen
 class TurnSetup:
-    """What a turn is about.  `opening` is all that is said before its own first message, its inputs included."""
+    """What does not change during a turn.
+
+    `opening` holds all messages before the turn's own first message, its inputs included.  `hand_offs` counts the
+    hand-offs in a row that led to this turn.  `strict` fails the turn if its environment has changed.
+    """
 
     run_id: str
     turn: int
@@ -30,7 +34,7 @@ class TurnSetup:
     leaf: Tip | None
     opening: tuple[Message, ...] = field(eq=False, repr=False)
     frame: str = ""
-    hand_offs: int = 0  # how many led here
+    hand_offs: int = 0
     limits: Limits = Limits()
     strict: bool = False
     policy: ChatPolicy = field(default=DEFAULT_CHAT_POLICY, repr=False)
@@ -38,7 +42,11 @@ class TurnSetup:
 
 @frozen
 class Core:
-    """What every state carries along.  `stored_environment_digest` is the digest of the environment that the store holds."""
+    """What every state carries.
+
+    `described` is the environment as text, `digest` its digest.  `stored_environment_digest` is that of the environment
+    that the store holds.  `records` counts the records of this iteration.  `usage` is not written yet.
+    """
 
     setup: TurnSetup
     replay: Replay = field(default=EMPTY, eq=False, repr=False)
@@ -50,37 +58,41 @@ class Core:
     chain: ChainLink | None = None
     warned: bool = False
     usage: tuple[UsageDelta, ...] = ()
-    records: int = 0  # in this iteration
+    records: int = 0
 
     def key(self, kind: str, effect: int | str = 0) -> str:
-        """TURN-5."""
+        """Return the key of an effect: `run:turn:iteration:kind:effect` (TURN-5)."""
         return f"{self.setup.run_id}:{self.setup.turn}:{self.effect_id(kind, effect)}"
 
     def effect_id(self, kind: str, effect: int | str = 0) -> str:
+        """Return the name of an effect in the journal (TURN-5)."""
         return f"{self.iteration}:{kind}:{effect}"
 
     @property
     def grace(self) -> bool:
+        """True in the grace iteration, after the last one with tools."""
         return self.iteration > self.setup.limits.iterations_max
 
     @property
     def path(self) -> str:
-        """TURN-10: what stands for the transcript so far."""
+        """The path digest of the transcript so far (TURN-10)."""
         if self.chain is not None:
             return self.chain.digest
         return path_before_turn(self.setup)
 
     @property
     def messages(self) -> tuple[Message, ...]:
+        """All messages for the next request."""
         return (*self.setup.opening, *messages(self.chain))
 
     def append_message(self, message: Message) -> tuple[Core, NewNode]:
+        """Return the core with one more message, and the node of the message."""
         chain, node = extend(self.chain, self.setup.leaf, self.setup.inputs, message)
         return replace(self, chain=chain), node
 
 
 def path_before_turn(setup: TurnSetup) -> str:
-    """What stands for the transcript before the first node of a turn."""
+    """Return the digest that stands for the transcript before the first node of the turn."""
     return hash_parts(setup.leaf.path_digest if setup.leaf else None, setup.inputs)
 
 
@@ -89,34 +101,41 @@ def path_before_turn(setup: TurnSetup) -> str:
 
 @frozen
 class Waiting:
+    """The call may begin when the concurrency limit allows it."""
+
     attempt: int = 1
 
 
 @frozen
 class Marking:
-    """Its start is being recorded."""
+    """The start of a once call is being recorded."""
 
 
 @frozen
 class Running:
+    """An attempt is in progress."""
+
     attempt: int = 1
 
 
 @frozen
 class WaitingForRetry:
-    """Until it is tried again."""
+    """The backoff before this attempt is in progress."""
 
     attempt: int
 
 
 @frozen
 class Probing:
-    pass
+    """The outcome of a call from before a crash is being found out."""
 
 
 @frozen
 class Reported:
-    """`recorded`: the report is in the journal.  `unknown`: nobody knows how it ended."""
+    """The call has its result, but no node.
+
+    `recorded`: the report is in the journal.  `unknown`: the outcome of a once call is unknown.
+    """
 
     result: ToolResult
     recorded: bool = False
@@ -125,24 +144,26 @@ class Reported:
 
 @frozen
 class Written:
-    """It has its node."""
+    """The call has its node."""
 
     result: ToolResult
 
 
 Stage: TypeAlias = Waiting | Marking | Running | WaitingForRetry | Probing | Reported | Written
-UNDER_WAY: Final = (Marking, Running, WaitingForRetry, Probing)
+IN_PROGRESS: Final = (Marking, Running, WaitingForRetry, Probing)
 
 
 @frozen
 class Slot:
+    """A call and its stage."""
+
     call: ToolCall
     stage: Stage
 
 
 @frozen
 class PendingRecord:
-    """A record under way, and the calls that it is about."""
+    """The record in progress, and the calls in it: start marks, reports without a node, results with their node."""
 
     key: str
     marks: tuple[int, ...] = ()
@@ -152,71 +173,101 @@ class PendingRecord:
 
 @frozen
 class Batch:
-    """`failed`: attempts that failed and are not recorded yet, as (call, attempt, text)."""
+    """The calls of one reply.
+
+    `failed` holds failed attempts that are not recorded yet: (call, attempt, text).
+    """
 
     slots: tuple[Slot, ...]
     pending: PendingRecord | None = None
     failed: tuple[tuple[int, int, str], ...] = ()
 
     def put(self, index: int, stage: Stage) -> Batch:
+        """Return the batch with another stage of one call."""
         slots = list(self.slots)
         slots[index] = Slot(slots[index].call, stage)
         return replace(self, slots=tuple(slots))
 
     @property
     def complete(self) -> bool:
+        """True if every call has its node."""
         return all([isinstance(slot.stage, Written) for slot in self.slots])
 
 
 # -- states
 
 
-class Then(enum.StrEnum):
-    """What follows a record."""
+class NextStep(enum.StrEnum):
+    """What the turn does after a record."""
 
-    FOLD = "fold"
-    MODEL = "model"
-    TOOLS = "tools"
+    REPLAY = "replay"
+    ASK_MODEL = "ask_model"
+    RUN_TOOLS = "run_tools"
 
 
-Stop: TypeAlias = Cancelled | Halted
+StopReason: TypeAlias = Cancelled | Stopped
 
 
 @frozen
 class Preparing:
+    """The journal was read; nothing was requested yet."""
+
     core: Core
 
 
 @frozen
 class AwaitingEnvironment:
+    """The environment is being prepared."""
+
     core: Core
 
 
 @frozen
 class AwaitingModel:
+    """The model is being called."""
+
     core: Core
 
 
 @frozen
 class AwaitingCheckpoint:
+    """A record is in progress, and nothing else.  With `stop` the turn ends after it."""
+
     core: Core
     key: str
-    then: Then
-    stop: Stop | None = None
+    next_step: NextStep
+    stop: StopReason | None = None
 
 
 @frozen
 class AwaitingTools:
+    """The calls of a reply are in progress.  With `stop` the turn ends after the record in progress."""
+
     core: Core
     batch: Batch
-    stop: Stop | None = None
+    stop: StopReason | None = None
+
+    def index_of(self, key: str) -> int | None:
+        """Return the index of the call that an effect key names, or None."""
+        head, _, index = key.rpartition(":")
+        if head != self.core.key("tool", "")[:-1] or not index.isdecimal():
+            return None
+        at = int(index)
+        return at if at < len(self.batch.slots) and str(at) == index else None
+
+    def stage_of(self, key: str) -> Stage | None:
+        """Return the stage of the call that an effect key names, or None."""
+        at = self.index_of(key)
+        return None if at is None else self.batch.slots[at].stage
 
 
 @frozen
 class Finished:
+    """The turn has ended.  `last` is its last effect: a commit, or a failure."""
+
     core: Core
-    outcome: TurnOutcome
-    last: Finish | Fail
+    outcome: Ending
+    last: TurnEnd | Fail
 
 
 State: TypeAlias = (
@@ -229,7 +280,10 @@ Outcome: TypeAlias = Stepped[State, Effect] | Refused
 
 
 def add_usage(core: Core, usage: tuple[UsageDelta, ...]) -> Core:
-    """TURN-56: summed by source and model; of too many kinds the last ones are one."""
+    """Return the core with more usage, summed by source and model (TURN-56).
+
+    One write holds `USAGE_MAX` sums; further ones are added up as `other`.
+    """
     if not usage:
         return core
     sums: dict[tuple[str, str], UsageDelta] = {}

@@ -1,4 +1,4 @@
-"""The calls of one reply: which begin, what is written down of them and when.  Spec: specs/turn.md, TURN-30 to TURN-41."""
+"""The calls of one reply: which may begin, and what is recorded when.  Spec: specs/turn.md, TURN-30 to TURN-39."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ..messages.types import Disposition, Message, RetryPolicy, ToolCall
 from ..records import EntryKind
 from ..replace import replace
 from ..transcript import NewNode
-from .ending import UNKNOWN, message_of
-from .protocol import Effect, Probe, Record, RunTool, ToolResult
+from ..turn_end import Record
+from .ending import UNKNOWN, result_message
+from .protocol import Effect, Probe, RunTool, ToolResult, WriteRecord
 from .replay import RecordedReport, report_body
 from .states import (
-    UNDER_WAY,
+    IN_PROGRESS,
     Batch,
     Core,
     Marking,
@@ -32,76 +33,82 @@ FAILED_MAX: Final = 32  # attempts in one record
 TEXT_MAX: Final = 2_000  # of a failed attempt, in the journal
 
 
-def once(core: Core, call: ToolCall) -> bool:
+def is_once(core: Core, call: ToolCall) -> bool:
+    """True if the tool of a call is never run twice."""
     tool = core.environment.tool(call.name)
     return tool is not None and tool.disposition is Disposition.ONCE
 
 
 def policy_of(core: Core, call: ToolCall) -> RetryPolicy:
+    """Return the retry policy of a call's tool."""
     tool = core.environment.tool(call.name)
     return RetryPolicy() if tool is None else tool.retry
 
 
 def backoff_ms(policy: RetryPolicy, attempt: int, result: ToolResult) -> int:
-    """TURN-37: before this attempt, the second or a later one."""
+    """Return the delay before `attempt`, the second or a later one (TURN-37)."""
     delay = min(policy.base_ms * 2 ** min(attempt - 2, 20), policy.cap_ms)
     return int(max(delay, result.retry_after_ms))
 
 
-# -- opening
+# -- the batch of a reply
 
 
 def open_batch(core: Core) -> tuple[Core, Batch] | str:
-    """The calls of the reply that the chain ends with, as far as the journal knows; or why it makes no sense."""
+    """Return the batch of the reply at the end of the chain, with what the journal holds of its calls.
+
+    The messages of written results are appended to the chain.  Returns a text if the journal contradicts the reply.
+    """
     assert core.chain is not None
     calls, at = core.chain.message.calls, core.iteration
     results = core.replay.results.get(at, {})
     if unasked := results.keys() - {call.call_id for call in calls}:
-        return f"iteration {at}: results of calls that were never made: {sorted(unasked)}"
+        return f"iteration {at}: results of unknown calls {sorted(unasked)}"
     if core.replay.highest.get(at, -1) >= len(calls):
         return f"iteration {at}: a report of call {core.replay.highest[at]} of {len(calls)}"
     slots: list[Slot] = []
-    behind = False
+    gap = False
     for index, call in enumerate(calls):
         stage = _stage(core, index, call, len(calls), results.get(call.call_id))
         slots.append(Slot(call, stage))
         if not isinstance(stage, Written):
-            behind = True
-        elif behind:
-            return f"iteration {at}: the result of call {index} stands before an earlier one's"
+            gap = True
+        elif gap:
+            return f"iteration {at}: call {index} has a result, but an earlier call has none"
         else:
             core, _ = core.append_message(results[call.call_id])
     return core, Batch(tuple(slots))
 
 
 def _stage(core: Core, index: int, call: ToolCall, calls: int, written: Message | None) -> Stage:
-    """TURN-6, TURN-34..TURN-36, TURN-38: where a call stands; a rerunnable one of which nothing is known runs again."""
+    """Return the stage of a call by the journal (TURN-6, TURN-34 to TURN-36) and the policy (TURN-38)."""
     replay, at = core.replay, (core.iteration, index)
-    kept = replay.reports.get(at, RecordedReport(None, None))
+    report = replay.reports.get(at, RecordedReport(None, None))
     if written is not None:
         return Written(
             ToolResult(
                 written.text, written.is_error, attachments=written.attachments,
-                hand_off=kept.hand_off,
+                hand_off=report.hand_off,
             )
         )  # fmt: skip
-    if kept.result is not None:
-        return Reported(kept.result, recorded=True, unknown=kept.unknown)
+    if report.result is not None:
+        return Reported(report.result, recorded=True, unknown=report.unknown)
     if at in replay.starts:
         tool = core.environment.tool(call.name)
-        return Probing() if tool is not None and tool.probed else Reported(unknown(), unknown=True)
-    objection = core.setup.policy.reject_reason(call, calls, core.environment.tools)
-    if objection is not None:
-        return Reported(ToolResult(objection, is_error=True))
+        return Probing() if tool is not None and tool.probed else unknown_outcome()
+    problem = core.setup.policy.reject_reason(call, calls, core.environment.tools)
+    if problem is not None:
+        return Reported(ToolResult(problem, is_error=True))
     return Waiting(replay.attempts.get(at, 0) + 1)
 
 
-def unknown() -> ToolResult:
-    """TURN-35."""
-    return ToolResult(UNKNOWN, is_error=True)
+def unknown_outcome() -> Reported:
+    """Return the final report of a once call whose outcome cannot be found out (TURN-35)."""
+    return Reported(ToolResult(UNKNOWN, is_error=True), unknown=True)
 
 
 def probes(core: Core, batch: Batch) -> tuple[Effect, ...]:
+    """Return the probes of the calls that need one."""
     found: list[Effect] = []
     for index, slot in enumerate(batch.slots):
         tool = core.environment.tool(slot.call.name)
@@ -110,18 +117,18 @@ def probes(core: Core, batch: Batch) -> tuple[Effect, ...]:
     return tuple(found)
 
 
-# -- beginning
+# -- beginning calls
 
 
 def launch(core: Core, batch: Batch) -> tuple[Batch, tuple[Effect, ...]]:
-    """TURN-30, TURN-32: as many as may be under way, in order; a once call is marked first."""
+    """Begin calls in order up to the concurrency limit; a once call is marked first (TURN-30, TURN-32)."""
     free = core.setup.limits.concurrency
-    free -= sum([isinstance(slot.stage, UNDER_WAY) for slot in batch.slots])
+    free -= sum([isinstance(slot.stage, IN_PROGRESS) for slot in batch.slots])
     effects: list[Effect] = []
     for index, slot in enumerate(batch.slots):
         if free > 0 and isinstance(slot.stage, Waiting):
             free -= 1
-            if once(core, slot.call):
+            if is_once(core, slot.call):
                 batch = batch.put(index, Marking())
             else:
                 batch = batch.put(index, Running(slot.stage.attempt))
@@ -130,41 +137,46 @@ def launch(core: Core, batch: Batch) -> tuple[Batch, tuple[Effect, ...]]:
 
 
 def run(core: Core, index: int, call: ToolCall, attempt: int) -> RunTool:
+    """Return the effect that runs an attempt of a call."""
     tool = core.environment.tool(call.name)
     assert tool is not None
     return RunTool(core.key("tool", index), call, tool, attempt)
 
 
-# -- writing down
+# -- recording
 
 
-def next_record(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
-    """TURN-9, TURN-31, TURN-33: the next record, if there is anything to write and none is under way."""
+def next_record(core: Core, batch: Batch) -> tuple[Core, Batch, WriteRecord | None]:
+    """Return the next record, if there is anything to record and no record is in progress.
+
+    It contains failed attempts, results whose turn it is (TURN-31) and urgent reports without a node (TURN-33).  Start
+    marks are recorded if there is nothing else.
+    """
     if batch.pending is not None:
         return core, batch, None
     written = _writable(batch)
-    kept = tuple(
+    urgent = tuple(
         [i for i in range(len(batch.slots)) if i not in written and _urgent(core, batch, i)]
     )
-    if not written and not kept and not batch.failed:
+    if not written and not urgent and not batch.failed:
         return _mark(core, batch)
     entries, nodes = _failed(core, batch), []
-    for index in kept:
+    for index in urgent:
         entries.append(_entry(core, index, batch.slots[index], whole=True))
     for index in written:
         slot = batch.slots[index]
         assert isinstance(slot.stage, Reported)
-        core, node = core.append_message(message_of(slot.call, slot.stage.result))
+        core, node = core.append_message(result_message(slot.call, slot.stage.result))
         nodes.append(node)
         extra = slot.stage.unknown or slot.stage.result.hand_off is not None
         if extra and not slot.stage.recorded:
             entries.append(_entry(core, index, slot, whole=False))
     batch = replace(batch, failed=batch.failed[FAILED_MAX:])
-    return _issue(core, batch, PendingRecord("", (), kept, written), tuple(entries), tuple(nodes))
+    return _issue(core, batch, PendingRecord("", (), urgent, written), tuple(entries), tuple(nodes))
 
 
 def _writable(batch: Batch) -> tuple[int, ...]:
-    """The reported calls before which all have their node."""
+    """Return the reported calls before which every call has its node, or gets it in the same record."""
     found = []
     for index, slot in enumerate(batch.slots):
         if isinstance(slot.stage, Reported):
@@ -176,11 +188,12 @@ def _writable(batch: Batch) -> tuple[int, ...]:
 
 def _urgent(core: Core, batch: Batch, index: int) -> bool:
     slot = batch.slots[index]
-    reported = isinstance(slot.stage, Reported) and not slot.stage.recorded
-    return reported and (once(core, slot.call) or getattr(slot.stage, "unknown", False))
+    if not isinstance(slot.stage, Reported) or slot.stage.recorded:
+        return False
+    return slot.stage.unknown or is_once(core, slot.call)
 
 
-def _mark(core: Core, batch: Batch) -> tuple[Core, Batch, Record | None]:
+def _mark(core: Core, batch: Batch) -> tuple[Core, Batch, WriteRecord | None]:
     marks = tuple([i for i, slot in enumerate(batch.slots) if isinstance(slot.stage, Marking)])
     if not marks:
         return core, batch, None
@@ -194,11 +207,15 @@ def _issue(
     pending: PendingRecord,
     entries: tuple[NewEntry, ...],
     nodes: tuple[NewNode, ...],
-) -> tuple[Core, Batch, Record]:
-    key = core.key("record", core.records)
-    record = Record(key, entries, nodes, core.usage)
-    core = replace(core, records=core.records + 1, usage=())
-    return core, replace(batch, pending=replace(pending, key=key)), record
+) -> tuple[Core, Batch, WriteRecord]:
+    core, effect = write_record(core, Record(entries, nodes))
+    return core, replace(batch, pending=replace(pending, key=effect.key)), effect
+
+
+def write_record(core: Core, record: Record) -> tuple[Core, WriteRecord]:
+    """Return the effect that writes a record, together with the usage so far (TURN-56)."""
+    effect = WriteRecord(core.key("record", core.records), replace(record, usage=core.usage))
+    return replace(core, records=core.records + 1, usage=()), effect
 
 
 def _failed(core: Core, batch: Batch) -> list[NewEntry]:
@@ -221,7 +238,7 @@ def _entry(core: Core, index: int, slot: Slot, *, whole: bool) -> NewEntry:
 
 
 def after_record(core: Core, batch: Batch, *, go: bool) -> tuple[Batch, tuple[Effect, ...]]:
-    """The record under way was answered: what was marked begins, what was written is."""
+    """Apply the record that is now durable to the batch.  With `go` the marked calls begin."""
     pending = batch.pending
     assert pending is not None
     effects: list[Effect] = []
@@ -229,8 +246,10 @@ def after_record(core: Core, batch: Batch, *, go: bool) -> tuple[Batch, tuple[Ef
     for index in (*pending.reports, *pending.written):
         stage = batch.slots[index].stage
         assert isinstance(stage, Reported)
-        done = index in pending.written
-        batch = batch.put(index, Written(stage.result) if done else replace(stage, recorded=True))
+        written = index in pending.written
+        batch = batch.put(
+            index, Written(stage.result) if written else replace(stage, recorded=True)
+        )
     for index in pending.marks if go else ():
         batch = batch.put(index, Running())
         effects.append(run(core, index, batch.slots[index].call, 1))

@@ -13,7 +13,7 @@ from tenure.indexes import EVENT_BATCHES
 from tenure.machines.input import Ended, How
 from tenure.machines.run import Done, Termination
 from tenure.messages.codec import InvalidMessage, decode
-from tenure.messages.types import Attachment, Message, Speaker, ToolCall
+from tenure.messages.types import Attachment, Message, ToolCall
 from tenure.queries import Each, First, Get, Question
 from tenure.questions.core import Journal, LoadOverview, LoadTranscript, Overview, TranscriptLine
 from tenure.questions.inspect import Steps, Waiting
@@ -219,7 +219,7 @@ def _message(node: Node) -> Message:
             return decode(node.body)
         except InvalidMessage:
             pass
-    return Message(Speaker.USER, node.body)
+    return Message(Role.USER, node.body)
 
 
 def _call(call: ToolCall) -> Item:

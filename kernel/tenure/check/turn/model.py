@@ -15,13 +15,14 @@ from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...messages.types import Disposition, Finish, Message, Reply, Speaker, ToolCall
+from ...messages.types import Disposition, Finish, Message, Reply, ToolCall
 from ...outcome import Decided, Refusal, Refused
 from ...replace import replace
-from ...transcript import UsageDelta
+from ...transcript import Role, UsageDelta
 from ...turn import machine as turn_
 from ...turn import protocol
 from ...turn.loading import LoadedTurn, LoadTurn
+from ...turn_end import TurnEnd
 from ...world import EMPTY, ask, evolve
 from ..trace import Line
 from .properties import ALWAYS, SOMETIMES, broken, seen
@@ -127,7 +128,7 @@ class TurnModel:
         after = replace(after, begun=begun, n=begun.n)
         if begun.cancel is not None:  # the runner closes it without the turn (RUNNER-21)
             line = Line("worker", "begin, close", to="store")
-            yield line, self.commit(after, protocol.Finish(run_.Termination.CANCELLED))[0]
+            yield line, self.commit(after, TurnEnd(run_.Termination.CANCELLED))[0]
             return
         loaded = ask(LoadTurn(S, "r"), after.world.answer)
         assert isinstance(loaded, LoadedTurn)
@@ -208,9 +209,9 @@ class TurnModel:
                 yield "known" if known else "unknown", world, (protocol.Probed(key, result),)
             case protocol.Sleep(key, attempt):
                 yield "over", world, (protocol.RetryDue(key, attempt),)
-            case protocol.Record():
+            case protocol.WriteRecord():
                 yield from self.record(world, effect)
-            case protocol.Finish():
+            case TurnEnd():
                 after, answer = self.commit(world, effect)
                 events = (protocol.CancelSeen(),) if _is(answer, Refusal.CANCELLED) else ()
                 yield "answered", replace(after, notified=after.notified or bool(events)), events
@@ -223,7 +224,7 @@ class TurnModel:
                 yield "answered", replace(self.crash(after), crashes=world.crashes), ()
 
     def reply(self, messages: tuple[Message, ...], tools: bool) -> Reply:
-        text = sum(m.speaker is Speaker.ASSISTANT for m in messages)
+        text = sum(m.role is Role.ASSISTANT for m in messages)
         if text < len(self.config.batches) and tools:
             calls = tuple(
                 replace(CALLS[x], call_id=f"{x}{text}") for x in self.config.batches[text]
@@ -248,13 +249,13 @@ class TurnModel:
         yield result.text, world, (protocol.ToolReported(key, effect.attempt, result),)
 
     def record(
-        self, world: State, effect: protocol.Record
+        self, world: State, effect: protocol.WriteRecord
     ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
-        begun = world.begun
+        begun, record = world.begun, effect.record
         assert begun is not None
         command = c.Checkpoint(
-            S, begun.fence, "r", begun.turn, world.n, effect.entries, effect.nodes,
-            effect.usage, effect.environment,
+            S, begun.fence, "r", begun.turn, world.n, record.entries, record.nodes,
+            record.usage, record.environment,
         )  # fmt: skip
         after, answer = self.execute(world, command)
         if isinstance(answer, Refused):
@@ -264,7 +265,7 @@ class TurnModel:
             return
         yield "written", replace(after, n=answer.outcome.n), (protocol.Recorded(effect.key),)
 
-    def commit(self, world: State, effect: protocol.Finish) -> tuple[State, Decided[Any] | Refused]:
+    def commit(self, world: State, effect: TurnEnd) -> tuple[State, Decided[Any] | Refused]:
         begun = world.begun
         assert begun is not None
         command = c.Commit(

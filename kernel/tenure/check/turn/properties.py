@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ...machines import run as run_
-from ...messages.types import Message, Speaker
+from ...messages.types import Message
 from ...records import EntryKind, JournalEntry, Node, Run, Session, Usage
 from ...transcript import Form, Role
 from ...turn import protocol
@@ -41,7 +41,7 @@ def unanswered(found: list[Message]) -> Iterator[str]:
     """Calls without a result, results without a call, and results that are too many."""
     open_calls: list[str] = []
     for message in found:
-        if message.speaker is Speaker.TOOL:
+        if message.role is Role.TOOL:
             if message.call_id not in open_calls:
                 yield f"a result of {message.call_id}, open are {open_calls}"
             else:
@@ -119,11 +119,11 @@ def answered(config: ModelConfig, s: State) -> bool:
     if not s.done or termination(s) is not run_.Termination.FINISHED:
         return True
     last = messages(s.world)[-1]
-    return last.speaker is Speaker.ASSISTANT and last.text.startswith("answer")
+    return last.role is Role.ASSISTANT and last.text.startswith("answer")
 
 
 def counted(config: ModelConfig, s: State) -> bool:
-    replies = sum(m.speaker is Speaker.ASSISTANT for m in messages(s.world))
+    replies = sum(m.role is Role.ASSISTANT for m in messages(s.world))
     requests = sum(usage.requests for usage in s.world.all(Usage))
     return replies <= requests <= replies + s.down
 
