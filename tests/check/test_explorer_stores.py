@@ -78,7 +78,7 @@ class Step:
 
     board: Snapshot
     command: Command[Any, Any]
-    deed: Transition
+    transition: Transition
 
 
 def path(setting: ModelConfig, seed: int) -> Iterator[Step]:
@@ -93,17 +93,17 @@ def path(setting: ModelConfig, seed: int) -> Iterator[Step]:
             continue
         board = world.transitions.snapshots[state[0]]
         fresh = [each for each in found if clause_of(each[0][2]) not in seen]
-        (_, _, deed), after = dice.choice(fresh or found)
-        seen.add(clause_of(deed))
+        (_, _, transition), after = dice.choice(fresh or found)
+        seen.add(clause_of(transition))
         world.broken(state)  # which carries out again whatever was carried out on the way
         tried = [Step(board, command, each) for command, each in board.deeds.items()]
         yield from dice.sample(tried, min(BESIDE, len(tried)))
-        yield from [step for step in tried if step.deed is deed]
+        yield from [step for step in tried if step.transition is transition]
         state = world.canonical(after)
 
 
-def clause_of(deed: object) -> str:
-    answer = deed.answer if isinstance(deed, Transition) else None
+def clause_of(transition: object) -> str:
+    answer = transition.answer if isinstance(transition, Transition) else None
     return "" if answer is None else answer.clause
 
 
@@ -133,10 +133,10 @@ async def take(store: Store, steps: list[Step]) -> str:
         if writes := change(held, step.board.world):
             await store.execute(Become(S, writes))
         answer = await store.decide(step.command)
-        if answer != step.deed.answer:
-            return f"{step.command}: {answer}, and not {step.deed.answer}"
+        if answer != step.transition.answer:
+            return f"{step.command}: {answer}, and not {step.transition.answer}"
         held = world_of(await store.dump())
-        if held != step.deed.after.world:
+        if held != step.transition.after.world:
             return f"{step.command} leaves other rows"
     return ""
 
@@ -145,7 +145,7 @@ def test_every_store_takes_the_ways_of_the_explorer(stores: dict[str, Store]) ->
     seed = int(os.environ.get("TENURE_WALK_SEED", "1"))
     ways = [list(path(setting, seed + at)) for at, setting in enumerate(DEFAULT)]
     steps = [step for way in ways for step in way]
-    clauses = {clause_of(step.deed) for step in steps}
+    clauses = {clause_of(step.transition) for step in steps}
     assert len(steps) > 10 * len(DEFAULT) and len(clauses) > 50, (len(steps), len(clauses))
 
     differences = {name: asyncio.run(take(store, steps)) for name, store in stores.items()}

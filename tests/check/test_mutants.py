@@ -37,13 +37,13 @@ from tenure.commands import (
     withdraw,
 )
 from tenure.commands import (
-    checkpoint as journal,
+    checkpoint as checkpoint,
 )
 from tenure.commands import (
-    holder as holding,
+    holder as holder,
 )
 from tenure.commands import (
-    transaction as draft,
+    transaction as transaction,
 )
 from tenure.machines import lease
 from tenure.machines import run as run_
@@ -76,7 +76,7 @@ def without_collection() -> Iterator[None]:
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
-    for module in (journal, commit, holding):
+    for module in (checkpoint, commit, holder):
         patch.setattr(module, "check_fence", lambda session, fence, run_id: None)
 
 
@@ -106,25 +106,25 @@ def clock_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def replay_by_number_alone(patch: pytest.MonkeyPatch) -> None:
-    decide = journal.Checkpoint.decide
+    decide = checkpoint.Checkpoint.decide
 
     def mutated(self: Any, view: Any, now_ms: int) -> Any:
         if view.written:
-            answer = journal.Checkpointed(self.n + 1, view.run.tip)
+            answer = checkpoint.Checkpointed(self.n + 1, view.run.tip)
             return Decided(answer, "JOURNAL-2", replayed=True)
         return decide(self, view, now_ms)
 
-    patch.setattr(journal.Checkpoint, "decide", mutated)
+    patch.setattr(checkpoint.Checkpoint, "decide", mutated)
 
 
 def due_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(draft, "due_at_ms", lambda session, *rest: session.due_at_ms)
+    patch.setattr(transaction, "due_at_ms", lambda session, *rest: session.due_at_ms)
 
 
 def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
     """The same mistake wherever it is computed: only that something can be begun and is not due shows it."""
     compute = scheduling.due_at_ms
-    for module in (draft, holding):
+    for module in (transaction, holder):
         patch.setattr(
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
         )
@@ -141,13 +141,13 @@ def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
         vacant = isinstance(session.lease, lease.Vacant)
         return 0 if vacant and any(ready.values()) else compute(session, runs, ready, delayed)
 
-    patch.setattr(draft, "due_at_ms", eager)
+    patch.setattr(transaction, "due_at_ms", eager)
     patch.setattr("tenure.check.session.snapshot.due_at_ms", eager)
 
 
 def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        holding,
+        holder,
         "decide_retry",
         lambda retry, failed, now: failure.Retry(now + 250, retry, False, "FAIL-5"),
     )
@@ -155,7 +155,7 @@ def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        draft,
+        transaction,
         "decide_after_loss",
         lambda retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
     )
@@ -175,35 +175,35 @@ def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
 
 
 def requeued(patch: pytest.MonkeyPatch) -> None:
-    conclude = draft.Transaction.end_or_retry
+    end_or_retry = transaction.Transaction.end_or_retry
 
     def back(self: Any, run: Any, verdict: Any, message: str) -> str:
         if message == "lost":
             self.split(run, message)
             return "split"
-        return conclude(self, run, verdict, message)
+        return end_or_retry(self, run, verdict, message)
 
-    patch.setattr(draft.Transaction, "end_or_retry", back)
+    patch.setattr(transaction.Transaction, "end_or_retry", back)
 
 
 def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
     def ask(self: Any, run: Any, asked: Any) -> None:
         self.session = replace(self.session, cancel=asked)
 
-    patch.setattr(draft.Transaction, "ask_to_cancel", ask)
+    patch.setattr(transaction.Transaction, "ask_to_cancel", ask)
 
 
 def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
     """A Fail of a run that was asked to stop is retried like any other."""
-    conclude = draft.Transaction.end_or_retry
+    end_or_retry = transaction.Transaction.end_or_retry
 
     def deaf(self: Any, run: Any, verdict: Any, message: str) -> str:
         session, self.session = self.session, replace(self.session, cancel=None)
-        word = conclude(self, run, verdict, message)
+        word = end_or_retry(self, run, verdict, message)
         self.session = replace(self.session, cancel=session.cancel)
         return word
 
-    patch.setattr(draft.Transaction, "end_or_retry", deaf)
+    patch.setattr(transaction.Transaction, "end_or_retry", deaf)
 
 
 def hold_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -234,9 +234,9 @@ def order_by_rank_alone(patch: pytest.MonkeyPatch) -> None:
 
 def end_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        holding,
+        holder,
         "replay_or_fence",
-        lambda session, run, fence: journal.check_fence(session, fence, run.run_id),
+        lambda session, run, fence: checkpoint.check_fence(session, fence, run.run_id),
     )
 
 
@@ -246,7 +246,7 @@ def begin_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_left_to_sweep(patch: pytest.MonkeyPatch) -> None:
     """What a mark has taken back from a lost run is never written out."""
-    patch.setattr(draft.Transaction, "_left_over", lambda self, session, run: False)
+    patch.setattr(transaction.Transaction, "_left_over", lambda self, session, run: False)
     patch.setattr(sweep, "_kept", lambda drafted, run: True)
 
 

@@ -85,7 +85,7 @@ class Walk:
         self.done: list[Command[Any, Any]] = []
         self.clauses: Counter[str] = Counter()
 
-    def carry_out(self, command: Command[Any, Any]) -> Decided[Any] | Refused:
+    def execute(self, command: Command[Any, Any]) -> Decided[Any] | Refused:
         self.trace.append((self.now_ms, command))
         old = self.world
         answer: Decided[Any] | Refused = command.decide(old.load(command.reads()), self.now_ms)
@@ -102,7 +102,7 @@ class Walk:
         return answer
 
     def again(self, command: Command[Any, Any]) -> Decided[Any] | Refused:
-        answer = self.carry_out(command)
+        answer = self.execute(command)
         if isinstance(answer, Decided):
             assert not answer.writes, f"carried out again it writes {answer}"
         return answer
@@ -111,7 +111,7 @@ class Walk:
         for _ in range(steps):
             self.wait()
             command = self.sender.send(self.world, self.now_ms)
-            answer = self.carry_out(command)
+            answer = self.execute(command)
             if isinstance(answer, Decided):
                 self.sender.heard(answer.outcome)
                 if answer.writes and self.done and self.done[-1] is command:
@@ -145,11 +145,11 @@ class Walk:
             before = self.world
             name = f"rest-{at}"
             begin = Begin("s", name, name, OWNERS[0], ttl_ms=60, limit=64)
-            answer = self.carry_out(begin)
+            answer = self.execute(begin)
             if isinstance(answer, Decided) and isinstance(answer.outcome, Begun):
                 self.finish(answer.outcome)
             elif isinstance(answer, Refused) or row.sweep or self.world == before:
-                swept = self.carry_out(Sweep("s"))
+                swept = self.execute(Sweep("s"))
                 assert isinstance(swept, Decided) and isinstance(swept.outcome, Swept)
             assert self.world != before, f"due {row.due_at_ms}, but nothing changes: {row}"
         else:
@@ -163,7 +163,7 @@ class Walk:
     def finish(self, begun: Begun) -> None:
         how = Termination.FINISHED if begun.cancel is None else Termination.CANCELLED
         commit = Commit("s", begun.fence, begun.run_id, begun.turn, begun.n, begun.revision, how)
-        answer = self.carry_out(commit)
+        answer = self.execute(commit)
         assert isinstance(answer, Decided), f"cannot be finished: {answer}"
         for input_id in begun.inputs:
             place = next(p for p in self.world.all(QueueEntry) if p.input_id == input_id)
@@ -241,7 +241,7 @@ async def in_stores(folder: Path, schema: str, seed: int) -> None:
             commands = [c for c in commands if not isinstance(c, Renew)]  # they go first
             expected = []
             for command in commands:
-                expected.append(walk.carry_out(command))
+                expected.append(walk.execute(command))
                 if isinstance(found := expected[-1], Decided):
                     walk.sender.heard(found.outcome)
             for store in stores:

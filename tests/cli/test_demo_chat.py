@@ -61,14 +61,14 @@ def test_a_scripted_model_and_its_tools_survive_deaths_everywhere(
 ) -> None:
     demo = played(tmp_path, "--agent", "script", "--seed", seed)
 
-    talk = demo.report["transcripts"]
-    assert demo.report["holds"] and talk["holds"], demo.report
+    transcripts = demo.report["transcripts"]
+    assert demo.report["holds"] and transcripts["holds"], demo.report
     assert (demo.code, demo.left) == (0, [])
     assert demo.report["answered"] == 24
-    assert talk["calls"] == talk["results"] >= 24 * 4
-    assert set(talk["died"]) == set(FAULT_PLACES)
-    assert all(talk["died"].values()), talk["died"]
-    assert demo.report["kills"] >= sum(talk["died"].values())
+    assert transcripts["calls"] == transcripts["results"] >= 24 * 4
+    assert set(transcripts["died"]) == set(FAULT_PLACES)
+    assert all(transcripts["died"].values()), transcripts["died"]
+    assert demo.report["kills"] >= sum(transcripts["died"].values())
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_a_model_on_a_server_with_faults_survives_the_same(server: str, tmp_path
         OPENAI_BASE_URL=server, OPENAI_API_KEY="sk-demo-0123456789",
     )  # fmt: skip
 
-    talk = demo.report["transcripts"]
-    assert demo.report["holds"] and talk["holds"], demo.report
+    transcripts = demo.report["transcripts"]
+    assert demo.report["holds"] and transcripts["holds"], demo.report
     assert (demo.code, demo.left) == (0, [])
     assert demo.report["answered"] == 24
-    assert talk["calls"] == talk["results"] > 24
-    assert sum(talk["died"].values()) > 3, talk["died"]
+    assert transcripts["calls"] == transcripts["results"] > 24
+    assert sum(transcripts["died"].values()) > 3, transcripts["died"]
 
 
 @pytest.mark.parametrize("agent", ["script:", "openai", "openai:"])
@@ -186,9 +186,13 @@ PROMPT = "add 2 3 & append input-1 rain\nsleep 10 & add 1 1"
 def test_an_answer_that_is_wrong_or_not_there_is_found(
     answer: str, wrong: int, silent: int
 ) -> None:
-    talk = transcripts_of(node_of(Message(Role.ASSISTANT, answer)), prompt=PROMPT)
+    transcripts = transcripts_of(node_of(Message(Role.ASSISTANT, answer)), prompt=PROMPT)
 
-    assert (talk.wrong, talk.silent, talk.holds) == (wrong, silent, not (wrong or silent))
+    assert (transcripts.wrong, transcripts.silent, transcripts.holds) == (
+        wrong,
+        silent,
+        not (wrong or silent),
+    )
 
 
 def test_a_once_tool_that_ran_twice_under_one_key_is_found() -> None:

@@ -72,7 +72,7 @@ class ToyFleet:
     lives: list[Life] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
     refused: list[TooLate] = field(factory=list)
-    chronicles: tuple[SessionHistory, ...] = ()
+    histories: tuple[SessionHistory, ...] = ()
 
     def run(self) -> ToyFleet:
         asyncio.run(self._run())
@@ -93,7 +93,7 @@ class ToyFleet:
                     await self._act(store, worker, dice)
         for worker in crew:
             self.lives.append(Life(worker.name, worker.lives, worker.born_ms, self.now_ms))
-        self.chronicles = await read_all(store)
+        self.histories = await read_all(store)
 
     async def _busy(self, store: MemoryStore) -> bool:
         return bool(await store.due(1)) or await store.horizon() is not None
@@ -169,12 +169,12 @@ def fleet() -> ToyFleet:
 
 
 def evidence(fleet: ToyFleet, **doctored: Any) -> Evidence:
-    return evolve(Evidence(fleet.inputs, fleet.chronicles, tuple(fleet.ledger)), **doctored)
+    return evolve(Evidence(fleet.inputs, fleet.histories, tuple(fleet.ledger)), **doctored)
 
 
 def doctored(fleet: ToyFleet, **changes: Any) -> tuple[SessionHistory, ...]:
     """The first session says something else."""
-    first, *others = fleet.chronicles
+    first, *others = fleet.histories
     return (evolve(first, **changes), *others)
 
 
@@ -226,9 +226,9 @@ def test_an_input_that_the_database_does_not_know_is_lost(fleet: ToyFleet) -> No
 
 
 def test_an_input_that_was_not_consumed_by_a_finished_run_is_lost(fleet: ToyFleet) -> None:
-    first, *rest = fleet.chronicles[0].queue_entries
+    first, *rest = fleet.histories[0].queue_entries
     letter = evolve(first, state=Ended(How.DEAD_LETTERED, "lost", "run-1"))
-    unread = fleet.chronicles[0].answered[1:]
+    unread = fleet.histories[0].answered[1:]
 
     found = turned_red(evidence(fleet, histories=doctored(fleet, queue_entries=(letter, *rest))))
     assert found == {"lost": 1}
@@ -236,7 +236,7 @@ def test_an_input_that_was_not_consumed_by_a_finished_run_is_lost(fleet: ToyFlee
 
 
 def test_an_answer_that_overtakes_is_found_in_the_transcript(fleet: ToyFleet) -> None:
-    first, second, *rest = fleet.chronicles[0].answered
+    first, second, *rest = fleet.histories[0].answered
 
     histories = doctored(fleet, answered=(second, first, *rest))
 
@@ -244,7 +244,7 @@ def test_an_answer_that_overtakes_is_found_in_the_transcript(fleet: ToyFleet) ->
 
 
 def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> None:
-    events = fleet.chronicles[0].events
+    events = fleet.histories[0].events
     finished = [e for e in events if e.events[-1].kind is EventKind.RUN_FINISHED]
     a, b = finished[0], finished[1]
     swapped = {a.seq: evolve(a, events=b.events), b.seq: evolve(b, events=a.events)}
@@ -255,7 +255,7 @@ def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> Non
 
 
 def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
-    history = fleet.chronicles[0]
+    history = fleet.histories[0]
     first, second, *rest = history.answered
     places = tuple(
         evolve(p, priority=1) if p.input_id == second else p for p in history.queue_entries
@@ -267,7 +267,7 @@ def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
 
 
 def test_an_input_that_stands_twice_in_a_transcript_is_found(fleet: ToyFleet) -> None:
-    answered = fleet.chronicles[0].answered
+    answered = fleet.histories[0].answered
 
     histories = doctored(fleet, answered=(*answered, answered[-1]))
 
@@ -276,7 +276,7 @@ def test_an_input_that_stands_twice_in_a_transcript_is_found(fleet: ToyFleet) ->
 
 @pytest.mark.parametrize("kind", [EntryKind.START, EntryKind.REPORT])
 def test_a_step_that_the_journal_shows_twice_is_found(fleet: ToyFleet, kind: EntryKind) -> None:
-    entries = fleet.chronicles[0].entries
+    entries = fleet.histories[0].entries
     again = next(evolve(e, n=99) for e in entries if e.kind is kind)
 
     histories = doctored(fleet, entries=(*entries, again))
@@ -285,7 +285,7 @@ def test_a_step_that_the_journal_shows_twice_is_found(fleet: ToyFleet, kind: Ent
 
 
 def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
-    session = evolve(fleet.chronicles[0].session, open_run="run-1")
+    session = evolve(fleet.histories[0].session, open_run="run-1")
 
     histories = doctored(fleet, session=session)
 
@@ -297,7 +297,7 @@ def test_a_turn_left_open_is_found(fleet: ToyFleet) -> None:
 
 def test_a_long_session_is_read_as_a_whole() -> None:
     fleet = ToyFleet(seed=1, sessions=1, inputs=300, workers=1, calm=True).run()
-    (history,) = fleet.chronicles
+    (history,) = fleet.histories
 
     assert len(history.queue_entries) == len(history.inputs) == len(history.runs) == 300
     assert len(history.entries) == 600
@@ -305,7 +305,7 @@ def test_a_long_session_is_read_as_a_whole() -> None:
 
 
 def test_holdings_follow_each_other_and_account_for_every_run(fleet: ToyFleet) -> None:
-    for history in fleet.chronicles:
+    for history in fleet.histories:
         held = lease_spans(history.events)
         stretches = [s for h in held for s in h.run_spans]
 
@@ -327,7 +327,7 @@ def timeline(fleet: ToyFleet, **changes: Any) -> Timeline:
     figures = (Figure("answered", 40, "ended", None), Figure("lost", 0, "gone", True))
     return evolve(
         Timeline(
-            "a toy fleet", "what was shown", figures, fleet.chronicles, fleet.holders,
+            "a toy fleet", "what was shown", figures, fleet.histories, fleet.holders,
             tuple(fleet.lives), tuple(fleet.pauses), tuple(fleet.refused),
         ),
         **changes,
@@ -376,7 +376,7 @@ def test_a_page_stands_alone(fleet: ToyFleet) -> None:
 
 def test_a_page_shows_everything_that_happened(fleet: ToyFleet) -> None:
     classes = Tags(page(timeline(fleet))).classes
-    held = [h for c in fleet.chronicles for h in lease_spans(c.events)]
+    held = [h for c in fleet.histories for h in lease_spans(c.events)]
 
     in_legend = 1
     assert classes["lease"] == len(held) + in_legend
@@ -385,13 +385,13 @@ def test_a_page_shows_everything_that_happened(fleet: ToyFleet) -> None:
     assert classes["refused"] == 2 * len(fleet.refused) + in_legend
     assert classes["pause"] == len(fleet.pauses) > 0
     assert classes["life"] == len(fleet.lives)
-    taken_over = sum(a.lost for c in fleet.chronicles for a, _ in pairwise(lease_spans(c.events)))
+    taken_over = sum(a.lost for c in fleet.histories for a, _ in pairwise(lease_spans(c.events)))
     assert classes["takeover"] == taken_over + in_legend
 
 
 def test_whatever_a_session_is_called_stays_text(fleet: ToyFleet) -> None:
     evil = "</script><script>alert(1)</script>\"'&$title"
-    first, *others = fleet.chronicles
+    first, *others = fleet.histories
     place = evolve(first.queue_entries[0], input_id=evil)
     named = evolve(
         first,
@@ -416,7 +416,7 @@ def test_whatever_a_session_is_called_stays_text(fleet: ToyFleet) -> None:
 
 
 def test_a_session_of_unknown_workers_can_be_shown(fleet: ToyFleet) -> None:
-    bare = Timeline("one session", "", (), fleet.chronicles[:1])
+    bare = Timeline("one session", "", (), fleet.histories[:1])
 
     tags = Tags(page(bare))
 

@@ -16,10 +16,10 @@ from stores.test_postgres import hold_and_begin
 from tenure.queries import Command
 from tenure_drivers.stores.base import Clock, Unavailable
 from tenure_drivers.stores.postgres import (
-    connection as postgres_link,
+    connection as postgres_connection,
 )
 from tenure_drivers.stores.postgres import (
-    transaction as postgres_group,
+    transaction as postgres_transaction,
 )
 from tenure_drivers.stores.postgres import (
     writer as postgres_writer,
@@ -43,7 +43,7 @@ NUMBERS = itertools.count()
 def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
     """In whatever order, waiting for who has the next one; what saves the others afterwards is taken away too."""
 
-    real = postgres_group.locking
+    real = postgres_transaction.locking
 
     def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
         columns = real(sql, ids, wait)[0].partition("SELECT ")[2].partition(" FROM ")[0]
@@ -54,23 +54,23 @@ def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
             (Texts(ids),),
         )
 
-    breaking.setattr(postgres_group, "locking", locking)
+    breaking.setattr(postgres_transaction, "locking", locking)
     breaking.setattr(postgres_writer, "LOCK_MS", 10_000)
     breaking.setattr(postgres_writer, "AGAIN", (psycopg.errors.UniqueViolation,))
 
 
 def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
-    real = postgres_group.locking
+    real = postgres_transaction.locking
 
     def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
         text, values = real(sql, ids, wait)
         return text.partition("FOR UPDATE")[0], values
 
-    breaking.setattr(postgres_group, "locking", locking)
+    breaking.setattr(postgres_transaction, "locking", locking)
 
 
 def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
-    real = postgres_group.decide_group
+    real = postgres_transaction.decide_group
 
     def carry_out(
         sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
@@ -87,7 +87,7 @@ def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
 
     def run(link: Connection, statements: list[Statement]) -> Any:
         rows = real(link, statements)
-        if len(statements) > 2 and statements[0][0] == postgres_link.BEGIN:
+        if len(statements) > 2 and statements[0][0] == postgres_connection.BEGIN:
             real(link, [("COMMIT", ())])
         return rows
 
@@ -95,8 +95,8 @@ def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
 
 
 def reads_the_time_of_the_transaction(breaking: pytest.MonkeyPatch) -> None:
-    text = postgres_group.NOW_MS.replace("clock_timestamp()", "now()")
-    breaking.setattr(postgres_group, "NOW_MS", text)
+    text = postgres_transaction.NOW_MS.replace("clock_timestamp()", "now()")
+    breaking.setattr(postgres_transaction, "NOW_MS", text)
 
 
 # -- who catches them

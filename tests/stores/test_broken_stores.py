@@ -25,13 +25,13 @@ from tenure.queries import Command, First, Query
 from tenure.records import Session
 from tenure_drivers.stores.base import Capability, Clock, Due, Durability
 from tenure_drivers.stores.files import (
-    format as files_line,
+    format as files_format,
 )
 from tenure_drivers.stores.files import (
     log as files_log,
 )
 from tenure_drivers.stores.files import (
-    recovery as files_load,
+    recovery as files_recovery,
 )
 from tenure_drivers.stores.files import (
     store as files,
@@ -502,18 +502,18 @@ def test_a_power_cut_catches_a_disk_that(disk: type[power.PowerDisk], tmp_path: 
 def test_a_power_cut_catches_a_store_that_takes_a_torn_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lenient(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+    def lenient(path: Path, file: BinaryIO) -> Iterator[files_format.Line]:
         try:
-            yield from files_line.lines(path, file)
-        except files_line.Damaged as error:
+            yield from files_format.lines(path, file)
+        except files_format.Damaged as error:
             torn = path.read_bytes()[error.offset :]
             whole = torn[: torn.rindex(b"],[") + 1] + b"]}" if b"],[" in torn else b""
             if not whole.startswith(b'{"crc":'):
                 raise
-            yield files_line.Line(error.number, error.offset, 0, json.loads(whole))
+            yield files_format.Line(error.number, error.offset, 0, json.loads(whole))
             raise
 
-    monkeypatch.setattr(files_load, "lines", lenient)
+    monkeypatch.setattr(files_recovery, "lines", lenient)
 
     assert power.cuts(tmp_path, most=1) != []
 
@@ -529,10 +529,10 @@ def test_a_power_cut_catches_a_store_that_writes_behind_a_torn_line(
 def test_a_power_cut_catches_a_store_that_forgets_the_log_before_it_has_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hasty(disk: Disk, folder: Path, behind: files_line.LogPosition, tables: Any) -> int:
-        old = files_load.outdated(files_load.contents(folder), behind.seq)
-        files_load.remove(disk, folder, old)
-        return files_load.write_snapshot(disk, folder, behind, tables)
+    def hasty(disk: Disk, folder: Path, behind: files_format.LogPosition, tables: Any) -> int:
+        old = files_recovery.outdated(files_recovery.contents(folder), behind.seq)
+        files_recovery.remove(disk, folder, old)
+        return files_recovery.write_snapshot(disk, folder, behind, tables)
 
     monkeypatch.setattr(files, "write_snapshot", hasty)
 
@@ -542,14 +542,14 @@ def test_a_power_cut_catches_a_store_that_forgets_the_log_before_it_has_a_snapsh
 def test_flipped_bits_catch_a_store_that_does_not_look_at_checksums(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trusting(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+    def trusting(path: Path, file: BinaryIO) -> Iterator[files_format.Line]:
         offset = 0
         for number, text in enumerate(file, 1):
             says = json.loads(text)
-            yield files_line.Line(number, offset, int(says["crc"], 16), says)
+            yield files_format.Line(number, offset, int(says["crc"], 16), says)
             offset += len(text)
 
-    monkeypatch.setattr(files_load, "lines", trusting)
+    monkeypatch.setattr(files_recovery, "lines", trusting)
 
     assert power.rots(tmp_path, every=41) != []
 
@@ -557,13 +557,13 @@ def test_flipped_bits_catch_a_store_that_does_not_look_at_checksums(
 def test_flipped_bits_catch_a_store_that_cuts_off_whatever_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def careless(path: Path, file: BinaryIO) -> Iterator[files_line.Line]:
+    def careless(path: Path, file: BinaryIO) -> Iterator[files_format.Line]:
         try:
-            yield from files_line.lines(path, file)
-        except files_line.Damaged as error:
+            yield from files_format.lines(path, file)
+        except files_format.Damaged as error:
             error.torn = True
             raise
 
-    monkeypatch.setattr(files_load, "lines", careless)
+    monkeypatch.setattr(files_recovery, "lines", careless)
 
     assert power.rots(tmp_path, every=41) != []

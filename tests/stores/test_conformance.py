@@ -56,10 +56,10 @@ class TestSqlite(StoreConformance):
 
     @pytest.fixture
     def crashes(self, tmp_path: Path) -> Crashes:
-        return lambda story: sqlite_crashes(tmp_path, story)
+        return lambda program: sqlite_crashes(tmp_path, program)
 
 
-def sqlite_crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
+def sqlite_crashes(folder: Path, program: RandomProgram) -> Iterator[tuple[int, World]]:
     """Before every statement of the writer: the files as they are, and with the log as it was when last answered."""
     path, clock, answered, synced = folder / "story.db", ManualClock(), 0, 0
     numbers, left = itertools.count(), list[tuple[int, Path]]()
@@ -79,7 +79,7 @@ def sqlite_crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, Wo
 
     synced = Path(f"{path}-wal").stat().st_size
     store._writer.set_trace_callback(keep)
-    asyncio.run(story.run(store, clock, hear))
+    asyncio.run(program.run(store, clock, hear))
     store._writer.set_trace_callback(None)
     store.close()
     for groups, copy in left[::3]:
@@ -107,7 +107,7 @@ class TestFiles(StoreConformance):
 
     @pytest.fixture
     def crashes(self, tmp_path: Path) -> Crashes:
-        return lambda story: files_power.crashes(tmp_path, story)
+        return lambda program: files_power.crashes(tmp_path, program)
 
 
 class TestFilesInGroupsOfTwoAndManySnapshots(StoreConformance):

@@ -223,7 +223,7 @@ def test_groups_of_two_processes_in_opposite_orders_do_not_deadlock(schema: str)
     assert [one.communicate(timeout=60)[0], two.communicate(timeout=60)[0]] == ["done\n"] * 2
     with psycopg.connect(shared()) as looking:
         found = looking.execute(
-            f'SELECT session_id, count(*), count(DISTINCT seq) FROM "{schema}".place '
+            f'SELECT session_id, count(*), count(DISTINCT seq) FROM "{schema}".queue_entry '
             "GROUP BY 1 ORDER BY 1".encode()
         ).fetchall()
     assert found == [(name, 120, 120) for name in names]

@@ -56,18 +56,18 @@ class TestPostgres(StoreConformance):
         return server_crashes
 
 
-def server_crashes(story: RandomProgram) -> Iterator[tuple[int, World]]:
+def server_crashes(program: RandomProgram) -> Iterator[tuple[int, World]]:
     """The server dies without a word while the next group is on its way."""
     needed()
     with server() as found:
-        answered = run_until_it_dies(found, story, story.seed)
+        answered = run_until_it_dies(found, program, program.seed)
         found.start()
         store = PostgresStore(found.dsn)
         yield answered, world_of(asyncio.run(store.dump()))
         store.close()
 
 
-def run_until_it_dies(found: Server, story: RandomProgram, last: int) -> int:
+def run_until_it_dies(found: Server, program: RandomProgram, last: int) -> int:
     clock, answered = ManualClock(), 0
     store = PostgresStore(found.dsn, clock=clock)
     killing = threading.Thread(target=kill_soon, args=(found,))
@@ -79,7 +79,7 @@ def run_until_it_dies(found: Server, story: RandomProgram, last: int) -> int:
             killing.start()
 
     with contextlib.suppress(Unavailable, OutcomeUnknown):  # the story may be over before that
-        asyncio.run(story.run(store, clock, hear))
+        asyncio.run(program.run(store, clock, hear))
     killing.join()
     store.close()
     return answered

@@ -179,8 +179,8 @@ def cuts(
 ) -> list[str]:
     """Cut the power at every change of a story with snapshots and reopenings; return at most `most` faults."""
     clock, answered, dice = ManualClock(), 0, random.Random(seed)
-    story = RandomProgram(seed, steps)
-    possible = story.worlds()
+    program = RandomProgram(seed, steps)
+    possible = program.worlds()
     disk = disk or PowerDisk()
     examiner = Examiner(open_store, folder)
     numbers = iter(range(1_000_000))
@@ -200,15 +200,20 @@ def cuts(
 
     disk.change = change
     store = open_store(folder / "store", clock, disk)
-    asyncio.run(story.run(store, clock, hear))
+    asyncio.run(program.run(store, clock, hear))
     store.close()
     change("closed")
     return examiner.faults
 
 
-def crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
+def crashes(folder: Path, program: RandomProgram) -> Iterator[tuple[int, World]]:
     """What is found after a power cut at every change that a story makes."""
-    clock, answered, dice, numbers = ManualClock(), 0, random.Random(story.seed), itertools.count()
+    clock, answered, dice, numbers = (
+        ManualClock(),
+        0,
+        random.Random(program.seed),
+        itertools.count(),
+    )
     left = list[tuple[int, State]]()
 
     def change(what: str) -> None:
@@ -220,7 +225,7 @@ def crashes(folder: Path, story: RandomProgram) -> Iterator[tuple[int, World]]:
 
     disk = PowerDisk(change)
     store = open_files(folder / "program", clock, disk)
-    asyncio.run(story.run(store, clock, hear))
+    asyncio.run(program.run(store, clock, hear))
     store.close()
     for groups, state in dict.fromkeys(left):
         copy = folder / f"cut-{next(numbers)}"

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from tenure import check as worlds
+from tenure import check as check_models
 from tenure.check.explorer import Progress
 
 from .exit import CliExit, Exit, usage_error
@@ -35,14 +35,14 @@ class Rate:
 
 
 def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
-    known = worlds.names(deep=True)  # the small ones too
+    known = check_models.names(deep=True)  # the small ones too
     strange = [name for name in wanted if name not in known]
     if strange:
         raise usage_error(f"no world {', '.join(strange)}; there are {', '.join(known)}")
     bar = Bar("states", None)
     gc.disable()  # a world is kept until it is done: to walk it all again and again takes a fifth
     try:
-        report = worlds.check(wanted or (known if deep else ()), Rate(bar).show)
+        report = check_models.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
         gc.enable()
         bar.close()
@@ -75,7 +75,7 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
     Exit codes: 0 everything was shown, 1 something is broken, 2 no such world, 130 Ctrl-C.
     """
     if listed:
-        for name in worlds.names(deep):
+        for name in check_models.names(deep):
             click.echo(name)
         return
     try:

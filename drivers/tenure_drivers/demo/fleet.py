@@ -71,7 +71,7 @@ class Fleet:
     def start(self, name: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", MODULE, str(self.folder), name, *self.arguments],
-            stdin=subprocess.PIPE,  # its lifeline: it ends when this process does
+            stdin=subprocess.PIPE,  # its parent watch: it ends when this process does
             stdout=sys.stderr.fileno(),
             process_group=0,  # Ctrl-C is for this process
         )

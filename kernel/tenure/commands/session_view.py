@@ -1,4 +1,4 @@
-"""What lies on a session's desk: the reads that nearly every command shares.  Spec: specs/store.md."""
+"""Session view: the reads that most commands share.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..scheduling import UNFINISHED_MAX
 
 @frozen
 class SessionView:
-    """What lies on the session's desk: enough to say what comes next."""
+    """The reads that most commands share: enough to decide what comes next."""
 
     session: Session | None
     runs: tuple[Run, ...]

@@ -26,11 +26,11 @@ class ParentWatch:
         os.close(null)
         if os.getppid() != parent_pid:  # it died before we could ask to die with it
             os._exit(1)
-        threading.Thread(target=self._wait_for_the_end, name="lifeline", daemon=True).start()
+        threading.Thread(target=self._wait_for_the_end, name="parent-watch", daemon=True).start()
 
-    def send(self, word: str) -> None:
+    def send(self, message: str) -> None:
         try:
-            self._end.sendall(" ".join(word.split()).encode("utf-8", "backslashreplace") + b"\n")
+            self._end.sendall(" ".join(message.split()).encode("utf-8", "backslashreplace") + b"\n")
         except OSError:
             pass
 

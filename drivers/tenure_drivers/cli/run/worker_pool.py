@@ -1,6 +1,6 @@
 """Worker processes: started, watched, started again when they die, and drained.
 
-A worker holds one end of a socket pair, its lifeline: it says there that it is ready, or what is wrong, and ends
+A worker holds one end of a socket pair, its parent watch: it says there that it is ready, or what is wrong, and ends
 when the other end is closed, however this process ends.
 """
 
@@ -94,7 +94,7 @@ class WorkerPool:
             process.terminate()
         messages: list[str] = []
         listening = asyncio.create_task(
-            _listen(ours, messages, lambda word: self._read_message(process.pid, word))
+            _listen(ours, messages, lambda message: self._read_message(process.pid, message))
         )
         try:
             code = await process.wait()
@@ -110,8 +110,8 @@ class WorkerPool:
         if not self._draining:
             self._judge(process.pid, code, messages)
 
-    def _read_message(self, pid: int, word: str) -> None:
-        if word == "ready":
+    def _read_message(self, pid: int, message: str) -> None:
+        if message == "ready":
             self._ready.add(pid)
             self._fruitless = 0
 

@@ -26,7 +26,7 @@ def page(timeline: Timeline) -> str:
         figures="".join(_figures(timeline.figures)),
         legend="".join(_legend(timeline)),
         drawing=Drawing(timeline).svg(),
-        stories=_script_safe(_event_tables(timeline)),
+        events=_script_safe(_event_tables(timeline)),
     )
 
 

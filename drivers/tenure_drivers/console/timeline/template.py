@@ -34,13 +34,13 @@ svg{display:block}svg text{font:12px ui-monospace,"SF Mono",Menlo,monospace;fill
 .refused circle{fill:var(--card);stroke:var(--bad);stroke-width:2}.refused path{stroke:var(--bad);stroke-width:2}
 .only [data-a]{opacity:.12}.only .mine{opacity:1}[data-d]:hover{filter:brightness(1.15)}
 #tip{position:fixed;pointer-events:none;white-space:pre;background:var(--ink);color:var(--bg);font:12px/1.45 ui-monospace,Menlo,monospace;padding:7px 10px;border-radius:6px;display:none;z-index:2;max-width:60ch;overflow:hidden}
-#story{margin-top:18px}#story table{border-collapse:collapse;font:12px ui-monospace,Menlo,monospace}#story td,#story th{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid var(--line)}#story th{color:var(--soft);font-weight:500}
-#story tr.run_finished td{color:var(--ok)}#story tr.lease_lost td{color:var(--bad)}h2{font-size:15px;margin:0 0 8px}
+#events-of{margin-top:18px}#events-of table{border-collapse:collapse;font:12px ui-monospace,Menlo,monospace}#events-of td,#events-of th{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid var(--line)}#events-of th{color:var(--soft);font-weight:500}
+#events-of tr.run_finished td{color:var(--ok)}#events-of tr.lease_lost td{color:var(--bad)}h2{font-size:15px;margin:0 0 8px}
 """
 
 SCRIPT: Final = """
 const svg=document.getElementById('drawing'),plot=document.getElementById('plot'),curve=document.getElementById('curve'),grid=document.getElementById('grid'),tip=document.getElementById('tip');
-const span=+svg.dataset.span,gutter=+svg.dataset.gutter,timed=[...plot.querySelectorAll('[data-a]')],stories=JSON.parse(document.getElementById('stories').textContent);
+const span=+svg.dataset.span,gutter=+svg.dataset.gutter,timed=[...plot.querySelectorAll('[data-a]')],events=JSON.parse(document.getElementById('events').textContent);
 const full=()=>[-span*.006,span*1.012];let from,length,wide=1000;
 const X=ms=>(ms-from)*wide/length;
 function lay(){wide=Math.max(svg.parentNode.clientWidth-gutter-38,300);svg.setAttribute('width',gutter+wide);plot.setAttribute('width',wide);
@@ -59,9 +59,9 @@ tip.style.left=Math.min(e.clientX+14,innerWidth-tip.offsetWidth-8)+'px';tip.styl
 document.querySelectorAll('[data-only]').forEach(b=>b.onclick=()=>{const on=!b.classList.contains('on');document.querySelectorAll('[data-only]').forEach(c=>c.classList.remove('on'));b.classList.toggle('on',on);
 svg.classList.toggle('only',on);for(const e of timed)e.classList.toggle('mine',on&&e.classList.contains('w'+b.dataset.only))});
 const cell=(row,text,kind='td')=>{row.appendChild(document.createElement(kind)).textContent=text};
-document.querySelectorAll('[data-session]').forEach(n=>n.onclick=()=>{document.querySelectorAll('.link.on').forEach(m=>m.classList.remove('on'));n.classList.add('on');const s=n.dataset.session,box=document.getElementById('story'),t=document.createElement('table');
+document.querySelectorAll('[data-session]').forEach(n=>n.onclick=()=>{document.querySelectorAll('.link.on').forEach(m=>m.classList.remove('on'));n.classList.add('on');const s=n.dataset.session,box=document.getElementById('events-of'),t=document.createElement('table');
 box.replaceChildren(document.createElement('h2'),t);box.firstChild.textContent=`Events of ${s}`;const head=t.insertRow();['no.','at','event','run','inputs','detail'].forEach(h=>cell(head,h,'th'));
-for(const e of stories[s]){const r=t.insertRow();r.className=e[2];e.forEach((v,i)=>cell(r,i===1?`${(v/1000).toFixed(3)} s`:v))}box.scrollIntoView({behavior:'smooth',block:'nearest'})});
+for(const e of events[s]){const r=t.insertRow();r.className=e[2];e.forEach((v,i)=>cell(r,i===1?`${(v/1000).toFixed(3)} s`:v))}box.scrollIntoView({behavior:'smooth',block:'nearest'})});
 onresize=lay;reset();
 """
 
@@ -83,8 +83,8 @@ PAGE: Final = Template(
 <div class="figures">$figures</div><div class="card"><div class="legend">$legend"""
     + KEYS
     + """<span class="zoom"><button data-zoom="0.5">+</button> <button data-zoom="2">&minus;</button> <button data-zoom="0">all</button></span></div>
-$drawing</div><div id="story"><p>Hover for details; drag to move, Ctrl and wheel to zoom; a session's name shows its events.</p></div><div id="tip"></div>
-<script type="application/json" id="stories">$stories</script><script>"""
+$drawing</div><div id="events-of"><p>Hover for details; drag to move, Ctrl and wheel to zoom; a session's name shows its events.</p></div><div id="tip"></div>
+<script type="application/json" id="events">$events</script><script>"""
     + SCRIPT.replace("$", "$$")
     + """</script></body></html>
 """

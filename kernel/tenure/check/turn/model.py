@@ -164,7 +164,7 @@ class TurnModel:
         crashing = world.crashes < self.config.crashes
         for effect in world.under_way:
             rest = replace(world, under_way=tuple(e for e in world.under_way if e != effect))
-            for text, after, events in self.carry_out(rest, effect):
+            for text, after, events in self.execute_command(rest, effect):
                 name = f"{effect.__class__.__name__}: {text}"
                 if after.done or after.begun is None:
                     yield Line("worker", name, to="store"), after
@@ -186,7 +186,7 @@ class TurnModel:
                 self.feed(late, machine, protocol.DeadlinePassed()),
             )
 
-    def carry_out(
+    def execute_command(
         self, world: State, effect: protocol.Effect
     ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
         match effect:
