@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tenure.commands.restore import ROWS_AT_ONCE, Restore
 from tenure.machines import input as input_
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Lane
 from tenure.records import Input, Node, QueueEntry, Session
 from tenure.transcript import Role, Tip, hash_content
 from tenure.world import EMPTY, evolve
-from tenure_drivers.stores.export import ROWS_AT_ONCE, Restore
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.row_codec import codec_of
 from tenure_drivers.stores.sqlite.sql import insert_record

@@ -18,12 +18,13 @@ from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
 
 from tenure.check.invariants import PROPERTIES, violations
+from tenure.commands.restore import Restore
 from tenure.machines.lease import Vacant
 from tenure.records import Session
 from tenure.world import World, world_of
 from tenure_drivers.cli.store import store
 from tenure_drivers.stores.base import Store
-from tenure_drivers.stores.export import InvalidExport, Restore, exported, imported
+from tenure_drivers.stores.export import InvalidExport, exported, imported
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.command_generator import CommandGenerator
 from tenure_drivers.testing.fixtures import ManualClock, executed

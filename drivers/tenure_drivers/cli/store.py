@@ -16,13 +16,14 @@ import click
 from tenure.check.invariants import Rows, violations
 from tenure.commands import FencedOff
 from tenure.commands.fence import BY_MAX, FenceOff
+from tenure.commands.restore import Restore, restoring
 from tenure.outcome import Refused
 from tenure.queries import Record
 from tenure.questions.core import Sessions
 from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
-from ..stores.export import InvalidExport, Restore, exported, imported, restoring
+from ..stores.export import InvalidExport, exported, imported
 from ..stores.row_codec import table_of
 from ..stores.url import is_server, path_of, redact, sqlite_path
 from .exit import CliExit, Exit, store_lost, usage_error

@@ -7,20 +7,16 @@ between them is one row; the row of a session comes before the other rows of tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from attrs import frozen
-
-from tenure.outcome import Decided, Hint, Insert, Refusal, Refused
-from tenure.queries import Command, Each, Get, Query, Reads, Record, read
-from tenure.records import RECORDS, Session
+from tenure.queries import Record
+from tenure.records import RECORDS
 from tenure.world import key_of
 
 from .row_codec import codec_of, table_of
 
 FORMAT = 1
-ROWS_AT_ONCE = 128
 TABLES = {table_of(record): record for record in RECORDS}
 
 
@@ -92,56 +88,3 @@ def _record(number: int, fields: dict[str, Any]) -> Record:
         return codec.decode([row[name] for name in codec.stored])
     except Exception as error:
         raise InvalidExport(f"line {number}: {error}") from error
-
-
-# -- into a store
-
-
-@frozen
-class RestoreView:
-    session: Session | None
-    records: tuple[Record | None, ...]
-
-
-@frozen
-class Restore(Command[RestoreView, int]):
-    """Write rows as they are; a row that is there already must be the same.  The session's own row comes last.
-
-    Until it is there nobody sees the others; once it is, its rows are no longer anybody's to restore.
-    Refusals: KEY_CONFLICT.
-    """
-
-    session_id: str
-    records: tuple[Record, ...]
-
-    def reads(self) -> Reads[RestoreView]:
-        keys: list[Query[Record | None]] = [
-            Get(r.__class__, key_of(r.__class__)(r)) for r in self.records
-        ]
-        return read(RestoreView, Get(Session, (self.session_id,)), Each(tuple(keys)))
-
-    def decide(self, view: RestoreView, now_ms: int) -> Decided[int] | Refused:
-        missing = []
-        for record, there in zip(self.records, view.records, strict=True):
-            if there is None:
-                missing.append(record)
-            elif there != record:
-                return Refused(Refusal.KEY_CONFLICT, "STORE-39", there)
-        if missing and view.session is not None:
-            return Refused(Refusal.KEY_CONFLICT, "STORE-39", view.session)
-        hints = tuple(
-            [Hint(self.session_id, r.due_at_ms) for r in missing if isinstance(r, Session)]
-        )
-        writes = tuple([Insert(record) for record in missing])
-        return Decided(len(missing), "STORE-39", writes, hints, replayed=not missing)
-
-
-def restoring(records: Sequence[Record]) -> Iterator[Restore]:
-    """Yield the commands that write the rows of one session; execute them in this order."""
-    head = [r for r in records if isinstance(r, Session)]
-    rest = [r for r in records if not isinstance(r, Session)]
-    for at in range(0, len(rest), ROWS_AT_ONCE):
-        part = tuple(rest[at : at + ROWS_AT_ONCE])
-        yield Restore(part[0].session_id, part)  # type: ignore[attr-defined]
-    for session in head:
-        yield Restore(session.session_id, (session,))

@@ -22,6 +22,7 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .restore import Restore
 from .submission import Admitted, Conflict, NewInput
 from .sweep import Sweep, Swept
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
@@ -67,6 +68,7 @@ __all__ = [
     "Reopen",
     "RequestCancel",
     "Reset",
+    "Restore",
     "Retire",
     "Rewind",
     "Stop",

@@ -136,6 +136,8 @@ class Commit(Command[CommitView, Committed]):
         self, contributors: tuple[Contributor, ...], contents: list[tuple[object, ...]]
     ) -> str:
         """COMMIT-2: what a stamp vouches for; ids of nodes, times, usage and the continuation are outside."""
+        handed = [hash_content(new.kind, new.payload) for new in self._handed]
+        continued = self.frame is not None or handed
         return hash_parts(
             self.run_id,
             self.turn,
@@ -143,7 +145,7 @@ class Commit(Command[CommitView, Committed]):
             [self.termination.value, self.reason],
             contents,
             None if self.state is None else hash_text(self.state),
-            *[[self.frame, hash_content(i.kind, i.payload)] for i in self._handed],
+            *([[self.frame, *handed]] if continued else ()),
         )
 
     def _replay(

@@ -65,7 +65,6 @@ class Ended:
 
 
 State: TypeAlias = Delayed | Ready | Bound | Ended
-Live: TypeAlias = Delayed | Ready | Bound
 
 
 # -- commands

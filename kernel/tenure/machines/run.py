@@ -47,7 +47,6 @@ class Done:
 
 
 State: TypeAlias = Running | Rescheduled | Done
-Unfinished: TypeAlias = Running | Rescheduled
 
 # -- commands
 
