@@ -41,20 +41,20 @@ async def answers(agent: Callable[[Any], Awaitable[Any]], *texts: str) -> list[t
 # -- names
 
 UNKNOWN = {
-    "": "'' names no agent; known are echo, ledger:FILE, flaky:N, script:FILE, openai:MODEL, module:attribute",
-    "nope": "'nope' names no agent; known are",
-    "echo:": "'echo:' names no agent",
-    "ledger": "'ledger' names no agent",
-    "ledger:": "'ledger:' names no file; write ledger:FILE",
-    "ledger:/no/such/l": "cannot be written: No such file or directory",
-    "ledger:/": "cannot be written: Is a directory",
-    "flaky:": "'' is no number of failures",
-    "flaky:-1": "'-1' is no number of failures",
-    "no.such.module:x": "there is no module 'no'",
-    "json:": "'json:' names no agent",
+    "": "unknown agent '': expected echo, ledger:FILE, flaky:N, script:FILE, openai:MODEL, module:attribute",
+    "nope": "unknown agent 'nope': expected",
+    "echo:": "unknown agent 'echo:'",
+    "ledger": "unknown agent 'ledger'",
+    "ledger:": "invalid agent 'ledger:': the file is missing. Write ledger:FILE",
+    "ledger:/no/such/l": "cannot write /no/such/l: No such file or directory",
+    "ledger:/": "cannot write /: Is a directory",
+    "flaky:": "'' is not a number",
+    "flaky:-1": "'-1' is not a number",
+    "no.such.module:x": "no module 'no'",
+    "json:": "unknown agent 'json:'",
     "json:no.such": "module json has no 'no.such'",
-    "json:decoder": "is no async function of a turn",
-    "json:loads": "is no async function of a turn",
+    "json:decoder": "expected an async function, not",
+    "json:loads": "expected an async function, not",
 }
 
 
@@ -73,7 +73,7 @@ def test_what_names_no_agent_is_said(name: str) -> None:
         ("1 / 0", "importing mine failed: ZeroDivisionError: division by zero"),
         ("def agent(:", "importing mine failed: SyntaxError"),
         ("raise SystemExit(3)", "importing mine failed: SystemExit: 3"),
-        ("agent = 7", "is no async function of a turn; it is of type int"),
+        ("agent = 7", "expected an async function, not int"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_said(tmp_path: Path, body: str, said: str) -> None:

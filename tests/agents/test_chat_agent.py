@@ -159,7 +159,7 @@ def test_key_and_attempt_are_given_not_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [('{"count":"two"}', "wrong arguments"), ('{"cuont":2}', "wrong arguments"), ("{}", "3")],
+    [('{"count":"two"}', "invalid arguments"), ('{"cuont":2}', "invalid arguments"), ("{}", "3")],
 )
 def test_arguments_are_checked_against_the_hints(arguments: str, said: str) -> None:
     def price(count: int = 1) -> int:
@@ -194,7 +194,7 @@ def test_what_a_tool_raises_is_a_result() -> None:
 def test_what_cannot_be_a_tool_says_why() -> None:
     with pytest.raises(TypeError, match="args"):
         make(lambda *args: 1, name="t")
-    with pytest.raises(ValueError, match="once means one attempt"):
+    with pytest.raises(ValueError, match="a once tool has one attempt"):
         make(lambda: 1, name="t", once=True, attempts=2)
     with pytest.raises(ValueError, match="only a once tool has a probe"):
         make(lambda: 1, name="t", probe=lambda key: None)

@@ -88,9 +88,9 @@ def test_a_batch_that_is_cut_off_is_not_carried_out() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (Call("pay", '{"amount": '), "the arguments are not JSON"),
-        (Call("pay", '{"amount": "much"}'), "wrong arguments"),
-        (Call("steal", "{}"), "there is no tool"),
+        (Call("pay", '{"amount": '), "invalid arguments: not JSON"),
+        (Call("pay", '{"amount": "much"}'), "invalid arguments"),
+        (Call("steal", "{}"), "unknown tool"),
     ],
 )
 def test_what_makes_no_sense_is_told_to_the_model(call: Call, words: str) -> None:

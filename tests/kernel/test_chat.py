@@ -28,7 +28,7 @@ from tenure.replace import replace
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.turn.chat_policy import (
     DEFAULT_CHAT_POLICY,
-    DOUBLED,
+    DUPLICATE,
     Answer,
     CallTools,
     InvalidReply,
@@ -268,7 +268,7 @@ def test_every_call_gets_an_id_of_its_own(raw: list[str]) -> None:  # CHAT-9
 def test_good_ids_are_kept_and_the_second_of_an_id_says_so() -> None:  # CHAT-9
     named = name_calls(calls("good", "", "good"), 2)
 
-    assert [call.call_id for call in named] == ["good", "call-2-1", f"{DOUBLED}2-2"]
+    assert [call.call_id for call in named] == ["good", "call-2-1", f"{DUPLICATE}2-2"]
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", "{}", '{"a": [1]}'])

@@ -365,9 +365,9 @@ def test_a_once_call_is_tried_once_even_if_it_says_that_it_might_be_again() -> N
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (("c", "fly"), "there is no tool 'fly'; there are: pay, look, answer"),
-        (("c", "look", "{"), "the arguments are not JSON"),
-        (("c", "look", "[1]"), "the arguments are a JSON list, not an object"),
+        (("c", "fly"), "unknown tool 'fly'; the tools are: pay, look, answer"),
+        (("c", "look", "{"), "invalid arguments: not JSON"),
+        (("c", "look", "[1]"), "invalid arguments: expected a JSON object, not a list"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_told_so(

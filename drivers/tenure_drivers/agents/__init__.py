@@ -1,4 +1,4 @@
-"""Agents: a chat with tools, a few that need no model, and the registry that finds one by name.
+"""Agents: a chat with tools, some agents without a model, and the registry that finds an agent by name.
 
-They use the runtime and the models; the runtime knows none of them.
+Agents import the runtime and the models.  The runtime imports no agent.
 """

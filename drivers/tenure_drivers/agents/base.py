@@ -1,4 +1,4 @@
-"""What every agent is, and the error for a name that is none."""
+"""The type of an agent, and the error for an invalid agent name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from ..runtime.turn import Turn
 
-Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]
+Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]  # a str that it returns is committed
 
 
 class UnknownAgent(ValueError):
-    """The name names no usable agent; the message contains the name and the reason."""
+    """No agent has this name, or it cannot be used.  The message contains the name and the reason."""

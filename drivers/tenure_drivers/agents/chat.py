@@ -1,4 +1,4 @@
-"""An agent that chats with a model and uses tools: carries the effects of the turn machine out, and decides nothing.
+"""Chat agent: calls a model and its tools.  It carries out the effects of the turn machine and makes no decisions.
 
 Specs: specs/turn.md, specs/chat.md.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from attrs import define, field
 
 from tenure.failure import ErrorKind, Failure
-from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
+from tenure.messages.types import Delta, Disposition, ModelFailed, Request
 from tenure.outcome import Refusal, Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
@@ -23,30 +23,23 @@ from tenure.turn.loading import LoadTurn
 from tenure.turn.states import Finished
 from tenure.turn_end import TurnEnd
 
+from ..models import ModelClient
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
-PATIENCE_S: Final = 1.0  # for what was aborted
+ABORT_TIMEOUT_S: Final = 1.0  # how long to wait for tasks that were cancelled
 System = str | Callable[[Turn], str | Awaitable[str]]
 
 
-class ModelClient(Protocol):
-    """Whoever asks a model.  `complete` raises nothing but CancelledError; being cancelled it ends the request."""
-
-    @property
-    def model(self) -> str: ...
-
-    async def complete(
-        self, request: Request, emit: Callable[[Delta], None], key: str, /
-    ) -> Reply | ModelFailed: ...
-
-
 class ChatAgent:
-    """A model, a system prompt, tools.  `show` is given what comes while it comes; nothing of that is stored.
+    """An agent made of a model, a system prompt and tools.
 
-    `frames`: who goes on when a tool returns `HandOff(frame, text)`, by name.
+    `parameters` is a JSON object for the provider.  `window` is the context window of the model, in tokens.  `strict`
+    fails a turn if its environment has changed since a crash.  `frames` names the agents that a tool can hand off to
+    with `HandOff(frame, text)`.  `show` receives pieces of the reply as they arrive; they are not stored.  `policy`
+    decides what a reply means.  Raises ValueError for an invalid limit or duplicate tool names.
     """
 
     def __init__(
@@ -63,54 +56,64 @@ class ChatAgent:
         strict: bool = False,
         frames: Mapping[str, ChatAgent] | None = None,
         show: Callable[[Turn, Delta], object] | None = None,
-        dialect: ChatPolicy = DEFAULT_CHAT_POLICY,
+        policy: ChatPolicy = DEFAULT_CHAT_POLICY,
     ) -> None:
         if max_iterations < 0 or concurrency < 1 or deadline_s <= 0:
-            raise ValueError("max_iterations at least 0, concurrency 1, deadline_s above 0")
+            raise ValueError(
+                f"invalid limits: max_iterations {max_iterations} (at least 0),"
+                f" concurrency {concurrency} (at least 1), deadline_s {deadline_s} (above 0)"
+            )
         self.client, self.tools, self.system = client, collect(tools), system
         self.parameters, self.window = parameters, window
         self.limits = protocol.Limits(max_iterations, concurrency, int(deadline_s * 1000))
-        self.strict, self.frames, self.show, self.dialect = strict, frames or {}, show, dialect
+        self.strict, self.frames, self.show, self.policy = strict, frames or {}, show, policy
 
     async def __call__(self, turn: Turn) -> None:
+        """Carry out a turn.  Raises TurnFailed."""
         try:
             loaded = await turn.ask(LoadTurn(turn.session_id, turn.run_id))
         except Unavailable as error:
             raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
         if loaded is None:
-            raise TurnFailed(ErrorKind.NOT_RECONSTRUCTED, f"run {turn.run_id} is not there")
-        preparing = turn_.prepare(loaded, self.limits, self.dialect, strict=self.strict)
-        await ChatTurnHost(self, turn, preparing).lead()
+            raise TurnFailed(ErrorKind.NOT_RECONSTRUCTED, f"run {turn.run_id} does not exist")
+        preparing = turn_.prepare(loaded, self.limits, self.policy, strict=self.strict)
+        await ChatTurnHost(self, turn, preparing).run()
 
     async def environment(self, turn: Turn) -> protocol.Environment:
+        """Return what a request contains besides the transcript; the system prompt may be a function of the turn."""
         system = self.system
         if not isinstance(system, str):
-            made = system(turn)
-            system = await made if inspect.isawaitable(made) else made
-        tools = tuple([made.tool for made in self.tools.values()])
+            found = system(turn)
+            system = await found if inspect.isawaitable(found) else found
+        tools = tuple([each.tool for each in self.tools.values()])
         return protocol.Environment(self.client.model, system, tools, self.parameters, self.window)
 
 
-def aborted() -> bool:
+def is_aborted() -> bool:
+    """True if the current task was cancelled by the host."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 @define(eq=False)
 class ChatTurnHost:
-    """One carrying out of a turn: effects become tasks, their ends become events, one at a time."""
+    """Carries out one turn.  Each effect is a task, and its result is an event; events are handled one at a time.
+
+    `active` is the agent that the frame names.
+    """
 
     agent: ChatAgent
     turn: Turn
     state: turn_.State
     events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
-    active: ChatAgent = field(init=False)  # whom the frame names
+    active: ChatAgent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.active = self.agent
 
-    async def lead(self) -> None:
+    async def run(self) -> None:
+        """Run the turn until it is committed.  Raises TurnFailed, and what a refused commit raises."""
         listening = asyncio.ensure_future(self._listen())
         try:
             last = self._step(protocol.Begin())
@@ -129,7 +132,7 @@ class ChatTurnHost:
     def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
-            return None  # it came too late, and says so
+            return None  # the effect of this report was aborted
         self.state = outcome.state
         for effect in outcome.effects:
             self._begin(effect)
@@ -141,16 +144,16 @@ class ChatTurnHost:
         try:
             event = await self.events.get()
         except asyncio.CancelledError:
-            return self._out_of_time()
+            return self._timed_out()
         if isinstance(event, asyncio.CancelledError):
-            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled by itself") from event
+            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled from outside") from event
         if isinstance(event, Exception):
             raise event
         assert not isinstance(event, BaseException)
         return event
 
-    def _out_of_time(self) -> protocol.Event:
-        """The runner interrupts a turn whose time is over; it may still say how it ends."""
+    def _timed_out(self) -> protocol.Event:
+        """Return the event for an interrupt by the runner at the deadline; the turn may still commit."""
         task = asyncio.current_task()
         if self.turn.stop_reply is not TurnReply.TIMED_OUT or task is None or task.uncancel() > 0:
             raise
@@ -186,23 +189,25 @@ class ChatTurnHost:
                     for task in self.tasks.get(key, ()):
                         task.cancel()
             case TurnEnd() | protocol.Fail():
-                pass  # the state has it
+                pass  # the state holds it
 
     def _task(self, key: str, work: Coroutine[Any, Any, protocol.Event]) -> None:
         task = asyncio.ensure_future(self._report(work))
         tasks = self.tasks.setdefault(key, set())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # if it was aborted before it began
+        task.add_done_callback(
+            lambda _: work.close()
+        )  # if the task was cancelled before it started
 
     async def _report(self, work: Coroutine[Any, Any, protocol.Event]) -> None:
-        """Every task ends in an event or an error, unless it was aborted."""
+        """Await an effect and queue its event or its error, unless it was aborted."""
         try:
             self.events.put_nowait(await work)
         except Cancelled:
-            pass  # it may not begin any more; why is heard by `_listen`
+            pass  # the effect may not begin; `_listen` reports the reason
         except asyncio.CancelledError as error:
-            if not aborted():
+            if not is_aborted():
                 self.events.put_nowait(error)
         except Exception as error:
             self.events.put_nowait(error)
@@ -242,15 +247,15 @@ class ChatTurnHost:
     # -- tools
 
     async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
-        made = self.active.tools[effect.tool.name]
-        await self.turn.checkpoint()  # is our time over by now?
-        result = await self._attempt(made, effect)
+        tool = self.active.tools[effect.tool.name]
+        await self.turn.checkpoint()  # raises Cancelled if the turn is to end
+        result = await self._attempt(tool, effect)
         return protocol.ToolReported(effect.key, effect.attempt, result)
 
-    async def _attempt(self, made: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
+    async def _attempt(self, tool: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
-                return await made.run(effect.call, effect.key, effect.attempt)
+                return await tool.run(effect.call, effect.key, effect.attempt)
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -260,11 +265,11 @@ class ChatTurnHost:
         return protocol.ToolResult(message, is_error=True, retryable=True)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
-        made = self.active.tools[effect.tool.name]
+        tool = self.active.tools[effect.tool.name]
         await self.turn.checkpoint()
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000):
-                return protocol.Probed(effect.key, await made.look(effect.key))
+                return protocol.Probed(effect.key, await tool.look(effect.key))
         except Exception as error:
             message = f"probe of {effect.tool.name}: {describe(error)}"
             raise TurnFailed(ErrorKind.TRANSIENT, message) from error
@@ -283,7 +288,7 @@ class ChatTurnHost:
         return protocol.Recorded(effect.key)
 
     async def _end(self, last: TurnEnd | protocol.Fail) -> TurnEnd | protocol.Fail | None:
-        """Commit or give back; a commit that a cancel overtakes is made again as cancelled."""
+        """Commit, or fail the turn.  Return the next commit if the run was cancelled meanwhile (TURN-53)."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
             raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
@@ -303,4 +308,4 @@ class ChatTurnHost:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=PATIENCE_S)
+            await asyncio.wait(tasks, timeout=ABORT_TIMEOUT_S)

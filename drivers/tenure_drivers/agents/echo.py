@@ -1,4 +1,4 @@
-"""The agent that answers what it is told."""
+"""Echo agent: replies with its input."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from ..runtime.turn import Turn
 
 
 async def echo(turn: Turn) -> str:
+    """Return the text of the turn's inputs."""
     return turn.text

@@ -1,4 +1,4 @@
-"""The agent that fails at first."""
+"""Flaky agent: fails a number of times, then replies with its input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..runtime.turn import Turn
 
 
 def flaky(times: int) -> Callable[[Turn], Awaitable[str]]:
-    """Fail the first `times` times of each run, whichever process carries it out; then answer."""
+    """Return an agent that fails the first `times` turns of each run, in any process, and then replies."""
 
     async def agent(turn: Turn) -> str:
         if turn.failures < times:

@@ -1,4 +1,4 @@
-"""The agent whose effect can be counted: one line in a file for each input."""
+"""Ledger agent: appends one line to a file for each input, so that its effects can be counted."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .ledger_file import LedgerFile
 
 
 def ledger(path: Path) -> Callable[[Turn], Awaitable[str]]:
-    """Append `input_id text` to the file, then answer the text.
+    """Return an agent that appends `input_id text` to the file, then replies with the text.
 
-    The appending is a once step, and its probe looks for the line.  Where a crash left neither line nor report, it is
-    appended in a once step of its own: a holder that was paused before its write may still wake up, but the file, like
-    any service that knows idempotency keys, takes an id only once.
+    The append is a once step; its probe looks for the line.  If a crash left neither line nor report, another once step
+    appends it.  A paused worker may still execute the first one.  But the file accepts an id only once, like a service
+    with idempotency keys.
     """
     file = LedgerFile(path)
 
     async def agent(turn: Turn) -> str:
         for one in turn.inputs:
-            await _noted(turn, file, one.input_id, one.payload)
+            await _append(turn, file, one.input_id, one.payload)
         return turn.text
 
     return agent
 
 
-async def _noted(turn: Turn, file: LedgerFile, input_id: str, text: str) -> None:
+async def _append(turn: Turn, file: LedgerFile, input_id: str, text: str) -> None:
     def append() -> bool:
         return file.append(input_id, text)
 
@@ -44,5 +44,7 @@ async def _noted(turn: Turn, file: LedgerFile, input_id: str, text: str) -> None
         except StepOutcomeUnknown:
             continue
         except StepFailed as failed:
-            if not failed.replayed:  # a full disk, perhaps: nothing was written, and it may pass
+            if (
+                not failed.replayed
+            ):  # for example a full disk: nothing was written, a retry may succeed
                 raise TurnFailed(ErrorKind.UNAVAILABLE, failed.message) from failed

@@ -1,4 +1,4 @@
-"""A file with one line per input, appended by several processes that may die at any instant."""
+"""A file with one line for each input, to which several processes append.  Each may crash at any point."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def one_line(text: str) -> str:
-    """The text with line ends, control characters and backslashes escaped as in JSON."""
+    """Return the text with line ends, control characters and backslashes escaped as in JSON."""
     return ESCAPED.sub(lambda found: NAMED.get(found[0], f"\\u{ord(found[0]):04x}"), text)
 
 
 class LedgerFile:
-    """Lines `input_id text`.  Whoever appends holds the file's lock, looks whether the line is there, and writes.
+    """Lines `input_id text`, unique by input id.
 
-    A last line without its end was torn by a death in the middle of a write: under the lock its writer must be
-    dead, so it is cut off.  What is found or written is on the disk before that is answered.
+    A writer takes the file's lock, checks whether the line exists, and appends it.  A last line without an end was torn
+    by a crash during the write.  Its writer cannot be alive, since the lock is held, so the line is removed.  Every
+    answer is given after an fsync.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,10 +33,10 @@ class LedgerFile:
         self._seen: set[str] = set()
         self._inode = -1
         self._guard = threading.Lock()
-        os.close(self._open())  # an unusable path is said at once, not in every turn
+        os.close(self._open())  # report an unusable path now, not in every turn
 
     def append(self, input_id: str, text: str) -> bool:
-        """Append the line; False: it was there already."""
+        """Append the line.  Return False if it exists already."""
         fd = self._open()
         try:
             with self._guard:
@@ -55,6 +56,7 @@ class LedgerFile:
             os.close(fd)
 
     def holds(self, input_id: str) -> bool:
+        """Return True if the file has a line for this input."""
         fd = self._open()
         try:
             with self._guard:
@@ -64,7 +66,7 @@ class LedgerFile:
                     found = input_id in self._seen
                 finally:
                     fcntl.flock(fd, fcntl.LOCK_UN)
-            os.fsync(fd)  # who wrote it may have died before it was on the disk
+            os.fsync(fd)  # its writer may have crashed before its own fsync
             return found
         finally:
             os.close(fd)
@@ -81,7 +83,7 @@ class LedgerFile:
         return fd
 
     def _catch_up(self, fd: int) -> None:
-        """Read the whole lines that are new since the last look."""
+        """Read the complete lines that were added since the last call."""
         found = os.fstat(fd)
         if found.st_ino != self._inode or found.st_size < self._read_to:
             self._inode, self._read_to, self._seen = found.st_ino, 0, set()
@@ -106,8 +108,8 @@ class LedgerFile:
 
 
 def _write(fd: int, line: bytes) -> None:
-    """One write; where the disk took less, the line is taken back."""
+    """Write the line at once; if the disk is full, remove the part that was written."""
     size = os.fstat(fd).st_size
     if os.write(fd, line) != len(line):
         os.ftruncate(fd, size)
-        raise OSError(f"the disk took a part of a line of {len(line)} bytes")
+        raise OSError(f"only a part of a line of {len(line)} bytes was written")

@@ -1,6 +1,6 @@
-"""`openai:MODEL`: a chat with any server that speaks the chat-completions protocol.
+"""`openai:MODEL`: a chat with any server of the chat-completions protocol.
 
-The server is that of OPENAI_BASE_URL, else OpenAI's own; the key is that of OPENAI_API_KEY.
+The server is OPENAI_BASE_URL, or OpenAI's own; the key is OPENAI_API_KEY.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 def openai_model(name: str, **options: Any) -> OpenAIModel:
-    """The client for `openai:MODEL`.  Raises UnknownAgent, which says what is missing."""
+    """Return the client for `openai:MODEL`.  Raises UnknownAgent, which says what is missing."""
     _, _, model = name.partition(":")
     if not model or model != model.strip():
-        raise UnknownAgent(f"{name!r} names no model; write openai:MODEL")
+        raise UnknownAgent(f"invalid agent {name!r}: the model is missing. Write openai:MODEL")
     if importlib.util.find_spec("openai") is None:
-        raise UnknownAgent(f"{name!r} needs the OpenAI SDK: pip install 'tenure[openai]'")
+        raise UnknownAgent(f"agent {name!r} needs the OpenAI SDK: pip install 'tenure[openai]'")
     from ..models.openai import OpenAIModel
 
     try:
         return OpenAIModel(model, **options)
     except ValueError as error:
-        raise UnknownAgent(f"{name!r}: {error}") from error
+        raise UnknownAgent(f"invalid agent {name!r}: {error}") from error
 
 
 def openai_agent(name: str, **options: Any) -> Agent:
-    """The agent for `openai:MODEL`; `options` are those of ChatAgent."""
+    """Return the agent for `openai:MODEL`.  `options` are those of ChatAgent.  Raises UnknownAgent."""
     model = openai_model(name)
     chat: Any = importlib.import_module(".chat", __package__)
     agent: Agent = chat.ChatAgent(model, **options)

@@ -1,4 +1,4 @@
-"""Agents by name: a few that need no model, and your own."""
+"""Agents by name: those of this package, and your own as `module:attribute`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ OWN: Final = frozenset(("echo", "ledger", "flaky", "script", "openai"))
 
 
 def find_agent(name: str) -> Agent:
-    """The agent of this name.  `module:attribute` imports the module, with the current folder first."""
+    """Return the agent of this name.  Raises UnknownAgent.
+
+    `module:attribute` imports the module; the current folder is searched first.
+    """
     kind, colon, rest = name.partition(":")
     match (kind, colon):
         case ("echo", ""):
@@ -35,27 +38,31 @@ def find_agent(name: str) -> Agent:
         case (_, ":") if kind and rest and kind not in OWN:
             return _imported(name, kind, rest)
         case _:
-            raise UnknownAgent(f"{name!r} names no agent; known are {KNOWN}")
+            raise UnknownAgent(f"unknown agent {name!r}: expected {KNOWN}")
 
 
 def _ledger(name: str, file: str) -> Agent:
     if not file:
-        raise UnknownAgent(f"{name!r} names no file; write ledger:FILE")
+        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write ledger:FILE")
     try:
         return ledger(Path(file))
     except OSError as error:
-        raise UnknownAgent(f"{name!r}: {file} cannot be written: {error.strerror}") from error
+        raise UnknownAgent(
+            f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
+        ) from error
 
 
 def _script(name: str, file: str) -> Agent:
     if not file:
-        raise UnknownAgent(f"{name!r} names no file to append to; write script:FILE")
+        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write script:FILE")
     from .script import script
 
     try:
         return script(Path(file))
     except OSError as error:
-        raise UnknownAgent(f"{name!r}: {file} cannot be written: {error.strerror}") from error
+        raise UnknownAgent(
+            f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
+        ) from error
 
 
 def _openai(name: str) -> Agent:
@@ -66,7 +73,7 @@ def _openai(name: str) -> Agent:
 
 def _flaky(name: str, times: str) -> Agent:
     if not (times.isascii() and times.isdigit() and len(times) < 10):
-        raise UnknownAgent(f"{name!r}: {times!r} is no number of failures; write flaky:2")
+        raise UnknownAgent(f"invalid agent {name!r}: {times!r} is not a number. Write flaky:2")
     return flaky(int(times))
 
 
@@ -79,18 +86,20 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
     except ModuleNotFoundError as error:
         if error.name is not None and (module + ".").startswith(error.name + "."):
             raise UnknownAgent(
-                f"{name!r}: there is no module {error.name!r} in {folder}; known are {KNOWN}"
+                f"unknown agent {name!r}: no module {error.name!r} in {folder}; expected {KNOWN}"
             ) from error
-        raise UnknownAgent(f"{name!r}: importing {module} failed: {_described(error)}") from error
-    except (Exception, SystemExit) as error:  # whatever its code raises while it is imported
-        raise UnknownAgent(f"{name!r}: importing {module} failed: {_described(error)}") from error
+        raise _import_failed(name, module, error) from error
+    except (Exception, SystemExit) as error:  # raised by the code of the module
+        raise _import_failed(name, module, error) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UnknownAgent(f"{name!r}: module {module} has no {attribute!r}")
+            raise UnknownAgent(
+                f"invalid agent {name!r}: module {module} has no attribute {attribute!r}"
+            )
         found = getattr(found, part)
     if not callable(found) or not _asynchronous(found):
         raise UnknownAgent(
-            f"{name!r} is no async function of a turn; it is of type {type(found).__name__}"
+            f"invalid agent {name!r}: expected an async function, not {type(found).__name__}"
         )
     return found  # type: ignore[no-any-return]
 
@@ -100,8 +109,9 @@ def _asynchronous(found: Any) -> bool:
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
 
 
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def _import_failed(name: str, module: str, error: BaseException) -> UnknownAgent:
+    reason = f"{type(error).__name__}: {error}"
+    return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {reason}")
 
 
 __all__ = ["KNOWN", "Agent", "UnknownAgent", "find_agent"]

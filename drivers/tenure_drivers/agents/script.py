@@ -1,11 +1,11 @@
-"""`script:FILE`: a model that needs no server, a pure function of the transcript, with real tools.
+"""`script:FILE`: a chat agent whose model needs no server.  The model is a pure function of the transcript.
 
-A prompt is a script: each line is one reply, calls of one line are joined by ` & `.
+A prompt is a script.  Each line is one reply; ` & ` joins the tool calls of one reply.
 
     add 2 3 & append paid            sleep 50 & fail 2            read notes.txt
     raise no luck                    big 5000000                  value done
 
-What is no call is said.  At the end of the script the model answers with the results.
+Any other line is text.  At the end of the script the model answers with these texts and the results.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ PARAMETERS: Final[dict[str, tuple[str, type]]] = {
 
 
 class ScriptModel:
-    """The n-th reply of a run is the n-th line of its prompt."""
+    """A model whose n-th reply in a run is the n-th line of the prompt."""
 
     model = "script"
 
     async def complete(self, request: Request, emit: Callable[[Delta], None], key: str) -> Reply:
+        """Return the reply; its text is emitted as one piece."""
         reply = reply_to(request)
         if reply.text:
             emit(Delta("text", reply.text))
@@ -51,9 +52,9 @@ class ScriptModel:
 
 
 def reply_to(request: Request) -> Reply:
-    """A pure function of the transcript."""
-    asked, since = since_prompt(request.messages)
-    lines = [line.strip() for line in asked.text.splitlines() if line.strip()]
+    """Return the reply to a request: a pure function of the transcript."""
+    prompt, since = since_prompt(request.messages)
+    lines = [line.strip() for line in prompt.text.splitlines() if line.strip()]
     replies = [m for m in since if m.role is Role.ASSISTANT]
     used = UsageDelta(
         "turn", "script", 1, sum(len(m.text) // 4 + 1 for m in request.messages), len(lines)
@@ -64,12 +65,12 @@ def reply_to(request: Request) -> Reply:
     if calls:
         return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(used,))
     results = [short(m.text) for m in since if m.role is Role.TOOL]
-    words = [line for line in lines if not calls_of(line, 0)]
-    return Reply("; ".join([*words, *results]) or "nothing", usage=(used,))
+    texts = [line for line in lines if not calls_of(line, 0)]
+    return Reply("; ".join([*texts, *results]) or "nothing", usage=(used,))
 
 
 def since_prompt(messages: tuple[Message, ...]) -> tuple[Message, tuple[Message, ...]]:
-    """The prompt of this run: the user's words before the first reply to them, and what came since."""
+    """Return the prompt of this run, and the messages after it."""
     start = 0
     for at, message in enumerate(messages):
         last = messages[at - 1] if at else None
@@ -82,25 +83,26 @@ def since_prompt(messages: tuple[Message, ...]) -> tuple[Message, tuple[Message,
 
 
 def short(text: str) -> str:
+    """Return a text, or its length if it is long."""
     return text if len(text) <= SHOWN_MAX else f"{len(text)} characters"
 
 
 def calls_of(line: str, step: int) -> tuple[ToolCall, ...]:
-    """The calls of a line; none if it is no line of calls."""
+    """Return the tool calls of a line, or () if the line is text."""
     calls = []
     for index, part in enumerate(line.split(" & ")):
         name, _, rest = part.strip().partition(" ")
         if name not in PARAMETERS:
             return ()
         parameter, kind = PARAMETERS[name]
-        words = rest.split()
+        parts = rest.split()
         if kind is str:
-            given: object = rest
-        elif not words or not all(w.lstrip("-").isdigit() for w in words):
+            argument: object = rest
+        elif not parts or not all(p.lstrip("-").isdigit() for p in parts):
             return ()
         else:
-            given = [int(w) for w in words] if kind is list else int(words[0])
-        calls.append(ToolCall(f"c{step}-{index}", name, to_json({parameter: given})))
+            argument = [int(p) for p in parts] if kind is list else int(parts[0])
+        calls.append(ToolCall(f"c{step}-{index}", name, to_json({parameter: argument})))
     return tuple(calls)
 
 
@@ -132,21 +134,23 @@ def fail(times: int, attempt: int) -> str:
 
 
 def complain(message: str) -> str:
-    """Fail for good."""
+    """Fail without a retry."""
     raise ToolFailed(message)
 
 
 def big(characters: int) -> str:
-    """Return a lot."""
+    """Return a long text."""
     return "x" * characters
 
 
 def value(value: str) -> str:
-    """Give the final value."""
+    """Return the final value of the turn."""
     return value
 
 
 def tools(file: LedgerFile) -> tuple[FunctionTool, ...]:
+    """Return the tools of the script agent; `append` writes to `file`."""
+
     def append(text: str, key: str) -> str:
         """Append a line to the ledger."""
         file.append(key, text)
@@ -168,5 +172,5 @@ def tools(file: LedgerFile) -> tuple[FunctionTool, ...]:
 
 
 def script(path: Path) -> ChatAgent:
-    """Lines appended by the scripts go to `path`: `idempotency-key text`."""
+    """Return the script agent.  Its `append` tool writes lines `idempotency-key text` to `path`."""
     return ChatAgent(ScriptModel(), tools(LedgerFile(path)), system="Follow the script.")

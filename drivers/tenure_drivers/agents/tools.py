@@ -1,4 +1,4 @@
-"""Tools for chat agents: a function becomes one by a decorator; its type hints are the schema of its arguments."""
+"""Tools for chat agents.  `@tool` makes a function a tool; its type hints are the schema of its arguments."""
 
 from __future__ import annotations
 
@@ -19,50 +19,54 @@ from ..runtime.errors import describe
 from ..runtime.steps import Report, call
 
 F = TypeVar("F", bound=Callable[..., Any])
-GIVEN: Final = ("key", "attempt")  # parameters that the model does not fill
+GIVEN: Final = ("key", "attempt")  # parameters that the runtime fills, not the model
 
 
 class ToolFailed(Exception):
-    """Raise it in a tool to tell the model what is wrong; it is not tried again by itself."""
+    """Raise it in a tool to return an error to the model.  The call is not retried."""
 
 
 @frozen(eq=False)
 class FunctionTool:
-    """What the turn machine knows of a tool, and what carries it out."""
+    """A tool and the function that it runs.
+
+    `arguments` is a msgspec Struct type.  `given` names the parameters that the model does not fill.
+    """
 
     tool: Tool
     function: Callable[..., Any]
-    arguments: Any  # a msgspec Struct
+    arguments: Any
     given: frozenset[str]
     probe: Callable[[str], Any] | None = None
 
     @property
     def name(self) -> str:
+        """The name that the model uses."""
         return self.tool.name
 
     async def run(self, made: ToolCall, key: str, attempt: int) -> ToolResult:
-        """One attempt.  Whatever goes wrong is a result."""
+        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised."""
         try:
             text = made.arguments if made.arguments.strip() else "{}"
             values = msgspec.structs.asdict(msgspec.json.decode(text, type=self.arguments))
         except msgspec.MsgspecError as error:
-            return ToolResult(f"wrong arguments: {error}", is_error=True)
+            return ToolResult(f"invalid arguments: {error}", is_error=True)
         extra = {"key": key, "attempt": attempt}
         values |= {name: extra[name] for name in self.given}
         try:
             return result_of(await call(self.function, (), values))
         except ToolFailed as error:
-            return ToolResult(str(error) or "it failed", is_error=True)
+            return ToolResult(str(error) or "the tool failed", is_error=True)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling() > 0:
                 raise
-            return ToolResult(f"it was cancelled by itself: {error}", is_error=True, retryable=True)
+            return ToolResult(f"the tool was cancelled: {error}", is_error=True, retryable=True)
         except (Exception, SystemExit) as error:
             return ToolResult(describe(error), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:
-        """Ask the probe what became of a call; None: nobody knows."""
+        """Return the result that the probe finds, or None if the outcome is unknown."""
         if self.probe is None:
             return None
         found = await call(self.probe, (key,), {})
@@ -70,6 +74,7 @@ class FunctionTool:
 
 
 def result_of(value: Any) -> ToolResult:
+    """Return the result for what a tool function returned."""
     match value:
         case ToolResult():
             return value
@@ -101,11 +106,13 @@ def tool(
     finishes: bool = False,
 ) -> Callable[[F], F]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a function a tool; it stays the function that it was.
+    """Mark a function as a tool.  It can still be called as before.
 
-    `once`: never run twice, whatever crashes; `probe(key)` is asked for a `Report(value)` or None where a crash left no
-    report.  `attempts`: how often a tool that may be run again is tried.  A parameter `key` gets an idempotency key,
-    the same for every attempt, a parameter `attempt` the number of the attempt, from 1.
+    `once`: the tool is never run twice, even after a crash.  If a crash left no report, `probe(key)` is called; it
+    returns `Report(value)`, or None if the outcome is unknown.  `attempts`: the maximum number of attempts of a tool
+    that may be run again; `base_ms` and `cap_ms` bound the delay between them.  `finishes`: the result is the final
+    value of the turn.  A parameter `key` receives an idempotency key, equal in all attempts; a parameter `attempt` the
+    number of the attempt, from 1.  Raises ValueError for options that contradict each other.
     """
     if function is not None:
         return _marked(function, {})
@@ -130,25 +137,28 @@ def make(
     probe: Callable[[str], Any] | None = None,
     finishes: bool = False,
 ) -> FunctionTool:
+    """Return the tool for a function.  See `tool` for the options."""
     named = name or function.__name__
     if attempts < 1 or timeout_s <= 0:
-        raise ValueError(f"tool {named}: attempts {attempts}, timeout_s {timeout_s}: above 0 each")
+        raise ValueError(
+            f"tool {named}: attempts ({attempts}) and timeout_s ({timeout_s}) must be positive"
+        )
     if once and attempts > 1:
-        raise ValueError(f"tool {named}: once means one attempt, not {attempts}")
+        raise ValueError(f"tool {named}: a once tool has one attempt, not {attempts}")
     if probe is not None and not once:
         raise ValueError(f"tool {named}: only a once tool has a probe")
     arguments, given = _arguments(named, function)
-    words = description if description is not None else inspect.getdoc(function) or ""
+    text = description if description is not None else inspect.getdoc(function) or ""
     disposition = Disposition.ONCE if once else Disposition.RERUNNABLE
     described = Tool(
-        named, words, _schema(arguments), disposition, int(timeout_s * 1000),
+        named, text, _schema(arguments), disposition, int(timeout_s * 1000),
         RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes,
     )  # fmt: skip
     return FunctionTool(described, function, arguments, given, probe)
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> tuple[Any, frozenset[str]]:
-    """The parameters that the model fills, as a Struct, and the names of the others."""
+    """Return the parameters that the model fills as a Struct, and the names of the others."""
     hints = typing.get_type_hints(function, include_extras=True)
     fields: list[Any] = []
     given = set()
@@ -157,9 +167,9 @@ def _arguments(name: str, function: Callable[..., Any]) -> tuple[Any, frozenset[
             given.add(parameter.name)
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"tool {name}: *{parameter.name} has no schema; name each parameter")
+            raise TypeError(f"tool {name}: *{parameter.name} has no schema. Name each parameter")
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise TypeError(f"tool {name}: {parameter.name} can only be given by position")
+            raise TypeError(f"tool {name}: {parameter.name} is positional-only. Allow a keyword")
         hint = hints.get(parameter.name, Any)
         if parameter.default is parameter.empty:
             fields.append((parameter.name, hint))
@@ -183,13 +193,13 @@ def _schema(arguments: Any) -> str:
 
 
 def collect(tools: Sequence[Any]) -> dict[str, FunctionTool]:
-    """Decorated functions, plain ones, or tools, by name."""
+    """Return tools by name, made of decorated functions, plain functions or tools.  Raises ValueError for a duplicate."""
     found: dict[str, FunctionTool] = {}
     for each in tools:
         made = getattr(each, "__tenure_tool__", each)
         if not isinstance(made, FunctionTool):
             made = make(made)
         if made.name in found:
-            raise ValueError(f"two tools are named {made.name!r}")
+            raise ValueError(f"duplicate tool name {made.name!r}")
         found[made.name] = made
     return found

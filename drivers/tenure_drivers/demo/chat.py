@@ -24,10 +24,11 @@ from tenure.queries import Command
 from tenure.records import EntryKind
 from tenure.transcript import Role
 
-from ..agents.chat import ChatAgent, ModelClient
+from ..agents.chat import ChatAgent
 from ..agents.script import add, fail, reply_to, since_prompt
 from ..agents.script import sleep as wait
 from ..agents.tools import make
+from ..models import ModelClient
 from ..runtime.steps import Report
 from .plan import Plan
 

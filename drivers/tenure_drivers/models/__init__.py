@@ -1,4 +1,4 @@
-"""Clients of models: a request in, a reply or a failure out, pieces on the way."""
+"""Clients of models.  A client sends a request and returns a reply or a failure; it emits pieces meanwhile."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
 
 class ModelClient(Protocol):
-    async def complete(
-        self, request: Request, emit: Callable[[Delta], None], key: str
-    ) -> Reply | ModelFailed:
-        """Ask once; whether to ask again is the kernel's decision.
+    """A client of one model."""
 
-        `key` is the effect's, the same at every attempt.  What goes wrong is a `ModelFailed`, never an exception;
-        to cancel the caller ends the request at the provider too.
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+
+    async def complete(
+        self, request: Request, emit: Callable[[Delta], None], key: str, /
+    ) -> Reply | ModelFailed:
+        """Send one request; the kernel decides about retries.
+
+        `key` is an idempotency key, equal in all attempts.  An error is returned as `ModelFailed`, never raised.  If
+        the caller cancels, the request ends at the provider too.
         """
-        ...

@@ -1,4 +1,4 @@
-"""What an error of the SDK means by the failure table."""
+"""Map errors of the SDK to the kinds of the failure table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 
 MESSAGE_MAX: Final = 500
 
-# What the error says of itself goes before the status: 400, 403 and 429 stand for too many things.
+# The code in the body is more precise than the status: providers use 400, 403 and 429 for many errors.
 CODES: Final = {
     "context_length_exceeded": ErrorKind.CONTEXT_OVERFLOW,
     "exceed_context_size_error": ErrorKind.CONTEXT_OVERFLOW,
@@ -25,7 +25,7 @@ CODES: Final = {
     "invalid_api_key": ErrorKind.UNAUTHORISED,
     "authentication_error": ErrorKind.UNAUTHORISED,
     "permission_error": ErrorKind.UNAUTHORISED,
-    # Time does not fill an account; whoever pays does, and re-admits what died meanwhile.
+    # Waiting does not help: somebody has to pay, and admits dead letters again.
     "insufficient_quota": ErrorKind.UNAUTHORISED,
     "billing_hard_limit_reached": ErrorKind.UNAUTHORISED,
     "rate_limit_exceeded": ErrorKind.RATE_LIMITED,
@@ -36,9 +36,9 @@ CODES: Final = {
     "internal_server_error": ErrorKind.UNAVAILABLE,
     "invalid_request_error": ErrorKind.INVALID_REQUEST,
 }
-SAYS_NOTHING: Final = frozenset(
+VAGUE_CODES: Final = frozenset(
     {"invalid_request_error", "server_error"}
-)  # where a status says more
+)  # a status is more precise
 STATUSES: Final = {
     401: ErrorKind.UNAUTHORISED,
     402: ErrorKind.UNAUTHORISED,
@@ -60,10 +60,10 @@ TRANSPORT: Final = frozenset({"h11", "httpcore", "httpcore2", "httpx", "httpx2",
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """None: it is neither the provider's nor the network's, but a bug."""
+    """Return the failure for an error of the provider or the network; None for any other error, which is a bug."""
     match error:
         case openai.APITimeoutError():
-            return Failure(ErrorKind.TIMEOUT, "the model did not answer in time")
+            return Failure(ErrorKind.TIMEOUT, "the model server did not answer in time")
         case openai.APIStatusError():
             body = error.body if isinstance(error.body, dict) else {}
             kind = kind_of(error.status_code, body, error.message)
@@ -85,14 +85,14 @@ def failure_of(error: Exception) -> Failure | None:
         kind = ErrorKind.TIMEOUT if "Timeout" in name else ErrorKind.UNAVAILABLE
         return Failure(kind, f"{name}: {error}")
     if isinstance(error, (ValueError, RecursionError)):  # not JSON, not UTF-8
-        return Failure(ErrorKind.TRANSIENT, f"a piece of the reply is malformed: {error}")
+        return Failure(ErrorKind.TRANSIENT, f"malformed data in the reply: {error}")
     return None
 
 
 def failure_in(body: object) -> Failure:
-    """An error that came in place of a reply, under status 200."""
+    """Return the failure for an error body that was sent with status 200."""
     found: dict[Any, Any] = body if isinstance(body, dict) else {"message": body}
-    code, message = found.get("code"), str(found.get("message") or "an error without a message")
+    code, message = found.get("code"), str(found.get("message") or "no message")
     status = (
         int(code) if isinstance(code, (int, str)) and re.fullmatch(r"[45]\d\d", str(code)) else None
     )
@@ -101,11 +101,12 @@ def failure_in(body: object) -> Failure:
 
 
 def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorKind:
+    """Return the kind of an error: by message if the input is too long, then by code, then by status."""
     words = [str(body.get(name) or "").lower() for name in ("code", "type")]
-    if status in (400, 413, 422) and TOO_LONG.search(message):  # who has no code for it
+    if status in (400, 413, 422) and TOO_LONG.search(message):  # some servers have no code for it
         return ErrorKind.CONTEXT_OVERFLOW
     for word in words:
-        if word in CODES and not (status and word in SAYS_NOTHING):
+        if word in CODES and not (status and word in VAGUE_CODES):
             return CODES[word]
     if status is None:
         return next((CODES[word] for word in words if word in CODES), ErrorKind.TRANSIENT)
@@ -115,7 +116,10 @@ def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorK
 
 
 def read_retry_after_ms(headers: Mapping[str, str]) -> int:
-    """How long to wait, at most what a run is kept alive for; a date is compared with the server's own clock."""
+    """Return how long to wait, at most the time after which a run is given up.
+
+    A date is compared with the server's `Date` header, so that clocks may differ.
+    """
     found = _number(headers.get("retry-after-ms"))
     if found is None:
         found = _seconds(headers.get("retry-after"), headers.get("date"))
@@ -130,11 +134,7 @@ def _seconds(after: str | None, now: str | None) -> float | None:
         then = email.utils.parsedate_to_datetime(after)
         since = email.utils.parsedate_to_datetime(now) if now else email.utils.localtime()
         return (then - since).total_seconds()
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-    ):  # neither form, or one with and one without a zone
+    except (TypeError, ValueError, OverflowError):  # no date, or only one of them has a time zone
         return None
 
 
@@ -143,4 +143,4 @@ def _number(text: str | None) -> float | None:
         found = float(text or "")
     except ValueError:
         return None
-    return found if 0 <= found < 1e12 else None  # not a NaN either
+    return found if 0 <= found < 1e12 else None  # excludes NaN

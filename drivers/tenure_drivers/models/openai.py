@@ -1,4 +1,4 @@
-"""Any server that speaks the chat-completions protocol, by the official SDK.  Needs the extra `openai`."""
+"""Client for servers of the chat-completions protocol, by the official SDK.  Needs the extra `openai`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from .request import BadRequest, body_of
 from .stream import Assembly, Chunk, Malformed, read_chunk
 
 PATH = "/chat/completions"
-SECRET_MIN = 8  # characters of a header that may be a secret
-BROKEN_OFF = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
-NO_KEY = "none"  # for servers that want none; the SDK wants some
+SECRET_MIN = 8  # shorter header values are not treated as secrets
+CONNECTION_LOST = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
+NO_KEY = "none"  # the SDK requires a key, some servers do not
 
 
 class OpenAIModel:
-    """`model` at `base_url` (else OPENAI_BASE_URL, else OpenAI's own) under `api_key` (else OPENAI_API_KEY).
+    """A client of one server.
 
-    `model` is what a request asks for that names none.  `timeout_ms` bounds the silence of a server, not the reply as
-    a whole.  `headers` go with every request.  `reasoning` says whether the server wants its earlier reasoning back.
-    Used from one event loop; close it there.
+    `base_url` defaults to OPENAI_BASE_URL, then to OpenAI's server; `api_key` to OPENAI_API_KEY.  `model` is used for
+    requests that name no model.  `timeout_ms` limits the time without any data, not the whole reply.  `headers` are sent
+    with every request.  With `reasoning`, earlier reasoning is sent back to the server.  Use and close the client in one
+    event loop.  Raises ValueError for an invalid URL or key.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class OpenAIModel:
         key = (os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key).strip()
         if not key and url is None:
             raise ValueError(
-                "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server without one"
+                "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server that needs no key"
             )
         if not key.isascii() or any(c.isspace() or not c.isprintable() for c in key):
-            raise ValueError("the API key holds characters that no key has")  # it is not shown
+            raise ValueError("the API key contains invalid characters")  # the key is not shown
         self.model = model
         self.source = source
         self.stream = stream
@@ -73,9 +74,10 @@ class OpenAIModel:
         )
 
     def __repr__(self) -> str:
-        return self._hush(f"OpenAIModel({self.model!r}, {str(self._client.base_url)!r})")
+        return self._redact(f"OpenAIModel({self.model!r}, {str(self._client.base_url)!r})")
 
     async def aclose(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
     async def __aenter__(self) -> Self:
@@ -92,11 +94,12 @@ class OpenAIModel:
     async def complete(
         self, request: Request, emit: Callable[[Delta], None], key: str
     ) -> Reply | ModelFailed:
+        """Send one request.  See ModelClient."""
         model = request.model or self.model
         try:
             body = body_of(request, model, stream=self.stream, reasoning=self.reasoning)
         except BadRequest as error:
-            return ModelFailed(self._hushed(Failure(ErrorKind.INVALID_REQUEST, str(error))))
+            return ModelFailed(self._redacted(Failure(ErrorKind.INVALID_REQUEST, str(error))))
         if self.stream and self.include_usage:
             body["stream_options"] = {"include_usage": True}
         assembly = Assembly(self.source, model, emit)
@@ -107,7 +110,7 @@ class OpenAIModel:
                 return assembly.reply(key, known)
             except Malformed as error:
                 failure = Failure(ErrorKind.TRANSIENT, str(error))
-        return ModelFailed(self._hushed(failure), assembly.usage())
+        return ModelFailed(self._redacted(failure), assembly.usage())
 
     async def _receive(self, body: dict[str, Any], key: str, assembly: Assembly) -> Failure | None:
         async with aclosing(self._chunks(body, key)) as chunks:
@@ -122,8 +125,8 @@ class OpenAIModel:
                     reported = isinstance(error, openai.APIError) and not isinstance(
                         error, openai.APIConnectionError
                     )
-                    if assembly.whole and failure.kind in BROKEN_OFF and not reported:
-                        return None  # what was cut off came after the last word
+                    if assembly.whole and failure.kind in CONNECTION_LOST and not reported:
+                        return None  # the reply was complete before the connection broke
                     return failure
                 if chunk is None:
                     break
@@ -131,13 +134,15 @@ class OpenAIModel:
                     return failure_in(chunk.error)
                 assembly.take(chunk)
         if not assembly.whole:
-            return Failure(ErrorKind.UNAVAILABLE, "the reply ended before its end")
+            return Failure(ErrorKind.UNAVAILABLE, "the reply ended too early")
         if assembly.finish == "error":
-            return Failure(ErrorKind.UNAVAILABLE, "the server gave up in the middle of the reply")
+            return Failure(
+                ErrorKind.UNAVAILABLE, "the server reported an error in the middle of the reply"
+            )
         return None
 
     async def _chunks(self, body: dict[str, Any], key: str) -> AsyncGenerator[Chunk, None]:
-        """A whole reply is one chunk."""
+        """Yield the chunks of a reply; a reply that is not streamed is one chunk."""
         options: openai.RequestOptions = {"headers": {"Idempotency-Key": key}}
         if not self.stream:
             yield read_chunk(
@@ -159,32 +164,32 @@ class OpenAIModel:
             async for piece in stream:
                 yield read_chunk(piece)
 
-    def _hushed(self, failure: Failure) -> Failure:
-        message = " ".join(self._hush(failure.message).split())
+    def _redacted(self, failure: Failure) -> Failure:
+        message = " ".join(self._redact(failure.message).split())
         return evolve(failure, message=message[:MESSAGE_MAX])
 
-    def _hush(self, text: str) -> str:
-        """Without our secrets: servers and proxies quote what they were sent."""
+    def _redact(self, text: str) -> str:
+        """Return a text without secrets: servers and proxies quote what they received."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
 
 def _split(url: str | None) -> tuple[str | None, dict[str, object]]:
-    """The base URL, and its query, which the SDK wants by itself.  Nothing of it is secret: it is logged."""
+    """Return the base URL and its query, which the SDK takes separately.  A URL is logged, so it may hold no password."""
     if url is None:
         return None, {}
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         where = f"{parts.scheme}://{parts.hostname or ''}"
-        raise ValueError(f"the base URL of a model begins with http:// or https://, not {where!r}")
+        raise ValueError(f"invalid base URL {where!r}: expected http:// or https://")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the base URL of a model holds no password: give a key or headers")
+        raise ValueError("invalid base URL: it contains a password. Use a key or headers instead")
     return urlunsplit(parts._replace(query="", fragment="")), dict(parse_qsl(parts.query))
 
 
 def _secrets(key: str, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Longest first: one may hold another."""
+    """Return the secrets to redact, longest first, because one may contain another."""
     found = {key, *(value for value in headers.values() if len(value) >= SECRET_MIN)}
     found |= {quote(secret, safe="") for secret in found}
     return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))

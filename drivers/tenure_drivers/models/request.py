@@ -1,4 +1,4 @@
-"""A request in the words of the chat-completions protocol."""
+"""Encode a request for the chat-completions protocol."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from typing import Any, Final
 from tenure.messages.types import Attachment, Message, Request, Tool, ToolCall
 from tenure.transcript import Role
 
-OURS: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
+RESERVED: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 FORMATS: Final = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}
 
 
 class BadRequest(ValueError):
-    """It cannot be said in this protocol."""
+    """The request cannot be encoded."""
 
 
 def body_of(request: Request, model: str, *, stream: bool, reasoning: bool) -> dict[str, Any]:
-    """Equal requests make equal bodies, and one that continues another begins like it: a provider's cache hits."""
+    """Return the body of a request.  Raises BadRequest.
+
+    Equal requests give equal bodies, and a longer transcript only adds at the end, so that a provider's cache can be
+    used.
+    """
     body = _parameters(request.parameters)
     body["model"] = model
     if request.tools:
@@ -33,11 +37,11 @@ def _parameters(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise BadRequest(f"parameters are not JSON: {error}") from None
+        raise BadRequest(f"invalid parameters: not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise BadRequest(f"parameters are no JSON object: {text[:80]!r}")
-    if taken := sorted(OURS & found.keys()):
-        raise BadRequest(f"parameters may not name {', '.join(taken)}")
+        raise BadRequest(f"invalid parameters: expected a JSON object, got {text[:80]!r}")
+    if taken := sorted(RESERVED & found.keys()):
+        raise BadRequest(f"invalid parameters: reserved {', '.join(taken)}")
     return found
 
 
@@ -45,13 +49,17 @@ def _tool(tool: Tool) -> dict[str, Any]:
     try:
         schema = json.loads(tool.schema)
     except ValueError as error:
-        raise BadRequest(f"the schema of tool {tool.name!r} is not JSON: {error}") from None
+        raise BadRequest(f"invalid schema of tool {tool.name!r}: not JSON: {error}") from None
     function = {"name": tool.name, "description": tool.description, "parameters": schema}
     return {"type": "function", "function": function}
 
 
 def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
-    """Attachments of tool results follow the last result of the batch as a user's: a result may hold only text."""
+    """Return the messages.
+
+    The protocol allows only text in a tool result.  So the attachments of a batch follow its last result, as a message
+    of the user.
+    """
     parts: list[dict[str, Any]] = []
     if request.system:
         parts.append({"role": "system", "content": _clean(request.system)})
@@ -92,7 +100,7 @@ def _message(message: Message, reasoning: bool) -> dict[str, Any]:
 
 
 def _linked(message: Message) -> str:
-    """Where only text may stand, attachments are named."""
+    """Return the text with its attachments as links."""
     return "\n".join(
         [message.text, *(f"[{a.name or a.media_type}]({a.uri})" for a in message.attachments)]
     )
@@ -105,7 +113,7 @@ def _part(attachment: Attachment) -> dict[str, Any]:
     if kind in FORMATS and uri.startswith("data:"):
         audio = {"data": uri.partition(",")[2], "format": FORMATS[kind]}
         return {"type": "input_audio", "input_audio": audio}
-    if uri.startswith("file-"):  # the provider's own id
+    if uri.startswith("file-"):  # an id of the provider
         return {"type": "file", "file": {"file_id": uri}}
     file = {"file_data": uri} | ({"filename": attachment.name} if attachment.name else {})
     return {"type": "file", "file": file}
@@ -118,7 +126,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _arguments(text: str) -> str:
-    """As the model wrote them if they are an object; many servers refuse a transcript that holds anything else."""
+    """Return the arguments as the model wrote them, or wrapped if they are not an object: many servers refuse these."""
     if not text.strip():
         return "{}"
     try:
@@ -130,5 +138,5 @@ def _arguments(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Half a character, as a tool may have cut it off, cannot be sent."""
+    """Return the text without lone surrogates, which cannot be sent; a tool may have cut a pair in half."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

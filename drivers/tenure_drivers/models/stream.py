@@ -1,4 +1,4 @@
-"""A reply put together from its pieces."""
+"""Assemble a reply from the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ FINISHES: Final = {
 
 
 class Malformed(Exception):
-    """What came is not of this protocol."""
+    """The server sent data that is not of this protocol."""
 
 
 class Function(msgspec.Struct):
+    """The function of a call."""
+
     name: str | None = None
     arguments: str | None = None
 
 
 class Fragment(msgspec.Struct):
-    """Of a call."""
+    """A piece of a call."""
 
     index: int | None = None
     id: str | None = None
@@ -46,14 +48,18 @@ class Fragment(msgspec.Struct):
 
 
 class Piece(msgspec.Struct):
+    """A piece of a reply, or a whole one."""
+
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None  # the same at other servers
+    reasoning: str | None = None  # the name that other servers use
     tool_calls: list[Fragment] | None = None
 
 
 class Choice(msgspec.Struct):
+    """One of the replies to a request; only the first is used."""
+
     index: int | None = None
     delta: Piece | None = None
     message: Piece | None = None
@@ -61,36 +67,45 @@ class Choice(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
+    """An event of the stream."""
+
     choices: list[Choice] | None = None
     usage: Any = None
     error: Any = None
 
 
-class Prompted(msgspec.Struct):
+class PromptDetails(msgspec.Struct):
+    """Details of the input tokens."""
+
     cached_tokens: int | None = None
 
 
-class Completed(msgspec.Struct):
+class CompletionDetails(msgspec.Struct):
+    """Details of the output tokens."""
+
     reasoning_tokens: int | None = None
 
 
 class Counts(msgspec.Struct):
+    """The usage of a request."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: Prompted | None = None
-    completion_tokens_details: Completed | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
 
 def read_chunk(value: object) -> Chunk:
+    """Return a chunk from decoded JSON.  Raises Malformed."""
     try:
         return msgspec.convert(value, Chunk, strict=False)
     except msgspec.ValidationError as error:
-        raise Malformed(f"a piece of the reply is malformed: {error}") from None
+        raise Malformed(f"malformed data in the reply: {error}") from None
 
 
 @define
 class Slot:
-    """A call on its way."""
+    """A call that is being received."""
 
     call_id: str = ""
     name: str = ""
@@ -108,19 +123,21 @@ class Assembly:
     reasonings: list[str] = field(factory=list)
     refusals: list[str] = field(factory=list)
     slots: list[Slot] = field(factory=list)
-    places: dict[int, Slot] = field(factory=dict)  # by the index that fragments bear
+    places: dict[int, Slot] = field(factory=dict)  # by the index of the fragments
     finish: str | None = None
     counts: Counts | None = None
 
     @property
     def whole(self) -> bool:
+        """True if the server has sent the finish reason."""
         return self.finish is not None
 
     def take(self, chunk: Chunk) -> None:
+        """Add a chunk, and emit its pieces."""
         if chunk.usage is not None:
             self.count(chunk.usage)
         for choice in chunk.choices or ():
-            if choice.index:  # another answer to the same question
+            if choice.index:  # another reply to the same request
                 continue
             if choice.message is not None:
                 for i, fragment in enumerate(choice.message.tool_calls or ()):
@@ -130,7 +147,7 @@ class Assembly:
             self.finish = choice.finish_reason or self.finish
 
     def count(self, usage: object) -> None:
-        """The last one counts; one that cannot be read does not spoil the reply."""
+        """Store the usage; the last one counts.  Usage that cannot be read is ignored."""
         try:
             self.counts = msgspec.convert(usage, Counts, strict=False)
         except msgspec.ValidationError:
@@ -162,7 +179,10 @@ class Assembly:
             self.emit(Delta("call", function.arguments))
 
     def _slot(self, fragment: Fragment) -> Slot:
-        """Its call: the one of its index, unless its id says that a new one begins; without an index, the last."""
+        """Return the call of a fragment: that of its index, or the last one if it has no index.
+
+        A different id begins a new call.
+        """
         slot = self.places.get(fragment.index or 0)
         if fragment.index is None and self.slots:
             slot = self.slots[-1]
@@ -176,10 +196,10 @@ class Assembly:
         return slot
 
     def usage(self) -> tuple[UsageDelta, ...]:
-        """One request, with what was reported of it so far."""
+        """Return the usage of one request, as far as it was reported."""
         counts = self.counts or Counts()
-        prompted = counts.prompt_tokens_details or Prompted()
-        completed = counts.completion_tokens_details or Completed()
+        prompted = counts.prompt_tokens_details or PromptDetails()
+        completed = counts.completion_tokens_details or CompletionDetails()
         found = [
             counts.prompt_tokens,
             counts.completion_tokens,
@@ -190,10 +210,10 @@ class Assembly:
         return (UsageDelta(self.source, self.model, 1, *legal),)
 
     def reply(self, key: str, known: Container[str]) -> Reply:
-        """`known` are the ids of calls that the conversation has already."""
+        """Return the reply.  `known` are the call ids of the conversation.  Raises Malformed."""
         finish = FINISHES.get(self.finish or "", Finish.UNKNOWN)
         calls = self._calls(key, known)
-        if calls and finish is Finish.STOP:  # as several servers have it
+        if calls and finish is Finish.STOP:  # some servers report `stop` with calls
             finish = Finish.TOOL_CALLS
         elif not calls and finish is Finish.TOOL_CALLS:
             finish = Finish.UNKNOWN
@@ -201,11 +221,15 @@ class Assembly:
         return Reply(text, calls, reasoning, "".join(self.refusals), finish, self.usage())
 
     def _calls(self, key: str, known: Container[str]) -> tuple[ToolCall, ...]:
-        """Ids that are missing, illegal or taken are made, of the effect's key: the same at every attempt."""
+        """Return the calls.
+
+        A missing, invalid or duplicate id is replaced by one that is derived from the idempotency key, so that it is
+        the same in all attempts.
+        """
         calls: list[ToolCall] = []
         for i, slot in enumerate(self.slots):
             if not slot.name:
-                raise Malformed(f"call {i + 1} of the reply names no tool")
+                raise Malformed(f"call {i + 1} of the reply has no tool name")
             call_id = slot.call_id
             taken = call_id in known or any(call_id == call.call_id for call in calls)
             if taken or not CALL_ID.fullmatch(call_id):

@@ -1,6 +1,6 @@
-"""The chat protocol: what a model that speaks in messages is asked, and what its reply means.  Spec: specs/chat.md.
+"""The chat policy: requests to a model, and what its replies mean.  Spec: specs/chat.md.
 
-Pure functions, plugged into the turn machine as a `ChatPolicy`.
+Pure functions.  The turn machine uses them through a `ChatPolicy`, which can be replaced.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..records import Input, Node
 from ..replace import replace
 from ..transcript import Form, Role, UsageDelta
 
-CALLS_MAX: Final = 30  # with the reply and one more they fit into a commit
+CALLS_MAX: Final = 30  # their results, the reply and one more node fit into one commit
 CALL_ID_MAX: Final = 64
 OVERFLOW_SHARE: Final = 0.95
 PROMPT: Final = "tenure:prompt:"
-DOUBLED: Final = "doubled-"
+DUPLICATE: Final = "doubled-"
 WARNING: Final = (
     "You have used up the steps of this turn and cannot call tools any more. "
     "Answer now with what you have, and say what is left to do."
@@ -42,21 +42,21 @@ WARNING: Final = (
 
 @frozen
 class Answer:
-    """It is the answer."""
+    """The reply is the answer."""
 
     message: Message
 
 
 @frozen
 class CallTools:
-    """It calls tools."""
+    """The reply calls tools."""
 
     message: Message
 
 
 @frozen
 class StopTurn:
-    """It ends the turn in another way; what was said stays."""
+    """The reply stops the turn; its text, if there is any, is kept."""
 
     message: Message | None
     code: str
@@ -64,7 +64,7 @@ class StopTurn:
 
 @frozen
 class InvalidReply:
-    """It is no reply."""
+    """The reply cannot be used."""
 
     failure: Failure
 
@@ -73,7 +73,7 @@ ReplyKind: TypeAlias = Answer | CallTools | StopTurn | InvalidReply
 
 
 class ChatPolicy(Protocol):
-    """How a turn speaks with its model."""
+    """How a turn asks its model and reads the replies."""
 
     def request(
         self,
@@ -82,17 +82,22 @@ class ChatPolicy(Protocol):
         messages: tuple[Message, ...],
         tools: tuple[Tool, ...],
         parameters: str,
-    ) -> Request: ...
-    def classify(self, reply: Reply, window: int | None, iteration: int) -> ReplyKind: ...
-    def reject_reason(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
-        """Why a call is not carried out, in words for the model."""
+    ) -> Request:
+        """Return the request."""
 
-    def warning(self) -> Message: ...
+    def classify(self, reply: Reply, window: int | None, iteration: int) -> ReplyKind:
+        """Return what a reply means.  `window` is the context window, in tokens."""
+
+    def reject_reason(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+        """Return why a call is not carried out, as a text for the model; None if it is.  `calls`: how many the reply has."""
+
+    def warning(self) -> Message:
+        """Return the message before the grace iteration."""
 
 
 @frozen
 class DefaultChatPolicy:
-    """Messages, native tool calls.  `final_warning` is what a model is told before its last word."""
+    """Messages and native tool calls.  `final_warning` is the text before the grace iteration."""
 
     final_warning: str = WARNING
 
@@ -104,15 +109,19 @@ class DefaultChatPolicy:
         tools: tuple[Tool, ...],
         parameters: str,
     ) -> Request:
+        """Return the request (CHAT-7)."""
         return Request(model, system, messages, tools, parameters, stable(messages))
 
     def classify(self, reply: Reply, window: int | None, iteration: int) -> ReplyKind:
+        """Return what a reply means (CHAT-11 to CHAT-13)."""
         return classify_reply(reply, window, iteration)
 
     def reject_reason(self, call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+        """Return why a call is not carried out (TURN-38)."""
         return reject_reason(call, calls, tools)
 
     def warning(self) -> Message:
+        """Return the final warning as a message of the user."""
         return Message(Role.USER, self.final_warning)
 
 
@@ -120,7 +129,7 @@ DEFAULT_CHAT_POLICY: Final = DefaultChatPolicy()
 
 
 def stable(messages: Sequence[Message]) -> int:
-    """CHAT-7: the last request ended where the last reply stands."""
+    """Return how many messages the previous request contained: all before the last reply (CHAT-7)."""
     for at in range(len(messages) - 1, -1, -1):
         if messages[at].role is Role.ASSISTANT:
             return at
@@ -128,7 +137,7 @@ def stable(messages: Sequence[Message]) -> int:
 
 
 def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKind:
-    """CHAT-11, CHAT-12, CHAT-13: by how it ended, and by what is in it."""
+    """Return what a reply means, by its finish reason and its content (CHAT-11, CHAT-12, CHAT-13)."""
     finish = Finish.CONTEXT_OVERFLOW if overflows(reply, window) else reply.finish
     whole = finish in (Finish.STOP, Finish.TOOL_CALLS, Finish.UNKNOWN)
     calls = name_calls(reply.calls, iteration) if whole else ()
@@ -139,11 +148,14 @@ def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKin
     match finish:
         case Finish.CONTEXT_OVERFLOW:
             return InvalidReply(
-                Failure(ErrorKind.CONTEXT_OVERFLOW, f"the window is {window} tokens")
+                Failure(
+                    ErrorKind.CONTEXT_OVERFLOW,
+                    f"the request exceeds the context window of {window} tokens",
+                )
             )
         case Finish.CONTENT_FILTER:
             return InvalidReply(
-                Failure(ErrorKind.CONTENT_FILTERED, "the provider filtered the reply")
+                Failure(ErrorKind.CONTENT_FILTERED, "the provider has filtered the reply")
             )
         case Finish.OUTPUT_LIMIT:
             return StopTurn(message if text or reply.reasoning else None, "incomplete")
@@ -152,12 +164,14 @@ def classify_reply(reply: Reply, window: int | None, iteration: int) -> ReplyKin
     if calls:
         return CallTools(message)
     if finish is Finish.TOOL_CALLS:
-        return InvalidReply(Failure(ErrorKind.TRANSIENT, "the reply announces calls and has none"))
+        return InvalidReply(
+            Failure(ErrorKind.TRANSIENT, "the reply announces calls but contains none")
+        )
     return Answer(message)
 
 
 def overflows(reply: Reply, window: int | None) -> bool:
-    """CHAT-10: a server that has no room for a single token says `output limit`."""
+    """True if the prompt fills the window: some servers report this as an output limit (CHAT-10)."""
     if reply.finish is not Finish.OUTPUT_LIMIT or window is None or not reply.usage:
         return False
     last: UsageDelta = reply.usage[-1]
@@ -165,7 +179,7 @@ def overflows(reply: Reply, window: int | None) -> bool:
 
 
 def name_calls(calls: tuple[ToolCall, ...], iteration: int) -> tuple[ToolCall, ...]:
-    """CHAT-9: ids that are none get one; the second of an id gets one that says so."""
+    """Return the calls with valid and distinct ids; the id of a duplicate says so (CHAT-9)."""
     named: list[ToolCall] = []
     seen: set[str] = set()
     for index, call in enumerate(calls[: CALLS_MAX + 1]):
@@ -173,7 +187,7 @@ def name_calls(calls: tuple[ToolCall, ...], iteration: int) -> tuple[ToolCall, .
         if not _legal(call_id):
             call_id = f"call-{iteration}-{index}"
         if call_id in seen:
-            call_id = f"{DOUBLED}{iteration}-{index}"
+            call_id = f"{DUPLICATE}{iteration}-{index}"
         while call_id in seen:
             call_id += "-"
         seen.add(call_id)
@@ -187,26 +201,27 @@ def _legal(call_id: str) -> bool:
 
 
 def reject_reason(call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
+    """Return why a call is not carried out, as a text for the model (TURN-38); None if it is."""
     if calls > CALLS_MAX:
-        return f"too many calls at once: at most {CALLS_MAX}; none was carried out"
-    if call.call_id.startswith(DOUBLED):
-        return "two calls of one reply had the same id: this one was not carried out"
+        return f"too many calls in one reply: at most {CALLS_MAX} are allowed; none was carried out"
+    if call.call_id.startswith(DUPLICATE):
+        return "an earlier call of this reply has the same id; this call was not carried out"
     if all(tool.name != call.name for tool in tools):
         known = ", ".join(tool.name for tool in tools) or "none"
-        return f"there is no tool {call.name[:100]!r}; there are: {known}"
+        return f"unknown tool {call.name[:100]!r}; the tools are: {known}"
     return _reject_arguments(call.arguments)
 
 
 def _reject_arguments(arguments: str) -> str | None:
-    """CHAT-14: none at all is an empty object."""
+    """Return why arguments are invalid; empty ones are an empty object (CHAT-14)."""
     if not arguments.strip():
         return None
     try:
         given = json.loads(arguments)
     except (ValueError, RecursionError) as error:
-        return f"the arguments are not JSON: {error}"
+        return f"invalid arguments: not JSON: {error}"
     if not isinstance(given, dict):
-        return f"the arguments are a JSON {type(given).__name__}, not an object"
+        return f"invalid arguments: expected a JSON object, not a {type(given).__name__}"
     return None
 
 
@@ -214,7 +229,7 @@ def _reject_arguments(arguments: str) -> str | None:
 
 
 def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
-    """CHAT-5: the transcript as messages: inputs before the node that names them, from the last compaction on."""
+    """Return the transcript as messages, from the last compaction on; inputs stand before their node (CHAT-5)."""
     messages: list[Message] = []
     for line in lines:
         messages += [message_of_input(each) for each in line.inputs]
@@ -222,11 +237,11 @@ def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
             messages = []
         messages += messages_of_node(line.node)
     whole = next((i for i, m in enumerate(messages) if m.role is not Role.TOOL), 0)
-    return tuple(messages[whole:])  # a page may begin between a call and its results
+    return tuple(messages[whole:])  # the loaded part may begin between a call and its results
 
 
 def messages_of_node(node: Node) -> list[Message]:
-    """CHAT-2, CHAT-6."""
+    """Return the messages of a node; none if it is hidden (CHAT-2, CHAT-6)."""
     if node.hidden:
         return []
     if node.form is Form.CHAT:
@@ -242,7 +257,7 @@ def messages_of_node(node: Node) -> list[Message]:
 
 
 def message_of_input(entered: Input) -> Message:
-    """CHAT-3, CHAT-4: what entered the session is said by the user."""
+    """Return an input as a message of the user (CHAT-3, CHAT-4)."""
     text, attachments = read_prompt(entered.payload)
     if entered.kind in ("prompt", "steering"):
         return Message(Role.USER, text, attachments=attachments)
@@ -251,7 +266,7 @@ def message_of_input(entered: Input) -> Message:
 
 
 def write_prompt(text: str, attachments: tuple[Attachment, ...] = ()) -> str:
-    """The payload of a prompt; plain text, unless it has attachments."""
+    """Return the payload of a prompt: plain text, or JSON if it has attachments."""
     if not attachments and not text.startswith(PROMPT):
         return text
     named = [{"uri": a.uri, "media_type": a.media_type, "name": a.name} for a in attachments]
@@ -259,6 +274,7 @@ def write_prompt(text: str, attachments: tuple[Attachment, ...] = ()) -> str:
 
 
 def read_prompt(payload: str) -> tuple[str, tuple[Attachment, ...]]:
+    """Return the text and the attachments of a prompt."""
     if not payload.startswith(PROMPT):
         return payload, ()
     try:

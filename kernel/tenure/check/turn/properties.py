@@ -225,7 +225,7 @@ SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]]
     "a changed prompt is noted": (lambda c: c.change and c.crashes, noted),
     "a tool that there is not is refused": (
         lambda c: c.has("sing"),
-        text_occurs("there is no tool"),
+        text_occurs("unknown tool"),
     ),
 }
 
