@@ -78,7 +78,7 @@ def written(path: Path, records: Iterable[Any], clock: list[int]) -> SqliteStore
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     store = SqliteStore(path, clock=lambda: clock[0])
-    writer = store._writer
+    writer = store._writer.connection
     writer.execute("PRAGMA synchronous=OFF")  # what is measured is work, not the disk
     writer.execute("BEGIN")
     for record in records:

@@ -188,7 +188,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     other = tenure(*INSPECT, cwd=tmp_path)
     torn = tenure("inspect", "--store", "b.db", cwd=tmp_path)
 
-    assert other.code == 4 and "a database of something else" in other.err
+    assert other.code == 4 and "not a tenure database" in other.err
     assert torn.code == 4 and "b.db" in torn.err and "not a database" in torn.err
 
 

@@ -78,9 +78,9 @@ def sqlite_crashes(folder: Path, program: RandomProgram) -> Iterator[tuple[int, 
         answered, synced = groups, Path(f"{path}-wal").stat().st_size
 
     synced = Path(f"{path}-wal").stat().st_size
-    store._writer.set_trace_callback(keep)
+    store._writer.connection.set_trace_callback(keep)
     asyncio.run(program.run(store, clock, hear))
-    store._writer.set_trace_callback(None)
+    store._writer.connection.set_trace_callback(None)
     store.close()
     for groups, copy in left[::3]:
         found = SqliteStore(copy)

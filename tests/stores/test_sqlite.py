@@ -147,8 +147,8 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
     store = SqliteStore(path)
     await store.execute(Put("a", "d", "first"))
     await store.execute(Put("b", "d", "first"))
-    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
-    store._writer.execute(f"PRAGMA max_page_count={pages + 4}")
+    pages = store._writer.connection.execute("PRAGMA page_count").fetchone()[0]
+    store._writer.connection.execute(f"PRAGMA max_page_count={pages + 4}")
 
     answers = await asyncio.gather(
         store.execute(Put("a", "d", "x" * 100_000)),
@@ -158,7 +158,7 @@ async def test_a_full_disk_changes_nothing(path: Path) -> None:
 
     assert isinstance(answers[0], Unavailable) and "full" in str(answers[0])
     assert answers[1] == "first"
-    store._writer.execute("PRAGMA max_page_count=1000000")
+    store._writer.connection.execute("PRAGMA max_page_count=1000000")
     assert await store.execute(Put("a", "d", "last")) == "first"
     await store.aclose()
 
@@ -254,7 +254,7 @@ async def test_hints_come_where_a_thousand_files_are_open(path: Path) -> None:
 @asynchronous
 async def test_without_sockets_a_poll_notices_that_others_wrote(path: Path) -> None:
     store = SqliteStore(path)
-    store._peers.close()
+    store._processes.close()
     hints = store.hints()
     await store.execute(Put("s", "d", "ours"))
     assert (await anext(hints)).session_id == "s"
@@ -269,13 +269,13 @@ def test_the_sockets_of_the_dead_are_removed(path: Path) -> None:
     store = SqliteStore(path)
     with child("attached", path) as process:
         assert line(process).startswith("open")
-        assert store._peers.pids() == (process.pid,)
+        assert store._processes.pids() == (process.pid,)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    store._peers.prune()
+    store._processes.prune()
 
-    assert store._peers.pids() == ()
+    assert store._processes.pids() == ()
     store.close()
     assert not socket_folder(path).exists()
 
@@ -329,7 +329,7 @@ def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
         theirs.execute("CREATE TABLE theirs (x)")
     theirs.close()
 
-    with pytest.raises(Corrupt, match="a database of something else"):
+    with pytest.raises(Corrupt, match="not a tenure database"):
         SqliteStore(path)
 
 

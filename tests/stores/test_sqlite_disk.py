@@ -36,7 +36,7 @@ def body(store: SqliteStore, session: str) -> str:
 def test_every_sync_goes_through_to_the_medium(path: Path) -> None:
     store = SqliteStore(path)
 
-    for connection in (store._writer, store._reader, store._looker):
+    for connection in (store._writer.connection, store._reader, store._due_reader):
         for pragma in ("fullfsync", "checkpoint_fullfsync"):  # macOS; no other system asks
             assert connection.execute(f"PRAGMA {pragma}").fetchone() == (1,)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

@@ -53,7 +53,7 @@ def die_before(store: SqliteStore, statement: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store._writer.set_trace_callback(count)
+    store._writer.connection.set_trace_callback(count)
 
 
 def many(path: str, name: str, count: int) -> None:

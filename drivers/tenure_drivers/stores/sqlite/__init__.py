@@ -1,1 +1,1 @@
-"""The store `sqlite:FILE`: several processes on one machine."""
+"""The store `sqlite:PATH`: several processes on one machine.  `store` and `reader` may be imported from outside."""

@@ -1,4 +1,4 @@
-"""An SQLite file: opening, schema version, and what its errors mean."""
+"""Connections to an SQLite file: pragmas, schema version, and the translation of errors."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ QUARANTINE = (
 
 
 def primary_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, such as BUSY."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def translated(error: Exception, path: Path) -> Exception:
-    """What an error of the engine means to a caller; anything else as it is."""
+    """Translate an error of the engine into a store error; return any other error unchanged."""
     if not isinstance(error, sqlite3.Error):
         return error
     found: Exception
@@ -40,7 +41,7 @@ def translated(error: Exception, path: Path) -> Exception:
         case 5 | 6 | 13 | 15:
             found = Unavailable(f"{path}: {error}")
         case 8 | 14:
-            found = Unavailable(f"{path}: {error}{why_not(path)}")
+            found = Unavailable(f"{path}: {error}{write_obstacle(path)}")
         case 10:
             found = Unavailable(f"{path}: {error} ({getattr(error, 'sqlite_errorname', '')})")
         case 11 | 26:
@@ -51,22 +52,22 @@ def translated(error: Exception, path: Path) -> Exception:
     return found
 
 
-def why_not(path: Path) -> str:
-    """What stands in the way of writing, as far as it can be seen: the engine says no more than that it cannot."""
+def write_obstacle(path: Path) -> str:
+    """Return why the file cannot be written, if that can be found out; SQLite only reports that it cannot."""
     folder = path.absolute().parent
     if not folder.is_dir():
-        return f": there is no folder {folder}"
+        return f": folder {folder} does not exist"
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f": the file system of {folder} is mounted read-only"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f": this user may not write to the folder {folder}, and the log is kept there"
+        return f": no permission to write to folder {folder}, where the log is kept"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        return ": this user may not read and write the file"
+        return ": no permission to read and write the file"
     return ""
 
 
 def identity(path: str | Path) -> tuple[int, int] | None:
-    """Which file stands under a name; None: none does."""
+    """Return device and inode of a path; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -75,12 +76,13 @@ def identity(path: str | Path) -> tuple[int, int] | None:
 
 
 def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
+    """Open a connection in autocommit mode, and the file if it does not exist.  Raises a store error."""
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, cached_statements=512
         )
     except sqlite3.Error as error:
-        raise Unavailable(f"{path} cannot be opened: {error}{why_not(path)}") from error
+        raise Unavailable(f"{path} cannot be opened: {error}{write_obstacle(path)}") from error
     try:
         for pragma in (
             "busy_timeout=5000",
@@ -90,7 +92,7 @@ def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
             f"journal_size_limit={WAL_KEPT_BYTES}",
             f"cache_size=-{CACHE_KIB}",
             "trusted_schema=OFF",
-            "fullfsync=ON",  # macOS: fsync alone leaves it in the drive's cache; elsewhere nothing changes
+            "fullfsync=ON",  # macOS: fsync alone leaves data in the drive's cache; no effect elsewhere
             "checkpoint_fullfsync=ON",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -102,18 +104,18 @@ def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
 
 @cache
 def expected() -> tuple[str, ...]:
-    """All statements of the schema that this release reads and writes."""
+    """Return all statements of this release's schema."""
     return (*schema(RECORDS, INDEXES), QUARANTINE)
 
 
 def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
-    """Make the schema, or check that it is ours.  Raises SchemaTooNew, Corrupt, Unavailable."""
+    """Create the schema in an empty file, or check it.  Raises SchemaTooNew, Corrupt or Unavailable."""
     try:
         connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
-        if not _known(connection, path):
+        if not _has_schema(connection, path):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                if not _known(connection, path):  # another process may have been faster
+                if not _has_schema(connection, path):  # another process may have created it
                     for statement in expected():
                         connection.execute(statement)
                     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -127,8 +129,8 @@ def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) ->
         raise translated(error, path) from error
 
 
-def _known(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file has our schema; False if it is empty."""
+def _has_schema(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return True if the file has tenure's schema, False if it is empty.  Raises Corrupt or SchemaTooNew."""
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     found = {
@@ -137,12 +139,12 @@ def _known(connection: sqlite3.Connection, path: Path) -> bool:
     if not found and not application_id:
         return False
     if application_id != APPLICATION_ID:
-        raise Corrupt(str(path), (), f"a database of something else (id {application_id:#x})")
+        raise Corrupt(str(path), (), f"not a tenure database (application_id {application_id:#x})")
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(str(path), version, SCHEMA_VERSION)
     missing = [statement for statement in expected() if statement not in found]
     if missing:
-        raise Corrupt(str(path), (), f"schema {version} without {missing[0]}")
+        raise Corrupt(str(path), (), f"schema {version} lacks {missing[0]}")
     return True
 
 

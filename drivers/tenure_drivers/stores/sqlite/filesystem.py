@@ -1,7 +1,7 @@
-"""Which file system a path is on, and whether several machines may reach it.  Spec: specs/store.md, STORE-20.
+"""Recognises network file systems, on which SQLite files are refused.  Spec: specs/store.md, STORE-20.
 
-SQLite's write-ahead log needs memory that all processes on the file share, and locks that all of them see: over a
-network there is neither, and two machines would overwrite each other's commits without noticing.
+SQLite's write-ahead log needs shared memory and locks between all processes that have the file open.  A network file
+system has neither: two machines would overwrite each other's commits unnoticed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NETWORK = frozenset(
 
 @frozen
 class Mount:
-    """`source` on `point`, as the machine's table of mounts says."""
+    """A mount: `source` is mounted on `point`."""
 
     source: str
     point: str
@@ -39,12 +39,12 @@ class Mount:
 
     @property
     def network(self) -> bool:
-        """Whether other machines may reach it.  What a whole machine runs on (9p: a sandbox) is its own."""
+        """Return True if other machines may reach it.  A root file system of kind 9p (a sandbox) is not shared."""
         return self.kind in NETWORK and not (self.kind == "9p" and self.point == ROOT)
 
 
 def mounts_of(table: str) -> tuple[Mount, ...]:
-    """The lines of /proc/mounts; blanks in names are written as \\040."""
+    """Parse the lines of /proc/mounts; blanks in names are written as \\040."""
     found = []
     for line in table.splitlines():
         words = [ESCAPED.sub(lambda code: chr(int(code[1], 8)), w) for w in line.split()[:3]]
@@ -54,7 +54,7 @@ def mounts_of(table: str) -> tuple[Mount, ...]:
 
 
 def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The deepest one that holds an absolute path; of several on one point the last, which hides the others."""
+    """Return the deepest mount that contains an absolute path; of several on one point, the last hides the others."""
     found: Mount | None = None
     for mount in mounts:
         point = mount.point.rstrip("/") + "/"
@@ -66,17 +66,17 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
 
 
 def refuse_network(path: Path) -> None:
-    """Raise ValueError, with the mount and what to do, where other machines may reach this file too."""
+    """Raise ValueError if other machines may reach this file."""
     if os.environ.get(ALLOW) == "1":
         return
     try:
         table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux: it cannot be seen here
+    except OSError:  # not Linux: unknown
         return
     mount = mount_of(os.path.realpath(path), mounts_of(table))
     if mount is not None and mount.network:
         raise ValueError(
-            f"{path} is on {mount.point}, a network file system ({mount.kind}, {mount.source}), on which SQLite "
-            "loses commits as soon as two machines write: keep it on a local disk, or use postgresql:// for many "
-            f"machines. If one machine alone will ever open it, set {ALLOW}=1"
+            f"{path} is on a network file system ({mount.point}, {mount.kind}, {mount.source}), on which SQLite "
+            "loses commits if two machines write. Use a local disk, or postgresql:// for several machines. "
+            f"If only one machine will ever open the file, set {ALLOW}=1"
         )

@@ -1,7 +1,8 @@
-"""The other processes on a file: who they are, and wake-ups to and from them.
+"""The other processes that have an SQLite file open: their pids, and hints to and from them.
 
 Each open store binds a datagram socket in a folder beside the file.  Sending to the socket of a dead process is
-refused; whoever notices removes it.  All of this is lossy and optional: without it, a poll once a second remains.
+refused, and the sender removes that socket.  All of this is optional, and a hint may be lost: a poll once a second
+finds the same changes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _decode = msgspec.json.Decoder(tuple[Hint, ...]).decode
 
 
 def socket_folder(file: Path) -> Path:
-    """The folder for the sockets of a file: beside it, or, where that path is too long, in the temporary folder."""
+    """Return the folder for the sockets of a file: beside it, or in the temporary folder if that path is too long."""
     real = Path(os.path.realpath(file))
     beside = real.with_name(real.name + "-peers")
     if len(os.fsencode(beside)) + 24 <= SOCKET_PATH_MAX:
@@ -41,7 +42,7 @@ def socket_folder(file: Path) -> Path:
 
 
 class FileProcesses:
-    """Everybody who has a file open, and us among them."""
+    """The processes that have a file open, including this one."""
 
     def __init__(self, file: Path) -> None:
         self.folder = socket_folder(file)
@@ -59,13 +60,13 @@ class FileProcesses:
         self.prune()
 
     def others(self) -> tuple[Path, ...]:
-        """Sockets of the other stores on the file; some may be of the dead."""
+        """Return the sockets of the other stores on the file; some may belong to dead processes."""
         try:
             changed_ns = os.stat(self.folder).st_mtime_ns
             if changed_ns != self._seen_ns:
                 names = sorted(os.listdir(self.folder))
                 self._others = tuple(self.folder / name for name in names if name != self.name)
-                # A second change in the same tick of the file system's clock would not show.
+                # A second change within one tick of the file system's clock leaves the same mtime.
                 fresh = time.time_ns() - changed_ns < FRESH_NS
                 self._seen_ns = -1 if fresh else changed_ns
         except OSError:
@@ -73,10 +74,12 @@ class FileProcesses:
         return self._others
 
     def pids(self) -> tuple[int, ...]:
+        """Return the pids of the other processes."""
         found = (path.name.partition("-")[0] for path in self.others())
         return tuple(int(pid) for pid in found if pid.isdigit())
 
     def notify(self, hints: Iterable[Hint]) -> None:
+        """Send hints to the other processes."""
         if not self.others():
             return
         some = tuple(hints)
@@ -84,7 +87,7 @@ class FileProcesses:
             self._send(_encode(some[at : at + DATAGRAM_HINTS_MAX]))
 
     def prune(self) -> None:
-        """Notice who has died."""
+        """Remove the sockets of dead processes."""
         self._send(b"")
 
     def _send(self, datagram: bytes) -> None:
@@ -96,15 +99,16 @@ class FileProcesses:
             except OSError as error:
                 if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
                     path.unlink(missing_ok=True)
-                # else its buffer is full or we may not: it polls
+                # else its buffer is full or sending is not permitted: that process polls
 
     def close(self) -> None:
+        """Remove the own socket, and the folder if it is empty."""
         if self.socket is not None:
             (self.folder / self.name).unlink(missing_ok=True)
         self._close_socket()
         try:
             self.folder.rmdir()
-        except OSError:  # others are there
+        except OSError:  # not empty
             pass
 
     def _close_socket(self) -> None:
@@ -114,27 +118,28 @@ class FileProcesses:
 
 
 class HintListener:
-    """A thread that passes on what other processes say, and once a second looks for itself.
+    """A thread that publishes the hints of other processes, and polls for their changes once a second.
 
-    `look` says whether somebody else has written since the last look.
+    `changed` returns True if another process has written since its last call.
     """
 
     def __init__(
         self,
-        peers: FileProcesses,
+        processes: FileProcesses,
         publish: Callable[[Iterable[Hint]], None],
-        look: Callable[[], bool],
+        changed: Callable[[], bool],
     ) -> None:
-        self._peers = peers
+        self._processes = processes
         self._publish = publish
-        self._look = look
+        self._changed = changed
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="tenure-ear", daemon=True)
+        self._thread = threading.Thread(target=self._listen, name="tenure-hints", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
+        """Stop the thread and wait for it."""
         self._ended.set()
-        own = self._peers.socket
+        own = self._processes.socket
         if own is not None:
             try:
                 own.sendto(b"", own.getsockname())
@@ -143,8 +148,8 @@ class HintListener:
         self._thread.join()
 
     def _listen(self) -> None:
-        own = self._peers.socket
-        coming = select.poll()  # `select` knows the first 1,024 files of a process alone
+        own = self._processes.socket
+        coming = select.poll()  # not `select`, which is limited to file descriptors below 1,024
         if own is not None:
             coming.register(own, select.POLLIN)
         while not self._ended.is_set():
@@ -153,8 +158,8 @@ class HintListener:
             elif coming.poll(POLL_S * 1000):
                 self._receive(own)
                 continue
-            self._peers.prune()
-            if not self._ended.is_set() and self._look():
+            self._processes.prune()
+            if not self._ended.is_set() and self._changed():
                 self._publish((Hint("", None),))
 
     def _receive(self, own: socket.socket) -> None:
@@ -162,14 +167,14 @@ class HintListener:
             datagram = own.recv(65536)
             if datagram:
                 self._publish(_decode(datagram))
-        except (OSError, msgspec.MsgspecError):  # a hint may be lost, and is then
+        except (OSError, msgspec.MsgspecError):  # the hint is lost
             return
 
 
 def lock_holder(database: Path) -> int | None:
-    """The process that holds the write lock of a WAL database; None if that cannot be seen here.
+    """Return the pid of the process that holds the write lock of a WAL database; None if it is unknown.
 
-    Read from the kernel's table: opening and closing the -shm file ourselves would drop the locks of this process.
+    It is read from /proc/locks (Linux).  Opening and closing the -shm file here would drop the locks of this process.
     """
     try:
         found = os.stat(f"{database}-shm")

@@ -52,12 +52,12 @@ def create_index(index: Index[Any]) -> str | None:
     codec = codec_of(index.record)
     columns = ", ".join(f'"{n}" DESC' if n in index.descending else f'"{n}"' for n in index.columns)
     nullable = [c.name for c in codec.columns if c.nullable and c.name in index.columns]
-    where = f" WHERE {_all(present(nullable))}" if nullable else ""
+    where = f" WHERE {_all(not_null(nullable))}" if nullable else ""
     unique = "UNIQUE " if index.unique else ""
     return f'CREATE {unique}INDEX "{index.name}" ON "{codec.table}" ({columns}){where}'
 
 
-def present(names: Iterable[str]) -> list[str]:
+def not_null(names: Iterable[str]) -> list[str]:
     return [f'"{name}" IS NOT NULL' for name in names]
 
 
@@ -79,7 +79,7 @@ def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> 
     codec = codec_of(index.record)
     prefix, rest = index.columns[:width], index.columns[width:]
     nullable = {c.name for c in codec.columns if c.nullable}
-    where = _equal(prefix) + present(n for n in rest if n in nullable)
+    where = _equal(prefix) + not_null(n for n in rest if n in nullable)
     if after:
         sign, marks = "<" if backwards else ">", ", ".join("?" * after)
         where.append(f"({quoted(rest[:after])}) {sign} ({marks})")

@@ -1,4 +1,4 @@
-"""SQLite: several OS processes on one machine; group commit, every answer on the disk before it is given."""
+"""SQLite: several OS processes on one machine, group commit; writes are on disk before they are answered."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ A = TypeVar("A")
 BUSY_TIMEOUT_MS = 30_000
 CHECKPOINT_PAGES = 8_000
 WAL_BYTES_MAX = 256 * 1024 * 1024
-WAL_LOOK_GROUPS = 256
-PAUSE_S = 0.001  # STORE-22: SQLite does not queue its waiters: without a gap between groups the others starve
+GROUPS_PER_WAL_CHECK = 256
+PAUSE_S = 0.001  # STORE-22: SQLite does not queue waiters; without a gap between groups other processes starve
 
 
 class SqliteStore(GroupedStore):
-    """Creates the file if it is not there; several processes of one machine may open it at once.
+    """A store in an SQLite file, which is created if it does not exist.
 
+    Several processes of one machine may open it at once.  A copy that SQLite itself makes while it is open is a backup
+    (STORE-23).  Spec: specs/store.md.
     Raises Unavailable, Corrupt or SchemaTooNew if it cannot be opened, ValueError if other machines can reach it.
-    A copy that SQLite itself makes of it while it is open is a backup (STORE-23).  Spec: specs/store.md.
     """
 
     durability = Durability.CRASH
@@ -70,27 +71,26 @@ class SqliteStore(GroupedStore):
         super().__init__(str(self.path))
         refuse_network(self.path)
         self._clock = clock
-        self._writing = Writer(
+        self._writer = Writer(
             self.path,
             clock,
             busy_timeout_ms=busy_timeout_ms,
             checkpoint_pages=checkpoint_pages,
             wal_bytes_max=wal_bytes_max,
         )
-        self._writer = self._writing.connection
         self._reader = connect(self.path, checkpoint_pages)
-        self._looker = connect(self.path, checkpoint_pages)
+        self._due_reader = connect(self.path, checkpoint_pages)
         self._answers = Tables(self._reader)
-        self._looking = threading.Lock()
-        self._asking = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
-        self._peers = self._writing.peers = FileProcesses(self.path)
-        self._ear: HintListener | None = None
+        self._due_lock = threading.Lock()
+        self._question_thread = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
+        self._processes = self._writer.processes = FileProcesses(self.path)
+        self._listener: HintListener | None = None
         self.group = GroupCommit(
             self._transact,
             name=f"tenure-write-{self.path.name}",
-            engine=self._writing.engine,
+            engine=self._writer.engine,
             after_group=self._after_group,
-            has_no_peers=lambda: not self._peers.others(),
+            has_no_peers=lambda: not self._processes.others(),
             group_max=group_max,
         )
 
@@ -98,86 +98,92 @@ class SqliteStore(GroupedStore):
 
     def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         return run_or_split(
-            lambda some: self._writing.transact(some, wait),
+            lambda some: self._writer.transact(some, wait),
             commands,
             meaning=lambda error: translated(error, self.path),
         )
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
-        self._peers.notify(hints)
+        self._processes.notify(hints)
 
     def _after_group(self) -> None:
-        """On the writer's thread after a group, with the lock free."""
-        if self.group.groups % WAL_LOOK_GROUPS == 0:
-            self._writing.bound_log()
-        if self._peers.others():
+        """Bound the log, and leave the lock free while other processes are attached (STORE-22)."""
+        if self.group.groups % GROUPS_PER_WAL_CHECK == 0:
+            self._writer.bound_log()
+        if self._processes.others():
             time.sleep(PAUSE_S)
 
     # -- quarantine
 
     async def quarantined(self) -> tuple[Quarantined, ...]:
-        rows = self._look("SELECT session_id, reason, at_ms FROM quarantine", ())
+        """Return the sessions in quarantine."""
+        rows = self._read_now("SELECT session_id, reason, at_ms FROM quarantine", ())
         return tuple([Quarantined(*row) for row in rows])
 
     async def readmit(self, session_id: str) -> None:
+        """End the quarantine of a session."""
         self._check_usable()
         await asyncio.get_running_loop().run_in_executor(
-            self._asking, self._writing.readmit, session_id
+            self._question_thread, self._writer.readmit, session_id
         )
 
-    # -- looking
+    # -- reads
 
     async def due(self, limit: int) -> tuple[Due, ...]:
+        """Return up to `limit` sessions that are due now, in random order."""
         now_ms = self._clock()
-        found = self._sampler.sample(limit, lambda a, most: self._due(now_ms, a, most))
+        found = self._sampler.sample(limit, lambda a, count: self._due(now_ms, a, count))
         if len(found) < limit:
             known = {session for _, session in found}
-            ahead = self._look(select_due(indexes.FUTURE, ">", False), (now_ms, limit))
-            more = [(now_ms, session) for _, session in ahead if session not in known]
+            upcoming = self._read_now(select_due(indexes.FUTURE, ">", False), (now_ms, limit))
+            more = [(now_ms, session) for _, session in upcoming if session not in known]
             found += more[: limit - len(found)]
         return tuple([Due(session, at) for at, session in found])
 
-    def _due(self, now_ms: int, after: tuple[int, str] | None, most: int) -> list[tuple[int, str]]:
-        values = (now_ms, *(after or ()), most)
-        return self._look(select_due(indexes.DUE, "<=", after is not None), values)
+    def _due(self, now_ms: int, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+        values = (now_ms, *(after or ()), count)
+        return self._read_now(select_due(indexes.DUE, "<=", after is not None), values)
 
     async def horizon(self) -> int | None:
-        rows = self._look(select_due(indexes.DUE, ">", False), (self._clock(), 1))
+        """Return the earliest `due_at_ms` in the future."""
+        rows = self._read_now(select_due(indexes.DUE, ">", False), (self._clock(), 1))
         return rows[0][0] if rows else None
 
-    def _look(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        """A short read on the caller's thread: readers of a WAL wait for nobody."""
+    def _read_now(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        """Read on the caller's thread: the read is short, and a reader of a WAL waits for no writer."""
         self._check_usable()
-        self._writing.check()
+        self._writer.check_files()
         try:
-            with self._looking:
-                return self._looker.execute(sql, values).fetchall()
+            with self._due_lock:
+                return self._due_reader.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 
     async def ask(self, question: Question[A]) -> A:
+        """Answer a question from one snapshot."""
         self._check_usable()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._asking, self._ask, question)
+        return await loop.run_in_executor(self._question_thread, self._ask, question)
 
     def ask_now(self, question: Question[A]) -> A:
-        """Without an event loop, from any thread."""
+        """`ask` without an event loop, from any thread."""
         self._check_usable()
-        return self._asking.submit(self._ask, question).result()
+        return self._question_thread.submit(self._ask, question).result()
 
     def _ask(self, question: Question[A]) -> A:
         return self._in_snapshot(lambda: ask(question, self._answers.answer))
 
     async def dump(self) -> tuple[Record, ...]:
+        """Return all records, in no order."""
         self._check_usable()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._asking, self._in_snapshot, self._dump)
+        return await loop.run_in_executor(self._question_thread, self._in_snapshot, self._dump)
 
     def dump_now(self) -> tuple[Record, ...]:
-        """Without an event loop, from any thread."""
+        """`dump` without an event loop, from any thread."""
         self._check_usable()
-        return self._asking.submit(self._in_snapshot, self._dump).result()
+        return self._question_thread.submit(self._in_snapshot, self._dump).result()
 
     def _dump(self) -> tuple[Record, ...]:
         found: list[Record] = []
@@ -188,7 +194,7 @@ class SqliteStore(GroupedStore):
         return tuple(found)
 
     def _in_snapshot(self, read: Callable[[], A]) -> A:
-        self._writing.check()  # else who waits for an answer waits at a file that nobody writes
+        self._writer.check_files()  # a removed file would give old answers (STORE-21)
         try:
             self._reader.execute("BEGIN")
             try:
@@ -199,33 +205,35 @@ class SqliteStore(GroupedStore):
             raise translated(error, self.path) from error
         except Corrupt as error:
             if error.key:
-                self._writing.set_aside(str(error.key[0]), error)  # a key begins with its session
+                self._writer.quarantine(str(error.key[0]), error)  # a key begins with its session
             raise
 
     # -- hints
 
     def hints(self) -> AsyncIterator[Hint]:
+        """Subscribe to the hints of this and of other processes."""
         self._check_usable()
-        if self._ear is None:
-            self._ear = HintListener(
-                self._peers, self._hint_bus.publish, self._writing.written_by_others
+        if self._listener is None:
+            self._listener = HintListener(
+                self._processes, self._hint_bus.publish, self._writer.written_by_others
             )
         return self._hint_bus.listen()
 
     # -- the end
 
     def _release(self) -> None:
-        if self._ear is not None:
-            self._ear.end()
+        if self._listener is not None:
+            self._listener.end()
         super()._release()
-        self._asking.shutdown()
-        self._peers.close()
-        with self._looking, self._writing.engine:
-            for connection in (self._looker, self._reader, self._writer):
+        self._question_thread.shutdown()
+        self._processes.close()
+        with self._due_lock, self._writer.engine:
+            for connection in (self._due_reader, self._reader, self._writer.connection):
                 connection.close()
 
 
 def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> SqliteStore:
+    """Open `sqlite:PATH` or a bare `PATH.db`."""
     return SqliteStore(url.rest, clock=clock, **options)
 
 

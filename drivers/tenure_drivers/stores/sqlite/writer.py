@@ -1,4 +1,4 @@
-"""The writing end of an SQLite file: one transaction a group, and the sessions that are set aside."""
+"""The writing connection of an SQLite file: one transaction for each group, and the quarantine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .sql import Tables
 O = TypeVar("O")
 V = TypeVar("V")
 
-TRY_S = 0.0005  # SQLite's own waiting backs off to 100 ms and misses the gaps that others leave
+RETRY_S = 0.0005  # SQLite's busy handler backs off to 100 ms and misses the gaps of 1 ms (STORE-22)
 
 
 class Writer:
-    """Everything here runs under `engine`; `transact` is called with it held."""
+    """Writes under the lock `engine`; `transact` is called with it held."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Writer:
     ) -> None:
         self.path = path
         self.engine = threading.Lock()
-        self.peers: FileProcesses | None = None  # known once the file is there
+        self.processes: FileProcesses | None = None  # set after the file was created
         self._clock = clock
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
-        self._suspects: list[Quarantined] = []
+        self._corrupt: list[Quarantined] = []
         self.connection = connect(path, checkpoint_pages)
         try:
             prepare(self.connection, path, busy_timeout_ms)
@@ -69,9 +69,9 @@ class Writer:
             answers = execute_waves(self._tables, commands, self._clock, sqlite3.Error)
             for command, answer in zip(commands, answers, strict=True):
                 if isinstance(answer, Corrupt):
-                    self._suspect(command.session_id, answer)
-            self._set_aside()
-            self.check()
+                    self._add_corrupt(command.session_id, answer)
+            self._write_quarantine()
+            self.check_files()
         except BaseException:
             self._roll_back()
             raise
@@ -95,22 +95,22 @@ class Writer:
                 now = time.monotonic()
                 deadline = deadline or now + self._timeout_ms / 1000
                 if now >= deadline:
-                    raise Unavailable(self._who_locks()) from error
-            time.sleep(TRY_S)
+                    raise Unavailable(self._locked_message()) from error
+            time.sleep(RETRY_S)
 
-    def _who_locks(self) -> str:
+    def _locked_message(self) -> str:
         pid = lock_holder(self.path)
-        seen = self.peers.pids() if self.peers is not None else ()
+        attached = self.processes.pids() if self.processes is not None else ()
         if pid is not None:
             whom = f"by process {pid}"
-        elif seen:
-            whom = f"by one of the processes {', '.join(map(str, sorted(set(seen))))}"
+        elif attached:
+            whom = f"by one of the processes {', '.join(map(str, sorted(set(attached))))}"
         else:
             whom = "by another process"
         return f"{self.path} was locked {whom} for {self._timeout_ms} ms"
 
-    def check(self) -> None:
-        """STORE-21: the engine goes on writing to a file that has lost its name, where nobody will find it."""
+    def check_files(self) -> None:
+        """Raise Unavailable if a file was replaced: SQLite would go on writing to the removed one (STORE-21)."""
         for name, opened in self._files:
             if identity(name) != opened:
                 raise Unavailable(f"{name} was removed or replaced; open the store again")
@@ -132,7 +132,7 @@ class Writer:
     # -- the log
 
     def bound_log(self) -> None:
-        """A reader that stayed long has kept the log from starting over: try to, without waiting for anybody."""
+        """Truncate a log that has grown because a long read kept it from starting over.  Waits for no reader."""
         try:
             if os.stat(f"{self.path}-wal").st_size < self._wal_bytes_max:
                 return
@@ -142,12 +142,12 @@ class Writer:
             try:
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except sqlite3.Error:
-                return  # another time
+                return  # a later group tries again
 
     def written_by_others(self) -> bool:
-        """Whether somebody else has written since the last look."""
+        """Return True if another connection has written since the last call."""
         if not self.engine.acquire(blocking=False):
-            return False  # we are writing; there will be another look
+            return False  # a group is being written; the next poll looks again
         try:
             version = self._data_version()
         except sqlite3.Error:
@@ -158,23 +158,24 @@ class Writer:
         return changed
 
     def _data_version(self) -> int:
-        """Changes when another connection has written; what this one writes does not count."""
+        """Return a number that changes when another connection writes."""
         return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
 
     # -- quarantine
 
-    def set_aside(self, session_id: str, error: Corrupt) -> None:
-        """A reader has met a record that cannot be read.  If it cannot be noted now, the next one will."""
+    def quarantine(self, session_id: str, error: Corrupt) -> None:
+        """Put a session into quarantine after a reader found a corrupt record; if that fails, the next reader will."""
         with self.engine:
-            self._suspect(session_id, error)
+            self._add_corrupt(session_id, error)
             try:
                 self._begin(True)
-                self._set_aside()
+                self._write_quarantine()
                 self.connection.execute("COMMIT")
             except (sqlite3.Error, Unavailable):
                 self._roll_back()
 
     def readmit(self, session_id: str) -> None:
+        """End the quarantine of a session."""
         with self.engine:
             self._begin(True)
             try:
@@ -186,13 +187,13 @@ class Writer:
                 self._roll_back()
                 raise translated(error, self.path) from error
 
-    def _suspect(self, session_id: str, error: Corrupt) -> None:
-        self._suspects.append(Quarantined(session_id, str(error), self._clock()))
+    def _add_corrupt(self, session_id: str, error: Corrupt) -> None:
+        self._corrupt.append(Quarantined(session_id, str(error), self._clock()))
 
-    def _set_aside(self) -> None:
-        """Within a transaction.  It blocks nobody but the session itself."""
-        while self._suspects:
-            one = self._suspects.pop()
+    def _write_quarantine(self) -> None:
+        """Write the quarantine of all corrupt sessions, within a transaction."""
+        while self._corrupt:
+            one = self._corrupt.pop()
             self.connection.execute(
                 "INSERT OR REPLACE INTO quarantine (session_id, reason, at_ms) VALUES (?, ?, ?)",
                 (one.session_id, one.reason, one.at_ms),
@@ -202,10 +203,10 @@ class Writer:
 def execute_in(
     connection: sqlite3.Connection, command: Command[V, O], now_ms: int
 ) -> Decided[O] | Refused:
-    """Carry a command out inside the caller's own transaction, begun IMMEDIATE on a file of ours.
+    """Execute a command inside the caller's own transaction, begun IMMEDIATE on a store's file.
 
-    Nothing is done until the caller commits; to give the hints after that is the caller's too.  Any exception means
-    that the transaction must be rolled back.
+    It takes effect when the caller commits; the caller publishes the hints after that.  After any exception the caller
+    must roll back.
     """
     answer = execute_wave(Tables(connection), [command], now_ms, sqlite3.Error)[0]
     if isinstance(answer, Exception):
