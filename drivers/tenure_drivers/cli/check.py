@@ -10,8 +10,9 @@ import click
 from tenure import check as check_models
 from tenure.check.explorer import Progress
 
-from .exit import CliExit, Exit, usage_error
-from .output import Bar, log, write_bytes
+from .exit import Exit, usage_error
+from .invoke import invoke
+from .output import Bar, write_bytes
 
 
 class Rate:
@@ -78,12 +79,4 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
         for name in check_models.names(deep):
             click.echo(name)
         return
-    try:
-        code = search(names, deep, mermaid)
-    except CliExit as stop:
-        for line in stop.lines:
-            log(f"tenure check: {line}")
-        code = stop.code
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    raise SystemExit(int(code))
+    invoke(lambda: search(names, deep, mermaid))

@@ -10,8 +10,9 @@ from typing import Final
 import click
 from attrs import evolve, frozen
 
-from .exit import CliExit, usage_error
-from .output import log, write_bytes, write_lines
+from .exit import usage_error
+from .invoke import invoke
+from .output import write_bytes, write_lines
 
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
@@ -126,12 +127,7 @@ def explain(names: tuple[str, ...], as_json: bool) -> None:
       tenure explain LEASE-5 RUN-7    several
     Exit codes: 0 printed, 2 no such clause
     """
-    try:
-        show(names, as_json)
-    except CliExit as stop:
-        for line in stop.lines:
-            log(f"tenure explain: {line}")
-        raise SystemExit(stop.code) from None
+    invoke(lambda: show(names, as_json))
 
 
 def show(names: tuple[str, ...], as_json: bool) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.metadata
-from collections.abc import Coroutine
 from importlib.util import find_spec
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import click
 
-from .exit import CliExit, Exit, UnreadableSession
-from .output import log
+from .invoke import invoke, invoke_async
 
 STORE_HELP: Final = (
     "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (gone with the process)."
@@ -150,7 +147,8 @@ def run(
     """
     from .run.command import Job, main
 
-    leave(main(Job(store, agent, file, workers, ordered, name, wait, patience)))
+    job = Job(store, agent, file, workers, ordered, name, wait, patience)
+    invoke(lambda: main(job))
 
 
 @tenure.command()
@@ -181,7 +179,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     """
     from .inspect import command as inspect_command
 
-    leave(attempt(inspect_command.inspect(store, session, tail, as_json)))
+    invoke_async(inspect_command.inspect(store, session, tail, as_json))
 
 
 @tenure.command()
@@ -223,7 +221,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     """
     from .show import command as show_command
 
-    leave(attempt(show_command.show(store, session, limit, form or "text")))
+    invoke_async(show_command.show(store, session, limit, form or "text"))
 
 
 @tenure.command()
@@ -244,26 +242,7 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
     """
     from .inspect import command as inspect_command
 
-    leave(attempt(inspect_command.events(store, session, after, follow, as_json)))
-
-
-def attempt(work: Coroutine[Any, Any, None]) -> int:
-    try:
-        asyncio.run(work)
-        return Exit.OK
-    except CliExit as stop:
-        for line in stop.lines:
-            log(f"tenure: {line}")
-        return stop.code
-    except UnreadableSession as error:
-        log(f"tenure: {error}")
-        return Exit.LOST
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-
-
-def leave(code: int) -> None:
-    raise SystemExit(int(code))
+    invoke_async(inspect_command.events(store, session, after, follow, as_json))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -26,7 +26,8 @@ from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
 from ..stores.row_codec import table_of
 from ..stores.url import is_server, path_of, redact, sqlite_path
-from .exit import CliExit, Exit, store_lost, usage_error
+from .exit import Exit, store_lost, usage_error
+from .invoke import invoke_async
 from .output import log, write_bytes
 from .retrying_store import RetryingStore, opened
 
@@ -70,7 +71,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
     \b
     Exit codes: 0 all is well, 1 something is broken, 2 no such store, 4 the store was lost or is newer.
     """
-    leave(_check(store, sessions))
+    invoke_async(_check(store, sessions))
 
 
 async def _check(url: str, names: tuple[str, ...]) -> int:
@@ -128,7 +129,7 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     \b
     Exit codes: 0 done, 2 no such store, 4 the store was lost (call it again with --id) or is newer.
     """
-    leave(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
+    invoke_async(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
 
 async def _fence_all(url: str, by: int, name: str) -> int:
@@ -166,7 +167,7 @@ def migrate(store: str, dry_run: bool) -> None:
     \b
     Exit codes: 0 done or nothing to do, 2 no such store, 4 the store cannot be reached or is newer.
     """
-    leave(_migrate(store, dry_run))
+    invoke_async(_migrate(store, dry_run))
 
 
 async def _migrate(url: str, dry_run: bool) -> int:
@@ -217,7 +218,7 @@ def export_(store: str, file: str) -> None:
     \b
     Exit codes: 0 written, 2 no such store or FILE cannot be written, 4 the store was lost or is newer.
     """
-    leave(_export(store, file))
+    invoke_async(_export(store, file))
 
 
 async def _export(url: str, file: str) -> int:
@@ -274,7 +275,7 @@ def import_(store: str, file: TextIO) -> None:
     Exit codes: 0 all is there, 1 a session is there with other rows, 2 unusable input, 4 the store was lost
     or is newer.
     """
-    leave(_import(store, file))
+    invoke_async(_import(store, file))
 
 
 async def _import(url: str, file: TextIO) -> int:
@@ -348,15 +349,3 @@ async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
 
 def report(line: str) -> None:
     write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))
-
-
-def leave(work: Coroutine[Any, Any, int]) -> None:
-    try:
-        code = asyncio.run(work)
-    except CliExit as stop:
-        for line in stop.lines:
-            log(f"tenure: {line}")
-        code = stop.code
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    raise SystemExit(int(code))

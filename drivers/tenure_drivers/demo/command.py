@@ -8,7 +8,6 @@ import random
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,8 @@ from rich.table import Table
 
 from tenure.replace import replace
 
-from ..cli.exit import CliExit, Exit
+from ..cli.exit import CliExit, Exit, usage_error
+from ..cli.invoke import invoke
 from ..cli.output import Bar, log
 from ..console.timeline.page import Figure, Timeline, TooLate, page
 from ..stores.base import Unavailable
@@ -103,20 +103,7 @@ def demo(
         check_writable(html)
     seed = random.randrange(SEEDS) if seed is None else seed
     plan = draw(seed, inputs, min(sessions, inputs), workers)
-    demo_run = run_plan(plan, agent, server)
-    report, transcripts = report_on(demo_run.evidence), demo_run.transcripts
-    if transcripts is not None and agent != "script":  # a model may not do as it is told
-        report = replace(report, missing=0)
-    if html is not None:
-        html.write_text(page(timeline_of(plan, demo_run, report)), encoding="utf-8")
-    if as_json:
-        extra = {} if transcripts is None else {"transcripts": transcripts.as_json()}
-        click.echo(json.dumps({"seed": seed, **report.as_json(), **extra}))
-    else:
-        show(plan, report, html, transcripts, agent)
-    sys.exit(
-        Exit.OK if report.holds and (transcripts is None or transcripts.holds) else Exit.UNFINISHED
-    )
+    invoke(lambda: play(plan, agent, server, html, as_json))
 
 
 def check_writable(path: Path) -> None:
@@ -130,6 +117,22 @@ def check_writable(path: Path) -> None:
 # -- playing
 
 
+def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json: bool) -> Exit:
+    demo_run = run_plan(plan, agent, server)
+    report, transcripts = report_on(demo_run.evidence), demo_run.transcripts
+    if transcripts is not None and agent != "script":  # a model may not do as it is told
+        report = replace(report, missing=0)
+    if html is not None:
+        html.write_text(page(timeline_of(plan, demo_run, report)), encoding="utf-8")
+    if as_json:
+        extra = {} if transcripts is None else {"transcripts": transcripts.as_json()}
+        click.echo(json.dumps({"seed": plan.seed, **report.as_json(), **extra}))
+    else:
+        show(plan, report, html, transcripts, agent)
+    holds = report.holds and (transcripts is None or transcripts.holds)
+    return Exit.OK if holds else Exit.UNFINISHED
+
+
 def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
     """Leaves no process, no file and no schema behind, also when it is interrupted."""
     folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
@@ -140,13 +143,7 @@ def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
     try:
         return asyncio.run(_until_signal(plan, agent, folder, own))
     except (Unavailable, ValueError) as error:
-        log(f"tenure demo: {error}")
-        sys.exit(Exit.UNUSABLE)
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
-    except CliExit as stop:
-        log("\n".join(stop.lines))
-        sys.exit(stop.code)
+        raise usage_error(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if own is not None:
@@ -177,7 +174,7 @@ async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None
         return await run_demo(plan, agent, folder, bar.show, server)
     except asyncio.CancelledError:
         if terminated:
-            raise SystemExit(Exit.TERMINATED) from None
+            raise CliExit(Exit.TERMINATED) from None
         raise
     finally:
         bar.close()

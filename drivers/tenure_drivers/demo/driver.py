@@ -67,7 +67,7 @@ class DemoDriver:
             await self._feed()
             self.fleet.over = True
         if died := self.fleet.dead():
-            raise CliExit(Exit.UNFINISHED, f"tenure demo: {died}")
+            raise CliExit(Exit.UNFINISHED, died)
         await self.fleet.drain()
 
     async def _feed(self) -> None:

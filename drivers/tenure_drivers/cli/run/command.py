@@ -16,7 +16,7 @@ from attrs import define, frozen
 from ...agents.registry import UnknownAgent, find_agent
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import CliExit, Exit, UnreadableSession, usage_error
+from ..exit import UnreadableSession, usage_error
 from ..output import Bar, log
 from ..retrying_store import RetryingStore, opened
 from . import validation
@@ -237,20 +237,4 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 
 def main(job: Job) -> int:
-    try:
-        return asyncio.run(run(job, read_file(job.file)))
-    except (CliExit, BaseExceptionGroup) as error:
-        stop = first_stop(error)
-        if stop is None:
-            raise
-        for line in stop.lines:
-            log(f"tenure run: {line}")
-        return stop.code
-    except KeyboardInterrupt:  # before there was anything to drain
-        return Exit.INTERRUPTED
-
-
-def first_stop(error: BaseException) -> CliExit | None:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error if isinstance(error, CliExit) else None
+    return asyncio.run(run(job, read_file(job.file)))
