@@ -14,8 +14,9 @@ from tenure.outcome import Refusal, Refused
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
 from tenure.records import EntryKind, Input, JournalEntry
-from tenure.runner.protocol import EndTurn, MayStart, Record, TurnReply, TurnRequest
+from tenure.runner.protocol import EndTurn, MayStart, TurnReply, TurnRequest
 from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.turn_end import Record, TurnEnd
 
 from ..stores.base import Store
 from .clock import new_id
@@ -175,15 +176,9 @@ class Turn:
         """While the session is ours nobody else changes what is ours to change."""
         return await self._link.store.ask(question)
 
-    async def record(
-        self,
-        entries: tuple[NewEntry, ...],
-        nodes: tuple[NewNode, ...] = (),
-        usage: tuple[UsageDelta, ...] = (),
-        environment: str | None = None,
-    ) -> None:
-        """Make this durable in one checkpoint.  Raises what `step` raises."""
-        await self._ask(Record(entries, nodes, usage, environment), "a record")
+    async def record(self, record: Record) -> None:
+        """Write a record in one checkpoint.  Raises what `step` raises."""
+        await self._ask(record, "a record")
 
     def emit(self, delta: Delta) -> None:
         """Show a piece of a reply to who observes the session.  It is not stored; whoever resumes this turn begins
@@ -214,12 +209,23 @@ class Turn:
 
         `text` is what the assistant says last, behind `nodes`.
         """
-        if self.committed is not None:
-            raise AlreadyCommitted(self.run_id)
-        end = ending(text, nodes, state, usage, termination, reason, hand_off, frame)
-        answer: Committed = await self._ask(end, f"the commit of run {self.run_id}")
+        self._must_be_open()
+        nodes = with_text(nodes, text)
+        return await self.end(
+            TurnEnd(termination, reason, nodes, tuple(usage), state, hand_off, frame)
+        )
+
+    async def end(self, end: TurnEnd) -> Committed:
+        """Commit the turn as `end` says.  Raises AlreadyCommitted after an earlier commit."""
+        self._must_be_open()
+        request = EndTurn(new_id(), end)
+        answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
         return answer
+
+    def _must_be_open(self) -> None:
+        if self.committed is not None:
+            raise AlreadyCommitted(self.run_id)
 
     async def _ask(self, request: TurnRequest, what: str = "the turn") -> Any:
         answer = await self._link.request(self._id, request)
@@ -243,20 +249,10 @@ class Turn:
                 raise Cancelled(f"run {self.run_id} was asked to stop")
 
 
-def ending(
-    text: str | None = None,
-    nodes: tuple[NewNode, ...] = (),
-    state: str | None = None,
-    usage: tuple[UsageDelta, ...] = (),
-    termination: Termination = Termination.FINISHED,
-    reason: str = "",
-    hand_off: NewInput | None = None,
-    frame: str | None = None,
-) -> EndTurn:
-    if text is not None:
-        if not isinstance(text, str):
-            raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
-        nodes = (*nodes, NewNode(Role.ASSISTANT, text))
-    return EndTurn(
-        new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame
-    )
+def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ...]:
+    """Return the nodes, followed by the assistant's text if there is one."""
+    if text is None:
+        return tuple(nodes)
+    if not isinstance(text, str):
+        raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
+    return (*nodes, NewNode(Role.ASSISTANT, text))
