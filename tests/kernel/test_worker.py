@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tenure.outcome import Stepped
 from tenure.runner.protocol import RunnerStopReason
-from tenure.worker.machine import RULES, step
+from tenure.worker.machine import RULES, is_ignored, step
 from tenure.worker.protocol import (
     Connected,
     Cooling,
@@ -72,12 +73,15 @@ def test_exactly_one_row_is_enabled_in_every_case() -> None:
     cases, clauses = 0, set()
     for state in all_states():
         for event in all_events(state):
+            cases += 1
+            if is_ignored(state, event):
+                assert step(state, event) == Stepped(state, "WORKER-16")
+                continue
             rows = RULES.enabled(state, event)
             assert len(rows) == 1, ([row.clause for row in rows], state, event)
             outcome = rows[0].then(state, event, rows[0].clause)
             check(state, event, outcome)
             clauses.add(rows[0].clause)
-            cases += 1
 
     assert cases > 10_000
     assert {row.clause for row in RULES.rows} == clauses
