@@ -188,7 +188,7 @@ EVENTS: Final[tuple[Event, ...]] = tuple([e for now_ms in NOW for e in _events(n
 
 
 def _refused(*reasons: Refusal, detail: Any = None) -> tuple[Refused, ...]:
-    return tuple([Refused(reason, "X-1", detail) for reason in reasons])
+    return tuple([Refused(reason, "", detail) for reason in reasons])
 
 
 REFUSED: Final = _refused(Refusal.FENCED, Refusal.ILLEGAL)
