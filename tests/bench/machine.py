@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve
 
 from tenure.check import search
-from tenure.check.machine_domains import MACHINES
+from tenure.check.machine_domains import LEASE, PLACE, RUN
 from tenure.check.session.states import ModelConfig
 from tenure.machines import lease
 from tenure.outcome import Decided
@@ -135,7 +135,9 @@ def steps(bench: Bench) -> Section:
 
 def every_case(seconds: float) -> tuple[int, float]:
     """Every case of the domains in which `tenure check` shows that exactly one rule is enabled."""
-    cases = [(m.table.step, state, command) for m in MACHINES for state, command in m.cases()]
+    cases = [
+        (m.table.step, state, command) for m in (LEASE, PLACE, RUN) for state, command in m.cases()
+    ]
     count, begun = 0, time.perf_counter()
     while time.perf_counter() < begun + seconds:
         for step, state, command in cases:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections import defaultdict
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import pytest
@@ -11,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import SPECS
 
-from tenure.check.machine_domains import LEASE, MACHINES, PLACE, RUN, Machine, draw
+from tenure.check.machine_domains import (
+    LEASE,
+    MACHINES,
+    PLACE,
+    RUN,
+    RUNNER,
+    WORKER,
+    Machine,
+    draw,
+    survey,
+)
 from tenure.failure import (
     BACKOFF_BASE_MS,
     BACKOFF_CAP_MS,
@@ -44,8 +57,16 @@ from tenure.machines.lease import (
 )
 from tenure.machines.run import Done, Running, Termination, settle
 from tenure.outcome import Refused
+from tenure.runner import machine as runner_machine
+from tenure.worker import machine as worker_machine
 
-PAGES = {"lease": "lease.md", "place": "inbox.md", "run": "run.md"}
+PAGES = {
+    "lease": "lease.md",
+    "place": "inbox.md",
+    "run": "run.md",
+    "runner": "runner.md",
+    "worker": "worker.md",
+}
 
 Property: TypeAlias = Callable[[Any, Any, Any], bool]
 
@@ -61,20 +82,14 @@ def after(machine: Machine, state: Any, command: Any) -> Any:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
 def test_exactly_one_row_is_enabled_in_every_case(machine: Machine) -> None:
-    wrong = [
-        (state, command, [row.clause for row in machine.table.enabled(state, command)])
-        for state, command in machine.cases()
-        if len(machine.table.enabled(state, command)) != 1
-    ]
-
-    assert wrong == []
+    assert survey(machine).wrong == ()
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
-def test_every_row_is_enabled_in_some_case(machine: Machine) -> None:
-    enabled = {row for s, c in machine.cases() for row in machine.table.enabled(s, c)}
+def test_every_row_fires_in_some_case(machine: Machine) -> None:
+    fired = {row for row, _ in survey(machine).fired}
 
-    assert [row.clause for row in machine.table.rows if row not in enabled] == []
+    assert [row.clause for row in machine.table.rows if row not in fired] == []
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
@@ -84,10 +99,39 @@ def test_a_pair_without_rows_has_a_reason(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
 def test_a_pair_without_rows_is_our_bug(machine: Machine) -> None:
-    for state, command in [(s, c) for s in machine.states for c in machine.commands]:
+    for state, command in machine.inputs() if machine.unasked else ():
         if (state.__class__, command.__class__) in machine.unasked:
             with pytest.raises(AssertionError, match="no row"):
                 machine.table.step(state, command)
+
+
+@pytest.mark.parametrize(
+    ("machine", "module"),
+    [(RUNNER, runner_machine), (WORKER, worker_machine)],
+    ids=["runner", "worker"],
+)
+def test_the_comments_of_a_table_name_the_states_that_follow(
+    machine: Machine, module: ModuleType
+) -> None:
+    written = targets_written(module)
+    actual: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    for row, state in survey(machine).fired:
+        assert isinstance(state, type)
+        target = "same" if state is row.state else state.__name__
+        for before in (row.state.__name__, "state"):  # "state": one line for several states
+            key = (row.clause, before, row.command.__name__, row.when.__name__)
+            if key in written:
+                actual[key].add(target)
+
+    assert actual == written
+
+
+def targets_written(module: ModuleType) -> dict[tuple[str, str, str, str], set[str]]:
+    """Read the comments of the rows in the source of a machine."""
+    row = re.compile(r'Row\("([A-Z]+-\d+)", (\w+), (\w+), (\w+), \w+\),?  # (.+)')
+    found = row.findall(inspect.getsource(module))
+    assert len(found) == inspect.getsource(module).count("Row(")
+    return {(clause, *names): set(targets.split(", ")) for clause, *names, targets in found}
 
 
 def test_the_domains_have_not_silently_shrunk() -> None:
@@ -101,6 +145,9 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert len(list(PLACE.cases())) == (
         delayed * (4 + 6) + ready * (3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 2 + 6)
     )
+
+    assert survey(RUNNER).cases > 150_000
+    assert survey(WORKER).cases > 30_000
 
     running, rescheduled = 4, 4
     assert len(list(RUN.cases())) == running * (1 + 4 + 7) + rescheduled * (2 + 4 + 7)

@@ -1,27 +1,44 @@
-"""The runner: its rows are total and exclusive, and its stories end as the spec says."""
+"""The runner: exactly one row is enabled in every case, and scenarios of its clauses.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 
 import itertools
+import textwrap
+from collections import deque
 from typing import Any
 
 import pytest
+from clauses import ClauseLog, defined, named
 
+from tenure.check.machine_domains import RUNNER
+from tenure.check.runner_domain import (
+    BEGUN,
+    CANCEL,
+    CONFIG,
+    END,
+    FAR,
+    HERE,
+    LOADED,
+    NEAR,
+    RELEASE,
+    REPORT,
+    START,
+)
 from tenure.commands import (
+    Admit,
     Begin,
     Begun,
     BegunBefore,
     Checkpoint,
     Checkpointed,
-    Commit,
     Committed,
     Ended,
     Fail,
     NewEntry,
+    NewInput,
     NothingDue,
     Reclaim,
     Reclaimed,
-    Release,
     Renew,
     Renewed,
     Sweep,
@@ -29,13 +46,14 @@ from tenure.commands import (
     Then,
 )
 from tenure.failure import ErrorKind, Failure
-from tenure.machines.lease import Evidence, Fence, Held, LocalProcess, Owner
-from tenure.machines.run import Running, Termination
-from tenure.outcome import Refusal, Refused
-from tenure.policy import Lane
-from tenure.questions.core import LoadedRun, LoadRun
-from tenure.records import Cancel, EntryKind, Run
+from tenure.machines.lease import Evidence, Fence, Held
+from tenure.machines.run import Termination
+from tenure.outcome import Refusal, Refused, Stepped
+from tenure.questions.core import LoadRun
+from tenure.records import Cancel, EntryKind, Node
 from tenure.replace import replace
+from tenure.runner import machine, protocol
+from tenure.runner.answers import classify
 from tenure.runner.machine import RULES, CurrentLease, Outcome, RunnerConfig, start, step
 from tenure.runner.protocol import (
     Abandoned,
@@ -45,7 +63,6 @@ from tenure.runner.protocol import (
     CheckProcess,
     Drain,
     Effect,
-    EndTurn,
     Event,
     Execute,
     Failed,
@@ -55,7 +72,6 @@ from tenure.runner.protocol import (
     NotifyTurn,
     OutcomeUnknown,
     ProcessChecked,
-    Record,
     Reply,
     RunFinished,
     RunnerStopReason,
@@ -70,182 +86,60 @@ from tenure.runner.protocol import (
     TurnRequested,
 )
 from tenure.runner.states import (
+    CALLING,
+    HOLDING,
+    SUPERVISING,
     Acquiring,
-    CheckingHolder,
-    Core,
-    Ending,
-    HeldRun,
     LeaseLost,
     Loading,
     PendingCall,
     RenewalTimer,
-    Request,
     State,
     Stopped,
-    SupervisionStage,
-    TurnCommitted,
     TurnRunning,
-    TurnStopReason,
-    TurnSupervision,
+    final_call_pending,
 )
+from tenure.transcript import NewNode, Role
+from tenure.turn_end import Record, TurnEnd
+from tenure.world import EMPTY, ask, evolve
 
-HERE = LocalProcess("host", "boot", "ns", 1, "10")
-THERE = LocalProcess("other", "boot", "ns", 1, "10")
-MINE = Owner("me", "me-1", HERE)
-PLAN = RunnerConfig("s", "lease", "run", MINE, ttl_ms=300, turn_deadline_ms=10_000, grace_ms=50)
-FENCE = Fence("s", 1, "lease")
-CANCEL = Cancel("run", "somebody")
+NEXT = replace(BEGUN, run_id="run-2")
+LOG = ClauseLog({row.clause for row in RULES.rows} | {"RUNNER-1", "RUNNER-90"})
+shows = LOG.shows
 
 
 def begun(run_id: str = "run", cancel: Cancel | None = None) -> Begun:
-    return Begun(FENCE, 300, run_id, 1, 0, 0, None, ("i",), False, cancel)
-
-
-BEGUN = begun()
-NEXT = begun("run-2")
-CARRIED = LoadedRun(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
-START = NewEntry(EntryKind.START, "pay#1")
-REPORT = NewEntry(EntryKind.REPORT, "pay#1", "{}")
-END = EndTurn("run-2")
-HELD = Held(3, "theirs", Owner("it", "it-1", HERE), 300, 900)
-FAR = Held(3, "theirs", Owner("it", "it-1", THERE), 300, 900)
+    return replace(BEGUN, run_id=run_id, cancel=cancel)
 
 
 def no(reason: Refusal, detail: Any = None) -> Refused:
     return Refused(reason, "X-1", detail)
 
 
-# -- every row: exactly one is enabled in every case of a small domain
-
-CORES = [
-    Core(PLAN, 100),
-    replace(Core(PLAN, 100, rounds=64), draining_ms=0),
-    Core(PLAN, 100, rounds=64),
-]
-SENT: list[dict[str, Any]] = [
-    {"tries": 0},
-    {"tries": 3, "unsure": True},
-    {"tries": 3, "asleep": True},
-    {"tries": 3, "asleep": True, "unsure": True},
-]
-RENEWALS: list[PendingCall | RenewalTimer] = [
-    RenewalTimer(8),
-    PendingCall(9, Renew("s", FENCE), 0, 0),
-]
-HOLDS = [
-    HeldRun(BEGUN, 300, renewal, 0, cancel)
-    for renewal in RENEWALS
-    for cancel in (None, CANCEL, Cancel("another", "x"))
-]
-
-
-def orders(what: Any) -> list[PendingCall]:
-    return [PendingCall(7, what, 0, 0, **sent) for sent in SENT]
-
-
-COMMIT = Commit("s", FENCE, "run", 1, 0, 0)
-FAIL = Fail("s", FENCE, "run", 1, Failure(ErrorKind.TRANSIENT))
-RELEASE = Release("s", FENCE, "run")
-CHECKPOINT = Checkpoint("s", FENCE, "run", 1, 0, (START,))
-BEGIN = Begin("s", "lease", "run", MINE)
-WATCHES = [TurnSupervision(5, 6, stage) for stage in SupervisionStage]
-STOP = Stop(RunnerStopReason.FENCED)
-
-
-def all_states() -> list[State]:
-    states: list[State] = [Stopped()]
-    for core in CORES:
-        states.append(CheckingHolder(core, 7, HELD))
-        for what in (BEGIN, Sweep("s"), Reclaim("s", "c", FENCE, Evidence.DEAD), CurrentLease("s")):
-            states += [Acquiring(core, order) for order in orders(what)]
-        states += [LeaseLost(core, watch, TurnReply.LEASE_LOST, STOP) for watch in WATCHES]
-        for hold in HOLDS:
-            states.append(Loading(core, hold, None, CARRIED))
-            states += [Loading(core, hold, order) for order in orders(LoadRun("s", "run"))]
-            states += [Ending(core, hold, o) for w in (COMMIT, FAIL, RELEASE) for o in orders(w)]
-            states += [TurnCommitted(core, hold, watch) for watch in WATCHES]
-            for watch, why in itertools.product(WATCHES, (None, *TurnStopReason)):
-                for order in (None, *orders(CHECKPOINT), *orders(COMMIT)):
-                    asked = (Request(1, Record((START,))),) if order else ()
-                    base = TurnRunning(
-                        core, hold, watch, order, asked, parked=(4,), stop_reason=why
-                    )
-                    states.append(base)
-                    if order is not None:
-                        queue = (Request(2, Record((REPORT,))), Request(3, END))
-                        states.append(replace(base, queue=queue))
-                        states.append(replace(base, asked=(), parked=(), exit=Abandoned()))
-    return states
-
-
-def fitting(what: Any) -> list[Any]:
-    """What a store can answer to this."""
-    refusals = [no(Refusal.FENCED), no(Refusal.ILLEGAL)]
-    match what:
-        case Begin():
-            held = [no(r) for r in (Refusal.HELD, Refusal.RUN_ACTIVE, Refusal.PHASE)]
-            nothing = [NothingDue(5), NothingDue(None, True)]
-            return [BEGUN, begun(cancel=CANCEL), BegunBefore("run", None), *nothing, *held]
-        case Sweep():
-            return [Swept(1, 1, False), no(Refusal.UNKNOWN_SESSION)]
-        case Reclaim():
-            return [Reclaimed(1, "run"), no(Refusal.NOT_OBSERVED)]
-        case CurrentLease():
-            return [None, HELD, FAR]
-        case LoadRun():
-            return [None, CARRIED]
-        case Renew():
-            return [Renewed(300, None, 0), Renewed(300, CANCEL, 0), no(Refusal.FENCED)]
-        case Checkpoint():
-            wrote = [Checkpointed(1, None), Checkpointed(1, None, CANCEL)]
-            gone = Checkpointed(1, None, None, False)
-            return [*wrote, gone, no(Refusal.CANCELLED, CANCEL), *refusals]
-        case Commit():
-            done = [Committed(1), Committed(1, NEXT, True)]
-            return [*done, no(Refusal.CANCELLED, CANCEL), *refusals]
-        case _:
-            return [Ended("released"), *refusals]
-
-
-def all_events(state: State) -> list[Event]:
-    events: list[Event] = []
-    for now in (10, 5_000):
-        events += [Drain(now, 0), CancelSeen(now, "run"), CancelSeen(now, "another")]
-        for id in (6, 7, 8, 9, 77):
-            events += [StoreUnavailable(now, id), OutcomeUnknown(now, id)]
-            events += [StoreBroken(now, id, "x"), TimerFired(now, id)]
-            events += [ProcessChecked(now, id, e, "c") for e in Evidence]
-        events.append(Answered(now, 77, BEGUN))
-        wants = (MayStart(), Record((START,)), Record((REPORT,)), END)
-        events += [TurnRequested(now, turn, 11, want) for turn in (5, 55) for want in wants]
-        hows = (Abandoned(), Finished(END), Failed(Failure(ErrorKind.TRANSIENT)))
-        events += [TurnEnded(now, turn, how) for turn in (5, 55) for how in hows]
-        order = getattr(state, "pending", None)
-        if order is not None:
-            events += [Answered(now, 7, answer) for answer in fitting(order.what)]
-        hold = getattr(state, "held_run", None)
-        if hold is not None and isinstance(hold.renewal, PendingCall):
-            events += [Answered(now, 9, answer) for answer in fitting(hold.renewal.what)]
-    return events
+# -- every row: exactly one is enabled in every case of the domain
 
 
 def test_exactly_one_row_is_enabled_in_every_case() -> None:
     cases, clauses = 0, set()
-    for state in all_states():
-        for event in all_events(state):
-            rows = RULES.enabled(state, event)
-            assert len(rows) == 1, ([row.clause for row in rows], state, event)
-            outcome = rows[0].then(state, event, rows[0].clause)
+    for state in RUNNER.states:
+        for event in RUNNER.received(state):
+            cases += 1
+            meant = classify(state, event)
+            if meant is None:
+                assert step(state, event) == Stepped(state, "RUNNER-90")
+                continue
+            rows = RULES.enabled(state, meant)
+            assert len(rows) == 1, ([row.clause for row in rows], state, meant)
+            outcome = rows[0].then(state, meant, rows[0].clause)
             check(state, event, outcome)
             clauses.add(rows[0].clause)
-            cases += 1
 
     assert cases > 100_000
     assert {row.clause for row in RULES.rows} == clauses
 
 
 def check(state: State, event: Event, outcome: Outcome) -> None:
-    """What holds after every step, whatever the case."""
+    """Check what must be true after every step."""
     effects = outcome.effects
     ended = [e for e in effects if isinstance(e, Stop)]
     assert (outcome.state == Stopped()) == bool(ended) or state == Stopped()
@@ -255,47 +149,47 @@ def check(state: State, event: Event, outcome: Outcome) -> None:
         isinstance(event.answer, Refused) and event.answer.reason is Refusal.FENCED
     )
     own = event.id in ids_of(state) if isinstance(event, Answered) else False
-    last_words = isinstance(state, TurnRunning) and (
-        state.exit is not None or (state.pending and isinstance(state.pending.what, Commit))
-    )
-    if fenced and own and not (last_words or isinstance(state, Ending | Acquiring)):
+    if fenced and own and not (final_call_pending(state) or isinstance(state, Acquiring)):
         assert not [e for e in effects if isinstance(e, Execute)], "fenced, and wrote"
     if isinstance(event, TurnRequested):
         replied = [e for e in effects if isinstance(e, Reply) and e.id == event.id]
-        waits = isinstance(outcome.state, TurnRunning) and event.id in pending(outcome.state)
+        waits = isinstance(outcome.state, TurnRunning) and event.id in unanswered(outcome.state)
         assert bool(replied) != waits
-        hold = getattr(state, "held_run", None)
         if replied and replied[0].answer is TurnReply.PROCEED:
-            assert hold is not None and event.now_ms <= hold.deadline_ms
+            assert isinstance(state, HOLDING) and event.now_ms <= state.held_run.deadline_ms
 
 
 def ids_of(state: State) -> set[int]:
-    order, hold = getattr(state, "pending", None), getattr(state, "held_run", None)
-    ids = {order.id} if order is not None and not order.asleep else set()
-    if hold is not None and isinstance(hold.renewal, PendingCall):
-        ids.add(hold.renewal.id)
+    """Return the ids of the calls in progress."""
+    ids = set()
+    if isinstance(state, CALLING) and state.pending is not None and not state.pending.waiting:
+        ids.add(state.pending.id)
+    if isinstance(state, HOLDING) and isinstance(state.held_run.renewal, PendingCall):
+        ids.add(state.held_run.renewal.id)
     return ids
 
 
-def pending(state: TurnRunning) -> set[int]:
+def unanswered(state: TurnRunning) -> set[int]:
+    """Return the ids of the requests that wait for a reply."""
     return {r.id for r in state.asked + state.queue} | set(state.parked)
 
 
-# -- stories
+# -- scenarios
 
 
 class Script:
-    """A runner, step by step; `last` are the effects of the last one."""
+    """A runner, step by step.  `last` are the effects of the last step."""
 
-    def __init__(self, plan: RunnerConfig = PLAN, now_ms: int = 0) -> None:
+    def __init__(self, config: RunnerConfig = CONFIG, now_ms: int = 0) -> None:
         self.now = now_ms
         self.clauses: list[str] = []
         self.last: tuple[Effect, ...] = ()
-        self._took(start(plan, now_ms))
+        self._took(start(config, now_ms))
 
     def _took(self, outcome: Outcome) -> Script:
         self.state, self.last = outcome.state, outcome.effects
         self.clauses.append(outcome.clause)
+        LOG.applied.append(outcome.clause)
         return self
 
     def event(self, event: Event) -> Script:
@@ -331,16 +225,15 @@ class Script:
     def timer(self, id: int) -> Script:
         return self.event(TimerFired(self.now, id))
 
-    def asks(self, want: Any, id: int = 1) -> Script:
-        return self.event(TurnRequested(self.now, self.turn_id, id, want))
+    def asks(self, request: Any, id: int = 1) -> Script:
+        return self.event(TurnRequested(self.now, self.turn_id, id, request))
 
-    def ends(self, how: Any) -> Script:
-        return self.event(TurnEnded(self.now, self.turn_id, how))
+    def ends(self, turn_exit: Any) -> Script:
+        return self.event(TurnEnded(self.now, self.turn_id, turn_exit))
 
     @property
     def turn_id(self) -> int:
-        watch = getattr(self.state, "supervision", None)
-        return 0 if watch is None else int(watch.turn_id)
+        return self.state.supervision.turn_id if isinstance(self.state, SUPERVISING) else 0
 
     @property
     def renew_timer(self) -> int:
@@ -356,18 +249,19 @@ class Script:
         return stop
 
 
-def at_work(plan: RunnerConfig = PLAN, now_ms: int = 0) -> Script:
-    script = Script(plan, now_ms).answer(BEGUN).answer(CARRIED)
+def at_work(config: RunnerConfig = CONFIG, now_ms: int = 0) -> Script:
+    script = Script(config, now_ms).answer(BEGUN).answer(LOADED)
     script.one(StartTurn)
     return script
 
 
-def test_a_turn_is_begun_read_started_and_committed_with_the_next_one() -> None:
+@shows("RUNNER-1", "RUNNER-2", "RUNNER-30", "RUNNER-62", "RUNNER-20", "RUNNER-36", "RUNNER-37")
+def test_a_turn_is_loaded_started_and_committed_with_the_next_run() -> None:
     script = Script()
     assert isinstance(script.sent(), Begin)
     script.answer(BEGUN)
     assert script.one(Ask).question == LoadRun("s", "run")
-    script.answer(CARRIED)
+    script.answer(LOADED)
     assert script.one(StartTurn).begun == BEGUN
 
     script.ends(Finished(END))
@@ -377,12 +271,13 @@ def test_a_turn_is_begun_read_started_and_committed_with_the_next_one() -> None:
     assert script.one(RunFinished) == RunFinished("run", ("i",))
     assert script.one(Ask).question == LoadRun("s", "run-2")
 
-    script.answer(CARRIED)
+    script.answer(LOADED)
     script.ends(Finished(END)).answer(Committed(2))
     assert script.stopped().reason is RunnerStopReason.DONE
 
 
-def test_a_sleeping_order_is_sent_again_under_its_id() -> None:
+@shows("RUNNER-80", "RUNNER-82")
+def test_an_unavailable_call_is_sent_again_under_its_id() -> None:
     script = Script()
     first = script.one(Execute)
     script.event(StoreUnavailable(1, first.id))
@@ -392,7 +287,8 @@ def test_a_sleeping_order_is_sent_again_under_its_id() -> None:
     assert script.one(Execute) == first
 
 
-def test_time_counts_from_the_first_sending_that_may_have_granted() -> None:
+@shows("RUNNER-2", "RUNNER-81")
+def test_the_deadline_counts_from_the_first_attempt_that_may_have_granted() -> None:
     script = Script()
     id = script.id
     script.event(OutcomeUnknown(5, id)).at(10).timer(id)
@@ -401,7 +297,8 @@ def test_time_counts_from_the_first_sending_that_may_have_granted() -> None:
     assert script.state.held_run.deadline_ms == 300
 
 
-def test_what_was_certainly_not_done_grants_nothing() -> None:
+@shows("RUNNER-2", "RUNNER-80")
+def test_an_attempt_that_was_certainly_not_executed_grants_nothing() -> None:
     script = Script()
     id = script.id
     script.event(StoreUnavailable(5, id)).at(10).timer(id)
@@ -410,7 +307,8 @@ def test_what_was_certainly_not_done_grants_nothing() -> None:
     assert script.state.held_run.deadline_ms == 310
 
 
-def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
+@shows("RUNNER-83")
+def test_a_begin_is_given_up_after_the_ttl() -> None:
     script = Script()
     id = script.id
     for now in range(0, 2_000, 50):
@@ -424,10 +322,11 @@ def test_a_store_that_stays_away_ends_a_begin_after_a_lease() -> None:
     assert script.stopped().reason is RunnerStopReason.UNAVAILABLE
 
 
+@shows("RUNNER-6", "RUNNER-8", "RUNNER-9", "RUNNER-11")
 def test_a_dead_holder_is_reclaimed_at_once() -> None:
     script = Script().answer(no(Refusal.HELD))
     assert script.one(Ask).question == CurrentLease("s")
-    script.answer(HELD)
+    script.answer(NEAR)
     examine = script.one(CheckProcess)
     assert examine.process == HERE
     script.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
@@ -436,15 +335,17 @@ def test_a_dead_holder_is_reclaimed_at_once() -> None:
     assert isinstance(script.sent(), Begin)
 
 
-@pytest.mark.parametrize("held", [HELD, FAR])
-def test_a_holder_that_may_be_alive_is_left_alone(held: Held) -> None:
+@shows("RUNNER-10")
+@pytest.mark.parametrize("held", [NEAR, FAR])
+def test_a_holder_that_may_be_alive_keeps_its_session(held: Held) -> None:
     script = Script().answer(no(Refusal.HELD)).answer(held)
-    if held is HELD:
+    if held is NEAR:
         script.event(ProcessChecked(0, script.one(CheckProcess).id, Evidence.UNKNOWN, "c"))
     assert script.stopped().reason is RunnerStopReason.HELD
 
 
-def test_sweeping_before_a_begin_is_bounded() -> None:
+@shows("RUNNER-3", "RUNNER-4", "RUNNER-8")
+def test_sweeps_before_a_begin_are_limited() -> None:
     script, sweeps = Script(), 0
     while script.state != Stopped():
         sweeps += isinstance(script.sent(), Sweep)
@@ -455,13 +356,15 @@ def test_sweeping_before_a_begin_is_bounded() -> None:
     assert script.stopped().reason is RunnerStopReason.NOTHING_DUE
 
 
-def test_a_run_that_was_asked_to_stop_is_only_closed() -> None:
+@shows("RUNNER-21", "RUNNER-37")
+def test_a_cancelled_run_is_only_closed() -> None:
     script = Script().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)
     assert script.sent().termination is Termination.CANCELLED
     assert script.answer(Committed(1)).stopped().reason is RunnerStopReason.DONE
 
 
-def test_past_its_time_no_effect_begins_until_the_lease_is_renewed() -> None:
+@shows("RUNNER-52", "RUNNER-53", "RUNNER-71", "RUNNER-73")
+def test_a_late_runner_begins_no_effect_before_the_renewal() -> None:
     script = at_work().at(301).asks(MayStart()).none(Reply)
     assert isinstance(script.sent(), Renew)
     script.at(400).answer(Renewed(300, None, 0))
@@ -470,7 +373,8 @@ def test_past_its_time_no_effect_begins_until_the_lease_is_renewed() -> None:
     assert script.last == (Reply(2, TurnReply.PROCEED),)
 
 
-def test_past_its_time_a_fenced_runner_stops_without_writing() -> None:
+@shows("RUNNER-35", "RUNNER-41", "RUNNER-44", "RUNNER-53", "RUNNER-74")
+def test_a_fenced_runner_stops_without_another_write() -> None:
     script = at_work().at(301).asks(MayStart())
     script.answer(no(Refusal.FENCED)).none(Execute)
     assert script.one(Reply).answer is TurnReply.LEASE_LOST
@@ -479,39 +383,44 @@ def test_past_its_time_a_fenced_runner_stops_without_writing() -> None:
     assert script.stopped().reason is RunnerStopReason.FENCED
 
 
-def test_a_checkpoint_that_was_about_to_be_sent_is_sent_past_the_deadline() -> None:
-    script = at_work().at(5_000).asks(Record((REPORT,)))
+@shows("RUNNER-54", "RUNNER-56")
+def test_a_late_runner_still_writes() -> None:
+    script = at_work().at(5_000).asks(REPORT)
     assert isinstance(script.sent(), Checkpoint)
     script.answer(Checkpointed(1, None))
     assert script.one(Reply).answer is TurnReply.PROCEED
 
 
-def test_a_late_turn_is_not_started_before_its_lease_is_renewed() -> None:
-    script = Script().answer(BEGUN).at(301).answer(CARRIED).none(StartTurn)
+@shows("RUNNER-31", "RUNNER-73")
+def test_a_late_turn_is_started_after_the_renewal() -> None:
+    script = Script().answer(BEGUN).at(301).answer(LOADED).none(StartTurn)
     script.answer(Renewed(300, None, 0))
     script.one(StartTurn)
 
 
-def test_a_replayed_checkpoint_that_is_not_held_stops_as_if_fenced() -> None:
-    script = at_work().asks(Record((START,)))
+@shows("RUNNER-44", "RUNNER-57")
+def test_a_replay_without_the_lease_counts_as_fenced() -> None:
+    script = at_work().asks(START)
     script.answer(Checkpointed(1, None, None, False)).none(Execute)
     assert script.one(Reply).answer is TurnReply.LEASE_LOST
 
 
-def test_a_cancel_flag_in_a_renewal_is_told_and_closes_the_run() -> None:
+@shows("RUNNER-23", "RUNNER-41", "RUNNER-43", "RUNNER-51", "RUNNER-70", "RUNNER-73")
+def test_a_cancel_flag_in_a_renewal_notifies_the_turn_and_closes_the_run() -> None:
     script = at_work()
     script.at(100).timer(script.renew_timer)
     script.answer(Renewed(300, CANCEL, 0))
     assert script.one(NotifyTurn).reply is TurnReply.CANCELLED
     assert script.asks(MayStart()).one(Reply).answer is TurnReply.CANCELLED
-    assert script.asks(Record((START,))).one(Reply).answer is TurnReply.CANCELLED
-    assert isinstance(script.asks(Record((REPORT,))).sent(), Checkpoint)
+    assert script.asks(START).one(Reply).answer is TurnReply.CANCELLED
+    assert isinstance(script.asks(REPORT).sent(), Checkpoint)
     script.answer(Checkpointed(1, None, CANCEL))
     script.ends(Finished(END))
     assert (script.sent().termination, script.sent().n) == (Termination.CANCELLED, 1)
 
 
-def test_a_turn_that_does_not_react_to_a_cancel_is_interrupted_then_given_up() -> None:
+@shows("RUNNER-41", "RUNNER-42", "RUNNER-43", "RUNNER-86", "RUNNER-87")
+def test_a_turn_that_ignores_a_cancel_is_interrupted_then_abandoned() -> None:
     script = at_work()
     script.at(100).timer(script.renew_timer)
     script.answer(Renewed(300, CANCEL, 0))
@@ -522,24 +431,28 @@ def test_a_turn_that_does_not_react_to_a_cancel_is_interrupted_then_given_up() -
     assert script.sent().termination is Termination.CANCELLED
 
 
-def test_a_hint_of_a_cancel_is_asked_about() -> None:
+@shows("RUNNER-77", "RUNNER-78")
+def test_a_hint_of_a_cancel_sends_a_renewal() -> None:
     script = at_work()
     script.event(CancelSeen(1, "another")).none(Execute)
     script.event(CancelSeen(1, "run"))
     assert isinstance(script.sent(), Renew)
 
 
-def test_a_commit_refused_as_cancelled_is_followed_by_one_that_cancels() -> None:
+@shows("RUNNER-38")
+def test_a_commit_refused_as_cancelled_is_replaced_by_a_cancelled_one() -> None:
     script = at_work().ends(Finished(END)).answer(no(Refusal.CANCELLED, CANCEL))
     assert script.sent().termination is Termination.CANCELLED
 
 
-def test_an_illegal_commit_fails_the_run_for_good() -> None:
+@shows("RUNNER-39")
+def test_an_illegal_commit_fails_the_run_permanently() -> None:
     script = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
     assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
 
 
-def test_a_turn_past_its_deadline_fails_as_transient() -> None:
+@shows("RUNNER-24", "RUNNER-85")
+def test_a_turn_that_reaches_its_time_limit_fails_as_transient() -> None:
     script = at_work()
     assert isinstance(script.state, TurnRunning)
     script.at(10_000).timer(script.state.supervision.timer)
@@ -549,14 +462,16 @@ def test_a_turn_past_its_deadline_fails_as_transient() -> None:
     assert "10000 ms" in script.sent().failure.message
 
 
-def test_a_drain_lets_the_turn_end_and_takes_no_next_run() -> None:
+@shows("RUNNER-20", "RUNNER-89")
+def test_a_drained_runner_lets_the_turn_end_and_takes_no_next_run() -> None:
     script = at_work().event(Drain(0, 40))
     script.asks(MayStart())
     assert script.one(Reply).answer is TurnReply.PROCEED
     assert script.ends(Finished(END)).sent().then is Then.RELEASE
 
 
-def test_a_drain_whose_grace_is_over_releases() -> None:
+@shows("RUNNER-25", "RUNNER-42", "RUNNER-86", "RUNNER-89")
+def test_a_drained_turn_is_released_after_its_grace_period() -> None:
     script = at_work().event(Drain(0, 40))
     script.at(40).timer(script.one(SetTimer).id)
     script.one(InterruptTurn)
@@ -565,34 +480,38 @@ def test_a_drain_whose_grace_is_over_releases() -> None:
     assert script.answer(Ended("released")).stopped().reason is RunnerStopReason.DONE
 
 
-def test_what_was_begun_while_draining_is_released() -> None:
+@shows("RUNNER-22", "RUNNER-88")
+def test_a_run_begun_while_draining_is_released() -> None:
     script = Script()
     id = script.id
     script.event(Drain(0, 0)).answer(BEGUN, id)
     assert script.sent() == RELEASE
 
 
-def test_writes_go_one_by_one_and_reports_that_wait_together() -> None:
-    script = at_work().asks(Record((START,)), 1)
+@shows("RUNNER-45", "RUNNER-54", "RUNNER-55", "RUNNER-56")
+def test_one_write_is_in_progress_and_waiting_reports_share_a_checkpoint() -> None:
+    script = at_work().asks(START, 1)
     first = script.id
     a, b = (NewEntry(EntryKind.REPORT, name) for name in "ab")
     script.asks(Record((a,)), 2).none(Execute).asks(Record((b,)), 3).none(Execute)
-    script.asks(Record((START,)), 4).none(Execute)
+    script.asks(START, 4).none(Execute)
     script.answer(Checkpointed(1, None), first)
     assert (script.sent().n, script.sent().entries) == (1, (a, b))
     script.answer(Checkpointed(2, None))
     assert [e.id for e in script.last if isinstance(e, Reply)] == [2, 3]
-    assert (script.sent().n, script.sent().entries) == (2, (START,))
+    assert (script.sent().n, script.sent().entries) == (2, START.entries)
 
 
-def test_a_write_under_way_is_awaited_before_the_last_word() -> None:
-    script = at_work().asks(Record((REPORT,)))
+@shows("RUNNER-25", "RUNNER-63")
+def test_a_write_in_progress_is_awaited_before_the_final_command() -> None:
+    script = at_work().asks(REPORT)
     id = script.id
     script.ends(Failed(Failure(ErrorKind.TRANSIENT))).none(Execute)
     assert isinstance(script.answer(Checkpointed(1, None), id).sent(), Fail)
 
 
-def test_a_renewal_that_its_own_commit_overtook_is_no_loss() -> None:
+@shows("RUNNER-75")
+def test_a_renewal_that_the_commit_overtook_loses_nothing() -> None:
     script = at_work()
     script.at(100).timer(script.renew_timer)
     renewal = script.id
@@ -602,7 +521,8 @@ def test_a_renewal_that_its_own_commit_overtook_is_no_loss() -> None:
     assert script.answer(Committed(1), commit).stopped().reason is RunnerStopReason.DONE
 
 
-def test_code_that_goes_on_after_its_commit_is_told_so_and_the_next_run_waits_for_it() -> None:
+@shows("RUNNER-34", "RUNNER-59", "RUNNER-91")
+def test_the_next_run_waits_for_code_that_continues_after_its_commit() -> None:
     script = at_work().asks(END, 1)
     script.answer(Committed(1, NEXT, True))
     assert script.one(Reply) == Reply(1, Committed(1, NEXT, True))
@@ -610,27 +530,199 @@ def test_code_that_goes_on_after_its_commit_is_told_so_and_the_next_run_waits_fo
     assert script.ends(Abandoned()).one(Ask).question == LoadRun("s", "run-2")
 
 
-def test_after_as_many_runs_as_it_may_it_lets_others_in() -> None:
-    script, thens = at_work(replace(PLAN, runs_max=3)), []
+@shows("RUNNER-20", "RUNNER-36")
+def test_a_runner_releases_the_lease_after_its_last_permitted_run() -> None:
+    script, thens = at_work(replace(CONFIG, runs_max=3)), []
     for run in itertools.count(2):
         script.ends(Finished(END))
         thens.append(script.sent().then)
         if thens[-1] is Then.RELEASE:
             break
-        script.answer(Committed(run, begun(f"run-{run}"), True)).answer(CARRIED)
+        script.answer(Committed(run, begun(f"run-{run}"), True)).answer(LOADED)
     assert thens == [Then.NEXT, Then.NEXT, Then.RELEASE]
 
 
-def test_a_report_of_an_order_that_nobody_knows_changes_nothing() -> None:
+@shows("RUNNER-90")
+def test_a_report_of_an_unknown_call_changes_nothing() -> None:
     script = at_work()
     before = script.state
     script.answer(BEGUN, 99)
     assert (script.state, script.last, script.clauses[-1]) == (before, (), "RUNNER-90")
 
 
-def test_an_outcome_unknown_sends_the_very_same_commit() -> None:
+@shows("RUNNER-81", "RUNNER-82", "RUNNER-88")
+def test_a_commit_with_an_unknown_outcome_is_sent_again_unchanged() -> None:
     script = at_work().ends(Finished(END))
     commit = script.one(Execute)
     script.event(OutcomeUnknown(1, commit.id)).event(Drain(2, 0))
     script.at(10).timer(commit.id)
     assert script.one(Execute) == commit
+
+
+@shows("RUNNER-5")
+def test_a_begin_that_was_executed_before_stops_the_runner_as_fenced() -> None:
+    answer = BegunBefore("run", None)
+    assert Script().answer(answer).stopped() == Stop(RunnerStopReason.FENCED, answer)
+
+
+@shows("RUNNER-7")
+def test_a_refused_begin_stops_the_runner_with_the_reason() -> None:
+    refused = no(Refusal.PHASE, "retired")
+    assert Script().answer(refused).stopped() == Stop(RunnerStopReason.REFUSED, refused)
+
+
+@shows("RUNNER-32")
+def test_a_run_cancelled_while_it_is_loaded_is_closed() -> None:
+    script = Script(replace(CONFIG, ttl_ms=30))
+    script.answer(BEGUN)
+    load, timer = script.id, script.renew_timer
+    script.at(100).timer(timer)
+    script.answer(Renewed(300, CANCEL, 0)).none(StartTurn)
+    assert script.answer(LOADED, load).sent().termination is Termination.CANCELLED
+
+
+@shows("RUNNER-33")
+def test_a_run_that_cannot_be_read_stops_the_runner() -> None:
+    stop = Script().answer(BEGUN).answer(None).stopped()
+    assert stop.reason is RunnerStopReason.BROKEN
+    assert "run was begun, but it has no record" in stop.detail
+
+
+@shows("RUNNER-40")
+@pytest.mark.parametrize(
+    ("turn_exit", "refusal", "reason"),
+    [
+        (Finished(END), Refusal.FENCED, RunnerStopReason.FENCED),
+        (Abandoned(), Refusal.ILLEGAL, RunnerStopReason.REFUSED),
+    ],
+)
+def test_a_refused_final_command_stops_the_runner_without_another_write(
+    turn_exit: Any, refusal: Refusal, reason: RunnerStopReason
+) -> None:
+    script = at_work().ends(turn_exit).answer(no(refusal)).none(Execute, RunFinished)
+    assert script.stopped() == Stop(reason, no(refusal))
+
+
+@shows("RUNNER-24")
+def test_code_that_ends_after_its_time_limit_is_committed() -> None:
+    script = at_work()
+    assert isinstance(script.state, TurnRunning)
+    script.at(10_000).timer(script.state.supervision.timer).ends(Finished(END))
+    assert script.sent().termination is Termination.FINISHED
+
+
+@shows("RUNNER-50")
+def test_code_of_an_earlier_turn_is_answered_that_its_lease_is_lost() -> None:
+    script = at_work()
+    script.event(TurnRequested(0, script.turn_id + 99, 1, MayStart()))
+    assert script.last == (Reply(1, TurnReply.LEASE_LOST),)
+
+
+@shows("RUNNER-58")
+def test_a_runner_waits_for_code_that_continues_after_a_commit_that_released() -> None:
+    script = at_work().asks(END, 1).answer(Committed(1))
+    assert script.one(Reply) == Reply(1, Committed(1))
+    assert script.asks(MayStart(), 2).one(Reply).answer is TurnReply.COMMITTED
+    assert script.ends(Abandoned()).stopped().reason is RunnerStopReason.DONE
+
+
+@shows("RUNNER-60", "RUNNER-43")
+def test_a_write_refused_as_cancelled_notifies_the_turn() -> None:
+    script = at_work().asks(START).answer(no(Refusal.CANCELLED, CANCEL))
+    assert script.one(Reply).answer is TurnReply.CANCELLED
+    assert script.one(NotifyTurn).reply is TurnReply.CANCELLED
+
+
+@shows("RUNNER-61")
+@pytest.mark.parametrize("request_", [REPORT, END])
+def test_any_other_refusal_is_returned_to_the_turn_code(request_: Any) -> None:
+    refused = no(Refusal.ILLEGAL, "too large")
+    script = at_work().asks(request_).answer(refused)
+    assert script.last == (Reply(1, refused),)
+
+
+@shows("RUNNER-72")
+def test_no_renewal_is_sent_while_the_final_command_is_in_progress() -> None:
+    script = at_work()
+    timer = script.renew_timer
+    script.ends(Finished(END)).at(100).timer(timer)
+    assert script.last == (SetTimer(timer, 200),)
+
+
+@shows("RUNNER-76")
+@pytest.mark.parametrize("report", [StoreUnavailable, OutcomeUnknown])
+def test_an_unanswered_renewal_is_retried_with_a_growing_delay(report: Any) -> None:
+    script, delays = at_work(), []
+    timer = script.renew_timer
+    for now in range(100, 110):
+        script.at(now).timer(timer)
+        script.event(report(now, script.id))
+        delays.append(script.one(SetTimer).at_ms - now)
+        timer = script.one(SetTimer).id
+    assert delays == [5, 10, 20, 40, 80, 160, 320, 640, 1_000, 1_000]
+
+
+@shows("RUNNER-84", "RUNNER-44")
+def test_a_call_that_can_never_be_executed_ends_the_holding() -> None:
+    script = at_work().asks(REPORT)
+    script.event(StoreBroken(1, script.id, "row 7 is unreadable")).none(Execute)
+    assert script.one(Reply).answer is TurnReply.LEASE_LOST
+    assert script.ends(Abandoned()).stopped() == Stop(
+        RunnerStopReason.BROKEN, "row 7 is unreadable"
+    )
+
+
+def test_every_clause_is_shown_by_a_test_and_no_other_clause_is_named() -> None:
+    assert named(globals()) == defined("runner.md")
+
+
+# -- the theory of operation
+
+
+class KernelStore:
+    """A store without a driver: the model of all records."""
+
+    def __init__(self, clock: Any) -> None:
+        self.world, self.clock = EMPTY, clock
+
+    def execute(self, command: Any) -> Any:
+        decision = command.decide(self.world.load(command.reads()), self.clock())
+        if isinstance(decision, Refused):
+            return decision
+        self.world = evolve(self.world, decision.writes)
+        return decision.outcome
+
+    def ask(self, question: Any) -> Any:
+        return ask(question, self.world.answer)
+
+
+def test_the_loop_of_the_docstring_runs_a_session() -> None:
+    store = KernelStore(lambda: 1_000)
+    parts = (machine.__doc__ or "").partition("steps of its own:\n\n")[2].partition("\n\nA host")
+    assert len(parts[0].splitlines()) >= 20
+    store.execute(Admit("s", (NewInput("i1", "prompt", "hello"),)))
+
+    names = {
+        **vars(protocol),
+        "Evidence": Evidence,
+        "NewNode": NewNode,
+        "Role": Role,
+        "Stopped": Stopped,
+        "TurnEnd": TurnEnd,
+        "start": start,
+        "step": step,
+        "config": replace(CONFIG, lease_id="l1", run_id="r1"),
+        "clock": store.clock,
+        "events": deque(),
+        "timers": {},
+        "execute": store.execute,
+        "ask": store.ask,
+        "answer": lambda loaded: loaded.inputs[0].payload.upper(),
+        "new_id": lambda: "r2",
+        "sleep_until": lambda at_ms: pytest.fail("this session awaits no timer"),
+    }
+    exec(textwrap.dedent(parts[0]), names)
+
+    assert names["outcome"].effects[-1].reason is RunnerStopReason.DONE
+    bodies = [node.body for node in store.world.all(Node)]
+    assert bodies == ["HELLO"]

@@ -1,23 +1,22 @@
-"""The worker: its rows are total and exclusive, and its stories end as the spec says."""
+"""The worker: exactly one row is enabled in every case, and scenarios of its clauses.  Spec: specs/worker.md."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
+from clauses import ClauseLog, defined, named
 
+from tenure.check.machine_domains import WORKER
+from tenure.outcome import Stepped
 from tenure.runner.protocol import RunnerStopReason
-from tenure.worker.machine import RULES, step
+from tenure.worker.machine import RULES, is_ignored, step
 from tenure.worker.protocol import (
     Connected,
-    Cooling,
     Drain,
-    Draining,
     DrainRunners,
     Effect,
     Finish,
-    Finished,
     Hinted,
     Look,
     Looked,
@@ -31,60 +30,30 @@ from tenure.worker.protocol import (
     TimerFired,
 )
 
-SETS: list[frozenset[str]] = [frozenset(), frozenset("a"), frozenset("ab")]
-
-
-def all_states() -> list[State]:
-    states: list[State] = [Finished()]
-    states += [Draining(running) for running in SETS if running]
-    cooling = ((), (Cooling("a", 100, 1),), (Cooling("c", 100, 3),))
-    flags = itertools.product((0, 5), (False, True), (False, True), SETS, ((), ("c", "d")), cooling)
-    for looking, again, more, running, backlog, cool in flags:
-        for nudged in (frozenset[str](), running):
-            for slots in (1, 2, 3):
-                if len(running) <= slots:
-                    states.append(
-                        Serving(slots, 4, looking, again, more, running, nudged, backlog, cool, 9)
-                    )
-    return states
-
-
-def all_events(state: State) -> list[Any]:
-    running: frozenset[str] = getattr(state, "running", frozenset())
-    events: list[Any] = []
-    for now in (0, 1_000):
-        events += [Connected(now), Drain(now)]
-        for id in (4, 5, 6):
-            events += [LookFailed(now, id), TimerFired(now, id)]
-            events += [
-                Looked(now, id, ids, full, next_in)
-                for ids in ((), ("a", "c", "c", "e"))
-                for full in (False, True)
-                for next_in in (None, 0, 77, 10**9)
-            ]
-        events += [Hinted(now, s, at_once) for s in ("", "a", "c") for at_once in (False, True)]
-        for session_id in running if not isinstance(state, Finished) else {"a"}:
-            events += [RunnerStopped(now, session_id, reason) for reason in RunnerStopReason]
-    return events
+LOG = ClauseLog({row.clause for row in RULES.rows} | {"WORKER-16"})
+shows = LOG.shows
 
 
 def test_exactly_one_row_is_enabled_in_every_case() -> None:
     cases, clauses = 0, set()
-    for state in all_states():
-        for event in all_events(state):
+    for state in WORKER.states:
+        for event in WORKER.received(state):
+            cases += 1
+            if is_ignored(state, event):
+                assert step(state, event) == Stepped(state, "WORKER-16")
+                continue
             rows = RULES.enabled(state, event)
             assert len(rows) == 1, ([row.clause for row in rows], state, event)
             outcome = rows[0].then(state, event, rows[0].clause)
             check(state, event, outcome)
             clauses.add(rows[0].clause)
-            cases += 1
 
     assert cases > 10_000
     assert {row.clause for row in RULES.rows} == clauses
 
 
 def check(state: State, event: Any, outcome: Outcome) -> None:
-    """What holds after every step, whatever the case."""
+    """Check what must be true after every step."""
     after, effects = outcome.state, outcome.effects
     taken = [e.session_id for e in effects if isinstance(e, Take)]
     assert len(taken) == len(set(taken))
@@ -103,6 +72,8 @@ def check(state: State, event: Any, outcome: Outcome) -> None:
 
 
 class Script:
+    """A worker, step by step.  `last` are the effects of the last step."""
+
     def __init__(self, slots: int = 2) -> None:
         self.state: State = Serving(slots)
         self.last: tuple[Effect, ...] = ()
@@ -110,6 +81,7 @@ class Script:
     def event(self, event: Any) -> Script:
         outcome = step(self.state, event)
         self.state, self.last = outcome.state, outcome.effects
+        LOG.applied.append(outcome.clause)
         return self
 
     def every(self, kind: type[Any]) -> list[Any]:
@@ -126,19 +98,22 @@ def started(slots: int = 2) -> Script:
     return script
 
 
-def test_it_takes_what_is_due_up_to_its_slots_and_the_rest_as_they_free() -> None:
+@shows("WORKER-1", "WORKER-3", "WORKER-6", "WORKER-9")
+def test_sessions_are_taken_up_to_the_slots_and_the_rest_as_slots_free() -> None:
     script = started().looked("a", "b", "c")
     assert script.every(Take) == [Take("a"), Take("b")]
     script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
     assert script.every(Take) == [Take("c")]
 
 
-def test_a_hint_takes_at_once() -> None:
+@shows("WORKER-11")
+def test_a_hint_takes_its_session_at_once() -> None:
     script = started().looked()
     assert script.event(Hinted(0, "a", True)).every(Take) == [Take("a")]
 
 
-def test_a_hint_while_a_session_is_taken_takes_it_again_afterwards() -> None:
+@shows("WORKER-8", "WORKER-9", "WORKER-10")
+def test_a_hint_for_a_running_session_takes_it_again_after_its_release() -> None:
     script = started().looked("a").event(Hinted(0, "a", True))
     assert script.every(Take) == []
     assert script.event(RunnerStopped(0, "a", RunnerStopReason.NOTHING_DUE)).every(Take) == [
@@ -146,19 +121,22 @@ def test_a_hint_while_a_session_is_taken_takes_it_again_afterwards() -> None:
     ]
 
 
-def test_a_hint_for_later_looks_even_if_the_session_is_taken() -> None:
+@shows("WORKER-5", "WORKER-12")
+def test_a_hint_for_later_makes_the_worker_look() -> None:
     script = started().looked("a").event(Hinted(0, "a", False))
     assert len(script.every(Look)) == 1
     assert script.looked(next_in=250).every(SetTimer)[-1].at_ms == 250
 
 
-def test_a_reason_to_look_that_comes_during_a_look_is_remembered() -> None:
+@shows("WORKER-2", "WORKER-6")
+def test_a_reason_to_look_during_a_look_is_remembered() -> None:
     script = started().event(Connected(0))
     assert script.every(Look) == []
     assert len(script.looked().every(Look)) == 1
 
 
-def test_it_looks_at_least_every_five_seconds() -> None:
+@shows("WORKER-4", "WORKER-5")
+def test_the_worker_looks_at_least_every_five_seconds() -> None:
     script = started().looked(next_in=10**9)
     timer = script.every(SetTimer)[-1]
     assert timer.at_ms == 5_000
@@ -166,7 +144,8 @@ def test_it_looks_at_least_every_five_seconds() -> None:
     assert [look.thorough for look in script.every(Look)] == [True]
 
 
-def test_what_led_to_nothing_is_left_alone_longer_each_time() -> None:
+@shows("WORKER-9", "WORKER-10")
+def test_a_session_taken_in_vain_is_left_alone_longer_each_time() -> None:
     script, now, waits = started(), 0, []
     script.looked("a")
     for _ in range(8):
@@ -184,13 +163,15 @@ def test_what_led_to_nothing_is_left_alone_longer_each_time() -> None:
     assert waits == [50, 100, 200, 400, 800, 1_600, 3_200, 5_000]
 
 
+@shows("WORKER-9")
 @pytest.mark.parametrize("full", [False, True])
-def test_when_a_slot_frees_it_looks_only_if_there_may_be_more(full: bool) -> None:
+def test_a_free_slot_makes_the_worker_look_only_if_more_may_be_due(full: bool) -> None:
     script = started(1).looked("a", full=full).event(RunnerStopped(0, "a", RunnerStopReason.DONE))
     assert bool(script.every(Look)) == full
 
 
-def test_a_drain_waits_for_its_runners_and_takes_nothing_new() -> None:
+@shows("WORKER-13", "WORKER-14", "WORKER-15", "WORKER-16")
+def test_a_draining_worker_waits_for_its_runners_and_takes_nothing_new() -> None:
     script = started().looked("a", "b").event(Drain(0))
     assert script.last == (DrainRunners(),)
     assert script.event(Hinted(0, "c", True)).last == ()
@@ -198,5 +179,34 @@ def test_a_drain_waits_for_its_runners_and_takes_nothing_new() -> None:
     assert script.event(RunnerStopped(0, "b", RunnerStopReason.DONE)).last == (Finish(),)
 
 
-def test_a_drain_at_rest_is_over_at_once() -> None:
+@shows("WORKER-14")
+def test_a_drain_without_runners_finishes_at_once() -> None:
     assert started().looked().event(Drain(0)).last == (Finish(),)
+
+
+@shows("WORKER-7")
+def test_a_failed_look_is_repeated_after_half_a_second() -> None:
+    script = started()
+    assert isinstance(script.state, Serving)
+    timer = script.event(LookFailed(10, script.state.looking)).every(SetTimer)[0]
+    assert timer.at_ms == 510
+    assert len(script.event(TimerFired(510, timer.id)).every(Look)) == 1
+
+
+@shows("WORKER-2")
+def test_the_worker_does_not_look_while_all_slots_are_taken() -> None:
+    script = started(1).looked("a").event(Hinted(0, "b", False))
+    assert script.every(Look) == []
+    assert len(script.event(RunnerStopped(0, "a", RunnerStopReason.DONE)).every(Look)) == 1
+
+
+@shows("WORKER-16")
+def test_an_earlier_look_and_an_earlier_timer_change_nothing() -> None:
+    script = started().looked(next_in=100)
+    before = script.state
+    for event in (Looked(0, 99, ("a",), False, None), LookFailed(0, 99), TimerFired(0, 99)):
+        assert (script.event(event).state, script.last) == (before, ())
+
+
+def test_every_clause_is_shown_by_a_test_and_no_other_clause_is_named() -> None:
+    assert named(globals()) == defined("worker.md")

@@ -278,8 +278,7 @@ class ChatTurnHost:
 
     async def _record(self, effect: protocol.WriteRecord) -> protocol.Event:
         try:
-            record = effect.record
-            await self.turn.record(record.entries, record.nodes, record.usage, record.environment)
+            await self.turn.record(effect.record)
         except Cancelled as error:
             refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
             return protocol.NotRecorded(effect.key, refused)
@@ -293,10 +292,7 @@ class ChatTurnHost:
             failure = last.failure
             raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
         try:
-            await self.turn.commit(
-                nodes=last.nodes, usage=last.usage, termination=last.termination,
-                reason=last.reason, hand_off=last.hand_off, frame=last.frame,
-            )  # fmt: skip
+            await self.turn.end(last)
         except Cancelled:
             again = self._step(protocol.CancelSeen())
             if again is None:

@@ -13,9 +13,22 @@ from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
-from tenure.records import EntryKind, Input, JournalEntry
-from tenure.runner.protocol import EndTurn, MayStart, Record, TurnReply, TurnRequest
+from tenure.records import Input
+from tenure.runner.protocol import EndTurn, MayStart, TurnReply, TurnRequest
+from tenure.steps import (
+    StepAction,
+    effect_id_of,
+    idempotency_key,
+    latest_entries,
+    once_action,
+    report,
+    start_mark,
+    step_action,
+    unknown,
+    validate_name,
+)
 from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.turn_end import Record, TurnEnd
 
 from ..stores.base import Store
 from .clock import new_id
@@ -71,10 +84,7 @@ class Turn:
         self.committed: Committed | None = None
         self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
-        self._journal: dict[str, JournalEntry] = {}
-        for entry in carried.entries:
-            if entry.kind is not EntryKind.NODE and entry.turn == begun.turn:
-                self._journal[entry.effect_id] = entry  # a report or an unknown follows its start
+        self._journal = latest_entries(carried.entries, begun.turn)
 
     @property
     def text(self) -> str:
@@ -94,11 +104,11 @@ class Turn:
         """
         effect_id, type_ = self._next(name), result_type(f)
         entry = self._journal.get(effect_id)
-        if entry is not None and entry.kind is EntryKind.REPORT:
+        if entry is not None and step_action(entry) is StepAction.REPLAY:
             return unpack(effect_id, entry.body, type_)
         await self._ask(MayStart())
         body, value = pack(effect_id, await call(f, args, kw), type_)
-        await self._record(EntryKind.REPORT, effect_id, body)
+        await self._write(report(effect_id, body))
         return value
 
     async def once(
@@ -110,16 +120,23 @@ class Turn:
         None, or no probe: StepOutcomeUnknown, now and at every replay.  What `f` raises is its report: StepFailed.
         """
         effect_id, type_ = self._next(name), result_type(f)
-        key = f"{self.run_id}:{self.turn}:{effect_id}"
+        key = idempotency_key(self.run_id, self.turn, effect_id)
         entry = self._journal.get(effect_id)
-        if entry is not None:
-            if entry.kind is EntryKind.START:
-                return await self._inquire(effect_id, key, probe, type_)
-            if entry.kind is EntryKind.UNKNOWN:
+        match once_action(entry):
+            case StepAction.MARK:
+                return await self._call_once(effect_id, key, f, args, type_)
+            case StepAction.PROBE:
+                return await self._probe(effect_id, key, probe, type_)
+            case StepAction.UNKNOWN:
                 raise StepOutcomeUnknown(effect_id)
-            return unpack(effect_id, entry.body, type_)
-        await self._record(EntryKind.START, effect_id)
-        await self._ask(MayStart())  # is our time over by now?
+        assert entry is not None
+        return unpack(effect_id, entry.body, type_)
+
+    async def _call_once(
+        self, effect_id: str, key: str, f: Callable[..., Any], args: tuple[Any, ...], type_: Any
+    ) -> Any:
+        await self._write(start_mark(effect_id))
+        await self._ask(MayStart())  # the mark may have taken longer than the lease lasts
         kw = {"key": key} if takes_key(f) else {}
         try:
             value = await call(f, args, kw)
@@ -127,36 +144,37 @@ class Turn:
         except Exception as error:
             body, raised = pack_error(error), error
         else:
-            await self._record(EntryKind.REPORT, effect_id, body)
+            await self._write(report(effect_id, body))
             return value
-        await self._record(EntryKind.REPORT, effect_id, body)
+        await self._write(report(effect_id, body))
         try:
             unpack(effect_id, body, type_)
         except StepFailed as failed:
             failed.replayed = False
             raise failed from raised
 
-    async def _inquire(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:
+    async def _probe(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:
         await self._ask(MayStart())
         found = None if probe is None else await call(probe, (key,), {})
         if found is None:
-            await self._record(EntryKind.UNKNOWN, effect_id)
+            await self._write(unknown(effect_id))
             raise StepOutcomeUnknown(effect_id)
         if not isinstance(found, Report):
             message = f"the probe of step {effect_id} returned {type(found).__name__}"
             raise IllegalResult(f"{message}, not a Report or None")
         body, value = pack(effect_id, found.value, type_)
-        await self._record(EntryKind.REPORT, effect_id, body)
+        await self._write(report(effect_id, body))
         return value
 
     def _next(self, name: str) -> str:
-        if not name or len(name) > 180 or not name.isprintable():
-            raise ValueError(f"step name {name[:40]!r}: 1 to 180 printable characters")
+        problem = validate_name(name)
+        if problem is not None:
+            raise ValueError(problem)
         self._uses[name] += 1
-        return f"{name}#{self._uses[name]}"
+        return effect_id_of(name, self._uses[name])
 
-    async def _record(self, kind: EntryKind, effect_id: str, body: str = "") -> None:
-        await self._ask(Record((NewEntry(kind, effect_id, body),)), f"step {effect_id}")
+    async def _write(self, entry: NewEntry) -> None:
+        await self._ask(Record((entry,)), f"step {entry.effect_id}")
 
     # -- for loops that keep a journal of their own
 
@@ -175,15 +193,9 @@ class Turn:
         """While the session is ours nobody else changes what is ours to change."""
         return await self._link.store.ask(question)
 
-    async def record(
-        self,
-        entries: tuple[NewEntry, ...],
-        nodes: tuple[NewNode, ...] = (),
-        usage: tuple[UsageDelta, ...] = (),
-        environment: str | None = None,
-    ) -> None:
-        """Make this durable in one checkpoint.  Raises what `step` raises."""
-        await self._ask(Record(entries, nodes, usage, environment), "a record")
+    async def record(self, record: Record) -> None:
+        """Write a record in one checkpoint.  Raises what `step` raises."""
+        await self._ask(record, "a record")
 
     def emit(self, delta: Delta) -> None:
         """Show a piece of a reply to who observes the session.  It is not stored; whoever resumes this turn begins
@@ -214,12 +226,23 @@ class Turn:
 
         `text` is what the assistant says last, behind `nodes`.
         """
-        if self.committed is not None:
-            raise AlreadyCommitted(self.run_id)
-        end = ending(text, nodes, state, usage, termination, reason, hand_off, frame)
-        answer: Committed = await self._ask(end, f"the commit of run {self.run_id}")
+        self._must_be_open()
+        nodes = with_text(nodes, text)
+        return await self.end(
+            TurnEnd(termination, reason, nodes, tuple(usage), state, hand_off, frame)
+        )
+
+    async def end(self, end: TurnEnd) -> Committed:
+        """Commit the turn as `end` says.  Raises AlreadyCommitted after an earlier commit."""
+        self._must_be_open()
+        request = EndTurn(new_id(), end)
+        answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
         return answer
+
+    def _must_be_open(self) -> None:
+        if self.committed is not None:
+            raise AlreadyCommitted(self.run_id)
 
     async def _ask(self, request: TurnRequest, what: str = "the turn") -> Any:
         answer = await self._link.request(self._id, request)
@@ -243,20 +266,10 @@ class Turn:
                 raise Cancelled(f"run {self.run_id} was asked to stop")
 
 
-def ending(
-    text: str | None = None,
-    nodes: tuple[NewNode, ...] = (),
-    state: str | None = None,
-    usage: tuple[UsageDelta, ...] = (),
-    termination: Termination = Termination.FINISHED,
-    reason: str = "",
-    hand_off: NewInput | None = None,
-    frame: str | None = None,
-) -> EndTurn:
-    if text is not None:
-        if not isinstance(text, str):
-            raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
-        nodes = (*nodes, NewNode(Role.ASSISTANT, text))
-    return EndTurn(
-        new_id(), tuple(nodes), state, tuple(usage), termination, reason, hand_off, frame
-    )
+def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ...]:
+    """Return the nodes, followed by the assistant's text if there is one."""
+    if text is None:
+        return tuple(nodes)
+    if not isinstance(text, str):
+        raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
+    return (*nodes, NewNode(Role.ASSISTANT, text))

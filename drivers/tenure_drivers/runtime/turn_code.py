@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tenure.runner.protocol import (
     Abandoned,
+    EndTurn,
     Failed,
     Finished,
     NotifyTurn,
@@ -17,10 +18,12 @@ from tenure.runner.protocol import (
     TurnExit,
     TurnReply,
 )
+from tenure.turn_end import TurnEnd
 
+from .clock import new_id
 from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
 from .runner_host import RunnerHost
-from .turn import Turn, ending
+from .turn import Turn, with_text
 
 Agent = Callable[[Turn], Awaitable[object]]
 
@@ -82,7 +85,7 @@ def returned(turn: Turn, value: object) -> TurnExit:
     if turn.committed is not None:
         return Abandoned()  # its commit has been answered: there is nothing more to say
     if value is None or isinstance(value, str):
-        return Finished(ending(value))
+        return Finished(EndTurn(new_id(), TurnEnd(nodes=with_text((), value))))
     message = f"the agent returned {type(value).__name__}, not text or None"
     return failed(IllegalResult(message))
 

@@ -1,41 +1,103 @@
-"""The machines that are tables, each with a small domain in which all its cases occur.  Spec: specs/README.md.
+"""The machines that are tables, each with a small domain in which all their cases occur.  Spec: specs/README.md.
 
-Enumerating a domain shows that exactly one row is enabled in every case, and draws the machine.
+`survey` enumerates a domain: exactly one row is enabled in every case.  `draw` draws the machine from it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Refused
 from ..rules import Row, Table
+from ..runner import machine as runner_
+from ..runner.answers import classify
+from ..worker import machine as worker_
+from . import runner_domain, worker_domain
 
 
-@frozen
+def _none(state: Any) -> tuple[Any, ...]:
+    return ()
+
+
+def _as_it_is(state: Any, command: Any) -> Any:
+    return command
+
+
+@frozen(eq=False)
 class Machine:
-    """`unasked`: pairs of state and command without a row, and why nobody asks."""
+    """A table and the states and commands of its domain.
+
+    `commands_in` returns further commands that only this state can receive.  `meant` returns the event for the table;
+    None: the command is answered before the table.  `unasked` names the pairs without a row, with the reason.
+    """
 
     name: str
     table: Table[Any]
     states: tuple[Any, ...]
     commands: tuple[Any, ...]
-    unasked: dict[tuple[type, type], str]
+    unasked: dict[tuple[type, type], str] = field(factory=dict)
+    commands_in: Callable[[Any], tuple[Any, ...]] = _none
+    meant: Callable[[Any, Any], Any] = _as_it_is
+    loops: bool = True  # draw also the transitions that keep the state
+
+    def received(self, state: Any) -> tuple[Any, ...]:
+        """Return every command that this state can receive."""
+        return (*self.commands, *self.commands_in(state))
+
+    def inputs(self) -> Iterator[tuple[Any, Any]]:
+        """Yield every state with every command that reaches the table."""
+        for state in self.states:
+            for command in self.received(state):
+                meant = self.meant(state, command)
+                if meant is not None:
+                    yield state, meant
 
     def cases(self) -> Iterator[tuple[Any, Any]]:
-        """Every pair of a state and a command of the domain that has rows."""
-        for state, command in itertools.product(self.states, self.commands):
+        """Yield the inputs that have rows."""
+        for state, command in self.inputs():
             if (state.__class__, command.__class__) in self.table.index:
                 yield state, command
 
     def pairs(self) -> set[tuple[type, type]]:
-        return {(s.__class__, c.__class__) for s in self.states for c in self.commands}
+        """Return the types of all inputs."""
+        return {(s.__class__, c.__class__) for s, c in self.inputs()}
+
+
+@frozen
+class Survey:
+    """What the enumeration of a domain has found.
+
+    `fired` has every row with what it led to, in the order in which they occurred: a type of state, or a refusal.
+    """
+
+    cases: int
+    wrong: tuple[tuple[Any, Any, tuple[str, ...]], ...]
+    fired: tuple[tuple[Row[Any, Any, Any], type | str], ...]
+
+
+@functools.cache
+def survey(machine: Machine) -> Survey:
+    """Enumerate the domain of a machine."""
+    cases, wrong = 0, []
+    fired: dict[tuple[Row[Any, Any, Any], type | str], None] = {}
+    for state, command in machine.cases():
+        cases += 1
+        rows = machine.table.enabled(state, command)
+        if len(rows) != 1:
+            wrong.append((state, command, tuple(row.clause for row in rows)))
+            continue
+        outcome = rows[0].then(state, command, rows[0].clause)
+        refused = isinstance(outcome, Refused)
+        fired[rows[0], outcome.reason.value if refused else outcome.state.__class__] = None
+    return Survey(cases, tuple(wrong), tuple(fired))
 
 
 # -- domains
@@ -132,26 +194,43 @@ RUN: Final = Machine(
     },
 )
 
-MACHINES: Final = (LEASE, PLACE, RUN)
+RUNNER: Final = Machine(
+    "runner",
+    runner_.RULES,
+    runner_domain.STATES,
+    runner_domain.EVENTS,
+    commands_in=runner_domain.answers,
+    meant=classify,
+    loops=False,
+)
+
+WORKER: Final = Machine(
+    "worker",
+    worker_.RULES,
+    worker_domain.STATES,
+    worker_domain.EVENTS,
+    commands_in=worker_domain.stops,
+    meant=lambda state, event: None if worker_.is_ignored(state, event) else event,
+)
+
+MACHINES: Final = (LEASE, PLACE, RUN, RUNNER, WORKER)
 
 
 # -- drawing
 
 
 def draw(machine: Machine) -> str:
-    """The machine as a Mermaid state diagram, and what it refuses as a table."""
+    """Return the machine as a Mermaid state diagram, and its refusals as a table."""
     edges: dict[tuple[str, str], dict[str, None]] = {}
     refused: dict[str, tuple[str, set[str], dict[str, None]]] = {}
-    for state, command in machine.cases():
-        row = _row(machine, state, command)
-        outcome = row.then(state, command, row.clause)
-        before, asked = state.__class__.__name__, command.__class__.__name__
-        if isinstance(outcome, Refused):
-            at = refused.setdefault(row.clause, (outcome.reason.value, set(), {}))
+    for row, led_to in survey(machine).fired:
+        before, asked = row.state.__name__, row.command.__name__
+        if isinstance(led_to, str):
+            at = refused.setdefault(row.clause, (led_to, set(), {}))
             at[1].add(before)
             at[2][asked] = None
-        else:
-            edge = (before, outcome.state.__class__.__name__)
+        elif machine.loops or led_to is not row.state:
+            edge = (before, led_to.__name__)
             edges.setdefault(edge, {})[f"{asked} {row.clause}"] = None
     lines = ["```mermaid", "stateDiagram-v2"]
     for (before, after), labels in edges.items():
@@ -163,8 +242,3 @@ def draw(machine: Machine) -> str:
         named = ", ".join(sorted(befores))
         lines.append(f"| {clause} `{reason}` | {named} | {', '.join(asked_)} |")
     return "\n".join(lines)
-
-
-def _row(machine: Machine, state: Any, command: Any) -> Row[Any, Any, Any]:
-    (row,) = machine.table.enabled(state, command)
-    return row

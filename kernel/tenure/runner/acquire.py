@@ -1,4 +1,4 @@
-"""From Begin to a lease, and what may have to go before it.  Spec: specs/runner.md."""
+"""How a runner acquires its session: from the Begin to a lease.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Any
 
 from attrs import frozen
 
-from ..commands import Begin, Begun, BegunBefore, NothingDue, Reclaim, Sweep
-from ..machines.lease import Evidence, Fence, Held, Holder, LocalProcess
-from ..outcome import Refusal, Refused, Stepped
-from ..queries import Get, Query, Question
+from ..commands import Begin, Reclaim, Sweep
+from ..machines.lease import Evidence, Fence, Held, LocalProcess
+from ..outcome import Stepped
+from ..queries import Command, Get, Query, Question
 from ..records import Session
 from ..replace import replace
-from ..rules import Row
+from .answers import (
+    BeginRefused,
+    BegunEarlier,
+    Cleared,
+    Granted,
+    HolderFound,
+    NothingToBegin,
+    SessionHeld,
+)
 from .ending import begin_next
-from .protocol import Answered, CheckProcess, ProcessChecked, RunnerStopReason, SetTimer, Stop
+from .protocol import CheckProcess, ProcessChecked, RunnerStopReason, SetTimer, Stop
 from .states import (
     ROUNDS_MAX,
     Acquiring,
@@ -26,15 +34,14 @@ from .states import (
     RenewalTimer,
     RunnerConfig,
     Stopped,
-    number,
-    reports,
+    next_id,
     send,
 )
 
 
 @frozen
 class CurrentLease(Question[Held | None]):
-    """The lease on the row of a session, live or not."""
+    """Read the lease on the row of a session, live or not."""
 
     session_id: str
 
@@ -45,28 +52,55 @@ class CurrentLease(Question[Held | None]):
 
 
 def start(config: RunnerConfig, now_ms: int) -> Outcome:
-    """RUNNER-1: the first order of a runner is its Begin."""
-    return issue(Core(config), begin(config), now_ms, "RUNNER-1")
+    """Return the first state of a runner, and its Begin (RUNNER-1)."""
+    return call(Core(config), begin(config), now_ms, "RUNNER-1")
 
 
 def begin(config: RunnerConfig) -> Begin:
+    """Return the Begin of this runner."""
     return Begin(
         config.session_id, config.lease_id, config.run_id, config.owner,
         config.ttl_ms, config.limit, config.limit_bytes,
     )  # fmt: skip
 
 
-def issue(core: Core, what: Any, now_ms: int, clause: str) -> Outcome:
-    id, core = number(core)
-    sent, effect = send(what, id, now_ms)
-    return Stepped(Acquiring(core, sent), clause, (effect,))
+def call(core: Core, what: Command[Any, Any] | Question[Any], now_ms: int, clause: str) -> Outcome:
+    """Send a command or question while no lease is held."""
+    id, core = next_id(core)
+    pending, effect = send(what, id, now_ms)
+    return Stepped(Acquiring(core, pending), clause, (effect,))
 
 
 # -- guards
 
 
-def same_place(mine: LocalProcess | None, other: LocalProcess | None) -> bool:
-    """Can what I see of processes tell anything about that one?"""
+def may_clear(s: Acquiring) -> bool:
+    """True if the runner may sweep or reclaim before another Begin."""
+    return s.core.rounds < ROUNDS_MAX and not s.core.draining
+
+
+def sweeps(s: Acquiring, e: NothingToBegin | SessionHeld) -> bool:
+    """True if a sweep comes before the next Begin."""
+    return e.sweep and may_clear(s)
+
+
+def finds_nothing(s: Acquiring, e: NothingToBegin) -> bool:
+    """True if no sweep can help."""
+    return not sweeps(s, e)
+
+
+def asks_for_holder(s: Acquiring, e: SessionHeld) -> bool:
+    """True if the holder may be dead."""
+    return may_clear(s) and not e.sweep
+
+
+def leaves_to_holder(s: Acquiring, e: SessionHeld) -> bool:
+    """True if the runner gives up."""
+    return not may_clear(s)
+
+
+def same_scope(mine: LocalProcess | None, other: LocalProcess | None) -> bool:
+    """True if this process can find out if the other one is alive."""
     return (
         mine is not None
         and other is not None
@@ -75,160 +109,96 @@ def same_place(mine: LocalProcess | None, other: LocalProcess | None) -> bool:
     )
 
 
-def may_try(s: Acquiring) -> bool:
-    return s.core.rounds < ROUNDS_MAX and s.core.draining_ms is None
+def near(s: Acquiring, e: HolderFound) -> bool:
+    """True if the holder ran on this host, boot and pid namespace."""
+    return same_scope(s.core.config.owner.process, e.held.owner.process)
 
 
-def got(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(e.answer, Begun)
-
-
-def _swept(answer: Any) -> bool:
-    """Something is due that needs no lease."""
-    if isinstance(answer, Refused):
-        detail = answer.detail
-        return answer.reason is Refusal.HELD and isinstance(detail, Holder) and detail.sweep
-    return isinstance(answer, NothingDue) and answer.sweep
-
-
-def swept_first(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(s.pending.what, Begin) and _swept(e.answer) and may_try(s)
-
-
-def nothing(s: Acquiring, e: Answered) -> bool:
-    return (
-        reports(s, e) and isinstance(e.answer, NothingDue) and not (e.answer.sweep and may_try(s))
-    )
-
-
-def before(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(e.answer, BegunBefore)
-
-
-def _begin_refused(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(s.pending.what, Begin) and isinstance(e.answer, Refused)
-
-
-def held(s: Acquiring, e: Answered) -> bool:
-    reason = Refusal.HELD
-    return (
-        _begin_refused(s, e) and e.answer.reason is reason and may_try(s) and not _swept(e.answer)
-    )
-
-
-def held_late(s: Acquiring, e: Answered) -> bool:
-    return _begin_refused(s, e) and e.answer.reason is Refusal.HELD and not may_try(s)
-
-
-def refused(s: Acquiring, e: Answered) -> bool:
-    return _begin_refused(s, e) and e.answer.reason is not Refusal.HELD
-
-
-def cleared(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(s.pending.what, Sweep | Reclaim)
-
-
-def near(s: Acquiring, e: Answered) -> bool:
-    return (
-        reports(s, e)
-        and isinstance(e.answer, Held)
-        and same_place(s.core.config.owner.process, e.answer.owner.process)
-    )
-
-
-def far(s: Acquiring, e: Answered) -> bool:
-    return (
-        reports(s, e)
-        and isinstance(e.answer, Held)
-        and not same_place(s.core.config.owner.process, e.answer.owner.process)
-    )
-
-
-def gone(s: Acquiring, e: Answered) -> bool:
-    return reports(s, e) and isinstance(s.pending.what, CurrentLease) and e.answer is None
+def elsewhere(s: Acquiring, e: HolderFound) -> bool:
+    """True if the holder's process cannot be checked here."""
+    return not near(s, e)
 
 
 def dead(s: CheckingHolder, e: ProcessChecked) -> bool:
-    return s.id == e.id and e.evidence is Evidence.DEAD
+    """True if the holder's process is certainly dead."""
+    return e.evidence is Evidence.DEAD
 
 
-def alive(s: CheckingHolder, e: ProcessChecked) -> bool:
-    return s.id == e.id and e.evidence is not Evidence.DEAD
+def may_live(s: CheckingHolder, e: ProcessChecked) -> bool:
+    """True if the holder's process may be alive."""
+    return e.evidence is not Evidence.DEAD
 
 
 # -- actions
 
 
-def obtain(s: Acquiring, e: Answered, clause: str) -> Outcome:
-    """Our time counts from the sending that may have granted."""
-    begun = e.answer
-    id, core = number(s.core)
-    sent = s.pending.sent_ms
-    held_run = HeldRun(begun, sent + begun.ttl_ms, RenewalTimer(id), begun.n, begun.cancel)
-    timer = SetTimer(id, sent + begun.ttl_ms // 3)
+def hold(s: Acquiring, e: Granted, clause: str) -> Outcome:
+    """Take over the lease.  Its deadline counts from the attempt that may have granted it."""
+    begun, sent_ms = e.begun, s.pending.sent_ms
+    id, core = next_id(s.core)
+    held_run = HeldRun(begun, sent_ms + begun.ttl_ms, RenewalTimer(id), begun.n, begun.cancel)
+    timer = SetTimer(id, sent_ms + begun.ttl_ms // 3)
     return begin_next(core, held_run, e.now_ms, clause, (timer,))
 
 
-def sweep(s: Acquiring, e: Answered, clause: str) -> Outcome:
+def sweep(s: Acquiring, e: NothingToBegin | SessionHeld, clause: str) -> Outcome:
+    """Sweep before the next Begin."""
     core = replace(s.core, rounds=s.core.rounds + 1)
-    return issue(core, Sweep(core.config.session_id), e.now_ms, clause)
+    return call(core, Sweep(core.config.session_id), e.now_ms, clause)
 
 
-def begin_again(s: Acquiring, e: Answered, clause: str) -> Outcome:
-    """No Begin so far left a record, so its ids are still unused."""
-    return issue(s.core, begin(s.core.config), e.now_ms, clause)
+def begin_again(s: Acquiring, e: Cleared, clause: str) -> Outcome:
+    """Begin with the same ids: no earlier Begin has left a record."""
+    return call(s.core, begin(s.core.config), e.now_ms, clause)
 
 
-def stop_idle(s: Acquiring, e: Answered, clause: str) -> Outcome:
-    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.NOTHING_DUE, e.answer.due_at_ms),))
+def stop_idle(s: Acquiring, e: NothingToBegin, clause: str) -> Outcome:
+    """Stop, and report when something will be due."""
+    stop = Stop(RunnerStopReason.NOTHING_DUE, e.answer.due_at_ms)
+    return Stepped(Stopped(), clause, (stop,))
 
 
-def stop_fenced(s: Acquiring, e: Answered, clause: str) -> Outcome:
+def stop_fenced(s: Acquiring, e: BegunEarlier, clause: str) -> Outcome:
+    """Stop as if the runner were fenced."""
     return Stepped(Stopped(), clause, (Stop(RunnerStopReason.FENCED, e.answer),))
 
 
-def stop_refused(s: Acquiring, e: Answered, clause: str) -> Outcome:
+def stop_refused(s: Acquiring, e: BeginRefused, clause: str) -> Outcome:
+    """Stop with the refusal."""
     return Stepped(Stopped(), clause, (Stop(RunnerStopReason.REFUSED, e.answer),))
 
 
-def stop_held(s: Acquiring, e: Answered, clause: str) -> Outcome:
+def stop_held(s: Acquiring, e: SessionHeld, clause: str) -> Outcome:
+    """Stop: the session belongs to another owner."""
     return Stepped(Stopped(), clause, (Stop(RunnerStopReason.HELD, e.answer),))
 
 
-def ask_who(s: Acquiring, e: Answered, clause: str) -> Outcome:
+def ask_for_holder(s: Acquiring, e: SessionHeld, clause: str) -> Outcome:
+    """Ask for the lease on the session's row."""
     core = replace(s.core, rounds=s.core.rounds + 1)
-    return issue(core, CurrentLease(core.config.session_id), e.now_ms, clause)
+    return call(core, CurrentLease(core.config.session_id), e.now_ms, clause)
 
 
-def examine(s: Acquiring, e: Answered, clause: str) -> Outcome:
-    id, core = number(s.core)
-    return Stepped(
-        CheckingHolder(core, id, e.answer), clause, (CheckProcess(id, e.answer.owner.process),)
-    )
+def check_holder(s: Acquiring, e: HolderFound, clause: str) -> Outcome:
+    """Check if the holder's process is alive."""
+    process = e.held.owner.process
+    assert process is not None
+    id, core = next_id(s.core)
+    return Stepped(CheckingHolder(core, id, e.held), clause, (CheckProcess(id, process),))
+
+
+def stop_elsewhere(s: Acquiring, e: HolderFound, clause: str) -> Outcome:
+    """Stop: only time can end this holder's lease."""
+    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.HELD, e.held),))
 
 
 def reclaim(s: CheckingHolder, e: ProcessChecked, clause: str) -> Outcome:
+    """Reclaim the lease of a dead process, with the evidence and the fence that was observed."""
     seen = Fence(s.core.config.session_id, s.held.generation, s.held.lease_id)
     command = Reclaim(seen.session_id, e.command_id, seen, e.evidence)
-    return issue(s.core, command, e.now_ms, clause)
+    return call(s.core, command, e.now_ms, clause)
 
 
-def give_way(s: CheckingHolder, e: ProcessChecked, clause: str) -> Outcome:
+def stop_alive(s: CheckingHolder, e: ProcessChecked, clause: str) -> Outcome:
+    """Stop: the holder may be alive."""
     return Stepped(Stopped(), clause, (Stop(RunnerStopReason.HELD, s.held),))
-
-
-ACQUIRE_ROWS: tuple[Row[Any, Any, Outcome], ...] = (
-    Row("RUNNER-2", Acquiring, Answered, got, obtain),
-    Row("RUNNER-3", Acquiring, Answered, swept_first, sweep),
-    Row("RUNNER-4", Acquiring, Answered, nothing, stop_idle),
-    Row("RUNNER-5", Acquiring, Answered, before, stop_fenced),
-    Row("RUNNER-6", Acquiring, Answered, held, ask_who),
-    Row("RUNNER-7", Acquiring, Answered, held_late, stop_held),
-    Row("RUNNER-7", Acquiring, Answered, refused, stop_refused),
-    Row("RUNNER-8", Acquiring, Answered, cleared, begin_again),
-    Row("RUNNER-8", Acquiring, Answered, gone, begin_again),
-    Row("RUNNER-9", Acquiring, Answered, near, examine),
-    Row("RUNNER-10", Acquiring, Answered, far, stop_held),
-    Row("RUNNER-11", CheckingHolder, ProcessChecked, dead, reclaim),
-    Row("RUNNER-10", CheckingHolder, ProcessChecked, alive, give_way),
-)

@@ -1,7 +1,7 @@
-"""What a runner and its host say to each other: effects go out, events come in.  Spec: specs/runner.md.
+"""The effects of a runner, and the events that its host reports.  Spec: specs/runner.md.
 
-Every effect whose report matters has an id, every event names the effect that it reports.  All `now_ms` are of the
-host's own clock, which runs on while the machine sleeps and is never compared with a store's.
+An effect whose report is awaited has an id, and its report names that id.  Every `now_ms` is read from the host's own
+clock, which keeps running while the machine sleeps.  It is never compared with a store's clock.
 """
 
 from __future__ import annotations
@@ -11,117 +11,96 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from ..commands import Begun, NewEntry, NewInput
+from ..commands import Begun
 from ..failure import Failure
 from ..machines.lease import Evidence, LocalProcess
-from ..machines.run import Termination
 from ..queries import Command, Question
 from ..questions.core import LoadedRun
-from ..records import EntryKind
-from ..transcript import NewNode, UsageDelta
+from ..transcript import UsageDelta
+from ..turn_end import Record, TurnEnd
 
-# -- what the code of a turn wants
+# -- requests of the turn code
 
 
 @frozen
 class MayStart:
-    """May an effect begin now?  Also a bare checkpoint: is there a reason to stop?"""
-
-
-@frozen
-class Record:
-    """Make this durable."""
-
-    entries: tuple[NewEntry, ...]
-    nodes: tuple[NewNode, ...] = ()
-    usage: tuple[UsageDelta, ...] = ()
-    environment: str | None = None
-
-    @property
-    def alone(self) -> bool:
-        """It goes into a checkpoint of its own."""
-        return self.starts or bool(self.nodes or self.usage or self.environment)
-
-    @property
-    def starts(self) -> bool:
-        """It marks a once step, which would run after it."""
-        return any([e.kind is EntryKind.START for e in self.entries])
+    """Ask if an effect may begin now.  Also a checkpoint without content: it asks if the turn has to end."""
 
 
 @frozen
 class EndTurn:
-    """Commit the turn.  `next_run_id` is for the run that may follow under the same lease."""
+    """Commit the turn.  `next_run_id` is the id of a run that may follow under the same lease."""
 
     next_run_id: str
-    nodes: tuple[NewNode, ...] = ()
-    state: str | None = None
-    usage: tuple[UsageDelta, ...] = ()
-    termination: Termination = Termination.FINISHED
-    reason: str = ""
-    hand_off: NewInput | None = None
-    frame: str | None = None
-
-    @property
-    def closes(self) -> bool:
-        """It does what a cancel asks for."""
-        return self.termination is Termination.CANCELLED
+    end: TurnEnd = TurnEnd()
 
 
 TurnRequest: TypeAlias = MayStart | Record | EndTurn
 
 
 class TurnReply(enum.StrEnum):
-    """What the code of a turn is told, besides what a store answered."""
+    """What the runner replies to the turn code, besides the store's answers."""
 
     PROCEED = "proceed"
-    CANCELLED = "cancelled"  # somebody asked this run to stop
-    TIMED_OUT = "timed_out"  # the turn has used up its time
-    LEASE_LOST = "lease_lost"  # the session is another's by now
+    CANCELLED = "cancelled"  # the run was asked to stop
+    TIMED_OUT = "timed_out"  # the turn has reached its time limit
+    LEASE_LOST = "lease_lost"  # the session belongs to another owner
     COMMITTED = "committed"  # the turn has committed already
 
 
-# -- how its code ended
+# -- how turn code ends
 
 
 @frozen
 class Finished:
-    """It came to its end and did not commit itself; this is its commit."""
+    """The code came to its end without a commit of its own; this is its commit."""
 
     end: EndTurn
 
 
 @frozen
 class Failed:
+    """The code failed, after models had used `usage`."""
+
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
 
 
 @frozen
 class Abandoned:
-    """It was let go without a verdict."""
+    """The code ended without a result."""
 
 
 TurnExit: TypeAlias = Finished | Failed | Abandoned
 
 
-# -- effects
+# -- effects: a host performs them in the order in which it receives them
 
 
 @frozen
 class Execute:
+    """Execute a command, durably, and report its answer.
+
+    AFTER earlier Execute and Ask effects were answered, unless the command is urgent (a renewal, which runs beside
+    them).  BEFORE its answer nothing may begin that depends on the command: the runner sends the Reply, StartTurn or
+    Stop that depends on it as an effect of the answer.  The host may perform every other effect meanwhile.
+    """
+
     id: int
     command: Command[Any, Any]
 
 
 @frozen
 class Ask:
+    """Ask the store a question and report its answer.  AFTER earlier Execute and Ask effects were answered."""
+
     id: int
     question: Question[Any]
 
 
 @frozen
 class CheckProcess:
-    """Is this process alive?"""
+    """Check if this process is alive, and report the evidence."""
 
     id: int
     process: LocalProcess
@@ -129,6 +108,8 @@ class CheckProcess:
 
 @frozen
 class StartTurn:
+    """Start the code of a turn.  The run is begun durably.  The host reports TurnEnded once, when the code ends."""
+
     id: int
     begun: Begun
     loaded: LoadedRun
@@ -136,7 +117,10 @@ class StartTurn:
 
 @frozen
 class Reply:
-    """To a request of the turn's code: a word, a `Committed`, or the store's refusal."""
+    """Answer a request of the turn code: with a TurnReply, a `Committed`, or the store's refusal.
+
+    What the request asked for is durable BEFORE a Reply with PROCEED or `Committed`.
+    """
 
     id: int
     answer: Any
@@ -144,7 +128,7 @@ class Reply:
 
 @frozen
 class NotifyTurn:
-    """Let the turn's code know, without a request: it may look at it whenever it likes."""
+    """Notify the turn code without a request.  The code may look at it whenever it is ready."""
 
     turn_id: int
     reply: TurnReply
@@ -152,14 +136,14 @@ class NotifyTurn:
 
 @frozen
 class InterruptTurn:
-    """Interrupt the turn's code where it stands."""
+    """Interrupt the turn code at the point where it waits."""
 
     turn_id: int
 
 
 @frozen
 class SetTimer:
-    """There is no other timer of this id: a later one replaces it."""
+    """Report TimerFired at this time.  A later timer with the same id replaces this one."""
 
     id: int
     at_ms: int
@@ -167,24 +151,28 @@ class SetTimer:
 
 @frozen
 class RunFinished:
-    """For those who wait in this process: look at what became of these inputs."""
+    """Notify the waiters of this process: the status of these inputs may have changed.  The end is durable."""
 
     run_id: str
     input_ids: tuple[str, ...]
 
 
 class RunnerStopReason(enum.StrEnum):
-    DONE = "done"  # the lease was given back, with what it was taken for
+    """Why a runner has stopped."""
+
+    DONE = "done"  # the lease was released after the work
     NOTHING_DUE = "nothing_due"
-    HELD = "held"  # another owner is at it
+    HELD = "held"  # another owner holds the session
     REFUSED = "refused"
     FENCED = "fenced"  # another owner took over
     UNAVAILABLE = "unavailable"  # the store did not answer in time
-    BROKEN = "broken"  # what is stored cannot be worked with
+    BROKEN = "broken"  # the stored records cannot be worked on
 
 
 @frozen
 class Stop:
+    """The runner has stopped.  This is its last effect."""
+
     reason: RunnerStopReason
     detail: Any = None
 
@@ -208,7 +196,7 @@ Effect: TypeAlias = (
 
 @frozen
 class Answered:
-    """By the store: to an Execute its outcome or a Refused, to an Ask what was asked."""
+    """The store's answer: the outcome of a command or a Refused, or the answer to a question."""
 
     now_ms: int
     id: int
@@ -217,7 +205,7 @@ class Answered:
 
 @frozen
 class StoreUnavailable:
-    """It was not done."""
+    """The store did not execute the call."""
 
     now_ms: int
     id: int
@@ -225,13 +213,15 @@ class StoreUnavailable:
 
 @frozen
 class OutcomeUnknown:
+    """The store may have executed the call."""
+
     now_ms: int
     id: int
 
 
 @frozen
 class StoreBroken:
-    """It cannot be done, now or later."""
+    """The store can never execute the call."""
 
     now_ms: int
     id: int
@@ -240,20 +230,26 @@ class StoreBroken:
 
 @frozen
 class ProcessChecked:
+    """The evidence about a process, and an id for a command that reclaims its lease."""
+
     now_ms: int
     id: int
     evidence: Evidence
-    command_id: str  # for a Reclaim
+    command_id: str
 
 
 @frozen
 class TimerFired:
+    """The time of this timer has come."""
+
     now_ms: int
     id: int
 
 
 @frozen
 class TurnRequested:
+    """The code of a turn makes a request; a Reply answers it."""
+
     now_ms: int
     turn_id: int
     id: int
@@ -262,6 +258,8 @@ class TurnRequested:
 
 @frozen
 class TurnEnded:
+    """The code of a turn has ended."""
+
     now_ms: int
     turn_id: int
     exit: TurnExit
@@ -277,7 +275,7 @@ class CancelSeen:
 
 @frozen
 class Drain:
-    """Take nothing new; what is under way has `grace_ms` to end."""
+    """Begin nothing new; a turn in progress has `grace_ms` to end."""
 
     now_ms: int
     grace_ms: int

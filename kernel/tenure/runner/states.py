@@ -1,4 +1,4 @@
-"""The states of a runner, and what they have in common: orders, renewal, watch.  Spec: specs/runner.md."""
+"""The states of a runner, and what they share: calls, the renewal of the lease, supervision.  Spec: specs/runner.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from ..commands import Begun, Renew
+from ..commands import Begun, Commit, Renew
 from ..commands.begin import LIMIT_DEFAULT
 from ..commands.grant import TTL_MS_DEFAULT
 from ..machines.lease import Held, Owner
@@ -17,16 +17,16 @@ from ..questions.core import LoadedRun
 from ..records import Cancel
 from ..replace import replace
 from ..scheduling import GROUP_BYTES
-from .protocol import Ask, Effect, Execute, SetTimer, Stop, TimerFired, TurnExit, TurnRequest
+from .protocol import Ask, Effect, Execute, SetTimer, Stop, TurnExit, TurnRequest
 
-AGAIN_MS: Final = 5
-AGAIN_MS_MAX: Final = 1_000
-ROUNDS_MAX: Final = 64  # of sweeping and reclaiming before a Begin
+RETRY_MS: Final = 5
+RETRY_MS_MAX: Final = 1_000
+ROUNDS_MAX: Final = 64  # sweeps and reclaims before a Begin
 
 
 @frozen
 class RunnerConfig:
-    """What one runner is to do, with all ids and limits that it needs."""
+    """What one runner works on: the session, its ids and its limits."""
 
     session_id: str
     lease_id: str
@@ -37,39 +37,48 @@ class RunnerConfig:
     limit_bytes: int = GROUP_BYTES
     turn_deadline_ms: int = 3_600_000
     grace_ms: int = 5_000
-    runs_max: int = 16  # how many under one lease, before others are let in
+    runs_max: int = 16  # runs under one lease, before other owners get their chance
 
 
 @frozen
 class Core:
-    """What every state carries along."""
+    """The part that all states share.  `draining_ms` is the drain's grace period; None: the runner is not draining."""
 
     config: RunnerConfig
     next_id: int = 1
     runs: int = 0
     rounds: int = 0
-    draining_ms: int | None = None  # the grace that is left to a turn
+    draining_ms: int | None = None
+
+    @property
+    def draining(self) -> bool:
+        """True after a drain."""
+        return self.draining_ms is not None
 
     def drain(self, grace_ms: int) -> Core:
+        """Remember a drain (RUNNER-88)."""
         return replace(self, draining_ms=grace_ms)
 
 
 @frozen
 class PendingCall:
-    """A command or question under way, sent again under the same id until it is answered."""
+    """A command or question without an answer.  Every retry has the same id.
+
+    `first_ms` is the time of the first attempt, `sent_ms` the earliest attempt that may have been executed.
+    """
 
     id: int
     what: Command[Any, Any] | Question[Any]
-    first_ms: int  # when it was first sent
-    sent_ms: int  # since when it may have been carried out
+    first_ms: int
+    sent_ms: int
     tries: int = 0
-    unsure: bool = False  # one sending was not answered
-    asleep: bool = False  # until its timer fires
+    unsure: bool = False  # an attempt may have been executed
+    waiting: bool = False  # for the timer that starts the next attempt
 
 
 @frozen
 class RenewalTimer:
-    """No renewal is under way; the timer `id` begins the next one."""
+    """The timer `id` starts the next renewal; none is in progress."""
 
     id: int
     tries: int = 0
@@ -77,7 +86,7 @@ class RenewalTimer:
 
 @frozen
 class HeldRun:
-    """The lease, and the run it works on."""
+    """The lease, and the run that is worked on under it.  `n` is the number of the next checkpoint."""
 
     begun: Begun
     deadline_ms: int
@@ -86,18 +95,26 @@ class HeldRun:
     cancel: Cancel | None
 
     def on_time(self, now_ms: int) -> bool:
+        """True until the deadline of the lease."""
         return now_ms <= self.deadline_ms
+
+    @property
+    def cancelled(self) -> bool:
+        """True if this run, not an earlier one, was asked to stop."""
+        return self.cancel is not None and self.cancel.run_id == self.begun.run_id
 
 
 class SupervisionStage(enum.StrEnum):
-    RUNNING = "running"  # its timer is the turn's deadline
-    NOTIFIED = "notified"  # it has a grace to end by itself
-    INTERRUPTED = "interrupted"  # it was interrupted; next it is given up
+    """How far the runner has gone to end a turn."""
+
+    RUNNING = "running"  # the timer is the turn's time limit
+    NOTIFIED = "notified"  # the timer is the grace period
+    INTERRUPTED = "interrupted"  # the code is abandoned when the timer fires
 
 
 @frozen
 class TurnSupervision:
-    """Over the code of a turn that is alive."""
+    """The turn code that is running, and the timer for its next stage."""
 
     turn_id: int
     timer: int
@@ -105,7 +122,7 @@ class TurnSupervision:
 
 
 class TurnStopReason(enum.StrEnum):
-    """Why a turn is to end."""
+    """Why a turn has to end."""
 
     DRAINING = "draining"
     TIMED_OUT = "timed_out"
@@ -117,7 +134,7 @@ class TurnStopReason(enum.StrEnum):
 
 @frozen
 class Acquiring:
-    """Until the session is ours: Begin, and what may have to go before it."""
+    """The session is not acquired.  The call is the Begin, or what has to come before it."""
 
     core: Core
     pending: PendingCall
@@ -125,6 +142,8 @@ class Acquiring:
 
 @frozen
 class CheckingHolder:
+    """Another owner holds the session.  The host checks if its process is alive."""
+
     core: Core
     id: int
     held: Held
@@ -132,7 +151,7 @@ class CheckingHolder:
 
 @frozen
 class Loading:
-    """A run was begun; what it needs is read.  `loaded`: it was, but our time is over and we ask for more."""
+    """A run was begun, and what it needs is read.  `loaded`: it was read too late, and a renewal is awaited."""
 
     core: Core
     held_run: HeldRun
@@ -142,13 +161,18 @@ class Loading:
 
 @frozen
 class Request:
+    """A request of the turn code that is not answered yet."""
+
     id: int
     request: TurnRequest
 
 
 @frozen
 class TurnRunning:
-    """The code of a turn is at work.  `pending` is its write under way, for `asked`; `queue` waits behind it."""
+    """The turn code is running.  `pending` is the write for the requests `asked`; those in `queue` follow it.
+
+    After the end of the code, `exit` waits for the answer to the write.
+    """
 
     core: Core
     held_run: HeldRun
@@ -156,14 +180,14 @@ class TurnRunning:
     pending: PendingCall | None = None
     asked: tuple[Request, ...] = ()
     queue: tuple[Request, ...] = ()
-    parked: tuple[int, ...] = ()  # starts that wait for our lease to be renewed
+    parked: tuple[int, ...] = ()  # effects that may begin after the renewal
     stop_reason: TurnStopReason | None = None
-    exit: TurnExit | None = None  # the code has ended, the order has not
+    exit: TurnExit | None = None
 
 
 @frozen
 class TurnCommitted:
-    """The turn has committed, its code is still alive, and the next run waits under our lease."""
+    """The turn has committed and its code is still running.  The next run is held already."""
 
     core: Core
     held_run: HeldRun
@@ -172,17 +196,17 @@ class TurnCommitted:
 
 @frozen
 class LeaseLost:
-    """The code of the turn is alive and the lease is not; when it ends, so do we."""
+    """The lease has ended and the turn code is still running.  `answer` replies to its requests."""
 
     core: Core
     supervision: TurnSupervision
-    answer: Any  # what every request is told
+    answer: Any
     stop: Stop
 
 
 @frozen
 class Ending:
-    """No code of a turn is alive; the last word about the run is on its way."""
+    """No turn code is running, and the final command is in progress."""
 
     core: Core
     held_run: HeldRun
@@ -191,7 +215,7 @@ class Ending:
 
 @frozen
 class Stopped:
-    pass
+    """The final state."""
 
 
 State: TypeAlias = (
@@ -207,68 +231,65 @@ State: TypeAlias = (
 HoldsLease: TypeAlias = Loading | TurnRunning | TurnCommitted | Ending
 Outcome: TypeAlias = Stepped[State, Effect]
 
+CALLING: Final = (Acquiring, Loading, TurnRunning, Ending)  # may have a pending call
+HOLDING: Final = (Loading, TurnRunning, TurnCommitted, Ending)  # hold the lease and renew it
+SUPERVISING: Final = (TurnRunning, TurnCommitted, LeaseLost)  # have turn code
 
-# -- orders
+
+def code_runs(s: TurnRunning | TurnCommitted | LeaseLost) -> bool:
+    """True if the turn code of this state is still running."""
+    return not isinstance(s, TurnRunning) or s.exit is None
+
+
+def final_call_pending(s: Any) -> bool:
+    """True if only one answer is awaited, so that nothing needs the lease after it."""
+    if isinstance(s, TurnRunning):
+        return s.exit is not None or (s.pending is not None and isinstance(s.pending.what, Commit))
+    return isinstance(s, Ending)
+
+
+# -- calls
+
+
+def next_id(core: Core) -> tuple[int, Core]:
+    """Return a new id for an effect, and the core without it."""
+    return core.next_id, replace(core, next_id=core.next_id + 1)
 
 
 def send(
     what: Command[Any, Any] | Question[Any], id: int, now_ms: int
 ) -> tuple[PendingCall, Effect]:
-    return PendingCall(id, what, now_ms, now_ms), transmit(id, what)
+    """Return a new call and its effect."""
+    return PendingCall(id, what, now_ms, now_ms), effect_of(id, what)
 
 
-def transmit(id: int, what: Command[Any, Any] | Question[Any]) -> Effect:
+def effect_of(id: int, what: Command[Any, Any] | Question[Any]) -> Effect:
+    """Return the effect that sends this."""
     return Execute(id, what) if isinstance(what, Command) else Ask(id, what)
 
 
-def again_ms(tries: int) -> int:
-    return int(min(AGAIN_MS * 2 ** min(tries, 20), AGAIN_MS_MAX))
+def retry_delay_ms(tries: int) -> int:
+    """Return the delay before the next attempt: 5 ms, doubled each time, at most 1 s."""
+    return int(min(RETRY_MS * 2 ** min(tries, 20), RETRY_MS_MAX))
 
 
-def sleep(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCall, Effect]:
-    later = replace(pending, tries=pending.tries + 1, unsure=pending.unsure or unsure, asleep=True)
-    return later, SetTimer(pending.id, now_ms + again_ms(pending.tries))
+def wait(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCall, Effect]:
+    """Return the call that waits for its next attempt, and the timer of that attempt."""
+    waiting = replace(
+        pending, tries=pending.tries + 1, unsure=pending.unsure or unsure, waiting=True
+    )
+    return waiting, SetTimer(pending.id, now_ms + retry_delay_ms(pending.tries))
 
 
-def awake(pending: PendingCall, now_ms: int) -> tuple[PendingCall, Effect]:
-    """The same again.  What certainly was not done counts from now."""
-    sent = pending.sent_ms if pending.unsure else now_ms
-    return replace(pending, sent_ms=sent, asleep=False), transmit(pending.id, pending.what)
+def resend(pending: PendingCall, now_ms: int) -> tuple[PendingCall, Effect]:
+    """Send the same call again.  If it was certainly not executed, its time starts now (RUNNER-80, RUNNER-81)."""
+    sent_ms = pending.sent_ms if pending.unsure else now_ms
+    return replace(pending, sent_ms=sent_ms, waiting=False), effect_of(pending.id, pending.what)
 
 
 def renew(held_run: HeldRun, id: int, now_ms: int) -> tuple[HeldRun, Effect]:
+    """Send a renewal.  Each renewal is a command of its own (RUNNER-73)."""
     begun = held_run.begun
     tries = held_run.renewal.tries
     pending, effect = send(Renew(begun.fence.session_id, begun.fence), id, now_ms)
     return replace(held_run, renewal=replace(pending, tries=tries)), effect
-
-
-def number(core: Core) -> tuple[int, Core]:
-    """The next id of an effect, and who gives out the one after it."""
-    return core.next_id, replace(core, next_id=core.next_id + 1)
-
-
-# -- guards on ids
-
-
-def reports(s: Any, e: Any) -> bool:
-    """This event reports the order of this state."""
-    pending = s.pending
-    return pending is not None and not pending.asleep and bool(pending.id == e.id)
-
-
-def wakes(s: Any, e: TimerFired) -> bool:
-    """This timer is that of the order of this state."""
-    pending = s.pending
-    return pending is not None and pending.asleep and bool(pending.id == e.id)
-
-
-def of_renewal(s: Any, e: Any) -> bool:
-    """This event reports the renewal under way."""
-    renewal = s.held_run.renewal
-    return isinstance(renewal, PendingCall) and bool(renewal.id == e.id)
-
-
-def begins_renewal(s: Any, e: TimerFired) -> bool:
-    renewal = s.held_run.renewal
-    return isinstance(renewal, RenewalTimer) and bool(renewal.id == e.id)

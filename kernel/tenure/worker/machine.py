@@ -1,4 +1,9 @@
-"""The worker: which due sessions to take, how many at once, when to look again, and drain.  Spec: specs/worker.md."""
+"""The worker machine: which due sessions are taken, how many at once, and drain.  Spec: specs/worker.md.
+
+The host of a worker starts a runner for each session that is taken, looks for due sessions in the store, and passes on
+the store's hints.  An event that cannot change anything is ignored before the table (`is_ignored`, WORKER-16).  The
+comment of a row names the state that follows ("same": the state of the row); a test compares it with the table.
+"""
 
 from __future__ import annotations
 
@@ -26,210 +31,231 @@ from .protocol import (
     RunnerStopped,
     Serving,
     SetTimer,
+    State,
     Take,
     TimerFired,
 )
 
 POLL_MS_MAX: Final = 5_000
-SOON_MS: Final = 2  # no timer is nearer than this: nothing spins
+TIMER_MS_MIN: Final = 2  # a due time in the past must not make the worker look in a busy loop
 COOL_MS: Final = 50
+LOOK_RETRY_MS: Final = 500
 
 # -- guards
 
 
-def under_way(s: Serving, e: Looked | LookFailed) -> bool:
-    return s.looking == e.id
-
-
-def forgotten(s: Serving, e: Looked | LookFailed) -> bool:
-    return s.looking != e.id
-
-
-def runs_on(s: Serving, e: Hinted) -> bool:
+def runs_already(s: Serving, e: Hinted) -> bool:
+    """True if the session of a hint for now is running."""
     return e.at_once and e.session_id in s.running
 
 
-def idle_now(s: Serving, e: Hinted) -> bool:
+def can_take(s: Serving, e: Hinted) -> bool:
+    """True if a hint for now names a session that is not running."""
     return e.at_once and e.session_id not in s.running and e.session_id != ""
 
 
-def later(s: Serving, e: Hinted) -> bool:
+def later_or_anywhere(s: Serving, e: Hinted) -> bool:
+    """True if a hint is for later, or names no session."""
     return not e.at_once or e.session_id == ""
 
 
-def mine(s: Serving, e: TimerFired) -> bool:
-    return s.timer == e.id
-
-
-def old(s: Serving, e: TimerFired) -> bool:
-    return s.timer != e.id
-
-
-def last(s: Draining, e: RunnerStopped) -> bool:
+def is_last(s: Draining, e: RunnerStopped) -> bool:
+    """True if no other runner is left."""
     return s.running == {e.session_id}
 
 
-def not_last(s: Draining, e: RunnerStopped) -> bool:
+def is_not_last(s: Draining, e: RunnerStopped) -> bool:
+    """True if another runner is left."""
     return s.running != {e.session_id}
 
 
-def busy(s: Serving, e: Drain) -> bool:
+def has_runners(s: Serving, e: Drain) -> bool:
+    """True if a session is running."""
     return bool(s.running)
 
 
-def at_rest(s: Serving, e: Drain) -> bool:
+def has_no_runners(s: Serving, e: Drain) -> bool:
+    """True if no session is running."""
     return not s.running
 
 
-# -- actions
-
-
-def no_change(s: Any, e: Any, clause: str) -> Outcome:
-    return Stepped(s, clause)
+# -- looking
 
 
 def look(s: Serving, *, thorough: bool = False) -> tuple[Serving, tuple[Effect, ...]]:
-    """WORKER-2: one look at a time, and none while there is no room."""
+    """Look, or remember the reason: one look at a time, and none while all slots are taken (WORKER-2)."""
     free = s.slots - len(s.running)
     if s.looking:
-        return replace(s, again=True), ()
+        return replace(s, look_again=True), ()
     if free <= 0:
-        return replace(s, more=True), ()
+        return replace(s, more_due=True), ()
     limit = min(max(2 * free, 16), LOOK_MAX)
-    return replace(s, looking=s.next_id, again=False, next_id=s.next_id + 1), (
-        Look(s.next_id, limit, thorough),
-    )
+    looking = replace(s, looking=s.next_id, look_again=False, next_id=s.next_id + 1)
+    return looking, (Look(s.next_id, limit, thorough),)
+
+
+def set_timer(s: Serving, now_ms: int, next_in_ms: int | None) -> tuple[Serving, Effect]:
+    """Set the timer for the next look: when something may be due, at most 5 s ahead (WORKER-5)."""
+    wait = POLL_MS_MAX if next_in_ms is None else min(next_in_ms, POLL_MS_MAX)
+    for c in s.cooling:
+        if c.until_ms > now_ms:
+            wait = min(wait, c.until_ms - now_ms)
+    timer = SetTimer(s.next_id, now_ms + max(wait, TIMER_MS_MIN))
+    return replace(s, timer=s.next_id, next_id=s.next_id + 1), timer
+
+
+def look_thoroughly(s: Serving, e: Connected, clause: str) -> Outcome:
+    """Look for due sessions and for dead holders."""
+    s, effects = look(s, thorough=True)
+    return Stepped(s, clause, effects)
+
+
+def poll(s: Serving, e: TimerFired, clause: str) -> Outcome:
+    """Look, and set the next timer."""
+    s, effects = look(s, thorough=True)
+    s, timer = set_timer(s, e.now_ms, None)
+    return Stepped(s, clause, (*effects, timer))
+
+
+def look_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
+    """Look because of a hint."""
+    s, effects = look(s)
+    return Stepped(s, clause, effects)
+
+
+def look_later(s: Serving, e: LookFailed, clause: str) -> Outcome:
+    """Look again after half a second."""
+    s = replace(s, looking=0, look_again=False, more_due=True)
+    s, timer = set_timer(s, e.now_ms, LOOK_RETRY_MS)
+    return Stepped(s, clause, (timer,))
+
+
+# -- taking
 
 
 def fill(s: Serving, now_ms: int) -> tuple[Serving, tuple[Effect, ...]]:
-    """WORKER-3: as many as there is room for, and none twice."""
+    """Take known sessions until no slot is free; never one that is running (WORKER-3)."""
     taken: list[str] = []
     rest = list(s.backlog)
-    cool = {c.session_id for c in s.cooling if c.until_ms > now_ms}
+    cooling = {c.session_id for c in s.cooling if c.until_ms > now_ms}
     while rest and len(s.running) + len(taken) < s.slots:
         session_id = rest.pop(0)
-        if session_id not in s.running and session_id not in cool and session_id not in taken:
+        if session_id not in s.running and session_id not in cooling and session_id not in taken:
             taken.append(session_id)
     s = replace(s, backlog=tuple(rest), running=s.running | set(taken))
     return s, tuple([Take(t) for t in taken])
 
 
-def look_again(s: Serving, e: Connected, clause: str) -> Outcome:
-    after, effects = look(s, thorough=True)
-    return Stepped(after, clause, effects)
-
-
-def poll(s: Serving, e: TimerFired, clause: str) -> Outcome:
-    after, effects = look(s, thorough=True)
-    after, timer = arm(after, e.now_ms, None)
-    return Stepped(after, clause, (*effects, timer))
-
-
-def arm(s: Serving, now_ms: int, next_in_ms: int | None) -> tuple[Serving, Effect]:
-    """WORKER-5: the next look is at the first moment at which something may be due, and in 5 s at the latest."""
-    wait = POLL_MS_MAX if next_in_ms is None else min(next_in_ms, POLL_MS_MAX)
-    for c in s.cooling:
-        if c.until_ms > now_ms:
-            wait = min(wait, c.until_ms - now_ms)
-    timer = SetTimer(s.next_id, now_ms + max(wait, SOON_MS))
-    return replace(s, timer=s.next_id, next_id=s.next_id + 1), timer
-
-
-def seen(s: Serving, e: Looked, clause: str) -> Outcome:
+def take_found(s: Serving, e: Looked, clause: str) -> Outcome:
+    """Take the sessions that a look found, and set the next timer."""
     known = set(s.backlog) | s.running
-    fresh = tuple([i for i in dict.fromkeys(e.session_ids) if i not in known])
-    again = s.again
-    s = replace(s, looking=0, again=False, more=e.full, backlog=s.backlog + fresh)
+    new = tuple([i for i in dict.fromkeys(e.session_ids) if i not in known])
+    look_again = s.look_again
+    s = replace(s, looking=0, look_again=False, more_due=e.full, backlog=s.backlog + new)
     s, taken = fill(s, e.now_ms)
-    s, timer = arm(s, e.now_ms, e.next_in_ms)
-    s, looks = look(s) if again else (s, ())
+    s, timer = set_timer(s, e.now_ms, e.next_in_ms)
+    s, looks = look(s) if look_again else (s, ())
     return Stepped(s, clause, (*taken, timer, *looks))
 
 
-def look_later(s: Serving, e: LookFailed, clause: str) -> Outcome:
-    s = replace(s, looking=0, again=False, more=True)
-    s, timer = arm(s, e.now_ms, 500)
-    return Stepped(s, clause, (timer,))
-
-
-def nudge(s: Serving, e: Hinted, clause: str) -> Outcome:
-    return Stepped(replace(s, nudged=s.nudged | {e.session_id}), clause)
+def remember_hint(s: Serving, e: Hinted, clause: str) -> Outcome:
+    """Remember the hint until the session is released."""
+    return Stepped(replace(s, hinted=s.hinted | {e.session_id}), clause)
 
 
 def take_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
-    cooling = tuple([c for c in s.cooling if c.session_id != e.session_id])
+    """Take the session of a hint before other known sessions."""
     rest = tuple([i for i in s.backlog if i != e.session_id])
-    s = replace(s, backlog=(e.session_id, *rest) if len(rest) < LOOK_MAX else rest, cooling=cooling)
-    s, taken = fill(replace(s, more=s.more or len(rest) >= LOOK_MAX), e.now_ms)
+    full = len(rest) >= LOOK_MAX
+    s = replace(
+        uncool(s, e.session_id),
+        backlog=rest if full else (e.session_id, *rest),
+        more_due=s.more_due or full,
+    )
+    s, taken = fill(s, e.now_ms)
     return Stepped(s, clause, taken)
 
 
-def look_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
-    after, effects = look(s)
-    return Stepped(after, clause, effects)
-
-
 def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
-    """What was hinted at meanwhile is taken again; what led to nothing cools down, and we look when it is due."""
-    again = e.session_id in s.nudged
-    s = replace(s, running=s.running - {e.session_id}, nudged=s.nudged - {e.session_id})
+    """Release the session, and take it again or the next one."""
+    again = e.session_id in s.hinted
+    s = replace(s, running=s.running - {e.session_id}, hinted=s.hinted - {e.session_id})
     s = cool(s, e)
     if again:
-        calm = tuple([c for c in s.cooling if c.session_id != e.session_id])
-        s = replace(s, backlog=(e.session_id, *s.backlog), cooling=calm)
+        s = replace(uncool(s, e.session_id), backlog=(e.session_id, *s.backlog))
     s, effects = fill(s, e.now_ms)
-    if (s.more and not s.backlog) or e.reason is not RunnerStopReason.DONE:
+    if (s.more_due and not s.backlog) or e.reason is not RunnerStopReason.DONE:
         s, looks = look(s)
         effects += looks
     return Stepped(s, clause, effects)
 
 
 def cool(s: Serving, e: RunnerStopped) -> Serving:
-    """WORKER-10: the wait doubles with every time in a row, up to the poll."""
+    """Leave a session that was taken in vain alone, for twice as long each time in a row (WORKER-10)."""
     before = next((c for c in s.cooling if c.session_id == e.session_id), None)
-    live = [c for c in s.cooling if c is not before and c.until_ms + POLL_MS_MAX > e.now_ms]
+    cooling = [c for c in s.cooling if c is not before and c.until_ms + POLL_MS_MAX > e.now_ms]
     if e.reason is not RunnerStopReason.DONE:
         times = before.times + 1 if before is not None else 1
         wait = min(COOL_MS * 2 ** min(times - 1, 10), POLL_MS_MAX)
-        live.append(Cooling(e.session_id, e.now_ms + wait, times))
-    return replace(s, cooling=tuple(live))
+        cooling.append(Cooling(e.session_id, e.now_ms + wait, times))
+    return replace(s, cooling=tuple(cooling))
+
+
+def uncool(s: Serving, session_id: str) -> Serving:
+    """End the wait of a session, because of a hint."""
+    return replace(s, cooling=tuple([c for c in s.cooling if c.session_id != session_id]))
+
+
+# -- drain
 
 
 def drain(s: Serving, e: Drain, clause: str) -> Outcome:
+    """Drain the runners."""
     return Stepped(Draining(s.running), clause, (DrainRunners(),))
 
 
-def finish(s: Serving | Draining, e: Any, clause: str) -> Outcome:
+def finish(s: Serving | Draining, e: Drain | RunnerStopped, clause: str) -> Outcome:
+    """Finish: no runner is left."""
     return Stepped(Finished(), clause, (Finish(),))
 
 
-def drop(s: Draining, e: RunnerStopped, clause: str) -> Outcome:
+def release(s: Draining, e: RunnerStopped, clause: str) -> Outcome:
+    """Wait for the other runners."""
     return Stepped(Draining(s.running - {e.session_id}), clause)
+
+
+# -- the table
+
+
+def is_ignored(s: State, e: object) -> bool:
+    """True for an earlier look, an earlier timer, and for nearly all events after a drain (WORKER-16)."""
+    if isinstance(s, Serving):
+        if isinstance(e, Looked | LookFailed):
+            return s.looking != e.id
+        return isinstance(e, TimerFired) and s.timer != e.id
+    return isinstance(s, Finished) or not isinstance(e, RunnerStopped)
 
 
 RULES: Table[Outcome] = Table(
     (
-        Row("WORKER-1", Serving, Connected, always, look_again),
-        Row("WORKER-4", Serving, TimerFired, mine, poll),
-        Row("WORKER-6", Serving, Looked, under_way, seen),
-        Row("WORKER-7", Serving, LookFailed, under_way, look_later),
-        Row("WORKER-8", Serving, Hinted, runs_on, nudge),
-        Row("WORKER-11", Serving, Hinted, idle_now, take_hinted),
-        Row("WORKER-12", Serving, Hinted, later, look_hinted),
-        Row("WORKER-9", Serving, RunnerStopped, always, free_slot),
-        Row("WORKER-13", Serving, Drain, busy, drain),
-        Row("WORKER-14", Serving, Drain, at_rest, finish),
-        Row("WORKER-14", Draining, RunnerStopped, last, finish),
-        Row("WORKER-15", Draining, RunnerStopped, not_last, drop),
-        Row("WORKER-16", Serving, Looked, forgotten, no_change),
-        Row("WORKER-16", Serving, LookFailed, forgotten, no_change),
-        Row("WORKER-16", Serving, TimerFired, old, no_change),
-        *[
-            Row("WORKER-16", state, event, always, no_change)
-            for state in (Draining, Finished)
-            for event in (Connected, Looked, LookFailed, Hinted, TimerFired, Drain)
-        ],
-        Row("WORKER-16", Finished, RunnerStopped, always, no_change),
+        Row("WORKER-1", Serving, Connected, always, look_thoroughly),  # same
+        Row("WORKER-4", Serving, TimerFired, always, poll),  # same
+        Row("WORKER-6", Serving, Looked, always, take_found),  # same
+        Row("WORKER-7", Serving, LookFailed, always, look_later),  # same
+        Row("WORKER-8", Serving, Hinted, runs_already, remember_hint),  # same
+        Row("WORKER-11", Serving, Hinted, can_take, take_hinted),  # same
+        Row("WORKER-12", Serving, Hinted, later_or_anywhere, look_hinted),  # same
+        Row("WORKER-9", Serving, RunnerStopped, always, free_slot),  # same
+        Row("WORKER-13", Serving, Drain, has_runners, drain),  # Draining
+        Row("WORKER-14", Serving, Drain, has_no_runners, finish),  # Finished
+        Row("WORKER-14", Draining, RunnerStopped, is_last, finish),  # Finished
+        Row("WORKER-15", Draining, RunnerStopped, is_not_last, release),  # same
     )
 )
-step = RULES.step
+
+
+def step(state: State, event: Any) -> Outcome:
+    """Return the next state and effects.  An ignored event changes nothing."""
+    if is_ignored(state, event):
+        return Stepped(state, "WORKER-16")
+    return RULES.step(state, event)

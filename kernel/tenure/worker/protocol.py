@@ -1,4 +1,4 @@
-"""What a worker is, and what it and its host say to each other.  Spec: specs/worker.md."""
+"""The states of a worker, the events that its host reports, and its effects.  Spec: specs/worker.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK_MAX: Final = 256
 
 @frozen
 class HeldLeases(Question[tuple[Session, ...]]):
-    """Sessions with a lease on their row, live or not, in pages: whose holder may be dead?"""
+    """Read a page of the sessions with a lease on their row, live or not.  A worker looks there for dead holders."""
 
     after: tuple[int, str] | None = None
     limit: int = LOOK_MAX
@@ -33,7 +33,7 @@ class HeldLeases(Question[tuple[Session, ...]]):
 
 @frozen
 class Cooling:
-    """Taking it led to nothing, `times` in a row; not before `until_ms`, unless there is a hint."""
+    """A session that was taken in vain `times` in a row.  It is taken again after `until_ms`, or after a hint."""
 
     session_id: str
     until_ms: int
@@ -42,26 +42,30 @@ class Cooling:
 
 @frozen
 class Serving:
+    """The worker takes sessions.  `looking` is the look in progress; 0: none."""
+
     slots: int
     timer: int = 0  # of the next look
-    looking: int = 0  # the look under way; 0: none
-    again: bool = False  # something changed since it began
-    more: bool = True  # there may be more that is due than we know
+    looking: int = 0
+    look_again: bool = False  # there was a reason to look during the look
+    more_due: bool = True  # there may be more due sessions than those known
     running: frozenset[str] = frozenset()
-    nudged: frozenset[str] = frozenset()  # of those, what was hinted at meanwhile
-    backlog: tuple[str, ...] = ()
+    hinted: frozenset[str] = frozenset()  # running sessions with a hint meanwhile
+    backlog: tuple[str, ...] = ()  # known sessions without a slot
     cooling: tuple[Cooling, ...] = ()
     next_id: int = 1
 
 
 @frozen
 class Draining:
+    """The worker waits for the runners that are left."""
+
     running: frozenset[str]
 
 
 @frozen
 class Finished:
-    pass
+    """The final state."""
 
 
 State: TypeAlias = Serving | Draining | Finished
@@ -71,14 +75,14 @@ State: TypeAlias = Serving | Draining | Finished
 
 @frozen
 class Connected:
-    """At start, and whenever hints may have been missed."""
+    """The worker has started, or hints may have been missed."""
 
     now_ms: int
 
 
 @frozen
 class Looked:
-    """`next_in_ms`: when something will be due that is not yet; `full`: there may be more than these."""
+    """A look found these sessions; with `full` there may be more.  `next_in_ms`: when the next one will be due."""
 
     now_ms: int
     id: int
@@ -89,13 +93,15 @@ class Looked:
 
 @frozen
 class LookFailed:
+    """The store did not answer a look."""
+
     now_ms: int
     id: int
 
 
 @frozen
 class Hinted:
-    """`session_id` empty: somewhere.  `at_once`: something can be done for it now."""
+    """A session has work, now (`at_once`) or later.  An empty `session_id` means any session."""
 
     now_ms: int
     session_id: str
@@ -104,6 +110,8 @@ class Hinted:
 
 @frozen
 class RunnerStopped:
+    """The runner of this session has stopped."""
+
     now_ms: int
     session_id: str
     reason: RunnerStopReason
@@ -111,12 +119,16 @@ class RunnerStopped:
 
 @frozen
 class TimerFired:
+    """The time of this timer has come."""
+
     now_ms: int
     id: int
 
 
 @frozen
 class Drain:
+    """Take no more sessions."""
+
     now_ms: int
 
 
@@ -125,7 +137,7 @@ class Drain:
 
 @frozen
 class Look:
-    """For up to `limit` sessions that are due; `thorough`: also for those whose holder is dead."""
+    """Look for up to `limit` due sessions; with `thorough` also for sessions whose holder is dead."""
 
     id: int
     limit: int
@@ -134,14 +146,14 @@ class Look:
 
 @frozen
 class Take:
-    """Run this session."""
+    """Start a runner for this session."""
 
     session_id: str
 
 
 @frozen
 class SetTimer:
-    """It replaces the one before."""
+    """Report TimerFired at this time.  It replaces the previous timer."""
 
     id: int
     at_ms: int
@@ -149,12 +161,12 @@ class SetTimer:
 
 @frozen
 class DrainRunners:
-    pass
+    """Drain every runner of this worker."""
 
 
 @frozen
 class Finish:
-    """Nothing runs any more."""
+    """The worker has finished: no runner is left."""
 
 
 Effect: TypeAlias = Look | Take | SetTimer | DrainRunners | Finish

@@ -17,6 +17,7 @@ from ...machines.run import Termination
 from ...outcome import Decided, Refusal, Refused
 from ...records import EntryKind, JournalEntry
 from ...replace import replace
+from ...steps import StepAction, latest_entries, once_action, report, start_mark, unknown
 from ...transcript import NewNode, Role
 from .snapshot import TTL, S, Snapshot
 
@@ -30,6 +31,13 @@ CLOSING: Final = "closing"  # was told of the cancel flag
 EDITING: Final = "editing"  # holds the session without a run
 AMENDED: Final = "amended"
 
+STEP: Final = "x"  # the once step of every run
+STEPS: Final = {
+    StepAction.MARK: BEGUN,
+    StepAction.PROBE: FOUND,
+    StepAction.UNKNOWN: REPORTED,
+    StepAction.REPLAY: REPORTED,
+}
 NEW_RUN: Final = "r.new"  # the run id of a Begin that takes up another run
 FAILURES: Final = {
     "fail": Failure(ErrorKind.TRANSIENT),
@@ -71,13 +79,13 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
         case "acquire":
             return c.Acquire(S, own.lease_id, owner(slot), TTL)
         case "mark":
-            return c.Checkpoint(S, own, run_id, 1, n, (c.NewEntry(EntryKind.START, "x"),))
+            return c.Checkpoint(S, own, run_id, 1, n, (start_mark(STEP),))
         case "report":
             node = NewNode(Role.ASSISTANT, "done")
-            entry = c.NewEntry(EntryKind.REPORT, "x", "done")
+            entry = report(STEP, "done")
             return c.Checkpoint(S, own, run_id, 1, n, (entry,), (node,))
         case "record unknown":
-            return c.Checkpoint(S, own, run_id, 1, n, (c.NewEntry(EntryKind.UNKNOWN, "x"),))
+            return c.Checkpoint(S, own, run_id, 1, n, (unknown(STEP),))
         case "commit":
             return c.Commit(S, own, run_id, 1, n, worker.revision)
         case "commit, next":
@@ -133,14 +141,10 @@ def understood(
 
 
 def _begun(begun: Any, after: Snapshot) -> Worker:
-    """It reads the journal: what was reported is not done again, what was started is never run again."""
-    kinds = [e.kind for e in after.world.all(JournalEntry) if e.run_id == begun.run_id]
-    if begun.cancel is not None:
-        step = CLOSING
-    elif EntryKind.REPORT in kinds or EntryKind.UNKNOWN in kinds:
-        step = REPORTED
-    else:
-        step = FOUND if EntryKind.START in kinds else BEGUN
+    """Read the journal, and continue by the rule of once steps."""
+    journal = [e for e in after.world.all(JournalEntry) if e.run_id == begun.run_id]
+    action = once_action(latest_entries(journal, begun.turn).get(STEP))
+    step = CLOSING if begun.cancel is not None else STEPS[action]
     return Worker(step, begun.fence.generation, begun.run_id, begun.n, begun.revision)
 
 

@@ -1,0 +1,71 @@
+"""States of a worker and events in which all its cases occur (see machine_domains)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Final
+
+from ..runner.protocol import RunnerStopReason
+from ..worker.protocol import (
+    Connected,
+    Cooling,
+    Drain,
+    Draining,
+    Finished,
+    Hinted,
+    Looked,
+    LookFailed,
+    RunnerStopped,
+    Serving,
+    State,
+    TimerFired,
+)
+
+RUNNING: Final[tuple[frozenset[str], ...]] = (frozenset(), frozenset("a"), frozenset("ab"))
+COOLING: Final[tuple[tuple[Cooling, ...], ...]] = (
+    (),
+    (Cooling("a", 100, 1),),
+    (Cooling("c", 100, 3),),
+)
+BACKLOGS: Final[tuple[tuple[str, ...], ...]] = ((), ("c", "d"))
+
+
+def _serving() -> list[State]:
+    bools = (False, True)
+    parts = itertools.product((0, 5), bools, bools, RUNNING, BACKLOGS, COOLING)
+    return [
+        Serving(slots, 4, looking, again, more, running, hinted, backlog, cooling, 9)
+        for looking, again, more, running, backlog, cooling in parts
+        for hinted in (frozenset[str](), running)
+        for slots in (1, 2, 3)
+        if len(running) <= slots
+    ]
+
+
+STATES: Final[tuple[State, ...]] = (
+    Finished(),
+    *[Draining(running) for running in RUNNING if running],
+    *_serving(),
+)
+NOW: Final = (0, 1_000)
+EVENTS: Final[tuple[Any, ...]] = (
+    *[Connected(now) for now in NOW],
+    *[Drain(now) for now in NOW],
+    *itertools.starmap(LookFailed, itertools.product(NOW, (4, 5, 6))),
+    *itertools.starmap(TimerFired, itertools.product(NOW, (4, 5, 6))),
+    *itertools.starmap(
+        Looked,
+        itertools.product(
+            NOW, (4, 5, 6), ((), ("a", "c", "c", "e")), (False, True), (None, 0, 77, 10**9)
+        ),
+    ),
+    *itertools.starmap(Hinted, itertools.product(NOW, ("", "a", "c"), (False, True))),
+)
+
+
+def stops(state: State) -> tuple[RunnerStopped, ...]:
+    """Return the ends of the runners of this state."""
+    running = ("a",) if isinstance(state, Finished) else tuple(sorted(state.running))
+    return tuple(
+        itertools.starmap(RunnerStopped, itertools.product(NOW, running, RunnerStopReason))
+    )

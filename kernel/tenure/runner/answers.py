@@ -1,0 +1,368 @@
+"""The events of the runner's table: what an answer, a failed call or a timer means.  Spec: specs/runner.md.
+
+A host reports `Answered`, `StoreUnavailable`, `OutcomeUnknown` and `TimerFired` with the id of a call or a timer.
+`classify` finds out what the report is about, so that the type of an event selects the rows of the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from ..commands import (
+    Begin,
+    Begun,
+    BegunBefore,
+    Checkpointed,
+    Commit,
+    Committed,
+    Ended,
+    NothingDue,
+    Reclaim,
+    Renew,
+    Renewed,
+    Sweep,
+)
+from ..machines.lease import Held, Holder
+from ..outcome import Refusal, Refused
+from ..queries import Command, Question
+from ..questions.core import LoadedRun, LoadRun
+from ..records import Cancel
+from .protocol import (
+    Answered,
+    OutcomeUnknown,
+    ProcessChecked,
+    StoreBroken,
+    StoreUnavailable,
+    TimerFired,
+    TurnEnded,
+)
+from .states import (
+    CALLING,
+    HOLDING,
+    SUPERVISING,
+    CheckingHolder,
+    PendingCall,
+    RenewalTimer,
+    code_runs,
+)
+
+# -- answers while the session is acquired
+
+
+@frozen
+class Granted:
+    """The session is acquired."""
+
+    now_ms: int
+    begun: Begun
+
+
+@frozen
+class NothingToBegin:
+    """A Begin found no work."""
+
+    now_ms: int
+    answer: NothingDue
+
+    @property
+    def sweep(self) -> bool:
+        """True if something is due after a sweep."""
+        return self.answer.sweep
+
+
+@frozen
+class BegunEarlier:
+    """The Begin was executed before, and its lease has ended."""
+
+    now_ms: int
+    answer: BegunBefore
+
+
+@frozen
+class SessionHeld:
+    """A Begin was refused: another owner's lease is live.  `sweep`: something is due that needs no lease."""
+
+    now_ms: int
+    answer: Refused
+    sweep: bool
+
+
+@frozen
+class BeginRefused:
+    """A Begin was refused for another reason."""
+
+    now_ms: int
+    answer: Refused
+
+
+@frozen
+class Cleared:
+    """A sweep or a reclaim was answered, or there is no holder any more."""
+
+    now_ms: int
+
+
+@frozen
+class HolderFound:
+    """The lease on the session's row."""
+
+    now_ms: int
+    held: Held
+
+
+# -- answers under the lease
+
+
+@frozen
+class RunLoaded:
+    """What the run needs."""
+
+    now_ms: int
+    loaded: LoadedRun
+
+
+@frozen
+class RunMissing:
+    """The run that was begun cannot be read."""
+
+    now_ms: int
+
+
+@frozen
+class CheckpointWritten:
+    """A checkpoint is durable, and the session still belongs to this runner."""
+
+    now_ms: int
+    n: int
+    cancel: Cancel | None
+
+
+@frozen
+class RunEnded:
+    """The final command was accepted, and the lease is released."""
+
+    now_ms: int
+    answer: Committed | Ended
+
+
+@frozen
+class NextTaken:
+    """A commit was accepted, and the next run is held under the same lease."""
+
+    now_ms: int
+    answer: Committed
+    next: Begun
+
+
+@frozen
+class Fenced:
+    """The session belongs to another owner: the refusal or the replay that says so."""
+
+    now_ms: int
+    answer: Checkpointed | Refused
+
+
+@frozen
+class RunCancelled:
+    """A write was refused because the run was asked to stop."""
+
+    now_ms: int
+    answer: Refused
+
+
+@frozen
+class CommitRefused:
+    """A commit was refused for another reason."""
+
+    now_ms: int
+    answer: Refused
+
+
+@frozen
+class CallRefused:
+    """A checkpoint, Fail or Release was refused for another reason."""
+
+    now_ms: int
+    answer: Refused
+
+
+# -- the renewal
+
+
+@frozen
+class RenewalDue:
+    """It is time for the next renewal."""
+
+    now_ms: int
+
+
+@frozen
+class LeaseRenewed:
+    """The lease was renewed."""
+
+    now_ms: int
+    answer: Renewed
+
+
+@frozen
+class RenewalRefused:
+    """A renewal was refused."""
+
+    now_ms: int
+    answer: Refused
+
+
+@frozen
+class RenewalUnanswered:
+    """A renewal may or may not have been executed."""
+
+    now_ms: int
+
+
+# -- other timers
+
+
+@frozen
+class RetryDue:
+    """It is time to send the pending call again."""
+
+    now_ms: int
+
+
+@frozen
+class StageTimeOver:
+    """The turn has used up the time of its stage: its time limit or a grace period."""
+
+    now_ms: int
+
+
+Answer: TypeAlias = (
+    Granted
+    | NothingToBegin
+    | BegunEarlier
+    | SessionHeld
+    | BeginRefused
+    | Cleared
+    | HolderFound
+    | RunLoaded
+    | RunMissing
+    | CheckpointWritten
+    | RunEnded
+    | NextTaken
+    | Fenced
+    | RunCancelled
+    | CommitRefused
+    | CallRefused
+    | LeaseRenewed
+    | RenewalRefused
+)
+
+
+def event_of(call: Command[Any, Any] | Question[Any], answer: Any, now_ms: int) -> Answer:
+    """Return what the store's answer to this call means."""
+    if isinstance(call, Begin):
+        return _of_begin(answer, now_ms)
+    if isinstance(call, Renew):
+        if isinstance(answer, Refused):
+            return RenewalRefused(now_ms, answer)
+        return LeaseRenewed(now_ms, answer)
+    if isinstance(call, Sweep | Reclaim):
+        return Cleared(now_ms)  # also if it was refused: the next Begin reads what is so
+    if isinstance(call, LoadRun):
+        return RunMissing(now_ms) if answer is None else RunLoaded(now_ms, answer)
+    if isinstance(call, Question):
+        return Cleared(now_ms) if answer is None else HolderFound(now_ms, answer)
+    return _of_write(call, answer, now_ms)
+
+
+def _of_begin(answer: Any, now_ms: int) -> Answer:
+    match answer:
+        case Begun():
+            return Granted(now_ms, answer)
+        case NothingDue():
+            return NothingToBegin(now_ms, answer)
+        case BegunBefore():
+            return BegunEarlier(now_ms, answer)
+        case Refused(Refusal.HELD):
+            detail = answer.detail
+            return SessionHeld(now_ms, answer, isinstance(detail, Holder) and detail.sweep)
+        case _:
+            return BeginRefused(now_ms, answer)
+
+
+def _of_write(call: Any, answer: Any, now_ms: int) -> Answer:
+    match answer:
+        case Checkpointed(held=True):
+            return CheckpointWritten(now_ms, answer.n, answer.cancel)
+        case Checkpointed() | Refused(Refusal.FENCED):
+            return Fenced(now_ms, answer)
+        case Committed(next=Begun() as begun):
+            return NextTaken(now_ms, answer, begun)
+        case Committed() | Ended():
+            return RunEnded(now_ms, answer)
+        case Refused(Refusal.CANCELLED):
+            return RunCancelled(now_ms, answer)
+        case _:
+            return (CommitRefused if isinstance(call, Commit) else CallRefused)(now_ms, answer)
+
+
+# -- what a report is about
+
+
+def pending_call(s: Any, id: int) -> PendingCall | None:
+    """Return the call of this state with this id, if an attempt of it is in progress."""
+    if isinstance(s, CALLING):
+        pending: PendingCall | None = s.pending
+        if pending is not None and pending.id == id and not pending.waiting:
+            return pending
+    return renewal_call(s, id)
+
+
+def renewal_call(s: Any, id: int) -> PendingCall | None:
+    """Return the renewal of this state with this id, if one is in progress."""
+    if isinstance(s, HOLDING):
+        renewal = s.held_run.renewal
+        if isinstance(renewal, PendingCall) and renewal.id == id:
+            return renewal
+    return None
+
+
+def classify(s: Any, e: Any) -> Any:
+    """Return the event for the table.  None: nothing awaits this report (RUNNER-90)."""
+    match e:
+        case Answered():
+            call = pending_call(s, e.id)
+            return None if call is None else event_of(call.what, e.answer, e.now_ms)
+        case StoreUnavailable() | OutcomeUnknown():
+            if renewal_call(s, e.id) is not None:
+                return RenewalUnanswered(e.now_ms)
+            return None if pending_call(s, e.id) is None else e
+        case StoreBroken():
+            return None if pending_call(s, e.id) is None else e
+        case ProcessChecked():
+            return e if isinstance(s, CheckingHolder) and s.id == e.id else None
+        case TimerFired():
+            return timer_event(s, e)
+        case TurnEnded():
+            return e if _supervises(s) and s.supervision.turn_id == e.turn_id else None
+        case _:
+            return e
+
+
+def timer_event(s: Any, e: TimerFired) -> RetryDue | RenewalDue | StageTimeOver | None:
+    """Return what a timer means in this state.  None: the timer was replaced or given up."""
+    if isinstance(s, CALLING) and s.pending is not None:
+        if s.pending.waiting and s.pending.id == e.id:
+            return RetryDue(e.now_ms)
+    if isinstance(s, HOLDING) and isinstance(s.held_run.renewal, RenewalTimer):
+        if s.held_run.renewal.id == e.id:
+            return RenewalDue(e.now_ms)
+    if _supervises(s) and s.supervision.timer == e.id:
+        return StageTimeOver(e.now_ms)
+    return None
+
+
+def _supervises(s: Any) -> bool:
+    return isinstance(s, SUPERVISING) and code_runs(s)
