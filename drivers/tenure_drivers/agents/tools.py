@@ -17,12 +17,13 @@ from tenure.turn.protocol import HandOff, ToolResult
 
 from ..runtime.errors import describe
 from ..runtime.steps import Report, call
+from ..stores.errors import TenureError
 
 F = TypeVar("F", bound=Callable[..., Any])
 GIVEN: Final = ("key", "attempt")  # parameters that the model does not fill
 
 
-class ToolFailed(Exception):
+class ToolFailed(TenureError):
     """Raise it in a tool to tell the model what is wrong; it is not tried again by itself."""
 
 
