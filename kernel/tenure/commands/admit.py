@@ -6,6 +6,7 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..indexes import BY_KEY, OPEN_KEYS, SLOT
+from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
@@ -15,10 +16,6 @@ from .session_view import SessionView, session_queries
 from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
-
-INPUTS_MAX = 256
-PAYLOAD_BYTES_MAX = 10_000_000
-PRIORITY_MAX = 1_000_000
 
 
 @frozen
@@ -108,9 +105,9 @@ class Admit(Command[AdmitView, Admitted]):
     def _shape(self) -> Conflict | None:
         if problem := validate_id("session_id", self.session_id):
             return Conflict(0, problem)
-        if not 0 < len(self.inputs) <= INPUTS_MAX:
+        if not 0 < len(self.inputs) <= ADMITTED_MAX:
             return Conflict(
-                0, f"{len(self.inputs)} inputs; 1 to {INPUTS_MAX} are admitted together"
+                0, f"{len(self.inputs)} inputs; 1 to {ADMITTED_MAX} are admitted together"
             )
         return None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..event import EventKind
+from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
-from .nodes import NODES_MAX, open_calls_after, validate_nodes
+from .nodes import open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, replay
 
@@ -84,7 +85,7 @@ class Amend(Command[AmendView, Amended]):
             return refused
         if session.revision != self.expected_revision:
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
-        if len(self.nodes) > NODES_MAX:
+        if len(self.nodes) > CHECKPOINT_NODES_MAX:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"{len(self.nodes)} nodes; at most 64")
         if problem := self._validate():
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from .. import scheduling
+from ..limits import BEGIN_PROMOTED_MAX, RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT, RUN_INPUTS_MAX
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
@@ -26,9 +27,6 @@ from .grant import (
 from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id
 from .validation import validate_id, validate_limits
-
-LIMIT_DEFAULT = 8
-PROMOTED_MAX = 8
 
 
 @frozen
@@ -62,15 +60,15 @@ class Begin(Command[BeginView, BeginOutcome]):
     run_id: str
     owner: lease_.Owner
     ttl_ms: int = TTL_MS_DEFAULT
-    limit: int = LIMIT_DEFAULT
-    limit_bytes: int = scheduling.GROUP_BYTES
+    limit: int = RUN_INPUTS_DEFAULT
+    limit_bytes: int = RUN_BYTES_DEFAULT
 
     def reads(self) -> Reads[BeginView]:
         s = self.session_id
         return read(
             BeginView,
             *session_queries(
-                s, ready=min(max(self.limit, 1), scheduling.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1
+                s, ready=min(max(self.limit, 1), RUN_INPUTS_MAX) + 1, delayed=BEGIN_PROMOTED_MAX + 1
             ),
             Get(Run, (s, self.run_id)),
             Get(ExecutedCommand, (s, self.lease_id)),
@@ -102,7 +100,7 @@ class Begin(Command[BeginView, BeginOutcome]):
         if refused is not None:
             return _held(refused, session, now_ms)
         if session.phase in scheduling.BEGINNING_PHASES:
-            tx.promote(PROMOTED_MAX)
+            tx.promote(BEGIN_PROMOTED_MAX)
         return self._next(tx, acquire)
 
     def _replay(self, view: BeginView, session: Session) -> Decided[BeginOutcome] | None:

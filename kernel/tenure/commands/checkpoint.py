@@ -7,6 +7,7 @@ from attrs import field, frozen
 from ..event import Event, EventKind
 from ..failure import NO_FAILURES
 from ..indexes import JOURNAL_ENTRIES
+from ..limits import CHECKPOINT_ENTRIES_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
@@ -14,12 +15,10 @@ from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Blob, Cancel, EntryKind, EventBatch, JournalEntry, Node, Run, Session, Usage
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_node, hash_parts, hash_text
-from .nodes import BODY_BYTES_MAX as BODY_BYTES_MAX
-from .nodes import NODES_MAX, append_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
-ENTRIES_MAX = 64
 NOTE_MAX = 2_000
 EFFECT_ID_MAX = 400  # characters; a name that people gave, blanks and all
 
@@ -117,7 +116,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         return cancel if cancel is not None and cancel.run_id == self.run_id else None
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
-        if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
+        if len(self.entries) > CHECKPOINT_ENTRIES_MAX or len(self.nodes) > CHECKPOINT_NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
             if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):

@@ -10,6 +10,13 @@ import enum
 from attrs import field, frozen
 
 from .. import scheduling
+from ..limits import (
+    BEGIN_PROMOTED_MAX,
+    COMMIT_NODES_MAX,
+    RUN_BYTES_DEFAULT,
+    RUN_INPUTS_DEFAULT,
+    RUN_INPUTS_MAX,
+)
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
@@ -18,7 +25,6 @@ from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
-from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
@@ -28,7 +34,6 @@ from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_id, validate_limits, validate_text
 
-NODES_MAX = 32
 FRAME_MAX = 200
 
 
@@ -76,19 +81,19 @@ class Commit(Command[CommitView, Committed]):
     state: str | None = field(default=None, repr=lambda s: "None" if s is None else f"<{len(s)}>")
     then: Then = Then.RELEASE
     next_run_id: str | None = None
-    limit: int = LIMIT_DEFAULT
-    limit_bytes: int = scheduling.GROUP_BYTES
+    limit: int = RUN_INPUTS_DEFAULT
+    limit_bytes: int = RUN_BYTES_DEFAULT
     hand_off: NewInput | None = None
     frame: str | None = None
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
         more = self.then is Then.NEXT
-        ready = min(max(self.limit, 1), scheduling.GROUP_MAX) + 1 if more else 1
+        ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
         digests = () if self.state is None else (hash_text(self.state),)
         return read(
             CommitView,
-            *session_queries(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
+            *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
@@ -196,8 +201,8 @@ class Commit(Command[CommitView, Committed]):
             problem := validate_id("next_run_id", self.next_run_id)
         ):
             return problem
-        if len(self.nodes) > NODES_MAX:
-            return f"{len(self.nodes)} nodes; at most {NODES_MAX}"
+        if len(self.nodes) > COMMIT_NODES_MAX:
+            return f"{len(self.nodes)} nodes; at most {COMMIT_NODES_MAX}"
         problem = (
             validate_text("reason", self.reason)
             or validate_limits(self.limit, self.limit_bytes)
@@ -239,7 +244,7 @@ class Commit(Command[CommitView, Committed]):
         held = tx.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
             if tx.session.phase in scheduling.BEGINNING_PHASES:
-                tx.promote(PROMOTED_MAX)
+                tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
             if not isinstance(step, scheduling.Wait):
                 tx.update(lease_run=None)

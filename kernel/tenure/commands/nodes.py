@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..limits import BODY_BYTES_MAX, CHECKPOINT_NODES_MAX
 from ..machines.run import Termination
 from ..outcome import Insert, Write
 from ..records import Node, Run, Session
@@ -15,8 +16,6 @@ from ..replace import replace
 from ..transcript import NewNode, Role, Tip, extend_path, hash_node
 from .validation import validate_id
 
-NODES_MAX = 64
-BODY_BYTES_MAX = 10_000_000
 UNSEEN: Final = (
     "the turn ended before a result was written down; whether the call took effect is not known"
 )
@@ -60,8 +59,8 @@ def open_calls_after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[s
         return f"a node of role {node.role.value} while calls are open: {open_calls}"
     if node.role is not Role.ASSISTANT:
         return f"a node of role {node.role.value} with calls {ids}"
-    if len(ids) > NODES_MAX or len(set(ids)) < len(ids):
-        return f"{len(ids)} calls, {len(set(ids))} ids; at most {NODES_MAX}, each with its own"
+    if len(ids) > CHECKPOINT_NODES_MAX or len(set(ids)) < len(ids):
+        return f"{len(ids)} calls, {len(set(ids))} ids; at most {CHECKPOINT_NODES_MAX}, each with its own"
     problems = (validate_id("call_id", each) for each in ids)
     return next((p for p in problems if p), None) or ids
 

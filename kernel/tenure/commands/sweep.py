@@ -8,20 +8,21 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..indexes import AGED, MARK_RAISES
+from ..limits import RUN_INPUTS_MAX, SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX
 from ..machines import lease as lease_
 from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
 from ..records import MarkRaise, QueueEntry, Run
-from ..scheduling import BEGINNING_PHASES, GROUP_MAX, outdated
+from ..scheduling import BEGINNING_PHASES, outdated
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 
-AGED_READ = GROUP_MAX + 32  # a lane; a run that goes on keeps at most a group of old rows in front
+AGED_READ = (
+    RUN_INPUTS_MAX + 32
+)  # a lane; a run that goes on keeps at most a group of old rows in front
 RAISES_READ = 32  # a lane
-PROMOTED_MAX = 192
-ROWS_MAX = 240  # what one sweep writes, but for the session's own
 
 
 @frozen
@@ -54,7 +55,7 @@ class Sweep(Command[SweepView, Swept]):
         s = self.session_id
         return read(
             SweepView,
-            *session_queries(s, delayed=ROWS_MAX + 1),
+            *session_queries(s, delayed=SWEEP_ROWS_MAX + 1),
             First(AGED, (s, Lane.USER), AGED_READ),
             First(AGED, (s, Lane.SYSTEM), AGED_READ),
             First(MARK_RAISES, (s, Lane.USER), RAISES_READ),
@@ -79,7 +80,7 @@ class Sweep(Command[SweepView, Swept]):
                 count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
             tx.update(sweep=left)
-        room = min(PROMOTED_MAX, ROWS_MAX - len(tx.changes))
+        room = min(SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX - len(tx.changes))
         promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
         return tx.decided(Swept(ended, promoted, more), "SWEEP-2")
@@ -106,7 +107,7 @@ def sweep_lane(
             continue
         raised = by_mark.get(mark + 1)
         rows = 2 if run is None else 2 * len(run.contributors) + 1
-        if raised is None or len(tx.changes) + rows > ROWS_MAX:
+        if raised is None or len(tx.changes) + rows > SWEEP_ROWS_MAX:
             _drop_raises(tx, lane, [r for r in raises if r.mark <= mark], kept)
             return ended, True
         ended += _end(tx, queue_entry, run, raised)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from ..limits import USAGE_COUNT_MAX, USAGE_MAX
 from ..outcome import Insert, Update, Write
 from ..queries import Each, Get
 from ..records import Usage
 from ..transcript import UsageDelta
 from .validation import validate_id
-
-USAGE_MAX: Final = 8
-COUNT_MAX: Final = 10**12  # of one command; a store sums them in 63 bits
 
 
 def usage_queries(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
@@ -31,8 +27,8 @@ def _validate(usage: UsageDelta) -> str | None:
     )  # fmt: skip
     if min(counts) < 0:
         return f"usage below 0: {usage}"
-    if max(counts) > COUNT_MAX:
-        return f"usage above {COUNT_MAX}: {usage}"
+    if max(counts) > USAGE_COUNT_MAX:
+        return f"usage above {USAGE_COUNT_MAX}: {usage}"
     return validate_id("usage source", usage.source) or validate_id("usage model", usage.model)
 
 

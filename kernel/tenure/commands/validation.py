@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-ID_CHARACTERS_MAX: Final = 200
-TIME_MS_MAX: Final = 2**53
+from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 
 def validate_id(name: str, value: str) -> str | None:

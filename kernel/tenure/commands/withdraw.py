@@ -7,6 +7,7 @@ from attrs import frozen
 from .. import scheduling
 from ..event import EventKind
 from ..indexes import AGED
+from ..limits import WITHDRAW_ROWS_MAX
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -19,7 +20,6 @@ from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, queue_entry_of, replay
 
 WITHDRAWN_MAX = 256
-ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one
 BOUND_RUNS_MAX = 8
 
 
@@ -180,7 +180,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         for queue_entry in latest:
             if queue_entry.seq < seq:
                 return taken, False
-            if len(tx.changes) + 2 > ROWS_MAX:
+            if len(tx.changes) + 2 > WITHDRAW_ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
             if scheduling.visible_status(session, queue_entry, run) == "superseded":
