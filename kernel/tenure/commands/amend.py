@@ -1,4 +1,4 @@
-"""Change a session at rest: import, edit, rewind.  Spec: specs/transcript.md."""
+"""Amend: import, edit or rewind the transcript of a session without an open turn.  Spec: specs/transcript.md."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from .transaction import Transaction, check_command_id, replay
 
 @frozen
 class Rewind:
-    """Where the leaf goes before nodes are added; `node_id` None: before the first."""
+    """The node that becomes the leaf before nodes are added; None: before the first node."""
 
     node_id: str | None
 
 
 @frozen
 class AmendView(SessionView):
+    """The session, the node to rewind to, and the row of the command if it was executed before."""
+
     executed: ExecutedCommand | None
     target: Node | None
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add nodes or move the leaf, under a lease got by Acquire; at most 64 nodes.
+    """Add at most 64 nodes or move the leaf, under a lease of Acquire.
 
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
     """
@@ -97,7 +99,7 @@ class Amend(Command[AmendView, Amended]):
         return None
 
     def _validate(self) -> str | None:
-        """TRANSCRIPT-6: at rest no call is open."""
+        """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""
         if problem := validate_nodes((), self.nodes):
             return problem
         left = open_calls_after((), self.nodes)

@@ -1,4 +1,4 @@
-"""Take a session, and what comes next in it; or only the session.  Spec: specs/lease.md, specs/inbox.md."""
+"""Begin: take the lease of a session and the run that comes next.  Spec: specs/lease.md, specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .validation import validate_id, validate_limits
 
 @frozen
 class NothingDue:
-    """Nothing to begin.  `sweep`: there is something for Sweep to write out, do that and ask again."""
+    """Nothing to begin until `due_at_ms`.  `sweep`: execute Sweep and repeat Begin with another lease id."""
 
     due_at_ms: int | None
     sweep: bool = False
@@ -42,6 +42,8 @@ BeginOutcome: TypeAlias = Begun | NothingDue | BegunBefore
 
 @frozen
 class BeginView(SessionView):
+    """The session, the run of this id, and the row of the command if it was executed before."""
+
     known: Run | None
     executed: ExecutedCommand | None
 
@@ -50,9 +52,9 @@ class BeginView(SessionView):
 class Begin(Command[BeginView, BeginOutcome]):
     """Acquire the session and bind what comes next to a run, or take up a run that exists.
 
-    `run_id` is for the case that it makes a run.  At most `limit` inputs and `limit_bytes` are grouped.
-    Touches at most 64 places, 8 promotions and a handful of rows.  Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE,
-    PHASE, ILLEGAL.
+    `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
+    Writes at most 64 bound and 8 promoted queue entries, and a few rows.
+    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL.
     """
 
     session_id: str
@@ -110,7 +112,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             if run is not None:
                 resumed = (
                     view.executed is not None or run.next_checkpoint > 0
-                )  # it took up a run, as it said
+                )  # its first answer said so
                 begun = begun_of(session, run, resumed=resumed)
                 return Decided(begun, "LEASE-22", replayed=True)
             return Decided(BegunBefore(None, None, held=True), "LEASE-22", replayed=True)
@@ -144,7 +146,7 @@ class Begin(Command[BeginView, BeginOutcome]):
 
 
 def _held(refused: Refused, session: Session, now_ms: int) -> Refused:
-    """DUE-7: a session can be due under a live lease, for what needs none; whoever looked is told to sweep."""
+    """DUE-7: ask for a Sweep in the refusal if the session is due under a live lease."""
     holder, due = refused.detail, session.due_at_ms
     if due is None or due > now_ms or not isinstance(holder, lease_.Holder):
         return refused

@@ -1,4 +1,4 @@
-"""What models have used, counted per source and model.  Specs: specs/commit.md, COMMIT-12; specs/journal.md, JOURNAL-10."""
+"""Model usage, added up for each source and model.  Specs: specs/commit.md, COMMIT-12; specs/journal.md, JOURNAL-10."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from .validation import validate_id
 
 
 def usage_queries(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
+    """Return the query of the usage rows to add to."""
     return Each(tuple([Get(Usage, (session_id, d.source, d.model)) for d in deltas]))
 
 
 def validate_usage(deltas: tuple[UsageDelta, ...]) -> str | None:
+    """Return what is wrong with usage, or None."""
     if len(deltas) > USAGE_MAX:
-        return f"{len(deltas)} usages; at most {USAGE_MAX}"
+        return f"{len(deltas)} usage records; at most {USAGE_MAX}"
     return next((p for p in map(_validate, deltas) if p), None)
 
 
@@ -35,6 +37,7 @@ def _validate(usage: UsageDelta) -> str | None:
 def count_usage(
     session_id: str, deltas: tuple[UsageDelta, ...], known: tuple[Usage | None, ...]
 ) -> list[Write]:
+    """Return the writes that add usage to its rows, of which `known` were read."""
     totals = {(u.source, u.model): u for u in known if u is not None}
     fresh = {(d.source, d.model) for d in deltas} - totals.keys()
     for d in deltas:
