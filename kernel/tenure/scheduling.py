@@ -10,14 +10,11 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from .limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from .machines import run as run_
 from .machines.input import Bound, Delayed, Ended, Ready
 from .policy import Lane
 from .records import Phase, QueueEntry, Run, Session
-
-UNFINISHED_MAX: Final = 32
-GROUP_MAX: Final = 64
-GROUP_BYTES: Final = 1_000_000
 
 BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases that begin anything
 
@@ -93,7 +90,7 @@ def _first_of(
     passed: int | None = None
     for _, _, candidate in candidates:
         if isinstance(candidate, Lane):
-            if unfinished < UNFINISHED_MAX:
+            if unfinished < UNFINISHED_RUNS_MAX:
                 return NewRun(candidate)
             continue
         state = candidate.state
@@ -114,7 +111,7 @@ def take_group(ready: Sequence[QueueEntry], limit: int, limit_bytes: int) -> tup
     if state.group is None:
         return (first,)
     taken, size = [first], state.size
-    for queue_entry in ready[1 : min(limit, GROUP_MAX)]:
+    for queue_entry in ready[1 : min(limit, RUN_INPUTS_MAX)]:
         other = queue_entry.state
         assert isinstance(other, Ready)
         size += other.size

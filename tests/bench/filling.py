@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tenure.commands.restore import ROWS_AT_ONCE, Restore
+from tenure.commands.restore import Restore
+from tenure.limits import RESTORED_ROWS_MAX
 from tenure.machines import input as input_
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Lane
@@ -94,7 +95,7 @@ async def restored(url: str, records: Iterable[Any], clock: list[int] | None = N
     store = open_store(url, **options)
     part: list[Any] = []
     for record in records:
-        if isinstance(record, Session) or len(part) == ROWS_AT_ONCE:
+        if isinstance(record, Session) or len(part) == RESTORED_ROWS_MAX:
             await _restore(store, part)
             part = []
         part.append(record)

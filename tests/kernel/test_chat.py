@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from paths import SPECS
 
 from tenure.failure import ErrorKind
+from tenure.limits import MESSAGE_BYTES_MAX
 from tenure.messages.codec import (
-    BODY_BYTES_MAX,
     ROLES,
     InvalidMessage,
     decode,
@@ -111,7 +111,7 @@ def test_what_is_no_message_is_unreadable(body: str) -> None:
 def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:  # CHAT-15
     node = node_of(Message(Role.TOOL, "é" * 12_000_000, call_id="c"))
 
-    assert len(node.body.encode()) <= BODY_BYTES_MAX
+    assert len(node.body.encode()) <= MESSAGE_BYTES_MAX
     assert decode(node.body).text.endswith("of 12000000 characters]")
     assert node_of(decode(node.body)) == node
 

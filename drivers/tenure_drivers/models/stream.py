@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from attrs import define, field
 
-from tenure.commands.usage import COUNT_MAX
+from tenure.limits import USAGE_COUNT_MAX
 from tenure.messages.types import Delta, Finish, Reply, ToolCall
 from tenure.transcript import UsageDelta
 
@@ -206,7 +206,7 @@ class Assembly:
             prompted.cached_tokens,
             completed.reasoning_tokens,
         ]
-        legal = [min(max(n or 0, 0), COUNT_MAX) for n in found]
+        legal = [min(max(n or 0, 0), USAGE_COUNT_MAX) for n in found]
         return (UsageDelta(self.source, self.model, 1, *legal),)
 
     def reply(self, key: str, known: Container[str]) -> Reply:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
-from tenure.commands.checkpoint import BODY_BYTES_MAX
+from tenure.limits import BODY_BYTES_MAX
 
 from .errors import IllegalResult, StepFailed, describe
 

@@ -1,4 +1,7 @@
-"""The commands: everything that can be asked of a session, each a frozen class with `reads` and `decide`."""
+"""The commands: one frozen class per command, with `reads` and `decide`.
+
+A command is decided over a view of the rows of one session.  Modules here import no store, clock or IO.
+"""
 
 from ..records import (
     Admission,

@@ -1,4 +1,4 @@
-"""Take the session without a run.  Spec: specs/lease.md."""
+"""Acquire: take the lease of a session without a run.  Spec: specs/lease.md."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from .transaction import Transaction, check_command_id
 
 @frozen
 class Acquired:
+    """The fence of the lease, and the transcript's revision and leaf."""
+
     fence: lease_.Fence
     ttl_ms: int
     revision: int
@@ -25,7 +27,10 @@ class Acquired:
 
 @frozen
 class Acquire(Command[CommandView, Acquired | BegunBefore]):
-    """Take the session without a run, for Amend.  Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, OPEN_TURN, PHASE, ILLEGAL."""
+    """Take the lease of a session without a run, for Amend.
+
+    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, OPEN_TURN, PHASE, ILLEGAL.
+    """
 
     session_id: str
     lease_id: str

@@ -1,4 +1,4 @@
-"""Open a session, and admit inputs to it.  Spec: specs/inbox.md."""
+"""Open and Admit: open a session, and admit inputs to it.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..indexes import BY_KEY, OPEN_KEYS, SLOT
+from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import KeyScope, OnRetry
@@ -16,24 +17,24 @@ from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 
-INPUTS_MAX = 256
-PAYLOAD_BYTES_MAX = 10_000_000
-PRIORITY_MAX = 1_000_000
-
 
 @frozen
 class Opened:
+    """The session exists."""
+
     session_id: str
 
 
 @frozen
 class OpenView:
+    """The session, if it exists."""
+
     session: Session | None
 
 
 @frozen
 class Open(Command[OpenView, Opened]):
-    """Create the session.  Touches one row."""
+    """Create the session, unless it exists.  Writes the row of the session and one of events.  Refusals: ILLEGAL."""
 
     session_id: str
 
@@ -54,6 +55,8 @@ class Open(Command[OpenView, Opened]):
 
 @frozen
 class AdmitView(SessionView):
+    """The session, and every input that an admitted one may repeat or supersede."""
+
     known: tuple[Input | None, ...]
     same_key: tuple[tuple[Input, ...], ...]
     open_keys: tuple[tuple[OpenKey, ...], ...]
@@ -62,9 +65,9 @@ class AdmitView(SessionView):
 
 @frozen
 class Admit(Command[AdmitView, Admitted]):
-    """Admit up to 256 inputs, all or none; writes at most three rows an input, and two.
+    """Admit up to 256 inputs, all or none.  Writes at most three rows for each input, and two more.
 
-    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
+    `open`: create the session if it does not exist.  Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
     """
 
     session_id: str
@@ -108,15 +111,15 @@ class Admit(Command[AdmitView, Admitted]):
     def _shape(self) -> Conflict | None:
         if problem := validate_id("session_id", self.session_id):
             return Conflict(0, problem)
-        if not 0 < len(self.inputs) <= INPUTS_MAX:
+        if not 0 < len(self.inputs) <= ADMITTED_MAX:
             return Conflict(
-                0, f"{len(self.inputs)} inputs; 1 to {INPUTS_MAX} are admitted together"
+                0, f"{len(self.inputs)} inputs; 1 to {ADMITTED_MAX} are admitted together"
             )
         return None
 
 
 def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[First[OpenKey], ...]:
-    """The latest holder of each open key in each lane: the one with the highest mark."""
+    """Return the queries of the latest holder of each open key in each lane: the one with the highest mark."""
     return tuple(
         [
             First(OPEN_KEYS, (session_id, new.key, lane), 1, backwards=True)
@@ -130,14 +133,14 @@ def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[Fir
 def look_up(
     session: Session | None, view: AdmitView, inputs: tuple[NewInput, ...]
 ) -> list[Admission | str] | Refused:
-    """`session`: with the marks that this command has raised; what they take back holds no open key."""
+    """Look up the inputs among those that are known.  `session` has the marks that this command has raised."""
     return known_admissions(session, inputs, view.known, view.same_key, view.open_keys)
 
 
 def admit_into(
     tx: Transaction, view: AdmitView, inputs: tuple[NewInput, ...], known: list[Admission | str]
 ) -> Admitted | Refused:
-    """Admit all that is new within a decision under way, or nothing."""
+    """Admit all new inputs within a transaction, or refuse all."""
     for index, new in enumerate(inputs):
         refused = _validate(tx.session, index, new) if isinstance(known[index], str) else None
         if refused is not None:
@@ -156,11 +159,12 @@ def admit_into(
 
 
 def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
+    """Return the slot of each input that has a supersession key."""
     return tuple([_slot(new) for new in inputs if new.supersession_key is not None])
 
 
 def _slot(new: NewInput) -> str:
-    """Within a lane: what was promised to somebody else is not superseded by a user's word."""
+    """Return the slot of an input.  It contains the lane, so that no user input supersedes a system input."""
     policy = new.rules()
     lane = "" if policy is None else policy.lane.value
     return f"{lane}:{new.kind}:{new.supersession_key}"
@@ -190,7 +194,7 @@ def _validate(session: Session, index: int, new: NewInput) -> Refused | None:
         or _validate_text(new.payload)
     )
     if problem is None and not 0 <= priority <= PRIORITY_MAX:
-        problem = f"priority {priority} is not within 0 and {PRIORITY_MAX}"
+        problem = f"priority {priority}: expected 0 to {PRIORITY_MAX}"
     if problem is None and size > PAYLOAD_BYTES_MAX:
         problem = f"payload of {size} bytes; at most {PAYLOAD_BYTES_MAX}"
     if problem is not None:
@@ -216,7 +220,7 @@ def _validate_text(text: str) -> str | None:
 def _admit_one(
     tx: Transaction, new: NewInput, slots: dict[str | None, QueueEntry], digest: str
 ) -> Admission:
-    """INBOX-6, INBOX-7: it supersedes a ready input of its slot, and is ready or delayed."""
+    """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the ready input of its slot."""
     policy = new.rules()
     assert policy is not None
     session = tx.session

@@ -1,37 +1,40 @@
-"""Change a session at rest: import, edit, rewind.  Spec: specs/transcript.md."""
+"""Amend: import, edit or rewind the transcript of a session without an open turn.  Spec: specs/transcript.md."""
 
 from __future__ import annotations
 
 from attrs import frozen
 
 from ..event import EventKind
+from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
-from .nodes import NODES_MAX, open_calls_after, validate_nodes
+from .nodes import open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, replay
 
 
 @frozen
 class Rewind:
-    """Where the leaf goes before nodes are added; `node_id` None: before the first."""
+    """The node that becomes the leaf before nodes are added; None: before the first node."""
 
     node_id: str | None
 
 
 @frozen
 class AmendView(SessionView):
+    """The session, the node to rewind to, and the row of the command if it was executed before."""
+
     executed: ExecutedCommand | None
     target: Node | None
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add nodes or move the leaf, under a lease got by Acquire; at most 64 nodes.
+    """Add at most 64 nodes or move the leaf, under a lease of Acquire.
 
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
     """
@@ -84,7 +87,7 @@ class Amend(Command[AmendView, Amended]):
             return refused
         if session.revision != self.expected_revision:
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
-        if len(self.nodes) > NODES_MAX:
+        if len(self.nodes) > CHECKPOINT_NODES_MAX:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"{len(self.nodes)} nodes; at most 64")
         if problem := self._validate():
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
@@ -96,7 +99,7 @@ class Amend(Command[AmendView, Amended]):
         return None
 
     def _validate(self) -> str | None:
-        """TRANSCRIPT-6: at rest no call is open."""
+        """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""
         if problem := validate_nodes((), self.nodes):
             return problem
         left = open_calls_after((), self.nodes)

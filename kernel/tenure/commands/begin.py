@@ -1,4 +1,4 @@
-"""Take a session, and what comes next in it; or only the session.  Spec: specs/lease.md, specs/inbox.md."""
+"""Begin: take the lease of a session and the run that comes next.  Spec: specs/lease.md, specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from .. import scheduling
+from ..limits import BEGIN_PROMOTED_MAX, RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT, RUN_INPUTS_MAX
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
@@ -27,13 +28,10 @@ from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id
 from .validation import validate_id, validate_limits
 
-LIMIT_DEFAULT = 8
-PROMOTED_MAX = 8
-
 
 @frozen
 class NothingDue:
-    """Nothing to begin.  `sweep`: there is something for Sweep to write out, do that and ask again."""
+    """Nothing to begin until `due_at_ms`.  `sweep`: execute Sweep and repeat Begin with another lease id."""
 
     due_at_ms: int | None
     sweep: bool = False
@@ -44,6 +42,8 @@ BeginOutcome: TypeAlias = Begun | NothingDue | BegunBefore
 
 @frozen
 class BeginView(SessionView):
+    """The session, the run of this id, and the row of the command if it was executed before."""
+
     known: Run | None
     executed: ExecutedCommand | None
 
@@ -52,9 +52,9 @@ class BeginView(SessionView):
 class Begin(Command[BeginView, BeginOutcome]):
     """Acquire the session and bind what comes next to a run, or take up a run that exists.
 
-    `run_id` is for the case that it makes a run.  At most `limit` inputs and `limit_bytes` are grouped.
-    Touches at most 64 places, 8 promotions and a handful of rows.  Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE,
-    PHASE, ILLEGAL.
+    `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
+    Writes at most 64 bound and 8 promoted queue entries, and a few rows.
+    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL.
     """
 
     session_id: str
@@ -62,15 +62,15 @@ class Begin(Command[BeginView, BeginOutcome]):
     run_id: str
     owner: lease_.Owner
     ttl_ms: int = TTL_MS_DEFAULT
-    limit: int = LIMIT_DEFAULT
-    limit_bytes: int = scheduling.GROUP_BYTES
+    limit: int = RUN_INPUTS_DEFAULT
+    limit_bytes: int = RUN_BYTES_DEFAULT
 
     def reads(self) -> Reads[BeginView]:
         s = self.session_id
         return read(
             BeginView,
             *session_queries(
-                s, ready=min(max(self.limit, 1), scheduling.GROUP_MAX) + 1, delayed=PROMOTED_MAX + 1
+                s, ready=min(max(self.limit, 1), RUN_INPUTS_MAX) + 1, delayed=BEGIN_PROMOTED_MAX + 1
             ),
             Get(Run, (s, self.run_id)),
             Get(ExecutedCommand, (s, self.lease_id)),
@@ -102,7 +102,7 @@ class Begin(Command[BeginView, BeginOutcome]):
         if refused is not None:
             return _held(refused, session, now_ms)
         if session.phase in scheduling.BEGINNING_PHASES:
-            tx.promote(PROMOTED_MAX)
+            tx.promote(BEGIN_PROMOTED_MAX)
         return self._next(tx, acquire)
 
     def _replay(self, view: BeginView, session: Session) -> Decided[BeginOutcome] | None:
@@ -112,7 +112,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             if run is not None:
                 resumed = (
                     view.executed is not None or run.next_checkpoint > 0
-                )  # it took up a run, as it said
+                )  # its first answer said so
                 begun = begun_of(session, run, resumed=resumed)
                 return Decided(begun, "LEASE-22", replayed=True)
             return Decided(BegunBefore(None, None, held=True), "LEASE-22", replayed=True)
@@ -146,7 +146,7 @@ class Begin(Command[BeginView, BeginOutcome]):
 
 
 def _held(refused: Refused, session: Session, now_ms: int) -> Refused:
-    """DUE-7: a session can be due under a live lease, for what needs none; whoever looked is told to sweep."""
+    """DUE-7: ask for a Sweep in the refusal if the session is due under a live lease."""
     holder, due = refused.detail, session.due_at_ms
     if due is None or due > now_ms or not isinstance(holder, lease_.Holder):
         return refused

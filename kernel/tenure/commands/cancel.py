@@ -1,4 +1,4 @@
-"""Ask a run to stop; take back what a user has said.  Spec: specs/cancel.md."""
+"""RequestCancel and Interrupt: ask a run to stop, supersede the inputs of a user.  Spec: specs/cancel.md."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ from .transaction import Transaction, check_command_id, replay
 
 @frozen
 class RequestCancelView(SessionView):
+    """The session, the run, and the row of the command if it was executed before."""
+
     run: Run | None
     executed: ExecutedCommand | None
 
 
 @frozen
 class RequestCancel(Command[RequestCancelView, CancelRequested]):
-    """Ask exactly this run to stop.  Touches at most 64 places and a handful.  Refusals: UNKNOWN_RUN, ENDED."""
+    """Ask exactly this run to stop.  Writes at most 64 queue entries and a few rows.  Refusals: UNKNOWN_RUN, ENDED."""
 
     session_id: str
     command_id: str
@@ -81,7 +83,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
             tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
             left = tx.runs.get(run.run_id)
             if left is not None and left.state != run_.Rescheduled():
-                tx.reschedule(left, None)  # whatever it has been through: to be closed at once
+                tx.reschedule(left, None)  # due at once, so that it is closed
             return left is None
         if run.progress:
             tx.ask_to_cancel(run, cancel)
@@ -92,14 +94,14 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
 
 
 def is_superseded(tx: Transaction, run: Run) -> bool:
-    """CANCEL-11: superseded by a mark for every reader, and nothing keeps it alive."""
+    """CANCEL-11: return whether a mark has superseded this run, and no live lease or progress keeps it."""
     session, lease = tx.session, tx.session.lease
     live = isinstance(lease, lease_.Held) and lease_.live_at(lease, tx.now_ms)
     return outdated(session, run) and not (live and session.lease_run == run.run_id)
 
 
 def end_lapsed_lease(tx: Transaction, lanes: tuple[Lane, ...]) -> None:
-    """LEASE-10: who takes a run's inputs back needs its lease to be over; a holder that was cut off must not go on."""
+    """LEASE-10: end the lapsed lease of a run in these lanes, so that its holder cannot continue."""
     lease, run = tx.session.lease, tx.runs.get(tx.session.lease_run or "")
     if isinstance(lease, lease_.Held) and run is not None and run.lane in lanes:
         outcome = lease_.step(lease, lease_.End(tx.now_ms))
@@ -108,7 +110,7 @@ def end_lapsed_lease(tx: Transaction, lanes: tuple[Lane, ...]) -> None:
 
 
 def raise_mark(tx: Transaction, lane: Lane, how: How, by: str) -> int:
-    """CANCEL-6: what the lane admitted so far ends like this, from now on, for every reader."""
+    """CANCEL-6: raise the mark of a lane.  For every reader, all inputs that it admitted so far have ended as `how`."""
     end_lapsed_lease(tx, (lane,))
     session = tx.session
     mark = session.mark(lane) + 1
@@ -121,14 +123,14 @@ def raise_mark(tx: Transaction, lane: Lane, how: How, by: str) -> int:
 
 
 def cancel_working(tx: Transaction, how: How, by: str, lanes: tuple[Lane, ...]) -> str | None:
-    """CANCEL-7: the run under the lease, or the open turn, gets the flag and ends its inputs itself."""
+    """CANCEL-7: ask the run under the lease, or the open turn, to stop.  Return its id, or None."""
     session = tx.session
     run = tx.runs.get(session.open_run or session.lease_run or "")
     if run is None or run.lane not in lanes or session.cancel is not None:
         return None
     live = isinstance(session.lease, lease_.Held) and lease_.live_at(session.lease, tx.now_ms)
     if not run.progress and not live:
-        return None  # the mark alone takes it back
+        return None  # the mark alone supersedes it
     tx.ask_to_cancel(run, Cancel(run.run_id, by, how))
     return run.run_id
 
@@ -138,14 +140,16 @@ def cancel_working(tx: Transaction, how: How, by: str, lanes: tuple[Lane, ...]) 
 
 @frozen
 class InterruptView(AdmitView):
+    """The view of Admit, and the row of the command if it was executed before."""
+
     executed: ExecutedCommand | None
 
 
 @frozen
 class Interrupt(Command[InterruptView, Interrupted]):
-    """Supersede what lane USER admitted so far, ask its work to stop, and admit a replacement, all or nothing.
+    """Supersede all inputs of lane USER, ask its run to stop, and admit a replacement, all or nothing.
 
-    What was promised to somebody else (lane SYSTEM) is never lost to an interrupt.  Touches a handful of rows.
+    Inputs of lane SYSTEM stay.  Writes a few rows; Sweep writes the ends of the superseded inputs.
     Refusals: UNKNOWN_SESSION, and those of Admit for the replacement.
     """
 

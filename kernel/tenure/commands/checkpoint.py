@@ -1,4 +1,4 @@
-"""Make progress durable before the effect that depends on it.  Spec: specs/journal.md."""
+"""Checkpoint: make progress durable before an effect depends on it.  Spec: specs/journal.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from attrs import field, frozen
 from ..event import Event, EventKind
 from ..failure import NO_FAILURES
 from ..indexes import JOURNAL_ENTRIES
+from ..limits import CHECKPOINT_ENTRIES_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
@@ -14,19 +15,17 @@ from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Blob, Cancel, EntryKind, EventBatch, JournalEntry, Node, Run, Session, Usage
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_node, hash_parts, hash_text
-from .nodes import BODY_BYTES_MAX as BODY_BYTES_MAX
-from .nodes import NODES_MAX, append_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
-ENTRIES_MAX = 64
 NOTE_MAX = 2_000
-EFFECT_ID_MAX = 400  # characters; a name that people gave, blanks and all
+EFFECT_ID_MAX = 400  # characters; may contain blanks
 
 
 @frozen
 class NewEntry:
-    """`effect_id` names the step within the run; `body` is the report, opaque."""
+    """An entry for the journal.  `effect_id` names the step within the run; `body` is opaque text."""
 
     kind: EntryKind
     effect_id: str
@@ -35,7 +34,7 @@ class NewEntry:
 
 @frozen
 class Checkpointed:
-    """`n` is the number expected next.  `held` False: this was a replay and the session is another's by now."""
+    """`n` is the number of the next checkpoint.  `held` False: a replay, and the fence is no longer valid."""
 
     n: int
     tip: Tip | None
@@ -45,6 +44,8 @@ class Checkpointed:
 
 @frozen
 class CheckpointView:
+    """The session, the run, and the rows that this checkpoint may have written or must change."""
+
     session: Session | None
     run: Run | None
     written: tuple[JournalEntry, ...]
@@ -54,9 +55,10 @@ class CheckpointView:
 
 @frozen
 class Checkpoint(Command[CheckpointView, Checkpointed]):
-    """Write journal entries and provisional nodes of a run under way; at most 64 of each.
+    """Write at most 64 journal entries and 64 provisional nodes of a running run.
 
-    A mark of a once step must be answered before the step runs.  Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN,
+    `usage` counts model usage, `environment` is the model request's environment as text.
+    The START entry of a once step must be stored before the step runs.  Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN,
     ILLEGAL.
     """
 
@@ -70,7 +72,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     usage: tuple[UsageDelta, ...] = ()
     environment: str | None = field(
         default=None, repr=lambda e: "None" if e is None else f"<{len(e)}>"
-    )  # what a model was asked with
+    )
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
@@ -117,7 +119,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         return cancel if cancel is not None and cancel.run_id == self.run_id else None
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
-        if len(self.entries) > ENTRIES_MAX or len(self.nodes) > NODES_MAX:
+        if len(self.entries) > CHECKPOINT_ENTRIES_MAX or len(self.nodes) > CHECKPOINT_NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
             if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
@@ -130,6 +132,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         )
 
     def digest(self, contents: list[tuple[object, ...]]) -> str:
+        """Return the digest by which a repetition is recognised."""
         return hash_parts(
             [[e.kind.value, e.effect_id, hash_text(e.body)] for e in self.entries],
             contents,
@@ -170,7 +173,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _store_environment(
         self, session: Session, view: CheckpointView
     ) -> tuple[Session, list[Write]]:
-        """JOURNAL-8: the environment is a blob named by its digest; the one before is dropped."""
+        """JOURNAL-8: store the environment as a blob named by its digest, and drop the former blob."""
         old = session.environment_digest
         digest = old if self.environment is None else hash_text(self.environment)
         if digest is None or digest == old:
@@ -185,7 +188,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         return replace(session, environment_digest=digest), writes
 
     def _append_events(self, session: Session, now_ms: int) -> tuple[Session, list[Write]]:
-        """JOURNAL-9: a note is an event too; with a sink the session is due to publish it."""
+        """JOURNAL-9: append an event for each note.  A session with a sink becomes due, to publish it."""
         notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
         if not notes:
             return session, []
@@ -210,7 +213,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
 
 
 def check_fence(session: Session, fence: lease_.Fence, run_id: str | None) -> Refused | None:
-    """LEASE-7, LEASE-9: is this fence the session's, and does it work on this run?"""
+    """LEASE-7, LEASE-9: refuse a fence that is not the session's, or whose lease works on another run."""
     outcome = lease_.step(session.lease, lease_.Use(fence.generation, fence.lease_id))
     if isinstance(outcome, Refused):
         return outcome

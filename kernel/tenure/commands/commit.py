@@ -1,6 +1,6 @@
-"""End a turn: one transaction completes the inputs, moves the transcript and hands over the lease.
+"""Commit: end a turn in one transaction.  Spec: specs/commit.md.
 
-Spec: specs/commit.md.
+It ends the inputs, moves the transcript, and releases the lease or keeps it for the next run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,13 @@ import enum
 from attrs import field, frozen
 
 from .. import scheduling
+from ..limits import (
+    BEGIN_PROMOTED_MAX,
+    COMMIT_NODES_MAX,
+    RUN_BYTES_DEFAULT,
+    RUN_INPUTS_DEFAULT,
+    RUN_INPUTS_MAX,
+)
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
@@ -18,7 +25,6 @@ from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
-from .begin import LIMIT_DEFAULT, PROMOTED_MAX
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
@@ -28,18 +34,19 @@ from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_id, validate_limits, validate_text
 
-NODES_MAX = 32
 FRAME_MAX = 200
 
 
 class Then(enum.StrEnum):
+    """What happens to the lease after the commit."""
+
     RELEASE = "release"
-    NEXT = "next"  # keep the lease if there is something to begin
+    NEXT = "next"  # keep the lease if a run can begin
 
 
 @frozen
 class Committed:
-    """`next` only under NEXT, and only while the fence presented is the session's."""
+    """The new revision.  `next`: the run that begins under the same lease, if `then` is NEXT and the fence is valid."""
 
     revision: int
     next: Begun | None = None
@@ -48,6 +55,8 @@ class Committed:
 
 @frozen
 class CommitView(SessionView):
+    """The session, the run, and the rows that the commit may change."""
+
     run: Run | None
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
@@ -57,10 +66,11 @@ class CommitView(SessionView):
 
 @frozen
 class Commit(Command[CommitView, Committed]):
-    """End the turn of a run.  Writes at most 64 places with their keys, 32 nodes, 8 usage rows, 64 places of the next.
+    """End the turn of a run.
 
-    The same commit again is a replay, whoever holds the session by now; another one is refused STAMP_CONFLICT.
-    Refusals besides: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
+    The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
+    STAMP_CONFLICT.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
+    next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
     session_id: str
@@ -76,19 +86,19 @@ class Commit(Command[CommitView, Committed]):
     state: str | None = field(default=None, repr=lambda s: "None" if s is None else f"<{len(s)}>")
     then: Then = Then.RELEASE
     next_run_id: str | None = None
-    limit: int = LIMIT_DEFAULT
-    limit_bytes: int = scheduling.GROUP_BYTES
+    limit: int = RUN_INPUTS_DEFAULT
+    limit_bytes: int = RUN_BYTES_DEFAULT
     hand_off: NewInput | None = None
     frame: str | None = None
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
         more = self.then is Then.NEXT
-        ready = min(max(self.limit, 1), scheduling.GROUP_MAX) + 1 if more else 1
+        ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
         digests = () if self.state is None else (hash_text(self.state),)
         return read(
             CommitView,
-            *session_queries(s, ready=ready, delayed=PROMOTED_MAX + 1 if more else 1),
+            *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
             Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
@@ -135,7 +145,7 @@ class Commit(Command[CommitView, Committed]):
     def digest(
         self, contributors: tuple[Contributor, ...], contents: list[tuple[object, ...]]
     ) -> str:
-        """COMMIT-2: what a stamp vouches for; ids of nodes, times, usage and the continuation are outside."""
+        """COMMIT-2: return the stamp.  It leaves out node ids, times, usage, the lease and the next run."""
         handed = [hash_content(new.kind, new.payload) for new in self._handed]
         continued = self.frame is not None or handed
         return hash_parts(
@@ -182,22 +192,22 @@ class Commit(Command[CommitView, Committed]):
         if problem := self._validate(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
         if any(successors):
-            return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} is there already")
+            return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} exists already")
         return None
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
         if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
-            return f"termination {self.termination.value} is the kernel's"
+            return f"termination {self.termination.value}: only the kernel ends a run like this"
         if self.termination is run_.Termination.ERROR:
-            return "termination error: a run ends in error by Fail"
+            return "termination error: use Fail"
         if self.then is Then.NEXT and self.next_run_id is None:
             return "then=NEXT without next_run_id"
         if self.next_run_id is not None and (
             problem := validate_id("next_run_id", self.next_run_id)
         ):
             return problem
-        if len(self.nodes) > NODES_MAX:
-            return f"{len(self.nodes)} nodes; at most {NODES_MAX}"
+        if len(self.nodes) > COMMIT_NODES_MAX:
+            return f"{len(self.nodes)} nodes; at most {COMMIT_NODES_MAX}"
         problem = (
             validate_text("reason", self.reason)
             or validate_limits(self.limit, self.limit_bytes)
@@ -208,7 +218,7 @@ class Commit(Command[CommitView, Committed]):
         return problem or (validate_body(self.state) if self.state else None)
 
     def _admit_hand_off(self, tx: Transaction, view: CommitView) -> Refused | None:
-        """COMMIT-13: what somebody else is to go on with enters with the commit, and the frame says who."""
+        """COMMIT-13: admit the handed-off input, and set the frame."""
         if self.frame is not None:
             tx.update(frame=self.frame)
         for new, known in zip(self._handed, view.handed, strict=True):
@@ -222,7 +232,7 @@ class Commit(Command[CommitView, Committed]):
         return None
 
     def _store_state(self, tx: Transaction, known: tuple[Blob | None, ...]) -> None:
-        """TRANSCRIPT-5: the state is a blob named by its digest; the one before is dropped."""
+        """TRANSCRIPT-5: store the state as a blob named by its digest, and drop the former blob."""
         if self.state is None:
             return
         digest, old = hash_text(self.state), tx.session.state_digest
@@ -235,11 +245,11 @@ class Commit(Command[CommitView, Committed]):
         tx.update(state_digest=digest)
 
     def _hand_over(self, tx: Transaction, revision: int) -> Decided[Committed]:
-        """COMMIT-10, COMMIT-11: the lease ends here, or goes on with what comes next."""
+        """COMMIT-10, COMMIT-11: release the lease, or keep it for the run that comes next."""
         held = tx.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
             if tx.session.phase in scheduling.BEGINNING_PHASES:
-                tx.promote(PROMOTED_MAX)
+                tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
             if not isinstance(step, scheduling.Wait):
                 tx.update(lease_run=None)

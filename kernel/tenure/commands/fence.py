@@ -1,4 +1,4 @@
-"""Nobody who held this session before may write to it again: after a failover, or a backup restored.
+"""FenceOff: invalidate every fence that was granted so far, after a failover or a restored backup.
 
 Spec: specs/lease.md.
 """
@@ -22,10 +22,10 @@ BY_MAX: Final = 1_000_000_000
 
 @frozen
 class FenceOff(Command[CommandView, FencedOff]):
-    """End any lease, live or not, and raise the generation.  Its run counts nothing and is due at once.
+    """End any lease, live or not, and raise the generation by `by`.  Its run counts no failure and is due at once.
 
-    A store that lost its last transactions may grant a generation that somebody has been granted already: raise it by
-    more than may have been granted in what was lost.  Touches a handful of rows.  Refusals: UNKNOWN_SESSION, ILLEGAL.
+    A store that lost its last transactions may grant a generation twice.  `by` must exceed the number of leases that
+    may have been granted in them.  Writes a few rows.  Refusals: UNKNOWN_SESSION, ILLEGAL.
     """
 
     session_id: str
@@ -45,7 +45,7 @@ class FenceOff(Command[CommandView, FencedOff]):
         if executed is not None:
             return replay(executed, FencedOff, "LEASE-31")
         if not 1 <= self.by <= BY_MAX:
-            return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: 1 to {BY_MAX}")
+            return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: expected 1 to {BY_MAX}")
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         if isinstance(session.lease, lease_.Held):

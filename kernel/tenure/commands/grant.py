@@ -1,4 +1,4 @@
-"""Granting the session and binding what comes next: shared by Begin, Acquire and Commit(NEXT).  Spec: specs/lease.md."""
+"""Grant leases and bind inputs to runs: shared by Begin, Acquire and Commit.  Spec: specs/lease.md."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ TTL_MS_MAX: Final = 86_400_000
 
 @frozen
 class Begun:
-    """The fence, for `ttl_ms` from the moment the command was first sent, and the run to carry out."""
+    """The fence, valid for `ttl_ms` from when the command was first sent, and the run to execute."""
 
     fence: lease_.Fence
     ttl_ms: int
     run_id: str
     turn: int
-    n: int  # the checkpoint expected next
+    n: int  # number of the next checkpoint
     revision: int
     leaf: Tip | None
     inputs: tuple[str, ...]
-    resumed: bool  # the journal may hold something
-    cancel: Cancel | None = None  # resumed only to be closed
+    resumed: bool  # the journal may have entries
+    cancel: Cancel | None = None  # the run must only be closed
     held: bool = True
 
 
 @frozen
 class BegunBefore:
-    """A replay: this Begin was carried out, and its lease has ended since."""
+    """A replay: this command was executed, and its lease has ended since (unless `held`)."""
 
     run_id: str | None
     termination: str | None  # None: the run is not done
@@ -48,8 +48,9 @@ class BegunBefore:
 
 
 def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | None:
+    """Return what is wrong with a lease to be granted, or None."""
     if not 0 <= ttl_ms <= TTL_MS_MAX:
-        return f"ttl_ms {ttl_ms}: 0 to {TTL_MS_MAX}"
+        return f"ttl_ms {ttl_ms}: expected 0 to {TTL_MS_MAX}"
     return (
         validate_id("lease_id", lease_id)
         or validate_id("owner_id", owner.owner_id)
@@ -58,7 +59,7 @@ def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | Non
 
 
 def end_lapsed(tx: Transaction, acquire: lease_.Acquire) -> Refused | None:
-    """LEASE-3, RUN-7: whoever needs a lease to be over ends it, in its own transaction; a live one refuses."""
+    """LEASE-3, RUN-7: end a lapsed lease in this transaction; a live one refuses the command."""
     lease = tx.session.lease
     if isinstance(lease, lease_.Vacant):
         return None
@@ -71,12 +72,13 @@ def end_lapsed(tx: Transaction, acquire: lease_.Acquire) -> Refused | None:
 
 
 def grant(tx: Transaction, acquire: lease_.Acquire, run_id: str | None) -> None:
+    """Grant the lease, for a run or without one."""
     lease = tx.step_to(lease_.step(tx.session.lease, acquire))
     tx.update(lease=lease, lease_run=run_id)
 
 
 def take_up(tx: Transaction, run: Run) -> Run:
-    """INBOX-12: same run, same turn, same contributors, its journal."""
+    """INBOX-12: take up a run again, with the same turn, contributors and journal."""
     generation = tx.session.lease.generation
     state = tx.step_to(run_.step(run.state, run_.TakeUp(generation)))
     taken = replace(run, state=state)
@@ -86,7 +88,7 @@ def take_up(tx: Transaction, run: Run) -> Run:
 
 
 def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
-    """INBOX-13: an input is bound to a run once; runs are retried, inputs never go back."""
+    """INBOX-13: bind ready inputs to a new run.  A run is retried; its inputs stay bound."""
     first = group[0]
     mark = tx.session.mark(first.lane)
     contributors, hold = [], False
@@ -127,6 +129,7 @@ def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
 
 
 def begun_of(session: Session, run: Run, *, resumed: bool) -> Begun:
+    """Return the answer for a run that begins under the lease of the session."""
     lease = session.lease
     assert isinstance(lease, lease_.Held)
     cancel = session.cancel

@@ -1,4 +1,4 @@
-"""The end of a holding that is not a commit, and its prolongation: Fail, Release, Renew, Reclaim.
+"""Fail, Release, ReleaseSession, Renew and Reclaim: what ends or renews a lease besides a commit.
 
 Specs: specs/run.md, specs/lease.md.
 """
@@ -38,7 +38,10 @@ from .validation import sanitize
 
 @frozen
 class Ended:
-    """What became of the run: `rescheduled` (for `due_at_ms`; None: at once), `ended`, `split` or `released`."""
+    """What became of the run: `rescheduled`, `ended`, `split` or `released`.
+
+    `due_at_ms`: when a rescheduled run may begin again; None: at once.
+    """
 
     verdict: str
     due_at_ms: int | None = None
@@ -46,19 +49,23 @@ class Ended:
 
 @frozen
 class ReleaseView(SessionView):
+    """The session and the run."""
+
     run: Run | None
 
 
 @frozen
 class FailView(ReleaseView):
+    """The session, the run, and the usage rows to add to."""
+
     usage: tuple[Usage | None, ...]
 
 
 @frozen
 class Fail(Command[FailView, Ended]):
-    """The holder answers that its turn failed; its lease ends.  Touches at most 64 places and a handful.
+    """Report a failed turn, and end its lease.  Writes at most 64 queue entries and a few rows.
 
-    Known by its lease id when it comes again.  Refusals: UNKNOWN_RUN, FENCED, STALE, ILLEGAL.
+    A repetition is recognised by its lease id.  Refusals: UNKNOWN_RUN, FENCED, STALE, ILLEGAL.
     """
 
     session_id: str
@@ -98,7 +105,7 @@ class Fail(Command[FailView, Ended]):
 
 @frozen
 class Release(Command[ReleaseView, Ended]):
-    """The holder lets go, counting nothing; the run is due again at once.  Refusals: UNKNOWN_RUN, FENCED."""
+    """Release the lease without counting a failure; the run is due again at once.  Refusals: UNKNOWN_RUN, FENCED."""
 
     session_id: str
     fence: lease_.Fence
@@ -131,7 +138,7 @@ class Release(Command[ReleaseView, Ended]):
 def replay_or_fence(
     session: Session, run: Run, fence: lease_.Fence
 ) -> Decided[Ended] | Refused | None:
-    """FAIL-11: a Fail or Release is known by the lease id that made it; another is judged by its fence."""
+    """FAIL-11: answer a repeated Fail or Release, known by its lease id; refuse one whose fence is not valid."""
     last = run.last_end
     if last is not None and last.lease_id == fence.lease_id:
         if check_fence(session, fence, run.run_id) is not None:
@@ -140,12 +147,13 @@ def replay_or_fence(
 
 
 def release(tx: Transaction, fence: lease_.Fence) -> None:
+    """End the lease of this fence."""
     command = lease_.Release(fence.generation, fence.lease_id)
     tx.vacate(lease_.step(tx.session.lease, command))
 
 
 def remember_verdict(tx: Transaction, run_id: str, lease_id: str, verdict_text: str) -> int | None:
-    """Leave the verdict on the run, for the same command coming again."""
+    """Store the verdict on the run, for a repetition of the command.  Return when the run is due."""
     run = tx.get(Run, run_id)
     assert run is not None, run_id
     due = run.state.due_at_ms if isinstance(run.state, Rescheduled) else None
@@ -158,7 +166,7 @@ def remember_verdict(tx: Transaction, run_id: str, lease_id: str, verdict_text: 
 
 @frozen
 class ReleaseSession(Command[CommandView, Ended]):
-    """End a lease got by Acquire.  Refusals: UNKNOWN_SESSION, FENCED."""
+    """End a lease of Acquire.  Refusals: UNKNOWN_SESSION, FENCED."""
 
     session_id: str
     fence: lease_.Fence
@@ -184,11 +192,13 @@ class ReleaseSession(Command[CommandView, Ended]):
         return tx.decided(Ended("released"), "LEASE-28")
 
 
-# -- prolongation
+# -- renewal
 
 
 @frozen
 class Renewed:
+    """The lease is valid for `ttl_ms` from when the command was first sent.  The rest is for the holder to act on."""
+
     ttl_ms: int
     cancel: Cancel | None
     user_mark: int
@@ -196,15 +206,17 @@ class Renewed:
 
 @frozen
 class RenewView:
+    """The session and its first delayed input, which decide when it is due."""
+
     session: Session | None
     delayed: tuple[QueueEntry, ...]
 
 
 @frozen
 class Renew(Command[RenewView, Renewed]):
-    """Prolong a lease; again it is a new, monotone command.  Touches one row.  Refusals: UNKNOWN_SESSION, FENCED."""
+    """Renew a lease.  A repetition is a new, monotone step.  Writes one row.  Refusals: UNKNOWN_SESSION, FENCED."""
 
-    urgent: ClassVar[bool] = True  # a store may put it before others
+    urgent: ClassVar[bool] = True  # a store may execute it before others
 
     session_id: str
     fence: lease_.Fence
@@ -226,19 +238,19 @@ class Renew(Command[RenewView, Renewed]):
         held = outcome.state
         assert isinstance(
             held, lease_.Held
-        )  # so nothing but the lease and the delayed decide what is due
+        )  # then only the lease and delayed inputs decide when it is due
         after = replace(session, lease=held)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
         answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
         return Decided(answer, outcome.clause, (Update(after),), via=(outcome.clause,))
 
 
-# -- by somebody else
+# -- reclaim
 
 
 @frozen
 class Reclaim(Command[CommandView, Reclaimed]):
-    """End the lease that was observed, on evidence that its holder is dead.
+    """End the observed lease if there is evidence that its holder is dead, or if it has lapsed.
 
     Refusals: UNKNOWN_SESSION, NOT_OBSERVED, HELD.
     """

@@ -1,13 +1,13 @@
-"""Nodes on their way into the transcript: what they may be, and where they hang.  Spec: specs/transcript.md.
+"""New nodes of the transcript: validation, parents, and results for open tool calls.  Spec: specs/transcript.md.
 
-Nobody may leave a call without a result: while calls are open only their results follow, and a run that ends without
-giving them gets them from here.
+While tool calls are open, only their results may follow.  A run that ends with open calls gets results from here.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from ..limits import BODY_BYTES_MAX, CHECKPOINT_NODES_MAX
 from ..machines.run import Termination
 from ..outcome import Insert, Write
 from ..records import Node, Run, Session
@@ -15,28 +15,27 @@ from ..replace import replace
 from ..transcript import NewNode, Role, Tip, extend_path, hash_node
 from .validation import validate_id
 
-NODES_MAX = 64
-BODY_BYTES_MAX = 10_000_000
 UNSEEN: Final = (
     "the turn ended before a result was written down; whether the call took effect is not known"
 )
 
 
 def validate_body(body: str) -> str | None:
+    """Return what is wrong with the body of a node, journal entry or blob, or None."""
     if "\x00" in body:
-        return "a body with a NUL character"
+        return "body with a NUL character"
     if body.isascii():
         size = len(body)
     else:
         try:
             size = len(body.encode())
         except UnicodeEncodeError as error:
-            return f"a body with a lone surrogate at {error.start}"
-    return f"a body of {size} bytes; at most {BODY_BYTES_MAX}" if size > BODY_BYTES_MAX else None
+            return f"body with a lone surrogate at {error.start}"
+    return f"body of {size} bytes; at most {BODY_BYTES_MAX}" if size > BODY_BYTES_MAX else None
 
 
 def validate_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> str | None:
-    """TRANSCRIPT-6: each call gets one result, and nothing else comes between."""
+    """TRANSCRIPT-6: return what is wrong with new nodes, or None.  Each call gets one result, before anything else."""
     for node in nodes:
         found = open_calls_after_node(open_calls, node)
         if isinstance(found, str):
@@ -48,20 +47,20 @@ def validate_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> s
 
 
 def open_calls_after_node(open_calls: tuple[str, ...], node: NewNode) -> tuple[str, ...] | str:
-    """The calls that are open behind a node; or what is wrong with it."""
+    """Return the ids of the calls that are open after a node, or what is wrong with it."""
     ids = node.call_ids
     if not ids and not open_calls:
         return ()
     if node.hidden and ids:
-        return f"a hidden node with calls {ids}"
+        return f"hidden node with calls {ids}"
     if node.role is Role.TOOL:
         return _answered(open_calls, ids)
     if open_calls:
-        return f"a node of role {node.role.value} while calls are open: {open_calls}"
+        return f"node of role {node.role.value} while calls are open: {open_calls}"
     if node.role is not Role.ASSISTANT:
-        return f"a node of role {node.role.value} with calls {ids}"
-    if len(ids) > NODES_MAX or len(set(ids)) < len(ids):
-        return f"{len(ids)} calls, {len(set(ids))} ids; at most {NODES_MAX}, each with its own"
+        return f"node of role {node.role.value} with calls {ids}"
+    if len(ids) > CHECKPOINT_NODES_MAX or len(set(ids)) < len(ids):
+        return f"{len(ids)} calls, {len(set(ids))} ids; at most {CHECKPOINT_NODES_MAX}, each with an id of its own"
     problems = (validate_id("call_id", each) for each in ids)
     return next((p for p in problems if p), None) or ids
 
@@ -73,7 +72,7 @@ def _answered(open_calls: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, .
 
 
 def closing_nodes(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewNode, ...]:
-    """TRANSCRIPT-7: the results that a run which ends has not given."""
+    """TRANSCRIPT-7: return a node with the results that a run which ends did not write."""
     if not open_calls:
         return ()
     prefix = "cancelled" if termination is Termination.CANCELLED else "interrupted"
@@ -83,7 +82,7 @@ def closing_nodes(open_calls: tuple[str, ...], termination: Termination) -> tupl
 def close_open_calls(
     session: Session, run: Run, termination: Termination, now_ms: int
 ) -> tuple[Run, list[Write]]:
-    """A run that ends leaves no call without a result."""
+    """Write results for the open calls of a run that ends."""
     new = closing_nodes(run.open_calls, termination)
     if not new:
         return run, []
@@ -94,7 +93,7 @@ def close_open_calls(
 
 
 def open_calls_after(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> tuple[str, ...]:
-    """Of nodes that are legal."""
+    """Return the ids of the calls that are open after these nodes, which must be valid."""
     for node in nodes:
         found = open_calls_after_node(open_calls, node)
         assert not isinstance(found, str), found
@@ -110,7 +109,10 @@ def append_nodes(
     contents: list[tuple[object, ...]],
     now_ms: int,
 ) -> tuple[Tip | None, tuple[Node, ...]]:
-    """TRANSCRIPT-2, TRANSCRIPT-3: hang nodes behind the run's tip; its first one stands behind the inputs it answers."""
+    """TRANSCRIPT-2, TRANSCRIPT-3: return the new tip and the nodes, each the child of the one before.
+
+    The first node of a run carries the inputs that the run answers.
+    """
     tip, open_calls = run.tip, run.open_calls
     nodes: list[Node] = []
     for i, node in enumerate(new):

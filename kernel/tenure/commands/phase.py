@@ -1,4 +1,4 @@
-"""Retire, stop, reset, reopen and destroy a session.  Spec: specs/phase.md."""
+"""Retire, Stop, Reset, Reopen and Destroy: change the phase of a session.  Spec: specs/phase.md."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
 
 @frozen
 class Retire(_PhaseCommand):
-    """Admit only what belongs to work already here; drain, or abandon what is queued.  Refusals: PHASE, UNKNOWN_SESSION."""
+    """Admit only inputs that continue earlier work, and drain or abandon the queue.  Refusals: PHASE, UNKNOWN_SESSION."""
 
     abandon_queued: bool = False
 
@@ -74,7 +74,7 @@ class Retire(_PhaseCommand):
 
 @frozen
 class Stop(_PhaseCommand):
-    """Admit nothing, close the open turn, begin nothing else; stopped once no lease and no open turn is left."""
+    """Admit nothing, close the open turn, begin nothing else.  Stopped once no lease and no open turn are left."""
 
     abandon: bool = False
 
@@ -84,14 +84,14 @@ class Stop(_PhaseCommand):
         end_lapsed_lease(tx, LANES)
         run_id = cancel_working(tx, How.ABANDONED, self.command_id, LANES)
         vacant = isinstance(tx.session.lease, lease_.Vacant)
-        at_rest = tx.session.open_run is None and vacant
-        phase = Phase.STOPPED if at_rest else Phase.STOPPING
+        idle = tx.session.open_run is None and vacant
+        phase = Phase.STOPPED if idle else Phase.STOPPING
         return self._move(tx, phase, "PHASE-9", run_id)
 
 
 @frozen
 class Reset(_PhaseCommand):
-    """End the open turn, abandon all that has not ended, and open again.  Refusals: HELD, PHASE, UNKNOWN_SESSION."""
+    """End the open turn, abandon all inputs, and open the session again.  Refusals: HELD, PHASE, UNKNOWN_SESSION."""
 
     def _change(self, tx: Transaction, session: Session) -> Decided[PhaseChanged] | Refused:
         lease = session.lease
@@ -108,7 +108,7 @@ class Reset(_PhaseCommand):
 
 @frozen
 class Reopen(_PhaseCommand):
-    """Back to Open, from every phase but Destroyed.  Refusals: PHASE, UNKNOWN_SESSION."""
+    """Open the session again, from every phase but Destroyed.  Refusals: PHASE, UNKNOWN_SESSION."""
 
     def _change(self, tx: Transaction, session: Session) -> Decided[PhaseChanged] | Refused:
         return self._move(tx, Phase.OPEN, "PHASE-11")
@@ -116,7 +116,10 @@ class Reopen(_PhaseCommand):
 
 @frozen
 class Destroy(_PhaseCommand):
-    """End everything for good, a live lease included; the row stays, with its generation.  Refusals: PHASE, UNKNOWN_SESSION."""
+    """End all work, also under a live lease.  The session's row stays, with its generation.
+
+    Refusals: PHASE, UNKNOWN_SESSION.
+    """
 
     def _change(self, tx: Transaction, session: Session) -> Decided[PhaseChanged] | Refused:
         working = tx.runs.get(session.lease_run or "")
@@ -130,7 +133,7 @@ class Destroy(_PhaseCommand):
 
 
 def end_open_turn(tx: Transaction, reason: str) -> str | None:
-    """PHASE-13: by the settling table, what it wrote becomes visible."""
+    """PHASE-13: finish the open turn as cancelled.  Its nodes become visible.  Return the id of its run, or None."""
     run = tx.runs.get(tx.session.open_run or "")
     if run is None:
         return None

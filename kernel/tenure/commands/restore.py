@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
+from ..limits import RESTORED_ROWS_MAX
 from ..outcome import Decided, Hint, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Query, Reads, Record, read
 from ..records import Session
 from ..world import key_of
-
-ROWS_AT_ONCE = 128
 
 
 @frozen
@@ -57,8 +56,8 @@ def restoring(records: Sequence[Record]) -> Iterator[Restore]:
     """Yield the commands that write the rows of one session, to be executed in their order."""
     head = [r for r in records if isinstance(r, Session)]
     rest = [r for r in records if not isinstance(r, Session)]
-    for at in range(0, len(rest), ROWS_AT_ONCE):
-        part = tuple(rest[at : at + ROWS_AT_ONCE])
+    for at in range(0, len(rest), RESTORED_ROWS_MAX):
+        part = tuple(rest[at : at + RESTORED_ROWS_MAX])
         yield Restore(part[0].session_id, part)  # type: ignore[attr-defined]
     for session in head:
         yield Restore(session.session_id, (session,))

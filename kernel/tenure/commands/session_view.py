@@ -5,9 +5,9 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..indexes import DELAYED, OPEN_RUNS, READY
+from ..limits import UNFINISHED_RUNS_MAX
 from ..queries import First, Get, Query
 from ..records import ExecutedCommand, QueueEntry, Run, Session
-from ..scheduling import UNFINISHED_MAX
 
 
 @frozen
@@ -41,7 +41,7 @@ def session_queries(
     at = (session_id,)
     return (
         Get(Session, at),
-        First(OPEN_RUNS, at, UNFINISHED_MAX, counted="unfinished_run_count"),
+        First(OPEN_RUNS, at, UNFINISHED_RUNS_MAX, counted="unfinished_run_count"),
         First(READY, (session_id, "user"), ready, counted="ready_user_count"),
         First(READY, (session_id, "system"), ready, counted="ready_system_count"),
         First(DELAYED, at, delayed, counted="delayed_count"),

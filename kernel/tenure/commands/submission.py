@@ -1,4 +1,4 @@
-"""What a submitter hands over and gets back, and whether it has been here before.  Spec: specs/inbox.md."""
+"""Submitted inputs, how they were admitted, and which of them are known.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..transcript import hash_content
 
 @frozen
 class NewInput:
-    """What a submitter hands over.  `payload` is opaque text, for a prompt the prompt itself.
+    """A submitted input.  `payload` is opaque text, for a prompt the prompt itself.
 
-    `key` makes a second submission the same input; without one its id does.  `priority` 0 comes first, None is the
-    policy's.  `available_at_ms`: not before this time of the store.
+    `key`: idempotency key; without one, `input_id` identifies the input.  `priority`: 0 comes first, None is the
+    policy's.  `available_at_ms`: the earliest time at which it may begin, by the clock of the store.
     """
 
     input_id: str
@@ -29,20 +29,23 @@ class NewInput:
     available_at_ms: int | None = None
     supersession_key: str | None = None
     correlation_id: str | None = None
-    policy: Policy | None = None  # the whole policy, for a kind that the kernel does not know
+    policy: Policy | None = None  # for a kind that has no policy in policy.py
 
     def rules(self) -> Policy | None:
+        """Return the policy of this input; None if its kind is unknown."""
         return self.policy or POLICIES.get(self.kind)
 
 
 @frozen
 class Admitted:
+    """How each input was admitted, in order."""
+
     admissions: tuple[Admission, ...]
 
 
 @frozen
 class Conflict:
-    """Which of the submitted inputs was refused, and because of what."""
+    """Which submitted input was refused, and the value that caused it."""
 
     index: int
     value: str
@@ -51,7 +54,7 @@ class Conflict:
 
 @frozen
 class KnownInput:
-    """An input that stands in the way, or for, a submission."""
+    """An input that was admitted under the id or key of a submission."""
 
     input_id: str
     content_digest: str
@@ -64,7 +67,10 @@ def known_admissions(
     by_key: Sequence[Sequence[Input]],
     open_keys: Sequence[Sequence[OpenKey]],
 ) -> list[Admission | str] | Refused:
-    """INBOX-1, INBOX-2: what is here already, in the store or the batch; of what is new, the digest."""
+    """INBOX-1, INBOX-2: return for each input its admission if it is known, else its digest.
+
+    An input is known from the store or from an earlier place of the same batch.
+    """
     keyed = [new.key for new in inputs if new.key is not None]
     in_lanes = [key for key in keyed for _ in LANES]
     met: dict[tuple[str, str], KnownInput] = {}
@@ -96,7 +102,7 @@ def known_admissions(
 
 
 def _holding(session: Session | None, holders: Sequence[OpenKey]) -> list[OpenKey]:
-    """INBOX-28: the holder of an open key that a mark has taken back holds it no longer."""
+    """INBOX-28: return the holders of an open key that no mark has superseded."""
     return [h for h in holders if session is not None and h.mark >= session.mark(h.lane)]
 
 

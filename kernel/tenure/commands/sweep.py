@@ -1,4 +1,4 @@
-"""Write out, in bounded steps, what marks and clocks have decided already.  Spec: specs/sweep.md."""
+"""Sweep: write out, in bounded steps, what marks and clocks have decided.  Spec: specs/sweep.md."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..indexes import AGED, MARK_RAISES
+from ..limits import RUN_INPUTS_MAX, SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX
 from ..machines import lease as lease_
 from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
 from ..records import MarkRaise, QueueEntry, Run
-from ..scheduling import BEGINNING_PHASES, GROUP_MAX, outdated
+from ..scheduling import BEGINNING_PHASES, outdated
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 
-AGED_READ = GROUP_MAX + 32  # a lane; a run that goes on keeps at most a group of old rows in front
-RAISES_READ = 32  # a lane
-PROMOTED_MAX = 192
-ROWS_MAX = 240  # what one sweep writes, but for the session's own
+AGED_READ = (
+    RUN_INPUTS_MAX + 32
+)  # for each lane; an active run may keep one group of old rows at the front
+RAISES_READ = 32  # for each lane
 
 
 @frozen
 class Swept:
-    """How many inputs were ended and promoted; `more`: sweep again."""
+    """How many inputs ended and were promoted.  `more`: sweep again."""
 
     ended: int
     promoted: int
@@ -35,6 +36,8 @@ class Swept:
 
 @frozen
 class SweepView(SessionView):
+    """The session, and for each lane its oldest queue entries and the raises of its mark."""
+
     aged_users: tuple[QueueEntry, ...]
     aged_systems: tuple[QueueEntry, ...]
     raises_users: tuple[MarkRaise, ...]
@@ -43,9 +46,9 @@ class SweepView(SessionView):
 
 @frozen
 class Sweep(Command[SweepView, Swept]):
-    """End a lease that is over, what older marks superseded, and promote what is due; at most 256 rows.
+    """End a lapsed lease, end what marks superseded, and promote due inputs.  Writes at most 256 rows.
 
-    Executed again it is a new, monotone step.  Refusals: UNKNOWN_SESSION.
+    A repetition is a new, monotone step.  Refusals: UNKNOWN_SESSION.
     """
 
     session_id: str
@@ -54,7 +57,7 @@ class Sweep(Command[SweepView, Swept]):
         s = self.session_id
         return read(
             SweepView,
-            *session_queries(s, delayed=ROWS_MAX + 1),
+            *session_queries(s, delayed=SWEEP_ROWS_MAX + 1),
             First(AGED, (s, Lane.USER), AGED_READ),
             First(AGED, (s, Lane.SYSTEM), AGED_READ),
             First(MARK_RAISES, (s, Lane.USER), RAISES_READ),
@@ -79,7 +82,7 @@ class Sweep(Command[SweepView, Swept]):
                 count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
             tx.update(sweep=left)
-        room = min(PROMOTED_MAX, ROWS_MAX - len(tx.changes))
+        room = min(SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX - len(tx.changes))
         promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
         return tx.decided(Swept(ended, promoted, more), "SWEEP-2")
@@ -88,9 +91,10 @@ class Sweep(Command[SweepView, Swept]):
 def sweep_lane(
     tx: Transaction, lane: Lane, aged: tuple[QueueEntry, ...], raises: tuple[MarkRaise, ...]
 ) -> tuple[int, bool]:
-    """SWEEP-3, SWEEP-4, SWEEP-6: marks are raised one by one, so the raise behind a row's mark says how it ends.
+    """SWEEP-3, SWEEP-4, SWEEP-6: end the superseded inputs of a lane.
 
-    Answers how many ended, and whether something is left.
+    Marks are raised one by one, so the raise after the mark of a row tells how the row ends.  Return how many inputs
+    ended, and whether any are left.
     """
     session, by_mark = tx.session, {r.mark: r for r in raises}
     ended, kept = 0, None
@@ -100,13 +104,13 @@ def sweep_lane(
             break
         run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
         if isinstance(queue_entry.state, Bound) and run is None:
-            continue  # its run was ended in this very sweep
+            continue  # its run ended in this sweep
         if run is not None and _kept(tx, run):
             kept = mark
             continue
         raised = by_mark.get(mark + 1)
         rows = 2 if run is None else 2 * len(run.contributors) + 1
-        if raised is None or len(tx.changes) + rows > ROWS_MAX:
+        if raised is None or len(tx.changes) + rows > SWEEP_ROWS_MAX:
             _drop_raises(tx, lane, [r for r in raises if r.mark <= mark], kept)
             return ended, True
         ended += _end(tx, queue_entry, run, raised)
@@ -127,14 +131,14 @@ def _end(tx: Transaction, queue_entry: QueueEntry, run: Run | None, raised: Mark
 
 
 def _kept(tx: Transaction, run: Run) -> bool:
-    """SWEEP-5: the run under the lease and the open turn end their inputs themselves."""
+    """SWEEP-5: return whether a run ends its inputs itself: it is under the lease or the open turn."""
     return not outdated(tx.session, run) or tx.session.lease_run == run.run_id
 
 
 def _drop_raises(
     tx: Transaction, lane: Lane, raises: Sequence[MarkRaise], kept_mark: int | None
 ) -> None:
-    """SWEEP-7: a raise is dropped when nothing is left that it ends; a run that goes on may still need its own."""
+    """SWEEP-7: drop the raises that no input needs any more.  An active run may still need one, after `kept_mark`."""
     for raised in raises:
         if kept_mark is None or raised.mark != kept_mark + 1:
             tx.write(Drop(MarkRaise, (tx.session.session_id, lane, raised.mark)))

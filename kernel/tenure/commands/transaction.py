@@ -65,6 +65,8 @@ class SessionChanges(TypedDict, total=False):
 
 @define
 class Transaction:
+    """What one decision changes.  `session`, `runs`, `ready` and `delayed` are as of the writes so far."""
+
     before: Session | None
     session: Session
     now_ms: int
@@ -83,6 +85,7 @@ class Transaction:
 
     @classmethod
     def on(cls, view: SessionView, session: Session, now_ms: int, causation_id: str) -> Transaction:
+        """Begin a transaction over a view.  `session` is the stored one, or a new one if there is none."""
         return cls(
             view.session,
             session,
@@ -129,7 +132,10 @@ class Transaction:
     # -- machines
 
     def step_to(self, outcome: Stepped[S, Any] | Refused) -> S:
-        """The state that a machine stepped to; where a command has checked before, a refusal is our bug."""
+        """Return the state after a step of a machine, and note its clause.
+
+        AssertionError: the machine refused.  The command must check before, so this is a bug of the kernel.
+        """
         if isinstance(outcome, Refused):
             raise AssertionError(outcome)
         self.via.append(outcome.clause)
@@ -148,6 +154,7 @@ class Transaction:
         return self.session.next_event + len(self.events) - 1
 
     def write_run(self, run: Run, *, new: bool = False) -> None:
+        """Write a run, and keep the map of unfinished runs up to date."""
         self.write(Insert(run) if new else Update(run))
         if isinstance(run.state, run_.Done):
             self.runs.pop(run.run_id, None)
@@ -157,7 +164,7 @@ class Transaction:
     # -- queue entries
 
     def put_ready(self, queue_entry: QueueEntry) -> None:
-        """A place has become ready: it may be the new head of its lane."""
+        """Add a ready queue entry to its lane, in order."""
         heads = self.ready[queue_entry.lane]
         heads.append(queue_entry)
         if len(heads) > 1:
@@ -165,16 +172,17 @@ class Transaction:
         self.ready_added[queue_entry.lane] += 1
 
     def put_delayed(self, queue_entry: QueueEntry) -> None:
+        """Add a delayed queue entry, in order."""
         self.delayed = sorted([*self.delayed, queue_entry], key=_when)
         self.delayed_added += 1
 
     def take_ready(self, lane: Lane, count: int) -> None:
-        """The first of a lane are bound."""
+        """Remove the first `count` queue entries of a lane: a run binds them."""
         self.ready[lane] = self.ready[lane][count:]
         self.ready_added[lane] -= count
 
     def end_queue_entry(self, queue_entry: QueueEntry, how: input_.How, by: str) -> None:
-        """An input that was ready or delayed ends by itself, outside any run."""
+        """End an input that is ready or delayed and that no run has bound."""
         key, mark = (
             getattr(queue_entry.state, "open_key", None),
             getattr(queue_entry.state, "mark", 0),
@@ -191,11 +199,12 @@ class Transaction:
             self.delayed_added -= 1
 
     def release_key(self, key: str | None, lane: Lane, mark: int) -> None:
+        """Drop the open key of an input that ends, if it has one."""
         if key is not None:
             self.write(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
 
     def promote(self, limit: int) -> int:
-        """INBOX-9: what is due becomes ready, in the order of its time.  Returns how many."""
+        """INBOX-9: make at most `limit` due inputs ready, in the order of their times.  Return how many."""
         count = 0
         while self.delayed and count < limit:
             queue_entry = self.delayed[0]
@@ -217,10 +226,11 @@ class Transaction:
     # -- the lease
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
+        """End the lease by a step of its machine."""
         self.update(lease=self.step_to(outcome), lease_run=None)
 
     def lose_lease(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
-        """RUN-7: a lease ended by other means than its holder's answer; its run counts a loss if nothing was recorded."""
+        """RUN-7: end a lease without its holder's command.  Its run counts a loss if nothing was recorded."""
         run = self.runs.get(self.session.lease_run or "")
         self.vacate(outcome)
         if run is None:
@@ -232,7 +242,10 @@ class Transaction:
         self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
 
     def end_or_retry(self, run: Run, verdict: Retry | GiveUp, message: str) -> str:
-        """RUN-8: the end of a holding: end, split or try again, a cancel before everything."""
+        """RUN-8: decide what becomes of a run whose lease has ended, and write it.
+
+        A requested cancel comes first.  Return `ended`, `split` or `rescheduled`.
+        """
         cancel = self.session.cancel
         if cancel is not None and cancel.run_id == run.run_id:
             if not run.progress:
@@ -241,11 +254,13 @@ class Transaction:
             if isinstance(verdict, GiveUp):
                 self.finish(run, run_.Termination.CANCELLED, cancel.by)
                 return "ended"
-            again = run.retry.failure_count() > 1  # the first time it is due at once, to be closed
+            again = (
+                run.retry.failure_count() > 1
+            )  # due at once after the first failure, so that it is closed
             self.reschedule(run, verdict.due_at_ms if again else None)
             return "rescheduled"
         if not run.progress and run.mark < self.session.mark(run.lane):
-            self.reschedule(run, None)  # a mark has taken it back: Sweep says how it ends
+            self.reschedule(run, None)  # superseded by a mark: Sweep ends it
             return "rescheduled"
         several = len(run.contributors) > 1 and not run.progress
         permanent = isinstance(verdict, GiveUp) and verdict.permanent
@@ -262,6 +277,7 @@ class Transaction:
     # -- runs
 
     def reschedule(self, run: Run, due: int | None, hold: bool = False) -> None:
+        """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too."""
         state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold)))
         self.write_run(replace(run, state=state))
         self.append_event(
@@ -269,13 +285,14 @@ class Transaction:
         )
 
     def end_cancelled(self, run: Run, how: input_.How, by: str) -> None:
+        """Finish a run that was cancelled or superseded by `by`."""
         if how is input_.How.SUPERSEDED:
             self.finish(run, run_.Termination.SUPERSEDED, by)
         else:
             self.finish(run, run_.Termination.CANCELLED, by)
 
     def finish(self, run: Run, termination: run_.Termination, reason: str = "") -> None:
-        """RUN-9: the run is Done, its inputs end by the settling table, what it wrote becomes visible."""
+        """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible."""
         how = run_.settle(termination, run.tip is not None)
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
         self.write(*closings)
@@ -296,7 +313,10 @@ class Transaction:
         )
 
     def split(self, run: Run, reason: str) -> None:
-        """RUN-16: a group that fails permanently or is lost twice: each goes on alone, with the rank it had."""
+        """RUN-16: finish a run of several inputs, and make each input ready alone, with its former rank.
+
+        This is done after a permanent failure or a second loss.
+        """
         state = self.step_to(run_.step(run.state, run_.Finish(run_.Termination.SPLIT, reason)))
         for position, contributor in enumerate(run.contributors):
             bound = bound_state(run, contributor, position)
@@ -311,7 +331,7 @@ class Transaction:
         self.append_event(EventKind.RUN_FINISHED, run.run_id, input_ids_of(run), f"split: {reason}")
 
     def clear_run_flags(self, run: Run) -> None:
-        """The run is over: flags that named it go with it."""
+        """Clear the flags of the session that name this run."""
         cancel = self.session.cancel
         if self.session.open_run == run.run_id:
             self.update(open_run=None)
@@ -319,7 +339,7 @@ class Transaction:
             self.update(cancel=None)
 
     def ask_to_cancel(self, run: Run, cancel: Cancel) -> None:
-        """CANCEL-3: one durable flag on the session's row, the first to ask; a rescheduled open turn becomes due."""
+        """CANCEL-3: set the cancel flag of the session unless it is set, and make a rescheduled run due at once."""
         if self.session.cancel is None:
             self.update(cancel=cancel)
         self.cancelled = run.run_id
@@ -373,7 +393,7 @@ class Transaction:
         self.write(Insert(session) if before is None else Update(session))
 
     def decided(self, outcome: O, clause: str) -> Decided[O]:
-        """Settle, if that was not done yet, and return the decision; the session's row is its first write."""
+        """Settle, unless that was done, and return the decision.  The session's row is its first write."""
         self.settle()
         via = tuple(self.via)
         if not self.changes:
@@ -395,7 +415,7 @@ class Transaction:
 
 
 def merge(before: Write, write: Write) -> Write | None:
-    """Return the one write that two writes of the same row come to; None: the row came and went."""
+    """Return the one write that equals two writes of the same row; None if the row was inserted and dropped."""
     if isinstance(write, Drop):
         return None if isinstance(before, Insert) else write
     if isinstance(write, Insert) is not isinstance(before, Drop):
@@ -428,19 +448,22 @@ def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[
 
 
 def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
+    """Return the state of the queue entry of a contributor, which the run can rebuild."""
     return input_.Bound(run.mark, run.run_id, position, c.rank, c.open_key)
 
 
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
+    """Return the queue entry of a contributor, in another state."""
     return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
 
 
 def input_ids_of(run: Run) -> tuple[str, ...]:
+    """Return the ids of the inputs of a run, in order."""
     return tuple([c.input_id for c in run.contributors])
 
 
 def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
-    """What an input says of its end: the run that consumed it, the command that superseded it, or why."""
+    """Return the `by` of an ended input: the run that consumed it, the command that superseded it, or a reason."""
     match how:
         case input_.How.CONSUMED:
             return run.run_id

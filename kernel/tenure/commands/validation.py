@@ -1,41 +1,43 @@
-"""Shapes that may enter a store: ids and times.  Spec: specs/inbox.md, INBOX-4."""
+"""Validation of ids, times, limits and texts before they enter a store.  Spec: specs/inbox.md, INBOX-4.
+
+A `validate_` function returns what is wrong, or None.
+"""
 
 from __future__ import annotations
 
-from typing import Final
-
-ID_CHARACTERS_MAX: Final = 200
-TIME_MS_MAX: Final = 2**53
+from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 
 def validate_id(name: str, value: str) -> str | None:
-    """1 to 200 printable ASCII characters without blanks; the answer says what is wrong, or None."""
+    """Require 1 to 200 printable ASCII characters without blanks."""
     if 0 < len(value) <= ID_CHARACTERS_MAX and value.isascii() and value.isprintable():
         if " " not in value:
             return None
     shown = value if len(value) <= 40 else value[:40] + "..."
-    return f"{name} {shown!r}: 1 to {ID_CHARACTERS_MAX} printable ASCII characters without blanks"
+    return f"{name} {shown!r}: expected 1 to {ID_CHARACTERS_MAX} printable ASCII characters without blanks"
 
 
 def validate_time(name: str, value: int | None) -> str | None:
+    """Require milliseconds since 1970, or None."""
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
-    return f"{name} {value}: milliseconds since 1970, 0 to {TIME_MS_MAX}"
+    return f"{name} {value}: expected milliseconds since 1970, 0 to {TIME_MS_MAX}"
 
 
 def validate_limits(limit: int, limit_bytes: int) -> str | None:
+    """Require limits of at least 1."""
     if limit < 1 or limit_bytes < 1:
-        return f"limit {limit}, limit_bytes {limit_bytes}: at least 1 each"
+        return f"limit {limit}, limit_bytes {limit_bytes}: expected at least 1 each"
     return None
 
 
 def size_of(text: str) -> int:
-    """Bytes of UTF-8."""
+    """Return the number of bytes in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def validate_text(name: str, text: str, characters_max: int = 2_000) -> str | None:
-    """Words for people: no NUL, no lone surrogate, not without end."""
+    """Require a text that every store can hold: bounded, without NUL and lone surrogates."""
     if len(text) > characters_max:
         return f"{name} of {len(text)} characters; at most {characters_max}"
     if "\x00" in text:
@@ -46,5 +48,5 @@ def validate_text(name: str, text: str, characters_max: int = 2_000) -> str | No
 
 
 def sanitize(text: str) -> str:
-    """What every store can keep of a text that somebody else wrote, an error's for instance."""
+    """Replace what no store can hold (NUL, lone surrogates), for instance in an error message."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

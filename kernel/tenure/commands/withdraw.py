@@ -1,4 +1,4 @@
-"""Take inputs back that no run has worked on.  Spec: specs/inbox.md."""
+"""Withdraw and WithdrawFrom: withdraw inputs that no run has worked on.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from attrs import frozen
 from .. import scheduling
 from ..event import EventKind
 from ..indexes import AGED
+from ..limits import WITHDRAW_ROWS_MAX
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -19,23 +20,26 @@ from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, queue_entry_of, replay
 
 WITHDRAWN_MAX = 256
-ROWS_MAX = 240  # an input with an open key is two of them; besides the session's own, and runs that lose one
 BOUND_RUNS_MAX = 8
 
 
 @frozen
 class Withdrawn:
+    """The input was withdrawn."""
+
     input_id: str
 
 
 @frozen
 class WithdrawView(SessionView):
+    """The session and the queue entry of the input."""
+
     queue_entry: QueueEntry | None
 
 
 @frozen
 class Withdraw(Command[WithdrawView, Withdrawn]):
-    """Take one input back.  Touches a handful of rows.  Refusals: UNKNOWN_INPUT, ENDED, BOUND."""
+    """Withdraw one input.  Writes a few rows.  Refusals: UNKNOWN_INPUT, ENDED, BOUND."""
 
     session_id: str
     command_id: str
@@ -74,9 +78,10 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
 
 
 def withdraw_bound(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
-    """INBOX-23, INBOX-25: out of a run without progress that no live lease works on; the last one ends the run.
+    """INBOX-23, INBOX-25: withdraw an input from a run, and return whether that was possible.
 
-    The run's own lease, if it is over, ends in the same transaction; another run's is left alone.
+    The run must have no progress and no live lease.  Its lapsed lease ends in the same transaction.  Withdrawing the
+    last input ends the run.
     """
     session, lease = tx.session, tx.session.lease
     if run.progress:
@@ -85,13 +90,13 @@ def withdraw_bound(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
         outcome = lease_.step(lease, lease_.End(tx.now_ms))
         if isinstance(outcome, Refused):
             return False
-        if len(run.contributors) == 1:  # nothing is left that a loss or a cancel could end instead
+        if len(run.contributors) == 1:  # no other input is left for a loss or a cancel to end
             tx.append_event(EventKind.LEASE_LOST, run.run_id, detail=str(lease.generation))
             tx.vacate(outcome)
             return _take_out(tx, run, input_id, by)
         tx.lose_lease(outcome)
         lost = tx.runs.get(run.run_id)
-        if lost is None:  # that was one loss too many: its inputs have ended
+        if lost is None:  # the loss ended or split the run
             return _after_loss(tx, input_id, by)
         run = lost
     return _take_out(tx, run, input_id, by)
@@ -116,7 +121,7 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
 
 
 def _after_loss(tx: Transaction, input_id: str, by: str) -> bool:
-    """The lease that had to end took the run with it: split gives the input back ready, anything else ended it."""
+    """Withdraw an input after its run ended with its lease: a split made the input ready, anything else ended it."""
     queue_entry = tx.get(QueueEntry, input_id)
     if queue_entry is None or not isinstance(queue_entry.state, input_.Ready):
         return False
@@ -124,11 +129,13 @@ def _after_loss(tx: Transaction, input_id: str, by: str) -> bool:
     return True
 
 
-# -- from an input on
+# -- all inputs from one on
 
 
 @frozen
 class WithdrawFromView(SessionView):
+    """The session, the queue entry of the input, the latest of its lane, and the row of the command."""
+
     queue_entry: QueueEntry | None
     executed: ExecutedCommand | None
     latest: tuple[QueueEntry, ...]
@@ -136,9 +143,9 @@ class WithdrawFromView(SessionView):
 
 @frozen
 class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
-    """Take back an input and all that its lane admitted after it, backwards, at most 240 rows a command.
+    """Withdraw an input and all that its lane admitted after it, latest first, at most 240 rows for each command.
 
-    What a run works on or has made progress with stays.  Refusals: UNKNOWN_INPUT.
+    Inputs of a run with progress or under the lease stay.  Refusals: UNKNOWN_INPUT.
     """
 
     session_id: str
@@ -180,7 +187,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         for queue_entry in latest:
             if queue_entry.seq < seq:
                 return taken, False
-            if len(tx.changes) + 2 > ROWS_MAX:
+            if len(tx.changes) + 2 > WITHDRAW_ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
             if scheduling.visible_status(session, queue_entry, run) == "superseded":
@@ -192,7 +199,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
                 if len(rewritten) > BOUND_RUNS_MAX:
                     return taken, True
                 if tx.session.lease_run == run.run_id:
-                    continue  # its holder, or the next Begin, is to say what became of it
+                    continue  # its holder, or the next Begin, decides what becomes of it
                 if not withdraw_bound(tx, run, queue_entry.input_id, self.command_id):
                     continue
             else:

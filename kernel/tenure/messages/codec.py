@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import attrs
 
+from ..limits import MESSAGE_BYTES_MAX
 from ..replace import replace
 from ..transcript import Form, NewNode, Role
 from .types import Attachment, Message, ToolCall
 
-BODY_BYTES_MAX: Final = 9_500_000  # a checkpoint takes a little more
 ARGUMENTS_MAX: Final = 2_000_000
 ROLES: Final = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL)  # of messages
 
@@ -87,12 +87,12 @@ def truncate(message: Message) -> Message:
     calls = tuple([_truncate_call(call) for call in message.calls])
     message = message if calls == message.calls else replace(message, calls=calls)
     size = len(encode(message).encode())
-    if size <= BODY_BYTES_MAX:
+    if size <= MESSAGE_BYTES_MAX:
         return message
     message = replace(message, reasoning=message.reasoning[:ARGUMENTS_MAX])
-    while (size := len(encode(message).encode())) > BODY_BYTES_MAX:
+    while (size := len(encode(message).encode())) > MESSAGE_BYTES_MAX:
         whole = len(message.text)
-        keep = int(whole * 0.95 * BODY_BYTES_MAX / size)
+        keep = int(whole * 0.95 * MESSAGE_BYTES_MAX / size)
         message = replace(
             message, text=f"{message.text[:keep]}\n[cut: {keep} of {whole} characters]"
         )

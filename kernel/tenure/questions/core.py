@@ -12,6 +12,7 @@ from attrs import frozen
 
 from .. import scheduling
 from ..indexes import AGED, DEAD, EVENT_BATCHES, JOURNAL_ENTRIES, OPEN_RUNS, SESSIONS, USAGES
+from ..limits import UNFINISHED_RUNS_MAX
 from ..machines import input as input_
 from ..machines import run as run_
 from ..messages.codec import text_of
@@ -211,7 +212,7 @@ class LoadOverview(Question[Overview | None]):
         session = yield Get(Session, (self.session_id,))
         if session is None:
             return None
-        runs = yield First(OPEN_RUNS, (self.session_id,), scheduling.UNFINISHED_MAX)
+        runs = yield First(OPEN_RUNS, (self.session_id,), UNFINISHED_RUNS_MAX)
         queue_entries: list[QueueEntry] = []
         for lane in LANES:
             queue_entries += yield First(AGED, (self.session_id, lane), self.limit)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from ..commands import Checkpoint
+from ..limits import CHECKPOINT_ENTRIES_MAX
 from ..outcome import Stepped
 from ..queries import Command
 from ..records import Cancel
@@ -43,8 +44,6 @@ from .states import (
     send,
 )
 from .supervision import cancel, lose, replies
-
-ENTRIES_MAX: Final = 64
 
 # -- guards on requests
 
@@ -150,7 +149,7 @@ def next_write(s: TurnRunning, now_ms: int) -> tuple[TurnRunning, tuple[Effect, 
             record = queued.request
             if not isinstance(record, Record) or record.alone or first.alone:
                 break
-            if len(entries) + len(record.entries) > ENTRIES_MAX:
+            if len(entries) + len(record.entries) > CHECKPOINT_ENTRIES_MAX:
                 break
             entries += record.entries
             count += 1

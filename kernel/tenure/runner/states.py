@@ -8,15 +8,14 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from ..commands import Begun, Commit, Renew
-from ..commands.begin import LIMIT_DEFAULT
 from ..commands.grant import TTL_MS_DEFAULT
+from ..limits import RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT
 from ..machines.lease import Held, Owner
 from ..outcome import Stepped
 from ..queries import Command, Question
 from ..questions.core import LoadedRun
 from ..records import Cancel
 from ..replace import replace
-from ..scheduling import GROUP_BYTES
 from .protocol import Ask, Effect, Execute, SetTimer, Stop, TurnExit, TurnRequest
 
 RETRY_MS: Final = 5
@@ -33,8 +32,8 @@ class RunnerConfig:
     run_id: str
     owner: Owner
     ttl_ms: int = TTL_MS_DEFAULT
-    limit: int = LIMIT_DEFAULT
-    limit_bytes: int = GROUP_BYTES
+    limit: int = RUN_INPUTS_DEFAULT
+    limit_bytes: int = RUN_BYTES_DEFAULT
     turn_deadline_ms: int = 3_600_000
     grace_ms: int = 5_000
     runs_max: int = 16  # runs under one lease, before other owners get their chance

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeAlias
 from attrs import frozen
 
 from ..failure import ErrorKind, Failure
+from ..limits import COMMIT_NODES_MAX
 from ..messages.codec import InvalidMessage, decode, from_json, to_json
 from ..messages.types import (
     Attachment,
@@ -27,7 +28,9 @@ from ..records import Input, Node
 from ..replace import replace
 from ..transcript import Form, Role, UsageDelta
 
-CALLS_MAX: Final = 30  # their results, the reply and one more node fit into one commit
+CALLS_MAX: Final = (
+    COMMIT_NODES_MAX - 2
+)  # their results, the reply and one more node fit into one commit
 CALL_ID_MAX: Final = 64
 OVERFLOW_SHARE: Final = 0.95
 PROMPT: Final = "tenure:prompt:"

@@ -6,6 +6,7 @@ import hashlib
 
 from ..commands import NewInput
 from ..failure import ErrorKind, Failure
+from ..limits import ID_CHARACTERS_MAX
 from ..machines.run import Termination
 from ..messages.types import Disposition, Message, ToolCall
 from ..outcome import Stepped
@@ -40,7 +41,6 @@ from .states import (
     Written,
 )
 
-ID_MAX = 200
 UNKNOWN = "interrupted: this call was started before a crash and its outcome is unknown; it is not run again"
 
 
@@ -77,7 +77,7 @@ def _hand_off_input(core: Core, hand_off: HandOff) -> NewInput:
     """Return the input of the next agent (TURN-41).  Its id is derived from the turn, so it is admitted once."""
     setup = core.setup
     input_id = f"{setup.run_id}:{setup.turn}:hand_off"
-    if len(input_id) > ID_MAX:
+    if len(input_id) > ID_CHARACTERS_MAX:
         input_id = "hand_off:" + hashlib.sha256(input_id.encode()).hexdigest()
     return NewInput(input_id, "hand_off", hand_off.text, f"hand_off:{setup.hand_offs + 1}")
 

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
+from ..limits import USAGE_MAX
 from ..messages.types import Message, ToolCall
 from ..outcome import Refused, Stepped
 from ..replace import replace
@@ -16,8 +17,6 @@ from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from .message_chain import ChainLink, extend, messages
 from .protocol import Cancelled, Effect, Ending, Environment, Fail, Limits, Stopped, ToolResult
 from .replay import EMPTY, Replay
-
-USAGE_MAX: Final = 8  # kinds in one write
 
 
 @frozen

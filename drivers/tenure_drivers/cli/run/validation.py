@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from tenure.commands import Admit, Conflict, NewInput
-from tenure.commands.admit import INPUTS_MAX
+from tenure.limits import ADMITTED_MAX
 from tenure.outcome import Refusal, Refused
 from tenure.policy import POLICIES, OnRetry, Policy
 from tenure.queries import Each, Get, Query, Question
@@ -64,7 +64,7 @@ def batches(lines: Iterable[PromptLine]) -> Iterator[list[PromptLine]]:
     batch: list[PromptLine] = []
     size = 0
     for line in lines:
-        if batch and (len(batch) == INPUTS_MAX or size + len(line.text) > BATCH_BYTES):
+        if batch and (len(batch) == ADMITTED_MAX or size + len(line.text) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(line)

@@ -53,7 +53,7 @@ V = TypeVar("V")
 SCHEMA = "tenure"
 SCHEMA_BYTES_MAX = 56  # with its prefix it names a channel too: 63 bytes
 READERS = 2
-GROUP_MAX = 256
+POSTGRES_GROUP_MAX = 256
 SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
 PLANNED: Statement = (f"SELECT {ALONG_INDEXES}", ())  # STORE-40
 
@@ -77,7 +77,7 @@ class PostgresStore(GroupedStore):
         clock: Clock | None = None,
         prepare: bool = True,
         readers: int = READERS,
-        group_max: int = GROUP_MAX,
+        group_max: int = POSTGRES_GROUP_MAX,
         idle_ms: int = IDLE_MS,
         create: bool = True,
     ) -> None:

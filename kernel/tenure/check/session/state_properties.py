@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from ...failure import FAILURES_MAX, LOSSES_MAX
+from ...limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...scheduling import GROUP_MAX, UNFINISHED_MAX
 from .snapshot import NOW, Snapshot
 from .step import sleeping
 
@@ -74,10 +74,10 @@ def tallied(b: Snapshot) -> bool:
 
 def counters(b: Snapshot) -> bool:
     runs = b.unfinished()
-    return len(runs) <= UNFINISHED_MAX and all(
+    return len(runs) <= UNFINISHED_RUNS_MAX and all(
         r.retry.failures < FAILURES_MAX
         and r.retry.losses < LOSSES_MAX
-        and 0 < len(r.contributors) <= GROUP_MAX
+        and 0 < len(r.contributors) <= RUN_INPUTS_MAX
         for r in runs
     )
 

@@ -1,0 +1,30 @@
+"""The limits that more than one module must agree on, each declared once.  Spec: the page of the clause named with it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ids, times and texts (INBOX-4)
+ID_CHARACTERS_MAX: Final = 200
+TIME_MS_MAX: Final = 2**53
+PRIORITY_MAX: Final = 1_000_000
+PAYLOAD_BYTES_MAX: Final = 10_000_000  # of an input
+BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
+MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
+
+# rows of one command (STORE-4)
+ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)
+RUN_INPUTS_MAX: Final = 64  # inputs bound to one run (INBOX-16)
+RUN_BYTES_DEFAULT: Final = 1_000_000  # of the payloads bound to one run
+RUN_INPUTS_DEFAULT: Final = 8
+UNFINISHED_RUNS_MAX: Final = 32  # of a session; with this many no new run begins
+CHECKPOINT_ENTRIES_MAX: Final = 64
+CHECKPOINT_NODES_MAX: Final = 64  # of a Checkpoint or an Amend; also the tool calls of one node
+COMMIT_NODES_MAX: Final = 32  # COMMIT-8
+USAGE_MAX: Final = 8  # usage records of one command
+USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
+BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready
+SWEEP_PROMOTED_MAX: Final = 192
+SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
+WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)
+RESTORED_ROWS_MAX: Final = 128  # of one Restore
