@@ -14,7 +14,9 @@ from attrs import evolve
 
 from tenure.failure import ErrorKind
 from tenure.machines.lease import Evidence, LocalProcess
+from tenure.outcome import Stepped
 from tenure_drivers.runtime.clock import boot_clock_ms, new_id, uuid7
+from tenure_drivers.runtime.effect_loop import EffectLoop
 from tenure_drivers.runtime.errors import (
     IllegalResult,
     StepFailed,
@@ -212,3 +214,88 @@ def test_errors_are_reported_by_their_kind() -> None:
     )
     with pytest.raises(ValueError, match="nonsense"):
         TurnFailed("nonsense")
+
+
+# -- the effect loop
+
+
+class Countdown:
+    """A machine for the loop: its state is a number, and an event is an id or a number to subtract."""
+
+    def __init__(self, on_error: Any = None) -> None:
+        self.performed: list[str] = []
+        self.fired: list[int] = []
+        self.loop: EffectLoop[int, int, str] = EffectLoop(
+            self.step, self.perform, self.fire, clock=boot_clock_ms, on_error=on_error
+        )
+
+    def step(self, state: int, event: int) -> Stepped[int, str]:
+        if event > state:
+            raise ValueError(f"{event} of {state}")
+        return Stepped(state - event, "", (f"{state - event} left", "then this"))
+
+    def perform(self, effect: str) -> None:
+        self.performed.append(effect)
+        if effect == "9 left":
+            self.loop.feed(2)  # an effect that reports at once
+
+    def fire(self, now_ms: int, id: int) -> int:
+        self.fired.append(id)
+        return 0
+
+
+def test_an_event_of_an_effect_is_applied_after_the_other_effects() -> None:
+    async def main() -> None:
+        machine = Countdown()
+        machine.loop.feed(5)  # before the first state
+        machine.loop.start(Stepped(10, ""))
+        machine.loop.feed(1)
+        assert machine.performed == ["9 left", "then this", "7 left", "then this"]
+        assert machine.loop.state == 7
+
+    asyncio.run(main())
+
+
+def test_an_error_of_a_machine_is_reported_or_raised_and_later_events_are_applied() -> None:
+    async def main() -> None:
+        errors: list[Exception] = []
+        machine = Countdown(errors.append)
+        machine.loop.start(Stepped(3, ""))
+        machine.loop.feed(4)
+        machine.loop.feed(1)
+        assert ([str(e) for e in errors], machine.loop.state) == (["4 of 3"], 2)
+
+        bare = Countdown()
+        bare.loop.start(Stepped(3, ""))
+        with pytest.raises(ValueError, match="4 of 3"):
+            bare.loop.feed(4)
+        bare.loop.feed(1)
+        assert bare.loop.state == 2
+
+    asyncio.run(main())
+
+
+def test_a_timer_fires_unless_it_was_replaced_or_the_loop_was_closed() -> None:
+    async def main() -> None:
+        machine = Countdown()
+        machine.loop.start(Stepped(3, ""))
+        now = boot_clock_ms()
+        machine.loop.set_timer(1, now + 3_600_000)
+        machine.loop.set_timer(2, now)
+        machine.loop.set_timer(1, now)  # earlier than before
+        while sorted(machine.fired) != [1, 2]:
+            await asyncio.sleep(0.001)
+
+        machine.loop.set_timer(3, boot_clock_ms())
+        machine.loop.set_only_timer(4, boot_clock_ms())
+        while 4 not in machine.fired:
+            await asyncio.sleep(0.001)
+        assert 3 not in machine.fired
+
+        endless = machine.loop.spawn(asyncio.sleep(3_600))
+        machine.loop.set_timer(5, boot_clock_ms())
+        machine.loop.close()
+        await asyncio.wait([endless])
+        assert endless.cancelled() and 5 not in machine.fired
+
+    asyncio.run(main())
