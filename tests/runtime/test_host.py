@@ -1,4 +1,4 @@
-"""The host: its clock, its ids, evidence about processes, and what happens to its orders."""
+"""Parts of the runtime: clock, ids, evidence about processes, steps, errors and the effect loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 from attrs import evolve
 
 from tenure.failure import ErrorKind
-from tenure.machines.lease import Evidence, LocalProcess
-from tenure.outcome import Stepped
+from tenure.machines.lease import Evidence, Held, Holder, LocalProcess, Owner
+from tenure.outcome import Refusal, Refused, Stepped
 from tenure_drivers.runtime.clock import boot_clock_ms, new_id, uuid7
 from tenure_drivers.runtime.effect_loop import EffectLoop
 from tenure_drivers.runtime.errors import (
     IllegalResult,
+    NothingDue,
     StepFailed,
     TurnFailed,
     describe,
@@ -43,21 +44,21 @@ def test_uuid7_gives_the_example_of_rfc_9562() -> None:
     assert example.version == 7
 
 
-def test_uuid7_keeps_chance_out_of_version_and_variant() -> None:
+def test_uuid7_puts_no_random_bits_into_version_and_variant() -> None:
     full = uuid7(2**48 - 1, 2**64 - 1, 2**64 - 1)
 
     assert str(full) == "ffffffff-ffff-7fff-bfff-ffffffffffff"
     assert str(uuid7(0, 0, 0)) == "00000000-0000-7000-8000-000000000000"
 
 
-def test_ids_are_new_and_in_the_order_of_time() -> None:
+def test_ids_are_unique_and_in_the_order_of_time() -> None:
     ids = [new_id() for _ in range(1000)]
 
     assert len(set(ids)) == 1000
     assert [i[:13] for i in ids] == sorted(i[:13] for i in ids)
 
 
-def test_the_clock_runs_on() -> None:
+def test_the_clock_advances() -> None:
     before = boot_clock_ms()
     time.sleep(0.002)
 
@@ -74,7 +75,7 @@ def child() -> subprocess.Popen[bytes]:
 
 
 def seen(pid: int) -> LocalProcess:
-    """As the process itself would describe itself."""
+    """Return the description that the process would give of itself."""
     code = "import sys, os; from tenure_drivers.runtime import process as p; print(p._start(int(sys.argv[1])))"
     start = subprocess.check_output([sys.executable, "-c", code, str(pid)], text=True).strip()
     mine = local_process()
@@ -83,13 +84,13 @@ def seen(pid: int) -> LocalProcess:
 
 
 @linux
-def test_a_process_is_alive_then_dead_before_and_after_it_is_buried() -> None:
+def test_a_process_is_dead_as_a_zombie_and_after_it_was_reaped() -> None:
     mine, process = local_process(), child()
     other = seen(process.pid)
     assert evidence(mine, other) is Evidence.UNKNOWN
 
     process.kill()
-    while evidence(mine, other) is not Evidence.DEAD:  # a zombie does nothing any more
+    while evidence(mine, other) is not Evidence.DEAD:  # a zombie counts as dead
         time.sleep(0.001)
     process.communicate()
 
@@ -97,7 +98,7 @@ def test_a_process_is_alive_then_dead_before_and_after_it_is_buried() -> None:
 
 
 @linux
-def test_a_pid_that_was_given_to_another_process_means_dead() -> None:
+def test_a_reused_pid_means_dead() -> None:
     mine = local_process()
     assert mine is not None
     assert evidence(mine, mine) is Evidence.UNKNOWN
@@ -107,7 +108,7 @@ def test_a_pid_that_was_given_to_another_process_means_dead() -> None:
 
 @linux
 @pytest.mark.parametrize("scope", ["host", "boot", "pid_namespace"])
-def test_what_is_elsewhere_is_never_dead(scope: str) -> None:
+def test_a_process_elsewhere_is_never_dead(scope: str) -> None:
     mine = local_process()
     assert mine is not None
     other = evolve(mine, pid=2**22 + 1, **{scope: "another"})
@@ -115,20 +116,20 @@ def test_what_is_elsewhere_is_never_dead(scope: str) -> None:
     assert evidence(mine, other) is Evidence.UNKNOWN
 
 
-def test_without_knowledge_there_is_no_evidence() -> None:
+def test_without_a_description_there_is_no_evidence() -> None:
     assert evidence(None, None) is Evidence.UNKNOWN
     assert evidence(local_process(), None) is Evidence.UNKNOWN
 
 
 @linux
-def test_a_process_of_somebody_else_is_not_taken_for_dead() -> None:
+def test_a_process_of_another_user_is_not_taken_for_dead() -> None:
     assert evidence(local_process(), seen(1)) is Evidence.UNKNOWN
 
 
 # -- steps
 
 
-def test_a_result_comes_back_as_what_the_function_says_it_returns() -> None:
+def test_a_result_is_converted_to_the_annotated_type() -> None:
     def pair() -> tuple[int, str]:
         return (1, "a")
 
@@ -214,6 +215,30 @@ def test_errors_are_reported_by_their_kind() -> None:
     )
     with pytest.raises(ValueError, match="nonsense"):
         TurnFailed("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "message"),
+    [
+        ("nothing_due", None, "session 'ann' has no work: nothing_due"),
+        ("nothing_due", 5, "session 'ann' has no work: nothing is due before 5 (Unix ms)"),
+        (
+            "held",
+            Refused(Refusal.HELD, "LEASE-3", Holder("w-1", 900)),
+            "session 'ann' has no work: lease held by 'w-1' until 900 (Unix ms)",
+        ),
+        (
+            "held",
+            Held(3, "l", Owner("w-1", "i"), 300, 900),
+            "session 'ann' has no work: lease held by 'w-1' until 900 (Unix ms)",
+        ),
+        ("broken", "row 7", "session 'ann' has no work: broken: row 7"),
+    ],
+)
+def test_a_session_without_work_is_reported_with_the_reason(
+    reason: str, detail: Any, message: str
+) -> None:
+    assert str(NothingDue("ann", reason, detail)) == message
 
 
 # -- the effect loop
