@@ -1,4 +1,4 @@
-"""The host: its clock, its ids, evidence about processes, and what happens to its orders."""
+"""Parts of the runtime: clock, ids, evidence about processes, steps, errors and the effect loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pytest
 from attrs import evolve
 
 from tenure.failure import ErrorKind
-from tenure.machines.lease import Evidence, LocalProcess
+from tenure.machines.lease import Evidence, Held, Holder, LocalProcess, Owner
+from tenure.outcome import Refusal, Refused, Stepped
 from tenure_drivers.runtime.clock import boot_clock_ms, new_id, uuid7
+from tenure_drivers.runtime.effect_loop import EffectLoop
 from tenure_drivers.runtime.errors import (
     IllegalResult,
+    NothingDue,
     StepFailed,
     TurnFailed,
     describe,
@@ -41,21 +44,21 @@ def test_uuid7_gives_the_example_of_rfc_9562() -> None:
     assert example.version == 7
 
 
-def test_uuid7_keeps_chance_out_of_version_and_variant() -> None:
+def test_uuid7_puts_no_random_bits_into_version_and_variant() -> None:
     full = uuid7(2**48 - 1, 2**64 - 1, 2**64 - 1)
 
     assert str(full) == "ffffffff-ffff-7fff-bfff-ffffffffffff"
     assert str(uuid7(0, 0, 0)) == "00000000-0000-7000-8000-000000000000"
 
 
-def test_ids_are_new_and_in_the_order_of_time() -> None:
+def test_ids_are_unique_and_in_the_order_of_time() -> None:
     ids = [new_id() for _ in range(1000)]
 
     assert len(set(ids)) == 1000
     assert [i[:13] for i in ids] == sorted(i[:13] for i in ids)
 
 
-def test_the_clock_runs_on() -> None:
+def test_the_clock_advances() -> None:
     before = boot_clock_ms()
     time.sleep(0.002)
 
@@ -72,7 +75,7 @@ def child() -> subprocess.Popen[bytes]:
 
 
 def seen(pid: int) -> LocalProcess:
-    """As the process itself would describe itself."""
+    """Return the description that the process would give of itself."""
     code = "import sys, os; from tenure_drivers.runtime import process as p; print(p._start(int(sys.argv[1])))"
     start = subprocess.check_output([sys.executable, "-c", code, str(pid)], text=True).strip()
     mine = local_process()
@@ -81,13 +84,13 @@ def seen(pid: int) -> LocalProcess:
 
 
 @linux
-def test_a_process_is_alive_then_dead_before_and_after_it_is_buried() -> None:
+def test_a_process_is_dead_as_a_zombie_and_after_it_was_reaped() -> None:
     mine, process = local_process(), child()
     other = seen(process.pid)
     assert evidence(mine, other) is Evidence.UNKNOWN
 
     process.kill()
-    while evidence(mine, other) is not Evidence.DEAD:  # a zombie does nothing any more
+    while evidence(mine, other) is not Evidence.DEAD:  # a zombie counts as dead
         time.sleep(0.001)
     process.communicate()
 
@@ -95,7 +98,7 @@ def test_a_process_is_alive_then_dead_before_and_after_it_is_buried() -> None:
 
 
 @linux
-def test_a_pid_that_was_given_to_another_process_means_dead() -> None:
+def test_a_reused_pid_means_dead() -> None:
     mine = local_process()
     assert mine is not None
     assert evidence(mine, mine) is Evidence.UNKNOWN
@@ -105,7 +108,7 @@ def test_a_pid_that_was_given_to_another_process_means_dead() -> None:
 
 @linux
 @pytest.mark.parametrize("scope", ["host", "boot", "pid_namespace"])
-def test_what_is_elsewhere_is_never_dead(scope: str) -> None:
+def test_a_process_elsewhere_is_never_dead(scope: str) -> None:
     mine = local_process()
     assert mine is not None
     other = evolve(mine, pid=2**22 + 1, **{scope: "another"})
@@ -113,20 +116,20 @@ def test_what_is_elsewhere_is_never_dead(scope: str) -> None:
     assert evidence(mine, other) is Evidence.UNKNOWN
 
 
-def test_without_knowledge_there_is_no_evidence() -> None:
+def test_without_a_description_there_is_no_evidence() -> None:
     assert evidence(None, None) is Evidence.UNKNOWN
     assert evidence(local_process(), None) is Evidence.UNKNOWN
 
 
 @linux
-def test_a_process_of_somebody_else_is_not_taken_for_dead() -> None:
+def test_a_process_of_another_user_is_not_taken_for_dead() -> None:
     assert evidence(local_process(), seen(1)) is Evidence.UNKNOWN
 
 
 # -- steps
 
 
-def test_a_result_comes_back_as_what_the_function_says_it_returns() -> None:
+def test_a_result_is_converted_to_the_annotated_type() -> None:
     def pair() -> tuple[int, str]:
         return (1, "a")
 
@@ -212,3 +215,112 @@ def test_errors_are_reported_by_their_kind() -> None:
     )
     with pytest.raises(ValueError, match="nonsense"):
         TurnFailed("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "message"),
+    [
+        ("nothing_due", None, "session 'ann' has no work: nothing_due"),
+        ("nothing_due", 5, "session 'ann' has no work: nothing is due before 5 (Unix ms)"),
+        (
+            "held",
+            Refused(Refusal.HELD, "LEASE-3", Holder("w-1", 900)),
+            "session 'ann' has no work: lease held by 'w-1' until 900 (Unix ms)",
+        ),
+        (
+            "held",
+            Held(3, "l", Owner("w-1", "i"), 300, 900),
+            "session 'ann' has no work: lease held by 'w-1' until 900 (Unix ms)",
+        ),
+        ("broken", "row 7", "session 'ann' has no work: broken: row 7"),
+    ],
+)
+def test_a_session_without_work_is_reported_with_the_reason(
+    reason: str, detail: Any, message: str
+) -> None:
+    assert str(NothingDue("ann", reason, detail)) == message
+
+
+# -- the effect loop
+
+
+class Countdown:
+    """A machine for the loop: its state is a number, and an event is an id or a number to subtract."""
+
+    def __init__(self, on_error: Any = None) -> None:
+        self.performed: list[str] = []
+        self.fired: list[int] = []
+        self.loop: EffectLoop[int, int, str] = EffectLoop(
+            self.step, self.perform, self.fire, clock=boot_clock_ms, on_error=on_error
+        )
+
+    def step(self, state: int, event: int) -> Stepped[int, str]:
+        if event > state:
+            raise ValueError(f"{event} of {state}")
+        return Stepped(state - event, "", (f"{state - event} left", "then this"))
+
+    def perform(self, effect: str) -> None:
+        self.performed.append(effect)
+        if effect == "9 left":
+            self.loop.feed(2)  # an effect that reports at once
+
+    def fire(self, now_ms: int, id: int) -> int:
+        self.fired.append(id)
+        return 0
+
+
+def test_an_event_of_an_effect_is_applied_after_the_other_effects() -> None:
+    async def main() -> None:
+        machine = Countdown()
+        machine.loop.feed(5)  # before the first state
+        machine.loop.start(Stepped(10, ""))
+        machine.loop.feed(1)
+        assert machine.performed == ["9 left", "then this", "7 left", "then this"]
+        assert machine.loop.state == 7
+
+    asyncio.run(main())
+
+
+def test_an_error_of_a_machine_is_reported_or_raised_and_later_events_are_applied() -> None:
+    async def main() -> None:
+        errors: list[Exception] = []
+        machine = Countdown(errors.append)
+        machine.loop.start(Stepped(3, ""))
+        machine.loop.feed(4)
+        machine.loop.feed(1)
+        assert ([str(e) for e in errors], machine.loop.state) == (["4 of 3"], 2)
+
+        bare = Countdown()
+        bare.loop.start(Stepped(3, ""))
+        with pytest.raises(ValueError, match="4 of 3"):
+            bare.loop.feed(4)
+        bare.loop.feed(1)
+        assert bare.loop.state == 2
+
+    asyncio.run(main())
+
+
+def test_a_timer_fires_unless_it_was_replaced_or_the_loop_was_closed() -> None:
+    async def main() -> None:
+        machine = Countdown()
+        machine.loop.start(Stepped(3, ""))
+        now = boot_clock_ms()
+        machine.loop.set_timer(1, now + 3_600_000)
+        machine.loop.set_timer(2, now)
+        machine.loop.set_timer(1, now)  # earlier than before
+        while sorted(machine.fired) != [1, 2]:
+            await asyncio.sleep(0.001)
+
+        machine.loop.set_timer(3, boot_clock_ms())
+        machine.loop.set_only_timer(4, boot_clock_ms())
+        while 4 not in machine.fired:
+            await asyncio.sleep(0.001)
+        assert 3 not in machine.fired
+
+        endless = machine.loop.spawn(asyncio.sleep(3_600))
+        machine.loop.set_timer(5, boot_clock_ms())
+        machine.loop.close()
+        await asyncio.wait([endless])
+        assert endless.cancelled() and 5 not in machine.fired
+
+    asyncio.run(main())

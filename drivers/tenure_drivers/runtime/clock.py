@@ -1,4 +1,4 @@
-"""What a kernel is not to know by itself: the time that passes, and names that nobody else gives."""
+"""Clock and ids, which are injected into the kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 
 def boot_clock_ms() -> int:
-    """Milliseconds that run on while the machine sleeps; comparable within this boot alone."""
+    """Return milliseconds since boot, including sleep.  Comparable only within this boot."""
     try:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
     except (AttributeError, OSError):  # not Linux
@@ -16,10 +16,11 @@ def boot_clock_ms() -> int:
 
 
 def uuid7(unix_ms: int, rand_a: int, rand_b: int) -> UUID:
-    """RFC 9562, 5.7: 48 bits of time, 12 and 62 bits of chance."""
+    """Return a UUID version 7 (RFC 9562, 5.7): 48 bits of time, 12 and 62 random bits."""
     value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand_a & 0xFFF) << 64
     return UUID(int=value | 0b10 << 62 | rand_b & (1 << 62) - 1)
 
 
 def new_id() -> str:
+    """Return a new id.  Ids of one process are in the order of time, to the millisecond."""
     return str(uuid7(time.time_ns() // 1_000_000, secrets.randbits(12), secrets.randbits(62)))

@@ -1,4 +1,4 @@
-"""What the runtime raises, and what a failed turn is reported as."""
+"""The exceptions of the runtime, and the failure that a turn reports for an exception."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tenure.failure import ErrorKind, Failure
+from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
 from tenure.transcript import UsageDelta
 
@@ -18,7 +19,7 @@ SECRETS = re.compile(
 
 
 class SubmissionRefused(TenureError):
-    """The session does not take this input; `refused` says why, `refused.detail` because of what."""
+    """An input was refused.  `refused` has the reason, and `refused.detail` the value that caused it."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(str(refused))
@@ -26,7 +27,7 @@ class SubmissionRefused(TenureError):
 
 
 class CommandRefused(TenureError):
-    """A command was refused."""
+    """A command was refused.  `refused` has the reason."""
 
     def __init__(self, what: str, refused: Refused) -> None:
         super().__init__(f"{what}: {refused}")
@@ -34,35 +35,36 @@ class CommandRefused(TenureError):
 
 
 class IllegalWrite(CommandRefused):
-    """What the turn wants to write can never be written: it is too large, or no text."""
+    """A write of the turn can never succeed: it is too large, or contains invalid text."""
 
     kind = ErrorKind.INVALID_REQUEST
 
 
 class NothingDue(TenureError):
-    """There is nothing to begin in the session now; `reason` and `detail` say why, as the runner said it."""
+    """The session has no work to begin now.  `reason` and `detail` are those of the runner's Stop."""
 
     def __init__(self, session_id: str, reason: str, detail: Any) -> None:
-        message = "" if detail is None else f": {detail}"
-        super().__init__(f"nothing to begin in session {session_id!r}, {reason}{message}")
+        super().__init__(f"session {session_id!r} has no work: {_why(reason, detail)}")
         self.reason, self.detail = reason, detail
 
 
 class Cancelled(TenureError):
-    """The turn is to end: somebody asked its run to stop, or its time is over.  Clean up and let it pass."""
+    """The turn has to end: its run was asked to stop, or it has reached its time limit.  Clean up and re-raise."""
 
 
 class LeaseLost(TenureError):
-    """The session is another owner's by now: nothing that this turn does is written any more."""
+    """The session belongs to another owner now.  Nothing more of this turn is written."""
 
 
 class AlreadyCommitted(TenureError):
+    """A turn was used after its commit."""
+
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"the turn of run {run_id} has committed already; it can do nothing more")
+        super().__init__(f"run {run_id}: the turn has already committed")
 
 
 class TurnFailed(TenureError):
-    """Raise it to say as what a turn fails, how long to wait before it is tried again, and what models have used."""
+    """Raise this to fail a turn with an error kind, a delay before the retry, and the usage of models."""
 
     def __init__(
         self,
@@ -77,42 +79,54 @@ class TurnFailed(TenureError):
 
 
 class StepFailed(TenureError):
-    """A once step raised: that is its report, the same at every replay, for it never runs again."""
+    """A once step raised an error.  The error is recorded and raised again at every replay."""
 
     kind = ErrorKind.INVALID_REQUEST
 
     def __init__(self, effect_id: str, error: str, message: str) -> None:
         super().__init__(f"step {effect_id}: {error}: {message}")
         self.effect_id, self.error, self.message = effect_id, error, message
-        self.replayed = True  # it is read in the journal; False: it has just happened
+        self.replayed = True  # False: the step has raised just now
 
 
 class StepOutcomeUnknown(TenureError):
-    """A once step was started, its process died, and nobody knows what became of it; it never runs again."""
+    """A once step was started before a crash, and its outcome is unknown.  It never runs again."""
 
     kind = ErrorKind.NOT_RECONSTRUCTED
 
     def __init__(self, effect_id: str) -> None:
         super().__init__(
-            f"step {effect_id} was started before a crash; its outcome is unknown, no probe told it"
+            f"step {effect_id}: outcome unknown (started before a crash; no probe resolved it)"
         )
         self.effect_id = effect_id
 
 
 class IllegalResult(TenureError):
-    """What a step or an agent returned cannot be kept."""
+    """The result of a step or an agent cannot be stored."""
 
     kind = ErrorKind.INVALID_REQUEST
 
 
+def _why(reason: str, detail: Any) -> str:
+    holder = detail.detail if isinstance(detail, Refused) else detail
+    if isinstance(holder, Holder):
+        return f"lease held by {holder.owner_id!r} until {holder.expires_at_ms} (Unix ms)"
+    if isinstance(holder, Held):
+        return f"lease held by {holder.owner.owner_id!r} until {holder.expires_at_ms} (Unix ms)"
+    if isinstance(detail, int):
+        return f"nothing is due before {detail} (Unix ms)"
+    return reason if detail is None else f"{reason}: {detail}"
+
+
 def describe(error: BaseException) -> str:
-    """Type and message in one short line, without what looks like a secret."""
+    """Return type and message of an error in one line of at most 300 characters, without secrets."""
     first = str(error).strip().partition("\n")[0]
     clean = SECRETS.sub("[removed]", "".join(c for c in first if c.isprintable()))
     return f"{type(error).__name__}: {clean}"[:MESSAGE_MAX].rstrip(": ")
 
 
 def failure_of(error: BaseException, jitter_ms: int) -> Failure:
+    """Return the failure that a turn reports for this error."""
     if isinstance(error, TurnFailed):
         after = max(0, int(error.retry_after_ms))
         clean = SECRETS.sub("[removed]", error.message)[:MESSAGE_MAX]

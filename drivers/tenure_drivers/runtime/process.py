@@ -1,4 +1,4 @@
-"""Evidence about processes: where this one runs, and whether another one is dead.  Spec: specs/lease.md."""
+"""Evidence about processes: identify this process, and find out if another one is dead.  Spec: specs/lease.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 def local_process() -> LocalProcess | None:
-    """This process; None where that cannot be read, so that only time can tell about it."""
+    """Identify this process.  None if /proc cannot be read: then its leases end only by time."""
     start = _start(os.getpid())
     try:
         boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -25,7 +25,7 @@ def local_process() -> LocalProcess | None:
 
 
 def evidence(mine: LocalProcess | None, other: LocalProcess | None) -> Evidence:
-    """Dead only if it certainly is: same host, boot and pid namespace, and its pid is gone or another's."""
+    """Return DEAD only for certain: same host, boot and pid namespace, and the pid is free or was reused."""
     if mine is None or other is None:
         return Evidence.UNKNOWN
     scope = (mine.host, mine.boot, mine.pid_namespace)
@@ -36,16 +36,18 @@ def evidence(mine: LocalProcess | None, other: LocalProcess | None) -> Evidence:
     except ProcessLookupError:
         return Evidence.DEAD
     except (OSError, OverflowError):
-        pass  # it is there, and not ours
+        pass  # a process with this pid exists, but it may not be signalled
     start = _start(other.pid)
     return Evidence.DEAD if start is not None and start != other.start else Evidence.UNKNOWN
 
 
 def _start(pid: int) -> str | None:
-    """When it was started, in ticks since boot; None: cannot be read; "dead": it only waits to be buried."""
+    """Return the start time of a process in ticks since boot; "dead" for a zombie, None if it cannot be read."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # its name may hold blanks and brackets
+    fields = text[
+        text.rindex(")") + 2 :
+    ].split()  # the name before it may contain spaces and brackets
     return "dead" if fields[0] in "ZX" else fields[19]

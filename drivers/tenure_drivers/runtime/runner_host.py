@@ -1,4 +1,4 @@
-"""The asyncio host of one runner: it carries effects out, reports how they went, and decides nothing."""
+"""The asyncio host of one runner: it performs the effects, reports their results, and decides nothing."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ from tenure.runner.protocol import (
 
 from ..stores import base
 from .clock import boot_clock_ms, new_id
+from .effect_loop import EffectLoop
 from .process import evidence
 
 log = logging.getLogger("tenure")
 
 
 class Show(Protocol):
-    """Show a piece of a reply to whoever observes the session; never waits."""
+    """Show a piece of a reply to the observers of a session.  It must not block."""
 
     def __call__(
         self, session_id: str, run_id: str, attempt: int, delta: Delta, /, *, generation: int
@@ -51,7 +52,10 @@ class Show(Protocol):
 
 
 class TurnCode(Protocol):
-    """The code of turns: an agent's, or somebody's own loop."""
+    """The code of turns: an agent, or the body of `Runtime.turn`.
+
+    `begin` starts the code, `notify` reports that the turn has to end, `cancel` interrupts the code.
+    """
 
     def begin(self, host: RunnerHost, effect: StartTurn, /) -> None: ...
     def notify(self, effect: NotifyTurn, /) -> None: ...
@@ -59,96 +63,72 @@ class TurnCode(Protocol):
 
 
 class RunnerHost:
-    """Orders are executed one after the other by the task that calls `run`, renewals beside it.
+    """One runner.  The task of `run` executes its calls one after the other; renewals run in tasks of their own.
 
-    Cancelling somebody who waits for an order never cancels the order: the two are different tasks.
+    The turn code waits for replies, not for calls.  So cancelling the code never cancels a command.
     """
 
     def __init__(
         self,
         store: base.Store,
-        plan: RunnerConfig,
+        config: RunnerConfig,
         code: TurnCode,
         *,
         clock: Callable[[], int] = boot_clock_ms,
         on_run_finished: Callable[[str, RunFinished], None] | None = None,
         show: Show | None = None,
     ) -> None:
-        self.store, self.plan, self.code, self.clock = store, plan, code, clock
+        self.store, self.config, self.code, self.clock = store, config, code, clock
         self.on_run_finished, self.show = on_run_finished, show
-        self.state: State | None = None
         self.stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
-        self._events: deque[Event] = deque()
-        self._feeding = False
-        self._orders: deque[Execute | Ask] = deque()
-        self._beside: set[asyncio.Task[None]] = set()
+        self._machine: EffectLoop[State, Event, Effect] = EffectLoop(
+            step, self._perform, TimerFired, clock=clock, on_error=self._stop_broken
+        )
+        self._calls: deque[Execute | Ask] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._asked = 0
-        self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._timers: dict[int, int] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ms = 0
+        self._request_id = 0
+        self._closed: asyncio.Future[None] = self._loop.create_future()
 
     # -- the machine
 
     async def run(self) -> Stop:
-        """Until the machine stops, and nothing that it ordered is under way any more."""
+        """Run until the machine has stopped and no call is in progress."""
         try:
-            first = start(self.plan, self.clock())
-            self.state = first.state
-            for effect in first.effects:
-                self._perform(effect)
+            self._machine.start(start(self.config, self.clock()))
             while self.stopped is None:
-                if self._orders:
-                    await self._execute(self._orders.popleft())
+                if self._calls:
+                    await self._call(self._calls.popleft())
                     continue
                 self._wake = self._loop.create_future()
                 await self._wake
-            if self._beside:
-                await asyncio.wait(self._beside)
+            if self._machine.tasks:
+                await asyncio.wait(self._machine.tasks)
             return self.stopped
         finally:
             self._close()
 
     def drain(self, grace_ms: int) -> asyncio.Future[None]:
-        """Done when the runner has stopped."""
+        """Drain the runner.  The future is done when the runner has stopped."""
         self.feed(Drain(self.clock(), grace_ms))
-        return self._gone
+        return self._closed
 
     def feed(self, event: Event) -> None:
-        self._events.append(event)
-        if self._feeding:
-            return
-        self._feeding = True
-        try:
-            while self._events:
-                self._step(self._events.popleft())
-        finally:
-            self._feeding = False
+        """Report an event to the machine."""
+        self._machine.feed(event)
 
-    def _step(self, event: Event) -> None:
-        if self.state is None:
-            return
-        try:
-            outcome = step(self.state, event)
-        except Exception as error:  # a bug in the kernel: this session stops, the others go on
-            log.exception("runner of session %s", self.plan.session_id)
-            self._perform(Stop(RunnerStopReason.BROKEN, repr(error)))
-            return
-        self.state = outcome.state
-        for effect in outcome.effects:
-            self._perform(effect)
+    def _stop_broken(self, error: Exception) -> None:
+        # A bug in the kernel stops this session; the others continue.
+        log.error("runner of session %s", self.config.session_id, exc_info=error)
+        self._perform(Stop(RunnerStopReason.BROKEN, repr(error)))
 
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Execute() if getattr(effect.command, "urgent", False):
-                task = self._loop.create_task(self._execute(effect))
-                self._beside.add(task)
-                task.add_done_callback(self._beside.discard)
+                self._machine.spawn(self._call(effect))
             case Execute() | Ask():
-                self._orders.append(effect)
+                self._calls.append(effect)
                 self._resume()
             case Reply(id, answer):
                 reply = self._replies.pop(id, None)
@@ -161,14 +141,13 @@ class RunnerHost:
             case InterruptTurn(turn_id):
                 self.code.cancel(turn_id)
             case SetTimer(id, at_ms):
-                self._timers[id] = at_ms
-                self._set_alarm()
+                self._machine.set_timer(id, at_ms)
             case CheckProcess(id, process):
-                found = evidence(self.plan.owner.process, process)
+                found = evidence(self.config.owner.process, process)
                 self.feed(ProcessChecked(self.clock(), id, found, new_id()))
             case RunFinished():
                 if self.on_run_finished is not None:
-                    self.on_run_finished(self.plan.session_id, effect)
+                    self.on_run_finished(self.config.session_id, effect)
             case Stop():
                 self.stopped = effect
                 self._resume()
@@ -177,9 +156,16 @@ class RunnerHost:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
+    def _close(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self._machine.close()
+        for reply in self._replies.values():
+            reply.cancel()
+
     # -- the store
 
-    async def _execute(self, effect: Execute | Ask) -> None:
+    async def _call(self, effect: Execute | Ask) -> None:
         event: Event
         try:
             if isinstance(effect, Execute):
@@ -191,63 +177,31 @@ class RunnerHost:
         except base.OutcomeUnknown:
             event = OutcomeUnknown(self.clock(), effect.id)
         except Exception as error:
-            log.error("session %s: %s", self.plan.session_id, error)
+            log.error("session %s: %s", self.config.session_id, error)
             event = StoreBroken(self.clock(), effect.id, f"{type(error).__name__}: {error}")
         else:
             event = Answered(self.clock(), effect.id, answer)
         self.feed(event)
 
-    # -- the turn's code
+    # -- the turn code
 
     def publish(
         self, session_id: str, run_id: str, attempt: int, delta: Delta, generation: int
     ) -> None:
+        """Show a piece of a reply to the observers of the session."""
         if self.show is not None:
             self.show(session_id, run_id, attempt, delta, generation=generation)
 
     async def request(self, turn_id: int, request: TurnRequest) -> Any:
-        self._asked += 1
-        asked = self._asked
+        """Make a request for the turn code, and wait for the reply."""
+        self._request_id += 1
+        id = self._request_id
         reply: asyncio.Future[Any] = self._loop.create_future()
-        self._replies[asked] = reply
-        self.feed(TurnRequested(self.clock(), turn_id, asked, request))
+        self._replies[id] = reply
+        self.feed(TurnRequested(self.clock(), turn_id, id, request))
         if reply.done():
             return reply.result()
         try:
             return await reply
         finally:
-            self._replies.pop(asked, None)
-
-    # -- timers
-
-    def _set_alarm(self) -> None:
-        if not self._timers:
-            return
-        at_ms = min(self._timers.values())
-        if self._alarm is not None:
-            if self._alarm_ms <= at_ms:
-                return
-            self._alarm.cancel()
-        self._alarm_ms = at_ms
-        delay = max(0, at_ms - self.clock()) / 1000
-        self._alarm = self._loop.call_later(delay, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        now = self.clock()
-        for id in [id for id, at_ms in self._timers.items() if at_ms <= now]:
-            if self._timers.pop(id, None) is not None:
-                self.feed(TimerFired(now, id))
-        if self.stopped is None:
-            self._set_alarm()
-
-    def _close(self) -> None:
-        if not self._gone.done():
-            self._gone.set_result(None)
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._timers.clear()
-        for reply in self._replies.values():
-            reply.cancel()
-        for task in self._beside:
-            task.cancel()
+            self._replies.pop(id, None)

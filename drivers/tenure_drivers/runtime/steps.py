@@ -1,4 +1,4 @@
-"""Calling the functions of steps, and the text that their results are kept as."""
+"""Call the functions of steps, and encode their results for the journal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .errors import IllegalResult, StepFailed, describe
 
 @frozen
 class Report:
-    """What a probe found: the step was carried out, and this is its result."""
+    """The answer of a probe: the step was executed, and this is its result."""
 
     value: Any = None
 
 
 async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
-    """An async function is awaited, any other runs in a thread of its own, which dies with the process."""
+    """Call a function: await it if it is async, otherwise run it in a daemon thread."""
     if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
         return await f(*args, **kw)
     value = await in_thread(functools.partial(f, *args, **kw))
@@ -35,6 +35,10 @@ async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any])
 
 
 async def in_thread(f: Callable[[], Any]) -> Any:
+    """Run a function in a daemon thread with the caller's context variables, and return its result.
+
+    Cancelling the caller does not stop the thread; its result is then dropped.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     variables = contextvars.copy_context()
@@ -55,13 +59,14 @@ async def in_thread(f: Callable[[], Any]) -> Any:
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the event loop is closed: no caller waits for the result
 
     threading.Thread(target=work, name="tenure-step", daemon=True).start()
     return await done
 
 
 def takes_key(f: Callable[..., Any]) -> bool:
+    """Return True if a function has a parameter `key`, or accepts any keyword."""
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -77,12 +82,12 @@ def takes_key(f: Callable[..., Any]) -> bool:
 def _returned(f: Callable[..., Any]) -> Any:
     try:
         return typing.get_type_hints(f).get("return", Any)
-    except Exception:  # an annotation that means nothing at run time
+    except Exception:  # an annotation that cannot be evaluated at run time
         return Any
 
 
 def result_type(f: Callable[..., Any]) -> Any:
-    """As what a kept result comes back: what the function says it returns, if msgspec knows that."""
+    """Return the annotated return type of a function, to which stored results are converted."""
     try:
         return _returned(f)
     except TypeError:  # not hashable
@@ -93,7 +98,7 @@ def result_type(f: Callable[..., Any]) -> Any:
 
 
 def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
-    """The text that is kept, and the value as it comes back from it: the same now as after a crash."""
+    """Return the text for the journal, and the value that a replay would return."""
     try:
         body = msgspec.json.encode({"value": value}).decode()
     except Exception as error:
@@ -108,19 +113,20 @@ def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
 
 
 def pack_error(error: BaseException) -> str:
+    """Return the text for the journal of a step that raised."""
     message = describe(error).partition(": ")
     return msgspec.json.encode({"error": [message[0], message[2]]}).decode()
 
 
 def unpack(effect_id: str, body: str, type_: Any) -> Any:
-    """The value of a report; raises StepFailed if the step had raised."""
-    kept = msgspec.json.decode(body)
-    if "error" in kept:
-        raise StepFailed(effect_id, *kept["error"])
-    value = kept["value"]
+    """Return the value of a report.  Raises StepFailed if the step had raised."""
+    stored = msgspec.json.decode(body)
+    if "error" in stored:
+        raise StepFailed(effect_id, *stored["error"])
+    value = stored["value"]
     if type_ is Any or value is None:
         return value
     try:
         return msgspec.convert(value, type_, str_keys=True)
-    except Exception:  # it returns another type than it says, or one that msgspec does not know
+    except Exception:  # the annotation is wrong, or msgspec does not support the type
         return value

@@ -1,4 +1,4 @@
-"""The turn: what an agent, or a loop of one's own, gets in its hands.  Spec: specs/journal.md."""
+"""The turn: the object through which agent code reads its inputs, runs steps and commits.  Spec: specs/journal.md."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Probe = Callable[[str], Any]
 
 
 class TurnHost(Protocol):
-    """To the runner that carries this turn."""
+    """The host of the runner of this turn."""
 
     @property
     def store(self) -> Store: ...
@@ -62,45 +62,48 @@ class TurnHost(Protocol):
 
 
 class Turn:
-    """One stretch of a run.
+    """One turn of a run.
 
-    Steps are named by `name` and the how-manieth use of that name in the turn (`search#2`), so an agent has to ask
-    for them in the same order when it is carried out again; steps of one name that run at once are numbered in the
-    order in which they were called.
+    A step has a name and the number of its use in the turn (`search#2`).  So a repeated turn must ask for its steps in
+    the same order.  Steps with one name that run at the same time are numbered in the order of their calls.
+
+    A method that asks the runner raises Cancelled if the turn has to end, and LeaseLost if the session belongs to
+    another owner.
     """
 
-    def __init__(self, link: TurnHost, turn_id: int, begun: Begun, carried: LoadedRun) -> None:
-        self._link, self._id = link, turn_id
+    def __init__(self, host: TurnHost, turn_id: int, begun: Begun, loaded: LoadedRun) -> None:
+        self._host, self._id = host, turn_id
         self.session_id: str = begun.fence.session_id
         self.run_id: str = begun.run_id
         self.turn: int = begun.turn
         self.revision: int = begun.revision
-        self.inputs: tuple[Input, ...] = carried.inputs
-        self.state: str | None = carried.state
-        self.failures: int = carried.run.retry.failures  # of this run so far
+        self.inputs: tuple[Input, ...] = loaded.inputs
+        self.state: str | None = loaded.state
+        self.failures: int = loaded.run.retry.failures  # of this run so far
         self.generation: int = begun.fence.generation
-        self.cancelled = False  # somebody asked the run to stop, or its time is over
-        self.stop_reply: TurnReply | None = None  # why
+        self.cancelled = False  # the turn has to end
+        self.stop_reply: TurnReply | None = None  # the reason for that
         self.committed: Committed | None = None
         self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
-        self._journal = latest_entries(carried.entries, begun.turn)
+        self._journal = latest_entries(loaded.entries, begun.turn)
 
     @property
     def text(self) -> str:
-        """What was said: the payloads, with a blank line between them."""
+        """The payloads of the inputs, with a blank line between them."""
         return "\n\n".join([i.payload for i in self.inputs])
 
     @property
     def input_ids(self) -> tuple[str, ...]:
+        """The ids of the inputs."""
         return tuple([i.input_id for i in self.inputs])
 
     # -- steps
 
     async def step(self, name: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        """Call `f` and keep its result; if that is kept already, return it without a call.
+        """Call `f` and record its result.  If the journal has a result, return it without a call.
 
-        It may run again when it or its process was interrupted.  A sync `f` runs in a thread.
+        `f` may run again after it or its process was interrupted.  A sync `f` runs in a thread.
         """
         effect_id, type_ = self._next(name), result_type(f)
         entry = self._journal.get(effect_id)
@@ -114,10 +117,12 @@ class Turn:
     async def once(
         self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None
     ) -> Any:
-        """Call `f` at most once, whatever crashes; if it is a parameter, `key` gets an idempotency key.
+        """Call `f` at most once, even if processes crash.  A parameter `key` of `f` receives an idempotency key.
 
-        If it was started before a crash and left no report, `probe(key)` is asked for a `Report(value)` or None;
-        None, or no probe: StepOutcomeUnknown, now and at every replay.  What `f` raises is its report: StepFailed.
+        If `f` was started before a crash and there is no result, `probe(key)` returns a `Report(value)` or None.
+
+        Raises StepFailed if `f` raised, and StepOutcomeUnknown if the probe returned None or is missing.  Both are
+        raised again at every replay.
         """
         effect_id, type_ = self._next(name), result_type(f)
         key = idempotency_key(self.run_id, self.turn, effect_id)
@@ -161,7 +166,7 @@ class Turn:
             raise StepOutcomeUnknown(effect_id)
         if not isinstance(found, Report):
             message = f"the probe of step {effect_id} returned {type(found).__name__}"
-            raise IllegalResult(f"{message}, not a Report or None")
+            raise IllegalResult(f"{message}, expected Report or None")
         body, value = pack(effect_id, found.value, type_)
         await self._write(report(effect_id, body))
         return value
@@ -176,37 +181,38 @@ class Turn:
     async def _write(self, entry: NewEntry) -> None:
         await self._ask(Record((entry,)), f"step {entry.effect_id}")
 
-    # -- for loops that keep a journal of their own
+    # -- for agents with a journal format of their own
 
     def notify(self, reply: TurnReply) -> None:
-        """The runner says that the turn is to end."""
+        """Note that the turn has to end; the runner calls this."""
         self.cancelled, self.stop_reply = True, reply
         self._notified.set()
 
     async def notified(self) -> TurnReply:
-        """Wait until the turn is to end; say why."""
+        """Wait until the turn has to end, and return the reason."""
         await self._notified.wait()
         assert self.stop_reply is not None
         return self.stop_reply
 
     async def ask(self, question: Question[A]) -> A:
-        """While the session is ours nobody else changes what is ours to change."""
-        return await self._link.store.ask(question)
+        """Ask the store a question.  During the turn no other owner changes the session's run, transcript or state."""
+        return await self._host.store.ask(question)
 
     async def record(self, record: Record) -> None:
         """Write a record in one checkpoint.  Raises what `step` raises."""
         await self._ask(record, "a record")
 
     def emit(self, delta: Delta) -> None:
-        """Show a piece of a reply to who observes the session.  It is not stored; whoever resumes this turn begins
-        another attempt, which stands in its place.
-        """
-        self._link.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
+        """Show a piece of a reply to the observers of the session.  It is not stored.
 
-    # -- the rest
+        After a crash the turn is repeated as a new attempt, and its pieces replace those of this one.
+        """
+        self._host.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
+
+    # -- checkpoint and end
 
     async def checkpoint(self) -> tuple[Input, ...]:
-        """Raise Cancelled if the turn is to end; answers what was said meanwhile (nothing yet)."""
+        """Raise Cancelled if the turn has to end.  Return inputs that arrived meanwhile (none in this version)."""
         await self._ask(MayStart())
         return ()
 
@@ -224,7 +230,7 @@ class Turn:
     ) -> Committed:
         """End the turn: its inputs, the transcript, the events, the state and the lease, in one transaction.
 
-        `text` is what the assistant says last, behind `nodes`.
+        `text` is the last message of the assistant, after `nodes`.
         """
         self._must_be_open()
         nodes = with_text(nodes, text)
@@ -245,7 +251,7 @@ class Turn:
             raise AlreadyCommitted(self.run_id)
 
     async def _ask(self, request: TurnRequest, what: str = "the turn") -> Any:
-        answer = await self._link.request(self._id, request)
+        answer = await self._host.request(self._id, request)
         if answer is TurnReply.PROCEED:
             return None
         if isinstance(answer, Committed):
@@ -257,13 +263,18 @@ class Turn:
             case TurnReply.COMMITTED:
                 raise AlreadyCommitted(self.run_id)
             case TurnReply.LEASE_LOST:
-                raise LeaseLost(f"session {self.session_id} is another owner's: run {self.run_id}")
+                raise LeaseLost(lease_lost(self.session_id, self.run_id))
             case TurnReply.TIMED_OUT:
                 self.notify(answer)
-                raise Cancelled(f"the time of the turn of run {self.run_id} is over")
+                raise Cancelled(f"run {self.run_id}: the turn has reached its time limit")
             case _:
                 self.notify(TurnReply.CANCELLED)
                 raise Cancelled(f"run {self.run_id} was asked to stop")
+
+
+def lease_lost(session_id: str, run_id: str) -> str:
+    """Return the message of LeaseLost."""
+    return f"run {run_id}: session {session_id} belongs to another owner now"
 
 
 def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ...]:
@@ -271,5 +282,5 @@ def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ..
     if text is None:
         return tuple(nodes)
     if not isinstance(text, str):
-        raise IllegalResult(f"a turn commits text, not {type(text).__name__}")
+        raise IllegalResult(f"commit of a turn: text is {type(text).__name__}, expected str")
     return (*nodes, NewNode(Role.ASSISTANT, text))

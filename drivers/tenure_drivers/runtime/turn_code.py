@@ -1,4 +1,4 @@
-"""The code of turns, as a runner's host starts, tells and interrupts it: an agent's, or somebody's own loop."""
+"""Turn code for a RunnerHost: an agent, or the body of `async with Runtime.turn(...)`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tenure.turn_end import TurnEnd
 from .clock import new_id
 from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
 from .runner_host import RunnerHost
-from .turn import Turn, with_text
+from .turn import Turn, lease_lost, with_text
 
 Agent = Callable[[Turn], Awaitable[object]]
 
@@ -33,12 +33,13 @@ log = logging.getLogger("tenure")
 
 
 def failed(error: BaseException) -> Failed:
+    """Return how a turn ends whose code raised this."""
     usage = error.usage if isinstance(error, TurnFailed) else ()
     return Failed(failure_of(error, random.randrange(JITTER_MS)), usage)
 
 
 class AgentTurn:
-    """Each turn is a task of its own, which calls the agent."""
+    """Runs the agent in a task of its own for each turn."""
 
     def __init__(self, agent: Agent, tasks: set[asyncio.Task[None]]) -> None:
         self.agent, self.tasks = agent, tasks
@@ -48,6 +49,7 @@ class AgentTurn:
         self.interrupted = False
 
     def begin(self, host: RunnerHost, effect: StartTurn) -> None:
+        """Start the agent."""
         self.turn_id, self.interrupted = effect.id, False
         self.turn = Turn(host, effect.id, effect.begun, effect.loaded)
         self.task = asyncio.create_task(self._work(host, effect.id, self.turn))
@@ -55,43 +57,48 @@ class AgentTurn:
         self.task.add_done_callback(self.tasks.discard)
 
     def notify(self, effect: NotifyTurn) -> None:
+        """Notify the current turn that it has to end."""
         if self.turn is not None and effect.turn_id == self.turn_id:
             self.turn.notify(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
+        """Interrupt the agent of the current turn."""
         if self.task is not None and turn_id == self.turn_id:
             self.interrupted = True
             self.task.cancel()
 
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
-        how: TurnExit = Abandoned()
+        turn_exit: TurnExit = Abandoned()
         try:
-            how = returned(turn, await self.agent(turn))
+            turn_exit = exit_of(turn, await self.agent(turn))
         except asyncio.CancelledError as error:
             if not self.interrupted:
-                how = failed(
-                    error
-                )  # by something of its own; let go it would be begun again, for ever
-        except (Exception, SystemExit) as error:  # what ends a process may not end everybody's
-            how = failed(error)
+                # The agent's own code was cancelled.  An abandoned turn would begin again without a limit.
+                turn_exit = failed(error)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a SystemExit of one agent must not end the others
+            turn_exit = failed(error)
             if turn.committed is not None:
                 message = "session %s: the agent raised after its run %s was committed: %s"
                 log.warning(message, turn.session_id, turn.run_id, describe(error))
         finally:
-            host.feed(TurnEnded(host.clock(), turn_id, how))
+            host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
 
 
-def returned(turn: Turn, value: object) -> TurnExit:
+def exit_of(turn: Turn, value: object) -> TurnExit:
+    """Return how a turn ends whose agent returned this."""
     if turn.committed is not None:
-        return Abandoned()  # its commit has been answered: there is nothing more to say
+        return Abandoned()  # the commit is answered already, so nothing is left to write
     if value is None or isinstance(value, str):
         return Finished(EndTurn(new_id(), TurnEnd(nodes=with_text((), value))))
-    message = f"the agent returned {type(value).__name__}, not text or None"
+    message = f"the agent returned {type(value).__name__}, expected str or None"
     return failed(IllegalResult(message))
 
 
 class InlineTurn:
-    """`async with`: the body is the turn's code; it is one turn, and the lease ends with it."""
+    """The body of an `async with` is the turn code.  It is one turn, and the lease ends with it."""
 
     def __init__(self) -> None:
         self.begun: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
@@ -101,19 +108,22 @@ class InlineTurn:
         self.interrupted = False
 
     def begin(self, host: RunnerHost, effect: StartTurn) -> None:
+        """Hand the turn to the body."""
         self.turn_id = effect.id
         turn = Turn(host, effect.id, effect.begun, effect.loaded)
         if not self.begun.done():
             self.begun.set_result(turn)
-        else:  # whoever asked for it has gone
+        else:  # the caller was cancelled while it waited for the turn
             host.feed(TurnEnded(host.clock(), effect.id, Abandoned()))
 
     def notify(self, effect: NotifyTurn) -> None:
+        """Notify the body that the turn has to end."""
         self.reply = effect.reply
         if self.begun.done() and not self.begun.cancelled():
             self.begun.result().notify(effect.reply)
 
     def cancel(self, turn_id: int) -> None:
+        """Interrupt the body."""
         if self.task is not None:
             self.interrupted = True
             self.task.cancel()
@@ -121,15 +131,15 @@ class InlineTurn:
     def end(
         self, host: RunnerHost, turn: Turn, error: BaseException | None
     ) -> BaseException | None:
-        """Report how the body ended; return what is to be raised in place of our own interruption."""
-        how: TurnExit = Abandoned()
+        """Report how the body ended.  Return the exception that replaces an interruption by the runner, or None."""
+        turn_exit: TurnExit = Abandoned()
         if isinstance(error, Exception):
-            how = failed(error)
-        host.feed(TurnEnded(host.clock(), self.turn_id, how))
+            turn_exit = failed(error)
+        host.feed(TurnEnded(host.clock(), self.turn_id, turn_exit))
         if not (self.interrupted and isinstance(error, asyncio.CancelledError)):
             return None
         if self.task is None or self.task.uncancel() > 0:
             return None
         if self.reply is TurnReply.LEASE_LOST:
-            return LeaseLost(f"session {turn.session_id} is another owner's: run {turn.run_id}")
-        return Cancelled(f"the turn of run {turn.run_id} was interrupted")
+            return LeaseLost(lease_lost(turn.session_id, turn.run_id))
+        return Cancelled(f"run {turn.run_id}: the turn was interrupted")

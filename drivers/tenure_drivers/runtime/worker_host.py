@@ -1,19 +1,19 @@
-"""The asyncio host of a worker: looks, hints, timers and runners; it decides nothing."""
+"""The asyncio host of a worker: looks, hints, timers and runners.  It decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from tenure.machines.lease import Evidence, Held, LocalProcess
-from tenure.outcome import Hint
+from tenure.outcome import Hint, Stepped
 from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason
 from tenure.worker import protocol
 from tenure.worker.machine import step
 
 from ..stores.base import Store, wall_clock_ms
+from .effect_loop import EffectLoop
 from .process import evidence
 from .runner_host import RunnerHost
 
@@ -22,6 +22,8 @@ RECONNECT_S = 0.25
 
 
 class WorkerHost:
+    """One worker.  `make` makes the runner of a session; `on_hint` receives every hint of the store."""
+
     def __init__(
         self,
         store: Store,
@@ -34,88 +36,60 @@ class WorkerHost:
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
         self.on_hint = on_hint
-        self.state: protocol.State = protocol.Serving(slots)
         self.runners: dict[str, RunnerHost] = {}
         self.finished = asyncio.Event()
         self.grace_ms = 0
         self._loop = asyncio.get_running_loop()
-        self._events: deque[object] = deque()
-        self._feeding = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._machine: EffectLoop[protocol.State, protocol.Event, protocol.Effect] = EffectLoop(
+            step, self._perform, protocol.TimerFired, clock=clock
+        )
+        self._machine.start(Stepped(protocol.Serving(slots), ""))
         self._page: tuple[int, str] | None = None
-        self._failure = ""  # why the last look failed
+        self._last_failure = ""  # of a look
 
     def start(self) -> None:
-        self._spawn(self._listen())
+        """Look for work, and listen to the store's hints."""
+        self._machine.spawn(self._listen())
 
     def drain(self, grace_ms: int) -> None:
+        """Take no more sessions; running turns have `grace_ms` to end.  `finished` is set after the last one."""
         self.grace_ms = grace_ms
-        self.feed(protocol.Drain(self.clock()))
+        self._machine.feed(protocol.Drain(self.clock()))
 
     async def stop(self) -> None:
-        """Whatever is left is cut off; nothing of it runs when this returns."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
+        """Cancel everything that is left.  Nothing of it runs after this."""
+        tasks = list(self._machine.tasks)
+        self._machine.close()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    # -- the machine
-
-    def feed(self, event: object) -> None:
-        self._events.append(event)
-        if self._feeding:
-            return
-        self._feeding = True
-        try:
-            while self._events:
-                outcome = step(self.state, self._events.popleft())
-                self.state = outcome.state
-                for effect in outcome.effects:
-                    self._perform(effect)
-        finally:
-            self._feeding = False
 
     def _perform(self, effect: protocol.Effect) -> None:
         match effect:
             case protocol.Take(session_id):
-                self._spawn(self._run(session_id))
+                self._machine.spawn(self._run(session_id))
             case protocol.Look():
-                self._spawn(self._look(effect))
+                self._machine.spawn(self._look(effect))
             case protocol.SetTimer(id, at_ms):
-                if self._alarm is not None:
-                    self._alarm.cancel()
-                delay = max(0, at_ms - self.clock()) / 1000
-                self._alarm = self._loop.call_later(delay, self._ring, id)
+                self._machine.set_only_timer(id, at_ms)
             case protocol.DrainRunners():
                 for runner in list(self.runners.values()):
                     runner.feed(Drain(self.clock(), self.grace_ms))
             case protocol.Finish():
                 self.finished.set()
 
-    def _ring(self, id: int) -> None:
-        self.feed(protocol.TimerFired(self.clock(), id))
-
-    def _spawn(self, coroutine: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(coroutine)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _run(self, session_id: str) -> None:
         runner = self.make(session_id)
         self.runners[session_id] = runner
         reason = RunnerStopReason.BROKEN
         try:
-            if isinstance(self.state, protocol.Draining):
+            if isinstance(self._machine.state, protocol.Draining):
+                # The runner drops events before its first state, so the drain comes after its start.
                 self._loop.call_soon(runner.feed, Drain(self.clock(), self.grace_ms))
             reason = (await runner.run()).reason
         except Exception:
             log.exception("runner of session %s", session_id)
         finally:
             del self.runners[session_id]
-            self.feed(protocol.RunnerStopped(self.clock(), session_id, reason))
+            self._machine.feed(protocol.RunnerStopped(self.clock(), session_id, reason))
 
     # -- looking
 
@@ -125,18 +99,19 @@ class WorkerHost:
             dead = await self._dead() if look.thorough and self.process is not None else []
             horizon = await self.store.horizon()
         except Exception as error:
-            if str(error) != self._failure:  # it looks again every moment: the same is said once
+            if str(error) != self._last_failure:  # looks are repeated: log each failure once
                 log.warning("cannot look for work: %s", error)
-            self._failure = str(error)
-            self.feed(protocol.LookFailed(self.clock(), look.id))
+            self._last_failure = str(error)
+            self._machine.feed(protocol.LookFailed(self.clock(), look.id))
             return
-        self._failure = ""
+        self._last_failure = ""
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
         ids = tuple([d.session_id for d in due] + dead)
-        self.feed(protocol.Looked(self.clock(), look.id, ids, len(due) >= look.limit, next_in))
+        full = len(due) >= look.limit
+        self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in))
 
     async def _dead(self) -> list[str]:
-        """Sessions held by processes that are certainly dead: all of them at first, then page by page."""
+        """Return sessions whose holder is certainly dead: at first all of them, later those of one page."""
         dead: list[str] = []
         first = self._page is None
         while True:
@@ -155,15 +130,17 @@ class WorkerHost:
             if not first:
                 return dead
 
+    # -- hints
+
     async def _listen(self) -> None:
         while True:
             hints = self.store.hints()
-            self.feed(protocol.Connected(self.clock()))
+            self._machine.feed(protocol.Connected(self.clock()))
             try:
                 async for hint in hints:
                     self._receive(hint)
             except Exception as error:
-                log.warning("hints are lost: %s", error)
+                log.warning("lost the connection for hints: %s", error)
             await asyncio.sleep(RECONNECT_S)
 
     def _receive(self, hint: Hint) -> None:
@@ -171,4 +148,4 @@ class WorkerHost:
         runner = self.runners.get(hint.session_id)
         if runner is not None and hint.cancel_run is not None:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))
-        self.feed(protocol.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))
+        self._machine.feed(protocol.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))

@@ -7,7 +7,7 @@ comment of a row names the state that follows ("same": the state of the row); a 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..outcome import Stepped
 from ..replace import replace
@@ -21,6 +21,7 @@ from .protocol import (
     Draining,
     DrainRunners,
     Effect,
+    Event,
     Finish,
     Finished,
     Hinted,
@@ -254,7 +255,7 @@ RULES: Table[Outcome] = Table(
 )
 
 
-def step(state: State, event: Any) -> Outcome:
+def step(state: State, event: Event) -> Outcome:
     """Return the next state and effects.  An ignored event changes nothing."""
     if is_ignored(state, event):
         return Stepped(state, "WORKER-16")

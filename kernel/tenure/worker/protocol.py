@@ -132,6 +132,9 @@ class Drain:
     now_ms: int
 
 
+Event: TypeAlias = Connected | Looked | LookFailed | Hinted | RunnerStopped | TimerFired | Drain
+
+
 # -- effects
 
 
