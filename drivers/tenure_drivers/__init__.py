@@ -23,7 +23,6 @@ from .runtime.errors import (
     StepFailed,
     StepOutcomeUnknown,
     SubmissionRefused,
-    TenureError,
     TurnFailed,
 )
 from .runtime.receipts import Receipt
@@ -42,6 +41,7 @@ from .stores.base import (
     Store,
     Unavailable,
 )
+from .stores.errors import TenureError
 from .stores.registry import open_store
 from .stores.url import StoreUrl
 

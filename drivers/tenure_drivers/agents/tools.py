@@ -17,12 +17,13 @@ from tenure.turn.protocol import HandOff, ToolResult
 
 from ..runtime.errors import describe
 from ..runtime.steps import Report, call
+from ..stores.errors import TenureError
 
 F = TypeVar("F", bound=Callable[..., Any])
 GIVEN: Final = ("key", "attempt")  # parameters that the runtime fills, not the model
 
 
-class ToolFailed(Exception):
+class ToolFailed(TenureError):
     """Raise it in a tool to return an error to the model.  The call is not retried."""
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 from tenure.failure import ErrorKind, Failure
 from tenure.outcome import Refused
 from tenure.transcript import UsageDelta
 
+from ..stores.errors import TenureError
+
 MESSAGE_MAX = 300
 SECRETS = re.compile(
     r"(?i)\b(bearer\s+|sk-|api[_-]?key\W{0,3}|password\W{0,3}|token\W{0,3})\S+|://[^/\s@]+@"
 )
-
-
-class TenureError(Exception):
-    """`kind`: as what a turn fails that lets it pass."""
-
-    kind: ClassVar[ErrorKind] = ErrorKind.TRANSIENT
 
 
 class SubmissionRefused(TenureError):

@@ -13,6 +13,8 @@ from attrs import frozen
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Question, Record
 
+from .errors import TenureError
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")
@@ -58,15 +60,15 @@ class Quarantined:
     at_ms: int
 
 
-class Unavailable(Exception):
+class Unavailable(TenureError):
     """The command was not executed and nothing has changed.  It may be tried again."""
 
 
-class OutcomeUnknown(Exception):
+class OutcomeUnknown(TenureError):
     """The command may have been executed.  Execute it again: if it was executed, that is a replay."""
 
 
-class Corrupt(Exception):
+class Corrupt(TenureError):
     """Stored data cannot be read.  `what` is a file or a table, `key` the key of the record, if it is one record."""
 
     def __init__(self, what: str, key: tuple[object, ...] = (), why: object = "") -> None:
@@ -80,7 +82,7 @@ class Corrupt(Exception):
         return f"{self.what}{at} cannot be read: {self.why}"
 
 
-class SchemaTooNew(Exception):
+class SchemaTooNew(TenureError):
     """The store was written by a newer release."""
 
     def __init__(self, where: str, found: int, known: int) -> None:
