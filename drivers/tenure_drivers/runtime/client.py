@@ -1,10 +1,11 @@
-"""What a client asks of a store: submit, wait, cancel, interrupt, read.  Who only does this needs no runtime."""
+"""Client: submit inputs to a store, await their ends, cancel, interrupt and read.  Needs no runtime."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tenure.commands import (
     Admit,
@@ -21,27 +22,39 @@ from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch
 
-from ..stores.base import OutcomeUnknown, Store, Unavailable
+from ..stores.base import Unavailable
+from .changes import ReadableStore, SessionChanges
 from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, SubmissionRefused
-from .receipts import InputWaiters, Receipt
+from .input_waiter import InputWaiter
+from .receipts import Receipt
+from .retry import retry
 
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")
 
-PATIENCE_MS = 30_000  # with a store that does not say whether it has done something
-EVENTS_POLL_S = 0.2
+PATIENCE_MS = 30_000  # how long a command is retried whose outcome is unknown
+EVENTS_POLL_S = 3.0  # a change may be missed if a clock is set back
+
+
+class ClientStore(ReadableStore, Protocol):
+    """The part of a store that a client needs."""
+
+    async def execute(self, command: Command[V, O], /) -> O | Refused:
+        """As in Store."""
+        ...
 
 
 class Client:
-    """A store as seen by those who submit to it."""
+    """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ClientStore) -> None:
         self.store = store
-        self._watches = InputWaiters(store)
+        self.changes = SessionChanges(store)
+        self._waiter = InputWaiter(store, self.changes)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _retain(self, task: asyncio.Task[Any]) -> None:
@@ -49,28 +62,22 @@ class Client:
         task.add_done_callback(self._tasks.discard)
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
-        """Carry a command out; one whose outcome is unknown is executed again until it is known.
+        """Execute a command.  If its outcome is unknown it is executed again, which is a replay if it was done.
 
-        Whoever waits may be cancelled: the command is not.
+        Cancelling the caller does not cancel the command.  Raises Unavailable if it certainly was not executed, and
+        OutcomeUnknown if that is still unknown after 30 s.
         """
         task = asyncio.create_task(self._execute(command))
         self._retain(task)
         return await asyncio.shield(task)
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:
-        unsure, pause = False, 0.005
-        until = self.clock() + PATIENCE_MS
-        while True:
-            try:
-                return await self.store.execute(command)
-            except (OutcomeUnknown, Unavailable) as error:
-                unsure = unsure or isinstance(error, OutcomeUnknown)
-                if not unsure:
-                    raise
-                if self.clock() > until:
-                    raise OutcomeUnknown(str(error)) from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
+        return await retry(
+            lambda: self.store.execute(command),
+            patience_ms=PATIENCE_MS,
+            unavailable=False,
+            clock=self.clock,
+        )
 
     async def submit(
         self,
@@ -87,7 +94,10 @@ class Client:
         correlation_id: str | None = None,
         source: str = "api",
     ) -> Receipt:
-        """Put one input into a session, which is opened if need be; the same `key` again is the same input."""
+        """Admit one input to a session, which is created if it does not exist.
+
+        A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
+        """
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
             supersession_key, correlation_id, policy,
@@ -95,7 +105,7 @@ class Client:
         return (await self.submit_many(session_id, (new,)))[0]
 
     async def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[Receipt, ...]:
-        """All of them or none, at most 256."""
+        """Admit all of these inputs or none, at most 256.  Raises SubmissionRefused."""
         answer = await self.execute(Admit(session_id, tuple(inputs)))
         if isinstance(answer, Refused):
             raise SubmissionRefused(answer)
@@ -103,16 +113,17 @@ class Client:
         return tuple([self.receipt(session_id, r.input_id, r.how.value) for r in answer.admissions])
 
     def receipt(self, session_id: str, input_id: str, how: str = "known") -> Receipt:
-        """For an input that was submitted before, here or anywhere."""
+        """Return a receipt for an input that is in the store already."""
         return Receipt(self, session_id, input_id, how)
 
     def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
-        return self._watches.watch(session_id, input_id)
+        """Return a future of the status with which an input ends."""
+        return self._waiter.wait(session_id, input_id)
 
     async def cancel(
         self, session_id: str, run_id: str, *, command_id: str | None = None
     ) -> CancelRequested:
-        """Ask exactly this run to stop, wherever it is carried out.  Raises CommandRefused if it is unknown or over."""
+        """Ask exactly this run to stop, in whichever process it runs.  Raises CommandRefused if it is unknown or done."""
         answer = await self.execute(RequestCancel(session_id, command_id or new_id(), run_id))
         if isinstance(answer, Refused):
             raise CommandRefused("cancel", answer)
@@ -125,7 +136,7 @@ class Client:
         *,
         command_id: str | None = None,
     ) -> Interrupted:
-        """Take back what users have said to this session so far, and perhaps say something else."""
+        """Withdraw the user inputs of a session that have not ended, and admit `replacement` if there is one."""
         if isinstance(replacement, str):
             replacement = NewInput(new_id(), "prompt", replacement)
         answer = await self.execute(Interrupt(session_id, command_id or new_id(), replacement))
@@ -134,17 +145,41 @@ class Client:
         return answer
 
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
-        """The events of a session behind number `after`, then those to come, for ever."""
-        while True:
-            try:
-                page = await self.ask(EventsAfter(session_id, after))
-            except Unavailable:
-                page = ()
-            for event in page:
-                yield event
-                after = event.seq + len(event.events) - 1
-            if not page:
-                await asyncio.sleep(EVENTS_POLL_S)
+        """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""
+        listener = _SessionListener()
+        self.changes.subscribe(session_id, listener)
+        try:
+            while True:
+                listener.woken.clear()
+                try:
+                    page = await self.ask(EventsAfter(session_id, after))
+                except Unavailable:
+                    page = ()
+                for event in page:
+                    yield event
+                    after = event.seq + len(event.events) - 1
+                if not page:
+                    await listener.wait(EVENTS_POLL_S)
+        finally:
+            self.changes.unsubscribe(session_id, listener)
 
     async def ask(self, question: Question[A]) -> A:
+        """Answer a question from one snapshot of the store."""
         return await self.store.ask(question)
+
+
+class _SessionListener:
+    """Wakes one task when a session changes."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+
+    def changed(self, session_id: str) -> None:
+        """Called by SessionChanges."""
+        self.woken.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for a change, or for the time to pass."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.woken.wait()

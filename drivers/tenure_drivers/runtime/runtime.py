@@ -19,16 +19,12 @@ from .client import Client
 from .clock import boot_clock_ms, new_id
 from .errors import NothingDue
 from .process import local_process
+from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
 from .turn_code import Agent, AgentTurn, InlineTurn
 from .worker_host import WorkerHost
-
-LIVE_POLL_S = (
-    0.5  # while somebody observes: what settles elsewhere is no work, and no hint tells of it
-)
-
 
 OWNER_CHARACTERS_MAX = 100
 
@@ -68,11 +64,12 @@ class Runtime(Client):
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # else every Begin is refused, and nobody hears of it
         super().__init__(store)
+        self.store: Store = store
         self.agent = agent
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
-        self.live = Broadcast(store, channel, poll_s=LIVE_POLL_S) if live is None else live
+        self.live = Broadcast(store, channel, changes=self.changes) if live is None else live
         self._process = local_process()
         self._worker: WorkerHost | None = None
         self._ready: asyncio.Task[None] | None = None
@@ -98,14 +95,7 @@ class Runtime(Client):
         await asyncio.shield(self._ready)
 
     async def _start(self) -> None:
-        pause = 0.01
-        while True:
-            try:
-                await self.store.due(1)
-                break
-            except Unavailable:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 1.0)
+        await retry(lambda: self.store.due(1), patience_ms=None)
         if self.agent is not None and not self._ended:
             self._worker = WorkerHost(
                 self.store,
@@ -143,7 +133,8 @@ class Runtime(Client):
         finally:
             if self._worker is not None:
                 await self._worker.stop()
-            await self._watches.stop()
+            await self._waiter.stop()
+            await self.changes.stop()
             self.live.close()
             left = [*self._turns, *self._tasks]
             for task in left:
@@ -182,7 +173,7 @@ class Runtime(Client):
         )
 
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
-        self._watches.nudge(session_id, over.input_ids)
+        self._waiter.ended(session_id, over.input_ids)
         self.live.hint(session_id)
 
     def _hinted(self, hint: Hint) -> None:

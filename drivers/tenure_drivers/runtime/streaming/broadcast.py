@@ -18,6 +18,7 @@ from attrs import evolve
 from tenure.messages.types import Delta
 
 from ...stores.base import Store
+from ..changes import SessionChanges
 from ..clock import new_id
 from .log import Channel, DeltaLog, Gap, Settled, StreamMessage
 from .observer import Observer
@@ -35,13 +36,14 @@ class Broadcast:
         store: Store | None = None,
         channel: Channel | None = None,
         *,
+        changes: SessionChanges | None = None,
         kept_max: int = 4096,
         chars_max: int = 262_144,
         feeds_max: int = 256,
         tail: int = 32,
         poll_s: float = 5.0,
     ) -> None:
-        self.store, self.channel = store, channel
+        self.store, self.channel, self.changes = store, channel, changes
         self.kept_max, self.chars_max, self.feeds_max = kept_max, chars_max, feeds_max
         self.tail, self.poll_s = tail, poll_s
         self.epoch = new_id()  # cursors of other processes and of earlier lives are known by it

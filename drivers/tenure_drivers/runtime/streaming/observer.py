@@ -16,6 +16,7 @@ from tenure.questions.core import PAGE, EventsAfter, LoadTranscript
 from tenure.records import Session
 
 from ...stores.base import Store, Unavailable
+from ..changes import SessionChanges
 from .log import DeltaLog, Gap, Item, Settled
 
 
@@ -38,6 +39,7 @@ class DeltaSource(Protocol):
     """What an observer needs of the broadcast that it reads from."""
 
     store: Store | None
+    changes: SessionChanges | None
     epoch: str
     ended: bool
     tail: int
@@ -58,6 +60,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         self._source, self._feed, self._next = source, feed, start
         self._lost = start < feed.first
         self._ended = False
+        self._subscribed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: asyncio.Future[None] | None = None
 
@@ -76,6 +79,8 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         with self._source.lock:
             self._feed.observers.discard(self)
         self._ended = True
+        if self._source.changes is not None and self._subscribed:
+            self._source.changes.unsubscribe(self._feed.session_id, self)
         self.wake()
 
     async def __anext__(self) -> Delta | Settled | Gap:
@@ -101,6 +106,11 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         loop = self._loop
         if self._waiting is not None and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._woken)
+
+    def changed(self, session_id: str) -> None:
+        """Called by SessionChanges."""
+        self._feed.hinted = True
+        self.wake()
 
     def _woken(self) -> None:
         if self._waiting is not None and not self._waiting.done():
@@ -141,6 +151,9 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
     async def _begin(self) -> None:
         """Learn which events are of the past."""
         self._loop = asyncio.get_running_loop()
+        if self._source.changes is not None and not (self._subscribed or self._ended):
+            self._subscribed = True
+            self._source.changes.subscribe(self._feed.session_id, self)
         store, feed = self._source.store, self._feed
         if store is None or feed.seen is not None:
             return
