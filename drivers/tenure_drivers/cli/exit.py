@@ -40,6 +40,11 @@ def usage_error(*lines: str) -> CliExit:
     return CliExit(Exit.UNUSABLE, *lines)
 
 
+def no_session(session_id: str, url: str) -> str:
+    """Return the message for a session that a store does not hold."""
+    return f"no session {session_id!r} in {url}"
+
+
 def store_lost(url: str, error: object) -> CliExit:
     """Return the error for a store that is unavailable or unreadable."""
     return CliExit(Exit.LOST, f"store {url}: {error}")

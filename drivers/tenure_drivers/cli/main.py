@@ -220,7 +220,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 )  # fmt: skip
 @click.argument("session")
 def show(store: str, session: str, form: str | None, limit: int) -> None:
-    """Print the conversation of a session: inputs, answers, tool calls and their results.
+    """Print a conversation: inputs, replies, tool calls, results.
 
     \b
       > prompt 0193...        an input, with its kind and id
