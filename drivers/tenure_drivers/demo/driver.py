@@ -66,8 +66,8 @@ class DemoDriver:
             for kind in Kind:
                 group.create_task(self._disturb(kind))
             await self._feed()
-            self.fleet.over = True
-        if died := self.fleet.dead():
+            self.fleet.finished = True
+        if died := self.fleet.unexpected_end():
             raise CliExit(Exit.UNFINISHED, died)
         await self.fleet.drain()
 
@@ -75,7 +75,7 @@ class DemoDriver:
         """Submit prompts until all are submitted and no session has work left."""
         moved = time.monotonic()
         while True:
-            self.fleet.mend()
+            self.fleet.restart_crashed()
             sessions = await self.store.ask(AllSessions())
             answered = sum(s.revision for s in sessions)
             idle = all(s.due_at_ms is None for s in sessions)
@@ -86,7 +86,7 @@ class DemoDriver:
             if idle and not self.waiting:
                 return
             await self._hand_over(idle)
-            if self.fleet.dead() is not None:
+            if self.fleet.unexpected_end() is not None:
                 return
             if time.monotonic() - moved > STALLED_S:
                 return  # the report counts what is lost
@@ -118,7 +118,7 @@ class DemoDriver:
 
     async def _disturb(self, kind: Kind) -> None:
         for fault in (f for f in self.plan.faults if f.kind is kind):
-            while self.answered < fault.after and not self.fleet.over:
+            while self.answered < fault.after and not self.fleet.finished:
                 await asyncio.sleep(LOOK_S)
             await self.fleet.strike(fault)
 
