@@ -143,9 +143,8 @@ def run(
       echo              replies with the text
       ledger:FILE       appends "input_id text" to FILE exactly once, then replies with the text
       flaky:N           fails N times, then replies with the text
-      script:FILE       a scripted model that needs no server: each line of the text is one reply, which
-                        may call tools, for example: add 2 3 & append paid
-                        The append tool writes to FILE
+      script:FILE       a scripted model without a server: each line of the text is one reply, which may
+                        call tools (add 2 3 & append paid); the append tool writes to FILE
       openai:MODEL      a chat with a model; reads OPENAI_API_KEY, and OPENAI_BASE_URL for another server
       module:attribute  your own agent: async def attribute(turn) -> str
 
