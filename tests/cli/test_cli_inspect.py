@@ -167,7 +167,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, command: tuple[st
     ran = tenure(*command, cwd=tmp_path)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"tenure {command[0]}: --store sqlite:a.db: there is no file a.db\n"
+    assert ran.err == f"tenure {command[0]}: --store sqlite:a.db: no such file: a.db\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,7 +176,7 @@ def test_a_session_that_is_not_there_is_named(worked: Path, command: tuple[str, 
     ran = tenure(*command, cwd=worked)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"tenure {command[0]}: session nobody: there is none in sqlite:a.db\n"
+    assert ran.err == f"tenure {command[0]}: no session 'nobody' in sqlite:a.db\n"
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:

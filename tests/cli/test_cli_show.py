@@ -80,7 +80,7 @@ def test_json_is_whole_where_text_is_cut(tmp_path: Path) -> None:
     lines = shown(tmp_path)
     items = conversation(tmp_path)["conversation"]
 
-    assert any("[cut: 300000 characters; --json has them all]" in line for line in lines)
+    assert any("[cut: 300000 characters; --json prints all]" in line for line in lines)
     assert sum(map(len, lines)) < 3_000
     assert items[1]["calls"][0]["result"]["text"] == "x" * 300_000
 
@@ -109,7 +109,7 @@ def test_a_limit_shows_the_end_and_says_that_there_is_more(tmp_path: Path) -> No
 
     lines = shown(tmp_path, "--limit", "1")
 
-    assert lines[1] == "... (--limit shows more)"
+    assert lines[1] == "... (use --limit to show more)"
     assert [line for line in lines if line.startswith("  ")] == ["  three", "  three"]
 
 
@@ -207,7 +207,7 @@ def test_showing_writes_nothing_and_makes_nothing(tmp_path: Path) -> None:
 
     assert (tmp_path / "a.db").read_bytes() == before
     assert (missing.code, missing.out) == (2, "") and "none.db" in missing.err
-    assert (nobody.code, nobody.out) == (2, "") and "session bob" in nobody.err
+    assert (nobody.code, nobody.out) == (2, "") and "no session 'bob'" in nobody.err
     assert not (tmp_path / "none.db").exists()
 
 

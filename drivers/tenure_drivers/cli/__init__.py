@@ -1,1 +1,4 @@
-"""The command line: it parses arguments, calls the runtime or a store, and prints answers.  `main.tenure` is its root."""
+"""The command line: parses arguments, calls the runtime or a store, and prints results.
+
+`main.tenure` is the root command.  Only `tenure_drivers.demo` imports this package.
+"""

@@ -1,4 +1,4 @@
-"""What ends a command early: each is one line for a person, and an exit code."""
+"""Exit codes, and the errors that end a command: messages for standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import enum
 
 
 class Exit(enum.IntEnum):
+    """Exit codes of all commands; `tenure X --help` lists the meanings for one command."""
+
     OK = 0
-    UNFINISHED = 1  # something was not consumed, or a check found a violation
-    UNUSABLE = 2
-    DELAYED = 3
-    LOST = 4  # the store, or what is asked for cannot be read
+    UNFINISHED = 1  # a prompt failed, a check found a violation, or output could not be written
+    UNUSABLE = 2  # invalid arguments or input
+    DELAYED = 3  # some prompts are delayed or waiting
+    LOST = 4  # the store is unavailable, or a session cannot be read
     BROKEN_PIPE = 128 + 13
     INTERRUPTED = 128 + 2
     TERMINATED = 128 + 15
 
 
 class CliExit(Exception):
-    """Say this on standard error and leave with this code."""
+    """End the command: print `lines` on standard error and exit with `code`."""
 
     def __init__(self, code: int, *lines: str) -> None:
         super().__init__(code, *lines)
@@ -26,7 +28,7 @@ class CliExit(Exception):
 
 
 class UnreadableSession(Exception):
-    """A record of one session cannot be read; the store as a whole is well.  `session_id`: whose, where that is known."""
+    """A record of one session cannot be read; other sessions can.  `session_id` is empty if it is unknown."""
 
     def __init__(self, why: str, session_id: str = "") -> None:
         super().__init__(why)
@@ -34,8 +36,15 @@ class UnreadableSession(Exception):
 
 
 def usage_error(*lines: str) -> CliExit:
+    """Return the error for invalid arguments or input."""
     return CliExit(Exit.UNUSABLE, *lines)
 
 
+def no_session(session_id: str, url: str) -> str:
+    """Return the message for a session that a store does not hold."""
+    return f"no session {session_id!r} in {url}"
+
+
 def store_lost(url: str, error: object) -> CliExit:
+    """Return the error for a store that is unavailable or unreadable."""
     return CliExit(Exit.LOST, f"store {url}: {error}")

@@ -1,4 +1,4 @@
-"""`tenure explain`: print a clause of the rules, the page that defines it, and the scenarios in which it fires."""
+"""`tenure explain`: print a clause, the page that defines it, and the scenarios that show it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TITLE: Final = re.compile(r"^# (.+)$", re.MULTILINE)
 
 @frozen
 class Clause:
-    """One numbered rule.  `page` is relative to the folder of the specs; `section` is the heading above it."""
+    """One numbered rule.  `page` is relative to the specs folder; `section` is the heading above the clause."""
 
     clause: str
     sentence: str
@@ -43,7 +43,7 @@ class Specs:
     folder: Path
 
     def clauses(self) -> list[Clause]:
-        """Every clause in the order of pages and lines, without its scenarios."""
+        """Return every clause in the order of pages and lines, without its scenarios."""
         found = []
         for path in sorted(self.folder.glob("*.md")):
             text = path.read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ class Specs:
         return found
 
     def scenarios(self, clause: str) -> tuple[str, ...]:
-        """The scenario files that name a clause in an answer, relative to the folder."""
+        """Return the scenario files that name a clause in an answer, relative to the specs folder."""
         named = re.compile(rf"\b{re.escape(clause)}\b")
         return tuple(
             path.relative_to(self.folder).as_posix()
@@ -70,6 +70,7 @@ class Specs:
 
 
 def specs() -> Specs:
+    """Return the spec pages of this installation.  Raises CliExit if they are missing."""
     for folder in (PACKAGED, CHECKOUT):
         if (folder / "README.md").is_file():
             return Specs(folder)
@@ -77,7 +78,7 @@ def specs() -> Specs:
 
 
 def wanted(names: tuple[str, ...], known: list[Clause]) -> list[Clause]:
-    """The clauses of these ids and families, in the order asked for.  Raises CliExit for an unknown one."""
+    """Return the clauses of these ids and families, in the given order.  Raises CliExit for an unknown one."""
     found: list[Clause] = []
     for name in names:
         asked = name.upper()
@@ -89,6 +90,7 @@ def wanted(names: tuple[str, ...], known: list[Clause]) -> list[Clause]:
 
 
 def unknown(name: str, known: list[Clause]) -> str:
+    """Return the message for an unknown clause, with similar names."""
     ids = [clause.clause for clause in known]
     families = sorted({clause.rpartition("-")[0] for clause in ids})
     close = difflib.get_close_matches(name.upper(), ids + families, n=3)
@@ -97,6 +99,7 @@ def unknown(name: str, known: list[Clause]) -> str:
 
 
 def text(clause: Clause) -> str:
+    """Return a clause as text: id and page, sentence, scenarios."""
     where = f"specs/{clause.page}" + (f", {clause.section}" if clause.section else "")
     lines = [f"{clause.clause}  {clause.title}  ({where})", f"  {clause.sentence}"]
     lines += [f"  scenario: specs/{path}" for path in clause.scenarios]
@@ -104,6 +107,7 @@ def text(clause: Clause) -> str:
 
 
 def families(known: list[Clause]) -> str:
+    """Return one line per family: name, number of clauses, page."""
     counts: dict[str, list[Clause]] = {}
     for clause in known:
         counts.setdefault(clause.clause.rpartition("-")[0], []).append(clause)
@@ -117,20 +121,27 @@ def families(known: list[Clause]) -> str:
 @click.argument("names", nargs=-1, metavar="[CLAUSE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clause.")
 def explain(names: tuple[str, ...], as_json: bool) -> None:
-    """Print what a clause of the rules says, where it is defined and which scenarios show it.
+    """Print a rule by its id, such as LEASE-5.
 
-    Messages and events name clauses such as LEASE-5. Without a CLAUSE, list the families.
+    Messages name the rule (clause) that they follow.  For each clause this prints its sentence, the page that defines
+    it and the scenarios that show it.  Without CLAUSE, list the families of clauses.
 
     \b
+    Examples:
       tenure explain LEASE-5          one clause
       tenure explain LEASE            all clauses of a family
-      tenure explain LEASE-5 RUN-7    several
-    Exit codes: 0 printed, 2 no such clause
+      tenure explain LEASE-5 RUN-7    several clauses
+
+    \b
+    Exit codes:
+      0  printed
+      2  no such clause
     """
     invoke(lambda: show(names, as_json))
 
 
 def show(names: tuple[str, ...], as_json: bool) -> None:
+    """Print the families, or the clauses of these names.  Raises CliExit for an unknown name."""
     found = specs()
     known = found.clauses()
     if not names and not as_json:
@@ -147,6 +158,7 @@ def show(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def as_object(clause: Clause) -> dict[str, object]:
+    """Return a clause as a JSON object."""
     return {
         "clause": clause.clause,
         "sentence": clause.sentence,

@@ -1,4 +1,7 @@
-"""`tenure`: the command line.  It reads arguments and shows answers; the kernel decides."""
+"""`tenure`: the root of the command line, and the commands run, inspect, show and events.
+
+A command parses its arguments and prints answers.  Every decision is the kernel's.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ import click
 from .invoke import invoke, invoke_async
 
 STORE_HELP: Final = (
-    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (gone with the process)."
+    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (ends with the process)."
 )
+READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
 AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
 class Lazy(click.Group):
-    """A group that imports some of its commands only when they are wanted."""
+    """A command group that imports some of its commands on first use, which keeps `tenure --help` fast."""
 
     later: ClassVar = {
         "check": "tenure_drivers.cli.check",
@@ -42,6 +46,7 @@ class Lazy(click.Group):
 
 
 def version() -> str:
+    """Return the version of the installed package."""
     return importlib.metadata.version("tenure")
 
 
@@ -50,18 +55,18 @@ def version() -> str:
 )
 @click.version_option(version(), prog_name="tenure")
 def tenure() -> None:
-    """Durable agent sessions: every input is answered once, in order, whatever dies.
+    """Durable agent sessions: every input is answered exactly once and in order, even if processes crash.
 
     \b
-    A file of prompts, answered by three processes that may be killed at will:
+    Process a file of prompts with three worker processes.  Any of them may be killed at any time:
       printf '%s\\n' '{"session":"ann","text":"hello"}' '{"session":"ann","text":"again"}' > prompts.jsonl
       tenure run --store sqlite:agent.db --agent echo --workers 3 prompts.jsonl
-    Look at what is stored while it works, or afterwards:
+    Look at the stored sessions, during the run or afterwards:
       tenure inspect --store sqlite:agent.db
       tenure inspect --store sqlite:agent.db ann
-      tenure events --store sqlite:agent.db ann --follow
       tenure show --store sqlite:agent.db ann
-    Prove the rules to yourself, and read one that a message names:
+      tenure events --store sqlite:agent.db ann --follow
+    Check the rules exhaustively in small models, and read a rule that a message names:
       tenure check
       tenure explain LEASE-5
     """
@@ -71,23 +76,35 @@ def tenure() -> None:
 @click.option("--store", required=True, metavar="URL", help=STORE_HELP)
 @click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
 @click.option(
-    "--workers", default=1, type=click.IntRange(1, 256), show_default=True, help="OS processes."
+    "--workers",
+    default=1,
+    type=click.IntRange(1, 256),
+    show_default=True,
+    help="Number of worker processes.",
 )
 @click.option(
     "--ordered/--no-ordered",
     default=True,
     show_default=True,
-    help="Whether what is behind a prompt that waits for its retry waits too.",
+    help="Keep order within a session: a prompt waiting for a retry blocks the prompts after it.",
 )
-@click.option("--name", default="", help="Goes into the keys: another name does the file again.")
-@click.option("--wait", is_flag=True, help="Wait for lines that are delayed.")
+@click.option(
+    "--name",
+    default="",
+    help="Included in generated keys.  Use a new name to process the same file again.",
+)
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for prompts with a future available_at_ms.",
+)
 @click.option(
     "--patience",
     default=30.0,
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     show_default=True,
-    help="How long the store may be away before it counts as lost.",
+    help="How long to retry when the store is unavailable.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
 def run(
@@ -100,36 +117,36 @@ def run(
     patience: float,
     file: str,
 ) -> None:
-    """Work a file of prompts until every one of them has ended.
+    """Process a file of prompts and wait until all have ended.
 
     \b
-    Each line of FILE (or standard input) is one prompt, a JSON object:
+    Each line of FILE (default: standard input) is one prompt, a JSON object:
       {"session": "ann", "text": "hello"}
       {"session": "ann", "text": "again", "key": "2", "priority": 0, "available_at_ms": 1767225600000}
-    session          whose conversation it belongs to; a session's prompts are worked in order
-    text             what the agent gets, up to 10,000,000 bytes
-    key              by which it is known again; without one it is made of --name, the line and how
-                     many equal lines stand before it, so a file that grows is continued
-    priority         0 to 1000000: 0 comes first, 128 is the default
-    available_at_ms  not before this time (milliseconds since 1970)
+    session          the session that the prompt belongs to; its prompts are processed in order
+    text             the input of the agent, up to 10,000,000 bytes
+    key              idempotency key; default: derived from --name, the line's content and its repeat
+                     count, so that appending lines and running again processes only the new ones
+    priority         0 (first) to 1000000 (last), default 128
+    available_at_ms  earliest time to start, in milliseconds since 1970
 
     \b
-    All lines are checked first; if one is bad, all bad ones are named and nothing is admitted.
-    Then one JSON line is printed for each prompt, in the order of the file, once it and all before
-    it have ended:
+    All lines are checked before any prompt is admitted.  If a line is invalid, every invalid line is
+    reported and nothing is admitted.
+    One JSON line is printed for each prompt, in the order of the file, after it and all prompts
+    before it have ended:
       {"line", "session", "key", "input_id", "run_id", "ended", "termination", "text", "failures"}
-    Run again on the same file and store, after kill -9 too, and it finishes what is left and prints
-    the same lines.
+    Run the same command again after a crash: it processes what is left and prints the same lines.
 
     \b
     Agents:
-      echo              answers the text
-      ledger:FILE       appends "input_id text" to FILE, exactly once, then answers the text
-      flaky:N           fails N times, then answers the text
-      script:FILE       a model without a server: each line of the text is a reply, which may call
-                        tools: add 2 3 & append paid; FILE takes the lines that are appended
-      openai:MODEL      a chat with a model: OPENAI_API_KEY, OPENAI_BASE_URL for another server
-      module:attribute  your own: async def attribute(turn) -> str
+      echo              replies with the text
+      ledger:FILE       appends "input_id text" to FILE exactly once, then replies with the text
+      flaky:N           fails N times, then replies with the text
+      script:FILE       a scripted model without a server: each line of the text is one reply, which may
+                        call tools (add 2 3 & append paid); the append tool writes to FILE
+      openai:MODEL      a chat with a model; reads OPENAI_API_KEY, and OPENAI_BASE_URL for another server
+      module:attribute  your own agent: async def attribute(turn) -> str
 
     \b
     Example:
@@ -137,13 +154,14 @@ def run(
 
     \b
     Exit codes:
-      0        all consumed
-      1        something was not: dead-lettered, abandoned, withdrawn, refused, or could not be printed
-      2        unusable input: every bad line is named, nothing was admitted
-      3        some are delayed or wait, the earliest is named on standard error
-      4        the store was lost, cannot be read or is of a newer release, or no worker can be started
-      130 143  Ctrl-C or SIGTERM: what was under way is finished; a second one stops at once
-      141      nobody reads standard output
+      0        all prompts succeeded
+      1        at least one prompt failed (dead-lettered, abandoned, withdrawn or refused), or output
+               could not be written
+      2        invalid arguments or lines; every invalid line is reported, nothing was admitted
+      3        some prompts are delayed or waiting; the earliest one is named on standard error
+      4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
+      130 143  Ctrl-C or SIGTERM: prompts in progress are finished first; a second signal stops at once
+      141      standard output was closed
     """
     from .run.command import Job, main
 
@@ -152,30 +170,37 @@ def run(
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
-@click.option("--json", "as_json", is_flag=True, help="JSON: a line a session, or one object.")
+@click.option("--store", required=True, metavar="URL", help=READ_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object per session.")
 @click.option(
-    "--tail", default=20, type=click.IntRange(0), show_default=True, help="Of the transcript."
+    "--tail",
+    default=20,
+    type=click.IntRange(0),
+    show_default=True,
+    help="Number of transcript messages to show.",
 )
 @click.argument("session", required=False)
 def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
-    """Show all sessions of a store, or one in full.
+    """List the sessions of a store, or show one session in full.
 
     \b
-    Without SESSION: phase, who holds the lease and for how long, the open run, how many inputs have
-    not ended, when something can be done next, the transcript's revision.
-    With SESSION: also its inbox in order, unfinished runs and their journals, dead letters, the end
-    of the transcript, usage.
-    Nothing is written, and a file that is not there is not made; others may work it meanwhile.
-    Without SESSION the others are shown where a session cannot be read, which is named.
+    Without SESSION, one row per session: phase, lease holder and the lease's remaining time, open run,
+    number of inputs that have not ended, time of the next possible step, revision of the transcript.
+    With SESSION: also its inbox in order, its unfinished runs and their journals, its dead letters, the
+    end of its transcript, and its usage.
+    Read-only: never creates or changes a store, and is safe while workers are running.
+    If a session cannot be read, its id is printed and the remaining sessions are shown.
 
     \b
     Example:
       tenure inspect --store sqlite:agent.db ann --json | jq .inbox
 
     \b
-    Exit codes: 0 shown, 1 but for sessions that cannot be read, 2 no such store or session, 4 the store
-    or the one session cannot be read, or is of a newer release.
+    Exit codes:
+      0  shown
+      1  shown, except for sessions that cannot be read
+      2  no such store or session
+      4  the store or SESSION cannot be read, or the store has a newer schema
     """
     from .inspect import command as inspect_command
 
@@ -183,32 +208,34 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
-@click.option("--markdown", "form", flag_value="markdown", help="Markdown, on any output.")
-@click.option("--json", "form", flag_value="json", help="One JSON object, with nothing cut.")
+@click.option("--store", required=True, metavar="URL", help=READ_HELP)
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option(
+    "--json", "form", flag_value="json", help="Print one JSON object with all texts in full."
+)
 @click.option(
     "--limit", default=200, type=click.IntRange(1), show_default=True,
-    help="Messages, from the end.",
+    help="Number of messages to show, counted from the end.",
 )  # fmt: skip
 @click.argument("session")
 def show(store: str, session: str, form: str | None, limit: int) -> None:
-    """Print the conversation of a session: what was said, and what became of it.
+    """Print a conversation: inputs, replies, tool calls, results.
 
     \b
-      > prompt 0193...        what came in, with its kind and id
+      > prompt 0193...        an input, with its kind and id
         add 2 and 3
-      assistant               what was answered
+      assistant               a reply
         [reasoning: 40 characters]
         * add {"numbers": [2, 3]}
-          = 5                 the result of this call;  ! an error, cancelled, or outcome unknown
+          = 5                 the result of this call; "!" marks an error, "..." a call without a result
         it is 5
       -- run 0193... ended cancelled
 
     \b
-    In its place stands what was withdrawn, abandoned or is a dead letter, and how runs ended that did
-    not finish; behind it what a turn under way has written but not committed, with calls that wait
-    for their results; last the inbox.  Long texts are cut; --json has all of it, reasoning too.
-    Nothing is written, and a file that is not there is not made; others may work it meanwhile.
+    Withdrawn, abandoned and dead-lettered inputs, and runs that did not finish, appear at their
+    position.  After them: the output of the current turn that is not yet committed, then the inbox.
+    Long texts are cut.  --json prints everything, including reasoning.
+    Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
     Examples:
@@ -217,7 +244,10 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
       tenure show --store sqlite:agent.db ann --json | jq '.conversation[].calls'
 
     \b
-    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read.
+    Exit codes:
+      0  shown
+      2  no such store or session
+      4  the store or the session cannot be read, or the store has a newer schema
     """
     from .show import command as show_command
 
@@ -225,20 +255,28 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help="As of tenure run; it is only read.")
-@click.option("--after", default=0, type=click.IntRange(0), help="Events above this number.")
-@click.option("--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.option("--store", required=True, metavar="URL", help=READ_HELP)
+@click.option(
+    "--after", default=0, type=click.IntRange(0), help="Start after the event with this number."
+)
+@click.option("--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 @click.argument("session")
 def events(store: str, session: str, after: int, follow: bool, as_json: bool) -> None:
-    """Print what happened in a session, numbered without gaps.
+    """Print the events of a session.  Their numbers have no gaps.
+
+    Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
     Example:
       tenure events --store sqlite:agent.db ann --after 10 --follow --json
 
     \b
-    Exit codes: 0 shown, 2 no such store or session, 4 the store cannot be read, 130 Ctrl-C.
+    Exit codes:
+      0    shown
+      2    no such store or session
+      4    the store or the session cannot be read, or the store has a newer schema
+      130  Ctrl-C
     """
     from .inspect import command as inspect_command
 
@@ -246,4 +284,5 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
 
 def main() -> None:
+    """Entry point of the `tenure` program."""
     tenure(prog_name="tenure")

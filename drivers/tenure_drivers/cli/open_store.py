@@ -1,4 +1,4 @@
-"""Open a store read-only for the commands that only look, and translate its errors for the command line."""
+"""Open a store for the read-only commands, and translate its errors for the command line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ A = TypeVar("A")
 class Reader(Protocol):
     """Answers questions; raises CliExit or UnreadableSession."""
 
-    async def ask(self, question: Question[A], /) -> A: ...
+    async def ask(self, question: Question[A], /) -> A:
+        """Answer a question from one snapshot."""
+        ...
 
 
 class _FileReader:
-    """A `SqliteReader` whose errors are those of the command line."""
+    """A `SqliteReader` that raises the errors of the command line."""
 
     def __init__(self, url: str, reader: SqliteReader) -> None:
         self._url = url
@@ -43,7 +45,7 @@ class _FileReader:
 
 @asynccontextmanager
 async def open_read_only(url: str) -> AsyncIterator[Reader]:
-    """Open a store that the command must not change.  Raises CliExit."""
+    """Open a store that the command must not change or create.  Raises CliExit."""
     path = sqlite_path(url)
     if path is None:
         server = is_server(url)
@@ -53,7 +55,7 @@ async def open_read_only(url: str) -> AsyncIterator[Reader]:
         return
     stop_if_unusable(url)
     if not path.exists():
-        raise usage_error(f"--store {url}: there is no file {path}")
+        raise usage_error(f"--store {url}: no such file: {path}")
     try:
         reader = SqliteReader(path)
     except (Unavailable, Corrupt, SchemaTooNew, OSError) as error:

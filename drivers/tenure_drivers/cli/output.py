@@ -1,4 +1,4 @@
-"""Standard output for answers, standard error for people."""
+"""Writing to standard output (results) and standard error (messages and progress)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def log(message: str) -> None:
-    """One line on standard error, whatever characters are in it and whoever still reads it."""
+    """Print one line on standard error.  Never fails: escapes what cannot be encoded, ignores a closed stream."""
     try:
         sys.stderr.write(message.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stderr.flush()
@@ -25,12 +25,13 @@ def log(message: str) -> None:
 
 
 def write_lines(values: Sequence[Any]) -> None:
-    """JSON lines on standard output, all at once."""
+    """Write one JSON line per value to standard output, in one write.  Raises CliExit as `write_bytes`."""
     text = "".join([json.dumps(value, ensure_ascii=False) + "\n" for value in values])
     write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(content: bytes) -> None:
+    """Write to standard output without a buffer.  Raises CliExit if it is closed, full or broken."""
     try:
         view = memoryview(content)
         while view:
@@ -45,14 +46,14 @@ def write_bytes(content: bytes) -> None:
 
 
 def silence_output() -> None:
-    """Nobody reads on: whatever is still buffered must not fail again at exit."""
+    """Redirect standard output to the null device, so that the flush at exit cannot fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
 
 
 class Bar:
-    """Progress on standard error, if that is a terminal; nothing otherwise."""
+    """A progress bar on standard error.  Does nothing if standard error is not a terminal."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self._both = sys.stdout.isatty()
@@ -63,11 +64,12 @@ class Bar:
             self._shown.start()
 
     def show(self, completed: int, note: str = "") -> None:
+        """Update the bar."""
         if self._shown is not None:
             self._shown.update(self._task, completed=completed, note=note)
 
     async def print(self, values: Sequence[Any]) -> None:
-        """Answers, and the bar below them where both are on one terminal."""
+        """Write results; on a terminal that shows both, remove the bar first and draw it again below them."""
         together = self._shown is not None and self._both
         if self._shown is not None and together:
             self._shown.stop()
@@ -76,13 +78,14 @@ class Bar:
             self._shown.start()
 
     def close(self) -> None:
+        """Remove the bar."""
         if self._shown is not None:
             self._shown.stop()
             self._shown = None
 
 
 def _progress() -> Progress:
-    from rich import progress  # a third of the time to start, and seldom wanted
+    from rich import progress  # imported here: rich takes a third of the start-up time
     from rich.console import Console
 
     return progress.Progress(

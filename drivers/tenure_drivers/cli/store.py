@@ -1,4 +1,4 @@
-"""`tenure store`: look after a store as a whole: check, migrate, export, import, fence-all."""
+"""`tenure store`: check, migrate, export, import and fence a whole store."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ store_option = click.option("--store", required=True, metavar="URL", help=URL_HE
 
 @click.group()
 def store() -> None:
-    """Look after a store as a whole: its schema, its rows, a copy of it, its history.
+    """Check, migrate, copy or fence a store.
 
     \b
-    After a restored backup, or an asynchronous standby that was promoted:
+    After restoring a backup, or promoting an asynchronous standby:
       tenure store check --store postgresql://db/agents
       tenure store fence-all --store postgresql://db/agents
-    Move from a file to a server, with no worker at either:
+    Move from a file to a server, after stopping all workers:
       tenure store export --store sqlite:agent.db > agent.jsonl
       tenure store import --store postgresql://db/agents agent.jsonl
     """
@@ -59,17 +59,21 @@ def store() -> None:
 @store_option
 @click.argument("sessions", nargs=-1)
 def check(store: str, sessions: tuple[str, ...]) -> None:
-    """Check every session's rows against the laws that hold of them, or those of SESSIONS.
+    """Check the stored rows of every session, or of SESSIONS.
 
-    Each session is read in one snapshot, while others work; nothing is written.  What is broken is named, a line each,
-    and so is every session that was set aside because a row of it cannot be read.
-
-    \b
-    The laws are those that `tenure check` explores, and: due_at_ms is what the rows make it, events are numbered
-    without a gap, ranks are unique, every input has a place.
+    Read-only and safe while workers are running: each session is read in one snapshot.  Prints one line for each
+    violated property, and one for each session that is quarantined because a row cannot be read.
 
     \b
-    Exit codes: 0 all is well, 1 something is broken, 2 no such store, 4 the store was lost or is newer.
+    The properties are those that `tenure check` explores, and these: due_at_ms agrees with the rows, event
+    numbers have no gaps, ranks are unique, every input has a queue entry.
+
+    \b
+    Exit codes:
+      0  no violation
+      1  at least one violation
+      2  no such store or session
+      4  the store is unavailable, unreadable or has a newer schema
     """
     invoke_async(_check(store, sessions))
 
@@ -79,18 +83,18 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
     async with existing(url) as found:
         for aside in await found.store.quarantined():
             broken += 1
-            report(f"{aside.session_id}: set aside: {aside.reason}")
+            report(f"{aside.session_id}: quarantined: {aside.reason}")
         async for name in named(found, names):
             checked += 1
             try:
                 rows = await found.store.ask(Rows(name))
-                wrong = list(violations(rows)) if rows else ["there is no such session"]
+                wrong = list(violations(rows)) if rows else ["no such session"]
             except Corrupt as error:
                 wrong = [str(error)]
             broken += len(wrong)
-            for law in wrong:
-                report(f"{name}: {law}")
-    log(f"{checked} sessions, {broken} faults")
+            for violation in wrong:
+                report(f"{name}: {violation}")
+    log(f"{checked} sessions checked, {broken} violations")
     return Exit.UNFINISHED if broken else Exit.OK
 
 
@@ -104,30 +108,36 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
     default=BY_DEFAULT,
     show_default=True,
     type=click.IntRange(1, BY_MAX),
-    help="More than any session may have been granted in what was lost.",
+    help="How far to raise generations.  Must exceed the number of grants that any session may have lost.",
 )
 @click.option(
     "--id",
     "name",
     metavar="ID",
-    help="Of an earlier call, to go on with it; made and printed otherwise.",
+    help="Continue an interrupted call that printed this id.  Default: a new id, which is printed.",
 )
 def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     """End every lease and raise every session's generation.
 
-    For a store that may have lost its last transactions: a backup was restored, or an asynchronous standby promoted.
-    In the history that was lost, generations were granted that will be granted again, so whoever is told a bare
-    generation (a lock service, a bucket, another database) cannot tell two holders apart.  Afterwards every generation
-    is new.  Workers may be running: a turn under way is fenced, counts nothing, and is resumed at once.
+    Use it after restoring a backup or promoting an asynchronous standby: such a store may have lost its last
+    transactions, and would grant the lost generations again.  A system that compares generations (a lock service, a
+    bucket, another database) could then not tell two holders apart.  After this command every granted generation is
+    new.
 
-    Interrupted, it is called again with the --id that it printed: sessions that are done are not done twice.
+    Workers may be running.  The lease of a turn in progress ends; the turn resumes at once, and its retry budget is not
+    charged.
+
+    If it is interrupted, call it again with the --id that it printed.  Finished sessions are skipped.
 
     \b
     Example:
       tenure store fence-all --store postgresql://db/agents
 
     \b
-    Exit codes: 0 done, 2 no such store, 4 the store was lost (call it again with --id) or is newer.
+    Exit codes:
+      0  done
+      2  no such store
+      4  the store is unavailable (call it again with --id), unreadable or has a newer schema
     """
     invoke_async(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
@@ -144,7 +154,7 @@ async def _fence_all(url: str, by: int, name: str) -> int:
                 assert isinstance(answer, FencedOff)
                 count += 1
                 ended += answer.run_id is not None
-    log(f"{count} sessions fenced off, {ended} runs go on under the next generation")
+    log(f"{count} sessions fenced, {ended} runs continue under the next generation")
     return Exit.OK
 
 
@@ -153,19 +163,22 @@ async def _fence_all(url: str, by: int, name: str) -> int:
 
 @store.command()
 @store_option
-@click.option("--dry-run", is_flag=True, help="Show the SQL, change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 def migrate(store: str, dry_run: bool) -> None:
-    """Make the tables of a store, or bring them to this release; show the SQL first.
+    """Create the tables of a store, or upgrade them to this release; print the SQL.
 
-    Opening a store does the same.  This is for a database in which workers may not make tables: run it once as
-    somebody who may, then give the workers SELECT, INSERT, UPDATE and DELETE on the tables and USAGE on the schema.
+    Opening a store does the same.  Use this command if workers may not create tables in the database: run it once as a
+    user who may.  Then grant the workers SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on the schema.
 
     \b
     Example:
       tenure store migrate --store 'postgresql://owner@db/agents?tenure_schema=agents' --dry-run
 
     \b
-    Exit codes: 0 done or nothing to do, 2 no such store, 4 the store cannot be reached or is newer.
+    Exit codes:
+      0  done, or nothing to do
+      2  invalid store URL
+      4  the store is unavailable, unreadable or has a newer schema
     """
     invoke_async(_migrate(store, dry_run))
 
@@ -182,7 +195,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     if not lines:
         log("nothing to do")
     elif dry_run:
-        log("dry run: nothing was changed")
+        log("dry run: nothing changed")
     else:
         async with opened(url):
             log("done")
@@ -190,7 +203,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
 
 
 def missing_sql(url: str) -> list[str]:
-    """What opening the store would execute."""
+    """Return the SQL statements that opening the store would execute."""
     if is_server(url):
         from ..stores.postgres.store import missing_sql as of_server
 
@@ -210,13 +223,16 @@ def missing_sql(url: str) -> list[str]:
 @store_option
 @click.argument("file", default="-", type=click.Path(dir_okay=False, allow_dash=True))
 def export_(store: str, file: str) -> None:
-    """Write all rows as lines of JSON, from one snapshot, to FILE or standard output.
+    """Write all rows as JSON lines, from one snapshot, to FILE (default: standard output).
 
-    It is held in memory once.  Stop the workers first if nothing that is done afterwards may be missing.
-    A FILE that is there is replaced when the new one is whole.
+    Changes made during the export are not included: stop the workers first for a complete copy.
+    An existing FILE is replaced only after the new export is complete.  The export is held in memory.
 
     \b
-    Exit codes: 0 written, 2 no such store or FILE cannot be written, 4 the store was lost or is newer.
+    Exit codes:
+      0  written
+      2  no such store, or FILE cannot be written
+      4  the store is unavailable, unreadable or has a newer schema
     """
     invoke_async(_export(store, file))
 
@@ -233,22 +249,26 @@ async def _export(url: str, file: str) -> int:
             write_whole(Path(file).resolve(), exported(records))
     except OSError as error:
         raise usage_error(f"{file}: {error.strerror or error}") from error
-    log(f"{len(records)} rows")
+    log(f"{len(records)} rows exported")
     return Exit.OK
 
 
 def stop_if_its_own(url: str, file: str) -> None:
+    """Raise CliExit if FILE is a file of the store that is exported."""
     there = path_of(url)
     if there is None or file == "-":
         return
     named, its = Path(file).resolve(), there.resolve()
     if its in named.parents or named in (its, *(Path(f"{its}-{end}") for end in ("wal", "shm"))):
-        raise usage_error(f"{file} belongs to the store that is to be exported")
+        raise usage_error(f"{file} belongs to the store that is exported.  Choose another file")
 
 
 def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """What stood there before may be the only copy: it stays until the new one is on the disk."""
-    into = path if path.exists() and not path.is_file() else Path(f"{path}.part")  # or a pipe
+    """Write a file and replace the old one only when the new one is on the disk: the old may be the only copy.
+
+    A path that is no regular file, such as a pipe, is written directly.
+    """
+    into = path if path.exists() and not path.is_file() else Path(f"{path}.part")
     try:
         with into.open("w", encoding="utf-8") as out:
             out.writelines(f"{line}\n" for line in lines)
@@ -266,14 +286,17 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 @store_option
 @click.argument("file", default="-", type=click.File("r", encoding="utf-8"))
 def import_(store: str, file: TextIO) -> None:
-    """Read what `export` wrote from FILE or standard input into a store, which is made if it is not there.
+    """Read an export from FILE (default: standard input) into a store.  Creates the store if needed.
 
-    Sessions that are there already must be the same, row by row; then nothing is done to them, so an import that was
-    interrupted is repeated.  Leases come along: call fence-all if their holders may still be alive.
+    A session that the store already holds must have equal rows; it is then skipped.  So repeat an interrupted import.
+    Leases are imported too: run fence-all afterwards if their holders may still be alive.
 
     \b
-    Exit codes: 0 all is there, 1 a session is there with other rows, 2 unusable input, 4 the store was lost
-    or is newer.
+    Exit codes:
+      0  the store holds all sessions of the export
+      1  the store holds a session with different rows
+      2  invalid input
+      4  the store is unavailable, unreadable or has a newer schema
     """
     invoke_async(_import(store, file))
 
@@ -281,7 +304,7 @@ def import_(store: str, file: TextIO) -> None:
 async def _import(url: str, file: TextIO) -> int:
     written = refused = 0
     try:
-        records = list(imported(file))  # nothing is written of a file that is not whole
+        records = list(imported(file))  # first: an incomplete file must not be imported in part
     except (InvalidExport, UnicodeDecodeError) as error:
         raise usage_error(f"{file.name}: {error}") from error
     async with opened(url) as found:
@@ -292,7 +315,7 @@ async def _import(url: str, file: TextIO) -> int:
                     refused += 1
                     row = answer.detail
                     where = f"{table_of(row.__class__)} {key_of(row.__class__)(row)}"
-                    report(f"{name}: the store holds another {where}")
+                    report(f"{name}: the store holds a different {where}")
                     break
                 written += answer
     log(f"{written} of {len(records)} rows written")
@@ -300,6 +323,7 @@ async def _import(url: str, file: TextIO) -> int:
 
 
 async def execute(found: RetryingStore, command: Restore) -> int | Refused:
+    """Execute one Restore.  Raises CliExit if the store rejects the rows as invalid."""
     try:
         return await found.execute(command)
     except ValueError as error:
@@ -307,6 +331,7 @@ async def execute(found: RetryingStore, command: Restore) -> int | Refused:
 
 
 def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]:
+    """Yield each session id with its records.  The records must be ordered by session."""
     grouped = itertools.groupby(records, key=lambda r: r.session_id)  # type: ignore[attr-defined]
     return ((name, list(rows)) for name, rows in grouped)
 
@@ -316,17 +341,17 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[RetryingStore]:
-    """A store that is there: none is made by looking after it."""
+    """Open a store that exists; never create one.  Raises CliExit."""
     path = path_of(url)
     if path is not None and not path.exists():
-        raise usage_error(f"--store {url}: there is no {path}")
+        raise usage_error(f"--store {url}: no such file or folder: {path}")
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
     async with opened(url, log_line=log, **options) as found:
         yield found
 
 
 async def named(found: RetryingStore, names: tuple[str, ...]) -> AsyncIterator[str]:
-    """These sessions, or all of them."""
+    """Yield these session ids, or all ids of the store if there are none."""
     for name in names:
         yield name
     after = ""
@@ -337,6 +362,7 @@ async def named(found: RetryingStore, names: tuple[str, ...]) -> AsyncIterator[s
 
 
 async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    """Yield lists of up to AT_ONCE names."""
     batch: list[str] = []
     async for name in names:
         batch.append(name)
@@ -348,4 +374,5 @@ async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
 
 
 def report(line: str) -> None:
+    """Write one line to standard output."""
     write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))

@@ -1,1 +1,1 @@
-"""Pages for people: the timeline that `tenure demo` writes."""
+"""HTML pages: the timeline that `tenure demo` writes."""

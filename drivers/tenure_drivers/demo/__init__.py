@@ -1,1 +1,1 @@
-"""`tenure demo`: kill and pause workers at random, then check that nothing was lost or done twice."""
+"""`tenure demo`: kills and pauses workers at random, then checks that nothing was lost or done twice."""

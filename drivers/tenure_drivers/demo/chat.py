@@ -1,7 +1,7 @@
-"""Chat agents for the demo: a model, tools that can be counted, and traps that kill their own process at an instant.
+"""Chat agents for the demo: a model, tools with countable effects, and fault points.
 
-A trap is SIGKILL to oneself, where no signal from outside can be aimed: inside a model call, between a call and its
-tool, inside a once tool before and after its effect, between a report and its checkpoint.
+At a fault point a process sends SIGKILL to itself, where a signal from outside cannot be aimed: during a model call,
+between a call and its tool, during a once tool before and after its effect, between a report and its checkpoint.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from ..runtime.steps import Report
 from .plan import Plan
 
 FAULT_PLACES: Final[dict[str, str]] = {
-    "in_model": "inside a model call",
+    "in_model": "during a model call",
     "before_tool": "between a call and its tool",
-    "in_tool": "inside a once tool, before its effect",
-    "after_effect": "inside a once tool, after its effect",
+    "in_tool": "during a once tool, before its effect",
+    "after_effect": "during a once tool, after its effect",
     "before_report": "between a report and its checkpoint",
 }
 FAULTS: Final = "faults"
@@ -44,11 +44,11 @@ THINKS_S: Final = (0.01, 0.06)
 CALLS: Final = "Call these tools in this order, then say what you found:"
 
 
-# -- what is asked
+# -- prompts
 
 
 def chatting(plan: Plan, agent: str) -> Plan:
-    """The same plan with prompts that make a model use its tools."""
+    """Return the plan with prompts that make a model call tools."""
     form = _script if agent == "script" else _request
     prompts = []
     for prompt in plan.prompts:
@@ -69,7 +69,7 @@ def _script(name: str, dice: random.Random, about: str) -> str:
 
 
 def _request(name: str, dice: random.Random, about: str) -> str:
-    """Plain words, which a model on a server of tests takes for orders."""
+    """Return a prompt in plain words, which the model server of the tests follows."""
     numbers = [dice.randrange(100), dice.randrange(100)]
     return "\n".join(
         (
@@ -82,7 +82,7 @@ def _request(name: str, dice: random.Random, about: str) -> str:
 
 
 def right_answer(prompt: str) -> str:
-    """To a script: what its sums are, and which line was written down."""
+    """Return the correct answer to a scripted prompt: its sums, and the line that was written."""
     sums, name = [], ""
     for part in prompt.replace("\n", " & ").split(" & "):
         word, *rest = part.split()
@@ -93,23 +93,23 @@ def right_answer(prompt: str) -> str:
     return f"{name}: {sums}, written down"
 
 
-# -- traps
+# -- fault points
 
 
 @frozen
 class FaultPoints:
-    """At most `most` in each place, and each input at most once in each; they are files, for all processes."""
+    """Kills the own process at most `most` times in each place, and once per input.  Files count for all processes."""
 
     folder: Path
     seed: str
     most: int = 3
 
     def __call__(self, place: str, name: str) -> None:
-        """Die here, if the dice say so."""
+        """Kill this process, with a probability that the seed determines."""
         mine = hashlib.sha256(name.encode()).hexdigest()[:16]
-        sprung = sum(path.name.startswith(f"{place}-") for path in self.folder.iterdir())
+        triggered_here = sum(path.name.startswith(f"{place}-") for path in self.folder.iterdir())
         dice = random.Random(f"{self.seed} {place} {name}").random()
-        if sprung >= self.most or dice >= (0.12 if sprung else 0.35):
+        if triggered_here >= self.most or dice >= (0.12 if triggered_here else 0.35):
             return
         try:
             (self.folder / f"{place}-{mine}").touch(exist_ok=False)
@@ -118,7 +118,7 @@ class FaultPoints:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def before(self, command: Command[Any, Any]) -> None:
-        """On the way to the store."""
+        """Fault points before a command is sent to the store."""
         if isinstance(command, Checkpoint):
             if any(entry.kind is EntryKind.START for entry in command.entries):
                 self("before_tool", command.run_id)
@@ -132,7 +132,7 @@ def _has_result(command: Checkpoint) -> bool:
 
 
 def triggered(folder: Path) -> dict[str, int]:
-    """How many have died in each place."""
+    """Return how many processes were killed in each place."""
     found = [path.name.partition("-")[0] for path in (folder / FAULTS).iterdir()]
     return {place: found.count(place) for place in FAULT_PLACES}
 
@@ -142,13 +142,14 @@ def triggered(folder: Path) -> dict[str, int]:
 
 @frozen
 class ScriptedModel:
-    """Follows a script; a line that nobody is sure of is written again, in a call of its own."""
+    """A model that follows the prompt.  If the outcome of a write is unknown, it calls the tool again."""
 
     fault_points: FaultPoints
     seed: str
     model: str = "script"
 
     async def complete(self, request: Request, emit: Callable[[Delta], None], key: str, /) -> Reply:
+        """Return the reply; pass a fault point on the way."""
         emit(Delta("text", "Let me "))
         asked, _ = since_prompt(request.messages)
         await wait(int(random.Random(f"{self.seed} {key}").uniform(*THINKS_S) * 1000))
@@ -175,18 +176,20 @@ def _reply(request: Request) -> Reply:
 
 @frozen
 class FaultyModel:
-    """Any client, in whose calls a process may die."""
+    """Wraps a model client: each delta of a reply is a fault point."""
 
     client: ModelClient
     fault_points: FaultPoints
 
     @property
     def model(self) -> str:
+        """The name of the model."""
         return self.client.model
 
     async def complete(
         self, request: Request, emit: Callable[[Delta], None], key: str, /
     ) -> Reply | ModelFailed:
+        """Return the reply of the wrapped client."""
         asked = next(m.text for m in reversed(request.messages) if m.role is Role.USER)
 
         def shown(delta: Delta) -> None:
@@ -199,8 +202,8 @@ class FaultyModel:
 # -- the agent
 
 
-class Writes(Protocol):
-    """The part of the demo's ledger that a tool needs."""
+class LedgerWriter(Protocol):
+    """The methods of the demo's ledger that a tool uses."""
 
     path: Path
 
@@ -208,7 +211,9 @@ class Writes(Protocol):
     async def linger(self, input_id: str) -> None: ...
 
 
-def chat(name: str, ledger: Writes, fault_points: FaultPoints, seed: str) -> ChatAgent:
+def chat(name: str, ledger: LedgerWriter, fault_points: FaultPoints, seed: str) -> ChatAgent:
+    """Return a chat agent with the model `name`: `script` or `openai:MODEL`."""
+
     async def append(text: str, key: str) -> str:
         """Write a line into the ledger."""
         input_id = text.partition(" ")[0]
@@ -220,7 +225,7 @@ def chat(name: str, ledger: Writes, fault_points: FaultPoints, seed: str) -> Cha
         return "written"
 
     def look(key: str) -> Report | None:
-        """A line is written blindly, so whether it is there is all there is to know."""
+        """Probe: report whether the line is in the ledger."""
         lines = ledger.path.read_text().splitlines() if ledger.path.exists() else []
         return Report("written") if any(key in line.split(" ")[1:2] for line in lines) else None
 

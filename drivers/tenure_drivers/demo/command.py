@@ -1,4 +1,4 @@
-"""`tenure demo`: 200 prompts, workers killed and paused in the middle of turns, and what the database says afterwards."""
+"""`tenure demo`: process prompts while workers are killed and paused, then report from the database."""
 
 from __future__ import annotations
 
@@ -36,10 +36,13 @@ AGENTS: Final = ("ledger", "careless", "script")
 
 
 def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Validate --agent."""
     if name in AGENTS:
         return name
     if not name.startswith("openai"):
-        raise click.BadParameter(f"{name!r}: known are {', '.join(AGENTS)}, openai:MODEL")
+        raise click.BadParameter(
+            f"unknown agent {name!r}; expected {', '.join(AGENTS)} or openai:MODEL"
+        )
     from ..agents.openai import openai_model
 
     try:
@@ -50,54 +53,83 @@ def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> st
 
 
 def known_server(ctx: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
+    """Validate --store."""
     if url is not None and (not is_server(url) or "tenure_schema=" in url):
         raise click.BadParameter(
-            f"{redact(url)!r}: known is postgresql://HOST/DATABASE, without a schema: it makes its own"
+            f"{redact(url)!r}: expected postgresql://HOST/DATABASE without tenure_schema; the demo creates a schema"
         )
     return url
 
 
-@click.command(short_help="See sessions survive kills and pauses, in half a minute.")
-@click.option("--seed", type=int, help="Play the same plan again; drawn and printed otherwise.")
+@click.command(short_help="Kill workers during turns; check the results.")
+@click.option(
+    "--seed",
+    type=int,
+    help="Repeat the plan of this seed.  Default: a random seed, which is printed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path),
     help="Write a page with the timeline of every session.",
 )  # fmt: skip
-@click.option("--inputs", type=click.IntRange(1, 5000), default=200, show_default=True)
-@click.option("--sessions", type=click.IntRange(1, 500), default=20, show_default=True)
-@click.option("--workers", type=click.IntRange(2, 16), default=3, show_default=True)
+@click.option(
+    "--inputs",
+    type=click.IntRange(1, 5000),
+    default=200,
+    show_default=True,
+    help="Number of prompts.",
+)
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 500),
+    default=20,
+    show_default=True,
+    help="Number of sessions.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(2, 16),
+    default=3,
+    show_default=True,
+    help="Number of worker processes.",
+)
 @click.option(
     "--agent", default=AGENTS[0], show_default=True, metavar="AGENT", callback=known_agent,
-    help="ledger | careless: without a once-step, to see the report turn red | script: a model and "
-    "its tools, without a server | openai:MODEL: the same with one.",
+    help="ledger | careless: no once step, so the report shows repeated work | script: a scripted model "
+    "with tools, no server needed | openai:MODEL: a real model with tools.",
 )  # fmt: skip
 @click.option(
     "--store",
     "server",
     metavar="URL",
     callback=known_server,
-    help="postgresql://HOST/DATABASE: there, in a schema of its own that is dropped in the end.",
+    help="postgresql://HOST/DATABASE: use this server, in a new schema that is dropped at the end.",
 )
 def demo(
     seed: int | None, as_json: bool, html: Path | None,
     inputs: int, sessions: int, workers: int, agent: str, server: str | None,
 ) -> None:  # fmt: skip
-    """Prompts are put to sessions on a temporary SQLite file, or on a server, and worker processes answer them.
+    """Process prompts with several workers, kill and pause the workers during turns, and check the results.
 
-    For each prompt a worker appends a line to a ledger file, in a step that must happen once, then commits an
-    answer.  Meanwhile workers are killed with SIGKILL in the middle of turns and started again, or stopped for
-    longer than their leases last and woken, so that they come back as somebody who has lost everything.
+    The store is a temporary SQLite file, or a schema on a server.  For each prompt a worker appends a line to a ledger
+    file, in a once step, and then commits an answer.  Meanwhile the demo kills workers with SIGKILL and restarts them.
+    It also stops workers for longer than their lease lasts, so that they resume after their lease was taken over.
 
-    With --agent script or openai:MODEL a model answers instead, and uses tools: one of them writes to the ledger,
-    once.  Processes then also die of themselves at instants that nobody could aim at: inside a model call, between a
-    call and its tool, inside a once tool, between a report and its checkpoint.
+    With --agent script or openai:MODEL, a model answers and calls tools; one once tool writes to the ledger.
+    Processes then also kill themselves at exact points: during a model call, between a call and its tool, during a
+    once tool, and between a report and its checkpoint.
 
-    What is reported is read from the database and the ledger.  The exit code is 1 unless nothing was lost,
-    repeated, or answered out of order, and each tool call has exactly one result.
+    All figures are read from the database and the ledger.  The demo takes about half a minute.
 
-    The seed decides the plan: prompts, sessions, and after how many answers who is killed or paused in which part
-    of a turn.  It does not decide how fast your machine is, hence which turn is hit and how many are taken over.
+    The seed determines the plan: the prompts, the sessions, and which worker is killed or paused after how many
+    answers.  The timing differs on every machine, so which turn is hit differs too.
+
+    \b
+    Exit codes:
+      0        nothing was lost, repeated or answered out of order; each tool call has exactly one result
+      1        at least one of these checks failed
+      2        invalid arguments, or the server is unavailable
+      130 143  Ctrl-C or SIGTERM
     """
     if html is not None:
         check_writable(html)
@@ -107,20 +139,21 @@ def demo(
 
 
 def check_writable(path: Path) -> None:
-    """Before anything is played, not after."""
+    """Raise an error for a page that cannot be written, before the demo runs."""
     try:
         path.touch()
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--html") from error
 
 
-# -- playing
+# -- running
 
 
 def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json: bool) -> Exit:
+    """Run a plan and print its report.  Raises CliExit."""
     demo_run = run_plan(plan, agent, server)
     report, transcripts = report_on(demo_run.evidence), demo_run.transcripts
-    if transcripts is not None and agent != "script":  # a model may not do as it is told
+    if transcripts is not None and agent != "script":  # a real model may skip the tool call
         report = replace(report, missing=0)
     if html is not None:
         html.write_text(page(timeline_of(plan, demo_run, report)), encoding="utf-8")
@@ -134,7 +167,7 @@ def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json:
 
 
 def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
-    """Leaves no process, no file and no schema behind, also when it is interrupted."""
+    """Run a plan.  Remove all processes, files and schemas at the end, also if it is interrupted.  Raises CliExit."""
     folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
     schema = f"tenure_demo_{secrets.token_hex(6)}"
     own = (
@@ -151,12 +184,16 @@ def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
 
 
 def drop(url: str, schema: str) -> None:
+    """Drop the schema of the demo."""
     from ..stores.postgres.store import drop_schema
 
     try:
         drop_schema(url)
-    except (Unavailable, ValueError) as error:  # what was wrong before this is said already
-        log(f"tenure demo: if schema {schema} was made, it is still there: {error}")
+    except (
+        Unavailable,
+        ValueError,
+    ) as error:  # log only: the run may have failed for the same reason
+        log(f"tenure demo: cannot drop schema {schema}: {error}.  Drop it by hand if it exists")
 
 
 async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None) -> DemoRun:
@@ -180,25 +217,27 @@ async def _until_signal(plan: Plan, agent: str, folder: Path, server: str | None
         bar.close()
 
 
-# -- telling
+# -- reporting
 
 
 def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = None) -> str:
+    """Return the result in words."""
     done = (
-        f"{report.inputs} prompts to {report.sessions} sessions were answered by "
-        f"{len(plan.workers)} worker processes, which were killed {report.kills} times in the middle of "
-        f"turns and stopped {report.pauses} times until others had taken over"
+        f"{len(plan.workers)} worker processes answered {report.inputs} prompts in {report.sessions} sessions.  "
+        f"During turns they were killed {report.kills} times, and stopped {report.pauses} times until another "
+        f"worker had taken over"
     )
     if report.holds and transcripts is not None and transcripts.holds:
         return f"{done}.  Every prompt was answered, each tool call has one result, and no once tool ran twice."
     if report.holds and transcripts is None:
         return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
-    return f"{done}.  Something went wrong: see the red numbers."
+    return f"{done}.  A check failed: see the red numbers."
 
 
 def show(
     plan: Plan, report: Report, html: Path | None, transcripts: TranscriptReport | None, agent: str
 ) -> None:
+    """Print the report as a table."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
@@ -216,7 +255,7 @@ def show(
     console.print()
     console.print(sentence(plan, report, transcripts))
     chosen = "" if agent == AGENTS[0] else f" --agent {agent}"
-    again = f"Again: tenure demo --seed {plan.seed}{chosen}"
+    again = f"Repeat: tenure demo --seed {plan.seed}{chosen}"
     console.print(
         f"{again}  Timeline: {html}" if html else f"{again} --html demo.html", style="dim"
     )
@@ -228,10 +267,11 @@ def _transcript_figures(transcripts: TranscriptReport) -> Iterator[tuple[str, in
         style = "" if name not in ZERO else ("bold red" if value else "green")
         yield name.replace("_", " "), value, meaning, style
     for place, value in transcripts.died.items():
-        yield "died", value, FAULT_PLACES[place], ""
+        yield "crashes", value, FAULT_PLACES[place], ""
 
 
 def timeline_of(plan: Plan, demo_run: DemoRun, report: Report) -> Timeline:
+    """Return what the HTML page shows."""
     return Timeline(
         title=f"tenure demo, seed {plan.seed}",
         sentence=sentence(plan, report),

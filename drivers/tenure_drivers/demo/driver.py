@@ -1,4 +1,4 @@
-"""One performance of the demo: prompts handed over, faults struck, evidence collected."""
+"""One run of the demo: submits prompts, injects faults, collects the evidence."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .transcript_report import TranscriptReport, report_transcripts
 from .worker import AGENTS, LEDGER, SERVER, store_in
 
 STALLED_S: Final = 20.0
-PATIENCE: Final = 12  # answers that a fault may be late
+FAULT_DELAY_MAX: Final = 12  # answers after which a fault is overdue
 
 
 @frozen
 class DemoRun:
-    """What there is to see when it is over.  `holders`: who asked for which lease."""
+    """The results of one run.  `holders` maps a lease id to the process that asked for it."""
 
     evidence: Evidence
     holders: dict[str, Holder]
@@ -46,7 +46,7 @@ class DemoRun:
 
 @define(eq=False)
 class DemoDriver:
-    """Hands prompts over and strikes faults as the answers come; whatever it knows it has asked the store."""
+    """Submits prompts and injects faults as answers arrive.  It reads all progress from the store."""
 
     plan: Plan
     store: Store
@@ -59,22 +59,23 @@ class DemoDriver:
         self.waiting = deque(self.plan.prompts)
 
     async def run(self) -> None:
+        """Run the plan to its end.  Raises CliExit if a worker ended unexpectedly."""
         for name in self.plan.workers:
             self.fleet.start(name)
         async with asyncio.TaskGroup() as group:
             for kind in Kind:
                 group.create_task(self._disturb(kind))
             await self._feed()
-            self.fleet.over = True
-        if died := self.fleet.dead():
+            self.fleet.finished = True
+        if died := self.fleet.unexpected_end():
             raise CliExit(Exit.UNFINISHED, died)
         await self.fleet.drain()
 
     async def _feed(self) -> None:
-        """Until every prompt was handed over and no session has anything left to do."""
+        """Submit prompts until all are submitted and no session has work left."""
         moved = time.monotonic()
         while True:
-            self.fleet.mend()
+            self.fleet.restart_crashed()
             sessions = await self.store.ask(AllSessions())
             answered = sum(s.revision for s in sessions)
             idle = all(s.due_at_ms is None for s in sessions)
@@ -85,10 +86,10 @@ class DemoDriver:
             if idle and not self.waiting:
                 return
             await self._hand_over(idle)
-            if self.fleet.dead() is not None:
+            if self.fleet.unexpected_end() is not None:
                 return
             if time.monotonic() - moved > STALLED_S:
-                return  # the report will say what is lost
+                return  # the report counts what is lost
             await asyncio.sleep(LOOK_S)
 
     async def _hand_over(self, idle: bool) -> None:
@@ -104,17 +105,20 @@ class DemoDriver:
                 raise AssertionError(admitted)
 
     def _is_time(self, prompt: Prompt) -> bool:
-        """Nothing new while a fault is overdue: it might find nobody at work in the end."""
+        """Return True if a prompt is due.  Submit nothing while a fault is overdue: it needs a running turn to hit."""
         if prompt.after is None:
             return self.fleet.struck == len(self.plan.faults)
         return prompt.after <= self.answered and not self._overdue()
 
     def _overdue(self) -> bool:
-        return sum(f.after < self.answered - PATIENCE for f in self.plan.faults) > self.fleet.struck
+        return (
+            sum(f.after < self.answered - FAULT_DELAY_MAX for f in self.plan.faults)
+            > self.fleet.struck
+        )
 
     async def _disturb(self, kind: Kind) -> None:
         for fault in (f for f in self.plan.faults if f.kind is kind):
-            while self.answered < fault.after and not self.fleet.over:
+            while self.answered < fault.after and not self.fleet.finished:
                 await asyncio.sleep(LOOK_S)
             await self.fleet.strike(fault)
 
@@ -138,7 +142,7 @@ async def run_demo(
     show: Callable[[int, str], None],
     server: str | None = None,
 ) -> DemoRun:
-    """Play the plan in an empty folder, or on a server.  No process of it is alive afterwards."""
+    """Run a plan in an empty folder or on a server.  All its processes have ended afterwards."""
     chats = agent not in AGENTS
     if chats:
         plan = chatting(plan, agent)
@@ -166,6 +170,7 @@ async def run_demo(
 
 
 async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> DemoRun:
+    """Read the evidence from the store, the ledger and the worker logs."""
     logs = {name: list(read_log(folder / f"{name}.log")) for name in plan.workers}
     holders = {
         line["lease_id"]: Holder(name, line["pid"])
@@ -187,13 +192,14 @@ async def collect(plan: Plan, store: Store, fleet: Fleet, folder: Path) -> DemoR
 
 
 def read_ledger(path: Path) -> tuple[str, ...]:
-    """Its lines with their ends; the last may be torn."""
+    """Return the lines of the ledger with their line ends; the last line may be torn."""
     content = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
     return tuple(content.splitlines(keepends=True))
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a worker's log."""
     if path.exists():
         for line in path.read_text().splitlines():
-            if line.endswith("}"):  # else its writer was killed in the middle of it
+            if line.endswith("}"):  # otherwise torn: its writer was killed
                 yield json.loads(line)

@@ -1,7 +1,7 @@
-"""The demo's workers, and who kills them: processes started, stopped, woken and killed as the plan says.
+"""The demo's worker processes: started, stopped, continued and killed as the plan says.
 
-A fault waits until the store shows its victim in the middle of a turn.  Afterwards the store says whether it hit: a
-process that cannot act any more and still has a lease with a run was in the middle of it.
+A fault waits until the store shows that its worker has a turn in progress.  Afterwards the store shows whether it hit:
+a dead or stopped process that still holds a lease with a run was in the middle of a turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .plan import Fault, Kind, Stage
 from .worker import DATABASE, LEDGER, TTL_MS, owner_id
 
 LOOK_S: Final = 0.004
-AIM_S: Final = 0.3  # for a turn in the stage that was planned; then any turn will do
+AIM_S: Final = 0.3  # wait for a turn in the planned stage; then accept any turn
 FIND_S: Final = 8.0
 DRAIN_S: Final = 5.0
 PAUSE_S_MAX: Final = 4 * TTL_MS / 1000
@@ -39,7 +39,7 @@ MODULE: Final = "tenure_drivers.demo.worker"
 
 @define(eq=False)
 class Worker:
-    """One place in the fleet, filled by one process after another."""
+    """A named worker: one process after another."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -55,30 +55,33 @@ class Worker:
 
 @define(eq=False)
 class Fleet:
+    """All workers of a demo, and the faults done to them."""
+
     folder: Path
     store: Store
     arguments: Sequence[str]
-    trapped: bool = False  # workers kill themselves, too
+    self_killing: bool = False  # workers also kill themselves
     workers: dict[str, Worker] = field(factory=dict)
     lives: list[Life] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
     kills: int = 0
-    struck: int = 0  # faults that have hit, or that found nobody
-    over: bool = False  # there is no work left to disturb
+    struck: int = 0  # faults that have hit, or that found no turn
+    finished: bool = False  # no work is left, so no fault can hit
 
     # -- processes
 
     def start(self, name: str) -> None:
+        """Start a process for a worker."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", MODULE, str(self.folder), name, *self.arguments],
-            stdin=subprocess.PIPE,  # its parent watch: it ends when this process does
+            stdin=subprocess.PIPE,  # end-of-file ends the worker when this process ends
             stdout=sys.stderr.fileno(),
-            process_group=0,  # Ctrl-C is for this process
+            process_group=0,  # so that Ctrl-C reaches this process alone
         )
         self.workers[name] = Worker(name, process, wall_clock_ms())
 
     async def drain(self) -> None:
-        """Let everybody end; kill who does not."""
+        """Ask all processes to end; kill those that do not end in time."""
         for worker in self.workers.values():
             _signal(worker, signal.SIGTERM)
             _signal(worker, signal.SIGCONT)
@@ -89,7 +92,7 @@ class Fleet:
             self._record_death(worker, killed=False)
 
     def kill_all(self) -> None:
-        """Nobody survives, whatever happened."""
+        """Kill all processes."""
         for worker in self.workers.values():
             self._record_death(worker, killed=False)
 
@@ -105,30 +108,34 @@ class Fleet:
         life = Life(worker.name, worker.process.pid, worker.born_ms, wall_clock_ms(), killed)
         self.lives.append(life)
 
-    def mend(self) -> None:
-        """Start again who was killed in a trap of its own."""
+    def restart_crashed(self) -> None:
+        """Restart workers that killed themselves at a fault point."""
         for name, worker in list(self.workers.items()):
-            if self.trapped and not worker.targeted and worker.process.poll() == -signal.SIGKILL:
+            if (
+                self.self_killing
+                and not worker.targeted
+                and worker.process.poll() == -signal.SIGKILL
+            ):
                 self._record_death(worker, killed=True)
                 self.kills += 1
                 self.start(name)
 
-    def dead(self) -> str | None:
-        """A worker that ended though nobody killed it, and how."""
+    def unexpected_end(self) -> str | None:
+        """Return how a worker ended that was not killed, or None."""
         for worker in self.workers.values():
             code = worker.process.poll()
-            if self.trapped and code == -signal.SIGKILL:
+            if self.self_killing and code == -signal.SIGKILL:
                 continue
             if code is not None and not worker.targeted:
-                return f"{worker.name} ended by itself with exit code {code}"
+                return f"{worker.name} ended unexpectedly with exit code {code}"
         return None
 
     # -- faults
 
     async def strike(self, fault: Fault) -> None:
-        """Carry a fault out, unless nobody is in the middle of a turn for a long time."""
+        """Carry out a fault.  Give up if no turn is in progress for FIND_S seconds."""
         deadline = time.monotonic() + FIND_S
-        while not self.over and time.monotonic() < deadline:
+        while not self.finished and time.monotonic() < deadline:
             worker = await self._aim(fault, deadline - FIND_S + AIM_S)
             if worker is None:
                 continue
@@ -141,14 +148,14 @@ class Fleet:
         self.struck += 1
 
     async def _aim(self, fault: Fault, until: float) -> Worker | None:
-        """Wait for the planned worker to be in the planned part of a turn; in the end anybody in any will do."""
+        """Return a worker to hit, or None: the planned one in the planned stage; after `until`, any in any stage."""
         sessions = await self.store.ask(AllSessions())
-        anybody = time.monotonic() > until
-        for name in [*self.workers] if anybody else [fault.worker]:
+        any_turn = time.monotonic() > until
+        for name in [*self.workers] if any_turn else [fault.worker]:
             worker = self.workers[name]
             if worker.stopped or worker.targeted or worker.process.poll() is not None:
                 continue
-            if any(anybody or _stage(s) is fault.stage for s in _held_by(worker, sessions)):
+            if any(any_turn or _stage(s) is fault.stage for s in _held_by(worker, sessions)):
                 return worker
         await asyncio.sleep(LOOK_S)
         return None
@@ -183,10 +190,10 @@ class Fleet:
             _signal(worker, signal.SIGCONT)
 
     async def _fair(self, worker: Worker, held: Sequence[Session]) -> bool:
-        """Two moments prove nothing, so the worker goes on at once.
+        """Return False at two moments in which a pause would prove nothing; the worker then continues at once.
 
-        Inside a transaction it holds the lock of the SQLite file, and everybody waits for it.  Between its last look
-        at its deadline and the write to the ledger, a file that checks no fence, no system can hold it back.
+        Inside a transaction it holds the lock of the SQLite file, and all workers wait for it.  Between its last check
+        of the deadline and its write to the ledger, no system can stop the write: a plain file checks no fence.
         """
         if lock_holder(self.folder / DATABASE) == worker.process.pid:
             return False
@@ -202,7 +209,7 @@ class Fleet:
         return True
 
     async def _until_taken_over(self, held: Sequence[Session]) -> None:
-        """Until each lease that it held is lost and somebody works in one of the sessions: longer than its ttl."""
+        """Wait until each lease it held is lost and another worker works in one of the sessions."""
         before = {s.session_id: s.lease for s in held}
         deadline = time.monotonic() + PAUSE_S_MAX
         while time.monotonic() < deadline:
@@ -214,12 +221,12 @@ class Fleet:
 
 
 def _signal(worker: Worker, number: signal.Signals) -> None:
-    if worker.process.returncode is None:  # else its pid may be somebody else's by now
+    if worker.process.returncode is None:  # otherwise its pid may belong to another process
         os.kill(worker.process.pid, number)
 
 
 def _stopped(process: subprocess.Popen[bytes]) -> bool:
-    """SIGSTOP has reached every thread of it, or it is dead."""
+    """Return True if every thread of it has stopped, or it has ended."""
     if process.returncode is not None:
         return True
     pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
@@ -229,7 +236,7 @@ def _stopped(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _held_by(worker: Worker, sessions: Sequence[Session]) -> list[Session]:
-    """The sessions in which this very process is in the middle of a turn."""
+    """Return the sessions in which this process has a turn in progress."""
     return [
         s
         for s in sessions

@@ -1,8 +1,8 @@
-"""What a demo sets out to do: drawn from the seed alone, so that one seed is one plan on every machine.
+"""The plan of a demo, drawn from the seed alone: one seed gives the same plan on every machine.
 
-The plan is deterministic: which prompts go to which sessions, after how many answers each is handed over, and after how
-many answers which worker is killed or paused in which part of a turn.  What happens then is not: how fast anything
-is, which session a worker holds at that moment, and so how many turns are taken over and writes refused.
+The plan fixes which prompts go to which sessions, after how many answers each is submitted, and after how many answers
+which worker is killed or paused in which part of a turn.  Timing is not fixed: which session a worker holds at that
+moment, and so how many turns are taken over and how many writes are refused.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import Final
 
 from attrs import frozen
 
-FIRST_SHARE: Final = (
-    0.3  # of the inputs are there before anybody works; others come while turns run
-)
+FIRST_SHARE: Final = 0.3  # share of inputs submitted before the first answer
 RESERVE_SHARE: Final = (
-    0.125  # is kept back until the last fault, so that there is always a turn to hit
+    0.125  # share of inputs held back until the last fault, so that there is always a turn to hit
 )
 FAULTS_FROM, FAULTS_TO = 0.04, 0.75
 URGENT_SHARE: Final = 0.1
@@ -36,20 +34,22 @@ SUBJECTS: Final = (
 
 
 class Stage(enum.StrEnum):
-    """Where in a turn a fault is meant to hit."""
+    """The part of a turn that a fault aims at."""
 
-    THINKING = "thinking"  # nothing of it is recorded yet
-    WRITING = "writing"  # its once-step has begun, or is done
+    THINKING = "thinking"  # before the first record
+    WRITING = "writing"  # after the once step has started
 
 
 class Kind(enum.StrEnum):
+    """What is done to a worker."""
+
     KILL = "kill"
     PAUSE = "pause"
 
 
 @frozen
 class Prompt:
-    """`after`: handed over when so many inputs have been answered; None: after the last fault, or to end a lull."""
+    """One input.  It is submitted once `after` inputs were answered; None: after the last fault, or if all are idle."""
 
     after: int | None
     session_id: str
@@ -60,15 +60,19 @@ class Prompt:
 
 @frozen
 class Fault:
+    """A kill or a pause of a worker, once `after` inputs were answered."""
+
     after: int
     kind: Kind
     worker: str
     stage: Stage
-    restart_ms: int = 0  # how long a killed worker stays away
+    restart_ms: int = 0  # delay before a killed worker is started again
 
 
 @frozen
 class Plan:
+    """All prompts and faults of a demo, in order."""
+
     seed: int
     prompts: tuple[Prompt, ...]
     faults: tuple[Fault, ...]
@@ -76,6 +80,7 @@ class Plan:
 
 
 def draw(seed: int, inputs: int, sessions: int, workers: int) -> Plan:
+    """Return the plan of a seed."""
     dice = random.Random(f"tenure demo {seed}")
     names = tuple(f"worker-{i + 1}" for i in range(workers))
     return Plan(seed, _prompts(dice, inputs, sessions), _faults(dice, inputs, names), names)
@@ -83,14 +88,16 @@ def draw(seed: int, inputs: int, sessions: int, workers: int) -> Plan:
 
 def _prompts(dice: random.Random, inputs: int, sessions: int) -> tuple[Prompt, ...]:
     width = len(str(sessions))
-    # Every session gets its share; who comes when is drawn.
+    # Each session gets an equal share, in random order.
     whose = [number % sessions for number in range(inputs)]
     dice.shuffle(whose)
     first, reserve = int(inputs * FIRST_SHARE), max(int(inputs * RESERVE_SHARE), 1)
     prompts = []
     for number, session in enumerate(whose):
         after: int | None = None
-        if number < inputs - reserve:  # at most what can have been answered by then
+        if (
+            number < inputs - reserve
+        ):  # at most the number of earlier prompts, so that it is reached
             after = max(number - dice.randrange(1, first + 2), 0)
         urgent = dice.random() < URGENT_SHARE
         prompts.append(
@@ -106,7 +113,7 @@ def _prompts(dice: random.Random, inputs: int, sessions: int) -> tuple[Prompt, .
 
 
 def _faults(dice: random.Random, inputs: int, workers: tuple[str, ...]) -> tuple[Fault, ...]:
-    """Kills and pauses, each kind spread over the work: one somewhere in each of equal parts."""
+    """Draw kills and pauses.  Each kind is spread over the run: one at a random place in each of equal parts."""
     faults = []
     for kind, count in ((Kind.KILL, max(inputs // 25, 2)), (Kind.PAUSE, max(inputs // 66, 1))):
         part = inputs * (FAULTS_TO - FAULTS_FROM) / count

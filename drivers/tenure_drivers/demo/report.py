@@ -1,4 +1,4 @@
-"""What a demo has shown: counted from the database and the ledger file, never from the demo's own books."""
+"""The report of a demo: counted from the database and the ledger file, not from the demo's own counters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..stores.base import Store
 
 
 async def read_all(store: Store) -> tuple[SessionHistory, ...]:
-    """Every session, each from a snapshot of its own."""
+    """Load the history of every session, each from a snapshot of its own."""
     histories = []
     for session in await store.ask(AllSessions()):
         history = await store.ask(LoadHistory(session.session_id))
@@ -36,7 +36,7 @@ async def read_all(store: Store) -> tuple[SessionHistory, ...]:
 
 @frozen
 class Refusal:
-    """A write that the store refused because its fence was not the session's any more, as its sender saw it."""
+    """A write that the store refused with FENCED, as its sender logged it."""
 
     at_ms: int
     worker: str
@@ -47,10 +47,9 @@ class Refusal:
 
 @frozen
 class Evidence:
-    """Where a report may look.  `asked`: how many inputs were handed over.  `ledger`: its lines.
+    """The data that a report is made from.  `asked`: the number of submitted inputs.  `ledger`: its lines.
 
-    Only what leaves no trace in a database by its nature comes from elsewhere: signals from who sent them, refused
-    writes from who was refused.
+    Signals and refused writes leave no trace in the database, so the processes that sent or received them log them.
     """
 
     asked: int
@@ -63,6 +62,8 @@ class Evidence:
 
 @frozen
 class Report:
+    """The figures of a demo; MEANINGS describes each one."""
+
     inputs: int
     sessions: int
     answered: int
@@ -82,28 +83,30 @@ class Report:
 
     @property
     def holds(self) -> bool:
+        """Return True if all figures that must be zero are zero."""
         return not any(getattr(self, name) for name in MUST_BE_ZERO)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object."""
         return {**attrs.asdict(self), "holds": self.holds}
 
 
-# In the order of the table, with what each means to somebody who sees it for the first time.
+# In the order of the table.
 MEANINGS: Final[dict[str, str]] = {
-    "inputs": "prompts handed over, each to one of the sessions",
-    "answered": "ended with an answer in the transcript",
-    "lost": "handed over and not answered",
-    "repeated": "lines too many in the ledger: work done again",
-    "missing": "answered without their line in the ledger",
-    "foreign": "ledger lines of nobody's input, or torn",
-    "out_of_order": "overtook an earlier prompt of their session",
-    "answered_twice": "stand in a transcript more than once",
-    "steps_twice": "once-steps that the journals show running again",
-    "open_turns": "turns left open at the end",
-    "kills": "workers killed with SIGKILL in the middle of turns",
-    "pauses": "stopped until their leases were over, then woken",
-    "takeovers": "leases lost by the dead and the stopped",
-    "stale_writes_refused": "writes of workers woken too late: fenced",
+    "inputs": "prompts submitted, each to one of the sessions",
+    "answered": "prompts with an answer in the transcript",
+    "lost": "prompts submitted and not answered",
+    "repeated": "surplus lines in the ledger: work done twice",
+    "missing": "prompts answered without a line in the ledger",
+    "foreign": "ledger lines of no known input, or torn",
+    "out_of_order": "prompts that overtook an earlier one of their session",
+    "answered_twice": "prompts more than once in a transcript",
+    "steps_twice": "once steps that ran twice according to a journal",
+    "open_turns": "turns still open at the end",
+    "kills": "workers killed with SIGKILL during turns",
+    "pauses": "workers stopped until their lease was taken over",
+    "takeovers": "leases lost by killed and stopped workers",
+    "stale_writes_refused": "late writes of resumed workers: fenced",
 }
 MUST_BE_ZERO: Final = (
     "lost", "repeated", "missing", "foreign", "out_of_order", "answered_twice", "steps_twice",
@@ -111,13 +114,14 @@ MUST_BE_ZERO: Final = (
 )  # fmt: skip
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "the work": ("inputs", "answered"),
+    "work": ("inputs", "answered"),
     "must be zero": MUST_BE_ZERO,
-    "what they went through": ("kills", "pauses", "takeovers", "stale_writes_refused"),
+    "faults": ("kills", "pauses", "takeovers", "stale_writes_refused"),
 }
 
 
 def report_on(evidence: Evidence) -> Report:
+    """Count the figures."""
     histories = evidence.histories
     admitted = {p.input_id for c in histories for p in c.queue_entries}
     answers = [input_id for c in histories for input_id in _answered(c)]
@@ -143,43 +147,43 @@ def report_on(evidence: Evidence) -> Report:
 
 
 def _written(ledger: Sequence[str]) -> Iterator[str]:
-    """The input that each line names; a line without one names nobody's."""
+    """Yield the input id of each line; an empty id for a torn line."""
     for line in ledger:
         input_id, _, text = line.partition(" ")
         yield input_id if text.endswith("\n") else ""
 
 
 def _answered(history: SessionHistory) -> Iterator[str]:
-    """Consumed by a run that finished, and in the transcript."""
+    """Yield the inputs that a finished run consumed and that are in the transcript."""
     runs = {run.run_id: run for run in history.runs}
     shown = set(history.answered)
-    for place in history.queue_entries:
-        state = place.state
-        if isinstance(state, Ended) and state.how is How.CONSUMED and place.input_id in shown:
-            if finished(runs.get(run_of(place) or "")):
-                yield place.input_id
+    for entry in history.queue_entries:
+        state = entry.state
+        if isinstance(state, Ended) and state.how is How.CONSUMED and entry.input_id in shown:
+            if finished(runs.get(run_of(entry) or "")):
+                yield entry.input_id
 
 
 def _overtaken(history: SessionHistory) -> set[str]:
-    """Inputs answered before an earlier one of the same lane and priority: by the events, or by the transcript."""
+    """Return inputs answered after a later one of the same lane and priority, by the events or the transcript."""
     return _too_late(history, _answers_in_time(history)) | _too_late(history, history.answered)
 
 
 def _too_late(history: SessionHistory, order: Iterable[str]) -> set[str]:
-    places = {place.input_id: place for place in history.queue_entries}
+    entries = {entry.input_id: entry for entry in history.queue_entries}
     highest: dict[tuple[str, int], int] = {}
     late: set[str] = set()
     for input_id in order:
-        place = places[input_id]
-        among = (place.lane.value, place.priority)
-        if place.seq < highest.get(among, 0):
+        entry = entries[input_id]
+        among = (entry.lane.value, entry.priority)
+        if entry.seq < highest.get(among, 0):
             late.add(input_id)
-        highest[among] = max(place.seq, highest.get(among, 0))
+        highest[among] = max(entry.seq, highest.get(among, 0))
     return late
 
 
 def _answers_in_time(history: SessionHistory) -> Iterator[str]:
-    """As the events number them."""
+    """Yield the answered inputs in the order of the events."""
     for _, _, event in flat_events(history.events):
         if event.kind is EventKind.RUN_FINISHED:
             yield from event.input_ids
@@ -190,8 +194,10 @@ def _surplus(values: Iterable[Any]) -> int:
 
 
 def _run_twice(history: SessionHistory) -> int:
-    """Starts too many of one step, and in one run reports too many under one name: another try may follow only a
-    step of which nobody found a trace."""
+    """Count surplus starts of one step, and surplus reports under one name in one run.
+
+    A step may be tried again only if its probe found no trace of it, and then under a new number.
+    """
     starts = [(e.run_id, e.effect_id) for e in history.entries if e.kind is EntryKind.START]
     reports = [
         (e.run_id, e.effect_id.partition("#")[0])

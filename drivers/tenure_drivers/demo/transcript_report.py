@@ -1,4 +1,4 @@
-"""What a demo with a chat agent has shown besides: the transcripts, read from the database."""
+"""The transcript report of a demo with a chat agent, read from the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .chat import right_answer
 
 @frozen
 class TranscriptReport:
-    """`died`: where in a turn processes died, by the traps that killed them."""
+    """The figures of all transcripts.  `died`: how many processes were killed at each fault point."""
 
     calls: int
     results: int
@@ -37,22 +37,24 @@ class TranscriptReport:
 
     @property
     def holds(self) -> bool:
+        """Return True if all figures that must be zero are zero."""
         return not any(getattr(self, name) for name in ZERO)
 
     def as_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object."""
         return {**attrs.asdict(self), "holds": self.holds}
 
 
 TRANSCRIPT_MEANINGS: Final[dict[str, str]] = {
     "calls": "tool calls in the transcripts",
     "results": "results in the transcripts",
-    "unknown": "once tools of which nobody knew: told to the model",
+    "unknown": "once tool calls reported to the model as unknown",
     "illegal": "calls without a result, results without a call",
-    "doubled": "results too many for one call",
-    "once_twice": "once tools that ran twice under one key",
-    "unwritten": "reported as written and not in the ledger",
-    "silent": "prompts without an answer behind them",
-    "wrong": "answers that are not the right ones",
+    "doubled": "surplus results of one call",
+    "once_twice": "once tool calls that ran twice under one key",
+    "unwritten": "lines reported as written, not in the ledger",
+    "silent": "prompts without an answer after them",
+    "wrong": "wrong answers",
 }
 ZERO: Final = ("illegal", "doubled", "once_twice", "unwritten", "silent", "wrong")
 
@@ -61,7 +63,7 @@ async def report_transcripts(
     store: Store, histories: tuple[SessionHistory, ...], ledger: tuple[str, ...], *,
     died: dict[str, int], exact: bool,
 ) -> TranscriptReport:  # fmt: skip
-    """`exact`: every answer is known beforehand."""
+    """Count the figures.  `exact`: compare each answer with the correct one."""
     counts: Counter[str] = Counter()
     keys = Counter(line.split(" ")[1] for line in ledger if line.count(" ") > 1)
     counts["once_twice"] = sum(n - 1 for n in keys.values())
@@ -75,7 +77,7 @@ async def report_transcripts(
 
 
 def _calls(lines: tuple[TranscriptLine, ...], written: set[str], counts: Counter[str]) -> None:
-    """Each call has exactly one result, before anybody says anything else."""
+    """Count calls and results.  Each call must have exactly one result before the next message."""
     open_: dict[str, str] = {}
     answered: set[str] = set()
     for line in lines:
@@ -98,7 +100,7 @@ def _calls(lines: tuple[TranscriptLine, ...], written: set[str], counts: Counter
 
 
 def _answers(lines: tuple[TranscriptLine, ...], counts: Counter[str], *, exact: bool) -> None:
-    """Behind the inputs of a run stands what its last message says."""
+    """Check that the last message of each run is an answer, and the correct one if `exact`."""
     for prompts, said in _runs(lines):
         if not said.text or said.role is not Role.ASSISTANT or said.calls:
             counts["silent"] += 1

@@ -1,4 +1,4 @@
-"""A worker process of the demo: a Runtime with the ledger agent, and a log of what the store refused it.
+"""A worker process of the demo: a Runtime with an agent, and a log of its leases and refused writes.
 
 python -m tenure_drivers.demo.worker FOLDER NAME SEED AGENT
 """
@@ -33,7 +33,9 @@ O = TypeVar("O")
 V = TypeVar("V")
 
 DATABASE: Final = "demo.db"
-SERVER: Final = "store.url"  # not an argument: everybody may read those of a process
+SERVER: Final = (
+    "store.url"  # a file and not an argument: all users can read the arguments of a process
+)
 LEDGER: Final = "ledger.txt"
 TTL_MS: Final = 1_000
 SESSIONS_AT_ONCE: Final = 8
@@ -42,10 +44,10 @@ LINGERS_MS: Final = (20, 120)
 
 
 class RecordingStore:
-    """A store that writes down which leases its process asks for, and which writes were refused it as FENCED.
+    """A store that logs which leases its process asks for, and which of its writes were refused as FENCED.
 
-    A line is on the way to the file before the command is sent: whatever is killed, each lease in the database is
-    somebody's in the logs.
+    The line is written before the command is sent.  So the logs name the owner of each lease in the database, even if
+    the process is killed.
     """
 
     def __init__(
@@ -64,36 +66,39 @@ class RecordingStore:
         self._before = before
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def write_down(self, what: str, command: Command[Any, Any], **more: Any) -> None:
+    def record(self, what: str, command: Command[Any, Any], **more: Any) -> None:
+        """Append a line to the log."""
         line = {"at_ms": wall_clock_ms(), "pid": os.getpid(), "what": what}
         line |= {"session_id": command.session_id, **more}
         os.write(self._log, (json.dumps(line) + "\n").encode())
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
-        self._ask_for(command)
-        return self._look_at(command, await self._store.execute(command))
+        """Execute a command as the store does, and log it."""
+        self._before_sending(command)
+        return self._after_answer(command, await self._store.execute(command))
 
     async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
-        self._ask_for(command)
-        return self._look_at(command, await self._store.decide(command))
+        """Execute a command as the store does, and log it."""
+        self._before_sending(command)
+        return self._after_answer(command, await self._store.decide(command))
 
-    def _ask_for(self, command: Command[Any, Any]) -> None:
+    def _before_sending(self, command: Command[Any, Any]) -> None:
         self._before(command)
         if isinstance(command, Begin | Acquire):
-            self.write_down("asks", command, lease_id=command.lease_id)
+            self.record("asks", command, lease_id=command.lease_id)
 
-    def _look_at(self, command: Command[Any, Any], answer: A) -> A:
+    def _after_answer(self, command: Command[Any, Any], answer: A) -> A:
         if isinstance(answer, Refused) and answer.reason is Refusal.FENCED:
             fence: Fence = command.fence  # type: ignore[attr-defined]
             name = type(command).__name__
-            self.write_down("fenced", command, name=name, generation=fence.generation)
+            self.record("fenced", command, name=name, generation=fence.generation)
         return answer
 
 
 class Ledger:
-    """A file outside the store: one fsynced line for each input, appended blindly.
+    """A file outside the store: appends one fsynced line per call, without looking whether it is there.
 
-    It forgives nothing.  A step that runs twice leaves two lines.
+    So a step that runs twice leaves two lines, which the report counts.
     """
 
     def __init__(self, path: Path, seed: str) -> None:
@@ -101,11 +106,13 @@ class Ledger:
         self.seed = seed
 
     async def append(self, input_id: str, text: str) -> str:
+        """Append a line, then wait a moment before the step reports it."""
         self.write(input_id, text)
-        await self.linger(input_id)  # written, but not yet reported
+        await self.linger(input_id)
         return "written"
 
     def write(self, input_id: str, text: str) -> None:
+        """Append a line and fsync it."""
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, f"{input_id} {text}\n".encode())
@@ -114,44 +121,47 @@ class Ledger:
             os.close(fd)
 
     async def linger(self, input_id: str) -> None:
-        await self.dawdle(input_id, LINGERS_MS)
+        """Wait as `pause`, for the time between an effect and its report."""
+        await self.pause(input_id, LINGERS_MS)
 
-    async def dawdle(self, input_id: str, between_ms: tuple[int, int]) -> None:
-        """As long as the seed says for this input."""
+    async def pause(self, input_id: str, between_ms: tuple[int, int]) -> None:
+        """Wait for a random time, which the seed and the input determine."""
         dice = random.Random(f"{self.seed} {input_id} {between_ms}")
         await asyncio.sleep(dice.uniform(*between_ms) / 1000)
 
     def look(self, input_id: str) -> Report | None:
-        """A probe: was it done, by somebody who could not report it?"""
+        """Probe: return a report if the line was written before a crash, otherwise None."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         found = any(line.partition(" ")[0] == input_id for line in lines)
         return Report("found") if found else None
 
 
 def careful(ledger: Ledger) -> Agent:
+    """Return an agent that writes to the ledger in a once step."""
+
     async def agent(turn: Turn) -> str:
         (said,) = turn.inputs
-        await ledger.dawdle(said.input_id, THINKS_MS)
+        await ledger.pause(said.input_id, THINKS_MS)
         write = (ledger.append, said.input_id, said.payload)
         while True:
             try:
                 await turn.once("append", *write, probe=lambda key: ledger.look(said.input_id))
                 return f"{said.input_id}: {said.payload} I wrote it down."
             except StepOutcomeUnknown:
-                # Marked but not done, and whoever marked it may not do it any more.  The next use of the name is
-                # a step of its own.
+                # The step was started but not done, and its lease is lost, so it will not be done.  The next use of
+                # the name is a new step.
                 continue
 
     return agent
 
 
 def careless(ledger: Ledger) -> Agent:
-    """The same without a once-step: what was written before a crash is written again."""
+    """Return an agent without a once step: after a crash it writes its line again."""
 
     async def agent(turn: Turn) -> str:
         (said,) = turn.inputs
         await ledger.append(said.input_id, said.payload)
-        await ledger.dawdle(said.input_id, THINKS_MS)
+        await ledger.pause(said.input_id, THINKS_MS)
         return f"{said.input_id}: {said.payload} I wrote it down."
 
     return agent
@@ -163,7 +173,7 @@ AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {"ledger": careful, "carel
 def made_of(
     agent: str, folder: Path, seed: str
 ) -> tuple[Agent, Callable[[Command[Any, Any]], None]]:
-    """The agent, and what happens before a command is sent."""
+    """Return the agent, and a function that is called before a command is sent."""
     ledger = Ledger(folder / LEDGER, seed)
     if agent in AGENTS:
         return AGENTS[agent](ledger), lambda command: None
@@ -177,7 +187,7 @@ def made_of(
 
 
 def store_in(folder: Path) -> Store:
-    """A file in the folder of the demo, or the server that a file there names."""
+    """Open the store of the demo: an SQLite file in its folder, or the server that a file there names."""
     try:
         url = (folder / SERVER).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -189,15 +199,18 @@ def store_in(folder: Path) -> Store:
 
 
 def owner_id(name: str, pid: int) -> str:
+    """Return the owner id of one process of a worker."""
     return f"{name}.{pid}"
 
 
 async def work(folder: Path, name: str, seed: str, agent: str) -> None:
-    """Until SIGTERM, or the end of whoever holds the other end of standard input."""
+    """Work until SIGTERM; exit at once when the parent process ends, which closes standard input."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, asked.set)
-    loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing is ever said there
+    loop.add_reader(
+        sys.stdin.fileno(), os._exit, 1
+    )  # readable means end-of-file: the parent never writes
     made, before = made_of(agent, folder, seed)
     store = RecordingStore(store_in(folder), folder / f"{name}.log", before)
     try:

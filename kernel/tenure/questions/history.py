@@ -1,4 +1,4 @@
-"""All that a store says of one session, from one snapshot, and the holdings that its events tell of."""
+"""The whole history of a session, loaded from one snapshot, and the leases that its events record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Steps = Generator[Query[Any], Any, Any]
 
 @frozen
 class SessionHistory:
-    """`answered` are the inputs in the order of the transcript: an input stands before the node that answers it."""
+    """All rows of a session.  `answered` are the ids of the inputs in the order of the transcript."""
 
     session: Session
     queue_entries: tuple[QueueEntry, ...]
@@ -35,7 +35,7 @@ class SessionHistory:
 
 @frozen
 class LoadHistory(Question[SessionHistory | None]):
-    """Everything of a session; None: no such session."""
+    """Load all rows of a session.  Answers None if there is no such session."""
 
     session_id: str
 
@@ -75,7 +75,7 @@ class LoadHistory(Question[SessionHistory | None]):
 
 @frozen
 class AllSessions(Question[tuple[Session, ...]]):
-    """Every session row, by id."""
+    """Load every session row, ordered by id."""
 
     def steps(self) -> Steps:
         found: list[Session] = []
@@ -88,24 +88,24 @@ class AllSessions(Question[tuple[Session, ...]]):
 
 
 def run_of(queue_entry: QueueEntry) -> str | None:
-    """The run that an input is or was bound to."""
+    """Return the run that an input is or was bound to, or None."""
     state = queue_entry.state
     return state.run_id if isinstance(state, Bound | Ended) else None
 
 
 def flat_events(events: tuple[EventBatch, ...]) -> Iterator[tuple[int, EventBatch, Event]]:
-    """Every event with its number and the row that it came in."""
+    """Yield every event with its number and its batch."""
     for batch in events:
         for number, event in enumerate(batch.events, batch.seq):
             yield number, batch, event
 
 
-# -- who held the session, and what for
+# -- leases and runs over time
 
 
 @frozen
 class RunSpan:
-    """One run under one lease.  `how`: what ended it, a termination or `lost` or `rescheduled`; None: it goes on."""
+    """One run under one lease.  `how` it ended: a termination, `lost` or `rescheduled`; None while it is running."""
 
     run_id: str
     from_ms: int
@@ -116,7 +116,7 @@ class RunSpan:
 
 @frozen
 class LeaseSpan:
-    """One lease, as long as it was on the session's row."""
+    """One lease, from its first run to the end of its last."""
 
     generation: int
     lease_id: str
@@ -125,11 +125,12 @@ class LeaseSpan:
 
     @property
     def until_ms(self) -> int | None:
+        """When the last run ended; None while it is running."""
         return self.run_spans[-1].until_ms
 
     @property
     def lost(self) -> bool:
-        """It was ended by somebody else than its holder."""
+        """True if the lease was ended by another party than its holder."""
         return self.run_spans[-1].how == "lost"
 
 
@@ -138,7 +139,7 @@ BEGINS: Final = (EventKind.RUN_STARTED, EventKind.RUN_RESUMED)
 
 
 def lease_spans(events: tuple[EventBatch, ...]) -> tuple[LeaseSpan, ...]:
-    """The leases that runs were carried out under, oldest first; those of Acquire leave no events."""
+    """Return the leases under which runs worked, oldest first.  A lease of Acquire leaves no events, so it is missing."""
     done: list[LeaseSpan] = []
     open_: LeaseSpan | None = None
     for batch in events:
@@ -158,11 +159,11 @@ def lease_spans(events: tuple[EventBatch, ...]) -> tuple[LeaseSpan, ...]:
 
 def _begin(open_: LeaseSpan | None, batch: EventBatch, event: Event) -> LeaseSpan:
     resumed = event.kind is EventKind.RUN_RESUMED
-    stretch = RunSpan(event.run_id or "", batch.at_ms, resumed)
+    span = RunSpan(event.run_id or "", batch.at_ms, resumed)
     generation = int(event.detail)
     if open_ is not None:
-        return replace(open_, run_spans=(*open_.run_spans, stretch))
-    return LeaseSpan(generation, batch.causation_id, batch.at_ms, (stretch,))
+        return replace(open_, run_spans=(*open_.run_spans, span))
+    return LeaseSpan(generation, batch.causation_id, batch.at_ms, (span,))
 
 
 def _end(open_: LeaseSpan, batch: EventBatch, event: Event) -> LeaseSpan:
@@ -180,7 +181,7 @@ def _end(open_: LeaseSpan, batch: EventBatch, event: Event) -> LeaseSpan:
 
 
 def finished(run: Run | None) -> bool:
-    """It is done, and ended well."""
+    """Return True if the run is done and finished."""
     return (
         run is not None
         and isinstance(run.state, run_.Done)

@@ -1,4 +1,4 @@
-"""What a person asks of sessions: more than one kernel question, answered from one snapshot."""
+"""Questions of operators: summaries and details of sessions, each answered from one snapshot."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ COUNTED_MAX: Final = 1000
 
 @frozen
 class SessionSummary:
+    """A session, its unfinished runs, and the number of its inputs that have not ended."""
+
     session: Session
     runs: tuple[Run, ...]
     unended: int
-    more: bool  # more than were counted
+    more: bool  # there are more than `unended`
 
 
 @frozen
 class ListSessions(Question[tuple[SessionSummary, ...]]):
-    """One line for each session, behind `after`."""
+    """Load a page of session summaries, ordered by id, starting after `after`."""
 
     after: str = ""
     limit: int = 64
 
     def steps(self) -> Steps:
-        glances = []
+        summaries = []
         sessions = yield from Sessions(self.after, self.limit).steps()
         for session in sessions:
             runs = yield First(OPEN_RUNS, (session.session_id,), COUNTED_MAX)
@@ -52,13 +54,13 @@ class ListSessions(Question[tuple[SessionSummary, ...]]):
             for lane in LANES:
                 found = yield First(AGED, (session.session_id, lane), COUNTED_MAX)
                 unended, more = unended + len(found), more or len(found) == COUNTED_MAX
-            glances.append(SessionSummary(session, runs, unended, more))
-        return tuple(glances)
+            summaries.append(SessionSummary(session, runs, unended, more))
+        return tuple(summaries)
 
 
 @frozen
 class Waiting:
-    """An input that has not ended: what it says, where it is, and how readers see that."""
+    """An input that has not ended, with its queue entry and its status."""
 
     status: InputStatus
     queue_entry: QueueEntry
@@ -66,7 +68,7 @@ class Waiting:
 
     @property
     def order(self) -> tuple[bool, int, int]:
-        """As they will be begun: (priority, rank); what is delayed has no rank yet."""
+        """Sort key in the order of processing: by priority and rank; delayed inputs last, by time."""
         state = self.queue_entry.state
         if isinstance(state, Delayed):
             return (True, state.until_ms, self.queue_entry.seq)
@@ -76,6 +78,8 @@ class Waiting:
 
 @frozen
 class SessionDetail:
+    """A session with its inbox, unfinished runs and their journals, dead letters and the end of its transcript."""
+
     overview: Overview
     inbox: tuple[Waiting, ...]
     journals: tuple[tuple[Run, tuple[JournalEntry, ...]], ...]
@@ -85,7 +89,10 @@ class SessionDetail:
 
 @frozen
 class LoadSessionDetail(Question[SessionDetail | None]):
-    """A session in full, but for the beginning of a long transcript and the end of a long inbox."""
+    """Load a session in full: the last `tail` nodes of its transcript, and at most `limit` inputs.
+
+    Answers None if there is no such session.
+    """
 
     session_id: str
     tail: int = 20

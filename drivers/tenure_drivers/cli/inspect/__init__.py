@@ -1,1 +1,1 @@
-"""`tenure inspect` and `tenure events`: what a store holds, read-only."""
+"""`tenure inspect` and `tenure events`: read-only views of a store, as tables or JSON."""

@@ -1,4 +1,4 @@
-"""`tenure inspect` and `tenure events`: tables for people, JSON for programs."""
+"""`tenure inspect` and `tenure events`: tables or JSON on standard output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tenure.questions.core import EventsAfter
 from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSummary
 
 from ...stores.base import wall_clock_ms
-from ..exit import CliExit, Exit, UnreadableSession, usage_error
+from ..exit import CliExit, Exit, UnreadableSession, no_session, usage_error
 from ..open_store import Reader, open_read_only
 from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
@@ -26,11 +26,13 @@ FOLLOW_S: Final = 0.25
 
 
 def cut(text: str) -> str:
+    """Return a text as one line of at most TEXT_SHOWN characters."""
     line = " ".join(text[: 4 * TEXT_SHOWN].split())
     return line if len(line) <= TEXT_SHOWN else line[: TEXT_SHOWN - 3] + "..."
 
 
 def duration(ms: int) -> str:
+    """Return a duration in seconds, minutes or hours."""
     sign, ms = ("-", -ms) if ms < 0 else ("", ms)
     seconds = ms / 1000
     if seconds < 120:
@@ -39,33 +41,38 @@ def duration(ms: int) -> str:
 
 
 def due(at_ms: int | None, now_ms: int) -> str:
+    """Return a time relative to now: `now`, `in 5.0 s`, or `-` for None."""
     if at_ms is None:
         return "-"
     return "now" if at_ms <= now_ms else f"in {duration(at_ms - now_ms)}"
 
 
 def holder(lease: dict[str, Any] | None) -> str:
+    """Return the lease's holder and its remaining time, or `-`."""
     if lease is None:
         return "-"
     pid = f" pid {lease['pid']}" if lease["pid"] is not None else ""
     remaining = lease["remaining_ms"]
-    left = f"{duration(remaining)} left" if remaining >= 0 else f"over for {duration(-remaining)}"
+    left = (
+        f"{duration(remaining)} left" if remaining >= 0 else f"expired {duration(-remaining)} ago"
+    )
     return f"{lease['owner_id']}{pid}, {left}"
 
 
-def show(*things: Any) -> None:
-    """Tables and lines on standard output; as wide as they are where that is no terminal."""
+def show(*parts: Any) -> None:
+    """Write tables and lines to standard output; if it is not a terminal, as wide as they need."""
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=240)
     with console.capture() as shown:
-        for thing in things:
-            console.print(thing)
+        for part in parts:
+            console.print(part)
     lines = [line.rstrip() for line in shown.get().splitlines()]
     write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table | Text:
+    """Return a table with its number of rows in the title, or the line `title: none`."""
     found = [[str(cell) for cell in row] for row in rows]
     if not found:
         return Text(f"{title}: none")
@@ -81,13 +88,14 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
 
 
 async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) -> None:
+    """Print all sessions, or one with the last `tail` nodes of its transcript.  Raises CliExit or UnreadableSession."""
     async with open_read_only(url) as store:
         if session_id is None:
             await _all(store, as_json)
             return
         seen = await store.ask(LoadSessionDetail(session_id, tail))
         if seen is None:
-            raise usage_error(f"session {session_id}: there is none in {url}")
+            raise usage_error(no_session(session_id, url))
         now_ms = wall_clock_ms()
         found = inspect_json.detail(seen, now_ms)
         if as_json:
@@ -112,14 +120,19 @@ async def _all(store: Reader, as_json: bool) -> None:
 
 
 async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[SessionSummary, ...]]:
-    """All sessions that can be read.  A page with one that cannot is asked for session by session."""
+    """Yield pages of readable sessions, and add a message for each other one to `unreadable`.
+
+    If a page cannot be read, its sessions are loaded one by one.
+    """
     after, most = "", PAGE
     while True:
         try:
             page = await store.ask(ListSessions(after, most))
         except UnreadableSession as error:
             if most == 1:
-                if error.session_id <= after:  # its row does not even say whose it is
+                if (
+                    error.session_id <= after
+                ):  # the row does not name its session, so it cannot be skipped
                     raise
                 unreadable.append(f"session {error.session_id}: {error}")
                 after = error.session_id
@@ -204,9 +217,10 @@ def _transcript_rows(lines: list[dict[str, Any]]) -> list[tuple[object, ...]]:
 
 
 async def events(url: str, session_id: str, after: int, follow: bool, as_json: bool) -> None:
+    """Print the events after number `after`; with `follow` poll for new ones until cancelled."""
     async with open_read_only(url) as store:
         if await store.ask(LoadSessionDetail(session_id, 0, 1)) is None:
-            raise usage_error(f"session {session_id}: there is none in {url}")
+            raise usage_error(no_session(session_id, url))
         while True:
             rows = await store.ask(EventsAfter(session_id, after))
             found = [event for row in rows for event in inspect_json.events(row, after)]

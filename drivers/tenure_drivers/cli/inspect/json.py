@@ -1,4 +1,4 @@
-"""What is shown of a session, as plain data: the columns of a table and the fields of JSON."""
+"""Sessions and events as JSON objects; the tables of `tenure inspect` are made from them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tenure.records import EventBatch, JournalEntry, Run, Session
 
 
 def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
+    """Return the session's lease, or None if it is vacant."""
     held = session.lease
     if not isinstance(held, Held):
         return None
@@ -31,6 +32,7 @@ def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
 
 
 def session(row: Session, now_ms: int) -> dict[str, Any]:
+    """Return the fields of a session row."""
     return {
         "session": row.session_id,
         "phase": row.phase.value,
@@ -45,6 +47,7 @@ def session(row: Session, now_ms: int) -> dict[str, Any]:
 
 
 def summary(seen: SessionSummary, now_ms: int) -> dict[str, Any]:
+    """Return a session with its counts.  `more`: there are more inputs than `unended` counts."""
     return session(seen.session, now_ms) | {
         "unfinished_runs": [run.run_id for run in seen.runs],
         "unended": seen.unended,
@@ -53,6 +56,7 @@ def summary(seen: SessionSummary, now_ms: int) -> dict[str, Any]:
 
 
 def waiting(one: Waiting) -> dict[str, Any]:
+    """Return an input that has not ended.  `rank` is None while it is delayed."""
     return status(one.status) | {
         "kind": one.input.kind,
         "key": one.input.key_value,
@@ -65,6 +69,7 @@ def waiting(one: Waiting) -> dict[str, Any]:
 
 
 def status(one: InputStatus) -> dict[str, Any]:
+    """Return the status of an input."""
     return {
         "input_id": one.input_id,
         "status": one.status,
@@ -78,6 +83,7 @@ def status(one: InputStatus) -> dict[str, Any]:
 
 
 def run(one: Run, journal: tuple[JournalEntry, ...]) -> dict[str, Any]:
+    """Return a run with its retry state and its journal."""
     return {
         "run_id": one.run_id,
         "state": run_state(one),
@@ -94,6 +100,7 @@ def run(one: Run, journal: tuple[JournalEntry, ...]) -> dict[str, Any]:
 
 
 def run_state(one: Run) -> str:
+    """Return the state of a run as text."""
     match one.state:
         case Running():
             return "running"
@@ -104,6 +111,7 @@ def run_state(one: Run) -> str:
 
 
 def entry(one: JournalEntry) -> dict[str, Any]:
+    """Return a journal entry."""
     return {
         "turn": one.turn,
         "n": one.n,
@@ -116,6 +124,7 @@ def entry(one: JournalEntry) -> dict[str, Any]:
 
 
 def line(one: TranscriptLine) -> dict[str, Any]:
+    """Return a transcript node with the inputs before it."""
     return {
         "node_id": one.node.node_id,
         "run_id": one.node.run_id,
@@ -128,6 +137,7 @@ def line(one: TranscriptLine) -> dict[str, Any]:
 
 
 def detail(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
+    """Return a session in full."""
     return session(seen.overview.session, now_ms) | {
         "inbox": [waiting(one) for one in seen.inbox],
         "runs": [run(one, journal) for one, journal in seen.journals],
@@ -138,7 +148,7 @@ def detail(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
 
 
 def events(row: EventBatch, after: int) -> list[dict[str, Any]]:
-    """The events of one command that are numbered above `after`."""
+    """Return the events of one command with numbers greater than `after`."""
     return [
         {
             "session": row.session_id,

@@ -1,1 +1,1 @@
-"""`tenure show`: the conversation of a session, read-only."""
+"""`tenure show`: the conversation of a session as text, Markdown or JSON.  Read-only."""

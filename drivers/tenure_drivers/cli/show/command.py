@@ -1,4 +1,4 @@
-"""`tenure show`: a conversation as people read it, as Markdown, or as JSON."""
+"""`tenure show`: a conversation as text, Markdown or JSON on standard output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from ..exit import usage_error
+from ..exit import no_session, usage_error
 from ..open_store import open_read_only
 from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
@@ -27,10 +27,11 @@ Lines: TypeAlias = Iterator[tuple[str, str]]
 
 
 async def show(url: str, session_id: str, limit: int, form: str) -> None:
+    """Print the last `limit` nodes of a conversation.  `form` is text, markdown or json.  Raises CliExit."""
     async with open_read_only(url) as store:
         seen = await store.ask(LoadConversation(session_id, limit))
     if seen is None:
-        raise usage_error(f"session {session_id}: there is none in {url}")
+        raise usage_error(no_session(session_id, url))
     found = as_json(seen)
     if form == "json":
         write_lines([found])
@@ -48,7 +49,7 @@ def _write(lines: Iterable[str]) -> None:
 
 
 def _write_styled(lines: Lines) -> None:
-    from rich.console import Console  # a third of the time to start
+    from rich.console import Console  # imported here: rich takes a third of the start-up time
     from rich.text import Text
 
     console = Console(highlight=False, markup=False)
@@ -58,28 +59,30 @@ def _write_styled(lines: Lines) -> None:
     write_bytes(shown.get().encode("utf-8", "backslashreplace"))
 
 
-# -- words
+# -- parts of a line
 
 
 def clean(given: str) -> str:
-    """Without what a terminal takes for an order."""
+    """Escape control characters, so that a text cannot send commands to the terminal."""
     return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", given.replace("\r\n", "\n"))
 
 
 def cut(given: str, most: int = CHARACTERS_MAX) -> str:
+    """Return a clean text of at most `most` characters, with a note if it was cut."""
     if len(given) <= most:
         return clean(given)
-    return f"{clean(given[:most])} [cut: {len(given)} characters; --json has them all]"
+    return f"{clean(given[:most])} [cut: {len(given)} characters; --json prints all]"
 
 
 def arguments(call: Item) -> str:
+    """Return the arguments of a tool call as JSON text."""
     given = call["arguments"]
     plain = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     return cut(plain, ARGUMENTS_MAX)
 
 
 def outcome(call: Item) -> tuple[str, str]:
-    """How a call ended, and in which style."""
+    """Return the style and the text of a call's result."""
     result = call["result"]
     if result is None:
         return "open", call.get("state", "no result")
@@ -94,36 +97,41 @@ def _named(attachment: Item) -> str:
 
 
 def origin(item: Item) -> str:
+    """Return the kind, id and source of an input."""
     words = [item["input_kind"], item["input_id"]]
     if item["source"] not in ("api", "file"):
         words.append(f"from {item['source']}")
     return clean(" ".join(words))
 
 
-def became(item: Item) -> str:
-    """Of an input that is in no message."""
+def ended(item: Item) -> str:
+    """Return how an input ended that no message shows."""
     word = item["ended"].replace("_", " ")
     return clean(word if item["detail"] == item["ended"] else f"{word} ({item['detail']})")
 
 
 def ending(item: Item) -> str:
+    """Return how a run ended that did not finish."""
     reason = f": {item['reason']}" if item["reason"] else ""
     return clean(f"run {item['run_id']} ended {item['termination']}{reason}")
 
 
 def due(item: Item) -> str:
+    """Return the status of an input, and when it is due."""
     until = f", due {moment(item['due_at_ms'])}" if item["due_at_ms"] else ""
     return f"{item['status']}{until}"
 
 
 def state(found: Item) -> str:
+    """Return the head line of a session."""
     words = [f"session {clean(found['session'])}", found["phase"], f"revision {found['revision']}"]
     if found["open_run"]:
         words.append(f"run {found['open_run']} {found['run_state']}")
     return ", ".join(words)
 
 
-def under_way(found: Item) -> str:
+def open_run(found: Item) -> str:
+    """Return the line above the output of an unfinished turn."""
     failed = f" after {found['failures']} failures" if found["failures"] else ""
     return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
 
@@ -132,15 +140,16 @@ def under_way(found: Item) -> str:
 
 
 def text(found: Item) -> Lines:
+    """Yield the conversation as (style, line)."""
     yield "head", state(found)
     if found["more_before"]:
-        yield "head", "... (--limit shows more)"
+        yield "head", "... (use --limit to show more)"
     begun = False
     for item in found["conversation"]:
         if item.get("open") and not begun:
             begun = True
             yield "open", ""
-            yield "open", f"-- {under_way(found)}"
+            yield "open", f"-- {open_run(found)}"
         yield "said", ""
         yield from _text_of(item)
     if found["inbox"]:
@@ -154,15 +163,15 @@ def text(found: Item) -> Lines:
 def _text_of(item: Item) -> Lines:
     match item["kind"]:
         case "input":
-            ended = f": {became(item)}" if "ended" in item else ""
-            yield ("end" if ended else "input"), f"> {origin(item)}{ended}"
+            how = f": {ended(item)}" if "ended" in item else ""
+            yield ("end" if how else "input"), f"> {origin(item)}{how}"
             yield from _indented("said", cut(item["text"]))
             for one in item["attachments"]:
                 yield "result", f"  [{_named(one)}]"
         case "end":
             yield "end", f"-- {ending(item)}"
         case "compaction":
-            yield "head", "-- what was said before is summed up:"
+            yield "head", "-- summary of the earlier conversation:"
             yield from _indented("said", cut(item["text"]))
         case _:
             yield from _message(item)
@@ -195,6 +204,7 @@ def _indented(style: str, words: str) -> Lines:
 
 
 def markdown(found: Item) -> Iterator[str]:
+    """Yield the conversation as Markdown."""
     yield f"# Session {clean(found['session'])}"
     yield ""
     yield state(found)
@@ -203,7 +213,7 @@ def markdown(found: Item) -> Iterator[str]:
         if item.get("open") and not begun:
             begun = True
             yield ""
-            yield f"---\n\n*{under_way(found)}*"
+            yield f"---\n\n*{open_run(found)}*"
         yield ""
         yield from _markdown_of(item)
     if found["inbox"]:
@@ -215,15 +225,15 @@ def markdown(found: Item) -> Iterator[str]:
 def _markdown_of(item: Item) -> Iterator[str]:
     match item["kind"]:
         case "input":
-            ended = f" - **{became(item)}**" if "ended" in item else ""
-            yield f"### {origin(item)}{ended}\n"
+            how = f" - **{ended(item)}**" if "ended" in item else ""
+            yield f"### {origin(item)}{how}\n"
             yield "\n".join(f"> {line}".rstrip() for line in cut(item["text"]).split("\n"))
             for one in item["attachments"]:
                 yield f"\n> attached: {_named(one)}"
         case "end":
             yield f"**{ending(item)}**"
         case "compaction":
-            yield f"### What was said before\n\n{cut(item['text'])}"
+            yield f"### Summary of the earlier conversation\n\n{cut(item['text'])}"
         case _:
             yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}"
             yield from _markdown_message(item)
@@ -248,7 +258,7 @@ def _markdown_message(item: Item) -> Iterator[str]:
 
 
 def _fenced(words: str, indent: str = "") -> str:
-    """A fence longer than any in it."""
+    """Return a code block whose fence is longer than any fence inside it."""
     longest = max((len(run) for run in re.findall("`{3,}", words)), default=2)
     fence = "`" * (longest + 1)
     return "\n".join(f"{indent}{line}" for line in (fence, *words.split("\n"), fence))

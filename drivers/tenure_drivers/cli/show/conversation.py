@@ -1,4 +1,4 @@
-"""The conversation of one session as plain data: what was said in order, what came of it, what is still to come."""
+"""The conversation of a session as JSON: transcript, inputs that ended without a message, open turn, inbox."""
 
 from __future__ import annotations
 
@@ -32,29 +32,33 @@ from tenure.turn.chat_policy import read_prompt
 
 PAGE: Final = 256
 UNENDED: Final = ("delayed", "ready", "bound")
-PAGES_MAX: Final = 64  # of events looked at for what ended without an answer
-WORDS: Final = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
+PAGES_MAX: Final = 64  # pages of events searched for inputs that ended without a message
+ENDS: Final = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
 Item: TypeAlias = dict[str, Any]
 
 
 @frozen
 class Conversation:
-    """`open_nodes` are written and not visible yet, `entries` the journal around them; `ended` left no message."""
+    """A conversation, loaded from one snapshot.
+
+    `open_nodes` and `entries` are the uncommitted nodes and the journal of the current turn.  `ended` are the inputs
+    that ended without a message.
+    """
 
     overview: Overview
-    more: bool  # there is something before the first line
+    more: bool  # there are nodes before the first line
     lines: tuple[TranscriptLine, ...]
     runs: dict[str, Run]
     open_nodes: tuple[Node, ...]
     open_inputs: tuple[Input, ...]
     entries: tuple[JournalEntry, ...]
     waiting: tuple[Waiting, ...]
-    ended: tuple[tuple[int, QueueEntry, Input, str], ...]  # when, which, what it said, how
+    ended: tuple[tuple[int, QueueEntry, Input, str], ...]  # at_ms, queue entry, input, how it ended
 
 
 @frozen
 class LoadConversation(Question[Conversation | None]):
-    """The last `limit` nodes and all around them, from one snapshot.  None: there is no such session."""
+    """Load the last `limit` nodes with their inputs and runs.  Answers None if there is no such session."""
 
     session_id: str
     limit: int = 200
@@ -80,7 +84,7 @@ class LoadConversation(Question[Conversation | None]):
                 entered = yield Get(Input, (at, status.input_id))
                 if status.status in UNENDED:
                     waiting.append(Waiting(status, queue_entry, entered))
-                else:  # and not written out yet
+                else:  # superseded by a mark; Sweep has not written it yet
                     gone.append((entered.admitted_at_ms, queue_entry, entered, status.status))
         waiting.sort(key=lambda one: one.order)
         listed |= {status.input_id for status in overview.waiting}
@@ -91,7 +95,7 @@ class LoadConversation(Question[Conversation | None]):
         )
 
     def _open(self, overview: Overview, runs: dict[str, Run]) -> Steps:
-        """What the turn under way has written so far."""
+        """Load what the current turn has written so far."""
         run = runs.get(overview.session.open_run or "")
         if run is None:
             return (), (), ()
@@ -103,7 +107,7 @@ class LoadConversation(Question[Conversation | None]):
         return nodes, entries, inputs
 
     def _ended(self, listed: set[str], since_ms: int) -> Steps:
-        """Inputs that ended and are in no message: withdrawn, abandoned, dead letters."""
+        """Load inputs that ended without a message: withdrawn, abandoned, dead letters."""
         found: list[tuple[int, QueueEntry, Input, str]] = []
         before: tuple[int, ...] = ()
         for _ in range(PAGES_MAX):
@@ -112,7 +116,7 @@ class LoadConversation(Question[Conversation | None]):
             )
             for batch in page:
                 for event in batch.events:
-                    if event.kind not in WORDS or batch.at_ms < since_ms:
+                    if event.kind not in ENDS or batch.at_ms < since_ms:
                         continue
                     for name in event.input_ids:
                         if name not in listed:
@@ -131,7 +135,7 @@ class LoadConversation(Question[Conversation | None]):
 
 
 def items(seen: Conversation) -> list[Item]:
-    """In order; the results of calls stand with their calls."""
+    """Return the conversation in order, each tool result with its call."""
     listed: list[tuple[int, Item]] = []
     last: str | None = None
     for line in seen.lines:
@@ -144,28 +148,28 @@ def items(seen: Conversation) -> list[Item]:
     if last is not None:
         listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
     listed = _merged(listed, seen.ended)
-    under_way = [input_item(i) | {"open": True} for i in seen.open_inputs]
-    under_way += [node_item(node) | {"open": True} for node in seen.open_nodes]
-    found = [item for _, item in listed] + under_way
+    open_ = [input_item(i) | {"open": True} for i in seen.open_inputs]
+    open_ += [node_item(node) | {"open": True} for node in seen.open_nodes]
+    found = [item for _, item in listed] + open_
     return list(_joined(found, seen.entries))
 
 
 def _merged(
-    listed: list[tuple[int, Item]], ended: Iterable[tuple[int, QueueEntry, Input, str]]
+    listed: list[tuple[int, Item]], silent: Iterable[tuple[int, QueueEntry, Input, str]]
 ) -> list[tuple[int, Item]]:
-    for at_ms, queue_entry, entered, how in ended:
+    for at_ms, queue_entry, entered, how in silent:
         state = queue_entry.state
-        word = state.how.value if isinstance(state, Ended) else how
+        ended = state.how.value if isinstance(state, Ended) else how
         if isinstance(state, Ended) and state.how is How.DEAD_LETTERED:
-            how = state.by  # what the run ended with; the event says no more than that it did
-        item = input_item(entered) | {"ended": word, "detail": how}
-        behind = next((n for n, (at, _) in enumerate(listed) if at > at_ms), len(listed))
-        listed.insert(behind, (at_ms, item))
+            how = state.by  # the reason; the event says only that the run ended
+        item = input_item(entered) | {"ended": ended, "detail": how}
+        position = next((n for n, (at, _) in enumerate(listed) if at > at_ms), len(listed))
+        listed.insert(position, (at_ms, item))
     return listed
 
 
 def _end(run: Run | None) -> Iterator[Item]:
-    """Of a run that did not end as it was meant to."""
+    """Yield an item for a run that ended without finishing."""
     if run is not None and isinstance(run.state, Done):
         if run.state.termination is not Termination.FINISHED:
             yield {
@@ -177,6 +181,7 @@ def _end(run: Run | None) -> Iterator[Item]:
 
 
 def input_item(entered: Input) -> Item:
+    """Return an input as a JSON object."""
     text, attachments = read_prompt(entered.payload)
     return {
         "kind": "input",
@@ -194,6 +199,7 @@ def _attachment(one: Attachment) -> Item:
 
 
 def node_item(node: Node) -> Item:
+    """Return a transcript node as a JSON object."""
     message = _message(node)
     return {
         "kind": "compaction" if node.form is Form.COMPACTION else "message",
@@ -231,7 +237,7 @@ def _call(call: ToolCall) -> Item:
 
 
 def _joined(found: Iterable[Item], entries: tuple[JournalEntry, ...]) -> Iterator[Item]:
-    """Results go to the last call of their id that has none; one that nobody asked for stays by itself."""
+    """Attach each result to the last call with its id; a result without a call stays an item of its own."""
     waiting: dict[str, Item] = {}
     kept = list(found)
     whole: list[Item] = []
@@ -252,7 +258,7 @@ def _joined(found: Iterable[Item], entries: tuple[JournalEntry, ...]) -> Iterato
 
 
 def _disambiguate(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
-    """Of a turn under way: which calls without a result have begun."""
+    """Mark the calls of the current turn that have no result as started or not answered yet."""
     replies = [item for item in whole if item.get("open") and item.get("calls")]
     for iteration, item in enumerate(replies, 1):
         for index, call in enumerate(item["calls"]):
@@ -262,6 +268,7 @@ def _disambiguate(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
 
 
 def as_json(seen: Conversation) -> Item:
+    """Return a conversation as a JSON object: the output of `tenure show --json`."""
     session: Session = seen.overview.session
     run = seen.runs.get(session.open_run or "")
     return {
@@ -282,8 +289,8 @@ def as_json(seen: Conversation) -> Item:
 
 def _state(session: Session, run: Run) -> str:
     if session.cancel is not None and session.cancel.run_id == run.run_id:
-        return "asked to stop"
-    return "under way" if session.lease_run == run.run_id else "interrupted, to be resumed"
+        return "cancel requested"
+    return "running" if session.lease_run == run.run_id else "interrupted, will be resumed"
 
 
 __all__ = ["Conversation", "LoadConversation", "as_json", "items"]

@@ -1,1 +1,1 @@
-"""The timeline: what happened in each session of a store, as one HTML page."""
+"""The timeline: the events of each session of a store on one time axis, as one HTML page."""

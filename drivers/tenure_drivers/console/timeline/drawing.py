@@ -1,4 +1,4 @@
-"""The picture of a timeline: everything on one axis, in SVG."""
+"""The drawing of a timeline: sessions and workers on one time axis, as SVG."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .model import Holder, Timeline, TooLate
 
 ROW: Final = 30
 LANE: Final = 26
-PLOT: Final = 1000  # units of width at first; the script lays it out anew
+PLOT: Final = 1000  # initial width; the script lays the drawing out again
 GUTTER: Final = 132
-NOBODY: Final = Holder("", 0)
+UNKNOWN: Final = Holder("", 0)
 
 
 class Drawing:
-    """Lays everything out on one axis.  What has a time carries it, so that the script can zoom: `data-a` to `data-b`."""
+    """Lays a timeline out on one axis.  Elements carry their times in `data-a` and `data-b`, which the zoom script reads."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.of = timeline
@@ -27,6 +27,7 @@ class Drawing:
         self.names: list[str] = []
 
     def svg(self) -> str:
+        """Return the drawing."""
         curve, lanes = 74, len(self.of.workers) * LANE if self.of.lives else 0
         top = curve + (lanes + 18 if lanes else 0)
         height = top + ROW * len(self.of.histories) + 8
@@ -44,15 +45,18 @@ class Drawing:
             f'<g id="grid" data-height="{height}"></g>{"".join(parts)}</svg></svg>'
         )
 
-    # -- places on the axis
+    # -- positions on the axis
 
     def at(self, ms: int) -> float:
+        """Return the x position of a time."""
         return round((ms - self.begin) * PLOT / max(self.end - self.begin, 1), 2)
 
     def when(self, ms: int) -> str:
+        """Return a time as text, in seconds since the start."""
         return f"{(ms - self.begin) / 1000:.3f} s"
 
     def bar(self, a: int, b: int, y: int, height: int, style: str, text: str) -> str:
+        """Return a bar from time `a` to time `b` with a tooltip."""
         width = max(round(self.at(b) - self.at(a), 2), 1.5)
         return (
             f'<rect class="{style}" data-a="{a - self.begin}" data-b="{b - self.begin}" '
@@ -60,6 +64,7 @@ class Drawing:
         )
 
     def mark(self, ms: int, y: float, style: str, text: str) -> str:
+        """Return a mark at a time with a tooltip."""
         shape = SHAPES[style.split()[0]]
         return (
             f'<g class="{style}" data-a="{ms - self.begin}" data-y="{y}" '
@@ -67,12 +72,13 @@ class Drawing:
         )
 
     def name(self, y: int, text: str, more: str = "") -> None:
+        """Add a label in the column of names."""
         self.names.append(f'<text x="0" y="{y}" {more}>{html.escape(text)}</text>')
 
     # -- rows
 
     def _curve(self, height: int) -> Iterator[str]:
-        """Inputs admitted and answered so far."""
+        """Draw the numbers of inputs admitted and answered over time."""
         admitted = sorted(self._times(EventKind.INPUT_ADMITTED))
         answered = sorted(self._times(EventKind.RUN_FINISHED))
         most = max(len(admitted), len(answered), 1)
@@ -137,14 +143,16 @@ class Drawing:
     def _lease_span(
         self, y: int, held: LeaseSpan, before: LeaseSpan | None, inputs: Mapping[str, Sequence[str]]
     ) -> Iterator[str]:
-        holder = self.of.holders.get(held.lease_id, NOBODY)
+        holder = self.of.holders.get(held.lease_id, UNKNOWN)
         worker = holder.worker
         hue = self.of.hue(worker)
         until = held.until_ms if held.until_ms is not None else self.end
         gone = self._gone(holder, until) if held.lost else until
-        who = f"lease {held.generation} of {worker or 'somebody'}"
-        text = f"{who}\n{self.when(held.from_ms)} to {self.when(until)}, {until - held.from_ms} ms"
-        text += "\nlost: its holder was gone" if held.lost else ""
+        label = f"lease {held.generation} of {worker or 'an unknown worker'}"
+        text = (
+            f"{label}\n{self.when(held.from_ms)} to {self.when(until)}, {until - held.from_ms} ms"
+        )
+        text += "\nlost: its holder was killed or stopped" if held.lost else ""
         yield self.bar(held.from_ms, max(gone, held.from_ms), y, 13, f"lease w{hue}", text)
         if held.lost:
             yield self.bar(
@@ -153,14 +161,16 @@ class Drawing:
                 y,
                 13,
                 f"gone w{hue}",
-                f"{who}\nnobody works under it: {until - gone} ms",
+                f"{label}\nno process works under it: {until - gone} ms",
             )
         for span in held.run_spans:
             yield from self._run_span(y, hue, held, span, gone, inputs)
         for pause in (x for x in self.of.pauses if x.worker == worker and not held.lost):
             a, b = max(pause.from_ms, held.from_ms), min(pause.until_ms, until)
             if a < b:
-                text = f"{who}\nits holder is stopped, nobody needs the lease: {b - a} ms"
+                text = (
+                    f"{label}\nits holder is stopped; no other worker needs the lease: {b - a} ms"
+                )
                 yield self.bar(a, b, y, 13, f"gone asleep w{hue}", text)
         if held.lost and gone < until:
             killed = any(
@@ -169,7 +179,7 @@ class Drawing:
             style, how = ("kill", "killed") if killed else ("halt", "stopped")
             yield self.mark(gone, y + 6.5, f"{style} w{hue}", f"{worker} {how}\n{self.when(gone)}")
         if before is not None and before.lost:
-            text = f"takeover: {who}\nthe fence of lease {before.generation} is void from here\n{self.when(held.from_ms)}"
+            text = f"takeover: {label}\nthe fence of lease {before.generation} is invalid from now on\n{self.when(held.from_ms)}"
             yield self.mark(held.from_ms, y + 6.5, f"takeover w{hue}", text)
 
     def _run_span(
@@ -178,9 +188,9 @@ class Drawing:
     ) -> Iterator[str]:  # fmt: skip
         until = gone if span.how == "lost" else span.until_ms or self.end
         text = (
-            f"run {span.run_id}\n{'resumed' if span.resumed else 'begun'} under lease "
+            f"run {span.run_id}\n{'resumed' if span.resumed else 'started'} under lease "
             f"{held.generation}\ninputs {' '.join(inputs.get(span.run_id, ()))}\n"
-            f"{self.when(span.from_ms)}, {until - span.from_ms} ms: {span.how or 'goes on'}"
+            f"{self.when(span.from_ms)}, {until - span.from_ms} ms: {span.how or 'running'}"
         )
         yield self.bar(span.from_ms, max(until, span.from_ms), y + 3, 7, f"run w{hue}", text)
         if span.how == "finished" and span.until_ms is not None:
@@ -188,7 +198,7 @@ class Drawing:
             yield self.mark(span.until_ms, y + 6.5, f"commit w{hue}", text)
 
     def _gone(self, holder: Holder, until: int) -> int:
-        """Since when the holder of a lost lease could not act: it had been killed, or was paused."""
+        """Return when the holder of a lost lease was killed or stopped; `until` if that is unknown."""
         ends = [
             x.until_ms
             for x in self.of.lives

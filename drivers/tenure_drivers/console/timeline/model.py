@@ -1,4 +1,4 @@
-"""What a timeline shows, as values: sessions with their events, and the workers that carried them out."""
+"""The values that a timeline shows: sessions with their events, and the workers that processed them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attrs import field, frozen
 
 from tenure.questions.history import SessionHistory
 
-WORKERS_MAX: Final = 8  # colours; the ninth worker has the first one's
+WORKERS_MAX: Final = 8  # number of colours; the ninth worker has the colour of the first
 
 
 @frozen
 class Life:
-    """One process of a worker.  `how` it ended; `mark` it with a cross if it was killed."""
+    """One process of a worker.  `until_ms` is None while it runs."""
 
     worker: str
     pid: int
@@ -25,7 +25,7 @@ class Life:
 
 @frozen
 class Holder:
-    """Whose a lease is: one process of a worker."""
+    """The holder of a lease: one process of a worker."""
 
     worker: str
     pid: int
@@ -33,6 +33,8 @@ class Holder:
 
 @frozen
 class Pause:
+    """A time in which a worker's process was stopped."""
+
     worker: str
     from_ms: int
     until_ms: int
@@ -40,7 +42,7 @@ class Pause:
 
 @frozen
 class TooLate:
-    """A write refused because its fence was not the session's any more."""
+    """A write that was refused with FENCED: another worker had taken the session over."""
 
     at_ms: int
     worker: str
@@ -51,7 +53,7 @@ class TooLate:
 
 @frozen
 class Figure:
-    """`good`: None for a number that is only told.  Figures of one `group` stand together, under its name."""
+    """A number above the drawing, under the name of its `group`.  `good` is None for a number that is not checked."""
 
     name: str
     value: int
@@ -62,7 +64,7 @@ class Figure:
 
 @frozen
 class Timeline:
-    """What a page shows.  `holders`: who sent a lease id; a lease nobody is known for is grey."""
+    """All that a page shows.  `holders` maps a lease id to its holder; a lease without a known holder is grey."""
 
     title: str
     sentence: str
@@ -75,6 +77,7 @@ class Timeline:
 
     @property
     def workers(self) -> tuple[str, ...]:
+        """Return the names of all workers, in order."""
         return tuple(
             sorted(
                 {life.worker for life in self.lives}
@@ -84,11 +87,12 @@ class Timeline:
 
     @property
     def good(self) -> bool:
+        """Return False if a checked figure is wrong."""
         return not any(f.good is False for f in self.figures)
 
     @property
     def moments(self) -> tuple[int, int]:
-        """The first and the last one that has something to show."""
+        """Return the first and the last time on the axis."""
         found = [event.at_ms for c in self.histories for event in c.events]
         found += [r.at_ms for r in self.refused] + [p.until_ms for p in self.pauses]
         found += [life.from_ms for life in self.lives]
@@ -96,6 +100,6 @@ class Timeline:
         return min(found, default=0), max(found, default=1)
 
     def hue(self, worker: str) -> int:
-        """Which colour is its: 1 to WORKERS_MAX; 0 is nobody's."""
+        """Return the colour of a worker: 1 to WORKERS_MAX, or 0 for an unknown worker."""
         workers = self.workers
         return workers.index(worker) % WORKERS_MAX + 1 if worker in workers else 0

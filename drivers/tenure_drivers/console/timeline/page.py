@@ -1,6 +1,6 @@
-"""Sessions over time as one page of HTML: a pure function of what a store says and of what its workers went through.
+"""Sessions over time as one HTML page: a pure function of the sessions' histories and the workers' lives.
 
-The page stands alone: SVG, style and script are inside, nothing is fetched, and without the script it still shows all.
+The page loads nothing: SVG, style and script are inline.  Without the script it still shows the whole drawing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .template import PAGE
 
 
 def page(timeline: Timeline) -> str:
-    """The page."""
+    """Return the page as HTML."""
     return PAGE.safe_substitute(
         title=html.escape(timeline.title),
         sentence=html.escape(timeline.sentence),
@@ -59,7 +59,7 @@ def _script_safe(value: Any) -> str:
 
 
 def _event_tables(timeline: Timeline) -> dict[str, list[list[Any]]]:
-    """The events of each session, to be read in a table."""
+    """Return the events of each session as rows of a table."""
     begin, _ = timeline.moments
     return {
         c.session.session_id: [

@@ -1,4 +1,4 @@
-"""The page around a timeline: markup, style and script; `$name` is filled in by timeline.py."""
+"""The HTML page around a timeline: markup, style and script.  `page.py` fills in each `$name`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ KEYS: Final = """
 <span><svg width="26" height="14" style="display:inline" class="w1"><rect class="lease" y="1" width="26" height="12" rx="2"/><rect class="run" x="2" y="4" width="18" height="6" rx="2"/><g class="commit" transform="translate(20 7)"><circle r="2.6"/></g></svg>lease, runs, commits</span>
 <span><svg width="14" height="14" style="display:inline"><g class="kill" transform="translate(7 7)"><path d="M-4-4L4 4M-4 4L4-4"/></g></svg>killed</span>
 <span><svg width="10" height="14" style="display:inline"><g class="halt" transform="translate(5 7)"><path d="M-2-5V5M2-5V5"/></g></svg>stopped</span>
-<span><svg width="26" height="14" style="display:inline" class="w1"><rect class="gone" x="1" y="1" width="24" height="12" rx="2"/></svg>lease without its holder</span>
+<span><svg width="26" height="14" style="display:inline" class="w1"><rect class="gone" x="1" y="1" width="24" height="12" rx="2"/></svg>lease of a killed or stopped holder</span>
 <span><svg width="12" height="20" style="display:inline" class="w2"><g class="takeover" transform="translate(4 10)"><path d="M-1-10V10M-1-10L6-6.5L-1-3Z"/></g></svg>takeover</span>
 <span><svg width="14" height="14" style="display:inline"><g class="refused" transform="translate(7 7)"><circle r="5.2"/><path d="M-3.6 3.6L3.6-3.6"/></g></svg>late write refused</span>
 """
@@ -83,7 +83,7 @@ PAGE: Final = Template(
 <div class="figures">$figures</div><div class="card"><div class="legend">$legend"""
     + KEYS
     + """<span class="zoom"><button data-zoom="0.5">+</button> <button data-zoom="2">&minus;</button> <button data-zoom="0">all</button></span></div>
-$drawing</div><div id="events-of"><p>Hover for details; drag to move, Ctrl and wheel to zoom; a session's name shows its events.</p></div><div id="tip"></div>
+$drawing</div><div id="events-of"><p>Hover for details.  Drag to move.  Use Ctrl and the wheel to zoom.  Click a session to list its events.</p></div><div id="tip"></div>
 <script type="application/json" id="events">$events</script><script>"""
     + SCRIPT.replace("$", "$$")
     + """</script></body></html>
