@@ -42,7 +42,7 @@ def index_key_of(index: Index[Any]) -> Columns:
 
 
 def index_key_of_shape(index: Index[Any], value: Any) -> Columns | None:
-    """`index_key_of` for all records of the shape of `value`; None if none of them is in the index."""
+    """Return `index_key_of` for all records with the state classes of `value`; None if the index has none of them."""
     columns = columns_of_shape(index, value)
     return None if columns is None else _placing(index, columns)
 
