@@ -1,7 +1,7 @@
-"""What happened, in the words of the domain.  Spec: specs/event.md.
+"""Events: the history of a session.  Spec: specs/event.md.
 
-Appended in the transaction that made it true (EVENT-1), never by a refusal or a replay (EVENT-4); an ordinary item makes
-three (EVENT-5).
+A command appends its events in its own transaction (EVENT-1), a refusal or a replay appends none (EVENT-4).  An input
+that is admitted, begun and finished makes three (EVENT-5).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from attrs import frozen
 
 
 class EventKind(enum.StrEnum):
+    """What happened."""
+
     SESSION_OPENED = "session_opened"
     INPUT_ADMITTED = "input_admitted"
     INPUT_PROMOTED = "input_promoted"
-    INPUT_ENDED = "input_ended"  # outside the end of a run
+    INPUT_ENDED = "input_ended"  # without the end of a run
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
     RUN_RESCHEDULED = "run_rescheduled"
@@ -26,13 +28,15 @@ class EventKind(enum.StrEnum):
     RESET = "reset"
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
-    REPLAY_DIFFERED = "replay_differed"  # a resumed turn asks otherwise than it did
+    REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
 
 
 @frozen
 class Event:
+    """One event.  Its number is its position in the session's events."""
+
     kind: EventKind
     run_id: str | None = None
     input_ids: tuple[str, ...] = ()
-    detail: str = ""  # how it ended, until when, which phase
+    detail: str = ""  # for instance how it ended, until when, which phase
     correlation_id: str | None = None

@@ -1,4 +1,4 @@
-"""Which errors are tried again, when, and when to give up.  Spec: specs/run.md."""
+"""Failures of turns: which are retried, when, and when a run is given up.  Spec: specs/run.md."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from attrs import frozen
 
 
 class ErrorKind(enum.StrEnum):
-    # the provider's: bounded by time, they say nothing about the input
+    """What went wrong in a turn."""
+
+    # of the provider: retried for a limited time, independent of the input
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
-    # permanent: trying again cannot help
+    # permanent: a retry cannot help
     UNAUTHORISED = "unauthorised"
     CONTEXT_OVERFLOW = "context_overflow"
     INVALID_REQUEST = "invalid_request"
@@ -23,12 +25,14 @@ class ErrorKind(enum.StrEnum):
     UNKNOWN_AGENT = "unknown_agent"
     NOT_RECONSTRUCTED = "not_reconstructed"
     REPLAY_MISMATCH = "replay_mismatch"
-    # the default: answered, transient, counted
+    # transient: retried a limited number of times
     TRANSIENT = "transient"
-    LOST = "lost"  # the kernel's: its holders kept dying
+    LOST = "lost"  # set by the kernel: its leases ended again and again
 
 
 class Nature(enum.StrEnum):
+    """How a kind of error is retried."""
+
     PROVIDER = "provider"
     PERMANENT = "permanent"
     TRANSIENT = "transient"
@@ -65,7 +69,7 @@ BACKOFF_CAP_MS: Final = 30_000
 
 @frozen
 class Failure:
-    """What went wrong, as the holder saw it.  `jitter_ms` comes from the caller: the kernel knows no chance."""
+    """A failure as the holder reports it.  The caller chooses `jitter_ms`, since the kernel has no randomness."""
 
     kind: ErrorKind
     message: str = ""
@@ -75,27 +79,32 @@ class Failure:
 
 @frozen
 class RetryState:
-    """What a run has been through since it last recorded something."""
+    """The failures of a run since its last checkpoint."""
 
-    failures: int = 0  # answered, transient
+    failures: int = 0  # transient, reported by holders
     outages: int = 0  # provider failures since `first_failure_ms`
     losses: int = 0  # leases that ended with nothing recorded under them
     first_failure_ms: int | None = None
 
     def failure_count(self) -> int:
+        """Return the sum of failures, outages and losses."""
         return self.failures + self.outages + self.losses
 
 
 @frozen
 class Retry:
+    """The run is due again at `due_at_ms`."""
+
     due_at_ms: int
     state: RetryState
-    hold: bool  # the session waits with it, whatever its policy
+    hold: bool  # the whole session waits, whatever the policy
     clause: str
 
 
 @frozen
 class GiveUp:
+    """The run ends.  `permanent`: a retry could not have helped."""
+
     state: RetryState
     permanent: bool
     clause: str
@@ -105,13 +114,13 @@ NO_FAILURES: Final = RetryState()
 
 
 def backoff_ms(state: RetryState) -> int:
-    """RUN-20: base * 2^(n-1), capped; n counts failures, outages and losses."""
+    """RUN-20: return base * 2^(n-1), capped; n counts failures, outages and losses."""
     exponent = min(max(state.failure_count() - 1, 0), 20)
     return int(min(BACKOFF_BASE_MS * 2**exponent, BACKOFF_CAP_MS))
 
 
 def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | GiveUp:
-    """What becomes of a run whose holder answered with this failure."""
+    """Decide what becomes of a run whose holder reported this failure."""
     nature = NATURES[failure.kind]
     if nature is Nature.PERMANENT:
         return GiveUp(state, True, "FAIL-1")
@@ -128,7 +137,7 @@ def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | Gi
 
 
 def decide_after_loss(state: RetryState, recorded: bool, now_ms: int) -> Retry | GiveUp:
-    """What becomes of a run whose lease ended by other means than its holder's answer."""
+    """Decide what becomes of a run whose lease ended without a command of its holder."""
     if recorded:
         return Retry(now_ms, state, False, "FAIL-6")
     after = RetryState(state.failures, state.outages, state.losses + 1, state.first_failure_ms)
@@ -138,6 +147,6 @@ def decide_after_loss(state: RetryState, recorded: bool, now_ms: int) -> Retry |
 
 
 def _due(state: RetryState, failure: Failure, now_ms: int) -> int:
-    """RUN-21: whatever the caller says, within what an outage may last."""
+    """RUN-21: return when a failed run is due, bounded by how long an outage may last."""
     after_ms = min(max(backoff_ms(state), failure.retry_after_ms), GIVE_UP_AFTER_MS)
     return now_ms + after_ms + min(max(failure.jitter_ms, 0), BACKOFF_CAP_MS)

@@ -1,4 +1,4 @@
-"""How records are found: every order in which a decision or a question may read.  Spec: specs/store.md."""
+"""The indexes: every order in which a decision or a question may read records.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .records import (
     Usage,
 )
 
-# By these two a fleet finds everything that can be done (STORE-5), a clock set back included (DUE-8).
+# Workers find sessions by these two (STORE-5), also after a clock was set back (DUE-8).
 DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
 FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
 CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))

@@ -1,4 +1,4 @@
-"""What each kind of input means: lane, delivery, grouping, retry, keys.  Spec: specs/inbox.md."""
+"""Policies of inputs: lane, delivery, grouping, retry and keys, for each kind.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -9,47 +9,58 @@ from attrs import frozen
 
 
 class Lane(enum.StrEnum):
-    USER = "user"  # what an interrupt takes back
-    SYSTEM = "system"  # what was promised to somebody else
+    """A queue of a session; each lane has a mark of its own."""
+
+    USER = "user"  # an interrupt supersedes its inputs
+    SYSTEM = "system"  # an interrupt leaves its inputs
 
 
 LANES: Final = (Lane.USER, Lane.SYSTEM)
 
 
 class Delivery(enum.StrEnum):
+    """When an input may reach the agent."""
+
     EARLIEST = "earliest"  # at a checkpoint of a running turn, if there is one
     AFTER_COMMIT = "after_commit"
 
 
 class OnRetry(enum.StrEnum):
-    HOLD = "hold"  # what is behind a run that waits for its retry waits too
+    """Whether later inputs may overtake a run that waits for its retry."""
+
+    HOLD = "hold"  # later inputs wait too
     PASS = "pass"
 
 
 class OnOtherContent(enum.StrEnum):
+    """What a known key with other content means."""
+
     CONFLICT = "conflict"
-    ORIGINAL = "original"  # answer the first input, whatever came now
+    ORIGINAL = "original"  # answer with the first input
 
 
 class KeyScope(enum.StrEnum):
+    """How long an idempotency key is reserved."""
+
     RETAINED = "retained"  # as long as the input is kept
-    OPEN = "open"  # free again when its holder has ended
+    OPEN = "open"  # until the input has ended
 
 
 @frozen
 class Policy:
-    """Stored with the input, so that a later release does not change what was promised."""
+    """The rules of an input.  Stored with it, so that a later release does not change them."""
 
     lane: Lane
     delivery: Delivery = Delivery.AFTER_COMMIT
-    batch: str | None = None  # None: alone; else grouped with its neighbours of this name
+    batch: str | None = None  # bound together with neighbours of this name; None: alone
     on_retry: OnRetry = OnRetry.PASS
     on_other_content: OnOtherContent = OnOtherContent.CONFLICT
     key_scope: KeyScope = KeyScope.RETAINED
-    when_retired: bool = False  # does a retired session still admit it
+    when_retired: bool = False  # a retired session still admits it
     priority: int = 128
 
     def group(self) -> str | None:
+        """Return the name under which neighbours are bound together; None: alone."""
         return None if self.batch is None else f"{self.delivery.value}:{self.batch}"
 
 

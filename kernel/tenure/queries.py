@@ -1,7 +1,7 @@
-"""What a decision may read: a record by key, and the first records of an index.  Spec: specs/store.md.
+"""Queries, commands and questions: what may be read from a store.  Spec: specs/store.md.
 
-Both are known from the command alone, so a store answers all reads of a command in one round.  A record is in an
-index iff none of its columns is None: whatever must be searched for is a column, there is no WHERE.
+A command names its queries before anything is read, so a store answers them in one round.  A record is in an index iff
+none of its columns is None: every condition of a search is a column, and there is no WHERE.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ O_co = TypeVar("O_co", covariant=True)
 
 
 class Record:
-    """One row.  `key` names the primary key, the session first.
+    """One row.  `key` names the columns of the primary key, the session first.
 
-    `flat` names fields that hold one of several state classes: stored as a column with the class's name and one
-    nullable column per field of any of them.  `derived` names properties that are stored only to be searched.
+    `flat` names fields that hold one of several classes.  Such a field is stored as a column with the name of the class
+    and one nullable column for each field of these classes.  `derived` names properties that are stored for searching.
     """
 
     __slots__ = ()
@@ -35,7 +35,7 @@ class Record:
 
 @frozen
 class Index(Generic[R]):
-    """Records in the order of `columns`; those in `descending` run backwards."""
+    """An order of records by `columns`; those in `descending` are in descending order."""
 
     name: str
     record: type[R]
@@ -45,6 +45,8 @@ class Index(Generic[R]):
 
 
 class Query(Generic[A_co]):
+    """A read with an answer of type A."""
+
     __slots__ = ()
 
 
@@ -60,10 +62,10 @@ class Get(Query[R | None], Generic[R]):
 class First(Query[tuple[R, ...]], Generic[R]):
     """The first `limit` records of an index whose leading columns equal `prefix` (STORE-7).
 
-    `counted` names a column of the record that the command's first query reads: where it is 0, or that record is
-    missing, nothing is there to be found, and a store need not look (STORE-17).
-    `after` (questions only, on indexes without descending columns): strictly behind these values of the next columns.
-    `backwards`: the last ones first.
+    `counted` names a column of the record that the command's first query reads.  If it is 0, or that record does not
+    exist, a store may answer without looking (STORE-17).
+    `after` (questions only, on indexes without descending columns): strictly after these values of the next columns.
+    `backwards`: in reverse order.
     """
 
     index: Index[R]
@@ -89,13 +91,15 @@ class Chain(Query[tuple[R, ...]], Generic[R]):
 
 @frozen
 class Each(Query[tuple[A_co, ...]], Generic[A_co]):
-    """Several queries of one kind, as many as the command names; answered by a tuple in their order."""
+    """Several queries of one kind, answered by a tuple in their order."""
 
     queries: tuple[Query[A_co], ...]
 
 
 @frozen
 class Reads(Generic[V_co]):
+    """The queries of a command, and the view class that takes their answers in order."""
+
     view: Callable[..., V_co]
     queries: tuple[Query[Any], ...]
 
@@ -135,33 +139,33 @@ def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9], V], q1: Query[A1],
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], /) -> Reads[V]: ...
 # fmt: on
 def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
-    """Tie a view class to the queries that fill it; mypy checks each query against its field."""
+    """Return the reads of a view class; mypy checks each query against its field."""
     return Reads(view, queries)
 
 
 class Command(Generic[V, O_co]):
-    """A frozen class that knows what it reads, of one session (STORE-4), and decides over exactly that.
+    """A command on one session (STORE-4): what it reads, and a decision over exactly that.
 
-    Its first question is whether it has been carried out already (STORE-2).
+    `decide` checks first whether the command was executed before (STORE-2).
     """
 
     __slots__ = ()
     session_id: str
 
     def reads(self) -> Reads[V]:
+        """Return the queries that the decision needs."""
         raise NotImplementedError
 
     def decide(self, view: V, now_ms: int) -> Decided[O_co] | Refused:
+        """Decide over the answers to the queries, at a time of the store's clock."""
         raise NotImplementedError
 
 
 class Question(Generic[A_co]):
-    """A read for people or a runner, answered from one snapshot (STORE-16), never part of a decision.
-
-    `steps` is a reading plan: it yields queries, is sent their answers, and returns the answer to the question.
-    """
+    """A read of several queries, answered from one snapshot (STORE-16).  No decision depends on it."""
 
     __slots__ = ()
 
     def steps(self) -> Generator[Query[Any], Any, A_co]:
+        """Yield queries, receive their answers, and return the answer to the question."""
         raise NotImplementedError

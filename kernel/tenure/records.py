@@ -1,4 +1,7 @@
-"""The records of a session and their keys, as data; indexes.py says how they are found.  Spec: specs/store.md."""
+"""The records of a session and their primary keys.  Spec: specs/store.md.
+
+`indexes.py` declares how records are found.  A store derives its tables from these classes.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from .transcript import Form, Role, Tip
 
 
 class Phase(enum.StrEnum):
+    """What a session admits and begins (specs/phase.md)."""
+
     OPEN = "open"
     RETIRED = "retired"
     STOPPING = "stopping"
@@ -27,16 +32,16 @@ class Phase(enum.StrEnum):
 
 @frozen
 class Cancel:
-    """Somebody asked this run to stop."""
+    """A request to stop a run."""
 
     run_id: str
-    by: str  # the command
+    by: str  # the id of the command
     how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
 
 
 @frozen(slots=False)  # see replace.py
 class Session(Record):
-    """One conversation of an agent: unit of ordering, mutual exclusion and sharding."""
+    """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
@@ -45,7 +50,7 @@ class Session(Record):
     phase: Phase = Phase.OPEN
     lease: lease_.Vacant | lease_.Held = lease_.Vacant()
     lease_run: str | None = None  # the run that the lease works on; None under an Acquire
-    open_run: str | None = None  # the run with progress: nothing overtakes it
+    open_run: str | None = None  # the run with progress: it comes before everything else
     user_mark: int = 0
     system_mark: int = 0
     next_rank: int = 1
@@ -54,20 +59,20 @@ class Session(Record):
     leaf: Tip | None = None
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
-    frame: str = ""  # which agent goes on; "" is the first one
-    unfinished_run_count: int = 0  # counts, so that a store need not look for what is not there
+    frame: str = ""  # the agent that runs the next turn; "" is the first one
+    unfinished_run_count: int = 0  # counts: at 0 a store can skip a query (STORE-17)
     ready_user_count: int = 0
     ready_system_count: int = 0
     delayed_count: int = 0
     cancel: Cancel | None = None
-    sweep: bool = False  # something is left for Sweep to write out
-    published: int | None = None  # the sink's cursor; None: there is no sink
+    sweep: bool = False  # Sweep has rows to write
+    published: int | None = None  # cursor of the sink; None: no sink
     due_at_ms: int | None = None
     changed_at_ms: int = 0
 
     @property
     def lease_from_ms(self) -> int | None:
-        """A lease that begins in the future was written by a clock that fell back since."""
+        """The earliest possible start of the lease.  If it is in the future, the clock fell back after the grant."""
         lease = self.lease
         if lease.__class__ is lease_.Vacant:
             return None
@@ -75,19 +80,20 @@ class Session(Record):
         return lease.expires_at_ms - 2 * lease.ttl_ms
 
     def mark(self, lane: Lane) -> int:
+        """Return the mark of a lane: inputs with an older mark are superseded."""
         return self.user_mark if lane is Lane.USER else self.system_mark
 
 
 @frozen
 class Input(Record):
-    """What entered the session; written once.  `payload` is opaque text."""
+    """An input as it was submitted; written once.  `payload` is opaque text."""
 
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
     kind: str
     source: str
-    key_value: str | None  # only of a retained key
+    key_value: str | None  # set only if the key is retained
     correlation_id: str | None
     content_digest: str
     policy: Policy
@@ -97,21 +103,21 @@ class Input(Record):
 
 @frozen
 class QueueEntry(Record):
-    """Where an input is now."""
+    """The state of an input in its queue."""
 
     key: ClassVar = ("session_id", "input_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("dead_seq",)
     session_id: str
     input_id: str
-    seq: int  # number of its InputAdmitted event: the order of admission
+    seq: int  # number of its admission event: the order of admission
     lane: Lane
     priority: int
     state: input_.Delayed | input_.Ready | input_.Bound | input_.Ended
 
     @property
     def dead_seq(self) -> int | None:
-        """Dead letters can be listed in order."""
+        """The position among dead letters; None if it is not one."""
         state = self.state
         if state.__class__ is input_.Ended and state.how is input_.How.DEAD_LETTERED:
             return self.seq
@@ -120,7 +126,7 @@ class QueueEntry(Record):
 
 @frozen
 class Contributor:
-    """What the place of an input needs to be rebuilt while its run keeps it."""
+    """An input of a run, with what is needed to rebuild its queue entry."""
 
     input_id: str
     seq: int
@@ -132,7 +138,7 @@ class Contributor:
 
 @frozen
 class LastEnd:
-    """The holder's own verdict on its turn: how a Fail or a Release is known when it comes again."""
+    """The verdict of the last Fail or Release on a run, by which a repetition is answered."""
 
     lease_id: str
     verdict: str  # rescheduled | ended | split | released
@@ -141,6 +147,8 @@ class LastEnd:
 
 @frozen
 class Stamp:
+    """The commit of a turn, by which a repetition is recognised (COMMIT-2)."""
+
     turn: int
     digest: str
     revision: int
@@ -150,6 +158,8 @@ class Stamp:
 
 @frozen(slots=False)  # see replace.py
 class Run(Record):
+    """A run: the work on one or more inputs, over any number of leases."""
+
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -161,7 +171,7 @@ class Run(Record):
     contributors: tuple[Contributor, ...]
     state: run_.Running | run_.Rescheduled | run_.Done
     turn: int = 1
-    next_checkpoint: int = 0  # the next checkpoint
+    next_checkpoint: int = 0  # number of the next checkpoint
     retry: RetryState = NO_FAILURES
     progress: bool = False
     tip: Tip | None = None  # the last of its provisional nodes
@@ -171,27 +181,29 @@ class Run(Record):
 
     @property
     def unfinished(self) -> int | None:
-        """Ordered by standing among the unfinished; None when done."""
+        """The position among unfinished runs; None when done."""
         return None if self.state.__class__ is run_.Done else self.contributors[0].rank
 
     @property
     def order(self) -> tuple[int, int]:
-        """A run stands in the order where its first contributor stands."""
+        """The position in the queue: that of its first input."""
         first = self.contributors[0]
         return (first.priority, first.rank)
 
 
 class EntryKind(enum.StrEnum):
-    START = "start"  # of a once step: marked before it runs
+    """What a journal entry records."""
+
+    START = "start"  # a once step is about to run
     REPORT = "report"
-    UNKNOWN = "unknown"  # a once step was started and nobody knows how it ended
+    UNKNOWN = "unknown"  # a once step was started, and its outcome is unknown
     NODE = "node"
-    NOTE = "note"  # something for people to know; it makes an event
+    NOTE = "note"  # a message for people; also appended as an event
 
 
 @frozen
 class JournalEntry(Record):
-    """One line of a run's journal, with the lease and the digest of the checkpoint that wrote it."""
+    """One entry of a run's journal, with the lease and the digest of its checkpoint."""
 
     key: ClassVar = ("session_id", "run_id", "turn", "n", "i")
     session_id: str
@@ -209,28 +221,28 @@ class JournalEntry(Record):
 
 @frozen
 class Node(Record):
-    """TRANSCRIPT-1: a node of the transcript: durable when written, visible once a commit moves the leaf past it."""
+    """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
     key: ClassVar = ("session_id", "node_id")
     session_id: str
     node_id: str
     parent: str | None
     run_id: str | None
-    revision: int  # the one in which it becomes visible, if it does
+    revision: int  # the revision in which it becomes visible, if it does
     role: Role
-    inputs: tuple[str, ...]  # whose payloads stand before it in the transcript
+    inputs: tuple[str, ...]  # their payloads precede it in the transcript
     call_ids: tuple[str, ...]
     path_digest: str
     hidden: bool
     at_ms: int
     body: str
     form: Form = Form.TEXT
-    open_calls: tuple[str, ...] = ()  # no leaf stands here while there are any
+    open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
 
 
 @frozen
 class EventBatch(Record):
-    """EVENT-2, EVENT-3: the events of one command: the first has number `seq`, the others follow."""
+    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`."""
 
     key: ClassVar = ("session_id", "seq")
     session_id: str
@@ -242,20 +254,20 @@ class EventBatch(Record):
 
 @frozen
 class OpenKey(Record):
-    """A key that is free again when its holder has ended."""
+    """An idempotency key that is free again when its input has ended."""
 
     key: ClassVar = ("session_id", "key_value", "lane", "mark")
     session_id: str
     key_value: str
     lane: Lane
-    mark: int  # the holder's; a later holder of this lane has a later one
+    mark: int  # of the input; a later input of this lane has a later mark
     input_id: str
     content_digest: str
 
 
 @frozen
 class MarkRaise(Record):
-    """A mark was raised: what is older ends like this.  Dropped when Sweep has written it all out."""
+    """A raised mark, and how the inputs before it end.  Sweep drops it when it has written their ends."""
 
     key: ClassVar = ("session_id", "lane", "mark")
     session_id: str
@@ -381,6 +393,8 @@ class ExecutedCommand(Record):
 
 @frozen
 class Usage(Record):
+    """The usage of one model by one source, added up."""
+
     key: ClassVar = ("session_id", "source", "model")
     session_id: str
     source: str
@@ -394,6 +408,8 @@ class Usage(Record):
 
 @frozen
 class Blob(Record):
+    """A text named by its digest: the state or the environment of a session."""
+
     key: ClassVar = ("session_id", "digest")
     session_id: str
     digest: str

@@ -1,4 +1,4 @@
-"""A frozen value with some fields changed."""
+"""Copy a frozen value with some fields changed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ else:
     _new = object.__new__
 
     def replace(record, **changes):
-        """`attrs.evolve`, three times as fast: the fields of a class are looked up once."""
+        """Return a copy of an attrs value with some fields changed.
+
+        As `attrs.evolve`, but three times as fast: the fields of a class are looked up once.
+        """
         cls = record.__class__
         if cls.__dictoffset__:
             return _copied(record, changes)
         known = _FIELDS.get(cls)
         if known is None:
             names = [a.name for a in attrs.fields(cls)]
-            pick = attrgetter(*names, *names[: len(names) == 1])  # of one name it makes no tuple
+            pick = attrgetter(
+                *names, *names[: len(names) == 1]
+            )  # for one name attrgetter returns no tuple
             known = _FIELDS[cls] = (pick, {n: i for i, n in enumerate(names)})
         at = known[1]
         values = list(known[0](record)[: len(at)])
@@ -30,7 +35,7 @@ else:
         return cls(*values)
 
     def _copied(record, changes):
-        """Wide records, which nearly every step makes anew, have no slots: a dict is copied faster than it is set up."""
+        """Copy a value without slots, as wide records are: copying its dict is faster than building it."""
         made = _new(record.__class__)
         fields = made.__dict__
         fields.update(record.__dict__)

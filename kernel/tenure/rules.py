@@ -1,7 +1,7 @@
-"""A machine is a table of typed rows, of which exactly one is enabled in every case.
+"""State machines as tables of typed rows, of which exactly one is enabled in every case.
 
-`Table.step` fires the first enabled row; a test of each machine enumerates that there is never a second one.
-A pair of state and command without a row cannot be reached by the callers: meeting one is a bug in the kernel.
+`Table.step` uses the first enabled row.  A test of each machine enumerates all cases and finds no second one.  Callers
+never reach a pair of state and command without a row: such a pair is a bug of the kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ O = TypeVar("O")
 
 @frozen
 class Row(Generic[S, C, O]):
-    """In `state`, on `command`, when the guard holds, do `then` (spec: `clause`)."""
+    """One rule: in `state`, on `command`, if the guard `when` holds, the action `then` applies (`clause`)."""
 
     clause: str
     state: type[S]
@@ -28,11 +28,14 @@ class Row(Generic[S, C, O]):
 
 
 def always(state: object, command: object) -> bool:
+    """A guard that always holds."""
     return True
 
 
 @frozen
 class Table(Generic[O]):
+    """The rules of one machine."""
+
     rows: tuple[Row[Any, Any, O], ...]
     index: dict[tuple[type, type], tuple[Row[Any, Any, O], ...]] = field(init=False, repr=False)
 
@@ -42,10 +45,12 @@ class Table(Generic[O]):
         return {p: tuple(r for r in self.rows if (r.state, r.command) == p) for p in pairs}
 
     def enabled(self, state: object, command: object) -> tuple[Row[Any, Any, O], ...]:
+        """Return the rows whose guard holds."""
         rows = self.index.get((state.__class__, command.__class__), ())
         return tuple(row for row in rows if row.when(state, command))
 
     def step(self, state: object, command: object) -> O:
+        """Apply the first enabled row.  AssertionError: there is none."""
         for row in self.index.get((state.__class__, command.__class__), ()):
             if row.when(state, command):
                 return row.then(state, command, row.clause)

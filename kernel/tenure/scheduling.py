@@ -1,6 +1,6 @@
-"""Order: which run or input comes next, and what may be bound together.  Spec: specs/inbox.md.
+"""Scheduling: which run or input comes next, and which inputs are bound together.  Spec: specs/inbox.md.
 
-`next_work` is asked with the time by Begin and without it by `due_at_ms`, so that the two cannot disagree.
+Begin calls `next_work` with the time, and `due_at_ms` calls it without, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,34 +16,40 @@ from .machines.input import Bound, Delayed, Ended, Ready
 from .policy import Lane
 from .records import Phase, QueueEntry, Run, Session
 
-BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases that begin anything
+BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases in which runs begin
 
 
 @frozen
 class TakeUp:
+    """A run that exists is taken up again."""
+
     run: Run
 
 
 @frozen
 class NewRun:
+    """A new run begins with the first ready input of this lane."""
+
     lane: Lane
 
 
 @frozen
 class Wait:
-    due_at_ms: int | None  # None: for somebody to submit something
+    """Nothing can begin until `due_at_ms`; None: until an input is submitted."""
+
+    due_at_ms: int | None
 
 
 Next: TypeAlias = TakeUp | NewRun | Wait
 
 
 def outdated(session: Session, run: Run) -> bool:
-    """All of its contributors are of an older mark (a group has one), and nothing keeps it alive."""
+    """Return whether a mark has superseded all inputs of a run, and no progress keeps it."""
     return run.mark < session.mark(run.lane) and session.open_run != run.run_id
 
 
 def head(session: Session, ready: Sequence[QueueEntry], lane: Lane) -> QueueEntry | None:
-    """The first ready input of a lane; an older mark has been superseded, for every reader."""
+    """Return the first ready input of a lane, unless a mark has superseded it."""
     if ready:
         state = ready[0].state
         if isinstance(state, Ready) and state.mark == session.mark(lane):
@@ -57,7 +63,10 @@ def next_work(
     ready: Mapping[Lane, Sequence[QueueEntry]],
     now_ms: int | None,
 ) -> Next:
-    """INBOX-10 to INBOX-15: what comes next when no lease is on the row.  `now_ms` None: no time has come."""
+    """INBOX-10 to INBOX-15: return what comes next in a session without a lease.
+
+    `now_ms` None: no retry is due yet.
+    """
     if session.open_run is not None:
         return _resume(runs[session.open_run], now_ms)
     if session.phase not in BEGINNING_PHASES:  # INBOX-11
@@ -104,7 +113,7 @@ def _first_of(
 
 
 def take_group(ready: Sequence[QueueEntry], limit: int, limit_bytes: int) -> tuple[QueueEntry, ...]:
-    """INBOX-16: the head alone, or with its neighbours of the same group, up to the limits."""
+    """INBOX-16: return the first input, with its neighbours of the same group, up to the limits."""
     first = ready[0]
     state = first.state
     assert isinstance(state, Ready)
@@ -127,7 +136,7 @@ def due_at_ms(
     ready: Mapping[Lane, Sequence[QueueEntry]],
     delayed: Sequence[QueueEntry],
 ) -> int | None:
-    """DUE-6: the earliest moment at which anything can be done; a function of the stored rows alone."""
+    """DUE-6: return the earliest time at which anything can be done, from the stored rows alone; None: never."""
     unpublished = session.published is not None and session.published < session.next_event - 1
     if session.sweep or unpublished:
         return 0  # DUE-1
@@ -148,7 +157,7 @@ def due_at_ms(
 
 
 def visible_status(session: Session, queue_entry: QueueEntry, run: Run | None) -> str:
-    """INBOX-17: where readers see an input: what a mark has superseded is so before Sweep has written it."""
+    """INBOX-17: return the status of an input.  It is superseded as soon as the mark is raised, before Sweep writes it."""
     state = queue_entry.state
     if isinstance(state, Ended):
         return state.how.value

@@ -1,7 +1,7 @@
-"""Nodes, their path digests, and the digest that stamps a commit.  Spec: specs/transcript.md.
+"""Nodes of the transcript, path digests, and the canonical form of digests.  Spec: specs/transcript.md.
 
-The canonical form has a version of its own (`c1:`) and never follows a codec: bodies are hashed as they are,
-everything around them as one JSON array with no blanks.
+The canonical form has its own version (`c1:`) and does not depend on a codec.  Bodies are hashed as they are, all other
+parts as one JSON array without blanks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from attrs import frozen
 
 
 class Role(enum.StrEnum):
+    """Who wrote a node."""
+
     USER = "user"
     ASSISTANT = "assistant"
     TOOL = "tool"
@@ -23,18 +25,18 @@ class Role(enum.StrEnum):
 
 
 class Form(enum.StrEnum):
-    """TRANSCRIPT-8: how a body is to be read."""
+    """TRANSCRIPT-8: the format of a body."""
 
     TEXT = "text"
     CHAT = "chat"  # canonical JSON of a message (chat.md)
-    COMPACTION = "compaction"  # text that stands for everything before it
+    COMPACTION = "compaction"  # text that replaces everything before it
 
 
 @frozen
 class NewNode:
-    """What a turn adds to the transcript.  `body` is opaque text; `call_ids` name the tool calls it makes or answers.
+    """A new node.  `body` is opaque text; `call_ids` name the tool calls that it makes or answers.
 
-    Its id is made of the run, turn and checkpoint that write it, so it is the same when they are carried out again.
+    Its id is made of run, turn and checkpoint, so a repeated command writes the same id.
     """
 
     role: Role
@@ -46,7 +48,7 @@ class NewNode:
 
 @frozen
 class Tip:
-    """The end of a path, with the digest of all that leads to it."""
+    """The last node of a path, with the digest of the path."""
 
     node_id: str
     path_digest: str
@@ -54,7 +56,7 @@ class Tip:
 
 @frozen
 class UsageDelta:
-    """`input_tokens` counts the whole prompt, `cached_tokens` the part of it that a cache had."""
+    """Model usage to add up.  `input_tokens` counts the whole prompt, `cached_tokens` its cached part."""
 
     source: str
     model: str
@@ -66,7 +68,7 @@ class UsageDelta:
 
 
 _plain = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, sort_keys=True).encode
-# What `encode` sets up anew for every value, half of its time; an interpreter without the C accelerator has none.
+# `encode` creates this encoder for every value, which takes half of its time.  Not every interpreter has it.
 _make: Any = getattr(json.encoder, "c_make_encoder", None)
 _chunks = _make and _make(
     None, None, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, True
@@ -78,25 +80,26 @@ def _canonical(value: object) -> str:
 
 
 def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def hash_parts(*parts: object) -> str:
-    """`c1:` and the SHA-256 of the parts as canonical JSON."""
+    """Return `c1:` and the SHA-256 of the parts as canonical JSON."""
     return "c1:" + hashlib.sha256(_canonical(parts).encode()).hexdigest()
 
 
 def hash_content(kind: str, payload: str) -> str:
-    """What an idempotency key vouches for."""
+    """Return the digest of an input's content, which must be the same under the same idempotency key."""
     return hash_parts(kind, hash_text(payload))
 
 
 def hash_node(node: NewNode) -> tuple[object, ...]:
-    """What a node contributes to a digest: ids of nodes and times are outside."""
+    """Return the parts of a node that enter a digest; node ids and times do not."""
     content = (node.role.value, hash_text(node.body), node.call_ids)
     return content if node.form is Form.TEXT else (*content, node.form.value)
 
 
 def extend_path(parent: Tip | None, inputs: tuple[str, ...], content: tuple[object, ...]) -> str:
-    """TRANSCRIPT-4: the digest of all that leads to a node, itself included."""
+    """TRANSCRIPT-4: return the digest of the path to a node, which includes the node."""
     return hash_parts(parent.path_digest if parent else None, inputs, content)

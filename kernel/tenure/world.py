@@ -1,7 +1,7 @@
-"""All records as one immutable value: what a store is, with nothing left out but the disk.  Spec: specs/store.md.
+"""All records as one immutable value: the reference model of a store.  Spec: specs/store.md.
 
-`World` answers every query and `evolve` applies the writes of a decision.  Explorer and simulator run on it, and every
-store must agree with it.  A table that a decision does not touch is shared by the worlds before and after.
+`World` answers every query and `evolve` applies the writes of a decision.  The explorer runs on it, and every store
+must agree with it.  A table that a decision does not touch is shared by the worlds before and after.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Columns = Callable[[Any], Key | None]
 
 
 def key_of(record: type[Record]) -> Callable[[Any], Key]:
-    """The primary key of a record of this type, always a tuple."""
+    """Return a function for the primary key of a record of this type, always a tuple."""
     return _tuple_of(record.key)
 
 
 @cache
 def index_key_of(index: Index[Any]) -> Columns:
-    """Where a record stands in an index: comparable with `<`; None if it is not in it.
+    """Return a function for the sort key of a record in an index; it returns None for a record outside the index.
 
-    Columns that run backwards are negated, so they must be numbers.
+    Descending columns are negated, so they must be numbers.
     """
     return _placing(index, columns_of(index))
 
 
 def index_key_of_shape(index: Index[Any], value: Any) -> Columns | None:
-    """`index_key_of` for all records of the shape of `value`; None if none of them is in the index."""
+    """Return `index_key_of` for all records with the state classes of `value`; None if the index has none of them."""
     columns = columns_of_shape(index, value)
     return None if columns is None else _placing(index, columns)
 
@@ -60,7 +60,7 @@ def _placing(index: Index[Any], columns: Columns) -> Columns:
 
 @cache
 def columns_of(index: Index[Any]) -> Columns:
-    """The columns of a record for an index; None if one of them is None: then it is not in the index.
+    """Return a function for the index columns of a record; it returns None if one of them is None.
 
     A column is a field, a derived property, or a field of a state held flat, which only some of its classes have.
     """
@@ -81,7 +81,7 @@ def columns_of(index: Index[Any]) -> Columns:
 
 @cache
 def shape_of(record: type[Record]) -> Callable[[Any], Any]:
-    """The classes of the states that a record of this type holds flat: they decide in which indexes it can be."""
+    """Return a function for the classes of a record's flat states, which decide in which indexes it can be."""
     if not record.flat:
         return lambda value: ()
     states: Callable[[Any], Any] = attrgetter(*record.flat)
@@ -91,7 +91,7 @@ def shape_of(record: type[Record]) -> Callable[[Any], Any]:
 
 
 def columns_of_shape(index: Index[Any], value: Any) -> Columns | None:
-    """`columns_of` for all records of the shape of `value`; None if none of them is in the index."""
+    """Return `columns_of` for all records with the state classes of `value`; None if the index has none of them."""
     record, paths = index.record, []
     plain = {a.name for a in attrs.fields(cast(Any, record))} | set(record.derived)
     for name in index.columns:
@@ -128,12 +128,13 @@ def _tuple_of(paths: tuple[str, ...]) -> Callable[[Any], Key]:
 
 @frozen(eq=False)
 class Rows:
-    """The records of one type by key; `orders` keeps, by index, what was sorted to answer a query."""
+    """The records of one type by key.  `orders` caches, by index, the records in its order."""
 
     by_key: dict[Key, Any]
     orders: dict[str, list[tuple[Key, Any]]] = field(init=False, factory=dict, repr=False)
 
     def order(self, index: Index[Any]) -> list[tuple[Key, Any]]:
+        """Return the records of an index with their sort keys, in order."""
         found = self.orders.get(index.name)
         if found is None:
             index_key = index_key_of(index)
@@ -146,9 +147,9 @@ class Rows:
 
 @frozen(eq=False)
 class World:
-    """Hashable and comparable: two worlds are equal if their records are.
+    """All records of all types.  Two worlds are equal if their records are equal.
 
-    `digest` is the sum of the hashes of all records, kept up to date by `evolve`.
+    `digest` is the sum of the hashes of all records; `evolve` keeps it up to date.
     """
 
     tables: dict[type[Record], Rows]
@@ -170,19 +171,20 @@ class World:
             yield from rows.by_key.values()
 
     def all(self, record: type[R]) -> tuple[R, ...]:
-        """The records of one type in the order of their keys."""
+        """Return the records of one type in the order of their keys."""
         return tuple([r for _, r in sorted(_by_key(self.tables, record).items())])
 
     def answer(self, query: Query[A]) -> A:
+        """Answer one query."""
         return cast(A, self._answer(query))
 
     def load(self, reads: Reads[V]) -> V:
-        """The view that a command decides over."""
+        """Return the view that a command decides over."""
         answer = self._answer
         return reads.view(*[answer(query) for query in reads.queries])
 
     def shed(self) -> None:
-        """Drop what was sorted to answer queries; for whoever keeps many worlds."""
+        """Clear the caches of sorted records, to save memory when many worlds are kept."""
         for rows in self.tables.values():
             rows.orders.clear()
 
@@ -197,7 +199,7 @@ class World:
             return tuple([self._answer(each) for each in query.queries])
         if isinstance(query, Chain):
             return chain_of(_by_key(self.tables, query.record), query)
-        raise AssertionError(f"no such query: {query!r}")
+        raise AssertionError(f"unknown query: {query!r}")
 
 
 EMPTY: Final = World({})
@@ -208,7 +210,9 @@ def first_of(order: list[tuple[Key, Any]], query: First[Any]) -> tuple[Any, ...]
     prefix, after, index = query.prefix, query.after, query.index
     if index.descending:
         if after:
-            raise AssertionError(f"{index.name} runs backwards: nothing is behind {after!r}")
+            raise AssertionError(
+                f"{index.name} has descending columns: `after` is not supported ({after!r})"
+            )
         prefix = turned(index, prefix)
     width, until = len(prefix), len(prefix) + len(after)
     found = [(p, r) for p, r in order if p[:width] == prefix]
@@ -243,11 +247,15 @@ def turned(index: Index[Any], values: Key) -> Key:
 
 
 def world_of(records: Iterable[Record]) -> World:
+    """Return the world of these records."""
     return evolve(EMPTY, [Insert(record) for record in records])
 
 
 def evolve(world: World, writes: Iterable[Write]) -> World:
-    """The world after these writes.  Writing what cannot be written is a bug in the kernel: AssertionError."""
+    """Return the world after these writes.
+
+    AssertionError: a write that STORE-8 forbids, which is a bug of the kernel.
+    """
     tables = dict(world.tables)
     changed: dict[type[Record], dict[Key, Any]] = {}
     digest = world.digest
@@ -263,7 +271,7 @@ def evolve(world: World, writes: Iterable[Write]) -> World:
 
 
 def _apply(rows: dict[Key, Any], key: Key, write: Write) -> int:
-    """Write into `rows`; return by how much the sum of the hashes has changed."""
+    """Write into `rows`, and return the change of the sum of hashes."""
     before = rows.get(key)
     if isinstance(write, Drop):
         if before is None:
@@ -272,10 +280,10 @@ def _apply(rows: dict[Key, Any], key: Key, write: Write) -> int:
         return -hash(before)
     if isinstance(write, Insert):
         if before is not None:
-            raise AssertionError(f"insert of what exists: {before!r}, now {write.record!r}")
+            raise AssertionError(f"insert of a row that exists: {before!r}, now {write.record!r}")
         check_unique(rows.values(), write.record)
     elif before is None:
-        raise AssertionError(f"update of what does not exist: {write.record!r}")
+        raise AssertionError(f"update of a row that does not exist: {write.record!r}")
     rows[key] = write.record
     return hash(write.record) - (0 if before is None else hash(before))
 
@@ -284,6 +292,7 @@ UNIQUE: Final = tuple(i for i in INDEXES if i.unique and i.columns != i.record.k
 
 
 def check_unique(others: Iterable[Any], record: Record) -> None:
+    """Raise AssertionError if a record has the entry of another one in a unique index."""
     for index_key in [index_key_of(i) for i in UNIQUE if i.record is record.__class__]:
         mine = index_key(record)
         if mine is not None and any(index_key(other) == mine for other in others):
@@ -299,7 +308,7 @@ def _by_key(tables: dict[type[Record], Rows], kind: type[Record]) -> dict[Key, A
 
 
 def ask(question: Question[A], answer: Callable[[Query[Any]], Any]) -> A:
-    """Follow the reading plan of a question, with `answer` for each of its queries."""
+    """Answer a question, with `answer` for each query of its reading plan."""
     steps = question.steps()
     try:
         query = next(steps)

@@ -1,6 +1,6 @@
-"""The life of one input: where it is, from admission to its one end.  Spec: specs/inbox.md.
+"""The input machine: the states of a queue entry, from admission to its end.  Spec: specs/inbox.md.
 
-Everything that may happen to the place of an input is a row of this table; who may ask for it is decided elsewhere.
+The table has a row for every step of a queue entry.  Commands decide when a step is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ..rules import Row, Table, always
 
 @frozen
 class Delayed:
+    """Not ready before `until_ms`."""
+
     mark: int
     until_ms: int
     group: str | None
@@ -28,17 +30,21 @@ class Delayed:
 
 @frozen
 class Ready:
+    """Ready to be bound to a run, in the order of `ready_rank`."""
+
     mark: int
     ready_rank: int
     group: str | None
     hold: bool
     size: int
     open_key: str | None = None
-    slot: str | None = None  # (kind, supersession key), while it can still be superseded
+    slot: str | None = None  # lane, kind and supersession key, while it can be superseded
 
 
 @frozen
 class Bound:
+    """Bound to a run."""
+
     mark: int
     run_id: str
     position: int
@@ -47,6 +53,8 @@ class Bound:
 
 
 class How(enum.StrEnum):
+    """How an input ended."""
+
     CONSUMED = "consumed"
     SUPERSEDED = "superseded"
     COALESCED = "coalesced"
@@ -57,7 +65,7 @@ class How(enum.StrEnum):
 
 @frozen
 class Ended:
-    """`by`: the run, input or command that ended it, or the reason."""
+    """Ended.  `by`: the run, input or command that ended it, or the reason."""
 
     how: How
     by: str
@@ -72,20 +80,24 @@ State: TypeAlias = Delayed | Ready | Bound | Ended
 
 @frozen
 class Promote:
+    """Make a delayed input ready."""
+
     rank: int
     now_ms: int
 
 
 @frozen
 class Bind:
+    """Bind a ready input to a run."""
+
     run_id: str
     position: int
-    mark: int  # of the lane, now
+    mark: int  # the current mark of the lane
 
 
 @frozen
 class Return:
-    """Its group is split: the one case in which an input goes back."""
+    """Make a bound input ready again, because its run is split: the only way back."""
 
     hold: bool
     size: int
@@ -93,6 +105,8 @@ class Return:
 
 @frozen
 class End:
+    """End the input."""
+
     how: How
     by: str
 
@@ -102,8 +116,8 @@ Outcome: TypeAlias = Stepped[State, None] | Refused
 
 # -- guards
 
-TAKEN_BACK = frozenset((How.SUPERSEDED, How.WITHDRAWN, How.ABANDONED, How.COALESCED))
-SETTLED = frozenset((How.CONSUMED, How.DEAD_LETTERED))
+WITHOUT_RUN = frozenset((How.SUPERSEDED, How.WITHDRAWN, How.ABANDONED, How.COALESCED))
+BY_RUN = frozenset((How.CONSUMED, How.DEAD_LETTERED))
 
 
 def due(s: Delayed, c: Promote) -> bool:
@@ -122,13 +136,13 @@ def outdated(s: Ready, c: Bind) -> bool:
     return s.mark < c.mark
 
 
-def taken_back(s: Delayed | Ready, c: End) -> bool:
-    return c.how in TAKEN_BACK
+def ends_without_run(s: Delayed | Ready, c: End) -> bool:
+    return c.how in WITHOUT_RUN
 
 
-def unsettled(s: Delayed | Ready, c: End) -> bool:
-    """Only a run consumes or dead-letters, and only what is bound to it."""
-    return c.how in SETTLED
+def ends_by_run(s: Delayed | Ready, c: End) -> bool:
+    """Only a run consumes or dead-letters inputs, and only those bound to it."""
+    return c.how in BY_RUN
 
 
 # -- actions
@@ -168,10 +182,10 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-2", Delayed, Promote, early, refuse_bound),
         Row("PLACE-3", Ready, Bind, current, bind),
         Row("PLACE-4", Ready, Bind, outdated, refuse_bound),
-        Row("PLACE-5", Delayed, End, taken_back, end),
-        Row("PLACE-5", Ready, End, taken_back, end),
-        Row("PLACE-6", Delayed, End, unsettled, refuse_bound),
-        Row("PLACE-6", Ready, End, unsettled, refuse_bound),
+        Row("PLACE-5", Delayed, End, ends_without_run, end),
+        Row("PLACE-5", Ready, End, ends_without_run, end),
+        Row("PLACE-6", Delayed, End, ends_by_run, refuse_bound),
+        Row("PLACE-6", Ready, End, ends_by_run, refuse_bound),
         Row("PLACE-7", Bound, End, always, end_bound),
         Row("PLACE-8", Bound, Return, always, give_back),
         Row("PLACE-10", Ended, End, always, refuse_ended),

@@ -1,6 +1,6 @@
-"""The lease: who may act.  Spec: specs/lease.md.
+"""The lease machine: which owner may write to a session.  Spec: specs/lease.md.
 
-A lease ends by a transaction, never by the clock alone: the clock says when a transaction may end it.
+Only a transaction ends a lease.  The clock decides when a transaction may do so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..rules import Row, Table, always
 
 @frozen
 class LocalProcess:
-    """Where an owner runs, if that can be observed: all scopes must agree before a missing pid means dead."""
+    """The process of an owner.  A missing pid proves its death only if host, boot and pid namespace are the same."""
 
     host: str
     boot: str
@@ -30,16 +30,16 @@ class LocalProcess:
 
 @frozen
 class Owner:
-    """`incarnation_id` belongs to one runner, not to an OS process: two tasks are two owners."""
+    """The owner of a lease.  `incarnation_id` identifies one runner: two tasks of one process are two owners."""
 
     owner_id: str
     incarnation_id: str
-    process: LocalProcess | None = None  # None: opaque, only time can tell
+    process: LocalProcess | None = None  # None: its death cannot be observed
 
 
 @frozen
 class Fence:
-    """What every write by a holder presents."""
+    """The token that every write by a lease holder presents."""
 
     session_id: str
     generation: int
@@ -48,11 +48,15 @@ class Fence:
 
 @frozen
 class Vacant:
-    generation: int = 0  # the last one granted; it survives release and destruction
+    """No lease."""
+
+    generation: int = 0  # of the last lease; kept after release and destruction
 
 
 @frozen
 class Held:
+    """A lease, valid until `expires_at_ms` unless it is renewed."""
+
     generation: int
     lease_id: str
     owner: Owner
@@ -67,6 +71,8 @@ Lease: TypeAlias = Vacant | Held
 
 
 class Evidence(enum.StrEnum):
+    """What was observed about the process of a holder."""
+
     DEAD = (
         "dead"  # same host, boot and pid namespace; the pid is gone or was started at another time
     )
@@ -75,6 +81,8 @@ class Evidence(enum.StrEnum):
 
 @frozen
 class Acquire:
+    """Grant a new lease."""
+
     lease_id: str
     owner: Owner
     ttl_ms: int
@@ -83,6 +91,8 @@ class Acquire:
 
 @frozen
 class Renew:
+    """Extend the lease by its `ttl_ms`."""
+
     generation: int
     lease_id: str
     now_ms: int
@@ -90,7 +100,7 @@ class Renew:
 
 @frozen
 class Use:
-    """A write presents its fence."""
+    """Check the fence of a write."""
 
     generation: int
     lease_id: str
@@ -98,20 +108,22 @@ class Use:
 
 @frozen
 class Release:
+    """End the lease, by its holder."""
+
     generation: int
     lease_id: str
 
 
 @frozen
 class End:
-    """Somebody needs it to be over."""
+    """End the lease if it has lapsed."""
 
     now_ms: int
 
 
 @frozen
 class Reclaim:
-    """Somebody saw this lease, and has evidence about its holder."""
+    """End an observed lease, with evidence about its holder."""
 
     generation: int
     lease_id: str
@@ -121,12 +133,12 @@ class Reclaim:
 
 @frozen
 class Revoke:
-    """The session is destroyed: no lease survives that."""
+    """End the lease because the session is destroyed."""
 
 
 @frozen
 class FenceOff:
-    """Whoever held it, here or in another history of the store, must not go on."""
+    """End the lease and raise the generation by `by`, so that every earlier fence is invalid."""
 
     by: int = 1
 
@@ -136,7 +148,7 @@ class FenceOff:
 
 @frozen
 class Holder:
-    """Who holds it.  `sweep`: meanwhile something is due that needs no lease, and Sweep writes it out."""
+    """The holder of the lease.  `sweep`: Sweep has work on the session, which needs no lease."""
 
     owner_id: str
     expires_at_ms: int
@@ -150,20 +162,23 @@ Outcome: TypeAlias = Stepped[Lease, None] | Refused
 
 
 def live_at(lease: Held, now_ms: int) -> bool:
-    """An expiry further ahead than any grant could set was written by a clock that fell back since."""
+    """Return whether a lease is live.
+
+    An expiry that is later than any grant could set was written before the clock fell back: such a lease is not live.
+    """
     expires, ttl = lease.expires_at_ms, lease.ttl_ms
     return ttl > 0 and expires - 2 * ttl <= now_ms <= expires
 
 
-def known(lease: Held, c: Acquire) -> bool:
+def same_lease(lease: Held, c: Acquire) -> bool:
     return lease.lease_id == c.lease_id
 
 
-def over(lease: Held, c: Acquire) -> bool:
+def lapsed(lease: Held, c: Acquire) -> bool:
     return lease.lease_id != c.lease_id and not live_at(lease, c.now_ms)
 
 
-def mine(lease: Held, c: Acquire) -> bool:
+def same_incarnation(lease: Held, c: Acquire) -> bool:
     return (
         lease.lease_id != c.lease_id
         and live_at(lease, c.now_ms)
@@ -171,7 +186,7 @@ def mine(lease: Held, c: Acquire) -> bool:
     )
 
 
-def foreign(lease: Held, c: Acquire) -> bool:
+def other_incarnation(lease: Held, c: Acquire) -> bool:
     return (
         lease.lease_id != c.lease_id
         and live_at(lease, c.now_ms)
@@ -179,11 +194,11 @@ def foreign(lease: Held, c: Acquire) -> bool:
     )
 
 
-def exact(lease: Held, c: Renew | Use | Release | Reclaim) -> bool:
+def same_fence(lease: Held, c: Renew | Use | Release | Reclaim) -> bool:
     return lease.generation == c.generation and lease.lease_id == c.lease_id
 
 
-def other(lease: Held, c: Renew | Use | Release | Reclaim) -> bool:
+def other_fence(lease: Held, c: Renew | Use | Release | Reclaim) -> bool:
     return lease.generation != c.generation or lease.lease_id != c.lease_id
 
 
@@ -191,16 +206,16 @@ def ended(lease: Held, c: End) -> bool:
     return not live_at(lease, c.now_ms)
 
 
-def unended(lease: Held, c: End) -> bool:
+def still_live(lease: Held, c: End) -> bool:
     return live_at(lease, c.now_ms)
 
 
 def reclaimable(lease: Held, c: Reclaim) -> bool:
-    return exact(lease, c) and (c.evidence is Evidence.DEAD or not live_at(lease, c.now_ms))
+    return same_fence(lease, c) and (c.evidence is Evidence.DEAD or not live_at(lease, c.now_ms))
 
 
 def protected(lease: Held, c: Reclaim) -> bool:
-    return exact(lease, c) and c.evidence is not Evidence.DEAD and live_at(lease, c.now_ms)
+    return same_fence(lease, c) and c.evidence is not Evidence.DEAD and live_at(lease, c.now_ms)
 
 
 # -- actions
@@ -249,25 +264,25 @@ def refuse(reason: Refusal) -> Callable[[Lease, object, str], Outcome]:
 RULES: Table[Outcome] = Table(
     (
         Row("LEASE-1", Vacant, Acquire, always, grant),
-        Row("LEASE-2", Held, Acquire, known, no_change),
-        Row("LEASE-3", Held, Acquire, over, grant),
-        Row("LEASE-4", Held, Acquire, mine, refuse_active),
-        Row("LEASE-5", Held, Acquire, foreign, refuse_held),
-        Row("LEASE-6", Held, Renew, exact, prolong),
-        Row("LEASE-7", Held, Use, exact, no_change),
-        Row("LEASE-8", Held, Release, exact, vacate),
-        Row("LEASE-9", Held, Renew, other, refuse(Refusal.FENCED)),
-        Row("LEASE-9", Held, Use, other, refuse(Refusal.FENCED)),
-        Row("LEASE-9", Held, Release, other, refuse(Refusal.FENCED)),
+        Row("LEASE-2", Held, Acquire, same_lease, no_change),
+        Row("LEASE-3", Held, Acquire, lapsed, grant),
+        Row("LEASE-4", Held, Acquire, same_incarnation, refuse_active),
+        Row("LEASE-5", Held, Acquire, other_incarnation, refuse_held),
+        Row("LEASE-6", Held, Renew, same_fence, prolong),
+        Row("LEASE-7", Held, Use, same_fence, no_change),
+        Row("LEASE-8", Held, Release, same_fence, vacate),
+        Row("LEASE-9", Held, Renew, other_fence, refuse(Refusal.FENCED)),
+        Row("LEASE-9", Held, Use, other_fence, refuse(Refusal.FENCED)),
+        Row("LEASE-9", Held, Release, other_fence, refuse(Refusal.FENCED)),
         Row("LEASE-9", Vacant, Renew, always, refuse(Refusal.FENCED)),
         Row("LEASE-9", Vacant, Use, always, refuse(Refusal.FENCED)),
         Row("LEASE-9", Vacant, Release, always, refuse(Refusal.FENCED)),
         Row("LEASE-10", Held, End, ended, vacate),
-        Row("LEASE-11", Held, End, unended, refuse_held),
+        Row("LEASE-11", Held, End, still_live, refuse_held),
         Row("LEASE-12", Vacant, End, always, no_change),
         Row("LEASE-13", Held, Reclaim, reclaimable, vacate),
         Row("LEASE-14", Held, Reclaim, protected, refuse_held),
-        Row("LEASE-15", Held, Reclaim, other, refuse(Refusal.NOT_OBSERVED)),
+        Row("LEASE-15", Held, Reclaim, other_fence, refuse(Refusal.NOT_OBSERVED)),
         Row("LEASE-15", Vacant, Reclaim, always, refuse(Refusal.NOT_OBSERVED)),
         Row("LEASE-16", Held, Revoke, always, vacate),
         Row("LEASE-16", Vacant, Revoke, always, no_change),

@@ -1,4 +1,4 @@
-"""The life of a run: one durable intent, over any number of owners, crashes and retries.  Spec: specs/run.md."""
+"""The run machine: work on inputs over any number of leases, crashes and retries.  Spec: specs/run.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .input import How
 
 @frozen
 class Running:
-    """Under the lease on the session's row."""
+    """Running under the lease of the session."""
 
     generation: int
     recorded: bool = False  # a checkpoint was written under this lease
@@ -24,13 +24,15 @@ class Running:
 
 @frozen
 class Rescheduled:
-    """Waits for the next Begin: at once, or not before `due_at_ms`."""
+    """Waiting for the next Begin, at once or from `due_at_ms` on."""
 
     due_at_ms: int | None = None
-    hold_all: bool = False  # the provider failed: the session waits, whatever the policy
+    hold_all: bool = False  # the provider failed: the whole session waits
 
 
 class Termination(enum.StrEnum):
+    """How a run ended."""
+
     FINISHED = "finished"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
@@ -42,8 +44,10 @@ class Termination(enum.StrEnum):
 
 @frozen
 class Done:
+    """The run has ended."""
+
     termination: Termination
-    reason: str = ""  # a code, or the error's kind and message
+    reason: str = ""  # a code, or the kind and message of an error
 
 
 State: TypeAlias = Running | Rescheduled | Done
@@ -53,22 +57,28 @@ State: TypeAlias = Running | Rescheduled | Done
 
 @frozen
 class TakeUp:
+    """Continue the run under a new lease."""
+
     generation: int
 
 
 @frozen
 class Record:
-    """A checkpoint was written."""
+    """Note that a checkpoint was written."""
 
 
 @frozen
 class Reschedule:
+    """Make the run wait."""
+
     due_at_ms: int | None
     hold_all: bool = False
 
 
 @frozen
 class Finish:
+    """End the run."""
+
     termination: Termination
     reason: str = ""
 
@@ -108,7 +118,7 @@ step = RULES.step
 
 
 def settle(termination: Termination, in_transcript: bool) -> How:
-    """How the inputs of a run end with it.  A split gives them back instead."""
+    """Return how the inputs of a run end with it.  AssertionError: a split, which makes them ready again."""
     match termination:
         case Termination.FINISHED:
             return How.CONSUMED  # RUN-10
@@ -119,4 +129,4 @@ def settle(termination: Termination, in_transcript: bool) -> How:
         case Termination.SUPERSEDED:
             return How.SUPERSEDED  # RUN-15
         case Termination.SPLIT:
-            raise AssertionError("a split settles nothing")
+            raise AssertionError("a split ends no input")

@@ -1,6 +1,6 @@
-"""What turns and models exchange: message types, and their form as node bodies and JSON.
+"""Messages between turns and models: types, and their encoding as node bodies and JSON.
 
-Pure values.  The turn machine, the chat policy and the model clients use them.
+These are pure values.  The turn machine, the chat policy and the model clients use them.
 """
 
 from .codec import InvalidMessage, decode, encode, from_json, to_json

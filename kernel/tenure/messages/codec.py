@@ -1,4 +1,4 @@
-"""Messages as the bodies of nodes and as JSON text.  Spec: specs/chat.md."""
+"""Encode messages as node bodies and JSON text, and decode them.  Spec: specs/chat.md."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _ascii = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 class InvalidMessage(ValueError):
-    """A body that is no message."""
+    """The body of a node is not a valid message."""
 
     __slots__ = ()
 
 
 def to_json(value: Any) -> str:
-    """Canonical JSON; characters that no file can hold are escaped."""
+    """Return canonical JSON.  Lone surrogates, which UTF-8 cannot encode, are escaped."""
     text = _plain(value)
     try:
         text.encode()
@@ -36,17 +36,18 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: str) -> dict[str, Any]:
+    """Return the JSON object of a text.  Raises InvalidMessage."""
     try:
         found = json.loads(text)
     except ValueError as error:
         raise InvalidMessage(f"{text[:80]!r}: {error}") from error
     if not isinstance(found, dict):
-        raise InvalidMessage(f"{text[:80]!r} is no JSON object")
+        raise InvalidMessage(f"{text[:80]!r} is not a JSON object")
     return found
 
 
 def non_defaults(value: Any) -> dict[str, Any]:
-    """The fields of a value that are not their defaults."""
+    """Return the fields of a value that differ from their defaults."""
     fields = attrs.fields(value.__class__)
     return {
         a.name: _plain_value(given)
@@ -62,11 +63,12 @@ def _plain_value(value: Any) -> Any:
 
 
 def encode(message: Message) -> str:
-    """CHAT-1: the body of a node of form `chat`."""
+    """CHAT-1: return the body of a node of form `chat`."""
     return to_json(non_defaults(message))
 
 
 def decode(body: str) -> Message:
+    """Return the message of a body.  Raises InvalidMessage."""
     found = from_json(body)
     try:
         calls = tuple([ToolCall(**each) for each in found.pop("calls", ())])
@@ -81,7 +83,7 @@ def decode(body: str) -> Message:
 
 
 def truncate(message: Message) -> Message:
-    """CHAT-15: what no node can hold is cut: arguments, then reasoning, then the text."""
+    """CHAT-15: cut a message that is too large for a node: arguments, then reasoning, then text."""
     if len(message.text) + len(message.reasoning) < ARGUMENTS_MAX and not message.calls:
         return message
     calls = tuple([_truncate_call(call) for call in message.calls])
@@ -106,7 +108,7 @@ def _truncate_call(call: ToolCall) -> ToolCall:
 
 
 def node_of(message: Message) -> NewNode:
-    """The node that holds a message, for the transcript."""
+    """Return the transcript node of a message."""
     message = truncate(message)
     answers = () if message.call_id is None else (message.call_id,)
     call_ids = answers or tuple([call.call_id for call in message.calls])
@@ -114,7 +116,7 @@ def node_of(message: Message) -> NewNode:
 
 
 def text_of(form: Form, body: str) -> str:
-    """What a node says, for people."""
+    """Return the text of a node for people to read."""
     if form is not Form.CHAT:
         return body
     try:

@@ -1,6 +1,6 @@
-"""The words between a turn and a model: messages, tools, requests, replies.  Spec: specs/chat.md.
+"""Messages, tools, requests and replies between a turn and a model.  Spec: specs/chat.md.
 
-Everything is a frozen value; what only a provider understands is JSON text that nobody here looks into.
+All types are frozen values.  Data that only a provider interprets is JSON text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..transcript import Role, UsageDelta
 
 
 class Disposition(enum.StrEnum):
-    """What may be done with a tool call whose report was lost."""
+    """Whether a tool call whose report was lost may run again."""
 
     RERUNNABLE = "rerunnable"
     ONCE = "once"
@@ -22,7 +22,7 @@ class Disposition(enum.StrEnum):
 
 @frozen
 class Attachment:
-    """By reference: the bytes are somewhere else."""
+    """An attachment by reference: its bytes are stored elsewhere."""
 
     uri: str
     media_type: str
@@ -31,7 +31,7 @@ class Attachment:
 
 @frozen
 class ToolCall:
-    """`arguments` is JSON text as the model wrote it, valid or not."""
+    """A tool call of a model.  `arguments` is JSON text as the model wrote it, valid or not."""
 
     call_id: str
     name: str
@@ -40,19 +40,23 @@ class ToolCall:
 
 @frozen
 class Message:
+    """One message of a conversation."""
+
     role: Role
     text: str = ""
-    calls: tuple[ToolCall, ...] = ()  # of an assistant
-    call_id: str | None = None  # of a tool: whose result this is
+    calls: tuple[ToolCall, ...] = ()  # only in messages of the assistant
+    call_id: str | None = None  # in a tool message: the call that it answers
     reasoning: str = ""
     refusal: str = ""
     attachments: tuple[Attachment, ...] = ()
-    is_error: bool = False  # of a tool: it failed, was cancelled, or nobody knows
+    is_error: bool = (
+        False  # in a tool message: the call failed, was cancelled, or its outcome is unknown
+    )
 
 
 @frozen
 class RetryPolicy:
-    """How often a tool is tried within one turn; a once tool never again."""
+    """How often a tool is tried within one turn, with which backoff.  A once tool is never retried."""
 
     attempts_max: int = 1
     base_ms: int = 250
@@ -61,7 +65,7 @@ class RetryPolicy:
 
 @frozen
 class Tool:
-    """What a turn needs to know of a tool.  `schema` is the JSON schema of its arguments, as canonical text."""
+    """A tool as a turn uses it.  `schema` is the JSON schema of its arguments, as canonical text."""
 
     name: str
     description: str
@@ -69,23 +73,25 @@ class Tool:
     disposition: Disposition = Disposition.RERUNNABLE
     timeout_ms: int = 600_000
     retry: RetryPolicy = RetryPolicy()
-    probed: bool = False  # after a crash it can be asked what became of a call
-    finishes: bool = False  # its result is the structured final value of the turn
+    probed: bool = False  # after a crash, a probe can find out the outcome of a call
+    finishes: bool = False  # its result ends the turn, as its structured value
 
 
 @frozen
 class Request:
-    """What the model is asked.  The first `stable` messages were in the request before: a provider may cache them."""
+    """A request to a model.  Its first `stable` messages were in the last request too: a provider may cache them."""
 
     model: str
     system: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
-    parameters: str = "{}"  # JSON object for the provider
+    parameters: str = "{}"  # a JSON object for the provider
     stable: int = 0
 
 
 class Finish(enum.StrEnum):
+    """Why the model stopped."""
+
     STOP = "stop"
     TOOL_CALLS = "tool_calls"
     OUTPUT_LIMIT = "output_limit"
@@ -96,7 +102,7 @@ class Finish(enum.StrEnum):
 
 @frozen
 class Reply:
-    """What the model answered.  `usage` has a line for each attempt, failed ones too."""
+    """A reply of a model.  `usage` has one record for each attempt, also for failed ones."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -108,7 +114,7 @@ class Reply:
 
 @frozen
 class ModelFailed:
-    """No reply: `failure` says by the table what becomes of the run."""
+    """The model gave no reply.  `failure` decides what becomes of the run."""
 
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
@@ -116,7 +122,7 @@ class ModelFailed:
 
 @frozen
 class Delta:
-    """A piece of a reply on its way: shown, never stored.  `attempt` counts from 1; a new one discards the old."""
+    """A part of a streamed reply, never stored.  `attempt` counts from 1; a new attempt replaces the former."""
 
     kind: str  # text | reasoning | call
     text: str

@@ -1,7 +1,4 @@
-"""Questions: what people and runners read of a session, from one snapshot, never part of a decision.
-
-Spec: specs/store.md.
-"""
+"""Questions of lease holders, clients and operators, each answered from one snapshot.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
@@ -33,16 +30,16 @@ from ..records import (
 from ..transcript import Form, Role
 
 PAGE = 256
-FIRST_PAGE = 32  # nodes of a transcript; each page after it has twice as many
+FIRST_PAGE = 32  # nodes of a transcript; each further page is twice as large
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 
-# -- for a holder
+# -- for lease holders
 
 
 @frozen
 class LoadedRun:
-    """What a holder needs to carry a run out: its inputs in order, its journal, the session's state."""
+    """What the execution of a run needs: its inputs in order, its journal, the session's state."""
 
     run: Run
     inputs: tuple[Input, ...]
@@ -52,7 +49,7 @@ class LoadedRun:
 
 @frozen
 class LoadRun(Question[LoadedRun | None]):
-    """None: no such run."""
+    """The data of a run; None if it does not exist."""
 
     session_id: str
     run_id: str
@@ -94,6 +91,8 @@ def _journal(session_id: str, run_id: str) -> Steps:
 
 @frozen
 class Journal(Question[tuple[JournalEntry, ...]]):
+    """The journal of a run, in order."""
+
     session_id: str
     run_id: str
 
@@ -101,16 +100,16 @@ class Journal(Question[tuple[JournalEntry, ...]]):
         return (yield from _journal(self.session_id, self.run_id))
 
 
-# -- for a submitter
+# -- for clients
 
 
 @frozen
 class InputStatus:
-    """What became of an input so far.
+    """The status of an input.
 
     `status`: delayed, ready, bound, or how it ended (consumed, superseded, coalesced, withdrawn, abandoned,
-    dead_lettered); a submitter waits for its *run* to be done, `termination` says how.  `answer` is the body of the
-    last node that the run committed.  `failures` counts what the run has been through since it last made progress.
+    dead_lettered).  `termination`: how its run ended, set when the run is done.  `answer`: the text of the last node
+    that the run committed.  `failures` counts failures, outages and losses since the last checkpoint.
     """
 
     input_id: str
@@ -125,12 +124,13 @@ class InputStatus:
 
     @property
     def ended(self) -> bool:
+        """Whether the input has ended."""
         return self.status not in ("delayed", "ready", "bound")
 
 
 @frozen
 class Statuses(Question[tuple[InputStatus | None, ...]]):
-    """None where there is no such input."""
+    """The status of several inputs; None for an id that does not exist."""
 
     session_id: str
     input_ids: tuple[str, ...]
@@ -148,6 +148,8 @@ class Statuses(Question[tuple[InputStatus | None, ...]]):
 
 @frozen
 class Status(Question[InputStatus | None]):
+    """The status of one input; None if it does not exist."""
+
     session_id: str
     input_id: str
 
@@ -184,18 +186,18 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
 
 
 def _answer(node: Node, termination: run_.Termination) -> str | None:
-    """What the run said last; a result that only closes a call is no answer."""
+    """Return the text of the last node of a run, unless it only closes a tool call."""
     if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
         return None
     return text_of(node.form, node.body)
 
 
-# -- for people
+# -- for operators
 
 
 @frozen
 class Overview:
-    """A session at a glance: its row, what is unfinished, and the first inputs that have not ended."""
+    """A session: its row, its unfinished runs, the first inputs that have not ended, and its usage."""
 
     session: Session
     runs: tuple[Run, ...]
@@ -205,6 +207,8 @@ class Overview:
 
 @frozen
 class LoadOverview(Question[Overview | None]):
+    """The overview of a session, with at most `limit` inputs; None if it does not exist."""
+
     session_id: str
     limit: int = PAGE
 
@@ -226,6 +230,8 @@ class LoadOverview(Question[Overview | None]):
 
 @frozen
 class DeadLetters(Question[tuple[InputStatus, ...]]):
+    """The first dead letters of a session, in the order of admission."""
+
     session_id: str
     limit: int = PAGE
 
@@ -240,7 +246,7 @@ class DeadLetters(Question[tuple[InputStatus, ...]]):
 
 @frozen
 class Sessions(Question[tuple[Session, ...]]):
-    """Session rows by id, behind `after`."""
+    """Session rows in the order of their ids, after the id `after`."""
 
     after: str = ""
     limit: int = PAGE
@@ -251,7 +257,7 @@ class Sessions(Question[tuple[Session, ...]]):
 
 @frozen
 class EventsAfter(Question[tuple[EventBatch, ...]]):
-    """Events numbered above `after`: whole rows, of which the first may begin at or below it."""
+    """The event batches after event number `after`.  The first batch may begin before it."""
 
     session_id: str
     after: int = 0
@@ -267,7 +273,7 @@ class EventsAfter(Question[tuple[EventBatch, ...]]):
 
 @frozen
 class TranscriptLine:
-    """One node of the transcript, with the inputs that stand before it."""
+    """One node of the transcript, with the inputs that precede it."""
 
     inputs: tuple[Input, ...]
     node: Node
@@ -275,9 +281,9 @@ class TranscriptLine:
 
 @frozen
 class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
-    """The transcript from its beginning to the leaf; the last `limit` nodes.
+    """The last `limit` nodes of the transcript, in order.
 
-    `compacted`: what a compaction stands for is left out.
+    `compacted`: leave out nodes that a compaction replaces.
     """
 
     session_id: str
@@ -293,7 +299,7 @@ class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
         while next_ is not None and len(lines) < self.limit:
             most = min(page, self.limit - len(lines))
             nodes = yield Chain(Node, (s, next_), "parent", most)
-            assert nodes, f"node {next_} is not there"
+            assert nodes, f"node {next_} does not exist"
             nodes = self._wanted(nodes)
             found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
             inputs = iter(found)
@@ -304,7 +310,7 @@ class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
         return tuple(reversed(lines))
 
     def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Up to the first compaction, which stands for those before it."""
+        """Return the nodes up to the first compaction, which replaces those before it."""
         ends = [at for at, node in enumerate(nodes, 1) if self._after(node) is None]
         return nodes[: ends[0]] if ends else nodes
 
