@@ -43,9 +43,9 @@ NUMBERS = itertools.count()
 def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
     """In whatever order, waiting for who has the next one; what saves the others afterwards is taken away too."""
 
-    real = postgres_transaction.locking
+    real = postgres_transaction.lock_rows
 
-    def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    def lock_rows(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
         columns = real(sql, ids, wait)[0].partition("SELECT ")[2].partition(" FROM ")[0]
         return (
             f"SELECT {columns} FROM (SELECT i FROM unnest(%b::text[]) AS u(i) ORDER BY random()) q, "
@@ -54,19 +54,19 @@ def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
             (Texts(ids),),
         )
 
-    breaking.setattr(postgres_transaction, "locking", locking)
+    breaking.setattr(postgres_transaction, "lock_rows", lock_rows)
     breaking.setattr(postgres_writer, "LOCK_MS", 10_000)
-    breaking.setattr(postgres_writer, "AGAIN", (psycopg.errors.UniqueViolation,))
+    breaking.setattr(postgres_writer, "RETRYABLE", (psycopg.errors.UniqueViolation,))
 
 
 def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
-    real = postgres_transaction.locking
+    real = postgres_transaction.lock_rows
 
-    def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    def lock_rows(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
         text, values = real(sql, ids, wait)
         return text.partition("FOR UPDATE")[0], values
 
-    breaking.setattr(postgres_transaction, "locking", locking)
+    breaking.setattr(postgres_transaction, "lock_rows", lock_rows)
 
 
 def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:

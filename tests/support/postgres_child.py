@@ -44,7 +44,7 @@ def stopped(dsn: str, schema: str, session: str) -> None:
 
     async def run() -> None:
         store = PostgresStore(dsn, schema=schema, idle_ms=1_000)
-        link = store._writing.link
+        link = store._writer.connection
         real, rounds = link.run, 0
 
         def run_and_stop(statements: Sequence[Statement]) -> list[Rows]:

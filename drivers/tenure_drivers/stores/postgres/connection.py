@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that comes back, what its errors mean, and the schema behind it."""
+"""A connection to PostgreSQL that reconnects, the translation of its errors, and the schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .sql import Sql
 
 SCHEMA_VERSION = 1
 VERSION_MIN = 14
-DEFAULTS = {  # a machine that is gone says nothing: without these a connection to it waits for hours
+DEFAULTS = {  # without these, a connection to a dead machine waits for hours
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -30,10 +30,8 @@ DEFAULTS = {  # a machine that is gone says nothing: without these a connection 
     "application_name": "tenure",
 }
 
-BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED"  # what is read behind a lock must be newer than the lock
-)
-REFUSED = (
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # reads after a lock must be newer than the lock (STORE-34)
+NOT_PERMITTED = (
     errors.InsufficientPrivilege,
     errors.ReadOnlySqlTransaction,
     errors.FeatureNotSupported,
@@ -41,30 +39,33 @@ REFUSED = (
 
 
 class ConnectionLost(psycopg.OperationalError):
-    """There is no connection, and none to be had."""
+    """Connecting to the server failed."""
 
 
-def address(dsn: str) -> dict[str, Any]:
-    """What an address says.  Raises ValueError, in words that hold nothing of what may be a password."""
+def parse_dsn(dsn: str) -> dict[str, Any]:
+    """Parse a DSN.  Raises ValueError with a message that contains no part of a password."""
     try:
         given: dict[str, Any] = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         why = str(error).strip()
-        if not why.startswith("invalid URI query parameter"):  # which says a name
+        if not why.startswith(
+            "invalid URI query parameter"
+        ):  # that message contains a parameter's name only
             why = re.sub('".*"', '"***"', why, flags=re.DOTALL)
-        raise ValueError(f"no address of a server: {why}") from None
-    hosts = str(given.get("host", "")).split(",")  # one may be a folder, or @ and a name
+        raise ValueError(f"invalid PostgreSQL URL: {why}") from None
+    hosts = str(given.get("host", "")).split(",")  # a host may be a folder, or @ and a name
     if any("@" in host[1:] and not host.startswith("/") for host in hosts):
-        raise ValueError("no address of a server: an @ in the password of a URL is written %40")
+        raise ValueError("invalid PostgreSQL URL: write @ in a password as %40")
     if not re.fullmatch("[0-9,]*", str(given.get("port", ""))):
         raise ValueError(
-            "no address of a server: the port is no number; a / in the password of a URL is written %2F"
+            "invalid PostgreSQL URL: the port is not a number. Write / in a password as %2F"
         )
     return given
 
 
 def connect(dsn: str) -> psycopg.Connection[Any]:
-    given = address(dsn)
+    """Open a connection in autocommit mode.  Raises ConnectionLost or ValueError."""
+    given = parse_dsn(dsn)
     more: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in given}
     try:
         connection = psycopg.connect(
@@ -72,7 +73,7 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
             autocommit=True,
             prepare_threshold=None,
             row_factory=tuple_row,
-            client_encoding="utf8",  # arrays go as bytes of it
+            client_encoding="utf8",  # arrays are sent as UTF-8
             **more,
         )
     except psycopg.OperationalError as error:
@@ -80,51 +81,52 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
     if connection.info.server_version < VERSION_MIN * 10_000:
         connection.close()
         raise ConnectionLost(
-            f"server {connection.info.server_version}: needs {VERSION_MIN} or newer"
+            f"PostgreSQL {VERSION_MIN} or newer is required, the server has {connection.info.server_version}"
         )
     return connection
 
 
 def translated(error: psycopg.Error, where: str) -> Exception:
-    """What an error of the server, or of the way to it, means to a caller."""
+    """Translate an error of the server or of the connection into a store error."""
     found: Exception
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.DataCorrupted):
         found = Corrupt(where, (), error)
     elif isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        found = Unavailable(f"{where}: {_line(error)}")
-    elif isinstance(error, REFUSED):
-        found = Unavailable(f"{where}: {_line(error)}")
+        found = Unavailable(f"{where}: {_first_line(error)}")
+    elif isinstance(error, NOT_PERMITTED):
+        found = Unavailable(f"{where}: {_first_line(error)}")
     elif isinstance(error, errors.InvalidSqlStatementName | errors.DuplicatePreparedStatement):
-        found = Unavailable(f"{where}: {_line(error)} (behind a pooler: prepare=off)")
+        found = Unavailable(f"{where}: {_first_line(error)} (with a pooler, use prepare=off)")
     elif isinstance(error, errors.DivisionByZero):
-        found = AssertionError("a decision updates what does not exist")
+        found = AssertionError("a decision updates a row that does not exist")
     elif isinstance(error, errors.IntegrityError):
-        found = AssertionError(f"a decision writes what cannot be: {_line(error)}")
+        found = AssertionError(f"a decision violates a constraint: {_first_line(error)}")
     elif isinstance(error, errors.ReservedName):
-        found = ValueError(_line(error))
+        found = ValueError(_first_line(error))
     elif isinstance(error, errors.DataError):
-        found = ValueError(f"the server cannot store that: {_line(error)}")
+        found = ValueError(f"PostgreSQL cannot store a value: {_first_line(error)}")
     else:
         return error
     found.__cause__ = error
     return found
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
 class Connection:
-    """Connects when it is needed.  One thread at a time."""
+    """A connection that is opened when it is first used, and again after it was lost.  For one thread at a time."""
 
     def __init__(self, dsn: str, prepare: bool = True) -> None:
         self._dsn, self._prepare = dsn, prepare
         self._connection: psycopg.Connection[Any] | None = None
         self._pipe: Pipeline | None = None
-        self._doubtful = ""
+        self._unconfirmed = ""
 
     @property
-    def connection(self) -> psycopg.Connection[Any]:
+    def raw(self) -> psycopg.Connection[Any]:
+        """The open psycopg connection."""
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._dsn)
             self._connection.add_notice_handler(self._notice)
@@ -132,13 +134,16 @@ class Connection:
         return self._connection
 
     def run(self, statements: Sequence[Statement]) -> list[Rows]:
-        """All in one round trip; rows and counts of each.  Raises psycopg.Error for the first that fails."""
-        if self.connection and self._pipe:
+        """Run statements in one round trip; return the rows and count of each.
+
+        Raises psycopg.Error for the first that fails.
+        """
+        if self.raw and self._pipe:
             return self._pipe.run(statements)
         raise AssertionError("unreachable")
 
     def alive(self) -> bool:
-        """Nothing has come that nobody asked for: with a last word, servers say that they have hung up."""
+        """Return False if the server has sent an unsolicited message or closed the connection."""
         connection = self._connection
         if connection is None or connection.closed:
             return False
@@ -152,23 +157,24 @@ class Connection:
 
     def _unsolicited(self) -> bool:
         assert self._connection is not None
-        coming = select.poll()  # `select` knows the first 1,024 files of a process alone
+        coming = select.poll()  # not `select`, which is limited to file descriptors below 1,024
         coming.register(self._connection.pgconn.socket, select.POLLIN)
         return bool(coming.poll(0))
 
     def commit(self, statements: Sequence[Statement]) -> None:
-        self._doubtful = ""
+        """Run the last statements of a transaction and COMMIT.  Raises OutcomeUnknown if a standby did not confirm."""
+        self._unconfirmed = ""
         self.run([*statements, ("COMMIT", ())])
-        if self._doubtful:
-            raise OutcomeUnknown(self._doubtful)
+        if self._unconfirmed:
+            raise OutcomeUnknown(self._unconfirmed)
 
     def _notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        """A commit that was told to wait for a standby no longer is done here, and maybe nowhere else."""
+        """Remember the warning that the server no longer waits for a standby: the commit may exist only there."""
         if notice.source_function == "SyncRepWaitForLSN":
-            self._doubtful = f"{notice.message_primary}: {notice.message_detail}"
+            self._unconfirmed = f"{notice.message_primary}: {notice.message_detail}"
 
     def roll_back(self) -> bool:
-        """Leave any transaction.  True: the connection is lost."""
+        """Roll back any transaction.  Return True if the connection is lost."""
         connection = self._connection
         if connection is None:
             return False
@@ -184,6 +190,7 @@ class Connection:
             return True
 
     def close(self) -> None:
+        """Close the connection, if it is open."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -192,43 +199,45 @@ class Connection:
 # -- the schema
 
 
-def ensure_schema(link: Connection, sql: Sql, create: bool) -> None:
-    """Make the schema, or check that it is ours; safe with many starting at once."""
+def ensure_schema(connection: Connection, sql: Sql, create: bool) -> None:
+    """Create the schema if it does not exist, and check its version.  Several processes may do this at once."""
     try:
-        version = version_of(link, sql)
+        version = version_of(connection, sql)
         if version is None and not create:
-            raise ValueError(f"schema {sql.schema!r} is not there; `tenure store migrate` makes it")
+            raise ValueError(
+                f"schema {sql.schema!r} does not exist; run `tenure store migrate` to create it"
+            )
         if version is None:
-            link.run([(BEGIN, ())])
+            connection.run([(BEGIN, ())])
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7465))"
-            link.run([(lock, (sql.schema,))])
-            version = version_of(link, sql)
+            connection.run([(lock, (sql.schema,))])
+            version = version_of(connection, sql)
             if version is None:
-                link.run([(line, ()) for line in schema_statements(link, sql)])
+                connection.run([(line, ()) for line in schema_statements(connection, sql)])
                 version = SCHEMA_VERSION
-            link.run([("COMMIT", ())])
+            connection.run([("COMMIT", ())])
     except psycopg.Error as error:
-        link.roll_back()
+        connection.roll_back()
         raise translated(error, sql.schema) from error
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(f"schema {sql.schema!r}", version, SCHEMA_VERSION)
 
 
-def version_of(link: Connection, sql: Sql) -> int | None:
-    """None: there is no schema of ours yet."""
-    # Not by to_regclass: that remembers what was not there a moment ago, whoever has made it since.
+def version_of(connection: Connection, sql: Sql) -> int | None:
+    """Return the version of the schema; None if it does not exist."""
+    # Not by to_regclass: it may answer from a cache that is older than the table.
     there = "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'tenure_schema'"
-    if not link.run([(there, (sql.schema,))])[0][0][0][0]:
+    if not connection.run([(there, (sql.schema,))])[0][0][0][0]:
         return None
-    rows = link.run([(f"SELECT version FROM {sql.name('tenure_schema')}", ())])[0][0]
+    rows = connection.run([(f"SELECT version FROM {sql.name('tenure_schema')}", ())])[0][0]
     return int(rows[0][0]) if rows else 0
 
 
-def schema_statements(link: Connection, sql: Sql) -> list[str]:
-    """The statements that make the schema; who may not make schemas finds one made for them."""
+def schema_statements(connection: Connection, sql: Sql) -> list[str]:
+    """Return the statements that create the tables, and the schema unless an administrator has created it."""
     lines = sql.create(RECORDS, INDEXES)
     there = "SELECT count(*) FROM pg_namespace WHERE nspname = %s"
-    if link.run([(there, (sql.schema,))])[0][0][0][0]:
+    if connection.run([(there, (sql.schema,))])[0][0][0][0]:
         lines = lines[1:]
     stamp = f"INSERT INTO {sql.name('tenure_schema')} (version) VALUES ({SCHEMA_VERSION})"
     return [*lines, stamp]

@@ -1,4 +1,4 @@
-"""STORE-37: hints between processes: NOTIFY in transactions of their own, LISTEN on a connection of its own."""
+"""Hints between processes: NOTIFY in separate transactions, LISTEN on a separate connection (STORE-37)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tenure.outcome import Hint
 from .connection import Connection, connect
 from .sql import quoted
 
-PAYLOAD_BYTES_MAX = 7_900  # the server takes less than 8,000
+PAYLOAD_BYTES_MAX = 7_900  # the server's limit is 8,000
 LISTEN_S = 0.5
 NOTIFY = "SELECT pg_notify(%s, %s)"
 
@@ -23,7 +23,10 @@ _decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None]]).decode
 
 
 class PostgresNotifier:
-    """Losing a word costs latency only.  What this process says it has heard already."""
+    """Sends hints to other processes and publishes theirs.  A lost hint costs latency only.
+
+    The server returns a process its own notifications too; they are published a second time, which is harmless.
+    """
 
     def __init__(
         self, dsn: str, schema: str, prepare: bool, publish: Callable[[Iterable[Hint]], None]
@@ -31,59 +34,63 @@ class PostgresNotifier:
         self.channel = f"tenure_{schema}"
         self._dsn, self._prepare, self._publish_locally = dsn, prepare, publish
         self._outgoing: queue.SimpleQueue[list[Hint] | None] = queue.SimpleQueue()
-        self._speaker: threading.Thread | None = None
+        self._sender: threading.Thread | None = None
         self._listener: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closed = threading.Event()
         self._listening = threading.Event()
 
     def publish(self, hints: list[Hint]) -> None:
-        if self._speaker is None:
+        """Send hints to other processes, from a thread."""
+        if self._sender is None:
             with self._starting:
-                if self._speaker is None:
-                    self._speaker = threading.Thread(
-                        target=self._send, name="tenure-pg-say", daemon=True
+                if self._sender is None:
+                    self._sender = threading.Thread(
+                        target=self._send, name="tenure-pg-send", daemon=True
                     )
-                    self._speaker.start()
+                    self._sender.start()
         self._outgoing.put(hints)
 
     def listen(self) -> None:
+        """Start to receive the hints of other processes."""
         with self._starting:
             if self._listener is None and not self._closed.is_set():
                 self._listener = threading.Thread(
-                    target=self._receive, name="tenure-pg-hear", daemon=True
+                    target=self._receive, name="tenure-pg-listen", daemon=True
                 )
                 self._listener.start()
 
     def listening(self, timeout_s: float) -> bool:
+        """Wait until LISTEN has succeeded; return False after the timeout."""
         return self._listening.wait(timeout_s)
 
     def close(self) -> None:
+        """Send what waits, then stop the threads."""
         self._closed.set()
         self._outgoing.put(None)
-        for thread in (self._speaker, self._listener):
+        for thread in (self._sender, self._listener):
             if thread is not None:
                 thread.join()
 
     def _send(self) -> None:
-        link = Connection(self._dsn, self._prepare)
-        over = False
-        while not over and (hints := self._outgoing.get()) is not None:
-            while not self._outgoing.empty():  # what gathered meanwhile goes in one transaction
+        connection = Connection(self._dsn, self._prepare)
+        ended = False
+        while not ended and (hints := self._outgoing.get()) is not None:
+            while not self._outgoing.empty():  # hints that arrived meanwhile join the transaction
                 more = self._outgoing.get()
                 if more is None:
-                    over = True
+                    ended = True
                     break
                 hints += more
             try:
-                link.run(
+                connection.run(
                     [("BEGIN", ()), ("SET LOCAL synchronous_commit = off", ()),
                      *((NOTIFY, (self.channel, payload)) for payload in payloads(hints)),
                      ("COMMIT", ())]
                 )  # fmt: skip
             except psycopg.Error:
-                link.roll_back()
-        link.close()
+                connection.roll_back()
+        connection.close()
 
     def _receive(self) -> None:
         missed = False
@@ -97,9 +104,7 @@ class PostgresNotifier:
                 connection.execute(f"LISTEN {quoted(self.channel)}".encode())
                 self._listening.set()
                 if missed:
-                    self._publish_locally(
-                        [Hint("", None)]
-                    )  # whatever was said while nobody listened
+                    self._publish_locally([Hint("", None)])  # notifications may have been missed
                 missed = True
                 while not self._closed.is_set():
                     for note in connection.notifies(timeout=LISTEN_S, stop_after=64):
@@ -112,7 +117,7 @@ class PostgresNotifier:
 
 
 def payloads(hints: Sequence[Hint]) -> list[str]:
-    """As few as hold them; a session once, unless it is said whom to cancel."""
+    """Encode hints as few payloads, without duplicates."""
     distinct = dict.fromkeys([(h.session_id, h.due_at_ms, h.cancel_run) for h in hints])
     found: list[str] = []
     part: list[str] = []
@@ -127,7 +132,7 @@ def payloads(hints: Sequence[Hint]) -> list[str]:
 
 
 def hints_of(payload: str) -> list[Hint]:
-    """Anything else than hints means that something changed, nobody knows where."""
+    """Decode a payload.  An invalid one means that any session may have changed."""
     try:
         return [Hint(*one) for one in _decode(payload)] or [Hint("", None)]
     except (ValueError, TypeError, msgspec.MsgspecError):

@@ -1,8 +1,10 @@
-"""Several statements in one round trip, on the library's own functions.
+"""Several statements in one round trip, with functions of `psycopg.generators`.
 
-Not psycopg's pipeline: that sends a Flush behind its last Sync, after which the server's
-`idle_in_transaction_session_timeout` no longer runs, and a process that is stopped in the middle of a transaction keeps
-its locks.  And this takes half of the time.
+psycopg's own pipeline sends a Flush after its last Sync.  After that the server's `idle_in_transaction_session_timeout`
+does not run, so a process that was stopped within a transaction would keep its locks.  This also takes half the time.
+
+The functions are not documented by psycopg; tests/stores/test_borrowed_internals.py names the versions that were
+checked.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ from psycopg.generators import fetch_many, pipeline_communicate, send
 from .sql import BIGINT_ARRAY, TEXT_ARRAY, Bigints, Texts, packed_bigints, packed_texts
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
-Rows: TypeAlias = tuple[Sequence[Any], int]  # what a statement returned, and how many it touched
+Rows: TypeAlias = tuple[Sequence[Any], int]  # the rows of a statement, and how many it changed
 
 MARK = re.compile(r"%[sb]")
 BINARY, TEXT = 1, 0
-ANSWER_S = 60.0  # longer than a statement may take: the server would have said so
+ANSWER_S = 60.0  # longer than the server's statement_timeout
 
 T = TypeVar("T")
 
 
 def numbered(text: str) -> bytes:
-    """`%s` and `%b` become $1, $2, ..."""
+    """Replace `%s` and `%b` by $1, $2, ..."""
     parts = MARK.split(text)
     found = parts[0]
     for number, part in enumerate(parts[1:], 1):
@@ -41,7 +43,7 @@ def numbered(text: str) -> bytes:
 
 
 def parameter(value: Any) -> tuple[bytes, int, int]:
-    """Content, type and format."""
+    """Return the content, type and format of a parameter."""
     kind = value.__class__
     if kind is Texts:
         return packed_texts(value), TEXT_ARRAY, BINARY
@@ -51,7 +53,7 @@ def parameter(value: Any) -> tuple[bytes, int, int]:
 
 
 class Pipeline:
-    """Prepared statements are named once a connection, unless `prepare` is off."""
+    """Runs statements over a connection; each is prepared once, unless `prepare` is off."""
 
     def __init__(self, connection: psycopg.Connection[Any], prepare: bool) -> None:
         self._connection = connection
@@ -62,7 +64,7 @@ class Pipeline:
         self._rows = Transformer(connection)
 
     def run(self, statements: Sequence[Statement]) -> list[Rows]:
-        """Raises psycopg.Error for the first that fails; what came after it was not carried out."""
+        """Run all statements.  Raises psycopg.Error for the first that fails; later ones are not executed."""
         commands, named = self._commands(statements)
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
@@ -71,7 +73,7 @@ class Pipeline:
             answered = self._connection.wait(_bounded(exchange, ANSWER_S))
             pgconn.exit_pipeline_mode()
         except BaseException:
-            self._connection.close()  # nobody knows what is still on its way
+            self._connection.close()  # answers may still arrive
             raise
         found: list[Rows] = []
         at = 0
@@ -109,7 +111,7 @@ class Pipeline:
                     commands.append(_prepare(pgconn, name, sql, types))
                 commands.append(_execute(pgconn, name, content, formats))
             else:
-                commands.append(_ask(pgconn, sql, content, types, formats))
+                commands.append(_query(pgconn, sql, content, types, formats))
         commands.append(pgconn.pipeline_sync)
         return commands, named
 
@@ -118,7 +120,7 @@ class Pipeline:
         status = result.status
         if status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             if status == pq.ExecStatus.PIPELINE_ABORTED:
-                raise psycopg.OperationalError("a statement before it failed")
+                raise psycopg.OperationalError("an earlier statement failed")
             raise error_from_result(result)
         return result
 
@@ -142,7 +144,7 @@ def _execute(
     return lambda: pgconn.send_query_prepared(name, content, formats, result_format=BINARY)
 
 
-def _ask(
+def _query(
     pgconn: pq.abc.PGconn, sql: bytes, content: Sequence[bytes], types: Sequence[int],
     formats: Sequence[int],
 ) -> Callable[[], None]:  # fmt: skip
@@ -152,7 +154,7 @@ def _ask(
 
 
 def _bounded(exchange: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-    """A server that says nothing any more, or a commit that waits for a standby that is gone, is not waited for."""
+    """Raise after a time without an answer: the server may be dead, or a commit waits for a standby that is."""
     deadline = time.monotonic() + seconds
     try:
         wanted = next(exchange)
@@ -169,9 +171,9 @@ def _bounded(exchange: Generator[Any, Any, T], seconds: float) -> Generator[Any,
 def _communicate(
     pgconn: pq.abc.PGconn, commands: deque[Callable[[], None]], count: int
 ) -> Generator[Any, Any, list[list[Any]]]:
-    """The results of each command; the last is the Sync."""
+    """Return the results of each command; the last is that of the Sync."""
     answered: list[list[Any]] = yield from pipeline_communicate(pgconn, commands)
-    yield from send(pgconn)  # what did not fit at once
+    yield from send(pgconn)  # the rest, if the socket's buffer was full
     while len(answered) < count:
         more = yield from fetch_many(pgconn)
         if more:

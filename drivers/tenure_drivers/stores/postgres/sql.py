@@ -1,7 +1,7 @@
-"""PostgreSQL's SQL, generated from the record types and their indexes: one statement for all that is alike.
+"""PostgreSQL's SQL, generated from the record types and their indexes.
 
-Parameters are arrays, a column each: what a group of commands reads or writes of one kind is one statement, however
-many they are.  STORE-36: every statement of a decision names the sessions it is about and nothing else.
+Parameters are arrays, one for each column.  So all reads or writes of one kind in a group are one statement, however
+many commands the group has.  Every statement of a decision names the sessions that it is about (STORE-36).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tenure.queries import Index, Record
 from ..row_codec import RowCodec, codec_of
 
 P = ParamSpec("P")
-Made: TypeAlias = tuple[str, list[str]]  # a statement, and the types of its columns of parameters
+Made: TypeAlias = tuple[str, list[str]]  # a statement, and the types of its parameter columns
 
 TEXT, BIGINT = "text", "bigint"
-TEXT_ARRAY, BIGINT_ARRAY = 1009, 1016  # the server's numbers of these types
+TEXT_ARRAY, BIGINT_ARRAY = 1009, 1016  # OIDs
 _TEXT_OID, _INT8_OID = 25, 20
 _NULL = b"\xff\xff\xff\xff"
 _length, _integer = struct.Struct("!i").pack, struct.Struct("!iq").pack
 
 
 class Texts(list["str | None"]):
-    """Goes as text[], in binary: by default each text would be escaped."""
+    """A parameter of type text[], sent in binary; in text format each element would be escaped."""
 
 
 class Bigints(list["int | None"]):
-    """Goes as bigint[], in binary."""
+    """A parameter of type bigint[], sent in binary."""
 
 
 _array = struct.Struct("!iiiii").pack
@@ -50,6 +50,7 @@ def _head(values: Sequence[Any], oid: int) -> bytes:
 
 
 def packed_texts(values: Sequence[str | None]) -> bytes:
+    """Return a text[] in PostgreSQL's binary format."""
     if len(values) == 1 and (value := values[0]) is not None:
         data = value.encode()
         return _TEXT_1 + _length(len(data)) + data
@@ -64,6 +65,7 @@ def packed_texts(values: Sequence[str | None]) -> bytes:
 
 
 def packed_bigints(values: Sequence[int | None]) -> bytes:
+    """Return a bigint[] in PostgreSQL's binary format."""
     if len(values) == 1 and (value := values[0]) is not None:
         return _INT8_1 + _int8(value)
     parts = [_NULL if value is None else _integer(8, value) for value in values]
@@ -71,6 +73,8 @@ def packed_bigints(values: Sequence[int | None]) -> bytes:
 
 
 class TextsDumper(Dumper):
+    """Lets a caller's psycopg connection send `Texts`."""
+
     format = pq.Format.BINARY
     oid = TEXT_ARRAY
 
@@ -79,6 +83,8 @@ class TextsDumper(Dumper):
 
 
 class BigintsDumper(Dumper):
+    """Lets a caller's psycopg connection send `Bigints`."""
+
     format = pq.Format.BINARY
     oid = BIGINT_ARRAY
 
@@ -87,7 +93,7 @@ class BigintsDumper(Dumper):
 
 
 def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
-    """Rows turned into a parameter a column."""
+    """Return one array parameter for each column of the rows."""
     columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
     return [
         Texts(column) if kind == TEXT else Bigints(column)
@@ -96,16 +102,17 @@ def arrays(kinds: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 def kind_of(sql_type: str) -> str:
+    """Return the PostgreSQL type of a column type of the row codec."""
     return BIGINT if sql_type == "INTEGER" else TEXT
 
 
 def remembered(make: Callable[P, Made]) -> Callable[P, Made]:
-    """A statement is made once: to make it takes longer than to carry it out."""
+    """Cache the statements that a function makes: making one takes longer than executing it."""
     return cache(make)  # type: ignore[return-value]  # typeshed's has no parameters
 
 
 class Sql:
-    """All statements over one schema of the database."""
+    """All statements for one schema of the database."""
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
@@ -117,12 +124,13 @@ class Sql:
         self.delete = remembered(self._delete)
 
     def name(self, table: str) -> str:
+        """Return the quoted name of a table with its schema."""
         return f"{quoted(self.schema)}.{quoted(table)}"
 
     # -- schema
 
     def create(self, records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
-        """In an order that can be carried out; texts compare by code point, as the kernel compares them."""
+        """Return the statements that create everything.  Texts compare by code point, as in the kernel."""
         lines = [f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}"]
         for record in records:
             codec = codec_of(record)
@@ -152,7 +160,7 @@ class Sql:
             f"ON {self.name(codec.table)} ({columns})" + (f" WHERE {where}" if where else "")
         )
 
-    # -- reading; the first column of an answer is the number of the question, from 1
+    # -- reading; the first column of a result is the number of the query, from 1
 
     def _get(self, record: type[Record]) -> Made:
         codec = codec_of(record)
@@ -236,7 +244,7 @@ class Sql:
         update = (
             f"UPDATE {self.name(codec.table)} t SET {sets} FROM {source} WHERE {on} RETURNING 1"
         )
-        # The commit is on its way already: a row that is missing has to stop it at the server.
+        # COMMIT is sent in the same round trip, so a missing row must raise an error at the server.
         return f"WITH u AS ({update}) SELECT 1 / (count(*) = %s)::int FROM u", kinds
 
     def _delete(self, record: type[Record]) -> Made:
@@ -248,14 +256,17 @@ class Sql:
 
 
 def quoted(name: str) -> str:
+    """Quote an identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def listed(names: Iterable[str]) -> str:
+    """Quote identifiers and join them with commas."""
     return ", ".join(map(quoted, names))
 
 
 def kinds_of(codec: RowCodec[Any], names: Iterable[str]) -> list[str]:
+    """Return the PostgreSQL types of columns."""
     types = {c.name: kind_of(c.sql_type) for c in codec.columns}
     return [types[name] for name in names]
 
@@ -265,7 +276,7 @@ def _column_type(sql_type: str) -> str:
 
 
 def _source(letter: str, kinds: Sequence[str]) -> tuple[str, list[str]]:
-    """The parameters as a table q, a row each, numbered in q.o."""
+    """Return the parameters as a table q with one row for each query, numbered in q.o, and its column names."""
     names = [f"{letter}{i}" for i in range(len(kinds))]
     marks = ", ".join(f"%b::{kind}[]" for kind in kinds)
     return f"unnest({marks}) WITH ORDINALITY AS q({', '.join([*names, 'o'])})", names

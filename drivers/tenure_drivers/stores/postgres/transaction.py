@@ -1,7 +1,7 @@
-"""What one transaction of a group says to the server: lock, look at the clock, read, write.
+"""The statements of one transaction: lock the sessions, read the clock, read, write.
 
-Written without a connection: it yields statements and is sent their rows, so that the same plan serves a group of
-ours and a command inside somebody else's transaction.
+The plan has no connection: it yields statements and receives their rows.  So one plan serves a group of a store and a
+command inside a caller's transaction.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[A
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 SNAPSHOT = ", current_setting('transaction_isolation')"
 LIMIT_MAX = 2**63 - 1
-PLACE = {kind: at for at, kind in enumerate(RECORDS)}
+RECORD_ORDER = {kind: at for at, kind in enumerate(RECORDS)}
 
 
 # -- a group
 
 
 class Wait(enum.Enum):
-    """For sessions that somebody else has."""
+    """Whether a transaction waits for sessions that another one has locked."""
 
     NOT = "not"
-    LOCK = "lock"  # for the row of one that is there; for one that is not there yet there is none
+    LOCK = "lock"  # for the row of a session; a session without a row has nothing to wait for
     ALWAYS = "always"
 
 
@@ -44,85 +44,90 @@ def decide_group(
 ) -> Plan:
     """Yield statements, and whether they are the last; return the answers, by position.
 
-    A session that comes several times is decided in waves, each on what the one before wrote: those writes and the
-    reads of the next wave go in one round.  Sessions that others have are left out, and their commands come Deferred
-    (STORE-31).  The clock has a statement of its own behind the locks (STORE-33).  What locks the sessions has read
-    their rows; who may have waited for one that was not there yet looks again.
+    A session with several commands is decided in waves, each on what the earlier ones wrote.  The writes of a wave and
+    the reads of the next one are one round trip.  Sessions that other transactions hold are skipped, and their commands
+    are answered Deferred (STORE-31).  The clock is read by a statement of its own after the locks (STORE-33).  The
+    statement that locks the sessions also reads their rows, except with Wait.ALWAYS: then another transaction may have
+    created a row while this one waited.
     """
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
     written = False
-    suspects: dict[str, str] = {}
+    corrupt: dict[str, str] = {}
     ids = sorted({c.session_id for c in commands if storable((c.session_id,))})
-    mine: frozenset[str] = frozenset()
+    locked_ids: frozenset[str] = frozenset()
     for number, wave in enumerate(waves(commands)):
         members = [at for at in wave if answers[at] is None]
         if not members:
             continue
         reads = [commands[at].reads() for at in members]
         queries = [q for wanted in reads for q in wanted.queries]
-        locked = not number and wait is not Wait.ALWAYS  # else others may have made it meanwhile
-        readings = BatchedReads(sql, queries, locked)
-        opening = [] if number else [locking(sql, ids, wait), absent(sql, ids, wait)]
-        rows = yield [*batches, *opening, looking_at(wait), *readings.statements()], False
+        locked = (
+            not number and wait is not Wait.ALWAYS
+        )  # with ALWAYS, the lock's rows may be outdated
+        batch = BatchedReads(sql, queries, locked)
+        opening = [] if number else [lock_rows(sql, ids, wait), lock_absent(sql, ids, wait)]
+        rows = yield [*batches, *opening, clock_statement(wait), *batch.statements()], False
         rows = rows[len(batches) :]
         if not number:
-            mine = frozenset(row[0] for row in rows[0][0])
+            locked_ids = frozenset(row[0] for row in rows[0][0])
             if locked:
-                readings.take_sessions(rows[0][0])
-            new = {row[0] for row in rows[1][0] if row[1]}
-            _put_off(commands, answers, set(ids) - mine - new)
-            _check_isolation(new, *rows[len(opening)][0][0][1:])
+                batch.take_sessions(rows[0][0])
+            creatable = {row[0] for row in rows[1][0] if row[1]}
+            _defer(commands, answers, set(ids) - locked_ids - creatable)
+            _check_isolation(creatable, *rows[len(opening)][0][0][1:])
         now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
-        readings.receive([found for found, _ in rows[len(opening) + 1 :]])
+        batch.receive([found for found, _ in rows[len(opening) + 1 :]])
         decisions: list[Decided[Any]] = []
-        for at, wanted, view in zip(members, reads, readings.views(reads), strict=True):
+        for at, wanted, view in zip(members, reads, batch.views(reads), strict=True):
             if answers[at] is not None:
                 continue
             session = commands[at].session_id
-            if any(isinstance(v, Session) for v in view) and session not in mine:
-                _put_off(commands, answers, {session})  # it was made while we looked
+            if any(isinstance(v, Session) for v in view) and session not in locked_ids:
+                _defer(commands, answers, {session})  # another transaction has created it meanwhile
                 continue
             answer = answers[at] = _decide(commands[at], wanted.view, view, now_ms)
             if isinstance(answer, Corrupt):
-                suspects[session] = str(answer)
+                corrupt[session] = str(answer)
             elif isinstance(answer, Decided):
                 decisions.append(answer)
-                if session not in mine:
-                    mine = mine | _made(answer)
+                if session not in locked_ids:
+                    locked_ids = locked_ids | _created(answer)
         written = written or bool(batches)
         batches = writing(sql, decisions)
-    batches += [(setting_aside(sql), suspect) for suspect in suspects.items()]
+    batches += [(quarantine_statement(sql), row) for row in corrupt.items()]
     if batches or written:
         yield batches, True
     return [a if a is not None else Deferred("not reached") for a in answers]
 
 
-def looking_at(wait: Wait) -> Statement:
-    """The clock; in a transaction of the caller's also its isolation."""
+def clock_statement(wait: Wait) -> Statement:
+    """Return the statement that reads the clock, and the isolation level of a caller's transaction."""
     return f"SELECT {NOW_MS}{SNAPSHOT if wait is Wait.ALWAYS else ''}", ()
 
 
-def _check_isolation(new: set[str], isolation: str = "read committed") -> None:
-    """A transaction of the caller's may look at a snapshot older than the session."""
-    if new and isolation != "read committed":
+def _check_isolation(creatable: set[str], isolation: str = "read committed") -> None:
+    """Raise ValueError if the snapshot of a caller's transaction may be older than a session."""
+    if creatable and isolation != "read committed":
         raise ValueError(
-            f"session {min(new)} is not in the snapshot of this {isolation} transaction, and may be there: "
-            "read committed sees it"
+            f"session {min(creatable)} may exist, but is not in the snapshot of this {isolation} transaction: "
+            "use read committed"
         )
 
 
-def _put_off(
+def _defer(
     commands: Sequence[Command[Any, Any]], answers: list[Answer | None], sessions: set[str]
 ) -> None:
     if sessions:
         for at, command in enumerate(commands):
             if command.session_id in sessions:
-                answers[at] = Deferred(f"session {command.session_id}: others have it all the time")
+                answers[at] = Deferred(
+                    f"session {command.session_id} stays locked by other processes"
+                )
 
 
-def _made(decided: Decided[Any]) -> frozenset[str]:
-    """A session that this transaction makes is its own."""
+def _created(decided: Decided[Any]) -> frozenset[str]:
+    """Return the session that a decision creates; this transaction holds it."""
     return frozenset([w.record.session_id for w in decided.writes if isinstance(w.record, Session)])
 
 
@@ -140,8 +145,11 @@ def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms:
 # -- locks
 
 
-def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
-    """STORE-30: the rows, in ascending order; or those of them that nobody holds."""
+def lock_rows(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """Return the statement that locks the rows of sessions in ascending order (STORE-30).
+
+    With Wait.NOT it skips rows that another transaction has locked.
+    """
     return (
         f"SELECT {listed(codec_of(Session).stored)} FROM {sql.name('session')} "
         f"WHERE session_id = ANY(%b::text[]) ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
@@ -149,8 +157,8 @@ def locking(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
     )
 
 
-def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
-    """STORE-32: those of which there is no row to lock, and whether the right to make it is ours."""
+def lock_absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
+    """Return the statement that finds sessions without a row and tries to lock their creation (STORE-32)."""
     key = "hashtextextended(q.i, hashtextextended(%b::text, 0))"
     lock = f"pg_try_advisory_xact_lock({key})"
     if wait is Wait.ALWAYS:
@@ -163,7 +171,7 @@ def absent(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
 
 
 def storable(values: Iterable[object]) -> bool:
-    """The server takes no NUL, no text that is not UTF-8, and 64 bits; nothing is stored under another key."""
+    """Return False for a key that PostgreSQL cannot store: a NUL, invalid UTF-8, more than 64 bits."""
     for value in values:
         if isinstance(value, str):
             if "\x00" in value:
@@ -179,13 +187,14 @@ def storable(values: Iterable[object]) -> bool:
 
 
 def limited(limit: int) -> int:
+    """Return a limit as a valid bigint."""
     return min(max(limit, 0), LIMIT_MAX)
 
 
 class BatchedReads:
-    """The queries of several commands, those that are alike in one statement, and the answers to them.
+    """The queries of several commands, one statement for all queries of one shape, and their answers.
 
-    `locked`: the rows of the sessions themselves come from elsewhere.
+    `locked`: the rows of the sessions come from the statement that locks them (`take_sessions`).
     """
 
     def __init__(self, sql: Sql, queries: Sequence[Query[Any]], locked: bool = False) -> None:
@@ -196,7 +205,7 @@ class BatchedReads:
         self._plan = [self._take(query) for query in queries]
 
     def _take(self, query: Query[Any]) -> Any:
-        """The slot of a simple query; a tuple of them for several."""
+        """Add a query; return its slot, or a tuple of slots for `Each`."""
         shape: Any
         found: list[Record] | None = None
         if isinstance(query, Get):
@@ -223,6 +232,7 @@ class BatchedReads:
         return slot
 
     def statements(self) -> list[Statement]:
+        """Return one statement for each shape of query."""
         found: list[Statement] = []
         for shape, asked in self._shapes.items():
             one = asked[0][1]
@@ -239,6 +249,7 @@ class BatchedReads:
         return found
 
     def take_sessions(self, rows: Sequence[Any]) -> None:
+        """Take the rows of the statement that locks the sessions."""
         assert self._sessions is not None
         decode = codec_of(Session).decode
         for row in rows:
@@ -246,7 +257,7 @@ class BatchedReads:
                 self._answers[slot] = _decoded(decode, row)
 
     def receive(self, results: Sequence[Sequence[Any]]) -> None:
-        """The rows of each statement, in order.  A row that is no record spoils its own query alone."""
+        """Take the rows of each statement, in order.  A corrupt row is the answer to its own query only."""
         answers = self._answers
         for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):
             one, several = asked[0][1], isinstance(shape, tuple)
@@ -260,11 +271,12 @@ class BatchedReads:
                     answers[slot].append(record)
 
     def views(self, reads: Sequence[Any]) -> list[list[Any]]:
-        """The answers of each command, in order."""
+        """Return the answers to the queries of each command, in order."""
         found = map(self._answer, self._plan)
         return [[next(found) for _ in wanted.queries] for wanted in reads]
 
     def answers(self) -> list[Any]:
+        """Return the answer to each query, in order."""
         return [self._answer(part) for part in self._plan]
 
     def _answer(self, part: Any) -> Any:
@@ -286,10 +298,10 @@ def _decoded(decode: Callable[[Any], Record], row: Any) -> Record | Corrupt:
 
 
 def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
-    """All writes by record type: what goes, what is new, what is changed.
+    """Return the statements for all writes: first drops, then inserts, then updates, by record type.
 
-    Sound because a decision writes a row at most once (STORE-9), a wave holds a session once, and a key begins with its
-    session.  Sessions come first, and rows in the order of their keys.
+    The order of writes does not matter: a decision writes a row at most once (STORE-9), a wave holds a session once,
+    and every key begins with its session.  Sessions come first, and rows in the order of their keys.
     """
     batches: dict[tuple[int, type[Record]], list[Any]] = {}
     for write in [write for decided in decisions for write in decided.writes]:
@@ -301,7 +313,9 @@ def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
             batches.setdefault((operation, kind), []).append(codec_of(kind).encode(write.record))
     makers = (sql.delete, sql.insert, sql.update)
     found: list[Statement] = []
-    for operation, kind in sorted(batches, key=lambda b: (b[0], PLACE.get(b[1], len(PLACE)))):
+    for operation, kind in sorted(
+        batches, key=lambda b: (b[0], RECORD_ORDER.get(b[1], len(RECORD_ORDER)))
+    ):
         rows = batches[operation, kind]
         if operation == 1 and len(rows) > 1:
             at = codec_of(kind).key_at
@@ -312,7 +326,8 @@ def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
     return found
 
 
-def setting_aside(sql: Sql) -> str:
+def quarantine_statement(sql: Sql) -> str:
+    """Return the statement that puts a session into quarantine, with its parameters id and reason."""
     return (
         f"INSERT INTO {sql.name('quarantine')} (session_id, reason, at_ms) VALUES (%s, %s, {NOW_MS}) "
         f"ON CONFLICT ({quoted('session_id')}) DO UPDATE SET reason = excluded.reason, "

@@ -1,4 +1,4 @@
-"""The writing end of a PostgreSQL store: one transaction a group, and commands in other people's transactions."""
+"""The writing connection of a PostgreSQL store, and commands inside a caller's transaction."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from .transaction import Plan, Wait, decide_group
 O = TypeVar("O")
 V = TypeVar("V")
 
-LOCK_MS = 50  # for one who is alone; a group leaves out what others hold
+LOCK_MS = 50  # for a single command; a group skips locked sessions
 STATEMENT_MS = 30_000
-IDLE_MS = 5_000  # in a transaction: a process that was stopped in one must not keep its sessions
-HELD_S = 0.1  # between two looks at a session of which others hold more than its row, at first
-HELD_S_MAX = 0.5
+IDLE_MS = 5_000  # within a transaction: a stopped process must not keep its sessions
+CONTENDED_S = 0.1  # first pause before a contended session is tried again
+CONTENDED_S_MAX = 0.5
 TRIES = 4
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-PLANNING = {  # STORE-40: along an index, whatever the statistics say, and planned once
+PLANNING = {  # STORE-40: use an index whatever the statistics say, and plan once
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -45,50 +45,50 @@ ALONG_INDEXES = ", ".join(
 SETTING = "SELECT " + ", ".join(  # STORE-34
     [*(f"set_config('{name}', %s, true)" for name in LIMITS), ALONG_INDEXES]
 )
-AGAIN = (
-    errors.UniqueViolation,  # or a bug; who was faster shows when we look again
+RETRYABLE = (
+    errors.UniqueViolation,  # another transaction was faster, or it is a bug: the retry shows which
     errors.SerializationFailure,
     errors.DeadlockDetected,
 )
 
 
-class _Again(Exception):
-    """Not done; the same may well be done at the next attempt."""
+class _Retry(Exception):
+    """The transaction was rolled back and may succeed at the next attempt."""
 
 
 class Writer:
-    """`transact` is called by one thread at a time."""
+    """Executes groups.  `transact` is called by one thread at a time."""
 
     def __init__(
         self,
-        link: Connection,
+        connection: Connection,
         sql: Sql,
         clock: Clock | None,
         idle_ms: int = IDLE_MS,
     ) -> None:
-        self.link, self.sql, self.clock = link, sql, clock
-        self._held: dict[str, tuple[float, float]] = {}  # until when it is let be, and for how long
+        self.connection, self.sql, self.clock = connection, sql, clock
+        self._contended: dict[str, tuple[float, float]] = {}  # session -> (next attempt, pause)
         self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
 
     def transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
-        """Answer each command by position.  Raises Busy at once where waiting is not allowed."""
+        """Answer each command by position.  Raises Busy if `wait` is False."""
         if not wait:
-            raise Busy  # a round trip is not for an event loop to wait for
-        return self._answers(commands) if not self._held else self._beside(commands)
+            raise Busy  # an event loop must not wait for a round trip
+        return self._answers(commands) if not self._contended else self._skip_contended(commands)
 
-    def _beside(self, commands: Commands) -> list[Answer]:
-        """Sessions that made a group wait come by themselves, one at a time and not all the time."""
+    def _skip_contended(self, commands: Commands) -> list[Answer]:
+        """Run contended sessions alone, one at a time, with a growing delay (STORE-31)."""
         now = time.monotonic()
         asked = dict.fromkeys([command.session_id for command in commands])
-        due = [s for s in asked if s in self._held and self._held[s][0] <= now][:1]
+        due = [s for s in asked if s in self._contended and self._contended[s][0] <= now][:1]
         alone = [at for at, c in enumerate(commands) if c.session_id in due]
-        others = [at for at, c in enumerate(commands) if c.session_id not in self._held]
+        others = [at for at, c in enumerate(commands) if c.session_id not in self._contended]
         answers: list[Answer] = [
-            Deferred(f"session {c.session_id}: others have it") for c in commands
+            Deferred(f"session {c.session_id} is locked by other processes") for c in commands
         ]
-        for part, carried_out in ((others, self._answers), (alone, self._one_by_one)):
+        for part, execute in ((others, self._answers), (alone, self._one_by_one)):
             if part:
-                for at, answer in zip(part, carried_out([commands[p] for p in part]), strict=True):
+                for at, answer in zip(part, execute([commands[p] for p in part]), strict=True):
                     answers[at] = answer
         return answers
 
@@ -101,12 +101,12 @@ class Writer:
         )
 
     def _attempt(self, commands: Commands) -> Sequence[Answer]:
-        """Run one transaction, again if that may help (STORE-35).  Raises what `_once` raises."""
+        """Run one transaction, and again if it was rolled back for a transient reason (STORE-35)."""
         error: Exception = Unavailable("not tried")
         for attempt in range(TRIES):
             try:
                 return self._once(commands)
-            except _Again as failed:
+            except _Retry as failed:
                 error = failed
                 time.sleep(0.001 * (4**attempt - 1))
         raise error.__cause__ or error
@@ -115,25 +115,25 @@ class Writer:
         return translated(error, self.sql.schema) if isinstance(error, psycopg.Error) else error
 
     def _one_by_one(self, commands: Commands) -> list[Answer]:
-        """Somebody's writes failed and nothing is changed: each alone, in order, at a new reading of the clock."""
+        """Run each command in a transaction of its own, in order (STORE-14)."""
         answers: list[Answer] = []
         waiting: dict[str, Answer] = {}
         for command in commands:
             answer = waiting.get(command.session_id)
             if answer is None:
                 (answer,) = self._answers([command])
-                _, pause_s = self._held.get(command.session_id, (0, 0.0))
-                if isinstance(answer, Deferred):  # nobody overtakes it in its session
+                _, pause_s = self._contended.get(command.session_id, (0, 0.0))
+                if isinstance(answer, Deferred):  # later commands of its session wait too
                     waiting[command.session_id] = answer
-                    pause_s = min(2 * pause_s or HELD_S, HELD_S_MAX)
-                    self._held[command.session_id] = time.monotonic() + pause_s, pause_s
-                elif pause_s:  # what others had they may have let go of everywhere
-                    self._held.clear()
+                    pause_s = min(2 * pause_s or CONTENDED_S, CONTENDED_S_MAX)
+                    self._contended[command.session_id] = time.monotonic() + pause_s, pause_s
+                elif pause_s:  # the other process may have released all its sessions
+                    self._contended.clear()
             answers.append(answer)
         return answers
 
     def _once(self, commands: Commands) -> list[Answer]:
-        """One transaction.  Raises what went wrong, and then nothing was changed, but for OutcomeUnknown."""
+        """Run one transaction.  If it raises, nothing was changed, except after OutcomeUnknown."""
         alone = len(commands) == 1
         committing = False
         plan = decide_group(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
@@ -141,53 +141,53 @@ class Writer:
         try:
             statements, last = next(plan)
             while not last:
-                rows = self.link.run([*opening, *statements])[len(opening) :]
+                rows = self.connection.run([*opening, *statements])[len(opening) :]
                 opening = []
                 statements, last = plan.send(rows)
-            if not self.link.alive():
-                raise psycopg.OperationalError("the server has hung up")
+            if not self.connection.alive():
+                raise psycopg.OperationalError("the server has closed the connection")
             committing = True
-            self.link.commit(statements)
-            return list(_returned(plan))
+            self.connection.commit(statements)
+            return list(_result_of(plan))
         except StopIteration as stop:  # nothing to write
-            return self._looked(stop.value)
+            return self._finish_reads(stop.value)
         except errors.LockNotAvailable:
-            self.link.roll_back()
+            self.connection.roll_back()
             if not alone:
-                raise AssertionError("a group waits for no lock") from None
-            return [Deferred(f"session {commands[0].session_id}: others have it all the time")]
+                raise AssertionError("a group must not wait for a lock") from None
+            return [Deferred(f"session {commands[0].session_id} stays locked by other processes")]
         except psycopg.Error as error:
-            raise self._meaning(error, committing) from error
+            raise self._translate_lost(error, committing) from error
         except BaseException:
-            self.link.roll_back()
+            self.connection.roll_back()
             raise
 
-    def _looked(self, answers: list[Answer]) -> list[Answer]:
+    def _finish_reads(self, answers: list[Answer]) -> list[Answer]:
         try:
-            self.link.run([("ROLLBACK", ())])
+            self.connection.run([("ROLLBACK", ())])
         except psycopg.Error:
-            self.link.roll_back()
+            self.connection.roll_back()
         return answers
 
-    def _meaning(self, error: psycopg.Error, committing: bool) -> Exception:
-        """STORE-35: whether it may be done again, or nobody knows."""
+    def _translate_lost(self, error: psycopg.Error, committing: bool) -> Exception:
+        """Translate a failure: may the transaction be repeated, or is its outcome unknown? (STORE-35)"""
         if isinstance(error, ConnectionLost):
             return translated(error, self.sql.schema)
-        lost = self.link.roll_back()
+        lost = self.connection.roll_back()
         if lost and committing:
             return OutcomeUnknown(f"the connection was lost while committing: {error}")
-        if lost or isinstance(error, AGAIN):
-            return _Again(str(error))
+        if lost or isinstance(error, RETRYABLE):
+            return _Retry(str(error))
         return translated(error, self.sql.schema)
 
 
-def _returned(plan: Plan) -> list[Answer]:
+def _result_of(plan: Plan) -> list[Answer]:
     try:
         plan.send([])
     except StopIteration as stop:
         answers: list[Answer] = stop.value
         return answers
-    raise AssertionError("a plan goes on after its last statements")
+    raise AssertionError("a plan yields after its last statements")
 
 
 # -- in the caller's own transaction
@@ -195,8 +195,11 @@ def _returned(plan: Plan) -> list[Answer]:
 UNDO = "ROLLBACK TO SAVEPOINT tenure"
 
 
-class _Within:
-    """One command, round by round; the last tells the server the hints, which it gives with the commit."""
+class _EmbeddedCommand:
+    """One command inside a caller's transaction, round trip by round trip.
+
+    The last statements are NOTIFY: the server delivers the hints when the caller commits.
+    """
 
     def __init__(self, sql: Sql, channel: str, command: Command[Any, Any]) -> None:
         self._plan = decide_group(sql, [command], Wait.ALWAYS, None)
@@ -205,7 +208,7 @@ class _Within:
         self.statements: list[Statement] = next(self._plan)[0]
 
     def receive(self, rows: Sequence[Rows]) -> None:
-        """Raises what went wrong with the command, or Deferred."""
+        """Take the rows of the statements and set the next ones.  Raises the error of the command, or Deferred."""
         if self.answer is not None:
             self.statements = []
             return
@@ -224,24 +227,27 @@ class _Within:
 async def execute_in(
     connection: psycopg.AsyncConnection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
-    """STORE-38: waits for the session as the caller's own settings say."""
-    _must_be_inside(connection)
+    """Execute a command inside the caller's transaction, waiting for locks by the caller's settings (STORE-38)."""
+    _check_connection(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
-        await connection.execute("SAVEPOINT tenure")  # what fails leaves the caller's work
+        await connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
         try:
-            within = _Within(sql, channel, command)
-            while within.statements:
+            embedded = _EmbeddedCommand(sql, channel, command)
+            while embedded.statements:
                 rows: list[Rows] = []
-                for text, values in within.statements:
+                for text, values in embedded.statements:
                     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-                    _ready(cursor)
+                    _prepare_cursor(cursor)
                     await cursor.execute(text.encode(), values or None)
                     found = await cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
-                within.receive(rows)
+                embedded.receive(rows)
             await connection.execute("RELEASE SAVEPOINT tenure")
-        except (errors.UniqueViolation, Deferred) as failed:  # somebody was faster: look again
+        except (
+            errors.UniqueViolation,
+            Deferred,
+        ) as failed:  # another transaction was faster: read again
             error = failed
             await connection.execute(UNDO)
             continue
@@ -252,30 +258,30 @@ async def execute_in(
         except BaseException:
             await connection.execute(UNDO)
             raise
-        assert within.answer is not None
-        return within.answer
-    raise _why_not(error, sql)
+        assert embedded.answer is not None
+        return embedded.answer
+    raise _last_error(error, sql)
 
 
 def execute_in_now(
     connection: psycopg.Connection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
-    """The same on a connection without an event loop."""
-    _must_be_inside(connection)
+    """`execute_in` on a connection without an event loop."""
+    _check_connection(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
-        connection.execute("SAVEPOINT tenure")  # what fails leaves the caller's work
+        connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
         try:
-            within = _Within(sql, channel, command)
-            while within.statements:
+            embedded = _EmbeddedCommand(sql, channel, command)
+            while embedded.statements:
                 rows: list[Rows] = []
-                for text, values in within.statements:
+                for text, values in embedded.statements:
                     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-                    _ready(cursor)
+                    _prepare_cursor(cursor)
                     cursor.execute(text.encode(), values or None)
                     found = cursor.fetchall() if cursor.description else ()
                     rows.append((found, cursor.rowcount))
-                within.receive(rows)
+                embedded.receive(rows)
             connection.execute("RELEASE SAVEPOINT tenure")
         except (errors.UniqueViolation, Deferred) as failed:
             error = failed
@@ -288,26 +294,28 @@ def execute_in_now(
         except BaseException:
             connection.execute(UNDO)
             raise
-        assert within.answer is not None
-        return within.answer
-    raise _why_not(error, sql)
+        assert embedded.answer is not None
+        return embedded.answer
+    raise _last_error(error, sql)
 
 
-def _must_be_inside(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
+def _check_connection(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     if connection.autocommit and connection.info.transaction_status == pq.TransactionStatus.IDLE:
-        raise ValueError("the connection is in no transaction; open one that this is to be part of")
+        raise ValueError("the connection has no open transaction; begin one first")
     if connection.pgconn.pipeline_status != pq.PipelineStatus.OFF:
-        raise ValueError("the connection is in a pipeline: each statement needs the answer before")
+        raise ValueError(
+            "the connection is in pipeline mode, in which a statement cannot wait for an answer"
+        )
     if connection.info.encoding != "utf-8":
-        raise ValueError(f"client_encoding is {connection.info.encoding}; it must be UTF8")
+        raise ValueError(f"client_encoding is {connection.info.encoding}, it must be UTF8")
 
 
-def _ready(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
-    """Plain and binary, whatever cursors the caller's connection makes."""
+def _prepare_cursor(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> None:
+    """Make a cursor return plain binary rows, whatever the caller's connection is set to."""
     cursor.format = pq.Format.BINARY
     cursor.adapters.register_dumper(Texts, TextsDumper)
     cursor.adapters.register_dumper(Bigints, BigintsDumper)
 
 
-def _why_not(error: Exception, sql: Sql) -> Exception:
+def _last_error(error: Exception, sql: Sql) -> Exception:
     return translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)

@@ -1,4 +1,4 @@
-"""SQLite's SQL, generated from the record types and their indexes; knows no record by name."""
+"""SQLite's SQL, generated from the record types and their indexes, and its execution."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ..row_codec import RowCodec, codec_of
 
 T = TypeVar("T")
 LIMIT_MAX = 2**63 - 1
-UNSTORABLE = (UnicodeEncodeError, OverflowError)  # nothing is stored under such a key
+UNSTORABLE = (UnicodeEncodeError, OverflowError)  # raised for a key that SQLite cannot store
 
 
 def quoted(names: Iterable[str]) -> str:
+    """Quote identifiers and join them with commas."""
     return ", ".join(f'"{name}"' for name in names)
 
 
@@ -33,9 +34,9 @@ def _equal(names: Iterable[str]) -> list[str]:
 
 
 def create_table(codec: RowCodec[Any]) -> str:
-    """A record whose key is the session alone is clustered; all others are rowid tables.
+    """Return the table of a record: clustered if its key is the session id alone, otherwise a rowid table.
 
-    Rows of many sessions share pages there: a group commit dirties a third of the pages.
+    In a rowid table the rows of many sessions share pages, so a group commit writes a third of the pages.
     """
     lines = [
         f'"{c.name}" {c.sql_type}' + ("" if c.nullable else " NOT NULL") for c in codec.columns
@@ -46,7 +47,7 @@ def create_table(codec: RowCodec[Any]) -> str:
 
 
 def create_index(index: Index[Any]) -> str | None:
-    """A partial index over the rows that are in it; None if it is the primary key."""
+    """Return a partial index over the rows that have all its columns; None if it is the primary key."""
     if index.columns == index.record.key:
         return None
     codec = codec_of(index.record)
@@ -58,10 +59,12 @@ def create_index(index: Index[Any]) -> str | None:
 
 
 def not_null(names: Iterable[str]) -> list[str]:
+    """Return the conditions that columns are not NULL."""
     return [f'"{name}" IS NOT NULL' for name in names]
 
 
 def schema(records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
+    """Return the statements that create all tables and indexes."""
     tables = [create_table(codec_of(record)) for record in records]
     return tables + [line for line in map(create_index, indexes) if line is not None]
 
@@ -70,12 +73,16 @@ def schema(records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> li
 
 
 def select_record(record: type[Record]) -> str:
+    """Return the query of a record by key."""
     codec = codec_of(record)
     return f'SELECT {quoted(codec.stored)} FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
 
 
 def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> str:
-    """Parameters: `width` columns of the prefix, `behind` columns that it starts behind, the limit."""
+    """Return the query of the first records of an index.
+
+    Parameters: `width` columns of the prefix, `after` columns of the position after which it starts, the limit.
+    """
     codec = codec_of(index.record)
     prefix, rest = index.columns[:width], index.columns[width:]
     nullable = {c.name for c in codec.columns if c.nullable}
@@ -96,7 +103,7 @@ def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> 
 
 
 def select_chain(record: type[Record], via: str) -> str:
-    """Parameters, by number: the key, the limit."""
+    """Return the query of a chain of records.  Parameters, by number: the key, the limit."""
     codec = codec_of(record)
     at = {name: f"?{number}" for number, name in enumerate(codec.key, 1)}
     limit, last = f"?{len(at) + 1}", codec.key[-1]
@@ -112,26 +119,30 @@ def select_chain(record: type[Record], via: str) -> str:
     )
 
 
-def select_due(index: Index[Any], when: str, behind: bool) -> str:
-    """Moment and session of an index whose columns are these: `when` is a condition on the moment, one parameter."""
+def select_due(index: Index[Any], when: str, after: bool) -> str:
+    """Return the query of time and session id over an index of these two columns, without quarantined sessions.
+
+    `when` is the operator that compares the time with the first parameter.
+    """
     moment, session = index.columns
     table = codec_of(index.record).table
-    after = f' AND ("{moment}", "{session}") > (?, ?)' if behind else ""
+    condition = f' AND ("{moment}", "{session}") > (?, ?)' if after else ""
     return (
         f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
-        f'WHERE "{moment}" {when} ?{after} AND "{session}" NOT IN '
+        f'WHERE "{moment}" {when} ?{condition} AND "{session}" NOT IN '
         f'(SELECT session_id FROM quarantine) ORDER BY "{moment}", "{session}" LIMIT ?'
     )
 
 
 def insert_record(record: type[Record]) -> str:
+    """Return the INSERT of a row."""
     codec = codec_of(record)
     names = [c.name for c in codec.columns]
     return f'INSERT INTO "{codec.table}" ({quoted(names)}) VALUES ({", ".join("?" * len(names))})'
 
 
 def update_record(record: type[Record]) -> str:
-    """Numbered parameters, so that a row as encoded serves for it too."""
+    """Return the UPDATE of a row; its parameters are numbered, so that they are those of the INSERT."""
     codec = codec_of(record)
     at = {c.name: f"?{i}" for i, c in enumerate(codec.columns, 1)}
     rest = [n for n in at if n not in codec.key] or list(codec.key)
@@ -141,15 +152,16 @@ def update_record(record: type[Record]) -> str:
 
 
 def delete_record(record: type[Record]) -> str:
+    """Return the DELETE of a row by key."""
     codec = codec_of(record)
     return f'DELETE FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
 
 
-# -- carrying out
+# -- execution
 
 
-class Made(dict[type[Record], T]):
-    """One of something for each record type, made when it is first asked for."""
+class PerRecordType(dict[type[Record], T]):
+    """A value for each record type, made when it is first used."""
 
     def __init__(self, make: Callable[[type[Record]], T]) -> None:
         self.make = make
@@ -160,20 +172,21 @@ class Made(dict[type[Record], T]):
 
 
 class Tables:
-    """Queries and writes over one connection.  Raises Corrupt for a row that is no record."""
+    """Answers queries and writes decisions over one connection.  Raises Corrupt for an invalid row."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.cursor = connection.cursor()
-        self.gets = Made(lambda kind: (select_record(kind), codec_of(kind).decode))
+        self.gets = PerRecordType(lambda kind: (select_record(kind), codec_of(kind).decode))
         self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
-        self.encoders = Made(lambda kind: codec_of(kind).encode)
-        self.inserts = Made(insert_record)
-        self.updates = Made(update_record)
-        self.deletes = Made(delete_record)
+        self.encoders = PerRecordType(lambda kind: codec_of(kind).encode)
+        self.inserts = PerRecordType(insert_record)
+        self.updates = PerRecordType(update_record)
+        self.deletes = PerRecordType(delete_record)
 
     # -- reading
 
     def answer(self, query: Query[Any]) -> Any:
+        """Answer one query."""
         if query.__class__ is Get:
             return self._get(query)
         if query.__class__ is First:
@@ -201,7 +214,7 @@ class Tables:
         if found is None:
             if query.after and index.descending:
                 raise AssertionError(
-                    f"{index.name} runs backwards: nothing is behind a place in it"
+                    f"{index.name} has a descending column: `after` is not supported"
                 )
             sql = select_first(index, *shape[1:])
             found = self.firsts[shape] = (sql, codec_of(index.record).decode)
@@ -251,7 +264,7 @@ class Tables:
             for kind, found in batches.items():
                 self._run(statements, kind, found)
 
-    def _run(self, statements: Made[str], kind: type[Record], rows: Sequence[Any]) -> None:
+    def _run(self, statements: PerRecordType[str], kind: type[Record], rows: Sequence[Any]) -> None:
         try:
             if len(rows) == 1:
                 self.cursor.execute(statements[kind], rows[0])
