@@ -52,7 +52,7 @@ UNKNOWN = {
     "flaky:-1": "'-1' is not a number",
     "no.such.module:x": "no module 'no'",
     "json:": "unknown agent 'json:'",
-    "json:no.such": "module json has no 'no.such'",
+    "json:no.such": "module json has no attribute 'no.such'",
     "json:decoder": "expected an async function, not",
     "json:loads": "expected an async function, not",
 }
@@ -69,10 +69,10 @@ def test_what_names_no_agent_is_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("import nothing_like_it", "importing mine failed: ModuleNotFoundError: No module named"),
-        ("1 / 0", "importing mine failed: ZeroDivisionError: division by zero"),
-        ("def agent(:", "importing mine failed: SyntaxError"),
-        ("raise SystemExit(3)", "importing mine failed: SystemExit: 3"),
+        ("import nothing_like_it", "cannot import mine: ModuleNotFoundError: No module named"),
+        ("1 / 0", "cannot import mine: ZeroDivisionError: division by zero"),
+        ("def agent(:", "cannot import mine: SyntaxError"),
+        ("raise SystemExit(3)", "cannot import mine: SystemExit: 3"),
         ("agent = 7", "expected an async function, not int"),
     ],
 )

@@ -198,7 +198,7 @@ def test_what_cannot_be_a_tool_says_why() -> None:
         make(lambda: 1, name="t", once=True, attempts=2)
     with pytest.raises(ValueError, match="only a once tool has a probe"):
         make(lambda: 1, name="t", probe=lambda key: None)
-    with pytest.raises(ValueError, match="two tools"):
+    with pytest.raises(ValueError, match="duplicate tool name"):
         collect([make(lambda: 1, name="t"), make(lambda: 2, name="t")])
 
 

@@ -1,4 +1,4 @@
-"""The world of a turn, searched to its end: pinned counts, laws that are not true of nothing, laws that can be broken."""
+"""The turn model, explored completely: pinned counts, properties that occur, and mutants that break properties."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PINNED = {
 
 @functools.cache
 def searched(name: str) -> tuple[Explored, frozenset[str]]:
-    """Explore a configuration once in this process: the graph, and the clauses that fired."""
+    """Explore a configuration once in this process.  Return the graph and the clauses that fired."""
     model = TurnModel(setting(name))
     return explore(model, 100_000), frozenset(model.fired)
 
@@ -48,8 +48,8 @@ def test_a_turn_is_legal_after_a_crash_at_every_point(setting: ModelConfig) -> N
     assert (found.states, found.transitions) == PINNED[setting.name]
 
 
-def test_the_rows_fire() -> None:
-    """What needs a model or a journal that breaks the rules fires in tests/kernel/test_turn.py."""
+def test_every_row_fires() -> None:
+    """Rows for models and journals that break the rules fire in tests/kernel/test_turn.py."""
     rows = {row.clause for row in loop_rules()}
     fired = frozenset[str]().union(*[searched(setting.name)[1] for setting in CONFIGS])
 
@@ -62,15 +62,15 @@ def loop_rules() -> Any:
     return RULES.rows
 
 
-# -- the laws have teeth
+# -- mutants
 
 
 def setting(name: str) -> ModelConfig:
     return next(s for s in CONFIGS if s.name == name)
 
 
-def eager(core: Any, batch: Any) -> Any:
-    """Begins once calls without a mark."""
+def begin_unmarked(core: Any, batch: Any) -> Any:
+    """Begin once calls without a mark."""
     effects: list[Any] = []
     for index, slot in enumerate(batch.slots):
         if isinstance(slot.stage, states.Waiting):
@@ -79,8 +79,8 @@ def eager(core: Any, batch: Any) -> Any:
     return batch, tuple(effects)
 
 
-def forgetful(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Forgets which calls were started."""
+def forget_starts(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Forget which calls were started."""
 
     def stage(core: Any, index: int, call: Any, calls: int, written: Any) -> Any:
         found = original(core, index, call, calls, written)
@@ -90,56 +90,56 @@ def forgetful(original: Callable[..., Any]) -> Callable[..., Any]:
     return stage
 
 
-def shy(core: Any, batch: Any, why: Any) -> tuple[()]:
-    """Leaves open calls to the kernel, whatever is known of them."""
+def close_nothing(core: Any, batch: Any, why: Any) -> tuple[()]:
+    """Leave all open calls to the kernel."""
     return ()
 
 
-def backwards(original: Callable[..., Any]) -> Callable[..., Any]:
+def reverse_order(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda batch: tuple(reversed(original(batch)))
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "mutant", "world", "law"),
+    ("module", "name", "mutant", "config", "broken"),
     [
-        (loop, "launch", eager, "batch", "a once call takes effect behind its mark"),
+        (loop, "launch", begin_unmarked, "batch", "a once call takes effect after its mark"),
         (
             tool_calls,
             "_stage",
-            forgetful(tool_calls._stage),
+            forget_starts(tool_calls._stage),
             "batch",
             "a once call takes effect at most once",
         ),
         (
             tool_calls,
             "_writable",
-            backwards(tool_calls._writable),
+            reverse_order(tool_calls._writable),
             "all",
-            "results stand in the order of their calls",
+            "results are in the order of their calls",
         ),
     ],
 )
-def test_a_machine_that_breaks_a_law_is_caught(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, mutant: Any, world: str, law: str
+def test_a_mutant_breaks_its_property(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, mutant: Any, config: str, broken: str
 ) -> None:
     monkeypatch.setattr(module, name, mutant)
 
-    found = explore(TurnModel(setting(world)), 100_000, first_only=True)
+    found = explore(TurnModel(setting(config)), 100_000, first_only=True)
 
-    assert law in found.broken
+    assert broken in found.broken
 
 
-def test_a_machine_that_closes_nothing_is_covered_by_the_kernel(
+def test_the_kernel_closes_calls_that_a_mutant_leaves_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "closings", shy)
+    monkeypatch.setattr(loop, "closings", close_nothing)
 
     found = explore(TurnModel(setting("cancel")), 100_000)
 
     assert "every call has one result when the run has ended" not in found.broken
 
 
-def test_what_is_illegal_is_seen() -> None:
+def test_missing_and_excess_results_are_found() -> None:
     call = Message(Role.ASSISTANT, calls=(ToolCall("a", "t", "{}"), ToolCall("b", "t", "{}")))
     a, b = (Message(Role.TOOL, call_id=each) for each in "ab")
     user = Message(Role.USER)
@@ -151,8 +151,8 @@ def test_what_is_illegal_is_seen() -> None:
     assert len(list(unanswered([call]))) == 1
 
 
-def test_a_trace_tells_who_did_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "launch", eager)
+def test_a_trace_names_actors_and_effects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "launch", begin_unmarked)
     found = explore(TurnModel(setting("batch")), 100_000, first_only=True)
 
     (trace, *_) = found.broken.values()

@@ -109,7 +109,7 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
     "a folder": (("--store", "sqlite:.", "--agent", "echo", "p"), "is a folder"),
     "agent": ((*RUN[1:], "nope", "p"), "unknown agent 'nope': expected echo, ledger:FILE, flaky"),
     "module": ((*RUN[1:], "nope:x", "p"), "no module 'nope'"),
-    "attribute": ((*RUN[1:], "json:nope", "p"), "module json has no 'nope'"),
+    "attribute": ((*RUN[1:], "json:nope", "p"), "module json has no attribute 'nope'"),
     "no turn": ((*RUN[1:], "json:dumps", "p"), "expected an async function, not"),
     "ledger": ((*RUN[1:], "ledger:no/l", "p"), "cannot write no/l: No such file"),
     "flaky": ((*RUN[1:], "flaky:many", "p"), "'many' is not a number"),

@@ -1,4 +1,4 @@
-"""The turn machine: every row in small domains, a story for each clause, and the fold over every prefix of a journal."""
+"""The turn machine: every row in small domains, a scenario for each clause, and a replay of every journal prefix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from tenure.outcome import Refusal, Refused
 from tenure.records import EntryKind
 from tenure.replace import replace
 from tenure.transcript import Role, UsageDelta, hash_text
+from tenure.turn import chat_policy, environment, protocol
 from tenure.turn import machine as turn
-from tenure.turn import protocol
 from tenure.turn.chat_policy import CALLS_MAX
 from tenure.turn.ending import UNKNOWN
 from tenure.turn.states import AwaitingModel, AwaitingTools, Core, Finished, Running, Slot
@@ -45,16 +46,16 @@ SPEC = SPECS / "turn.md"
 
 @functools.cache
 def reached() -> tuple[turn.State, ...]:
-    """States of the machine that the explored worlds reach."""
+    """Return the states of the machine that the explored models reach."""
     found: dict[turn.State, None] = {}
     for setting in CONFIGS:
         if setting.name not in ("probe", "both", "limit", "strange", "outage"):
             continue
-        world = TurnModel(setting)
-        seen: dict[State, None] = dict.fromkeys(world.initial())
+        model = TurnModel(setting)
+        seen: dict[State, None] = dict.fromkeys(model.initial())
         work = list(seen)
         while work:
-            for _, after in world.actions(work.pop()):
+            for _, after in model.actions(work.pop()):
                 if after not in seen:
                     seen[after] = None
                     work.append(after)
@@ -110,7 +111,7 @@ def test_the_domain_has_every_state() -> None:
 
 
 def test_exactly_one_row_is_enabled_in_every_case() -> None:
-    states = [*reached(), Play(script(saying("x"))).prepare()]
+    states = [*reached(), *extra_states()]
     wrong = [
         (state, event, clauses)
         for state in states
@@ -121,7 +122,7 @@ def test_exactly_one_row_is_enabled_in_every_case() -> None:
     assert wrong[:3] == []
 
 
-def test_every_case_is_answered_by_a_state_or_a_stale() -> None:
+def test_every_case_returns_a_state_or_is_stale() -> None:
     for state in reached():
         for event in events(state):
             outcome = turn.step(state, event)
@@ -163,12 +164,12 @@ def extra_states() -> list[turn.State]:
     warned, final = script(calling(("a", "look"))), script(calling(("b", "answer")))
     found: list[turn.State] = [mutilated(play(retries), "a body that is none").prepare()]
     for model, use, iterations_max in ((retries, busy(2), 5), (warned, paid, 1), (final, paid, 5)):
-        for environment in (ENVIRONMENT, replace(ENVIRONMENT, system="be long")):
+        for used in (ENVIRONMENT, replace(ENVIRONMENT, system="be long")):
             limits = protocol.Limits(iterations_max=iterations_max)
-            told = Play(model, use=use, environment=environment, limits=limits)
-            found += visited(told)
-            for checkpoints in range(told.checkpoints + 1):
-                again = cut(told, checkpoints)
+            played = Play(model, use=use, environment=used, limits=limits)
+            found += visited(played)
+            for checkpoints in range(played.checkpoints + 1):
+                again = cut(played, checkpoints)
                 again.environment = ENVIRONMENT
                 found += visited(again)
                 again.strict = True
@@ -176,62 +177,79 @@ def extra_states() -> list[turn.State]:
     return found
 
 
-def visited(told: Play) -> list[turn.State]:
+def visited(played: Play) -> list[turn.State]:
     """Carry a turn out, and return its states and those of the same turn while it stops."""
-    found: list[turn.State] = [told.prepare()]
-    told.begin()
-    while told.effects:
-        assert told.state is not None
-        found.append(told.state)
-        outcome = turn.step(told.state, protocol.CancelSeen())
+    found: list[turn.State] = [played.prepare()]
+    played.begin()
+    while played.effects:
+        assert played.state is not None
+        found.append(played.state)
+        outcome = turn.step(played.state, protocol.CancelSeen())
         assert not isinstance(outcome, Refused)
         found.append(outcome.state)
-        told.go(1)
+        played.go(1)
     return found
 
 
 # -- scenarios: beginning and ending
 
 
+def test_a_reply_is_classified_once_and_an_environment_described_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = Counter[str]()
+
+    def count(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            counts[name] += 1
+            return function(*args)
+
+        return counted
+
+    monkeypatch.setattr(chat_policy, "classify_reply", count("replies", chat_policy.classify_reply))
+    monkeypatch.setattr(environment, "describe", count("environments", environment.describe))
+    play(script(calling(("a", "look")), saying("42")))
+
+    assert counts == {"replies": 2, "environments": 1}
+
+
 def test_a_question_is_answered_in_one_commit() -> None:  # TURN-1, TURN-3, TURN-20
-    told = play(script(saying("42")))
+    played = play(script(saying("42")))
 
-    assert told.entries == []
-    assert isinstance(told.last, TurnEnd) and told.last.termination is Termination.FINISHED
-    assert told.texts == ["assistant: 42"] and told.usage == [ONE]
-    assert told.clauses == ["TURN-1", "TURN-3", "TURN-20"]
+    assert played.entries == []
+    assert isinstance(played.last, TurnEnd) and played.last.termination is Termination.FINISHED
+    assert played.texts == ["assistant: 42"] and played.usage == [ONE]
+    assert played.clauses == ["TURN-1", "TURN-3", "TURN-20"]
 
 
-def test_calls_are_written_down_before_they_run_and_results_behind_them() -> (
-    None
-):  # TURN-9, TURN-39
-    told = play(script(calling(("a", "pay"), ("b", "look")), saying("done")))
+def test_calls_are_recorded_before_they_run_and_results_after_them() -> None:  # TURN-9, TURN-39
+    played = play(script(calling(("a", "pay"), ("b", "look")), saying("done")))
 
-    assert told.texts == ["assistant: ", "tool: pay a", "tool: look b", "assistant: done"]
-    assert [(e.kind, e.effect_id) for e in told.entries if e.kind is not EntryKind.NODE] == [
+    assert played.texts == ["assistant: ", "tool: pay a", "tool: look b", "assistant: done"]
+    assert [(e.kind, e.effect_id) for e in played.entries if e.kind is not EntryKind.NODE] == [
         (EntryKind.REPORT, "1:model:0"),
         (EntryKind.START, "1:tool:0"),
     ]  # TURN-5, TURN-21, TURN-32: a result's node is its report
 
 
 def test_an_environment_that_cannot_be_prepared_fails_the_turn() -> None:  # TURN-2
-    told = Play(script(saying("x"))).begin()
-    key = told.take(protocol.PrepareEnvironment).key
+    played = Play(script(saying("x"))).begin()
+    key = played.take(protocol.PrepareEnvironment).key
     failure = Failure(ErrorKind.UNKNOWN_AGENT, "who?")
 
-    told.feed(protocol.EnvironmentFailed(key, failure))
+    played.feed(protocol.EnvironmentFailed(key, failure))
 
-    assert told.effects[-1] == protocol.Fail(failure)
+    assert played.effects[-1] == protocol.Fail(failure)
 
 
 def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> None:  # TURN-23
-    told = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
+    played = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
     failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
 
-    told.feed(protocol.ModelFailed(told.take(protocol.CallModel).key, failure, (ONE, ONE)))
+    played.feed(protocol.ModelFailed(played.take(protocol.CallModel).key, failure, (ONE, ONE)))
 
     both = UsageDelta("turn", "m", 2, 20, 2)
-    assert told.effects[-1] == protocol.Fail(failure, (both,))
+    assert played.effects[-1] == protocol.Fail(failure, (both,))
 
 
 @pytest.mark.parametrize(
@@ -242,54 +260,56 @@ def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> Non
         (Reply("", (ToolCall("c", "pay", '{"am'),), finish=Finish.OUTPUT_LIMIT), "incomplete"),
     ],
 )
-def test_a_reply_that_ends_otherwise_stops_the_turn(reply: Reply, code: str) -> None:  # TURN-22
-    told = play(script(reply))
+def test_a_truncated_or_refused_reply_stops_the_turn(reply: Reply, code: str) -> None:  # TURN-22
+    played = play(script(reply))
 
-    assert isinstance(told.last, TurnEnd)
-    assert (told.last.termination, told.last.reason) == (Termination.STOPPED, code)
-    assert all(not message.calls for message in told.transcript)
+    assert isinstance(played.last, TurnEnd)
+    assert (played.last.termination, played.last.reason) == (Termination.STOPPED, code)
+    assert all(not message.calls for message in played.transcript)
 
 
 # -- scenarios: tools
 
 
-def test_a_batch_runs_at_once_up_to_a_limit_and_is_written_in_order() -> None:  # TURN-30, TURN-31
+def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
+    None
+):  # TURN-30, TURN-31
     calls = calling(*((f"c{i}", "look") for i in range(5)))
-    told = Play(script(calls, saying("x")), limits=protocol.Limits(concurrency=3)).begin()
-    told.go(until=protocol.RunTool)
-    first = [e for e in told.effects if isinstance(e, protocol.RunTool)]
+    played = Play(script(calls, saying("x")), limits=protocol.Limits(concurrency=3)).begin()
+    played.go(until=protocol.RunTool)
+    first = [e for e in played.effects if isinstance(e, protocol.RunTool)]
     assert [e.call.call_id for e in first] == ["c0", "c1", "c2"]
 
-    told.feed(
+    played.feed(
         protocol.ToolReported(first[2].key, 1, protocol.ToolResult("two"))
-    )  # waits for its place
-    assert not any(isinstance(e, protocol.WriteRecord) for e in told.effects)
-    told.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
-    record = told.take(protocol.WriteRecord).record
+    )  # it has to wait for its place
+    assert not any(isinstance(e, protocol.WriteRecord) for e in played.effects)
+    played.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
+    record = played.take(protocol.WriteRecord).record
 
     assert [n.call_ids for n in record.nodes] == [("c0",)] and record.entries == ()
 
 
-def test_a_once_report_that_has_to_wait_for_its_place_is_kept_by_itself() -> None:  # TURN-33
-    told = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
-    told.go(until=protocol.RunTool)
-    told.carry_out(told.take(protocol.WriteRecord))  # the mark of the once call
-    pay = [e for e in told.effects if isinstance(e, protocol.RunTool)][1]
-    told.feed(protocol.ToolReported(pay.key, 1, protocol.ToolResult("paid")))
-    told.carry_out(told.take(protocol.WriteRecord))
+def test_a_once_report_that_has_to_wait_for_its_place_is_recorded_alone() -> None:  # TURN-33
+    played = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
+    played.go(until=protocol.RunTool)
+    played.carry_out(played.take(protocol.WriteRecord))  # the mark of the once call
+    pay = [e for e in played.effects if isinstance(e, protocol.RunTool)][1]
+    played.feed(protocol.ToolReported(pay.key, 1, protocol.ToolResult("paid")))
+    played.carry_out(played.take(protocol.WriteRecord))
 
     again = (
-        replace_play(told).begin().go()
-    )  # a crash: the slow one runs again, the payment does not
+        replace_play(played).begin().go()
+    )  # after a crash the slow call runs again, the payment does not
 
     assert again.texts[1:3] == ["tool: look slow", "tool: paid"]
     assert again.asked == ["r:1:1:tool:0", "r:1:2:model:0"]  # TURN-6, TURN-36
 
 
-def test_a_once_call_that_was_started_and_left_no_report_is_never_run_again() -> None:  # TURN-35
-    told = Play(script(calling(("p", "pay")), saying("x"))).begin().go(until=protocol.RunTool)
+def test_a_once_call_without_a_report_is_never_run_again() -> None:  # TURN-35
+    played = Play(script(calling(("p", "pay")), saying("x"))).begin().go(until=protocol.RunTool)
 
-    again = replace_play(told).begin().go()
+    again = replace_play(played).begin().go()
 
     assert again.texts == ["assistant: ", f"tool: {UNKNOWN}", "assistant: x"]
     assert [e.kind for e in again.entries if e.effect_id == "1:tool:0"] == [
@@ -297,7 +317,7 @@ def test_a_once_call_that_was_started_and_left_no_report_is_never_run_again() ->
         EntryKind.UNKNOWN,
     ]
     third = replace_play(again).begin().go()
-    assert third.texts[:2] == again.texts[:2]  # for ever
+    assert third.texts[:2] == again.texts[:2]  # in every later replay
 
 
 def probed() -> protocol.Environment:
@@ -312,8 +332,8 @@ def probed() -> protocol.Environment:
 def test_a_once_call_that_can_be_probed_is_probed(
     found: protocol.ToolResult | None, text: str
 ) -> None:  # TURN-34
-    told = Play(script(calling(("p", "pay")), saying("x")), environment=probed()).begin()
-    again = replace_play(told.go(until=protocol.RunTool)).begin().go(until=protocol.Probe)
+    played = Play(script(calling(("p", "pay")), saying("x")), environment=probed()).begin()
+    again = replace_play(played.go(until=protocol.RunTool)).begin().go(until=protocol.Probe)
 
     again.feed(protocol.Probed(again.take(protocol.Probe).key, found))
 
@@ -329,37 +349,37 @@ def busy(until: int) -> Any:
     return use
 
 
-def test_a_failed_attempt_is_recorded_and_tried_again_later() -> None:  # TURN-37
-    told = Play(script(calling(("a", "look")), saying("x")), use=busy(3)).begin()
+def test_a_failed_attempt_is_recorded_and_retried_later() -> None:  # TURN-37
+    played = Play(script(calling(("a", "look")), saying("x")), use=busy(3)).begin()
     sleeps = []
-    while told.effects:
-        if isinstance(told.effects[0], protocol.Sleep):
-            sleeps.append(told.effects[0].for_ms)
-        told.go(1)
+    while played.effects:
+        if isinstance(played.effects[0], protocol.Sleep):
+            sleeps.append(played.effects[0].for_ms)
+        played.go(1)
 
     assert sleeps == [100, 200]
-    assert [e.effect_id for e in told.entries if "attempt" in e.effect_id] == [
+    assert [e.effect_id for e in played.entries if "attempt" in e.effect_id] == [
         "1:attempt:0.1",
         "1:attempt:0.2",
     ]
-    assert told.texts[1] == "tool: seen"
+    assert played.texts[1] == "tool: seen"
 
 
-def test_attempts_are_counted_over_crashes() -> None:  # TURN-37
-    told = Play(script(calling(("a", "look")), saying("x")), use=busy(9)).begin()
-    told.go(until=protocol.Sleep)
-    while any(isinstance(e, protocol.WriteRecord) for e in told.effects):
-        told.carry_out(told.take(protocol.WriteRecord))
+def test_attempts_are_counted_across_crashes() -> None:  # TURN-37
+    played = Play(script(calling(("a", "look")), saying("x")), use=busy(9)).begin()
+    played.go(until=protocol.Sleep)
+    while any(isinstance(e, protocol.WriteRecord) for e in played.effects):
+        played.carry_out(played.take(protocol.WriteRecord))
 
-    again = replace_play(told).begin().go()
+    again = replace_play(played).begin().go()
 
     assert again.texts[1] == "tool: busy" and again.asked.count("r:1:1:tool:0") == 2
 
 
-def test_a_once_call_is_tried_once_even_if_it_says_that_it_might_be_again() -> None:  # TURN-32
-    told = play(script(calling(("a", "pay")), saying("x")), use=busy(9))
+def test_a_once_call_is_attempted_once_even_if_its_failure_is_retryable() -> None:  # TURN-32
+    played = play(script(calling(("a", "pay")), saying("x")), use=busy(9))
 
-    assert told.asked.count("r:1:1:tool:0") == 1 and told.texts[1] == "tool: busy"
+    assert played.asked.count("r:1:1:tool:0") == 1 and played.texts[1] == "tool: busy"
 
 
 @pytest.mark.parametrize(
@@ -370,88 +390,86 @@ def test_a_once_call_is_tried_once_even_if_it_says_that_it_might_be_again() -> N
         (("c", "look", "[1]"), "invalid arguments: expected a JSON object, not a list"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_told_so(
-    call: tuple[str, str], words: str
-) -> None:  # TURN-38
-    told = play(script(calling(call, ("d", "look")), saying("x")))
+def test_an_invalid_call_gets_an_error_result(call: tuple[str, str], words: str) -> None:  # TURN-38
+    played = play(script(calling(call, ("d", "look")), saying("x")))
 
-    assert words in told.transcript[1].text and told.transcript[1].is_error
-    assert told.texts[2] == "tool: look d"
+    assert words in played.transcript[1].text and played.transcript[1].is_error
+    assert played.texts[2] == "tool: look d"
 
 
-def test_a_doubled_call_id_is_renamed_and_not_carried_out() -> None:  # TURN-38
-    told = play(script(calling(("c", "pay"), ("c", "pay")), saying("x")))
+def test_a_duplicate_call_id_is_renamed_and_not_carried_out() -> None:  # TURN-38
+    played = play(script(calling(("c", "pay"), ("c", "pay")), saying("x")))
 
-    assert [m.call_id for m in told.transcript[1:3]] == ["c", "doubled-1-1"]
-    assert told.asked.count("r:1:1:tool:0") == 1 and "r:1:1:tool:1" not in told.asked
+    assert [m.call_id for m in played.transcript[1:3]] == ["c", "doubled-1-1"]
+    assert played.asked.count("r:1:1:tool:0") == 1 and "r:1:1:tool:1" not in played.asked
 
 
 def test_too_many_calls_are_all_refused() -> None:  # TURN-38
-    told = play(script(calling(*((f"c{i}", "pay") for i in range(CALLS_MAX + 20))), saying("x")))
+    played = play(script(calling(*((f"c{i}", "pay") for i in range(CALLS_MAX + 20))), saying("x")))
 
-    assert len(told.transcript) == 1 + (CALLS_MAX + 1) + 1
-    assert all("too many calls" in m.text for m in told.transcript[1:-1])
+    assert len(played.transcript) == 1 + (CALLS_MAX + 1) + 1
+    assert all("too many calls" in m.text for m in played.transcript[1:-1])
 
 
 def test_a_finishing_tool_gives_the_value() -> None:  # TURN-40
-    told = play(script(calling(("a", "look"), ("b", "answer"))))
+    played = play(script(calling(("a", "look"), ("b", "answer"))))
 
-    assert isinstance(told.state, Finished) and told.state.outcome == protocol.Value("b")
-    assert told.texts[-1] == "tool: answer b" and told.asked.count("r:1:2:model:0") == 0
+    assert isinstance(played.state, Finished) and played.state.outcome == protocol.Value("b")
+    assert played.texts[-1] == "tool: answer b" and played.asked.count("r:1:2:model:0") == 0
 
 
-def test_a_finishing_tool_that_fails_finishes_nothing() -> None:  # TURN-40
-    told = play(
+def test_a_finishing_tool_that_fails_does_not_finish_the_turn() -> None:  # TURN-40
+    played = play(
         script(calling(("b", "answer")), saying("then so")),
         use=lambda call, attempt: protocol.ToolResult("no", is_error=True),
     )
 
-    assert told.texts[-1] == "assistant: then so"
+    assert played.texts[-1] == "assistant: then so"
 
 
-def test_a_hand_off_enters_with_the_commit() -> None:  # TURN-41
-    told = play(
+def test_a_hand_off_is_admitted_by_the_commit() -> None:  # TURN-41
+    played = play(
         script(calling(("b", "look"))),
         use=lambda call, attempt: protocol.ToolResult(
             "gone", hand_off=protocol.HandOff("writer", "go on")
         ),
     )
 
-    assert isinstance(told.last, TurnEnd) and told.last.hand_off is not None
-    assert (told.last.frame, told.last.hand_off.payload) == ("writer", "go on")
-    assert (told.last.hand_off.kind, told.last.hand_off.source) == ("hand_off", "hand_off:1")
+    assert isinstance(played.last, TurnEnd) and played.last.hand_off is not None
+    assert (played.last.frame, played.last.hand_off.payload) == ("writer", "go on")
+    assert (played.last.hand_off.kind, played.last.hand_off.source) == ("hand_off", "hand_off:1")
 
 
-def test_hand_offs_do_not_go_on_for_ever() -> None:  # TURN-41
-    told = play(
+def test_hand_offs_in_a_row_are_limited() -> None:  # TURN-41
+    played = play(
         script(calling(("b", "look"))),
         inputs=(replace(prompt(), kind="hand_off", source="hand_off:16"),),
         use=lambda call, attempt: protocol.ToolResult("gone", hand_off=protocol.HandOff("a", "b")),
     )
 
-    assert isinstance(told.last, TurnEnd)
-    assert (told.last.reason, told.last.hand_off) == ("hand_off_limit", None)
+    assert isinstance(played.last, TurnEnd)
+    assert (played.last.reason, played.last.hand_off) == ("hand_off_limit", None)
 
 
 def test_a_hand_off_survives_a_crash() -> None:  # TURN-6
-    told = Play(
+    played = Play(
         script(calling(("b", "look"))),
         use=lambda call, attempt: protocol.ToolResult(
             "gone", hand_off=protocol.HandOff("writer", "go on")
         ),
     ).begin()
-    told.go(until=TurnEnd)
+    played.go(until=TurnEnd)
 
-    again = replace_play(told).begin().go()
+    again = replace_play(played).begin().go()
 
-    assert again.last == told.effects[0] and again.asked == []
+    assert again.last == played.effects[0] and again.asked == []
 
 
 # -- scenarios: limits
 
 
 def test_a_turn_gets_one_grace_iteration_without_tools() -> None:  # TURN-50
-    told = play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=2))
+    played = play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=2))
 
     requests: list[Request] = []
     again = play(
@@ -459,41 +477,41 @@ def test_a_turn_gets_one_grace_iteration_without_tools() -> None:  # TURN-50
         limits=protocol.Limits(iterations_max=2),
     )
     assert [len(r.tools) for r in requests] == [3, 3, 0]
-    assert isinstance(told.last, TurnEnd)
-    assert (told.last.termination, told.last.reason) == (Termination.STOPPED, "max_iterations")
+    assert isinstance(played.last, TurnEnd)
+    assert (played.last.termination, played.last.reason) == (Termination.STOPPED, "max_iterations")
     assert again.texts[-3].startswith("user: You have used up the steps")
     assert again.transcript[-1].text.startswith("not carried out")  # TURN-24
 
 
-def test_the_warning_is_given_once_over_crashes() -> None:  # TURN-50
-    told = Play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=1)).begin()
-    while told.asked.count("r:1:2:model:0") == 0:
-        told.go(1)
+def test_the_warning_is_given_once_across_crashes() -> None:  # TURN-50
+    played = Play(script(calling(("a", "look"))), limits=protocol.Limits(iterations_max=1)).begin()
+    while played.asked.count("r:1:2:model:0") == 0:
+        played.go(1)
 
-    again = replace_play(told).begin().go()
+    again = replace_play(played).begin().go()
 
     warnings = [m for m in again.transcript if m.role is Role.USER]
     assert len(warnings) == 1 and again.asked == ["r:1:2:model:0"]
 
 
-def test_a_lower_limit_lets_what_is_recorded_stand() -> None:  # TURN-6
-    told = Play(script(*[calling(("a", "look"))] * 4, saying("x"))).begin()
-    told.go(15)
-    assert told.asked[-1] == "r:1:4:model:0"
-    lower = replace_play(told)
+def test_a_lower_limit_keeps_recorded_iterations() -> None:  # TURN-6
+    played = Play(script(*[calling(("a", "look"))] * 4, saying("x"))).begin()
+    played.go(15)
+    assert played.asked[-1] == "r:1:4:model:0"
+    lower = replace_play(played)
     lower.limits = protocol.Limits(iterations_max=2)
 
     again = lower.begin().go()
 
-    assert again.asked[-1] == "r:1:4:model:0" and len(again.transcript) == len(told.nodes) + 3
+    assert again.asked[-1] == "r:1:4:model:0" and len(again.transcript) == len(played.nodes) + 3
 
 
 # -- scenarios: cancel, deadline, refusals
 
 
-def stopped(event: protocol.Event, told: Play) -> Play:
-    told.feed(event)
-    return told.go()
+def stopped(event: protocol.Event, played: Play) -> Play:
+    played.feed(event)
+    return played.go()
 
 
 @pytest.mark.parametrize(
@@ -507,69 +525,71 @@ def test_a_turn_that_is_stopped_answers_its_open_calls(
     event: protocol.Event, how: tuple[Termination, str]
 ) -> None:  # TURN-51, TURN-52
     calls = calling(("a", "look"), ("b", "pay"), ("c", "look"), ("d", "pay"))
-    told = (
+    played = (
         Play(script(calls), limits=protocol.Limits(concurrency=3))
         .begin()
         .go(until=protocol.RunTool)
     )
-    first = told.take(protocol.RunTool)
-    told.carry_out(told.take(protocol.WriteRecord))
-    told.feed(protocol.ToolReported(first.key, 1, protocol.ToolResult("seen")))
-    assert any(isinstance(e, protocol.WriteRecord) for e in told.effects)
+    first = played.take(protocol.RunTool)
+    played.carry_out(played.take(protocol.WriteRecord))
+    played.feed(protocol.ToolReported(first.key, 1, protocol.ToolResult("seen")))
+    assert any(isinstance(e, protocol.WriteRecord) for e in played.effects)
 
-    told.feed(event)
-    assert isinstance(told.state, AwaitingTools) and told.state.stop is not None
-    told.effects = [e for e in told.effects if not isinstance(e, protocol.RunTool)]
-    told.go()
+    played.feed(event)
+    assert isinstance(played.state, AwaitingTools) and played.state.stop is not None
+    played.effects = [e for e in played.effects if not isinstance(e, protocol.RunTool)]
+    played.go()
 
-    assert isinstance(told.last, TurnEnd)
-    assert (told.last.termination, told.last.reason) == how
-    texts = [m.text for m in told.transcript[1:]]
+    assert isinstance(played.last, TurnEnd)
+    assert (played.last.termination, played.last.reason) == how
+    texts = [m.text for m in played.transcript[1:]]
     assert texts[0] == "seen" and texts[1].endswith("while it ran; its outcome is unknown")
     assert texts[2].endswith("while it ran") and texts[3].endswith("before it ran")
 
 
-def test_a_report_that_comes_while_a_turn_stops_is_used() -> None:  # TURN-55
-    told = Play(script(calling(("b", "pay"), ("a", "look")))).begin()
-    told.go(until=protocol.RunTool)
-    told.carry_out(told.take(protocol.WriteRecord))
-    pay = next(e for e in told.effects if isinstance(e, protocol.RunTool) and e.call.name == "pay")
-    look = next(
-        e for e in told.effects if isinstance(e, protocol.RunTool) and e.call.name == "look"
+def test_a_report_is_used_while_a_turn_stops() -> None:  # TURN-55
+    played = Play(script(calling(("b", "pay"), ("a", "look")))).begin()
+    played.go(until=protocol.RunTool)
+    played.carry_out(played.take(protocol.WriteRecord))
+    pay = next(
+        e for e in played.effects if isinstance(e, protocol.RunTool) and e.call.name == "pay"
     )
-    told.feed(
+    look = next(
+        e for e in played.effects if isinstance(e, protocol.RunTool) and e.call.name == "look"
+    )
+    played.feed(
         protocol.ToolReported(pay.key, 1, protocol.ToolResult("paid"))
-    )  # its record is under way
-    told.feed(protocol.CancelSeen())
-    told.feed(protocol.ToolReported(look.key, 1, protocol.ToolResult("seen")))
-    told.effects = [e for e in told.effects if not isinstance(e, protocol.RunTool)]
+    )  # its record is in progress
+    played.feed(protocol.CancelSeen())
+    played.feed(protocol.ToolReported(look.key, 1, protocol.ToolResult("seen")))
+    played.effects = [e for e in played.effects if not isinstance(e, protocol.RunTool)]
 
-    assert told.go().texts == ["assistant: ", "tool: paid", "tool: seen"]
-    assert "TURN-55" in told.clauses
+    assert played.go().texts == ["assistant: ", "tool: paid", "tool: seen"]
+    assert "TURN-55" in played.clauses
 
 
 def test_a_model_call_is_aborted() -> None:  # TURN-51
-    told = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
-    key = told.take(protocol.CallModel).key
+    played = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
+    key = played.take(protocol.CallModel).key
 
-    told.feed(protocol.CancelSeen())
+    played.feed(protocol.CancelSeen())
 
-    assert told.effects == [protocol.Abort((key,)), TurnEnd(Termination.CANCELLED)]
-    late = told.feed(protocol.ModelReplied(key, saying("too late")))
+    assert played.effects == [protocol.Abort((key,)), TurnEnd(Termination.CANCELLED)]
+    late = played.feed(protocol.ModelReplied(key, saying("too late")))
     assert isinstance(late, Refused) and late.reason is Refusal.STALE  # TURN-60
 
 
-def test_a_commit_that_a_cancel_overtakes_is_made_again_as_cancelled() -> None:  # TURN-53
-    told = play(script(saying("42")))
+def test_a_commit_refused_by_a_cancel_is_repeated_as_cancelled() -> None:  # TURN-53
+    played = play(script(saying("42")))
 
-    told.feed(protocol.CancelSeen())
+    played.feed(protocol.CancelSeen())
 
-    last = told.effects[-1]
+    last = played.effects[-1]
     assert isinstance(last, TurnEnd) and last.termination is Termination.CANCELLED
-    assert told.last is not None and last.nodes == getattr(told.last, "nodes", None)
+    assert played.last is not None and last.nodes == getattr(played.last, "nodes", None)
     assert last.usage == (ONE,)  # TURN-56
-    assert isinstance(told.feed(protocol.CancelSeen()), Refused) is False  # TURN-61
-    assert told.clauses[-1] == "TURN-61"
+    assert isinstance(played.feed(protocol.CancelSeen()), Refused) is False  # TURN-61
+    assert played.clauses[-1] == "TURN-61"
 
 
 @pytest.mark.parametrize(
@@ -577,50 +597,50 @@ def test_a_commit_that_a_cancel_overtakes_is_made_again_as_cancelled() -> None: 
     [(Refusal.CANCELLED, Termination.CANCELLED), (Refusal.ILLEGAL, ErrorKind.INVALID_REQUEST)],
 )
 def test_a_record_that_is_refused_ends_the_turn(reason: Refusal, last: object) -> None:  # TURN-54
-    told = Play(script(calling(("b", "pay")))).begin().go(until=protocol.WriteRecord)
-    told.carry_out(told.take(protocol.WriteRecord))
-    mark = told.take(protocol.WriteRecord)
+    played = Play(script(calling(("b", "pay")))).begin().go(until=protocol.WriteRecord)
+    played.carry_out(played.take(protocol.WriteRecord))
+    mark = played.take(protocol.WriteRecord)
 
-    told.feed(protocol.NotRecorded(mark.key, Refused(reason, "X-1")))
+    played.feed(protocol.NotRecorded(mark.key, Refused(reason, "X-1")))
 
-    end = told.go().last
+    end = played.go().last
     if isinstance(end, protocol.Fail):
         assert end.failure.kind is last
     else:
         assert end is not None and end.termination is last
-        assert [m.text for m in told.transcript[1:]] == ["cancelled before it ran"]
+        assert [m.text for m in played.transcript[1:]] == ["cancelled before it ran"]
 
 
 def test_usage_of_many_models_fits_into_one_write() -> None:  # TURN-56
     used = tuple(UsageDelta("turn", f"m{i}", 1, 1) for i in range(20))
-    told = play(script(Reply("x", usage=used)))
+    played = play(script(Reply("x", usage=used)))
 
-    assert len(told.usage) <= 8 and sum(u.requests for u in told.usage) == 20
-
-
-# -- the fold
+    assert len(played.usage) <= 8 and sum(u.requests for u in played.usage) == 20
 
 
-def replace_play(told: Play) -> Play:
-    """The same journal, another process."""
+# -- replay
+
+
+def replace_play(played: Play) -> Play:
+    """Return the same journal in another process."""
     return Play(
-        told.model, told.use, told.environment, told.limits, told.strict, told.inputs,
-        told.frame, list(told.entries), list(told.nodes), told.kept, checkpoints=told.checkpoints,
+        played.model, played.use, played.environment, played.limits, played.strict, played.inputs,
+        played.frame, list(played.entries), list(played.nodes), played.kept, checkpoints=played.checkpoints,
     )  # fmt: skip
 
 
-def cut(told: Play, checkpoints: int) -> Play:
-    """The journal as it was behind the n-th checkpoint, after a crash."""
-    shorter = replace_play(told)
-    shorter.entries = [e for e in told.entries if e.n < checkpoints]
+def cut(played: Play, checkpoints: int) -> Play:
+    """Return the journal after the n-th checkpoint, as after a crash."""
+    shorter = replace_play(played)
+    shorter.entries = [e for e in played.entries if e.n < checkpoints]
     known = {e.node_id for e in shorter.entries}
-    shorter.nodes = [node for node in told.nodes if node.node_id in known]
+    shorter.nodes = [node for node in played.nodes if node.node_id in known]
     shorter.checkpoints = checkpoints
     return shorter
 
 
 def plain(state: turn.State | None) -> turn.State:
-    """Without what belongs to one carrying out alone."""
+    """Return a state without the data of one execution: its record count and usage."""
     assert state is not None
     return replace(state, core=replace(state.core, records=0, usage=()))
 
@@ -633,25 +653,23 @@ LONG = (
 )
 
 
-def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
+def test_the_replay_of_every_prefix_is_the_live_state() -> None:  # TURN-3
     limits = protocol.Limits(concurrency=1)
-    told = Play(script(*LONG), limits=limits).begin()
+    played = Play(script(*LONG), limits=limits).begin()
     live: dict[int, turn.State] = {}
-    while told.effects:
-        told.effects.sort(
-            key=lambda e: not isinstance(e, protocol.WriteRecord)
-        )  # nothing overtakes a record
-        before = told.checkpoints
-        told.go(1)
-        if told.checkpoints > before:
-            live[told.checkpoints] = plain(told.state)
+    while played.effects:
+        played.effects.sort(key=lambda e: not isinstance(e, protocol.WriteRecord))  # records first
+        before = played.checkpoints
+        played.go(1)
+        if played.checkpoints > before:
+            live[played.checkpoints] = plain(played.state)
 
     compared = 0
     for checkpoints, state in live.items():
-        folded = cut(told, checkpoints).begin().go(2)
+        folded = cut(played, checkpoints).begin().go(2)
         if isinstance(state, AwaitingTools) and Running() in [s.stage for s in state.batch.slots]:
             slot = next(s for s in state.batch.slots if s.stage == Running())
-            if slot.call.name == "pay":  # a once call is not run again: it goes on otherwise
+            if slot.call.name == "pay":  # a once call is not run again: the states differ
                 continue
         folded_state = plain(folded.state)
         if isinstance(state, AwaitingTools) and isinstance(folded_state, AwaitingTools):
@@ -663,28 +681,30 @@ def test_the_fold_of_every_prefix_is_the_live_run() -> None:  # TURN-3
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_prefix_ends_as_the_whole(seed: int) -> None:  # TURN-6
+def test_every_prefix_ends_like_the_whole_journal(seed: int) -> None:  # TURN-6
     dice = random.Random(seed)
-    told = Play(script(*LONG), use=busy(dice.choice([1, 2])), limits=protocol.Limits(concurrency=3))
-    told.begin()
-    while told.effects:
-        told.effects.insert(0, told.effects.pop(dice.randrange(len(told.effects))))
-        told.go(1)
+    played = Play(
+        script(*LONG), use=busy(dice.choice([1, 2])), limits=protocol.Limits(concurrency=3)
+    )
+    played.begin()
+    while played.effects:
+        played.effects.insert(0, played.effects.pop(dice.randrange(len(played.effects))))
+        played.go(1)
 
-    for checkpoints in range(told.checkpoints + 1):
-        again = cut(told, checkpoints)
+    for checkpoints in range(played.checkpoints + 1):
+        again = cut(played, checkpoints)
         known = {m.call_id: m.text for m in again.transcript if m.call_id}
         again.begin().go()
 
-        assert len(again.transcript) == len(told.transcript)
-        for ours, theirs in zip(again.transcript, told.transcript, strict=True):
+        assert len(again.transcript) == len(played.transcript)
+        for ours, theirs in zip(again.transcript, played.transcript, strict=True):
             assert ours == theirs or ours.text == UNKNOWN
             assert known.get(ours.call_id or "", ours.text) == ours.text
 
 
 def test_a_changed_prompt_is_noted_once_with_what_has_changed() -> None:  # TURN-7, TURN-11
-    told = Play(script(*LONG)).begin().go(8)
-    again = replace_play(told)
+    played = Play(script(*LONG)).begin().go(8)
+    again = replace_play(played)
     again.environment = replace(
         ENVIRONMENT, system="be long", tools=(replace(TOOLS[0], schema='{"a":1}'), *TOOLS[1:])
     )
@@ -699,9 +719,9 @@ def test_a_changed_prompt_is_noted_once_with_what_has_changed() -> None:  # TURN
     assert len([e for e in third.begin().go().entries if e.kind is EntryKind.NOTE]) == 1
 
 
-def test_a_strict_turn_takes_no_change() -> None:  # TURN-7
-    told = Play(script(*LONG)).begin().go(8)
-    again = replace_play(told)
+def test_a_strict_turn_accepts_no_change() -> None:  # TURN-7
+    played = Play(script(*LONG)).begin().go(8)
+    again = replace_play(played)
     again.strict, again.environment = True, replace(ENVIRONMENT, parameters='{"temperature":1}')
 
     last = again.begin().go().last
@@ -710,14 +730,14 @@ def test_a_strict_turn_takes_no_change() -> None:  # TURN-7
     assert "/parameters/temperature" in last.failure.message
 
 
-def test_an_unchanged_strict_turn_goes_on() -> None:
-    told = Play(script(*LONG), strict=True).begin().go(8)
+def test_an_unchanged_strict_turn_continues() -> None:
+    played = Play(script(*LONG), strict=True).begin().go(8)
 
-    assert replace_play(told).begin().go().texts[-1] == "assistant: done"
+    assert replace_play(played).begin().go().texts[-1] == "assistant: done"
 
 
-def mutilated(told: Play, what: str) -> Play:
-    again = replace_play(told)
+def mutilated(played: Play, what: str) -> Play:
+    again = replace_play(played)
     match what:
         case "a result of no call":
             again.entries[-1] = replace(
@@ -747,40 +767,40 @@ def mutilated(told: Play, what: str) -> Play:
         "a missing iteration",
     ],
 )
-def test_a_journal_that_makes_no_sense_is_a_mismatch(what: str) -> None:  # TURN-4, TURN-8
-    told = Play(script(*LONG)).begin().go()
+def test_an_inconsistent_journal_is_a_mismatch(what: str) -> None:  # TURN-4, TURN-8
+    played = Play(script(*LONG)).begin().go()
 
-    last = mutilated(told, what).begin().go().last
+    last = mutilated(played, what).begin().go().last
 
     assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
 
 
-def test_a_request_is_known_by_path_and_environment() -> None:  # TURN-10
-    told = play(script(*LONG))
-    reports = [e.body for e in told.entries if e.effect_id.endswith(":model:0")]
+def test_a_request_is_identified_by_path_and_environment() -> None:  # TURN-10
+    played = play(script(*LONG))
+    reports = [e.body for e in played.entries if e.effect_id.endswith(":model:0")]
 
     first, second = map(from_json, reports[:2])
-    assert first["environment"] == second["environment"] == hash_text(told.kept or "")
-    assert second["path"] == told.nodes[2].path_digest != first["path"]
+    assert first["environment"] == second["environment"] == hash_text(played.kept or "")
+    assert second["path"] == played.nodes[2].path_digest != first["path"]
 
 
-def test_the_environment_is_kept_once() -> None:  # TURN-11
-    told = Play(script(*LONG)).begin()
+def test_the_environment_is_stored_once() -> None:  # TURN-11
+    played = Play(script(*LONG)).begin()
     kept = []
-    while told.effects:
-        if isinstance(told.effects[0], protocol.WriteRecord):
-            kept.append(told.effects[0].record.environment is not None)
-        told.go(1)
+    while played.effects:
+        if isinstance(played.effects[0], protocol.WriteRecord):
+            kept.append(played.effects[0].record.environment is not None)
+        played.go(1)
 
     assert kept.count(True) == 1
 
 
 def calls_made(iterations: int) -> int:
-    """How many functions the fold over a turn of so many iterations calls."""
+    """Count the function calls of the replay of a turn with so many iterations."""
     limits = protocol.Limits(iterations_max=10_000)
-    told = Play(script(*[calling(("a", "look"))] * iterations, saying("x")), limits=limits)
-    told.begin().go(until=TurnEnd)
-    again = replace_play(told)
+    played = Play(script(*[calling(("a", "look"))] * iterations, saying("x")), limits=limits)
+    played.begin().go(until=TurnEnd)
+    again = replace_play(played)
     count = 0
 
     def tick(frame: object, event: str, arg: object) -> None:
@@ -797,7 +817,7 @@ def calls_made(iterations: int) -> int:
     return count
 
 
-def test_a_redrive_costs_its_length() -> None:
+def test_a_replay_costs_its_length() -> None:
     short, long = calls_made(20), calls_made(200)
 
     assert long < 10.5 * short
@@ -807,13 +827,13 @@ def test_a_redrive_costs_its_length() -> None:
 
 
 def test_every_clause_fires_in_the_explored_models_or_in_a_test() -> None:
-    """Clauses that are answers; the others say how something is done, and a test names them."""
+    """Every clause of the page is named by a test of this module."""
     page = SPEC.read_text(encoding="utf-8")
     defined = set(re.findall(r"^- \*\*(TURN-\d+)\*\*", page, re.MULTILINE))
     named = re.findall(r"# (.*TURN-.*)", Path(__file__).read_text(encoding="utf-8"))
-    told = set(re.findall(r"TURN-\d+", " ".join(named)))
+    played = set(re.findall(r"TURN-\d+", " ".join(named)))
 
-    assert defined - told == set()
+    assert defined - played == set()
 
 
 def test_slots_know_their_call() -> None:

@@ -1,4 +1,4 @@
-"""Carry a turn out by hand: a journal in lists, a model and tools that are functions, crashes wherever a test wants."""
+"""Carry out a turn by hand: the journal is a list, model and tools are functions, and a test chooses the crashes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prompt(text: str = "go") -> Input:
 
 
 def calling(*calls: tuple[str, str] | tuple[str, str, str], text: str = "") -> Reply:
-    """(id, tool) or (id, tool, arguments)."""
+    """Return a reply with calls: (id, tool) or (id, tool, arguments)."""
     made = tuple(ToolCall(c[0], c[1], c[2] if len(c) > 2 else "{}") for c in calls)
     return Reply(text, made, finish=Finish.TOOL_CALLS, usage=(ONE,))
 
@@ -53,7 +53,7 @@ def saying(text: str) -> Reply:
 
 
 def script(*replies: Reply) -> Model:
-    """The n-th reply after n - 1 replies."""
+    """Return a model that gives the n-th reply after n - 1 replies."""
 
     def model(request: Request) -> Reply:
         said = sum(m.role == "assistant" for m in request.messages)
@@ -98,7 +98,7 @@ class Play:
         return turn.prepare(spoken, self.limits, strict=self.strict)
 
     def begin(self) -> Play:
-        """Begin, or begin again after a crash."""
+        """Begin, or resume after a crash."""
         self.effects = []
         self.state = self.prepare()
         self.feed(protocol.Begin())
@@ -114,15 +114,15 @@ class Play:
         return outcome
 
     def take(self, kind: type[Any]) -> Any:
-        """The first effect of a kind, out of those that are under way."""
+        """Remove and return the first effect of a kind that is in progress."""
         effect = next(e for e in self.effects if isinstance(e, kind))
         self.effects.remove(effect)
         return effect
 
-    # -- carrying out
+    # -- effects
 
     def go(self, steps: int = 10_000, until: type[Any] | None = None) -> Play:
-        """Carry effects out in their order, until one of a kind is next, or the turn has ended."""
+        """Carry out effects in order, until an effect of a kind is next or the turn has ended."""
         while self.effects and steps > 0:
             if until is not None and isinstance(self.effects[0], until):
                 return self
@@ -174,7 +174,7 @@ class Play:
             kind = EntryKind.NODE
             self.entries.append(JournalEntry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
 
-    # -- what came of it
+    # -- results
 
     @property
     def transcript(self) -> list[Message]:

@@ -1,7 +1,7 @@
-"""The bounded world of one turn: the turn machine over real commands and records, crashed at every point.
+"""The explored model of one turn: the turn machine over real commands and records, with a crash at every point.
 
-A model that is a pure function of what it reads, a once tool, a rerunnable tool that fails first, a batch of both;
-a cancel, a deadline, a changed prompt; a resume under a new lease after every crash.
+The language model is a pure function of its request.  Tools: once tools, and a rerunnable one that fails at first.
+Signals: a cancel, a deadline, a changed system prompt.  After every crash a worker resumes under a new lease.
 """
 
 from __future__ import annotations
@@ -48,77 +48,89 @@ Step: TypeAlias = tuple[Line, State]
 
 @define(eq=False)
 class TurnModel:
+    """A model for the explorer.  `fired` collects the clauses that occurred."""
+
     config: ModelConfig
     always: tuple[str, ...] = ALWAYS
     fired: set[str] = field(factory=set)
 
     @property
     def name(self) -> str:
+        """The name of the model in reports."""
         return f"turn: {self.config.name}"
 
     @property
     def sometimes(self) -> tuple[str, ...]:
+        """The properties that must hold in some state of this configuration."""
         return tuple(name for name, (when, _) in SOMETIMES.items() if when(self.config))
 
     # -- the model of the explorer
 
     def initial(self) -> Iterable[State]:
+        """Yield the initial state: one prompt is admitted."""
         admit = c.Admit(S, (c.NewInput("i", "prompt", "go"),))
         answer = admit.decide(EMPTY.load(admit.reads()), 0)
         assert isinstance(answer, Decided)
         yield State(evolve(EMPTY, answer.writes))
 
-    def canonical(self, world: State) -> State:
-        return world
+    def canonical(self, state: State) -> State:
+        """Return the state: no two different ones are treated as equal."""
+        return state
 
     def describe(self, label: Line) -> Line:
+        """Return the line of a trace."""
         return label
 
-    def finished(self, world: State) -> bool:
-        return world.done
+    def finished(self, state: State) -> bool:
+        """Return True if nothing more can happen."""
+        return state.done
 
-    def broken(self, world: State) -> Collection[str]:
-        return broken(self.config, world)
+    def broken(self, state: State) -> Collection[str]:
+        """Return the broken properties."""
+        return broken(self.config, state)
 
-    def seen(self, world: State) -> Collection[str]:
-        return seen(world)
+    def seen(self, state: State) -> Collection[str]:
+        """Return the `sometimes` properties that hold."""
+        return seen(state)
 
-    def actions(self, world: State) -> Iterator[Step]:
-        if world.done:
+    def actions(self, state: State) -> Iterator[Step]:
+        """Yield every transition from a state."""
+        if state.done:
             return
-        if world.begun is None:
-            yield from self.take(world)
+        if state.begun is None:
+            yield from self.take(state)
         else:
-            yield from self.work(world)
-        if self.config.cancel and not world.cancelled and world.begun is not None:
-            after, answer = self.execute(world, c.RequestCancel(S, "cancel", "r"))
+            yield from self.work(state)
+        if self.config.cancel and not state.cancelled and state.begun is not None:
+            after, answer = self.execute(state, c.RequestCancel(S, "cancel", "r"))
             assert isinstance(answer, Decided), answer
             yield Line("user", "cancel", to="store"), replace(after, cancelled=True)
-        if self.config.change and world.version == 1:
-            yield Line("operator", "change the prompt"), replace(world, version=2)
+        if self.config.change and state.version == 1:
+            yield Line("operator", "change the prompt"), replace(state, version=2)
 
     # -- the store
 
     def execute(
-        self, world: State, command: Any, sooner_ms: int = 0
+        self, state: State, command: Any, sooner_ms: int = 0
     ) -> tuple[State, Decided[Any] | Refused]:
-        now_ms = world.lives * 1_000_000 + sooner_ms
-        answer = command.decide(world.world.load(command.reads()), now_ms)
+        """Execute a command at the time of the current life, or `sooner_ms` (negative: before it)."""
+        now_ms = state.lives * 1_000_000 + sooner_ms
+        answer = command.decide(state.world.load(command.reads()), now_ms)
         self.fired.add(answer.clause)
         if isinstance(answer, Refused):
-            return world, answer
+            return state, answer
         self.fired.update(answer.via)
-        return replace(world, world=evolve(world.world, answer.writes)), answer
+        return replace(state, world=evolve(state.world, answer.writes)), answer
 
     # -- a life: from Begin to a crash or the end
 
-    def take(self, world: State) -> Iterator[Step]:
-        alive = replace(world, lives=world.lives + 1)
+    def take(self, state: State) -> Iterator[Step]:
+        """A worker begins or resumes the run."""
+        alive = replace(state, lives=state.lives + 1)
         owner = lease_.Owner("w", f"w{alive.lives}")
-        alive, _ = self.execute(
-            alive, c.Sweep(S), -WAIT_MS
-        )  # a lapsed lease is ended, its run waits
-        if alive.done:  # it was cancelled before it had done anything
+        # a Sweep ends the lapsed lease; the run waits for its retry
+        alive, _ = self.execute(alive, c.Sweep(S), -WAIT_MS)
+        if alive.done:  # the run was cancelled before it had progress
             yield Line("worker", "sweep", to="store"), alive
             return
         fresh = "r" if alive.lives == 1 else f"r{alive.lives}"
@@ -126,7 +138,7 @@ class TurnModel:
         assert isinstance(answer, Decided) and isinstance(answer.outcome, c.Begun), answer
         begun = answer.outcome
         after = replace(after, begun=begun, n=begun.n)
-        if begun.cancel is not None:  # the runner closes it without the turn (RUNNER-21)
+        if begun.cancel is not None:  # the runner closes the run without a turn (RUNNER-21)
             line = Line("worker", "begin, close", to="store")
             yield line, self.commit(after, TurnEnd(run_.Termination.CANCELLED))[0]
             return
@@ -135,36 +147,39 @@ class TurnModel:
         preparing = turn_.prepare(loaded, self.config.limits)
         yield Line("worker", "begin", to="store"), self.feed(after, preparing, protocol.Begin())
 
-    def feed(self, world: State, machine: turn_.State, event: protocol.Event) -> State:
+    def feed(self, state: State, machine: turn_.State, event: protocol.Event) -> State:
+        """Return the state after the machine has handled an event."""
         outcome = turn_.step(machine, event)
         self.fired.add(outcome.clause)
         if isinstance(outcome, Refused):
-            late = getattr(event, "key", "") in world.aborted
-            return world if late else replace(world, fault=f"{outcome} for {event}")
-        under_way = list(world.under_way)
+            late = getattr(event, "key", "") in state.aborted
+            return state if late else replace(state, fault=f"{outcome} for {event}")
+        in_progress = list(state.in_progress)
         for effect in outcome.effects:
-            if isinstance(effect, protocol.Abort):  # they may still come to their end
-                world = replace(world, aborted=tuple(sorted({*world.aborted, *effect.keys})))
+            if isinstance(effect, protocol.Abort):  # aborted effects may still report
+                state = replace(state, aborted=tuple(sorted({*state.aborted, *effect.keys})))
             elif not isinstance(effect, protocol.SetDeadline):
-                under_way.append(effect)
-        order = sorted(under_way, key=repr)
-        return replace(world, machine=outcome.state, under_way=tuple(order))
+                in_progress.append(effect)
+        order = sorted(in_progress, key=repr)
+        return replace(state, machine=outcome.state, in_progress=tuple(order))
 
-    def crash(self, world: State) -> State:
+    def crash(self, state: State) -> State:
+        """Return the state after the worker has crashed: everything in memory is lost."""
         return replace(
-            world, machine=None, under_way=(), begun=None, n=0, notified=False,
-            crashes=world.crashes + 1, late=False, aborted=(),
+            state, machine=None, in_progress=(), begun=None, n=0, notified=False,
+            crashes=state.crashes + 1, late=False, aborted=(),
         )  # fmt: skip
 
     # -- carrying effects out
 
-    def work(self, world: State) -> Iterator[Step]:
-        machine = world.machine
+    def work(self, state: State) -> Iterator[Step]:
+        """A worker carries out one effect, crashes, or receives a signal."""
+        machine = state.machine
         assert machine is not None
-        crashing = world.crashes < self.config.crashes
-        for effect in world.under_way:
-            rest = replace(world, under_way=tuple(e for e in world.under_way if e != effect))
-            for text, after, events in self.execute_command(rest, effect):
+        crashing = state.crashes < self.config.crashes
+        for effect in state.in_progress:
+            rest = replace(state, in_progress=tuple(e for e in state.in_progress if e != effect))
+            for text, after, events in self.carry_out(rest, effect):
                 name = f"{effect.__class__.__name__}: {text}"
                 if after.done or after.begun is None:
                     yield Line("worker", name, to="store"), after
@@ -172,109 +187,112 @@ class TurnModel:
                 for event in events:
                     yield Line("worker", name), self.feed(after, machine, event)
         if crashing:
-            yield Line("worker", "crash"), self.crash(world)
-        if world.cancelled and not world.notified:
-            notified = replace(world, notified=True)
+            yield Line("worker", "crash"), self.crash(state)
+        if state.cancelled and not state.notified:
+            notified = replace(state, notified=True)
             yield (
-                Line("worker", "hears of the cancel"),
+                Line("worker", "receives the cancel"),
                 self.feed(notified, machine, protocol.CancelSeen()),
             )
-        if self.config.deadline and not world.late:
-            late = replace(world, late=True)
+        if self.config.deadline and not state.late:
+            late = replace(state, late=True)
             yield (
-                Line("worker", "is out of time"),
+                Line("worker", "passes the deadline"),
                 self.feed(late, machine, protocol.DeadlinePassed()),
             )
 
-    def execute_command(
-        self, world: State, effect: protocol.Effect
+    def carry_out(
+        self, state: State, effect: protocol.Effect
     ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
+        """Yield each possible result of an effect: a text, the state, and the events that it reports."""
         match effect:
             case protocol.PrepareEnvironment(key):
-                prompt = f"version {world.version}"
+                prompt = f"version {state.version}"
                 environment = protocol.Environment("m", prompt, self.config.tools)
-                yield prompt, world, (protocol.EnvironmentReady(key, environment),)
+                yield prompt, state, (protocol.EnvironmentReady(key, environment),)
             case protocol.CallModel(key, request):
                 reply = self.reply(request.messages, bool(request.tools))
-                yield "replied", world, (protocol.ModelReplied(key, reply),)
-                if self.config.outage and not world.down:
+                yield "replied", state, (protocol.ModelReplied(key, reply),)
+                if self.config.outage and not state.down:
                     failure = Failure(ErrorKind.RATE_LIMITED)
-                    down = replace(world, down=True)
+                    down = replace(state, down=True)
                     yield "failed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
             case protocol.RunTool():
-                yield from self.use(world, effect)
+                yield from self.use(state, effect)
             case protocol.Probe(key):
-                known = key in world.took
+                known = key in state.took
                 result = protocol.ToolResult("paid") if known else None
-                yield "known" if known else "unknown", world, (protocol.Probed(key, result),)
+                yield "known" if known else "unknown", state, (protocol.Probed(key, result),)
             case protocol.Sleep(key, attempt):
-                yield "over", world, (protocol.RetryDue(key, attempt),)
+                yield "ended", state, (protocol.RetryDue(key, attempt),)
             case protocol.WriteRecord():
-                yield from self.record(world, effect)
+                yield from self.record(state, effect)
             case TurnEnd():
-                after, answer = self.commit(world, effect)
+                after, answer = self.commit(state, effect)
                 events = (protocol.CancelSeen(),) if _is(answer, Refusal.CANCELLED) else ()
                 yield "answered", replace(after, notified=after.notified or bool(events)), events
             case protocol.Fail(failure, usage):
-                begun = world.begun
+                begun = state.begun
                 assert begun is not None
                 command = c.Fail(S, begun.fence, "r", begun.turn, failure, usage)
-                after, answer = self.execute(world, command)
+                after, answer = self.execute(state, command)
                 assert isinstance(answer, Decided), answer
-                yield "answered", replace(self.crash(after), crashes=world.crashes), ()
+                yield "answered", replace(self.crash(after), crashes=state.crashes), ()
 
     def reply(self, messages: tuple[Message, ...], tools: bool) -> Reply:
-        text = sum(m.role is Role.ASSISTANT for m in messages)
-        if text < len(self.config.batches) and tools:
-            calls = tuple(
-                replace(CALLS[x], call_id=f"{x}{text}") for x in self.config.batches[text]
-            )
+        """Return the reply of the language model, a pure function of the messages."""
+        replies = sum(m.role is Role.ASSISTANT for m in messages)
+        if replies < len(self.config.batches) and tools:
+            batch = self.config.batches[replies]
+            calls = tuple(replace(CALLS[name], call_id=f"{name}{replies}") for name in batch)
             return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(ONE,))
         return Reply(f"answer after {len(messages)}", usage=(ONE,))
 
     def use(
-        self, world: State, effect: protocol.RunTool
+        self, state: State, effect: protocol.RunTool
     ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
+        """Run an attempt of a call; a once call takes effect."""
         name, key = effect.tool.name, effect.key
         if effect.tool.disposition is Disposition.ONCE:
-            took = replace(world, took=tuple(sorted((*world.took, key))))
-            yield (
-                "paid",
-                took,
-                (protocol.ToolReported(key, effect.attempt, protocol.ToolResult("paid")),),
-            )
+            took = replace(state, took=tuple(sorted((*state.took, key))))
+            paid = protocol.ToolReported(key, effect.attempt, protocol.ToolResult("paid"))
+            yield "paid", took, (paid,)
             return
         failed = protocol.ToolResult("busy", is_error=True, retryable=True)
         result = failed if name == "look" and effect.attempt == 1 else protocol.ToolResult("seen")
-        yield result.text, world, (protocol.ToolReported(key, effect.attempt, result),)
+        yield result.text, state, (protocol.ToolReported(key, effect.attempt, result),)
 
     def record(
-        self, world: State, effect: protocol.WriteRecord
+        self, state: State, effect: protocol.WriteRecord
     ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
-        begun, record = world.begun, effect.record
+        """Write a checkpoint; only a cancel may be the reason of a refusal."""
+        begun, record = state.begun, effect.record
         assert begun is not None
         command = c.Checkpoint(
-            S, begun.fence, "r", begun.turn, world.n, record.entries, record.nodes,
+            S, begun.fence, "r", begun.turn, state.n, record.entries, record.nodes,
             record.usage, record.environment,
         )  # fmt: skip
-        after, answer = self.execute(world, command)
+        after, answer = self.execute(state, command)
         if isinstance(answer, Refused):
-            fair = answer.reason is Refusal.CANCELLED
-            notified = replace(world, notified=True) if fair else replace(world, fault=str(answer))
-            yield "refused", notified, (protocol.NotRecorded(effect.key, answer),)
+            cancelled = answer.reason is Refusal.CANCELLED
+            after = (
+                replace(state, notified=True) if cancelled else replace(state, fault=str(answer))
+            )
+            yield "refused", after, (protocol.NotRecorded(effect.key, answer),)
             return
         yield "written", replace(after, n=answer.outcome.n), (protocol.Recorded(effect.key),)
 
-    def commit(self, world: State, effect: TurnEnd) -> tuple[State, Decided[Any] | Refused]:
-        begun = world.begun
+    def commit(self, state: State, effect: TurnEnd) -> tuple[State, Decided[Any] | Refused]:
+        """Commit the turn; only a cancel may be the reason of a refusal."""
+        begun = state.begun
         assert begun is not None
         command = c.Commit(
-            S, begun.fence, "r", begun.turn, world.n, begun.revision, effect.termination,
+            S, begun.fence, "r", begun.turn, state.n, begun.revision, effect.termination,
             effect.reason, effect.nodes, effect.usage,
         )  # fmt: skip
-        after, answer = self.execute(world, command)
+        after, answer = self.execute(state, command)
         if isinstance(answer, Refused) and not _is(answer, Refusal.CANCELLED):
-            return replace(world, fault=str(answer)), answer
+            return replace(state, fault=str(answer)), answer
         return after, answer
 
 

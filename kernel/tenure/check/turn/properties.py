@@ -1,4 +1,4 @@
-"""What holds in every state of the world of a turn, and what must be true in some.  See turn_world.py."""
+"""Properties of the turn model: those that hold in every state, and those that hold in some."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .state import State
 
 
 def path(world: World) -> list[Node]:
-    """What is visible, and behind it what the run has written so far."""
+    """Return the visible nodes, then those that the run has written so far."""
     session = next(iter(world.all(Session)))
     run = next(iter(world.all(Run)), None)
     tip = session.leaf if run is None or run.tip is None else run.tip
@@ -34,11 +34,12 @@ def path(world: World) -> list[Node]:
 
 
 def messages(world: World) -> list[Message]:
+    """Return the messages of the path."""
     return [message for node in path(world) for message in messages_of_node(node)]
 
 
 def unanswered(found: list[Message]) -> Iterator[str]:
-    """Calls without a result, results without a call, and results that are too many."""
+    """Yield calls without a result, and results without a call or in excess."""
     open_calls: list[str] = []
     for message in found:
         if message.role is Role.TOOL:
@@ -55,12 +56,13 @@ def unanswered(found: list[Message]) -> Iterator[str]:
 
 
 def results(world: World) -> dict[str, str]:
+    """Return the texts of the results by call id."""
     found = messages(world)
     return {m.call_id: m.text for m in found if m.call_id is not None}
 
 
 def call_of(key: str, world: World) -> str | None:
-    """The call id that a tool's key names."""
+    """Return the id of the call that an effect key names."""
     _, _, iteration, _, index = key.split(":")
     replies = [m for m in messages(world) if m.calls]
     at = int(iteration) - 1
@@ -70,25 +72,29 @@ def call_of(key: str, world: World) -> str | None:
 # -- always
 
 
-def legal(config: ModelConfig, s: State) -> bool:
+def has_all_results(config: ModelConfig, s: State) -> bool:
+    """Every call has exactly one result when the run has ended."""
     return not s.done or not list(unanswered(messages(s.world)))
 
 
-def undoubled(config: ModelConfig, s: State) -> bool:
+def has_single_results(config: ModelConfig, s: State) -> bool:
+    """No call has two results."""
     answers = [m.call_id for m in messages(s.world) if m.call_id is not None]
     return len(set(answers)) == len(answers)
 
 
-def once(config: ModelConfig, s: State) -> bool:
+def runs_once(config: ModelConfig, s: State) -> bool:
+    """A once call takes effect at most once."""
     return max(Counter(s.took).values(), default=0) <= 1
 
 
-def not_asked_again(config: ModelConfig, s: State) -> bool:
+def is_not_requested_again(config: ModelConfig, s: State) -> bool:
+    """No effect is in progress whose report is recorded."""
     entries = {e.effect_id for e in s.world.all(JournalEntry) if e.kind is not EntryKind.START}
     answered = results(s.world)
-    for effect in s.under_way:
+    for effect in s.in_progress:
         if getattr(effect, "key", "") in s.aborted:
-            continue  # it was begun before, and nobody waits for it
+            continue  # it began earlier, and its report is ignored
         if isinstance(effect, protocol.CallModel | protocol.RunTool | protocol.Probe):
             if effect.key.split(":", 2)[2] in entries:
                 return False
@@ -100,104 +106,117 @@ def not_asked_again(config: ModelConfig, s: State) -> bool:
     return True
 
 
-def unrefused(config: ModelConfig, s: State) -> bool:
+def has_no_fault(config: ModelConfig, s: State) -> bool:
+    """No command and no report was refused without a cancel."""
     return not s.fault
 
 
-def honest(config: ModelConfig, s: State) -> bool:
-    """What took effect is not said to have never run, and what is said to be done was done."""
+def has_true_results(config: ModelConfig, s: State) -> bool:
+    """No call that took effect has the result "before it ran", and no call has the result "paid" without effect."""
     if not s.done:
         return True
     found = results(s.world)
     took = {call_of(key, s.world) for key in s.took}
-    text = {call_id for call_id, text in found.items() if text == "paid"}
+    paid = {call_id for call_id, text in found.items() if text == "paid"}
     denied = {call_id for call_id, text in found.items() if text.endswith("before it ran")}
-    return text <= took and not took & denied
+    return paid <= took and not took & denied
 
 
-def answered(config: ModelConfig, s: State) -> bool:
+def ends_with_answer(config: ModelConfig, s: State) -> bool:
+    """A finished run ends with the answer of the model."""
     if not s.done or termination(s) is not run_.Termination.FINISHED:
         return True
     last = messages(s.world)[-1]
     return last.role is Role.ASSISTANT and last.text.startswith("answer")
 
 
-def counted(config: ModelConfig, s: State) -> bool:
+def counts_usage_once(config: ModelConfig, s: State) -> bool:
+    """Each request is counted once; a request that is not in the transcript has failed."""
     replies = sum(m.role is Role.ASSISTANT for m in messages(s.world))
     requests = sum(usage.requests for usage in s.world.all(Usage))
     return replies <= requests <= replies + s.down
 
 
-def marked(config: ModelConfig, s: State) -> bool:
+def is_marked(config: ModelConfig, s: State) -> bool:
     """No once call takes effect before its mark is in the journal."""
     starts = {e.effect_id for e in s.world.all(JournalEntry) if e.kind is EntryKind.START}
     return all(key.split(":", 2)[2] in starts for key in s.took)
 
 
-def in_order(config: ModelConfig, s: State) -> bool:
+def is_in_order(config: ModelConfig, s: State) -> bool:
+    """Results are in the order of their calls."""
     calls = [call.call_id for m in messages(s.world) for call in m.calls]
     answers = [m.call_id for m in messages(s.world) if m.call_id is not None]
     return answers == calls[: len(answers)]
 
 
 PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "every call has one result when the run has ended": legal,
-    "no call has two results": undoubled,
-    "results stand in the order of their calls": in_order,
-    "a once call takes effect at most once": once,
-    "a once call takes effect behind its mark": marked,
-    "nothing is asked for again whose report is recorded": not_asked_again,
-    "nothing is refused but what a cancel forbids": unrefused,
-    "results say what happened": honest,
-    "a finished run ends with the model's answer": answered,
-    "usage is counted once": counted,
+    "every call has one result when the run has ended": has_all_results,
+    "no call has two results": has_single_results,
+    "results are in the order of their calls": is_in_order,
+    "a once call takes effect at most once": runs_once,
+    "a once call takes effect after its mark": is_marked,
+    "an effect whose report is recorded is not requested again": is_not_requested_again,
+    "only a cancel causes refusals": has_no_fault,
+    "results agree with the effects": has_true_results,
+    "a finished run ends with the model's answer": ends_with_answer,
+    "usage is counted once": counts_usage_once,
 }
 ALWAYS: Final = tuple(PROPERTIES)
 
 
 def broken(config: ModelConfig, state: State) -> list[str]:
-    return [name for name, law in PROPERTIES.items() if not law(config, state)]
+    """Return the names of the properties that a state breaks."""
+    return [name for name, holds in PROPERTIES.items() if not holds(config, state)]
 
 
 # -- sometimes
 
 
 def termination(s: State) -> run_.Termination | None:
+    """Return how the run has ended, or None."""
     state = s.run.state
     return state.termination if isinstance(state, run_.Done) else None
 
 
 def ends_as(how: run_.Termination) -> Callable[[State], bool]:
+    """Return a predicate: the run has ended like this."""
     return lambda s: s.done and termination(s) is how
 
 
 def text_occurs(text: str) -> Callable[[State], bool]:
+    """Return a predicate: the run has ended, and a result contains this text."""
     return lambda s: s.done and any(text in each for each in results(s.world).values())
 
 
 def closed_by_kernel(s: State) -> bool:
+    """The kernel has answered calls that the turn left open."""
     return s.done and any(n.role is Role.TOOL and n.form is Form.TEXT for n in path(s.world))
 
 
-def half_done(s: State) -> bool:
-    """Somebody goes on in the middle of a batch."""
+def is_half_done(s: State) -> bool:
+    """A worker resumes in the middle of a batch."""
     return s.begun is not None and s.begun.resumed and 0 < len(s.run.open_calls) and bool(s.took)
 
 
-def probing(s: State) -> bool:
-    return any(isinstance(effect, protocol.Probe) for effect in s.under_way)
+def is_probing(s: State) -> bool:
+    """A probe is in progress."""
+    return any(isinstance(effect, protocol.Probe) for effect in s.in_progress)
 
 
-def trying_again(s: State) -> bool:
-    again = any(isinstance(e, protocol.RunTool) and e.attempt > 1 for e in s.under_way)
+def is_retrying(s: State) -> bool:
+    """A resumed turn runs a second attempt."""
+    again = any(isinstance(e, protocol.RunTool) and e.attempt > 1 for e in s.in_progress)
     return again and s.begun is not None and s.begun.resumed
 
 
-def noted(s: State) -> bool:
+def has_note(s: State) -> bool:
+    """A changed request is noted."""
     return any(e.kind is EntryKind.NOTE for e in s.world.all(JournalEntry))
 
 
 def crashed_and_finished(s: State) -> bool:
+    """The run has finished after two crashes."""
     return s.crashes == 2 and ends_as(run_.Termination.FINISHED)(s)
 
 
@@ -211,19 +230,22 @@ SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]]
         text_occurs(UNKNOWN),
     ),
     "a call is paid": (lambda c: c.has("pay"), text_occurs("paid")),
-    "a call is probed": (lambda c: c.probed and c.crashes, probing),
-    "a failed attempt is tried again by somebody else": (
+    "a call is probed": (lambda c: c.probed and c.crashes, is_probing),
+    "another worker retries a failed attempt": (
         lambda c: c.has("look") and c.crashes,
-        trying_again,
+        is_retrying,
     ),
-    "a batch is taken up in its middle": (lambda c: c.has("pay") and c.crashes, half_done),
+    "a worker resumes in the middle of a batch": (
+        lambda c: c.has("pay") and c.crashes,
+        is_half_done,
+    ),
     "the kernel closes calls": (lambda c: c.cancel and c.crashes, closed_by_kernel),
     "a call is cancelled before it ran": (
         lambda c: c.cancel,
         text_occurs("cancelled before it ran"),
     ),
-    "a changed prompt is noted": (lambda c: c.change and c.crashes, noted),
-    "a tool that there is not is refused": (
+    "a changed prompt is noted": (lambda c: c.change and c.crashes, has_note),
+    "a call of an unknown tool is refused": (
         lambda c: c.has("sing"),
         text_occurs("unknown tool"),
     ),
@@ -231,4 +253,5 @@ SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]]
 
 
 def seen(state: State) -> list[str]:
+    """Return the names of the `sometimes` properties that hold in a state."""
     return [name for name, (_, happens) in SOMETIMES.items() if happens(state)]

@@ -1,4 +1,4 @@
-"""What may happen in the worlds of a turn, and what they are for.  See turn_world.py."""
+"""Configurations of the turn model: which tools, failures and signals each one explores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from ...turn import protocol
 
 @frozen
 class ModelConfig:
-    """`batches`: what the model calls, reply by reply; then it answers."""
+    """A configuration of the turn model.
+
+    `batches` names the tools that the model calls, reply by reply; then it answers.  `probed`: the tool `pay` has a
+    probe.  `crashes` is the maximum number of crashes.  `change`: the system prompt may change once.  `outage`: the
+    model may fail once.  `expects` names clauses that must occur.
+    """
 
     name: str
     description: str
@@ -24,13 +29,15 @@ class ModelConfig:
     change: bool = False
     outage: bool = False
     limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
-    expects: tuple[str, ...] = ()  # clauses that must fire
+    expects: tuple[str, ...] = ()
 
     def has(self, name: str) -> bool:
+        """Return True if the model calls this tool."""
         return any(name in batch for batch in self.batches)
 
     @property
     def tools(self) -> tuple[Tool, ...]:
+        """The tools: two once tools, and two rerunnable ones, of which `look` fails at first."""
         retry = RetryPolicy(2, 1, 1)
         once = Disposition.ONCE
         return (
@@ -43,23 +50,23 @@ class ModelConfig:
 
 CONFIGS: Final = (
     ModelConfig("batch", "a once and a rerunnable tool, two crashes", (("pay", "look"),)),
-    ModelConfig("order", "a once tool behind a slow one", (("find", "send"),)),
+    ModelConfig("order", "a once tool after a slow one", (("find", "send"),)),
     ModelConfig("probe", "a once tool that can be probed", (("find", "pay"),), probed=True),
     ModelConfig("cancel", "cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
     ModelConfig(
-        "deadline", "out of time at every point", (("send", "find"),), crashes=1, deadline=True
+        "deadline", "the deadline passes at every point", (("send", "find"),), crashes=1, deadline=True
     ),
     ModelConfig(
-        "both", "out of time and cancelled", (("send",),), crashes=0, deadline=True, cancel=True
+        "both", "the deadline passes, and a cancel", (("send",),), crashes=0, deadline=True, cancel=True
     ),
     ModelConfig("change", "a changed prompt", (("pay",), ("find",)), change=True),
     ModelConfig(
-        "all", "a batch of three that all begin, everything else at once",
+        "all", "a batch of three concurrent calls, with a probe and a cancel",
         (("pay", "look", "send"),), probed=True, crashes=1, cancel=True,
         limits=protocol.Limits(concurrency=3),
     ),
     ModelConfig("outage", "a model that fails", (("send",),), crashes=1, outage=True),
-    ModelConfig("strange", "a tool that there is not", (("sing", "pay"),), crashes=1, cancel=True),
+    ModelConfig("strange", "an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
     ModelConfig(
         "limit", "too many iterations", (("find",), ("send",), ("find",)), crashes=1,
         limits=protocol.Limits(iterations_max=2, concurrency=1),

@@ -1,4 +1,4 @@
-"""One state of the explored turn: the world, the machine, and what has happened so far."""
+"""A state of the turn model: the records, the machine, and what has happened so far."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ S: Final = "s"
 
 @frozen
 class State:
-    """`took`: once calls that took effect, each time it did; `answered`: the model's iterations that were recorded."""
+    """A state of the turn model.
+
+    `in_progress` holds effects that have not reported.  `took` names the once calls that took effect, once for each time.
+    `lives` counts how often a worker began, `version` is that of the system prompt.  `notified`: the worker knows of the
+    cancel.  `late`: the deadline has passed.  `down`: the model has failed once.  `fault` names a broken rule.
+    """
 
     world: World
     machine: turn_.State | None = None
-    under_way: tuple[protocol.Effect, ...] = ()
+    in_progress: tuple[protocol.Effect, ...] = ()
     begun: c.Begun | None = None
     n: int = 0
     took: tuple[str, ...] = ()
@@ -32,16 +37,18 @@ class State:
     cancelled: bool = False
     notified: bool = False
     late: bool = False
-    down: bool = False  # the model has failed once
+    down: bool = False
     aborted: tuple[str, ...] = ()
-    fault: str = ""  # a rule that a step has broken
+    fault: str = ""
 
     @property
     def run(self) -> Run:
+        """The run of the turn."""
         run: Run | None = self.world.tables[Run].by_key.get((S, "r"))
         assert run is not None
         return run
 
     @property
     def done(self) -> bool:
+        """True if the run has ended."""
         return Run in self.world.tables and isinstance(self.run.state, run_.Done)
