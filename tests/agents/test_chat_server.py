@@ -61,7 +61,7 @@ def test_a_batch_is_carried_out_and_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         Refuse(429, "slow down", headers=(("retry-after", "0"),)),
         Refuse(500),
@@ -70,8 +70,10 @@ def test_a_batch_is_carried_out_and_answered() -> None:
         Say("half an answer", fault=Fault.ERROR, at=2),
     ],
 )
-def test_trouble_between_the_batch_and_the_answer_runs_nothing_twice(retry: Say | Refuse) -> None:
-    ended, messages, _ = converse(BATCH, retry, Say("done"))
+def test_a_failure_between_the_batch_and_the_answer_runs_nothing_twice(
+    failure: Say | Refuse,
+) -> None:
+    ended, messages, _ = converse(BATCH, failure, Say("done"))
 
     assert (ended.termination, ended.answer) == ("finished", "done")
     assert len(ran) == 1 and len(messages) == 5

@@ -82,16 +82,16 @@ class ToyFleet:
         dice = random.Random(self.seed)
         store = MemoryStore(clock=lambda: self.now_ms)
         waiting = [(f"chat-{i % self.sessions + 1:02}", i) for i in range(self.inputs)]
-        crew = [ToyWorker(f"worker-{i + 1}", self.now_ms) for i in range(self.workers)]
+        workers = [ToyWorker(f"worker-{i + 1}", self.now_ms) for i in range(self.workers)]
         while waiting or await self._busy(store):
             self.now_ms += dice.randrange(1, 9)
             assert self.now_ms < START_MS + 120_000, "the toy fleet does not come to an end"
             if waiting and (dice.random() < 0.12 or len(waiting) > self.inputs // 2):
                 await self._submit(store, *waiting.pop(0))
-            for worker in crew:
+            for worker in workers:
                 if worker.awake_at_ms <= self.now_ms:
                     await self._act(store, worker, dice)
-        for worker in crew:
+        for worker in workers:
             self.lives.append(Life(worker.name, worker.lives, worker.born_ms, self.now_ms))
         self.histories = await read_all(store)
 

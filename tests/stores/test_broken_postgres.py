@@ -72,13 +72,13 @@ def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
 def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
     real = postgres_transaction.decide_group
 
-    def carry_out(
+    def with_early_clock(
         sql: Sql, commands: Sequence[Command[Any, Any]], wait: Wait, clock: Clock | None
     ) -> Plan:
         now_ms = 0 if clock is None else clock()
         return real(sql, commands, wait, None if clock is None else lambda: now_ms)
 
-    breaking.setattr(postgres_writer, "decide_group", carry_out)
+    breaking.setattr(postgres_writer, "decide_group", with_early_clock)
 
 
 def commits_each_round(breaking: pytest.MonkeyPatch) -> None:

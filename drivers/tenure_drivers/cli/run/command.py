@@ -1,4 +1,4 @@
-"""`tenure run`: a file of prompts, worked by a crew of processes until every one has ended."""
+"""`tenure run`: a file of prompts, worked by a pool of processes until every one has ended."""
 
 from __future__ import annotations
 
