@@ -60,7 +60,6 @@ from typing import Any
 from ..outcome import Stepped
 from ..rules import Row, Table, always
 from .acquire import (
-    CurrentLease,
     ask_for_holder,
     asks_for_holder,
     begin_again,
@@ -90,6 +89,7 @@ from .answers import (
     CheckpointWritten,
     Cleared,
     CommitRefused,
+    CurrentLease,
     Fenced,
     Granted,
     HolderFound,
