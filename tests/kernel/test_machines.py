@@ -1,4 +1,4 @@
-"""The machines that are tables, in every case of a small domain; the judgement of failures and the settling of inputs."""
+"""The tables of the machines, in every case of a small domain; the rules of retries and of settling inputs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Property: TypeAlias = Callable[[Any, Any, Any], bool]
 
 
 def after(machine: Machine, state: Any, command: Any) -> Any:
-    """The state after a step; a refusal changes nothing."""
+    """Return the state after a step.  A refusal changes nothing."""
     outcome = machine.table.step(state, command)
     return state if isinstance(outcome, Refused) else outcome.state
 
@@ -98,7 +98,7 @@ def test_a_pair_without_rows_has_a_reason(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
-def test_a_pair_without_rows_is_our_bug(machine: Machine) -> None:
+def test_a_pair_without_rows_raises(machine: Machine) -> None:
     for state, command in machine.inputs() if machine.unasked else ():
         if (state.__class__, command.__class__) in machine.unasked:
             with pytest.raises(AssertionError, match="no row"):
@@ -153,20 +153,20 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert len(list(RUN.cases())) == running * (1 + 4 + 7) + rescheduled * (2 + 4 + 7)
 
 
-# -- what is always so, and what sometimes
+# -- properties that hold always, and those that occur
 
 ALWAYS: dict[str, Property] = {
     "a generation never decreases": lambda s, c, t: t.generation >= s.generation,
     "a new holder has a new generation": lambda s, c, t: (
         holding(t) in (holding(s), None) or t.generation > s.generation
     ),
-    "only a grant or an operator makes a generation": lambda s, c, t: (
+    "only a grant or an operator creates a generation": lambda s, c, t: (
         t.generation == s.generation or isinstance(c, Acquire | FenceOff)
     ),
     "a live lease is ended only by its holder, by evidence or by destruction": lambda s, c, t: (
         not (live(s, c) and isinstance(t, Vacant)) or isinstance(c, Revoke) or named(s, c)
     ),
-    "a live lease is never granted to another": lambda s, c, t: (
+    "a live lease is never granted to another owner": lambda s, c, t: (
         not (isinstance(c, Acquire) and live(s, c)) or s == t
     ),
     "renewing never shortens a live lease": lambda s, c, t: (
@@ -180,13 +180,11 @@ SOMETIMES: dict[str, Property] = {
     "a lease is taken over": lambda s, c, t: (
         isinstance(s, Held) and isinstance(t, Held) and s.lease_id != t.lease_id
     ),
-    "a lease that is over is renewed": lambda s, c, t: (
-        isinstance(c, Renew) and s != t and not live(s, c)
-    ),
-    "a renewal brings an absurd expiry back": lambda s, c, t: (
+    "a lapsed lease is renewed": lambda s, c, t: isinstance(c, Renew) and s != t and not live(s, c),
+    "a renewal corrects an expiry that is too late": lambda s, c, t: (
         isinstance(c, Renew) and isinstance(t, Held) and t.expires_at_ms < s.expires_at_ms
     ),
-    "the same incarnation comes again": lambda s, c, t: (
+    "the same incarnation acquires again": lambda s, c, t: (
         isinstance(c, Acquire)
         and isinstance(s, Held)
         and s.owner == c.owner
@@ -220,7 +218,7 @@ def test_sometimes_with_a_lease(name: str) -> None:
     assert any(SOMETIMES[name](s, c, after(LEASE, s, c)) for s, c in LEASE.cases())
 
 
-def test_what_has_ended_stays_as_it_ended() -> None:  # PLACE-10
+def test_an_ended_place_never_changes() -> None:  # PLACE-10
     ended = [(s, c) for s, c in PLACE.cases() if isinstance(s, input_.Ended)]
 
     assert ended and all(after(PLACE, s, c) == s for s, c in ended)
@@ -233,7 +231,7 @@ def test_a_place_keeps_its_mark_and_key_until_it_ends() -> None:
             assert (later.mark, later.open_key) == (state.mark, state.open_key)
 
 
-def test_a_place_goes_back_only_by_a_split() -> None:  # PLACE-8
+def test_a_place_returns_only_by_a_split() -> None:  # PLACE-8
     order = [input_.Delayed, input_.Ready, input_.Bound, input_.Ended]
     for state, command in PLACE.cases():
         later = after(PLACE, state, command)
@@ -248,7 +246,7 @@ def test_a_run_is_recorded_only_under_its_lease() -> None:  # RUN-1, RUN-2
             assert not later.recorded
 
 
-def test_a_run_that_ends_says_how() -> None:  # RUN-5, RUN-6
+def test_an_ended_run_has_its_termination() -> None:  # RUN-5, RUN-6
     endings = {after(RUN, s, c) for s, c in RUN.cases()} & set(RUN.states)
 
     assert {e.termination for e in endings if isinstance(e, Done)} == set(Termination)
@@ -279,7 +277,7 @@ def test_every_kind_of_error_has_a_nature() -> None:
 
 
 @given(retry=troubles, failure=failures, now_ms=moments)
-def test_a_permanent_failure_is_given_up_at_once(  # FAIL-1
+def test_a_permanent_failure_is_not_retried(  # FAIL-1
     retry: RetryState, failure: Failure, now_ms: int
 ) -> None:
     verdict = decide_retry(retry, failure, now_ms)
@@ -324,11 +322,11 @@ def test_another_kind_of_answer_ends_an_outage(
 
 
 @given(retry=troubles, now_ms=moments)
-def test_what_was_recorded_makes_a_loss_harmless(retry: RetryState, now_ms: int) -> None:  # FAIL-6
+def test_a_loss_after_progress_is_not_counted(retry: RetryState, now_ms: int) -> None:  # FAIL-6
     assert decide_after_loss(retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
 
 
-def test_the_sixteenth_loss_is_given_up() -> None:  # FAIL-7, FAIL-8
+def test_the_sixteenth_loss_is_not_retried() -> None:  # FAIL-7, FAIL-8
     retry, clauses = NO_FAILURES, []
     for _ in range(LOSSES_MAX):
         verdict = decide_after_loss(retry, False, 1000)
@@ -352,7 +350,7 @@ def test_a_retry_is_bounded(
 
 
 @given(retry=troubles)
-def test_backoff_never_shrinks_as_trouble_grows(retry: RetryState) -> None:  # RUN-20
+def test_backoff_never_shrinks_as_failures_grow(retry: RetryState) -> None:  # RUN-20
     more = RetryState(retry.failures, retry.outages, retry.losses + 1)
 
     assert BACKOFF_BASE_MS <= backoff_ms(retry) <= backoff_ms(more) <= BACKOFF_CAP_MS
@@ -398,7 +396,7 @@ def test_a_page_shows_the_machine_as_it_is(
 
     drawn = marked.sub(lambda _: f"\n{draw(machine)}\n\n", written)
 
-    assert marked.search(written), f"{page.name} has no place for the diagram"
+    assert marked.search(written), f"{page.name} has no marks for the diagram"
     if request.config.getoption("--rewrite"):
         page.write_text(drawn, encoding="utf-8")
     else:

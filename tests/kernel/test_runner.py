@@ -124,13 +124,13 @@ def test_exactly_one_row_is_enabled_in_every_case() -> None:
     for state in RUNNER.states:
         for event in RUNNER.received(state):
             cases += 1
-            meant = classify(state, event)
-            if meant is None:
+            classified = classify(state, event)
+            if classified is None:
                 assert step(state, event) == Stepped(state, "RUNNER-90")
                 continue
-            rows = RULES.enabled(state, meant)
-            assert len(rows) == 1, ([row.clause for row in rows], state, meant)
-            outcome = rows[0].then(state, meant, rows[0].clause)
+            rows = RULES.enabled(state, classified)
+            assert len(rows) == 1, ([row.clause for row in rows], state, classified)
+            outcome = rows[0].then(state, classified, rows[0].clause)
             check(state, event, outcome)
             clauses.add(rows[0].clause)
 

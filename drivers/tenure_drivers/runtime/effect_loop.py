@@ -1,6 +1,7 @@
 """The loop of a host: feed events to a machine one at a time, perform its effects, and run its timers.
 
-It decides nothing.  RunnerHost and WorkerHost are built on it.
+It decides nothing.  RunnerHost and WorkerHost are built on it.  The host of a chat turn is not: it applies no event while a
+commit is in progress, so it takes its events from a queue.
 """
 
 from __future__ import annotations

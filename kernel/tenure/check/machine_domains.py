@@ -35,7 +35,7 @@ def _as_it_is(state: Any, command: Any) -> Any:
 class Machine:
     """A table and the states and commands of its domain.
 
-    `commands_in` returns further commands that only this state can receive.  `meant` returns the event for the table;
+    `commands_in` returns further commands that only this state can receive.  `classify` returns the event for the table;
     None: the command is answered before the table.  `unasked` names the pairs without a row, with the reason.
     """
 
@@ -45,7 +45,7 @@ class Machine:
     commands: tuple[Any, ...]
     unasked: dict[tuple[type, type], str] = field(factory=dict)
     commands_in: Callable[[Any], tuple[Any, ...]] = _none
-    meant: Callable[[Any, Any], Any] = _as_it_is
+    classify: Callable[[Any, Any], Any] = _as_it_is
     loops: bool = True  # draw also the transitions that keep the state
 
     def received(self, state: Any) -> tuple[Any, ...]:
@@ -56,9 +56,9 @@ class Machine:
         """Yield every state with every command that reaches the table."""
         for state in self.states:
             for command in self.received(state):
-                meant = self.meant(state, command)
-                if meant is not None:
-                    yield state, meant
+                event = self.classify(state, command)
+                if event is not None:
+                    yield state, event
 
     def cases(self) -> Iterator[tuple[Any, Any]]:
         """Yield the inputs that have rows."""
@@ -103,7 +103,7 @@ def survey(machine: Machine) -> Survey:
 # -- domains
 
 OWNERS: Final = (lease_.Owner("a", "a.1"), lease_.Owner("a", "a.2"), lease_.Owner("b", "b.1"))
-TIMES: Final = range(7)  # before, at and after an expiry, and further back than two ttls
+TIMES: Final = range(7)  # before, at and after an expiry, and earlier than two ttls before it
 GENERATIONS: Final = (1, 2)
 LEASE_IDS: Final = ("L1", "L2")
 
@@ -154,17 +154,23 @@ PLACE: Final = Machine(
         *[input_.End(how, "x") for how in input_.How],
     ),
     {
-        (input_.Delayed, input_.Bind): "only ready inputs are read to be bound",
-        (input_.Delayed, input_.Return): "only a run gives back, and only what it had bound",
-        (input_.Ready, input_.Promote): "only delayed inputs are read to be promoted",
-        (input_.Ready, input_.Return): "only a run gives back, and only what it had bound",
-        (input_.Bound, input_.Promote): "only delayed inputs are read to be promoted",
-        (input_.Bound, input_.Bind): "only ready inputs are read to be bound",
+        (input_.Delayed, input_.Bind): "only ready inputs are read for binding",
+        (
+            input_.Delayed,
+            input_.Return,
+        ): "only a run returns inputs, and only those that it had bound",
+        (input_.Ready, input_.Promote): "only delayed inputs are read for promotion",
+        (
+            input_.Ready,
+            input_.Return,
+        ): "only a run returns inputs, and only those that it had bound",
+        (input_.Bound, input_.Promote): "only delayed inputs are read for promotion",
+        (input_.Bound, input_.Bind): "only ready inputs are read for binding",
     },
 )
 
 _OVER: Final = (
-    "a run that is done is neither open nor under a lease: no command finds it to step it"
+    "a run that is done is neither open nor under a lease, so no command reads it for a step"
 )
 
 RUN: Final = Machine(
@@ -182,7 +188,7 @@ RUN: Final = Machine(
         *map(run_.Finish, run_.Termination),
     ),
     {
-        (run_.Running, run_.TakeUp): "Begin takes up only when no lease is on the row",
+        (run_.Running, run_.TakeUp): "Begin takes up a run only if there is no lease on the row",
         (
             run_.Rescheduled,
             run_.Record,
@@ -200,7 +206,7 @@ RUNNER: Final = Machine(
     runner_domain.STATES,
     runner_domain.EVENTS,
     commands_in=runner_domain.answers,
-    meant=classify,
+    classify=classify,
     loops=False,
 )
 
@@ -210,7 +216,7 @@ WORKER: Final = Machine(
     worker_domain.STATES,
     worker_domain.EVENTS,
     commands_in=worker_domain.stops,
-    meant=lambda state, event: None if worker_.is_ignored(state, event) else event,
+    classify=lambda state, event: None if worker_.is_ignored(state, event) else event,
 )
 
 MACHINES: Final = (LEASE, PLACE, RUN, RUNNER, WORKER)

@@ -34,7 +34,7 @@ from ..policy import Lane
 from ..questions.core import LoadedRun, LoadRun
 from ..records import Cancel, EntryKind, Run
 from ..replace import replace
-from ..runner.acquire import CurrentLease
+from ..runner.answers import CurrentLease
 from ..runner.protocol import (
     Abandoned,
     Answered,

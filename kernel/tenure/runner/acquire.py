@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
-from attrs import frozen
-
 from ..commands import Begin, Reclaim, Sweep
-from ..machines.lease import Evidence, Fence, Held, LocalProcess
+from ..machines.lease import Evidence, Fence, LocalProcess
 from ..outcome import Stepped
-from ..queries import Command, Get, Query, Question
-from ..records import Session
+from ..queries import Command, Question
 from ..replace import replace
 from .answers import (
     BeginRefused,
     BegunEarlier,
     Cleared,
+    CurrentLease,
     Granted,
     HolderFound,
     NothingToBegin,
@@ -37,18 +34,6 @@ from .states import (
     next_id,
     send,
 )
-
-
-@frozen
-class CurrentLease(Question[Held | None]):
-    """Read the lease on the row of a session, live or not."""
-
-    session_id: str
-
-    def steps(self) -> Generator[Query[Any], Any, Held | None]:
-        session = yield Get(Session, (self.session_id,))
-        lease = None if session is None else session.lease
-        return lease if isinstance(lease, Held) else None
 
 
 def start(config: RunnerConfig, now_ms: int) -> Outcome:

@@ -6,7 +6,8 @@ A host reports `Answered`, `StoreUnavailable`, `OutcomeUnknown` and `TimerFired`
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
@@ -26,9 +27,9 @@ from ..commands import (
 )
 from ..machines.lease import Held, Holder
 from ..outcome import Refusal, Refused
-from ..queries import Command, Question
+from ..queries import Command, Get, Query, Question
 from ..questions.core import LoadedRun, LoadRun
-from ..records import Cancel
+from ..records import Cancel, Session
 from .protocol import (
     Answered,
     OutcomeUnknown,
@@ -47,6 +48,19 @@ from .states import (
     RenewalTimer,
     code_runs,
 )
+
+
+@frozen
+class CurrentLease(Question[Held | None]):
+    """Read the lease on the row of a session, live or not."""
+
+    session_id: str
+
+    def steps(self) -> Generator[Query[Any], Any, Held | None]:
+        session = yield Get(Session, (self.session_id,))
+        lease = None if session is None else session.lease
+        return lease if isinstance(lease, Held) else None
+
 
 # -- answers while the session is acquired
 
@@ -262,19 +276,26 @@ Answer: TypeAlias = (
 
 def event_of(call: Command[Any, Any] | Question[Any], answer: Any, now_ms: int) -> Answer:
     """Return what the store's answer to this call means."""
-    if isinstance(call, Begin):
-        return _of_begin(answer, now_ms)
-    if isinstance(call, Renew):
-        if isinstance(answer, Refused):
-            return RenewalRefused(now_ms, answer)
-        return LeaseRenewed(now_ms, answer)
-    if isinstance(call, Sweep | Reclaim):
-        return Cleared(now_ms)  # also if it was refused: the next Begin reads what is so
-    if isinstance(call, LoadRun):
-        return RunMissing(now_ms) if answer is None else RunLoaded(now_ms, answer)
-    if isinstance(call, Question):
-        return Cleared(now_ms) if answer is None else HolderFound(now_ms, answer)
-    return _of_write(call, answer, now_ms)
+    of_call = _OF_CALL.get(call.__class__)
+    return _of_write(call, answer, now_ms) if of_call is None else of_call(answer, now_ms)
+
+
+def _of_renewal(answer: Any, now_ms: int) -> Answer:
+    if isinstance(answer, Refused):
+        return RenewalRefused(now_ms, answer)
+    return LeaseRenewed(now_ms, answer)
+
+
+def _of_clearing(answer: Any, now_ms: int) -> Answer:
+    return Cleared(now_ms)  # also after a refusal: the next Begin reads the current state
+
+
+def _of_load(answer: Any, now_ms: int) -> Answer:
+    return RunMissing(now_ms) if answer is None else RunLoaded(now_ms, answer)
+
+
+def _of_lease(answer: Any, now_ms: int) -> Answer:
+    return Cleared(now_ms) if answer is None else HolderFound(now_ms, answer)
 
 
 def _of_begin(answer: Any, now_ms: int) -> Answer:
@@ -293,20 +314,29 @@ def _of_begin(answer: Any, now_ms: int) -> Answer:
 
 
 def _of_write(call: Any, answer: Any, now_ms: int) -> Answer:
-    match answer:
-        case Checkpointed(held=True):
+    if isinstance(answer, Checkpointed):
+        if answer.held:
             return CheckpointWritten(now_ms, answer.n, answer.cancel)
-        case Checkpointed() | Refused(Refusal.FENCED):
+        return Fenced(now_ms, answer)
+    if isinstance(answer, Refused):
+        if answer.reason is Refusal.FENCED:
             return Fenced(now_ms, answer)
-        case Committed(next=Begun() as begun):
-            return NextTaken(now_ms, answer, begun)
-        case Committed() | Ended():
-            return RunEnded(now_ms, answer)
-        case Refused(Refusal.CANCELLED):
+        if answer.reason is Refusal.CANCELLED:
             return RunCancelled(now_ms, answer)
-        case _:
-            return (CommitRefused if isinstance(call, Commit) else CallRefused)(now_ms, answer)
+        return (CommitRefused if isinstance(call, Commit) else CallRefused)(now_ms, answer)
+    if isinstance(answer, Committed) and answer.next is not None:
+        return NextTaken(now_ms, answer, answer.next)
+    return RunEnded(now_ms, answer)
 
+
+_OF_CALL: Final[dict[type, Callable[[Any, int], Answer]]] = {
+    Begin: _of_begin,
+    Renew: _of_renewal,
+    Sweep: _of_clearing,
+    Reclaim: _of_clearing,
+    LoadRun: _of_load,
+    CurrentLease: _of_lease,
+}
 
 # -- what a report is about
 
@@ -331,27 +361,34 @@ def renewal_call(s: Any, id: int) -> PendingCall | None:
 
 def classify(s: Any, e: Any) -> Any:
     """Return the event for the table.  None: nothing awaits this report (RUNNER-90)."""
-    match e:
-        case Answered():
-            call = pending_call(s, e.id)
-            return None if call is None else event_of(call.what, e.answer, e.now_ms)
-        case StoreUnavailable() | OutcomeUnknown():
-            if renewal_call(s, e.id) is not None:
-                return RenewalUnanswered(e.now_ms)
-            return None if pending_call(s, e.id) is None else e
-        case StoreBroken():
-            return None if pending_call(s, e.id) is None else e
-        case ProcessChecked():
-            return e if isinstance(s, CheckingHolder) and s.id == e.id else None
-        case TimerFired():
-            return timer_event(s, e)
-        case TurnEnded():
-            return e if _supervises(s) and s.supervision.turn_id == e.turn_id else None
-        case _:
-            return e
+    of_report = _OF_REPORT.get(e.__class__)
+    return e if of_report is None else of_report(s, e)
 
 
-def timer_event(s: Any, e: TimerFired) -> RetryDue | RenewalDue | StageTimeOver | None:
+def _of_answer(s: Any, e: Answered) -> Answer | None:
+    call = pending_call(s, e.id)
+    return None if call is None else event_of(call.what, e.answer, e.now_ms)
+
+
+def _of_failed_call(s: Any, e: StoreUnavailable | OutcomeUnknown) -> Any:
+    if renewal_call(s, e.id) is not None:
+        return RenewalUnanswered(e.now_ms)
+    return None if pending_call(s, e.id) is None else e
+
+
+def _of_broken_call(s: Any, e: StoreBroken) -> StoreBroken | None:
+    return None if pending_call(s, e.id) is None else e
+
+
+def _of_check(s: Any, e: ProcessChecked) -> ProcessChecked | None:
+    return e if isinstance(s, CheckingHolder) and s.id == e.id else None
+
+
+def _of_end(s: Any, e: TurnEnded) -> TurnEnded | None:
+    return e if _supervises(s) and s.supervision.turn_id == e.turn_id else None
+
+
+def _of_timer(s: Any, e: TimerFired) -> RetryDue | RenewalDue | StageTimeOver | None:
     """Return what a timer means in this state.  None: the timer was replaced or given up."""
     if isinstance(s, CALLING) and s.pending is not None:
         if s.pending.waiting and s.pending.id == e.id:
@@ -366,3 +403,14 @@ def timer_event(s: Any, e: TimerFired) -> RetryDue | RenewalDue | StageTimeOver 
 
 def _supervises(s: Any) -> bool:
     return isinstance(s, SUPERVISING) and code_runs(s)
+
+
+_OF_REPORT: Final[dict[type, Callable[[Any, Any], Any]]] = {
+    Answered: _of_answer,
+    StoreUnavailable: _of_failed_call,
+    OutcomeUnknown: _of_failed_call,
+    StoreBroken: _of_broken_call,
+    ProcessChecked: _of_check,
+    TimerFired: _of_timer,
+    TurnEnded: _of_end,
+}

@@ -76,30 +76,27 @@ def stopped(s: TurnRunning, e: TurnRequested) -> bool:
 
 def starts_on_time(s: TurnRunning, e: TurnRequested) -> bool:
     """True if an effect may begin now."""
-    return _starts(s, e) and s.held_run.on_time(e.now_ms)
+    return isinstance(e.request, MayStart) and allowed(s, e) and s.held_run.on_time(e.now_ms)
 
 
 def starts_late(s: TurnRunning, e: TurnRequested) -> bool:
     """True if an effect has to wait for the renewal."""
-    return _starts(s, e) and not s.held_run.on_time(e.now_ms)
-
-
-def _starts(s: TurnRunning, e: TurnRequested) -> bool:
-    return own(s, e) and not barred(s, e) and isinstance(e.request, MayStart)
+    return isinstance(e.request, MayStart) and allowed(s, e) and not s.held_run.on_time(e.now_ms)
 
 
 def writes(s: TurnRunning, e: TurnRequested) -> bool:
     """True if the write may be sent now."""
-    return _writes(s, e) and s.pending is None
+    return s.pending is None and not isinstance(e.request, MayStart) and allowed(s, e)
 
 
 def writes_later(s: TurnRunning, e: TurnRequested) -> bool:
     """True if the write has to wait for the previous one."""
-    return _writes(s, e) and s.pending is not None
+    return s.pending is not None and not isinstance(e.request, MayStart) and allowed(s, e)
 
 
-def _writes(s: TurnRunning, e: TurnRequested) -> bool:
-    return own(s, e) and not barred(s, e) and not isinstance(e.request, MayStart)
+def allowed(s: TurnRunning, e: TurnRequested) -> bool:
+    """True if the code that is running may do this."""
+    return own(s, e) and not barred(s, e)
 
 
 # -- requests

@@ -44,7 +44,7 @@ its commit, or after the end of its lease.
 limit, then grace periods).  Each has an id of its own, so a timer that was replaced is recognized.
 
 *Events before the table.*  A report that nothing awaits changes nothing (RUNNER-90).  Every other report is replaced
-by an event that says what it means (`classify` in answers.py), so that its type selects the rows.
+by an event that states its meaning (`classify` in answers.py), so that its type selects the rows.
 
 *Time.*  The deadline of the lease counts from the attempt that may have granted it.  After it the runner is late: it
 begins nothing, but it still writes, because the fence in the store decides.
@@ -60,7 +60,6 @@ from typing import Any
 from ..outcome import Stepped
 from ..rules import Row, Table, always
 from .acquire import (
-    CurrentLease,
     ask_for_holder,
     asks_for_holder,
     begin_again,
@@ -90,6 +89,7 @@ from .answers import (
     CheckpointWritten,
     Cleared,
     CommitRefused,
+    CurrentLease,
     Fenced,
     Granted,
     HolderFound,
@@ -343,10 +343,10 @@ RULES: Table[Outcome] = Table(
 
 def step(state: State, event: Event) -> Outcome:
     """Return the next state and effects.  A report that nothing awaits changes nothing."""
-    meant = classify(state, event)
-    if meant is None:
+    classified = classify(state, event)
+    if classified is None:
         return Stepped(state, "RUNNER-90")
-    return RULES.step(state, meant)
+    return RULES.step(state, classified)
 
 
 __all__ = ["RULES", "CurrentLease", "Outcome", "RunnerConfig", "State", "Stopped", "start", "step"]
