@@ -130,9 +130,9 @@ def locked_in(schema: str, session_id: str) -> Iterator[None]:
         yield
 
 
-OPPOSITE = "test_groups_of_two_writers_in_opposite_orders_all_get_through"
+OPPOSITE = "test_groups_of_two_writers_in_opposite_orders_all_succeed"
 CHAIN = "test_two_writers_lose_nothing"
-CLOCK = "test_the_clock_is_read_behind_the_lock"
+CLOCK = "test_the_clock_is_read_after_the_lock"
 
 
 def carry_through(test: str, schema: str) -> None:

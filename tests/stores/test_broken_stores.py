@@ -324,10 +324,10 @@ BROKEN_BETWEEN_TWO: tuple[type[Grouped], ...] = (ReadsTheClockBeforeTheLock, Loo
 
 CAUGHT_BY = {
     LetsAnyFencePass: "test_a_stale_fence_writes_nothing",
-    ForgetsWhatItWasAsked: "test_a_lost_answer_is_found_again_by_the_next_process",
-    ReadsTheClockBeforeTheLock: "test_the_clock_is_read_behind_the_lock",
+    ForgetsWhatItWasAsked: "test_a_command_sent_again_after_a_lost_answer_is_a_replay",
+    ReadsTheClockBeforeTheLock: "test_the_clock_is_read_after_the_lock",
     LooksBeforeTheLock: "test_two_writers_lose_nothing",
-    AnswersBeforeItIsOnTheDisk: "test_what_was_answered_is_there_after_reopening",
+    AnswersBeforeItIsOnTheDisk: "test_answered_commands_are_there_after_reopening",
 }
 
 

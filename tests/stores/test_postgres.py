@@ -167,7 +167,7 @@ async def hold_and_begin(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.aclose()
 
 
-def test_the_clock_is_read_behind_the_lock(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_is_read_after_the_lock(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hold_and_begin(schema, monkeypatch)  # STORE-10
 
 

@@ -1,4 +1,4 @@
-"""All stores carry out the same commands, and must not differ: a machine for Hypothesis.
+"""A state machine for Hypothesis: several stores execute the same commands and must agree.
 
 After every step each answer is compared with what the kernel decides over the `World`, and each store with the World,
 record by record and query by query.  Groups hold a session more than once, and commands twice.
@@ -29,7 +29,7 @@ Openers = Mapping[str, Callable[[Path, Clock], Store]]
 
 
 class Answers(Question[tuple[Any, ...]]):
-    """The bare answers to some queries."""
+    """A question whose answer is the answers to some queries."""
 
     def __init__(self, queries: tuple[Query[Any], ...]) -> None:
         self.queries = queries
@@ -42,7 +42,7 @@ class Answers(Question[tuple[Any, ...]]):
 
 
 class Agreement(RuleBasedStateMachine):
-    """Subclass with `openers`: a name, and how to open that store in an empty folder of its own."""
+    """Subclass it with `openers`: a name, and a function that opens that store in an empty folder."""
 
     openers: ClassVar[Openers] = {}
 
@@ -108,22 +108,22 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
-        """Questions: any index, any part of a place in it, both ways; and nodes back to the first."""
+        """Ask random queries: any index, any prefix and position, both directions; and chains of nodes."""
         queries = (*[self._query(data) for _ in range(4)], self._chain(data))
         expected = tuple([self.world.answer(query) for query in queries])
         for name, store in self.stores.items():
             assert self.runner.run(store.ask(Answers(queries))) == expected, f"{name}: {queries}"
 
-    # -- what must be true
+    # -- invariants
 
     @invariant()
-    def all_hold_the_same(self) -> None:
+    def all_stores_hold_the_same_records(self) -> None:
         for name, store in self.stores.items():
             held = world_of(self.runner.run(store.dump()))
             assert held == self.world, f"{name}: {difference(held, self.world)}"
 
     @invariant()
-    def all_are_due_when_they_should(self) -> None:
+    def all_stores_find_the_same_due_sessions(self) -> None:
         now_ms = self.clock.now_ms
         due, ahead = set(), list[int]()
         for session in self.world.all(Session):
@@ -138,7 +138,7 @@ class Agreement(RuleBasedStateMachine):
             look = self.runner.run(self._looks(store))
             assert look == (due, min(ahead, default=None)), name
 
-    # -- parts
+    # -- steps of the rules
 
     async def _gathered(self, store: Store, group: list[Command[Any, Any]]) -> list[object]:
         return await asyncio.gather(*[executed(store, command) for command in group])
@@ -163,7 +163,7 @@ class Agreement(RuleBasedStateMachine):
 
 
 def difference(held: World, expected: World) -> str:
-    """The records of one world that are not in the other, in both directions."""
+    """Return the records that one world has and the other lacks, in both directions."""
     more = [r for r in held if r not in expected.all(r.__class__)]
     less = [r for r in expected if r not in held.all(r.__class__)]
     return f"too much {more!r}, missing {less!r}"

@@ -1,6 +1,6 @@
-"""Commands as careless clients would send them: small pools of ids, so that everything collides with everything.
+"""Generates commands with ids from small pools, so that they often collide.
 
-Replays, conflicts, stale fences and races are as frequent as what is right.  Conformance and agreement draw from here.
+Replays, conflicts, stale fences and races are as frequent as valid commands.  The conformance suite and the agreement machine use it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
 
 
 class CommandGenerator:
-    """Remembers what it was answered, and sends what makes sense after it, or did a while ago."""
+    """Generates the next command from earlier answers: one that fits them, or is outdated."""
 
     def __init__(self, pick: Pick) -> None:
         self.pick = pick
@@ -67,7 +67,7 @@ class CommandGenerator:
         self.acquired: dict[str, list[Acquired]] = {}
         self.checkpoints: dict[tuple[str, str, int], int] = {}
 
-    # -- what it learns
+    # -- answers
 
     def observe(self, command: Command[Any, Any], answer: object) -> None:
         if not isinstance(answer, Decided):
@@ -82,7 +82,7 @@ class CommandGenerator:
             case Checkpointed(n=n) if isinstance(command, Checkpoint):
                 self.checkpoints[command.session_id, command.run_id, command.turn] = n
 
-    # -- what it sends
+    # -- commands
 
     def send(self, now_ms: int) -> Command[Any, Any]:
         session = self.pick(SESSIONS)
@@ -97,11 +97,11 @@ class CommandGenerator:
         return command
 
     def send_some(self, now_ms: int) -> list[Command[Any, Any]]:
-        """What is sent together: mostly one command, sometimes several."""
+        """Return commands that are sent together: mostly one, sometimes several."""
         return [self.send(now_ms) for _ in range(self.pick((1, 1, 3)))]
 
     def _id(self, kind: str) -> str:
-        """The id of a command; one of another kind never has it."""
+        """Return an id for a command of this kind; no other kind uses it."""
         return f"{kind}-{self.pick(TIMES)}"
 
     def _input(self, now_ms: int) -> NewInput:

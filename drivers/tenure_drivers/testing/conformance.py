@@ -1,4 +1,4 @@
-"""What every store must do, as tests to inherit.  Subclass, give one fixture, and a driver has its test file:
+"""The tests that every store must pass.  A store's test file is a subclass with a fixture and a declaration:
 
     class TestMine(StoreConformance):
         capabilities = MyStore.capabilities
@@ -75,7 +75,7 @@ class ReopenConformance:
     """A store that is opened again holds what it answered."""
 
     @asynchronous
-    async def test_what_was_answered_is_there_after_reopening(self, opened: Opener) -> None:
+    async def test_answered_commands_are_there_after_reopening(self, opened: Opener) -> None:
         store = opened(ManualClock())
         await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
         before = world_of(await store.dump())
@@ -88,7 +88,7 @@ class ReopenConformance:
 
 
 class StoreConformance(ReopenConformance, WorkersConformance):
-    """Everything that a store must do."""
+    """The whole suite.  `specs/writing-a-store.md` describes it."""
 
     @pytest.fixture
     def opener(self) -> Opener:
@@ -96,7 +96,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
 
     @pytest.fixture
     def opened(self, opener: Opener) -> Iterator[Opener]:
-        """`opener`, and whatever a test leaves open is closed after it."""
+        """`opener`, and stores that a test leaves open are closed after it."""
         stores: list[Store] = []
 
         def open_one(clock: Clock) -> Store:
@@ -112,7 +112,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
             "the test class must declare them: capabilities = MyStore.capabilities"
         )
 
-    # law 1
+    # STORE-1: agreement with the model
 
     @pytest.mark.parametrize("seed", range(12))
     def test_executing_equals_evolving(self, opened: Opener, seed: int) -> None:
@@ -152,7 +152,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
 
         run()
 
-    # law 2
+    # STORE-2, STORE-13: replays and groups
 
     @asynchronous
     async def test_the_same_command_twice_in_a_group_is_a_replay(self, opened: Opener) -> None:
@@ -180,10 +180,10 @@ class StoreConformance(ReopenConformance, WorkersConformance):
 
         assert found == ["", "0", "1", "2", "3", "", "0", "1"]
 
-    # law 3
+    # STORE-3, STORE-14: failures
 
     @asynchronous
-    async def test_a_failed_write_leaves_nothing_and_hurts_nobody_else(
+    async def test_a_failed_write_changes_nothing_and_fails_no_other_command(
         self, opened: Opener
     ) -> None:
         store = opened(ManualClock())
@@ -207,7 +207,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         }
 
     @asynchronous
-    async def test_a_refused_command_leaves_nothing(self, opened: Opener) -> None:
+    async def test_a_refused_command_changes_nothing(self, opened: Opener) -> None:
         store = opened(ManualClock())
 
         answer = await store.execute(Renew("s", Fence("s", 1, "nobodys")))
@@ -231,14 +231,14 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         assert await store.execute(Put("s", "d", "last")) == "7"
 
     @asynchronous
-    async def test_a_closed_store_says_so(self, opened: Opener) -> None:
+    async def test_a_closed_store_is_unavailable(self, opened: Opener) -> None:
         store = opened(ManualClock())
         await store.aclose()
 
         with pytest.raises(Unavailable):
             await store.execute(prompt("s", 1))
 
-    # reading
+    # STORE-16: questions
 
     @asynchronous
     async def test_a_question_sees_what_was_answered_before(self, opened: Opener) -> None:
@@ -269,7 +269,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         await writing
 
     @asynchronous
-    async def test_a_question_turns_pages(self, opened: Opener) -> None:
+    async def test_a_question_can_read_page_by_page(self, opened: Opener) -> None:
         clock = ManualClock()
         store = opened(clock)
         for name in ("d", "b", "a", "c", "e"):
@@ -279,7 +279,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         assert await store.ask(PagedSessions()) == ("a", "b", "d", "c", "e")
 
     @asynchronous
-    async def test_a_question_follows_a_path(self, opened: Opener) -> None:
+    async def test_a_question_reads_the_path_of_a_transcript(self, opened: Opener) -> None:
         store = opened(ManualClock())
         for at in range(40):
             await store.execute(prompt("s", at))
@@ -297,7 +297,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
             ]
 
     @asynchronous
-    async def test_a_question_may_name_what_nobody_has(self, opened: Opener) -> None:
+    async def test_a_question_about_an_unknown_key_answers_nothing(self, opened: Opener) -> None:
         store = opened(ManualClock())
         await store.execute(Open("s"))
         everything = await store.ask(EventsAfter("s"))
@@ -307,7 +307,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         for nobody in ("\0", "s\0", "\ud800"):
             assert await store.ask(LoadTranscript(nobody)) == ()
 
-    # law 5
+    # STORE-5, STORE-15: finding work, hints
 
     @asynchronous
     async def test_due_and_horizon_follow_the_clock(self, opened: Opener) -> None:
@@ -340,10 +340,10 @@ class StoreConformance(ReopenConformance, WorkersConformance):
 
         assert [due.session_id for due in await store.due(10)] == ["s"]
         assert not isinstance(await store.execute(begin("s", 2)), Refused)
-        assert await store.due(10) == ()  # that ended the lease, as a loss; its run waits
+        assert await store.due(10) == ()  # the lease was ended as lost; its run waits for a retry
 
     @asynchronous
-    async def test_whoever_is_due_all_the_time_comes_up_in_turn(self, opened: Opener) -> None:
+    async def test_every_due_session_is_found_within_one_round(self, opened: Opener) -> None:
         store = opened(ManualClock())
         names = {f"s{n:04}" for n in range(1300)}
         await asyncio.gather(*[store.execute(prompt(name, 1)) for name in names])
@@ -369,14 +369,14 @@ class StoreConformance(ReopenConformance, WorkersConformance):
             while True:
                 await asyncio.wait_for(anext(hints), 10)
 
-    # what may be stored
+    # texts
 
     @pytest.mark.parametrize(
         "text",
         ("", "\u00e9\u4e2d\U0001f600\u202e\ufeff", '"\\\n\r\t', "x" * 9_999_999),
         ids=("empty", "unicode", "escapes", "10 MB"),
     )
-    def test_text_comes_back_as_it_was(self, opened: Opener, text: str) -> None:
+    def test_text_is_stored_unchanged(self, opened: Opener, text: str) -> None:
         @asynchronous
         async def run() -> None:
             store = opened(ManualClock())
@@ -395,7 +395,7 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         run()
 
     @asynchronous
-    async def test_a_nul_comes_back_as_it_was_or_is_refused(self, opened: Opener) -> None:
+    async def test_a_nul_is_stored_unchanged_or_refused(self, opened: Opener) -> None:
         store = opened(ManualClock())
 
         answers = await asyncio.gather(
@@ -412,7 +412,9 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         assert set(await store.dump()) == kept
 
     @asynchronous
-    async def test_a_lone_surrogate_is_refused_and_hurts_nobody(self, opened: Opener) -> None:
+    async def test_a_lone_surrogate_is_refused_and_fails_no_other_command(
+        self, opened: Opener
+    ) -> None:
         store = opened(ManualClock())
 
         answers = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""What holds between several who use one store, and between one that dies and the next: tests for `StoreConformance`.
+"""Tests of `StoreConformance` about several workers on one store, restarts and power cuts.
 
 Two workers are the same store opened twice, where it may be (`Capability.PROCESSES`), and one store otherwise.
 """
@@ -44,13 +44,11 @@ Crashes: TypeAlias = Callable[[RandomProgram], Iterator[tuple[int, World]]]
 
 @requires(Capability.SKEW)
 class SkewConformance:
-    """Stores on one set of records agree although their clocks differ."""
+    """Stores with different clocks agree on the same records."""
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_workers_whose_clocks_differ_agree_on_what_is_stored(
-        self, opened: Opener, seed: int
-    ) -> None:
-        """Every command is decided at the clock of the store that carries it out, on what all wrote."""
+    def test_workers_with_different_clocks_agree(self, opened: Opener, seed: int) -> None:
+        """Each command is decided at the clock of the store that executes it, on the writes of all stores."""
 
         @asynchronous
         async def run() -> None:
@@ -86,16 +84,18 @@ class WorkersConformance(SkewConformance, Requirements):
 
     @pytest.fixture
     def locked(self) -> Locked | None:
-        """Hold a session as a worker in the middle of its transaction does: `with locked(session_id)`.
+        """Return a function that locks a session as another process does within its transaction.
 
-        None: nobody can; then what is shown by it is skipped.
+        It is used as `with locked(session_id)`.  None: the test of it is skipped.
         """
         return None
 
     @pytest.fixture
     def crashes(self) -> Crashes | None:
-        """Tell a story to a fresh store, and cut the power at its writes: how many groups were answered then, and what
-        is found afterwards.  None: it survives nothing.
+        """Return a function that runs a program on a fresh store and cuts the power at its writes.
+
+        It yields how many groups were answered at a cut, and the records that are found after it.  None: the test of it
+        is skipped.
         """
         return None
 
@@ -107,7 +107,7 @@ class WorkersConformance(SkewConformance, Requirements):
 
     @pytest.mark.parametrize("made", (False, True), ids=("a new session", "an old session"))
     def test_two_writers_lose_nothing(self, opened: Opener, made: bool) -> None:
-        """Each is told whom it followed: together that is one chain."""
+        """Each answer names the previous writer, so that all answers together are one chain."""
 
         async def write(store: Store, name: str) -> list[tuple[str, str]]:
             texts = [f"{name}{at}" for at in range(30)]
@@ -132,7 +132,7 @@ class WorkersConformance(SkewConformance, Requirements):
         run()
 
     @asynchronous
-    async def test_groups_of_two_writers_in_opposite_orders_all_get_through(
+    async def test_groups_of_two_writers_in_opposite_orders_all_succeed(
         self, opened: Opener
     ) -> None:
         one, two = self.two(opened, ManualClock())
@@ -149,7 +149,7 @@ class WorkersConformance(SkewConformance, Requirements):
         assert len(ranks) == len(set(ranks)) == 8 * 31
 
     @asynchronous
-    async def test_of_those_who_begin_together_one_is_granted(self, opened: Opener) -> None:
+    async def test_one_of_several_concurrent_begins_is_granted(self, opened: Opener) -> None:
         one, two = self.two(opened, ManualClock())
         await one.execute(prompt("s", 1))
 
@@ -191,8 +191,10 @@ class WorkersConformance(SkewConformance, Requirements):
     # lost answers, restarts
 
     @asynchronous
-    async def test_a_lost_answer_is_found_again_by_the_next_process(self, opened: Opener) -> None:
-        """Nobody hears the first answer; who opens the store then sends the same, and is told the same."""
+    async def test_a_command_sent_again_after_a_lost_answer_is_a_replay(
+        self, opened: Opener
+    ) -> None:
+        """The first answer is lost; after the store was opened again, the same command gets the same answer."""
         store, world = opened(ManualClock()), EMPTY
         fence, run_id = Fence("s", 1, "lease-1"), "run-1"
         commands: tuple[Command[Any, Any], ...] = (
@@ -215,11 +217,11 @@ class WorkersConformance(SkewConformance, Requirements):
     # clocks and locks
 
     @asynchronous
-    async def test_the_clock_is_read_behind_the_lock(
+    async def test_the_clock_is_read_after_the_lock(
         self, opened: Opener, locked: Locked | None
     ) -> None:  # STORE-10
         if locked is None:
-            pytest.skip("nobody can hold a session of it")
+            pytest.skip("requires the fixture `locked`")
         clock = ManualClock()
         store = opened(clock)
         for number in range(3):
@@ -228,7 +230,7 @@ class WorkersConformance(SkewConformance, Requirements):
             world = world_of(await store.dump())
             with locked(name):
                 waiting = asyncio.ensure_future(executed(store, begin(name, 1)))
-                await asyncio.sleep(0.1)  # until it can do nothing but wait
+                await asyncio.sleep(0.1)  # long enough for the command to reach the lock
                 assert not waiting.done()
                 clock.now_ms += 5_000
             expected, _ = decided(world, begin(name, 1), clock.now_ms)
@@ -237,11 +239,11 @@ class WorkersConformance(SkewConformance, Requirements):
     # power cuts
 
     @pytest.mark.parametrize("seed", (3, 5))
-    def test_a_crash_at_any_write_leaves_what_was_before_or_after(
+    def test_a_crash_at_any_write_leaves_the_state_before_or_after(
         self, crashes: Crashes | None, seed: int
     ) -> None:  # STORE-3, STORE-11
         if crashes is None:
-            pytest.skip("it survives nothing, or nobody can cut its power")
+            pytest.skip("requires the fixture `crashes`")
         program = RandomProgram(seed, 14)
         possible = program.worlds()
 
@@ -249,7 +251,7 @@ class WorkersConformance(SkewConformance, Requirements):
 
         assert found
         for answered, world in found:
-            assert world in possible[answered], f"behind {answered} groups"
+            assert world in possible[answered], f"after {answered} groups"
 
 
 SAID = NewNode(Role.ASSISTANT, "hello")
@@ -260,7 +262,7 @@ def a_report(effect_id: str) -> NewEntry:
 
 
 def written_by(held: Begun, n: int) -> list[Command[Any, Any]]:
-    """All that a holder may write, by one that knows everything but that it is none any more."""
+    """Return every command that a holder may send, from one that has lost its lease unnoticed."""
     fence, run_id, turn = held.fence, held.run_id, held.turn
     return [
         Renew("s", fence),

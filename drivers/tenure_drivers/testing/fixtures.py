@@ -1,4 +1,4 @@
-"""What conformance and agreement are made of: a clock that stands, commands that go wrong, and what is expected."""
+"""Parts of the conformance suite and the agreement machine: a manual clock, test commands, the expected answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ START_MS = 1_000_000
 
 @define
 class ManualClock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     now_ms: int = START_MS
 
@@ -52,7 +52,7 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 async def executed(store: Store, command: Command[Any, Any]) -> object:
-    """The decision, or the AssertionError: even a bug of the kernel has to be the same everywhere."""
+    """Return the decision, or AssertionError: a bug of the kernel must show in every store."""
     try:
         return await store.decide(command)
     except AssertionError as error:
@@ -60,7 +60,7 @@ async def executed(store: Store, command: Command[Any, Any]) -> object:
 
 
 def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[object, World]:
-    """What a store should answer and hold."""
+    """Return the answer and the world that a store must have after a command."""
     try:
         answer = command.decide(world.load(command.reads()), now_ms)
         return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world
@@ -68,18 +68,18 @@ def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[obje
         return error.__class__, world
 
 
-# -- a story that ends anywhere
+# -- a program that a crash may interrupt
 
 
 @frozen
 class RandomProgram:
-    """Groups of commands, always the same, and the worlds that a crash in them may leave."""
+    """A deterministic sequence of groups of commands, and the worlds that a crash may leave."""
 
     seed: int
     groups: int
 
     def worlds(self) -> list[list[World]]:
-        """For each number of answered groups, the worlds in which a crash may leave a store.
+        """Return, for each number of answered groups, the worlds in which a crash may leave a store.
 
         A group is mostly one transaction, but its commands may be carried out one by one.
         """
@@ -99,7 +99,7 @@ class RandomProgram:
         return [*found, [world]]
 
     async def run(self, store: Store, clock: ManualClock, answered: Callable[[int], None]) -> None:
-        """Carry it out; `answered` hears how many groups have been.  `clock` is the store's."""
+        """Execute all groups; call `answered` with the number of groups so far.  `clock` is the clock of the store."""
         dice = random.Random(self.seed)
         client = CommandGenerator(dice.choice)
         for number in range(self.groups):
@@ -121,7 +121,7 @@ class PutView:
 
 @frozen
 class Put(Command[PutView, str]):
-    """Keep a text.  With `wrong`, then do what the kernel never does: insert what exists."""
+    """Store a text and answer the previous one.  With `wrong`, also insert a row that exists, which must fail."""
 
     session_id: str
     digest: str
@@ -143,6 +143,8 @@ class Put(Command[PutView, str]):
 
 @frozen
 class Explode(Command[PutView, str]):
+    """A command whose decision raises ZeroDivisionError."""
+
     session_id: str
 
     def reads(self) -> Reads[PutView]:
@@ -154,7 +156,7 @@ class Explode(Command[PutView, str]):
 
 @frozen
 class SnapshotProbe(Question[tuple[Session | None, tuple[EventBatch, ...]]]):
-    """Two reads that must be of one moment: the events of a session are numbered by its row."""
+    """Read a session and its last events, which must fit together: the session's row numbers its events."""
 
     session_id: str
 
@@ -168,7 +170,7 @@ class SnapshotProbe(Question[tuple[Session | None, tuple[EventBatch, ...]]]):
 
 @frozen
 class PagedSessions(Question[tuple[str, ...]]):
-    """Session ids in pages of two, in the order of their last change."""
+    """Read session ids in pages of two, in the order of their last change."""
 
     def steps(self) -> Steps[tuple[str, ...]]:
         found: list[str] = []
@@ -180,16 +182,18 @@ class PagedSessions(Question[tuple[str, ...]]):
 
 
 def prompt(session: str, at: int, payload: str = "hello") -> Admit:
+    """Return a command that admits one prompt; `at` makes its id unique."""
     return Admit(session, (NewInput(f"{session}-{at}", "prompt", payload),))
 
 
 def begin(session: str, at: int) -> Begin:
+    """Return a Begin with a lease id and a run id made from `at`."""
     return Begin(session, f"lease-{at}", f"run-{at}", Owner("tester", "first"))
 
 
 def in_turn(group: Sequence[Command[Any, Any]]) -> list[int]:
-    """An order in which a group may be decided: what is urgent first, but each session in its own order.
+    """Return an order in which a group may be decided, with each session in its own order.
 
-    Sessions do not see each other, so any such order gives the same answers.
+    Sessions do not read each other's rows, so any such order gives the same answers.
     """
     return sorted(range(len(group)), key=lambda at: group[at].session_id)
