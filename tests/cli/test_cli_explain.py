@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from cli_process import tenure
 from paths import SPECS
 
 from tenure_drivers.cli.explain import Specs
+from tenure_drivers.cli.output import log
 
 
 def test_a_clause_is_printed_with_its_page_and_scenarios(tmp_path: Path) -> None:
@@ -62,3 +64,18 @@ def test_every_clause_of_the_specs_has_its_whole_sentence() -> None:
 
     assert [clause.clause for clause in clauses] == defined
     assert [c.clause for c in clauses if not re.search(r"[.:|)`]$", c.sentence)] == []
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("refused phase (INBOX-3): stopped", "refused phase (tenure explain INBOX-3): stopped"),
+        ("line 1 (UTF-8) is torn", "line 1 (UTF-8) is torn"),
+    ],
+)
+def test_a_message_with_a_clause_names_the_command_that_explains_it(
+    message: str, shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log(message)
+
+    assert capfd.readouterr().err == f"{shown}\n"

@@ -210,4 +210,4 @@ def test_inputs_of_a_stopped_session_are_not_waited_for(
 
     assert (ran.code, ran.out, ran.last) == (3, "", "1 admitted, 1 known already")
     assert "line 1 of session ann is ready" in ran.err
-    assert new.code == 2 and "line 1: refused phase (INBOX-3): stopped" in new.err
+    assert new.code == 2 and "line 1: refused phase (tenure explain INBOX-3): stopped" in new.err

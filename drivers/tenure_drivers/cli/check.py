@@ -1,4 +1,4 @@
-"""`tenure check`: search the worlds of the rules, and print what was shown or the shortest counterexample."""
+"""`tenure check`: explore small models of the rules; print the properties or the shortest counterexample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .output import Bar, write_bytes
 
 
 class Rate:
-    """States a second: the kernel has no clock."""
+    """Measures states per second and shows the progress; the kernel has no clock."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -39,9 +39,9 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
     known = check_models.names(deep=True)  # the small ones too
     strange = [name for name in wanted if name not in known]
     if strange:
-        raise usage_error(f"no world {', '.join(strange)}; there are {', '.join(known)}")
+        raise usage_error(f"unknown model {', '.join(strange)}; expected {', '.join(known)}")
     bar = Bar("states", None)
-    gc.disable()  # a world is kept until it is done: to walk it all again and again takes a fifth
+    gc.disable()  # all states of a model stay alive until its end; scanning them again and again costs 20 %
     try:
         report = check_models.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
@@ -54,17 +54,19 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAMES]")
-@click.option("--list", "listed", is_flag=True, help="Print the names of the worlds.")
-@click.option("--deep", is_flag=True, help="The larger worlds too; takes minutes.")
-@click.option("--mermaid", is_flag=True, help="A counterexample as a Mermaid sequence diagram.")
+@click.option("--list", "listed", is_flag=True, help="Print the names of the models.")
+@click.option("--deep", is_flag=True, help="Include the larger models; takes minutes.")
+@click.option(
+    "--mermaid", is_flag=True, help="Print a counterexample as a Mermaid sequence diagram."
+)
 def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> None:
-    """Search everything that can happen in small worlds, and show that the rules hold.
+    """Check the rules in every state of small models.
 
     \b
-    Each world is a session with two or three workers that pause, crash and return, inputs, withdrawals,
-    failures, lost answers and stale writers. Every state that can be reached is visited; what is
-    printed was true in all of them. If something is broken, the shortest way there is printed instead.
-    NAMES are the worlds to search; without one, all of them.
+    Each model is one session with two or three workers that pause, crash and return, with inputs,
+    withdrawals, failures, lost answers and late writers.  Every reachable state is visited, and the printed
+    properties hold in all of them.  If a property is violated, the shortest path to that state is printed.
+    NAMES are the models to check (default: all).
 
     \b
     Example:
@@ -73,7 +75,11 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
       tenure check journal --mermaid
 
     \b
-    Exit codes: 0 everything was shown, 1 something is broken, 2 no such world, 130 Ctrl-C.
+    Exit codes:
+      0    all properties hold
+      1    a property is violated
+      2    no such model
+      130  Ctrl-C
     """
     if listed:
         for name in check_models.names(deep):

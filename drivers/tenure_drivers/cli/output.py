@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .exit import CliExit, Exit
 
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+CLAUSE: Final = re.compile(r"\((?!UTF-|SHA-)([A-Z]{3,}-\d+)\)")
+
+
 def log(message: str) -> None:
-    """Print one line on standard error.  Never fails: escapes what cannot be encoded, ignores a closed stream."""
+    """Print one line on standard error, and name the command that explains a clause in it.
+
+    Never fails: escapes what cannot be encoded, ignores a closed stream.
+    """
+    message = CLAUSE.sub(r"(tenure explain \1)", message)
     try:
         sys.stderr.write(message.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stderr.flush()

@@ -59,7 +59,7 @@ def store() -> None:
 @store_option
 @click.argument("sessions", nargs=-1)
 def check(store: str, sessions: tuple[str, ...]) -> None:
-    """Check the stored rows of every session, or of SESSIONS.
+    """Check the stored rows of all or some sessions.
 
     Read-only and safe while workers are running: each session is read in one snapshot.  Prints one line for each
     violated property, and one for each session that is quarantined because a row cannot be read.
@@ -150,7 +150,7 @@ async def _fence_all(url: str, by: int, name: str) -> int:
             commands = [FenceOff(session, name, by) for session in batch]
             for answer in await asyncio.gather(*[found.execute(c) for c in commands]):
                 if isinstance(answer, Refused):
-                    raise usage_error(str(answer))
+                    raise usage_error(f"refused: {answer}")
                 assert isinstance(answer, FencedOff)
                 count += 1
                 ended += answer.run_id is not None
@@ -165,8 +165,9 @@ async def _fence_all(url: str, by: int, name: str) -> int:
 @store_option
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 def migrate(store: str, dry_run: bool) -> None:
-    """Create the tables of a store, or upgrade them to this release; print the SQL.
+    """Create or upgrade the tables of a store.
 
+    Prints the SQL statements first.
     Opening a store does the same.  Use this command if workers may not create tables in the database: run it once as a
     user who may.  Then grant the workers SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on the schema.
 
@@ -223,7 +224,9 @@ def missing_sql(url: str) -> list[str]:
 @store_option
 @click.argument("file", default="-", type=click.Path(dir_okay=False, allow_dash=True))
 def export_(store: str, file: str) -> None:
-    """Write all rows as JSON lines, from one snapshot, to FILE (default: standard output).
+    """Write all rows as JSON lines.
+
+    The rows are read from one snapshot and written to FILE (default: standard output).
 
     Changes made during the export are not included: stop the workers first for a complete copy.
     An existing FILE is replaced only after the new export is complete.  The export is held in memory.
@@ -286,9 +289,11 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 @store_option
 @click.argument("file", default="-", type=click.File("r", encoding="utf-8"))
 def import_(store: str, file: TextIO) -> None:
-    """Read an export from FILE (default: standard input) into a store.  Creates the store if needed.
+    """Read an export into a store.
 
-    A session that the store already holds must have equal rows; it is then skipped.  So repeat an interrupted import.
+    Reads FILE (default: standard input) and creates the store if needed.
+
+    A session that the store already holds must have equal rows; it is then skipped.  If an import is interrupted, repeat it.
     Leases are imported too: run fence-all afterwards if their holders may still be alive.
 
     \b
