@@ -18,10 +18,11 @@ from tenure_drivers.agents.ledger_file import LedgerFile, one_line
 from tenure_drivers.agents.registry import UnknownAgent, find_agent
 from tenure_drivers.cli.retrying_store import RetryingStore
 from tenure_drivers.cli.run.admission import Admission
-from tenure_drivers.cli.run.input_watcher import TrackedInput
+from tenure_drivers.cli.run.input_watcher import FileInput
 from tenure_drivers.cli.run.progress_report import answer
 from tenure_drivers.cli.run.prompt_file import parse
 from tenure_drivers.cli.run.validation import prompt_policy
+from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.stores.memory import MemoryStore
 
@@ -259,17 +260,20 @@ agent = ledger(pathlib.Path("l"))
 
 
 def test_a_line_whose_key_got_other_content_meanwhile_is_refused() -> None:
-    async def race() -> tuple[list[TrackedInput], str, list[TrackedInput]]:
+    async def race() -> tuple[list[FileInput], str, list[FileInput]]:
         store = MemoryStore()
         lines, _ = parse(
             b"\n".join(b'{"session":"s","text":"%d","key":"%d"}' % (i, i) for i in range(3))
         )
         admitted = await store.execute(Admit("s", (NewInput("i", "prompt", "other", key="1"),)))
         assert not isinstance(admitted, Refused)
-        rows = [TrackedInput(line) for line in lines]
-        followed: list[TrackedInput] = []
+        rows = [FileInput(line) for line in lines]
+        followed: list[FileInput] = []
         admission = Admission(
-            RetryingStore("memory:", store), prompt_policy(ordered=True), rows, followed.extend
+            Client(RetryingStore("memory:", store)),
+            prompt_policy(ordered=True),
+            rows,
+            followed.extend,
         )
         await admission.run()
         return rows, str(admission.count), followed

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from tenure.outcome import Refused
+from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Question
 
+from ..runtime.retry import retry
 from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable
 from ..stores.registry import open_store
 from ..stores.url import redact, sqlite_path
@@ -23,8 +22,6 @@ V = TypeVar("V")
 
 PATIENCE_S: Final = 30.0
 BUSY_TIMEOUT_MS: Final = 10_000  # then it is said who holds the lock, and tried again
-AGAIN_S: Final = 0.05
-AGAIN_S_MAX: Final = 1.0
 
 
 def stop_if_unusable(url: str) -> None:
@@ -43,7 +40,11 @@ def quiet(message: str) -> None:
 
 
 class RetryingStore:
-    """A store that is asked again for a while before it counts as lost."""
+    """A store whose calls are retried while it is unavailable, and whose errors are those of the command line.
+
+    Its methods raise CliExit when the patience ends or the store cannot be read, and UnreadableSession if that holds
+    for one session only.
+    """
 
     def __init__(
         self,
@@ -58,41 +59,41 @@ class RetryingStore:
         self._patience_s = patience_s
         self._log_line = log_line
 
-    async def execute(self, command: Command[V, O]) -> O | Refused:
-        return await self._insist(lambda: self.store.execute(command))
+    async def execute(self, command: Command[V, O], /) -> O | Refused:
+        """As in Store."""
+        return await self._retry(lambda: self.store.execute(command))
 
-    async def ask(self, question: Question[A]) -> A:
-        return await self._insist(lambda: self.store.ask(question))
+    async def ask(self, question: Question[A], /) -> A:
+        """As in Store."""
+        return await self._retry(lambda: self.store.ask(question))
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await retry(self.url, attempt, self._patience_s, self._log_line)
+    def hints(self) -> AsyncIterator[Hint]:
+        """As in Store."""
+        return self.store.hints()
+
+    async def _retry(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await retry_or_exit(self.url, attempt, self._patience_s, self._log_line)
 
 
-async def retry(
+async def retry_or_exit(
     url: str,
     attempt: Callable[[], Awaitable[T]],
     patience_s: float,
     log_line: Callable[[str], None],
 ) -> T:
-    """Try again what was not done, or of which nobody knows whether it was, until patience ends."""
-    since: float | None = None
-    pause_s = AGAIN_S
-    while True:
-        try:
-            return await attempt()
-        except (Corrupt, SchemaTooNew) as error:
-            if isinstance(error, Corrupt) and error.key:
-                raise UnreadableSession(str(error), str(error.key[0])) from error
-            raise store_lost(url, error) from error
-        except (Unavailable, OutcomeUnknown) as error:
-            now = time.monotonic()
-            if since is None:
-                since = now
-                log_line(f"store {url}: {error}; trying again for {patience_s:g} s")
-            if now - since >= patience_s:
-                raise store_lost(url, error) from error
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, AGAIN_S_MAX)
+    """Retry `attempt` for `patience_s`; log its first failure.  Raises CliExit or UnreadableSession."""
+
+    def failed(error: Exception) -> None:
+        log_line(f"store {url}: {error}; trying again for {patience_s:g} s")
+
+    try:
+        return await retry(attempt, patience_ms=1000 * patience_s, on_first_failure=failed)
+    except Corrupt as error:
+        if error.key:
+            raise UnreadableSession(str(error), str(error.key[0])) from error
+        raise store_lost(url, error) from error
+    except (SchemaTooNew, Unavailable, OutcomeUnknown) as error:
+        raise store_lost(url, error) from error
 
 
 @asynccontextmanager
@@ -112,7 +113,7 @@ async def opened(
         waiting_ms = int(min(patience_s * 1_000, BUSY_TIMEOUT_MS))
         options.setdefault("busy_timeout_ms", waiting_ms)
     try:
-        store = await retry(url, attempt, patience_s, log_line)
+        store = await retry_or_exit(url, attempt, patience_s, log_line)
     except ValueError as error:
         raise usage_error(f"--store {error}") from error
     except OSError as error:

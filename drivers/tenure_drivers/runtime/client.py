@@ -51,9 +51,9 @@ class Client:
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
 
-    def __init__(self, store: ClientStore) -> None:
+    def __init__(self, store: ClientStore, *, changes: SessionChanges | None = None) -> None:
         self.store = store
-        self.changes = SessionChanges(store)
+        self.changes = SessionChanges(store) if changes is None else changes
         self._waiter = InputWaiter(store, self.changes)
         self._tasks: set[asyncio.Task[Any]] = set()
 

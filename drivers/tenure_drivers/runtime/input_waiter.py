@@ -192,6 +192,10 @@ class InputWaiter:
             self._urgent.set()
             self.changed(session_id)
 
+    def wake(self) -> None:
+        """End a `pause`."""
+        self._woken.set()
+
     async def stop(self) -> None:
         """Cancel all futures, and track nothing any more."""
         for session in self.sessions.values():

@@ -9,7 +9,7 @@ from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import KeyScope, OnRetry
+from ..policy import KeyScope, OnRetry, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from .session_view import SessionView, session_queries
@@ -180,6 +180,13 @@ def _validate(session: Session, index: int, new: NewInput) -> Refused | None:
     )
     if not open_for_it:
         return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, session.phase.value))
+    if problem := validate_input(new, policy):
+        return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
+    return None
+
+
+def validate_input(new: NewInput, policy: Policy) -> str | None:
+    """Return which limit or shape of INBOX-4 an input violates, or None.  Depends on no session and no store."""
     priority = policy.priority if new.priority is None else new.priority
     size = size_of(new.payload)
     problem = (
@@ -197,9 +204,7 @@ def _validate(session: Session, index: int, new: NewInput) -> Refused | None:
         problem = f"priority {priority}: expected 0 to {PRIORITY_MAX}"
     if problem is None and size > PAYLOAD_BYTES_MAX:
         problem = f"payload of {size} bytes; at most {PAYLOAD_BYTES_MAX}"
-    if problem is not None:
-        return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
-    return None
+    return problem
 
 
 def _validate_if_given(name: str, value: str | None) -> str | None:

@@ -13,8 +13,9 @@ from ..limits import UNFINISHED_RUNS_MAX
 from ..machines import input as input_
 from ..machines import run as run_
 from ..messages.codec import text_of
+from ..outcome import Refused
 from ..policy import LANES
-from ..queries import Chain, Each, First, Get, Query, Question
+from ..queries import Chain, Command, Each, First, Get, Query, Question
 from ..records import (
     Blob,
     EventBatch,
@@ -190,6 +191,22 @@ def _answer(node: Node, termination: run_.Termination) -> str | None:
     if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
         return None
     return text_of(node.form, node.body)
+
+
+@frozen
+class WouldRefuse(Question[Refused | None]):
+    """Why the store would refuse a command now; None if it would obey.  The command is not executed."""
+
+    command: Command[Any, Any]
+    now_ms: int  # of the store's clock
+
+    def steps(self) -> Steps:
+        reads = self.command.reads()
+        answers = []
+        for query in reads.queries:
+            answers.append((yield query))
+        decided = self.command.decide(reads.view(*answers), self.now_ms)
+        return decided if isinstance(decided, Refused) else None
 
 
 # -- for operators

@@ -10,15 +10,16 @@ from typing import Final
 from attrs import define
 
 from tenure.commands import Conflict
-from tenure.outcome import Refused
 from tenure.policy import Policy
 
+from ...runtime.client import Client
+from ...runtime.errors import SubmissionRefused
+from ...runtime.input_waiter import TrackedInput
 from ..exit import UnreadableSession
 from ..output import log
-from ..retrying_store import RetryingStore
-from .input_watcher import TrackedInput
+from .input_watcher import FileInput
 from .prompt_file import PromptLine
-from .validation import admission, batches, why
+from .validation import batches, new_input, why
 
 SESSIONS_AT_ONCE: Final = 64
 
@@ -55,16 +56,16 @@ async def each_session(
 
 
 class Admission:
-    """Hands rows on as soon as it is known which input stands for each."""
+    """Admits all lines, and passes each on to `follow` when the store has an input for it."""
 
     def __init__(
         self,
-        store: RetryingStore,
+        client: Client,
         policy: Policy,
-        rows: Sequence[TrackedInput],
-        follow: Callable[[Sequence[TrackedInput]], None],
+        rows: Sequence[FileInput],
+        follow: Callable[[Sequence[FileInput]], None],
     ) -> None:
-        self._store = store
+        self._client = client
         self._policy = policy
         self._follow = follow
         self._rows = {row.line.number: row for row in rows}
@@ -72,34 +73,36 @@ class Admission:
         self.count = Count()
 
     async def run(self) -> None:
+        """Admit every session's lines in their order, several sessions at once."""
         await each_session(self._sessions, self._admit_session)
 
     async def _admit_session(self, session: str) -> None:
         try:
             for batch in batches(self._sessions[session]):
-                await self._admit(batch)
                 rows = [self._rows[line.number] for line in batch]
-                self._follow([row for row in rows if row.input_id is not None])
+                await self._admit(session, rows)
+                self._follow([row for row in rows if row.tracked is not None])
         except UnreadableSession as error:
             log(f"session {session} is set aside: {error}")
 
-    async def _admit(self, batch: list[PromptLine]) -> None:
-        """All of them; a line that is refused is left out, and the others are admitted."""
-        ids = {line.number: uuid.uuid4().hex for line in batch}
-        while batch:
-            command = admission(batch, [ids[line.number] for line in batch], self._policy)
-            answer = await self._store.execute(command)
-            if not isinstance(answer, Refused):
+    async def _admit(self, session: str, rows: list[FileInput]) -> None:
+        """Admit a batch.  A line that is refused is left out, and the others are submitted again."""
+        inputs = [new_input(row.line, uuid.uuid4().hex, self._policy) for row in rows]
+        while inputs:
+            try:
+                receipts = await self._client.submit_many(session, inputs)
                 break
-            at = answer.detail.index if isinstance(answer.detail, Conflict) else 0
-            self._rows[batch[at].number].refused = why(answer)
-            batch = [*batch[:at], *batch[at + 1 :]]
+            except SubmissionRefused as error:
+                detail = error.refused.detail
+                at = detail.index if isinstance(detail, Conflict) else 0
+                rows[at].refused = why(error.refused)
+                rows, inputs = [*rows[:at], *rows[at + 1 :]], [*inputs[:at], *inputs[at + 1 :]]
         else:
             return
-        for line, receipt in zip(batch, answer.admissions, strict=True):
-            self._rows[line.number].input_id = receipt.input_id
-            # The id is made here, so this tells new from known even where the first answer was lost.
-            if receipt.input_id == ids[line.number]:
+        for row, new, receipt in zip(rows, inputs, receipts, strict=True):
+            row.tracked = TrackedInput(session, receipt.input_id)
+            # The id is made here, so this is right even if the first answer was lost and the command was replayed.
+            if receipt.input_id == new.input_id:
                 self.count.admitted += 1
             else:
                 self.count.known += 1

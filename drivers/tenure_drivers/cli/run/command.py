@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 from attrs import define, frozen
 
 from ...agents.registry import UnknownAgent, find_agent
+from ...runtime.changes import SessionChanges
+from ...runtime.client import Client
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
 from ..exit import UnreadableSession, usage_error
@@ -21,13 +23,14 @@ from ..output import Bar, log
 from ..retrying_store import RetryingStore, opened
 from . import validation
 from .admission import Admission, by_session, each_session
-from .input_watcher import InputWatcher, TrackedInput
+from .input_watcher import FileInput, InputWatcher
 from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
 VALIDATED_AT_ONCE: Final = 4
 SHOWN_BAD_MAX: Final = 1000
+POLL_S: Final = 0.25  # for changes without a hint
 DRAIN_S: Final = 10.0
 
 
@@ -136,19 +139,20 @@ async def run(job: Job, content: bytes) -> int:
         stop_if_bad(bad)  # a store that is not there has nothing to say, and is not made for that
     async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:
         stop_if_bad(bad + await check_against(store, lines))
-        return await _work(job, store, [TrackedInput(line) for line in lines])
+        return await _work(job, store, [FileInput(line) for line in lines])
 
 
-async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int:
+async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
     workers = await _worker_pool(job, store)
     signals = Signals(workers, asyncio.Event())
     signals.install()
     bar = Bar("prompts", len(rows))
+    client = Client(store, changes=SessionChanges(store.store, poll_s=POLL_S, poll_s_max=POLL_S))
     admission: Admission | None = None
     try:
         policy = validation.prompt_policy(ordered=job.ordered)
-        watch = InputWatcher(store, wall_clock_ms)
-        admission = Admission(store, policy, rows, watch.follow)
+        watch = InputWatcher(store, client.changes, wall_clock_ms)
+        admission = Admission(client, policy, rows, watch.follow)
         report = Report(rows, admission.count, bar)
         watch.report = report.show
         drained = await _until_settled(job, admission, watch, workers, signals)
@@ -159,6 +163,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[TrackedInput]) -> int
         return 128 + signals.number if drained else report.code()
     finally:
         bar.close()
+        await client.changes.stop()
         if admission is not None:
             log(str(admission.count))
 

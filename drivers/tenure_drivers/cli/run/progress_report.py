@@ -9,10 +9,10 @@ from typing import Any
 from ..exit import Exit
 from ..output import Bar, log
 from .admission import Count
-from .input_watcher import TrackedInput
+from .input_watcher import FileInput
 
 
-def answer(row: TrackedInput) -> dict[str, Any]:
+def answer(row: FileInput) -> dict[str, Any]:
     status = row.status
     return {
         "line": row.line.number,
@@ -27,14 +27,14 @@ def answer(row: TrackedInput) -> dict[str, Any]:
     }
 
 
-def consumed(row: TrackedInput) -> bool:
+def consumed(row: FileInput) -> bool:
     return row.status is not None and row.status.status == "consumed"
 
 
 class Report:
     """Prints each line once all before it have ended."""
 
-    def __init__(self, rows: Sequence[TrackedInput], count: Count, bar: Bar) -> None:
+    def __init__(self, rows: Sequence[FileInput], count: Count, bar: Bar) -> None:
         self._rows = rows
         self._count = count
         self._bar = bar
@@ -52,7 +52,7 @@ class Report:
         ended = sum(row.ended for row in self._rows)
         self._bar.show(ended, str(self._count))
 
-    def _explain(self, row: TrackedInput) -> None:
+    def _explain(self, row: FileInput) -> None:
         """Standard output says that it was not consumed; why is for people."""
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
@@ -84,7 +84,7 @@ class Report:
                 "their lines are printed when all before them have")  # fmt: skip
 
 
-def _due(row: TrackedInput) -> tuple[float, int]:
+def _due(row: FileInput) -> tuple[float, int]:
     due = row.status.due_at_ms if row.status else None
     return (float("inf") if due is None else due, row.line.number)
 

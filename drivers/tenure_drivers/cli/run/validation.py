@@ -1,17 +1,17 @@
-"""Ask the kernel what it would answer to an admission, without carrying anything out."""
+"""Check prompts before any of them is admitted: limits first, which need no store, then what this store refuses."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Final
-
-from attrs import frozen
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from tenure.commands import Admit, Conflict, NewInput
+from tenure.commands.admit import validate_input
+from tenure.commands.validation import validate_id
 from tenure.limits import ADMITTED_MAX
 from tenure.outcome import Refusal, Refused
 from tenure.policy import POLICIES, OnRetry, Policy
-from tenure.queries import Each, Get, Query, Question
+from tenure.questions.core import WouldRefuse
 from tenure.replace import replace
 
 from .prompt_file import KIND, BadLine, PromptLine, shown
@@ -19,48 +19,14 @@ from .prompt_file import KIND, BadLine, PromptLine, shown
 BATCH_BYTES: Final = 1_000_000
 
 
-@frozen
-class DryRunAdmit(Question[Refused | None]):
-    """What a store would say to this command now: None, or why it would refuse."""
-
-    command: Admit
-    now_ms: int
-
-    def steps(self) -> Generator[Query[Any], Any, Refused | None]:
-        reads = self.command.reads()
-        answers = []
-        for query in reads.queries:
-            if isinstance(query, Each):
-                several = []
-                for one in query.queries:
-                    several.append((yield one))
-                answers.append(tuple(several))
-            else:
-                answers.append((yield query))
-        decided = self.command.decide(reads.view(*answers), self.now_ms)
-        return decided if isinstance(decided, Refused) else None
-
-
-def without_store(question: DryRunAdmit) -> Refused | None:
-    """What any store would say, whatever it holds: limits and shapes."""
-    steps = question.steps()
-    query = next(steps)
-    while True:
-        try:
-            query = steps.send(None if isinstance(query, Get) else ())
-        except StopIteration as done:
-            refused: Refused | None = done.value
-            return refused
-
-
 def prompt_policy(*, ordered: bool) -> Policy:
-    """Ordered: what is behind a prompt that waits for its retry waits too."""
+    """Return the policy of prompts.  Ordered: a prompt that waits for a retry blocks the prompts after it."""
     policy = POLICIES[KIND]
     return replace(policy, on_retry=OnRetry.HOLD) if ordered else policy
 
 
 def batches(lines: Iterable[PromptLine]) -> Iterator[list[PromptLine]]:
-    """The lines of one session, in order, as many as fit into one admission."""
+    """Split the lines of one session, in order, into parts that fit into one admission."""
     batch: list[PromptLine] = []
     size = 0
     for line in lines:
@@ -73,25 +39,22 @@ def batches(lines: Iterable[PromptLine]) -> Iterator[list[PromptLine]]:
         yield batch
 
 
-def admission(batch: Sequence[PromptLine], input_ids: Sequence[str], policy: Policy) -> Admit:
-    inputs = [
-        NewInput(
-            input_id,
-            KIND,
-            line.text,
-            source="file",
-            key=line.key,
-            priority=line.priority,
-            available_at_ms=line.available_at_ms,
-            policy=policy,
-        )
-        for line, input_id in zip(batch, input_ids, strict=True)
-    ]
-    return Admit(batch[0].session, tuple(inputs))
+def new_input(line: PromptLine, input_id: str, policy: Policy) -> NewInput:
+    """Return the input that a line becomes."""
+    return NewInput(
+        input_id,
+        KIND,
+        line.text,
+        source="file",
+        key=line.key,
+        priority=line.priority,
+        available_at_ms=line.available_at_ms,
+        policy=policy,
+    )
 
 
 def why(refused: Refused) -> str:
-    """A refusal in words, with the value in it."""
+    """Return a refusal as a message that names the value."""
     detail = refused.detail
     if not isinstance(detail, Conflict):
         return str(refused)
@@ -105,35 +68,36 @@ def why(refused: Refused) -> str:
     return f"refused {refused.reason.value} ({refused.clause}): {detail.value}"
 
 
-def dry_run(batch: Sequence[PromptLine], now_ms: int) -> DryRunAdmit:
-    # Names that no input has: what is looked for is the key, and what is compared is the content.
-    names = [f"rehearsal:{line.number}" for line in batch]
-    return DryRunAdmit(admission(batch, names, prompt_policy(ordered=True)), now_ms)
+def illegal_lines(lines: Iterable[PromptLine]) -> Iterator[BadLine]:
+    """Find the lines that every store refuses: an id, a text or a number violates a limit."""
+    for line in lines:
+        policy = prompt_policy(ordered=True)
+        problem = validate_id("session_id", line.session) or validate_input(
+            new_input(line, "checked", policy), policy
+        )
+        if problem is not None:
+            yield BadLine(line.number, f"{problem} (INBOX-4)")
 
 
-def illegal_lines(lines: Sequence[PromptLine]) -> list[BadLine]:
-    """Every line of a session that no store takes."""
-    bad: list[BadLine] = []
-    for batch in batches(lines):
-        if without_store(dry_run(batch, 0)) is not None:
-            for line in batch:
-                refused = without_store(dry_run([line], 0))
-                if refused is not None:
-                    bad.append(BadLine(line.number, why(refused)))
-    return bad
+def check_command(batch: Sequence[PromptLine], now_ms: int) -> WouldRefuse:
+    """Return the question whether a store would refuse these lines of one session."""
+    # No input has these ids, so the store looks for the keys and compares the contents.
+    policy = prompt_policy(ordered=True)
+    inputs = [new_input(line, f"check:{line.number}", policy) for line in batch]
+    return WouldRefuse(Admit(batch[0].session, tuple(inputs)), now_ms)
 
 
 async def refused_lines(
     lines: Sequence[PromptLine],
-    ask: Callable[[DryRunAdmit], Awaitable[Refused | None]],
+    ask: Callable[[WouldRefuse], Awaitable[Refused | None]],
     now_ms: int,
 ) -> list[BadLine]:
-    """Every line of a session that this store would refuse now."""
+    """Find the lines of one session that this store would refuse now."""
     bad: list[BadLine] = []
     for batch in batches(lines):
-        if await ask(dry_run(batch, now_ms)) is not None:
+        if await ask(check_command(batch, now_ms)) is not None:
             for line in batch:
-                refused = await ask(dry_run([line], now_ms))
+                refused = await ask(check_command([line], now_ms))
                 if refused is not None:
                     bad.append(BadLine(line.number, why(refused)))
     return bad
