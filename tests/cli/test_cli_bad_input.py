@@ -33,7 +33,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "blanks in a session": (b'{"session":"a b","text":"b"}', "session_id 'a b'"),
     "a long session": (b'{"session":"' + b"a" * 201 + b'","text":"b"}', "1 to 200 printable"),
     "an empty key": (b'{"session":"a","text":"b","key":""}', "key ''"),
-    "priority below 0": (b'{"session":"a","text":"b","priority":-1}', "priority -1: expected 0 to 1000000"),
+    "priority below 0": (
+        b'{"session":"a","text":"b","priority":-1}',
+        "priority -1: expected 0 to 1000000",
+    ),
     "time below 0": (b'{"session":"a","text":"b","available_at_ms":-5}', "available_at_ms -5"),
     "NUL": (b'{"session":"a","text":"b\\u0000"}', "NUL character at 1"),
     "a lone surrogate": (b'{"session":"a","text":"\\ud800"}', "lone surrogate at 0"),
