@@ -246,7 +246,7 @@ def begin_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_left_to_sweep(patch: pytest.MonkeyPatch) -> None:
     """What a mark has taken back from a lost run is never written out."""
-    patch.setattr(transaction.Transaction, "_left_over", lambda self, session, run: False)
+    patch.setattr(transaction.Transaction, "_left_over", lambda self, run: False)
     patch.setattr(sweep, "_kept", lambda drafted, run: True)
 
 
