@@ -84,6 +84,8 @@ class Transaction:
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
+    head: Insert | Update | None = None  # the session's row, once settled
+    batch: tuple[Write, ...] = ()  # the row of the events, once settled
 
     @classmethod
     def on(cls, view: SessionView, session: Session, now_ms: int, causation_id: str) -> Transaction:
@@ -386,22 +388,20 @@ class Transaction:
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
+        self.head = Insert(session) if before is None else Update(session)
         if self.events:
-            seq = session.next_event - len(self.events)
-            events = tuple(self.events)
-            self.write(
-                Insert(EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events))
-            )
-        self.write(Insert(session) if before is None else Update(session))
+            seq, events = session.next_event - len(self.events), tuple(self.events)
+            batch = EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events)
+            self.batch = (Insert(batch),)
 
     def decided(self, outcome: O, clause: str) -> Decided[O]:
         """Settle, unless that was done, and return the decision.  The session's row is its first write."""
         self.settle()
         via = tuple(self.via)
-        if not self.changes:
+        if self.head is None:
             return Decided(outcome, clause, (), (), False, via)
-        *rows, head = self.changes.values()
-        return Decided(outcome, clause, (head, *rows), self._hints(), False, via)
+        writes = (self.head, *self.changes.values(), *self.batch)
+        return Decided(outcome, clause, writes, self._hints(), False, via)
 
     def _hints(self) -> tuple[Hint, ...]:
         due, before = self.session.due_at_ms, self.before
