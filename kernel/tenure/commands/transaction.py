@@ -7,7 +7,7 @@ and gives hints.  A row is written at most once in a decision: the last write of
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 from attrs import define, field
 
@@ -20,6 +20,7 @@ from ..outcome import Decided, Drop, Hint, Insert, Key, Refusal, Refused, Steppe
 from ..policy import Lane
 from ..queries import Record
 from ..records import (
+    RECORDS,
     Cancel,
     Contributor,
     EventBatch,
@@ -42,6 +43,7 @@ from .validation import validate_id
 S = TypeVar("S")
 O = TypeVar("O")
 R = TypeVar("R", bound=Record)
+KEYS: Final = {record: key_of(record) for record in RECORDS}
 
 
 class SessionChanges(TypedDict, total=False):
@@ -82,6 +84,8 @@ class Transaction:
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
+    head: Insert | Update | None = None  # the session's row, once settled
+    batch: tuple[Write, ...] = ()  # the row of the events, once settled
 
     @classmethod
     def on(cls, view: SessionView, session: Session, now_ms: int, causation_id: str) -> Transaction:
@@ -113,16 +117,16 @@ class Transaction:
             if isinstance(write, Drop):
                 at: tuple[type[Record], Key] = (write.record, write.key)
             else:
-                kind = write.record.__class__
-                at = (kind, key_of(kind)(write.record))
-            before = changes.get(at)
-            if before is not None:
+                record = write.record
+                kind = record.__class__
+                at = (kind, KEYS[kind](record))
+            before = changes.setdefault(at, write)
+            if before is not write:
                 merged = merge(before, write)
                 if merged is None:
                     del changes[at]
-                    continue
-                write = merged
-            changes[at] = write
+                else:
+                    changes[at] = merged
 
     def get(self, record: type[R], *key: str | int) -> R | None:
         """Return what this decision has written under a key of the session so far; None if nothing."""
@@ -167,7 +171,7 @@ class Transaction:
         """Add a ready queue entry to its lane, in order."""
         heads = self.ready[queue_entry.lane]
         heads.append(queue_entry)
-        if len(heads) > 1:
+        if len(heads) > 1 and _order(heads[-2]) > _order(queue_entry):  # seldom: ranks ascend
             heads.sort(key=_order)
         self.ready_added[queue_entry.lane] += 1
 
@@ -367,7 +371,7 @@ class Transaction:
             if isinstance(session.lease, lease_.Vacant):
                 self.update(phase=Phase.STOPPED)
                 self.append_event(EventKind.PHASE_CHANGED, detail=Phase.STOPPED.value)
-        if not session.sweep and any(map(self._left_over, self.runs.values())):
+        if self.runs and not session.sweep and any(map(self._left_over, self.runs.values())):
             self.update(sweep=True)
         session = self.session
         if not self.changes and not self.events and session == before:
@@ -384,22 +388,20 @@ class Transaction:
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
+        self.head = Insert(session) if before is None else Update(session)
         if self.events:
-            seq = session.next_event - len(self.events)
-            events = tuple(self.events)
-            self.write(
-                Insert(EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events))
-            )
-        self.write(Insert(session) if before is None else Update(session))
+            seq, events = session.next_event - len(self.events), tuple(self.events)
+            batch = EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events)
+            self.batch = (Insert(batch),)
 
     def decided(self, outcome: O, clause: str) -> Decided[O]:
         """Settle, unless that was done, and return the decision.  The session's row is its first write."""
         self.settle()
         via = tuple(self.via)
-        if not self.changes:
+        if self.head is None:
             return Decided(outcome, clause, (), (), False, via)
-        *rows, head = self.changes.values()
-        return Decided(outcome, clause, (head, *rows), self._hints(), False, via)
+        writes = (self.head, *self.changes.values(), *self.batch)
+        return Decided(outcome, clause, writes, self._hints(), False, via)
 
     def _hints(self) -> tuple[Hint, ...]:
         due, before = self.session.due_at_ms, self.before
