@@ -1,4 +1,4 @@
-"""What an agent does wrong is said, and hurts nobody else."""
+"""Faults of an agent are reported and do not affect other turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenure_drivers.agents.ledger_file import LedgerFile
 from tenure_drivers.stores.memory import MemoryStore
 
 
-def test_an_agent_that_exits_fails_its_turn_and_the_others_go_on() -> None:
+def test_an_agent_that_exits_fails_its_turn_and_other_turns_continue() -> None:
     async def agent(turn: Turn) -> str:
         if turn.session_id == "bad":
             raise SystemExit(3)
@@ -56,7 +56,7 @@ def test_what_an_agent_raises_after_its_commit_is_logged(
     assert "AlreadyCommitted" in caplog.text
 
 
-def test_a_ledger_on_a_full_disk_is_tried_again_until_there_is_room(
+def test_a_ledger_on_a_full_disk_is_retried_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, tries = tmp_path / "ledger.txt", 0

@@ -30,7 +30,7 @@ RUN = ("run", "--store", "sqlite:a.db", "--agent")
 
 
 async def answers(agent: Callable[[Any], Awaitable[Any]], *texts: str) -> list[tuple[Any, ...]]:
-    """(status, answer, failures) of each text, submitted to one session of a store in memory."""
+    """Return (status, answer, failures) for each text, submitted to one session of a memory store."""
     store = MemoryStore()
     async with Runtime(store, agent) as runtime:
         submissions = [await runtime.submit("s", text) for text in texts]
@@ -60,7 +60,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_what_names_no_agent_is_said(name: str) -> None:
+def test_an_invalid_agent_name_is_reported(name: str) -> None:
     with pytest.raises(UnknownAgent) as raised:
         find_agent(name)
 
@@ -77,7 +77,7 @@ def test_what_names_no_agent_is_said(name: str) -> None:
         ("agent = 7", "expected an async function, not int"),
     ],
 )
-def test_a_module_that_cannot_be_used_is_said(tmp_path: Path, body: str, said: str) -> None:
+def test_an_unusable_module_is_reported(tmp_path: Path, body: str, said: str) -> None:
     (tmp_path / "mine.py").write_text(body)
     prompts(tmp_path / "p", [{"session": "s", "text": "x"}])
 
@@ -145,7 +145,7 @@ def test_echo_answers_the_text() -> None:
     assert found == [("consumed", "héllo\n", 0), ("consumed", "", 0)]
 
 
-def test_flaky_fails_as_often_as_told() -> None:
+def test_flaky_fails_the_given_number_of_times() -> None:
     found = asyncio.run(answers(find_agent("flaky:2"), "a", "b"))
 
     assert found == [("consumed", "a", 2), ("consumed", "b", 2)]
@@ -184,7 +184,7 @@ def test_a_line_is_written_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", ["c", "c te", "b", "a x"])
-def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
+def test_an_incomplete_last_line_is_removed(tmp_path: Path, torn: str) -> None:
     file = LedgerFile(tmp_path / "l")
     file.append("a", "x")
     with (tmp_path / "l").open("a") as end:
@@ -198,7 +198,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     assert file.holds("b") and not file.holds("c")
 
 
-def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
     file = LedgerFile(tmp_path / "l")
     file.append("a", "x")
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     assert file.append("a", "x") and ids(tmp_path / "l") == ["a"]
 
 
-def test_processes_append_at_once_without_a_repetition(tmp_path: Path) -> None:
+def test_concurrent_processes_append_without_duplicates(tmp_path: Path) -> None:
     spawned = multiprocessing.get_context("spawn")
     path = tmp_path / "l"
     writers = [spawned.Process(target=append_all, args=(str(path), seed)) for seed in range(3)]
@@ -222,8 +222,8 @@ def test_processes_append_at_once_without_a_repetition(tmp_path: Path) -> None:
     assert sorted(ids(path)) == sorted(f"id{number}" for number in range(60))
 
 
-def test_a_step_that_died_before_its_line_is_done_in_a_step_of_its_own(tmp_path: Path) -> None:
-    """The first process dies between the mark and the write, the second between the write and the report."""
+def test_a_crash_before_the_write_is_repaired_by_another_step(tmp_path: Path) -> None:
+    """The first process crashes between mark and write, the second between write and report."""
     (tmp_path / "mine.py").write_text(DYING)
     prompts(tmp_path / "p", [{"session": "s", "text": "x"}])
 
@@ -259,7 +259,7 @@ agent = ledger(pathlib.Path("l"))
 # -- a conflict that arises after the check
 
 
-def test_a_line_whose_key_got_other_content_meanwhile_is_refused() -> None:
+def test_a_line_whose_key_got_other_content_is_refused() -> None:
     async def race() -> tuple[list[FileInput], str, list[FileInput]]:
         store = MemoryStore()
         lines, _ = parse(

@@ -45,7 +45,7 @@ ONE = UsageDelta("turn", "m", 1, 10, 1)
 
 
 class Scripted:
-    """The n-th answer to the n-th request, whatever it says; the last one again and again."""
+    """A client that gives the n-th reply to the n-th request, and then repeats the last one."""
 
     model = "m"
 
@@ -129,7 +129,7 @@ def test_an_agent_of_your_own_in_ten_lines() -> None:
 # -- tools
 
 
-def test_what_a_tool_returns_becomes_text() -> None:
+def test_the_value_of_a_tool_becomes_text() -> None:
     values: list[tuple[object, str]] = [
         ("as it is", "as it is"),
         (None, "done"),
@@ -146,7 +146,7 @@ def test_what_a_tool_returns_becomes_text() -> None:
         assert asyncio.run(body()) == text
 
 
-def test_key_and_attempt_are_given_not_asked_for() -> None:
+def test_key_and_attempt_are_not_in_the_schema() -> None:
     def send(to: str, key: str, attempt: int) -> str:
         return f"{to} {key} {attempt}"
 
@@ -170,7 +170,7 @@ def test_arguments_are_checked_against_the_hints(arguments: str, said: str) -> N
     assert said in result.text and result.is_error is (said != "3") and not result.retryable
 
 
-def test_what_a_tool_raises_is_a_result() -> None:
+def test_an_exception_in_a_tool_is_a_result() -> None:
     def broken(how: str) -> None:
         match how:
             case "told":
@@ -191,7 +191,7 @@ def test_what_a_tool_raises_is_a_result() -> None:
     assert "abc123" not in secret.text
 
 
-def test_what_cannot_be_a_tool_says_why() -> None:
+def test_an_invalid_tool_is_refused_with_a_reason() -> None:
     with pytest.raises(TypeError, match="args"):
         make(lambda *args: 1, name="t")
     with pytest.raises(ValueError, match="a once tool has one attempt"):
@@ -205,7 +205,7 @@ def test_what_cannot_be_a_tool_says_why() -> None:
 # -- the turn on a store
 
 
-def test_batches_run_at_once_and_stand_in_order() -> None:
+def test_batches_run_concurrently_and_are_recorded_in_order() -> None:
     running, most = 0, 0
 
     @tool
@@ -226,7 +226,7 @@ def test_batches_run_at_once_and_stand_in_order() -> None:
     assert most == 3
 
 
-def test_a_slow_tool_is_timed_out_and_tried_again() -> None:
+def test_a_slow_tool_is_timed_out_and_retried() -> None:
     seen = []
 
     @tool(timeout_s=0.05, attempts=2, base_ms=1)
@@ -255,7 +255,7 @@ def test_a_once_tool_that_times_out_is_unknown() -> None:
     assert texts(messages)[2] == "tool: no result within 50 ms; its outcome is unknown"
 
 
-def test_a_provider_failure_is_tried_again_without_running_tools_again() -> None:
+def test_a_provider_failure_is_retried_without_running_tools_again() -> None:
     ran = []
 
     @tool
@@ -307,7 +307,7 @@ def test_a_value_and_a_refusal() -> None:
     )
 
 
-def test_frames_hand_off_to_one_another() -> None:
+def test_agents_hand_off_to_each_other() -> None:
     @tool
     def pass_on(what: str) -> HandOff:
         return HandOff("writer", what)
@@ -331,7 +331,7 @@ def test_frames_hand_off_to_one_another() -> None:
     assert writer.requests[0].messages[-1].text == "[hand off from hand_off:1]\nwrite it"
 
 
-def test_a_frame_that_there_is_not_ends_the_run() -> None:
+def test_an_unknown_frame_ends_the_run() -> None:
     @tool
     def pass_on() -> HandOff:
         return HandOff("nobody", "go on")
@@ -369,7 +369,7 @@ def test_a_longer_conversation_only_appends() -> None:
     assert second.messages[: second.stable] == first.messages
 
 
-def test_deltas_are_shown_while_they_come() -> None:
+def test_deltas_are_shown_as_they_arrive() -> None:
     shown: list[tuple[str, str]] = []
 
     async def stream(emit: Callable[[Delta], None]) -> Reply:
@@ -393,7 +393,7 @@ async def hang(emit: Callable[[Delta], None]) -> Reply:
 
 
 @pytest.mark.parametrize("where", ["model", "tool", "once"])
-def test_a_cancel_ends_what_is_under_way_and_answers_its_calls(where: str) -> None:
+def test_a_cancel_aborts_effects_in_progress_and_answers_calls(where: str) -> None:
     began = asyncio.Event()
 
     async def wait() -> None:
@@ -453,7 +453,7 @@ def test_a_deadline_of_the_runtime_stops_the_turn_too() -> None:
     assert messages[-1].text == "interrupted by the deadline of the turn while it ran"
 
 
-def test_a_drained_turn_is_taken_up_by_the_next_runtime() -> None:
+def test_a_drained_turn_is_resumed_by_the_next_runtime() -> None:
     store = open_store("memory:")
     ran = []
 
@@ -527,7 +527,7 @@ def test_five_megabytes_go_through_sqlite(tmp_path: Path) -> None:
     assert ended.answer == "5000000 characters" and len(messages[2].text) == 5_000_000
 
 
-def test_the_script_agent_is_known_by_name(tmp_path: Path) -> None:
+def test_the_script_agent_is_found_by_name(tmp_path: Path) -> None:
     assert isinstance(find_agent(f"script:{tmp_path / 'ledger'}"), ChatAgent)
 
 
@@ -546,7 +546,7 @@ class Place:
         await store.aclose()
 
     def work(self, at: int, when: str) -> int | None:
-        """Killed (None), or it lived to the end: how many events it saw."""
+        """Return None if the process was killed, else the number of events that it saw."""
         command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when]
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, text=True)
         assert done.returncode in (0, -9), done
@@ -583,7 +583,7 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
     for at in range(1, 100):
         place = Place(tmp_path / f"at{at}", SCRIPT)
         if place.work(at, when) is not None:
-            break  # it saw fewer events than that
+            break  # there are fewer events
         lived = place.work(0, when)
 
         status, messages, lines = place.read()

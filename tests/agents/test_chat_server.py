@@ -1,4 +1,4 @@
-"""A chat agent with the real client, against a real server on loopback that breaks the protocol."""
+"""A chat agent with the real client, against a real server on loopback that fails."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_failure_between_the_batch_and_the_answer_runs_nothing_twice(
     assert len(ran) == 1 and len(messages) == 5
 
 
-def test_a_batch_that_is_cut_off_is_not_carried_out() -> None:
+def test_a_truncated_batch_is_not_carried_out() -> None:
     cut = Say("", (Call("pay", '{"amount": 3}'),), fault=Fault.CUT, at=2)
 
     ended, messages, _ = converse(cut, Say("done"))
@@ -88,18 +88,18 @@ def test_a_batch_that_is_cut_off_is_not_carried_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
         (Call("pay", '{"amount": '), "invalid arguments: not JSON"),
         (Call("pay", '{"amount": "much"}'), "invalid arguments"),
         (Call("steal", "{}"), "unknown tool"),
     ],
 )
-def test_what_makes_no_sense_is_told_to_the_model(call: Call, words: str) -> None:
+def test_an_invalid_call_is_reported_to_the_model(call: Call, message: str) -> None:
     ended, messages, _ = converse(Say("", (call,)), Say("sorry"))
 
     assert ended.answer == "sorry" and ran == []
-    assert words in messages[2].text and messages[2].is_error
+    assert message in messages[2].text and messages[2].is_error
 
 
 def test_a_wrong_key_ends_the_run_at_once() -> None:

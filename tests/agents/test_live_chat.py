@@ -1,4 +1,4 @@
-"""What a model says is seen while it says it, through a runtime, from a real server."""
+"""Observers of a runtime see a reply while it streams from a real server."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_observer_sees_the_text_grow_and_the_run_settle() -> None:
                 await held.begun.wait()
                 first = await anext(observer)
                 assert isinstance(first, Delta) and TEXT.startswith(first.text)
-                assert not answering.done()  # it is seen before it is whole
+                assert not answering.done()  # the text is shown before it is complete
                 here.server.release()
 
                 shown = [first, *await until_settled(observer)]
@@ -88,12 +88,12 @@ def test_an_observer_sees_the_text_grow_and_the_run_settle() -> None:
     asyncio.run(run())
 
 
-def test_an_observer_that_is_too_slow_gets_a_gap_with_what_has_settled() -> None:
+def test_a_slow_observer_receives_a_gap_with_the_settled_state() -> None:
     async def run() -> None:
         async with chatting(Say("first"), Say(TEXT), kept_max=4) as here:
             assert await here.answer("one") == "first"
             async with here.runtime.observe(S) as observer:
-                assert await here.answer("two") == TEXT  # and nobody has looked meanwhile
+                assert await here.answer("two") == TEXT  # the observer has not read meanwhile
 
                 gap = await anext(observer)
 
@@ -104,7 +104,7 @@ def test_an_observer_that_is_too_slow_gets_a_gap_with_what_has_settled() -> None
     asyncio.run(run())
 
 
-def test_an_observer_that_comes_back_goes_on_where_it_was() -> None:
+def test_an_observer_resumes_where_it_stopped() -> None:
     async def run() -> None:
         async with chatting(Say(TEXT)) as here:
             observer = here.runtime.observe(S)
@@ -122,7 +122,7 @@ def test_an_observer_that_comes_back_goes_on_where_it_was() -> None:
     asyncio.run(run())
 
 
-def test_an_attempt_after_a_failure_stands_in_the_place_of_the_one_before() -> None:
+def test_a_new_attempt_replaces_the_failed_one() -> None:
     async def run() -> None:
         async with chatting(Say(TEXT, fault=Fault.CUT, at=5), Say(TEXT)) as here:
             async with here.runtime.observe(S) as observer:
@@ -138,7 +138,7 @@ def test_an_attempt_after_a_failure_stands_in_the_place_of_the_one_before() -> N
     asyncio.run(run())
 
 
-def test_a_runtime_without_an_agent_is_told_what_has_settled_elsewhere() -> None:
+def test_a_runtime_without_an_agent_is_notified_of_settled_runs() -> None:
     async def run() -> None:
         async with chatting(Say(TEXT)) as here:
             async with Runtime(here.store) as front:

@@ -1,4 +1,4 @@
-"""The model server and the model that it serves, asked by the client."""
+"""The model server of the tests and its model, used by the client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tenure_drivers.models.openai import OpenAIModel
 
 
 def converse(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None]) -> Any:
-    """A loop that runs every tool as an echo, and tries again whatever fails."""
+    """Run a loop in which every tool is an echo, and retry every failure."""
 
     async def run() -> list[Message]:
         messages = [Message(Role.USER, prompt)]
@@ -38,7 +38,7 @@ def converse(model: OpenAIModel, prompt: str, fail: Callable[[ModelFailed], None
     return run()
 
 
-def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
+def test_the_faulty_model_gives_equal_answers_in_every_process() -> None:
     prompts = [f"question {i}" for i in range(30)] + [
         'call add {"a": 1}\nand add {"a": 2}\ncall add {}'
     ]
@@ -63,7 +63,7 @@ def test_the_faulty_model_answers_every_prompt_alike_in_every_process() -> None:
     }
 
 
-def test_the_server_is_a_process_too() -> None:
+def test_the_server_can_run_as_a_process() -> None:
     command = [
         sys.executable,
         str(SUPPORT / "model_server.py"),

@@ -1,4 +1,4 @@
-"""`openai:MODEL` as the name of an agent."""
+"""`openai:MODEL` as an agent name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-x", "qwen3:8b", "ft:gpt-x:org::id"])
-def test_a_model_is_named_behind_the_colon(model: str) -> None:
+def test_a_model_is_named_after_the_colon(model: str) -> None:
     assert (
         repr(openai_model(f"openai:{model}")) == f"OpenAIModel({model!r}, 'http://127.0.0.1:9/v1/')"
     )
@@ -30,7 +30,9 @@ def test_a_name_without_a_model_is_refused(name: str) -> None:
         openai_model(name)
 
 
-def test_a_missing_sdk_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sdk_is_reported_with_the_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def find(name: str, *more: Any) -> None:
         assert name == "openai"
 
@@ -43,7 +45,7 @@ def test_a_missing_sdk_is_named_with_the_way_to_get_it(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("variable", "value"), [("OPENAI_BASE_URL", "nowhere"), ("OPENAI_API_KEY", "a\nb")]
 )
-def test_an_unusable_environment_is_said_with_the_name(
+def test_an_invalid_environment_variable_is_reported_with_the_agent(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)

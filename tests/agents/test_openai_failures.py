@@ -1,4 +1,4 @@
-"""The client against a real server on loopback that breaks the protocol."""
+"""The client against a real server on loopback that fails in many ways."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_a_refused_request_fails_by_the_table(
         ({}, 0),
     ],
 )
-def test_the_time_to_wait_is_read_in_every_form(headers: dict[str, str], wait_ms: int) -> None:
+def test_every_form_of_retry_after_is_read(headers: dict[str, str], wait_ms: int) -> None:
     assert read_retry_after_ms(headers) == wait_ms
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_time_to_wait_is_part_of_the_failure(status: int) -> None:
+def test_retry_after_is_part_of_the_failure(status: int) -> None:
     failed = failure_to(Refuse(status, headers=(("Retry-After", "3"),)))
 
     assert failed.failure.retry_after_ms == 3_000
@@ -108,9 +108,7 @@ def test_the_time_to_wait_is_part_of_the_failure(status: int) -> None:
     ],
 )
 @pytest.mark.parametrize("at", [0, 3])
-def test_a_stream_that_breaks_off_fails_by_the_table(
-    fault: Fault, kind: ErrorKind, at: int
-) -> None:
+def test_an_interrupted_stream_fails_by_the_table(fault: Fault, kind: ErrorKind, at: int) -> None:
     said = Say("one two three four", fault=fault, at=at)
     failed, shown, server = ask(said, timeout_ms=200 if fault is Fault.HOLD else 600_000)
 
@@ -149,19 +147,19 @@ def test_a_whole_reply_that_breaks_fails_by_the_table(
         ('"just words"', ErrorKind.TRANSIENT),
     ],
 )
-def test_an_error_inside_a_stream_says_itself_what_it_is(error: str, kind: ErrorKind) -> None:
+def test_an_error_in_a_stream_is_classified_by_its_code(error: str, kind: ErrorKind) -> None:
     assert failure_to(Say("one", fault=Fault.ERROR, at=1, error=error)).failure.kind is kind
 
 
 def test_a_failed_attempt_keeps_the_usage_that_it_reported() -> None:
-    said = Say("one", size=9, finish=None)  # usage comes, the end never does
+    said = Say("one", size=9, finish=None)  # usage without a finish reason
     failed = failure_to(said)
 
     assert failed.failure.kind is ErrorKind.UNAVAILABLE
     assert failed.usage[0].output_tokens == 3
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_refused_connection_is_unavailable() -> None:
     async def run() -> Reply | ModelFailed:
         async with ModelServer(in_turn(Say("x"))) as server:
             url = server.url
@@ -177,7 +175,7 @@ def test_nobody_listening_is_unavailable() -> None:
 
 @pytest.mark.parametrize("at", [0, 2])
 @pytest.mark.parametrize("stream", [True, False])
-def test_to_cancel_a_request_ends_it_at_the_server(at: int, stream: bool) -> None:
+def test_cancelling_a_request_ends_it_at_the_server(at: int, stream: bool) -> None:
     async def run() -> None:
         async with serving(Say("one two three", fault=Fault.HOLD, at=at), stream=stream) as (
             server,
@@ -210,7 +208,7 @@ def test_a_slow_first_byte_is_waited_for() -> None:
     assert reply.text == "late"
 
 
-def test_a_connection_serves_many_requests_at_once_and_after_failures() -> None:
+def test_a_client_serves_concurrent_requests_and_recovers_from_failures() -> None:
     async def run() -> list[Reply | ModelFailed]:
         answers = (Refuse(500), Say("a", fault=Fault.CUT, at=1), Say("b"))
         async with serving(*answers) as (_, model):
@@ -221,7 +219,7 @@ def test_a_connection_serves_many_requests_at_once_and_after_failures() -> None:
     assert [reply.text for reply in asyncio.run(run()) if isinstance(reply, Reply)] == ["b"] * 21
 
 
-def test_an_observer_that_fails_is_not_taken_for_a_malformed_reply() -> None:
+def test_an_exception_in_emit_is_not_a_malformed_reply() -> None:
     def emit(delta: Delta) -> None:
         raise ValueError("mine")
 

@@ -1,4 +1,4 @@
-"""The client against a real server on loopback that speaks the protocol, and breaks it."""
+"""The client against a real server on loopback: replies, streams and requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_reply_has_text_reasoning_and_usage(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_calls_are_put_together_from_their_pieces(stream: bool) -> None:
+def test_calls_are_assembled_from_fragments(stream: bool) -> None:
     calls = (Call("add", '{"a": 1, "b": 22}'), Call("find", '{"text": "größer"}'), Call("now", ""))
     reply, shown, _ = ask(Say("Wait.", calls), stream=stream, request=asking(tools=(ADD,)))
 
@@ -56,7 +56,7 @@ def test_malformed_arguments_are_kept_as_the_model_wrote_them() -> None:
     assert reply.finish is Finish.TOOL_CALLS
 
 
-def test_calls_without_an_index_are_calls_of_their_own() -> None:
+def test_calls_without_an_index_are_separate_calls() -> None:
     said = Say(calls=(Call("add", '{"a":1}', "c1"), Call("add", '{"a":2}', "c2")), indexed=False)
 
     assert reply_to(said).calls == (
@@ -66,7 +66,7 @@ def test_calls_without_an_index_are_calls_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("call_id", [None, "has blanks", "taken", "twice"])
-def test_an_id_that_cannot_stand_is_replaced_by_the_same_one_at_every_attempt(
+def test_an_invalid_id_is_replaced_by_the_same_id_in_every_attempt(
     call_id: str | None,
 ) -> None:
     before = Message(Role.ASSISTANT, calls=(ToolCall("taken", "add", "{}"),))
@@ -109,7 +109,7 @@ def test_the_end_of_a_reply_has_a_reason(word: str, finish: Finish) -> None:
     assert reply_to(Say("Half", finish=word)).finish is finish
 
 
-def test_a_server_that_does_not_stream_is_understood() -> None:
+def test_a_server_that_does_not_stream_is_supported() -> None:
     said = Say("whole", (Call("add", "{}"), Call("add", "{}")), plain=True)
     reply = reply_to(said)
 
@@ -120,7 +120,7 @@ def test_a_server_that_reports_no_usage_counts_as_a_request() -> None:
     assert reply_to(Say("x", usage=False)).usage == (UsageDelta("turn", "m-1", 1),)
 
 
-def test_what_is_cut_off_after_the_last_word_does_not_matter() -> None:
+def test_a_disconnect_after_the_finish_reason_is_ignored() -> None:
     said = Say("done", size=9, fault=Fault.CUT, at=3)  # role, text, finish | usage
 
     assert reply_to(said) == Reply("done", usage=(UsageDelta("turn", "m-1", 1),))
@@ -129,7 +129,7 @@ def test_what_is_cut_off_after_the_last_word_does_not_matter() -> None:
 # -- requests
 
 
-def test_a_request_is_said_in_the_words_of_the_protocol() -> None:
+def test_a_request_is_encoded_by_the_protocol() -> None:
     messages = (
         Message(Role.USER, "look", attachments=(Attachment("https://x/i.png", "image/png"),)),
         Message(Role.ASSISTANT, "", (ToolCall("c1", "add", '{"a": 1'),), reasoning="hm"),
@@ -185,7 +185,7 @@ def test_reasoning_goes_back_to_a_server_that_wants_it() -> None:
 
 
 @pytest.mark.parametrize("parameters", ["{", "[]", '{"model": "mine"}', '{"stream": false}'])
-def test_parameters_that_cannot_be_sent_are_refused_at_home(parameters: str) -> None:
+def test_invalid_parameters_are_refused_before_sending(parameters: str) -> None:
     failed, _, server = ask(Say("ok"), request=asking(parameters=parameters))
 
     assert isinstance(failed, ModelFailed)

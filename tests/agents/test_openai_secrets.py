@@ -1,4 +1,4 @@
-"""The client keeps its key to itself, and says at once what is wrong with its settings."""
+"""The client never shows its key, and reports invalid settings at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tenure_drivers.models.openai import OpenAIModel
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_key_never_leaves(
+def test_the_key_occurs_in_no_message_and_no_log(
     stream: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def run() -> list[Any]:
         said: list[Any] = []
         async with ModelServer(
             in_turn(Say("x")), key="another"
-        ) as server:  # it quotes what it was sent
+        ) as server:  # the server quotes the request
             async with OpenAIModel(
                 "m", server.url, KEY, stream=stream, headers={"x-api-key": "hdr-12345678"}
             ) as model:
@@ -63,7 +63,7 @@ def test_the_key_never_leaves(
 
 
 @pytest.mark.parametrize("key", ["sk-secret\nx", "sk-secret ü", "sk-\x00secret"])
-def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
+def test_an_invalid_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="the API key contains") as raised:
         OpenAIModel("m", "http://127.0.0.1:1/v1", key)
 
@@ -80,7 +80,7 @@ def test_a_key_read_from_a_file_may_end_with_a_line() -> None:
     assert asyncio.run(run()) == "Bearer sk-1"
 
 
-def test_no_key_and_no_url_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
@@ -91,14 +91,14 @@ def test_no_key_and_no_url_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "url", ["localhost:1/v1", "ftp://x/v1", "http:///v1", "http://a:hide-me@b"]
 )
-def test_a_url_that_is_none_is_said_at_once(url: str) -> None:
+def test_an_invalid_url_is_reported_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="invalid base URL") as raised:
         OpenAIModel("m", url, "k")
 
     assert "hide-me" not in str(raised.value)
 
 
-def test_the_query_of_a_url_goes_with_every_request() -> None:
+def test_the_query_of_a_url_is_sent_with_every_request() -> None:
     async def run() -> str:
         async with ModelServer(in_turn(Say("x"))) as server:
             async with OpenAIModel("m", f"{server.url}?api-version=7", "k") as model:

@@ -1,4 +1,4 @@
-"""The chat protocol: from the transcript to requests, from replies to what they mean."""
+"""The chat policy: transcript to request, and the meaning of replies."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ messages = st.builds(
 
 
 @given(messages)
-def test_a_message_comes_back_as_it_was(message: Message) -> None:  # CHAT-1
+def test_a_message_survives_encoding_and_decoding(message: Message) -> None:  # CHAT-1
     assert decode(encode(message)) == message
 
 
-def test_a_body_is_canonical_and_leaves_defaults_out() -> None:  # CHAT-1
+def test_a_body_is_canonical_and_omits_defaults() -> None:  # CHAT-1
     message = Message(Role.ASSISTANT, "hé", (ToolCall("c", "t", "{}"),))
 
     assert encode(message) == (
@@ -101,14 +101,14 @@ def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"role":"nobody"}', '{"role":"imported"}', '{"role":"user","x":1}']
 )
-def test_what_is_no_message_is_unreadable(body: str) -> None:
+def test_an_invalid_body_is_refused(body: str) -> None:
     with pytest.raises(InvalidMessage):
         decode(body)
 
     assert text_of(Form.CHAT, body) == body
 
 
-def test_a_result_that_is_too_long_is_cut_and_says_so() -> None:  # CHAT-15
+def test_a_result_that_is_too_long_is_truncated_and_says_so() -> None:  # CHAT-15
     node = node_of(Message(Role.TOOL, "é" * 12_000_000, call_id="c"))
 
     assert len(node.body.encode()) <= MESSAGE_BYTES_MAX
@@ -137,7 +137,7 @@ def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
     ]
 
 
-def test_what_is_no_prompt_says_what_it_is() -> None:  # CHAT-3
+def test_an_input_that_is_not_a_prompt_has_a_heading() -> None:  # CHAT-3
     message = message_of_input(entered("disk full", "wake", "job-7"))
 
     assert message == Message(Role.USER, "[wake from job-7]\ndisk full")
@@ -153,7 +153,7 @@ def test_attachments_go_by_reference() -> None:  # CHAT-4
     assert write_prompt("plain") == "plain"
 
 
-def test_a_prompt_that_looks_like_one_with_attachments_stays_what_it_is() -> None:  # CHAT-4
+def test_a_prompt_that_looks_encoded_is_not_changed() -> None:  # CHAT-4
     for said in ("tenure:prompt:{", "tenure:prompt:[]", 'tenure:prompt:{"text":"x"}'):
         assert message_of_input(entered(write_prompt(said))).text == said
         assert message_of_input(entered(said)).text == said
@@ -168,7 +168,7 @@ def test_one_node_of_text_may_close_several_calls() -> None:  # CHAT-2
     assert [(m.call_id, m.text) for m in found[2:]] == [("a", "interrupted"), ("b", "interrupted")]
 
 
-def test_a_compaction_stands_for_everything_before_it() -> None:  # CHAT-5
+def test_a_compaction_replaces_everything_before_it() -> None:  # CHAT-5
     summary = NewNode(Role.SYSTEM, "so far: nothing", form=Form.COMPACTION)
     lines = [
         line(text(Role.ASSISTANT, "long ago"), entered("once")),
@@ -185,7 +185,7 @@ def test_hidden_nodes_are_not_shown() -> None:  # CHAT-6
     assert [m.text for m in project(lines)] == ["hi"]
 
 
-def test_a_page_that_begins_between_call_and_result_begins_behind_it() -> None:
+def test_results_without_their_call_are_skipped_at_the_start() -> None:
     lines = [line(text(Role.TOOL, "42", "c")), line(text(Role.ASSISTANT, "so"))]
 
     assert [m.text for m in project(lines)] == ["so"]
@@ -194,7 +194,7 @@ def test_a_page_that_begins_between_call_and_result_begins_behind_it() -> None:
 # -- requests
 
 
-def test_a_longer_transcript_only_adds_behind_and_says_how_much_is_stable() -> None:  # CHAT-7
+def test_a_longer_transcript_only_appends_and_counts_stable_messages() -> None:  # CHAT-7
     said = [Message(Role.USER, "a"), Message(Role.ASSISTANT, "b"), Message(Role.USER, "c")]
     said += [Message(Role.ASSISTANT, "d"), Message(Role.USER, "e")]
 
@@ -229,11 +229,11 @@ def calls(*call_ids: str) -> tuple[ToolCall, ...]:
         (Reply("", calls("a"), refusal="no"), StopTurn),
     ],
 )
-def test_what_a_reply_means(reply: Reply, kind: type[ReplyKind]) -> None:  # CHAT-11, CHAT-13
+def test_a_reply_is_classified(reply: Reply, kind: type[ReplyKind]) -> None:  # CHAT-11, CHAT-13
     assert isinstance(classify_reply(reply, None, 1), kind)
 
 
-def test_calls_of_a_reply_that_was_cut_off_are_dropped() -> None:  # CHAT-12
+def test_calls_of_a_truncated_reply_are_dropped() -> None:  # CHAT-12
     found = classify_reply(Reply("so I", calls("a"), finish=Finish.OUTPUT_LIMIT), None, 1)
 
     assert found == StopTurn(Message(Role.ASSISTANT, "so I"), "incomplete")
@@ -243,7 +243,7 @@ def test_calls_of_a_reply_that_was_cut_off_are_dropped() -> None:  # CHAT-12
     ("prompt", "output", "window", "over"),
     [(950, 0, 1000, True), (949, 0, 1000, False), (950, 1, 1000, False), (950, 0, None, False)],
 )
-def test_no_room_for_a_token_is_a_context_overflow(
+def test_an_output_limit_without_output_is_a_context_overflow(
     prompt: int, output: int, window: int | None, over: bool
 ) -> None:  # CHAT-10
     used = (UsageDelta("turn", "m", 1, 5, 5), UsageDelta("turn", "m", 1, prompt, output))
@@ -257,7 +257,7 @@ def test_no_room_for_a_token_is_a_context_overflow(
 
 
 @given(st.lists(st.sampled_from(["a", "b", "", "x y", "ü", "doubled-3-1", "call-3-0", "z" * 99])))
-def test_every_call_gets_an_id_of_its_own(raw: list[str]) -> None:  # CHAT-9
+def test_every_call_gets_a_distinct_id(raw: list[str]) -> None:  # CHAT-9
     named = name_calls(calls(*raw), 3)
 
     assert len({call.call_id for call in named}) == len(named)
@@ -265,21 +265,21 @@ def test_every_call_gets_an_id_of_its_own(raw: list[str]) -> None:  # CHAT-9
     assert all(n.call_id == r or n.call_id != r for n, r in zip(named, raw, strict=False))
 
 
-def test_good_ids_are_kept_and_the_second_of_an_id_says_so() -> None:  # CHAT-9
+def test_valid_ids_are_kept_and_a_duplicate_is_renamed() -> None:  # CHAT-9
     named = name_calls(calls("good", "", "good"), 2)
 
     assert [call.call_id for call in named] == ["good", "call-2-1", f"{DUPLICATE}2-2"]
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", "{}", '{"a": [1]}'])
-def test_an_object_or_nothing_are_arguments(arguments: str) -> None:  # CHAT-14
+def test_an_object_or_nothing_is_accepted_as_arguments(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
     assert reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) is None
 
 
 @pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', "[" * 100_000])
-def test_anything_else_is_not(arguments: str) -> None:  # CHAT-14
+def test_other_arguments_are_rejected(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
     assert "arguments" in (reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) or "")

@@ -1,4 +1,4 @@
-"""What a model server is told to say, and a model that needs no model.  See model_server.py."""
+"""Scripted replies of the model server, and a deterministic model.  See model_server.py."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Say:
     calls: tuple[Call, ...] = ()
     reasoning: str = ""
     refusal: str = ""
-    finish: str | None = ""  # "": as the protocol says; None: none is sent
+    finish: str | None = ""  # "": the usual one; None: no finish reason is sent
     usage: bool = True
     fault: Fault | None = None
     at: int = 0
@@ -97,7 +97,7 @@ def digest_of(*parts: object) -> str:
 
 
 def answer_to(prompt: str) -> str:
-    """The last words of the server about a prompt."""
+    """Return the final answer to a prompt."""
     return f"{digest_of(prompt)[:8]}: {prompt}"
 
 
@@ -153,14 +153,14 @@ def rounds_so_far(asked: Asked) -> int:
 
 @frozen
 class Model:
-    """Calls what a prompt says in `call` lines; else some of the tools that are offered; then answers.
+    """A model that makes the calls of the `call` lines of a prompt, or calls some of the offered tools, and then answers.
 
     With `wrong`, one in so many calls has arguments that are not JSON.
     """
 
     seed: int = 0
     rounds_max: int = 2
-    tools: frozenset[str] = frozenset()  # which it may choose by itself; none named: all
+    tools: frozenset[str] = frozenset()  # tools that it may choose; empty: all
     wrong: int = 0
     pause_ms: int = 0
 

@@ -1,4 +1,4 @@
-"""Answers in the words of the chat-completions protocol.  See model_server.py."""
+"""Encode replies for the chat-completions protocol.  See model_server.py."""
 
 from __future__ import annotations
 

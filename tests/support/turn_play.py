@@ -56,8 +56,8 @@ def script(*replies: Reply) -> Model:
     """Return a model that gives the n-th reply after n - 1 replies."""
 
     def model(request: Request) -> Reply:
-        said = sum(m.role == "assistant" for m in request.messages)
-        return replies[min(said, len(replies) - 1)]
+        count = sum(m.role == "assistant" for m in request.messages)
+        return replies[min(count, len(replies) - 1)]
 
     return model
 

@@ -25,7 +25,7 @@ CODES: Final = {
     "invalid_api_key": ErrorKind.UNAUTHORISED,
     "authentication_error": ErrorKind.UNAUTHORISED,
     "permission_error": ErrorKind.UNAUTHORISED,
-    # Waiting does not help: somebody has to pay, and admits dead letters again.
+    # Waiting does not help.  After payment the dead letters must be admitted again.
     "insufficient_quota": ErrorKind.UNAUTHORISED,
     "billing_hard_limit_reached": ErrorKind.UNAUTHORISED,
     "rate_limit_exceeded": ErrorKind.RATE_LIMITED,
@@ -102,14 +102,14 @@ def failure_in(body: object) -> Failure:
 
 def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorKind:
     """Return the kind of an error: by message if the input is too long, then by code, then by status."""
-    words = [str(body.get(name) or "").lower() for name in ("code", "type")]
+    codes = [str(body.get(name) or "").lower() for name in ("code", "type")]
     if status in (400, 413, 422) and TOO_LONG.search(message):  # some servers have no code for it
         return ErrorKind.CONTEXT_OVERFLOW
-    for word in words:
-        if word in CODES and not (status and word in VAGUE_CODES):
-            return CODES[word]
+    for code in codes:
+        if code in CODES and not (status and code in VAGUE_CODES):
+            return CODES[code]
     if status is None:
-        return next((CODES[word] for word in words if word in CODES), ErrorKind.TRANSIENT)
+        return next((CODES[code] for code in codes if code in CODES), ErrorKind.TRANSIENT)
     if status in STATUSES:
         return STATUSES[status]
     return ErrorKind.UNAVAILABLE if status >= 500 else ErrorKind.INVALID_REQUEST

@@ -1,6 +1,6 @@
 """Actions of the model loop: replay the journal, ask the model, run its calls, repeat.  Spec: specs/turn.md.
 
-An action takes a state, an event and a clause, and returns the outcome.  machine.py says when which action applies.
+An action takes a state, an event and a clause, and returns the outcome.  The table in machine.py selects the action.
 Replay and normal execution share `open_batch` and `advance_batch`.
 """
 
