@@ -127,5 +127,5 @@ def test_a_duplicate_column_is_refused_when_the_codec_is_built() -> None:
 
     Twin.__annotations__ |= {"state": Here | There, "session_id": str, "turn": int}
 
-    with pytest.raises(TypeError, match="Twin has a column twice"):
+    with pytest.raises(TypeError, match="Twin has two columns of one name"):
         RowCodec(Twin)
