@@ -1,4 +1,4 @@
-"""Every store answers the same and holds the same, whatever it is asked."""
+"""All stores give the same answers and hold the same records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite catches PostgreSQL stores that are broken in the ways that only a server shows."""
+"""Negative controls: the suite rejects PostgreSQL stores with faults that only a server shows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NUMBERS = itertools.count()
 
 
 def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
-    """In whatever order, waiting for who has the next one; what saves the others afterwards is taken away too."""
+    """Lock one session after another in any order, and do not retry after a deadlock."""
 
     real = postgres_transaction.lock_rows
 
@@ -82,7 +82,7 @@ def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
 
 
 def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
-    """No transaction: the locks are gone before anything is written, and what fails halfway stays."""
+    """No transaction: the locks end before the writes, and a failure leaves partial writes."""
     real = Connection.run
 
     def run(link: Connection, statements: list[Statement]) -> Any:
@@ -145,7 +145,7 @@ def carry_through(test: str, schema: str) -> None:
 
 
 @pytest.mark.parametrize("test", (OPPOSITE, CHAIN, CLOCK))
-def test_nothing_is_caught_of_a_store_that_is_well(test: str, schema: str) -> None:
+def test_the_suite_passes_the_real_store(test: str, schema: str) -> None:
     carry_through(test, schema)
 
 

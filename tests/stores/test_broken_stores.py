@@ -1,4 +1,4 @@
-"""Suite and agreement machine catch stores that are broken in the ways that stores break."""
+"""Negative controls: the suite and the agreement machine reject stores with typical faults."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Commands = Sequence[Command[Any, Any]]
 
 
 class Grouped(TablesStore):
-    """Memory that forms groups as the other stores do, and can be opened again, and twice.  Nothing is wrong with it."""
+    """A correct store in memory that forms groups, and that can be opened again and twice at once."""
 
     durability = Durability.NOTHING
     capabilities = frozenset((Capability.REOPEN, Capability.PROCESSES, Capability.SKEW))
@@ -91,7 +91,7 @@ class Grouped(TablesStore):
 
 
 class Tables:
-    """Memory that is written to at once, all or nothing."""
+    """Writes decisions to memory tables at once, all or nothing."""
 
     def __init__(self, tables: MemoryTables) -> None:
         self.tables = tables
@@ -171,7 +171,7 @@ class AnswersInTheOrderOfItsWaves(Grouped):
 
 
 class ForgetsTheSecondOfASession(Grouped):
-    """Takes the last command of each session, as one who keys a group by its sessions does."""
+    """Executes only the last command of each session, as if a group were a dict by session."""
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         last = {command.session_id: command for command in commands}
@@ -180,7 +180,7 @@ class ForgetsTheSecondOfASession(Grouped):
 
 
 class AnswersBeforeItIsOnTheDisk(Grouped):
-    """What the last group wrote is not there after reopening."""
+    """The writes of the last group are missing after reopening."""
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         synced = MemoryTables()
@@ -220,7 +220,7 @@ class ShortTables(LosingTables):
 
 
 class WritesWhatItRefused(Grouped):
-    """Reads the clock twice: what it answers is not what it wrote."""
+    """Executes each command twice, so that its answer is not what it wrote."""
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
         super().wave(commands)
@@ -228,7 +228,7 @@ class WritesWhatItRefused(Grouped):
 
 
 class LetsAnyFencePass(Grouped):
-    """Who holds the lease is not asked: every write is taken for the holder's."""
+    """Replaces the fence of each command by the holder's."""
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
         return super().wave([self.waved_through(command) for command in commands])
@@ -243,7 +243,7 @@ class LetsAnyFencePass(Grouped):
 
 
 class TakesAGroupFromBehind(Grouped):
-    """Carries out what came last first, within a session too."""
+    """Executes the last command first, also within a session."""
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         return list(super().transact(commands[::-1]))[::-1]
@@ -260,7 +260,7 @@ class ReadsTheClockBeforeTheLock(Grouped):
 
 
 class LooksBeforeTheLock(Grouped):
-    """Decides on what it has read, and waits for its turn to write."""
+    """Reads before it takes the lock, and decides on those reads after it."""
 
     def transact(self, commands: Commands) -> Sequence[Answer]:
         if len(commands) > 1:
@@ -279,7 +279,7 @@ class LooksBeforeTheLock(Grouped):
 
 
 class ForgetsWhatItWasAsked(Grouped):
-    """Gives every command that comes again a new id, as who retries in another layer does."""
+    """Gives a repeated command a new id, as a retry in another layer might."""
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
         return super().wave([self.renamed(command) for command in commands])
@@ -518,7 +518,7 @@ def test_a_power_cut_catches_a_store_that_takes_a_torn_line(
     assert power.cuts(tmp_path, most=1) != []
 
 
-def test_a_power_cut_catches_a_store_that_writes_behind_a_torn_line(
+def test_a_power_cut_catches_a_store_that_writes_after_a_torn_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files_log.Log, "cut", lambda log, size: None)

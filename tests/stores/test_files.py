@@ -173,7 +173,7 @@ def test_whole_lines_in_another_order_are_noticed(folder: Path, damage: object) 
         FilesStore(folder)
 
 
-def test_a_log_that_has_gone_is_missed(tmp_path: Path, folder: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path, folder: Path) -> None:
     store = FilesStore(folder)
     put(store, "one")
     shutil.copytree(folder, tmp_path / "earlier")
@@ -203,7 +203,7 @@ def test_a_log_of_another_store_is_noticed(tmp_path: Path) -> None:
         FilesStore(tmp_path / "two")
 
 
-def test_a_killed_process_loses_nothing_that_it_was_answered(folder: Path) -> None:
+def test_a_killed_process_loses_no_answered_command(folder: Path) -> None:
     dice, answered = random.Random(3), 0
     for _ in range(12):
         with child("count", folder, 5, 6_000) as process:
@@ -262,7 +262,7 @@ async def test_a_failed_fsync_poisons_the_store_until_it_is_reopened(folder: Pat
     await store.aclose()
 
 
-def test_a_write_that_fails_leaves_a_store_that_says_so(folder: Path) -> None:
+def test_a_failed_write_makes_the_store_unavailable(folder: Path) -> None:
     class Failing(Disk):
         failing = False
 
@@ -288,7 +288,7 @@ def test_a_write_that_fails_leaves_a_store_that_says_so(folder: Path) -> None:
     assert bodies(folder) == {"s": "first"}
 
 
-def test_files_that_may_not_grow_change_nothing(folder: Path) -> None:
+def test_a_limit_on_file_size_changes_nothing(folder: Path) -> None:
     with child("short_of_space", folder) as process:
         said, _ = process.communicate()
 
@@ -305,7 +305,9 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room(tiny: Path) -> None:
+def test_a_full_disk_changes_nothing_and_the_store_continues_when_there_is_space(
+    tiny: Path,
+) -> None:
     (tiny / "other").write_bytes(b"x" * 100_000)
     store = FilesStore(tiny / "store")
     put(store, "first")
@@ -416,7 +418,7 @@ def test_a_long_log_is_shortened_by_itself(folder: Path) -> None:
 # -- one owner
 
 
-def test_a_second_owner_is_told_who_the_first_one_is(folder: Path) -> None:
+def test_a_second_owner_gets_the_pid_of_the_first(folder: Path) -> None:
     with child("held", folder) as process:
         assert line(process) == "open"
 
@@ -437,7 +439,7 @@ def test_one_process_is_no_two_owners_either(folder: Path) -> None:
     FilesStore(folder).close()
 
 
-def test_a_dead_owner_owns_nothing_even_if_its_children_live(folder: Path) -> None:
+def test_a_dead_owner_holds_no_lock_even_if_its_children_live(folder: Path) -> None:
     with child("abandoned", folder) as process:
         orphan = int(line(process))
         process.wait()
@@ -508,7 +510,7 @@ def test_a_row_that_is_no_record_is_named(folder: Path) -> None:
         FilesStore(folder)
 
 
-def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
+def test_a_folder_without_a_store_is_not_changed(folder: Path) -> None:
     folder.mkdir()
     (folder / "photo.png").touch()
 
@@ -558,7 +560,7 @@ async def test_what_waits_together_is_one_line(folder: Path) -> None:
 
 
 @asynchronous
-async def test_nobody_sees_what_is_not_on_the_disk(folder: Path) -> None:
+async def test_no_reader_sees_what_is_not_on_disk(folder: Path) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     class Slow(Disk):
@@ -583,7 +585,7 @@ async def test_nobody_sees_what_is_not_on_the_disk(folder: Path) -> None:
 
 
 @asynchronous
-async def test_closing_finishes_what_was_begun(folder: Path) -> None:
+async def test_closing_executes_submitted_commands(folder: Path) -> None:
     store = FilesStore(folder)
     waiting = [asyncio.ensure_future(store.execute(Put(f"s{n}", "d", "x"))) for n in range(30)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Who listens hears the end, whenever it comes."""
+"""A subscription to hints ends when the store closes, at any time."""
 
 from __future__ import annotations
 

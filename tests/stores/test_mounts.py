@@ -1,4 +1,4 @@
-"""Where SQLite must not be used, and how to use it there all the same."""
+"""SQLite files on network file systems are refused, unless an environment variable allows them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_network_file_system_is_refused_and_named(shared: Path, tmp_path: Path
     assert list(shared.iterdir()) == []
 
 
-def test_it_is_opened_all_the_same_by_who_says_so(
+def test_an_environment_variable_allows_a_network_file_system(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ALLOW, "1")
@@ -88,7 +88,7 @@ def test_it_is_opened_all_the_same_by_who_says_so(
     store.close()
 
 
-def test_where_mounts_cannot_be_seen_nothing_is_refused(
+def test_without_a_table_of_mounts_nothing_is_refused(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filesystem, "MOUNTS", shared / "nowhere")

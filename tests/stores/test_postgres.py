@@ -172,7 +172,7 @@ def test_the_clock_is_read_after_the_lock(schema: str, monkeypatch: pytest.Monke
 
 
 @asynchronous
-async def test_a_session_that_others_have_stops_nobody_else(schema: str) -> None:
+async def test_a_locked_session_does_not_delay_other_sessions(schema: str) -> None:
     store = store_of(schema)
     await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "xyz"])
 
@@ -373,7 +373,7 @@ async def test_nothing_is_lost_when_the_server_crashes_under_load() -> None:
 
 
 @asynchronous
-async def test_a_server_that_is_away_makes_a_store_unavailable_and_no_more() -> None:
+async def test_an_unreachable_server_makes_a_store_unavailable() -> None:
     needed()
     with server() as found:
         store = PostgresStore(found.dsn)
@@ -478,7 +478,7 @@ def test_a_newer_schema_is_refused(schema: str) -> None:
         store_of(schema)
 
 
-def test_a_schema_is_not_made_where_it_is_only_looked_for(schema: str) -> None:
+def test_a_schema_is_not_created_without_create(schema: str) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         store_of(schema, create=False)
 
@@ -508,7 +508,7 @@ def test_what_is_no_schema_is_refused(name: str) -> None:
 
 
 @asynchronous
-async def test_a_row_that_cannot_be_read_sets_its_session_aside_and_nobody_else(
+async def test_an_unreadable_row_puts_only_its_session_into_quarantine(
     schema: str,
 ) -> None:
     store = store_of(schema)
@@ -535,7 +535,7 @@ async def test_a_row_that_cannot_be_read_sets_its_session_aside_and_nobody_else(
 
 
 @asynchronous
-async def test_a_reader_that_may_not_set_aside_says_what_it_cannot_read(schema: str) -> None:
+async def test_a_reader_that_may_not_write_the_quarantine_raises_corrupt(schema: str) -> None:
     writer = store_of(schema)
     await writer.execute(prompt("s", 1))
     with psycopg.connect(shared()) as other:
@@ -678,7 +678,7 @@ async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
 
 
 @asynchronous
-async def test_it_works_behind_pgbouncer_in_transaction_mode(schema: str, folder: Path) -> None:
+async def test_a_store_works_with_pgbouncer_in_transaction_mode(schema: str, folder: Path) -> None:
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed (Debian: apt install pgbouncer)")
@@ -714,7 +714,7 @@ async def test_it_works_behind_pgbouncer_in_transaction_mode(schema: str, folder
 
 
 @asynchronous
-async def test_hints_are_heard_in_other_processes_and_after_a_loss(schema: str) -> None:
+async def test_hints_reach_other_processes_and_resume_after_a_lost_connection(schema: str) -> None:
     speaking, hearing = store_of(schema), store_of(schema)
     hints = hearing.hints()
     assert await asyncio.to_thread(hearing._notifier.listening, 10)
@@ -741,7 +741,7 @@ async def test_hints_are_heard_in_other_processes_and_after_a_loss(schema: str) 
 @pytest.mark.parametrize(
     "payload", ("", "[]", "{}", "7", '[["s"]]', '[["s", "soon", null]]', "[[1, 2, null]]", '"s"')
 )
-def test_what_somebody_else_says_on_the_channel_means_that_something_changed(payload: str) -> None:
+def test_an_invalid_notification_means_that_something_changed(payload: str) -> None:
     assert hints_of(payload) == [Hint("", None)]
     assert hints_of(*payloads([Hint("s", 5, "r"), Hint("t", None)])) == [
         Hint("s", 5, "r"),
@@ -801,7 +801,7 @@ async def test_a_command_joins_a_transaction_without_an_event_loop(schema: str) 
 
 
 @asynchronous
-async def test_a_session_may_be_made_in_two_transactions_at_once(schema: str) -> None:
+async def test_two_transactions_may_create_one_session_at_once(schema: str) -> None:
     store = store_of(schema)
 
     with psycopg.connect(shared()) as mine:
@@ -831,7 +831,7 @@ async def test_texts_are_kept_whatever_encoding_a_connection_has(schema: str) ->
 
 
 @asynchronous
-async def test_who_waited_for_a_session_to_be_made_finds_it(schema: str) -> None:
+async def test_a_transaction_that_waited_for_a_new_session_finds_it(schema: str) -> None:
     store = store_of(schema)
     with psycopg.connect(shared()) as mine, psycopg.connect(shared()) as theirs:
         store.execute_in_now(mine, prompt("s", 1))
@@ -846,9 +846,7 @@ async def test_who_waited_for_a_session_to_be_made_finds_it(schema: str) -> None
 
 
 @pytest.mark.parametrize("isolation", ("REPEATABLE READ", "SERIALIZABLE"))
-def test_a_callers_older_snapshot_answers_nothing_that_is_not_so(
-    schema: str, isolation: str
-) -> None:
+def test_a_callers_older_snapshot_gives_no_wrong_answer(schema: str, isolation: str) -> None:
     store = store_of(schema)
     commands: tuple[Any, ...] = (begin("young", 1), prompt("young", 2))
     store.execute_now(prompt("old", 1))
@@ -901,7 +899,7 @@ def test_a_url_names_schema_and_pooler(schema: str) -> None:
 
 
 @pytest.mark.parametrize("url", ("postgresql://h/d?prepare=maybe", "postgresql://h/d?nonsense=1"))
-def test_a_url_with_what_nobody_knows_is_refused(url: str) -> None:
+def test_a_url_with_an_unknown_parameter_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         open_store(url)
 
@@ -922,7 +920,7 @@ def test_a_url_with_what_nobody_knows_is_refused(url: str) -> None:
         "postgres:/u:secret@h/d",
     ),
 )
-def test_a_url_written_wrongly_is_refused_without_its_password(url: str) -> None:
+def test_a_malformed_url_is_refused_without_showing_its_password(url: str) -> None:
     with pytest.raises(ValueError) as refused:
         open_store(url)
 
@@ -932,7 +930,7 @@ def test_a_url_written_wrongly_is_refused_without_its_password(url: str) -> None
 
 
 @pytest.mark.parametrize("url", ("postgresql://u@h/d", "sqlite:a:b@c.db", "files:b@c"))
-def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+def test_a_url_without_a_password_is_shown_unchanged(url: str) -> None:
     assert redact(url) == url
 
 

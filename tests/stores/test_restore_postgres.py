@@ -1,4 +1,4 @@
-"""A server's backup is restored after work that it does not hold: check, fence off, go on."""
+"""A server's backup is restored after later work: check it, fence it off, continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every record comes back from its row as it was; a row that is none says which."""
+"""Each record is decoded from its row unchanged; an invalid row is reported with its key."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_state_that_is_none_of_the_variants_is_not_written() -> None:
         codec_of(QueueEntry).encode(QueueEntry("s", "i", 1, wrong, 1, wrong))
 
 
-def test_a_name_that_is_twice_a_column_is_found_when_the_codec_is_made() -> None:
+def test_a_duplicate_column_is_refused_when_the_codec_is_built() -> None:
     @frozen
     class Here:
         turn: int
@@ -127,5 +127,5 @@ def test_a_name_that_is_twice_a_column_is_found_when_the_codec_is_made() -> None
 
     Twin.__annotations__ |= {"state": Here | There, "session_id": str, "turn": int}
 
-    with pytest.raises(TypeError, match="Twin has a column twice"):
+    with pytest.raises(TypeError, match="Twin has two columns of one name"):
         RowCodec(Twin)

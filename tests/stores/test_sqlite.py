@@ -190,7 +190,7 @@ def test_processes_may_create_the_file_at_the_same_time(path: Path) -> None:
     assert len([r for r in held(path) if isinstance(r, Session)]) == 6
 
 
-def test_a_locked_file_is_named_with_who_locks_it(path: Path) -> None:
+def test_a_locked_file_is_reported_with_the_pid_of_the_lock(path: Path) -> None:
     async def run() -> None:
         store = SqliteStore(path, busy_timeout_ms=300)
         ticks = 0
@@ -265,7 +265,7 @@ async def test_without_sockets_a_poll_notices_that_others_wrote(path: Path) -> N
     await store.aclose()
 
 
-def test_the_sockets_of_the_dead_are_removed(path: Path) -> None:
+def test_the_sockets_of_dead_processes_are_removed(path: Path) -> None:
     store = SqliteStore(path)
     with child("attached", path) as process:
         assert line(process).startswith("open")
@@ -324,7 +324,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
         SqliteStore(path)
 
 
-def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
+def test_another_applications_database_is_not_changed(path: Path) -> None:
     with sqlite3.connect(path) as theirs:
         theirs.execute("CREATE TABLE theirs (x)")
     theirs.close()
@@ -412,7 +412,7 @@ def damage(path: Path, sql: str) -> None:
 
 
 @asynchronous
-async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) -> None:
+async def test_a_damaged_row_puts_only_its_session_into_quarantine(path: Path) -> None:
     store = SqliteStore(path)
     await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(4)])
     damage(path, "UPDATE queue_entry SET state = 'nonsense' WHERE session_id = 's2'")
@@ -436,7 +436,9 @@ async def test_a_damaged_row_sets_its_session_aside_and_nobody_else(path: Path) 
 
 
 @asynchronous
-async def test_a_damaged_row_met_by_a_question_sets_its_session_aside(path: Path) -> None:
+async def test_a_damaged_row_read_by_a_question_puts_its_session_into_quarantine(
+    path: Path,
+) -> None:
     store = SqliteStore(path)
     await store.execute(prompt("s", 1))
     damage(path, "UPDATE event_batch SET events = '[{' WHERE session_id = 's'")
@@ -471,7 +473,7 @@ async def test_a_lone_command_needs_no_thread(path: Path) -> None:
     await store.aclose()
 
 
-def test_what_is_urgent_goes_ahead_but_never_of_its_own_session() -> None:
+def test_urgent_commands_go_first_but_not_within_their_session() -> None:
     fence = Fence("b", 1, "l")
     commands = [prompt("a", 1), prompt("b", 1), prompt("c", 1), Renew("b", fence), prompt("b", 2)]
     waiting: list[Any] = [Pending(command, None, None) for command in commands]  # type: ignore[arg-type]
@@ -510,7 +512,7 @@ def test_event_loops_in_several_threads_share_a_store(path: Path) -> None:
 
 
 @asynchronous
-async def test_closing_finishes_what_was_begun(path: Path) -> None:
+async def test_closing_executes_submitted_commands(path: Path) -> None:
     store = SqliteStore(path)
     waiting = [asyncio.ensure_future(store.execute(Put(f"s{n}", "d", "x"))) for n in range(30)]
     await asyncio.sleep(0)
@@ -550,7 +552,7 @@ async def test_a_command_can_be_part_of_a_callers_own_transaction(path: Path) ->
 # -- plans
 
 
-def test_every_look_up_runs_along_its_index(path: Path) -> None:
+def test_every_query_uses_its_index(path: Path) -> None:
     store = SqliteStore(path)
     plans: list[Any] = []
     for index in INDEXES:

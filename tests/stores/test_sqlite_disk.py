@@ -1,4 +1,4 @@
-"""What happens to an SQLite file from outside: full and read-only disks, a file that goes, backups."""
+"""An SQLite file and its disk: full disk, read-only disk, removed file, backups."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def remove_log(path: Path) -> None:
 
 
 @pytest.mark.parametrize("goes", (rename, replace, remove_folder, remove_log))
-def test_a_file_that_has_gone_is_missed_before_anything_is_answered(
+def test_a_removed_file_is_reported_before_anything_is_answered(
     tmp_path: Path, goes: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "in" / "store.db"
@@ -111,7 +111,7 @@ def test_a_disk_that_vanishes_is_missed(tmp_path: Path) -> None:
 # -- full, read-only
 
 
-def test_a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room(
+def test_a_full_disk_changes_nothing_and_the_store_continues_when_there_is_space(
     tmp_path: Path,
 ) -> None:
     with disk(tmp_path / "disk", "1m") as folder:
@@ -176,7 +176,7 @@ class Working(threading.Thread):
 
 
 @pytest.mark.parametrize("copied", (by_the_backup_interface, by_vacuum))
-def test_a_backup_taken_while_others_write_holds_what_was_answered_before(
+def test_a_backup_taken_during_writes_holds_all_earlier_answers(
     path: Path, copied: Callable[[Path, Path], None]
 ) -> None:
     store = SqliteStore(path)
@@ -230,7 +230,7 @@ async def test_a_restored_backup_is_fenced_off_from_the_history_that_was_lost(pa
     await restored.aclose()
 
 
-def test_what_killed_processes_left_beside_the_file_goes_with_the_next_store(path: Path) -> None:
+def test_the_next_store_removes_the_files_of_killed_processes(path: Path) -> None:
     SqliteStore(path).close()
     folder = socket_folder(path)
     pid = os.fork()

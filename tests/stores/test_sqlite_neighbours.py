@@ -1,4 +1,4 @@
-"""Several processes on one SQLite file: nobody starves, and who dies at any point hurts nobody."""
+"""Several processes on one SQLite file: none starves, and a killed process does not affect the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUPS_MEAN = (
 )
 
 
-def test_a_renewal_gets_through_beside_a_neighbour_that_writes_all_the_time(
+def test_a_renewal_succeeds_beside_a_process_that_writes_all_the_time(
     tmp_path: Path,
 ) -> None:
     waits = asyncio.run(starvation(tmp_path / "store.db", RENEWALS))
@@ -31,8 +31,8 @@ def test_a_renewal_gets_through_beside_a_neighbour_that_writes_all_the_time(
 
 
 @pytest.mark.parametrize("statement", (2, 3, 4, 5, 47))
-def test_who_is_killed_among_others_takes_nothing_with_him(tmp_path: Path, statement: int) -> None:
-    """BEGIN, reads, writes, COMMIT: whatever stands there next."""
+def test_a_killed_process_does_not_affect_the_others(tmp_path: Path, statement: int) -> None:
+    """The process is killed before its n-th statement: BEGIN, a read, a write or COMMIT."""
     path = tmp_path / "store.db"
     store = SqliteStore(path)
     mine = 0

@@ -1,4 +1,4 @@
-"""Small file systems of our own, where we may mount one."""
+"""Small file systems for tests, where mounting is permitted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def mount(*words: object) -> bool:
 
 
 def unmount(folder: Path) -> None:
-    """Even if somebody still uses it."""
+    """Unmount a folder, even if a process still uses it."""
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @contextmanager
 def disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of that size in a folder that it makes; the test is skipped where none may be mounted."""
+    """Mount a file system of this size in a new folder; skip the test if mounting is not permitted."""
     folder.mkdir()
     if not mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
         pytest.skip("may not mount a file system")
@@ -34,7 +34,7 @@ def disk(folder: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Nobody may have a file of it open for writing."""
+    """Remount read-only; no process may have a file open for writing."""
     assert mount("-o", "remount,ro", folder)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A real store that fails at chosen commands, before or after it has carried them out."""
+"""A real store that fails at chosen commands, before or after their execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of files run in processes of their own: `python files_child.py WHAT FOLDER ...`."""
+"""Child processes of the tests of the files store: `python files_child.py WHAT FOLDER ...`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def held(folder: str) -> None:
 
 
 def abandoned(folder: str) -> None:
-    """Die with the store open, and leave a child of one's own behind."""
+    """Die with the store open, while an own child process lives on."""
     store = FilesStore(folder)
     store.execute_now(Put("s", "d", "x"))
     if os.fork() == 0:

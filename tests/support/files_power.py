@@ -1,4 +1,4 @@
-"""Cut the power of a store of files at every change of its folder, and flip every byte; say what is found wrong.
+"""Cut the power of a files store at every change of its folder, and flip bits; return the violations found.
 
 The disk is a real folder and a model beside it: of each file what has been synced and what not, of the folder which
 names.  A power cut leaves the names as synced or as they are, and of each file what was synced, more, or everything.
@@ -35,7 +35,7 @@ def open_files(folder: Path, clock: Clock, disk: Disk) -> FilesStore:
 
 
 class QuickDisk(Disk):
-    """Syncs nothing: what is tried on a copy need not survive anything."""
+    """A disk that syncs nothing, for copies that need not survive a crash."""
 
     def sync(self, file: int) -> None:
         pass
@@ -99,7 +99,7 @@ class PowerDisk(QuickDisk):
         self.synced = dict(self.names)
 
     def left(self, dice: random.Random) -> Iterator[tuple[str, State]]:
-        """What a power cut may leave now."""
+        """Yield the folder contents that a power cut may leave now."""
         for which, names in (("names as synced", self.synced), ("all names", self.names)):
             for how in ("what was synced", "some more", "everything"):
                 yield (
@@ -124,7 +124,7 @@ def _kept(file: File, how: str, dice: random.Random) -> int:
 
 @define
 class Examiner:
-    """Opens what is left of a folder, looks, writes one thing more, and looks again."""
+    """Opens a folder after a power cut, checks its records, writes one more, and checks again."""
 
     open: Open
     folder: Path

@@ -1,4 +1,4 @@
-"""A way to a server that fails: it forwards bytes on Unix sockets, and cuts connections where a test says so."""
+"""A proxy to a server: it forwards bytes on Unix sockets and cuts connections where a test requests it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL: no daemon, no port, works as root, dies with the process that asked for it.
+"""A temporary PostgreSQL server: no daemon, no port, works as root, ends with the process that started it.
 
 In this order: a DSN in TENURE_TEST_POSTGRES, the binaries that a wheel carries, those of the distribution.
 """

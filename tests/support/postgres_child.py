@@ -1,4 +1,4 @@
-"""What the tests of PostgreSQL run in processes of their own: `python postgres_child.py WHAT DSN SCHEMA ...`."""
+"""Child processes of the tests of PostgreSQL: `python postgres_child.py WHAT DSN SCHEMA ...`."""
 
 from __future__ import annotations
 

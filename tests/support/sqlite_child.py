@@ -1,4 +1,4 @@
-"""What the tests of SQLite run in processes of their own: `python sqlite_child.py WHAT PATH ...`."""
+"""Child processes of the tests of SQLite: `python sqlite_child.py WHAT PATH ...`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Generates commands with ids from small pools, so that they often collide.
 
-Replays, conflicts, stale fences and races are as frequent as valid commands.  The conformance suite and the agreement machine use it.
+Replays, conflicts, stale fences and races are as frequent as valid commands.  The conformance suite and the
+agreement machine use it.
 """
 
 from __future__ import annotations
