@@ -1,4 +1,4 @@
-"""`tenure inspect` and `tenure events`: they show what is stored, and change nothing."""
+"""`tenure inspect` and `tenure events` show what is stored and change nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def agent(turn):
 
 @pytest.fixture
 def worked(tmp_path: Path) -> Path:
-    """A store with a killed turn, two that wait behind it, a dead letter, and an answer."""
+    """A store with a killed turn, two inputs that wait for it, a dead letter, and an answer."""
     (tmp_path / "mine.py").write_text(AGENT)
     later = int(time.time() * 1000) + 86_400_000
     lines: list[dict[str, object]] = [
@@ -193,7 +193,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["", "run", "inspect", "events", "check"])
-def test_help_teaches(tmp_path: Path, command: str) -> None:
+def test_help_has_examples_and_exit_codes(tmp_path: Path, command: str) -> None:
     ran = tenure(*command.split(), "--help", cwd=tmp_path)
 
     assert ran.code == 0
@@ -201,5 +201,5 @@ def test_help_teaches(tmp_path: Path, command: str) -> None:
     assert command == "" or ("Example:" in ran.out and "Exit codes:" in ran.out)
 
 
-def test_the_version_is_said(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     assert tenure("--version", cwd=tmp_path).out.startswith("tenure, version ")

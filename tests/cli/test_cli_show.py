@@ -1,4 +1,4 @@
-"""`tenure show`: the conversation in order, with what was interrupted; it changes nothing."""
+"""`tenure show` prints the conversation in order, with interrupted turns, and changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def conversation(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_what_was_said_and_called_is_shown_in_order(tmp_path: Path) -> None:
+def test_messages_and_calls_are_shown_in_order(tmp_path: Path) -> None:
     worked(tmp_path, "add 2 3 & append paid\nraise no luck", "hello there")
 
     lines = shown(tmp_path)
@@ -62,7 +62,7 @@ def test_what_was_said_and_called_is_shown_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_markdown_has_the_same_with_fences_that_hold(tmp_path: Path) -> None:
+def test_markdown_fences_are_longer_than_those_inside(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("```python\nprint()\n```")
     worked(tmp_path, "read note")
 
@@ -74,7 +74,7 @@ def test_markdown_has_the_same_with_fences_that_hold(tmp_path: Path) -> None:
     assert "  ````\n  ```python\n  print()\n  ```\n  ````" in page
 
 
-def test_json_is_whole_where_text_is_cut(tmp_path: Path) -> None:
+def test_json_is_complete_where_text_is_cut(tmp_path: Path) -> None:
     worked(tmp_path, "big 300000")
 
     lines = shown(tmp_path)
@@ -85,7 +85,7 @@ def test_json_is_whole_where_text_is_cut(tmp_path: Path) -> None:
     assert items[1]["calls"][0]["result"]["text"] == "x" * 300_000
 
 
-def test_a_dead_letter_is_shown_with_what_it_died_of(tmp_path: Path) -> None:
+def test_a_dead_letter_is_shown_with_its_reason(tmp_path: Path) -> None:
     prompts(tmp_path / "p", [{"session": "ann", "text": "hello"}])
     (tmp_path / "mine.py").write_text(HOPELESS)
     tenure("run", "--store", "sqlite:a.db", "--agent", "mine:agent", "p", cwd=tmp_path)
@@ -104,7 +104,7 @@ async def agent(turn):
 """
 
 
-def test_a_limit_shows_the_end_and_says_that_there_is_more(tmp_path: Path) -> None:
+def test_a_limit_shows_the_end_and_a_note(tmp_path: Path) -> None:
     worked(tmp_path, "one", "two", "three")
 
     lines = shown(tmp_path, "--limit", "1")
@@ -113,7 +113,7 @@ def test_a_limit_shows_the_end_and_says_that_there_is_more(tmp_path: Path) -> No
     assert [line for line in lines if line.startswith("  ")] == ["  three", "  three"]
 
 
-def test_orders_to_a_terminal_are_not_passed_on(tmp_path: Path) -> None:
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
     worked(tmp_path, "\x1b[2Jgone\x07 \u202e")
 
     lines = shown(tmp_path)
@@ -121,7 +121,7 @@ def test_orders_to_a_terminal_are_not_passed_on(tmp_path: Path) -> None:
     assert "  \\x1b[2Jgone\\x07 \\x202e" in lines
 
 
-def test_a_killed_turn_shows_what_has_begun_and_what_waits_behind_it(tmp_path: Path) -> None:
+def test_a_killed_turn_shows_started_calls_and_the_inbox(tmp_path: Path) -> None:
     texts = ("add 1 2\nappend first & sleep 600000", "and then")
     prompts(tmp_path / "p", [{"session": "ann", "text": text} for text in texts])
     process = start(*RUN, "p", cwd=tmp_path)
@@ -144,7 +144,7 @@ def test_a_killed_turn_shows_what_has_begun_and_what_waits_behind_it(tmp_path: P
 
 
 def results(folder: Path) -> int:
-    """How many tool results are written."""
+    """Return how many tool results are stored."""
     if not (folder / "a.db").exists():
         return 0
     connection = sqlite3.connect(f"file:{folder / 'a.db'}?mode=ro", uri=True)
@@ -184,7 +184,7 @@ asyncio.run(main())
 """
 
 
-def test_what_was_cancelled_and_withdrawn_is_said(tmp_path: Path) -> None:
+def test_cancelled_and_withdrawn_inputs_are_shown(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", CANCELLED], cwd=tmp_path, check=True, timeout=60)
 
     lines = shown(tmp_path)
@@ -197,7 +197,7 @@ def test_what_was_cancelled_and_withdrawn_is_said(tmp_path: Path) -> None:
     assert not any("in the inbox" in line for line in lines)
 
 
-def test_showing_writes_nothing_and_makes_nothing(tmp_path: Path) -> None:
+def test_show_writes_nothing_and_creates_nothing(tmp_path: Path) -> None:
     worked(tmp_path, "hello")
     before = (tmp_path / "a.db").read_bytes()
 
@@ -212,7 +212,7 @@ def test_showing_writes_nothing_and_makes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("agent", ["script", "script:", "script:/nowhere/x", "openai", "openai:"])
-def test_an_agent_that_is_named_wrongly_is_refused_in_words(agent: str, tmp_path: Path) -> None:
+def test_an_unknown_agent_is_refused_with_a_message(agent: str, tmp_path: Path) -> None:
     hello = '{"session": "ann", "text": "hello"}'
 
     ran = tenure("run", "--store", "sqlite:a.db", "--agent", agent, cwd=tmp_path, text=hello)

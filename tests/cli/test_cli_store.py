@@ -1,4 +1,4 @@
-"""`tenure store`: what is broken is found, what is moved is the same, what is fenced stays fenced."""
+"""`tenure store`: check finds damage, export and import keep every row, fence-all fences once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def held(url: str) -> World:
 # -- check
 
 
-def test_whatever_was_carried_out_is_well(url: str, run: Run) -> None:
+def test_check_finds_no_violation_after_any_commands(url: str, run: Run) -> None:
     worked(url)
 
     code, out, err = run("check", "--store", url)
@@ -102,7 +102,7 @@ def test_whatever_was_carried_out_is_well(url: str, run: Run) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_command_breaks_a_law(seed: int) -> None:
+def test_no_command_violates_a_property(seed: int) -> None:
     world = worked("memory:", seed)
 
     for session in world.all(Session):
@@ -125,7 +125,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("law", DAMAGES)
-def test_what_is_broken_is_named(law: str, tmp_path: Path, run: Run) -> None:
+def test_a_violated_property_is_named(law: str, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}", seed=2)
     with sqlite3.connect(path) as damaging:
@@ -137,11 +137,11 @@ def test_what_is_broken_is_named(law: str, tmp_path: Path, run: Run) -> None:
     assert any(law in line for line in out.splitlines()), out
 
 
-def test_every_law_is_tried() -> None:
+def test_every_property_is_tried() -> None:
     assert len(PROPERTIES) == 15
 
 
-def test_a_row_that_cannot_be_read_is_named_and_the_others_are_checked(
+def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
     tmp_path: Path, run: Run
 ) -> None:
     path = tmp_path / "s.db"
@@ -164,7 +164,7 @@ def test_one_session_can_be_checked(url: str, run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ("check", "fence-all", "export"))
-def test_nothing_is_made_by_looking_after_it(command: str, url: str, run: Run) -> None:
+def test_no_store_command_creates_a_store(command: str, url: str, run: Run) -> None:
     code, _, err = run(command, "--store", url)
 
     assert code == 2 and ("schema" if url.startswith("postgres") else "no such file") in err
@@ -175,7 +175,7 @@ def test_nothing_is_made_by_looking_after_it(command: str, url: str, run: Run) -
 # -- fence-all
 
 
-def test_every_session_is_fenced_off_once(url: str, run: Run) -> None:
+def test_every_session_is_fenced_once(url: str, run: Run) -> None:
     before = worked(url, seed=3)
 
     code, _, err = run("fence-all", "--store", url, "--by", "1000")
@@ -194,7 +194,7 @@ def test_every_session_is_fenced_off_once(url: str, run: Run) -> None:
 # -- export and import
 
 
-def test_what_is_moved_is_the_same(url: str, run: Run, tmp_path: Path) -> None:
+def test_an_imported_store_equals_the_exported_one(url: str, run: Run, tmp_path: Path) -> None:
     there, file = f"sqlite:{tmp_path / 'there.db'}", str(tmp_path / "rows.jsonl")
     before = worked(url, seed=4)
 
@@ -212,7 +212,7 @@ def test_what_is_moved_is_the_same(url: str, run: Run, tmp_path: Path) -> None:
         drop(shared(), back.rpartition("=")[2])
 
 
-def test_a_session_that_went_on_is_not_overwritten(tmp_path: Path, run: Run) -> None:
+def test_a_session_with_newer_rows_is_not_overwritten(tmp_path: Path, run: Run) -> None:
     url, file = f"sqlite:{tmp_path / 's.db'}", str(tmp_path / "rows.jsonl")
     worked(url, seed=5)
     run("export", "--store", url, file)
@@ -225,7 +225,7 @@ def test_a_session_that_went_on_is_not_overwritten(tmp_path: Path, run: Run) -> 
     assert held(url) == after
 
 
-def test_a_file_that_is_not_whole_changes_nothing(tmp_path: Path, run: Run) -> None:
+def test_an_incomplete_file_changes_nothing(tmp_path: Path, run: Run) -> None:
     url, file = f"sqlite:{tmp_path / 's.db'}", tmp_path / "rows.jsonl"
     worked(url)
     run("export", "--store", url, str(file))
@@ -250,7 +250,7 @@ def test_a_store_is_not_exported_over_itself(tmp_path: Path, run: Run) -> None:
     assert held(url) == before
 
 
-def test_an_export_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, run: Run) -> None:
+def test_a_failed_export_keeps_the_previous_file(tmp_path: Path, run: Run) -> None:
     url, file = f"sqlite:{tmp_path / 's.db'}", tmp_path / "rows.jsonl"
     worked(url)
     run("export", "--store", url, str(file))
@@ -268,7 +268,7 @@ def test_an_export_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, 
 
 
 @pytest.mark.postgres
-def test_a_schema_that_the_server_does_not_take_is_named(run: Run) -> None:
+def test_an_invalid_schema_name_is_reported(run: Run) -> None:
     known = conninfo_to_dict(shared())
     host = str(known["host"]).replace("/", "%2F")
     url = f"postgresql://{known['user']}@/{known['dbname']}?host={host}&tenure_schema=pg_mine"
@@ -306,7 +306,7 @@ def test_a_restored_row_is_seen_only_with_its_session() -> None:
 # -- migrate
 
 
-def test_migrating_shows_what_it_does_and_does_it_once(url: str, run: Run) -> None:
+def test_migrate_prints_its_sql_and_runs_it_once(url: str, run: Run) -> None:
     shown, sql, _ = run("migrate", "--store", url, "--dry-run")
     done, again, _ = run("migrate", "--store", url)
     code, nothing, err = run("migrate", "--store", url)
@@ -319,7 +319,7 @@ def test_migrating_shows_what_it_does_and_does_it_once(url: str, run: Run) -> No
 
 
 @pytest.mark.postgres
-def test_workers_need_no_right_to_make_tables() -> None:
+def test_workers_need_no_right_to_create_tables() -> None:
     schema, role = f"owned_{os.getpid()}", f"worker_{os.getpid()}"
     known = conninfo_to_dict(shared())
     host = str(known["host"]).replace("/", "%2F")

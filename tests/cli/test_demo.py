@@ -1,4 +1,4 @@
-"""`tenure demo` as somebody runs it: real processes, real signals, a real file."""
+"""`tenure demo` as a user runs it: real processes, real signals, a real file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Demo:
 
     @property
     def workers(self) -> list[int]:
-        """Who was started with this folder in its arguments, dead ones apart."""
+        """The living processes with this folder in their arguments."""
         return [pid for pid, arguments in _running() if f"{self.temp}/" in arguments]
 
 
@@ -51,7 +51,7 @@ def _running() -> Iterator[tuple[int, str]]:
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, "it does not come true"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
@@ -110,7 +110,7 @@ def test_a_small_demo_loses_nothing_and_leaves_nothing_behind(
 
 
 @pytest.mark.slow
-def test_a_demo_says_in_words_what_it_has_shown(start: Callable[..., Demo]) -> None:
+def test_a_demo_prints_its_result_in_words(start: Callable[..., Demo]) -> None:
     code, out, err = start(*SMALL, "--seed", "3").end()
 
     assert code == 0, out + err
@@ -160,7 +160,7 @@ def test_workers_do_not_outlive_a_demo_that_is_killed(start: Callable[..., Demo]
     "arguments",
     [("--workers", "1"), ("--inputs", "0"), ("--agent", "x"), ("--html", "/nowhere/demo.html")],
 )
-def test_a_demo_that_cannot_be_played_is_refused(
+def test_invalid_arguments_of_a_demo_are_refused(
     arguments: tuple[str, ...], start: Callable[..., Demo]
 ) -> None:
     code, out, err = start(*arguments).end()
@@ -186,9 +186,7 @@ def test_a_demo_on_a_server_that_is_not_there_names_why(
 
 
 @pytest.mark.parametrize("inputs", [1, 2])
-def test_a_demo_of_next_to_nothing_comes_to_its_end(
-    inputs: int, start: Callable[..., Demo]
-) -> None:
+def test_a_demo_of_one_or_two_prompts_ends(inputs: int, start: Callable[..., Demo]) -> None:
     report = reported(start("--inputs", str(inputs), "--workers", "2", "--seed", "1", "--json"))
 
     assert report["holds"], report
@@ -199,7 +197,7 @@ def test_a_demo_of_next_to_nothing_comes_to_its_end(
 
 
 @pytest.mark.parametrize(("inputs", "sessions"), [(1, 1), (2, 2), (24, 4), (200, 20), (999, 7)])
-def test_a_plan_can_be_played_to_its_end(inputs: int, sessions: int) -> None:
+def test_every_plan_can_be_completed(inputs: int, sessions: int) -> None:
     for seed in range(30):
         plan = draw(seed, inputs, sessions, 3)
 
@@ -212,6 +210,6 @@ def test_a_plan_can_be_played_to_its_end(inputs: int, sessions: int) -> None:
         assert {f.kind for f in plan.faults} == set(Kind)
 
 
-def test_a_seed_is_a_plan() -> None:
+def test_one_seed_gives_one_plan() -> None:
     assert draw(7, 200, 20, 3) == draw(7, 200, 20, 3)
     assert draw(7, 200, 20, 3) != draw(8, 200, 20, 3)

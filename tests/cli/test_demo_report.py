@@ -1,6 +1,6 @@
-"""A fleet in virtual time: the real commands on a memory store, with workers that are killed and paused.
+"""The report and the timeline of the demo, from a fleet in virtual time: no processes, but the real commands.
 
-It gives reports and timelines something to read without any process; what it says must be as good as a real one's.
+Its workers are killed and paused on a memory store.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class ToyWorker:
 
 @define
 class ToyFleet:
-    """Everything that happened, as a report and a timeline want it."""
+    """Workers in virtual time, and the evidence that reports and timelines read."""
 
     seed: int = 1
     sessions: int = 4
     inputs: int = 24
     workers: int = 2
-    calm: bool = False  # nobody is killed or paused
+    calm: bool = False  # no worker is killed or paused
     now_ms: int = START_MS
     ledger: list[str] = field(factory=list)
     holders: dict[str, Holder] = field(factory=dict)

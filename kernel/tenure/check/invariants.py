@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import DELAYED, EVENT_BATCHES, OPEN_RUNS, QUEUE_ENTRIES, READY
+from ..indexes import DELAYED, EVENT_BATCHES, OPEN_RUNS, READY
 from ..machines import input as input_
 from ..policy import LANES
-from ..queries import First, Get, Index, Query, Question, Record
-from ..records import EventBatch, Input, Node, QueueEntry, Run, Session
+from ..queries import First, Get, Query, Question, Record
+from ..questions.history import load_session_rows
+from ..records import Input, Node, Run
 from ..scheduling import due_at_ms
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
@@ -82,30 +83,17 @@ class Rows(Question[tuple[Record, ...]]):
 
     def steps(self) -> Generator[Query[Any], Any, tuple[Record, ...]]:
         s = self.session_id
-        session: Session | None = yield Get(Session, (s,))
-        if session is None:
+        rows = yield from load_session_rows(s)
+        if rows is None:
             return ()
-        found: list[Record] = [session]
-        queue_entries: list[QueueEntry] = yield from _all(QUEUE_ENTRIES, s)
+        session, queue_entries, inputs, events = rows
         runs: tuple[Run, ...] = yield First(OPEN_RUNS, (s,), PAGE)
-        rows: list[EventBatch] = yield from _all(EVENT_BATCHES, s)
-        found += [*queue_entries, *runs, *rows]
-        for queue_entry in queue_entries:
-            entered = yield Get(Input, (s, queue_entry.input_id))
-            found += [] if entered is None else [entered]
+        found: list[Record] = [session, *queue_entries, *runs, *events]
+        found += [entered for entered in inputs if entered is not None]
         if session.leaf is not None:
             node = yield Get(Node, (s, session.leaf.node_id))
             found += [] if node is None else [node]
         return tuple(found)
-
-
-def _all(index: Index[Any], session_id: str) -> Generator[Query[Any], Any, list[Any]]:
-    found: list[Any] = []
-    after: tuple[Any, ...] = ()
-    while page := (yield First(index, (session_id,), PAGE, after)):
-        found += page
-        after = tuple([getattr(page[-1], column) for column in index.columns[1:]])
-    return found
 
 
 def violations(rows: Sequence[Record]) -> Iterator[str]:

@@ -20,6 +20,35 @@ PAGE: Final = 256
 Steps = Generator[Query[Any], Any, Any]
 
 
+def all_rows(index: Index[Any], session_id: str) -> Steps:
+    """Load all rows of a session in the order of an index, page by page."""
+    found: list[Any] = []
+    after: tuple[Any, ...] = ()
+    while True:
+        page = yield First(index, (session_id,), PAGE, after)
+        found += page
+        if len(page) < PAGE:
+            return found
+        after = tuple([getattr(page[-1], column) for column in index.columns[1:]])
+
+
+def load_session_rows(session_id: str) -> Steps:
+    """Load the session, its queue entries, their inputs (None if missing) and its event batches.
+
+    Answers None if there is no such session.
+    """
+    session = yield Get(Session, (session_id,))
+    if session is None:
+        return None
+    queue_entries = yield from all_rows(QUEUE_ENTRIES, session_id)
+    queue_entries.sort(key=lambda queue_entry: queue_entry.seq)
+    inputs = []
+    for queue_entry in queue_entries:
+        inputs.append((yield Get(Input, (session_id, queue_entry.input_id))))
+    events = yield from all_rows(EVENT_BATCHES, session_id)
+    return session, queue_entries, inputs, events
+
+
 @frozen
 class SessionHistory:
     """All rows of a session.  `answered` are the ids of the inputs in the order of the transcript."""
@@ -40,37 +69,22 @@ class LoadHistory(Question[SessionHistory | None]):
     session_id: str
 
     def steps(self) -> Steps:
-        session = yield Get(Session, (self.session_id,))
-        if session is None:
+        rows = yield from load_session_rows(self.session_id)
+        if rows is None:
             return None
-        queue_entries = yield from self._all(QUEUE_ENTRIES)
-        queue_entries.sort(key=lambda queue_entry: queue_entry.seq)
-        inputs = []
-        for queue_entry in queue_entries:
-            inputs.append((yield Get(Input, (self.session_id, queue_entry.input_id))))
+        session, queue_entries, inputs, events = rows
         runs = []
         for run_id in dict.fromkeys(
             run for queue_entry in queue_entries if (run := run_of(queue_entry)) is not None
         ):
             runs.append((yield Get(Run, (self.session_id, run_id))))
-        entries = yield from self._all(JOURNAL_ENTRIES)
-        events = yield from self._all(EVENT_BATCHES)
+        entries = yield from all_rows(JOURNAL_ENTRIES, self.session_id)
         lines = yield from LoadTranscript(self.session_id).steps()
         answered = tuple(i.input_id for line in lines for i in line.inputs)
         return SessionHistory(
             session, tuple(queue_entries), tuple(inputs), tuple(runs), tuple(entries), tuple(events),
             answered,
         )  # fmt: skip
-
-    def _all(self, index: Index[Any]) -> Steps:
-        found: list[Any] = []
-        after: tuple[Any, ...] = ()
-        while True:
-            page = yield First(index, (self.session_id,), PAGE, after)
-            found += page
-            if len(page) < PAGE:
-                return found
-            after = tuple(getattr(page[-1], column) for column in index.columns[1:])
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
@@ -76,6 +76,15 @@ class Waiting:
         return (False, self.queue_entry.priority, rank)
 
 
+def load_waiting(session_id: str, statuses: Iterable[InputStatus]) -> Steps:
+    """Load the queue entries and inputs of these statuses, in the order of processing."""
+    found = []
+    for status in statuses:
+        key = (session_id, status.input_id)
+        found.append(Waiting(status, (yield Get(QueueEntry, key)), (yield Get(Input, key))))
+    return tuple(sorted(found, key=lambda waiting: waiting.order))
+
+
 @frozen
 class SessionDetail:
     """A session with its inbox, unfinished runs and their journals, dead letters and the end of its transcript."""
@@ -102,10 +111,7 @@ class LoadSessionDetail(Question[SessionDetail | None]):
         overview = yield from LoadOverview(self.session_id, self.limit).steps()
         if overview is None:
             return None
-        inbox = []
-        for status in overview.waiting:
-            queue_entry = yield Get(QueueEntry, (self.session_id, status.input_id))
-            inbox.append(Waiting(status, queue_entry, (yield self._input(status.input_id))))
+        inbox = yield from load_waiting(self.session_id, overview.waiting)
         journals = []
         for run in overview.runs:
             journals.append((run, (yield from Journal(self.session_id, run.run_id).steps())))
@@ -114,8 +120,7 @@ class LoadSessionDetail(Question[SessionDetail | None]):
         for letter in letters:
             dead.append((letter, (yield self._input(letter.input_id))))
         transcript = yield from LoadTranscript(self.session_id, self.tail).steps()
-        inbox.sort(key=lambda waiting: waiting.order)
-        return SessionDetail(overview, tuple(inbox), tuple(journals), tuple(dead), transcript)
+        return SessionDetail(overview, inbox, tuple(journals), tuple(dead), transcript)
 
     def _input(self, input_id: str) -> Get[Input]:
         return Get(Input, (self.session_id, input_id))

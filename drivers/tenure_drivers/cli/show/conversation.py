@@ -16,7 +16,7 @@ from tenure.messages.codec import InvalidMessage, decode
 from tenure.messages.types import Attachment, Message, ToolCall
 from tenure.queries import Each, First, Get, Question
 from tenure.questions.core import Journal, LoadOverview, LoadTranscript, Overview, TranscriptLine
-from tenure.questions.inspect import Steps, Waiting
+from tenure.questions.inspect import Steps, Waiting, load_waiting
 from tenure.records import (
     EntryKind,
     EventBatch,
@@ -77,22 +77,18 @@ class LoadConversation(Question[Conversation | None]):
                 runs[name] = yield Get(Run, (at, name))
         nodes, entries, inputs = yield from self._open(overview, runs)
         listed = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
-        waiting, gone = [], []
-        for status in overview.waiting:
-            if status.input_id not in listed:
-                queue_entry = yield Get(QueueEntry, (at, status.input_id))
-                entered = yield Get(Input, (at, status.input_id))
-                if status.status in UNENDED:
-                    waiting.append(Waiting(status, queue_entry, entered))
-                else:  # superseded by a mark; Sweep has not written it yet
-                    gone.append((entered.admitted_at_ms, queue_entry, entered, status.status))
-        waiting.sort(key=lambda one: one.order)
+        unlisted = [status for status in overview.waiting if status.input_id not in listed]
+        inbox = yield from load_waiting(at, unlisted)
+        waiting = tuple([one for one in inbox if one.status.status in UNENDED])
+        superseded = [  # by a mark; Sweep has not written it yet
+            (one.input.admitted_at_ms, one.queue_entry, one.input, one.status.status)
+            for one in sorted(inbox, key=lambda one: one.queue_entry.seq)
+            if one.status.status not in UNENDED
+        ]
         listed |= {status.input_id for status in overview.waiting}
         since = lines[0].node.at_ms if more else 0
-        ended = (*(yield from self._ended(listed, since)), *gone)
-        return Conversation(
-            overview, more, lines, runs, nodes, inputs, entries, tuple(waiting), ended
-        )
+        ended = (*(yield from self._ended(listed, since)), *superseded)
+        return Conversation(overview, more, lines, runs, nodes, inputs, entries, waiting, ended)
 
     def _open(self, overview: Overview, runs: dict[str, Run]) -> Steps:
         """Load what the current turn has written so far."""
