@@ -175,7 +175,9 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         return WorkerPool(job.store, arguments, job.workers, log_line=log)
     if job.workers > 1:
-        raise usage_error(f"--workers {job.workers}: this store supports one process only")
+        raise usage_error(
+            f"--workers {job.workers}: the {job.store} store supports one process only"
+        )
     from .worker_process import InProcessWorker
 
     return InProcessWorker(store.store, job.agent)
