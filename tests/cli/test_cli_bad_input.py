@@ -22,7 +22,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no session": (b'{"text":"a"}', "field 'session' is missing"),
     "no text": (b'{"session":"a"}', "field 'text' is missing"),
     "an unknown field": (b'{"session":"a","text":"b","when":1}', "unknown field 'when'"),
-    "a field twice": (b'{"session":"a","text":"b","text":"c"}', "field 'text' stands there twice"),
+    "a field twice": (b'{"session":"a","text":"b","text":"c"}', "duplicate field 'text'"),
     "text of another type": (b'{"session":"a","text":7}', "text is not a string: 7"),
     "a null key": (b'{"session":"a","text":"b","key":null}', "key is not a string: None"),
     "a bool": (b'{"session":"a","text":"b","priority":true}', "priority is not an integer: True"),

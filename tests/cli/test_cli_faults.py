@@ -106,7 +106,7 @@ def test_a_worker_that_lives_goes_on_where_no_other_can_be_started(tmp_path: Pat
 
     assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
     assert ran.err.count("starting another") <= 5
-    assert "1 of 2 workers go on; more are tried in silence" in ran.err
+    assert "1 of 2 workers running; retrying the others" in ran.err
 
 
 def written_in(path: Path) -> int:
@@ -169,7 +169,7 @@ def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: int) -> 
     ran = finish(process)
     rest = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
 
-    assert "finishing what is under way" in said
+    assert "finishing the turns in progress" in said
     assert (ran.code, column(ran.lines, "text")) == (128 + number, ["hello"])
     assert (rest.code, rest.last) == (0, "0 admitted, 2 known already")
 
@@ -351,5 +351,5 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
     assert (everybody.code, column(everybody.lines, "session")) == (1, ["bob"])
     assert "session ann: session ('ann',) cannot be read" in everybody.err
     assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
-    assert "session ann is set aside: " in ran.err and "damaged" in ran.err
+    assert "session ann quarantined: " in ran.err and "damaged" in ran.err
     assert shown.code == 4 and "damaged" in shown.err

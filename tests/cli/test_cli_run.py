@@ -125,7 +125,10 @@ def test_memory_works_in_one_process(tmp_path: Path) -> None:
     )
 
     assert (alone.code, column(alone.lines, "text")) == (0, ["hello"])
-    assert (two.code, two.err) == (2, "tenure run: --workers 2: memory: lives within one process\n")
+    assert (two.code, two.err) == (
+        2,
+        "tenure run: --workers 2: the memory: store supports one process only\n",
+    )
 
 
 # -- large

@@ -1,4 +1,4 @@
-"""Opening a store by its URL, and patience with one that is away for a while."""
+"""Open a store by its URL, and retry its calls while it is unavailable."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 PATIENCE_S: Final = 30.0
-BUSY_TIMEOUT_MS: Final = 10_000  # then it is said who holds the lock, and tried again
+BUSY_TIMEOUT_MS: Final = 10_000  # then the holder of the lock is logged, and the call is retried
 
 
 def stop_if_unusable(url: str) -> None:
-    """Where a file can never be; a file that cannot be opened may be there in a moment."""
+    """Raise CliExit if no SQLite file can exist at the path.  A file that cannot be opened now may be retried."""
     path = sqlite_path(url)
     if path is None:
         return
@@ -36,7 +36,7 @@ def stop_if_unusable(url: str) -> None:
 
 
 def quiet(message: str) -> None:
-    """Nobody wants to know."""
+    """Log nothing."""
 
 
 class RetryingStore:

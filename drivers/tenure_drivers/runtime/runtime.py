@@ -1,4 +1,4 @@
-"""The runtime: submit, wait, cancel, interrupt, carry turns out, drain.  Everything that is decided, the kernel decides."""
+"""The runtime: a client that also runs turns, drains and stops.  The kernel makes all decisions."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ OWNER_CHARACTERS_MAX = 100
 
 
 def legal_name(text: str) -> str:
-    """As an id: a host may be called anything."""
+    """Turn any text, such as a host name, into a legal owner id."""
     fit = [c if c.isascii() and c.isprintable() and c != " " else "-" for c in text]
     return "".join(fit)[:OWNER_CHARACTERS_MAX]
 
 
 class Runtime(Client):
-    """A store with what happens around it.  Without an agent it takes no sessions by itself.
+    """A client that also runs turns: of an agent, or of loops of your own with `turn`.
 
-    `async with Runtime(store, agent)` starts it, and stops it: turns under way have `grace_ms` to end, and nothing
-    runs afterwards.  The store stays open.
+    `async with Runtime(store, agent)` starts it, and at the end stops it: turns in progress have `grace_ms` to end, and
+    nothing runs afterwards.  The store stays open.  Without an agent it takes no sessions automatically.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Runtime(Client):
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
-            raise ValueError(problem)  # else every Begin is refused, and nobody hears of it
+            raise ValueError(problem)  # otherwise every Begin would be refused without a message
         super().__init__(store)
         self.store: Store = store
         self.agent = agent
@@ -73,11 +73,11 @@ class Runtime(Client):
         self._process = local_process()
         self._worker: WorkerHost | None = None
         self._ready: asyncio.Task[None] | None = None
-        self._own: set[RunnerHost] = set()  # of turns in loops of somebody's own
+        self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
 
-    # -- its life
+    # -- starting and stopping
 
     async def __aenter__(self) -> Runtime:
         await self.start()
@@ -87,7 +87,7 @@ class Runtime(Client):
         await self.stop(self.grace_ms)
 
     async def start(self) -> None:
-        """Ready when the store has answered once.  Starting twice is starting once."""
+        """Start the worker; return when the store has answered once.  Calling it twice has no further effect."""
         if self._ended:
             raise RuntimeError("this runtime was stopped; make another one")
         if self._ready is None:
@@ -110,7 +110,7 @@ class Runtime(Client):
             self._retain(asyncio.create_task(self.live.carry()))
 
     async def drain(self, grace_ms: int | None = None) -> None:
-        """Take nothing new; turns under way have their grace to end, then they are let go for others to resume."""
+        """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers."""
         grace_ms = self.grace_ms if grace_ms is None else grace_ms
         self._ended = True
         if self._ready is not None and not self._ready.done():
@@ -124,7 +124,7 @@ class Runtime(Client):
             await asyncio.wait(own)
 
     async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
-        """Drain, and cut off what is left; if the store does not answer in time, leases are left to lapse."""
+        """Drain, then cancel what is left.  If the store does not answer in `patience_s`, leases stay until they expire."""
         try:
             async with asyncio.timeout(grace_ms / 1000 + patience_s):
                 await self.drain(grace_ms)
@@ -145,6 +145,7 @@ class Runtime(Client):
     # -- runners
 
     def plan(self, session_id: str, runs_max: int = 16) -> RunnerConfig:
+        """Return the configuration of a runner for a session."""
         owner = Owner(self.owner_id, new_id(), self._process)
         return RunnerConfig(
             session_id,
@@ -179,21 +180,21 @@ class Runtime(Client):
     def _hinted(self, hint: Hint) -> None:
         self.live.hint(hint.session_id)
 
-    # -- showing
+    # -- streaming
 
     def observe(self, session_id: str, after: str | None = None) -> Observer:
-        """Pieces of replies as they come, what has settled, and a `Gap` with the settled state where some are missed.
+        """Observe a session: deltas of replies, runs that have ended, and a `Gap` if items were missed.
 
-        `after` is the cursor of an observer before.  See live.py.
+        `after` is the cursor of an earlier observer.
         """
         return self.live.observe(session_id, after)
 
     @contextlib.asynccontextmanager
     async def turn(self, session_id: str) -> AsyncIterator[Turn]:
-        """One turn around a loop of your own; its lease is renewed, and ends on the way out.
+        """Run one turn in the body of `async with`.  Its lease is renewed, and released at the end.
 
-        Raises NothingDue if there is nothing to begin, Unavailable if the store does not answer.  Left by an
-        exception the turn fails with it; left without a commit, or cancelled, it is due again at once.
+        Raises NothingDue if there is nothing to begin, and Unavailable if the store does not answer.  If the body raises,
+        the turn fails with that exception.  If it ends without a commit, or is cancelled, the turn is due again at once.
         """
         if self._ended:
             raise RuntimeError("this runtime was stopped; make another one")

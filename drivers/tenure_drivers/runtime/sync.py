@@ -1,4 +1,8 @@
-"""The runtime for code without an event loop: one thread runs the loop, and everything is asked of it."""
+"""The runtime for code without an event loop: a thread runs the loop, and each call waits for its result.
+
+The blocking portal of anyio 4.16 is not used.  Its `call` does not cancel the coroutine on Ctrl-C.  Its wrapper of a
+context manager raises CancelledError where a turn raises LeaseLost or Cancelled.  It doubles the time to import asyncio.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from .turn import Probe, Turn
 A = TypeVar("A")
 
 
-class Portal:
-    """A daemon thread with an event loop."""
+class LoopThread:
+    """A daemon thread that runs an event loop."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._serve, name="tenure-portal", daemon=True)
+        self.thread = threading.Thread(target=self._serve, name="tenure-loop", daemon=True)
         self.thread.start()
 
     def _serve(self) -> None:
@@ -34,10 +38,12 @@ class Portal:
         self.loop.run_forever()
 
     def call(self, coroutine: Coroutine[Any, Any, A]) -> A:
-        """Run it there and wait for it; if this is interrupted, so is that."""
+        """Run a coroutine in the loop and return its result.  Ctrl-C while waiting cancels the coroutine."""
         if threading.current_thread() is self.thread:
             coroutine.close()
-            raise RuntimeError("the sync face was called from its own event loop; await instead")
+            raise RuntimeError(
+                "SyncRuntime was called from its own event loop: use Runtime and await instead"
+            )
         future: Future[A] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()
@@ -46,6 +52,7 @@ class Portal:
             raise
 
     def close(self) -> None:
+        """Stop the loop and join the thread."""
         if self.thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
@@ -53,73 +60,90 @@ class Portal:
 
 
 class SyncReceipt:
-    def __init__(self, portal: Portal, submission: Receipt) -> None:
-        self._portal, self._submission = portal, submission
-        self.session_id, self.input_id = submission.session_id, submission.input_id
-        self.how = submission.how
+    """A Receipt whose methods block."""
+
+    def __init__(self, loop: LoopThread, receipt: Receipt) -> None:
+        self._loop, self._receipt = loop, receipt
+        self.session_id, self.input_id = receipt.session_id, receipt.input_id
+        self.how = receipt.how
 
     def status(self) -> InputStatus | None:
-        return self._portal.call(self._submission.status())
+        """As Receipt.status."""
+        return self._loop.call(self._receipt.status())
 
     def ended(self, timeout: float | None = None) -> InputStatus:
-        return self._portal.call(self._submission.ended(timeout))
+        """As Receipt.ended."""
+        return self._loop.call(self._receipt.ended(timeout))
 
 
 class SyncTurn:
-    """A turn whose steps are called from a thread; see Turn."""
+    """A Turn whose methods block; call them from any thread but the loop's."""
 
-    def __init__(self, portal: Portal, turn: Turn) -> None:
-        self._portal, self._turn = portal, turn
+    def __init__(self, loop: LoopThread, turn: Turn) -> None:
+        self._loop, self._turn = loop, turn
 
     @property
     def session_id(self) -> str:
+        """The id of the session."""
         return self._turn.session_id
 
     @property
     def run_id(self) -> str:
+        """The id of the run."""
         return self._turn.run_id
 
     @property
     def inputs(self) -> tuple[Input, ...]:
+        """As Turn.inputs."""
         return self._turn.inputs
 
     @property
     def text(self) -> str:
+        """As Turn.text."""
         return self._turn.text
 
     @property
     def state(self) -> str | None:
+        """As Turn.state."""
         return self._turn.state
 
     @property
     def cancelled(self) -> bool:
+        """As Turn.cancelled."""
         return self._turn.cancelled
 
     def step(self, name: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        return self._portal.call(self._turn.step(name, f, *args, **kw))
+        """As Turn.step."""
+        return self._loop.call(self._turn.step(name, f, *args, **kw))
 
     def once(self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None) -> Any:
-        return self._portal.call(self._turn.once(name, f, *args, probe=probe))
+        """As Turn.once."""
+        return self._loop.call(self._turn.once(name, f, *args, probe=probe))
 
     def checkpoint(self) -> tuple[Input, ...]:
-        return self._portal.call(self._turn.checkpoint())
+        """As Turn.checkpoint."""
+        return self._loop.call(self._turn.checkpoint())
 
     def commit(self, text: str | None = None, **kw: Any) -> Committed:
-        return self._portal.call(self._turn.commit(text, **kw))
+        """As Turn.commit."""
+        return self._loop.call(self._turn.commit(text, **kw))
 
 
 class SyncRuntime:
-    """Starts when it is entered or first used; leaving it stops the runtime and the thread."""
+    """A Runtime whose methods block.
+
+    `with SyncRuntime(runtime)` starts it, and at the end stops the runtime and the thread of its event loop.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._portal = Portal()
+        self._loop = LoopThread()
 
     def __enter__(self) -> SyncRuntime:
         try:
             self.start()
         except BaseException:
-            self._portal.close()
+            self._loop.close()
             raise
         return self
 
@@ -127,77 +151,87 @@ class SyncRuntime:
         self.stop()
 
     def start(self) -> None:
-        self._portal.call(self._runtime.start())
+        """As Runtime.start."""
+        self._loop.call(self._runtime.start())
 
     def drain(self, grace_ms: int | None = None) -> None:
-        self._portal.call(self._runtime.drain(grace_ms))
+        """As Runtime.drain."""
+        self._loop.call(self._runtime.drain(grace_ms))
 
     def stop(self) -> None:
+        """Stop the runtime, then the thread."""
         try:
-            self._portal.call(self._runtime.stop())
+            self._loop.call(self._runtime.stop())
         finally:
-            self._portal.close()
+            self._loop.close()
 
     def submit(self, session_id: str, text: str, **kw: Any) -> SyncReceipt:
+        """As Client.submit."""
         return SyncReceipt(
-            self._portal, self._portal.call(self._runtime.submit(session_id, text, **kw))
+            self._loop, self._loop.call(self._runtime.submit(session_id, text, **kw))
         )
 
     def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[SyncReceipt, ...]:
-        found = self._portal.call(self._runtime.submit_many(session_id, inputs))
-        return tuple([SyncReceipt(self._portal, s) for s in found])
+        """As Client.submit_many."""
+        found = self._loop.call(self._runtime.submit_many(session_id, inputs))
+        return tuple([SyncReceipt(self._loop, s) for s in found])
 
     def cancel(self, session_id: str, run_id: str) -> CancelRequested:
-        return self._portal.call(self._runtime.cancel(session_id, run_id))
+        """As Client.cancel."""
+        return self._loop.call(self._runtime.cancel(session_id, run_id))
 
     def interrupt(self, session_id: str, replacement: NewInput | str | None = None) -> Interrupted:
-        return self._portal.call(self._runtime.interrupt(session_id, replacement))
+        """As Client.interrupt."""
+        return self._loop.call(self._runtime.interrupt(session_id, replacement))
 
     def ask(self, question: Question[A]) -> A:
-        return self._portal.call(self._runtime.ask(question))
+        """As Client.ask."""
+        return self._loop.call(self._runtime.ask(question))
 
     def events(self, session_id: str, after: int = 0) -> tuple[EventBatch, ...]:
-        """Those that there are by now."""
+        """Return the events after number `after` that exist now, at most 256 batches."""
         return self.ask(EventsAfter(session_id, after))
 
     @contextlib.contextmanager
     def turn(self, session_id: str) -> Iterator[SyncTurn]:
-        """The body runs in this thread, the renewals in the other one."""
-        loan = Loan(self._runtime, session_id)
-        turn = self._portal.call(loan.take())
+        """As Runtime.turn.  The body runs in this thread; the lease is renewed in the thread of the loop."""
+        open_turn = OpenTurn(self._runtime, session_id)
+        turn = self._loop.call(open_turn.open())
         try:
-            yield SyncTurn(self._portal, turn)
+            yield SyncTurn(self._loop, turn)
         except BaseException as error:
-            self._portal.call(loan.give_back(error))
+            self._loop.call(open_turn.close(error))
             raise
-        self._portal.call(loan.give_back(None))
+        self._loop.call(open_turn.close(None))
 
 
-class Loan:
-    """A turn whose body runs elsewhere; a task of its own stands for it in the loop."""
+class OpenTurn:
+    """A task in the loop that keeps a turn open while its body runs in another thread."""
 
     def __init__(self, runtime: Runtime, session_id: str) -> None:
         self.runtime, self.session_id = runtime, session_id
         self.done: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    async def take(self) -> Turn:
+    async def open(self) -> Turn:
+        """Begin the turn.  Raises as Runtime.turn."""
         loop = asyncio.get_running_loop()
         self.done = loop.create_future()
         taken: asyncio.Future[Turn] = loop.create_future()
-        self.task = loop.create_task(self._stand(taken, self.done))
+        self.task = loop.create_task(self._hold(taken, self.done))
         either: set[asyncio.Future[Any]] = {taken, self.task}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not taken.done():
             self.task.result()  # raises why
         return taken.result()
 
-    async def _stand(self, taken: asyncio.Future[Turn], done: asyncio.Future[None]) -> None:
+    async def _hold(self, taken: asyncio.Future[Turn], done: asyncio.Future[None]) -> None:
         async with self.runtime.turn(self.session_id) as turn:
             taken.set_result(turn)
             await done
 
-    async def give_back(self, error: BaseException | None) -> None:
+    async def close(self, error: BaseException | None) -> None:
+        """End the turn as its body has ended."""
         assert self.done is not None and self.task is not None
         if not self.done.done():
             if isinstance(error, Exception):

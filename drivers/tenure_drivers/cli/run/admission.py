@@ -1,4 +1,4 @@
-"""Admit the lines of a file: each session's in their order, in batches, many sessions at once."""
+"""Admit the lines of a file: in order within a session, in batches, many sessions at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def by_session(lines: Iterable[PromptLine]) -> dict[str, list[PromptLine]]:
 async def each_session(
     sessions: Iterable[str], work: Callable[[str], Awaitable[None]], at_once: int = SESSIONS_AT_ONCE
 ) -> None:
-    """Do this for every session, for some of them at once; the first that fails stops the rest."""
+    """Call `work` for every session, `at_once` at a time.  The first failure cancels the others."""
     left = iter(list(sessions))
 
     async def take() -> None:
@@ -83,7 +83,7 @@ class Admission:
                 await self._admit(session, rows)
                 self._follow([row for row in rows if row.tracked is not None])
         except UnreadableSession as error:
-            log(f"session {session} is set aside: {error}")
+            log(f"session {session} quarantined: {error}")
 
     async def _admit(self, session: str, rows: list[FileInput]) -> None:
         """Admit a batch.  A line that is refused is left out, and the others are submitted again."""

@@ -1,4 +1,4 @@
-"""`tenure run`: a file of prompts, worked by a pool of processes until every one has ended."""
+"""`tenure run`: process a file of prompts with a pool of workers until every prompt has ended."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_file(name: str) -> bytes:
 
 
 def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
-    """What can be said without a store."""
+    """Parse the file and check what needs no store; return the good lines and the bad ones."""
     lines, bad = parse(content, name)
     for session in by_session(lines).values():
         bad += validation.illegal_lines(session)
@@ -78,11 +78,11 @@ def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadL
 
 
 async def check_against(store: RetryingStore, lines: list[PromptLine]) -> list[BadLine]:
-    """What this store would refuse."""
+    """Find the lines that this store would refuse."""
     sessions, bad = by_session(lines), list[BadLine]()
 
     async def check(session: str) -> None:
-        with contextlib.suppress(UnreadableSession):  # said when it is admitted
+        with contextlib.suppress(UnreadableSession):  # reported when it is admitted
             bad.extend(
                 await validation.refused_lines(sessions[session], store.ask, wall_clock_ms())
             )
@@ -106,7 +106,7 @@ def stop_if_bad(bad: list[BadLine]) -> None:
 
 @define(eq=False)
 class Signals:
-    """The first asks for a drain, the second ends everything at once."""
+    """Handles SIGINT and SIGTERM: the first drains the workers, the second kills them and exits."""
 
     workers: Workers
     asked: asyncio.Event
@@ -123,7 +123,7 @@ class Signals:
             os._exit(128 + number)
         self.number = number
         log(
-            f"{signal.Signals(number).name}: finishing what is under way; once more to stop at once"
+            f"{signal.Signals(number).name}: finishing the turns in progress; send it again to stop at once"
         )
         self.asked.set()
 
@@ -136,7 +136,9 @@ async def run(job: Job, content: bytes) -> int:
         raise usage_error(f"--agent {error}") from error
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
-        stop_if_bad(bad)  # a store that is not there has nothing to say, and is not made for that
+        stop_if_bad(
+            bad
+        )  # no store exists, so there is nothing to check against, and none is created
     async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:
         stop_if_bad(bad + await check_against(store, lines))
         return await _work(job, store, [FileInput(line) for line in lines])
@@ -173,7 +175,9 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         return WorkerPool(job.store, arguments, job.workers, log_line=log)
     if job.workers > 1:
-        raise usage_error(f"--workers {job.workers}: {job.store} lives within one process")
+        raise usage_error(
+            f"--workers {job.workers}: the {job.store} store supports one process only"
+        )
     from .worker_process import InProcessWorker
 
     return InProcessWorker(store.store, job.agent)
@@ -182,7 +186,7 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
 async def _until_settled(
     job: Job, admission: Admission, watch: InputWatcher, workers: Workers, signals: Signals
 ) -> bool:
-    """True: drained on a signal.  Raises the Stop of whatever failed first."""
+    """Return True if a signal drained the workers.  Raises the CliExit of the first failure."""
 
     async def admit() -> None:
         await admission.run()
@@ -205,7 +209,7 @@ async def _until_settled(
 
 
 async def _drained(workers: Workers, working: asyncio.Task[None]) -> None:
-    """Nobody is left behind: what they do may take its time, unless something has failed."""
+    """Drain the workers and wait for them.  After a failure, kill them after DRAIN_S seconds."""
     failing = sys.exc_info()[0] is not None
     workers.drain()
     done, _ = await asyncio.wait({working}, timeout=DRAIN_S if failing else None)
@@ -222,7 +226,7 @@ async def _first(
     watching: asyncio.Task[Any],
     asked: asyncio.Task[Any],
 ) -> None:
-    """Until everything is settled or a signal came; whatever fails is raised."""
+    """Wait until all inputs are settled or a signal came.  Raises the first failure."""
     pending = {working, admitting, watching, asked}
     while not (watching.done() or asked.done()):
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -83,7 +83,7 @@ class InputWatcher:
     def _failed(self, session: SessionInputs, error: Exception) -> None:
         if isinstance(error, UnreadableSession):
             if not session.unreadable:
-                log(f"session {session.session_id} is set aside: {error}")
+                log(f"session {session.session_id} quarantined: {error}")
             session.unreadable = True
             return
         if isinstance(error, LookupError):

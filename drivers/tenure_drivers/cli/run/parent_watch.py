@@ -1,4 +1,4 @@
-"""A worker's tie to the process that started it: when that ends, however it ends, the worker ends at once."""
+"""Parent watch: a worker process exits as soon as its parent exits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 class ParentWatch:
-    """Standard input is one end of a socket pair: words go up, its end means that nobody is there any more."""
+    """Reports status over the socket at standard input; end-of-file on it means that the parent has exited."""
 
     def __init__(self, parent_pid: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and drains
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the parent handles Ctrl-C, and drains the workers
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         _die_with_parent()
         self._end = socket.socket(fileno=os.dup(0))
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)  # an agent that reads standard input finds it empty
         os.close(null)
-        if os.getppid() != parent_pid:  # it died before we could ask to die with it
+        if os.getppid() != parent_pid:  # the parent exited before PR_SET_PDEATHSIG was set
             os._exit(1)
         threading.Thread(target=self._wait_for_the_end, name="parent-watch", daemon=True).start()
 
@@ -40,11 +42,11 @@ class ParentWatch:
                 pass
         except OSError:
             pass
-        os.kill(os.getpid(), signal.SIGKILL)  # as the parent: in the middle of anything
+        os.kill(os.getpid(), signal.SIGKILL)  # at once, even if the event loop is blocked
 
 
 def _die_with_parent() -> None:
-    """Linux can do it even to a process that is stopped."""
+    """Ask Linux to kill this process when its parent exits.  Works for a stopped process too."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What is printed of a file's inputs: one line each, in the order of the file."""
+"""Print one line for each input of a file, in the order of the file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def consumed(row: FileInput) -> bool:
 
 
 class Report:
-    """Prints each line once all before it have ended."""
+    """Prints a line as soon as it and all lines before it have ended."""
 
     def __init__(self, rows: Sequence[FileInput], count: Count, bar: Bar) -> None:
         self._rows = rows
@@ -53,7 +53,7 @@ class Report:
         self._bar.show(ended, str(self._count))
 
     def _explain(self, row: FileInput) -> None:
-        """Standard output says that it was not consumed; why is for people."""
+        """Log why an input was not consumed; standard output holds only the status."""
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
         elif row.status is not None and not consumed(row):
@@ -68,7 +68,7 @@ class Report:
         return Exit.OK if all(row.ended for row in self._rows) else Exit.DELAYED
 
     def name_the_others(self) -> None:
-        """The earliest of those that are delayed or wait."""
+        """Log the earliest of the inputs that are delayed or wait."""
         rest = [row for row in self._rows if not row.ended]
         if not rest:
             return
@@ -80,7 +80,7 @@ class Report:
         log(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")
         behind = sum(row.ended for row in self._rows[self._printed :])
         if behind:
-            log(f"{behind} inputs behind line {self._rows[self._printed].line.number} have ended; "
+            log(f"{behind} inputs after line {self._rows[self._printed].line.number} have ended; "
                 "their lines are printed when all before them have")  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def _due(row: FileInput) -> tuple[float, int]:
 
 
 def moment(at_ms: int) -> str:
-    """A time for people, and the number that it stands for."""
+    """Return a time as ISO 8601 with its number of milliseconds."""
     try:
         shown = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
     except (OverflowError, ValueError, OSError):

@@ -1,6 +1,6 @@
-"""The lines of a file of prompts: their shape, and the key by which each is known again.
+"""Parse a file of prompts: check the fields of each line, and derive its idempotency key.
 
-What a line may say is here; what a store takes is the kernel's to say (rehearsal.py).
+Limits and conflicts are checked in validation.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REQUIRED: Final = ("session", "text")
 
 @frozen
 class PromptLine:
-    """One input of the file.  `key` is the line's own, or made of what it says."""
+    """One prompt.  `key` is that of the line, or derived from its content."""
 
     number: int
     session: str
@@ -41,7 +41,7 @@ class PromptLine:
 
 @frozen
 class BadLine:
-    """A line that cannot be used, and why."""
+    """An invalid line, and the reason."""
 
     number: int
     reason: str
@@ -51,7 +51,7 @@ class BadLine:
 
 
 def shown(value: object) -> str:
-    """A value in an error, cut where it is long, safe for any terminal."""
+    """Return a value for an error message: shortened, in printable ASCII."""
     if isinstance(value, dict | list):
         value = json.dumps(value)
     text = ascii(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value)
@@ -61,14 +61,14 @@ def shown(value: object) -> str:
 
 
 def numbered(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold anything, by number from 1; a byte order mark before the first is not content."""
+    """Yield the non-empty lines with their numbers from 1, without a byte order mark."""
     for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if raw.strip():
             yield number, raw
 
 
 def parse(content: bytes, name: str = "") -> tuple[list[PromptLine], list[BadLine]]:
-    """Read all lines, and what is wrong with those that cannot be used."""
+    """Return the valid lines and the invalid ones."""
     lines: list[PromptLine] = []
     bad: list[BadLine] = []
     equal: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def _object(raw: bytes) -> dict[str, Any] | str:
     if not isinstance(found, dict):
         return f"not a JSON object: {shown(found)}"
     if twice:
-        return f"field {shown(twice[0])} stands there twice"
+        return f"duplicate field {shown(twice[0])}"
     return found
 
 
@@ -119,7 +119,7 @@ def _no_constant(name: str) -> Any:
 def _problem(found: dict[str, Any]) -> str | None:
     unknown = [name for name in found if name not in FIELDS]
     if unknown:
-        return f"unknown field {shown(unknown[0])}; known are {', '.join(FIELDS)}"
+        return f"unknown field {shown(unknown[0])}; expected {', '.join(FIELDS)}"
     missing = [name for name in REQUIRED if name not in found]
     if missing:
         return f"field '{missing[0]}' is missing"
@@ -148,7 +148,7 @@ def _digest(*parts: object) -> str:
 
 
 def _contradictions(lines: Iterable[PromptLine]) -> Iterator[BadLine]:
-    """One key twice in a session is one input: it cannot have two contents."""
+    """Find lines that use the key of an earlier line of their session with other content."""
     first: dict[tuple[str, str], tuple[int, str]] = {}
     for line in lines:
         digest = hash_content(KIND, line.text)

@@ -18,17 +18,17 @@ from typing import Final
 
 from ..exit import CliExit, Exit
 
-FRUITLESS_MAX: Final = 5  # deaths in a row of workers that never became ready
+FRUITLESS_MAX: Final = 5  # exits in a row of workers that never became ready
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 2.0
 LIVED_S: Final = 5.0
 LAST_MESSAGE_S: Final = 1.0
-STORE: Final = "TENURE_WORKER_STORE"  # not an argument: everybody on the machine can read those, passwords and all
+STORE: Final = "TENURE_WORKER_STORE"  # not an argument: other users can read process arguments, passwords included
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
 
 class WorkerPool:
-    """N worker processes of one store and agent."""
+    """A number of worker processes for one store and agent."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class WorkerPool:
         self._fruitless = 0
 
     async def work(self) -> None:
-        """Until drained; raises Stop when no worker can be kept alive.  One that works is enough."""
+        """Run until drained.  Raises CliExit if no worker can be started; one running worker is enough."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep_running())
 
     def drain(self) -> None:
-        """Let every worker finish what it does, then end."""
+        """Ask every worker to finish its turns and exit."""
         self._draining = True
         self._signal(signal.SIGTERM)
 
@@ -68,7 +68,7 @@ class WorkerPool:
                 process.send_signal(number)
 
     async def _keep_running(self) -> None:
-        """Keep one place filled."""
+        """Keep one worker running: start another when it exits."""
         pause_s = 0.0
         while not self._draining:
             started = time.monotonic()
@@ -98,7 +98,7 @@ class WorkerPool:
         )
         try:
             code = await process.wait()
-            # A process that it left behind may keep the other end open.
+            # A child process of the worker may keep the other end open.
             await asyncio.wait((listening,), timeout=LAST_MESSAGE_S)
         except asyncio.CancelledError:
             process.kill()
@@ -128,7 +128,7 @@ class WorkerPool:
             raise CliExit(Exit.LOST, f"no worker can be started: {what}")
         if self._fruitless == FRUITLESS_MAX:
             self._log_line(
-                f"{len(self._ready)} of {self._count} workers go on; more are tried in silence"
+                f"{len(self._ready)} of {self._count} workers running; retrying the others"
             )
 
 
@@ -141,13 +141,13 @@ def _ended(code: int) -> str:
 async def _listen(
     end: socket.socket, messages: list[str], on_message: Callable[[str], None]
 ) -> None:
-    """What the worker says, line by line, until it ends."""
+    """Read the worker's status lines until end-of-file."""
     reader, writer = await asyncio.open_connection(sock=end)
     try:
         while line := await reader.readline():
             messages.append(line.decode("utf-8", "replace").strip())
             on_message(messages[-1])
-    except OSError:  # it died with our end unread
+    except OSError:  # it exited with unread data on our end
         pass
     finally:
         writer.close()
@@ -155,7 +155,7 @@ async def _listen(
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A worker is born deaf to Ctrl-C: this process hears it, and drains."""
+    """Block SIGINT while a worker starts: only this process handles Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""One worker: a runtime over a store and an agent, in a process of its own or beside the command line."""
+"""One worker: a runtime with a store and an agent, in its own process or in that of the command line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .parent_watch import ParentWatch
 from .worker_pool import STORE
 
 SESSIONS_AT_ONCE: Final = 32
-GRACE_MS: Final = 30_000  # for a turn under way at a drain; then it is let go, to be resumed
+GRACE_MS: Final = 30_000  # for a turn in progress at a drain; then it is released and resumed later
 
 
 class InProcessWorker:
-    """Works in this process, for a store that lives within it."""
+    """A worker in the process of the command line, for a store that supports one process only."""
 
     def __init__(self, store: Store, agent: str) -> None:
         self._runtime = Runtime(

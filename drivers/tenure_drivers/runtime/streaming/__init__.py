@@ -1,1 +1,1 @@
-"""Live observation of a session: text while it is written, then what was settled.  Lossy and never stored."""
+"""Streaming of a session: text while a model writes it, then the runs that have ended.  Lossy and never stored."""

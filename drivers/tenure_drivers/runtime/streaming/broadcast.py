@@ -1,8 +1,8 @@
-"""Pieces of replies, shown while they come: to observers in this process, and over a channel in others.
+"""Broadcast deltas of replies to observers in this process, and over a channel to other processes.
 
-They are shown, never stored.  Who publishes never waits: each session has a bounded log, and an observer that falls
-behind it, reconnects too late, or comes to another process gets a `Gap` with the settled state.  That a run has
-settled is read from the store's events, so it is learnt in every process, by whatever way the deltas went.
+Deltas are never stored, and publishing never waits: each session has a bounded log.  An observer that is too slow for
+it, reconnects too late, or connects to another process gets a `Gap` with the settled state.  The end of a run is read
+from the store's events, so every process notices it, however the deltas were sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EVICTED_AT_ONCE: Final = 16
 
 
 class Broadcast:
-    """One a process.  `publish`, `settle` and `hint` may be called from any thread and never wait."""
+    """The logs of all sessions of a process.  `publish`, `settle` and `hint` may be called from any thread."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class Broadcast:
         self.store, self.channel, self.changes = store, channel, changes
         self.kept_max, self.chars_max, self.feeds_max = kept_max, chars_max, feeds_max
         self.tail, self.poll_s = tail, poll_s
-        self.epoch = new_id()  # cursors of other processes and of earlier lives are known by it
+        self.epoch = new_id()  # tells cursors of this object from those of other processes
         self.ended = False
-        self._high = 0  # no number was ever given that is greater
+        self._high = 0  # the highest number used in any log
         self._feeds: OrderedDict[str, DeltaLog] = OrderedDict()
         self.lock = threading.Lock()
 
-    # -- who has something to show
+    # -- publishing
 
     def publish(
         self, session_id: str, run_id: str, attempt: int, delta: Delta, *, generation: int = 0
     ) -> None:
-        """`generation` is the lease's: who has lost the session since is not heard any more."""
+        """Show a delta.  It is ignored if its lease `generation` is older than that of the last publisher."""
         delta = evolve(delta, attempt=attempt)
         parcel = None
         with self._changing(session_id) as feed:
@@ -70,7 +70,7 @@ class Broadcast:
             self.channel.send(parcel)
 
     def receive(self, parcel: StreamMessage) -> None:
-        """What another process published."""
+        """Take a message that another process published."""
         if parcel.origin == self.epoch:
             return
         with self._changing(parcel.session_id) as feed:
@@ -82,25 +82,25 @@ class Broadcast:
             feed.take(parcel.run_id, parcel.generation, parcel.delta)
 
     async def carry(self) -> None:
-        """Receive what comes over the channel, until it ends."""
+        """Receive messages of the channel until it ends."""
         if self.channel is not None:
             async for parcel in self.channel.parcels():
                 self.receive(parcel)
 
     def settle(self, session_id: str, run_id: str, how: str, event: int) -> None:
-        """A run is done.  Where there is a store, its events say so, and this is a hint to look."""
+        """Report that a run has ended.  With a store this is only a hint to read its events."""
         if self.store is not None:
             self.hint(session_id)
         else:
             self.record_settled(session_id, Settled(run_id, how, event))
 
     def record_settled(self, session_id: str, settled: Settled) -> None:
-        """An observer read it in the store."""
+        """Record the end of a run that was read from the store."""
         with self._changing(session_id) as feed:
             feed.settle(settled)
 
     def hint(self, session_id: str) -> None:
-        """Something changed there; empty: nobody said where."""
+        """Make observers of a session read its events; with an empty id, those of all sessions."""
         with self.lock:
             found = self._feeds.get(session_id)
             feeds = [found] if found else [] if session_id else list(self._feeds.values())
@@ -109,33 +109,33 @@ class Broadcast:
         for feed in feeds:
             self._wake(feed)
 
-    # -- who wants to see it
+    # -- observing
 
     def observe(self, session_id: str, after: str | None = None) -> Observer:
-        """From a cursor on; without one from the beginning of what has not settled yet.
+        """Observe a session after a cursor; without one, from the first delta of runs that have not ended.
 
-        Used as `async with`, it misses nothing from there on; else it begins when it is first asked.
+        With `async with` it misses nothing from then on; otherwise it begins with its first item.
         """
         with self.lock:
             feed = self._feed(session_id)
             start = feed.fresh if after is None else self._after(feed, after)
-            feed.hinted = True  # nobody may have looked for a while
+            feed.hinted = True  # the events may not have been read for a while
             observer = Observer(self, feed, start)
             feed.observers.add(observer)
         return observer
 
     def close(self) -> None:
-        """Observers end when they have seen what there is."""
+        """End all observers after the items that exist now."""
         self.ended = True
         with self.lock:
             feeds = list(self._feeds.values())
         for feed in feeds:
             self._wake(feed)
 
-    # -- inside
+    # -- logs
 
     def _after(self, feed: DeltaLog, cursor: str) -> int:
-        """The next number; 0, which is before everything, if nobody can know what was missed."""
+        """Return the number after a cursor; 0, which yields a gap, if the cursor is of another log."""
         epoch, _, number = cursor.partition(":")
         known = epoch == self.epoch and number.isascii() and number.isdigit() and len(number) < 20
         if not known or int(number) > feed.last:
@@ -154,7 +154,7 @@ class Broadcast:
         feed = self._feeds.get(session_id)
         if feed is None:
             self._evict()
-            self._high += 1  # an old cursor of this session is behind it, and so gets a gap
+            self._high += 1  # so an old cursor of this session yields a gap
             feed = DeltaLog(session_id, self._high + 1, self.kept_max, self.chars_max)
             self._feeds[session_id] = feed
         self._feeds.move_to_end(session_id)

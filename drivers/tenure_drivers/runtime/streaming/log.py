@@ -1,4 +1,4 @@
-"""What observers of one session may still read: a bounded log of what was published.  See live.py."""
+"""The bounded log of one session, which its observers read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from attrs import define, field, frozen
 from tenure.messages.types import Delta
 from tenure.questions.core import TranscriptLine
 
-OVER_MAX: Final = 32  # runs that are known to be done
+OVER_MAX: Final = 32  # runs of which the end is remembered
 
 
 @frozen
 class Settled:
-    """A run is done; what it said is in the transcript.  `event` is the number of the event that says so."""
+    """A run has ended; its messages are in the transcript.  `event` is the number of the RUN_FINISHED event."""
 
     run_id: str
-    how: str  # as the event has it: `finished: consumed`
+    how: str  # the detail of the event: `finished: consumed`
     event: int
 
 
 @frozen
 class Gap:
-    """Something was missed.  Instead: the end of the transcript, and the last event that it knows of.
+    """Items were missed.  Holds the settled state instead: the end of the transcript, and its last event's number.
 
-    What follows goes on from there; of an answer on its way the beginning may be missing.
+    The items after it continue from there.  The beginning of a reply in progress may be missing.
     """
 
     lines: tuple[TranscriptLine, ...] = ()
@@ -41,7 +41,7 @@ Item: TypeAlias = Delta | Settled
 
 @frozen
 class StreamMessage:
-    """A delta on its way to other processes.  `before` is the number of the session's last one from `origin`."""
+    """A delta sent to other processes.  `before` is the number of the session's previous message from `origin`."""
 
     origin: str
     number: int
@@ -53,33 +53,33 @@ class StreamMessage:
 
 
 class Wakeable(Protocol):
-    """Waits for news of a log; `wake` may be called from any thread."""
+    """Waits for new items of a log; `wake` may be called from any thread."""
 
     def wake(self) -> None: ...
 
 
 class Channel(Protocol):
-    """Carries deltas between processes, at most once; it may lose, double and reorder."""
+    """Carries deltas between processes.  It may lose, duplicate and reorder them."""
 
     def send(self, parcel: StreamMessage, /) -> None:
-        """Never waits, never raises; from any thread."""
+        """Send a message; must not wait or raise.  Called from any thread."""
         ...
 
     def parcels(self) -> AsyncIterator[StreamMessage]:
-        """What others send, from now on."""
+        """Yield the messages of other processes from now on."""
         ...
 
 
 @frozen
 class Entry:
     run_id: str
-    item: Item | None  # None: something before this was lost on its way here
+    item: Item | None  # None: an earlier message was lost by the channel
     size: int
 
 
 @define(eq=False)
 class DeltaLog:
-    """The log of one session: numbers `first` to `last` without a hole.  Its owner holds a lock."""
+    """Items of one session with numbers `first` to `last`, without gaps.  The caller holds the lock."""
 
     session_id: str
     first: int
@@ -87,13 +87,13 @@ class DeltaLog:
     chars_max: int
     entries: deque[Entry] = field(factory=deque)
     chars: int = 0
-    fresh: int = 0  # before this one everything has settled
-    seen: int | None = None  # the last event that was looked at
-    past: int = 0  # the last event of before anybody looked
+    fresh: int = 0  # all items before this number belong to ended runs
+    seen: int | None = None  # the last event that was read
+    past: int = 0  # the last event before the first observer
     hinted: bool = False
-    generation: int = 0  # the highest of a publisher
-    sent: int = 0  # the number of the last parcel
-    heard: dict[str, int] = field(factory=dict)  # the last parcel of each origin
+    generation: int = 0  # the highest lease generation of a publisher
+    sent: int = 0  # the number of the last message
+    heard: dict[str, int] = field(factory=dict)  # the last message of each origin
     over: deque[str] = field(factory=lambda: deque(maxlen=OVER_MAX))
     observers: weakref.WeakSet[Wakeable] = field(factory=weakref.WeakSet)
 
@@ -115,7 +115,7 @@ class DeltaLog:
             self.first += 1
 
     def take(self, run_id: str, generation: int, delta: Delta) -> bool:
-        """False: it comes from who has lost the session since, or too late."""
+        """Append a delta.  Return False if its publisher has lost the lease or its run has ended."""
         if generation < self.generation or run_id in self.over:
             return False
         self.generation = generation
@@ -123,7 +123,7 @@ class DeltaLog:
         return True
 
     def settle(self, settled: Settled) -> bool:
-        """False: it is known, or of the past and was not shown."""
+        """Record an ended run.  Return False if it is recorded already or ended before the first observer."""
         if self.seen is not None and settled.event <= self.seen:
             return False
         self.seen = settled.event
@@ -137,7 +137,7 @@ class DeltaLog:
         return True
 
     def missed(self, parcel: StreamMessage) -> bool | None:
-        """Whether something from its origin was lost before it; None: it is old itself."""
+        """Return whether earlier messages of its origin were lost; None if this one is a duplicate or late."""
         heard = self.heard.get(parcel.origin, 0)
         if parcel.number <= heard:
             return None
@@ -145,7 +145,7 @@ class DeltaLog:
         return parcel.before != heard
 
     def first_after(self, event: int) -> int:
-        """The first number that a state which knows all events up to this one does not cover."""
+        """Return the number of the first item that a state with all events up to this one does not contain."""
         items = [entry.item for entry in self.entries]
         covered = {i.run_id for i in items if isinstance(i, Settled) and i.event <= event}
         for number, entry in enumerate(self.entries, self.first):

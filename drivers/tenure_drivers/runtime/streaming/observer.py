@@ -1,4 +1,4 @@
-"""What one observer sees of a session.  See live.py."""
+"""Observers: iterate over the deltas and ended runs of one session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .log import DeltaLog, Gap, Item, Settled
 
 @frozen
 class SettledState(Question[Gap]):
-    """The settled state, from one snapshot."""
+    """Ask for the settled state of a session, from one snapshot."""
 
     session_id: str
     limit: int
@@ -36,7 +36,7 @@ class SettledState(Question[Gap]):
 
 
 class DeltaSource(Protocol):
-    """What an observer needs of the broadcast that it reads from."""
+    """The part of a Broadcast that an observer needs."""
 
     store: Store | None
     changes: SessionChanges | None
@@ -50,9 +50,9 @@ class DeltaSource(Protocol):
 
 
 class Observer(AsyncIterator[Delta | Settled | Gap]):
-    """`cursor` and `run_id` are those of what it returned last.  For one task, in one event loop.
+    """Yields deltas, ended runs and gaps.  `cursor` and `run_id` belong to the last item.  Use it in one task.
 
-    What a store raises while a gap is filled is raised here, and asking again tries again.
+    If reading a gap's state from the store fails, the error is raised here; the next item tries again.
     """
 
     def __init__(self, source: DeltaSource, feed: DeltaLog, start: int) -> None:
@@ -102,7 +102,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         raise StopAsyncIteration
 
     def wake(self) -> None:
-        """From any thread."""
+        """Make `__anext__` look again.  May be called from any thread."""
         loop = self._loop
         if self._waiting is not None and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._woken)
@@ -127,16 +127,16 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
             self._waiting = None
 
     async def _look_up(self) -> None:
-        """Ask the store, if it was said that something changed."""
+        """Read events from the store if a change was reported."""
         store = self._source.store
         if store is not None and self._feed.hinted:
             try:
                 await self._catch_up(store)
             except Unavailable:
-                pass  # it is asked again at the next hint, or when nothing comes for a while
+                pass  # it is read again after the next hint or poll
 
     def _look(self) -> Item | None:
-        """The next item, if there is one; under the lock."""
+        """Return the next item, or None.  The caller holds the lock."""
         feed = self._feed
         if self._next < feed.first:
             self._lost = True
@@ -149,7 +149,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         return None
 
     async def _begin(self) -> None:
-        """Learn which events are of the past."""
+        """Subscribe, and read which events are older than this observer."""
         self._loop = asyncio.get_running_loop()
         if self._source.changes is not None and not (self._subscribed or self._ended):
             self._subscribed = True
@@ -164,7 +164,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
                 feed.seen = max(standing.event - PAGE, 0) if feed.entries else standing.event
 
     async def _fill(self) -> Gap:
-        """The settled state in place of what was missed; what it covers is not shown again."""
+        """Read the settled state, and skip the items that it contains."""
         store, feed, gap = self._source.store, self._feed, Gap()
         if store is not None:
             gap = await store.ask(SettledState(feed.session_id, self._source.tail))
@@ -175,7 +175,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         return gap
 
     async def _catch_up(self, store: Store) -> None:
-        """Look which runs have settled since the last look."""
+        """Read which runs have ended since the last read."""
         feed = self._feed
         feed.hinted = False
         while True:
