@@ -9,6 +9,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -128,7 +129,7 @@ DAMAGES = {
 def test_a_violated_property_is_named(law: str, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}", seed=2)
-    with sqlite3.connect(path) as damaging:
+    with closing(sqlite3.connect(path)) as damaging, damaging:
         damaging.execute(DAMAGES[law])
 
     code, out, _ = run("check", "--store", f"sqlite:{path}")
@@ -146,7 +147,7 @@ def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
 ) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}")
-    with sqlite3.connect(path) as damaging:
+    with closing(sqlite3.connect(path)) as damaging, damaging:
         damaging.execute("UPDATE queue_entry SET lane = 'sideways' WHERE session_id = 's2'")
 
     code, out, err = run("check", "--store", f"sqlite:{path}")

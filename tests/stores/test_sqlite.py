@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +325,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 
 
 def test_another_applications_database_is_not_changed(path: Path) -> None:
-    with sqlite3.connect(path) as theirs:
+    with closing(sqlite3.connect(path)) as theirs, theirs:
         theirs.execute("CREATE TABLE theirs (x)")
     theirs.close()
 
@@ -354,7 +354,7 @@ def test_a_torn_file_is_named(path: Path) -> None:
 
 def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
     SqliteStore(path).close()
-    with sqlite3.connect(path) as later:
+    with closing(sqlite3.connect(path)) as later, later:
         later.execute("PRAGMA user_version=99")
     later.close()
 
@@ -406,7 +406,7 @@ def test_urls_name_stores(tmp_path: Path) -> None:
 
 
 def damage(path: Path, sql: str) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute(sql).rowcount == 1
     connection.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_damaged_row_is_corrupt_with_its_key(path: Path) -> None:
     store = SqliteStore(path)
     store.execute_now(prompt("s", 1))
     store.close()
-    with sqlite3.connect(path) as damaging:
+    with closing(sqlite3.connect(path)) as damaging, damaging:
         damaging.execute("UPDATE session SET phase = 'sideways'")
     damaging.close()
 
@@ -81,7 +82,7 @@ def test_a_damaged_row_is_corrupt_with_its_key(path: Path) -> None:
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
     SqliteStore(path).close()
-    with sqlite3.connect(path) as newer:
+    with closing(sqlite3.connect(path)) as newer, newer:
         newer.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     newer.close()
 
