@@ -10,6 +10,8 @@ import enum
 
 from attrs import frozen
 
+__all__ = ["Event", "EventKind"]
+
 
 class EventKind(enum.StrEnum):
     """What happened."""

@@ -7,6 +7,26 @@ from typing import Final
 
 from attrs import frozen
 
+__all__ = [
+    "BACKOFF_BASE_MS",
+    "BACKOFF_CAP_MS",
+    "FAILURES_MAX",
+    "GIVE_UP_AFTER_MS",
+    "LOSSES_BEFORE_SPLIT",
+    "LOSSES_MAX",
+    "NATURES",
+    "NO_FAILURES",
+    "ErrorKind",
+    "Failure",
+    "GiveUp",
+    "Nature",
+    "Retry",
+    "RetryState",
+    "backoff_ms",
+    "decide_after_loss",
+    "decide_retry",
+]
+
 
 class ErrorKind(enum.StrEnum):
     """What went wrong in a turn."""

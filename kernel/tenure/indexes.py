@@ -17,6 +17,28 @@ from .records import (
     Usage,
 )
 
+__all__ = [
+    "AGED",
+    "BY_KEY",
+    "CHANGED",
+    "DEAD",
+    "DELAYED",
+    "DUE",
+    "EVENT_BATCHES",
+    "FUTURE",
+    "INDEXES",
+    "JOURNAL_ENTRIES",
+    "MARK_RAISES",
+    "OPEN_KEYS",
+    "OPEN_RUNS",
+    "QUEUE_ENTRIES",
+    "READY",
+    "SESSIONS",
+    "SLOT",
+    "USAGES",
+]
+
+
 # Workers find sessions by these two (STORE-5), also after a clock was set back (DUE-8).
 DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
 FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))

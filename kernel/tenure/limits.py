@@ -4,6 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
+__all__ = [
+    "ADMITTED_MAX",
+    "BEGIN_PROMOTED_MAX",
+    "BODY_BYTES_MAX",
+    "CHECKPOINT_ENTRIES_MAX",
+    "CHECKPOINT_NODES_MAX",
+    "COMMIT_NODES_MAX",
+    "ID_CHARACTERS_MAX",
+    "MESSAGE_BYTES_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "PRIORITY_MAX",
+    "RESTORED_ROWS_MAX",
+    "RUN_BYTES_DEFAULT",
+    "RUN_INPUTS_DEFAULT",
+    "RUN_INPUTS_MAX",
+    "SWEEP_PROMOTED_MAX",
+    "SWEEP_ROWS_MAX",
+    "TIME_MS_MAX",
+    "UNFINISHED_RUNS_MAX",
+    "USAGE_COUNT_MAX",
+    "USAGE_MAX",
+    "WITHDRAW_ROWS_MAX",
+]
+
+
 # ids, times and texts (INBOX-4)
 ID_CHARACTERS_MAX: Final = 200
 TIME_MS_MAX: Final = 2**53

@@ -12,6 +12,20 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
+__all__ = [
+    "Decided",
+    "Drop",
+    "Hint",
+    "Insert",
+    "Key",
+    "Refusal",
+    "Refused",
+    "Stepped",
+    "Update",
+    "Write",
+]
+
+
 S_co = TypeVar("S_co", covariant=True)
 E_co = TypeVar("E_co", covariant=True)
 O_co = TypeVar("O_co", covariant=True)

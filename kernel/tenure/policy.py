@@ -7,6 +7,17 @@ from typing import Final
 
 from attrs import frozen
 
+__all__ = [
+    "LANES",
+    "POLICIES",
+    "Delivery",
+    "KeyScope",
+    "Lane",
+    "OnOtherContent",
+    "OnRetry",
+    "Policy",
+]
+
 
 class Lane(enum.StrEnum):
     """A queue of a session; each lane has a mark of its own."""

@@ -13,6 +13,21 @@ from attrs import frozen
 
 from .outcome import Decided, Key, Refused
 
+__all__ = [
+    "Chain",
+    "Command",
+    "Each",
+    "First",
+    "Get",
+    "Index",
+    "Query",
+    "Question",
+    "Reads",
+    "Record",
+    "read",
+]
+
+
 R = TypeVar("R", bound="Record")
 A_co = TypeVar("A_co", covariant=True)
 V = TypeVar("V")

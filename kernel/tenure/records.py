@@ -19,6 +19,40 @@ from .policy import Lane, Policy
 from .queries import Record
 from .transcript import Form, Role, Tip
 
+__all__ = [
+    "RECORDS",
+    "Admission",
+    "Amended",
+    "Blob",
+    "Cancel",
+    "CancelRequested",
+    "Contributor",
+    "EntryKind",
+    "EventBatch",
+    "ExecutedCommand",
+    "ExecutedOutcome",
+    "FencedOff",
+    "HowAdmitted",
+    "Input",
+    "Interrupted",
+    "JournalEntry",
+    "LastEnd",
+    "LeaseTaken",
+    "MarkRaise",
+    "Node",
+    "OpenKey",
+    "Phase",
+    "PhaseChanged",
+    "QueueEntry",
+    "Reclaimed",
+    "Run",
+    "RunTakenUp",
+    "Session",
+    "Stamp",
+    "Usage",
+    "WithdrawnCount",
+]
+
 
 class Phase(enum.StrEnum):
     """What a session admits and begins (specs/phase.md)."""
@@ -281,6 +315,8 @@ class MarkRaise(Record):
 
 
 class HowAdmitted(enum.StrEnum):
+    """How a submission was answered: queued now, delayed until its time, or known already."""
+
     QUEUED = "queued"
     DELAYED = "delayed"
     KNOWN = "known"  # this input, or another one under its key, was admitted before

@@ -44,3 +44,6 @@ else:
         if len(fields) != count:
             raise TypeError(f"{record.__class__.__name__} has no such fields: {sorted(changes)}")
         return made
+
+
+__all__ = ["replace"]

@@ -11,6 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
+__all__ = ["Row", "Table", "always"]
+
+
 S = TypeVar("S")
 C = TypeVar("C")
 O = TypeVar("O")

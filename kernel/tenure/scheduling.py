@@ -16,6 +16,19 @@ from .machines.input import Bound, Delayed, Ended, Ready
 from .policy import Lane
 from .records import Phase, QueueEntry, Run, Session
 
+__all__ = [
+    "BEGINNING_PHASES",
+    "NewRun",
+    "TakeUp",
+    "Wait",
+    "due_at_ms",
+    "next_work",
+    "outdated",
+    "take_group",
+    "visible_status",
+]
+
+
 BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases in which runs begin
 
 

@@ -13,6 +13,20 @@ from typing import Final
 from .commands import NewEntry
 from .records import EntryKind, JournalEntry
 
+__all__ = [
+    "StepAction",
+    "effect_id_of",
+    "idempotency_key",
+    "latest_entries",
+    "once_action",
+    "report",
+    "start_mark",
+    "step_action",
+    "unknown",
+    "validate_name",
+]
+
+
 NAME_MAX: Final = 180
 
 

@@ -13,6 +13,19 @@ from typing import Any
 
 from attrs import frozen
 
+__all__ = [
+    "Form",
+    "NewNode",
+    "Role",
+    "Tip",
+    "UsageDelta",
+    "extend_path",
+    "hash_content",
+    "hash_node",
+    "hash_parts",
+    "hash_text",
+]
+
 
 class Role(enum.StrEnum):
     """Who wrote a node."""

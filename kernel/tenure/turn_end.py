@@ -12,6 +12,8 @@ from .machines.run import Termination
 from .records import EntryKind
 from .transcript import NewNode, UsageDelta
 
+__all__ = ["Record", "TurnEnd"]
+
 
 def _length(text: str | None) -> str:
     return "None" if text is None else f"<{len(text)}>"

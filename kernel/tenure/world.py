@@ -18,6 +18,25 @@ from .indexes import INDEXES
 from .outcome import Drop, Insert, Key, Write
 from .queries import Chain, Each, First, Get, Index, Query, Question, Reads, Record
 
+__all__ = [
+    "EMPTY",
+    "Columns",
+    "Rows",
+    "World",
+    "ask",
+    "chain_of",
+    "columns_of",
+    "evolve",
+    "first_of",
+    "index_key_of",
+    "index_key_of_shape",
+    "key_of",
+    "shape_of",
+    "turned",
+    "world_of",
+]
+
+
 A = TypeVar("A")
 R = TypeVar("R", bound=Record)
 V = TypeVar("V")

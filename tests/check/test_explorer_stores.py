@@ -96,7 +96,7 @@ def path(setting: ModelConfig, seed: int) -> Iterator[Step]:
         (_, _, transition), after = dice.choice(fresh or found)
         seen.add(clause_of(transition))
         world.broken(state)  # which carries out again whatever was carried out on the way
-        tried = [Step(board, command, each) for command, each in board.deeds.items()]
+        tried = [Step(board, command, each) for command, each in board.transitions.items()]
         yield from dice.sample(tried, min(BESIDE, len(tried)))
         yield from [step for step in tried if step.transition is transition]
         state = world.canonical(after)

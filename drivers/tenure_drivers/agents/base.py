@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 
 from ..runtime.turn import Turn
 
+__all__ = ["Agent", "UnknownAgent"]
+
+
 Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]  # a str that it returns is committed
 
 

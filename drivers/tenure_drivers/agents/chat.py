@@ -29,6 +29,9 @@ from ..runtime.turn import Turn
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
+__all__ = ["ChatAgent", "ChatTurnHost"]
+
+
 ABORT_TIMEOUT_S: Final = 1.0  # how long to wait for tasks that were cancelled
 System = str | Callable[[Turn], str | Awaitable[str]]
 

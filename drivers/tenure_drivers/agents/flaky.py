@@ -9,6 +9,8 @@ from tenure.failure import ErrorKind
 from ..runtime.errors import TurnFailed
 from ..runtime.turn import Turn
 
+__all__ = ["flaky"]
+
 
 def flaky(times: int) -> Callable[[Turn], Awaitable[str]]:
     """Return an agent that fails the first `times` turns of each run, in any process, and then replies."""

@@ -12,6 +12,8 @@ from ..runtime.steps import Report
 from ..runtime.turn import Turn
 from .ledger_file import LedgerFile
 
+__all__ = ["ledger"]
+
 
 def ledger(path: Path) -> Callable[[Turn], Awaitable[str]]:
     """Return an agent that appends `input_id text` to the file, then replies with the text.

@@ -9,6 +9,9 @@ import threading
 from pathlib import Path
 from typing import Final
 
+__all__ = ["LedgerFile", "one_line"]
+
+
 BLOCK: Final = 1 << 20
 ESCAPED: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\\\\]")
 NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}

@@ -14,6 +14,8 @@ from .base import Agent, UnknownAgent
 if TYPE_CHECKING:
     from ..models.openai import OpenAIModel
 
+__all__ = ["openai_agent", "openai_model"]
+
 
 def openai_model(name: str, **options: Any) -> OpenAIModel:
     """Return the client for `openai:MODEL`.  Raises UnknownAgent, which says what is missing."""

@@ -24,6 +24,9 @@ from .chat import ChatAgent
 from .ledger_file import LedgerFile
 from .tools import FunctionTool, ToolFailed, make
 
+__all__ = ["add", "calls_of", "fail", "reply_to", "script", "since_prompt", "sleep"]
+
+
 READ_MAX: Final = 1_000_000
 SHOWN_MAX: Final = 60
 PARAMETERS: Final[dict[str, tuple[str, type]]] = {

@@ -19,6 +19,9 @@ from ..runtime.errors import describe
 from ..runtime.steps import Report, call
 from ..stores.errors import TenureError
 
+__all__ = ["FunctionTool", "ToolFailed", "collect", "make", "tool"]
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 GIVEN: Final = ("key", "attempt")  # parameters that the runtime fills, not the model
 

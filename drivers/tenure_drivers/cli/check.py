@@ -14,6 +14,8 @@ from .exit import Exit, usage_error
 from .invoke import invoke
 from .output import Bar, write_bytes
 
+__all__ = []
+
 
 class Rate:
     """Measures states per second and shows the progress; the kernel has no clock."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+__all__ = ["CliExit", "Exit", "UnreadableSession", "no_session", "store_lost", "usage_error"]
+
 
 class Exit(enum.IntEnum):
     """Exit codes of all commands; `tenure X --help` lists the meanings for one command."""

@@ -14,6 +14,9 @@ from .exit import usage_error
 from .invoke import invoke
 from .output import write_bytes, write_lines
 
+__all__ = ["Specs"]
+
+
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
 

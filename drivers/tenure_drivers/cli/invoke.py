@@ -11,6 +11,8 @@ import click
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
+__all__ = ["invoke", "invoke_async"]
+
 
 def invoke(body: Callable[[], int | None]) -> NoReturn:
     """Call `body` and exit with the code that it returns; None is `Exit.OK`.

@@ -14,6 +14,9 @@ import click
 
 from .invoke import invoke, invoke_async
 
+__all__ = []
+
+
 STORE_HELP: Final = (
     "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (ends with the process)."
 )

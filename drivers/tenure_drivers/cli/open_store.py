@@ -14,6 +14,9 @@ from ..stores.url import is_server, sqlite_path
 from .exit import UnreadableSession, store_lost, usage_error
 from .retrying_store import opened, stop_if_unusable
 
+__all__ = ["Reader", "open_read_only"]
+
+
 A = TypeVar("A")
 
 

@@ -15,6 +15,8 @@ from .exit import CliExit, Exit
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+__all__ = ["Bar", "log", "write_bytes", "write_lines"]
+
 
 CLAUSE: Final = re.compile(r"\((?!UTF-|SHA-)([A-Z]{3,}-\d+)\)")
 

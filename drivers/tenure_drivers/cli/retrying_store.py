@@ -15,6 +15,9 @@ from ..stores.registry import open_store
 from ..stores.url import redact, sqlite_path
 from .exit import UnreadableSession, store_lost, usage_error
 
+__all__ = ["RetryingStore", "opened", "stop_if_unusable"]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 T = TypeVar("T")

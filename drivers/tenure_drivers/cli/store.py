@@ -31,6 +31,9 @@ from .invoke import invoke_async
 from .output import log, write_bytes
 from .retrying_store import RetryingStore, opened
 
+__all__ = ["store"]
+
+
 AT_ONCE: Final = 64
 URL_HELP: Final = "sqlite:PATH, files:FOLDER or postgresql://HOST/DATABASE."
 BY_DEFAULT: Final = 1_000_000

@@ -32,6 +32,9 @@ from ..models import ModelClient
 from ..runtime.steps import Report
 from .plan import Plan
 
+__all__ = ["FAULTS", "FAULT_PLACES", "FaultPoints", "chat", "chatting", "right_answer", "triggered"]
+
+
 FAULT_PLACES: Final[dict[str, str]] = {
     "in_model": "during a model call",
     "before_tool": "between a call and its tool",

@@ -31,6 +31,9 @@ from .plan import Plan, draw
 from .report import GROUPS, MEANINGS, MUST_BE_ZERO, Report, report_on
 from .transcript_report import TRANSCRIPT_MEANINGS, ZERO, TranscriptReport
 
+__all__ = []
+
+
 SEEDS: Final = 1_000_000
 AGENTS: Final = ("ledger", "careless", "script")
 

@@ -29,6 +29,9 @@ from .report import Evidence, Refusal, read_all
 from .transcript_report import TranscriptReport, report_transcripts
 from .worker import AGENTS, LEDGER, SERVER, store_in
 
+__all__ = ["DemoRun", "read_ledger", "run_demo"]
+
+
 STALLED_S: Final = 20.0
 FAULT_DELAY_MAX: Final = 12  # answers after which a fault is overdue
 

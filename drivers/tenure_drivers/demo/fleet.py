@@ -29,6 +29,9 @@ from ..stores.sqlite.notify import lock_holder
 from .plan import Fault, Kind, Stage
 from .worker import DATABASE, LEDGER, TTL_MS, owner_id
 
+__all__ = ["LOOK_S", "Fleet"]
+
+
 LOOK_S: Final = 0.004
 AIM_S: Final = 0.3  # wait for a turn in the planned stage; then accept any turn
 FIND_S: Final = 8.0

@@ -13,6 +13,9 @@ from typing import Final
 
 from attrs import frozen
 
+__all__ = ["Fault", "Kind", "Plan", "Prompt", "Stage", "draw"]
+
+
 FIRST_SHARE: Final = 0.3  # share of inputs submitted before the first answer
 RESERVE_SHARE: Final = (
     0.125  # share of inputs held back until the last fault, so that there is always a turn to hit

@@ -23,6 +23,17 @@ from tenure.records import EntryKind
 
 from ..stores.base import Store
 
+__all__ = [
+    "GROUPS",
+    "MEANINGS",
+    "MUST_BE_ZERO",
+    "Evidence",
+    "Refusal",
+    "Report",
+    "read_all",
+    "report_on",
+]
+
 
 async def read_all(store: Store) -> tuple[SessionHistory, ...]:
     """Load the history of every session, each from a snapshot of its own."""

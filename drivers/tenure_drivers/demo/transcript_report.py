@@ -19,6 +19,8 @@ from tenure.transcript import Form, Role
 from ..stores.base import Store
 from .chat import right_answer
 
+__all__ = ["TRANSCRIPT_MEANINGS", "ZERO", "TranscriptReport", "report_transcripts"]
+
 
 @frozen
 class TranscriptReport:

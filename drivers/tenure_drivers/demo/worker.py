@@ -28,6 +28,9 @@ from ..runtime.turn_code import Agent
 from ..stores.base import Store, wall_clock_ms
 from ..stores.registry import open_store
 
+__all__ = ["AGENTS", "DATABASE", "LEDGER", "SERVER", "TTL_MS", "owner_id", "store_in"]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")

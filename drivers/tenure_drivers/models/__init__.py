@@ -7,6 +7,8 @@ from typing import Protocol
 
 from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
+__all__ = ["ModelClient"]
+
 
 class ModelClient(Protocol):
     """A client of one model."""

@@ -11,6 +11,9 @@ import openai
 
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 
+__all__ = ["MESSAGE_MAX", "failure_in", "failure_of", "read_retry_after_ms"]
+
+
 MESSAGE_MAX: Final = 500
 
 # The code in the body is more precise than the status: providers use 400, 403 and 429 for many errors.

@@ -21,6 +21,9 @@ from .failures import MESSAGE_MAX, failure_in, failure_of
 from .request import BadRequest, body_of
 from .stream import Assembly, Chunk, Malformed, read_chunk
 
+__all__ = ["OpenAIModel"]
+
+
 PATH = "/chat/completions"
 SECRET_MIN = 8  # shorter header values are not treated as secrets
 CONNECTION_LOST = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)

@@ -9,6 +9,9 @@ from typing import Any, Final
 from tenure.messages.types import Attachment, Message, Request, Tool, ToolCall
 from tenure.transcript import Role
 
+__all__ = ["BadRequest", "body_of"]
+
+
 RESERVED: Final = frozenset({"model", "messages", "tools", "stream", "stream_options", "n"})
 FORMATS: Final = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}
 

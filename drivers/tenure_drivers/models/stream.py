@@ -14,6 +14,9 @@ from tenure.limits import USAGE_COUNT_MAX
 from tenure.messages.types import Delta, Finish, Reply, ToolCall
 from tenure.transcript import UsageDelta
 
+__all__ = ["Assembly", "Chunk", "Malformed", "read_chunk"]
+
+
 CALL_ID: Final = re.compile(r"[!-~]{1,200}")
 FINISHES: Final = {
     "stop": Finish.STOP,

@@ -21,6 +21,9 @@ from tenure.records import Session
 
 from ..stores.base import Unavailable
 
+__all__ = ["ReadableStore", "SessionChanges"]
+
+
 A = TypeVar("A")
 
 POLL_S: Final = 0.02  # after a change or a new subscription; half as long again after each poll without a change

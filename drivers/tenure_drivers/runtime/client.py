@@ -30,6 +30,9 @@ from .input_waiter import InputWaiter
 from .receipts import Receipt
 from .retry import retry
 
+__all__ = ["Client"]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")

@@ -6,6 +6,8 @@ import secrets
 import time
 from uuid import UUID
 
+__all__ = ["boot_clock_ms", "new_id", "uuid7"]
+
 
 def boot_clock_ms() -> int:
     """Return milliseconds since boot, including sleep.  Comparable only within this boot."""

@@ -13,6 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from tenure.outcome import Stepped
 
+__all__ = ["EffectLoop"]
+
+
 S = TypeVar("S")
 E = TypeVar("E")
 F = TypeVar("F")

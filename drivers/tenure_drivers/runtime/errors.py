@@ -12,6 +12,23 @@ from tenure.transcript import UsageDelta
 
 from ..stores.errors import TenureError
 
+__all__ = [
+    "AlreadyCommitted",
+    "Cancelled",
+    "CommandRefused",
+    "IllegalResult",
+    "IllegalWrite",
+    "LeaseLost",
+    "NothingDue",
+    "StepFailed",
+    "StepOutcomeUnknown",
+    "SubmissionRefused",
+    "TurnFailed",
+    "describe",
+    "failure_of",
+]
+
+
 MESSAGE_MAX = 300
 SECRETS = re.compile(
     r"(?i)\b(bearer\s+|sk-|api[_-]?key\W{0,3}|password\W{0,3}|token\W{0,3})\S+|://[^/\s@]+@"

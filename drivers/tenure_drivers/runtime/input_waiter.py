@@ -18,6 +18,9 @@ from tenure.records import Session
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges
 
+__all__ = ["InputWaiter", "SessionInputs", "TrackedInput"]
+
+
 HEADS: Final = (
     8  # inputs of a changed session that are read first; more only if all of them have ended
 )

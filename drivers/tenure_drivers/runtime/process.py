@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tenure.machines.lease import Evidence, LocalProcess
 
+__all__ = ["evidence", "local_process"]
+
+
 PROC = Path("/proc")
 
 

@@ -8,6 +8,9 @@ from typing import Protocol, TypeVar
 from tenure.queries import Question
 from tenure.questions.core import InputStatus, Status
 
+__all__ = ["Receipt"]
+
+
 A = TypeVar("A")
 
 

@@ -9,6 +9,9 @@ from typing import Final, TypeVar
 from ..stores.base import OutcomeUnknown, Unavailable
 from .clock import boot_clock_ms
 
+__all__ = ["retry"]
+
+
 T = TypeVar("T")
 
 PAUSE_S: Final = 0.005  # before the second attempt; doubled before each later one

@@ -40,6 +40,9 @@ from .clock import boot_clock_ms, new_id
 from .effect_loop import EffectLoop
 from .process import evidence
 
+__all__ = ["RunnerHost", "TurnCode"]
+
+
 log = logging.getLogger("tenure")
 
 

@@ -26,6 +26,9 @@ from .turn import Turn
 from .turn_code import Agent, AgentTurn, InlineTurn
 from .worker_host import WorkerHost
 
+__all__ = ["Runtime", "legal_name"]
+
+
 OWNER_CHARACTERS_MAX = 100
 
 

@@ -18,6 +18,17 @@ from tenure.limits import BODY_BYTES_MAX
 
 from .errors import IllegalResult, StepFailed, describe
 
+__all__ = [
+    "Report",
+    "call",
+    "in_thread",
+    "pack",
+    "pack_error",
+    "result_type",
+    "takes_key",
+    "unpack",
+]
+
 
 @frozen
 class Report:

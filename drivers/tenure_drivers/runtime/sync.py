@@ -22,6 +22,9 @@ from .receipts import Receipt
 from .runtime import Runtime
 from .turn import Probe, Turn
 
+__all__ = ["SyncReceipt", "SyncRuntime", "SyncTurn"]
+
+
 A = TypeVar("A")
 
 

@@ -44,6 +44,9 @@ from .errors import (
 )
 from .steps import Report, call, pack, pack_error, result_type, takes_key, unpack
 
+__all__ = ["Probe", "Turn", "lease_lost", "with_text"]
+
+
 A = TypeVar("A")
 Probe = Callable[[str], Any]
 

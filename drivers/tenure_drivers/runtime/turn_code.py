@@ -25,6 +25,9 @@ from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, f
 from .runner_host import RunnerHost
 from .turn import Turn, lease_lost, with_text
 
+__all__ = ["Agent", "AgentTurn", "InlineTurn"]
+
+
 Agent = Callable[[Turn], Awaitable[object]]
 
 JITTER_MS = 100

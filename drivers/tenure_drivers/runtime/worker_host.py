@@ -17,6 +17,9 @@ from .effect_loop import EffectLoop
 from .process import evidence
 from .runner_host import RunnerHost
 
+__all__ = ["WorkerHost"]
+
+
 log = logging.getLogger("tenure")
 RECONNECT_S = 0.25
 

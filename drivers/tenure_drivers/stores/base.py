@@ -15,6 +15,23 @@ from tenure.queries import Command, Question, Record
 
 from .errors import TenureError
 
+__all__ = [
+    "Capability",
+    "Clock",
+    "Corrupt",
+    "Due",
+    "DueSampler",
+    "Durability",
+    "OutcomeUnknown",
+    "Quarantined",
+    "SchemaTooNew",
+    "Store",
+    "Unavailable",
+    "outcome_of",
+    "wall_clock_ms",
+]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")

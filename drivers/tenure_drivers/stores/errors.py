@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from tenure.failure import ErrorKind
 
+__all__ = ["TenureError"]
+
 
 class TenureError(Exception):
     """Root of every exception of a store, a runtime or a tool; catch it to catch them all.

@@ -16,6 +16,9 @@ from tenure.world import key_of
 
 from .row_codec import codec_of, table_of
 
+__all__ = ["InvalidExport", "exported", "imported"]
+
+
 FORMAT = 1
 TABLES = {table_of(record): record for record in RECORDS}
 

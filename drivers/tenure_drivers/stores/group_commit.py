@@ -21,6 +21,21 @@ from tenure.queries import Command, Query, Reads
 
 from .base import Clock, Unavailable
 
+__all__ = [
+    "GROUP_MAX",
+    "Answer",
+    "Busy",
+    "Deferred",
+    "GroupCommit",
+    "NoEngineError",
+    "Pending",
+    "execute_wave",
+    "execute_waves",
+    "next_group",
+    "waves",
+]
+
+
 V = TypeVar("V")
 
 GROUP_MAX = 512

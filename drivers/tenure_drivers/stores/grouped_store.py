@@ -28,6 +28,9 @@ from .hint_bus import HintBus
 from .ordered_tables import MemoryTables
 from .overlay import WriteOverlay
 
+__all__ = ["Commands", "GroupedStore", "TablesStore", "run_or_split"]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Iterable
 
 from tenure.outcome import Hint
 
+__all__ = ["HintBus"]
+
+
 BUFFER_MAX = 1024  # hints kept for a slow subscriber; older ones are dropped
 
 

@@ -38,4 +38,4 @@ def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> 
     return MemoryStore(clock=clock, **options)
 
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "open_url"]

@@ -20,6 +20,9 @@ from tenure.world import (
 
 from .base import Due, DueSampler
 
+__all__ = ["MemoryTables"]
+
+
 BUCKET_MAX = 1024
 
 

@@ -11,6 +11,8 @@ from tenure.world import first_of, key_of
 
 from .ordered_tables import MemoryTables
 
+__all__ = ["WriteOverlay"]
+
 
 class WriteOverlay:
     """Answers queries with the writes of one transaction, which no reader sees before `apply` (STORE-11)."""

@@ -22,6 +22,9 @@ from tenure.queries import Record
 
 from .base import Corrupt
 
+__all__ = ["RowCodec", "codec_of", "table_of"]
+
+
 R = TypeVar("R", bound=Record)
 
 _dumps = msgspec.json.Encoder().encode

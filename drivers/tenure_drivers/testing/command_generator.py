@@ -49,6 +49,9 @@ from tenure.queries import Command
 from tenure.records import EntryKind
 from tenure.transcript import NewNode, Role, UsageDelta
 
+__all__ = ["SESSIONS", "CommandGenerator"]
+
+
 Pick = Callable[[Sequence[Any]], Any]
 
 SESSIONS = ("s1", "s2", "s3")

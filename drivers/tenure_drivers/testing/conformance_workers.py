@@ -38,6 +38,9 @@ from .fixtures import (
 )
 from .requirements import Requirements, requires
 
+__all__ = ["Crashes", "Locked", "WorkersConformance"]
+
+
 Locked: TypeAlias = Callable[[str], AbstractContextManager[object]]
 Crashes: TypeAlias = Callable[[RandomProgram], Iterator[tuple[int, World]]]
 

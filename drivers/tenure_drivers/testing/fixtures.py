@@ -21,6 +21,25 @@ from tenure.world import EMPTY, World, evolve
 from ..stores.base import Clock, Store
 from .command_generator import CommandGenerator
 
+__all__ = [
+    "START_MS",
+    "Explode",
+    "ManualClock",
+    "Opener",
+    "PagedSessions",
+    "Put",
+    "RandomProgram",
+    "SnapshotProbe",
+    "Steps",
+    "asynchronous",
+    "begin",
+    "decided",
+    "executed",
+    "in_turn",
+    "prompt",
+]
+
+
 A = TypeVar("A")
 Opener: TypeAlias = Callable[[Clock], Store]
 Steps: TypeAlias = Generator[Query[Any], Any, A]

@@ -50,6 +50,7 @@ class Shown:
     clauses: Mapping[str, int] = field(factory=dict)
 
     def line(self) -> str:
+        """One line for the report."""
         e = self.explored
         verdict = "ok" if e.good else ("BROKEN" if e.complete else "INCOMPLETE")
         return (
@@ -60,14 +61,18 @@ class Shown:
 
 @frozen
 class Report:
+    """What `check` has shown of every model that it searched."""
+
     worlds: tuple[Shown, ...]
 
     @property
     def good(self) -> bool:
+        """True if the result of every model is good."""
         return all(shown.explored.good for shown in self.worlds)
 
     @property
     def explored(self) -> tuple[Explored, ...]:
+        """The results of the models, in the order searched."""
         return tuple(shown.explored for shown in self.worlds)
 
     @property
@@ -79,9 +84,11 @@ class Report:
         return total
 
     def traces(self) -> tuple[Trace, ...]:
+        """The traces of all models."""
         return tuple(trace for explored in self.explored for trace in explored.traces())
 
     def shortest(self) -> Trace | None:
+        """The shortest trace of all; None if nothing was violated."""
         return min(self.traces(), key=lambda trace: len(trace.lines), default=None)
 
     def text(self) -> str:
@@ -138,6 +145,7 @@ SMALL: Final[dict[str, Search]] = SESSIONS | {
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
+    """The names of the models; `deep` adds the larger ones."""
     return tuple(SMALL | LARGE if deep else SMALL)
 
 

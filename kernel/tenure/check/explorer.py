@@ -14,6 +14,9 @@ from attrs import define, field, frozen
 
 from .trace import Line, Trace
 
+__all__ = ["LIMIT_DEFAULT", "STUCK", "Explored", "Progress", "explore"]
+
+
 W = TypeVar("W", bound=Hashable)
 
 LIMIT_DEFAULT: Final = 1_000_000
@@ -82,9 +85,11 @@ class Explored:
 
     @property
     def good(self) -> bool:
+        """True if the search was complete, every property holds, and every "sometimes" was seen."""
         return self.complete and not self.broken and not self.unseen and self.stuck is None
 
     def traces(self) -> tuple[Trace, ...]:
+        """The shortest trace to each violated property, and to a state where work is stuck."""
         return (*self.broken.values(), *(() if self.stuck is None else (self.stuck,)))
 
 

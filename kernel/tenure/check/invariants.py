@@ -18,6 +18,9 @@ from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES
 
+__all__ = ["PROPERTIES", "Rows", "violations"]
+
+
 PAGE: Final = 256
 
 

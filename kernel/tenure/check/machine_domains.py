@@ -22,6 +22,8 @@ from ..runner.answers import classify
 from ..worker import machine as worker_
 from . import runner_domain, worker_domain
 
+__all__ = ["LEASE", "MACHINES", "PLACE", "RUN", "RUNNER", "WORKER", "Machine", "draw", "survey"]
+
 
 def _none(state: Any) -> tuple[Any, ...]:
     return ()

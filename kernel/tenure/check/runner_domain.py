@@ -80,6 +80,24 @@ from ..runner.states import (
 )
 from ..turn_end import Record
 
+__all__ = [
+    "BEGUN",
+    "CANCEL",
+    "CONFIG",
+    "END",
+    "EVENTS",
+    "FAR",
+    "HERE",
+    "LOADED",
+    "NEAR",
+    "RELEASE",
+    "REPORT",
+    "START",
+    "STATES",
+    "answers",
+]
+
+
 HERE: Final = LocalProcess("host", "boot", "ns", 1, "10")
 THERE: Final = LocalProcess("other", "boot", "ns", 1, "10")
 CONFIG: Final = RunnerConfig(

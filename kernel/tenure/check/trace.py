@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+__all__ = ["Line", "Trace"]
+
 
 @frozen
 class Line:
@@ -28,6 +30,7 @@ class Trace:
     lines: tuple[Line, ...]
 
     def text(self) -> str:
+        """The trace as lines of text."""
         steps = [f"{n:3}. {line}" for n, line in enumerate(self.lines, 1)]
         return "\n".join([f"{self.name}: broken after {len(steps)} steps:", *steps,
                           f"     NOT: {self.sentence}"])  # fmt: skip

@@ -21,6 +21,9 @@ from ..worker.protocol import (
     TimerFired,
 )
 
+__all__ = ["EVENTS", "STATES", "stops"]
+
+
 RUNNING: Final[tuple[frozenset[str], ...]] = (frozenset(), frozenset("a"), frozenset("ab"))
 COOLING: Final[tuple[tuple[Cooling, ...], ...]] = (
     (),

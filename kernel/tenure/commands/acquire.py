@@ -13,6 +13,8 @@ from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_gran
 from .session_view import CommandView, session_queries
 from .transaction import Transaction, check_command_id
 
+__all__ = ["Acquire", "Acquired"]
+
 
 @frozen
 class Acquired:

@@ -17,6 +17,18 @@ from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 
+__all__ = [
+    "Admit",
+    "AdmitView",
+    "Open",
+    "Opened",
+    "admit_into",
+    "look_up",
+    "open_key_holders",
+    "slots_of",
+    "validate_input",
+]
+
 
 @frozen
 class Opened:

@@ -16,6 +16,8 @@ from .nodes import open_calls_after, validate_nodes
 from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, replay
 
+__all__ = ["Amend", "Rewind"]
+
 
 @frozen
 class Rewind:

@@ -28,6 +28,8 @@ from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id
 from .validation import validate_id, validate_limits
 
+__all__ = ["Begin", "NothingDue"]
+
 
 @frozen
 class NothingDue:

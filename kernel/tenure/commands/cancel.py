@@ -28,6 +28,8 @@ from .session_view import SessionView, session_queries
 from .submission import NewInput
 from .transaction import Transaction, check_command_id, replay
 
+__all__ = ["Interrupt", "RequestCancel", "cancel_working", "end_lapsed_lease", "raise_mark"]
+
 
 @frozen
 class RequestCancelView(SessionView):

@@ -19,6 +19,9 @@ from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
+__all__ = ["Checkpoint", "Checkpointed", "NewEntry", "check_fence"]
+
+
 NOTE_MAX = 2_000
 EFFECT_ID_MAX = 400  # characters; may contain blanks
 

@@ -34,6 +34,9 @@ from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_id, validate_limits, validate_text
 
+__all__ = ["Commit", "Committed", "Then"]
+
+
 FRAME_MAX = 200
 
 

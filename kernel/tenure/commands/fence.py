@@ -17,6 +17,9 @@ from ..records import ExecutedCommand, FencedOff
 from .session_view import CommandView, session_queries
 from .transaction import Transaction, check_command_id, replay
 
+__all__ = ["BY_MAX", "FenceOff"]
+
+
 BY_MAX: Final = 1_000_000_000
 
 

@@ -17,6 +17,19 @@ from ..transcript import Tip
 from .transaction import Transaction
 from .validation import validate_id
 
+__all__ = [
+    "TTL_MS_DEFAULT",
+    "Begun",
+    "BegunBefore",
+    "begun_of",
+    "bind",
+    "end_lapsed",
+    "grant",
+    "take_up",
+    "validate_grant",
+]
+
+
 TTL_MS_DEFAULT: Final = 30_000
 TTL_MS_MAX: Final = 86_400_000
 

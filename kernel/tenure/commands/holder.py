@@ -35,6 +35,8 @@ from .transaction import Transaction, check_command_id, replay
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
+__all__ = ["Ended", "Fail", "Reclaim", "Release", "ReleaseSession", "Renew", "Renewed"]
+
 
 @frozen
 class Ended:

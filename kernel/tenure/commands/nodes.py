@@ -15,6 +15,16 @@ from ..replace import replace
 from ..transcript import NewNode, Role, Tip, extend_path, hash_node
 from .validation import validate_id
 
+__all__ = [
+    "append_nodes",
+    "close_open_calls",
+    "closing_nodes",
+    "open_calls_after",
+    "validate_body",
+    "validate_nodes",
+]
+
+
 UNSEEN: Final = (
     "the turn ended before a result was written down; whether the call took effect is not known"
 )

@@ -16,6 +16,8 @@ from .cancel import cancel_working, end_lapsed_lease, raise_mark
 from .session_view import CommandView, session_queries
 from .transaction import Transaction, check_command_id, replay
 
+__all__ = ["Destroy", "Reopen", "Reset", "Retire", "Stop"]
+
 
 @frozen
 class _PhaseCommand(Command[CommandView, PhaseChanged]):

@@ -12,6 +12,8 @@ from ..queries import Command, Each, Get, Query, Reads, Record, read
 from ..records import Session
 from ..world import key_of
 
+__all__ = ["Restore", "restoring"]
+
 
 @frozen
 class RestoreView:

@@ -9,6 +9,8 @@ from ..limits import UNFINISHED_RUNS_MAX
 from ..queries import First, Get, Query
 from ..records import ExecutedCommand, QueueEntry, Run, Session
 
+__all__ = ["CommandView", "SessionView", "session_queries"]
+
 
 @frozen
 class SessionView:

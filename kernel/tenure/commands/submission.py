@@ -11,6 +11,8 @@ from ..policy import LANES, POLICIES, OnOtherContent, Policy
 from ..records import Admission, HowAdmitted, Input, OpenKey, Session
 from ..transcript import hash_content
 
+__all__ = ["Admitted", "Conflict", "NewInput", "known_admissions"]
+
 
 @frozen
 class NewInput:

@@ -19,6 +19,9 @@ from ..scheduling import BEGINNING_PHASES, outdated
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 
+__all__ = ["Sweep", "Swept"]
+
+
 AGED_READ = (
     RUN_INPUTS_MAX + 32
 )  # for each lane; an active run may keep one group of old rows at the front

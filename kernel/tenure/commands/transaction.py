@@ -40,6 +40,9 @@ from .nodes import close_open_calls
 from .session_view import SessionView
 from .validation import validate_id
 
+__all__ = ["Transaction", "check_command_id", "queue_entry_of", "replay"]
+
+
 S = TypeVar("S")
 O = TypeVar("O")
 R = TypeVar("R", bound=Record)

@@ -9,6 +9,8 @@ from ..records import Usage
 from ..transcript import UsageDelta
 from .validation import validate_id
 
+__all__ = ["count_usage", "usage_queries", "validate_usage"]
+
 
 def usage_queries(session_id: str, deltas: tuple[UsageDelta, ...]) -> Each[Usage | None]:
     """Return the query of the usage rows to add to."""

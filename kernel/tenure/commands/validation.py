@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
+__all__ = [
+    "sanitize",
+    "size_of",
+    "validate_id",
+    "validate_limits",
+    "validate_text",
+    "validate_time",
+]
+
 
 def validate_id(name: str, value: str) -> str | None:
     """Require 1 to 200 printable ASCII characters without blanks."""

@@ -19,6 +19,9 @@ from ..replace import replace
 from .session_view import SessionView, session_queries
 from .transaction import Transaction, check_command_id, queue_entry_of, replay
 
+__all__ = ["Withdraw", "WithdrawFrom", "Withdrawn", "withdraw_bound"]
+
+
 WITHDRAWN_MAX = 256
 BOUND_RUNS_MAX = 8
 

@@ -13,6 +13,22 @@ from attrs import frozen
 from ..outcome import Refusal, Refused, Stepped
 from ..rules import Row, Table, always
 
+__all__ = [
+    "RULES",
+    "Bind",
+    "Bound",
+    "Delayed",
+    "End",
+    "Ended",
+    "How",
+    "Promote",
+    "Ready",
+    "Return",
+    "State",
+    "step",
+]
+
+
 # -- states
 
 

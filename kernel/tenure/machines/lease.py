@@ -14,6 +14,29 @@ from attrs import frozen
 from ..outcome import Refusal, Refused, Stepped
 from ..rules import Row, Table, always
 
+__all__ = [
+    "RULES",
+    "Acquire",
+    "End",
+    "Evidence",
+    "Fence",
+    "FenceOff",
+    "Held",
+    "Holder",
+    "Lease",
+    "LocalProcess",
+    "Owner",
+    "Reclaim",
+    "Release",
+    "Renew",
+    "Revoke",
+    "Use",
+    "Vacant",
+    "live_at",
+    "step",
+]
+
+
 # -- states
 
 

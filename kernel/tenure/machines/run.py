@@ -11,6 +11,21 @@ from ..outcome import Refused, Stepped
 from ..rules import Row, Table, always
 from .input import How
 
+__all__ = [
+    "RULES",
+    "Done",
+    "Finish",
+    "Record",
+    "Reschedule",
+    "Rescheduled",
+    "Running",
+    "TakeUp",
+    "Termination",
+    "settle",
+    "step",
+]
+
+
 # -- states
 
 

@@ -12,6 +12,19 @@ from ..replace import replace
 from ..transcript import Form, NewNode, Role
 from .types import Attachment, Message, ToolCall
 
+__all__ = [
+    "ROLES",
+    "InvalidMessage",
+    "decode",
+    "encode",
+    "from_json",
+    "node_of",
+    "non_defaults",
+    "text_of",
+    "to_json",
+]
+
+
 ARGUMENTS_MAX: Final = 2_000_000
 ROLES: Final = (Role.SYSTEM, Role.USER, Role.ASSISTANT, Role.TOOL)  # of messages
 

@@ -12,6 +12,20 @@ from attrs import frozen
 from ..failure import Failure
 from ..transcript import Role, UsageDelta
 
+__all__ = [
+    "Attachment",
+    "Delta",
+    "Disposition",
+    "Finish",
+    "Message",
+    "ModelFailed",
+    "Reply",
+    "Request",
+    "RetryPolicy",
+    "Tool",
+    "ToolCall",
+]
+
 
 class Disposition(enum.StrEnum):
     """Whether a tool call whose report was lost may run again."""

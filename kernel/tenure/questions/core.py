@@ -30,6 +30,25 @@ from ..records import (
 )
 from ..transcript import Form, Role
 
+__all__ = [
+    "PAGE",
+    "DeadLetters",
+    "EventsAfter",
+    "InputStatus",
+    "Journal",
+    "LoadOverview",
+    "LoadRun",
+    "LoadTranscript",
+    "LoadedRun",
+    "Overview",
+    "Sessions",
+    "Status",
+    "Statuses",
+    "TranscriptLine",
+    "WouldRefuse",
+]
+
+
 PAGE = 256
 FIRST_PAGE = 32  # nodes of a transcript; each further page is twice as large
 Steps: TypeAlias = Generator[Query[Any], Any, Any]

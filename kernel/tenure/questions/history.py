@@ -16,6 +16,20 @@ from ..records import EventBatch, Input, JournalEntry, QueueEntry, Run, Session
 from ..replace import replace
 from .core import LoadTranscript
 
+__all__ = [
+    "AllSessions",
+    "LeaseSpan",
+    "LoadHistory",
+    "RunSpan",
+    "SessionHistory",
+    "finished",
+    "flat_events",
+    "lease_spans",
+    "load_session_rows",
+    "run_of",
+]
+
+
 PAGE: Final = 256
 Steps = Generator[Query[Any], Any, Any]
 

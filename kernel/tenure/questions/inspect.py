@@ -23,6 +23,17 @@ from .core import (
     TranscriptLine,
 )
 
+__all__ = [
+    "ListSessions",
+    "LoadSessionDetail",
+    "SessionDetail",
+    "SessionSummary",
+    "Steps",
+    "Waiting",
+    "load_waiting",
+]
+
+
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 COUNTED_MAX: Final = 1000

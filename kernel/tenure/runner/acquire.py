@@ -35,6 +35,30 @@ from .states import (
     send,
 )
 
+__all__ = [
+    "ask_for_holder",
+    "asks_for_holder",
+    "begin_again",
+    "check_holder",
+    "dead",
+    "elsewhere",
+    "finds_nothing",
+    "hold",
+    "leaves_to_holder",
+    "may_live",
+    "near",
+    "reclaim",
+    "start",
+    "stop_alive",
+    "stop_elsewhere",
+    "stop_fenced",
+    "stop_held",
+    "stop_idle",
+    "stop_refused",
+    "sweep",
+    "sweeps",
+]
+
 
 def start(config: RunnerConfig, now_ms: int) -> Outcome:
     """Return the first state of a runner, and its Begin (RUNNER-1)."""

@@ -49,6 +49,33 @@ from .states import (
     code_runs,
 )
 
+__all__ = [
+    "BeginRefused",
+    "BegunEarlier",
+    "CallRefused",
+    "CheckpointWritten",
+    "Cleared",
+    "CommitRefused",
+    "CurrentLease",
+    "Fenced",
+    "Granted",
+    "HolderFound",
+    "LeaseRenewed",
+    "NextTaken",
+    "NothingToBegin",
+    "RenewalDue",
+    "RenewalRefused",
+    "RenewalUnanswered",
+    "RetryDue",
+    "RunCancelled",
+    "RunEnded",
+    "RunLoaded",
+    "RunMissing",
+    "SessionHeld",
+    "StageTimeOver",
+    "classify",
+]
+
 
 @frozen
 class CurrentLease(Question[Held | None]):

@@ -53,6 +53,32 @@ from .states import (
     send,
 )
 
+__all__ = [
+    "begin_next",
+    "begin_taken",
+    "cancel_instead",
+    "commit",
+    "conclude",
+    "end_turn",
+    "end_unstarted",
+    "fail_instead",
+    "follow",
+    "launch",
+    "loaded_in_vain",
+    "loaded_late",
+    "loaded_on_time",
+    "renew_now",
+    "run_finished",
+    "start_turn",
+    "stop",
+    "stop_done",
+    "stop_missing",
+    "stop_unwritten",
+    "take_next",
+    "wait_for_lease",
+]
+
+
 # -- final commands
 
 

@@ -45,6 +45,30 @@ from .states import (
 )
 from .supervision import cancel, lose, replies
 
+__all__ = [
+    "end",
+    "enqueue",
+    "finish",
+    "linger",
+    "lose_lease",
+    "nothing_pending",
+    "park",
+    "proceed",
+    "refuse",
+    "return_refusal",
+    "starts_late",
+    "starts_on_time",
+    "stop_requested",
+    "stopped",
+    "strange",
+    "take_checkpoint",
+    "write",
+    "write_pending",
+    "writes",
+    "writes_later",
+]
+
+
 # -- guards on requests
 
 

@@ -19,6 +19,41 @@ from ..questions.core import LoadedRun
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
+__all__ = [
+    "Abandoned",
+    "Answered",
+    "Ask",
+    "CancelSeen",
+    "CheckProcess",
+    "Drain",
+    "Effect",
+    "EndTurn",
+    "Event",
+    "Execute",
+    "Failed",
+    "Finished",
+    "InterruptTurn",
+    "MayStart",
+    "NotifyTurn",
+    "OutcomeUnknown",
+    "ProcessChecked",
+    "Reply",
+    "RunFinished",
+    "RunnerStopReason",
+    "SetTimer",
+    "StartTurn",
+    "Stop",
+    "StoreBroken",
+    "StoreUnavailable",
+    "TimerFired",
+    "TurnEnded",
+    "TurnExit",
+    "TurnReply",
+    "TurnRequest",
+    "TurnRequested",
+]
+
+
 # -- requests of the turn code
 
 

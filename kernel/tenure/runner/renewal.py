@@ -23,6 +23,20 @@ from .states import (
 )
 from .supervision import cancel, end_holding
 
+__all__ = [
+    "ends_anyway",
+    "extend",
+    "ignore_late_refusal",
+    "known_hint",
+    "lose",
+    "needs_lease",
+    "new_hint",
+    "postpone",
+    "renew_later",
+    "send_renewal",
+]
+
+
 # -- guards
 
 

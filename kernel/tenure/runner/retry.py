@@ -12,6 +12,17 @@ from .protocol import OutcomeUnknown, RunnerStopReason, Stop, StoreBroken, Store
 from .states import Acquiring, Outcome, Stopped, TurnRunning, resend, wait
 from .supervision import end_holding
 
+__all__ = [
+    "give_up",
+    "retry",
+    "should_give_up",
+    "should_retry",
+    "stop_broken",
+    "wait_unavailable",
+    "wait_unsure",
+]
+
+
 # -- guards
 
 

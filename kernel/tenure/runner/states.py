@@ -18,6 +18,41 @@ from ..records import Cancel
 from ..replace import replace
 from .protocol import Ask, Effect, Execute, SetTimer, Stop, TurnExit, TurnRequest
 
+__all__ = [
+    "CALLING",
+    "HOLDING",
+    "ROUNDS_MAX",
+    "SUPERVISING",
+    "Acquiring",
+    "CheckingHolder",
+    "Core",
+    "Ending",
+    "HeldRun",
+    "LeaseLost",
+    "Loading",
+    "Outcome",
+    "PendingCall",
+    "RenewalTimer",
+    "Request",
+    "RunnerConfig",
+    "State",
+    "Stopped",
+    "SupervisionStage",
+    "TurnCommitted",
+    "TurnRunning",
+    "TurnStopReason",
+    "TurnSupervision",
+    "code_runs",
+    "final_call_pending",
+    "next_id",
+    "renew",
+    "resend",
+    "retry_delay_ms",
+    "send",
+    "wait",
+]
+
+
 RETRY_MS: Final = 5
 RETRY_MS_MAX: Final = 1_000
 ROUNDS_MAX: Final = 64  # sweeps and reclaims before a Begin

@@ -35,6 +35,29 @@ from .states import (
     next_id,
 )
 
+__all__ = [
+    "abandon",
+    "cancel",
+    "drain_turn",
+    "end_holding",
+    "ends_already",
+    "grace_over",
+    "interrupt_turn",
+    "interrupted",
+    "limit_over",
+    "lose",
+    "may_work_on",
+    "not_interrupted",
+    "own_request",
+    "remember_drain",
+    "replies",
+    "reply_committed",
+    "reply_ended",
+    "reply_lost",
+    "strange_request",
+    "time_out",
+]
+
 
 def notify(
     core: Core, supervision: TurnSupervision, at_ms: int

@@ -33,6 +33,22 @@ from .states import (
     StopReason,
 )
 
+__all__ = [
+    "commit_as_cancelled",
+    "end_after_checkpoint",
+    "end_unrecorded_checkpoint",
+    "end_unrecorded_tools",
+    "fail_refused",
+    "keep_state",
+    "stop_after_checkpoint",
+    "stop_after_record",
+    "stop_before_effects",
+    "stop_environment",
+    "stop_model",
+    "stop_tools",
+]
+
+
 Signal: TypeAlias = CancelSeen | DeadlinePassed
 
 

@@ -28,6 +28,29 @@ from ..records import Input, Node
 from ..replace import replace
 from ..transcript import Form, Role, UsageDelta
 
+__all__ = [
+    "CALLS_MAX",
+    "DEFAULT_CHAT_POLICY",
+    "DUPLICATE",
+    "Answer",
+    "CallTools",
+    "ChatPolicy",
+    "InvalidReply",
+    "ReplyKind",
+    "StopTurn",
+    "classify_reply",
+    "message_of_input",
+    "messages_of_node",
+    "name_calls",
+    "overflows",
+    "project",
+    "read_prompt",
+    "reject_reason",
+    "stable",
+    "write_prompt",
+]
+
+
 CALLS_MAX: Final = (
     COMMIT_NODES_MAX - 2
 )  # their results, the reply and one more node fit into one commit

@@ -41,6 +41,18 @@ from .states import (
     Written,
 )
 
+__all__ = [
+    "UNKNOWN",
+    "abort_calls",
+    "answer_calls",
+    "closings",
+    "finish",
+    "mismatch",
+    "result_message",
+    "stop_text",
+]
+
+
 UNKNOWN = "interrupted: this call was started before a crash and its outcome is unknown; it is not run again"
 
 

@@ -12,6 +12,9 @@ from ..transcript import hash_text
 from .protocol import Environment
 from .states import Core, path_before_turn
 
+__all__ = ["describe", "environment_changes", "note_id", "with_environment"]
+
+
 PATHS_MAX: Final = 8
 CHANGES_MAX: Final = 8
 

@@ -12,6 +12,8 @@ from ..questions.core import Journal, LoadTranscript, TranscriptLine
 from ..records import Blob, EntryKind, Input, JournalEntry, Node, Run, Session
 from ..transcript import Tip
 
+__all__ = ["LoadTurn", "LoadedTurn"]
+
 
 @frozen
 class LoadedTurn:

@@ -70,6 +70,30 @@ from .tool_calls import (
     write_record,
 )
 
+__all__ = [
+    "EnvironmentChanged",
+    "EnvironmentUnchanged",
+    "advance_batch",
+    "commit_answer",
+    "commit_stopped",
+    "continue_after_checkpoint",
+    "continue_after_record",
+    "fail_environment",
+    "fail_model",
+    "note_changes",
+    "record_reply",
+    "refuse_changes",
+    "refuse_journal",
+    "replay_journal",
+    "request_environment",
+    "retry_later",
+    "retry_now",
+    "take_result",
+    "take_unknown",
+    "withhold_calls",
+]
+
+
 WITHHELD = "not carried out: the steps of this turn are used up"
 
 

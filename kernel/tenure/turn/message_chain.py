@@ -11,6 +11,8 @@ from ..messages.codec import node_of
 from ..messages.types import Message
 from ..transcript import NewNode, Tip, extend_path, hash_node
 
+__all__ = ["ChainLink", "extend", "messages"]
+
 
 @frozen
 class ChainLink:

@@ -16,6 +16,47 @@ from ..outcome import Refused
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
+__all__ = [
+    "DEADLINE",
+    "LIMITS",
+    "REPORTS",
+    "Abort",
+    "Begin",
+    "CallModel",
+    "CancelSeen",
+    "Cancelled",
+    "Completed",
+    "DeadlinePassed",
+    "Effect",
+    "Ending",
+    "Environment",
+    "EnvironmentFailed",
+    "EnvironmentReady",
+    "Event",
+    "Fail",
+    "Failed",
+    "HandOff",
+    "HandedOff",
+    "Limits",
+    "ModelFailed",
+    "ModelReplied",
+    "NotRecorded",
+    "PrepareEnvironment",
+    "Probe",
+    "Probed",
+    "Recorded",
+    "RetryDue",
+    "RunTool",
+    "SetDeadline",
+    "Sleep",
+    "Stopped",
+    "ToolReported",
+    "ToolResult",
+    "Value",
+    "WriteRecord",
+]
+
+
 SHOWN_MAX: Final = 80
 
 

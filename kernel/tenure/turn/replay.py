@@ -14,6 +14,8 @@ from ..replace import replace
 from ..transcript import Form, Role, hash_text
 from .protocol import HandOff, ToolResult
 
+__all__ = ["EMPTY", "RecordedReport", "Replay", "read_journal", "report_body"]
+
 
 @frozen
 class RecordedRequest:

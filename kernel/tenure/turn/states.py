@@ -18,6 +18,35 @@ from .message_chain import ChainLink, extend, messages
 from .protocol import Cancelled, Effect, Ending, Environment, Fail, Limits, Stopped, ToolResult
 from .replay import EMPTY, Replay
 
+__all__ = [
+    "IN_PROGRESS",
+    "AwaitingCheckpoint",
+    "AwaitingEnvironment",
+    "AwaitingModel",
+    "AwaitingTools",
+    "Batch",
+    "Core",
+    "Finished",
+    "Marking",
+    "NextStep",
+    "Outcome",
+    "PendingRecord",
+    "Preparing",
+    "Probing",
+    "Reported",
+    "Running",
+    "Slot",
+    "Stage",
+    "State",
+    "StopReason",
+    "TurnSetup",
+    "Waiting",
+    "WaitingForRetry",
+    "Written",
+    "add_usage",
+    "path_before_turn",
+]
+
 
 @frozen
 class TurnSetup:

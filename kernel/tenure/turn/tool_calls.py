@@ -29,6 +29,21 @@ from .states import (
     Written,
 )
 
+__all__ = [
+    "after_record",
+    "backoff_ms",
+    "is_once",
+    "launch",
+    "next_record",
+    "open_batch",
+    "policy_of",
+    "probes",
+    "run",
+    "unknown_outcome",
+    "write_record",
+]
+
+
 FAILED_MAX: Final = 32  # attempts in one record
 TEXT_MAX: Final = 2_000  # of a failed attempt, in the journal
 

@@ -37,6 +37,9 @@ from .protocol import (
     TimerFired,
 )
 
+__all__ = ["RULES", "is_ignored", "step"]
+
+
 POLL_MS_MAX: Final = 5_000
 TIMER_MS_MIN: Final = 2  # a due time in the past must not make the worker look in a busy loop
 COOL_MS: Final = 50

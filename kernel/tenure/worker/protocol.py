@@ -13,6 +13,32 @@ from ..queries import First, Query, Question
 from ..records import Session
 from ..runner.protocol import RunnerStopReason
 
+__all__ = [
+    "LOOK_MAX",
+    "Connected",
+    "Cooling",
+    "Drain",
+    "DrainRunners",
+    "Draining",
+    "Effect",
+    "Event",
+    "Finish",
+    "Finished",
+    "HeldLeases",
+    "Hinted",
+    "Look",
+    "LookFailed",
+    "Looked",
+    "Outcome",
+    "RunnerStopped",
+    "Serving",
+    "SetTimer",
+    "State",
+    "Take",
+    "TimerFired",
+]
+
+
 LOOK_MAX: Final = 256
 
 

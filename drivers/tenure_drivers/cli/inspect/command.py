@@ -20,6 +20,9 @@ from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
 from . import json as inspect_json
 
+__all__ = ["events", "inspect"]
+
+
 PAGE: Final = 64
 TEXT_SHOWN: Final = 100
 FOLLOW_S: Final = 0.25

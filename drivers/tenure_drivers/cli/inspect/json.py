@@ -12,6 +12,8 @@ from tenure.questions.core import InputStatus, TranscriptLine
 from tenure.questions.inspect import SessionDetail, SessionSummary, Waiting
 from tenure.records import EventBatch, JournalEntry, Run, Session
 
+__all__ = ["detail", "events", "summary"]
+
 
 def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
     """Return the session's lease, or None if it is vacant."""

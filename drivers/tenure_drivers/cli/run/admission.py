@@ -21,6 +21,9 @@ from .input_watcher import FileInput
 from .prompt_file import PromptLine
 from .validation import batches, new_input, why
 
+__all__ = ["Admission", "Count", "by_session", "each_session"]
+
+
 SESSIONS_AT_ONCE: Final = 64
 
 

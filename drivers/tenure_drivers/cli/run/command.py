@@ -28,6 +28,9 @@ from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
+__all__ = ["Job", "main"]
+
+
 VALIDATED_AT_ONCE: Final = 4
 SHOWN_BAD_MAX: Final = 1000
 POLL_S: Final = 0.25  # for changes without a hint

@@ -17,6 +17,9 @@ from ..output import log
 from ..retrying_store import RetryingStore
 from .prompt_file import PromptLine
 
+__all__ = ["FileInput", "InputWatcher"]
+
+
 GATHER_S: Final = 0.05  # changes within this time are read and reported together
 
 

@@ -10,6 +10,9 @@ import sys
 import threading
 from typing import Final
 
+__all__ = ["ParentWatch"]
+
+
 PR_SET_PDEATHSIG: Final = 1
 
 

@@ -11,6 +11,8 @@ from ..output import Bar, log
 from .admission import Count
 from .input_watcher import FileInput
 
+__all__ = ["Report", "answer", "moment"]
+
 
 def answer(row: FileInput) -> dict[str, Any]:
     status = row.status

@@ -15,6 +15,9 @@ from attrs import frozen
 
 from tenure.transcript import hash_content
 
+__all__ = ["KIND", "BadLine", "PromptLine", "parse", "shown"]
+
+
 KIND: Final = "prompt"
 SHOWN_CHARACTERS: Final = 60
 FIELDS: Final = {

@@ -16,6 +16,9 @@ from tenure.replace import replace
 
 from .prompt_file import KIND, BadLine, PromptLine, shown
 
+__all__ = ["batches", "illegal_lines", "new_input", "prompt_policy", "refused_lines", "why"]
+
+
 BATCH_BYTES: Final = 1_000_000
 
 

@@ -18,6 +18,9 @@ from typing import Final
 
 from ..exit import CliExit, Exit
 
+__all__ = ["STORE", "WorkerPool"]
+
+
 FRUITLESS_MAX: Final = 5  # exits in a row of workers that never became ready
 AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 2.0

@@ -21,6 +21,9 @@ from ..retrying_store import opened
 from .parent_watch import ParentWatch
 from .worker_pool import STORE
 
+__all__ = ["InProcessWorker"]
+
+
 SESSIONS_AT_ONCE: Final = 32
 GRACE_MS: Final = 30_000  # for a turn in progress at a drain; then it is released and resumed later
 

@@ -14,6 +14,9 @@ from ..output import write_bytes, write_lines
 from ..run.progress_report import moment
 from .conversation import LoadConversation, as_json
 
+__all__ = ["show"]
+
+
 CHARACTERS_MAX: Final = 4_000  # of one text
 RESULT_MAX: Final = 1_000
 ARGUMENTS_MAX: Final = 400

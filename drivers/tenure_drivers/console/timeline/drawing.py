@@ -11,6 +11,9 @@ from tenure.questions.history import LeaseSpan, RunSpan, SessionHistory, flat_ev
 
 from .model import Holder, Timeline, TooLate
 
+__all__ = ["Drawing"]
+
+
 ROW: Final = 30
 LANE: Final = 26
 PLOT: Final = 1000  # initial width; the script lays the drawing out again

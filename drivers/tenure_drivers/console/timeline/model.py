@@ -9,6 +9,9 @@ from attrs import field, frozen
 
 from tenure.questions.history import SessionHistory
 
+__all__ = ["Figure", "Holder", "Life", "Pause", "Timeline", "TooLate"]
+
+
 WORKERS_MAX: Final = 8  # number of colours; the ninth worker has the colour of the first
 
 

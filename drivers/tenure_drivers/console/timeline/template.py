@@ -5,6 +5,9 @@ from __future__ import annotations
 from string import Template
 from typing import Final
 
+__all__ = ["PAGE"]
+
+
 STYLE: Final = """
 :root{--bg:#fbfbfa;--card:#fff;--ink:#1d2327;--soft:#66707a;--line:#e3e6e8;--bad:#c4262e;--ok:#1f7a4d;
 --w0:#8b949e;--w1:#2f6fde;--w2:#d9820f;--w3:#1c9a7a;--w4:#8a4fd3;--w5:#c2478a;--w6:#6b8e23;--w7:#0e8fb3;--w8:#a4683f}

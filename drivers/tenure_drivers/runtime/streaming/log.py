@@ -12,6 +12,9 @@ from attrs import define, field, frozen
 from tenure.messages.types import Delta
 from tenure.questions.core import TranscriptLine
 
+__all__ = ["Channel", "DeltaLog", "Gap", "Item", "Settled", "StreamMessage"]
+
+
 OVER_MAX: Final = 32  # runs of which the end is remembered
 
 

@@ -19,6 +19,8 @@ from ...stores.base import Store, Unavailable
 from ..changes import SessionChanges
 from .log import DeltaLog, Gap, Item, Settled
 
+__all__ = ["Observer"]
+
 
 @frozen
 class SettledState(Question[Gap]):
@@ -66,6 +68,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
 
     @property
     def cursor(self) -> str:
+        """The position after the last item returned; pass it to `observe` to go on from there."""
         return f"{self._source.epoch}:{max(self._next - 1, 0)}"
 
     async def __aenter__(self) -> Self:
@@ -76,6 +79,7 @@ class Observer(AsyncIterator[Delta | Settled | Gap]):
         self.close()
 
     def close(self) -> None:
+        """End the observation; a pending `anext` stops."""
         with self._source.lock:
             self._feed.observers.discard(self)
         self._ended = True

@@ -13,6 +13,9 @@ from typing import Final
 
 from ..base import Unavailable
 
+__all__ = ["LOCK", "NO_ROOM", "Disk", "Ownership"]
+
+
 LOCK: Final = "lock"
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -26,6 +26,23 @@ from tenure.records import RECORDS
 from ..base import Corrupt, SchemaTooNew
 from ..row_codec import RowCodec, codec_of
 
+__all__ = [
+    "Damaged",
+    "Line",
+    "LogPosition",
+    "Rows",
+    "check_heading",
+    "closing",
+    "ending",
+    "heading",
+    "line_of",
+    "lines",
+    "rows_of",
+    "transaction",
+    "writes_of",
+]
+
+
 SCHEMA: Final = 1
 INSERT, UPDATE, DROP = "+", "=", "-"
 

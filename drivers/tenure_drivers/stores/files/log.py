@@ -9,6 +9,9 @@ from ..base import OutcomeUnknown, Unavailable
 from .disk import NO_ROOM, Disk
 from .format import LogPosition, closing, heading, line_of, transaction
 
+__all__ = ["LOG", "SNAPSHOT", "SUFFIX", "TEMPORARY", "Log", "path_of", "temporary"]
+
+
 LOG, SNAPSHOT, TEMPORARY = "log", "snapshot", ".tmp"
 SUFFIX: Final = ".jsonl"
 

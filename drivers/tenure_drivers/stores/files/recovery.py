@@ -29,6 +29,9 @@ from .format import (
 )
 from .log import LOG, SNAPSHOT, SUFFIX, TEMPORARY, Log, path_of, temporary
 
+__all__ = ["Recovery", "Repaired", "contents", "outdated", "remove", "write_snapshot"]
+
+
 ROWS_A_LINE: Final = 64
 _NAME = re.compile(rf"({LOG}|{SNAPSHOT})-(\d{{12,}}){re.escape(SUFFIX)}")
 

@@ -178,4 +178,4 @@ def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> 
     return FilesStore(url.rest, clock=clock, **options)
 
 
-__all__ = ["FilesStore", "Repaired"]
+__all__ = ["FilesStore", "Repaired", "open_url"]

@@ -19,6 +19,19 @@ from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from .pipeline import Pipeline, Rows, Statement
 from .sql import Sql
 
+__all__ = [
+    "BEGIN",
+    "Connection",
+    "ConnectionLost",
+    "connect",
+    "ensure_schema",
+    "parse_dsn",
+    "schema_statements",
+    "translated",
+    "version_of",
+]
+
+
 SCHEMA_VERSION = 1
 VERSION_MIN = 14
 DEFAULTS = {  # without these, a connection to a dead machine waits for hours

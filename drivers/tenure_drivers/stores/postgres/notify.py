@@ -15,6 +15,9 @@ from tenure.outcome import Hint
 from .connection import Connection, connect
 from .sql import quoted
 
+__all__ = ["NOTIFY", "PostgresNotifier", "hints_of", "payloads"]
+
+
 PAYLOAD_BYTES_MAX = 7_900  # the server's limit is 8,000
 LISTEN_S = 0.5
 NOTIFY = "SELECT pg_notify(%s, %s)"

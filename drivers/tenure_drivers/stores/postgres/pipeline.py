@@ -23,6 +23,9 @@ from psycopg.generators import fetch_many, pipeline_communicate, send
 
 from .sql import BIGINT_ARRAY, TEXT_ARRAY, Bigints, Texts, packed_bigints, packed_texts
 
+__all__ = ["Pipeline", "Rows", "Statement"]
+
+
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Rows: TypeAlias = tuple[Sequence[Any], int]  # the rows of a statement, and how many it changed
 

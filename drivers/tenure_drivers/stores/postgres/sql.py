@@ -19,6 +19,22 @@ from tenure.queries import Index, Record
 
 from ..row_codec import RowCodec, codec_of
 
+__all__ = [
+    "BIGINT_ARRAY",
+    "TEXT_ARRAY",
+    "Bigints",
+    "BigintsDumper",
+    "Sql",
+    "Texts",
+    "TextsDumper",
+    "arrays",
+    "listed",
+    "packed_bigints",
+    "packed_texts",
+    "quoted",
+]
+
+
 P = ParamSpec("P")
 Made: TypeAlias = tuple[str, list[str]]  # a statement, and the types of its parameter columns
 

@@ -46,6 +46,9 @@ from .sql import Sql, listed, quoted
 from .transaction import NOW_MS, BatchedReads, quarantine_statement, storable
 from .writer import ALONG_INDEXES, IDLE_MS, Writer, execute_in, execute_in_now
 
+__all__ = ["PostgresStore", "drop_schema", "missing_sql", "open_url"]
+
+
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")

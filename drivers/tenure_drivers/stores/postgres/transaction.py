@@ -20,6 +20,18 @@ from ..row_codec import codec_of
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
 
+__all__ = [
+    "NOW_MS",
+    "BatchedReads",
+    "Plan",
+    "Wait",
+    "decide_group",
+    "lock_rows",
+    "quarantine_statement",
+    "storable",
+]
+
+
 Plan: TypeAlias = Generator[tuple[list[Statement], bool], Sequence[Rows], list[Answer]]
 
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

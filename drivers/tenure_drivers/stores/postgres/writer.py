@@ -22,6 +22,9 @@ from .pipeline import Rows, Statement
 from .sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
 from .transaction import Plan, Wait, decide_group
 
+__all__ = ["ALONG_INDEXES", "IDLE_MS", "Writer", "execute_in", "execute_in_now"]
+
+
 O = TypeVar("O")
 V = TypeVar("V")
 

@@ -151,6 +151,7 @@ def _has_schema(connection: sqlite3.Connection, path: Path) -> bool:
 __all__ = [
     "BUSY",
     "FULL",
+    "SCHEMA_VERSION",
     "OutcomeUnknown",
     "connect",
     "expected",

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from attrs import frozen
 
+__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_network"]
+
+
 MOUNTS = Path("/proc/self/mounts")
 ALLOW = "TENURE_NETWORK_FILES"
 ROOT = "/"

@@ -22,6 +22,9 @@ import msgspec
 
 from tenure.outcome import Hint
 
+__all__ = ["FileProcesses", "HintListener", "lock_holder", "socket_folder"]
+
+
 SOCKET_PATH_MAX = 104  # bytes; Linux allows 107, macOS 103 and a terminator
 DATAGRAM_HINTS_MAX = 64
 POLL_S = 1.0

@@ -12,6 +12,18 @@ from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 
 from ..row_codec import RowCodec, codec_of
 
+__all__ = [
+    "Tables",
+    "create_table",
+    "insert_record",
+    "quoted",
+    "schema",
+    "select_due",
+    "select_first",
+    "update_record",
+]
+
+
 T = TypeVar("T")
 LIMIT_MAX = 2**63 - 1
 UNSTORABLE = (UnicodeEncodeError, OverflowError)  # raised for a key that SQLite cannot store

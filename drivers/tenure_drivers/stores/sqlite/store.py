@@ -237,4 +237,4 @@ def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> 
     return SqliteStore(url.rest, clock=clock, **options)
 
 
-__all__ = ["SqliteStore", "execute_in"]
+__all__ = ["CHECKPOINT_PAGES", "SqliteStore", "execute_in", "open_url"]

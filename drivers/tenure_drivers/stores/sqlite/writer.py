@@ -19,6 +19,9 @@ from .connection import BUSY, FULL, connect, identity, prepare, primary_code, tr
 from .notify import FileProcesses, lock_holder
 from .sql import Tables
 
+__all__ = ["Writer", "execute_in"]
+
+
 O = TypeVar("O")
 V = TypeVar("V")
 

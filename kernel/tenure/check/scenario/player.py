@@ -26,6 +26,9 @@ from ...transcript import Tip
 from ...world import EMPTY, World, ask, evolve, key_of
 from .text import BARE, NOTHING, ScenarioSyntaxError, read_command, read_question
 
+__all__ = ["Step", "parse", "play", "steps"]
+
+
 DIVIDER: Final = "----"
 SHOWN_MAX: Final = 100
 UNSHOWN: Final = frozenset(

@@ -26,6 +26,16 @@ from ...questions import core as questions
 from ...records import EntryKind
 from ...transcript import Form, NewNode, Role, UsageDelta
 
+__all__ = [
+    "BARE",
+    "NOTHING",
+    "ScenarioSyntaxError",
+    "read_command",
+    "read_question",
+    "write_command",
+]
+
+
 TOKEN: Final = re.compile(r'(?:\w+=)?"(?:[^"\\]|\\.)*"(?:\*\d+)?|[^\s"]+')
 QUOTED: Final = re.compile(r'("(?:[^"\\]|\\.)*")(?:\*(\d+))?')
 KEYWORD: Final = re.compile(r"(\w+)=(.*)", re.DOTALL)

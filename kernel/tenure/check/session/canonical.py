@@ -40,6 +40,8 @@ from ...transcript import Tip
 from ...world import Rows, World, key_of
 from .snapshot import EVENT, LATER, NOBODY, NOW, REVISION, S, due_of, rank_of, rows_of
 
+__all__ = ["Retained", "canonicalize"]
+
 
 @frozen
 class Retained:

@@ -11,6 +11,8 @@ from ...machines import run as run_
 from ...replace import replace
 from .snapshot import LATER, NOW, Snapshot
 
+__all__ = ["set_back", "ticks"]
+
 
 def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, Any]]:
     """Each time that is ahead may be the next to come: what is said of it, and the row after it."""

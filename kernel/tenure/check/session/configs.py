@@ -13,6 +13,33 @@ from . import operators as o
 from .snapshot import LATER
 from .states import ModelConfig, Moves
 
+__all__ = [
+    "BATCH_LOST",
+    "CANCEL",
+    "DEFAULT",
+    "DELAY",
+    "DELAYED",
+    "DIRECTIVE",
+    "FAILURE",
+    "FIRST",
+    "INTERRUPT",
+    "INTERRUPTS",
+    "LEASE",
+    "NEXT_ORDER",
+    "ONCE",
+    "ORDER",
+    "PLAIN",
+    "PROMPT",
+    "REPLACEMENT",
+    "SLOTS",
+    "STOP",
+    "WAKE_1",
+    "WAKE_2",
+    "WAKE_3",
+    "also",
+]
+
+
 PROMPT: Final = (c.NewInput("p", "prompt", "p"),)
 DIRECTIVE: Final = (c.NewInput("d", "directive", "d"),)
 FIRST: Final = (c.NewInput("q", "prompt", "q", priority=0),)

@@ -20,6 +20,9 @@ from .configs import (
 )
 from .states import ModelConfig
 
+__all__ = ["DEEP"]
+
+
 LEASE_3: Final = ModelConfig(
     "lease-3", "three workers over one input", (PROMPT,), ONCE, workers=3, lose=False
 )

@@ -19,6 +19,9 @@ from .ordering_oracle import hold_respected, in_order
 from .snapshot import due_of, rank_of
 from .step import Step, lease_id_of, sleeping
 
+__all__ = ["DECISION_PROPERTIES"]
+
+
 How = input_.How
 Termination = run_.Termination
 

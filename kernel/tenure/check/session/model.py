@@ -26,6 +26,9 @@ from .states import DOOMED, History, Numbers, State, StateEncoder, put
 from .transitions import TRANSITION_PROPERTIES, Transition
 from .workers import FAILURES, HOME, IDLE, MARKED, RAN, Worker, command, stale_commands, understood
 
+__all__ = ["SessionModel"]
+
+
 ONCE: Final = "a once step runs at most once"
 TAKEN_BACK: Final = "no once step runs for an input that was withdrawn or superseded"
 LATER_AGAIN: Final = "a command that was carried out is a replay at any later point"
@@ -54,21 +57,25 @@ class SessionModel(StateEncoder):
 
     @property
     def name(self) -> str:
+        """The name of the model, as `tenure check --list` prints it."""
         return self.config.name
 
     @property
     def sometimes(self) -> tuple[str, ...]:
+        """What must happen in some state of this model."""
         fires = [f"{clause} fires" for clause in self.config.expects]
         return (*fires, *(f"an input is {how}" for how in self.config.ends))
 
     # -- the model
 
     def initial(self) -> Iterable[State]:
+        """The states that the search starts from."""
         home = self.worker(HOME)
         opened = self.transitions.opened()
         yield self.state(opened, (home,) * self.config.workers, History())
 
     def actions(self, state: State) -> Iterator[tuple[Any, State]]:
+        """Every action that is possible in a state, with the state after it."""
         number, workers, memory, _ = state
         snapshot, memory_ = self.transitions.snapshots[number], self.histories[memory]
         yield from self._operate(snapshot, workers, memory_)
@@ -77,12 +84,14 @@ class SessionModel(StateEncoder):
             yield from self._work(snapshot, workers, slot, self.workers[at], memory_)
 
     def broken(self, state: State) -> Collection[str]:
+        """The properties that a state violates."""
         number, workers, memory, broken = state
         snapshot = self.transitions.snapshots[number]
         broken += self.transitions.of_snapshot(snapshot, probes=self.config.probes)
         return broken or self._stale_commands(snapshot, workers, self.histories[memory])
 
     def seen(self, state: State) -> Collection[str]:
+        """The names in `sometimes` that a state shows."""
         queue_entries = self.transitions.snapshots[state[0]].queue_entries.values()
         ends = [
             f"an input is {p.state.how}" for p in queue_entries if isinstance(p.state, input_.Ended)
@@ -93,6 +102,7 @@ class SessionModel(StateEncoder):
         return [*ends, *(f"{clause} fires" for clause in self.transitions.clauses)]
 
     def finished(self, state: State) -> bool:
+        """True if nothing may remain to be done in a state."""
         snapshot = self.transitions.snapshots[state[0]]
         session = snapshot.session
         if session.phase.value == "stopped" and "reopen" not in self.operators:
@@ -109,6 +119,7 @@ class SessionModel(StateEncoder):
         return sum(map(len, self.config.admits))
 
     def describe(self, label: Any) -> Line:
+        """The text of an action for a trace."""
         who, what, transition = label
         if transition is None:
             return Line(who, what)

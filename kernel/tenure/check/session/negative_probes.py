@@ -13,6 +13,9 @@ from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
 from .snapshot import REVISION, TTL, S, Snapshot
 
+__all__ = ["free", "wrong"]
+
+
 OTHER = "other"
 STRANGER = lease_.Owner("stranger", "stranger")
 UNREADABLE = NewNode(Role.ASSISTANT, "\x00")

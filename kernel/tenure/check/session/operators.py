@@ -13,6 +13,22 @@ from ...policy import Lane
 from ...records import Phase
 from .snapshot import S, Snapshot
 
+__all__ = [
+    "Operator",
+    "cancel",
+    "destroy",
+    "fence_off",
+    "interrupt",
+    "reclaim",
+    "reopen",
+    "reset",
+    "retire",
+    "stop",
+    "withdraw",
+    "withdraw_from",
+]
+
+
 Offer: TypeAlias = Callable[[Snapshot, set[int]], Any]
 
 

@@ -10,6 +10,8 @@ from ...records import Run
 from .snapshot import Snapshot
 from .step import Step, lease_id_of, sleeping
 
+__all__ = ["hold_respected", "in_order"]
+
 
 def in_order(t: Step) -> bool:
     """What a lease is newly put to work on stands before all that is ready and was not passed over."""

@@ -18,6 +18,22 @@ from ...records import QueueEntry, Run, Session
 from ...scheduling import due_at_ms
 from ...world import World
 
+__all__ = [
+    "EVENT",
+    "LATER",
+    "NOBODY",
+    "NOW",
+    "REVISION",
+    "S",
+    "TTL",
+    "Snapshot",
+    "due_of",
+    "rank_of",
+    "rows_of",
+    "snapshot_of",
+]
+
+
 S: Final = "s"  # the session
 NOW: Final = 1_000_000_000
 TTL: Final = 30_000
@@ -36,7 +52,7 @@ class Snapshot:
     session: Session
     runs: dict[str, Run]
     queue_entries: dict[str, QueueEntry]
-    deeds: dict[Any, Any] = field(factory=dict)  # by command
+    transitions: dict[Any, Any] = field(factory=dict)  # by command
     settled: dict[Any, int] = field(factory=dict)  # by what is kept
     known: dict[str, Any] = field(factory=dict)  # whatever else was worked out
 

@@ -13,6 +13,8 @@ from ...machines import run as run_
 from .snapshot import NOW, Snapshot
 from .step import sleeping
 
+__all__ = ["STATE_PROPERTIES", "due_now"]
+
 
 def open_turn(b: Snapshot) -> bool:
     open_ = [run.run_id for run in b.unfinished() if run.progress]

@@ -23,6 +23,9 @@ from .snapshot import REVISION, Snapshot
 from .transitions import Transition, TransitionCache
 from .workers import HOME, Worker, owner
 
+__all__ = ["DOOMED", "History", "ModelConfig", "Moves", "Numbers", "State", "StateEncoder", "put"]
+
+
 State: TypeAlias = tuple[int, tuple[int, ...], int, tuple[str, ...]]
 Numbers: TypeAlias = tuple[int, ...]
 Moves: TypeAlias = Mapping[str, tuple[str, ...]]  # by step: the kinds of commands

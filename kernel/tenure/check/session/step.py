@@ -12,6 +12,8 @@ from ...outcome import Decided
 from ...records import QueueEntry, Run
 from .snapshot import NOW, Snapshot
 
+__all__ = ["Step", "lease_id_of", "sleeping"]
+
 
 @frozen
 class Step:

@@ -18,6 +18,9 @@ from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
 from .state_properties import STATE_PROPERTIES, due_now
 from .step import Step
 
+__all__ = ["TRANSITION_PROPERTIES", "Transition", "TransitionCache"]
+
+
 FAILED: Final = "no decision meets an AssertionError"
 TWICE: Final = "a command carried out twice in a row changes nothing and answers the same"
 LOST_WORK: Final = "a session in which something can be begun is due"
@@ -73,9 +76,9 @@ class TransitionCache:
     # -- decisions
 
     def execute(self, snapshot: Snapshot, command: Any) -> Transition:
-        transition: Transition | None = snapshot.deeds.get(command)
+        transition: Transition | None = snapshot.transitions.get(command)
         if transition is None:
-            transition = snapshot.deeds[command] = self._execute(snapshot, command)
+            transition = snapshot.transitions[command] = self._execute(snapshot, command)
         return transition
 
     def _execute(self, snapshot: Snapshot, command: Any) -> Transition:

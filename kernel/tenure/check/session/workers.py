@@ -21,6 +21,20 @@ from ...steps import StepAction, latest_entries, once_action, report, start_mark
 from ...transcript import NewNode, Role
 from .snapshot import TTL, S, Snapshot
 
+__all__ = [
+    "FAILURES",
+    "HOME",
+    "IDLE",
+    "MARKED",
+    "RAN",
+    "Worker",
+    "command",
+    "owner",
+    "stale_commands",
+    "understood",
+]
+
+
 IDLE: Final = "idle"
 BEGUN: Final = "begun"  # nothing is recorded
 MARKED: Final = "marked"  # may run the once step

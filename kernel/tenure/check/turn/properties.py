@@ -17,6 +17,8 @@ from ...world import World
 from .settings import ModelConfig
 from .state import State
 
+__all__ = ["ALWAYS", "SOMETIMES", "broken", "seen", "unanswered"]
+
 
 def path(world: World) -> list[Node]:
     """Return the visible nodes, then those that the run has written so far."""

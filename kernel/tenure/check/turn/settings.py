@@ -9,6 +9,8 @@ from attrs import frozen
 from ...messages.types import Disposition, RetryPolicy, Tool
 from ...turn import protocol
 
+__all__ = ["CONFIGS", "ModelConfig"]
+
 
 @frozen
 class ModelConfig:

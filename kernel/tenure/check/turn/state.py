@@ -13,6 +13,9 @@ from ...turn import machine as turn_
 from ...turn import protocol
 from ...world import World
 
+__all__ = ["S", "State"]
+
+
 S: Final = "s"
 
 

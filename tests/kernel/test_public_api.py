@@ -1,0 +1,114 @@
+"""The public interface is written down, so that a change of it shows in the diff of tests/public_api.txt."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import importlib
+import inspect
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from paths import DRIVERS, KERNEL, ROOT, TESTS
+
+PUBLIC = (
+    "tenure",
+    "tenure.commands",
+    "tenure.questions",
+    "tenure.messages",
+    "tenure.check",
+    "tenure_drivers",
+)
+LIST = TESTS / "public_api.txt"
+
+
+def entries() -> Iterator[str]:
+    for module in PUBLIC:
+        found = importlib.import_module(module)
+        for name in sorted(found.__all__):
+            yield from described(f"{module}.{name}", getattr(found, name))
+
+
+def described(name: str, value: Any) -> Iterator[str]:
+    """One line for a name; for a class one more for each public method and enum member."""
+    if inspect.isclass(value) and not isinstance(value, types.GenericAlias):
+        if issubclass(value, enum.Enum):
+            yield f"{name}: {', '.join(value.__members__)}"
+            return
+        yield f"{name}{signature(value)}"
+        for member, found in sorted(vars(value).items()):
+            if not member.startswith("_") and isinstance(found, property):
+                yield f"    .{member}"
+            elif not member.startswith("_") and inspect.isfunction(inspect.unwrap(plain(found))):
+                yield f"    .{member}{signature(plain(found))}"
+    elif callable(value) and hasattr(value, "__name__"):
+        yield f"{name}{signature(value)}"
+    else:
+        yield name
+
+
+def plain(found: Any) -> Any:
+    return found.__func__ if isinstance(found, classmethod | staticmethod) else found
+
+
+def signature(value: Any) -> str:
+    try:
+        return str(inspect.signature(value)).replace("'", "")
+    except (TypeError, ValueError):
+        return ""
+
+
+def test_the_public_interface_is_the_listed_one(request: pytest.FixtureRequest) -> None:
+    text = "\n".join(entries()) + "\n"
+    if request.config.getoption("--rewrite"):
+        LIST.write_text(text, encoding="utf-8")
+
+    assert text == LIST.read_text(encoding="utf-8")
+
+
+def test_everything_public_has_a_docstring() -> None:
+    bare: list[str] = []
+    for module in PUBLIC:
+        found = importlib.import_module(module)
+        for name in found.__all__:
+            value = getattr(found, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                bare += undocumented(f"{module}.{name}", value)
+
+    assert bare == []
+
+
+def undocumented(name: str, value: Any) -> Iterator[str]:
+    text = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
+    if not text or text.startswith(f"{value.__name__}("):  # made by a dataclass
+        yield name
+    if inspect.isclass(value):
+        for member, found in vars(value).items():
+            function = plain(found.fget if isinstance(found, property) else found)
+            if member.startswith("_") or not inspect.isfunction(function):
+                continue
+            if function.__module__.startswith("tenure") and not inspect.getdoc(
+                getattr(value, member)
+            ):
+                yield f"{name}.{member}"
+
+
+def test_every_module_says_what_it_exports() -> None:
+    silent = [
+        path.relative_to(ROOT).as_posix()
+        for package in (KERNEL, DRIVERS)
+        for path in sorted(package.rglob("*.py"))
+        if exports(ast.parse(path.read_text(encoding="utf-8"))) is None
+    ]
+
+    assert silent == []
+
+
+def exports(tree: ast.Module) -> list[str] | None:
+    """The names in `__all__`; [] for a package that only has a docstring; None if they are missing."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return [] if all(isinstance(node, ast.Expr) for node in tree.body) else None
