@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -1026,6 +1027,81 @@ def test_the_sync_face_does_the_same_in_one_thread(tmp_path: Path) -> None:
                 raise ZeroDivisionError
     asyncio.run(store.aclose())
     assert threading.active_count() <= threads + 1
+
+
+def test_an_interrupted_blocking_call_is_cancelled() -> None:
+    store = open_store("memory:")
+    cancelled = threading.Event()
+
+    class Waiting(Runtime):
+        async def ask(self, question: Any) -> Any:
+            caller = threading.main_thread().ident
+            assert caller is not None
+            signal.pthread_kill(caller, signal.SIGINT)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+    with SyncRuntime(Waiting(store)) as runtime:
+        with pytest.raises(KeyboardInterrupt):
+            runtime.ask(LoadOverview("s"))
+        assert cancelled.wait(WAIT_S)
+    asyncio.run(store.aclose())
+
+
+def test_a_blocking_call_from_the_loop_of_the_runtime_is_refused() -> None:
+    store = open_store("memory:")
+    sync: list[SyncRuntime] = []
+
+    async def agent(turn: Turn) -> str:
+        try:
+            sync[0].ask(LoadOverview("s"))
+        except RuntimeError as error:
+            return str(error)
+        return "no error"
+
+    with SyncRuntime(Runtime(store, agent)) as runtime:
+        sync.append(runtime)
+        answer = runtime.submit("s", "hello").ended(WAIT_S).answer
+    asyncio.run(store.aclose())
+    assert answer is not None and "called from its own event loop" in answer
+
+
+def test_a_blocking_turn_that_is_cancelled_raises_cancelled() -> None:
+    store = open_store("memory:")
+    with SyncRuntime(Runtime(store, grace_ms=10)) as runtime:
+        runtime.submit("s", "hello")
+        with pytest.raises(Cancelled):
+            with runtime.turn("s") as turn:
+                runtime.cancel("s", turn.run_id)
+                while True:
+                    turn.step("wait", lambda: asyncio.sleep(0.01))
+    asyncio.run(store.aclose())
+
+
+def test_a_client_of_another_store_object_sees_the_end_of_an_input(tmp_path: Path) -> None:
+    """Only the poll of changed sessions can report it: no hint is given for a session without work."""
+
+    class NoHints(Faulty):
+        async def hints(self) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield None
+
+    async def body() -> None:
+        url = f"sqlite:{tmp_path / 'store.db'}"
+        here, there = open_store(url), open_store(url)
+        client = Client(NoHints(here, lambda what: None))
+        receipts = [await client.submit(f"s{i}", "x") for i in range(20)]
+        ends = asyncio.gather(*[receipt.ended(WAIT_S) for receipt in receipts])
+        await asyncio.sleep(0)
+        async with Runtime(there, echo):
+            assert {status.answer for status in await ends} == {"x!"}
+        await here.aclose()
+        await there.aclose()
+
+    asyncio.run(body())
 
 
 # -- everything at once
