@@ -6,6 +6,7 @@ import ast
 import enum
 import importlib
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +56,8 @@ def plain(found: Any) -> Any:
 
 def signature(value: Any) -> str:
     try:
-        return str(inspect.signature(value)).replace("'", "")
+        text = str(inspect.signature(value)).replace("'", "")
+        return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     except (TypeError, ValueError):
         return ""
 
