@@ -35,6 +35,7 @@ from tenure.machines.lease import Owner
 from tenure.outcome import Refused
 from tenure.questions.core import Journal, LoadOverview, LoadTranscript
 from tenure.records import EntryKind, QueueEntry
+from tenure_drivers.runtime.changes import SessionChanges
 from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.errors import (
     AlreadyCommitted,
@@ -1081,27 +1082,37 @@ def test_a_blocking_turn_that_is_cancelled_raises_cancelled() -> None:
     asyncio.run(store.aclose())
 
 
-def test_a_client_of_another_store_object_sees_the_end_of_an_input(tmp_path: Path) -> None:
-    """Only the poll of changed sessions can report it: no hint is given for a session without work."""
-
+def test_a_change_without_a_hint_is_reported_to_its_subscribers_alone(
+    carry: Callable[[Body], None],
+) -> None:
     class NoHints(Faulty):
         async def hints(self) -> AsyncIterator[Any]:
             await asyncio.Event().wait()
             yield None
 
-    async def body() -> None:
-        url = f"sqlite:{tmp_path / 'store.db'}"
-        here, there = open_store(url), open_store(url)
-        client = Client(NoHints(here, lambda what: None))
-        receipts = [await client.submit(f"s{i}", "x") for i in range(20)]
-        ends = asyncio.gather(*[receipt.ended(WAIT_S) for receipt in receipts])
-        await asyncio.sleep(0)
-        async with Runtime(there, echo):
-            assert {status.answer for status in await ends} == {"x!"}
-        await here.aclose()
-        await there.aclose()
+    class Listener:
+        def __init__(self) -> None:
+            self.reports: asyncio.Queue[str] = asyncio.Queue()
 
-    asyncio.run(body())
+        def changed(self, session_id: str) -> None:
+            self.reports.put_nowait(session_id)
+
+    async def body(store: Store) -> None:
+        changes = SessionChanges(NoHints(store, lambda what: None))
+        one, other = Listener(), Listener()
+        await store.execute(Open("a"))
+        changes.subscribe("a", one)
+        changes.subscribe("b", other)
+        async with asyncio.timeout(WAIT_S):
+            # The first poll reports every session, the second one those that had changed just before it.
+            assert [await one.reports.get(), await other.reports.get()] == ["a", "b"]
+            assert await one.reports.get() == "a"
+            await store.execute(Admit("a", (NewInput("i", "prompt", "x"),)))
+            assert await one.reports.get() == "a"
+        assert other.reports.empty()
+        await changes.stop()
+
+    carry(body)
 
 
 # -- everything at once
