@@ -44,7 +44,7 @@ def described(name: str, value: Any) -> Iterator[str]:
                 yield f"    .{member}"
             elif not member.startswith("_") and inspect.isfunction(inspect.unwrap(plain(found))):
                 yield f"    .{member}{signature(plain(found))}"
-    elif callable(value) and hasattr(value, "__name__"):
+    elif inspect.isfunction(value):
         yield f"{name}{signature(value)}"
     else:
         yield name
