@@ -20,7 +20,7 @@ __all__ = ["Specs"]
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
 
-ID: Final = re.compile(r"[A-Z]+-\d+")
+NAMED: Final = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINITION: Final = re.compile(
     r"^- \*\*([A-Z]+-\d+)\*\* (.+?)(?=\n(?:- |\n|#|\|)|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -58,18 +58,15 @@ class Specs:
                 found.append(Clause(match[1], sentence, path.name, title, section))
         return found
 
-    def scenarios(self, clause: str) -> tuple[str, ...]:
-        """Return the scenario files that name a clause in an answer, relative to the specs folder."""
-        named = re.compile(rf"\b{re.escape(clause)}\b")
-        return tuple(
-            path.relative_to(self.folder).as_posix()
-            for path in sorted(self.folder.glob("scenarios/**/*.txt"))
-            if any(
-                named.search(line)
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if not line.startswith("#")
-            )
-        )
+    def scenarios(self) -> dict[str, list[str]]:
+        """Return the scenario files of each clause that an answer in them names, relative to the specs folder."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.folder.glob("scenarios/**/*.txt")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            answers = "\n".join(line for line in lines if not line.startswith("#"))
+            for clause in set(NAMED.findall(answers)):
+                found.setdefault(clause, []).append(path.relative_to(self.folder).as_posix())
+        return found
 
 
 def specs() -> Specs:
@@ -150,8 +147,9 @@ def show(names: tuple[str, ...], as_json: bool) -> None:
     if not names and not as_json:
         write_bytes(families(known).encode())
         return
+    scenarios = found.scenarios()
     chosen = [
-        evolve(clause, scenarios=found.scenarios(clause.clause))
+        evolve(clause, scenarios=tuple(scenarios.get(clause.clause, ())))
         for clause in (wanted(names, known) if names else known)
     ]
     if as_json:
