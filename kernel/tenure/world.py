@@ -202,11 +202,6 @@ class World:
         answer = self._answer
         return reads.view(*[answer(query) for query in reads.queries])
 
-    def shed(self) -> None:
-        """Clear the caches of sorted records, to save memory when many worlds are kept."""
-        for rows in self.tables.values():
-            rows.orders.clear()
-
     def _answer(self, query: Query[Any]) -> Any:
         if isinstance(query, Get):
             rows = self.tables.get(query.record)

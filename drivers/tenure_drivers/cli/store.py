@@ -25,7 +25,7 @@ from tenure.world import key_of
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
 from ..stores.row_codec import table_of
-from ..stores.url import is_server, path_of, redact, sqlite_path
+from ..stores.url import is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
 from .invoke import invoke_async
 from .output import log, write_bytes
@@ -261,7 +261,7 @@ async def _export(url: str, file: str) -> int:
 
 def stop_if_its_own(url: str, file: str) -> None:
     """Raise CliExit if FILE is a file of the store that is exported."""
-    there = path_of(url)
+    there = stored_path(url)
     if there is None or file == "-":
         return
     named, its = Path(file).resolve(), there.resolve()
@@ -350,7 +350,7 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[RetryingStore]:
     """Open a store that exists; never create one.  Raises CliExit."""
-    path = path_of(url)
+    path = stored_path(url)
     if path is not None and not path.exists():
         raise usage_error(f"--store {url}: no such file or folder: {path}")
     options: dict[str, Any] = {"create": False} if is_server(url) else {}

@@ -52,11 +52,6 @@ class StoreUrl:
         """The file or folder of the store; None for any other store."""
         return Path(self.rest) if self.scheme in ("files", "sqlite") else None
 
-    @property
-    def is_server(self) -> bool:
-        """Return True for the scheme of a database server."""
-        return self.scheme in SERVERS
-
 
 def redact(text: str) -> str:
     """Replace the password in a URL by `***`, also where the URL is malformed."""
@@ -87,21 +82,21 @@ def split_server_options(url: StoreUrl) -> tuple[str, dict[str, object]]:
     return (f"{dsn}?{'&'.join(others)}" if others else dsn), options
 
 
-def path_of(text: str) -> Path | None:
-    """The file or folder that a URL names; None for a server, for memory, and for a malformed URL."""
-    try:
-        return StoreUrl.parse(text).path
-    except ValueError:
-        return None
+def stored_path(text: str, *schemes: str) -> Path | None:
+    """The file or folder that a URL names; None for a store without one and for a malformed URL.
 
-
-def sqlite_path(text: str) -> Path | None:
-    """The SQLite file that a URL names; None for any other store and for a malformed URL."""
+    With `schemes`, also None for the other schemes.
+    """
     try:
         url = StoreUrl.parse(text)
     except ValueError:
         return None
-    return url.path if url.scheme == "sqlite" else None
+    return url.path if not schemes or url.scheme in schemes else None
+
+
+def sqlite_path(text: str) -> Path | None:
+    """The SQLite file that a URL names; None for any other store and for a malformed URL."""
+    return stored_path(text, "sqlite")
 
 
 def is_server(text: str) -> bool:
@@ -113,8 +108,8 @@ __all__ = [
     "KNOWN",
     "StoreUrl",
     "is_server",
-    "path_of",
     "redact",
     "split_server_options",
     "sqlite_path",
+    "stored_path",
 ]

@@ -262,7 +262,6 @@ State: TypeAlias = (
     | Ending
     | Stopped
 )
-HoldsLease: TypeAlias = Loading | TurnRunning | TurnCommitted | Ending
 Outcome: TypeAlias = Stepped[State, Effect]
 
 CALLING: Final = (Acquiring, Loading, TurnRunning, Ending)  # may have a pending call
