@@ -170,24 +170,27 @@ class MemoryTables:
             return chain_of(self.rows.get(query.record, {}), query)
         raise AssertionError(f"no such query: {query!r}")
 
-    def put(self, kind: type[Record], key: Key, record: Record | None) -> None:
-        """Write a record, or remove it if it is None, without any check; `WriteOverlay` has checked it."""
+    def put(self, kind: type[Record], changed: Mapping[Key, Record | None]) -> None:
+        """Write records of one kind, or remove those that are None, unchecked; `WriteOverlay` has checked them."""
         rows = self.rows.setdefault(kind, {})
-        before = rows.pop(key, None) if record is None else rows.get(key)
-        if record is not None:
-            rows[key] = record
-        shape = shape_of(cast(Any, kind))
-        shapes = kind, before and shape(before), record and shape(record)
-        moves = self._moves.get(shapes)
-        if moves is None:
-            moves = self._moves[shapes] = self._moves_of(kind, before, record)
-        for keys, leaves, enters in moves:
-            was, now = leaves and leaves(before), enters and enters(record)
-            if was != now:
-                if was is not None:
-                    keys.remove((was, key))
-                if now is not None:
-                    keys.add((now, key))
+        shape, known = shape_of(cast(Any, kind)), self._moves
+        for key, record in changed.items():
+            before = rows.get(key)
+            if record is not None:
+                rows[key] = record
+            elif before is not None:
+                del rows[key]
+            shapes = kind, before and shape(before), record and shape(record)
+            moves = known.get(shapes)
+            if moves is None:
+                moves = known[shapes] = self._moves_of(kind, before, record)
+            for keys, leaves, enters in moves:
+                was, now = leaves and leaves(before), enters and enters(record)
+                if was != now:
+                    if was is not None:
+                        keys.remove((was, key))
+                    if now is not None:
+                        keys.add((now, key))
 
     def _moves_of(self, kind: type[Record], before: Any, record: Any) -> list[Move]:
         """Return how a change from a record of one shape to one of another may move it in the indexes."""

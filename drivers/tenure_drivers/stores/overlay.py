@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
 
 from tenure.outcome import Decided, Drop, Insert, Key, Write
 from tenure.queries import Each, First, Get, Query, Record
 from tenure.world import first_of, key_of
 
-from .ordered_tables import MemoryTables
+from .ordered_tables import IndexOrder, MemoryTables
 
 __all__ = ["WriteOverlay"]
+
+NO_ROWS: Final[Mapping[Key, Any]] = {}
 
 
 class WriteOverlay:
@@ -47,35 +49,45 @@ class WriteOverlay:
         """Write everything to the tables."""
         for kind, sessions in self._changed.items():
             for changed in sessions.values():
-                for key, record in changed.items():
-                    self.tables.put(kind, key, record)
+                self.tables.put(kind, changed)
 
     def _write(self, write: Write) -> None:
         if isinstance(write, Drop):
             self._changes_of(write.record, write.key)[write.key] = None
             return
-        record, kind = write.record, write.record.__class__
+        record = write.record
+        kind = record.__class__
         key = key_of(kind)(record)
-        before = self._get(kind, key)
+        changed = self._changes_of(kind, key)
+        before = changed[key] if key in changed else self.tables.rows.get(kind, NO_ROWS).get(key)
         if isinstance(write, Insert):
             if before is not None:
                 raise AssertionError(f"insert of what exists: {before!r}, now {record!r}")
         elif before is None:
             raise AssertionError(f"update of what does not exist: {record!r}")
         for order in self.tables.unique.get(kind, ()):
-            index_key = order.index_key(record)
-            if index_key is None or (before is not None and order.index_key(before) == index_key):
-                continue
-            if self._first(First(order.index, index_key, 1)):
-                raise AssertionError(f"a second record at {index_key!r} of {order.index.name}")
-        self._changes_of(kind, key)[key] = record
+            self._check_unique(order, before, record)
+        changed[key] = record
+
+    def _check_unique(self, order: IndexOrder, before: Record | None, record: Record) -> None:
+        index_key = order.index_key(record)
+        if index_key is None or (before is not None and order.index_key(before) == index_key):
+            return
+        if self._first(First(order.index, index_key, 1)):
+            raise AssertionError(f"a second record at {index_key!r} of {order.index.name}")
 
     def _changes_of(self, kind: type[Record], key: Key) -> dict[Key, Any]:
-        return self._changed.setdefault(kind, {}).setdefault(key[0], {})
+        sessions = self._changed.get(kind)
+        if sessions is None:
+            sessions = self._changed[kind] = {}
+        changed = sessions.get(key[0])
+        if changed is None:
+            changed = sessions[key[0]] = {}
+        return changed
 
     def _get(self, kind: type[Record], key: Key) -> Any:
         changed = self._changed.get(kind, {}).get(key[0], {})
-        return changed[key] if key in changed else self.tables.rows.get(kind, {}).get(key)
+        return changed[key] if key in changed else self.tables.rows.get(kind, NO_ROWS).get(key)
 
     def _first(self, query: First[Any]) -> tuple[Any, ...]:
         index = query.index
