@@ -12,7 +12,9 @@ from typing import ClassVar, Final
 
 import click
 
-from .invoke import invoke, invoke_async
+from .invoke import code_of, invoke, invoke_async
+from .limits import raise_limit_of_open_files
+from .output import open_standard_streams
 
 __all__ = []
 
@@ -109,6 +111,14 @@ def tenure() -> None:
     show_default=True,
     help="How long to retry when the store is unavailable.",
 )
+@click.option(
+    "--grace",
+    default=30.0,
+    type=click.FloatRange(min=0, max=86_400),
+    metavar="SECONDS",
+    show_default=True,
+    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
+)
 @click.argument("file", default="-", metavar="[FILE|-]")
 def run(
     store: str,
@@ -118,6 +128,7 @@ def run(
     name: str,
     wait: bool,
     patience: float,
+    grace: float,
     file: str,
 ) -> None:
     """Process a file of prompts and wait until all have ended.
@@ -157,18 +168,19 @@ def run(
 
     \b
     Exit codes:
-      0        all prompts succeeded
-      1        at least one prompt failed (dead-lettered, abandoned, withdrawn or refused), or output
-               could not be written
+      0        all prompts succeeded: each was consumed by a run that finished
+      1        at least one prompt failed (its run was stopped, was cancelled or had an error, or it was
+               dead-lettered, abandoned, withdrawn or refused), or output could not be written
       2        invalid arguments or lines; every invalid line is reported, nothing was admitted
       3        some prompts are delayed or waiting; the earliest one is named on standard error
       4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
-      130 143  Ctrl-C or SIGTERM: prompts in progress are finished first; a second signal stops at once
+      130 143  Ctrl-C or SIGTERM: turns in progress have --grace seconds to finish; the next run resumes
+               those that do not.  A second signal stops at once
       141      standard output was closed
     """
     from .run.command import Job, main
 
-    job = Job(store, agent, file, workers, ordered, name, wait, patience)
+    job = Job(store, agent, file, workers, ordered, name, wait, patience, grace)
     invoke(lambda: main(job))
 
 
@@ -287,5 +299,11 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
 
 def main() -> None:
-    """Entry point of the `tenure` program."""
+    """Run the command line of this process: its arguments, streams and exit code."""
+    open_standard_streams()
+    raise SystemExit(code_of(run_click, "tenure"))
+
+
+def run_click() -> None:
+    raise_limit_of_open_files()
     tenure(prog_name="tenure")
