@@ -182,7 +182,8 @@ def _text_of(item: Item) -> Lines:
 def _message(item: Item) -> Lines:
     hidden = " (hidden from the model)" if item["hidden"] else ""
     about = f" (answers {', '.join(item['answers'])})" if item["answers"] else ""
-    yield "head", clean(f"{item['role']}{about}{hidden}")
+    stopped = " (stopped before the end)" if item["stopped"] else ""
+    yield "head", clean(f"{item['role']}{about}{hidden}{stopped}")
     if item["reasoning"]:
         yield "reasoning", f"  [reasoning: {len(item['reasoning'])} characters]"
     if item["text"]:
@@ -237,7 +238,8 @@ def _markdown_of(item: Item) -> Iterator[str]:
         case "compaction":
             yield f"### Summary of the earlier conversation\n\n{cut(item['text'])}"
         case _:
-            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}"
+            stopped = " (stopped before the end)" if item["stopped"] else ""
+            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}{stopped}"
             yield from _markdown_message(item)
 
 
