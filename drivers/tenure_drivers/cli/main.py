@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from importlib.util import find_spec
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -105,6 +105,7 @@ def tenure() -> None:
 )
 @click.option(
     "--patience",
+    "patience_s",
     default=30.0,
     type=click.FloatRange(min=0),
     metavar="SECONDS",
@@ -113,6 +114,7 @@ def tenure() -> None:
 )
 @click.option(
     "--grace",
+    "grace_s",
     default=30.0,
     type=click.FloatRange(min=0, max=86_400),
     metavar="SECONDS",
@@ -120,17 +122,7 @@ def tenure() -> None:
     help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
-def run(
-    store: str,
-    agent: str,
-    workers: int,
-    ordered: bool,
-    name: str,
-    wait: bool,
-    patience: float,
-    grace: float,
-    file: str,
-) -> None:
+def run(**options: Any) -> None:
     """Process a file of prompts and wait until all have ended.
 
     \b
@@ -169,8 +161,8 @@ def run(
     \b
     Exit codes:
       0        all prompts succeeded: each was consumed by a run that finished
-      1        at least one prompt failed (its run was stopped, was cancelled or had an error, or it was
-               dead-lettered, abandoned, withdrawn or refused), or output could not be written
+      1        at least one prompt failed (dead-lettered, abandoned, withdrawn, refused, or its run
+               was stopped, cancelled or had an error), or output could not be written
       2        invalid arguments or lines; every invalid line is reported, nothing was admitted
       3        some prompts are delayed or waiting; the earliest one is named on standard error
       4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
@@ -180,7 +172,7 @@ def run(
     """
     from .run.command import Job, main
 
-    job = Job(store, agent, file, workers, ordered, name, wait, patience, grace)
+    job = Job(**options)
     invoke(lambda: main(job))
 
 
