@@ -429,6 +429,58 @@ def test_a_cancel_aborts_effects_in_progress_and_answers_calls(where: str) -> No
     assert usage is not None and len(usage.usage) == (where != "model")
 
 
+@pytest.mark.parametrize("how", ["cancel", "interrupt", "deadline"])
+@pytest.mark.parametrize(
+    ("deltas", "kept"),
+    [
+        ((), "[stopped before the end]"),
+        (
+            (Delta("text", "Once "), Delta("reasoning", "hm"), Delta("text", "upon", 1)),
+            "Once upon\n\n[stopped before the end]",
+        ),
+        (
+            (Delta("text", "lost", 1), Delta("text", "Once", 2)),
+            "Once\n\n[stopped before the end]",
+        ),
+    ],
+)
+def test_a_stopped_reply_and_its_prompt_stay(
+    how: str, deltas: tuple[Delta, ...], kept: str
+) -> None:  # TURN-57
+    streamed = asyncio.Event()
+
+    async def half(emit: Callable[[Delta], None]) -> Reply:
+        for delta in deltas:
+            emit(delta)
+        streamed.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    client = Scripted(half, saying("ok"))
+    store = open_store("memory:")
+
+    async def main() -> InputStatus:
+        deadline_s = 0.2 if how == "deadline" else 60
+        async with Runtime(store, ChatAgent(client, deadline_s=deadline_s)) as runtime:
+            first = await runtime.submit("s", "a story")
+            async with asyncio.timeout(WAIT_S):
+                await streamed.wait()
+            status = await first.status()
+            assert status is not None and status.run_id is not None
+            if how == "cancel":
+                await runtime.cancel("s", status.run_id)
+            elif how == "interrupt":
+                await runtime.interrupt("s")
+            ended = await first.ended(WAIT_S)
+            await (await runtime.submit("s", "go on")).ended(WAIT_S)
+            return ended
+
+    ended = asyncio.run(main())
+
+    assert ended.status == "consumed"
+    assert [m.text for m in client.requests[-1].messages] == ["a story", kept, "go on"]
+
+
 def test_a_deadline_of_the_agent_stops_the_turn() -> None:
     agent = ChatAgent(Scripted(hang), deadline_s=0.05)
 

@@ -118,7 +118,7 @@ def test_control_characters_are_escaped(tmp_path: Path) -> None:
 
     lines = shown(tmp_path)
 
-    assert "  \\x1b[2Jgone\\x07 \\x202e" in lines
+    assert "  \\x1b[2Jgone\\x07 \\u202e" in lines
 
 
 def test_a_killed_turn_shows_started_calls_and_the_inbox(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.run import Termination
-from tenure.messages.codec import from_json
+from tenure.messages.codec import decode, from_json, node_of
 from tenure.messages.types import (
     Disposition,
     Finish,
@@ -574,9 +574,38 @@ def test_a_model_call_is_aborted() -> None:  # TURN-51
 
     played.feed(protocol.CancelSeen())
 
-    assert played.effects == [protocol.Abort((key,)), TurnEnd(Termination.CANCELLED)]
+    stopped = node_of(Message(Role.ASSISTANT, stopped=True))
+    assert played.effects == [
+        protocol.Abort((key,)),
+        TurnEnd(Termination.CANCELLED, nodes=(stopped,)),
+    ]
     late = played.feed(protocol.ModelReplied(key, saying("too late")))
     assert isinstance(late, Refused) and late.reason is Refusal.STALE  # TURN-60
+
+
+@pytest.mark.parametrize(
+    ("event", "how"),
+    [(protocol.CancelSeen, Termination.CANCELLED), (protocol.DeadlinePassed, Termination.STOPPED)],
+)
+@pytest.mark.parametrize(
+    ("iteration", "shown", "kept"), [(1, "", [""]), (1, "half a", ["half a"]), (2, "", []), (2, "half", ["half"])]
+)  # fmt: skip
+def test_what_was_shown_of_a_stopped_reply_stays(
+    event: Any, how: Termination, iteration: int, shown: str, kept: list[str]
+) -> None:  # TURN-57
+    replies = [calling(("a", "look"))] * (iteration - 1) + [saying("x")]
+    played = Play(script(*replies)).begin().go(until=protocol.CallModel)
+    for _ in range(iteration - 1):
+        played.carry_out(played.take(protocol.CallModel))
+        played.go(until=protocol.CallModel)
+    played.take(protocol.CallModel)
+
+    played.feed(event(shown=shown))
+
+    last = played.effects[-1]
+    assert isinstance(last, TurnEnd) and last.termination is how
+    messages = [decode(node.body) for node in last.nodes]
+    assert [(m.text, m.stopped) for m in messages] == [(text, True) for text in kept]
 
 
 def test_a_commit_refused_by_a_cancel_is_repeated_as_cancelled() -> None:  # TURN-53

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-TENURE = (sys.executable, "-P", "-c", "from tenure_drivers.cli.main import main; main()")
+TENURE = (sys.executable, "-P", "-c", "from tenure_cli import main; main()")
 DEADLINE_S = 120.0
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
 HELLO: Mapping[str, object] = {"session": "ann", "text": "hello"}

@@ -110,6 +110,10 @@ class ChatTurnHost:
     state: turn_.State
     events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
+    shown: tuple[int, str] = (
+        0,
+        "",
+    )  # attempt and text of the model call in progress, as streamed so far
     active: ChatAgent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -133,6 +137,8 @@ class ChatTurnHost:
     # -- the machine
 
     def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
+        if isinstance(event, protocol.CancelSeen | protocol.DeadlinePassed):
+            event = type(event)(shown=self.shown[1])
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # the effect of this report was aborted
@@ -233,6 +239,7 @@ class ChatTurnHost:
 
     async def _call_model(self, key: str, request: Request) -> protocol.Event:
         await self.turn.checkpoint()
+        self.shown = (0, "")
         try:
             answer = await self.active.client.complete(request, self._emit, key)
         except Exception as error:
@@ -244,6 +251,10 @@ class ChatTurnHost:
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)
+        attempt, text = self.shown
+        if attempt != delta.attempt:
+            text = ""
+        self.shown = (delta.attempt, text + delta.text if delta.kind == "text" else text)
         if self.agent.show is not None:
             self.agent.show(self.turn, delta)
 

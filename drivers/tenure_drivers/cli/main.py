@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from importlib.util import find_spec
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import click
 
-from .invoke import invoke, invoke_async
+from .invoke import code_of, invoke, invoke_async
+from .limits import raise_limit_of_open_files
+from .output import open_standard_streams
 
 __all__ = []
 
@@ -103,23 +105,24 @@ def tenure() -> None:
 )
 @click.option(
     "--patience",
+    "patience_s",
     default=30.0,
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     show_default=True,
     help="How long to retry when the store is unavailable.",
 )
+@click.option(
+    "--grace",
+    "grace_s",
+    default=30.0,
+    type=click.FloatRange(min=0, max=86_400),
+    metavar="SECONDS",
+    show_default=True,
+    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
+)
 @click.argument("file", default="-", metavar="[FILE|-]")
-def run(
-    store: str,
-    agent: str,
-    workers: int,
-    ordered: bool,
-    name: str,
-    wait: bool,
-    patience: float,
-    file: str,
-) -> None:
+def run(**options: Any) -> None:
     """Process a file of prompts and wait until all have ended.
 
     \b
@@ -157,18 +160,19 @@ def run(
 
     \b
     Exit codes:
-      0        all prompts succeeded
-      1        at least one prompt failed (dead-lettered, abandoned, withdrawn or refused), or output
-               could not be written
+      0        all prompts succeeded: each was consumed by a run that finished
+      1        at least one prompt failed (dead-lettered, abandoned, withdrawn, refused, or its run
+               was stopped, cancelled or had an error), or output could not be written
       2        invalid arguments or lines; every invalid line is reported, nothing was admitted
       3        some prompts are delayed or waiting; the earliest one is named on standard error
       4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
-      130 143  Ctrl-C or SIGTERM: prompts in progress are finished first; a second signal stops at once
+      130 143  Ctrl-C or SIGTERM: turns in progress have --grace seconds to finish; the next run resumes
+               those that do not.  A second signal stops at once
       141      standard output was closed
     """
     from .run.command import Job, main
 
-    job = Job(store, agent, file, workers, ordered, name, wait, patience)
+    job = Job(**options)
     invoke(lambda: main(job))
 
 
@@ -287,5 +291,11 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
 
 def main() -> None:
-    """Entry point of the `tenure` program."""
+    """Run the command line of this process: its arguments, streams and exit code."""
+    open_standard_streams()
+    raise SystemExit(code_of(run_click, "tenure"))
+
+
+def run_click() -> None:
+    raise_limit_of_open_files()
     tenure(prog_name="tenure")

@@ -28,7 +28,7 @@ from ..stores.row_codec import table_of
 from ..stores.url import is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
 from .invoke import invoke_async
-from .output import log, write_bytes
+from .output import log, write_text
 from .retrying_store import RetryingStore, opened
 
 __all__ = ["store"]
@@ -383,4 +383,4 @@ async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
 
 def report(line: str) -> None:
     """Write one line to standard output."""
-    write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))
+    write_text([line])

@@ -66,6 +66,9 @@ class Message:
     is_error: bool = (
         False  # in a tool message: the call failed, was cancelled, or its outcome is unknown
     )
+    stopped: bool = (
+        False  # in a message of the assistant: the turn was stopped while it was written
+    )
 
 
 @frozen

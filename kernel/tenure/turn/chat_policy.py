@@ -63,6 +63,8 @@ WARNING: Final = (
     "Answer now with what you have, and say what is left to do."
 )
 
+STOP_MARK: Final = "[stopped before the end]"
+
 # -- what a reply means
 
 
@@ -272,14 +274,20 @@ def messages_of_node(node: Node) -> list[Message]:
         return []
     if node.form is Form.CHAT:
         try:
-            return [decode(node.body)]
+            message = decode(node.body)
         except InvalidMessage:
             return [Message(Role.USER, node.body)]
+        return [_with_stop_mark(message) if message.stopped else message]
     if node.role is Role.TOOL:
         return [Message(Role.TOOL, node.body, call_id=each) for each in node.call_ids]
     if node.role is Role.ASSISTANT:
         return [Message(Role.ASSISTANT, node.body)]
     return [Message(Role.USER, node.body)]
+
+
+def _with_stop_mark(message: Message) -> Message:
+    """Say in the text of a stopped message that it was stopped (CHAT-20)."""
+    return replace(message, text=f"{message.text}\n\n{STOP_MARK}" if message.text else STOP_MARK)
 
 
 def message_of_input(entered: Input) -> Message:

@@ -352,12 +352,16 @@ REPORTS: Final = (
 
 @frozen
 class CancelSeen:
-    """A client has asked the run to stop."""
+    """A client has asked the run to stop.  `shown`: the text that the model call in progress has streamed so far."""
+
+    shown: str = field(default="", repr=False)
 
 
 @frozen
 class DeadlinePassed:
-    """The deadline of the turn has passed."""
+    """The deadline of the turn has passed.  `shown`: the text that the model call in progress has streamed so far."""
+
+    shown: str = field(default="", repr=False)
 
 
 Event: TypeAlias = (

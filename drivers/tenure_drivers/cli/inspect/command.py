@@ -16,7 +16,7 @@ from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSum
 from ...stores.base import wall_clock_ms
 from ..exit import CliExit, Exit, UnreadableSession, no_session, usage_error
 from ..open_store import Reader, open_read_only
-from ..output import write_bytes, write_lines
+from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
 from . import json as inspect_json
 
@@ -69,7 +69,7 @@ def show(*parts: Any) -> None:
         console = Console(highlight=False, markup=False, width=240)
     with console.capture() as shown:
         for part in parts:
-            console.print(part)
+            console.print(printable(part) if isinstance(part, str) else part)
     lines = [line.rstrip() for line in shown.get().splitlines()]
     write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
@@ -83,7 +83,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in found:
-        made.add_row(*[Text(cell) for cell in row])
+        made.add_row(*[Text(printable(cell)) for cell in row])
     return made
 
 
@@ -247,5 +247,4 @@ def _print(found: list[dict[str, Any]], as_json: bool) -> None:
         lines.append(
             f"{event['seq']:>6}  {at}  {event['kind']:<16} " + "  ".join(filter(None, words))
         )
-    text = "".join(" ".join(line.splitlines()) + "\n" for line in lines)
-    write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_text([" ".join(line.splitlines()) for line in lines])

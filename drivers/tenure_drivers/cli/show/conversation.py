@@ -212,6 +212,7 @@ def node_item(node: Node) -> Item:
         "calls": [_call(call) for call in message.calls],
         "answers": list(node.call_ids) if node.role is Role.TOOL else [],
         "is_error": message.is_error,
+        "stopped": message.stopped,
     }
 
 
