@@ -158,8 +158,8 @@ def run(
     \b
     Exit codes:
       0        all prompts succeeded
-      1        at least one prompt failed (dead-lettered, abandoned, withdrawn or refused), or output
-               could not be written
+      1        at least one prompt failed (dead-lettered, abandoned, withdrawn, refused, or its run ended in
+               error), or output could not be written
       2        invalid arguments or lines; every invalid line is reported, nothing was admitted
       3        some prompts are delayed or waiting; the earliest one is named on standard error
       4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
