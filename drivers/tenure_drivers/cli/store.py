@@ -24,8 +24,9 @@ from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
+from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
-from ..stores.url import is_server, redact, sqlite_path, stored_path
+from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
 from .invoke import invoke_async
 from .output import log, write_bytes
@@ -207,8 +208,9 @@ async def _migrate(url: str, dry_run: bool) -> int:
 
 
 def missing_sql(url: str) -> list[str]:
-    """Return the SQL statements that opening the store would execute."""
+    """Return the SQL statements that opening the store would execute.  Raises ValueError for an invalid URL."""
     if is_server(url):
+        find_opener(StoreUrl.parse(url))  # a missing extra is an error with a message of its own
         from ..stores.postgres.store import missing_sql as of_server
 
         return of_server(url)
