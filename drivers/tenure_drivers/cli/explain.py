@@ -59,12 +59,10 @@ class Specs:
         return found
 
     def scenarios(self) -> dict[str, list[str]]:
-        """Return the scenario files of each clause that an answer in them names, relative to the specs folder."""
+        """Return the scenario files of each clause that an answer or a comment names, relative to the specs folder."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.folder.glob("scenarios/**/*.txt")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            answers = "\n".join(line for line in lines if not line.startswith("#"))
-            for clause in set(NAMED.findall(answers)):
+            for clause in set(NAMED.findall(path.read_text(encoding="utf-8"))):
                 found.setdefault(clause, []).append(path.relative_to(self.folder).as_posix())
         return found
 
