@@ -121,8 +121,8 @@ def families(known: list[Clause]) -> str:
 def explain(names: tuple[str, ...], as_json: bool) -> None:
     """Print a rule by its id, such as LEASE-5.
 
-    Messages name the rule (clause) that they follow.  For each clause this prints its sentence, the page that defines
-    it and the scenarios that show it.  Without CLAUSE, list the families of clauses.
+    Some messages contain the number of the rule (clause) that caused them.  For each clause this prints its sentence,
+    the page that defines it, and the scenarios that name it.  Without CLAUSE, list the families, such as LEASE and RUN.
 
     \b
     Examples:
