@@ -1,12 +1,15 @@
 """Drivers of tenure: stores, the asyncio runtime, agents and the command line.  They decide nothing.
 
-Import what you need from here.  Modules below this package may change between releases.
+Import what you need from here, or from a module that the API reference lists.  All other modules may change between
+releases.
 """
 
 from tenure.commands import NewInput
 from tenure.failure import ErrorKind, Failure
-from tenure.policy import Delivery, Lane, Policy
+from tenure.messages.types import Delta
+from tenure.policy import Delivery, Lane, OnRetry, Policy
 from tenure.questions.core import InputStatus
+from tenure.turn.protocol import HandOff
 
 from .agents.base import Agent, UnknownAgent
 from .agents.chat import ChatAgent
@@ -55,11 +58,13 @@ __all__ = [
     "CommandRefused",
     "Corrupt",
     "Delivery",
+    "Delta",
     "Due",
     "Durability",
     "ErrorKind",
     "Failure",
     "Gap",
+    "HandOff",
     "IllegalResult",
     "InputStatus",
     "Lane",
@@ -67,6 +72,7 @@ __all__ = [
     "NewInput",
     "NothingDue",
     "Observer",
+    "OnRetry",
     "OutcomeUnknown",
     "Policy",
     "Receipt",

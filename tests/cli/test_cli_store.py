@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -317,6 +318,16 @@ def test_migrate_prints_its_sql_and_runs_it_once(url: str, run: Run) -> None:
     assert nothing == "" and "nothing to do" in err
     if not url.startswith("files:"):
         assert sql.count("CREATE TABLE") >= 12
+
+
+def test_migrate_names_the_extra_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.startswith("tenure_drivers.stores.postgres.store")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    code, _, err = run("migrate", "--store", "postgresql://h/d", "--dry-run")
+
+    assert code == 2 and "pip install 'tenure[postgres]'" in err
 
 
 @pytest.mark.postgres

@@ -59,12 +59,10 @@ class Specs:
         return found
 
     def scenarios(self) -> dict[str, list[str]]:
-        """Return the scenario files of each clause that an answer in them names, relative to the specs folder."""
+        """Return the scenario files of each clause that an answer or a comment names, relative to the specs folder."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.folder.glob("scenarios/**/*.txt")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            answers = "\n".join(line for line in lines if not line.startswith("#"))
-            for clause in set(NAMED.findall(answers)):
+            for clause in set(NAMED.findall(path.read_text(encoding="utf-8"))):
                 found.setdefault(clause, []).append(path.relative_to(self.folder).as_posix())
         return found
 
@@ -123,8 +121,8 @@ def families(known: list[Clause]) -> str:
 def explain(names: tuple[str, ...], as_json: bool) -> None:
     """Print a rule by its id, such as LEASE-5.
 
-    Messages name the rule (clause) that they follow.  For each clause this prints its sentence, the page that defines
-    it and the scenarios that show it.  Without CLAUSE, list the families of clauses.
+    Some messages contain the number of the rule (clause) that caused them.  For each clause this prints its sentence,
+    the page that defines it, and the scenarios that name it.  Without CLAUSE, list the families, such as LEASE and RUN.
 
     \b
     Examples:

@@ -116,16 +116,17 @@ def demo(
 
     The store is a temporary SQLite file, or a schema on a server.  For each prompt a worker appends a line to a ledger
     file, in a once step, and then commits an answer.  Meanwhile the demo kills workers with SIGKILL and restarts them.
-    It also stops workers for longer than their lease lasts, so that they resume after their lease was taken over.
+    It also pauses workers for longer than their lease.  When they continue, another worker has their sessions.
 
     With --agent script or openai:MODEL, a model answers and calls tools; one once tool writes to the ledger.
-    Processes then also kill themselves at exact points: during a model call, between a call and its tool, during a
-    once tool, and between a report and its checkpoint.
+    Worker processes then also kill themselves at exact points: during a model call, before a tool that the model has
+    called, during a once tool, and before a result is recorded.
 
-    All figures are read from the database and the ledger.  The demo takes about half a minute.
+    The numbers of the report are read from the database and the ledger.  Only kills, pauses and refused writes are
+    counted by the processes.  The demo takes less than half a minute.
 
-    The seed determines the plan: the prompts, the sessions, and which worker is killed or paused after how many
-    answers.  The timing differs on every machine, so which turn is hit differs too.
+    The seed determines the plan: the prompts, the sessions, which workers are killed or paused, and after how many
+    answers.  The speed differs from run to run, so the same seed can hit another turn.
 
     \b
     Exit codes:

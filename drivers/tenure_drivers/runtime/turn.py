@@ -82,7 +82,7 @@ class Turn:
         self.revision: int = begun.revision
         self.inputs: tuple[Input, ...] = loaded.inputs
         self.state: str | None = loaded.state
-        self.failures: int = loaded.run.retry.failures  # of this run so far
+        self.failures: int = loaded.run.retry.failures  # since something was last recorded
         self.generation: int = begun.fence.generation
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that

@@ -44,10 +44,11 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
-    return _find(parsed)(parsed, clock=clock, **options)
+    return find_opener(parsed)(parsed, clock=clock, **options)
 
 
-def _find(url: StoreUrl) -> OpenUrl:
+def find_opener(url: StoreUrl) -> OpenUrl:
+    """Import the module of a store and return its `open_url`.  Raises ValueError if the module cannot be imported."""
     target = BUILT_IN.get(url.scheme)
     if target is None:
         return _registered(url)
@@ -89,4 +90,4 @@ def _load(url: StoreUrl, point: EntryPoint) -> OpenUrl:
     return found
 
 
-__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "open_store"]
+__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "find_opener", "open_store"]

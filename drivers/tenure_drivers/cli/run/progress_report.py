@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+from tenure.machines.run import Termination
 
 from ..exit import Exit
 from ..output import Bar, log
@@ -12,6 +14,9 @@ from .admission import Count
 from .input_watcher import FileInput
 
 __all__ = ["Report", "answer", "moment"]
+
+
+FINISHED: Final = Termination.FINISHED.value
 
 
 def answer(row: FileInput) -> dict[str, Any]:
@@ -30,9 +35,9 @@ def answer(row: FileInput) -> dict[str, Any]:
 
 
 def succeeded(row: FileInput) -> bool:
-    """True if a run that finished has consumed the input."""
+    """Return True if a run that finished has consumed the input; a failed run may consume it too (RUN-13)."""
     status = row.status
-    return status is not None and (status.status, status.termination) == ("consumed", "finished")
+    return status is not None and (status.status, status.termination) == ("consumed", FINISHED)
 
 
 class Report:
@@ -57,7 +62,7 @@ class Report:
         self._bar.show(ended, str(self._count))
 
     def _explain(self, row: FileInput) -> None:
-        """Log why an input failed; standard output holds only the status."""
+        """Log why an input did not succeed; standard output holds only the status."""
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
         elif row.status is not None and not succeeded(row):
