@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Progress, explore
+from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.model import SessionModel
@@ -28,6 +28,7 @@ from .turn.model import TurnModel
 __all__ = [
     "Explored",
     "Line",
+    "Model",
     "ModelConfig",
     "ModelResult",
     "Progress",

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from .trace import Line, Trace
 
-__all__ = ["CAN_FINISH", "LIMIT_DEFAULT", "Explored", "Progress", "explore"]
+__all__ = ["CAN_FINISH", "LIMIT_DEFAULT", "Explored", "Model", "Progress", "explore"]
 
 
 W = TypeVar("W", bound=Hashable)
@@ -28,11 +28,16 @@ PROGRESS_EVERY: Final = 5_000
 
 
 class Model(Protocol[W]):
-    """A model that can be explored.  States are compared and hashed; all methods depend on the state alone."""
+    """A model that can be explored.
+
+    A subclass defines `always`, `initial`, `actions`, `broken` and `finished`; the rest has defaults.  States are
+    compared and hashed.  All methods depend on the state alone.
+    """
 
     @property
     def name(self) -> str:
         """The name in reports."""
+        return type(self).__name__
 
     @property
     def always(self) -> tuple[str, ...]:
@@ -41,6 +46,7 @@ class Model(Protocol[W]):
     @property
     def sometimes(self) -> tuple[str, ...]:
         """The names of the properties that must hold in at least one state."""
+        return ()
 
     def initial(self) -> Iterable[W]:
         """Return the states that the search starts from."""
@@ -50,18 +56,21 @@ class Model(Protocol[W]):
 
     def describe(self, label: Any) -> Line:
         """Return the line of a trace for a label."""
+        return Line("", str(label))
 
     def broken(self, state: W) -> Collection[str]:
         """Return the `always` properties that a state violates.  Such a state is not explored further."""
 
     def seen(self, state: W) -> Collection[str]:
         """Return the `sometimes` properties that hold in a state."""
+        return ()
 
     def finished(self, state: W) -> bool:
         """Return True if all work is done.  From every state such a state must be reachable."""
 
     def canonical(self, state: W) -> W:
         """Return one representative of all states that differ only in names."""
+        return state
 
 
 @frozen
