@@ -330,7 +330,7 @@ def test_a_dead_holder_is_reclaimed_at_once() -> None:
     examine = script.one(CheckProcess)
     assert examine.process == HERE
     script.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
-    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
+    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "other"), Evidence.DEAD)
     script.answer(Reclaimed(3, "run"))
     assert isinstance(script.sent(), Begin)
 

@@ -41,7 +41,7 @@ UNREACHED = {
     "PLACE-2": "a promotion that comes too early ends the promoting and is not reported",
     "PLACE-4": "a head of an older mark is never bound: readers skip it (INBOX-17)",
     "PLACE-6": "only runs consume and dead-letter, and they own what they end",
-    "PLACE-10": "commands look before they ask: an ended place is never stepped",
+    "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
     "STORE-1": "law: tests over every store, and test_a_store_agrees below",
     "STORE-3": "law: tests over every store",
     "STORE-8": "of drivers: their own tests",
