@@ -696,7 +696,7 @@ class KernelStore:
         return ask(question, self.world.answer)
 
 
-def test_the_loop_of_the_docstring_runs_a_session() -> None:
+def test_the_loop_in_the_docstring_runs_a_session() -> None:
     store = KernelStore(lambda: 1_000)
     parts = (machine.__doc__ or "").partition("steps of its own:\n\n")[2].partition("\n\nA host")
     assert len(parts[0].splitlines()) >= 20
