@@ -213,7 +213,7 @@ def test_a_missing_line_of_the_ledger_is_found(fleet: ToyFleet) -> None:
     assert turned_red(evidence(fleet, ledger=tuple(fleet.ledger[1:]))) == {"missing": 1}
 
 
-def test_a_torn_line_and_one_of_nobody_are_found(fleet: ToyFleet) -> None:
+def test_a_torn_line_and_a_line_of_an_unknown_input_are_found(fleet: ToyFleet) -> None:
     torn = (*fleet.ledger[:-1], fleet.ledger[-1].rstrip("\n"))
     strange = (*fleet.ledger, "input-999 text\n")
 
