@@ -282,7 +282,7 @@ def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
 
     played.feed(
         protocol.ToolReported(first[2].key, 1, protocol.ToolResult("two"))
-    )  # it has to wait for its place
+    )  # it waits for the results before it
     assert not any(isinstance(e, protocol.WriteRecord) for e in played.effects)
     played.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
     record = played.take(protocol.WriteRecord).record

@@ -266,8 +266,8 @@ async def test_two_processes_may_create_the_same_sessions_at_once(schema: str) -
     found = await one.dump()
     assert len([r for r in found if isinstance(r, Session)]) == 50
     assert len([r for r in found if isinstance(r, Input)]) == 100
-    places = [(r.session_id, r.seq) for r in found if isinstance(r, QueueEntry)]
-    assert len(set(places)) == 100
+    positions = [(r.session_id, r.seq) for r in found if isinstance(r, QueueEntry)]
+    assert len(set(positions)) == 100
     await one.aclose()
     await two.aclose()
 
