@@ -78,7 +78,7 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
     that --list prints).
 
     \b
-    Examples:
+    Example:
       tenure check
       tenure check --list
       tenure check lease turn-cancel

@@ -55,7 +55,7 @@ class ModelResult:
     def line(self) -> str:
         """Return the line of the report."""
         e = self.explored
-        verdict = "ok" if e.good else ("VIOLATED" if e.complete else "INCOMPLETE")
+        verdict = "ok" if e.good else ("VIOLATED" if e.complete or e.broken else "INCOMPLETE")
         return (
             f"{verdict:10} {e.name:14} {e.states:>9,} states {e.transitions:>11,} transitions  "
             f"depth {e.depth:>2}  {self.description}"
