@@ -586,7 +586,7 @@ def test_the_script_agent_is_found_by_name(tmp_path: Path) -> None:
 # -- killed at every boundary
 
 
-class Place:
+class Workspace:
     def __init__(self, folder: Path, prompt: str) -> None:
         folder.mkdir()
         self.url, self.ledger = f"sqlite:{folder / 'store.db'}", folder / "ledger"
@@ -628,17 +628,17 @@ SCRIPT = "add 2 3 & append paid & fail 1\nappend sent\nadd 1 1"
 def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
     tmp_path: Path, when: str
 ) -> None:
-    whole = Place(tmp_path / "whole", SCRIPT)
+    whole = Workspace(tmp_path / "whole", SCRIPT)
     assert whole.work(0, when) is not None
     expected = whole.read()[1]
 
     for at in range(1, 100):
-        place = Place(tmp_path / f"at{at}", SCRIPT)
-        if place.work(at, when) is not None:
+        workspace = Workspace(tmp_path / f"at{at}", SCRIPT)
+        if workspace.work(at, when) is not None:
             break  # there are fewer events
-        lived = place.work(0, when)
+        lived = workspace.work(0, when)
 
-        status, messages, lines = place.read()
+        status, messages, lines = workspace.read()
         assert lived is not None, at
         assert status.termination == "finished" and status.answer is not None, at
         assert list(unanswered(list(messages))) == [], at
@@ -653,11 +653,11 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
 
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
 def test_a_process_killed_inside_a_once_tool_is_found_by_its_probe(tmp_path: Path) -> None:
-    place = Place(tmp_path / "one", "append paid")
+    workspace = Workspace(tmp_path / "one", "append paid")
 
-    assert place.work(1, "inside") is None
-    assert place.work(0, "inside") is not None
+    assert workspace.work(1, "inside") is None
+    assert workspace.work(0, "inside") is not None
 
-    status, messages, lines = place.read()
+    status, messages, lines = workspace.read()
     assert status.answer == "appended" and len(lines) == 1
     assert list(unanswered(list(messages))) == []

@@ -228,7 +228,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
 IMPATIENT = (*RUN[:3], "--patience", "0.2", "--agent")
 
 
-def test_a_torn_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_file_names_it(tmp_path: Path) -> None:
     prompts(tmp_path / "p", [HELLO])
     (tmp_path / "a.db").write_bytes(b"x" * 5000)
 

@@ -99,7 +99,7 @@ def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"role":"nobody"}', '{"role":"imported"}', '{"role":"user","x":1}']
+    "body", ["", "[]", "{}", '{"role":"unknown"}', '{"role":"imported"}', '{"role":"user","x":1}']
 )
 def test_an_invalid_body_is_refused(body: str) -> None:
     with pytest.raises(InvalidMessage):
@@ -123,7 +123,7 @@ def test_five_megabytes_are_not_too_long() -> None:
 # -- projection
 
 
-def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
+def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3
     lines = [
         line(text(Role.ASSISTANT, "hello"), entered("hi")),
         line(node_of(Message(Role.ASSISTANT, "again")), entered("and?")),

@@ -178,7 +178,7 @@ def extra_states() -> list[turn.State]:
 
 
 def visited(played: Play) -> list[turn.State]:
-    """Carry a turn out, and return its states and those of the same turn while it stops."""
+    """Execute a turn.  Return its states, and those of the same turn while it stops."""
     found: list[turn.State] = [played.prepare()]
     played.begin()
     while played.effects:
@@ -242,7 +242,7 @@ def test_an_environment_that_cannot_be_prepared_fails_the_turn() -> None:  # TUR
     assert played.effects[-1] == protocol.Fail(failure)
 
 
-def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> None:  # TURN-23
+def test_a_failed_model_call_fails_the_run_and_counts_its_usage() -> None:  # TURN-23
     played = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
     failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
 
@@ -282,7 +282,7 @@ def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
 
     played.feed(
         protocol.ToolReported(first[2].key, 1, protocol.ToolResult("two"))
-    )  # it has to wait for its place
+    )  # it waits for the results before it
     assert not any(isinstance(e, protocol.WriteRecord) for e in played.effects)
     played.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
     record = played.take(protocol.WriteRecord).record
@@ -290,7 +290,7 @@ def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
     assert [n.call_ids for n in record.nodes] == [("c0",)] and record.entries == ()
 
 
-def test_a_once_report_that_has_to_wait_for_its_place_is_recorded_alone() -> None:  # TURN-33
+def test_a_once_report_that_waits_for_earlier_results_is_recorded_alone() -> None:  # TURN-33
     played = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
     played.go(until=protocol.RunTool)
     played.carry_out(played.take(protocol.WriteRecord))  # the mark of the once call

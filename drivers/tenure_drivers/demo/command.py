@@ -35,7 +35,7 @@ __all__ = []
 
 
 SEEDS: Final = 1_000_000
-AGENTS: Final = ("ledger", "careless", "script")
+AGENTS: Final = ("ledger", "without-once", "script")
 
 
 def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
@@ -98,7 +98,7 @@ def known_server(ctx: click.Context, parameter: click.Parameter, url: str | None
 )
 @click.option(
     "--agent", default=AGENTS[0], show_default=True, metavar="AGENT", callback=known_agent,
-    help="ledger | careless: no once step, so the report shows repeated work | script: a scripted model "
+    help="ledger | without-once: no once step, so the report shows repeated work | script: a scripted model "
     "with tools, no server needed | openai:MODEL: a real model with tools.",
 )  # fmt: skip
 @click.option(

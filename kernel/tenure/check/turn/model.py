@@ -56,8 +56,8 @@ class TurnModel:
 
     @property
     def name(self) -> str:
-        """The name of the model in reports."""
-        return f"turn: {self.config.name}"
+        """The name of the model, as `tenure check --list` prints it."""
+        return f"turn-{self.config.name}"
 
     @property
     def sometimes(self) -> tuple[str, ...]:
