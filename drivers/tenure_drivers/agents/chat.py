@@ -14,7 +14,7 @@ from attrs import define, field
 
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import Delta, Disposition, ModelFailed, Request
-from tenure.outcome import Refusal, Refused
+from tenure.outcome import Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
 from tenure.turn import protocol
@@ -294,8 +294,7 @@ class ChatTurnHost:
         try:
             await self.turn.record(effect.record)
         except Cancelled as error:
-            refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
-            return protocol.NotRecorded(effect.key, refused)
+            return protocol.NotRecorded.stopped(effect.key, str(error))
         except (IllegalWrite, CommandRefused) as error:
             return protocol.NotRecorded(effect.key, error.refused)
         return protocol.Recorded(effect.key)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,11 @@ def find_agent(name: str) -> Agent:
         case ("echo", ""):
             return echo
         case ("ledger", ":"):
-            return _ledger(name, rest)
+            return _with_file(name, rest, ledger)
         case ("flaky", ":"):
             return _flaky(name, rest)
         case ("script", ":"):
-            return _script(name, rest)
+            return _with_file(name, rest, _script)
         case ("openai", ":"):
             return _openai(name)
         case (_, ":") if kind and rest and kind not in OWN:
@@ -41,28 +42,21 @@ def find_agent(name: str) -> Agent:
             raise UnknownAgent(f"unknown agent {name!r}: expected {KNOWN}")
 
 
-def _ledger(name: str, file: str) -> Agent:
+def _with_file(name: str, file: str, make: Callable[[Path], Agent]) -> Agent:
     if not file:
-        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write ledger:FILE")
+        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write {name}FILE")
     try:
-        return ledger(Path(file))
+        return make(Path(file))
     except OSError as error:
         raise UnknownAgent(
             f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
         ) from error
 
 
-def _script(name: str, file: str) -> Agent:
-    if not file:
-        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write script:FILE")
+def _script(path: Path) -> Agent:
     from .script import script
 
-    try:
-        return script(Path(file))
-    except OSError as error:
-        raise UnknownAgent(
-            f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
-        ) from error
+    return script(path)
 
 
 def _openai(name: str) -> Agent:

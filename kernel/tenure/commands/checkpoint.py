@@ -79,14 +79,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
-        kept = () if self.environment is None else (hash_text(self.environment),)
         return read(
             CheckpointView,
             Get(Session, (s,)),
             Get(Run, (s, self.run_id)),
             First(JOURNAL_ENTRIES, (s, self.run_id, self.turn, self.n), 1),
             usage_queries(s, self.usage),
-            Each(tuple([Get(Blob, (s, digest)) for digest in kept])),
+            Each(
+                () if self.environment is None else (Get(Blob, (s, hash_text(self.environment))),)
+            ),
         )
 
     def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:

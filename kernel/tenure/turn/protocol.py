@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from ..failure import Failure
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
-from ..outcome import Refused
+from ..outcome import Refusal, Refused
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
@@ -339,6 +339,11 @@ class NotRecorded:
 
     key: str
     refused: Refused
+
+    @classmethod
+    def stopped(cls, key: str, why: str) -> NotRecorded:
+        """Return the report of a record that the runner refused because the turn has to end (RUNNER-51)."""
+        return cls(key, Refused(Refusal.CANCELLED, "RUNNER-51", why))
 
 
 REPORTS: Final = (

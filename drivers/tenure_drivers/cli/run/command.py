@@ -76,11 +76,11 @@ def read_file(name: str) -> bytes:
     return content
 
 
-def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
+async def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
     """Parse the file and check what needs no store; return the good lines and the bad ones."""
     lines, bad = parse(content, name)
     for session in by_session(lines).values():
-        bad += validation.illegal_lines(session)
+        bad += await validation.illegal_lines(session)
     wrong = {b.number for b in bad}
     return [line for line in lines if line.number not in wrong], bad
 
@@ -139,7 +139,7 @@ class Signals:
 
 
 async def run(job: Job, content: bytes) -> int:
-    lines, bad = check_shapes(content, job.name)
+    lines, bad = await check_shapes(content, job.name)
     try:
         find_agent(job.agent)
     except UnknownAgent as error:
