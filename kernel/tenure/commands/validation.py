@@ -5,6 +5,8 @@ A `validate_` function returns what is wrong, or None.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 __all__ = [
@@ -15,6 +17,11 @@ __all__ = [
     "validate_text",
     "validate_time",
 ]
+
+
+SECONDS_OF_TODAY: Final = range(
+    10**9, 10**10
+)  # in seconds: 2001 to 2286; in milliseconds: early 1970
 
 
 def validate_id(name: str, value: str) -> str | None:
@@ -28,6 +35,8 @@ def validate_id(name: str, value: str) -> str | None:
 
 def validate_time(name: str, value: int | None) -> str | None:
     """Require milliseconds since 1970, or None."""
+    if value is not None and value in SECONDS_OF_TODAY:
+        return f"{name} {value}: seconds? expected milliseconds since 1970, such as {value * 1000}"
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
     return f"{name} {value}: expected milliseconds since 1970, 0 to {TIME_MS_MAX}"
