@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from attrs import define, field
 
-from tenure.commands import Admit, Begin, Begun, Commit, NewInput
+from tenure.commands import Admit, Begin, Begun, Checkpoint, Commit, NewInput
 from tenure.machines.lease import Owner
 from tenure.messages.types import Delta
 from tenure.outcome import Refused
@@ -342,6 +342,34 @@ def test_an_invalid_cursor_gets_the_settled_transcript(cursor: str) -> None:
         assert shown == piece(2)  # what the gap covers is not shown again
 
     asyncio.run(run())
+
+
+def test_a_gap_has_the_prompts_and_the_uncommitted_messages_of_the_turn_in_progress() -> None:
+    async def run() -> None:
+        worker = Worker()
+        await worker.run()
+        new = NewInput("input-2", "prompt", "question 2")
+        await worker.store.execute(Admit(S, (new,)))
+        begun = await worker.store.execute(Begin(S, "lease-2", "run-2", Owner("w", "w-2"), 10_000))
+        assert isinstance(begun, Begun)
+        broadcast = Broadcast(worker.store, poll_s=POLL_S)
+
+        before = await anext(broadcast.observe(S, "x"))
+        part = NewNode(Role.ASSISTANT, "half an answer")
+        written = Checkpoint(S, begun.fence, begun.run_id, begun.turn, begun.n, nodes=(part,))
+        assert not isinstance(await worker.store.execute(written), Refused)
+        after = await anext(broadcast.observe(S, "x"))
+
+        assert provisional(before) == (["question 2"], [])
+        assert provisional(after) == (["question 2"], ["half an answer"])
+        assert answers(after) == ["answer 1"]
+
+    asyncio.run(run())
+
+
+def provisional(item: object) -> tuple[list[str], list[str]]:
+    assert isinstance(item, Gap) and item.open is not None
+    return [i.payload for i in item.open.inputs], [n.body for n in item.open.nodes]
 
 
 def test_a_cursor_of_another_process_gets_the_settled_transcript() -> None:
