@@ -15,6 +15,7 @@ from .agents.tools import ToolFailed, tool
 from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
+    BaseExceptionRaised,
     Cancelled,
     CommandRefused,
     IllegalResult,
@@ -48,6 +49,7 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "BaseExceptionRaised",
     "Cancelled",
     "Capability",
     "ChatAgent",

@@ -74,6 +74,7 @@ def test_an_invalid_agent_name_is_reported(name: str) -> None:
         ("1 / 0", "cannot import mine: ZeroDivisionError: division by zero"),
         ("def agent(:", "cannot import mine: SyntaxError"),
         ("raise SystemExit(3)", "cannot import mine: SystemExit: 3"),
+        ("class Panic(BaseException): pass\nraise Panic(3)", "cannot import mine: Panic: 3"),
         ("agent = 7", "expected an async function, not int"),
     ],
 )

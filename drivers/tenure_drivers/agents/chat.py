@@ -13,7 +13,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from tenure.failure import ErrorKind, Failure
-from tenure.messages.types import Delta, Disposition, ModelFailed, Request
+from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
 from tenure.outcome import Refusal, Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
@@ -26,6 +26,7 @@ from tenure.turn_end import TurnEnd
 from ..models import ModelClient
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
+from ..runtime.user_code import guard
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
@@ -92,12 +93,6 @@ class ChatAgent:
         return protocol.Environment(self.client.model, system, tools, self.parameters, self.window)
 
 
-def is_aborted() -> bool:
-    """True if the current task was cancelled by the host."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 @define(eq=False)
 class ChatTurnHost:
     """Carries out one turn.  Each effect is a task, and its result is an event; events are handled one at a time.
@@ -108,7 +103,7 @@ class ChatTurnHost:
     agent: ChatAgent
     turn: Turn
     state: turn_.State
-    events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
+    events: asyncio.Queue[protocol.Event | Exception] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
     active: ChatAgent = field(init=False)
 
@@ -148,11 +143,8 @@ class ChatTurnHost:
             event = await self.events.get()
         except asyncio.CancelledError:
             return self._timed_out()
-        if isinstance(event, asyncio.CancelledError):
-            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled from outside") from event
         if isinstance(event, Exception):
             raise event
-        assert not isinstance(event, BaseException)
         return event
 
     def _timed_out(self) -> protocol.Event:
@@ -206,12 +198,11 @@ class ChatTurnHost:
     async def _report(self, work: Coroutine[Any, Any, protocol.Event]) -> None:
         """Await an effect and queue its event or its error, unless it was aborted."""
         try:
-            self.events.put_nowait(await work)
+            self.events.put_nowait(await guard(work))
         except Cancelled:
             pass  # the effect may not begin; `_listen` reports the reason
-        except asyncio.CancelledError as error:
-            if not is_aborted():
-                self.events.put_nowait(error)
+        except asyncio.CancelledError:
+            pass  # the effect was aborted
         except Exception as error:
             self.events.put_nowait(error)
 
@@ -226,7 +217,7 @@ class ChatTurnHost:
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
         self.active = active
         try:
-            return protocol.EnvironmentReady(key, await active.environment(self.turn))
+            return protocol.EnvironmentReady(key, await guard(active.environment(self.turn)))
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
@@ -234,13 +225,16 @@ class ChatTurnHost:
     async def _call_model(self, key: str, request: Request) -> protocol.Event:
         await self.turn.checkpoint()
         try:
-            answer = await self.active.client.complete(request, self._emit, key)
+            answer = await guard(self._complete(request, key))
         except Exception as error:
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
         if isinstance(answer, ModelFailed):
             return protocol.ModelFailed(key, answer.failure, answer.usage)
         return protocol.ModelReplied(key, answer)
+
+    async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
+        return await self.active.client.complete(request, self._emit, key)
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)

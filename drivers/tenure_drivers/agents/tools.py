@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from tenure.messages.codec import to_json
 from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, ToolCall
 from tenure.turn.protocol import HandOff, ToolResult
 
-from ..runtime.errors import describe
+from ..runtime.errors import describe, text_of
 from ..runtime.steps import Report, call
 from ..stores.errors import TenureError
 
@@ -60,13 +59,8 @@ class FunctionTool:
         try:
             return result_of(await call(self.function, (), values))
         except ToolFailed as error:
-            return ToolResult(str(error) or "the tool failed", is_error=True)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() > 0:
-                raise
-            return ToolResult(f"the tool was cancelled: {error}", is_error=True, retryable=True)
-        except (Exception, SystemExit) as error:
+            return ToolResult(text_of(error) or "the tool failed", is_error=True)
+        except Exception as error:
             return ToolResult(describe(error), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:

@@ -17,6 +17,7 @@ from attrs import frozen
 from tenure.limits import BODY_BYTES_MAX
 
 from .errors import IllegalResult, StepFailed, describe
+from .user_code import as_exception, guard
 
 __all__ = [
     "Report",
@@ -38,35 +39,39 @@ class Report:
 
 
 async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
-    """Call a function: await it if it is async, otherwise run it in a daemon thread."""
+    """Call a function: await it if it is async, otherwise run it in a daemon thread.
+
+    Raises BaseExceptionRaised if it raised what is no Exception.
+    """
     if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
-        return await f(*args, **kw)
+        return await guard(f(*args, **kw))
     value = await in_thread(functools.partial(f, *args, **kw))
-    return await value if inspect.isawaitable(value) else value
+    return await guard(value) if inspect.isawaitable(value) else value
 
 
 async def in_thread(f: Callable[[], Any]) -> Any:
     """Run a function in a daemon thread with the caller's context variables, and return its result.
 
-    Cancelling the caller does not stop the thread; its result is then dropped.
+    Cancelling the caller does not stop the thread; its result is then dropped.  Raises BaseExceptionRaised if it raised
+    what is no Exception.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     variables = contextvars.copy_context()
 
-    def settle(value: Any, error: BaseException | None) -> None:
+    def settle(value: Any, error: Exception | None) -> None:
         if not done.done():
             done.set_exception(error) if error is not None else done.set_result(value)
 
     def work() -> None:
         value: Any = None
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             value = variables.run(f)
-        except StopIteration as stop:
-            error = RuntimeError(f"the step raised {stop!r}")
+        except StopIteration as stop:  # no future takes it
+            error = RuntimeError(f"the step raised {describe(stop)}")
         except BaseException as raised:
-            error = raised
+            error = as_exception(raised)
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:

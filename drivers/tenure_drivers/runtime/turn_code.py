@@ -21,9 +21,10 @@ from tenure.runner.protocol import (
 from tenure.turn_end import TurnEnd
 
 from .clock import new_id
-from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
+from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, usage_of
 from .runner_host import RunnerHost
 from .turn import Turn, lease_lost, with_text
+from .user_code import must_propagate
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
@@ -37,8 +38,7 @@ log = logging.getLogger("tenure")
 
 def failed(error: BaseException) -> Failed:
     """Return how a turn ends whose code raised this."""
-    usage = error.usage if isinstance(error, TurnFailed) else ()
-    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage)
+    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage_of(error))
 
 
 class AgentTurn:
@@ -78,10 +78,9 @@ class AgentTurn:
             if not self.interrupted:
                 # The agent's own code was cancelled.  An abandoned turn would begin again without a limit.
                 turn_exit = failed(error)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a SystemExit of one agent must not end the others
+        except BaseException as error:
+            if must_propagate(error, self.task):
+                raise
             turn_exit = failed(error)
             if turn.committed is not None:
                 message = "session %s: the agent raised after its run %s was committed: %s"
@@ -136,7 +135,8 @@ class InlineTurn:
     ) -> BaseException | None:
         """Report how the body ended.  Return the exception that replaces an interruption by the runner, or None."""
         turn_exit: TurnExit = Abandoned()
-        if isinstance(error, Exception):
+        left = isinstance(error, GeneratorExit)  # the generator around the body is closed
+        if error is not None and not left and not must_propagate(error, self.task):
             turn_exit = failed(error)
         host.feed(TurnEnded(host.clock(), self.turn_id, turn_exit))
         if not (self.interrupted and isinstance(error, asyncio.CancelledError)):
