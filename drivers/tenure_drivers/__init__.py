@@ -4,7 +4,7 @@ Import what you need from here.  Modules below this package may change between r
 """
 
 from tenure.commands import NewInput
-from tenure.failure import ErrorKind, Failure
+from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.policy import Delivery, Lane, Policy
 from tenure.questions.core import InputStatus
 
@@ -20,6 +20,7 @@ from .runtime.errors import (
     CommandRefused,
     IllegalResult,
     LeaseLost,
+    NotAnswered,
     NothingDue,
     StepFailed,
     StepOutcomeUnknown,
@@ -65,8 +66,10 @@ __all__ = [
     "IllegalResult",
     "InputStatus",
     "Lane",
+    "LastFailure",
     "LeaseLost",
     "NewInput",
+    "NotAnswered",
     "NothingDue",
     "Observer",
     "OutcomeUnknown",

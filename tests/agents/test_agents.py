@@ -135,6 +135,7 @@ def test_an_agent_that_always_raises_ends_as_a_dead_letter(tmp_path: Path) -> No
     assert ran.code == 1
     assert (ran.lines[0]["ended"], ran.lines[0]["failures"]) == ("dead_lettered", 5)
     assert "line 1: dead_lettered: error: " in ran.err and "ValueError: no x" in ran.err
+    assert ran.err.count(" failed: ValueError: no x\nTraceback (most recent call last):") == 5
 
 
 # -- echo, flaky

@@ -6,6 +6,7 @@ Specs: specs/turn.md, specs/chat.md.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
@@ -26,7 +27,7 @@ from tenure.turn_end import TurnEnd
 from ..models import ModelClient
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
-from ..runtime.user_code import guard
+from ..runtime.user_code import guard, log_failure
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
@@ -106,6 +107,7 @@ class ChatTurnHost:
     events: asyncio.Queue[protocol.Event | Exception] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
     active: ChatAgent = field(init=False)
+    raised: Exception | None = None  # what the model client or the environment raised last
 
     def __attrs_post_init__(self) -> None:
         self.active = self.agent
@@ -219,6 +221,7 @@ class ChatTurnHost:
         try:
             return protocol.EnvironmentReady(key, await guard(active.environment(self.turn)))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
 
@@ -227,8 +230,10 @@ class ChatTurnHost:
         try:
             answer = await guard(self._complete(request, key))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
+        self.raised = None
         if isinstance(answer, ModelFailed):
             return protocol.ModelFailed(key, answer.failure, answer.usage)
         return protocol.ModelReplied(key, answer)
@@ -252,7 +257,9 @@ class ChatTurnHost:
     async def _attempt(self, tool: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
-                return await tool.run(effect.call, effect.key, effect.attempt)
+                return await tool.run(
+                    effect.call, effect.key, effect.attempt, functools.partial(self._log, tool.name)
+                )
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -260,6 +267,10 @@ class ChatTurnHost:
         if effect.tool.disposition is Disposition.ONCE:
             return protocol.ToolResult(f"{message}; its outcome is unknown", is_error=True)
         return protocol.ToolResult(message, is_error=True, retryable=True)
+
+    def _log(self, name: str, error: Exception) -> None:
+        what = f"tool {name} failed: {describe(error)}"
+        log_failure(self.turn.session_id, self.turn.run_id, what, error)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
@@ -287,7 +298,8 @@ class ChatTurnHost:
         """Commit, or fail the turn.  Return the next commit if the run was cancelled meanwhile (TURN-53)."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
-            raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
+            after_ms, cause = failure.retry_after_ms, self.raised
+            raise TurnFailed(failure.kind, failure.message, after_ms, last.usage) from cause
         try:
             await self.turn.end(last)
         except Cancelled:

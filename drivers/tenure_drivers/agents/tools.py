@@ -47,8 +47,17 @@ class FunctionTool:
         """The name that the model uses."""
         return self.tool.name
 
-    async def run(self, made: ToolCall, key: str, attempt: int) -> ToolResult:
-        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised."""
+    async def run(
+        self,
+        made: ToolCall,
+        key: str,
+        attempt: int,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> ToolResult:
+        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised.
+
+        `on_error` receives what the function raised, unless it is a ToolFailed, which is an answer.
+        """
         try:
             text = made.arguments if made.arguments.strip() else "{}"
             values = msgspec.structs.asdict(msgspec.json.decode(text, type=self.arguments))
@@ -61,6 +70,7 @@ class FunctionTool:
         except ToolFailed as error:
             return ToolResult(text_of(error) or "the tool failed", is_error=True)
         except Exception as error:
+            on_error(error)
             return ToolResult(describe(error), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:

@@ -9,6 +9,7 @@ from tenure.commands.usage import validate_usage
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
+from tenure.questions.core import InputStatus
 from tenure.transcript import UsageDelta
 
 from ..stores.errors import TenureError
@@ -21,6 +22,7 @@ __all__ = [
     "IllegalResult",
     "IllegalWrite",
     "LeaseLost",
+    "NotAnswered",
     "NothingDue",
     "StepFailed",
     "StepOutcomeUnknown",
@@ -46,6 +48,17 @@ class SubmissionRefused(TenureError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(str(refused))
         self.refused = refused
+
+
+class NotAnswered(TenureError):
+    """An input has ended, but its run has not finished, so there is no answer.  `status` says how it ended."""
+
+    def __init__(self, session_id: str, status: InputStatus) -> None:
+        facts = [status.termination if status.status == "consumed" else None, status.reason]
+        known = [fact for fact in (*facts, None if any(facts) else status.by) if fact]
+        why = f" ({': '.join(known)})" if known else ""
+        super().__init__(f"input {status.input_id} of session {session_id}: {status.status}{why}")
+        self.session_id, self.status = session_id, status
 
 
 class CommandRefused(TenureError):

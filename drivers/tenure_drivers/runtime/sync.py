@@ -80,6 +80,10 @@ class SyncReceipt:
         """As Receipt.ended."""
         return self._loop.call(self._receipt.ended(timeout))
 
+    def result(self, timeout: float | None = None) -> str | None:
+        """As Receipt.result."""
+        return self._loop.call(self._receipt.result(timeout))
+
 
 class SyncTurn:
     """A Turn whose methods block; call them from any thread but the loop's."""

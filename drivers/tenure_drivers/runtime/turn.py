@@ -83,6 +83,7 @@ class Turn:
         self.inputs: tuple[Input, ...] = loaded.inputs
         self.state: str | None = loaded.state
         self.failures: int = loaded.run.retry.failures  # of this run so far
+        self.attempt: int = loaded.run.retry.failure_count() + 1  # since the last checkpoint
         self.generation: int = begun.fence.generation
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that

@@ -41,6 +41,7 @@ __all__ = ["Ended", "Fail", "Reclaim", "Release", "ReleaseSession", "Renew", "Re
 
 MESSAGE_MAX: Final = 1_900  # characters; with the kind before it, a reason has at most 2,000
 
+
 @frozen
 class Ended:
     """What became of the run: `rescheduled`, `ended`, `split` or `released`.
