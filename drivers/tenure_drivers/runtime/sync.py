@@ -125,9 +125,11 @@ class SyncTurn:
         """As Turn.step."""
         return self._loop.call(self._turn.step(name, f, *args, **kw))
 
-    def once(self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None) -> Any:
+    def once(
+        self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None, **kw: Any
+    ) -> Any:
         """As Turn.once."""
-        return self._loop.call(self._turn.once(name, f, *args, probe=probe))
+        return self._loop.call(self._turn.once(name, f, *args, probe=probe, **kw))
 
     def checkpoint(self) -> tuple[Input, ...]:
         """As Turn.checkpoint."""
