@@ -5,7 +5,7 @@ releases.
 """
 
 from tenure.commands import NewInput
-from tenure.failure import ErrorKind, Failure
+from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.messages.types import Delta
 from tenure.policy import Delivery, Lane, OnRetry, Policy
 from tenure.questions.core import InputStatus
@@ -18,10 +18,12 @@ from .agents.tools import ToolFailed, tool
 from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
+    BaseExceptionRaised,
     Cancelled,
     CommandRefused,
     IllegalResult,
     LeaseLost,
+    NotAnswered,
     NothingDue,
     StepFailed,
     StepOutcomeUnknown,
@@ -51,6 +53,7 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "BaseExceptionRaised",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -68,8 +71,10 @@ __all__ = [
     "IllegalResult",
     "InputStatus",
     "Lane",
+    "LastFailure",
     "LeaseLost",
     "NewInput",
+    "NotAnswered",
     "NothingDue",
     "Observer",
     "OnRetry",

@@ -6,6 +6,7 @@ Specs: specs/turn.md, specs/chat.md.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 from attrs import define, field
 
 from tenure.failure import ErrorKind, Failure
-from tenure.messages.types import Delta, Disposition, ModelFailed, Request
+from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
 from tenure.outcome import Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
@@ -26,6 +27,7 @@ from tenure.turn_end import TurnEnd
 from ..models import ModelClient
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
+from ..runtime.user_code import guard, log_failure
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
@@ -92,12 +94,6 @@ class ChatAgent:
         return protocol.Environment(self.client.model, system, tools, self.parameters, self.window)
 
 
-def is_aborted() -> bool:
-    """True if the current task was cancelled by the host."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 @define(eq=False)
 class ChatTurnHost:
     """Carries out one turn.  Each effect is a task, and its result is an event; events are handled one at a time.
@@ -108,13 +104,14 @@ class ChatTurnHost:
     agent: ChatAgent
     turn: Turn
     state: turn_.State
-    events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
+    events: asyncio.Queue[protocol.Event | Exception] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
     shown: tuple[int, str] = (
         0,
         "",
     )  # attempt and text of the model call in progress, as streamed so far
     active: ChatAgent = field(init=False)
+    raised: Exception | None = None  # what the model client or the environment raised last
 
     def __attrs_post_init__(self) -> None:
         self.active = self.agent
@@ -154,11 +151,8 @@ class ChatTurnHost:
             event = await self.events.get()
         except asyncio.CancelledError:
             return self._timed_out()
-        if isinstance(event, asyncio.CancelledError):
-            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled from outside") from event
         if isinstance(event, Exception):
             raise event
-        assert not isinstance(event, BaseException)
         return event
 
     def _timed_out(self) -> protocol.Event:
@@ -212,12 +206,11 @@ class ChatTurnHost:
     async def _report(self, work: Coroutine[Any, Any, protocol.Event]) -> None:
         """Await an effect and queue its event or its error, unless it was aborted."""
         try:
-            self.events.put_nowait(await work)
+            self.events.put_nowait(await guard(work))
         except Cancelled:
             pass  # the effect may not begin; `_listen` reports the reason
-        except asyncio.CancelledError as error:
-            if not is_aborted():
-                self.events.put_nowait(error)
+        except asyncio.CancelledError:
+            pass  # the effect was aborted
         except Exception as error:
             self.events.put_nowait(error)
 
@@ -232,8 +225,9 @@ class ChatTurnHost:
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
         self.active = active
         try:
-            return protocol.EnvironmentReady(key, await active.environment(self.turn))
+            return protocol.EnvironmentReady(key, await guard(active.environment(self.turn)))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
 
@@ -241,13 +235,18 @@ class ChatTurnHost:
         await self.turn.checkpoint()
         self.shown = (0, "")
         try:
-            answer = await self.active.client.complete(request, self._emit, key)
+            answer = await guard(self._complete(request, key))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
+        self.raised = None
         if isinstance(answer, ModelFailed):
             return protocol.ModelFailed(key, answer.failure, answer.usage)
         return protocol.ModelReplied(key, answer)
+
+    async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
+        return await self.active.client.complete(request, self._emit, key)
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)
@@ -269,7 +268,9 @@ class ChatTurnHost:
     async def _attempt(self, tool: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
-                return await tool.run(effect.call, effect.key, effect.attempt)
+                return await tool.run(
+                    effect.call, effect.key, effect.attempt, functools.partial(self._log, tool.name)
+                )
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -277,6 +278,10 @@ class ChatTurnHost:
         if effect.tool.disposition is Disposition.ONCE:
             return protocol.ToolResult(f"{message}; its outcome is unknown", is_error=True)
         return protocol.ToolResult(message, is_error=True, retryable=True)
+
+    def _log(self, name: str, error: Exception) -> None:
+        what = f"tool {name} failed: {describe(error)}"
+        log_failure(self.turn.session_id, self.turn.run_id, what, error)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
@@ -303,7 +308,8 @@ class ChatTurnHost:
         """Commit, or fail the turn.  Return the next commit if the run was cancelled meanwhile (TURN-53)."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
-            raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
+            after_ms, cause = failure.retry_after_ms, self.raised
+            raise TurnFailed(failure.kind, failure.message, after_ms, last.usage) from cause
         try:
             await self.turn.end(last)
         except Cancelled:

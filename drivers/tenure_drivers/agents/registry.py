@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from ..runtime.errors import describe
 from .base import Agent, UnknownAgent
 from .echo import echo
 from .flaky import flaky
@@ -83,7 +84,9 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
                 f"unknown agent {name!r}: no module {error.name!r} in {folder}; expected {KNOWN}"
             ) from error
         raise _import_failed(name, module, error) from error
-    except (Exception, SystemExit) as error:  # raised by the code of the module
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # raised by the code of the module
         raise _import_failed(name, module, error) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -104,8 +107,7 @@ def _asynchronous(found: Any) -> bool:
 
 
 def _import_failed(name: str, module: str, error: BaseException) -> UnknownAgent:
-    reason = f"{type(error).__name__}: {error}"
-    return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {reason}")
+    return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {describe(error)}")
 
 
 __all__ = ["KNOWN", "Agent", "UnknownAgent", "find_agent"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from tenure.messages.codec import to_json
 from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, ToolCall
 from tenure.turn.protocol import HandOff, ToolResult
 
-from ..runtime.errors import describe
+from ..runtime.errors import describe, text_of
 from ..runtime.steps import Report, call
 from ..stores.errors import TenureError
 
@@ -48,8 +47,17 @@ class FunctionTool:
         """The name that the model uses."""
         return self.tool.name
 
-    async def run(self, made: ToolCall, key: str, attempt: int) -> ToolResult:
-        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised."""
+    async def run(
+        self,
+        made: ToolCall,
+        key: str,
+        attempt: int,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> ToolResult:
+        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised.
+
+        `on_error` receives what the function raised, unless it is a ToolFailed, which is an answer.
+        """
         try:
             text = made.arguments if made.arguments.strip() else "{}"
             values = msgspec.structs.asdict(msgspec.json.decode(text, type=self.arguments))
@@ -60,13 +68,9 @@ class FunctionTool:
         try:
             return result_of(await call(self.function, (), values))
         except ToolFailed as error:
-            return ToolResult(str(error) or "the tool failed", is_error=True)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() > 0:
-                raise
-            return ToolResult(f"the tool was cancelled: {error}", is_error=True, retryable=True)
-        except (Exception, SystemExit) as error:
+            return ToolResult(text_of(error) or "the tool failed", is_error=True)
+        except Exception as error:
+            on_error(error)
             return ToolResult(describe(error), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:

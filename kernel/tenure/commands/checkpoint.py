@@ -5,7 +5,6 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ..event import Event, EventKind
-from ..failure import NO_FAILURES
 from ..indexes import JOURNAL_ENTRIES
 from ..limits import CHECKPOINT_ENTRIES_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
@@ -158,7 +157,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
-            run, state=stepped.state, next_checkpoint=self.n + 1, retry=NO_FAILURES, progress=True, tip=tip,
+            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
             open_calls=open_calls_after(run.open_calls, self.nodes),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)

@@ -62,6 +62,13 @@ def holder(lease: dict[str, Any] | None) -> str:
     return f"{lease['owner_id']}{pid}, {left}"
 
 
+def failure(last: dict[str, Any] | None) -> str:
+    """Return the last reported failure of a run in one line, or `-`."""
+    if last is None:
+        return "-"
+    return cut(f"attempt {last['attempt']}: {last['kind']}: {last['message']}")
+
+
 def show(*parts: Any) -> None:
     """Write tables and lines to standard output; if it is not a terminal, as wide as they need."""
     console = Console(highlight=False, markup=False)
@@ -182,7 +189,7 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
     ]  # fmt: skip
     runs = [
         (r["run_id"], r["state"], due(r["due_at_ms"], now_ms), r["turn"], r["checkpoints"],
-         r["failures"], r["outages"], r["losses"], " ".join(r["inputs"]))
+         r["failures"], r["outages"], r["losses"], " ".join(r["inputs"]), failure(r["last_failure"]))
         for r in seen["runs"]
     ]  # fmt: skip
     journal = [
@@ -196,7 +203,7 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
     return [
         *lines, "",
         table("inbox", ("input", "status", "kind", "priority", "rank", "due", "run", "failures", "text"), inbox), "",
-        table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs"), runs), "",
+        table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs", "last failure"), runs), "",
         table("journal", ("run", "entry", "kind", "step", "body"), journal), "",
         table("dead letters", ("input", "run", "reason", "text"), dead), "",
         table("transcript", ("revision", "role", "text"), _transcript_rows(seen["transcript"])), "",

@@ -138,6 +138,15 @@ def open_run(found: Item) -> str:
     return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
 
 
+def failure(item: Item) -> str | None:
+    """Return the line about the last reported failure of a run, if there is one."""
+    last = item["last_failure"]
+    if last is None:
+        return None
+    message = cut(last["message"], RESULT_MAX).replace("\n", " ")
+    return f"attempt {last['attempt']} failed: {last['kind']}: {message}".rstrip(": ")
+
+
 # -- as text
 
 
@@ -152,6 +161,8 @@ def text(found: Item) -> Lines:
             begun = True
             yield "open", ""
             yield "open", f"-- {open_run(found)}"
+            if failed := failure(found):
+                yield "error", f"-- {failed}"
         yield "said", ""
         yield from _text_of(item)
     if found["inbox"]:
@@ -160,6 +171,8 @@ def text(found: Item) -> Lines:
         for item in found["inbox"]:
             yield "input", f"> {origin(item)}: {due(item)}"
             yield from _indented("said", cut(item["text"]))
+            if failed := failure(item):
+                yield "error", f"  ! {failed}"
 
 
 def _text_of(item: Item) -> Lines:
@@ -217,12 +230,16 @@ def markdown(found: Item) -> Iterator[str]:
             begun = True
             yield ""
             yield f"---\n\n*{open_run(found)}*"
+            if failed := failure(found):
+                yield f"\n**{failed}**"
         yield ""
         yield from _markdown_of(item)
     if found["inbox"]:
         yield "\n## In the inbox\n"
         for item in found["inbox"]:
             yield f"- `{origin(item)}` {due(item)}\n\n{_fenced(cut(item['text']), '  ')}"
+            if failed := failure(item):
+                yield f"\n  **{failed}**"
 
 
 def _markdown_of(item: Item) -> Iterator[str]:

@@ -30,6 +30,8 @@ from tenure.records import (
 from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
+from ..inspect.json import last_failure
+
 PAGE: Final = 256
 UNENDED: Final = ("delayed", "ready", "bound")
 PAGES_MAX: Final = 64  # pages of events searched for inputs that ended without a message
@@ -263,10 +265,16 @@ def as_json(seen: Conversation) -> Item:
         "open_run": None if run is None else run.run_id,
         "run_state": None if run is None else _state(session, run),
         "failures": None if run is None else run.retry.failures,
+        "last_failure": None if run is None else last_failure(run.retry.last),
         "more_before": seen.more,
         "conversation": items(seen),
         "inbox": [
-            input_item(one.input) | {"status": one.status.status, "due_at_ms": one.status.due_at_ms}
+            input_item(one.input)
+            | {
+                "status": one.status.status,
+                "due_at_ms": one.status.due_at_ms,
+                "last_failure": last_failure(one.status.last_failure),
+            }
             for one in seen.waiting
         ],
     }
