@@ -20,6 +20,7 @@ def test_a_clause_is_printed_with_its_page_and_scenarios(tmp_path: Path) -> None
     assert ran.code == 0
     assert ran.out.startswith("LEASE-5  Lease  (specs/lease.md, The machine)\n")
     assert "`held`" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
     assert "scenario: specs/scenarios/lease/held_or_active.txt" in ran.out
 
 

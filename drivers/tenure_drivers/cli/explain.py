@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = ["Specs"]
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
 
+WIDTH: Final = 100  # of a printed clause
 NAMED: Final = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINITION: Final = re.compile(
     r"^- \*\*([A-Z]+-\d+)\*\* (.+?)(?=\n(?:- |\n|#|\|)|\Z)", re.MULTILINE | re.DOTALL
@@ -99,7 +101,10 @@ def unknown(name: str, known: list[Clause]) -> str:
 def text(clause: Clause) -> str:
     """Return a clause as text: id and page, sentence, scenarios."""
     where = f"specs/{clause.page}" + (f", {clause.section}" if clause.section else "")
-    lines = [f"{clause.clause}  {clause.title}  ({where})", f"  {clause.sentence}"]
+    sentence = textwrap.wrap(
+        clause.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False
+    )
+    lines = [f"{clause.clause}  {clause.title}  ({where})", *sentence]
     lines += [f"  scenario: specs/{path}" for path in clause.scenarios]
     return "\n".join(lines) + "\n"
 

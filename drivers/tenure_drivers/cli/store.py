@@ -193,7 +193,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     try:
         lines = await asyncio.to_thread(missing_sql, url)
     except ValueError as error:
-        raise usage_error(f"--store {error}") from error
+        raise usage_error(f"--store: {error}") from error
     except (Corrupt, SchemaTooNew, Unavailable) as error:
         raise store_lost(redact(url), error) from error
     for line in lines:

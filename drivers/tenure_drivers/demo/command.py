@@ -228,7 +228,7 @@ def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = 
     """Return the result in words."""
     done = (
         f"{len(plan.workers)} worker processes answered {report.inputs} prompts in {report.sessions} sessions.  "
-        f"During turns they were killed {report.kills} times, and stopped {report.pauses} times until another "
+        f"During turns they were killed {times(report.kills)}, and paused {times(report.pauses)} until another "
         f"worker had taken over"
     )
     if report.holds and transcripts is not None and transcripts.holds:
@@ -236,6 +236,11 @@ def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = 
     if report.holds and transcripts is None:
         return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
     return f"{done}.  A check failed: see the red numbers."
+
+
+def times(number: int) -> str:
+    """Return a number of times in words."""
+    return "once" if number == 1 else f"{number} times"
 
 
 def show(

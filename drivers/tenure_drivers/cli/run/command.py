@@ -143,7 +143,7 @@ async def run(job: Job, content: bytes) -> int:
     try:
         find_agent(job.agent)
     except UnknownAgent as error:
-        raise usage_error(f"--agent {error}") from error
+        raise usage_error(f"--agent: {error}") from error
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
         stop_if_bad(

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
         parent_watch.send("; ".join(stop.lines))
         return stop.code
     except UnknownAgent as error:
-        parent_watch.send(f"--agent {error}")
+        parent_watch.send(f"--agent: {error}")
         return Exit.UNUSABLE
     except Exception as error:
         log(f"worker {os.getpid()}: {type(error).__name__}: {error}")
