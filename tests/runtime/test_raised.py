@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -23,6 +23,7 @@ from tenure_drivers.runtime.errors import (
     describe,
     failure_of,
 )
+from tenure_drivers.runtime.streaming.broadcast import StreamMessage
 from tenure_drivers.stores.errors import TenureError
 from tenure_drivers.stores.memory import MemoryStore
 
@@ -292,6 +293,35 @@ def test_a_cancelled_step_is_not_the_outcome_of_the_step() -> None:
 
     asyncio.run(main())
     assert [type(e) for e in raised] in ([asyncio.CancelledError], [Cancelled])
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_a_channel_that_fails_does_not_end_the_worker(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def send(self, parcel: StreamMessage) -> None:
+            pass
+
+        async def parcels(self) -> AsyncIterator[StreamMessage]:
+            await asyncio.sleep(0)
+            if name:
+                raise RAISED[name]()
+            yield  # type: ignore[misc]
+
+    async def agent(turn: Turn) -> str:
+        return "fine"
+
+    async def main() -> None:
+        async with aclosing(MemoryStore()) as store:
+            async with Runtime(store, agent, channel=Broken()) as runtime:
+                assert (await (await runtime.submit("s", "go")).ended(WAIT_S)).answer == "fine"
+
+    asyncio.run(main())
+
+    assert [name in r.getMessage() for r in caplog.records if "the channel" in r.getMessage()] == [
+        True
+    ]
 
 
 # -- the failure and the text of an exception

@@ -85,12 +85,12 @@ def log_failure(session_id: str, run_id: str, what: str, error: BaseException) -
 
 
 def _traceback(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionRaised):
-        error = error.error
-    elif isinstance(error, TenureError):
+    if isinstance(error, TenureError) and not isinstance(error, BaseExceptionRaised):
         if error.__cause__ is None:
             return ""
         error = error.__cause__
+    if isinstance(error, BaseExceptionRaised):
+        error = error.error
     try:
         lines = traceback.format_exception(error)
     except BaseException:  # the text of an exception may raise whatever it likes
