@@ -37,8 +37,9 @@ def measure_command(command: Command[Any, Any]) -> int | Refused:
 
     A store calls this before it reads anything, since a value of a wrong type may fail anywhere.
     """
+    cls: Any = command.__class__
     try:
-        size = _measure_of(command.__class__)(command)
+        size = _measure_of(cls)(command)
     except _WrongTypeError:
         problem = next(_problems_of_class(command, ""))
         return _refused(command, "STORE-42", problem)

@@ -66,7 +66,7 @@ class GroupedStore:
         size = measure_command(command)
         if isinstance(size, Refused):
             return size
-        return await self.group.submit(command)
+        return await self.group.submit(command, size)
 
     def execute_now(self, command: Command[V, O]) -> O | Refused:
         """Execute a command in a transaction of its own, from any thread and without an event loop."""
