@@ -148,9 +148,14 @@ class PostgresStore(GroupedStore):
     def _ask(self, connection: Connection, question: Question[A]) -> A:
         connection.run([SNAPSHOT, PLANNED])
         try:
-            return ask(question, lambda query: self._answer(connection, query))
-        finally:
+            answer = ask(question, lambda query: self._answer(connection, query))
+        except psycopg.Error:
+            raise  # `_read_here` rolls back, and asks again if the connection was lost
+        except BaseException:
             connection.roll_back()
+            raise
+        connection.roll_back()
+        return answer
 
     def _answer(self, connection: Connection, query: Query[Any]) -> Any:
         reads = BatchedReads(self._sql, [query])

@@ -56,6 +56,7 @@ RETRYABLE = (
     errors.UniqueViolation,  # another transaction was faster, or it is a bug: the retry shows which
     errors.SerializationFailure,
     errors.DeadlockDetected,
+    errors.FeatureNotSupported,  # a plan that was cached before a column changed its type
 )
 
 
@@ -192,7 +193,7 @@ class Writer:
         if isinstance(error, ConnectionLost):
             return translated(error, self.sql.schema)
         lost = self.connection.roll_back()
-        if lost and committing:
+        if lost and committing and not isinstance(error, RETRYABLE):
             return OutcomeUnknown(f"the connection was lost while committing: {error}")
         if lost or isinstance(error, RETRYABLE):
             return _Retry(str(error))
