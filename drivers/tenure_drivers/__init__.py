@@ -45,6 +45,7 @@ from .stores.base import (
     SchemaTooNew,
     Store,
     Unavailable,
+    Unusable,
 )
 from .stores.errors import TenureError
 from .stores.registry import open_store
@@ -98,6 +99,7 @@ __all__ = [
     "Turn",
     "TurnFailed",
     "Unavailable",
+    "Unusable",
     "UnknownAgent",
     "find_agent",
     "open_store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import os
@@ -239,6 +240,36 @@ def test_an_incomplete_file_changes_nothing(tmp_path: Path, run: Run) -> None:
 
         assert code == 2 and "rows.jsonl" in err, err
     assert not (tmp_path / "new.db").exists()
+
+
+def test_an_export_may_begin_with_a_byte_order_mark(tmp_path: Path, run: Run) -> None:
+    url, there, file = "sqlite:" + str(tmp_path / "s.db"), f"files:{tmp_path / 'f'}", tmp_path / "x"
+    before = worked(url)
+    run("export", "--store", url, str(file))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+    assert run("import", "--store", there, str(file))[0] == 0
+    assert held(there) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{}".encode("utf-16"), "is UTF-16 text: convert it to UTF-8"),
+        (gzip.compress(b"{}"), "is compressed by gzip: decompress it first"),
+        (b"\xff{}", "'utf-8' codec can't decode byte 0xff in position 0"),
+    ],
+)
+def test_a_file_that_is_no_text_is_not_imported(
+    tmp_path: Path, run: Run, content: bytes, why: str
+) -> None:
+    (tmp_path / "x").write_bytes(content)
+
+    code, out, err = run("import", "--store", f"sqlite:{tmp_path / 's.db'}", str(tmp_path / "x"))
+
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert why in err
+    assert not (tmp_path / "s.db").exists()
 
 
 def test_a_store_is_not_exported_over_itself(tmp_path: Path, run: Run) -> None:

@@ -99,7 +99,7 @@ from tenure.runner.states import (
     TurnRunning,
     final_call_pending,
 )
-from tenure.transcript import NewNode, Role
+from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, TurnEnd
 from tenure.world import EMPTY, ask, evolve
 
@@ -449,6 +449,18 @@ def test_a_commit_refused_as_cancelled_is_replaced_by_a_cancelled_one() -> None:
 def test_an_illegal_commit_fails_the_run_permanently() -> None:
     script = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
     assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
+
+
+@shows("RUNNER-92")
+def test_an_illegal_fail_is_replaced_by_a_permanent_one_without_its_usage() -> None:
+    usage = (UsageDelta("api", "m", -1),)
+    failure = Failure(ErrorKind.RATE_LIMITED, "429")
+    script = at_work().ends(Failed(failure, usage)).answer(no(Refusal.ILLEGAL, "usage below 0"))
+
+    sent = script.sent()
+    assert (sent.failure.kind, sent.usage) == (ErrorKind.INVALID_REQUEST, ())
+    assert "usage below 0" in sent.failure.message
+    assert script.answer(no(Refusal.ILLEGAL)).stopped().reason is RunnerStopReason.REFUSED
 
 
 @shows("RUNNER-24", "RUNNER-85")

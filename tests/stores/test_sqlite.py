@@ -488,6 +488,18 @@ def test_urgent_commands_come_first_but_keep_the_order_of_their_session() -> Non
     assert [work.command for work in rest] == [commands[2], commands[4]]
 
 
+def test_a_group_is_limited_by_size_and_a_large_command_is_alone() -> None:  # STORE-44
+    sizes = (3, 3, 5, 30, 1, 1)
+    waiting: Any = [Pending(prompt(f"s{at}", 1), None, None, size) for at, size in enumerate(sizes)]  # type: ignore[arg-type]
+    groups = []
+
+    while waiting:
+        group, waiting = next_group(waiting, 100, 10)
+        groups.append([work.size for work in group])
+
+    assert groups == [[3, 3], [5], [30], [1, 1]]
+
+
 def test_event_loops_in_several_threads_share_a_store(path: Path) -> None:
     store = SqliteStore(path)
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final
 
 import click
 
@@ -28,6 +28,7 @@ from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
 from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
+from .input_file import text_lines
 from .invoke import invoke_async
 from .output import log, write_text
 from .retrying_store import RetryingStore, opened
@@ -293,8 +294,8 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 
 @store.command("import")
 @store_option
-@click.argument("file", default="-", type=click.File("r", encoding="utf-8"))
-def import_(store: str, file: TextIO) -> None:
+@click.argument("file", default="-", type=click.File("rb"))
+def import_(store: str, file: BinaryIO) -> None:
     """Read an export into a store.
 
     Reads FILE (default: standard input) and creates the store if needed.
@@ -312,10 +313,11 @@ def import_(store: str, file: TextIO) -> None:
     invoke_async(_import(store, file))
 
 
-async def _import(url: str, file: TextIO) -> int:
+async def _import(url: str, file: BinaryIO) -> int:
     written = refused = 0
+    lines = text_lines(file)
     try:
-        records = list(imported(file))  # first: an incomplete file must not be imported in part
+        records = list(imported(lines))  # first: an incomplete file must not be imported in part
     except (InvalidExport, UnicodeDecodeError) as error:
         raise usage_error(f"{file.name}: {error}") from error
     async with opened(url) as found:

@@ -272,6 +272,8 @@ class Turn:
 
     async def record(self, record: Record) -> None:
         """Write a record in one checkpoint.  Raises what `step` raises."""
+        if not isinstance(record, Record):
+            raise IllegalResult(f"a record is {type(record).__name__}, expected Record")
         await self._ask(record, "a record")
 
     def emit(self, delta: Delta) -> None:
@@ -313,6 +315,8 @@ class Turn:
     async def end(self, end: TurnEnd) -> Committed:
         """Commit the turn as `end` says.  Raises AlreadyCommitted after an earlier commit."""
         self._must_be_open()
+        if not isinstance(end, TurnEnd):
+            raise IllegalResult(f"the end of a turn is {type(end).__name__}, expected TurnEnd")
         request = EndTurn(new_id(), end)
         answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
@@ -355,4 +359,5 @@ def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ..
         return tuple(nodes)
     if not isinstance(text, str):
         raise IllegalResult(f"commit of a turn: text is {type(text).__name__}, expected str")
-    return (*nodes, NewNode(Role.ASSISTANT, text))
+    exact = str.__str__(text)  # of a subclass, as templates have
+    return (*nodes, NewNode(Role.ASSISTANT, exact))

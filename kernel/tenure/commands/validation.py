@@ -5,13 +5,17 @@ A `validate_` function returns what is wrong, or None.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
+
+import attrs
 
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 __all__ = [
     "sanitize",
     "size_of",
+    "texts_of",
     "validate_id",
     "validate_limits",
     "validate_text",
@@ -52,6 +56,18 @@ def validate_limits(limit: int, limit_bytes: int) -> str | None:
 def size_of(text: str) -> int:
     """Return the number of bytes in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Yield all texts in an attrs value whose fields have their types."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from texts_of(each)
+    elif attrs.has(value.__class__):
+        for field in attrs.fields(value.__class__):
+            yield from texts_of(getattr(value, field.name))
 
 
 def validate_text(name: str, text: str, characters_max: int = 2_000) -> str | None:

@@ -20,6 +20,7 @@ from ...runtime.client import Client
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
 from ..exit import UnreadableSession, usage_error
+from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, log
 from ..retrying_store import RetryingStore, opened
@@ -73,6 +74,7 @@ def read_file(name: str) -> bytes:
     if not content.strip():
         shown = "standard input" if name == "-" else name
         raise usage_error(f"{shown} is empty: a JSON line for each prompt is expected")
+    stop_if_not_text("standard input" if name == "-" else name, content)
     return content
 
 

@@ -14,7 +14,8 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, OutcomeUnknown, Unavailable
-from ..group_commit import Answer, Busy, Deferred
+from ..field_types import measure_command
+from ..group_commit import GROUP_CHARACTERS_MAX, Answer, Busy, Deferred
 from ..grouped_store import Commands, run_or_split
 from .connection import BEGIN, Connection, ConnectionLost, translated
 from .notify import NOTIFY, payloads
@@ -31,6 +32,9 @@ V = TypeVar("V")
 LOCK_MS = 50  # for a single command; a group skips locked sessions
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # within a transaction: a stopped process must not keep its sessions
+CHARACTERS_PER_MS = (
+    2_000  # that are encoded and sent at least, on a busy machine over a slow network
+)
 CONTENDED_S = 0.1  # first pause before a contended session is tried again
 CONTENDED_S_MAX = 0.5
 TRIES = 4
@@ -52,6 +56,7 @@ RETRYABLE = (
     errors.UniqueViolation,  # another transaction was faster, or it is a bug: the retry shows which
     errors.SerializationFailure,
     errors.DeadlockDetected,
+    errors.FeatureNotSupported,  # a plan that was cached before a column changed its type
 )
 
 
@@ -71,7 +76,8 @@ class Writer:
     ) -> None:
         self.connection, self.sql, self.clock = connection, sql, clock
         self._contended: dict[str, tuple[float, float]] = {}  # session -> (next attempt, pause)
-        self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
+        self._idle_ms = idle_ms
+        self._limits = limits(idle_ms)
 
     def transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy if `wait` is False."""
@@ -140,7 +146,7 @@ class Writer:
         alone = len(commands) == 1
         committing = False
         plan = decide_group(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
-        opening: list[Statement] = [(BEGIN, ()), self._limits]
+        opening: list[Statement] = [(BEGIN, ()), self._limits_for(commands)]
         try:
             statements, last = next(plan)
             while not last:
@@ -165,6 +171,16 @@ class Writer:
             self.connection.roll_back()
             raise
 
+    def _limits_for(self, commands: Commands) -> Statement:
+        """STORE-34: allow more time between two messages for a command whose texts are large."""
+        if len(commands) > 1:
+            return self._limits  # STORE-44: their texts are small
+        size = measure_command(commands[0])
+        assert isinstance(size, int), size
+        if size <= GROUP_CHARACTERS_MAX:
+            return self._limits
+        return limits(self._idle_ms + size // CHARACTERS_PER_MS)
+
     def _finish_reads(self, answers: list[Answer]) -> list[Answer]:
         try:
             self.connection.run([("ROLLBACK", ())])
@@ -177,11 +193,16 @@ class Writer:
         if isinstance(error, ConnectionLost):
             return translated(error, self.sql.schema)
         lost = self.connection.roll_back()
-        if lost and committing:
+        if lost and committing and not isinstance(error, RETRYABLE):
             return OutcomeUnknown(f"the connection was lost while committing: {error}")
         if lost or isinstance(error, RETRYABLE):
             return _Retry(str(error))
         return translated(error, self.sql.schema)
+
+
+def limits(idle_ms: int) -> Statement:
+    """Return the statement that sets the limits of a transaction."""
+    return SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms)))
 
 
 def _result_of(plan: Plan) -> list[Answer]:
