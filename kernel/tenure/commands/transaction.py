@@ -335,7 +335,7 @@ class Transaction:
             self.put_ready(queue_entry)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
-        self.append_event(EventKind.RUN_FINISHED, run.run_id, input_ids_of(run), f"split: {reason}")
+        self.append_event(EventKind.RUN_FINISHED, run.run_id, (), f"split: {reason}")
 
     def clear_run_flags(self, run: Run) -> None:
         """Clear the flags of the session that name this run."""
@@ -460,11 +460,6 @@ def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
     """Return the queue entry of a contributor, in another state."""
     return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
-
-
-def input_ids_of(run: Run) -> tuple[str, ...]:
-    """Return the ids of the inputs of a run, in order."""
-    return tuple([c.input_id for c in run.contributors])
 
 
 def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:

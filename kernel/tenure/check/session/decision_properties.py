@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ... import commands as c
+from ...event import EventKind
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
@@ -250,6 +251,25 @@ def ranks_unique(t: Step) -> bool:
     return len(ranks) == len(set(ranks)) and all(r < t.after.session.next_rank for r in ranks)
 
 
+def ends_in_one_event(t: Step) -> bool:
+    before = t.before.queue_entries
+    ended = [
+        name
+        for name, queue_entry in t.after.queue_entries.items()
+        if isinstance(queue_entry.state, input_.Ended)
+        and (name not in before or not isinstance(before[name].state, input_.Ended))
+    ]
+    named = [
+        name
+        for w in t.decided.writes
+        if isinstance(w, Insert) and isinstance(w.record, EventBatch)
+        for event in w.record.events
+        if event.kind in (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
+        for name in event.input_ids
+    ]
+    return sorted(named) == sorted(ended)
+
+
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a command writes at most 256 rows, Admit three an input and two": bounded,
     "a decision writes a row at most once": written_once,
@@ -272,4 +292,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a run that was asked to stop does not finish": cancelled_stays_cancelled,
     "a cancel that was not refused ends its run or flags it": asked,
     "a raised mark keeps its reason and never falls": raised_once,
+    "an input that ends is named by one event, once": ends_in_one_event,
 }
