@@ -74,7 +74,7 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
     Example:
       tenure check
       tenure check --list
-      tenure check journal --mermaid
+      tenure check lease --mermaid
 
     \b
     Exit codes:
