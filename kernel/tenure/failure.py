@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from typing import Final
 
 from attrs import frozen
@@ -25,6 +26,7 @@ __all__ = [
     "backoff_ms",
     "decide_after_loss",
     "decide_retry",
+    "jitter_ms",
 ]
 
 
@@ -156,14 +158,23 @@ def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | Gi
     return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
 
 
-def decide_after_loss(state: RetryState, recorded: bool, now_ms: int) -> Retry | GiveUp:
+def jitter_ms(run_id: str, state: RetryState) -> int:
+    """RUN-22: return less than the backoff.  It follows from the run and its losses, so it differs between runs."""
+    digest = hashlib.sha256(f"{run_id} {state.losses}".encode()).digest()
+    return int.from_bytes(digest[:8]) % backoff_ms(state)
+
+
+def decide_after_loss(
+    run_id: str, state: RetryState, recorded: bool, now_ms: int
+) -> Retry | GiveUp:
     """Decide what becomes of a run whose lease ended without a command of its holder."""
     if recorded:
         return Retry(now_ms, state, False, "FAIL-6")
     after = RetryState(state.failures, state.outages, state.losses + 1, state.first_failure_ms)
     if after.losses >= LOSSES_MAX:
         return GiveUp(after, False, "FAIL-7")
-    return Retry(now_ms + backoff_ms(after), after, False, "FAIL-8")
+    due_at_ms = now_ms + backoff_ms(after) + jitter_ms(run_id, after)
+    return Retry(due_at_ms, after, False, "FAIL-8")
 
 
 def _due(state: RetryState, failure: Failure, now_ms: int) -> int:

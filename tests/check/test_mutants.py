@@ -157,7 +157,7 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         transaction,
         "decide_after_loss",
-        lambda retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
+        lambda run_id, retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
     )
 
 

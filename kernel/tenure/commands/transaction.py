@@ -244,7 +244,7 @@ class Transaction:
             return
         assert isinstance(run.state, run_.Running), run
         self.append_event(EventKind.LEASE_LOST, run.run_id, detail=str(run.state.generation))
-        verdict = decide_after_loss(run.retry, run.state.recorded, self.now_ms)
+        verdict = decide_after_loss(run.run_id, run.retry, run.state.recorded, self.now_ms)
         self.via.append(verdict.clause)
         self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
 
