@@ -27,6 +27,7 @@ __all__ = [
     "decide_after_loss",
     "decide_retry",
     "jitter_ms",
+    "others_max",
 ]
 
 
@@ -84,6 +85,7 @@ NATURES: Final[dict[ErrorKind, Nature]] = {
 FAILURES_MAX: Final = 5
 LOSSES_MAX: Final = 16
 LOSSES_BEFORE_SPLIT: Final = 2
+OTHERS_MAX: Final = ((4, 0), (3, 1), (2, 7))  # losses, and how many others may run beside the run
 GIVE_UP_AFTER_MS: Final = 3_600_000
 BACKOFF_BASE_MS: Final = 250
 BACKOFF_CAP_MS: Final = 30_000
@@ -162,6 +164,11 @@ def jitter_ms(run_id: str, state: RetryState) -> int:
     """RUN-22: return less than the backoff.  It follows from the run and its losses, so it differs between runs."""
     digest = hashlib.sha256(f"{run_id} {state.losses}".encode()).digest()
     return int.from_bytes(digest[:8]) % backoff_ms(state)
+
+
+def others_max(state: RetryState) -> int | None:
+    """RUN-23: return how many other sessions an owner may run beside this run; None: any number."""
+    return next((most for losses, most in OTHERS_MAX if state.losses >= losses), None)
 
 
 def decide_after_loss(
