@@ -125,14 +125,14 @@ def raise_mark(tx: Transaction, lane: Lane, how: How, by: str) -> int:
 
 
 def cancel_working(tx: Transaction, how: How, by: str, lanes: tuple[Lane, ...]) -> str | None:
-    """CANCEL-7: ask the open turn, or the run under a live lease, to stop.  Return its id, or None.
-
-    The caller has called `end_lapsed_lease`, so a run under the lease has progress or a live lease.
-    """
+    """CANCEL-7: ask the run under the lease, or the open turn, to stop.  Return its id, or None."""
     session = tx.session
     run = tx.runs.get(session.open_run or session.lease_run or "")
     if run is None or run.lane not in lanes or session.cancel is not None:
         return None
+    live = isinstance(session.lease, lease_.Held) and lease_.live_at(session.lease, tx.now_ms)
+    if not run.progress and not live:
+        return None  # the mark alone supersedes it
     tx.ask_to_cancel(run, Cancel(run.run_id, by, how))
     return run.run_id
 
