@@ -295,6 +295,19 @@ def grant_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(begin, "end_lapsed", lambda drafted, acquire: None)
 
 
+def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
+    """A bug that the kernel had: what was due after a short lease waited for a poll."""
+    hints = transaction.Transaction._hints
+
+    def earlier_only(self: Any) -> Any:
+        due, before = self.session.due_at_ms, self.before
+        if before is not None and None not in (due, before.due_at_ms) and due >= before.due_at_ms:
+            return ()
+        return hints(self)
+
+    patch.setattr(transaction.Transaction, "_hints", earlier_only)
+
+
 DUE = "due_at_ms is the function"
 FAILED = "no decision meets"
 STOPPED = "a session is"
@@ -324,6 +337,7 @@ MUTANTS = (
     Mutant("settled by no table", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
     Mutant("the next one out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
+    Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
     Mutant("a lapsed lease in the way", LEASE, 2, ("a session in which",), grant_for_ever),
 )  # fmt: skip
 

@@ -407,9 +407,16 @@ class Transaction:
         return Decided(outcome, clause, writes, self._hints(), False, via)
 
     def _hints(self) -> tuple[Hint, ...]:
+        """DUE-9: return a hint if workers may believe that the session is due later than it is."""
         due, before = self.session.due_at_ms, self.before
         earlier = due is not None and (
-            before is None or before.due_at_ms is None or due < before.due_at_ms
+            before is None
+            or before.due_at_ms is None
+            or due < before.due_at_ms
+            or (
+                before.lease.__class__ is lease_.Held
+                and self.session.lease.__class__ is lease_.Vacant
+            )
         )
         if earlier or self.cancelled is not None:
             return (Hint(self.session.session_id, due, self.cancelled),)

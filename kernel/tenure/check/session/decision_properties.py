@@ -270,6 +270,20 @@ def ends_in_one_event(t: Step) -> bool:
     return sorted(named) == sorted(ended)
 
 
+def hinted(t: Step) -> bool:
+    """Believed is what a worker may have read: the time before, and nothing of a session that was held."""
+    before, due = t.before.session, t.after.session.due_at_ms
+    if due is None:
+        return True
+    released = isinstance(before.lease, lease_.Held) and isinstance(
+        t.after.session.lease, lease_.Vacant
+    )
+    believed = None if released else before.due_at_ms
+    if believed is not None and due >= believed:
+        return True
+    return any((h.session_id, h.due_at_ms) == (before.session_id, due) for h in t.decided.hints)
+
+
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a command writes at most 256 rows, Admit three an input and two": bounded,
     "a decision writes a row at most once": written_once,
@@ -293,4 +307,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a cancel that was not refused ends its run or flags it": asked,
     "a raised mark keeps its reason and never falls": raised_once,
     "an input that ends is named by one event, once": ends_in_one_event,
+    "a hint says if a session is due earlier than a worker may believe": hinted,
 }
