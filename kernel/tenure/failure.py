@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from typing import Final
 
 from attrs import frozen
@@ -28,6 +29,8 @@ __all__ = [
     "backoff_ms",
     "decide_after_loss",
     "decide_retry",
+    "jitter_ms",
+    "others_max",
 ]
 
 
@@ -85,6 +88,7 @@ NATURES: Final[dict[ErrorKind, Nature]] = {
 FAILURES_MAX: Final = 5
 LOSSES_MAX: Final = 16
 LOSSES_BEFORE_SPLIT: Final = 2
+OTHERS_MAX: Final = ((4, 0), (3, 1), (2, 7))  # losses, and how many others may run beside the run
 GIVE_UP_AFTER_MS: Final = 3_600_000
 BACKOFF_BASE_MS: Final = 250
 BACKOFF_CAP_MS: Final = 30_000
@@ -180,14 +184,28 @@ def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | Gi
     return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
 
 
-def decide_after_loss(state: RetryState, recorded: bool, now_ms: int) -> Retry | GiveUp:
+def jitter_ms(run_id: str, state: RetryState) -> int:
+    """RUN-22: return less than the backoff.  It follows from the run and its losses, so it differs between runs."""
+    digest = hashlib.sha256(f"{run_id} {state.losses}".encode()).digest()
+    return int.from_bytes(digest[:8]) % backoff_ms(state)
+
+
+def others_max(state: RetryState) -> int | None:
+    """RUN-23: return how many other sessions an owner may run beside this run; None: any number."""
+    return next((most for losses, most in OTHERS_MAX if state.losses >= losses), None)
+
+
+def decide_after_loss(
+    run_id: str, state: RetryState, recorded: bool, now_ms: int
+) -> Retry | GiveUp:
     """Decide what becomes of a run whose lease ended without a command of its holder."""
     if recorded:
         return Retry(now_ms, state, False, "FAIL-6")
     after = replace(state, losses=state.losses + 1)
     if after.losses >= LOSSES_MAX:
         return GiveUp(after, False, "FAIL-7")
-    return Retry(now_ms + backoff_ms(after), after, False, "FAIL-8")
+    due_at_ms = now_ms + backoff_ms(after) + jitter_ms(run_id, after)
+    return Retry(due_at_ms, after, False, "FAIL-8")
 
 
 def _due(state: RetryState, failure: Failure, now_ms: int) -> int:

@@ -164,7 +164,7 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         transaction,
         "decide_after_loss",
-        lambda retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
+        lambda run_id, retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
     )
 
 
@@ -302,6 +302,19 @@ def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(begin, "end_lapsed", lambda drafted, acquire: None)
 
 
+def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
+    """A bug that the kernel had: what was due after a short lease waited for a poll."""
+    hints = transaction.Transaction._hints
+
+    def earlier_only(self: Any) -> Any:
+        due, before = self.session.due_at_ms, self.before
+        if before is not None and None not in (due, before.due_at_ms) and due >= before.due_at_ms:
+            return ()
+        return hints(self)
+
+    patch.setattr(transaction.Transaction, "_hints", earlier_only)
+
+
 DUE = "due_at_ms is the function"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
@@ -329,6 +342,7 @@ MUTANTS = (
     Mutant("every input is consumed", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
     Mutant("the next run out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
+    Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

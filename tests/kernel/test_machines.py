@@ -323,17 +323,31 @@ def test_another_kind_of_answer_ends_an_outage(
 
 @given(retry=retries, now_ms=moments)
 def test_a_loss_after_progress_is_not_counted(retry: RetryState, now_ms: int) -> None:  # FAIL-6
-    assert decide_after_loss(retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
+    assert decide_after_loss("r1", retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
 
 
 def test_the_sixteenth_loss_is_not_retried() -> None:  # FAIL-7, FAIL-8
     retry, clauses = NO_FAILURES, []
     for _ in range(LOSSES_MAX):
-        verdict = decide_after_loss(retry, False, 1000)
+        verdict = decide_after_loss("r1", retry, False, 1000)
         retry = verdict.state
         clauses.append(verdict.clause)
 
     assert clauses == ["FAIL-8"] * (LOSSES_MAX - 1) + ["FAIL-7"]
+
+
+@given(retry=retries, now_ms=moments)
+def test_runs_that_were_lost_together_are_due_apart(
+    retry: RetryState, now_ms: int
+) -> None:  # RUN-22
+    verdicts = [decide_after_loss(f"r{n}", retry, False, now_ms) for n in range(32)]
+
+    waits = [v.due_at_ms - now_ms for v in verdicts if isinstance(v, Retry)]
+    if waits:
+        backoff = backoff_ms(verdicts[0].state)
+        assert all(backoff <= wait < 2 * backoff for wait in waits)
+        assert len(set(waits)) > 16
+        assert max(waits) - min(waits) > backoff // 2
 
 
 @given(retry=retries, failure=failures, now_ms=moments)

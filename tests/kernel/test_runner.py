@@ -356,6 +356,12 @@ def test_sweeps_before_a_begin_are_limited() -> None:
     assert script.stopped().reason is RunnerStopReason.NOTHING_DUE
 
 
+@shows("RUNNER-12")
+def test_a_runner_stops_if_its_run_needs_more_room() -> None:
+    script = Script().answer(NothingDue(0, others_max=7))
+    assert script.stopped() == Stop(RunnerStopReason.NEEDS_ROOM, 7)
+
+
 @shows("RUNNER-21", "RUNNER-37")
 def test_a_cancelled_run_is_only_closed() -> None:
     script = Script().answer(begun(cancel=CANCEL)).none(StartTurn, Ask)

@@ -15,11 +15,13 @@ from paths import ROOT
 from tenure.check.scenario.player import Step, parse, play, steps
 from tenure.check.scenario.text import ScenarioSyntaxError, read_command, write_command
 from tenure.commands import Admit, Interrupt, NewInput
+from tenure.event import EventKind
 from tenure.indexes import DELAYED, OPEN_RUNS, READY
+from tenure.machines.input import Ended
 from tenure.outcome import Decided, Refused
 from tenure.policy import LANES
 from tenure.queries import First
-from tenure.records import Session
+from tenure.records import EventBatch, QueueEntry, Session
 from tenure.scheduling import due_at_ms
 from tenure.world import EMPTY
 
@@ -114,6 +116,18 @@ def test_replays_and_refusals_write_nothing(path: Path) -> None:  # STORE-2
         if isinstance(step.answer, Refused) or getattr(step.answer, "replayed", False):
             assert step.after == step.before
             assert getattr(step.answer, "writes", ()) == ()
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+def test_an_input_that_ends_is_named_by_one_event(path: Path) -> None:  # EVENT-6
+    ends = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
+    for step in steps(path.read_text(encoding="utf-8")):
+        rows = set(step.after) - set(step.before)
+        events = [event for row in rows if isinstance(row, EventBatch) for event in row.events]
+        named = [name for event in events if event.kind in ends for name in event.input_ids]
+        ended = [q for q in rows if isinstance(q, QueueEntry) and isinstance(q.state, Ended)]
+
+        assert sorted(named) == sorted(q.input_id for q in ended), step.block.head
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)

@@ -7,7 +7,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,11 +58,19 @@ class Workspace:
 
         asyncio.run(body())
 
-    def ended(self, *input_ids: str, sessions: int = 1) -> list[InputStatus]:
+    def ended(
+        self, *input_ids: str, sessions: int = 1, among: Sequence[str] = ()
+    ) -> list[InputStatus]:
+        """Wait until these inputs have ended, or only those in `among`."""
+
         async def body() -> list[InputStatus]:
             store = open_store(self.url)
             client = Client(store)
-            receipts = [client.receipt(f"s{i % sessions}", id) for i, id in enumerate(input_ids)]
+            receipts = [
+                client.receipt(f"s{i % sessions}", id)
+                for i, id in enumerate(input_ids)
+                if id in (among or input_ids)
+            ]
             try:
                 return list(await asyncio.gather(*[r.ended(WAIT_S) for r in receipts]))
             finally:
@@ -152,3 +161,26 @@ def test_a_paused_process_wakes_up_fenced_and_writes_nothing(tmp_path: Path) -> 
             ended = workspace.ended("i", "j")
     assert [e.status for e in ended] == ["consumed"] * 2
     assert workspace.lines() == ["i", "j"]
+
+
+@pytest.mark.slow
+def test_inputs_beside_those_that_kill_their_process_are_answered(tmp_path: Path) -> None:
+    workspace, ended = Workspace(tmp_path), threading.Event()
+    ids = ["poison1", *[f"i{n}" for n in range(6)], "poison2"]
+    workspace.submit(*ids, sessions=len(ids))
+
+    def start_again() -> None:
+        while not ended.is_set():
+            with workspace.worker("poison") as process:
+                while process.poll() is None and not ended.wait(0.05):
+                    pass
+
+    starting = threading.Thread(target=start_again)
+    starting.start()
+    try:
+        found = workspace.ended(*ids, sessions=len(ids), among=ids[1:-1])
+    finally:
+        ended.set()
+        starting.join()
+
+    assert [(one.status, one.answer) for one in found] == [("consumed", "answered")] * 6

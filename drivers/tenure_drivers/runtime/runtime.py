@@ -160,8 +160,8 @@ class Runtime(Client):
 
     # -- runners
 
-    def plan(self, session_id: str, runs_max: int = 16) -> RunnerConfig:
-        """Return the configuration of a runner for a session."""
+    def plan(self, session_id: str, runs_max: int = 16, others: int = 0) -> RunnerConfig:
+        """Return the configuration of a runner for a session, beside at most so many others."""
         owner = Owner(self.owner_id, new_id(), self._process)
         return RunnerConfig(
             session_id,
@@ -172,12 +172,13 @@ class Runtime(Client):
             limit=self.limit,
             turn_deadline_ms=self.turn_deadline_ms,
             grace_ms=self.grace_ms,
+            others=others,
             runs_max=runs_max,
         )
 
-    def _make(self, session_id: str) -> RunnerHost:
+    def _make(self, session_id: str, others: int) -> RunnerHost:
         assert self.agent is not None
-        return self._host(self.plan(session_id), AgentTurn(self.agent, self._turns))
+        return self._host(self.plan(session_id, others=others), AgentTurn(self.agent, self._turns))
 
     def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(

@@ -223,6 +223,8 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a sto
         BegunBefore("run", None),
         NothingDue(5),
         NothingDue(None, True),
+        NothingDue(0, False, 1),
+        NothingDue(0, True, 1),
         *_refused(Refusal.HELD, Refusal.RUN_ACTIVE, Refusal.PHASE),
         *_refused(Refusal.HELD, detail=Holder("other", 900)),
         *_refused(Refusal.HELD, detail=Holder("other", 900, True)),

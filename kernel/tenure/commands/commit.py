@@ -10,6 +10,7 @@ import enum
 from attrs import field, frozen
 
 from .. import scheduling
+from ..failure import others_max
 from ..limits import (
     BEGIN_PROMOTED_MAX,
     COMMIT_NODES_MAX,
@@ -253,7 +254,7 @@ class Commit(Command[CommitView, Committed]):
             if tx.session.phase in scheduling.BEGINNING_PHASES:
                 tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
-            if not isinstance(step, scheduling.Wait):
+            if not isinstance(step, scheduling.Wait) and not _is_apart(step):
                 tx.update(lease_run=None)
                 resumed = isinstance(step, scheduling.TakeUp)
                 if isinstance(step, scheduling.TakeUp):
@@ -267,3 +268,8 @@ class Commit(Command[CommitView, Committed]):
         fence = self.fence
         tx.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
         return tx.decided(Committed(revision), "COMMIT-10")
+
+
+def _is_apart(step: scheduling.Next) -> bool:
+    """COMMIT-14: return whether a run comes next that not every owner may run."""
+    return isinstance(step, scheduling.TakeUp) and others_max(step.run.retry) is not None
