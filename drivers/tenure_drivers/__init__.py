@@ -7,6 +7,7 @@ from tenure.commands import NewInput
 from tenure.failure import ErrorKind, Failure
 from tenure.policy import Delivery, Lane, Policy
 from tenure.questions.core import InputStatus
+from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
 from .agents.base import Agent, UnknownAgent
 from .agents.chat import ChatAgent
@@ -88,7 +89,10 @@ __all__ = [
     "TurnFailed",
     "Unavailable",
     "UnknownAgent",
+    "drop_turns",
     "find_agent",
     "open_store",
+    "shorten",
+    "shorten_results",
     "tool",
 ]

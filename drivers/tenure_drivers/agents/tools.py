@@ -108,6 +108,7 @@ def tool(
     cap_ms: int = 30_000,
     probe: Callable[[str], Any] | None = None,
     finishes: bool = False,
+    result_max: int | None = None,
 ) -> Callable[[F], F]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function as a tool.  It can still be called as before.
@@ -116,7 +117,8 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     returns `Report(value)`, or None if the outcome is unknown.  `attempts`: the maximum number of attempts of a tool
     that may be run again; `base_ms` and `cap_ms` bound the delay between them.  `finishes`: the result is the final
     value of the turn.  A parameter `key` receives an idempotency key, equal in all attempts; a parameter `attempt` the
-    number of the attempt, from 1.  Raises ValueError for options that contradict each other.
+    number of the attempt, from 1.  `result_max`: how many characters of a result a request contains; the transcript
+    holds the whole.  Raises ValueError for options that contradict each other.
     """
     if function is not None:
         return _marked(function, {})
@@ -140,6 +142,7 @@ def make(
     cap_ms: int = 30_000,
     probe: Callable[[str], Any] | None = None,
     finishes: bool = False,
+    result_max: int | None = None,
 ) -> FunctionTool:
     """Return the tool for a function.  See `tool` for the options."""
     named = name or function.__name__
@@ -147,6 +150,8 @@ def make(
         raise ValueError(
             f"tool {named}: attempts ({attempts}) and timeout_s ({timeout_s}) must be positive"
         )
+    if result_max is not None and result_max < 1:
+        raise ValueError(f"tool {named}: result_max ({result_max}) must be positive")
     if once and attempts > 1:
         raise ValueError(f"tool {named}: a once tool has one attempt, not {attempts}")
     if probe is not None and not once:
@@ -156,7 +161,7 @@ def make(
     disposition = Disposition.ONCE if once else Disposition.RERUNNABLE
     described = Tool(
         named, text, _schema(arguments), disposition, int(timeout_s * 1000),
-        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes,
+        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes, result_max,
     )  # fmt: skip
     return FunctionTool(described, function, arguments, given, probe)
 

@@ -50,6 +50,7 @@ STATUSES: Final = {
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.TRANSIENT,
     410: ErrorKind.MODEL_NOT_FOUND,
+    413: ErrorKind.CONTEXT_OVERFLOW,
     425: ErrorKind.TRANSIENT,
     429: ErrorKind.RATE_LIMITED,
     503: ErrorKind.OVERLOADED,

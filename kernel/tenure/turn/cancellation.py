@@ -71,7 +71,7 @@ def stop_environment(s: AwaitingEnvironment, e: Signal, clause: str) -> Outcome:
 
 def stop_model(s: AwaitingModel, e: Signal, clause: str) -> Outcome:
     """Cancel the model call and end the turn."""
-    return finish(s.core, _reason(e), clause, (), (Abort((s.core.key("model"),)),))
+    return finish(s.core, _reason(e), clause, (), (Abort((s.core.model_key,)),))
 
 
 def stop_after_checkpoint(s: AwaitingCheckpoint, e: Signal, clause: str) -> Outcome:
