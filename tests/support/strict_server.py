@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from model_script import Asked, Refuse, Say, Script
+from model_script import Asked, Raw, Refuse, Say, Script
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 CALL_ID = re.compile(r"[!-~]{1,40}")
@@ -15,7 +15,7 @@ CALL_ID = re.compile(r"[!-~]{1,40}")
 def strictly(script: Script) -> Script:
     """Return the script behind a check of each request."""
 
-    def check(asked: Asked) -> Say | Refuse:
+    def check(asked: Asked) -> Say | Refuse | Raw:
         problem = complaint(asked.body)
         if problem is None:
             return script(asked)
