@@ -67,7 +67,7 @@ class FunctionTool:
                 raise
             return ToolResult(f"the tool was cancelled: {error}", is_error=True, retryable=True)
         except (Exception, SystemExit) as error:
-            return ToolResult(describe(error), is_error=True, retryable=True)
+            return ToolResult(describe(error, secrets=True), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:
         """Return the result that the probe finds, or None if the outcome is unknown."""

@@ -17,6 +17,7 @@ from openai import AsyncOpenAI, AsyncStream
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
+from ..redaction import know_secret, without_secrets
 from .chunks import Chunk, Malformed, read_chunk, read_text, read_whole
 from .failures import MESSAGE_MAX, failure_in, failure_of
 from .request import BadRequest, body_of
@@ -68,6 +69,8 @@ class OpenAIModel:
         self.include_usage = include_usage
         self.reasoning = reasoning
         self._secrets = _secrets(key, headers or {})
+        for secret in self._secrets:
+            know_secret(secret)
         self._client = AsyncOpenAI(
             api_key=key or NO_KEY,
             base_url=url,
@@ -180,7 +183,7 @@ class OpenAIModel:
         """Return a text without secrets: servers and proxies quote what they received."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return without_secrets(text)
 
 
 def _split(url: str | None) -> tuple[str | None, dict[str, object]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from tenure.failure import ErrorKind, Failure
@@ -10,6 +9,7 @@ from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
 from tenure.transcript import UsageDelta
 
+from ..redaction import without_secrets
 from ..stores.errors import TenureError
 
 __all__ = [
@@ -30,9 +30,7 @@ __all__ = [
 
 
 MESSAGE_MAX = 300
-SECRETS = re.compile(
-    r"(?i)\b(bearer\s+|sk-|api[_-]?key\W{0,3}|password\W{0,3}|token\W{0,3})\S+|://[^/\s@]+@"
-)
+READ_MAX = 10_000
 
 
 class SubmissionRefused(TenureError):
@@ -135,10 +133,14 @@ def _why(reason: str, detail: Any) -> str:
     return reason if detail is None else f"{reason}: {detail}"
 
 
-def describe(error: BaseException) -> str:
-    """Return type and message of an error in one line of at most 300 characters, without secrets."""
-    first = str(error).strip().partition("\n")[0]
-    clean = SECRETS.sub("[removed]", "".join(c for c in first if c.isprintable()))
+def describe(error: BaseException, *, secrets: bool = False) -> str:
+    """Return type and message of an error in one line of at most 300 characters.
+
+    It is without secrets, unless `secrets` says that a model reads it.
+    """
+    first = str(error).strip()[:READ_MAX].partition("\n")[0]
+    clean = "".join(c for c in first if c.isprintable())
+    clean = clean if secrets else without_secrets(clean)
     return f"{type(error).__name__}: {clean}"[:MESSAGE_MAX].rstrip(": ")
 
 
@@ -146,7 +148,7 @@ def failure_of(error: BaseException, jitter_ms: int) -> Failure:
     """Return the failure that a turn reports for this error."""
     if isinstance(error, TurnFailed):
         after = max(0, int(error.retry_after_ms))
-        clean = SECRETS.sub("[removed]", error.message)[:MESSAGE_MAX]
+        clean = without_secrets(error.message[:READ_MAX])[:MESSAGE_MAX]
         return Failure(error.error_kind, clean, after, jitter_ms)
     if isinstance(error, TimeoutError):
         return Failure(ErrorKind.TIMEOUT, describe(error), 0, jitter_ms)
