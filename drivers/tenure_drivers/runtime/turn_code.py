@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tenure.runner.protocol import (
     Abandoned,
@@ -23,12 +23,13 @@ from tenure.turn_end import TurnEnd
 from .clock import new_id
 from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
 from .runner_host import RunnerHost
+from .steps import call
 from .turn import Turn, lease_lost, with_text
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
 
-Agent = Callable[[Turn], Awaitable[object]]
+Agent = Callable[[Turn], object]  # async, or a function that runs in a thread
 
 JITTER_MS = 100
 
@@ -73,7 +74,7 @@ class AgentTurn:
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
         turn_exit: TurnExit = Abandoned()
         try:
-            turn_exit = exit_of(turn, await self.agent(turn))
+            turn_exit = exit_of(turn, await call(self.agent, (turn,), {}))
         except asyncio.CancelledError as error:
             if not self.interrupted:
                 # The agent's own code was cancelled.  An abandoned turn would begin again without a limit.
