@@ -7,11 +7,17 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from model_script import Raw
 from openai_asking import failure_to, reply_to
 
 from tenure.failure import ErrorKind
 from tenure.messages.types import Finish, ModelFailed, Reply, ToolCall
+from tenure_drivers.models.chunks import Malformed, read_chunk, read_whole
+from tenure_drivers.models.failures import failure_in
+from tenure_drivers.models.stream import Assembly
+from tenure_drivers.models.words import words_of
 
 
 def chunk(delta: Any, finish: str | None = None) -> dict[str, Any]:
@@ -146,6 +152,76 @@ def test_a_reply_that_broke_off_inside_is_a_failure(
 
         assert failed.failure.kind is kind
         assert repr(word) in failed.failure.message
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_server_may_stream_whether_asked_or_not(stream: bool) -> None:
+    assert reply_to(streamed({"content": "four"}), stream=stream).text == "four"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "message", "content", "type", "text", "tool_calls", "error"]
+                + ["function", "name", "arguments", "id", "index", "finish_reason", "usage", "code"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+piece_values = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": json_values,
+        "reasoning": json_values,
+        "tool_calls": st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "id": st.none() | st.integers() | st.sampled_from("ab"),
+                    "index": st.none() | st.integers(0, 2),
+                    "function": st.fixed_dictionaries(
+                        {}, optional={"name": st.sampled_from("xy"), "arguments": json_values}
+                    ),
+                },
+            ),
+            max_size=3,
+        ),
+    },
+)
+chunk_values = json_values | st.builds(
+    lambda delta, finish: chunk(delta, finish),
+    piece_values,
+    st.none() | st.sampled_from(["stop", "x"]),
+)
+
+
+@given(st.lists(chunk_values, max_size=4), st.booleans())
+def test_any_json_is_a_reply_or_a_failure(values: list[Any], whole: bool) -> None:
+    assembly = Assembly("turn", "m", lambda _: None)
+    try:
+        for value in values:
+            read = read_whole(value) if whole else read_chunk(value)
+            if read.error:
+                assert failure_in(read.error).message
+                return
+            assembly.take(read)
+        failure = assembly.failure()
+        if failure is None:
+            reply = assembly.reply("k", ())
+            assert len({call.call_id for call in reply.calls}) == len(reply.calls)
+    except Malformed as error:
+        assert str(error)
+
+
+@given(json_values)
+def test_any_json_has_words(value: Any) -> None:
+    assert isinstance(words_of(value), str)
 
 
 # -- what is no reply

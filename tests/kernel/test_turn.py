@@ -25,6 +25,7 @@ from tenure.messages.types import (
     Message,
     Reply,
     Request,
+    RetryPolicy,
     Tool,
     ToolCall,
 )
@@ -780,6 +781,18 @@ def test_a_strict_turn_accepts_no_change() -> None:  # TURN-7
 
     assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
     assert "/parameters/temperature" in last.failure.message
+
+
+def test_an_environment_is_described_as_before() -> None:  # TURN-7
+    """A turn in progress goes on under a new release: the digests in its journal stay valid."""
+    retry = RetryPolicy(2)
+    pay = Tool("pay", "Pay.", '{"type":"object"}', Disposition.ONCE, 1_000, retry, True, True)
+    described = environment.describe(
+        protocol.Environment("m", "be brief", (pay, Tool("look", "", "{}")), '{"temperature":0}', 9)
+    )
+
+    digest = "73cba5601c6cf0ebe77ba1e40d3dfd0010ac218ecfed0db0631f099e2c2fbbce"
+    assert hash_text(described) == digest
 
 
 def test_an_unchanged_strict_turn_continues() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,9 @@ __all__ = [
     "read_text",
     "read_whole",
 ]
+
+
+DEPTH_MAX: Final = 8  # of typed parts
 
 
 class Malformed(Exception):
@@ -151,8 +154,11 @@ def _is_error(value: dict[Any, Any]) -> bool:
     return value.get("object") == "error" or ("message" in value and "choices" not in value)
 
 
-def _texts(content: Any, kind: str) -> Iterator[tuple[str, str]]:
+def _texts(content: Any, kind: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield the texts of a content: a text, a typed part, or a list of them.  Parts that hold no text are left out."""
+    if depth > DEPTH_MAX:
+        raise Malformed("malformed data in the reply: content is nested too deeply")
+    depth += 1
     match content:
         case None:
             pass
@@ -161,13 +167,13 @@ def _texts(content: Any, kind: str) -> Iterator[tuple[str, str]]:
                 yield kind, content
         case list():
             for each in content:
-                yield from _texts(each, kind)
+                yield from _texts(each, kind, depth)
         case {"type": "thinking" | "reasoning" | "reasoning.text"}:
-            yield from _texts(content.get("thinking") or content.get("text"), "reasoning")
+            yield from _texts(content.get("thinking") or content.get("text"), "reasoning", depth)
         case {"type": "refusal"}:
-            yield from _texts(content.get("refusal"), "refusal")
+            yield from _texts(content.get("refusal"), "refusal", depth)
         case {"text": inner} | {"value": inner}:
-            yield from _texts(inner, kind)
+            yield from _texts(inner, kind, depth)
         case dict():
             pass
         case _:

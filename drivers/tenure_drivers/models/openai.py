@@ -146,9 +146,9 @@ class OpenAIModel:
         """Yield the chunks of a reply; a reply that is not streamed is one chunk.  Raises Malformed."""
         options: openai.RequestOptions = {"headers": {"Idempotency-Key": key}}
         if not self.stream:
-            yield read_whole(
-                await self._client.post(PATH, cast_to=object, body=body, options=options)
-            )
+            value = await self._client.post(PATH, cast_to=object, body=body, options=options)
+            for chunk in read_text(value) if isinstance(value, str) else (read_whole(value),):
+                yield chunk
             return
         stream = await self._client.post(
             PATH,

@@ -12,24 +12,28 @@ __all__ = ["words_of"]
 MESSAGES: Final = ("message", "msg", "detail", "error_description", "error", "errors")
 INVISIBLE: Final = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->")
 TAG: Final = re.compile(r"<[^>]{0,1000}>")
-READ_MAX: Final = 20_000
+READ_MAX: Final = 10_000
+DEPTH_MAX: Final = 8
 
 
-def words_of(body: Any) -> str:
+def words_of(body: Any, depth: int = 0) -> str:
     """Return the message in an error body: an object of any usual shape, text, or HTML without its tags."""
     match body:
-        case dict():
+        case dict() if depth < DEPTH_MAX:
             found = next((body[name] for name in MESSAGES if body.get(name)), None)
-            return _json(body) if found is None else words_of(found)
-        case list() if body and all(isinstance(each, (dict, str)) for each in body):
-            return "; ".join([words_of(each) for each in body])
+            return _json(body) if found is None else words_of(found, depth + 1)
+        case list() if depth < DEPTH_MAX and body and all(isinstance(p, (dict, str)) for p in body):
+            return "; ".join([words_of(each, depth + 1) for each in body])
         case str():
             return _text(body)
     return _json(body)
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)[:READ_MAX]
+    except RecursionError:
+        return "JSON that is nested too deeply"
 
 
 def _text(text: str) -> str:
