@@ -10,6 +10,7 @@ from tenure.messages.types import Delta
 from tenure.policy import Delivery, Lane, OnRetry, Policy
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
+from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
 from .agents.base import Agent, UnknownAgent
 from .agents.chat import ChatAgent
@@ -101,7 +102,10 @@ __all__ = [
     "Unavailable",
     "Unusable",
     "UnknownAgent",
+    "drop_turns",
     "find_agent",
     "open_store",
+    "shorten",
+    "shorten_results",
     "tool",
 ]

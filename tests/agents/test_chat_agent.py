@@ -188,7 +188,7 @@ def test_an_exception_in_a_tool_is_a_result() -> None:
     told_, left, secret, inside = [asyncio.run(run(how)) for how in ("told", "exit", "secret", "x")]
     assert (told_.text, told_.retryable) == ("there is no such item", False)
     assert left.retryable and inside.is_error and inside.retryable
-    assert "abc123" not in secret.text
+    assert secret.text == "ValueError: bearer abc123 was refused"  # the model gets what was raised
 
 
 def test_an_invalid_tool_is_refused_with_a_reason() -> None:

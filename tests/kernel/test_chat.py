@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import SPECS
+from paths import SPECS, TESTS
 
 from tenure.failure import ErrorKind
 from tenure.limits import MESSAGE_BYTES_MAX
@@ -288,7 +288,20 @@ def test_an_object_or_nothing_is_accepted_as_arguments(arguments: str) -> None: 
     assert reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) is None
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', "[" * 100_000])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "{",
+        "[]",
+        "1",
+        "null",
+        '"x"',
+        "[" * 100_000,
+        '{"a": NaN}',
+        '{"a": [-Infinity]}',
+        '{"a": 1e999}',
+    ],
+)
 def test_other_arguments_are_rejected(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
@@ -297,7 +310,12 @@ def test_other_arguments_are_rejected(arguments: str) -> None:  # CHAT-14
 
 def test_every_clause_is_tested() -> None:
     defined = set(re.findall(r"^- \*\*(CHAT-\d+)\*\*", SPEC.read_text(encoding="utf-8"), re.M))
-    named = re.findall(r"# (.*CHAT-.*)", Path(__file__).read_text(encoding="utf-8"))
+    pages = [Path(__file__), Path(__file__).with_name("test_sendable.py")]
+    pages.append(Path(__file__).with_name("test_shortening.py"))
+    pages.append(TESTS / "agents" / "test_lenient_reading.py")
+    named = [
+        each for page in pages for each in re.findall(r"# (.*CHAT-.*)", page.read_text("utf-8"))
+    ]
     told = set(re.findall(r"CHAT-\d+", " ".join(named)))
 
     assert defined - told == {f"CHAT-{8}"}  # tests/kernel/test_turn.py: the grace iteration

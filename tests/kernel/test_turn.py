@@ -25,6 +25,7 @@ from tenure.messages.types import (
     Message,
     Reply,
     Request,
+    RetryPolicy,
     Tool,
     ToolCall,
 )
@@ -49,7 +50,7 @@ def reached() -> tuple[turn.State, ...]:
     """Return the states of the machine that the explored models reach."""
     found: dict[turn.State, None] = {}
     for setting in CONFIGS:
-        if setting.name not in ("probe", "both", "limit", "strange", "outage"):
+        if setting.name not in ("probe", "both", "limit", "strange", "outage", "overflow"):
             continue
         model = TurnModel(setting)
         seen: dict[State, None] = dict.fromkeys(model.initial())
@@ -67,6 +68,7 @@ def reached() -> tuple[turn.State, ...]:
 def keys_of(state: turn.State) -> Iterator[str]:
     core: Core = state.core
     yield from (core.key(kind) for kind in ("environment", "model", "record"))
+    yield core.key("model", 1)
     yield from (core.key("tool", index) for index in (0, 1, 7, "00", "x"))
     yield core.key("record", core.records - 1)
     yield "r:1:9:model:0"
@@ -81,6 +83,7 @@ def events(state: turn.State) -> Iterator[protocol.Event]:
         yield protocol.EnvironmentReady(key, ENVIRONMENT)
         yield protocol.EnvironmentFailed(key, failure)
         yield protocol.ModelFailed(key, failure)
+        yield protocol.ModelFailed(key, Failure(ErrorKind.CONTEXT_OVERFLOW))
         for finish in Finish:
             for reply in (
                 Reply("hi"),
@@ -250,6 +253,56 @@ def test_a_failed_model_call_fails_the_run_and_counts_its_usage() -> None:  # TU
 
     both = UsageDelta("turn", "m", 2, 20, 2)
     assert played.effects[-1] == protocol.Fail(failure, (both,))
+
+
+OVERFLOW = Failure(ErrorKind.CONTEXT_OVERFLOW, "too long")
+
+
+def test_a_request_that_does_not_fit_is_shortened_and_sent_once_more() -> None:  # TURN-25
+    long = protocol.ToolResult("x" * 1_000)
+    played = Play(script(calling(("a", "look")), saying("x")), use=lambda *_: long)
+    played.begin().go(6).go(until=protocol.CallModel)
+    first = played.take(protocol.CallModel)
+
+    played.feed(protocol.ModelFailed(first.key, OVERFLOW))
+
+    second = played.take(protocol.CallModel)
+    assert (first.budget, second.budget) == (None, (2 + 4 + 2 + 1_000) // 2)
+    assert (first.key, second.key) == ("r:1:2:model:0", "r:1:2:model:1")
+    assert second.request == first.request
+    assert isinstance(played.feed(protocol.ModelFailed(first.key, OVERFLOW)), Refused)
+    played.feed(protocol.ModelReplied(second.key, saying("short")))
+    assert played.go().texts[-1] == "assistant: short"
+
+
+def test_later_requests_of_the_turn_are_shortened_from_the_start() -> None:  # TURN-25
+    played = Play(script(calling(("a", "look")), saying("x")))
+    played.begin().go(until=protocol.CallModel)
+    played.feed(protocol.ModelFailed(played.take(protocol.CallModel).key, OVERFLOW))
+    played.go(1).go(until=protocol.CallModel)
+
+    third = played.take(protocol.CallModel)
+    played.feed(protocol.ModelFailed(third.key, OVERFLOW))
+
+    assert (third.key, third.budget) == ("r:1:2:model:0", 1)
+    assert played.take(protocol.CallModel).budget == 0
+
+
+@pytest.mark.parametrize("shortens", [True, False])
+def test_a_request_that_never_fits_fails_and_says_so(shortens: bool) -> None:  # TURN-26
+    played = Play(script(saying("x")), limits=protocol.Limits(shortens=shortens))
+    played.begin().go(until=protocol.CallModel)
+    while played.effects:
+        if not isinstance(played.effects[0], protocol.CallModel):
+            played.go(1)
+            continue
+        played.feed(protocol.ModelFailed(played.take(protocol.CallModel).key, OVERFLOW, (ONE,)))
+
+    assert isinstance(played.last, protocol.Fail)
+    assert played.last.failure.kind is ErrorKind.CONTEXT_OVERFLOW
+    said = "the request does not fit the context, also shortened to 1 characters: " * shortens
+    assert played.last.failure.message == f"{said}too long"
+    assert played.last.usage[0].requests == 1 + shortens
 
 
 @pytest.mark.parametrize(
@@ -757,6 +810,18 @@ def test_a_strict_turn_accepts_no_change() -> None:  # TURN-7
 
     assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
     assert "/parameters/temperature" in last.failure.message
+
+
+def test_an_environment_is_described_as_before() -> None:  # TURN-7
+    """A turn in progress goes on under a new release: the digests in its journal stay valid."""
+    retry = RetryPolicy(2)
+    pay = Tool("pay", "Pay.", '{"type":"object"}', Disposition.ONCE, 1_000, retry, True, True)
+    described = environment.describe(
+        protocol.Environment("m", "be brief", (pay, Tool("look", "", "{}")), '{"temperature":0}', 9)
+    )
+
+    digest = "73cba5601c6cf0ebe77ba1e40d3dfd0010ac218ecfed0db0631f099e2c2fbbce"
+    assert hash_text(described) == digest
 
 
 def test_an_unchanged_strict_turn_continues() -> None:

@@ -11,16 +11,17 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tenure.failure import ErrorKind, Failure
-from tenure.messages.types import Delta, Disposition, ModelFailed, Reply, Request
+from tenure.messages.types import Delta, Disposition, Message, ModelFailed, Reply, Request
 from tenure.outcome import Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
 from tenure.turn import protocol
 from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from tenure.turn.loading import LoadTurn
+from tenure.turn.shortening import shorten
 from tenure.turn.states import Finished
 from tenure.turn_end import TurnEnd
 
@@ -35,6 +36,8 @@ __all__ = ["ChatAgent", "ChatTurnHost"]
 
 
 ABORT_TIMEOUT_S: Final = 1.0  # how long to wait for tasks that were cancelled
+Messages = tuple[Message, ...]
+OnOverflow = Callable[[Messages, int], Messages | Awaitable[Messages]]
 System = str | Callable[[Turn], str | Awaitable[str]]
 
 
@@ -44,7 +47,10 @@ class ChatAgent:
     `parameters` is a JSON object for the provider.  `window` is the context window of the model, in tokens.  `strict`
     fails a turn if its environment has changed since a crash.  `frames` names the agents that a tool can hand off to
     with `HandOff(frame, text)`.  `show` receives pieces of the reply as they arrive; they are not stored.  `policy`
-    decides what a reply means.  Raises ValueError for an invalid limit or duplicate tool names.
+    decides what a reply means.  `result_max` is how many characters of a tool result a request contains; a tool may have
+    a limit of its own, and the transcript holds the whole.  `on_overflow(messages, budget)` shortens a request that did
+    not fit the context to about `budget` characters, or summarises it; it may be async.  None: such a turn fails at once.
+    Raises ValueError for an invalid limit or duplicate tool names.
     """
 
     def __init__(
@@ -62,15 +68,22 @@ class ChatAgent:
         frames: Mapping[str, ChatAgent] | None = None,
         show: Callable[[Turn, Delta], object] | None = None,
         policy: ChatPolicy = DEFAULT_CHAT_POLICY,
+        result_max: int = protocol.LIMITS.result_max,
+        on_overflow: OnOverflow | None = shorten,
     ) -> None:
-        if max_iterations < 0 or concurrency < 1 or deadline_s <= 0:
+        if max_iterations < 0 or concurrency < 1 or deadline_s <= 0 or result_max < 1:
             raise ValueError(
                 f"invalid limits: max_iterations {max_iterations} (at least 0),"
-                f" concurrency {concurrency} (at least 1), deadline_s {deadline_s} (above 0)"
+                f" concurrency {concurrency} (at least 1), deadline_s {deadline_s} (above 0),"
+                f" result_max {result_max} (at least 1)"
             )
         self.client, self.tools, self.system = client, collect(tools), system
         self.parameters, self.window = parameters, window
-        self.limits = protocol.Limits(max_iterations, concurrency, int(deadline_s * 1000))
+        self.limits = protocol.Limits(
+            max_iterations, concurrency, int(deadline_s * 1000),
+            result_max=result_max, shortens=on_overflow is not None,
+        )  # fmt: skip
+        self.on_overflow = on_overflow
         self.strict, self.frames, self.show, self.policy = strict, frames or {}, show, policy
 
     async def __call__(self, turn: Turn) -> None:
@@ -177,8 +190,8 @@ class ChatTurnHost:
                 self._task("deadline", self._after(after_ms, protocol.DeadlinePassed()))
             case protocol.PrepareEnvironment(key, frame):
                 self._task(key, self._prepare(key, frame))
-            case protocol.CallModel(key, request):
-                self._task(key, self._call_model(key, request))
+            case protocol.CallModel():
+                self._task(effect.key, self._call_model(effect))
             case protocol.RunTool():
                 self._task(effect.key, self._run_tool(effect))
             case protocol.Probe():
@@ -231,9 +244,16 @@ class ChatTurnHost:
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
 
-    async def _call_model(self, key: str, request: Request) -> protocol.Event:
+    async def _call_model(self, effect: protocol.CallModel) -> protocol.Event:
+        key, request = effect.key, effect.request
         await self.turn.checkpoint()
         self.shown = (0, "")
+        if effect.budget is not None:
+            try:
+                request = await guard(self._shortened(request, effect.budget))
+            except Exception as error:
+                failure = Failure(ErrorKind.TRANSIENT, f"on_overflow: {describe(error)}")
+                return protocol.ModelFailed(key, failure)
         try:
             answer = await guard(self._complete(request, key))
         except Exception as error:
@@ -247,6 +267,14 @@ class ChatTurnHost:
 
     async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
         return await self.active.client.complete(request, self._emit, key)
+
+    async def _shortened(self, request: Request, budget: int) -> Request:
+        """Return a request that the agent has shortened."""
+        if self.active.on_overflow is None:
+            return request
+        found = self.active.on_overflow(request.messages, budget)
+        messages = await found if inspect.isawaitable(found) else found
+        return evolve(request, messages=tuple(messages), stable=0)
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)

@@ -94,9 +94,10 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
                 f"invalid agent {name!r}: module {module} has no attribute {attribute!r}"
             )
         found = getattr(found, part)
-    if not callable(found) or not _asynchronous(found):
+    if not callable(found) or not (_asynchronous(found) or _takes_turn(found)):
         raise UnknownAgent(
-            f"invalid agent {name!r}: expected an async function, not {type(found).__name__}"
+            f"invalid agent {name!r}: expected an async function, not {type(found).__name__}."
+            " A function that is not async needs a parameter `turn`"
         )
     return found  # type: ignore[no-any-return]
 
@@ -104,6 +105,14 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
 def _asynchronous(found: Any) -> bool:
     call = getattr(type(found), "__call__", None)  # noqa: B004 - an instance whose call is async
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
+
+
+def _takes_turn(found: Any) -> bool:
+    """True for a function of `turn`.  The name tells an agent from a function that makes one."""
+    try:
+        return not isinstance(found, type) and "turn" in inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _import_failed(name: str, module: str, error: BaseException) -> UnknownAgent:

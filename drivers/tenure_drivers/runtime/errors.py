@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from tenure.commands.usage import validate_usage
@@ -12,6 +11,7 @@ from tenure.outcome import Refused
 from tenure.questions.core import InputStatus
 from tenure.transcript import UsageDelta
 
+from ..redaction import without_secrets
 from ..stores.errors import TenureError
 
 __all__ = [
@@ -37,9 +37,7 @@ __all__ = [
 
 
 MESSAGE_MAX = 300
-SECRETS = re.compile(
-    r"(?i)\b(bearer\s+|sk-|api[_-]?key\W{0,3}|password\W{0,3}|token\W{0,3})\S+|://[^/\s@]+@"
-)
+READ_MAX = 10_000
 
 
 class SubmissionRefused(TenureError):
@@ -164,11 +162,6 @@ def _why(reason: str, detail: Any) -> str:
     return reason if detail is None else f"{reason}: {detail}"
 
 
-def without_secrets(text: str) -> str:
-    """Return a text with what looks like a secret removed."""
-    return SECRETS.sub("[removed]", text)
-
-
 def text_of(error: BaseException) -> str:
     """Return the text of an exception of user code.  If its own `__str__` fails, the text says so."""
     try:
@@ -177,18 +170,19 @@ def text_of(error: BaseException) -> str:
         return f"(its text raised {type(failed).__name__})"
 
 
-def describe(error: BaseException) -> str:
-    """Return type and message of an error in one line of at most 300 characters, without secrets.
+def describe(error: BaseException, *, secrets: bool = False) -> str:
+    """Return type and message of an error in one line of at most 300 characters.
 
-    A group is followed by the first error in it.
+    It is without secrets, unless `secrets` says that a model reads it.  A group is followed by the first error in it.
     """
     if isinstance(error, BaseExceptionRaised):
         error = error.error
-    first = text_of(error).strip().partition("\n")[0]
-    clean = without_secrets("".join(c for c in first if c.isprintable()))
+    first = text_of(error).strip()[:READ_MAX].partition("\n")[0]
+    clean = "".join(c for c in first if c.isprintable())
+    clean = clean if secrets else without_secrets(clean)
     line = f"{type(error).__name__}: {clean}".rstrip(": ")
     if isinstance(error, BaseExceptionGroup):
-        line = f"{line}: {describe(error.exceptions[0])}"
+        line = f"{line}: {describe(error.exceptions[0], secrets=secrets)}"
     return line[:MESSAGE_MAX].rstrip(": ")
 
 
@@ -202,7 +196,9 @@ def failure_of(error: BaseException, jitter_ms: int) -> Failure:
         message, after = getattr(error, "message", None), getattr(error, "retry_after_ms", 0)
         if not isinstance(message, str):
             message = describe(error)
-        return Failure(kind, without_secrets(message)[:MESSAGE_MAX], _whole(after), jitter_ms)
+        return Failure(
+            kind, without_secrets(message[:READ_MAX])[:MESSAGE_MAX], _whole(after), jitter_ms
+        )
     if isinstance(error, TimeoutError):
         return Failure(ErrorKind.TIMEOUT, describe(error), 0, jitter_ms)
     kind = _kind(error.kind) if isinstance(error, TenureError) else ErrorKind.TRANSIENT

@@ -17,6 +17,7 @@ from attrs import frozen
 from tenure.limits import BODY_BYTES_MAX
 
 from .errors import BaseExceptionRaised, IllegalResult, StepFailed, describe
+from .finite import find_nonfinite
 from .user_code import as_exception, guard
 
 __all__ = [
@@ -129,6 +130,8 @@ def pack(effect_id: str, value: Any, type_: Any, version: str | None = None) -> 
     except Exception as error:
         message = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
         raise IllegalResult(message) from error
+    if "null" in body and (found := find_nonfinite(value)) is not None:
+        raise IllegalResult(f"step {effect_id} returned {found}, which is not JSON")
     if len(body) > BODY_BYTES_MAX or len(body.encode()) > BODY_BYTES_MAX:
         message = (
             f"step {effect_id} returned {len(body)} characters; at most {BODY_BYTES_MAX} bytes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tenure.runner.protocol import (
     Abandoned,
@@ -22,13 +22,14 @@ from tenure.turn_end import TurnEnd
 from .clock import new_id
 from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, usage_of
 from .runner_host import RunnerHost
+from .steps import call
 from .turn import Turn, lease_lost, with_text
 from .user_code import log_failure, must_propagate
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
 
-Agent = Callable[[Turn], Awaitable[object]]
+Agent = Callable[[Turn], object]  # async, or a function that runs in a thread
 
 JITTER_MS = 100
 
@@ -70,7 +71,7 @@ class AgentTurn:
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
         turn_exit: TurnExit = Abandoned()
         try:
-            turn_exit = exit_of(turn, await self.agent(turn))
+            turn_exit = exit_of(turn, await call(self.agent, (turn,), {}))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.interrupted:
                 log_stopped(turn, error)

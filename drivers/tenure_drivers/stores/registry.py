@@ -14,6 +14,7 @@ import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
+from ..redaction import know_password_of
 from .base import Clock, Store, wall_clock_ms
 from .url import KNOWN, StoreUrl
 
@@ -44,6 +45,7 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
+    know_password_of(url)
     return find_opener(parsed)(parsed, clock=clock, **options)
 
 

@@ -76,7 +76,7 @@ def stop_model(s: AwaitingModel, e: Signal, clause: str) -> Outcome:
     nodes: tuple[NewNode, ...] = ()
     if e.shown or s.core.chain is None:
         nodes = (node_of(Message(Role.ASSISTANT, e.shown, stopped=True)),)
-    return finish(s.core, _reason(e), clause, nodes, (Abort((s.core.key("model"),)),))
+    return finish(s.core, _reason(e), clause, nodes, (Abort((s.core.model_key,)),))
 
 
 def stop_after_checkpoint(s: AwaitingCheckpoint, e: Signal, clause: str) -> Outcome:

@@ -5,7 +5,6 @@ Pure functions.  The turn machine uses them through a `ChatPolicy`, which can be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -13,7 +12,7 @@ from attrs import frozen
 
 from ..failure import ErrorKind, Failure
 from ..limits import COMMIT_NODES_MAX
-from ..messages.codec import InvalidMessage, decode, from_json, to_json
+from ..messages.codec import InvalidMessage, decode, from_json, strict_json, to_json
 from ..messages.types import (
     Attachment,
     Finish,
@@ -245,7 +244,7 @@ def _reject_arguments(arguments: str) -> str | None:
     if not arguments.strip():
         return None
     try:
-        given = json.loads(arguments)
+        given = strict_json(arguments)
     except (ValueError, RecursionError) as error:
         return f"invalid arguments: not JSON: {error}"
     if not isinstance(given, dict):

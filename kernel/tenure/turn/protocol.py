@@ -78,6 +78,8 @@ class Limits:
     concurrency: int = 8  # tool calls in progress
     deadline_ms: int = 3_300_000  # below the runner's limit of one hour
     hand_offs_max: int = 16  # in a row
+    result_max: int = 50_000  # characters of a tool result in a request
+    shortens: bool = True  # a request that does not fit the context is shortened and sent once more
 
 
 LIMITS: Final = Limits()
@@ -197,10 +199,14 @@ class PrepareEnvironment:
 
 @frozen
 class CallModel:
-    """Send a request to the model, then report ModelReplied or ModelFailed."""
+    """Send a request to the model, then report ModelReplied or ModelFailed.
+
+    With `budget`, first shorten its messages to about this many characters, by the policy of the agent.
+    """
 
     key: str
     request: Request
+    budget: int | None = None
 
 
 @frozen

@@ -18,7 +18,7 @@ class ModelConfig:
 
     `batches` names the tools that the model calls, reply by reply; then it answers.  `probed`: the tool `pay` has a
     probe.  `crashes` is the maximum number of crashes.  `change`: the system prompt may change once.  `outage`: the
-    model may fail once.  `expects` names clauses that must occur.
+    model may fail once.  `overflow`: a request must be shortened.  `expects` names clauses that must occur.
     """
 
     name: str
@@ -30,6 +30,7 @@ class ModelConfig:
     deadline: bool = False
     change: bool = False
     outage: bool = False
+    overflow: bool = False
     limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
     expects: tuple[str, ...] = ()
 
@@ -68,6 +69,7 @@ CONFIGS: Final = (
         limits=protocol.Limits(concurrency=3),
     ),
     ModelConfig("outage", "a turn whose model fails once", (("send",),), crashes=1, outage=True),
+    ModelConfig("overflow", "a turn whose requests do not fit the context", (("send",),), crashes=1, overflow=True),
     ModelConfig("strange", "a turn that calls an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
     ModelConfig(
         "limit", "a turn with too many iterations", (("find",), ("send",), ("find",)), crashes=1,
