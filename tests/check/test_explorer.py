@@ -59,6 +59,7 @@ UNREACHED = {
     "PLACE-4",  # a ready input of an older mark is never a candidate
     "PLACE-6",  # only runs consume and dead-letter, and only inputs that are bound to them
     "STORE-39",  # no model has an export to restore; see tests/cli/test_cli_store.py
+    "STORE-45",  # the same; see tests/stores/test_field_types.py
     "PLACE-10",  # no command changes an input that has ended
     "INBOX-18",  # the workers of a model have no other sessions; see run/needs_room.txt
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt

@@ -89,8 +89,8 @@ def inputs(name: str, count: int, lane: Lane, **more: Any) -> list[NewInput]:
 def test_a_payload_may_have_as_many_bytes_as_the_limit() -> None:  # INBOX-4
     fits = "é" * (PAYLOAD_BYTES_MAX // 2)
 
-    assert validate_input(NewInput("i", "prompt", fits), POLICIES["prompt"]) is None
-    assert validate_input(NewInput("i", "prompt", fits + "x"), POLICIES["prompt"]) is not None
+    assert validate_input(NewInput("i", "prompt", fits), POLICIES["prompt"], 0) is None
+    assert validate_input(NewInput("i", "prompt", fits + "x"), POLICIES["prompt"], 0) is not None
 
 
 @pytest.mark.parametrize(("nodes", "clause"), [(32, "COMMIT-10"), (33, "COMMIT-8")])
@@ -187,3 +187,30 @@ def test_a_sweep_promotes_into_the_rows_that_are_left() -> None:
 
     assert session.sweep() == Swept(90, 59, True)  # 180 rows, one for the raise, and 59
     assert session.sweep() == Swept(0, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "at", "refused"),
+    [
+        (1_767_225_600_000, 1_767_225_600, True),
+        (1_767_225_600_000, 10**9, True),
+        (1_767_225_600_000, 10**9 - 1, False),
+        (1_767_225_600_000, 10**10, False),
+        (10**12, 10**10 - 1, True),
+        (
+            10**12 - 1,
+            10**9,
+            False,
+        ),  # a clock that begins at 0, as in a simulation, may show such a time
+    ],
+)
+def test_a_time_in_seconds_is_refused(now_ms: int, at: int, refused: bool) -> None:  # INBOX-4
+    problem = validate_input(
+        NewInput("i", "prompt", "x", available_at_ms=at), POLICIES["prompt"], now_ms
+    )
+
+    assert (problem is not None) is refused
+    if problem is not None:
+        assert problem == (
+            f"available_at_ms {at}: seconds? expected milliseconds since 1970, such as {at * 1000}"
+        )

@@ -153,7 +153,7 @@ def admit_into(
 ) -> Admitted | Refused:
     """Admit all new inputs within a transaction, or refuse all."""
     for index, new in enumerate(inputs):
-        refused = _validate(tx.session, index, new) if isinstance(known[index], str) else None
+        refused = _validate(tx, index, new) if isinstance(known[index], str) else None
         if refused is not None:
             return refused
     slots = {
@@ -181,22 +181,22 @@ def _slot(new: NewInput) -> str:
     return f"{lane}:{new.kind}:{new.supersession_key}"
 
 
-def _validate(session: Session, index: int, new: NewInput) -> Refused | None:
+def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
     policy = new.rules()
     if policy is None:
         detail = Conflict(index, new.kind)
         return Refused(Refusal.UNKNOWN_KIND, "INBOX-5", detail)
-    open_for_it = session.phase is Phase.OPEN or (
-        session.phase is Phase.RETIRED and policy.when_retired
+    open_for_it = tx.session.phase is Phase.OPEN or (
+        tx.session.phase is Phase.RETIRED and policy.when_retired
     )
     if not open_for_it:
-        return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, session.phase.value))
-    if problem := validate_input(new, policy):
+        return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, tx.session.phase.value))
+    if problem := validate_input(new, policy, tx.now_ms):
         return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
     return None
 
 
-def validate_input(new: NewInput, policy: Policy) -> str | None:
+def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
     """Return which limit or shape of INBOX-4 an input violates, or None.  Depends on no session and no store."""
     priority = policy.priority if new.priority is None else new.priority
     size = size_of(new.payload)
@@ -208,7 +208,7 @@ def validate_input(new: NewInput, policy: Policy) -> str | None:
         or _validate_if_given("supersession_key", new.supersession_key)
         or _validate_if_given("correlation_id", new.correlation_id)
         or _validate_if_given("batch", policy.batch)
-        or validate_time("available_at_ms", new.available_at_ms)
+        or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text(new.payload)
     )
     if problem is None and not 0 <= priority <= PRIORITY_MAX:

@@ -37,9 +37,9 @@ def validate_id(name: str, value: str) -> str | None:
     return f"{name} {shown!r}: expected 1 to {ID_CHARACTERS_MAX} printable ASCII characters without blanks"
 
 
-def validate_time(name: str, value: int | None) -> str | None:
-    """Require milliseconds since 1970, or None."""
-    if value is not None and value in SECONDS_OF_TODAY:
+def validate_time(name: str, value: int | None, now_ms: int) -> str | None:
+    """Require milliseconds since 1970, or None.  If the clock shows a real time, refuse a time in seconds."""
+    if value is not None and value in SECONDS_OF_TODAY and now_ms >= min(SECONDS_OF_TODAY) * 1000:
         return f"{name} {value}: seconds? expected milliseconds since 1970, such as {value * 1000}"
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
