@@ -189,7 +189,7 @@ def test_hidden_nodes_are_not_shown() -> None:  # CHAT-6
     ("shown", "sent"),
     [("", "[stopped before the end]"), ("half a", "half a\n\n[stopped before the end]")],
 )
-def test_a_stopped_message_says_so_to_the_model(shown: str, sent: str) -> None:  # CHAT-24
+def test_a_stopped_message_says_so_to_the_model(shown: str, sent: str) -> None:  # CHAT-20
     stopped = node_of(Message(Role.ASSISTANT, shown, stopped=True))
 
     assert [m.text for m in project([line(stopped, entered("hi"))])] == ["hi", sent]

@@ -285,7 +285,7 @@ def messages_of_node(node: Node) -> list[Message]:
 
 
 def _with_stop_mark(message: Message) -> Message:
-    """Say in the text of a stopped message that it was stopped (CHAT-24)."""
+    """Say in the text of a stopped message that it was stopped (CHAT-20)."""
     return replace(message, text=f"{message.text}\n\n{STOP_MARK}" if message.text else STOP_MARK)
 
 
