@@ -25,7 +25,7 @@ _NAME = (
     r"(?:password|passwd|pwd|passphrase|secret|token|credentials?"
     r"|(?:api|access|private|secret)[_-]?key)"
 )
-_ENVIRONMENT = re.compile(rf"{_NAME}$", re.IGNORECASE)
+_ENVIRONMENT = re.compile(rf"^(?!(?:OLD)?PWD$).*{_NAME}$", re.IGNORECASE)  # PWD is a folder
 _BASIC = re.compile(r"\b(basic\s+)([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
 _PATTERNS: Final = tuple(
     (re.compile(pattern, flags), replacement)

@@ -137,7 +137,7 @@ def test_every_call_is_sent_with_one_result() -> None:  # CHAT-19
     ]
 
 
-def test_content_is_never_sent_empty() -> None:  # CHAT-20
+def test_content_is_never_sent_empty() -> None:  # CHAT-24
     said = (
         Message(Role.USER, ""),
         Message(Role.ASSISTANT, reasoning="hm"),

@@ -83,6 +83,15 @@ def test_a_short_value_or_a_word_is_not_taken_for_a_secret(monkeypatch: pytest.M
     assert without_secrets("the postgres server, short1") == "the postgres server, short1"
 
 
+def test_the_current_folder_is_not_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/srv/shop-2")
+    monkeypatch.setenv("OLDPWD", "/srv/shop-1")
+    monkeypatch.setenv("SHOP_PWD", "hunter-2-hunter")
+
+    assert without_secrets("/srv/shop-2 /srv/shop-1") == "/srv/shop-2 /srv/shop-1"
+    assert without_secrets("hunter-2-hunter") == "[removed]"
+
+
 def test_failures_are_told_without_secrets() -> None:
     error = ValueError("PGPASSWORD=hunter2")
 

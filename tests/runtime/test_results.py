@@ -57,3 +57,18 @@ def test_a_recorded_null_is_replayed_as_it_was() -> None:
     from tenure_drivers.runtime.steps import unpack
 
     assert unpack("mean#1", '{"value":null}', float) is None
+
+
+class ModelRetry(Exception):
+    """An exception of a library, with data."""
+
+
+def test_the_data_of_an_exception_that_passes_is_checked_too() -> None:
+    def ask_again() -> None:
+        raise ModelRetry({"score": math.nan})
+
+    async def agent(turn: Turn) -> str:
+        return repr(await turn.once("ask", ask_again, passes=(ModelRetry,)))
+
+    said = "step ask#1 raised ModelRetry, whose data is not JSON: nan at $.args[0].score"
+    assert said in ask(agent).reason

@@ -247,13 +247,14 @@ class ChatTurnHost:
     async def _call_model(self, effect: protocol.CallModel) -> protocol.Event:
         key, request = effect.key, effect.request
         await self.turn.checkpoint()
-        self.shown = (0, "")
         if effect.budget is not None:
             try:
                 request = await guard(self._shortened(request, effect.budget))
             except Exception as error:
+                self.raised = error
                 failure = Failure(ErrorKind.TRANSIENT, f"on_overflow: {describe(error)}")
                 return protocol.ModelFailed(key, failure)
+        self.shown = (0, "")
         try:
             answer = await guard(self._complete(request, key))
         except Exception as error:

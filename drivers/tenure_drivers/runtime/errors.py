@@ -32,7 +32,6 @@ __all__ = [
     "failure_of",
     "text_of",
     "usage_of",
-    "without_secrets",
 ]
 
 

@@ -186,6 +186,9 @@ def pack_raised(
     except Exception as problem:
         message_ = f"step {effect_id} raised {message[0]}, whose data is not JSON: "
         raise IllegalResult(message_ + describe(problem)) from raised
+    if "null" in body and (found := find_nonfinite(data)) is not None:
+        message_ = f"step {effect_id} raised {message[0]}, whose data is not JSON: {found}"
+        raise IllegalResult(message_) from raised
     if again is None or len(body.encode()) > BODY_BYTES_MAX:
         raise IllegalResult(f"step {effect_id} raised {message[0]}, which is too large") from raised
     return body, again

@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from ..redaction import without_secrets
 from ..stores.errors import TenureError
-from .errors import BaseExceptionRaised, describe, without_secrets
+from .errors import BaseExceptionRaised, describe
 
 __all__ = ["as_exception", "guard", "log", "log_failure", "must_propagate"]
 

@@ -130,7 +130,7 @@ def _stray(message: Message) -> Message:
 
 
 def _content(message: Message) -> Message:
-    """CHAT-20: return a message whose content is not empty, without lone surrogates."""
+    """CHAT-24: return a message whose content is not empty, without lone surrogates."""
     text = message.text if message.text.strip() else message.refusal
     if not text.strip():
         silent = bool(message.calls or message.attachments) and message.role is not Role.TOOL

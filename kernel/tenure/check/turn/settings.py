@@ -69,7 +69,9 @@ CONFIGS: Final = (
         limits=protocol.Limits(concurrency=3),
     ),
     ModelConfig("outage", "a turn whose model fails once", (("send",),), crashes=1, outage=True),
-    ModelConfig("overflow", "a turn whose requests do not fit the context", (("send",),), crashes=1, overflow=True),
+    ModelConfig(
+        "overflow", "a turn whose requests do not fit the context", (("send",),), crashes=1, overflow=True
+    ),
     ModelConfig("strange", "a turn that calls an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
     ModelConfig(
         "limit", "a turn with too many iterations", (("find",), ("send",), ("find",)), crashes=1,
