@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
@@ -236,4 +237,5 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
 
 if __name__ == "__main__":
     folder, name, seed, agent = sys.argv[1:]
+    logging.getLogger("tenure.turn").setLevel(logging.ERROR)  # the demo stops processes on purpose
     asyncio.run(work(Path(folder), name, seed, agent))

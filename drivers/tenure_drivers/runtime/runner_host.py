@@ -134,8 +134,8 @@ class RunnerHost:
     def _warn_of_block(self, late_ms: int) -> None:
         if self._run_id is not None:
             turn_log.warning(
-                "session %s, run %s: the event loop did not run for %.1f s, longer than a lease of %.1f s lasts. Another"
-                " worker may have taken over. Call functions that block in a step or in a thread",
+                "session %s, run %s: the event loop did not run for %.1f s, and the lease of %.1f s has lapsed meanwhile."
+                " Another worker may have taken over. Call functions that block in a step or in a thread",
                 self.config.session_id, self._run_id, late_ms / 1000, self.config.ttl_ms / 1000,
                 extra={"session_id": self.config.session_id, "run_id": self._run_id},
             )  # fmt: skip
