@@ -1,4 +1,4 @@
-"""Recognises network file systems, on which SQLite files are refused.  Spec: specs/store.md, STORE-20.
+"""Recognises files on which SQLite would lose commits: on a network, or with hard links.  Specs: STORE-20, STORE-25.
 
 SQLite's write-ahead log needs shared memory and locks between all processes that have the file open.  A network file
 system has neither: two machines would overwrite each other's commits unnoticed.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_network"]
+from ..base import Unusable
+
+__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_hard_links", "refuse_network"]
 
 
 MOUNTS = Path("/proc/self/mounts")
@@ -66,6 +69,19 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
         ):
             found = mount
     return found
+
+
+def refuse_hard_links(path: Path) -> None:
+    """STORE-25: raise Unusable if the file has several names: each of them would get a log of its own."""
+    try:
+        found = os.stat(path)
+    except OSError:  # created later, or reported when it is opened
+        return
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        raise Unusable(
+            f"{path} has {found.st_nlink} hard links, and commits through different names are lost: "
+            f"remove the others (find -inum {found.st_ino})"
+        )
 
 
 def refuse_network(path: Path) -> None:

@@ -53,8 +53,11 @@ class Writer:
             prepare(self.connection, path, busy_timeout_ms)
             self.connection.execute("PRAGMA busy_timeout=0")
             self._version = self._data_version()
-            names = (str(path), f"{path}-wal")
-            self._files = [(name, found) for name in names if (found := identity(name))]
+            real = os.path.realpath(path)  # SQLite keeps its files beside the one that a link names
+            names = (os.path.abspath(path), real, f"{real}-wal", f"{real}-shm")
+            self._files = [
+                (name, found) for name in dict.fromkeys(names) if (found := identity(name))
+            ]
         except BaseException:
             self.connection.close()
             raise
