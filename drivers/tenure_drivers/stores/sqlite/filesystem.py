@@ -71,8 +71,24 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     return found
 
 
+def _mount(path: Path) -> Mount | None:
+    try:
+        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux: unknown
+        return None
+    return mount_of(os.path.realpath(path), mounts_of(table))
+
+
 def refuse_hard_links(path: Path) -> None:
-    """STORE-25: raise Unusable if the file has several names: each of them would get a log of its own."""
+    """STORE-25: raise Unusable if the file has several names: each of them would get a log of its own.
+
+    A file that is mounted by itself has another name where it comes from, and its log is not mounted with it.
+    """
+    mount = _mount(path)
+    if mount is not None and mount.point == os.path.realpath(path) and path.is_file():
+        raise Unusable(
+            f"{path} is mounted without its folder, where the log is kept: mount the folder"
+        )
     try:
         found = os.stat(path)
     except OSError:  # created later, or reported when it is opened
@@ -88,11 +104,7 @@ def refuse_network(path: Path) -> None:
     """Raise ValueError if other machines may reach this file."""
     if os.environ.get(ALLOW) == "1":
         return
-    try:
-        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux: unknown
-        return
-    mount = mount_of(os.path.realpath(path), mounts_of(table))
+    mount = _mount(path)
     if mount is not None and mount.network:
         raise ValueError(
             f"{path} is on a network file system ({mount.point}, {mount.kind}, {mount.source}), on which SQLite "
