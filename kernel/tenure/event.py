@@ -1,7 +1,7 @@
 """Events: the history of a session.  Spec: specs/event.md.
 
 A command appends its events in its own transaction (EVENT-1), a refusal or a replay appends none (EVENT-4).  An input
-that is admitted, begun and finished makes three (EVENT-5).
+that is admitted, begun and finished makes three (EVENT-5).  One event names the end of an input (EVENT-6).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ class EventKind(enum.StrEnum):
     SESSION_OPENED = "session_opened"
     INPUT_ADMITTED = "input_admitted"
     INPUT_PROMOTED = "input_promoted"
-    INPUT_ENDED = "input_ended"  # without the end of a run
+    INPUT_ENDED = "input_ended"  # not with its run
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
+    RUN_FAILED = "run_failed"  # reported by its holder; the next event says what becomes of it
     RUN_RESCHEDULED = "run_rescheduled"
     RUN_FINISHED = "run_finished"
     LEASE_LOST = "lease_lost"

@@ -38,6 +38,10 @@ BAD: dict[str, tuple[bytes, str]] = {
         b'{"session":"a","text":"b","priority":-1}',
         "priority -1: expected 0 to 1000000",
     ),
+    "time in seconds": (
+        b'{"session":"a","text":"b","available_at_ms":1767225600}',
+        "such as 1767225600000",
+    ),
     "time below 0": (b'{"session":"a","text":"b","available_at_ms":-5}', "available_at_ms -5"),
     "NUL": (b'{"session":"a","text":"b\\u0000"}', "NUL character at 1"),
     "a lone surrogate": (b'{"session":"a","text":"\\ud800"}', "lone surrogate at 0"),

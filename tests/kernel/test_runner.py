@@ -330,7 +330,7 @@ def test_a_dead_holder_is_reclaimed_at_once() -> None:
     examine = script.one(CheckProcess)
     assert examine.process == HERE
     script.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
-    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
+    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "other"), Evidence.DEAD)
     script.answer(Reclaimed(3, "run"))
     assert isinstance(script.sent(), Begin)
 
@@ -354,6 +354,12 @@ def test_sweeps_before_a_begin_are_limited() -> None:
         )
     assert sweeps == 64
     assert script.stopped().reason is RunnerStopReason.NOTHING_DUE
+
+
+@shows("RUNNER-12")
+def test_a_runner_stops_if_its_run_needs_more_room() -> None:
+    script = Script().answer(NothingDue(0, others_max=7))
+    assert script.stopped() == Stop(RunnerStopReason.NEEDS_ROOM, 7)
 
 
 @shows("RUNNER-21", "RUNNER-37")
@@ -708,7 +714,7 @@ class KernelStore:
         return ask(question, self.world.answer)
 
 
-def test_the_loop_of_the_docstring_runs_a_session() -> None:
+def test_the_loop_in_the_docstring_runs_a_session() -> None:
     store = KernelStore(lambda: 1_000)
     parts = (machine.__doc__ or "").partition("steps of its own:\n\n")[2].partition("\n\nA host")
     assert len(parts[0].splitlines()) >= 20

@@ -62,6 +62,7 @@ def check(state: State, event: Any, outcome: Outcome) -> None:
         return
     assert isinstance(state, Serving)
     assert len(after.running) <= after.slots
+    check_room(state, event, after, [e for e in effects if isinstance(e, Take)])
     still = state.running - ({event.session_id} if isinstance(event, RunnerStopped) else set())
     assert set(taken) & still == set(), "never the same session twice at once"
     assert after.running == still | set(taken)
@@ -69,6 +70,20 @@ def check(state: State, event: Any, outcome: Outcome) -> None:
     assert not (looks and state.looking and not isinstance(event, Looked | LookFailed))
     for timer in (e for e in effects if isinstance(e, SetTimer)):
         assert event.now_ms + 2 <= timer.at_ms <= event.now_ms + 5_000
+
+
+def check_room(before: Serving, event: Any, after: Serving, takes: list[Take]) -> None:
+    """WORKER-17, WORKER-18: every promise of a Take is kept, and room is made for what waits."""
+    running = {a.session_id: a.others for a in after.apart if a.session_id in after.running}
+    if takes and not isinstance(event, TimerFired):
+        for others in running.values():
+            assert len(after.running) <= others + 1
+    for take in takes:
+        assert len(after.running) <= take.others + 1, "a promise is kept"
+    waiting = {a.session_id for a in after.apart} - after.running
+    if waiting:
+        apart = {a.session_id for a in (*before.apart, *after.apart)}
+        assert {take.session_id for take in takes} <= apart, "others wait while one needs room"
 
 
 class Script:
@@ -101,15 +116,59 @@ def started(slots: int = 2) -> Script:
 @shows("WORKER-1", "WORKER-3", "WORKER-6", "WORKER-9")
 def test_sessions_are_taken_up_to_the_slots_and_the_rest_as_slots_free() -> None:
     script = started().looked("a", "b", "c")
-    assert script.every(Take) == [Take("a"), Take("b")]
+    assert script.every(Take) == [Take("a", 1), Take("b", 1)]
     script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
-    assert script.every(Take) == [Take("c")]
+    assert script.every(Take) == [Take("c", 1)]
+
+
+def needs_room(session_id: str, others: int) -> RunnerStopped:
+    return RunnerStopped(0, session_id, RunnerStopReason.NEEDS_ROOM, others)
+
+
+@shows("WORKER-17", "WORKER-18")
+def test_a_session_that_needs_room_runs_when_few_enough_others_run() -> None:
+    script = started(3).looked("a", "b", "c", "d")
+    assert script.event(needs_room("a", 0)).every(Take) == []
+    assert script.event(RunnerStopped(0, "b", RunnerStopReason.DONE)).every(Take) == []
+    assert script.event(Hinted(0, "e", True)).every(Take) == []
+    script.event(RunnerStopped(0, "c", RunnerStopReason.DONE))
+    assert script.every(Take) == [Take("a", 0)]
+    assert script.event(Hinted(0, "f", True)).every(Take) == []
+    script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
+    assert script.every(Take) == [Take("f", 2), Take("e", 2), Take("d", 2)]
+
+
+@shows("WORKER-17", "WORKER-18")
+def test_several_that_need_room_run_together_as_far_as_each_allows() -> None:
+    script = started(4).looked("a", "b", "c", "d")
+    assert script.event(needs_room("a", 1)).every(Take) == []
+    assert script.event(needs_room("b", 2)).every(Take) == []
+    assert script.event(needs_room("c", 1)).every(Take) == [Take("a", 1)]
+    script.event(RunnerStopped(0, "d", RunnerStopReason.DONE))
+    assert script.every(Take) == [Take("b", 2)]
+    script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
+    assert script.every(Take) == [Take("c", 1)]
+
+
+@shows("WORKER-19")
+def test_each_poll_asks_again_for_a_session_that_needs_room() -> None:
+    script = started(3).looked("a", "b")
+    script.event(needs_room("a", 0))
+    assert isinstance(script.state, Serving)
+    script.event(TimerFired(5_000, script.state.timer))
+    assert script.every(Take) == [Take("a", 1)]
+    assert script.event(needs_room("a", 0)).every(Take) == []
+    assert isinstance(script.state, Serving)
+    script.event(TimerFired(10_000, script.state.timer))
+    script.event(RunnerStopped(10_000, "a", RunnerStopReason.HELD))
+    assert isinstance(script.state, Serving)
+    assert script.state.apart == ()  # another worker has it
 
 
 @shows("WORKER-11")
 def test_a_hint_takes_its_session_at_once() -> None:
     script = started().looked()
-    assert script.event(Hinted(0, "a", True)).every(Take) == [Take("a")]
+    assert script.event(Hinted(0, "a", True)).every(Take) == [Take("a", 1)]
 
 
 @shows("WORKER-8", "WORKER-9", "WORKER-10")
@@ -117,7 +176,7 @@ def test_a_hint_for_a_running_session_takes_it_again_after_its_release() -> None
     script = started().looked("a").event(Hinted(0, "a", True))
     assert script.every(Take) == []
     assert script.event(RunnerStopped(0, "a", RunnerStopReason.NOTHING_DUE)).every(Take) == [
-        Take("a")
+        Take("a", 1)
     ]
 
 
@@ -145,7 +204,7 @@ def test_the_worker_looks_at_least_every_five_seconds() -> None:
 
 
 @shows("WORKER-9", "WORKER-10")
-def test_a_session_taken_in_vain_is_left_alone_longer_each_time() -> None:
+def test_the_delay_grows_while_a_session_has_nothing_to_begin() -> None:
     script, now, waits = started(), 0, []
     script.looked("a")
     for _ in range(8):
@@ -159,7 +218,7 @@ def test_a_session_taken_in_vain_is_left_alone_longer_each_time() -> None:
         assert isinstance(script.state, Serving)
         script.event(TimerFired(now, script.state.timer))
         script.event(Looked(now, script.state.looking, ("a",), False, None))
-        assert script.every(Take) == [Take("a")]
+        assert script.every(Take) == [Take("a", 1)]
     assert waits == [50, 100, 200, 400, 800, 1_600, 3_200, 5_000]
 
 

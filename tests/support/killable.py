@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,11 @@ class Agent:
 
     async def __call__(self, turn: Turn) -> str:
         (new,) = turn.inputs
+        if self.mode == "poison":
+            await asyncio.sleep(0.2 if new.input_id.startswith("poison") else 1.0)
+            if new.input_id.startswith("poison"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return "answered"
         found = await turn.step("look", len, new.payload)
         if self.mode == "hang before":
             say("hangs", new.input_id)

@@ -25,12 +25,12 @@ RECONNECT_S = 0.25
 
 
 class WorkerHost:
-    """One worker.  `make` makes the runner of a session; `on_hint` receives every hint of the store."""
+    """One worker.  `make` makes the runner of a session, beside at most so many others; `on_hint` receives every hint."""
 
     def __init__(
         self,
         store: Store,
-        make: Callable[[str], RunnerHost],
+        make: Callable[[str, int], RunnerHost],
         *,
         slots: int,
         process: LocalProcess | None,
@@ -67,8 +67,8 @@ class WorkerHost:
 
     def _perform(self, effect: protocol.Effect) -> None:
         match effect:
-            case protocol.Take(session_id):
-                self._machine.spawn(self._run(session_id))
+            case protocol.Take(session_id, others):
+                self._machine.spawn(self._run(session_id, others))
             case protocol.Look():
                 self._machine.spawn(self._look(effect))
             case protocol.SetTimer(id, at_ms):
@@ -79,20 +79,24 @@ class WorkerHost:
             case protocol.Finish():
                 self.finished.set()
 
-    async def _run(self, session_id: str) -> None:
-        runner = self.make(session_id)
+    async def _run(self, session_id: str, others: int) -> None:
+        runner = self.make(session_id, others)
         self.runners[session_id] = runner
-        reason = RunnerStopReason.BROKEN
+        reason, others_max = RunnerStopReason.BROKEN, 0
         try:
             if isinstance(self._machine.state, protocol.Draining):
                 # The runner drops events before its first state, so the drain comes after its start.
                 self._loop.call_soon(runner.feed, Drain(self.clock(), self.grace_ms))
-            reason = (await runner.run()).reason
+            stop = await runner.run()
+            reason = stop.reason
+            if reason is RunnerStopReason.NEEDS_ROOM:
+                others_max = stop.detail
         except Exception:
             log.exception("runner of session %s", session_id)
         finally:
             del self.runners[session_id]
-            self._machine.feed(protocol.RunnerStopped(self.clock(), session_id, reason))
+            stopped = protocol.RunnerStopped(self.clock(), session_id, reason, others_max)
+            self._machine.feed(stopped)
 
     # -- looking
 

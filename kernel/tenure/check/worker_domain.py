@@ -1,4 +1,4 @@
-"""States of a worker and events in which all its cases occur (see machine_domains)."""
+"""States of a worker and events in which every row of its table fires (see machine_domains)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..runner.protocol import RunnerStopReason
 from ..worker.protocol import (
+    Apart,
     Connected,
     Cooling,
     Drain,
@@ -30,15 +31,20 @@ COOLING: Final[tuple[tuple[Cooling, ...], ...]] = (
     (Cooling("a", 100, 1),),
     (Cooling("c", 100, 3),),
 )
+APART: Final[tuple[tuple[Apart, ...], ...]] = (
+    (),
+    (Apart("a", 1),),
+    (Apart("z", 0), Apart("y", 7)),
+)
 BACKLOGS: Final[tuple[tuple[str, ...], ...]] = ((), ("c", "d"))
 
 
 def _serving() -> list[State]:
     bools = (False, True)
-    parts = itertools.product((0, 5), bools, bools, RUNNING, BACKLOGS, COOLING)
+    parts = itertools.product((0, 5), bools, bools, RUNNING, BACKLOGS, COOLING, APART)
     return [
-        Serving(slots, 4, looking, again, more, running, hinted, backlog, cooling, 9)
-        for looking, again, more, running, backlog, cooling in parts
+        Serving(slots, 4, looking, again, more, running, hinted, backlog, cooling, 9, apart)
+        for looking, again, more, running, backlog, cooling, apart in parts
         for hinted in (frozenset[str](), running)
         for slots in (1, 2, 3)
         if len(running) <= slots
@@ -70,5 +76,5 @@ def stops(state: State) -> tuple[RunnerStopped, ...]:
     """Return the ends of the runners of this state."""
     running = ("a",) if isinstance(state, Finished) else tuple(sorted(state.running))
     return tuple(
-        itertools.starmap(RunnerStopped, itertools.product(NOW, running, RunnerStopReason))
+        itertools.starmap(RunnerStopped, itertools.product(NOW, running, RunnerStopReason, (1,)))
     )

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from .. import scheduling
+from ..failure import others_max
 from ..limits import BEGIN_PROMOTED_MAX, RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT, RUN_INPUTS_MAX
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -33,10 +34,14 @@ __all__ = ["Begin", "NothingDue"]
 
 @frozen
 class NothingDue:
-    """Nothing to begin until `due_at_ms`.  `sweep`: execute Sweep and repeat Begin with another lease id."""
+    """Nothing to begin until `due_at_ms`.  `sweep`: execute Sweep and repeat Begin with another lease id.
+
+    `others_max`: a run is due, for an owner that runs at most so many other sessions beside it.
+    """
 
     due_at_ms: int | None
     sweep: bool = False
+    others_max: int | None = None
 
 
 BeginOutcome: TypeAlias = Begun | NothingDue | BegunBefore
@@ -55,6 +60,7 @@ class Begin(Command[BeginView, BeginOutcome]):
     """Acquire the session and bind what comes next to a run, or take up a run that exists.
 
     `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
+    The owner runs at most `others` other sessions in its process under this lease.
     Writes at most 64 bound and 8 promoted queue entries, and a few rows.
     Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL.
     """
@@ -66,6 +72,7 @@ class Begin(Command[BeginView, BeginOutcome]):
     ttl_ms: int = TTL_MS_DEFAULT
     limit: int = RUN_INPUTS_DEFAULT
     limit_bytes: int = RUN_BYTES_DEFAULT
+    others: int = 0
 
     def reads(self) -> Reads[BeginView]:
         s = self.session_id
@@ -92,6 +99,8 @@ class Begin(Command[BeginView, BeginOutcome]):
         problem = validate_id("run_id", self.run_id) or validate_limits(
             self.limit, self.limit_bytes
         )
+        if self.others < 0:
+            problem = f"others {self.others}: expected at least 0"
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):
@@ -135,6 +144,10 @@ class Begin(Command[BeginView, BeginOutcome]):
                 tx.settle()
                 nothing = NothingDue(tx.session.due_at_ms, tx.session.sweep)
                 return tx.decided(nothing, "INBOX-14")
+            case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
+                tx.settle()
+                apart = NothingDue(tx.session.due_at_ms, tx.session.sweep, most)
+                return tx.decided(apart, "INBOX-18")
             case scheduling.TakeUp(run):
                 tx.remember(self.lease_id, "begin", RunTakenUp(run.run_id))
                 grant(tx, acquire, run.run_id)
@@ -145,6 +158,11 @@ class Begin(Command[BeginView, BeginOutcome]):
                 group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
                 run = bind(tx, group, self.run_id)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
+
+    def _exceeded(self, run: Run) -> int | None:
+        """RUN-23: return how many others may run beside a run, if this owner may run more."""
+        most = others_max(run.retry)
+        return most if most is not None and self.others > most else None
 
 
 def _held(refused: Refused, session: Session, now_ms: int) -> Refused:

@@ -10,6 +10,7 @@ import enum
 from attrs import field, frozen
 
 from .. import scheduling
+from ..failure import others_max
 from ..limits import (
     BEGIN_PROMOTED_MAX,
     COMMIT_NODES_MAX,
@@ -98,15 +99,14 @@ class Commit(Command[CommitView, Committed]):
         s = self.session_id
         more = self.then is Then.NEXT
         ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
-        digests = () if self.state is None else (hash_text(self.state),)
         return read(
             CommitView,
             *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
-            Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
+            Each(() if self.state is None else (Get(Blob, (s, hash_text(self.state))),)),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
-            Each(tuple([Get(Run, (s, run)) for run in (self.next_run_id,) if run is not None])),
+            Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
         )
 
     @property
@@ -254,7 +254,7 @@ class Commit(Command[CommitView, Committed]):
             if tx.session.phase in scheduling.BEGINNING_PHASES:
                 tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
-            if not isinstance(step, scheduling.Wait):
+            if not isinstance(step, scheduling.Wait) and not _is_apart(step):
                 tx.update(lease_run=None)
                 resumed = isinstance(step, scheduling.TakeUp)
                 if isinstance(step, scheduling.TakeUp):
@@ -268,3 +268,8 @@ class Commit(Command[CommitView, Committed]):
         fence = self.fence
         tx.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
         return tx.decided(Committed(revision), "COMMIT-10")
+
+
+def _is_apart(step: scheduling.Next) -> bool:
+    """COMMIT-14: return whether a run comes next that not every owner may run."""
+    return isinstance(step, scheduling.TakeUp) and others_max(step.run.retry) is not None

@@ -244,7 +244,7 @@ class Transaction:
             return
         assert isinstance(run.state, run_.Running), run
         self.append_event(EventKind.LEASE_LOST, run.run_id, detail=str(run.state.generation))
-        verdict = decide_after_loss(run.retry, run.state.recorded, self.now_ms)
+        verdict = decide_after_loss(run.run_id, run.retry, run.state.recorded, self.now_ms)
         self.via.append(verdict.clause)
         self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
 
@@ -335,7 +335,7 @@ class Transaction:
             self.put_ready(queue_entry)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
-        self.append_event(EventKind.RUN_FINISHED, run.run_id, input_ids_of(run), f"split: {reason}")
+        self.append_event(EventKind.RUN_FINISHED, run.run_id, (), f"split: {reason}")
 
     def clear_run_flags(self, run: Run) -> None:
         """Clear the flags of the session that name this run."""
@@ -407,9 +407,16 @@ class Transaction:
         return Decided(outcome, clause, writes, self._hints(), False, via)
 
     def _hints(self) -> tuple[Hint, ...]:
+        """DUE-9: return a hint if workers may believe that the session is due later than it is."""
         due, before = self.session.due_at_ms, self.before
         earlier = due is not None and (
-            before is None or before.due_at_ms is None or due < before.due_at_ms
+            before is None
+            or before.due_at_ms is None
+            or due < before.due_at_ms
+            or (
+                before.lease.__class__ is lease_.Held
+                and self.session.lease.__class__ is lease_.Vacant
+            )
         )
         if earlier or self.cancelled is not None:
             return (Hint(self.session.session_id, due, self.cancelled),)
@@ -460,11 +467,6 @@ def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
     """Return the queue entry of a contributor, in another state."""
     return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
-
-
-def input_ids_of(run: Run) -> tuple[str, ...]:
-    """Return the ids of the inputs of a run, in order."""
-    return tuple([c.input_id for c in run.contributors])
 
 
 def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:

@@ -6,6 +6,7 @@ A `validate_` function returns what is wrong, or None.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
@@ -22,6 +23,11 @@ __all__ = [
 ]
 
 
+SECONDS_OF_TODAY: Final = range(
+    10**9, 10**10
+)  # in seconds: 2001 to 2286; in milliseconds: early 1970
+
+
 def validate_id(name: str, value: str) -> str | None:
     """Require 1 to 200 printable ASCII characters without blanks."""
     if 0 < len(value) <= ID_CHARACTERS_MAX and value.isascii() and value.isprintable():
@@ -33,6 +39,8 @@ def validate_id(name: str, value: str) -> str | None:
 
 def validate_time(name: str, value: int | None) -> str | None:
     """Require milliseconds since 1970, or None."""
+    if value is not None and value in SECONDS_OF_TODAY:
+        return f"{name} {value}: seconds? expected milliseconds since 1970, such as {value * 1000}"
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
     return f"{name} {value}: expected milliseconds since 1970, 0 to {TIME_MS_MAX}"

@@ -119,7 +119,7 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
     done = tx.step_to(run_.step(run.state, run_.Finish(run_.Termination.CANCELLED, "withdrawn")))
     tx.write_run(replace(run, contributors=(), state=done))
     tx.clear_run_flags(run)
-    tx.append_event(EventKind.RUN_FINISHED, run.run_id, (input_id,), "cancelled: withdrawn")
+    tx.append_event(EventKind.RUN_FINISHED, run.run_id, (), "cancelled: withdrawn")
     return True
 
 

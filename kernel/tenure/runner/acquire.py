@@ -47,11 +47,13 @@ __all__ = [
     "leaves_to_holder",
     "may_live",
     "near",
+    "needs_room",
     "reclaim",
     "start",
     "stop_alive",
     "stop_elsewhere",
     "stop_fenced",
+    "stop_for_room",
     "stop_held",
     "stop_idle",
     "stop_refused",
@@ -69,7 +71,7 @@ def begin(config: RunnerConfig) -> Begin:
     """Return the Begin of this runner."""
     return Begin(
         config.session_id, config.lease_id, config.run_id, config.owner,
-        config.ttl_ms, config.limit, config.limit_bytes,
+        config.ttl_ms, config.limit, config.limit_bytes, config.others,
     )  # fmt: skip
 
 
@@ -95,7 +97,12 @@ def sweeps(s: Acquiring, e: NothingToBegin | SessionHeld) -> bool:
 
 def finds_nothing(s: Acquiring, e: NothingToBegin) -> bool:
     """True if no sweep can help."""
-    return not sweeps(s, e)
+    return not sweeps(s, e) and e.answer.others_max is None
+
+
+def needs_room(s: Acquiring, e: NothingToBegin) -> bool:
+    """True if a run is due for an owner with fewer other sessions."""
+    return not sweeps(s, e) and e.answer.others_max is not None
 
 
 def asks_for_holder(s: Acquiring, e: SessionHeld) -> bool:
@@ -164,6 +171,12 @@ def begin_again(s: Acquiring, e: Cleared, clause: str) -> Outcome:
 def stop_idle(s: Acquiring, e: NothingToBegin, clause: str) -> Outcome:
     """Stop, and report when something will be due."""
     stop = Stop(RunnerStopReason.NOTHING_DUE, e.answer.due_at_ms)
+    return Stepped(Stopped(), clause, (stop,))
+
+
+def stop_for_room(s: Acquiring, e: NothingToBegin, clause: str) -> Outcome:
+    """Stop, and report how many other sessions the run allows."""
+    stop = Stop(RunnerStopReason.NEEDS_ROOM, e.answer.others_max)
     return Stepped(Stopped(), clause, (stop,))
 
 

@@ -71,11 +71,13 @@ from .acquire import (
     leaves_to_holder,
     may_live,
     near,
+    needs_room,
     reclaim,
     start,
     stop_alive,
     stop_elsewhere,
     stop_fenced,
+    stop_for_room,
     stop_held,
     stop_idle,
     stop_refused,
@@ -227,6 +229,7 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-2", Acquiring, Granted, always, hold),  # Loading, Ending
         Row("RUNNER-3", Acquiring, NothingToBegin, sweeps, sweep),  # same
         Row("RUNNER-4", Acquiring, NothingToBegin, finds_nothing, stop_idle),  # Stopped
+        Row("RUNNER-12", Acquiring, NothingToBegin, needs_room, stop_for_room),  # Stopped
         Row("RUNNER-5", Acquiring, BegunEarlier, always, stop_fenced),  # Stopped
         Row("RUNNER-3", Acquiring, SessionHeld, sweeps, sweep),  # same
         Row("RUNNER-6", Acquiring, SessionHeld, asks_for_holder, ask_for_holder),  # same

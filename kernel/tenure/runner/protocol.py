@@ -197,6 +197,7 @@ class RunnerStopReason(enum.StrEnum):
 
     DONE = "done"  # the lease was released after the work
     NOTHING_DUE = "nothing_due"
+    NEEDS_ROOM = "needs_room"  # the run allows fewer other sessions beside it (detail: how many)
     HELD = "held"  # another owner holds the session
     REFUSED = "refused"
     FENCED = "fenced"  # another owner took over

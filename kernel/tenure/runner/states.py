@@ -71,6 +71,7 @@ class RunnerConfig:
     limit_bytes: int = RUN_BYTES_DEFAULT
     turn_deadline_ms: int = 3_600_000
     grace_ms: int = 5_000
+    others: int = 0  # other sessions that this process may run under the lease
     runs_max: int = 16  # runs under one lease, before other owners get their chance
 
 

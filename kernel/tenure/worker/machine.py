@@ -15,6 +15,7 @@ from ..rules import Row, Table, always
 from ..runner.protocol import RunnerStopReason
 from .protocol import (
     LOOK_MAX,
+    Apart,
     Connected,
     Cooling,
     Drain,
@@ -63,6 +64,16 @@ def later_or_anywhere(s: Serving, e: Hinted) -> bool:
     return not e.at_once or e.session_id == ""
 
 
+def needs_room(s: Serving, e: RunnerStopped) -> bool:
+    """True if the run of the session allows fewer others than might have run beside it."""
+    return e.reason is RunnerStopReason.NEEDS_ROOM
+
+
+def has_stopped(s: Serving, e: RunnerStopped) -> bool:
+    """True if the runner has stopped for any other reason."""
+    return e.reason is not RunnerStopReason.NEEDS_ROOM
+
+
 def is_last(s: Draining, e: RunnerStopped) -> bool:
     """True if no other runner is left."""
     return s.running == {e.session_id}
@@ -88,7 +99,7 @@ def has_no_runners(s: Serving, e: Drain) -> bool:
 
 def look(s: Serving, *, thorough: bool = False) -> tuple[Serving, tuple[Effect, ...]]:
     """Look, or remember the reason: one look at a time, and none while all slots are taken (WORKER-2)."""
-    free = s.slots - len(s.running)
+    free = 0 if waiting(s) else allowed(s) - len(s.running)
     if s.looking:
         return replace(s, look_again=True), ()
     if free <= 0:
@@ -116,9 +127,10 @@ def look_thoroughly(s: Serving, e: Connected, clause: str) -> Outcome:
 
 def poll(s: Serving, e: TimerFired, clause: str) -> Outcome:
     """Look, and set the next timer."""
+    s, asked = ask_again(s)
     s, effects = look(s, thorough=True)
     s, timer = set_timer(s, e.now_ms, None)
-    return Stepped(s, clause, (*effects, timer))
+    return Stepped(s, clause, (*asked, *effects, timer))
 
 
 def look_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
@@ -137,22 +149,46 @@ def look_later(s: Serving, e: LookFailed, clause: str) -> Outcome:
 # -- taking
 
 
+def waiting(s: Serving) -> tuple[Apart, ...]:
+    """Return the sessions that wait for room."""
+    return tuple([a for a in s.apart if a.session_id not in s.running])
+
+
+def allowed(s: Serving) -> int:
+    """Return how many sessions may run: all slots, unless a running session allows fewer others (WORKER-18)."""
+    return min([s.slots, *[a.others + 1 for a in s.apart if a.session_id in s.running]])
+
+
 def fill(s: Serving, now_ms: int) -> tuple[Serving, tuple[Effect, ...]]:
-    """Take known sessions until no slot is free; never one that is running (WORKER-3)."""
-    taken: list[str] = []
+    """Take sessions that waited for room, then known ones, until no slot is free (WORKER-3, WORKER-17)."""
+    taken: list[Effect] = []
+    for apart in waiting(s):
+        if len(s.running) > apart.others or len(s.running) >= allowed(s):
+            return s, tuple(taken)  # no other session is taken, so that room is made
+        s = replace(s, running=s.running | {apart.session_id})
+        taken.append(Take(apart.session_id, apart.others))
     rest = list(s.backlog)
     cooling = {c.session_id for c in s.cooling if c.until_ms > now_ms}
-    while rest and len(s.running) + len(taken) < s.slots:
+    while rest and len(s.running) < allowed(s):
         session_id = rest.pop(0)
-        if session_id not in s.running and session_id not in cooling and session_id not in taken:
-            taken.append(session_id)
-    s = replace(s, backlog=tuple(rest), running=s.running | set(taken))
-    return s, tuple([Take(t) for t in taken])
+        if session_id not in s.running and session_id not in cooling:
+            s = replace(s, running=s.running | {session_id})
+            taken.append(Take(session_id, s.slots - 1))
+    return replace(s, backlog=tuple(rest)), tuple(taken)
+
+
+def ask_again(s: Serving) -> tuple[Serving, tuple[Effect, ...]]:
+    """Try the first waiting session beside those that run, in case another worker has taken it (WORKER-19)."""
+    for apart in waiting(s)[:1]:
+        if len(s.running) < allowed(s):
+            take = Take(apart.session_id, len(s.running))
+            return replace(s, running=s.running | {apart.session_id}), (take,)
+    return s, ()
 
 
 def take_found(s: Serving, e: Looked, clause: str) -> Outcome:
     """Take the sessions that a look found, and set the next timer."""
-    known = set(s.backlog) | s.running
+    known = {*s.backlog, *s.running, *[a.session_id for a in s.apart]}
     new = tuple([i for i in dict.fromkeys(e.session_ids) if i not in known])
     look_again = s.look_again
     s = replace(s, looking=0, look_again=False, more_due=e.full, backlog=s.backlog + new)
@@ -183,8 +219,7 @@ def take_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
 def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
     """Release the session, and take it again or the next one."""
     again = e.session_id in s.hinted
-    s = replace(s, running=s.running - {e.session_id}, hinted=s.hinted - {e.session_id})
-    s = cool(s, e)
+    s = cool(end_runner(s, e), e)
     if again:
         s = replace(uncool(s, e.session_id), backlog=(e.session_id, *s.backlog))
     s, effects = fill(s, e.now_ms)
@@ -192,6 +227,24 @@ def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
         s, looks = look(s)
         effects += looks
     return Stepped(s, clause, effects)
+
+
+def end_runner(s: Serving, e: RunnerStopped) -> Serving:
+    """Release the slot of a runner."""
+    return replace(
+        s,
+        running=s.running - {e.session_id},
+        hinted=s.hinted - {e.session_id},
+        apart=tuple([a for a in s.apart if a.session_id != e.session_id]),
+    )
+
+
+def make_room(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
+    """Let the session wait until few enough others run."""
+    s = end_runner(s, e)
+    s = replace(s, apart=(*s.apart, Apart(e.session_id, e.others)))
+    s, taken = fill(s, e.now_ms)
+    return Stepped(s, clause, taken)
 
 
 def cool(s: Serving, e: RunnerStopped) -> Serving:
@@ -249,7 +302,8 @@ RULES: Table[Outcome] = Table(
         Row("WORKER-8", Serving, Hinted, runs_already, remember_hint),  # same
         Row("WORKER-11", Serving, Hinted, can_take, take_hinted),  # same
         Row("WORKER-12", Serving, Hinted, later_or_anywhere, look_hinted),  # same
-        Row("WORKER-9", Serving, RunnerStopped, always, free_slot),  # same
+        Row("WORKER-9", Serving, RunnerStopped, has_stopped, free_slot),  # same
+        Row("WORKER-17", Serving, RunnerStopped, needs_room, make_room),  # same
         Row("WORKER-13", Serving, Drain, has_runners, drain),  # Draining
         Row("WORKER-14", Serving, Drain, has_no_runners, finish),  # Finished
         Row("WORKER-14", Draining, RunnerStopped, is_last, finish),  # Finished

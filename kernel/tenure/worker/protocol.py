@@ -15,6 +15,7 @@ from ..runner.protocol import RunnerStopReason
 
 __all__ = [
     "LOOK_MAX",
+    "Apart",
     "Connected",
     "Cooling",
     "Drain",
@@ -67,6 +68,14 @@ class Cooling:
 
 
 @frozen
+class Apart:
+    """A session whose run was lost before: at most `others` other sessions run beside it.  It waits unless it runs."""
+
+    session_id: str
+    others: int
+
+
+@frozen
 class Serving:
     """The worker takes sessions.  `looking` is the look in progress; 0: none."""
 
@@ -80,6 +89,7 @@ class Serving:
     backlog: tuple[str, ...] = ()  # known sessions without a slot
     cooling: tuple[Cooling, ...] = ()
     next_id: int = 1
+    apart: tuple[Apart, ...] = ()
 
 
 @frozen
@@ -136,11 +146,12 @@ class Hinted:
 
 @frozen
 class RunnerStopped:
-    """The runner of this session has stopped."""
+    """The runner of this session has stopped.  `others`: how many others may run beside it, if it needs room."""
 
     now_ms: int
     session_id: str
     reason: RunnerStopReason
+    others: int = 0
 
 
 @frozen
@@ -175,9 +186,10 @@ class Look:
 
 @frozen
 class Take:
-    """Start a runner for this session."""
+    """Start a runner for this session.  At most `others` other sessions will run beside it."""
 
     session_id: str
+    others: int
 
 
 @frozen

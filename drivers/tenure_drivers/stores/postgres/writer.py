@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -252,75 +252,65 @@ async def execute_in(
     connection: psycopg.AsyncConnection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
     """Execute a command inside the caller's transaction, waiting for locks by the caller's settings (STORE-38)."""
-    _check_connection(connection)
-    error: Exception = Unavailable("not tried")
-    for _ in range(TRIES):
-        await connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
-        try:
-            embedded = _EmbeddedCommand(sql, channel, command)
-            while embedded.statements:
-                rows: list[Rows] = []
-                for text, values in embedded.statements:
-                    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-                    _prepare_cursor(cursor)
-                    await cursor.execute(text.encode(), values or None)
-                    found = await cursor.fetchall() if cursor.description else ()
-                    rows.append((found, cursor.rowcount))
-                embedded.receive(rows)
-            await connection.execute("RELEASE SAVEPOINT tenure")
-        except (
-            errors.UniqueViolation,
-            Deferred,
-        ) as failed:  # another transaction was faster: read again
-            error = failed
-            await connection.execute(UNDO)
-            continue
-        except psycopg.Error as failed:
-            if not connection.closed:
-                await connection.execute(UNDO)
-            raise translated(failed, sql.schema) from failed
-        except BaseException:
-            await connection.execute(UNDO)
-            raise
-        assert embedded.answer is not None
-        return embedded.answer
-    raise _last_error(error, sql)
+
+    async def run(text: str, values: Sequence[Any] = ()) -> Rows:
+        cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+        _prepare_cursor(cursor)
+        await cursor.execute(text.encode(), values or None)
+        return await cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+    return await _execute_in(connection, run, sql, channel, command)
 
 
 def execute_in_now(
     connection: psycopg.Connection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
     """`execute_in` on a connection without an event loop."""
+
+    async def run(text: str, values: Sequence[Any] = ()) -> Rows:  # never suspends
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        _prepare_cursor(cursor)
+        cursor.execute(text.encode(), values or None)
+        return cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+    try:
+        _execute_in(connection, run, sql, channel, command).send(None)
+    except StopIteration as stop:
+        answer: Decided[O] | Refused = stop.value
+        return answer
+    raise AssertionError("a statement without an event loop has suspended")
+
+
+async def _execute_in(
+    connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any],
+    run: Callable[..., Awaitable[Rows]],
+    sql: Sql,
+    channel: str,
+    command: Command[V, O],
+) -> Decided[O] | Refused:
     _check_connection(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
-        connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
+        await run("SAVEPOINT tenure")  # a failure must leave the caller's work
         try:
             embedded = _EmbeddedCommand(sql, channel, command)
             while embedded.statements:
-                rows: list[Rows] = []
-                for text, values in embedded.statements:
-                    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-                    _prepare_cursor(cursor)
-                    cursor.execute(text.encode(), values or None)
-                    found = cursor.fetchall() if cursor.description else ()
-                    rows.append((found, cursor.rowcount))
-                embedded.receive(rows)
-            connection.execute("RELEASE SAVEPOINT tenure")
-        except (errors.UniqueViolation, Deferred) as failed:
+                embedded.receive([await run(*statement) for statement in embedded.statements])
+            await run("RELEASE SAVEPOINT tenure")
+        except (errors.UniqueViolation, Deferred) as failed:  # another transaction was faster
             error = failed
-            connection.execute(UNDO)
+            await run(UNDO)
             continue
         except psycopg.Error as failed:
             if not connection.closed:
-                connection.execute(UNDO)
+                await run(UNDO)
             raise translated(failed, sql.schema) from failed
         except BaseException:
-            connection.execute(UNDO)
+            await run(UNDO)
             raise
         assert embedded.answer is not None
         return embedded.answer
-    raise _last_error(error, sql)
+    raise translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)
 
 
 def _check_connection(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
@@ -339,7 +329,3 @@ def _prepare_cursor(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> N
     cursor.format = pq.Format.BINARY
     cursor.adapters.register_dumper(Texts, TextsDumper)
     cursor.adapters.register_dumper(Bigints, BigintsDumper)
-
-
-def _last_error(error: Exception, sql: Sql) -> Exception:
-    return translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ... import commands as c
+from ...event import EventKind
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
@@ -250,6 +251,39 @@ def ranks_unique(t: Step) -> bool:
     return len(ranks) == len(set(ranks)) and all(r < t.after.session.next_rank for r in ranks)
 
 
+def ends_in_one_event(t: Step) -> bool:
+    before = t.before.queue_entries
+    ended = [
+        name
+        for name, queue_entry in t.after.queue_entries.items()
+        if isinstance(queue_entry.state, input_.Ended)
+        and (name not in before or not isinstance(before[name].state, input_.Ended))
+    ]
+    named = [
+        name
+        for w in t.decided.writes
+        if isinstance(w, Insert) and isinstance(w.record, EventBatch)
+        for event in w.record.events
+        if event.kind in (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
+        for name in event.input_ids
+    ]
+    return sorted(named) == sorted(ended)
+
+
+def hinted(t: Step) -> bool:
+    """Believed is what a worker may have read: the time before, and nothing of a session that was held."""
+    before, due = t.before.session, t.after.session.due_at_ms
+    if due is None:
+        return True
+    released = isinstance(before.lease, lease_.Held) and isinstance(
+        t.after.session.lease, lease_.Vacant
+    )
+    believed = None if released else before.due_at_ms
+    if believed is not None and due >= believed:
+        return True
+    return any((h.session_id, h.due_at_ms) == (before.session_id, due) for h in t.decided.hints)
+
+
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a command writes at most 256 rows, Admit three an input and two": bounded,
     "a decision writes a row at most once": written_once,
@@ -272,4 +306,6 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a run that was asked to stop does not finish": cancelled_stays_cancelled,
     "a cancel that was not refused ends its run or flags it": asked,
     "a raised mark keeps its reason and never falls": raised_once,
+    "an input that ends is named by one event, once": ends_in_one_event,
+    "a hint says if a session is due earlier than a worker may believe": hinted,
 }

@@ -1,0 +1,189 @@
+"""Limits that need many rows: what fits exactly is taken, and one more is not.  Smaller limits have scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tenure.commands import (
+    Admit,
+    Begin,
+    Begun,
+    Commit,
+    Fail,
+    Interrupt,
+    NewInput,
+    Reset,
+    Sweep,
+    Swept,
+)
+from tenure.commands.admit import validate_input
+from tenure.failure import ErrorKind, Failure
+from tenure.limits import ADMITTED_MAX, COMMIT_NODES_MAX, PAYLOAD_BYTES_MAX, RUN_INPUTS_MAX
+from tenure.machines.lease import Owner
+from tenure.outcome import Decided, Refused
+from tenure.policy import POLICIES, KeyScope, Lane, Policy
+from tenure.queries import Command
+from tenure.records import MarkRaise
+from tenure.transcript import NewNode, Role
+from tenure.world import EMPTY, World, evolve
+
+OWNER = Owner("w", "w.1")
+LATER_MS = 2_000
+
+
+class Played:
+    """A session in the reference model of a store, under a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.world: World = EMPTY
+        self.now_ms = 1_000
+
+    def answer(self, command: Command[Any, Any]) -> Decided[Any] | Refused:
+        answer = command.decide(self.world.load(command.reads()), self.now_ms)
+        if isinstance(answer, Decided):
+            self.world = evolve(self.world, answer.writes)
+        return answer
+
+    def do(self, command: Command[Any, Any]) -> Any:
+        answer = self.answer(command)
+        assert isinstance(answer, Decided), answer
+        return answer.outcome
+
+    def admit(self, inputs: Iterable[NewInput]) -> None:
+        given = list(inputs)
+        for at in range(0, len(given), ADMITTED_MAX):
+            self.do(Admit("s", tuple(given[at : at + ADMITTED_MAX])))
+
+    def begin(self, lease_id: str, **more: Any) -> Begun:
+        begun = self.do(Begin("s", lease_id, f"r{lease_id}", OWNER, **more))
+        assert isinstance(begun, Begun), begun
+        return begun
+
+    def run_that_waits(self, lease_id: str, inputs: Iterable[NewInput]) -> None:
+        """Bind all these inputs to a run that waits for its retry."""
+        given = list(inputs)
+        self.admit(given)
+        begun = self.begin(lease_id, limit=RUN_INPUTS_MAX)
+        assert len(begun.inputs) == len(given)
+        self.do(Fail("s", begun.fence, begun.run_id, 1, Failure(ErrorKind.TRANSIENT)))
+
+    def sweep(self) -> Swept:
+        swept = self.do(Sweep("s"))
+        assert isinstance(swept, Swept)
+        return swept
+
+
+def inputs(name: str, count: int, lane: Lane, **more: Any) -> list[NewInput]:
+    """Inputs of one group, each with an open key: two rows each when they end."""
+    policy = Policy(lane, batch="b", key_scope=KeyScope.OPEN)
+    names = [f"{name}{n}" for n in range(count)]
+    return [NewInput(i, "job", "x", policy=policy, key=i, **more) for i in names]
+
+
+# -- one command
+
+
+def test_a_payload_may_have_as_many_bytes_as_the_limit() -> None:  # INBOX-4
+    fits = "é" * (PAYLOAD_BYTES_MAX // 2)
+
+    assert validate_input(NewInput("i", "prompt", fits), POLICIES["prompt"]) is None
+    assert validate_input(NewInput("i", "prompt", fits + "x"), POLICIES["prompt"]) is not None
+
+
+@pytest.mark.parametrize(("nodes", "clause"), [(32, "COMMIT-10"), (33, "COMMIT-8")])
+def test_a_commit_has_at_most_32_nodes(nodes: int, clause: str) -> None:
+    session = Played()
+    session.admit([NewInput("i", "prompt", "x")])
+    begun = session.begin("L1")
+    said = (NewNode(Role.ASSISTANT, "x"),) * nodes
+
+    answer = session.answer(Commit("s", begun.fence, begun.run_id, 1, 0, 0, nodes=said))
+
+    assert COMMIT_NODES_MAX == 32
+    assert answer.clause == clause
+
+
+@pytest.mark.parametrize(("limit", "taken"), [(63, 63), (64, 64), (65, 64), (1_000, 64)])
+def test_a_group_has_at_most_64_inputs(limit: int, taken: int) -> None:  # INBOX-16
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+
+    begun = session.begin("L1", limit=limit)
+
+    assert begun.inputs == tuple([f"u{n}" for n in range(taken)])
+
+
+# -- Sweep: SWEEP-6
+
+
+def test_a_sweep_that_fills_its_rows_exactly_ends_all_that_fits() -> None:
+    session = Played()
+    session.admit(inputs("u", 96, Lane.USER) + inputs("s", 30, Lane.SYSTEM))
+    session.do(Reset("s", "c1"))
+
+    assert session.sweep() == Swept(96 + 24, 0, True)  # 240 rows: two for each input
+    assert session.sweep() == Swept(6, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("bound", "contributors", "ended"),
+    [
+        (10, 23, 23),  # 193 + 47 rows
+        (0, 23, 23),  # 192 + 47 rows: one is left, and the next input needs two
+        (0, 24, 0),  # 192 + 49 rows would be one too many
+    ],
+)
+def test_a_sweep_ends_a_run_if_all_its_rows_fit(bound: int, contributors: int, ended: int) -> None:
+    """An input takes two rows, a run takes one more.  Of the 96 inputs of lane USER a run has bound some."""
+    session = Played()
+    if bound:
+        session.run_that_waits("L1", inputs("u", bound, Lane.USER))
+    session.run_that_waits("L2", inputs("s", contributors, Lane.SYSTEM))
+    session.admit(inputs("v", 96 - bound, Lane.USER))
+    session.admit(inputs("t", 1, Lane.SYSTEM))
+    session.do(Reset("s", "c1"))
+
+    assert session.sweep() == Swept(96 + ended, 0, True)
+
+
+@pytest.mark.parametrize(("aged", "more"), [(95, False), (96, True), (97, True)])
+def test_a_sweep_that_read_all_it_may_says_that_there_may_be_more(aged: int, more: bool) -> None:
+    session = Played()
+    session.admit(inputs("u", aged, Lane.USER))
+    session.do(Interrupt("s", "c1"))
+
+    assert session.sweep() == Swept(min(aged, 96), 0, more)
+
+
+@pytest.mark.parametrize(("raises", "left", "more"), [(31, 0, False), (32, 0, True), (33, 1, True)])
+def test_a_sweep_drops_32_raises_of_a_lane(raises: int, left: int, more: bool) -> None:
+    session = Played()
+    session.admit(inputs("s", 1, Lane.SYSTEM))
+    for n in range(raises):
+        session.do(Interrupt("s", f"c{n}"))
+
+    assert session.sweep() == Swept(0, 0, more)
+    assert len(session.world.all(MarkRaise)) == left
+
+
+@pytest.mark.parametrize(("delayed", "more"), [(191, False), (192, True), (193, True)])
+def test_a_sweep_promotes_192_inputs(delayed: int, more: bool) -> None:
+    session = Played()
+    session.admit(inputs("u", delayed, Lane.USER, available_at_ms=LATER_MS))
+    session.now_ms = LATER_MS
+
+    assert session.sweep() == Swept(0, min(delayed, 192), more)
+
+
+def test_a_sweep_promotes_into_the_rows_that_are_left() -> None:
+    session = Played()
+    session.admit(inputs("u", 90, Lane.USER))
+    session.admit(inputs("s", 61, Lane.SYSTEM, available_at_ms=LATER_MS))
+    session.do(Interrupt("s", "c1"))
+    session.now_ms = LATER_MS
+
+    assert session.sweep() == Swept(90, 59, True)  # 180 rows, one for the raise, and 59
+    assert session.sweep() == Swept(0, 2, False)
