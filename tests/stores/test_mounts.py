@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tenure_drivers.stores.base import Unusable
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.sqlite import filesystem
 from tenure_drivers.stores.sqlite.filesystem import ALLOW, mount_of, mounts_of
@@ -94,3 +95,16 @@ def test_without_a_table_of_mounts_nothing_is_refused(
     monkeypatch.setattr(filesystem, "MOUNTS", shared / "nowhere")
 
     SqliteStore(shared / "agent.db").close()
+
+
+def test_a_file_that_is_mounted_without_its_folder_is_refused(  # STORE-25
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, table = tmp_path / "agent.db", tmp_path / "mounts"
+    table.write_text(f"/dev/vda1 / ext4 rw 0 0\n/dev/vda1 {path} ext4 rw 0 0\n")
+    path.touch()
+    monkeypatch.setattr(filesystem, "MOUNTS", table)
+
+    with pytest.raises(Unusable, match="is mounted without its folder, where the log is kept"):
+        SqliteStore(path)
+    SqliteStore(tmp_path / "other.db").close()

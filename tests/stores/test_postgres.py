@@ -217,6 +217,35 @@ async def test_a_locked_row_delays_only_its_session_and_not_the_groups(
     await store.aclose()
 
 
+@asynchronous
+async def test_large_commands_are_split_into_groups_and_fail_no_neighbour(schema: str) -> None:
+    """STORE-44."""
+    store = store_of(schema)
+    await store.execute(prompt("s", 0))
+    before = store.group.groups
+    texts = ["x" * 3_000_000 if at % 4 else "small" for at in range(16)]
+
+    answers = await asyncio.gather(
+        *[store.execute(prompt(f"s{i}", 1, t)) for i, t in enumerate(texts)]
+    )
+
+    assert not any(isinstance(answer, Refused) for answer in answers)
+    assert store.group.groups - before == 6  # two large ones in each
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_large_command_has_more_time_in_its_transaction(schema: str) -> None:
+    """STORE-34."""
+    store = store_of(schema, idle_ms=700)
+    large = Admit("s", tuple([NewInput(f"i{n}", "prompt", "x" * 5_000_000) for n in range(4)]))
+
+    assert store._writer._limits_for([prompt("s", 1)])[1][-1] == "700"
+    assert store._writer._limits_for([large])[1][-1] == "10700"
+    assert not isinstance(await store.execute(large), Refused)
+    await store.aclose()
+
+
 def test_groups_of_two_processes_in_opposite_orders_do_not_deadlock(schema: str) -> None:
     store_of(schema).close()
     names = ("x", "y", "z")

@@ -11,11 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from files_open import a_thousand_files
 from paths import SUPPORT
@@ -282,7 +283,7 @@ def test_the_sockets_of_dead_processes_are_removed(path: Path) -> None:
     assert not socket_folder(path).exists()
 
 
-def test_the_socket_of_a_long_path_is_in_the_temporary_folder(tmp_path: Path) -> None:
+def test_processes_meet_beside_a_file_with_a_long_path(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     file = folder / "store.db"
@@ -292,10 +293,75 @@ def test_the_socket_of_a_long_path_is_in_the_temporary_folder(tmp_path: Path) ->
 
     assert one.socket is not None and two.socket is not None
     assert [p.name for p in one.others()] == [two.name]
-    assert not one.folder.is_relative_to(tmp_path)
+    assert one.folder == file.with_name("store.db-peers")
+    one.socket.recv(100)  # empty: whether it is alive
+    two.notify([Hint("s", 1)])
+    assert msgspec.json.decode(one.socket.recv(100), type=tuple[Hint, ...]) == (Hint("s", 1),)
     one.close()
     two.close()
     assert not one.folder.exists()
+
+
+def make_link(folder: Path) -> None:
+    folder.with_name("elsewhere").mkdir()
+    folder.symlink_to("elsewhere")
+
+
+def make_file(folder: Path) -> None:
+    folder.write_text("not a folder")
+
+
+def make_folder_of_another_user(folder: Path) -> None:
+    folder.mkdir()
+    if os.geteuid():
+        pytest.skip("needs root, to make a folder of another user")
+    os.chown(folder, 65534, 65534)
+
+
+@pytest.mark.parametrize("make", (make_link, make_file, make_folder_of_another_user))
+@asynchronous
+async def test_a_folder_of_sockets_that_is_not_ours_is_not_used(  # STORE-24
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    folder = socket_folder(path)
+    make(folder)
+    store = SqliteStore(path)
+    hints = store.hints()
+
+    assert store._processes.socket is None and not store._processes.alone
+    await store.execute(Put("s", "d", "ours"))
+    assert (await anext(hints)).session_id == "s"
+    await asyncio.to_thread(run_child, "admit", path, "afar")
+    assert await asyncio.wait_for(anext(hints), 30) == Hint("", None)
+    await store.aclose()
+
+    assert os.path.lexists(folder)
+    assert list(path.parent.glob("elsewhere/*")) == []
+
+
+def test_the_folder_of_sockets_is_for_its_user_alone(path: Path) -> None:
+    socket_folder(path).mkdir(mode=0o755)
+
+    store = SqliteStore(path)
+
+    assert socket_folder(path).stat().st_mode & 0o777 == 0o700
+    store.close()
+
+
+@asynchronous
+async def test_what_else_is_in_the_folder_of_sockets_fails_no_command_and_stays(path: Path) -> None:
+    store = SqliteStore(path)
+    folder = socket_folder(path)
+    (folder / "lost+found").mkdir()
+    (folder / "1-0123abcd").mkdir()
+    (folder / "2-0123abcd").write_text("a text")
+
+    for at in range(3):
+        assert await store.execute(Put("s", "d", str(at))) == ("" if not at else str(at - 1))
+
+    names = {p.name for p in folder.iterdir()} - {store._processes.name}
+    assert names == {"lost+found", "1-0123abcd", "2-0123abcd"}
+    await store.aclose()
 
 
 def test_a_fork_may_not_use_its_parents_store(path: Path) -> None:
@@ -378,7 +444,7 @@ def test_the_error_for_a_read_only_file_names_it() -> None:
 
         said = run_child("read_only", path)
 
-        assert said[0].startswith("Unavailable"), said
+        assert said[0].startswith("Unusable"), said
         assert str(path) in said[0]
     finally:
         shutil.rmtree(folder)

@@ -18,8 +18,9 @@ from tenure.commands import Begun, Commit, FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
 from tenure.questions.core import Sessions
 from tenure.records import Blob, Input, Session
-from tenure_drivers.stores.base import Unavailable
+from tenure_drivers.stores.base import Unavailable, Unusable
 from tenure_drivers.stores.sqlite.notify import socket_folder
+from tenure_drivers.stores.sqlite.reader import SqliteReader
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import Put, asynchronous, begin, prompt
 
@@ -63,7 +64,47 @@ def remove_log(path: Path) -> None:
     Path(f"{path}-wal").unlink()
 
 
-@pytest.mark.parametrize("goes", (rename, replace, remove_folder, remove_log))
+def remove_shared_memory(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
+@pytest.mark.parametrize("goes", (remove_log, remove_shared_memory))
+def test_a_removed_file_of_a_store_that_was_opened_through_a_link_is_reported(  # STORE-21
+    tmp_path: Path, goes: Callable[[Path], None]
+) -> None:
+    path, link = tmp_path / "store.db", tmp_path / "links" / "link.db"
+    SqliteStore(path).close()
+    link.parent.mkdir()
+    link.symlink_to(path)
+    store = SqliteStore(link)
+    store.execute_now(Put("s", "d", "first"))
+    goes(path)
+
+    with pytest.raises(Unavailable, match="was removed or replaced; open the store again"):
+        store.execute_now(Put("s", "d", "second"))
+    store.close()
+
+
+def test_a_file_with_another_name_is_refused(path: Path) -> None:  # STORE-25
+    store = SqliteStore(path)
+    store.execute_now(Put("s", "d", "first"))
+    os.link(path, path.with_name("other.db"))
+
+    for name in (path, path.with_name("other.db")):
+        with pytest.raises(Unusable, match="has 2 hard links, and commits through different names"):
+            SqliteStore(name)
+        with pytest.raises(Unusable, match="has 2 hard links"):
+            SqliteReader(name)
+    assert store.execute_now(Put("s", "d", "second")) == "first"
+    store.close()
+    path.with_name("other.db").unlink()
+
+    again = SqliteStore(path)
+    assert again.execute_now(Put("s", "d", "third")) == "second"
+    again.close()
+
+
+@pytest.mark.parametrize("goes", (rename, replace, remove_folder, remove_log, remove_shared_memory))
 def test_a_removed_file_is_reported_before_anything_is_answered(
     tmp_path: Path, goes: Callable[[Path], None]
 ) -> None:

@@ -19,8 +19,7 @@ __all__ = ["LOCK", "NO_ROOM", "OBSTACLES", "Disk", "Ownership"]
 LOCK: Final = "lock"
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OBSTACLES: Final = (  # which a person has to remove
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 
 

@@ -21,6 +21,8 @@ CACHE_KIB = 65_536
 BUSY, LOCKED, READONLY, IOERR, CORRUPT = 5, 6, 8, 10, 11
 FULL, CANTOPEN, PROTOCOL, NOTADB = 13, 14, 15, 26
 
+NO_PERMISSION = ": no permission"
+
 QUARANTINE = (
     "CREATE TABLE quarantine (session_id TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, "
     "PRIMARY KEY (session_id)) STRICT, WITHOUT ROWID"
@@ -53,9 +55,10 @@ def translated(error: Exception, path: Path) -> Exception:
 
 
 def not_opened(message: str, path: Path) -> Unavailable:
-    """Return Unusable with the reason if a person has to remove an obstacle, else Unavailable."""
+    """Return the error with its reason; Unusable if the permission is missing, which only a person can give."""
     obstacle = write_obstacle(path)
-    return Unusable(message + obstacle) if obstacle else Unavailable(message)
+    kind = Unusable if obstacle.startswith(NO_PERMISSION) else Unavailable
+    return kind(message + obstacle)
 
 
 def write_obstacle(path: Path) -> str:
@@ -66,9 +69,9 @@ def write_obstacle(path: Path) -> str:
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f": the file system of {folder} is mounted read-only"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f": no permission to write to folder {folder}, where the log is kept"
+        return f"{NO_PERMISSION} to write to folder {folder}, where the log is kept"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        return ": no permission to read and write the file"
+        return f"{NO_PERMISSION} to read and write the file"
     return ""
 
 

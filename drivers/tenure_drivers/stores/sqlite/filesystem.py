@@ -1,4 +1,4 @@
-"""Recognises network file systems, on which SQLite files are refused.  Spec: specs/store.md, STORE-20.
+"""Recognises files on which SQLite would lose commits: on a network, or with hard links.  Specs: STORE-20, STORE-25.
 
 SQLite's write-ahead log needs shared memory and locks between all processes that have the file open.  A network file
 system has neither: two machines would overwrite each other's commits unnoticed.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_network"]
+from ..base import Unusable
+
+__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_hard_links", "refuse_network"]
 
 
 MOUNTS = Path("/proc/self/mounts")
@@ -68,15 +71,40 @@ def mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     return found
 
 
+def _mount(path: Path) -> Mount | None:
+    try:
+        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux: unknown
+        return None
+    return mount_of(os.path.realpath(path), mounts_of(table))
+
+
+def refuse_hard_links(path: Path) -> None:
+    """STORE-25: raise Unusable if the file has several names: each of them would get a log of its own.
+
+    A file that is mounted by itself has another name where it comes from, and its log is not mounted with it.
+    """
+    mount = _mount(path)
+    if mount is not None and mount.point == os.path.realpath(path) and path.is_file():
+        raise Unusable(
+            f"{path} is mounted without its folder, where the log is kept: mount the folder"
+        )
+    try:
+        found = os.stat(path)
+    except OSError:  # created later, or reported when it is opened
+        return
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        raise Unusable(
+            f"{path} has {found.st_nlink} hard links, and commits through different names are lost: "
+            f"remove the others (find -inum {found.st_ino})"
+        )
+
+
 def refuse_network(path: Path) -> None:
     """Raise ValueError if other machines may reach this file."""
     if os.environ.get(ALLOW) == "1":
         return
-    try:
-        table = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux: unknown
-        return
-    mount = mount_of(os.path.realpath(path), mounts_of(table))
+    mount = _mount(path)
     if mount is not None and mount.network:
         raise ValueError(
             f"{path} is on a network file system ({mount.point}, {mount.kind}, {mount.source}), on which SQLite "

@@ -1,18 +1,20 @@
 """The other processes that have an SQLite file open: their pids, and hints to and from them.
 
-Each open store binds a datagram socket in a folder beside the file.  Sending to the socket of a dead process is
-refused, and the sender removes that socket.  All of this is optional, and a hint may be lost: a poll once a second
+Each open store binds a datagram socket in a folder beside the file, which is for this user alone.  Sending to the
+socket of a dead process is refused, and the sender removes that socket.  All of this is optional, and a hint may be lost: a poll once a second
 finds the same changes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import secrets
 import select
 import socket
-import tempfile
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +27,8 @@ from tenure.outcome import Hint
 __all__ = ["FileProcesses", "HintListener", "lock_holder", "socket_folder"]
 
 
-SOCKET_PATH_MAX = 104  # bytes; Linux allows 107, macOS 103 and a terminator
+SOCKET_PATH_MAX = 103  # bytes; Linux allows 107
+SOCKET_NAME = re.compile("[0-9]{1,10}-[0-9a-f]{8}")
 DATAGRAM_HINTS_MAX = 64
 POLL_S = 1.0
 FRESH_NS = 50_000_000
@@ -35,17 +38,36 @@ _decode = msgspec.json.Decoder(tuple[Hint, ...]).decode
 
 
 def socket_folder(file: Path) -> Path:
-    """Return the folder for the sockets of a file: beside it, or in the temporary folder if that path is too long."""
+    """Return the folder for the sockets of a file: beside it."""
     real = Path(os.path.realpath(file))
-    beside = real.with_name(real.name + "-peers")
-    if len(os.fsencode(beside)) + 24 <= SOCKET_PATH_MAX:
-        return beside
-    found = os.stat(real)
-    return Path(tempfile.gettempdir(), f"tenure-{found.st_dev:x}-{found.st_ino:x}")
+    return real.with_name(real.name + "-peers")
+
+
+def open_folder(folder: Path) -> int | None:
+    """Return a descriptor of a folder for this user alone, which is created; None if it is not ours (STORE-24)."""
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid == os.geteuid():
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.fchmod(descriptor, 0o700)
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
 
 
 class FileProcesses:
-    """The processes that have a file open, including this one."""
+    """The processes that have a file open, including this one.
+
+    No method raises OSError: hints are optional, and some are sent after a commit.
+    """
 
     def __init__(self, file: Path) -> None:
         self.folder = socket_folder(file)
@@ -53,21 +75,30 @@ class FileProcesses:
         self.socket: socket.socket | None = None
         self._others: tuple[Path, ...] = ()
         self._seen_ns = -1
+        self._descriptor = open_folder(self.folder)
+        if self._descriptor is None:
+            return
         try:
-            self.folder.mkdir(exist_ok=True)
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self.socket.bind(os.fspath(self.folder / self.name))
+            self.socket.bind(self._address(self.name))
             self.socket.setblocking(False)
         except OSError:
             self._close_socket()
         self.prune()
 
+    @property
+    def alone(self) -> bool:
+        """True if no other store has the file open.  False if that is unknown: the folder is not ours."""
+        return self._descriptor is not None and not self.others()
+
     def others(self) -> tuple[Path, ...]:
         """Return the sockets of the other stores on the file; some may belong to dead processes."""
+        if self._descriptor is None:
+            return ()
         try:
-            changed_ns = os.stat(self.folder).st_mtime_ns
+            changed_ns = os.fstat(self._descriptor).st_mtime_ns
             if changed_ns != self._seen_ns:
-                names = sorted(os.listdir(self.folder))
+                names = sorted(filter(SOCKET_NAME.fullmatch, os.listdir(self._descriptor)))
                 self._others = tuple(self.folder / name for name in names if name != self.name)
                 # A second change within one tick of the file system's clock leaves the same mtime.
                 fresh = time.time_ns() - changed_ns < FRESH_NS
@@ -78,8 +109,7 @@ class FileProcesses:
 
     def pids(self) -> tuple[int, ...]:
         """Return the pids of the other processes."""
-        found = (path.name.partition("-")[0] for path in self.others())
-        return tuple(int(pid) for pid in found if pid.isdigit())
+        return tuple(int(path.name.partition("-")[0]) for path in self.others())
 
     def notify(self, hints: Iterable[Hint]) -> None:
         """Send hints to the other processes."""
@@ -98,21 +128,40 @@ class FileProcesses:
             return
         for path in self.others():
             try:
-                self.socket.sendto(datagram, os.fspath(path))
+                self.socket.sendto(datagram, self._address(path.name))
             except OSError as error:
                 if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
-                    path.unlink(missing_ok=True)
+                    self._remove_socket(path.name)
                 # else its buffer is full or sending is not permitted: that process polls
+
+    def _address(self, name: str) -> str:
+        """Return the path of a socket: through the descriptor of the folder (Linux) if it is too long."""
+        path = os.fspath(self.folder / name)
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
+            return path
+        return f"/proc/self/fd/{self._descriptor}/{name}"
+
+    def _remove_socket(self, name: str) -> None:
+        """Remove a socket of ours; leave anything else that has such a name."""
+        try:
+            found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
+                os.unlink(name, dir_fd=self._descriptor)
+        except OSError:  # another process was faster
+            pass
 
     def close(self) -> None:
         """Remove the own socket, and the folder if it is empty."""
         if self.socket is not None:
-            (self.folder / self.name).unlink(missing_ok=True)
+            self._remove_socket(self.name)
         self._close_socket()
-        try:
-            self.folder.rmdir()
-        except OSError:  # not empty
-            pass
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            try:
+                self.folder.rmdir()
+            except OSError:  # not empty
+                pass
 
     def _close_socket(self) -> None:
         if self.socket is not None:

@@ -14,6 +14,7 @@ from tenure.world import ask
 
 from ..base import Corrupt, Unavailable
 from .connection import prepare, translated
+from .filesystem import refuse_hard_links
 from .sql import Tables
 
 A = TypeVar("A")
@@ -70,6 +71,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
+    refuse_hard_links(path)
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
     try:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)

@@ -32,7 +32,7 @@ from ..grouped_store import Commands, GroupedStore, run_or_split
 from ..row_codec import codec_of
 from ..url import StoreUrl
 from .connection import connect, translated
-from .filesystem import refuse_network
+from .filesystem import refuse_hard_links, refuse_network
 from .notify import FileProcesses, HintListener
 from .sql import Tables, quoted, select_due
 from .writer import Writer, execute_in
@@ -70,6 +70,7 @@ class SqliteStore(GroupedStore):
         self.path = Path(path)
         super().__init__(str(self.path))
         refuse_network(self.path)
+        refuse_hard_links(self.path)
         self._clock = clock
         self._writer = Writer(
             self.path,
@@ -90,7 +91,7 @@ class SqliteStore(GroupedStore):
             name=f"tenure-write-{self.path.name}",
             engine=self._writer.engine,
             after_group=self._after_group,
-            has_no_peers=lambda: not self._processes.others(),
+            has_no_peers=lambda: self._processes.alone,
             group_max=group_max,
         )
 
@@ -111,7 +112,7 @@ class SqliteStore(GroupedStore):
         """Bound the log, and leave the lock free while other processes are attached (STORE-22)."""
         if self.group.groups % GROUPS_PER_WAL_CHECK == 0:
             self._writer.bound_log()
-        if self._processes.others():
+        if not self._processes.alone:
             time.sleep(PAUSE_S)
 
     # -- quarantine

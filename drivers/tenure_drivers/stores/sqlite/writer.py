@@ -53,8 +53,9 @@ class Writer:
             prepare(self.connection, path, busy_timeout_ms)
             self.connection.execute("PRAGMA busy_timeout=0")
             self._version = self._data_version()
-            names = (str(path), f"{path}-wal")
-            self._files = [(name, found) for name in names if (found := identity(name))]
+            self._files = [
+                (name, found) for name in names_of_files(path) if (found := identity(name))
+            ]
         except BaseException:
             self.connection.close()
             raise
@@ -202,6 +203,14 @@ class Writer:
                 "INSERT OR REPLACE INTO quarantine (session_id, reason, at_ms) VALUES (?, ?, ?)",
                 (one.session_id, one.reason, one.at_ms),
             )
+
+
+def names_of_files(path: Path) -> tuple[str, ...]:
+    """Return the names of the files of a store.  SQLite keeps the others beside the one that a link names."""
+    real = os.path.realpath(path)
+    if real == os.path.abspath(path):
+        return str(path), f"{path}-wal", f"{path}-shm"
+    return str(path), real, f"{real}-wal", f"{real}-shm"
 
 
 def execute_in(
