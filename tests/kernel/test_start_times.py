@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from simulated_fleet import Fleet
 
-from tenure.commands import Admit, NewInput
+from tenure.commands import NewInput
 from tenure.event import EventKind
 from tenure.records import EventBatch
 
@@ -26,7 +26,7 @@ def submit_at(fleet: Fleet, at_ms: int, session_id: str, input_id: str, waits_ms
     """Submit an input later, to begin after a wait; return when it may begin."""
     available_ms = fleet.now_ms + at_ms + waits_ms
     new = NewInput(input_id, "wake", "x", available_at_ms=available_ms)
-    fleet.at(at_ms, lambda: fleet.decide(Admit(session_id, (new,))) and None)
+    fleet.at(at_ms, lambda: fleet.submit_to(session_id, new))
     return available_ms
 
 

@@ -94,6 +94,9 @@ class Fleet:
         for n, payload in enumerate(payloads):
             self.decide(Admit(f"s{n}", (NewInput(f"i{n}", "prompt", payload),)))
 
+    def submit_to(self, session_id: str, new: NewInput) -> None:
+        assert isinstance(self.decide(Admit(session_id, (new,))), Decided)
+
     def ends(self) -> list[tuple[str, str]]:
         """Return the payload of each input and how it has ended; "" if it has not."""
         return [
