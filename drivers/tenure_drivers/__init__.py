@@ -1,12 +1,16 @@
 """Drivers of tenure: stores, the asyncio runtime, agents and the command line.  They decide nothing.
 
-Import what you need from here.  Modules below this package may change between releases.
+Import what you need from here, or from a module that the API reference lists.  All other modules may change between
+releases.
 """
 
 from tenure.commands import NewInput
-from tenure.failure import ErrorKind, Failure
-from tenure.policy import Delivery, Lane, Policy
+from tenure.failure import ErrorKind, Failure, LastFailure
+from tenure.messages.types import Delta
+from tenure.policy import Delivery, Lane, OnRetry, Policy
 from tenure.questions.core import InputStatus
+from tenure.turn.protocol import HandOff
+from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
 from .agents.base import Agent, UnknownAgent
 from .agents.chat import ChatAgent
@@ -15,10 +19,12 @@ from .agents.tools import ToolFailed, tool
 from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
+    BaseExceptionRaised,
     Cancelled,
     CommandRefused,
     IllegalResult,
     LeaseLost,
+    NotAnswered,
     NothingDue,
     StepFailed,
     StepOutcomeUnknown,
@@ -40,6 +46,7 @@ from .stores.base import (
     SchemaTooNew,
     Store,
     Unavailable,
+    Unusable,
 )
 from .stores.errors import TenureError
 from .stores.registry import open_store
@@ -48,6 +55,7 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "BaseExceptionRaised",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -55,18 +63,23 @@ __all__ = [
     "CommandRefused",
     "Corrupt",
     "Delivery",
+    "Delta",
     "Due",
     "Durability",
     "ErrorKind",
     "Failure",
     "Gap",
+    "HandOff",
     "IllegalResult",
     "InputStatus",
     "Lane",
+    "LastFailure",
     "LeaseLost",
     "NewInput",
+    "NotAnswered",
     "NothingDue",
     "Observer",
+    "OnRetry",
     "OutcomeUnknown",
     "Policy",
     "Receipt",
@@ -87,8 +100,12 @@ __all__ = [
     "Turn",
     "TurnFailed",
     "Unavailable",
+    "Unusable",
     "UnknownAgent",
+    "drop_turns",
     "find_agent",
     "open_store",
+    "shorten",
+    "shorten_results",
     "tool",
 ]

@@ -8,7 +8,7 @@ and answers its outcome.  Commands are in `tenure.commands`, questions in `tenur
 
 from .failure import ErrorKind, Failure
 from .outcome import Decided, Hint, Refusal, Refused, Write
-from .policy import POLICIES, Delivery, Lane, Policy
+from .policy import POLICIES, Delivery, Lane, OnRetry, Policy
 from .queries import Command, Query, Question, Record
 from .records import RECORDS
 from .world import EMPTY, World, ask, evolve, world_of
@@ -24,6 +24,7 @@ __all__ = [
     "Failure",
     "Hint",
     "Lane",
+    "OnRetry",
     "Policy",
     "Query",
     "Question",

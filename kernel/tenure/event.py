@@ -22,6 +22,7 @@ class EventKind(enum.StrEnum):
     INPUT_ENDED = "input_ended"  # not with its run
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
+    RUN_FAILED = "run_failed"  # reported by its holder; the next event says what becomes of it
     RUN_RESCHEDULED = "run_rescheduled"
     RUN_FINISHED = "run_finished"
     LEASE_LOST = "lease_lost"

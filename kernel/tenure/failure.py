@@ -8,6 +8,8 @@ from typing import Final
 
 from attrs import frozen
 
+from .replace import replace
+
 __all__ = [
     "BACKOFF_BASE_MS",
     "BACKOFF_CAP_MS",
@@ -20,6 +22,7 @@ __all__ = [
     "ErrorKind",
     "Failure",
     "GiveUp",
+    "LastFailure",
     "Nature",
     "Retry",
     "RetryState",
@@ -102,17 +105,38 @@ class Failure:
 
 
 @frozen
+class LastFailure:
+    """FAIL-16: the failure of a run that a holder reported last.  For people: no decision reads it.
+
+    `attempt` is its number among the failures, outages and losses since the last checkpoint.
+    """
+
+    kind: ErrorKind
+    message: str
+    attempt: int
+
+    def __str__(self) -> str:
+        text = f"{self.kind.value}: {self.message}".rstrip(": ")
+        return f"{text} (attempt {self.attempt})"
+
+
+@frozen
 class RetryState:
-    """The failures of a run since its last checkpoint."""
+    """The failures of a run since its last checkpoint, and the last one of all."""
 
     failures: int = 0  # transient, reported by holders
     outages: int = 0  # provider failures since `first_failure_ms`
     losses: int = 0  # leases that ended with nothing recorded under them
     first_failure_ms: int | None = None
+    last: LastFailure | None = None
 
     def failure_count(self) -> int:
         """Return the sum of failures, outages and losses."""
         return self.failures + self.outages + self.losses
+
+    def reset(self) -> RetryState:
+        """Return the state after something was recorded: the counts are 0."""
+        return NO_FAILURES if self.last is None else RetryState(last=self.last)
 
 
 @frozen
@@ -150,11 +174,11 @@ def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | Gi
         return GiveUp(state, True, "FAIL-1")
     if nature is Nature.PROVIDER:
         first = now_ms if state.first_failure_ms is None else state.first_failure_ms
-        after = RetryState(state.failures, state.outages + 1, state.losses, first)
+        after = RetryState(state.failures, state.outages + 1, state.losses, first, state.last)
         if now_ms - first >= GIVE_UP_AFTER_MS:
             return GiveUp(after, False, "FAIL-2")
         return Retry(_due(after, failure, now_ms), after, True, "FAIL-3")
-    after = RetryState(state.failures + 1, 0, state.losses, None)
+    after = RetryState(state.failures + 1, 0, state.losses, None, state.last)
     if after.failures >= FAILURES_MAX:
         return GiveUp(after, False, "FAIL-4")
     return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
@@ -177,7 +201,7 @@ def decide_after_loss(
     """Decide what becomes of a run whose lease ended without a command of its holder."""
     if recorded:
         return Retry(now_ms, state, False, "FAIL-6")
-    after = RetryState(state.failures, state.outages, state.losses + 1, state.first_failure_ms)
+    after = replace(state, losses=state.losses + 1)
     if after.losses >= LOSSES_MAX:
         return GiveUp(after, False, "FAIL-7")
     due_at_ms = now_ms + backoff_ms(after) + jitter_ms(run_id, after)

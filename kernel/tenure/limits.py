@@ -10,11 +10,13 @@ __all__ = [
     "BODY_BYTES_MAX",
     "CHECKPOINT_ENTRIES_MAX",
     "CHECKPOINT_NODES_MAX",
+    "COMMAND_BYTES_MAX",
     "COMMIT_NODES_MAX",
     "ID_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
+    "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
     "RUN_INPUTS_DEFAULT",
@@ -35,6 +37,7 @@ TIME_MS_MAX: Final = 2**53
 PRIORITY_MAX: Final = 1_000_000
 PAYLOAD_BYTES_MAX: Final = 10_000_000  # of an input
 BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
+COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
 
 # rows of one command (STORE-4)
@@ -53,3 +56,4 @@ SWEEP_PROMOTED_MAX: Final = 192
 SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
 WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)
 RESTORED_ROWS_MAX: Final = 128  # of one Restore
+RESTORED_CHARACTERS_MAX: Final = 8_000_000  # after which `restoring` begins another Restore

@@ -7,7 +7,7 @@ use the same rules.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from .commands import NewEntry
@@ -18,16 +18,21 @@ __all__ = [
     "effect_id_of",
     "idempotency_key",
     "latest_entries",
+    "noted_versions",
     "once_action",
     "report",
     "start_mark",
     "step_action",
     "unknown",
     "validate_name",
+    "validate_version",
+    "version_note",
 ]
 
 
 NAME_MAX: Final = 180
+VERSION_MAX: Final = 200
+NOT_STEPS: Final = (EntryKind.NODE, EntryKind.NOTE)
 
 
 class StepAction(enum.StrEnum):
@@ -58,7 +63,30 @@ def once_action(entry: JournalEntry | None) -> StepAction:
 
 def latest_entries(entries: Iterable[JournalEntry], turn: int) -> dict[str, JournalEntry]:
     """Return the latest entry of each step of a turn.  `entries` are in the order of the journal."""
-    return {e.effect_id: e for e in entries if e.kind is not EntryKind.NODE and e.turn == turn}
+    return {e.effect_id: e for e in entries if e.kind not in NOT_STEPS and e.turn == turn}
+
+
+# -- versions
+
+
+def noted_versions(entries: Iterable[JournalEntry], turn: int) -> set[str]:
+    """Return the ids of the notes that a turn's journal has."""
+    return {e.effect_id for e in entries if e.kind is EntryKind.NOTE and e.turn == turn}
+
+
+def version_note(
+    noted: Container[str], effect_id: str, recorded: str | None, current: str | None
+) -> NewEntry | None:
+    """JOURNAL-12: return the note that a result of another version of the function is used.
+
+    None if the versions are equal, if the function has none now, or if this version is noted already.
+    """
+    note_id = f"{effect_id}@{current}"
+    if current is None or current == recorded or note_id in noted:
+        return None
+    by = "without a version" if recorded is None else f"by version {recorded!r} of its function"
+    text = f"step {effect_id}: its result was recorded {by}, and this is {current!r}"
+    return NewEntry(EntryKind.NOTE, note_id, text)
 
 
 # -- names
@@ -69,6 +97,16 @@ def validate_name(name: str) -> str | None:
     if not name or len(name) > NAME_MAX or not name.isprintable():
         return f"step name {name[:40]!r}: expected 1 to {NAME_MAX} printable characters"
     return None
+
+
+def validate_version(version: object) -> str | None:
+    """Return the problem with the version of a step, or None."""
+    if version is None or (isinstance(version, int) and not isinstance(version, bool)):
+        return None
+    if isinstance(version, str) and 0 < len(version) <= VERSION_MAX and version.isprintable():
+        return None
+    shown = repr(version)[:40]
+    return f"step version {shown}: expected a number or 1 to {VERSION_MAX} printable characters"
 
 
 def effect_id_of(name: str, use: int) -> str:

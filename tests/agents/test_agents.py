@@ -74,6 +74,7 @@ def test_an_invalid_agent_name_is_reported(name: str) -> None:
         ("1 / 0", "cannot import mine: ZeroDivisionError: division by zero"),
         ("def agent(:", "cannot import mine: SyntaxError"),
         ("raise SystemExit(3)", "cannot import mine: SystemExit: 3"),
+        ("class Panic(BaseException): pass\nraise Panic(3)", "cannot import mine: Panic: 3"),
         ("agent = 7", "expected an async function, not int"),
     ],
 )
@@ -134,6 +135,7 @@ def test_an_agent_that_always_raises_ends_as_a_dead_letter(tmp_path: Path) -> No
     assert ran.code == 1
     assert (ran.lines[0]["ended"], ran.lines[0]["failures"]) == ("dead_lettered", 5)
     assert "line 1: dead_lettered: error: " in ran.err and "ValueError: no x" in ran.err
+    assert ran.err.count(" failed: ValueError: no x\nTraceback (most recent call last):") == 5
 
 
 # -- echo, flaky

@@ -20,6 +20,7 @@ from tenure_drivers.models.openai import OpenAIModel
     ("refuse", "kind"),
     [
         (Refuse(400, code="context_length_exceeded"), ErrorKind.CONTEXT_OVERFLOW),
+        (Refuse(413, body="<html>too big</html>"), ErrorKind.CONTEXT_OVERFLOW),
         (Refuse(400, "This model's maximum context length is 8"), ErrorKind.CONTEXT_OVERFLOW),
         (Refuse(400, code="content_filter"), ErrorKind.CONTENT_FILTERED),
         (Refuse(400, kind="invalid_request_error"), ErrorKind.INVALID_REQUEST),

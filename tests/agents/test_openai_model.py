@@ -168,7 +168,7 @@ def test_a_request_is_encoded_by_the_protocol() -> None:
             },
             {"role": "tool", "tool_call_id": "c1", "content": "3"},
             {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-9"}}]},
-            {"role": "assistant", "content": None, "refusal": "no"},
+            {"role": "assistant", "content": "no"},
             {"role": "system", "content": "mind ? this"},
         ],
     }

@@ -1,7 +1,7 @@
-"""The explorer, and what it shows of a session: every world of every day is searched to its end.
+"""The explorer and the session models: each model is explored completely.
 
-Counts are pinned: a rule that allows more or less than before moves them.  Small ones are derived here; of the others
-the derivation is the search itself, checked by what symmetry and the parts of a state must add up to.
+The numbers of states are pinned: a rule that allows more or less than before changes them.  The numbers of small models
+are derived here.  For the others a second search and the symmetry of workers check the first search.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from attrs import evolve, frozen
 from paths import KERNEL
 
 from tenure import commands as c
-from tenure.check import Report, check, names, search
-from tenure.check.explorer import Progress, explore
+from tenure.check import Report, check, descriptions, names, search
+from tenure.check.explorer import CAN_FINISH, Progress, explore
 from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE, PLAIN
 from tenure.check.session.model import SessionModel
 from tenure.check.session.states import ModelConfig, State
 from tenure.check.trace import Line
 
-# states and steps
+# model: states and transitions
 PINNED: dict[str, tuple[int, int]] = {
     "lease": (3_017, 16_282),
     "failure": (13_100, 82_343),
@@ -51,60 +51,58 @@ PINNED: dict[str, tuple[int, int]] = {
     "slots": (975, 2_954),
 }
 
-# clauses that no world reaches; of machines: rows that commands check before they step
+# Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.
 UNREACHED = {
-    "LEASE-2",  # Begin and Acquire know their lease before they ask for one: LEASE-22
-    "LEASE-12",  # a lease is only ended where there is one
-    "PLACE-2",  # reached, but a refusal to promote is no answer: what is not due is left
-    "PLACE-4",  # heads of an older mark are never candidates
-    "PLACE-6",  # nothing consumes or dead-letters what is not bound
-    "STORE-39",  # Restore writes rows of an export; no world has one: tests/cli/test_cli_store.py
-    "PLACE-10",  # what has ended is never touched again
-    "INBOX-18",  # the workers of a model run nothing beside: run/needs_room.txt
-    "PHASE-14",  # no world begins in a phase that begins nothing; told in phase/swept_at_rest.txt
+    "LEASE-2",  # Begin and Acquire recognise their own lease before they ask for one (LEASE-22)
+    "LEASE-12",  # commands end a lease only if there is one
+    "PLACE-2",  # no command answers with it: a delayed input that is not due stays as it is
+    "PLACE-4",  # a ready input of an older mark is never a candidate
+    "PLACE-6",  # only runs consume and dead-letter, and only inputs that are bound to them
+    "STORE-39",  # no model has an export to restore; see tests/cli/test_cli_store.py
+    "PLACE-10",  # no command changes an input that has ended
+    "INBOX-18",  # the workers of a model have no other sessions; see run/needs_room.txt
+    "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
 }
 
 
 @pytest.fixture(autouse=True)
 def without_collection() -> Iterator[None]:
-    """A search makes no cycles; looking for them takes a third of the time."""
+    """A search makes no reference cycles, and the search for them takes a third of the time."""
     gc.disable()
     yield
     gc.enable()
 
 
-# -- the worlds
+# -- the models
 
 
-@pytest.mark.parametrize("setting", DEFAULT, ids=lambda s: s.name)
-def test_everything_holds_in_every_state_of_the_world(setting: ModelConfig) -> None:
-    world = SessionModel(setting)
-
-    found = explore(world)
+@pytest.mark.parametrize("config", DEFAULT, ids=lambda c: c.name)
+def test_every_property_holds_in_every_state_of_the_model(config: ModelConfig) -> None:
+    found = explore(SessionModel(config))
 
     assert found.broken == {}, "\n".join(trace.text() for trace in found.traces())
     assert found.stuck is None, found.stuck.text()
     assert found.unseen == ()
     assert found.complete
-    assert (found.states, found.transitions) == PINNED[setting.name]
+    assert (found.states, found.transitions) == PINNED[config.name]
 
 
-def found_states(world: SessionModel) -> set[State]:
-    """All states again, the simple way: the search is checked by another one."""
-    start = [world.canonical(state) for state in world.initial()]
+def found_states(model: SessionModel) -> set[State]:
+    """Return all states, found by a second and simpler search that checks the first one."""
+    start = [model.canonical(state) for state in model.initial()]
     seen, work = set(start), start
     while work:
-        for _, after in world.actions(work.pop()):
-            known = world.canonical(after)
+        for _, after in model.actions(work.pop()):
+            known = model.canonical(after)
             if known not in seen:
                 seen.add(known)
                 work.append(known)
     return seen
 
 
-def test_every_clause_that_a_command_can_answer_fires_in_some_world() -> None:
-    """Each world says which clauses it must see (`expects`), and is held to it above."""
-    expected = {clause for setting in DEFAULT for clause in setting.expects}
+def test_every_clause_that_a_command_can_answer_fires_in_some_model() -> None:
+    """The test above checks that the clauses fire that a configuration expects."""
+    expected = {clause for config in DEFAULT for clause in config.expects}
 
     named = clauses_of(
         *(KERNEL / "commands").glob("*.py"),
@@ -128,20 +126,20 @@ def clauses_of(*paths: Path) -> set[str]:
     }
 
 
-# -- counts that can be derived
+# -- numbers of states that can be derived
 
 
 def prompts(count: int, **more: Any) -> ModelConfig:
     each = tuple((c.NewInput(f"p{i}", "prompt", "p"),) for i in range(count))
-    calm = dict(workers=1, lose=False, crash=False, lapse=False)
-    return ModelConfig("prompts", "", each, PLAIN, **(calm | more))
+    no_faults = dict(workers=1, lose=False, crash=False, lapse=False)
+    return ModelConfig("prompts", "", each, PLAIN, **(no_faults | more))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_prompts_without_faults_are_as_many_states_as_can_be_counted(count: int) -> None:
-    """Of n prompts a are not there yet and e have ended; the m = n - a - e others stand in the order of admission.
+def test_prompts_without_faults_have_the_derived_number_of_states(count: int) -> None:
+    """Of n prompts, a are not yet admitted and e have ended; the other m = n - a - e wait in order of admission.
 
-    n! / (a! e! m!) ways to choose them, m! orders; if there are any, the first of them is at work or is not.
+    There are n! / (a! e! m!) ways to choose them and m! orders.  If m > 0, the first one is running or not.
     """
     derived = 0
     for absent in range(count + 1):
@@ -155,38 +153,39 @@ def test_prompts_without_faults_are_as_many_states_as_can_be_counted(count: int)
     assert found.states == derived
 
 
-def test_a_lost_answer_adds_the_states_in_which_it_is_waited_for() -> None:
-    """Nothing, ready, at work, ended; begun and ended with the answer lost: 4 + 2.  A second worker finds all held."""
-    found = search(prompts(1, lose=True)).explored
-    beside = search(prompts(1, lose=True, workers=2)).explored
+def test_a_lost_answer_adds_the_states_in_which_a_worker_waits_for_it() -> None:
+    """Not admitted, ready, running, ended: 4.  Begun or committed with the answer lost: 2."""
+    one_worker = search(prompts(1, lose=True)).explored
+    two_workers = search(prompts(1, lose=True, workers=2)).explored
 
-    assert (found.states, found.good) == (6, True)
-    # the second worker has nothing to do in any of them, and never knows anything
-    assert (beside.states, beside.good) == (6, True)
-
-
-@pytest.mark.parametrize("setting", [LEASE, BATCH_LOST], ids=lambda s: s.name)
-def test_symmetry_leaves_out_exactly_the_states_that_differ_in_names(setting: ModelConfig) -> None:
-    setting = evolve(setting, probes=False)
-    world = SessionModel(setting)
-    orbits = [{state, swapped(world, state)} for state in found_states(world)]
-
-    everything = explore(Named(setting)).states
-
-    assert everything == sum(map(len, orbits))
+    assert (one_worker.states, one_worker.good) == (6, True)
+    # the second worker has nothing to do in any of these states
+    assert (two_workers.states, two_workers.good) == (6, True)
 
 
-def swapped(world: SessionModel, state: State) -> State:
-    number, workers, memory, broken = state
-    lease = world.transitions.snapshots[number].session.lease
+@pytest.mark.parametrize("config", [LEASE, BATCH_LOST], ids=lambda c: c.name)
+def test_symmetry_merges_exactly_the_states_that_differ_only_in_names(config: ModelConfig) -> None:
+    config = evolve(config, probes=False)
+    model = SessionModel(config)
+    orbits = [{state, swapped(model, state)} for state in found_states(model)]
+
+    without_symmetry = explore(Named(config)).states
+
+    assert without_symmetry == sum(map(len, orbits))
+
+
+def swapped(model: SessionModel, state: State) -> State:
+    """Return the state with the two workers exchanged."""
+    number, workers, history, broken = state
+    lease = model.transitions.snapshots[number].session.lease
     owner = getattr(lease, "owner", None)
     if owner is not None:
-        number = world.handed_to(number, 1 - int(owner.owner_id[1:]))
-    return (number, workers[::-1], memory, broken)
+        number = model.with_owner(number, 1 - int(owner.owner_id[1:]))
+    return (number, workers[::-1], history, broken)
 
 
 class Named(SessionModel):
-    """The same world, where workers are told apart by their names."""
+    """The session model without symmetry: workers with other names are other workers."""
 
     def canonical(self, state: State) -> State:
         return state
@@ -197,7 +196,7 @@ class Named(SessionModel):
 
 @frozen
 class Counting:
-    """Two threads that add one to a number, each by reading, then writing."""
+    """Two threads add one to a number.  Each reads it and then writes it."""
 
     atomic: bool = False
     name: str = "counting"
@@ -207,8 +206,8 @@ class Counting:
     def initial(self) -> Iterable[Any]:
         yield (0, ((0, None), (0, None)))
 
-    def actions(self, world: Any) -> Iterator[tuple[Any, Any]]:
-        number, threads = world
+    def actions(self, state: Any) -> Iterator[tuple[Any, Any]]:
+        number, threads = state
         for i, (step, held) in enumerate(threads):
             other = threads[1 - i]
             if step == 0 and not (self.atomic and other[0] == 1):
@@ -222,40 +221,40 @@ class Counting:
     def describe(self, label: Any) -> Line:
         return Line(f"t{label[0]}", label[1], str(label[2]), "memory")
 
-    def broken(self, world: Any) -> tuple[str, ...]:
-        done = all(step == 2 for step, _ in world[1])
-        return self.always if done and world[0] != 2 else ()
+    def broken(self, state: Any) -> tuple[str, ...]:
+        done = all(step == 2 for step, _ in state[1])
+        return self.always if done and state[0] != 2 else ()
 
-    def seen(self, world: Any) -> tuple[str, ...]:
-        steps = sorted(step for step, _ in world[1])
+    def seen(self, state: Any) -> tuple[str, ...]:
+        steps = sorted(step for step, _ in state[1])
         return ("one is done before the other begins",) if steps == [0, 2] else ()
 
-    def finished(self, world: Any) -> bool:
-        return all(step == 2 for step, _ in world[1])
+    def finished(self, state: Any) -> bool:
+        return all(step == 2 for step, _ in state[1])
 
-    def canonical(self, world: Any) -> Any:
-        return world
+    def canonical(self, state: Any) -> Any:
+        return state
 
 
-def test_a_broken_sentence_is_shown_by_a_shortest_path() -> None:
+def test_a_violation_has_a_shortest_trace() -> None:
     found = explore(Counting())
 
     (trace,) = found.broken.values()
     assert trace.text() == (
-        "counting: broken after 4 steps:\n"
+        "counting: property violated after 4 steps:\n"
         "  1. t0: reads -> 0\n"
         "  2. t1: reads -> 0\n"
         "  3. t0: writes -> 1\n"
         "  4. t1: writes -> 1\n"
-        "     NOT: when both are done the number is two"
+        "     violated: when both are done the number is two"
     )
     assert "    t0->>memory: reads\n    memory-->>t0: 0\n" in trace.mermaid()
     assert trace.mermaid().startswith("sequenceDiagram\n    participant t0 as t0\n")
     assert not found.good
 
 
-def test_what_holds_is_shown_with_counts_that_can_be_derived() -> None:
-    """Steps (0,0) (1,0) (2,0) (2,1) (2,2) and the same mirrored: 5 + 5, the first and the last in common."""
+def test_a_model_without_violation_has_the_derived_number_of_states() -> None:
+    """(0,0) (1,0) (2,0) (2,1) (2,2), and the same with the threads exchanged: 5 + 5 - 2."""
     found = explore(Counting(atomic=True))
 
     assert found.good
@@ -263,54 +262,54 @@ def test_what_holds_is_shown_with_counts_that_can_be_derived() -> None:
     assert found.depth == 4
 
 
-def test_a_search_gives_up_at_its_limit_and_says_so() -> None:
+def test_a_search_stops_at_its_limit_and_reports_it() -> None:
     found = explore(Counting(), limit=3)
 
     assert not found.complete and not found.good
     assert found.message == (
-        "counting: gave up at 5 states; raise the limit or make the world smaller"
+        "counting: stopped at 5 states; raise the limit or make the model smaller"
     )
 
 
-def test_a_sometimes_that_is_never_true_is_reported() -> None:
+def test_a_sometimes_property_that_never_holds_is_reported() -> None:
     found = explore(evolve(Counting(atomic=True), sometimes=("the number is three",)))
 
     assert found.unseen == ("the number is three",)
     assert not found.good
 
 
-class Dead(Counting):
-    """A thread that has read may be taken away: then nothing goes on."""
+class Crashing(Counting):
+    """The first thread may crash after it has read.  Then nothing more can happen."""
 
-    def actions(self, world: Any) -> Iterator[tuple[Any, Any]]:
-        number, threads = world
+    def actions(self, state: Any) -> Iterator[tuple[Any, Any]]:
+        number, threads = state
         if threads[0] != (3, None):
-            yield from super().actions(world)
+            yield from super().actions(state)
         if threads[0][0] == 1:
-            yield (0, "is gone", ""), (number, ((3, None), threads[1]))
+            yield (0, "crashes", ""), (number, ((3, None), threads[1]))
 
 
-def test_a_state_from_which_nothing_can_be_finished_is_reported() -> None:
-    found = explore(Dead(atomic=True))
+def test_a_state_from_which_work_cannot_be_finished_is_reported() -> None:
+    found = explore(Crashing(atomic=True))
 
     assert found.stuck is not None
-    assert found.stuck.lines[-1].what == "is gone"
-    assert found.stuck.sentence.startswith("from every state with work left")
+    assert found.stuck.lines[-1].what == "crashes"
+    assert found.stuck.violated == CAN_FINISH
 
 
-def test_progress_is_told_now_and_then() -> None:
-    told: list[Progress] = []
+def test_progress_is_reported_until_no_state_is_left() -> None:
+    reported: list[Progress] = []
 
-    search(LEASE, told.append)
+    search(LEASE, reported.append)
 
-    assert [p.states for p in told] == sorted(p.states for p in told)
-    assert told[-1].frontier == 0
+    assert [p.states for p in reported] == sorted(p.states for p in reported)
+    assert reported[-1].frontier == 0
 
 
 # -- the report
 
 
-def test_a_report_says_what_was_shown() -> None:
+def test_a_report_lists_the_properties_that_hold() -> None:
     report = check(["slots", "keys"])
 
     assert report.good
@@ -322,14 +321,20 @@ def test_a_report_says_what_was_shown() -> None:
 
 def test_a_report_shows_the_shortest_counterexample() -> None:
     broken = explore(Counting())
-    report = Report((evolve(check(["slots"]).worlds[0], explored=broken),))
+    report = Report((evolve(check(["slots"]).results[0], explored=broken),))
 
     assert not report.good
-    assert "broken after 4 steps" in report.text()
+    assert "property violated after 4 steps" in report.text()
     assert report.mermaid().startswith("sequenceDiagram")
 
 
-def test_a_world_that_does_not_exist_is_named() -> None:
-    with pytest.raises(ValueError, match="no such world: leese; there are lease, failure, "):
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown model leese; expected lease, failure, "):
         check(["leese"])
     assert set(names()) < set(names(deep=True))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_model_has_a_description(deep: bool) -> None:
+    assert tuple(descriptions(deep)) == names(deep)
+    assert all(descriptions(deep).values())

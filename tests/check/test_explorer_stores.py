@@ -1,7 +1,7 @@
-"""Paths through the explored worlds, taken by every store: it answers and holds what the search says.
+"""Random paths through the session models, executed on every store: answers and rows are those of the model.
 
-The search names rows anew after every step and leaves out what nobody asks for any more.  So before each step a store
-is given the rows of the state that the search is in; the step itself is the command, at the clock of the search.
+The model converts the rows to their canonical form after every step.  So before each step the test writes the rows of
+the model's state into the store.  The step is the command, at the time of the model's clock.
 """
 
 from __future__ import annotations
@@ -34,30 +34,31 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.postgres
 
-STEPS = 30  # of each world
-BESIDE = 3  # and of what else could have been done there
+STEPS = 30  # on each path
+OTHERS_MAX = 3  # other commands that are tried in each state
 
 
 @frozen
-class Standing:
+class CurrentSession:
     session: Session | None
 
 
 @frozen
-class Become(Command[Standing, None]):
-    """Make the rows of the session those of another world."""
+class ReplaceRows(Command[CurrentSession, None]):
+    """Replace the rows of the session by those of another world."""
 
     session_id: str
     writes: tuple[Write, ...]
 
-    def reads(self) -> Reads[Standing]:
-        return read(Standing, Get(Session, (self.session_id,)))
+    def reads(self) -> Reads[CurrentSession]:
+        return read(CurrentSession, Get(Session, (self.session_id,)))
 
-    def decide(self, view: Standing, now_ms: int) -> Decided[None]:
+    def decide(self, view: CurrentSession, now_ms: int) -> Decided[None]:
         return Decided(None, "TEST", self.writes)
 
 
 def change(old: World, new: World) -> tuple[Write, ...]:
+    """Return the writes that turn one world into another."""
     before = {(r.__class__, key_of(r.__class__)(r)): r for r in old}
     after = {(r.__class__, key_of(r.__class__)(r)): r for r in new}
     writes: list[Write] = [Drop(kind, key) for kind, key in before.keys() - after.keys()]
@@ -69,37 +70,37 @@ def change(old: World, new: World) -> tuple[Write, ...]:
     return tuple(writes)
 
 
-# -- the way
+# -- the path
 
 
 @frozen
 class Step:
-    """A command that the search carried out over some rows."""
+    """A command that the model executed on some rows."""
 
-    board: Snapshot
+    snapshot: Snapshot
     command: Command[Any, Any]
     transition: Transition
 
 
-def path(setting: ModelConfig, seed: int) -> Iterator[Step]:
-    """Some way through a world, along what was not seen yet where that can be chosen; begun anew where it ends."""
-    world, dice = SessionModel(setting), random.Random(seed)
+def path(config: ModelConfig, seed: int) -> Iterator[Step]:
+    """Yield a random path through a model.  It prefers clauses that it has not seen, and restarts at a dead end."""
+    model, dice = SessionModel(config), random.Random(seed)
     seen: set[str] = set()
-    (state,) = world.initial()
+    (state,) = model.initial()
     for _ in range(STEPS):
-        found = list(world.actions(state))
+        found = list(model.actions(state))
         if not found:
-            (state,) = world.initial()
+            (state,) = model.initial()
             continue
-        board = world.transitions.snapshots[state[0]]
-        fresh = [each for each in found if clause_of(each[0][2]) not in seen]
-        (_, _, transition), after = dice.choice(fresh or found)
+        snapshot = model.transitions.snapshots[state[0]]
+        new = [each for each in found if clause_of(each[0][2]) not in seen]
+        (_, _, transition), after = dice.choice(new or found)
         seen.add(clause_of(transition))
-        world.broken(state)  # which carries out again whatever was carried out on the way
-        tried = [Step(board, command, each) for command, each in board.transitions.items()]
-        yield from dice.sample(tried, min(BESIDE, len(tried)))
+        model.broken(state)  # it sends all executed commands again
+        tried = [Step(snapshot, command, each) for command, each in snapshot.transitions.items()]
+        yield from dice.sample(tried, min(OTHERS_MAX, len(tried)))
         yield from [step for step in tried if step.transition is transition]
-        state = world.canonical(after)
+        state = model.canonical(after)
 
 
 def clause_of(transition: object) -> str:
@@ -126,28 +127,30 @@ def stores(tmp_path: Path) -> Iterator[dict[str, Store]]:
     drop(shared(), schema)
 
 
-async def take(store: Store, steps: list[Step]) -> str:
-    """Where it goes another way."""
+async def first_difference(store: Store, steps: list[Step]) -> str:
+    """Execute the steps on a store.  Return the first difference to the model, or an empty text."""
     held = EMPTY
     for step in steps:
-        if writes := change(held, step.board.world):
-            await store.execute(Become(S, writes))
+        if writes := change(held, step.snapshot.world):
+            await store.execute(ReplaceRows(S, writes))
         answer = await store.decide(step.command)
         if answer != step.transition.answer:
-            return f"{step.command}: {answer}, and not {step.transition.answer}"
+            return f"{step.command}: {answer}, expected {step.transition.answer}"
         held = world_of(await store.dump())
         if held != step.transition.after.world:
-            return f"{step.command} leaves other rows"
+            return f"{step.command}: the rows differ"
     return ""
 
 
-def test_every_store_takes_the_ways_of_the_explorer(stores: dict[str, Store]) -> None:
+def test_every_store_agrees_with_the_session_models(stores: dict[str, Store]) -> None:
     seed = int(os.environ.get("TENURE_WALK_SEED", "1"))
-    ways = [list(path(setting, seed + at)) for at, setting in enumerate(DEFAULT)]
-    steps = [step for way in ways for step in way]
+    paths = [list(path(config, seed + at)) for at, config in enumerate(DEFAULT)]
+    steps = [step for each in paths for step in each]
     clauses = {clause_of(step.transition) for step in steps}
     assert len(steps) > 10 * len(DEFAULT) and len(clauses) > 50, (len(steps), len(clauses))
 
-    differences = {name: asyncio.run(take(store, steps)) for name, store in stores.items()}
+    differences = {
+        name: asyncio.run(first_difference(store, steps)) for name, store in stores.items()
+    }
 
     assert differences == dict.fromkeys(stores, "")

@@ -1,7 +1,7 @@
-"""Classic bugs put into the kernel one by one: the explorer finds each, by a short path.
+"""Mutants: classic bugs that are put into the kernel one by one.  The explorer finds each by a short trace.
 
-A check that no bug can break shows nothing.  Each mutant names the world that finds it, the sentences of which it must
-break one, and in how many steps at most.
+A property that no bug violates shows nothing.  Each mutant names the model that finds it, the properties of which it
+must violate one, and the maximum length of the trace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from tenure import failure, scheduling
 from tenure.check import search
-from tenure.check.explorer import STUCK
+from tenure.check.explorer import CAN_FINISH
 from tenure.check.session.configs import (
     CANCEL,
     DELAY,
@@ -27,7 +27,14 @@ from tenure.check.session.configs import (
     ORDER,
     STOP,
 )
+from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
+from tenure.check.session.transitions import (
+    NO_ASSERTION_ERROR,
+    NO_HOT_LOOP,
+    REPLAYED,
+    WORK_IS_DUE,
+)
 from tenure.commands import (
     begin,
     cancel,
@@ -59,9 +66,9 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 @frozen
 class Mutant:
     name: str
-    world: ModelConfig
-    steps: int
-    breaks: tuple[str, ...]  # the beginnings of sentences
+    config: ModelConfig
+    steps_max: int
+    violates: tuple[str, ...]  # the beginnings of property names
     patch: Patch
 
 
@@ -92,7 +99,7 @@ def no_generation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lease, "step", stuck)
 
 
-def expired_too_early(patch: pytest.MonkeyPatch) -> None:
+def expires_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         lease,
         "live_at",
@@ -100,8 +107,8 @@ def expired_too_early(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def clock_trusted(patch: pytest.MonkeyPatch) -> None:
-    """A lease that a clock has written which fell back since is honoured."""
+def future_lease_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A lease that expires too far in the future, because the clock was set back, counts as live."""
     patch.setattr(lease, "live_at", lambda held, now: now <= held.expires_at_ms)
 
 
@@ -117,12 +124,12 @@ def replay_by_number_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(checkpoint.Checkpoint, "decide", mutated)
 
 
-def due_kept(patch: pytest.MonkeyPatch) -> None:
+def due_not_computed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction, "due_at_ms", lambda session, *rest: session.due_at_ms)
 
 
 def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
-    """The same mistake wherever it is computed: only that something can be begun and is not due shows it."""
+    """The bug is in the kernel and in the oracle, so only a run that can begin and is not due shows it."""
     compute = scheduling.due_at_ms
     for module in (transaction, holder):
         patch.setattr(
@@ -134,7 +141,7 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
 
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
-    """The design's first wording: anything that is ready makes a session due, held or not."""
+    """The first wording of the design: a ready input makes a session due, even after a run that holds."""
     compute = scheduling.due_at_ms
 
     def eager(session: Any, runs: Any, ready: Any, delayed: Any) -> int | None:
@@ -170,7 +177,7 @@ def interrupt_without_flag(patch: pytest.MonkeyPatch) -> None:
 
 
 def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
-    """A bug that the kernel had: the holder came back and committed what an interrupt had taken back."""
+    """The holder of a lapsed lease commits what an interrupt has taken back.  The kernel had this bug."""
     patch.setattr(cancel, "end_lapsed_lease", lambda *args: None)
 
 
@@ -186,7 +193,7 @@ def requeued(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction.Transaction, "end_or_retry", back)
 
 
-def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
+def cancelled_run_waits(patch: pytest.MonkeyPatch) -> None:
     def ask(self: Any, run: Any, asked: Any) -> None:
         self.session = replace(self.session, cancel=asked)
 
@@ -194,16 +201,16 @@ def cancelled_sleeps(patch: pytest.MonkeyPatch) -> None:
 
 
 def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
-    """A Fail of a run that was asked to stop is retried like any other."""
+    """A cancelled run that fails is retried like any other run."""
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def deaf(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def without_cancel(self: Any, run: Any, verdict: Any, message: str) -> str:
         session, self.session = self.session, replace(self.session, cancel=None)
-        word = end_or_retry(self, run, verdict, message)
+        verdict_text = end_or_retry(self, run, verdict, message)
         self.session = replace(self.session, cancel=session.cancel)
-        return word
+        return verdict_text
 
-    patch.setattr(transaction.Transaction, "end_or_retry", deaf)
+    patch.setattr(transaction.Transaction, "end_or_retry", without_cancel)
 
 
 def hold_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -245,12 +252,12 @@ def begin_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_left_to_sweep(patch: pytest.MonkeyPatch) -> None:
-    """What a mark has taken back from a lost run is never written out."""
+    """No sweep ends what a mark has taken back from a lost run."""
     patch.setattr(transaction.Transaction, "_left_over", lambda self, run: False)
     patch.setattr(sweep, "_kept", lambda drafted, run: True)
 
 
-def withdrawn_from_the_living(patch: pytest.MonkeyPatch) -> None:
+def withdrawn_under_a_live_lease(patch: pytest.MonkeyPatch) -> None:
     bound = withdraw.withdraw_bound
 
     def anyway(drafted: Any, run: Any, input_id: str, by: str) -> bool:
@@ -267,7 +274,7 @@ def settled_wrongly(patch: pytest.MonkeyPatch) -> None:
 
 
 def next_without_order(patch: pytest.MonkeyPatch) -> None:
-    """A commit that goes on takes a user's input first, whatever stands before it."""
+    """A commit that begins the next run takes a user's input first, against the order."""
     walk = scheduling.next_work
 
     def user_first(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
@@ -280,7 +287,7 @@ def next_without_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def two_runs(patch: pytest.MonkeyPatch) -> None:
-    """An open turn does not keep others from beginning."""
+    """A run begins although another turn is open."""
     walk = scheduling.next_work
 
     def beside(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
@@ -289,8 +296,8 @@ def two_runs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scheduling, "next_work", beside)
 
 
-def grant_for_ever(patch: pytest.MonkeyPatch) -> None:
-    """A Begin that finds nothing keeps the session."""
+def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
+    """Begin does not end a lapsed lease."""
     patch.setattr(grant, "end_lapsed", lambda drafted, acquire: None)
     patch.setattr(begin, "end_lapsed", lambda drafted, acquire: None)
 
@@ -309,36 +316,34 @@ def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 DUE = "due_at_ms is the function"
-FAILED = "no decision meets"
-STOPPED = "a session is"
 MUTANTS = (
-    Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", FAILED), no_fence),
+    Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
     Mutant("no generation bump", LEASE, 2, ("each new lease",), no_generation),
-    Mutant("a lease over at its last moment", LEASE, 2, ("a session in which",), expired_too_early),
-    Mutant("a lease of the future honoured", DELAY, 8, ("a due session",), clock_trusted),
-    Mutant("a replay by its number alone", LEASE, 10, ("a once step", "a command"), replay_by_number_alone),
-    Mutant("due not recomputed", LEASE, 1, (DUE,), due_kept),
-    Mutant("due without what is delayed", DELAY, 2, ("a session in which",), due_without_delayed),
-    Mutant("due while a run holds", ORDER, 5, ("a due session",), due_as_first_written),
+    Mutant("a lease that ends a millisecond early", LEASE, 2, (WORK_IS_DUE,), expires_early),
+    Mutant("a lease from the future is live", DELAY, 8, (NO_HOT_LOOP,), future_lease_accepted),
+    Mutant("a replay recognised by its number alone", LEASE, 10, (ONCE, REPLAYED), replay_by_number_alone),
+    Mutant("due not recomputed", LEASE, 1, (DUE,), due_not_computed),
+    Mutant("due without delayed inputs", DELAY, 2, (WORK_IS_DUE,), due_without_delayed),
+    Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
     Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),
-    Mutant("a mark ignored", INTERRUPTS, 4, ("nothing is begun", FAILED, "a due"), mark_ignored),
+    Mutant("a mark ignored", INTERRUPTS, 4, ("nothing is begun", NO_ASSERTION_ERROR, NO_HOT_LOOP), mark_ignored),
     Mutant("an interrupt without its flag", INTERRUPT, 3, ("an interrupt or stop",), interrupt_without_flag),
     Mutant("a lapsed lease left to its holder", INTERRUPT, 4, ("an interrupt or stop",), lapsed_lease_left),
     Mutant("requeue instead of resume", LEASE, 5, ("the inputs of a run", "a failure"), requeued),
-    Mutant("a cancelled run sits out its backoff", CANCEL, 7, ("a run that was asked", "a cancel"), cancelled_sleeps),
+    Mutant("a cancelled run sits out its backoff", CANCEL, 7, ("a run that was asked", "a cancel"), cancelled_run_waits),
     Mutant("a cancelled run is retried", CANCEL, 4, ("a run that was asked", "a cancel"), cancelled_retried),
-    Mutant("HOLD ignored", ORDER, 5, ("nothing is begun", "a run that holds"), hold_ignored),
+    Mutant("hold ignored", ORDER, 5, ("nothing is begun", "a run that holds"), hold_ignored),
     Mutant("priority ignored", ORDER, 3, ("nothing is begun",), order_by_rank_alone),
-    Mutant("last_end ignored", LEASE, 3, ("a command carried out twice",), end_forgotten),
-    Mutant("Begin not known again", LEASE, 2, ("a command carried out twice", FAILED), begin_forgotten),
-    Mutant("nothing left to sweep", INTERRUPT, 9, (STUCK, "a due"), nothing_left_to_sweep),
-    Mutant("withdrawn under a live lease", CANCEL, 3, ("nothing is withdrawn", "at most one run"), withdrawn_from_the_living),
-    Mutant("settled by no table", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
-    Mutant("the next one out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
+    Mutant("last_end ignored", LEASE, 3, (REPLAYED,), end_forgotten),
+    Mutant("Begin is not replayed", LEASE, 2, (REPLAYED, NO_ASSERTION_ERROR), begin_forgotten),
+    Mutant("nothing left to sweep", INTERRUPT, 9, (CAN_FINISH, NO_HOT_LOOP), nothing_left_to_sweep),
+    Mutant("withdrawn under a live lease", CANCEL, 3, ("nothing is withdrawn", "at most one run"), withdrawn_under_a_live_lease),
+    Mutant("every input is consumed", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
+    Mutant("the next run out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
     Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
-    Mutant("a lapsed lease in the way", LEASE, 2, ("a session in which",), grant_for_ever),
+    Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 
 
@@ -346,10 +351,10 @@ MUTANTS = (
 def test_the_explorer_finds_the_bug(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.patch(monkeypatch)
 
-    found = search(evolve(mutant.world, probes=False), first_only=True).explored
+    found = search(evolve(mutant.config, probes=False), first_only=True).explored
 
-    short = [trace for trace in found.traces() if len(trace.lines) <= mutant.steps]
-    broken = [trace.sentence for trace in short]
-    assert any(sentence.startswith(mutant.breaks) for sentence in broken), "\n".join(
+    short = [trace for trace in found.traces() if len(trace.lines) <= mutant.steps_max]
+    violated = [trace.violated for trace in short]
+    assert any(name.startswith(mutant.violates) for name in violated), "\n".join(
         trace.text() for trace in found.traces()
     )

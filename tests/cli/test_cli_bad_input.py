@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -36,6 +37,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "priority below 0": (
         b'{"session":"a","text":"b","priority":-1}',
         "priority -1: expected 0 to 1000000",
+    ),
+    "time in seconds": (
+        b'{"session":"a","text":"b","available_at_ms":1767225600}',
+        "such as 1767225600000",
     ),
     "time below 0": (b'{"session":"a","text":"b","available_at_ms":-5}', "available_at_ms -5"),
     "NUL": (b'{"session":"a","text":"b\\u0000"}', "NUL character at 1"),
@@ -108,6 +113,29 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("--store", "sqlite:", "--agent", "echo", "p"),
         "invalid store URL 'sqlite:': the path is missing",
     ),
+    "in memory": (
+        ("--store", "sqlite::memory:", "--agent", "echo", "p"),
+        "invalid store URL 'sqlite::memory:': for a store in memory write memory:",
+    ),
+    "in memory, as SQLAlchemy writes it": (
+        ("--store", "sqlite:///:memory:", "--agent", "echo", "p"),
+        "for a store in memory write memory:",
+    ),
+    "two slashes": (
+        ("--store", "sqlite://a.db", "--agent", "echo", "p"),
+        "invalid store URL 'sqlite://a.db': write sqlite:a.db for a path in this folder, or sqlite:/a.db",
+    ),
+    "three slashes": (
+        ("--store", "sqlite:///a.db", "--agent", "echo", "p"),
+        "invalid store URL 'sqlite:///a.db': write sqlite:a.db for a path in this folder, or sqlite:/a.db",
+    ),
+    "a folder with two slashes": (
+        ("--store", "files://a/b", "--agent", "echo", "p"),
+        "invalid store URL 'files://a/b': write files:a/b for a path in this folder, or files:/a/b",
+    ),
+    "UTF-16": ((*RUN[1:], "echo", "wide"), "wide is UTF-16 text: convert it to UTF-8"),
+    "gzip": ((*RUN[1:], "echo", "packed"), "packed is compressed by gzip: decompress it first"),
+    "a store": ((*RUN[1:], "echo", "base"), "base is an SQLite database, not text"),
     "folder": (("--store", "sqlite:no/a.db", "--agent", "echo", "p"), "there is no folder"),
     "a folder": (("--store", "sqlite:.", "--agent", "echo", "p"), "is a folder"),
     "agent": ((*RUN[1:], "nope", "p"), "unknown agent 'nope': expected echo, ledger:FILE, flaky"),
@@ -127,6 +155,9 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, name: str) -> None:
     arguments, reason = USELESS[name]
     prompts(tmp_path / "p", [HELLO])
+    (tmp_path / "wide").write_bytes('{"session": "a"}\n'.encode("utf-16"))
+    (tmp_path / "packed").write_bytes(gzip.compress(b"{}"))
+    (tmp_path / "base").write_bytes(b"SQLite format 3\0" + bytes(84))
     (tmp_path / "empty").touch()
     (tmp_path / "blank").write_text("\n  \n")
 

@@ -20,7 +20,14 @@ def test_a_clause_is_printed_with_its_page_and_scenarios(tmp_path: Path) -> None
     assert ran.code == 0
     assert ran.out.startswith("LEASE-5  Lease  (specs/lease.md, The machine)\n")
     assert "`held`" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
     assert "scenario: specs/scenarios/lease/held_or_active.txt" in ran.out
+
+
+def test_a_scenario_that_names_the_clause_in_a_comment_is_printed_too(tmp_path: Path) -> None:
+    ran = tenure("explain", "RUN-7", cwd=tmp_path)
+
+    assert "scenario: specs/scenarios/lease/takeover.txt" in ran.out
 
 
 def test_a_family_is_printed_whole_in_any_case(tmp_path: Path) -> None:

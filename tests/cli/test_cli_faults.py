@@ -169,9 +169,27 @@ def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: int) -> 
     ran = finish(process)
     rest = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
 
-    assert "finishing the turns in progress" in said
+    assert "turns in progress have 30 s to finish" in said
     assert (ran.code, column(ran.lines, "text")) == (128 + number, ["hello"])
     assert (rest.code, rest.last) == (0, "0 admitted, 2 known already")
+
+
+def test_a_turn_that_does_not_finish_in_the_grace_period_is_resumed_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(GATED)
+    prompts(tmp_path / "p", [HELLO])
+    process = start(*RUN, "mine:agent", "--grace", 0.2, "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    process.send_signal(signal.SIGTERM)
+    ran = finish(process)
+    (tmp_path / "go").touch()
+    rest = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert "turns in progress have 0.2 s to finish" in ran.err
+    assert (ran.code, ran.out) == (143, "")
+    assert (rest.code, column(rest.lines, "text")) == (0, ["hello"])
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
@@ -210,7 +228,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
 IMPATIENT = (*RUN[:3], "--patience", "0.2", "--agent")
 
 
-def test_a_torn_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_file_names_it(tmp_path: Path) -> None:
     prompts(tmp_path / "p", [HELLO])
     (tmp_path / "a.db").write_bytes(b"x" * 5000)
 

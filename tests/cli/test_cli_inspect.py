@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from cli_process import finish, kill, prompts, start, tenure, until, workers_of
+
+from tenure_drivers import Runtime, Turn, TurnFailed, open_store
 
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
 INSPECT = ("inspect", "--store", "sqlite:a.db")
@@ -203,3 +207,41 @@ def test_help_has_examples_and_exit_codes(tmp_path: Path, command: str) -> None:
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
     assert tenure("--version", cwd=tmp_path).out.startswith("tenure, version ")
+
+
+def test_the_last_failure_of_a_run_that_is_retried_is_shown(tmp_path: Path) -> None:
+    """FAIL-16"""
+
+    async def agent(turn: Turn) -> str:
+        if turn.text == "with a step":
+            await turn.step("look", lambda: 1)
+        raise TurnFailed("rate_limited", "the provider says 429", retry_after_ms=600_000)
+
+    async def fail() -> None:
+        async with aclosing(open_store(f"sqlite:{tmp_path / 'a.db'}")) as store:
+            async with Runtime(store, agent) as runtime:
+                for text in ("at once", "with a step"):
+                    receipt = await runtime.submit(text.replace(" ", "-"), text)
+                    while True:
+                        status = await receipt.status()
+                        assert status is not None
+                        if status.last_failure is not None:
+                            break
+                        await asyncio.sleep(0.01)
+
+    asyncio.run(fail())
+    last = {"kind": "rate_limited", "message": "the provider says 429", "attempt": 1}
+    line = "attempt 1 failed: rate_limited: the provider says 429"
+    show = ("show", "--store", "sqlite:a.db")
+
+    for session in ("at-once", "with-a-step"):
+        [seen] = tenure(*INSPECT, session, "--json", cwd=tmp_path).lines
+        assert [one["last_failure"] for one in (*seen["runs"], *seen["inbox"])] == [last, last]
+        table = tenure(*INSPECT, session, cwd=tmp_path).out
+        assert "attempt 1: rate_limited: the provider says 429" in table
+        happened = tenure(*EVENTS, session, cwd=tmp_path).out.splitlines()
+        assert ["run_failed" in one for one in happened].count(True) == 1
+        [failed] = [one for one in happened if "run_failed" in one]
+        assert failed.endswith("rate_limited: the provider says 429 (attempt 1)")
+        assert line in tenure(*show, session, cwd=tmp_path).out
+        assert line in tenure(*show, session, "--markdown", cwd=tmp_path).out

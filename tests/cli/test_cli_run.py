@@ -214,3 +214,22 @@ def test_inputs_of_a_stopped_session_are_not_waited_for(
     assert (ran.code, ran.out, ran.last) == (3, "", "1 admitted, 1 known already")
     assert "line 1 of session ann is ready" in ran.err
     assert new.code == 2 and "line 1: refused phase (tenure explain INBOX-3): stopped" in new.err
+
+
+def test_a_prompt_whose_run_fails_after_a_message_is_a_failure(tmp_path: Path) -> None:
+    """Its input is consumed (RUN-13), as is that of a chat whose model fails after a tool call."""
+    (tmp_path / "mine.py").write_text(
+        "from tenure.transcript import NewNode, Role\n"
+        "from tenure.turn_end import Record\n"
+        "from tenure_drivers import TurnFailed\n"
+        "async def agent(turn):\n"
+        "    await turn.record(Record(nodes=(NewNode(Role.ASSISTANT, 'partly'),)))\n"
+        "    raise TurnFailed('invalid_request', 'the model is gone')\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert ran.code == 1
+    assert [(line["ended"], line["termination"]) for line in ran.lines] == [("consumed", "error")]
+    assert "line 1: consumed: error: invalid_request: the model is gone" in ran.err

@@ -118,7 +118,7 @@ def test_control_characters_are_escaped(tmp_path: Path) -> None:
 
     lines = shown(tmp_path)
 
-    assert "  \\x1b[2Jgone\\x07 \\x202e" in lines
+    assert "  \\x1b[2Jgone\\x07 \\u202e" in lines
 
 
 def test_a_killed_turn_shows_started_calls_and_the_inbox(tmp_path: Path) -> None:
@@ -141,6 +141,26 @@ def test_a_killed_turn_shows_started_calls_and_the_inbox(tmp_path: Path) -> None
     assert "in the inbox: 1" in lines and "  and then" == lines[-1]
     assert found["open_run"] is not None
     assert [item.get("open", False) for item in found["conversation"]] == [True] * 3
+
+
+def test_a_prompt_is_shown_from_the_beginning_of_its_turn(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import asyncio, pathlib\n"
+        "async def agent(turn):\n"
+        "    pathlib.Path('begun').touch()\n"
+        "    await asyncio.Event().wait()\n"
+    )
+    prompts(tmp_path / "p", [{"session": "ann", "text": text} for text in ("first", "second")])
+    process = start("run", "--store", "sqlite:a.db", "--agent", "mine:agent", "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    lines = shown(tmp_path)
+    process.kill()
+    process.communicate()
+
+    at = next(n for n, line in enumerate(lines) if "not committed yet" in line)
+    assert "  first" in lines[at:] and "in the inbox: 1" in lines
+    assert lines[-1] == "  second"
 
 
 def results(folder: Path) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import os
 import random
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -112,30 +114,30 @@ def test_no_command_violates_a_property(seed: int) -> None:
 
 
 DAMAGES = {
-    "due_at_ms is what": "UPDATE session SET due_at_ms = 12345",
+    "due_at_ms agrees": "UPDATE session SET due_at_ms = 12345",
     "the counts on": "UPDATE session SET ready_user_count = ready_user_count + 1",
     "events are numbered": "UPDATE session SET next_event = next_event + 1",
-    "ranks are below": "UPDATE session SET next_rank = 0",
-    "every input has a place": "DELETE FROM input",
+    "ranks are unique": "UPDATE session SET next_rank = 0",
+    "every input has a queue entry": "DELETE FROM input",
     "contributors": "UPDATE queue_entry SET rank = rank + 1000 WHERE state = 'bound'",
-    "open_run names": "UPDATE session SET open_run = 'nobody'",
-    "lease_run names": "UPDATE session SET lease_run = 'nobody'",
+    "open_run names": "UPDATE session SET open_run = 'missing'",
+    "lease_run names": "UPDATE session SET lease_run = 'missing'",
     "cancel flag": """UPDATE session SET cancel = '{"run_id":"x","by":"y","how":"abandoned"}'""",
     "stopped means": "UPDATE session SET phase = 'stopping', lease = 'vacant', open_run = NULL",
 }
 
 
-@pytest.mark.parametrize("law", DAMAGES)
-def test_a_violated_property_is_named(law: str, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}", seed=2)
     with closing(sqlite3.connect(path)) as damaging, damaging:
-        damaging.execute(DAMAGES[law])
+        damaging.execute(DAMAGES[name])
 
     code, out, _ = run("check", "--store", f"sqlite:{path}")
 
     assert code == 1
-    assert any(law in line for line in out.splitlines()), out
+    assert any(name in line for line in out.splitlines()), out
 
 
 def test_every_property_is_tried() -> None:
@@ -240,6 +242,36 @@ def test_an_incomplete_file_changes_nothing(tmp_path: Path, run: Run) -> None:
     assert not (tmp_path / "new.db").exists()
 
 
+def test_an_export_may_begin_with_a_byte_order_mark(tmp_path: Path, run: Run) -> None:
+    url, there, file = "sqlite:" + str(tmp_path / "s.db"), f"files:{tmp_path / 'f'}", tmp_path / "x"
+    before = worked(url)
+    run("export", "--store", url, str(file))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+    assert run("import", "--store", there, str(file))[0] == 0
+    assert held(there) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{}".encode("utf-16"), "is UTF-16 text: convert it to UTF-8"),
+        (gzip.compress(b"{}"), "is compressed by gzip: decompress it first"),
+        (b"\xff{}", "'utf-8' codec can't decode byte 0xff in position 0"),
+    ],
+)
+def test_a_file_that_is_no_text_is_not_imported(
+    tmp_path: Path, run: Run, content: bytes, why: str
+) -> None:
+    (tmp_path / "x").write_bytes(content)
+
+    code, out, err = run("import", "--store", f"sqlite:{tmp_path / 's.db'}", str(tmp_path / "x"))
+
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert why in err
+    assert not (tmp_path / "s.db").exists()
+
+
 def test_a_store_is_not_exported_over_itself(tmp_path: Path, run: Run) -> None:
     url, path = f"sqlite:{tmp_path / 's.db'}", tmp_path / "s.db"
     before = worked(url)
@@ -317,6 +349,16 @@ def test_migrate_prints_its_sql_and_runs_it_once(url: str, run: Run) -> None:
     assert nothing == "" and "nothing to do" in err
     if not url.startswith("files:"):
         assert sql.count("CREATE TABLE") >= 12
+
+
+def test_migrate_names_the_extra_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.startswith("tenure_drivers.stores.postgres.store")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    code, _, err = run("migrate", "--store", "postgresql://h/d", "--dry-run")
+
+    assert code == 2 and "pip install 'tenure[postgres]'" in err
 
 
 @pytest.mark.postgres

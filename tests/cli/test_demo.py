@@ -122,7 +122,7 @@ def test_a_demo_prints_its_result_in_words(start: Callable[..., Demo]) -> None:
 
 @pytest.mark.slow
 def test_an_agent_without_a_once_step_turns_the_report_red(start: Callable[..., Demo]) -> None:
-    report = reported(start(*SMALL, "--seed", "1", "--json", "--agent", "careless"))
+    report = reported(start(*SMALL, "--seed", "1", "--json", "--agent", "without-once"))
 
     assert report["repeated"] > 0
     assert report["lost"] == report["out_of_order"] == report["missing"] == 0

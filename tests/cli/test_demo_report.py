@@ -213,7 +213,7 @@ def test_a_missing_line_of_the_ledger_is_found(fleet: ToyFleet) -> None:
     assert turned_red(evidence(fleet, ledger=tuple(fleet.ledger[1:]))) == {"missing": 1}
 
 
-def test_a_torn_line_and_one_of_nobody_are_found(fleet: ToyFleet) -> None:
+def test_a_torn_line_and_a_line_of_an_unknown_input_are_found(fleet: ToyFleet) -> None:
     torn = (*fleet.ledger[:-1], fleet.ledger[-1].rstrip("\n"))
     strange = (*fleet.ledger, "input-999 text\n")
 
@@ -257,11 +257,11 @@ def test_an_answer_that_overtakes_is_found_in_the_events(fleet: ToyFleet) -> Non
 def test_an_urgent_prompt_may_overtake(fleet: ToyFleet) -> None:
     history = fleet.histories[0]
     first, second, *rest = history.answered
-    places = tuple(
+    queue_entries = tuple(
         evolve(p, priority=1) if p.input_id == second else p for p in history.queue_entries
     )
 
-    histories = doctored(fleet, answered=(second, first, *rest), queue_entries=places)
+    histories = doctored(fleet, answered=(second, first, *rest), queue_entries=queue_entries)
 
     assert turned_red(evidence(fleet, histories=histories)) == {}
 
@@ -392,11 +392,11 @@ def test_a_page_shows_everything_that_happened(fleet: ToyFleet) -> None:
 def test_whatever_a_session_is_called_stays_text(fleet: ToyFleet) -> None:
     evil = "</script><script>alert(1)</script>\"'&$title"
     first, *others = fleet.histories
-    place = evolve(first.queue_entries[0], input_id=evil)
+    queue_entry = evolve(first.queue_entries[0], input_id=evil)
     named = evolve(
         first,
         session=evolve(first.session, session_id=evil),
-        queue_entries=(place, *first.queue_entries[1:]),
+        queue_entries=(queue_entry, *first.queue_entries[1:]),
         events=tuple(
             evolve(e, events=tuple(evolve(h, input_ids=(evil,)) for h in e.events))
             for e in first.events

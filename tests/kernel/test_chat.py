@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import SPECS
+from paths import SPECS, TESTS
 
 from tenure.failure import ErrorKind
 from tenure.limits import MESSAGE_BYTES_MAX
@@ -99,7 +99,7 @@ def test_characters_that_no_file_can_hold_are_escaped() -> None:  # CHAT-1
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"role":"nobody"}', '{"role":"imported"}', '{"role":"user","x":1}']
+    "body", ["", "[]", "{}", '{"role":"unknown"}', '{"role":"imported"}', '{"role":"user","x":1}']
 )
 def test_an_invalid_body_is_refused(body: str) -> None:
     with pytest.raises(InvalidMessage):
@@ -123,7 +123,7 @@ def test_five_megabytes_are_not_too_long() -> None:
 # -- projection
 
 
-def test_inputs_stand_before_the_node_that_names_them() -> None:  # CHAT-3
+def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3
     lines = [
         line(text(Role.ASSISTANT, "hello"), entered("hi")),
         line(node_of(Message(Role.ASSISTANT, "again")), entered("and?")),
@@ -183,6 +183,16 @@ def test_hidden_nodes_are_not_shown() -> None:  # CHAT-6
     lines = [line(text(Role.ASSISTANT, "secret", hidden=True), entered("hi"))]
 
     assert [m.text for m in project(lines)] == ["hi"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "sent"),
+    [("", "[stopped before the end]"), ("half a", "half a\n\n[stopped before the end]")],
+)
+def test_a_stopped_message_says_so_to_the_model(shown: str, sent: str) -> None:  # CHAT-20
+    stopped = node_of(Message(Role.ASSISTANT, shown, stopped=True))
+
+    assert [m.text for m in project([line(stopped, entered("hi"))])] == ["hi", sent]
 
 
 def test_results_without_their_call_are_skipped_at_the_start() -> None:
@@ -278,7 +288,20 @@ def test_an_object_or_nothing_is_accepted_as_arguments(arguments: str) -> None: 
     assert reject_reason(ToolCall("c", "t", arguments), 1, (tool,)) is None
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "1", "null", '"x"', "[" * 100_000])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "{",
+        "[]",
+        "1",
+        "null",
+        '"x"',
+        "[" * 100_000,
+        '{"a": NaN}',
+        '{"a": [-Infinity]}',
+        '{"a": 1e999}',
+    ],
+)
 def test_other_arguments_are_rejected(arguments: str) -> None:  # CHAT-14
     tool = Tool("t", "", "{}")
 
@@ -287,7 +310,12 @@ def test_other_arguments_are_rejected(arguments: str) -> None:  # CHAT-14
 
 def test_every_clause_is_tested() -> None:
     defined = set(re.findall(r"^- \*\*(CHAT-\d+)\*\*", SPEC.read_text(encoding="utf-8"), re.M))
-    named = re.findall(r"# (.*CHAT-.*)", Path(__file__).read_text(encoding="utf-8"))
+    pages = [Path(__file__), Path(__file__).with_name("test_sendable.py")]
+    pages.append(Path(__file__).with_name("test_shortening.py"))
+    pages.append(TESTS / "agents" / "test_lenient_reading.py")
+    named = [
+        each for page in pages for each in re.findall(r"# (.*CHAT-.*)", page.read_text("utf-8"))
+    ]
     told = set(re.findall(r"CHAT-\d+", " ".join(named)))
 
     assert defined - told == {f"CHAT-{8}"}  # tests/kernel/test_turn.py: the grace iteration

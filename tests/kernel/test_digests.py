@@ -1,4 +1,4 @@
-"""The canonical form of a digest is plain JSON, however fast it is made."""
+"""The digest of values is that of their canonical JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(VALUES))
-def test_a_digest_is_that_of_json_without_blanks(parts: list[object]) -> None:
+def test_a_digest_is_that_of_compact_sorted_json(parts: list[object]) -> None:
     text = json.dumps(parts, separators=(",", ":"), sort_keys=True)
 
     assert hash_parts(*parts) == "c1:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check."""
+"""The rules of style and structure that a test can check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PURE = {
 PURE_IN_CHECK = PURE | {
     *("contextlib", "heapq", "html", "importlib", "inspect", "re", "textwrap"),
 }
-CLOCKS_AND_DICE = {
+CLOCKS_AND_RANDOMNESS = {
     *("monotonic", "monotonic_ns", "now", "perf_counter", "perf_counter_ns", "time", "time_ns"),
     *("today", "utcnow"),
     *("SystemRandom", "choices", "getrandbits", "randbytes", "randint", "random", "randrange"),
@@ -32,7 +32,7 @@ ENUMS = {"Enum", "Flag", "IntEnum", "IntFlag", "StrEnum"}
 MUTABLE = {"Transaction"}  # accumulates the writes of one decision and never leaves it
 NOT_CLAUSES = {"SHA-256", "UTF-8", "UTF-16"}
 
-KERNEL_LINES_MAX = 500  # one table or one class may be long; a subject is not cut to fit
+KERNEL_LINES_MAX = 500  # a table or a class may be long, if it is one subject
 RULES_LINES_MAX = 60
 FUNCTION_LINES_MAX = 60
 
@@ -91,7 +91,7 @@ def frozen(decorator: ast.expr) -> bool:
 
 
 def without_fields(node: ast.ClassDef) -> bool:
-    """Say whether a class declares behaviour alone: no annotated fields, no `__init__`."""
+    """Return True if a class has neither annotated fields nor `__init__`."""
     return not any(
         (isinstance(item, ast.AnnAssign) and last_name(item.annotation) != "ClassVar")
         or (isinstance(item, ast.FunctionDef) and item.name == "__init__")
@@ -100,7 +100,7 @@ def without_fields(node: ast.ClassDef) -> bool:
 
 
 def without_slots(node: ast.ClassDef) -> bool:
-    """Say whether a class has `__slots__ = ()`: whatever it annotates, it can hold nothing."""
+    """Return True if a class has `__slots__ = ()`, so that its instances have no fields."""
     return any(
         isinstance(item, ast.Assign)
         and [last_name(target) for target in item.targets] == ["__slots__"]
@@ -151,7 +151,7 @@ def test_the_kernel_imports_only_what_is_pure() -> None:
     assert impure == []
 
 
-def test_nobody_imports_through_a_source_root() -> None:
+def test_no_import_starts_at_a_source_root() -> None:
     through = [
         f"{at(path, node)} {name}"
         for path in modules(KERNEL, DRIVERS, TESTS)
@@ -162,12 +162,12 @@ def test_nobody_imports_through_a_source_root() -> None:
     assert through == []
 
 
-def test_the_kernel_asks_no_clock_and_rolls_no_dice() -> None:
+def test_the_kernel_uses_no_clock_and_no_randomness() -> None:
     calls = [
         f"{at(path, node)} {last_name(node.func)}"
         for path in modules(KERNEL)
         for node in nodes(path)
-        if isinstance(node, ast.Call) and last_name(node.func) in CLOCKS_AND_DICE
+        if isinstance(node, ast.Call) and last_name(node.func) in CLOCKS_AND_RANDOMNESS
     ]
 
     assert calls == []
@@ -186,7 +186,7 @@ def test_the_kernel_calls_no_builtin_that_does_io() -> None:
     assert calls == []
 
 
-def test_a_kernel_module_fits_in_the_head() -> None:
+def test_a_kernel_module_is_not_too_long() -> None:
     long = [
         f"{at(path)}: {lines} lines"
         for path in modules(KERNEL)
@@ -196,7 +196,7 @@ def test_a_kernel_module_fits_in_the_head() -> None:
     assert long == []
 
 
-def test_a_function_fits_on_a_screen() -> None:
+def test_a_function_is_not_too_long() -> None:
     long = [
         f"{at(path, node)} {node.name}: {lines} lines"
         for path in modules(KERNEL, DRIVERS)
@@ -208,7 +208,7 @@ def test_a_function_fits_on_a_screen() -> None:
     assert long == []
 
 
-def test_rules_stays_small_and_stands_alone() -> None:
+def test_rules_is_short_and_imports_no_other_module_of_the_kernel() -> None:
     for path in (path for path in [KERNEL / "rules.py"] if path.exists()):
         relative = [
             at(path, node)

@@ -17,7 +17,7 @@ from paths import SPECS
 from tenure.check.machine_domains import (
     LEASE,
     MACHINES,
-    PLACE,
+    QUEUE_ENTRY,
     RUN,
     RUNNER,
     WORKER,
@@ -62,7 +62,7 @@ from tenure.worker import machine as worker_machine
 
 PAGES = {
     "lease": "lease.md",
-    "place": "inbox.md",
+    "queue_entry": "inbox.md",
     "run": "run.md",
     "runner": "runner.md",
     "worker": "worker.md",
@@ -94,13 +94,13 @@ def test_every_row_fires_in_some_case(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
 def test_a_pair_without_rows_has_a_reason(machine: Machine) -> None:
-    assert machine.pairs() - machine.table.index.keys() == machine.unasked.keys()
+    assert machine.pairs() - machine.table.index.keys() == machine.without_row.keys()
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
 def test_a_pair_without_rows_raises(machine: Machine) -> None:
-    for state, command in machine.inputs() if machine.unasked else ():
-        if (state.__class__, command.__class__) in machine.unasked:
+    for state, command in machine.inputs() if machine.without_row else ():
+        if (state.__class__, command.__class__) in machine.without_row:
             with pytest.raises(AssertionError, match="no row"):
                 machine.table.step(state, command)
 
@@ -142,7 +142,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert len(list(LEASE.cases())) == (3 + held) * asked
 
     delayed, ready, bound, ended = 3 * 2 * 2, 3 * 2 * 2, 3 * 2, 6
-    assert len(list(PLACE.cases())) == (
+    assert len(list(QUEUE_ENTRY.cases())) == (
         delayed * (4 + 6) + ready * (3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 2 + 6)
     )
 
@@ -218,23 +218,23 @@ def test_sometimes_with_a_lease(name: str) -> None:
     assert any(SOMETIMES[name](s, c, after(LEASE, s, c)) for s, c in LEASE.cases())
 
 
-def test_an_ended_place_never_changes() -> None:  # PLACE-10
-    ended = [(s, c) for s, c in PLACE.cases() if isinstance(s, input_.Ended)]
+def test_an_ended_queue_entry_never_changes() -> None:  # PLACE-10
+    ended = [(s, c) for s, c in QUEUE_ENTRY.cases() if isinstance(s, input_.Ended)]
 
-    assert ended and all(after(PLACE, s, c) == s for s, c in ended)
+    assert ended and all(after(QUEUE_ENTRY, s, c) == s for s, c in ended)
 
 
-def test_a_place_keeps_its_mark_and_key_until_it_ends() -> None:
-    for state, command in PLACE.cases():
-        later = after(PLACE, state, command)
+def test_a_queue_entry_keeps_its_mark_and_key_until_it_ends() -> None:
+    for state, command in QUEUE_ENTRY.cases():
+        later = after(QUEUE_ENTRY, state, command)
         if not isinstance(later, input_.Ended):
             assert (later.mark, later.open_key) == (state.mark, state.open_key)
 
 
-def test_a_place_returns_only_by_a_split() -> None:  # PLACE-8
+def test_a_queue_entry_returns_only_by_a_split() -> None:  # PLACE-8
     order = [input_.Delayed, input_.Ready, input_.Bound, input_.Ended]
-    for state, command in PLACE.cases():
-        later = after(PLACE, state, command)
+    for state, command in QUEUE_ENTRY.cases():
+        later = after(QUEUE_ENTRY, state, command)
         backwards = order.index(later.__class__) < order.index(state.__class__)
         assert not backwards or isinstance(command, input_.Return)
 
@@ -256,7 +256,7 @@ def test_an_ended_run_has_its_termination() -> None:  # RUN-5, RUN-6
 
 kinds = st.sampled_from(ErrorKind)
 moments = st.integers(0, 2**53)
-troubles = st.builds(
+retries = st.builds(
     RetryState,
     failures=st.integers(0, 10),
     outages=st.integers(0, 100),
@@ -276,7 +276,7 @@ def test_every_kind_of_error_has_a_nature() -> None:
     assert NATURES.keys() == set(ErrorKind)
 
 
-@given(retry=troubles, failure=failures, now_ms=moments)
+@given(retry=retries, failure=failures, now_ms=moments)
 def test_a_permanent_failure_is_not_retried(  # FAIL-1
     retry: RetryState, failure: Failure, now_ms: int
 ) -> None:
@@ -311,7 +311,7 @@ def test_a_transient_failure_is_counted(kind: ErrorKind) -> None:  # FAIL-4, FAI
     assert clauses == ["FAIL-5"] * (FAILURES_MAX - 1) + ["FAIL-4"]
 
 
-@given(retry=troubles, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
+@given(retry=retries, kind=st.sampled_from(of(Nature.TRANSIENT)), now_ms=moments)
 def test_another_kind_of_answer_ends_an_outage(
     retry: RetryState, kind: ErrorKind, now_ms: int
 ) -> None:  # FAIL-5
@@ -321,7 +321,7 @@ def test_another_kind_of_answer_ends_an_outage(
     assert (later.failures, later.losses) == (retry.failures + 1, retry.losses)
 
 
-@given(retry=troubles, now_ms=moments)
+@given(retry=retries, now_ms=moments)
 def test_a_loss_after_progress_is_not_counted(retry: RetryState, now_ms: int) -> None:  # FAIL-6
     assert decide_after_loss("r1", retry, True, now_ms) == Retry(now_ms, retry, False, "FAIL-6")
 
@@ -336,7 +336,7 @@ def test_the_sixteenth_loss_is_not_retried() -> None:  # FAIL-7, FAIL-8
     assert clauses == ["FAIL-8"] * (LOSSES_MAX - 1) + ["FAIL-7"]
 
 
-@given(retry=troubles, now_ms=moments)
+@given(retry=retries, now_ms=moments)
 def test_runs_that_were_lost_together_are_due_apart(
     retry: RetryState, now_ms: int
 ) -> None:  # RUN-22
@@ -350,7 +350,7 @@ def test_runs_that_were_lost_together_are_due_apart(
         assert max(waits) - min(waits) > backoff // 2
 
 
-@given(retry=troubles, failure=failures, now_ms=moments)
+@given(retry=retries, failure=failures, now_ms=moments)
 def test_a_retry_is_bounded(
     retry: RetryState, failure: Failure, now_ms: int
 ) -> None:  # RUN-20, RUN-21
@@ -363,7 +363,7 @@ def test_a_retry_is_bounded(
         assert wait_ms <= max(BACKOFF_CAP_MS, asked_ms)
 
 
-@given(retry=troubles)
+@given(retry=retries)
 def test_backoff_never_shrinks_as_failures_grow(retry: RetryState) -> None:  # RUN-20
     more = RetryState(retry.failures, retry.outages, retry.losses + 1)
 

@@ -1,4 +1,4 @@
-"""Names that were replaced do not come back: the field's term stands for each of them."""
+"""Names that were replaced by the field's term are not used again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public interface is written down, so that a change of it shows in the diff of tests/public_api.txt."""
+"""tests/public_api.txt lists the public interface, so that its changes appear in the diff."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def entries() -> Iterator[str]:
 
 
 def described(name: str, value: Any) -> Iterator[str]:
-    """One line for a name; for a class one more for each public method and enum member."""
+    """Yield a line for a name, and for a class a line for each public method and enum member."""
     if inspect.isclass(value) and not isinstance(value, types.GenericAlias):
         if issubclass(value, enum.Enum):
             yield f"{name}: {', '.join(value.__members__)}"
@@ -62,7 +62,7 @@ def signature(value: Any) -> str:
         return ""
 
 
-def test_the_public_interface_is_the_listed_one(request: pytest.FixtureRequest) -> None:
+def test_the_public_interface_is_as_listed(request: pytest.FixtureRequest) -> None:
     text = "\n".join(entries()) + "\n"
     if request.config.getoption("--rewrite"):
         LIST.write_text(text, encoding="utf-8")
@@ -71,15 +71,15 @@ def test_the_public_interface_is_the_listed_one(request: pytest.FixtureRequest) 
 
 
 def test_everything_public_has_a_docstring() -> None:
-    bare: list[str] = []
+    missing: list[str] = []
     for module in PUBLIC:
         found = importlib.import_module(module)
         for name in found.__all__:
             value = getattr(found, name)
             if inspect.isclass(value) or inspect.isfunction(value):
-                bare += undocumented(f"{module}.{name}", value)
+                missing += undocumented(f"{module}.{name}", value)
 
-    assert bare == []
+    assert missing == []
 
 
 def undocumented(name: str, value: Any) -> Iterator[str]:
@@ -97,19 +97,19 @@ def undocumented(name: str, value: Any) -> Iterator[str]:
                 yield f"{name}.{member}"
 
 
-def test_every_module_says_what_it_exports() -> None:
-    silent = [
+def test_every_module_has_an_export_list() -> None:
+    missing = [
         path.relative_to(ROOT).as_posix()
         for package in (KERNEL, DRIVERS)
         for path in sorted(package.rglob("*.py"))
         if exports(ast.parse(path.read_text(encoding="utf-8"))) is None
     ]
 
-    assert silent == []
+    assert missing == []
 
 
 def exports(tree: ast.Module) -> list[str] | None:
-    """The names in `__all__`; [] for a package that only has a docstring; None if they are missing."""
+    """Return the names in `__all__`; [] for a package with a docstring only; None if `__all__` is missing."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))

@@ -99,7 +99,7 @@ from tenure.runner.states import (
     TurnRunning,
     final_call_pending,
 )
-from tenure.transcript import NewNode, Role
+from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, TurnEnd
 from tenure.world import EMPTY, ask, evolve
 
@@ -330,7 +330,7 @@ def test_a_dead_holder_is_reclaimed_at_once() -> None:
     examine = script.one(CheckProcess)
     assert examine.process == HERE
     script.event(ProcessChecked(0, examine.id, Evidence.DEAD, "c"))
-    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "theirs"), Evidence.DEAD)
+    assert script.sent() == Reclaim("s", "c", Fence("s", 3, "other"), Evidence.DEAD)
     script.answer(Reclaimed(3, "run"))
     assert isinstance(script.sent(), Begin)
 
@@ -455,6 +455,18 @@ def test_a_commit_refused_as_cancelled_is_replaced_by_a_cancelled_one() -> None:
 def test_an_illegal_commit_fails_the_run_permanently() -> None:
     script = at_work().ends(Finished(END)).answer(no(Refusal.ILLEGAL, "too large"))
     assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
+
+
+@shows("RUNNER-92")
+def test_an_illegal_fail_is_replaced_by_a_permanent_one_without_its_usage() -> None:
+    usage = (UsageDelta("api", "m", -1),)
+    failure = Failure(ErrorKind.RATE_LIMITED, "429")
+    script = at_work().ends(Failed(failure, usage)).answer(no(Refusal.ILLEGAL, "usage below 0"))
+
+    sent = script.sent()
+    assert (sent.failure.kind, sent.usage) == (ErrorKind.INVALID_REQUEST, ())
+    assert "usage below 0" in sent.failure.message
+    assert script.answer(no(Refusal.ILLEGAL)).stopped().reason is RunnerStopReason.REFUSED
 
 
 @shows("RUNNER-24", "RUNNER-85")
@@ -702,7 +714,7 @@ class KernelStore:
         return ask(question, self.world.answer)
 
 
-def test_the_loop_of_the_docstring_runs_a_session() -> None:
+def test_the_loop_in_the_docstring_runs_a_session() -> None:
     store = KernelStore(lambda: 1_000)
     parts = (machine.__doc__ or "").partition("steps of its own:\n\n")[2].partition("\n\nA host")
     assert len(parts[0].splitlines()) >= 20

@@ -18,13 +18,14 @@ from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.run import Termination
-from tenure.messages.codec import from_json
+from tenure.messages.codec import decode, from_json, node_of
 from tenure.messages.types import (
     Disposition,
     Finish,
     Message,
     Reply,
     Request,
+    RetryPolicy,
     Tool,
     ToolCall,
 )
@@ -49,7 +50,7 @@ def reached() -> tuple[turn.State, ...]:
     """Return the states of the machine that the explored models reach."""
     found: dict[turn.State, None] = {}
     for setting in CONFIGS:
-        if setting.name not in ("probe", "both", "limit", "strange", "outage"):
+        if setting.name not in ("probe", "both", "limit", "strange", "outage", "overflow"):
             continue
         model = TurnModel(setting)
         seen: dict[State, None] = dict.fromkeys(model.initial())
@@ -67,6 +68,7 @@ def reached() -> tuple[turn.State, ...]:
 def keys_of(state: turn.State) -> Iterator[str]:
     core: Core = state.core
     yield from (core.key(kind) for kind in ("environment", "model", "record"))
+    yield core.key("model", 1)
     yield from (core.key("tool", index) for index in (0, 1, 7, "00", "x"))
     yield core.key("record", core.records - 1)
     yield "r:1:9:model:0"
@@ -81,6 +83,7 @@ def events(state: turn.State) -> Iterator[protocol.Event]:
         yield protocol.EnvironmentReady(key, ENVIRONMENT)
         yield protocol.EnvironmentFailed(key, failure)
         yield protocol.ModelFailed(key, failure)
+        yield protocol.ModelFailed(key, Failure(ErrorKind.CONTEXT_OVERFLOW))
         for finish in Finish:
             for reply in (
                 Reply("hi"),
@@ -178,7 +181,7 @@ def extra_states() -> list[turn.State]:
 
 
 def visited(played: Play) -> list[turn.State]:
-    """Carry a turn out, and return its states and those of the same turn while it stops."""
+    """Execute a turn.  Return its states, and those of the same turn while it stops."""
     found: list[turn.State] = [played.prepare()]
     played.begin()
     while played.effects:
@@ -242,7 +245,7 @@ def test_an_environment_that_cannot_be_prepared_fails_the_turn() -> None:  # TUR
     assert played.effects[-1] == protocol.Fail(failure)
 
 
-def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> None:  # TURN-23
+def test_a_failed_model_call_fails_the_run_and_counts_its_usage() -> None:  # TURN-23
     played = Play(script(saying("x"))).begin().go(until=protocol.CallModel)
     failure = Failure(ErrorKind.RATE_LIMITED, "slow down", 5_000)
 
@@ -250,6 +253,56 @@ def test_a_failed_model_call_gives_the_run_back_and_counts_what_it_used() -> Non
 
     both = UsageDelta("turn", "m", 2, 20, 2)
     assert played.effects[-1] == protocol.Fail(failure, (both,))
+
+
+OVERFLOW = Failure(ErrorKind.CONTEXT_OVERFLOW, "too long")
+
+
+def test_a_request_that_does_not_fit_is_shortened_and_sent_once_more() -> None:  # TURN-25
+    long = protocol.ToolResult("x" * 1_000)
+    played = Play(script(calling(("a", "look")), saying("x")), use=lambda *_: long)
+    played.begin().go(6).go(until=protocol.CallModel)
+    first = played.take(protocol.CallModel)
+
+    played.feed(protocol.ModelFailed(first.key, OVERFLOW))
+
+    second = played.take(protocol.CallModel)
+    assert (first.budget, second.budget) == (None, (2 + 4 + 2 + 1_000) // 2)
+    assert (first.key, second.key) == ("r:1:2:model:0", "r:1:2:model:1")
+    assert second.request == first.request
+    assert isinstance(played.feed(protocol.ModelFailed(first.key, OVERFLOW)), Refused)
+    played.feed(protocol.ModelReplied(second.key, saying("short")))
+    assert played.go().texts[-1] == "assistant: short"
+
+
+def test_later_requests_of_the_turn_are_shortened_from_the_start() -> None:  # TURN-25
+    played = Play(script(calling(("a", "look")), saying("x")))
+    played.begin().go(until=protocol.CallModel)
+    played.feed(protocol.ModelFailed(played.take(protocol.CallModel).key, OVERFLOW))
+    played.go(1).go(until=protocol.CallModel)
+
+    third = played.take(protocol.CallModel)
+    played.feed(protocol.ModelFailed(third.key, OVERFLOW))
+
+    assert (third.key, third.budget) == ("r:1:2:model:0", 1)
+    assert played.take(protocol.CallModel).budget == 0
+
+
+@pytest.mark.parametrize("shortens", [True, False])
+def test_a_request_that_never_fits_fails_and_says_so(shortens: bool) -> None:  # TURN-26
+    played = Play(script(saying("x")), limits=protocol.Limits(shortens=shortens))
+    played.begin().go(until=protocol.CallModel)
+    while played.effects:
+        if not isinstance(played.effects[0], protocol.CallModel):
+            played.go(1)
+            continue
+        played.feed(protocol.ModelFailed(played.take(protocol.CallModel).key, OVERFLOW, (ONE,)))
+
+    assert isinstance(played.last, protocol.Fail)
+    assert played.last.failure.kind is ErrorKind.CONTEXT_OVERFLOW
+    said = "the request does not fit the context, also shortened to 1 characters: " * shortens
+    assert played.last.failure.message == f"{said}too long"
+    assert played.last.usage[0].requests == 1 + shortens
 
 
 @pytest.mark.parametrize(
@@ -282,7 +335,7 @@ def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
 
     played.feed(
         protocol.ToolReported(first[2].key, 1, protocol.ToolResult("two"))
-    )  # it has to wait for its place
+    )  # it waits for the results before it
     assert not any(isinstance(e, protocol.WriteRecord) for e in played.effects)
     played.feed(protocol.ToolReported(first[0].key, 1, protocol.ToolResult("zero")))
     record = played.take(protocol.WriteRecord).record
@@ -290,7 +343,7 @@ def test_a_batch_runs_concurrently_up_to_a_limit_and_is_recorded_in_order() -> (
     assert [n.call_ids for n in record.nodes] == [("c0",)] and record.entries == ()
 
 
-def test_a_once_report_that_has_to_wait_for_its_place_is_recorded_alone() -> None:  # TURN-33
+def test_a_once_report_that_waits_for_earlier_results_is_recorded_alone() -> None:  # TURN-33
     played = Play(script(calling(("slow", "look"), ("p", "pay")), saying("x"))).begin()
     played.go(until=protocol.RunTool)
     played.carry_out(played.take(protocol.WriteRecord))  # the mark of the once call
@@ -574,9 +627,38 @@ def test_a_model_call_is_aborted() -> None:  # TURN-51
 
     played.feed(protocol.CancelSeen())
 
-    assert played.effects == [protocol.Abort((key,)), TurnEnd(Termination.CANCELLED)]
+    stopped = node_of(Message(Role.ASSISTANT, stopped=True))
+    assert played.effects == [
+        protocol.Abort((key,)),
+        TurnEnd(Termination.CANCELLED, nodes=(stopped,)),
+    ]
     late = played.feed(protocol.ModelReplied(key, saying("too late")))
     assert isinstance(late, Refused) and late.reason is Refusal.STALE  # TURN-60
+
+
+@pytest.mark.parametrize(
+    ("event", "how"),
+    [(protocol.CancelSeen, Termination.CANCELLED), (protocol.DeadlinePassed, Termination.STOPPED)],
+)
+@pytest.mark.parametrize(
+    ("iteration", "shown", "kept"), [(1, "", [""]), (1, "half a", ["half a"]), (2, "", []), (2, "half", ["half"])]
+)  # fmt: skip
+def test_what_was_shown_of_a_stopped_reply_stays(
+    event: Any, how: Termination, iteration: int, shown: str, kept: list[str]
+) -> None:  # TURN-57
+    replies = [calling(("a", "look"))] * (iteration - 1) + [saying("x")]
+    played = Play(script(*replies)).begin().go(until=protocol.CallModel)
+    for _ in range(iteration - 1):
+        played.carry_out(played.take(protocol.CallModel))
+        played.go(until=protocol.CallModel)
+    played.take(protocol.CallModel)
+
+    played.feed(event(shown=shown))
+
+    last = played.effects[-1]
+    assert isinstance(last, TurnEnd) and last.termination is how
+    messages = [decode(node.body) for node in last.nodes]
+    assert [(m.text, m.stopped) for m in messages] == [(text, True) for text in kept]
 
 
 def test_a_commit_refused_by_a_cancel_is_repeated_as_cancelled() -> None:  # TURN-53
@@ -728,6 +810,18 @@ def test_a_strict_turn_accepts_no_change() -> None:  # TURN-7
 
     assert isinstance(last, protocol.Fail) and last.failure.kind is ErrorKind.REPLAY_MISMATCH
     assert "/parameters/temperature" in last.failure.message
+
+
+def test_an_environment_is_described_as_before() -> None:  # TURN-7
+    """A turn in progress goes on under a new release: the digests in its journal stay valid."""
+    retry = RetryPolicy(2)
+    pay = Tool("pay", "Pay.", '{"type":"object"}', Disposition.ONCE, 1_000, retry, True, True)
+    described = environment.describe(
+        protocol.Environment("m", "be brief", (pay, Tool("look", "", "{}")), '{"temperature":0}', 9)
+    )
+
+    digest = "73cba5601c6cf0ebe77ba1e40d3dfd0010ac218ecfed0db0631f099e2c2fbbce"
+    assert hash_text(described) == digest
 
 
 def test_an_unchanged_strict_turn_continues() -> None:

@@ -231,7 +231,7 @@ def test_the_worker_looks_at_least_every_five_seconds() -> None:
 
 
 @shows("WORKER-9", "WORKER-10")
-def test_a_session_taken_in_vain_is_left_alone_longer_each_time() -> None:
+def test_the_delay_grows_while_a_session_has_nothing_to_begin() -> None:
     script, now, waits = started(), 0, []
     script.looked("a")
     for _ in range(8):

@@ -33,7 +33,7 @@ ORDERED = Policy(
 pytestmark = pytest.mark.skipif(local_process() is None, reason="needs /proc")
 
 
-class Place:
+class Workspace:
     def __init__(self, folder: Path) -> None:
         self.url, self.ledger = f"sqlite:{folder / 'store.db'}", folder / "ledger"
         self.ledger.touch()
@@ -111,18 +111,18 @@ def said(process: subprocess.Popen[str]) -> str:
 def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
     tmp_path: Path, mode: str
 ) -> None:
-    place = Place(tmp_path)
-    place.submit("i")
-    with place.worker(mode) as process:
+    workspace = Workspace(tmp_path)
+    workspace.submit("i")
+    with workspace.worker(mode) as process:
         assert said(process) == "hangs i"
         process.kill()
         process.wait()
-        with place.worker("fine"):  # its lease lasts an hour: only evidence can end it
-            (ended,) = place.ended("i")
+        with workspace.worker("fine"):  # its lease lasts an hour: only evidence can end it
+            (ended,) = workspace.ended("i")
     assert (ended.status, ended.answer) == ("consumed", " 0")
-    assert place.lines() == ["i"]
+    assert workspace.lines() == ["i"]
     assert ended.run_id is not None
-    kinds = place.journal("s0", ended.run_id)
+    kinds = workspace.journal("s0", ended.run_id)
     assert kinds == [EntryKind.REPORT, EntryKind.START, EntryKind.REPORT]
 
 
@@ -145,65 +145,65 @@ def test_a_neighbour_that_is_killed_is_noticed_without_a_poll(tmp_path: Path, mo
 def test_processes_killed_anywhere_lose_nothing_and_do_nothing_twice(
     tmp_path: Path, seed: int
 ) -> None:
-    chance, place = random.Random(seed), Place(tmp_path)
+    chance, workspace = random.Random(seed), Workspace(tmp_path)
     ids = [f"i{i}" for i in range(60)]
-    place.submit(*ids, sessions=5)
+    workspace.submit(*ids, sessions=5)
     for _ in range(8):
-        with place.worker("fine") as process:
+        with workspace.worker("fine") as process:
             for _ in range(chance.randrange(8)):
                 said(process)
             process.kill()
-    with place.worker("fine"):
-        ended = place.ended(*ids, sessions=5)
+    with workspace.worker("fine"):
+        ended = workspace.ended(*ids, sessions=5)
     assert [e.status for e in ended] == ["consumed"] * 60
     assert [e.answer for e in ended] == [f"{'x' * i} {i}" for i in range(60)]
-    assert sorted(place.lines()) == sorted(ids)
+    assert sorted(workspace.lines()) == sorted(ids)
     for s in range(5):
-        assert [i for i in place.lines() if int(i[1:]) % 5 == s] == ids[s::5]
+        assert [i for i in workspace.lines() if int(i[1:]) % 5 == s] == ids[s::5]
 
 
 def test_a_process_drains_on_sigterm_and_another_takes_up(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.submit("i")
-    with place.worker("hang before") as process:
+    workspace = Workspace(tmp_path)
+    workspace.submit("i")
+    with workspace.worker("hang before") as process:
         assert said(process) == "hangs i"
         process.send_signal(signal.SIGTERM)
         assert said(process) == "drained"
         assert process.wait() == 0
-    with place.worker("fine"):
-        (ended,) = place.ended("i")
-    assert (ended.status, ended.failures, place.lines()) == ("consumed", 0, ["i"])
+    with workspace.worker("fine"):
+        (ended,) = workspace.ended("i")
+    assert (ended.status, ended.failures, workspace.lines()) == ("consumed", 0, ["i"])
 
 
 def test_a_paused_process_wakes_up_fenced_and_writes_nothing(tmp_path: Path) -> None:
     """It is not dead, so nobody may take over: the other one waits, and the paused one ends its turn itself."""
-    place = Place(tmp_path)
-    place.submit("i", "j")
-    with place.worker("fine") as process:
+    workspace = Workspace(tmp_path)
+    workspace.submit("i", "j")
+    with workspace.worker("fine") as process:
         process.send_signal(signal.SIGSTOP)
-        with place.worker("fine"):
+        with workspace.worker("fine"):
             process.send_signal(signal.SIGCONT)
-            ended = place.ended("i", "j")
+            ended = workspace.ended("i", "j")
     assert [e.status for e in ended] == ["consumed"] * 2
-    assert place.lines() == ["i", "j"]
+    assert workspace.lines() == ["i", "j"]
 
 
 @pytest.mark.slow
 def test_inputs_beside_those_that_kill_their_process_are_answered(tmp_path: Path) -> None:
-    place, ended = Place(tmp_path), threading.Event()
+    workspace, ended = Workspace(tmp_path), threading.Event()
     ids = ["poison1", *[f"i{n}" for n in range(6)], "poison2"]
-    place.submit(*ids, sessions=len(ids))
+    workspace.submit(*ids, sessions=len(ids))
 
     def start_again() -> None:
         while not ended.is_set():
-            with place.worker("poison") as process:
+            with workspace.worker("poison") as process:
                 while process.poll() is None and not ended.wait(0.05):
                     pass
 
     starting = threading.Thread(target=start_again)
     starting.start()
     try:
-        found = place.ended(*ids, sessions=len(ids), among=ids[1:-1])
+        found = workspace.ended(*ids, sessions=len(ids), among=ids[1:-1])
     finally:
         ended.set()
         starting.join()

@@ -1,4 +1,4 @@
-"""Deltas reach observers; who misses some is told so, and is given what has settled."""
+"""Observers receive deltas.  An observer that has missed some gets a gap with the settled transcript."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from attrs import define, field
 
-from tenure.commands import Admit, Begin, Begun, Commit, NewInput
+from tenure.commands import Admit, Begin, Begun, Checkpoint, Commit, NewInput
 from tenure.machines.lease import Owner
 from tenure.messages.types import Delta
 from tenure.outcome import Refused
@@ -28,7 +28,7 @@ from tenure_drivers.stores.base import Unavailable
 from tenure_drivers.stores.memory import MemoryStore
 
 S = "session-1"
-POLL_S = 600.0  # what a test waits for must not come from polling
+POLL_S = 600.0  # no test waits for a poll
 
 
 def piece(i: int) -> Delta:
@@ -46,13 +46,13 @@ async def seen(observer: Observer, count: int) -> list[Delta | Settled | Gap]:
 
 @define
 class Worker:
-    """It answers one prompt after another, by hand."""
+    """Admits and answers one prompt after another."""
 
     store: MemoryStore = field(factory=lambda: MemoryStore(clock=lambda: 1_000))
     runs: int = 0
 
     async def run(self, show: Callable[[str], None] = lambda run_id: None) -> str:
-        """A whole run, which shows something before it settles."""
+        """Execute a run.  `show` is called before its commit."""
         self.runs += 1
         i = self.runs
         new = NewInput(f"input-{i}", "prompt", f"question {i}")
@@ -82,13 +82,13 @@ def answers(item: object) -> list[str]:
 # -- in one process
 
 
-def test_everybody_sees_everything_in_order() -> None:
+def test_all_observers_see_all_deltas_in_order() -> None:
     async def run() -> None:
         broadcast = Broadcast(poll_s=POLL_S)
         observers = [broadcast.observe(S), broadcast.observe(S)]
         other = broadcast.observe("session-2")
         tasks = [asyncio.create_task(seen(o, 3)) for o in observers]
-        await asyncio.sleep(0)  # they wait
+        await asyncio.sleep(0)  # both observers wait
 
         published(broadcast, 1, 2)
         broadcast.publish(S, "run-1", 2, Delta("call", "add "))
@@ -102,7 +102,7 @@ def test_everybody_sees_everything_in_order() -> None:
     asyncio.run(run())
 
 
-def test_an_observer_that_comes_late_sees_the_answer_from_its_beginning() -> None:
+def test_a_late_observer_sees_the_current_run_from_its_beginning() -> None:
     async def run() -> None:
         broadcast = Broadcast(poll_s=POLL_S)
         published(broadcast, 1)
@@ -130,7 +130,7 @@ def test_a_thread_may_publish() -> None:
     asyncio.run(run())
 
 
-def test_who_does_not_listen_holds_up_nobody_and_is_told_what_it_missed() -> None:
+def test_a_slow_observer_delays_no_other_and_gets_a_gap() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -149,7 +149,7 @@ def test_who_does_not_listen_holds_up_nobody_and_is_told_what_it_missed() -> Non
     asyncio.run(run())
 
 
-def test_the_log_is_bounded_in_characters_too() -> None:
+def test_the_number_of_kept_characters_is_limited() -> None:
     async def run() -> None:
         broadcast = Broadcast(chars_max=100, poll_s=POLL_S)
         observer = broadcast.observe(S)
@@ -162,7 +162,7 @@ def test_the_log_is_bounded_in_characters_too() -> None:
     asyncio.run(run())
 
 
-def test_who_lost_the_session_is_not_heard() -> None:
+def test_deltas_of_an_earlier_generation_are_ignored() -> None:
     async def run() -> None:
         broadcast = Broadcast(poll_s=POLL_S)
         observer = broadcast.observe(S)
@@ -176,7 +176,7 @@ def test_who_lost_the_session_is_not_heard() -> None:
     asyncio.run(run())
 
 
-def test_an_observer_ends_when_it_is_closed_or_all_are() -> None:
+def test_an_observer_ends_when_it_or_the_broadcast_is_closed() -> None:
     async def run() -> None:
         broadcast = Broadcast(poll_s=POLL_S)
         one, other = broadcast.observe(S), broadcast.observe(S)
@@ -189,10 +189,10 @@ def test_an_observer_ends_when_it_is_closed_or_all_are() -> None:
 
         for task in tasks:
             with pytest.raises(StopAsyncIteration):
-                await _told(task)
+                await _result(task)
         assert [item async for item in broadcast.observe(S)] == [piece(1)]
 
-    async def _told(task: asyncio.Task[list[Any]]) -> None:
+    async def _result(task: asyncio.Task[list[Any]]) -> None:
         try:
             await task
         except RuntimeError as error:  # as a coroutine raises StopAsyncIteration
@@ -202,10 +202,10 @@ def test_an_observer_ends_when_it_is_closed_or_all_are() -> None:
     asyncio.run(run())
 
 
-# -- what has settled
+# -- settled runs
 
 
-def test_a_run_that_settles_is_told_after_its_deltas() -> None:
+def test_a_settled_run_is_reported_after_its_deltas() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -223,7 +223,7 @@ def test_a_run_that_settles_is_told_after_its_deltas() -> None:
     asyncio.run(run())
 
 
-def test_a_run_that_was_shown_and_settled_before_anybody_looked_is_told() -> None:
+def test_a_run_that_settled_before_the_first_read_is_reported() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -238,7 +238,7 @@ def test_a_run_that_was_shown_and_settled_before_anybody_looked_is_told() -> Non
     asyncio.run(run())
 
 
-def test_hints_that_are_lost_cost_time_alone() -> None:
+def test_after_a_lost_hint_a_poll_finds_the_settled_run() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -252,7 +252,7 @@ def test_hints_that_are_lost_cost_time_alone() -> None:
     asyncio.run(run())
 
 
-def test_deltas_that_come_after_their_run_has_settled_are_not_shown() -> None:
+def test_deltas_of_a_settled_run_are_not_shown() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -270,34 +270,34 @@ def test_deltas_that_come_after_their_run_has_settled_are_not_shown() -> None:
     asyncio.run(run())
 
 
-def test_a_store_that_is_away_delays_what_has_settled() -> None:
-    class Away(MemoryStore):
-        away = False
+def test_an_unavailable_store_delays_the_report_of_a_settled_run() -> None:
+    class Interrupted(MemoryStore):
+        unavailable = False
 
         async def ask(self, question: Any) -> Any:
-            if self.away:
-                raise Unavailable("away")
+            if self.unavailable:
+                raise Unavailable("interrupted")
             return await super().ask(question)
 
     async def run() -> None:
-        store = Away(clock=lambda: 1_000)
+        store = Interrupted(clock=lambda: 1_000)
         worker = Worker(store)
         await worker.run()
         broadcast = Broadcast(store, poll_s=POLL_S, kept_max=2)
         async with broadcast.observe(S) as observer:
             await worker.run(lambda run_id: published(broadcast, 1, run_id=run_id))
-            store.away = True
+            store.unavailable = True
             broadcast.hint(S)
             assert await anext(observer) == piece(1)
-            store.away = False
+            store.unavailable = False
             broadcast.settle(S, "run-2", "finished", 0)
             assert settled(await anext(observer)) == "run-2"
 
-            store.away = True
+            store.unavailable = True
             published(broadcast, *range(9), run_id="run-3")
             with pytest.raises(Unavailable):
                 await anext(observer)
-            store.away = False
+            store.unavailable = False
             assert answers(await anext(observer)) == ["answer 1", "answer 2"]
 
     asyncio.run(run())
@@ -306,7 +306,7 @@ def test_a_store_that_is_away_delays_what_has_settled() -> None:
 # -- cursors
 
 
-def test_a_reader_that_reconnects_goes_on_where_it_was() -> None:
+def test_a_reader_that_reconnects_continues_at_its_cursor() -> None:
     async def run() -> None:
         worker = Worker()
         broadcast = Broadcast(worker.store, poll_s=POLL_S)
@@ -327,7 +327,7 @@ def test_a_reader_that_reconnects_goes_on_where_it_was() -> None:
 @pytest.mark.parametrize(
     "cursor", ["", "x", "x:1", ":", "0:0", "{}:999", "{}:-1", "{}:" + "9" * 5000]
 )
-def test_a_cursor_that_nobody_knows_gets_the_settled_state(cursor: str) -> None:
+def test_an_invalid_cursor_gets_the_settled_transcript(cursor: str) -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -344,7 +344,35 @@ def test_a_cursor_that_nobody_knows_gets_the_settled_state(cursor: str) -> None:
     asyncio.run(run())
 
 
-def test_a_cursor_of_another_process_gets_the_settled_state() -> None:
+def test_a_gap_has_the_prompts_and_the_uncommitted_messages_of_the_turn_in_progress() -> None:
+    async def run() -> None:
+        worker = Worker()
+        await worker.run()
+        new = NewInput("input-2", "prompt", "question 2")
+        await worker.store.execute(Admit(S, (new,)))
+        begun = await worker.store.execute(Begin(S, "lease-2", "run-2", Owner("w", "w-2"), 10_000))
+        assert isinstance(begun, Begun)
+        broadcast = Broadcast(worker.store, poll_s=POLL_S)
+
+        before = await anext(broadcast.observe(S, "x"))
+        part = NewNode(Role.ASSISTANT, "half an answer")
+        written = Checkpoint(S, begun.fence, begun.run_id, begun.turn, begun.n, nodes=(part,))
+        assert not isinstance(await worker.store.execute(written), Refused)
+        after = await anext(broadcast.observe(S, "x"))
+
+        assert provisional(before) == (["question 2"], [])
+        assert provisional(after) == (["question 2"], ["half an answer"])
+        assert answers(after) == ["answer 1"]
+
+    asyncio.run(run())
+
+
+def provisional(item: object) -> tuple[list[str], list[str]]:
+    assert isinstance(item, Gap) and item.open is not None
+    return [i.payload for i in item.open.inputs], [n.body for n in item.open.nodes]
+
+
+def test_a_cursor_of_another_process_gets_the_settled_transcript() -> None:
     async def run() -> None:
         worker = Worker()
         await worker.run()
@@ -365,7 +393,7 @@ def test_a_cursor_of_another_process_gets_the_settled_state() -> None:
     asyncio.run(run())
 
 
-def test_a_session_nobody_looks_at_is_forgotten_and_its_cursor_gets_a_gap() -> None:
+def test_a_session_without_observers_is_dropped_and_its_cursor_gets_a_gap() -> None:
     async def run() -> None:
         broadcast = Broadcast(feeds_max=3, poll_s=POLL_S)
         left = broadcast.observe(S)
@@ -387,8 +415,8 @@ def test_a_session_nobody_looks_at_is_forgotten_and_its_cursor_gets_a_gap() -> N
 # -- in other processes
 
 
-class Post(Channel):
-    """Datagrams in a queue, as text; `lose` says which."""
+class QueueChannel(Channel):
+    """A channel whose messages go through a queue as JSON.  `lose` returns True for messages to drop."""
 
     def __init__(self, lose: Callable[[int], bool] = lambda i: False) -> None:
         self.sent: list[bytes] = []
@@ -408,49 +436,53 @@ class Post(Channel):
             yield msgspec.json.decode(await queue.get(), type=StreamMessage)
 
 
-async def shown_elsewhere(post: Post, count: int, *runs: Callable[[Broadcast], None]) -> list[Any]:
-    """What an observer in another process sees of what is published here."""
+async def shown_in_other_process(
+    channel: QueueChannel, count: int, *runs: Callable[[Broadcast], None]
+) -> list[Any]:
+    """Return the first items that an observer of a second broadcast gets from the first one."""
     worker = Worker()
     await worker.run()
-    here, there = (Broadcast(worker.store, post, poll_s=POLL_S) for _ in range(2))
-    carrying = [asyncio.create_task(b.carry()) for b in (here, there)]
-    while len(post.queues) < 2:
+    here, there = (Broadcast(worker.store, channel, poll_s=POLL_S) for _ in range(2))
+    tasks = [asyncio.create_task(b.carry()) for b in (here, there)]
+    while len(channel.queues) < 2:
         await asyncio.sleep(0)
     async with there.observe(S) as observer:
         for run in runs:
             run(here)
         items = await seen(observer, count)
-    for task in carrying:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*carrying, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     return items
 
 
-def test_another_process_sees_the_same_over_a_channel() -> None:
+def test_another_process_sees_all_deltas_over_a_channel() -> None:
     def show(here: Broadcast) -> None:
         published(here, *range(5), run_id="run-2")
 
-    assert asyncio.run(shown_elsewhere(Post(), 5, show)) == [piece(i) for i in range(5)]
+    assert asyncio.run(shown_in_other_process(QueueChannel(), 5, show)) == [
+        piece(i) for i in range(5)
+    ]
 
 
-def test_what_a_channel_loses_is_a_gap() -> None:
+def test_messages_lost_by_a_channel_cause_a_gap() -> None:
     def show(here: Broadcast) -> None:
         published(here, *range(5), run_id="run-2")
 
-    items = asyncio.run(shown_elsewhere(Post(lambda i: i in (2, 3)), 4, show))
+    items = asyncio.run(shown_in_other_process(QueueChannel(lambda i: i in (2, 3)), 4, show))
 
     assert answers(items[1]) == ["answer 1"]
     assert [items[0], *items[2:]] == [piece(0), piece(3), piece(4)]
 
 
-def test_what_a_channel_doubles_or_reorders_is_shown_once() -> None:
+def test_repeated_and_reordered_messages_are_shown_once() -> None:
     def show(here: Broadcast) -> None:
         published(here, *range(3), run_id="run-2")
-        for queue in post.queues:
+        for queue in channel.queues:
             for i in (0, 2, 1):
-                queue.put_nowait(post.sent[i])
+                queue.put_nowait(channel.sent[i])
         published(here, 3, run_id="run-2")
 
-    post = Post()
+    channel = QueueChannel()
 
-    assert asyncio.run(shown_elsewhere(post, 4, show)) == [piece(i) for i in range(4)]
+    assert asyncio.run(shown_in_other_process(channel, 4, show)) == [piece(i) for i in range(4)]

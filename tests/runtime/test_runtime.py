@@ -1273,7 +1273,9 @@ def test_what_is_due_under_the_lease_of_another_is_written_out(
 async def until_ended(store: Store, count: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while True:
-            places = [r for r in await store.dump() if isinstance(r, QueueEntry)]
-            if len(places) == count and all(isinstance(p.state, Ended) for p in places):
+            queue_entries = [r for r in await store.dump() if isinstance(r, QueueEntry)]
+            if len(queue_entries) == count and all(
+                isinstance(p.state, Ended) for p in queue_entries
+            ):
                 return
             await asyncio.sleep(0.01)

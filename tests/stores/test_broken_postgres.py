@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -35,9 +38,30 @@ pytestmark = pytest.mark.postgres
 
 Breaking: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 NUMBERS = itertools.count()
+MEETING_S = 60  # then a writer has ended without the other, and the test fails
 
 
 # -- broken ones
+
+
+def meet_after_reading(breaking: pytest.MonkeyPatch) -> None:
+    """Let two writers meet once between their reads and their writes, so that both decide on the same rows.
+
+    They meet in the second transaction of each that puts: the first inserts the row, which only one of them can.
+    """
+    real, meeting = Connection.run, threading.Barrier(2)
+    rounds = Counter[Connection]()
+
+    def run(link: Connection, statements: list[Statement]) -> Any:
+        rows = real(link, statements)
+        begins = statements[0][0] == postgres_connection.BEGIN
+        if begins and any('"blob"' in text for text, _ in statements):
+            rounds[link] += 1
+            if rounds[link] == 2:
+                meeting.wait(MEETING_S)
+        return rows
+
+    breaking.setattr(Connection, "run", run)
 
 
 def locks_one_by_one(breaking: pytest.MonkeyPatch) -> None:
@@ -67,9 +91,11 @@ def locks_nothing(breaking: pytest.MonkeyPatch) -> None:
         return text.partition("FOR UPDATE")[0], values
 
     breaking.setattr(postgres_transaction, "lock_rows", lock_rows)
+    meet_after_reading(breaking)
 
 
 def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
+    """Read the clock before the lock; the first attempt waits for the lock until it has it."""
     real = postgres_transaction.decide_group
 
     def with_early_clock(
@@ -79,6 +105,7 @@ def reads_the_workers_clock_first(breaking: pytest.MonkeyPatch) -> None:
         return real(sql, commands, wait, None if clock is None else lambda: now_ms)
 
     breaking.setattr(postgres_writer, "decide_group", with_early_clock)
+    breaking.setattr(postgres_writer, "LOCK_MS", 10_000)
 
 
 def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
@@ -92,6 +119,7 @@ def commits_each_round(breaking: pytest.MonkeyPatch) -> None:
         return rows
 
     breaking.setattr(Connection, "run", run)
+    meet_after_reading(breaking)
 
 
 def reads_the_time_of_the_transaction(breaking: pytest.MonkeyPatch) -> None:
@@ -117,17 +145,26 @@ def opening(schema: str) -> Iterator[Opener]:
         stores.append(PostgresStore(shared(), schema=schema, clock=clock))
         return stores[-1]
 
-    yield opened
-    for store in stores:
-        store.close()
+    try:
+        yield opened
+    finally:
+        for store in stores:
+            store.close()
 
 
 @contextmanager
-def locked_in(schema: str, session_id: str) -> Iterator[None]:
+def locked_in(schema: str, session_id: str) -> Iterator[Callable[[], Awaitable[None]]]:
+    """Hold a session; yield a function that waits until a command waits for it."""
     text = f'SELECT 1 FROM "{schema}".session WHERE session_id = %s FOR UPDATE'
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
+
+    async def until_waiting() -> None:
+        while other.execute(waits).fetchone() is None:
+            await asyncio.sleep(0.001)
+
     with psycopg.connect(shared()) as other:
         other.execute(text.encode(), (session_id,))
-        yield
+        yield until_waiting
 
 
 OPPOSITE = "test_groups_of_two_writers_in_opposite_orders_all_succeed"

@@ -554,16 +554,16 @@ def test_flipped_bits_catch_a_store_that_does_not_look_at_checksums(
     assert power.rots(tmp_path, every=41) != []
 
 
-def test_flipped_bits_catch_a_store_that_cuts_off_whatever_is_damaged(
+def test_flipped_bits_catch_a_store_that_truncates_at_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def careless(path: Path, file: BinaryIO) -> Iterator[files_format.Line]:
+    def damage_as_torn(path: Path, file: BinaryIO) -> Iterator[files_format.Line]:
         try:
             yield from files_format.lines(path, file)
         except files_format.Damaged as error:
             error.torn = True
             raise
 
-    monkeypatch.setattr(files_recovery, "lines", careless)
+    monkeypatch.setattr(files_recovery, "lines", damage_as_torn)
 
     assert power.rots(tmp_path, every=41) != []

@@ -1,4 +1,4 @@
-"""Files for real: power cuts, kills, full disks, failing fsyncs, flipped bytes, two owners."""
+"""The files store with real files: power cuts, kills, full disks, failing fsyncs, flipped bits, two owners."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def put(store: FilesStore, *texts: str) -> None:
 
 
 @pytest.mark.parametrize("seed", (5, 11))
-def test_a_power_cut_at_any_change_leaves_what_was_before_or_after(
+def test_a_power_cut_at_any_change_leaves_the_rows_before_or_after_it(
     tmp_path: Path, seed: int
 ) -> None:
     assert power.cuts(tmp_path, seed=seed, steps=40) == []
 
 
-def test_a_last_line_cut_at_any_byte_is_cut_off_and_reported(tmp_path: Path, folder: Path) -> None:
+def test_an_incomplete_last_line_is_removed_and_reported(tmp_path: Path, folder: Path) -> None:
     store = FilesStore(folder)
     put(store, "one")
     size = (folder / LOG).stat().st_size
@@ -111,7 +111,7 @@ def test_a_last_line_cut_at_any_byte_is_cut_off_and_reported(tmp_path: Path, fol
         assert bodies(copy) == {"s": "x"}
 
 
-def test_pages_of_the_last_line_that_never_came_are_cut_off(folder: Path) -> None:
+def test_a_last_line_with_missing_pages_is_removed(folder: Path) -> None:
     store = FilesStore(folder)
     put(store, "one")
     size = (folder / LOG).stat().st_size
@@ -133,11 +133,11 @@ def test_pages_of_the_last_line_that_never_came_are_cut_off(folder: Path) -> Non
         again.close()
 
 
-def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     assert power.rots(tmp_path) == []
 
 
-def test_a_flipped_bit_is_named_with_file_line_and_byte(folder: Path) -> None:
+def test_the_error_for_a_flipped_bit_names_file_line_and_byte(folder: Path) -> None:
     store = FilesStore(folder)
     put(store, "one", "two")
     store.close()
@@ -161,7 +161,7 @@ def test_a_flipped_bit_is_named_with_file_line_and_byte(folder: Path) -> None:
     ),
     ids=("missing", "exchanged", "twice"),
 )
-def test_whole_lines_in_another_order_are_noticed(folder: Path, damage: object) -> None:
+def test_complete_lines_in_another_order_are_found(folder: Path, damage: object) -> None:
     assert callable(damage)
     store = FilesStore(folder)
     put(store, "one", "two", "three")
@@ -190,7 +190,7 @@ def test_a_missing_log_is_reported(tmp_path: Path, folder: Path) -> None:
         FilesStore(tmp_path / "earlier")
 
 
-def test_a_log_of_another_store_is_noticed(tmp_path: Path) -> None:
+def test_a_log_of_another_store_is_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         store = FilesStore(tmp_path / name)
         put(store, name)
@@ -224,7 +224,9 @@ def test_a_killed_process_loses_no_answered_command(folder: Path) -> None:
 
 
 @asynchronous
-async def test_a_failed_fsync_poisons_the_store_until_it_is_reopened(folder: Path) -> None:
+async def test_after_a_failed_fsync_the_store_is_unavailable_until_it_is_reopened(
+    folder: Path,
+) -> None:
     class Failing(Disk):
         failing = False
 
@@ -338,7 +340,7 @@ def test_a_store_on_a_full_disk_can_be_opened_and_read(tiny: Path) -> None:
     assert bodies(tiny / "store") == {"s": "first"}
 
 
-def test_a_folder_that_is_removed_is_missed(folder: Path) -> None:
+def test_a_removed_folder_makes_the_store_unavailable(folder: Path) -> None:
     store = FilesStore(folder)
     put(store, "first")
     shutil.rmtree(folder)
@@ -359,7 +361,7 @@ def test_a_snapshot_replaces_the_log(folder: Path) -> None:
     whole = world_of(store.dump_now())
     assert names(folder) == [LOCK, "log-000000000200.jsonl", "snapshot-000000000200.jsonl"]
 
-    store.snapshot_now()  # again is nothing
+    store.snapshot_now()  # a second snapshot changes nothing
     store.execute_now(Put("s0", "d", "198"))
     store.close()
 
@@ -378,7 +380,7 @@ def test_an_empty_store_needs_no_snapshot(folder: Path) -> None:
 
 
 @asynchronous
-async def test_commands_and_questions_go_on_beside_snapshots(folder: Path) -> None:
+async def test_commands_and_questions_continue_during_snapshots(folder: Path) -> None:
     store = FilesStore(folder)
 
     async def work(name: str) -> None:
@@ -397,7 +399,7 @@ async def test_commands_and_questions_go_on_beside_snapshots(folder: Path) -> No
     assert bodies(folder) == {f"s{n}": "59" for n in range(6)}
 
 
-def test_a_long_log_is_shortened_by_itself(folder: Path) -> None:
+def test_a_long_log_is_replaced_by_a_snapshot_automatically(folder: Path) -> None:
     store = FilesStore(folder)
     for at in range(50):
         put(store, f"{at}")
@@ -405,7 +407,7 @@ def test_a_long_log_is_shortened_by_itself(folder: Path) -> None:
     assert LOG in names(folder)
 
     store = FilesStore(folder, log_bytes_max=3_000)
-    store._snapshot_thread.submit(int).result()  # behind what was asked for at opening
+    store._snapshot_thread.submit(int).result()  # after the snapshot that was requested at opening
     assert LOG not in names(folder)
     for at in range(50, 150):
         put(store, f"{at}")
@@ -429,7 +431,7 @@ def test_a_second_owner_gets_the_pid_of_the_first(folder: Path) -> None:
     FilesStore(folder).close()
 
 
-def test_one_process_is_no_two_owners_either(folder: Path) -> None:
+def test_a_process_cannot_open_a_store_twice(folder: Path) -> None:
     store = FilesStore(folder)
 
     with pytest.raises(Unavailable, match=f"in use by process {os.getpid()}"):
@@ -439,7 +441,7 @@ def test_one_process_is_no_two_owners_either(folder: Path) -> None:
     FilesStore(folder).close()
 
 
-def test_a_dead_owner_holds_no_lock_even_if_its_children_live(folder: Path) -> None:
+def test_the_lock_ends_with_its_process_even_if_children_live(folder: Path) -> None:
     with child("abandoned", folder) as process:
         orphan = int(line(process))
         process.wait()
@@ -470,7 +472,7 @@ def test_a_fork_may_not_use_its_parents_store(folder: Path) -> None:
     store.close()
 
 
-# -- what cannot be opened
+# -- folders that cannot be opened
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
@@ -482,7 +484,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
         FilesStore(folder)
 
 
-def test_other_columns_are_named(folder: Path) -> None:
+def test_the_error_for_other_columns_names_them(folder: Path) -> None:
     folder.mkdir()
     fields = heading("log", LogPosition()).replace(b'"blob":["session_id"', b'"blob":["session"')
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
@@ -491,7 +493,7 @@ def test_other_columns_are_named(folder: Path) -> None:
         FilesStore(folder)
 
 
-def test_a_row_that_is_no_record_is_named(folder: Path) -> None:
+def test_the_error_for_an_unreadable_row_names_it(folder: Path) -> None:
     store = FilesStore(folder)
     store.execute_now(prompt("s", 1))
     store.close()
@@ -506,7 +508,7 @@ def test_a_row_that_is_no_record_is_named(folder: Path) -> None:
 
     with pytest.raises(Corrupt, match=r"session \('s',\) cannot be read: KeyError\('nonsense'\)"):
         FilesStore(folder)
-    with pytest.raises(Corrupt):  # and not that it is in use
+    with pytest.raises(Corrupt):  # and not "in use"
         FilesStore(folder)
 
 
@@ -518,19 +520,19 @@ def test_a_folder_without_a_store_is_not_changed(folder: Path) -> None:
         FilesStore(folder)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(Unavailable, match="file cannot be opened"):
         FilesStore(tmp_path / "file")
 
 
-def test_a_folder_whose_parent_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_parent_folder_names_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="nowhere/store cannot be opened"):
         FilesStore(tmp_path / "nowhere" / "store")
 
 
-def test_urls_name_folders(tmp_path: Path) -> None:
+def test_a_url_opens_its_folder(tmp_path: Path) -> None:
     for url in (f"files:{tmp_path}/a", f"files://{tmp_path}/b"):
         store = open_store(url)
         assert isinstance(store, FilesStore) and store.folder.parent == tmp_path
@@ -547,7 +549,7 @@ def test_urls_name_folders(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_waits_together_is_one_line(folder: Path) -> None:
+async def test_waiting_commands_are_written_as_one_line(folder: Path) -> None:
     store = FilesStore(folder, clock=ManualClock())
 
     await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x")) for n in range(100)])
@@ -560,7 +562,7 @@ async def test_what_waits_together_is_one_line(folder: Path) -> None:
 
 
 @asynchronous
-async def test_no_reader_sees_what_is_not_on_disk(folder: Path) -> None:
+async def test_a_reader_sees_only_durable_rows(folder: Path) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     class Slow(Disk):

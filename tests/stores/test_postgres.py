@@ -1,4 +1,4 @@
-"""PostgreSQL where outages come from: locks, stopped processes, lost connections, restarts, pools."""
+"""The PostgreSQL store under faults: locks, stopped processes, lost connections, restarts, poolers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def schema() -> Iterator[str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Short enough for a socket, and open to a server that runs as nobody."""
+    """A folder whose path is short enough for a socket, readable for the user that the server runs as."""
     with tempfile.TemporaryDirectory(prefix="pgx", dir="/tmp") as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -98,7 +98,7 @@ async def until(condition: Any, seconds: float = 10) -> None:
 
 
 async def insist(store: PostgresStore, command: Any) -> Any:
-    """As a host does: what was not done, or may not have been, is executed again."""
+    """Execute a command as a host does: again after Unavailable and OutcomeUnknown."""
     while True:
         try:
             return await store.execute(command)
@@ -122,7 +122,7 @@ async def until_locked(connection: psycopg.Connection[Any]) -> None:
 
 
 def transactions(connection: psycopg.Connection[Any]) -> int:
-    """How many have written or locked anything so far."""
+    """Return the number of transactions so far that have written or locked something."""
     row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
     assert row is not None
     return int(row[0])
@@ -133,7 +133,7 @@ def transactions(connection: psycopg.Connection[Any]) -> int:
 
 @pytest.mark.parametrize("default", ("repeatable read", "serializable"))
 def test_a_server_may_default_to_another_isolation(schema: str, default: str) -> None:
-    """What is read must be newer than the lock (STORE-34); else busy sessions fail again and again."""
+    """Reads must see the rows as they are after the lock (STORE-34), or busy sessions fail repeatedly."""
     dsn = defaulting_to(default)
     stores: list[PostgresStore] = []
 
@@ -162,7 +162,9 @@ async def hold_and_begin(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
         let_go_ms = await store.now_ms()
     second = await waiting
 
-    assert isinstance(second, NothingDue), second  # it ended the lease, as a loss; its run waits
+    assert isinstance(second, NothingDue), (
+        second
+    )  # it ended the lease and counted a loss; the run waits
     assert second.due_at_ms is not None and second.due_at_ms > let_go_ms
     await store.aclose()
 
@@ -195,7 +197,7 @@ async def test_a_locked_session_does_not_delay_other_sessions(schema: str) -> No
 
 
 @asynchronous
-async def test_a_row_that_others_have_stops_its_session_alone_and_not_the_groups(
+async def test_a_locked_row_delays_only_its_session_and_not_the_groups(
     schema: str,
 ) -> None:
     store = store_of(schema)
@@ -207,7 +209,9 @@ async def test_a_row_that_others_have_stops_its_session_alone_and_not_the_groups
         first = transactions(asking)
         for at in range(30):
             await asyncio.gather(*[store.execute(Put(s, "d", str(at))) for s in "bcdefgh"])
-        assert transactions(asking) - first < 30 * 7 / 2  # each by itself
+        assert (
+            transactions(asking) - first < 30 * 7 / 2
+        )  # the other sessions still share transactions
         assert not any(one.done() for one in waiting)
     assert await asyncio.gather(*waiting) == ["0", "1"]
     await store.aclose()
@@ -251,7 +255,7 @@ async def test_a_process_stopped_inside_a_transaction_frees_its_sessions(schema:
 
 
 @asynchronous
-async def test_two_processes_may_make_the_same_sessions_at_once(schema: str) -> None:
+async def test_two_processes_may_create_the_same_sessions_at_once(schema: str) -> None:
     one, two = store_of(schema), store_of(schema)
 
     commands = [(store, Admit(f"s{n}", (NewInput(f"{name}-{n}", "prompt", "x"),)))
@@ -262,8 +266,8 @@ async def test_two_processes_may_make_the_same_sessions_at_once(schema: str) -> 
     found = await one.dump()
     assert len([r for r in found if isinstance(r, Session)]) == 50
     assert len([r for r in found if isinstance(r, Input)]) == 100
-    places = [(r.session_id, r.seq) for r in found if isinstance(r, QueueEntry)]
-    assert len(set(places)) == 100
+    positions = [(r.session_id, r.seq) for r in found if isinstance(r, QueueEntry)]
+    assert len(set(positions)) == 100
     await one.aclose()
     await two.aclose()
 
@@ -272,7 +276,9 @@ async def test_two_processes_may_make_the_same_sessions_at_once(schema: str) -> 
 
 
 @pytest.mark.parametrize("when", ("before the first", "between the rounds"))
-def test_a_connection_killed_before_the_commit_is_tried_again(schema: str, when: str) -> None:
+def test_a_command_is_retried_after_a_connection_lost_before_the_commit(
+    schema: str, when: str
+) -> None:
     @asynchronous
     async def run() -> None:
         store = store_of(schema)
@@ -294,7 +300,7 @@ def test_a_connection_killed_before_the_commit_is_tried_again(schema: str, when:
 
         try:
             await store.execute(prompt("s", 2))
-        except OutcomeUnknown:  # it was on its way with the commit: nobody can know
+        except OutcomeUnknown:  # it was sent with the commit
             assert when == "between the rounds"
             await store.execute(prompt("s", 2))
 
@@ -308,7 +314,7 @@ def test_a_connection_killed_before_the_commit_is_tried_again(schema: str, when:
 
 
 @pytest.mark.parametrize("how", ("before", "after"))
-def test_a_connection_lost_in_the_commit_is_unknown_and_doing_it_again_resolves_it(
+def test_a_retry_resolves_the_unknown_outcome_of_a_connection_lost_in_the_commit(
     schema: str, how: str, folder: Path
 ) -> None:
     @asynchronous
@@ -424,7 +430,7 @@ async def test_a_commit_that_is_never_confirmed_is_unknown(
 
 
 @asynchronous
-async def test_a_store_has_few_connections(schema: str) -> None:
+async def test_a_store_opens_few_connections(schema: str) -> None:
     store = store_of(schema, make_conninfo(shared(), application_name=schema))
     store.hints()
     await asyncio.gather(*[store.execute(prompt(f"s{n}", 1)) for n in range(100)])
@@ -443,7 +449,7 @@ async def test_a_store_has_few_connections(schema: str) -> None:
 
 
 @pytest.mark.parametrize("default", ("read committed", "serializable"))
-def test_many_may_make_the_schema_at_once(schema: str, default: str) -> None:
+def test_many_processes_may_create_the_schema_at_once(schema: str, default: str) -> None:
     dsn = defaulting_to(default)
     errors: list[BaseException] = []
 
@@ -462,7 +468,7 @@ def test_many_may_make_the_schema_at_once(schema: str, default: str) -> None:
     assert errors == []
 
 
-def test_a_store_may_be_opened_where_a_thousand_files_are(schema: str) -> None:
+def test_a_store_can_be_opened_in_a_process_with_a_thousand_open_files(schema: str) -> None:
     with a_thousand_files():
         store = store_of(schema)
         store.execute_now(prompt("s", 1))
@@ -502,7 +508,7 @@ def test_a_schema_may_have_any_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ("", "x" * 57, "a\0b", "100%"))
-def test_what_is_no_schema_is_refused(name: str) -> None:
+def test_an_invalid_schema_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         PostgresStore("host=nowhere", schema=name)
 
@@ -551,7 +557,7 @@ async def test_a_reader_that_may_not_write_the_quarantine_raises_corrupt(schema:
     await writer.aclose()
 
 
-# -- what is said to the server
+# -- statements that the server receives
 
 NAMES_SESSIONS = re.compile(
     r"WHERE session_id = ANY\(%b|s\.session_id = q\.i"  # locks
@@ -563,7 +569,7 @@ OF_NOBODY = re.compile(r"^(BEGIN|COMMIT|ROLLBACK|SELECT set_config|SELECT \(extr
 
 
 @asynchronous
-async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(schema: str) -> None:
+async def test_every_statement_of_a_decision_names_its_sessions(schema: str) -> None:
     store, watch, dice = store_of(schema), ManualClock(), random.Random(1)
     client, link, said = CommandGenerator(dice.choice), store._writer.connection, dict[str, Any]()
     real = link.run
@@ -592,10 +598,10 @@ async def test_every_statement_of_a_decision_names_the_sessions_it_is_about(sche
 
 
 @asynchronous
-async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics_say(
+async def test_a_decision_is_planned_once_with_an_index_and_any_statistics(
     schema: str,
 ) -> None:
-    """STORE-40: of tables this small the planner would rather read all, and say so again at every call."""
+    """STORE-40: the planner would scan tables as small as these, and plan again at every call."""
     store, watch, client = (
         store_of(schema),
         ManualClock(),
@@ -642,7 +648,7 @@ async def test_a_decision_is_planned_once_along_an_index_whatever_the_statistics
 
 @asynchronous
 async def test_tables_may_be_partitioned_by_session_id(schema: str) -> None:
-    """STORE-36: a shard is all that a decision needs."""
+    """STORE-36: a decision reads and writes one shard."""
     store_of(schema).close()
     lines = Sql(f"{schema}_p").create(RECORDS, INDEXES)
     with psycopg.connect(shared()) as owner:
@@ -727,7 +733,7 @@ async def test_hints_reach_other_processes_and_resume_after_a_lost_connection(sc
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s",
             (f"LISTEN%{schema}%",),
         )
-    await speaking.execute(prompt("t", 1))  # said while nobody listens
+    await speaking.execute(prompt("t", 1))  # sent while no connection listens
     found = [await asyncio.wait_for(anext(hints), 10)]
     while found[-1].session_id:
         found.append(await asyncio.wait_for(anext(hints), 10))
@@ -749,7 +755,7 @@ def test_an_invalid_notification_means_that_something_changed(payload: str) -> N
     ]
 
 
-# -- somebody else's transaction
+# -- the caller's transaction
 
 
 @pytest.mark.parametrize("commits", (True, False))
@@ -816,7 +822,7 @@ async def test_two_transactions_may_create_one_session_at_once(schema: str) -> N
 
 
 @asynchronous
-async def test_texts_are_kept_whatever_encoding_a_connection_has(schema: str) -> None:
+async def test_texts_are_stored_unchanged_with_any_client_encoding(schema: str) -> None:
     store = store_of(schema, make_conninfo(shared(), client_encoding="latin1"))
     await store.execute(prompt("s", 1, "ü \u20ac"))
 
@@ -846,7 +852,9 @@ async def test_a_transaction_that_waited_for_a_new_session_finds_it(schema: str)
 
 
 @pytest.mark.parametrize("isolation", ("REPEATABLE READ", "SERIALIZABLE"))
-def test_a_callers_older_snapshot_gives_no_wrong_answer(schema: str, isolation: str) -> None:
+def test_an_older_snapshot_of_the_caller_causes_no_wrong_answer(
+    schema: str, isolation: str
+) -> None:
     store = store_of(schema)
     commands: tuple[Any, ...] = (begin("young", 1), prompt("young", 2))
     store.execute_now(prompt("old", 1))
@@ -863,7 +871,7 @@ def test_a_callers_older_snapshot_gives_no_wrong_answer(schema: str, isolation: 
 
 
 @asynchronous
-async def test_a_callers_connection_may_make_cursors_of_another_kind(schema: str) -> None:
+async def test_a_callers_connection_may_have_another_cursor_factory(schema: str) -> None:
     store = store_of(schema)
 
     for at, kind in enumerate((psycopg.ClientCursor, psycopg.RawCursor)):
@@ -934,7 +942,7 @@ def test_a_url_without_a_password_is_shown_unchanged(url: str) -> None:
     assert redact(url) == url
 
 
-def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_psycopg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in sys.modules if n.startswith("tenure_drivers.stores.postgres.store")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)

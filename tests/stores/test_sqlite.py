@@ -1,4 +1,4 @@
-"""SQLite for real: files, processes, kills, full disks, damaged rows."""
+"""The SQLite store with real files: several processes, kills, full disks, damaged rows."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def held(path: Path) -> World:
 
 
 def worlds(seed: int, steps: int) -> list[list[World]]:
-    """For each number of answered groups, the worlds that a crash in the next group may leave."""
+    """Return, for each number of answered groups, the worlds that a crash in the next group may leave."""
     clock, dice, world = ManualClock(), random.Random(seed), EMPTY
     client = CommandGenerator(dice.choice)
     found = []
@@ -109,7 +109,9 @@ def worlds(seed: int, steps: int) -> list[list[World]]:
 
 
 @pytest.mark.parametrize("statement", (1, 2, 3, 7, 18, 40, 64, 95, 130, 171, 200, 251, 302, 404))
-def test_a_killed_process_leaves_what_was_before_or_after(path: Path, statement: int) -> None:
+def test_a_killed_process_leaves_the_rows_before_or_after_its_group(
+    path: Path, statement: int
+) -> None:
     said = run_child("killed", path, 5, statement)
 
     answered = int(said[-1]) if said else 0
@@ -117,7 +119,7 @@ def test_a_killed_process_leaves_what_was_before_or_after(path: Path, statement:
     assert held(path) in worlds(5, answered + 1)[answered]
 
 
-def test_a_torn_log_is_read_up_to_the_last_whole_group(tmp_path: Path, path: Path) -> None:
+def test_a_truncated_log_is_read_up_to_the_last_complete_group(tmp_path: Path, path: Path) -> None:
     said = run_child("killed", path, 7, 300)
     possible = [world for pair in worlds(7, int(said[-1]) + 1) for world in pair]
     log = Path(f"{path}-wal").read_bytes()
@@ -129,7 +131,7 @@ def test_a_torn_log_is_read_up_to_the_last_whole_group(tmp_path: Path, path: Pat
         Path(f"{copy}-wal").write_bytes(log[:size])
         try:
             found = held(copy)
-        except Corrupt:  # the file was made in the log, and that is gone
+        except Corrupt:  # the log with the creation of the file is lost
             assert size < len(log) // 2
             continue
         assert found in possible
@@ -204,7 +206,7 @@ def test_a_locked_file_is_reported_with_the_pid_of_the_lock(path: Path) -> None:
             with pytest.raises(Unavailable, match=f"by process {process.pid} for 300 ms"):
                 await waiting
 
-            assert ticks > 1  # the loop went on
+            assert ticks > 1  # the event loop continued
             process.communicate("\n")
         assert await store.execute(Put("s", "d", "x")) == ""
         await store.aclose()
@@ -221,7 +223,7 @@ async def test_a_command_waits_for_a_lock(path: Path) -> None:
         await asyncio.sleep(0.01)
 
         assert not waiting.done()
-        assert await store.due(5) == ()  # looking waits for nobody
+        assert await store.due(5) == ()  # reading needs no lock
         process.communicate("\n")
 
         assert await waiting == ""
@@ -229,7 +231,7 @@ async def test_a_command_waits_for_a_lock(path: Path) -> None:
 
 
 @asynchronous
-async def test_hints_come_from_other_processes(path: Path) -> None:
+async def test_hints_arrive_from_other_processes(path: Path) -> None:
     store = SqliteStore(path)
     hints = store.hints()
 
@@ -240,7 +242,7 @@ async def test_hints_come_from_other_processes(path: Path) -> None:
 
 
 @asynchronous
-async def test_hints_come_where_a_thousand_files_are_open(path: Path) -> None:
+async def test_hints_arrive_in_a_process_with_a_thousand_open_files(path: Path) -> None:
     with a_thousand_files():
         store = SqliteStore(path)
         hints = store.hints()
@@ -252,7 +254,7 @@ async def test_hints_come_where_a_thousand_files_are_open(path: Path) -> None:
 
 
 @asynchronous
-async def test_without_sockets_a_poll_notices_that_others_wrote(path: Path) -> None:
+async def test_without_sockets_a_poll_finds_the_writes_of_other_processes(path: Path) -> None:
     store = SqliteStore(path)
     store._processes.close()
     hints = store.hints()
@@ -280,7 +282,7 @@ def test_the_sockets_of_dead_processes_are_removed(path: Path) -> None:
     assert not socket_folder(path).exists()
 
 
-def test_a_long_path_meets_in_the_temporary_folder(tmp_path: Path) -> None:
+def test_the_socket_of_a_long_path_is_in_the_temporary_folder(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     file = folder / "store.db"
@@ -314,10 +316,10 @@ def test_a_fork_may_not_use_its_parents_store(path: Path) -> None:
     store.close()
 
 
-# -- what cannot be opened
+# -- files that cannot be opened
 
 
-def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+def test_the_error_for_a_file_that_is_not_a_database_names_it(path: Path) -> None:
     path.write_bytes(b"This is not a database, and long enough to be sure of it. " * 40)
 
     with pytest.raises(Corrupt, match="store.db cannot be read: file is not a database"):
@@ -333,7 +335,7 @@ def test_another_applications_database_is_not_changed(path: Path) -> None:
         SqliteStore(path)
 
 
-def test_a_torn_file_is_named(path: Path) -> None:
+def test_the_error_for_a_truncated_file_names_it(path: Path) -> None:
     store = SqliteStore(path)
     for at in range(50):
         store.execute_now(prompt(f"s{at}", at))
@@ -363,7 +365,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="has to become another user")
-def test_a_read_only_file_is_named() -> None:
+def test_the_error_for_a_read_only_file_names_it() -> None:
     folder = Path("/var/tmp") / f"tenure-read-only-{os.getpid()}"
     folder.mkdir()
     try:
@@ -382,18 +384,18 @@ def test_a_read_only_file_is_named() -> None:
         shutil.rmtree(folder)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_folder_names_it(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="nowhere/store.db"):
         SqliteStore(tmp_path / "nowhere" / "store.db")
 
 
 @pytest.mark.parametrize("url", ("mysql://x/y", "files:", "store", "sqlite:", "memory:x"))
-def test_a_url_that_names_no_store_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=url):
         open_store(url)
 
 
-def test_urls_name_stores(tmp_path: Path) -> None:
+def test_a_url_opens_its_store(tmp_path: Path) -> None:
     assert isinstance(open_store("memory:"), MemoryStore)
     for url in (f"{tmp_path}/a.db", f"sqlite:{tmp_path}/b", f"sqlite://{tmp_path}/c.db"):
         store = open_store(url)
@@ -455,7 +457,7 @@ async def test_a_damaged_row_read_by_a_question_puts_its_session_into_quarantine
 
 
 @asynchronous
-async def test_what_waits_together_is_one_transaction(path: Path) -> None:
+async def test_waiting_commands_are_executed_in_one_transaction(path: Path) -> None:
     store = SqliteStore(path)
 
     await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(100)])
@@ -465,8 +467,8 @@ async def test_what_waits_together_is_one_transaction(path: Path) -> None:
 
 
 @asynchronous
-async def test_a_lone_command_needs_no_thread(path: Path) -> None:
-    before = set(threading.enumerate())  # other tests abandon stores of theirs as a crash would
+async def test_a_single_command_needs_no_thread(path: Path) -> None:
+    before = set(threading.enumerate())  # other tests leave stores open, as a crash does
     store = SqliteStore(path)
     await store.execute(prompt("s", 1))
     started = [t.name for t in set(threading.enumerate()) - before]
@@ -475,7 +477,7 @@ async def test_a_lone_command_needs_no_thread(path: Path) -> None:
     assert [name for name in started if name.startswith("tenure-write")] == []
 
 
-def test_urgent_commands_go_first_but_not_within_their_session() -> None:
+def test_urgent_commands_come_first_but_keep_the_order_of_their_session() -> None:
     fence = Fence("b", 1, "l")
     commands = [prompt("a", 1), prompt("b", 1), prompt("c", 1), Renew("b", fence), prompt("b", 2)]
     waiting: list[Any] = [Pending(command, None, None) for command in commands]  # type: ignore[arg-type]
@@ -484,6 +486,18 @@ def test_urgent_commands_go_first_but_not_within_their_session() -> None:
 
     assert [work.command for work in group] == [commands[1], commands[3], commands[0]]
     assert [work.command for work in rest] == [commands[2], commands[4]]
+
+
+def test_a_group_is_limited_by_size_and_a_large_command_is_alone() -> None:  # STORE-44
+    sizes = (3, 3, 5, 30, 1, 1)
+    waiting: Any = [Pending(prompt(f"s{at}", 1), None, None, size) for at, size in enumerate(sizes)]  # type: ignore[arg-type]
+    groups = []
+
+    while waiting:
+        group, waiting = next_group(waiting, 100, 10)
+        groups.append([work.size for work in group])
+
+    assert groups == [[3, 3], [5], [30], [1, 1]]
 
 
 def test_event_loops_in_several_threads_share_a_store(path: Path) -> None:
@@ -526,7 +540,7 @@ async def test_closing_executes_submitted_commands(path: Path) -> None:
 
 
 @asynchronous
-async def test_the_log_is_bounded(path: Path) -> None:
+async def test_the_size_of_the_log_is_limited(path: Path) -> None:
     store = SqliteStore(path, checkpoint_pages=0, wal_bytes_max=200_000)
     for _ in range(300):
         await asyncio.gather(*[store.execute(Put(f"s{n}", "d", "x" * 9_000)) for n in range(2)])

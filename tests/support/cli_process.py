@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-TENURE = (sys.executable, "-P", "-c", "from tenure_drivers.cli.main import main; main()")
+TENURE = (sys.executable, "-P", "-c", "from tenure_cli import main; main()")
 DEADLINE_S = 120.0
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
 HELLO: Mapping[str, object] = {"session": "ann", "text": "hello"}
@@ -50,9 +51,25 @@ def start(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str
     )
 
 
+FAILED = re.compile(r": (attempt \d+|tool \S+) failed: ")
+CHAINED = ("The above exception was", "During handling of the above exception")
+
+
+def own_tracebacks(err: str) -> list[int]:
+    """Return the lines with a traceback that is not the logged failure of agent code."""
+    lines = [line for line in err.splitlines() if line]
+    before = dict(enumerate(lines, 1))
+    starts = [at for at, line in enumerate(lines) if "Traceback" in line]
+    return [
+        at
+        for at in starts
+        if not FAILED.search(before.get(at, "")) and not before.get(at, "").startswith(CHAINED)
+    ]
+
+
 def finish(process: subprocess.Popen[str], text: str | None = None) -> Ran:
     out, err = process.communicate(text, timeout=DEADLINE_S)
-    assert "Traceback" not in err, err
+    assert own_tracebacks(err) == [], err
     return Ran(process.returncode, out, err)
 
 

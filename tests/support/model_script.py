@@ -60,6 +60,24 @@ class Refuse:
     cut: bool = False  # in the middle of the body
 
 
+@frozen
+class Raw:
+    """An answer as it is, whatever was asked for."""
+
+    content_type: str
+    body: str
+    status: int = 200
+
+    @classmethod
+    def json(cls, value: Any) -> Raw:
+        return cls("application/json", json.dumps(value))
+
+    @classmethod
+    def events(cls, *values: Any) -> Raw:
+        lines = [f"data: {json.dumps(value)}\n\n" for value in values]
+        return cls("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
+
+
 @define
 class Asked:
     """A request as it came."""
@@ -81,10 +99,10 @@ class Asked:
         return found
 
 
-Script: TypeAlias = Callable[[Asked], Say | Refuse]
+Script: TypeAlias = Callable[[Asked], "Say | Refuse | Raw"]
 
 
-def in_turn(*answers: Say | Refuse) -> Script:
+def in_turn(*answers: Say | Refuse | Raw) -> Script:
     """One answer a request; the last one for ever."""
     return lambda asked: answers[min(asked.number, len(answers)) - 1]
 

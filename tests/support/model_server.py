@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Self
 
-from model_script import Asked, Fault, Faulty, Model, Refuse, Say, Script
+from model_script import Asked, Fault, Faulty, Model, Raw, Refuse, Say, Script
 from model_wire import chunks_of, completion_of
 
 
@@ -105,7 +105,9 @@ class ModelServer:
             await self._refuse(writer, Refuse(401, message, "invalid_api_key"))
             return
         answer = self.script(asked)
-        if isinstance(answer, Refuse):
+        if isinstance(answer, Raw):
+            await self._whole(writer, answer.status, answer.body, kind=answer.content_type)
+        elif isinstance(answer, Refuse):
             await self._refuse(writer, answer)
         elif asked.body.get("stream") and not answer.plain:
             await self._stream(reader, writer, asked, answer)
@@ -124,9 +126,10 @@ class ModelServer:
         body: str,
         headers: Sequence[tuple[str, str]] = (),
         cut: bool = False,
+        kind: str = "",
     ) -> None:
         raw = body.encode()
-        kind = "application/json" if body.startswith(("{", "[")) else "text/html"
+        kind = kind or ("application/json" if body.startswith(("{", "[")) else "text/html")
         lines = [f"HTTP/1.1 {status} Said", f"content-type: {kind}", f"content-length: {len(raw)}"]
         lines += [f"{name}: {value}" for name, value in headers]
         writer.write(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from model_script import Refuse, Say, in_turn
+from model_script import Raw, Refuse, Say, in_turn
 from model_server import ModelServer
 
 from tenure.messages.types import Delta, Message, ModelFailed, Reply, Request, Tool
@@ -24,7 +24,7 @@ def asking(*messages: Message, **more: Any) -> Request:
 
 @asynccontextmanager
 async def serving(
-    *answers: Say | Refuse, **options: Any
+    *answers: Say | Refuse | Raw, **options: Any
 ) -> AsyncIterator[tuple[ModelServer, OpenAIModel]]:
     async with ModelServer(in_turn(*answers)) as server:
         async with OpenAIModel("m-1", server.url, KEY, **options) as model:
@@ -32,7 +32,7 @@ async def serving(
 
 
 def ask(
-    *answers: Say | Refuse, request: Request | None = None, **options: Any
+    *answers: Say | Refuse | Raw, request: Request | None = None, **options: Any
 ) -> tuple[Reply | ModelFailed, list[Delta], ModelServer]:
     """The reply to one request, what was shown on the way, and the server with what it was asked."""
 
@@ -48,13 +48,13 @@ def ask(
     return asyncio.run(run())
 
 
-def reply_to(*answers: Say | Refuse, **options: Any) -> Reply:
+def reply_to(*answers: Say | Refuse | Raw, **options: Any) -> Reply:
     reply, _, _ = ask(*answers, **options)
     assert isinstance(reply, Reply), reply
     return reply
 
 
-def failure_to(*answers: Say | Refuse, **options: Any) -> ModelFailed:
+def failure_to(*answers: Say | Refuse | Raw, **options: Any) -> ModelFailed:
     failed, _, server = ask(*answers, **options)
     assert isinstance(failed, ModelFailed), failed
     assert len(server.asked) <= 1  # the kernel retries, not the SDK

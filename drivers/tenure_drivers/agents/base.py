@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..runtime.turn import Turn
@@ -10,7 +10,8 @@ from ..runtime.turn import Turn
 __all__ = ["Agent", "UnknownAgent"]
 
 
-Agent: TypeAlias = Callable[[Turn], Awaitable[Any]]  # a str that it returns is committed
+# A str that it returns is committed.  An agent that is not async runs in a thread.
+Agent: TypeAlias = Callable[[Turn], Any]
 
 
 class UnknownAgent(ValueError):

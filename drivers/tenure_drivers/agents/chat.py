@@ -6,26 +6,29 @@ Specs: specs/turn.md, specs/chat.md.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tenure.failure import ErrorKind, Failure
-from tenure.messages.types import Delta, Disposition, ModelFailed, Request
-from tenure.outcome import Refusal, Refused
+from tenure.messages.types import Delta, Disposition, Message, ModelFailed, Reply, Request
+from tenure.outcome import Refused
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
 from tenure.turn import protocol
 from tenure.turn.chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
 from tenure.turn.loading import LoadTurn
+from tenure.turn.shortening import shorten
 from tenure.turn.states import Finished
 from tenure.turn_end import TurnEnd
 
 from ..models import ModelClient
 from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
 from ..runtime.turn import Turn
+from ..runtime.user_code import guard, log_failure
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
@@ -33,6 +36,8 @@ __all__ = ["ChatAgent", "ChatTurnHost"]
 
 
 ABORT_TIMEOUT_S: Final = 1.0  # how long to wait for tasks that were cancelled
+Messages = tuple[Message, ...]
+OnOverflow = Callable[[Messages, int], Messages | Awaitable[Messages]]
 System = str | Callable[[Turn], str | Awaitable[str]]
 
 
@@ -42,7 +47,10 @@ class ChatAgent:
     `parameters` is a JSON object for the provider.  `window` is the context window of the model, in tokens.  `strict`
     fails a turn if its environment has changed since a crash.  `frames` names the agents that a tool can hand off to
     with `HandOff(frame, text)`.  `show` receives pieces of the reply as they arrive; they are not stored.  `policy`
-    decides what a reply means.  Raises ValueError for an invalid limit or duplicate tool names.
+    decides what a reply means.  `result_max` is how many characters of a tool result a request contains; a tool may have
+    a limit of its own, and the transcript holds the whole.  `on_overflow(messages, budget)` shortens a request that did
+    not fit the context to about `budget` characters, or summarises it; it may be async.  None: such a turn fails at once.
+    Raises ValueError for an invalid limit or duplicate tool names.
     """
 
     def __init__(
@@ -60,15 +68,22 @@ class ChatAgent:
         frames: Mapping[str, ChatAgent] | None = None,
         show: Callable[[Turn, Delta], object] | None = None,
         policy: ChatPolicy = DEFAULT_CHAT_POLICY,
+        result_max: int = protocol.LIMITS.result_max,
+        on_overflow: OnOverflow | None = shorten,
     ) -> None:
-        if max_iterations < 0 or concurrency < 1 or deadline_s <= 0:
+        if max_iterations < 0 or concurrency < 1 or deadline_s <= 0 or result_max < 1:
             raise ValueError(
                 f"invalid limits: max_iterations {max_iterations} (at least 0),"
-                f" concurrency {concurrency} (at least 1), deadline_s {deadline_s} (above 0)"
+                f" concurrency {concurrency} (at least 1), deadline_s {deadline_s} (above 0),"
+                f" result_max {result_max} (at least 1)"
             )
         self.client, self.tools, self.system = client, collect(tools), system
         self.parameters, self.window = parameters, window
-        self.limits = protocol.Limits(max_iterations, concurrency, int(deadline_s * 1000))
+        self.limits = protocol.Limits(
+            max_iterations, concurrency, int(deadline_s * 1000),
+            result_max=result_max, shortens=on_overflow is not None,
+        )  # fmt: skip
+        self.on_overflow = on_overflow
         self.strict, self.frames, self.show, self.policy = strict, frames or {}, show, policy
 
     async def __call__(self, turn: Turn) -> None:
@@ -92,12 +107,6 @@ class ChatAgent:
         return protocol.Environment(self.client.model, system, tools, self.parameters, self.window)
 
 
-def is_aborted() -> bool:
-    """True if the current task was cancelled by the host."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 @define(eq=False)
 class ChatTurnHost:
     """Carries out one turn.  Each effect is a task, and its result is an event; events are handled one at a time.
@@ -108,9 +117,14 @@ class ChatTurnHost:
     agent: ChatAgent
     turn: Turn
     state: turn_.State
-    events: asyncio.Queue[protocol.Event | BaseException] = field(factory=asyncio.Queue)
+    events: asyncio.Queue[protocol.Event | Exception] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
+    shown: tuple[int, str] = (
+        0,
+        "",
+    )  # attempt and text of the model call in progress, as streamed so far
     active: ChatAgent = field(init=False)
+    raised: Exception | None = None  # what the model client or the environment raised last
 
     def __attrs_post_init__(self) -> None:
         self.active = self.agent
@@ -133,6 +147,8 @@ class ChatTurnHost:
     # -- the machine
 
     def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
+        if isinstance(event, protocol.CancelSeen | protocol.DeadlinePassed):
+            event = type(event)(shown=self.shown[1])
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # the effect of this report was aborted
@@ -148,11 +164,8 @@ class ChatTurnHost:
             event = await self.events.get()
         except asyncio.CancelledError:
             return self._timed_out()
-        if isinstance(event, asyncio.CancelledError):
-            raise TurnFailed(ErrorKind.TRANSIENT, "an effect was cancelled from outside") from event
         if isinstance(event, Exception):
             raise event
-        assert not isinstance(event, BaseException)
         return event
 
     def _timed_out(self) -> protocol.Event:
@@ -177,8 +190,8 @@ class ChatTurnHost:
                 self._task("deadline", self._after(after_ms, protocol.DeadlinePassed()))
             case protocol.PrepareEnvironment(key, frame):
                 self._task(key, self._prepare(key, frame))
-            case protocol.CallModel(key, request):
-                self._task(key, self._call_model(key, request))
+            case protocol.CallModel():
+                self._task(effect.key, self._call_model(effect))
             case protocol.RunTool():
                 self._task(effect.key, self._run_tool(effect))
             case protocol.Probe():
@@ -206,12 +219,11 @@ class ChatTurnHost:
     async def _report(self, work: Coroutine[Any, Any, protocol.Event]) -> None:
         """Await an effect and queue its event or its error, unless it was aborted."""
         try:
-            self.events.put_nowait(await work)
+            self.events.put_nowait(await guard(work))
         except Cancelled:
             pass  # the effect may not begin; `_listen` reports the reason
-        except asyncio.CancelledError as error:
-            if not is_aborted():
-                self.events.put_nowait(error)
+        except asyncio.CancelledError:
+            pass  # the effect was aborted
         except Exception as error:
             self.events.put_nowait(error)
 
@@ -226,24 +238,50 @@ class ChatTurnHost:
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
         self.active = active
         try:
-            return protocol.EnvironmentReady(key, await active.environment(self.turn))
+            return protocol.EnvironmentReady(key, await guard(active.environment(self.turn)))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the environment: {describe(error)}")
             return protocol.EnvironmentFailed(key, failure)
 
-    async def _call_model(self, key: str, request: Request) -> protocol.Event:
+    async def _call_model(self, effect: protocol.CallModel) -> protocol.Event:
+        key, request = effect.key, effect.request
         await self.turn.checkpoint()
+        self.shown = (0, "")
+        if effect.budget is not None:
+            try:
+                request = await guard(self._shortened(request, effect.budget))
+            except Exception as error:
+                failure = Failure(ErrorKind.TRANSIENT, f"on_overflow: {describe(error)}")
+                return protocol.ModelFailed(key, failure)
         try:
-            answer = await self.active.client.complete(request, self._emit, key)
+            answer = await guard(self._complete(request, key))
         except Exception as error:
+            self.raised = error
             failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
             return protocol.ModelFailed(key, failure)
+        self.raised = None
         if isinstance(answer, ModelFailed):
             return protocol.ModelFailed(key, answer.failure, answer.usage)
         return protocol.ModelReplied(key, answer)
 
+    async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
+        return await self.active.client.complete(request, self._emit, key)
+
+    async def _shortened(self, request: Request, budget: int) -> Request:
+        """Return a request that the agent has shortened."""
+        if self.active.on_overflow is None:
+            return request
+        found = self.active.on_overflow(request.messages, budget)
+        messages = await found if inspect.isawaitable(found) else found
+        return evolve(request, messages=tuple(messages), stable=0)
+
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)
+        attempt, text = self.shown
+        if attempt != delta.attempt:
+            text = ""
+        self.shown = (delta.attempt, text + delta.text if delta.kind == "text" else text)
         if self.agent.show is not None:
             self.agent.show(self.turn, delta)
 
@@ -258,7 +296,9 @@ class ChatTurnHost:
     async def _attempt(self, tool: FunctionTool, effect: protocol.RunTool) -> protocol.ToolResult:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
-                return await tool.run(effect.call, effect.key, effect.attempt)
+                return await tool.run(
+                    effect.call, effect.key, effect.attempt, functools.partial(self._log, tool.name)
+                )
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -266,6 +306,10 @@ class ChatTurnHost:
         if effect.tool.disposition is Disposition.ONCE:
             return protocol.ToolResult(f"{message}; its outcome is unknown", is_error=True)
         return protocol.ToolResult(message, is_error=True, retryable=True)
+
+    def _log(self, name: str, error: Exception) -> None:
+        what = f"tool {name} failed: {describe(error)}"
+        log_failure(self.turn.session_id, self.turn.run_id, what, error)
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
@@ -283,8 +327,7 @@ class ChatTurnHost:
         try:
             await self.turn.record(effect.record)
         except Cancelled as error:
-            refused = Refused(Refusal.CANCELLED, "RUNNER-51", str(error))
-            return protocol.NotRecorded(effect.key, refused)
+            return protocol.NotRecorded.stopped(effect.key, str(error))
         except (IllegalWrite, CommandRefused) as error:
             return protocol.NotRecorded(effect.key, error.refused)
         return protocol.Recorded(effect.key)
@@ -293,7 +336,8 @@ class ChatTurnHost:
         """Commit, or fail the turn.  Return the next commit if the run was cancelled meanwhile (TURN-53)."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
-            raise TurnFailed(failure.kind, failure.message, failure.retry_after_ms, last.usage)
+            after_ms, cause = failure.retry_after_ms, self.raised
+            raise TurnFailed(failure.kind, failure.message, after_ms, last.usage) from cause
         try:
             await self.turn.end(last)
         except Cancelled:

@@ -6,6 +6,8 @@ import fcntl
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -40,37 +42,32 @@ class LedgerFile:
 
     def append(self, input_id: str, text: str) -> bool:
         """Append the line.  Return False if it exists already."""
-        fd = self._open()
-        try:
-            with self._guard:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                try:
-                    self._catch_up(fd)
-                    fresh = input_id not in self._seen
-                    if fresh:
-                        self._cut_torn(fd)
-                        _write(fd, f"{input_id} {one_line(text)}\n".encode())
-                        self._catch_up(fd)
-                finally:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
-            os.fsync(fd)
-            return fresh
-        finally:
-            os.close(fd)
+        with self._locked(fcntl.LOCK_EX) as fd:
+            fresh = input_id not in self._seen
+            if fresh:
+                self._cut_torn(fd)
+                _write(fd, f"{input_id} {one_line(text)}\n".encode())
+                self._catch_up(fd)
+        return fresh
 
     def holds(self, input_id: str) -> bool:
         """Return True if the file has a line for this input."""
+        with self._locked(fcntl.LOCK_SH):
+            return input_id in self._seen
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[int]:
+        """Lock the file, read the new lines, and fsync after the unlock: a writer may have crashed before its fsync."""
         fd = self._open()
         try:
             with self._guard:
-                fcntl.flock(fd, fcntl.LOCK_SH)
+                fcntl.flock(fd, how)
                 try:
                     self._catch_up(fd)
-                    found = input_id in self._seen
+                    yield fd
                 finally:
                     fcntl.flock(fd, fcntl.LOCK_UN)
-            os.fsync(fd)  # its writer may have crashed before its own fsync
-            return found
+            os.fsync(fd)
         finally:
             os.close(fd)
 

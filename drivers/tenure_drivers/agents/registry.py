@@ -6,9 +6,11 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from ..runtime.errors import describe
 from .base import Agent, UnknownAgent
 from .echo import echo
 from .flaky import flaky
@@ -28,11 +30,11 @@ def find_agent(name: str) -> Agent:
         case ("echo", ""):
             return echo
         case ("ledger", ":"):
-            return _ledger(name, rest)
+            return _with_file(name, rest, ledger)
         case ("flaky", ":"):
             return _flaky(name, rest)
         case ("script", ":"):
-            return _script(name, rest)
+            return _with_file(name, rest, _script)
         case ("openai", ":"):
             return _openai(name)
         case (_, ":") if kind and rest and kind not in OWN:
@@ -41,28 +43,21 @@ def find_agent(name: str) -> Agent:
             raise UnknownAgent(f"unknown agent {name!r}: expected {KNOWN}")
 
 
-def _ledger(name: str, file: str) -> Agent:
+def _with_file(name: str, file: str, make: Callable[[Path], Agent]) -> Agent:
     if not file:
-        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write ledger:FILE")
+        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write {name}FILE")
     try:
-        return ledger(Path(file))
+        return make(Path(file))
     except OSError as error:
         raise UnknownAgent(
             f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
         ) from error
 
 
-def _script(name: str, file: str) -> Agent:
-    if not file:
-        raise UnknownAgent(f"invalid agent {name!r}: the file is missing. Write script:FILE")
+def _script(path: Path) -> Agent:
     from .script import script
 
-    try:
-        return script(Path(file))
-    except OSError as error:
-        raise UnknownAgent(
-            f"invalid agent {name!r}: cannot write {file}: {error.strerror}"
-        ) from error
+    return script(path)
 
 
 def _openai(name: str) -> Agent:
@@ -89,7 +84,9 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
                 f"unknown agent {name!r}: no module {error.name!r} in {folder}; expected {KNOWN}"
             ) from error
         raise _import_failed(name, module, error) from error
-    except (Exception, SystemExit) as error:  # raised by the code of the module
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # raised by the code of the module
         raise _import_failed(name, module, error) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -97,9 +94,10 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
                 f"invalid agent {name!r}: module {module} has no attribute {attribute!r}"
             )
         found = getattr(found, part)
-    if not callable(found) or not _asynchronous(found):
+    if not callable(found) or not (_asynchronous(found) or _takes_turn(found)):
         raise UnknownAgent(
-            f"invalid agent {name!r}: expected an async function, not {type(found).__name__}"
+            f"invalid agent {name!r}: expected an async function, not {type(found).__name__}."
+            " A function that is not async needs a parameter `turn`"
         )
     return found  # type: ignore[no-any-return]
 
@@ -109,9 +107,16 @@ def _asynchronous(found: Any) -> bool:
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
 
 
+def _takes_turn(found: Any) -> bool:
+    """True for a function of `turn`.  The name tells an agent from a function that makes one."""
+    try:
+        return not isinstance(found, type) and "turn" in inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 def _import_failed(name: str, module: str, error: BaseException) -> UnknownAgent:
-    reason = f"{type(error).__name__}: {error}"
-    return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {reason}")
+    return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {describe(error)}")
 
 
 __all__ = ["KNOWN", "Agent", "UnknownAgent", "find_agent"]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tenure.limits import MESSAGE_BYTES_MAX
 from tenure.messages.codec import to_json
 from tenure.messages.types import Delta, Finish, Message, Reply, Request, ToolCall
 from tenure.transcript import Role, UsageDelta
@@ -176,4 +177,5 @@ def tools(file: LedgerFile) -> tuple[FunctionTool, ...]:
 
 def script(path: Path) -> ChatAgent:
     """Return the script agent.  Its `append` tool writes lines `idempotency-key text` to `path`."""
-    return ChatAgent(ScriptModel(), tools(LedgerFile(path)), system="Follow the script.")
+    system, result_max = "Follow the script.", MESSAGE_BYTES_MAX
+    return ChatAgent(ScriptModel(), tools(LedgerFile(path)), system=system, result_max=result_max)

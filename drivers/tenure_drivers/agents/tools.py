@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
-import typing
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 
-from tenure.messages.codec import to_json
+from tenure.messages.sendable import is_tool_name
 from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, ToolCall
 from tenure.turn.protocol import HandOff, ToolResult
 
-from ..runtime.errors import describe
+from ..runtime.errors import describe, text_of
+from ..runtime.finite import find_nonfinite
 from ..runtime.steps import Report, call
 from ..stores.errors import TenureError
+from .tool_arguments import Arguments, arguments_of, encode_model, innermost
 
 __all__ = ["FunctionTool", "ToolFailed", "collect", "make", "tool"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
-GIVEN: Final = ("key", "attempt")  # parameters that the runtime fills, not the model
 
 
 class ToolFailed(TenureError):
@@ -34,40 +34,48 @@ class ToolFailed(TenureError):
 class FunctionTool:
     """A tool and the function that it runs.
 
-    `arguments` is a msgspec Struct type.  `given` names the parameters that the model does not fill.
+    It can be called like the function.
     """
 
     tool: Tool
     function: Callable[..., Any]
-    arguments: Any
-    given: frozenset[str]
+    arguments: Arguments
     probe: Callable[[str], Any] | None = None
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        """Call the function."""
+        return self.function(*args, **kw)
 
     @property
     def name(self) -> str:
         """The name that the model uses."""
         return self.tool.name
 
-    async def run(self, made: ToolCall, key: str, attempt: int) -> ToolResult:
-        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised."""
+    async def run(
+        self,
+        made: ToolCall,
+        key: str,
+        attempt: int,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> ToolResult:
+        """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised.
+
+        `on_error` receives what the function raised, unless it is a ToolFailed, which is an answer.
+        """
         try:
-            text = made.arguments if made.arguments.strip() else "{}"
-            values = msgspec.structs.asdict(msgspec.json.decode(text, type=self.arguments))
-        except msgspec.MsgspecError as error:
+            extra = {"key": key, "attempt": attempt}
+            values = self.arguments.read(made.arguments)
+            values |= {name: extra[name] for name in self.arguments.given}
+            inspect.signature(self.function).bind(**values)  # a schema may allow other names
+        except (msgspec.MsgspecError, TypeError) as error:
             return ToolResult(f"invalid arguments: {error}", is_error=True)
-        extra = {"key": key, "attempt": attempt}
-        values |= {name: extra[name] for name in self.given}
         try:
             return result_of(await call(self.function, (), values))
         except ToolFailed as error:
-            return ToolResult(str(error) or "the tool failed", is_error=True)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() > 0:
-                raise
-            return ToolResult(f"the tool was cancelled: {error}", is_error=True, retryable=True)
-        except (Exception, SystemExit) as error:
-            return ToolResult(describe(error), is_error=True, retryable=True)
+            return ToolResult(text_of(error) or "the tool failed", is_error=True)
+        except Exception as error:
+            on_error(error)
+            return ToolResult(describe(error, secrets=True), is_error=True, retryable=True)
 
     async def look(self, key: str) -> ToolResult | None:
         """Return the result that the probe finds, or None if the outcome is unknown."""
@@ -91,7 +99,10 @@ def result_of(value: Any) -> ToolResult:
         case str():
             return ToolResult(value)
         case _:
-            return ToolResult(msgspec.json.encode(value).decode())
+            text = msgspec.json.encode(value, enc_hook=encode_model).decode()
+            if "null" in text and (found := find_nonfinite(value, encode_model)) is not None:
+                raise ToolFailed(f"the tool returned {found}, which is not JSON")
+            return ToolResult(text)
 
 
 @overload
@@ -108,6 +119,8 @@ def tool(
     cap_ms: int = 30_000,
     probe: Callable[[str], Any] | None = None,
     finishes: bool = False,
+    result_max: int | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function as a tool.  It can still be called as before.
@@ -116,7 +129,11 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     returns `Report(value)`, or None if the outcome is unknown.  `attempts`: the maximum number of attempts of a tool
     that may be run again; `base_ms` and `cap_ms` bound the delay between them.  `finishes`: the result is the final
     value of the turn.  A parameter `key` receives an idempotency key, equal in all attempts; a parameter `attempt` the
-    number of the attempt, from 1.  Raises ValueError for options that contradict each other.
+    number of the attempt, from 1.  `result_max`: how many characters of a result a request contains; the transcript
+    holds the whole.  `schema`: a JSON schema in place of the type hints; the function gets the arguments as they are.
+    A method is passed from its object: `ChatAgent(..., [shop.buy])`.  What can hold no mark, such as a bound method, is
+    returned as a FunctionTool.  Raises ValueError for an illegal name and for options that contradict each other, and
+    TypeError for a parameter without a schema.
     """
     if function is not None:
         return _marked(function, {})
@@ -124,7 +141,12 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _marked(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    function.__tenure_tool__ = make(function, **options)  # type: ignore[attr-defined]
+    inner = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+    made = make(inner, **options)
+    try:
+        inner.__tenure_tool__ = made  # type: ignore[attr-defined]
+    except AttributeError:
+        return made
     return function
 
 
@@ -140,70 +162,66 @@ def make(
     cap_ms: int = 30_000,
     probe: Callable[[str], Any] | None = None,
     finishes: bool = False,
+    result_max: int | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> FunctionTool:
     """Return the tool for a function.  See `tool` for the options."""
-    named = name or function.__name__
+    named = name or _name_of(function)
+    if not is_tool_name(named):
+        raise ValueError(
+            f"invalid tool name {named!r}: expected 1 to 64 letters, digits, _ or -."
+            " Give another one: @tool(name=...)"
+        )
     if attempts < 1 or timeout_s <= 0:
         raise ValueError(
             f"tool {named}: attempts ({attempts}) and timeout_s ({timeout_s}) must be positive"
         )
+    if result_max is not None and result_max < 1:
+        raise ValueError(f"tool {named}: result_max ({result_max}) must be positive")
     if once and attempts > 1:
         raise ValueError(f"tool {named}: a once tool has one attempt, not {attempts}")
     if probe is not None and not once:
         raise ValueError(f"tool {named}: only a once tool has a probe")
-    arguments, given = _arguments(named, function)
-    text = description if description is not None else inspect.getdoc(function) or ""
+    arguments = arguments_of(named, function, schema)
+    text = description if description is not None else _doc_of(function)
     disposition = Disposition.ONCE if once else Disposition.RERUNNABLE
     described = Tool(
-        named, text, _schema(arguments), disposition, int(timeout_s * 1000),
-        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes,
+        named, text, arguments.schema, disposition, int(timeout_s * 1000),
+        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes, result_max,
     )  # fmt: skip
-    return FunctionTool(described, function, arguments, given, probe)
+    return FunctionTool(described, function, arguments, probe)
 
 
-def _arguments(name: str, function: Callable[..., Any]) -> tuple[Any, frozenset[str]]:
-    """Return the parameters that the model fills as a Struct, and the names of the others."""
-    hints = typing.get_type_hints(function, include_extras=True)
-    fields: list[Any] = []
-    given = set()
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in GIVEN:
-            given.add(parameter.name)
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"tool {name}: *{parameter.name} has no schema. Name each parameter")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise TypeError(f"tool {name}: {parameter.name} is positional-only. Allow a keyword")
-        hint = hints.get(parameter.name, Any)
-        if parameter.default is parameter.empty:
-            fields.append((parameter.name, hint))
-        else:
-            fields.append((parameter.name, hint, parameter.default))
-    struct = msgspec.defstruct(
-        "".join(c for c in name.title() if c.isalnum()) or "Arguments",
-        fields, kw_only=True, forbid_unknown_fields=True,
-    )  # fmt: skip
-    return struct, frozenset(given)
+def _name_of(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _schema(arguments: Any) -> str:
-    schema = msgspec.json.schema(arguments)
-    definitions = schema.pop("$defs", {})
-    inner = definitions.pop(schema["$ref"].rpartition("/")[2])
-    inner.pop("title", None)
-    if definitions:
-        inner["$defs"] = definitions
-    return to_json(inner)
+def _doc_of(function: Any) -> str:
+    wrapped = isinstance(function, functools.partial) or not inspect.isroutine(function)
+    return inspect.getdoc(innermost(function) if wrapped else function) or ""
 
 
 def collect(tools: Sequence[Any]) -> dict[str, FunctionTool]:
-    """Return tools by name, made of decorated functions, plain functions or tools.  Raises ValueError for a duplicate."""
+    """Return tools by name, made of functions, methods or tools.  Raises ValueError for a duplicate name."""
     found: dict[str, FunctionTool] = {}
     for each in tools:
-        made = getattr(each, "__tenure_tool__", each)
-        if not isinstance(made, FunctionTool):
-            made = make(made)
+        made = _tool_of(each)
         if made.name in found:
             raise ValueError(f"duplicate tool name {made.name!r}")
         found[made.name] = made
     return found
+
+
+def _tool_of(each: Any) -> FunctionTool:
+    made = getattr(each, "__tenure_tool__", each)
+    if not isinstance(made, FunctionTool):
+        made = make(made)
+    if not made.arguments.unbound:
+        return made
+    if not inspect.ismethod(each):
+        raise TypeError(
+            f"tool {made.name} is a method: pass it from its object, such as [shop.{made.name}]"
+        )
+    return evolve(made, function=each, arguments=evolve(made.arguments, unbound=False))

@@ -38,43 +38,51 @@ class Rate:
 
 
 def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
-    known = check_models.names(deep=True)  # the small ones too
-    strange = [name for name in wanted if name not in known]
-    if strange:
-        raise usage_error(f"unknown model {', '.join(strange)}; expected {', '.join(known)}")
+    known = check_models.names(deep=True)  # a larger model may be named without --deep
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise usage_error(f"unknown model {', '.join(unknown)}; expected {', '.join(known)}")
     bar = Bar("states", None)
-    gc.disable()  # all states of a model stay alive until its end; scanning them again and again costs 20 %
+    gc.disable()  # all states of a model stay alive until its end; repeated scans cost 20 %
     try:
         report = check_models.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
         gc.enable()
         bar.close()
-    text = report.mermaid() if mermaid and not report.good else report.text()
+    text = (report.mermaid() if mermaid else "") or report.text()
     write_bytes(text.encode())
     return Exit.OK if report.good else Exit.UNFINISHED
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAMES]")
-@click.option("--list", "listed", is_flag=True, help="Print the names of the models.")
-@click.option("--deep", is_flag=True, help="Include the larger models; takes minutes.")
+@click.option("--list", "listed", is_flag=True, help="List the models.")
+@click.option("--deep", is_flag=True, help="Add the larger models; takes minutes.")
 @click.option(
-    "--mermaid", is_flag=True, help="Print a counterexample as a Mermaid sequence diagram."
+    "--mermaid", is_flag=True, help="Print the counterexample as a Mermaid sequence diagram."
 )
 def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> None:
-    """Check the rules in every state of small models.
+    """Check the rules of tenure in every state of small models.
+
+    A model is one session or one turn in which inputs arrive and workers run, pause, crash and restart.  Answers
+    are lost, leases lapse, runs fail and are cancelled.  Every order of these events is tried.
 
     \b
-    Each model is one session with two or three workers that pause, crash and return, with inputs,
-    withdrawals, failures, lost answers and late writers.  Every reachable state is visited, and the printed
-    properties hold in all of them.  If a property is violated, the shortest path to that state is printed.
-    NAMES are the models to check (default: all).
+    Each model prints one line:
+      ok          all properties hold in every state
+      VIOLATED    a property is violated; the shortest path to such a state follows
+      INCOMPLETE  the model has too many states
+
+    "transitions" is the number of steps between states, "depth" the length of the longest shortest path.
+    The properties that were checked are printed at the end.  NAMES are the models to check (default: all
+    that --list prints).
 
     \b
     Example:
       tenure check
       tenure check --list
-      tenure check lease --mermaid
+      tenure check lease turn-cancel
+      tenure check keys --mermaid
 
     \b
     Exit codes:
@@ -84,7 +92,7 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
       130  Ctrl-C
     """
     if listed:
-        for name in check_models.names(deep):
-            click.echo(name)
+        for name, description in check_models.descriptions(deep).items():
+            click.echo(f"{name:14} {description}")
         return
     invoke(lambda: search(names, deep, mermaid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = ["Specs"]
 PACKAGED: Final = Path(__file__).resolve().parents[1] / "specs"  # in a wheel
 CHECKOUT: Final = Path(__file__).resolve().parents[3] / "specs"
 
+WIDTH: Final = 100  # of a printed clause
 NAMED: Final = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINITION: Final = re.compile(
     r"^- \*\*([A-Z]+-\d+)\*\* (.+?)(?=\n(?:- |\n|#|\|)|\Z)", re.MULTILINE | re.DOTALL
@@ -59,12 +61,10 @@ class Specs:
         return found
 
     def scenarios(self) -> dict[str, list[str]]:
-        """Return the scenario files of each clause that an answer in them names, relative to the specs folder."""
+        """Return the scenario files of each clause that an answer or a comment names, relative to the specs folder."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.folder.glob("scenarios/**/*.txt")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            answers = "\n".join(line for line in lines if not line.startswith("#"))
-            for clause in set(NAMED.findall(answers)):
+            for clause in set(NAMED.findall(path.read_text(encoding="utf-8"))):
                 found.setdefault(clause, []).append(path.relative_to(self.folder).as_posix())
         return found
 
@@ -101,7 +101,10 @@ def unknown(name: str, known: list[Clause]) -> str:
 def text(clause: Clause) -> str:
     """Return a clause as text: id and page, sentence, scenarios."""
     where = f"specs/{clause.page}" + (f", {clause.section}" if clause.section else "")
-    lines = [f"{clause.clause}  {clause.title}  ({where})", f"  {clause.sentence}"]
+    sentence = textwrap.wrap(
+        clause.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False
+    )
+    lines = [f"{clause.clause}  {clause.title}  ({where})", *sentence]
     lines += [f"  scenario: specs/{path}" for path in clause.scenarios]
     return "\n".join(lines) + "\n"
 
@@ -123,8 +126,8 @@ def families(known: list[Clause]) -> str:
 def explain(names: tuple[str, ...], as_json: bool) -> None:
     """Print a rule by its id, such as LEASE-5.
 
-    Messages name the rule (clause) that they follow.  For each clause this prints its sentence, the page that defines
-    it and the scenarios that show it.  Without CLAUSE, list the families of clauses.
+    Some messages contain the number of the rule (clause) that caused them.  For each clause this prints its sentence,
+    the page that defines it, and the scenarios that name it.  Without CLAUSE, list the families, such as LEASE and RUN.
 
     \b
     Examples:

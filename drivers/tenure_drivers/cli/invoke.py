@@ -11,7 +11,7 @@ import click
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
-__all__ = ["invoke", "invoke_async"]
+__all__ = ["code_of", "invoke", "invoke_async"]
 
 
 def invoke(body: Callable[[], int | None]) -> NoReturn:
@@ -20,15 +20,19 @@ def invoke(body: Callable[[], int | None]) -> NoReturn:
     The one place where a command line error becomes a message and an exit code.  Each message starts with the name of
     the command, such as `tenure store check`.
     """
-    raise SystemExit(_code_of(body, click.get_current_context().command_path))
+    raise SystemExit(code_of(body, click.get_current_context().command_path))
 
 
 def invoke_async(body: Coroutine[Any, Any, int | None]) -> NoReturn:
     """Run a coroutine in an event loop of its own, then exit as `invoke` does."""
-    invoke(lambda: asyncio.run(body))
+    try:
+        invoke(lambda: asyncio.run(body))
+    finally:
+        body.close()  # if no event loop could be made
 
 
-def _code_of(body: Callable[[], int | None], command: str) -> int:
+def code_of(body: Callable[[], int | None], command: str) -> int:
+    """Call `body`, print the messages of its error, and return the exit code."""
     try:
         return int(body() or Exit.OK)
     except (CliExit, UnreadableSession, BaseExceptionGroup) as raised:

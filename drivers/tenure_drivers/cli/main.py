@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from importlib.util import find_spec
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import click
 
-from .invoke import invoke, invoke_async
+from .invoke import code_of, invoke, invoke_async
+from .limits import raise_limit_of_open_files
+from .output import open_standard_streams
 
 __all__ = []
 
@@ -58,7 +60,7 @@ def version() -> str:
 )
 @click.version_option(version(), prog_name="tenure")
 def tenure() -> None:
-    """Durable agent sessions: every input is answered exactly once and in order, even if processes crash.
+    """Durable agent sessions: each stored input ends once, with an answer or a reason, even if processes crash.
 
     \b
     Process a file of prompts with three worker processes.  Any of them may be killed at any time:
@@ -69,7 +71,7 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db ann
       tenure show --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
-    Check the rules exhaustively in small models, and read a rule that a message names:
+    Check the rules in every state of small models; print a rule whose number is in a message:
       tenure check
       tenure explain LEASE-5
     """
@@ -103,51 +105,53 @@ def tenure() -> None:
 )
 @click.option(
     "--patience",
+    "patience_s",
     default=30.0,
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     show_default=True,
-    help="How long to retry when the store is unavailable.",
+    help="How long the command retries while the store is unavailable.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    default=30.0,
+    type=click.FloatRange(min=0, max=86_400),
+    metavar="SECONDS",
+    show_default=True,
+    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
-def run(
-    store: str,
-    agent: str,
-    workers: int,
-    ordered: bool,
-    name: str,
-    wait: bool,
-    patience: float,
-    file: str,
-) -> None:
+def run(**options: Any) -> None:
     """Process a file of prompts and wait until all have ended.
 
     \b
     Each line of FILE (default: standard input) is one prompt, a JSON object:
       {"session": "ann", "text": "hello"}
       {"session": "ann", "text": "again", "key": "2", "priority": 0, "available_at_ms": 1767225600000}
-    session          the session that the prompt belongs to; its prompts are processed in order
+    session          its prompts are processed one by one: by priority, then in the order of the file
     text             the input of the agent, up to 10,000,000 bytes
-    key              idempotency key; default: derived from --name, the line's content and its repeat
-                     count, so that appending lines and running again processes only the new ones
+    key              idempotency key; default: made from --name, the content of the line and a counter
+                     for equal lines, so only new lines are processed when you run a file again
     priority         0 (first) to 1000000 (last), default 128
     available_at_ms  earliest time to start, in milliseconds since 1970
 
     \b
-    All lines are checked before any prompt is admitted.  If a line is invalid, every invalid line is
-    reported and nothing is admitted.
-    One JSON line is printed for each prompt, in the order of the file, after it and all prompts
-    before it have ended:
+    All lines are checked first.  If any is invalid, all invalid ones are reported and none is admitted.
+    Prints one JSON line for each prompt, in the order of the file, when it and all before it have ended:
       {"line", "session", "key", "input_id", "run_id", "ended", "termination", "text", "failures"}
-    Run the same command again after a crash: it processes what is left and prints the same lines.
+    ended            consumed (a run used it), dead_lettered, abandoned, withdrawn, superseded, refused
+    termination      how the run ended: finished, error, cancelled, ...
+    text, failures   the answer; failed attempts since the run last recorded something
+    After a crash, run the command again: it processes what is left and prints the same lines.
 
     \b
     Agents:
       echo              replies with the text
       ledger:FILE       appends "input_id text" to FILE exactly once, then replies with the text
       flaky:N           fails N times, then replies with the text
-      script:FILE       a scripted model without a server: each line of the text is one reply, which may
-                        call tools (add 2 3 & append paid); the append tool writes to FILE
+      script:FILE       a test model without a server: each line of the prompt is one of its replies, and
+                        may call tools (add 2 3 & append paid); the tool append writes to FILE
       openai:MODEL      a chat with a model; reads OPENAI_API_KEY, and OPENAI_BASE_URL for another server
       module:attribute  your own agent: async def attribute(turn) -> str
 
@@ -157,18 +161,19 @@ def run(
 
     \b
     Exit codes:
-      0        all prompts succeeded
-      1        at least one prompt failed (dead-lettered, abandoned, withdrawn or refused), or output
-               could not be written
+      0        all prompts succeeded: each was consumed by a run that finished
+      1        a prompt was not consumed, or its run did not finish (it was stopped or cancelled, or ended
+               in error), or output could not be written
       2        invalid arguments or lines; every invalid line is reported, nothing was admitted
-      3        some prompts are delayed or waiting; the earliest one is named on standard error
-      4        the store is unavailable, unreadable or has a newer schema, or no worker could be started
-      130 143  Ctrl-C or SIGTERM: prompts in progress are finished first; a second signal stops at once
+      3        some prompts are delayed or wait in their session; standard error names the earliest
+      4        store unavailable, unreadable, or of a newer release; or no worker could be started
+      130 143  Ctrl-C or SIGTERM: turns in progress have --grace seconds to end, and the next run resumes
+               those that do not; a second signal stops at once
       141      standard output was closed
     """
     from .run.command import Job, main
 
-    job = Job(store, agent, file, workers, ordered, name, wait, patience)
+    job = Job(**options)
     invoke(lambda: main(job))
 
 
@@ -187,10 +192,15 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
     """List the sessions of a store, or show one session in full.
 
     \b
-    Without SESSION, one row per session: phase, lease holder and the lease's remaining time, open run,
-    number of inputs that have not ended, time of the next possible step, revision of the transcript.
-    With SESSION: also its inbox in order, its unfinished runs and their journals, its dead letters, the
-    end of its transcript, and its usage.
+    Without SESSION, print one line for each session, with these columns:
+      phase      open, retired, stopping, stopped or destroyed
+      lease      the owner, and the time that is left
+      open run   the run whose turn has recorded something and has not ended
+      unended    the number of inputs that have not ended
+      due        when there is work for the session
+      revision   how often the visible transcript has changed
+    With SESSION, print also its inbox in order, its unfinished runs and their journals, its dead letters,
+    the end of its transcript, and its usage.
     Read-only: never creates or changes a store, and is safe while workers are running.
     If a session cannot be read, its id is printed and the remaining sessions are shown.
 
@@ -203,7 +213,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
       0  shown
       1  shown, except for sessions that cannot be read
       2  no such store or session
-      4  the store or SESSION cannot be read, or the store has a newer schema
+      4  the store or SESSION cannot be read, or a newer release wrote its schema
     """
     from .inspect import command as inspect_command
 
@@ -232,11 +242,12 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
         * add {"numbers": [2, 3]}
           = 5                 the result of this call; "!" marks an error, "..." a call without a result
         it is 5
-      -- run 0193... ended cancelled
+      -- run 0193... ended cancelled    a run that did not finish, and how it ended
 
     \b
-    Withdrawn, abandoned and dead-lettered inputs, and runs that did not finish, appear at their
-    position.  After them: the output of the current turn that is not yet committed, then the inbox.
+    Inputs that ended without an answer (withdrawn, abandoned, dead letters), and runs that did not
+    finish, are shown at their place in the conversation.  At the end come the output of the current turn
+    that is not committed yet, and the inbox.
     Long texts are cut.  --json prints everything, including reasoning.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
@@ -250,7 +261,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     Exit codes:
       0  shown
       2  no such store or session
-      4  the store or the session cannot be read, or the store has a newer schema
+      4  the store or the session cannot be read, or a newer release wrote its schema
     """
     from .show import command as show_command
 
@@ -278,7 +289,7 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
     Exit codes:
       0    shown
       2    no such store or session
-      4    the store or the session cannot be read, or the store has a newer schema
+      4    the store or the session cannot be read, or a newer release wrote its schema
       130  Ctrl-C
     """
     from .inspect import command as inspect_command
@@ -287,5 +298,11 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
 
 def main() -> None:
-    """Entry point of the `tenure` program."""
+    """Run the command line of this process: its arguments, streams and exit code."""
+    open_standard_streams()
+    raise SystemExit(code_of(run_click, "tenure"))
+
+
+def run_click() -> None:
+    raise_limit_of_open_files()
     tenure(prog_name="tenure")

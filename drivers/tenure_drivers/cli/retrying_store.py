@@ -118,7 +118,7 @@ async def opened(
     try:
         store = await retry_or_exit(url, attempt, patience_s, log_line)
     except ValueError as error:
-        raise usage_error(f"--store {error}") from error
+        raise usage_error(f"--store: {error}") from error
     except OSError as error:
         raise store_lost(url, error) from error
     try:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final
 
 import click
 
@@ -24,11 +24,13 @@ from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
+from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
-from ..stores.url import is_server, redact, sqlite_path, stored_path
+from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
+from .input_file import text_lines
 from .invoke import invoke_async
-from .output import log, write_bytes
+from .output import log, write_text
 from .retrying_store import RetryingStore, opened
 
 __all__ = ["store"]
@@ -43,10 +45,10 @@ store_option = click.option("--store", required=True, metavar="URL", help=URL_HE
 
 @click.group()
 def store() -> None:
-    """Check, migrate, copy or fence a store.
+    """Check, migrate or copy a store, or end all its leases.
 
     \b
-    After restoring a backup, or promoting an asynchronous standby:
+    After you restored a backup, or made an asynchronous standby server the primary:
       tenure store check --store postgresql://db/agents
       tenure store fence-all --store postgresql://db/agents
     Move from a file to a server, after stopping all workers:
@@ -76,7 +78,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
       0  no violation
       1  at least one violation
       2  no such store or session
-      4  the store is unavailable, unreadable or has a newer schema
+      4  the store is unavailable or unreadable, or a newer release wrote its schema
     """
     invoke_async(_check(store, sessions))
 
@@ -111,7 +113,7 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
     default=BY_DEFAULT,
     show_default=True,
     type=click.IntRange(1, BY_MAX),
-    help="How far to raise generations.  Must exceed the number of grants that any session may have lost.",
+    help="How much to add to each generation: more than the number of leases that any session may have lost.",
 )
 @click.option(
     "--id",
@@ -120,12 +122,13 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
     help="Continue an interrupted call that printed this id.  Default: a new id, which is printed.",
 )
 def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
-    """End every lease and raise every session's generation.
+    """End every lease, and raise the generation of every session.
 
-    Use it after restoring a backup or promoting an asynchronous standby: such a store may have lost its last
-    transactions, and would grant the lost generations again.  A system that compares generations (a lock service, a
-    bucket, another database) could then not tell two holders apart.  After this command every granted generation is
-    new.
+    Use it after you restored a backup, or made an asynchronous standby server the primary.  Each lease has a number,
+    its generation.  Such a store may have lost its last transactions, and would use the lost generations again.
+    Another system that compares generations (a lock service, a bucket, another database) would then take two workers
+    for one.
+    After this command every new generation is larger than all lost ones.
 
     Workers may be running.  The lease of a turn in progress ends; the turn resumes at once, and its retry budget is not
     charged.
@@ -140,7 +143,7 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     Exit codes:
       0  done
       2  no such store
-      4  the store is unavailable (call it again with --id), unreadable or has a newer schema
+      4  the store is unavailable (call it again with --id) or unreadable, or a newer release wrote its schema
     """
     invoke_async(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
@@ -182,7 +185,7 @@ def migrate(store: str, dry_run: bool) -> None:
     Exit codes:
       0  done, or nothing to do
       2  invalid store URL
-      4  the store is unavailable, unreadable or has a newer schema
+      4  the store is unavailable or unreadable, or a newer release wrote its schema
     """
     invoke_async(_migrate(store, dry_run))
 
@@ -191,7 +194,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     try:
         lines = await asyncio.to_thread(missing_sql, url)
     except ValueError as error:
-        raise usage_error(f"--store {error}") from error
+        raise usage_error(f"--store: {error}") from error
     except (Corrupt, SchemaTooNew, Unavailable) as error:
         raise store_lost(redact(url), error) from error
     for line in lines:
@@ -207,8 +210,9 @@ async def _migrate(url: str, dry_run: bool) -> int:
 
 
 def missing_sql(url: str) -> list[str]:
-    """Return the SQL statements that opening the store would execute."""
+    """Return the SQL statements that opening the store would execute.  Raises ValueError for an invalid URL."""
     if is_server(url):
+        find_opener(StoreUrl.parse(url))  # a missing extra is an error with a message of its own
         from ..stores.postgres.store import missing_sql as of_server
 
         return of_server(url)
@@ -238,7 +242,7 @@ def export_(store: str, file: str) -> None:
     Exit codes:
       0  written
       2  no such store, or FILE cannot be written
-      4  the store is unavailable, unreadable or has a newer schema
+      4  the store is unavailable or unreadable, or a newer release wrote its schema
     """
     invoke_async(_export(store, file))
 
@@ -290,8 +294,8 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 
 @store.command("import")
 @store_option
-@click.argument("file", default="-", type=click.File("r", encoding="utf-8"))
-def import_(store: str, file: TextIO) -> None:
+@click.argument("file", default="-", type=click.File("rb"))
+def import_(store: str, file: BinaryIO) -> None:
     """Read an export into a store.
 
     Reads FILE (default: standard input) and creates the store if needed.
@@ -304,15 +308,16 @@ def import_(store: str, file: TextIO) -> None:
       0  the store holds all sessions of the export
       1  the store holds a session with different rows
       2  invalid input
-      4  the store is unavailable, unreadable or has a newer schema
+      4  the store is unavailable or unreadable, or a newer release wrote its schema
     """
     invoke_async(_import(store, file))
 
 
-async def _import(url: str, file: TextIO) -> int:
+async def _import(url: str, file: BinaryIO) -> int:
     written = refused = 0
+    lines = text_lines(file)
     try:
-        records = list(imported(file))  # first: an incomplete file must not be imported in part
+        records = list(imported(lines))  # first: an incomplete file must not be imported in part
     except (InvalidExport, UnicodeDecodeError) as error:
         raise usage_error(f"{file.name}: {error}") from error
     async with opened(url) as found:
@@ -383,4 +388,4 @@ async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
 
 def report(line: str) -> None:
     """Write one line to standard output."""
-    write_bytes(f"{line}\n".encode("utf-8", "backslashreplace"))
+    write_text([line])

@@ -211,7 +211,7 @@ class LedgerWriter(Protocol):
     path: Path
 
     def write(self, input_id: str, text: str) -> None: ...
-    async def linger(self, input_id: str) -> None: ...
+    async def delay_report(self, input_id: str) -> None: ...
 
 
 def chat(name: str, ledger: LedgerWriter, fault_points: FaultPoints, seed: str) -> ChatAgent:
@@ -220,11 +220,11 @@ def chat(name: str, ledger: LedgerWriter, fault_points: FaultPoints, seed: str) 
     async def append(text: str, key: str) -> str:
         """Write a line into the ledger."""
         input_id = text.partition(" ")[0]
-        await ledger.linger(input_id)
+        await ledger.delay_report(input_id)
         fault_points("in_tool", input_id)
         ledger.write(input_id, f"{key} {text}")
         fault_points("after_effect", input_id)
-        await ledger.linger(input_id)
+        await ledger.delay_report(input_id)
         return "written"
 
     def look(key: str) -> Report | None:

@@ -35,7 +35,7 @@ __all__ = []
 
 
 SEEDS: Final = 1_000_000
-AGENTS: Final = ("ledger", "careless", "script")
+AGENTS: Final = ("ledger", "without-once", "script")
 
 
 def known_agent(ctx: click.Context, parameter: click.Parameter, name: str) -> str:
@@ -98,7 +98,7 @@ def known_server(ctx: click.Context, parameter: click.Parameter, url: str | None
 )
 @click.option(
     "--agent", default=AGENTS[0], show_default=True, metavar="AGENT", callback=known_agent,
-    help="ledger | careless: no once step, so the report shows repeated work | script: a scripted model "
+    help="ledger | without-once: no once step, so the report shows repeated work | script: a scripted model "
     "with tools, no server needed | openai:MODEL: a real model with tools.",
 )  # fmt: skip
 @click.option(
@@ -116,16 +116,17 @@ def demo(
 
     The store is a temporary SQLite file, or a schema on a server.  For each prompt a worker appends a line to a ledger
     file, in a once step, and then commits an answer.  Meanwhile the demo kills workers with SIGKILL and restarts them.
-    It also stops workers for longer than their lease lasts, so that they resume after their lease was taken over.
+    It also pauses workers for longer than their lease.  When they continue, another worker has their sessions.
 
     With --agent script or openai:MODEL, a model answers and calls tools; one once tool writes to the ledger.
-    Processes then also kill themselves at exact points: during a model call, between a call and its tool, during a
-    once tool, and between a report and its checkpoint.
+    Worker processes then also kill themselves at exact points: during a model call, before a tool that the model has
+    called, during a once tool, and before a result is recorded.
 
-    All figures are read from the database and the ledger.  The demo takes about half a minute.
+    The numbers of the report are read from the database and the ledger.  Only kills, pauses and refused writes are
+    counted by the processes.  The demo takes less than half a minute.
 
-    The seed determines the plan: the prompts, the sessions, and which worker is killed or paused after how many
-    answers.  The timing differs on every machine, so which turn is hit differs too.
+    The seed determines the plan: the prompts, the sessions, which workers are killed or paused, and after how many
+    answers.  The speed differs from run to run, so the same seed can hit another turn.
 
     \b
     Exit codes:
@@ -227,7 +228,7 @@ def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = 
     """Return the result in words."""
     done = (
         f"{len(plan.workers)} worker processes answered {report.inputs} prompts in {report.sessions} sessions.  "
-        f"During turns they were killed {report.kills} times, and stopped {report.pauses} times until another "
+        f"During turns they were killed {times(report.kills)}, and paused {times(report.pauses)} until another "
         f"worker had taken over"
     )
     if report.holds and transcripts is not None and transcripts.holds:
@@ -235,6 +236,11 @@ def sentence(plan: Plan, report: Report, transcripts: TranscriptReport | None = 
     if report.holds and transcripts is None:
         return f"{done}.  Every prompt was answered once, in order within its session, and no work was done twice."
     return f"{done}.  A check failed: see the red numbers."
+
+
+def times(number: int) -> str:
+    """Return a number of times in words."""
+    return "once" if number == 1 else f"{number} times"
 
 
 def show(

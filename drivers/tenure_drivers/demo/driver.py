@@ -32,7 +32,9 @@ from .worker import AGENTS, LEDGER, SERVER, store_in
 __all__ = ["DemoRun", "read_ledger", "run_demo"]
 
 
-STALLED_S: Final = 20.0
+STALLED_S: Final = (
+    60.0  # only ends a run that hangs; on a busy machine the workers take half of it to start
+)
 FAULT_DELAY_MAX: Final = 12  # answers after which a fault is overdue
 
 
@@ -67,7 +69,7 @@ class DemoDriver:
             self.fleet.start(name)
         async with asyncio.TaskGroup() as group:
             for kind in Kind:
-                group.create_task(self._disturb(kind))
+                group.create_task(self._inject_faults(kind))
             await self._feed()
             self.fleet.finished = True
         if died := self.fleet.unexpected_end():
@@ -110,20 +112,20 @@ class DemoDriver:
     def _is_time(self, prompt: Prompt) -> bool:
         """Return True if a prompt is due.  Submit nothing while a fault is overdue: it needs a running turn to hit."""
         if prompt.after is None:
-            return self.fleet.struck == len(self.plan.faults)
+            return self.fleet.injected == len(self.plan.faults)
         return prompt.after <= self.answered and not self._overdue()
 
     def _overdue(self) -> bool:
         return (
             sum(f.after < self.answered - FAULT_DELAY_MAX for f in self.plan.faults)
-            > self.fleet.struck
+            > self.fleet.injected
         )
 
-    async def _disturb(self, kind: Kind) -> None:
+    async def _inject_faults(self, kind: Kind) -> None:
         for fault in (f for f in self.plan.faults if f.kind is kind):
             while self.answered < fault.after and not self.fleet.finished:
                 await asyncio.sleep(LOOK_S)
-            await self.fleet.strike(fault)
+            await self.fleet.inject(fault)
 
     def _show(self, sessions: tuple[Session, ...]) -> None:
         asleep = [w.name for w in self.fleet.workers.values() if w.stopped]

@@ -68,7 +68,7 @@ class Fleet:
     lives: list[Life] = field(factory=list)
     pauses: list[Pause] = field(factory=list)
     kills: int = 0
-    struck: int = 0  # faults that have hit, or that found no turn
+    injected: int = 0  # faults that were injected, or that found no turn
     finished: bool = False  # no work is left, so no fault can hit
 
     # -- processes
@@ -135,7 +135,7 @@ class Fleet:
 
     # -- faults
 
-    async def strike(self, fault: Fault) -> None:
+    async def inject(self, fault: Fault) -> None:
         """Carry out a fault.  Give up if no turn is in progress for FIND_S seconds."""
         deadline = time.monotonic() + FIND_S
         while not self.finished and time.monotonic() < deadline:
@@ -148,7 +148,7 @@ class Fleet:
                     return
             finally:
                 worker.targeted = False
-        self.struck += 1
+        self.injected += 1
 
     async def _aim(self, fault: Fault, until: float) -> Worker | None:
         """Return a worker to hit, or None: the planned one in the planned stage; after `until`, any in any stage."""
@@ -169,7 +169,7 @@ class Fleet:
         self._record_death(worker, killed=True)
         hit = bool(_held_by(worker, await self.store.ask(AllSessions())))
         self.kills += hit
-        self.struck += hit
+        self.injected += hit
         await asyncio.sleep(fault.restart_ms / 1000)
         self.start(worker.name)
         return hit
@@ -182,9 +182,9 @@ class Fleet:
             while not _stopped(worker.process):
                 await asyncio.sleep(LOOK_S)
             held = _held_by(worker, await self.store.ask(AllSessions()))
-            if not held or not await self._fair(worker, held):
+            if not held or not await self._may_pause(worker, held):
                 return False
-            self.struck += 1
+            self.injected += 1
             await self._until_taken_over(held)
             self.pauses.append(Pause(worker.name, from_ms, wall_clock_ms()))
             return True
@@ -192,11 +192,11 @@ class Fleet:
             worker.stopped = False
             _signal(worker, signal.SIGCONT)
 
-    async def _fair(self, worker: Worker, held: Sequence[Session]) -> bool:
-        """Return False at two moments in which a pause would prove nothing; the worker then continues at once.
+    async def _may_pause(self, worker: Worker, held: Sequence[Session]) -> bool:
+        """Return False in two situations in which a pause proves nothing.  The worker then continues at once.
 
-        Inside a transaction it holds the lock of the SQLite file, and all workers wait for it.  Between its last check
-        of the deadline and its write to the ledger, no system can stop the write: a plain file checks no fence.
+        In a transaction the worker holds the lock of the SQLite file, and all other workers wait.  After its last check of
+        the deadline, nothing can stop its write to the ledger: a plain file checks no fence.
         """
         if lock_holder(self.folder / DATABASE) == worker.process.pid:
             return False

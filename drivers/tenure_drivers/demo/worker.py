@@ -42,8 +42,8 @@ SERVER: Final = (
 LEDGER: Final = "ledger.txt"
 TTL_MS: Final = 1_000
 SESSIONS_AT_ONCE: Final = 8
-THINKS_MS: Final = (30, 220)
-LINGERS_MS: Final = (20, 120)
+ANSWER_DELAY_MS: Final = (30, 220)
+REPORT_DELAY_MS: Final = (20, 120)
 
 
 class RecordingStore:
@@ -99,7 +99,7 @@ class RecordingStore:
 
 
 class Ledger:
-    """A file outside the store: appends one fsynced line per call, without looking whether it is there.
+    """A file outside the store: appends one fsynced line per call, without checking whether the line exists.
 
     So a step that runs twice leaves two lines, which the report counts.
     """
@@ -111,7 +111,7 @@ class Ledger:
     async def append(self, input_id: str, text: str) -> str:
         """Append a line, then wait a moment before the step reports it."""
         self.write(input_id, text)
-        await self.linger(input_id)
+        await self.delay_report(input_id)
         return "written"
 
     def write(self, input_id: str, text: str) -> None:
@@ -123,9 +123,9 @@ class Ledger:
         finally:
             os.close(fd)
 
-    async def linger(self, input_id: str) -> None:
-        """Wait as `pause`, for the time between an effect and its report."""
-        await self.pause(input_id, LINGERS_MS)
+    async def delay_report(self, input_id: str) -> None:
+        """Wait for a random time between an effect and its report."""
+        await self.pause(input_id, REPORT_DELAY_MS)
 
     async def pause(self, input_id: str, between_ms: tuple[int, int]) -> None:
         """Wait for a random time, which the seed and the input determine."""
@@ -139,12 +139,12 @@ class Ledger:
         return Report("found") if found else None
 
 
-def careful(ledger: Ledger) -> Agent:
+def with_once_step(ledger: Ledger) -> Agent:
     """Return an agent that writes to the ledger in a once step."""
 
     async def agent(turn: Turn) -> str:
         (said,) = turn.inputs
-        await ledger.pause(said.input_id, THINKS_MS)
+        await ledger.pause(said.input_id, ANSWER_DELAY_MS)
         write = (ledger.append, said.input_id, said.payload)
         while True:
             try:
@@ -158,19 +158,22 @@ def careful(ledger: Ledger) -> Agent:
     return agent
 
 
-def careless(ledger: Ledger) -> Agent:
+def without_once_step(ledger: Ledger) -> Agent:
     """Return an agent without a once step: after a crash it writes its line again."""
 
     async def agent(turn: Turn) -> str:
         (said,) = turn.inputs
         await ledger.append(said.input_id, said.payload)
-        await ledger.pause(said.input_id, THINKS_MS)
+        await ledger.pause(said.input_id, ANSWER_DELAY_MS)
         return f"{said.input_id}: {said.payload} I wrote it down."
 
     return agent
 
 
-AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {"ledger": careful, "careless": careless}
+AGENTS: Final[dict[str, Callable[[Ledger], Agent]]] = {
+    "ledger": with_once_step,
+    "without-once": without_once_step,
+}
 
 
 def made_of(

@@ -23,5 +23,6 @@ class ModelClient(Protocol):
         """Send one request; the kernel decides about retries.
 
         `key` is an idempotency key, equal in all attempts.  An error is returned as `ModelFailed`, never raised.  If
-        the caller cancels, the request ends at the provider too.
+        the caller cancels, the request ends at the provider too.  The messages are as the transcript holds them:
+        `tenure.messages.sendable` makes them legal for a server.
         """

@@ -11,6 +11,8 @@ import openai
 
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 
+from .words import words_of
+
 __all__ = ["MESSAGE_MAX", "failure_in", "failure_of", "read_retry_after_ms"]
 
 
@@ -37,6 +39,7 @@ CODES: Final = {
     "overloaded_error": ErrorKind.OVERLOADED,
     "server_error": ErrorKind.UNAVAILABLE,
     "internal_server_error": ErrorKind.UNAVAILABLE,
+    "unknown_url": ErrorKind.INVALID_REQUEST,
     "invalid_request_error": ErrorKind.INVALID_REQUEST,
 }
 VAGUE_CODES: Final = frozenset(
@@ -50,15 +53,23 @@ STATUSES: Final = {
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.TRANSIENT,
     410: ErrorKind.MODEL_NOT_FOUND,
+    413: ErrorKind.CONTEXT_OVERFLOW,
     425: ErrorKind.TRANSIENT,
     429: ErrorKind.RATE_LIMITED,
     503: ErrorKind.OVERLOADED,
     504: ErrorKind.TIMEOUT,
     529: ErrorKind.OVERLOADED,
 }
+# Some servers have no code for an input that is too long, and some have the code of a rate limit.
 TOO_LONG: Final = re.compile(
-    r"context (length|window|size)|prompt is too long|(too many|maximum number of) tokens", re.I
+    r"context (length|window|size)|prompt is too long|(too many|maximum number of) tokens"
+    r"|maximum prompt length|input token count|request (entity )?(is )?too large|input is too long"
+    r"|reduce the length|`?inputs`? tokens",
+    re.I,
 )
+TOO_LARGE: Final = re.compile(r"request too large", re.I)
+NO_PAGE: Final = re.compile(r"\b(url|route|path|page|endpoint)\b", re.I)
+TOO_LONG_STATUSES: Final = (400, 413, 422, 500, None)
 TRANSPORT: Final = frozenset({"h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"})
 
 
@@ -68,11 +79,7 @@ def failure_of(error: Exception) -> Failure | None:
         case openai.APITimeoutError():
             return Failure(ErrorKind.TIMEOUT, "the model server did not answer in time")
         case openai.APIStatusError():
-            body = error.body if isinstance(error.body, dict) else {}
-            kind = kind_of(error.status_code, body, error.message)
-            message = f"{error.status_code} {body.get('code') or body.get('type') or ''}"
-            retry_after_ms = read_retry_after_ms(error.response.headers)
-            return Failure(kind, f"{message.strip()}: {error.message}", retry_after_ms)
+            return _refused(error)
         case openai.APIConnectionError():
             cause = error.__cause__
             because = f" ({type(cause).__name__}: {cause})" if cause is not None else ""
@@ -92,10 +99,29 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
+def _refused(error: openai.APIStatusError) -> Failure:
+    """Return the failure for a status that is not 200, with the server's own words."""
+    status, body = error.status_code, error.body or error.response.text
+    found = body if isinstance(body, dict) else {}
+    words = words_of(body)
+    kind = kind_of(status, found, words)
+    if status in (404, 405) and _is_wrong_url(found, words):
+        kind, words = ErrorKind.INVALID_REQUEST, f"{words} (is the base URL right?)"
+    head = f"{status} {found.get('code') or found.get('type') or ''}".strip()
+    return Failure(kind, f"{head}: {words}", read_retry_after_ms(error.response.headers))
+
+
+def _is_wrong_url(body: Mapping[Any, Any], words: str) -> bool:
+    """True if a page was not found; False if a model was not found."""
+    if "model" in words.lower():
+        return False
+    return "message" not in body or NO_PAGE.search(words) is not None
+
+
 def failure_in(body: object) -> Failure:
     """Return the failure for an error body that was sent with status 200."""
     found: dict[Any, Any] = body if isinstance(body, dict) else {"message": body}
-    code, message = found.get("code"), str(found.get("message") or "no message")
+    code, message = found.get("code"), words_of(body)
     status = (
         int(code) if isinstance(code, (int, str)) and re.fullmatch(r"[45]\d\d", str(code)) else None
     )
@@ -106,7 +132,9 @@ def failure_in(body: object) -> Failure:
 def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorKind:
     """Return the kind of an error: by message if the input is too long, then by code, then by status."""
     codes = [str(body.get(name) or "").lower() for name in ("code", "type")]
-    if status in (400, 413, 422) and TOO_LONG.search(message):  # some servers have no code for it
+    if status in TOO_LONG_STATUSES and TOO_LONG.search(message):
+        return ErrorKind.CONTEXT_OVERFLOW
+    if status == 429 and TOO_LARGE.search(message):  # larger than what may be sent in a minute
         return ErrorKind.CONTEXT_OVERFLOW
     for code in codes:
         if code in CODES and not (status and code in VAGUE_CODES):

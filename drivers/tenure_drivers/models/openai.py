@@ -17,9 +17,11 @@ from openai import AsyncOpenAI, AsyncStream
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import Delta, ModelFailed, Reply, Request
 
+from ..redaction import know_secret, without_secrets
+from .chunks import Chunk, Malformed, read_chunk, read_text, read_whole
 from .failures import MESSAGE_MAX, failure_in, failure_of
 from .request import BadRequest, body_of
-from .stream import Assembly, Chunk, Malformed, read_chunk
+from .stream import Assembly
 
 __all__ = ["OpenAIModel"]
 
@@ -67,6 +69,8 @@ class OpenAIModel:
         self.include_usage = include_usage
         self.reasoning = reasoning
         self._secrets = _secrets(key, headers or {})
+        for secret in self._secrets:
+            know_secret(secret)
         self._client = AsyncOpenAI(
             api_key=key or NO_KEY,
             base_url=url,
@@ -75,6 +79,7 @@ class OpenAIModel:
             default_headers=headers,
             default_query=query or None,
         )
+        self._url = f"{str(self._client.base_url).rstrip('/')}{PATH}"  # without its query
 
     def __repr__(self) -> str:
         return self._redact(f"OpenAIModel({self.model!r}, {str(self._client.base_url)!r})")
@@ -106,13 +111,14 @@ class OpenAIModel:
         if self.stream and self.include_usage:
             body["stream_options"] = {"include_usage": True}
         assembly = Assembly(self.source, model, emit)
-        failure = await self._receive(body, key, assembly)
-        if failure is None:
-            known = {call.call_id for message in request.messages for call in message.calls}
-            try:
+        try:
+            failure = await self._receive(body, key, assembly)
+            if failure is None:
+                known = {call.call_id for message in request.messages for call in message.calls}
                 return assembly.reply(key, known)
-            except Malformed as error:
-                failure = Failure(ErrorKind.TRANSIENT, str(error))
+        except Malformed as error:
+            failure = Failure(ErrorKind.TRANSIENT, str(error))
+        failure = evolve(failure, message=f"{self._url}: {failure.message}")
         return ModelFailed(self._redacted(failure), assembly.usage())
 
     async def _receive(self, body: dict[str, Any], key: str, assembly: Assembly) -> Failure | None:
@@ -120,8 +126,6 @@ class OpenAIModel:
             while True:
                 try:
                     chunk = await anext(chunks, None)
-                except Malformed as error:
-                    return Failure(ErrorKind.TRANSIENT, str(error))
                 except Exception as error:
                     if (failure := failure_of(error)) is None:
                         raise
@@ -136,21 +140,15 @@ class OpenAIModel:
                 if chunk.error:
                     return failure_in(chunk.error)
                 assembly.take(chunk)
-        if not assembly.whole:
-            return Failure(ErrorKind.UNAVAILABLE, "the reply ended too early")
-        if assembly.finish == "error":
-            return Failure(
-                ErrorKind.UNAVAILABLE, "the server reported an error in the middle of the reply"
-            )
-        return None
+        return assembly.failure()
 
     async def _chunks(self, body: dict[str, Any], key: str) -> AsyncGenerator[Chunk, None]:
-        """Yield the chunks of a reply; a reply that is not streamed is one chunk."""
+        """Yield the chunks of a reply; a reply that is not streamed is one chunk.  Raises Malformed."""
         options: openai.RequestOptions = {"headers": {"Idempotency-Key": key}}
         if not self.stream:
-            yield read_chunk(
-                await self._client.post(PATH, cast_to=object, body=body, options=options)
-            )
+            value = await self._client.post(PATH, cast_to=object, body=body, options=options)
+            for chunk in read_text(value) if isinstance(value, str) else (read_whole(value),):
+                yield chunk
             return
         stream = await self._client.post(
             PATH,
@@ -161,11 +159,21 @@ class OpenAIModel:
             stream_cls=AsyncStream[object],
         )
         async with stream:
-            if "application/json" in stream.response.headers.get("content-type", ""):
-                yield read_chunk(json.loads(await stream.response.aread()))  # it does not stream
+            content_type = stream.response.headers.get("content-type", "")
+            if "application/json" in content_type:
+                yield read_whole(json.loads(await stream.response.aread()))  # it does not stream
                 return
+            if "text/html" in content_type:
+                await stream.response.aread()
+                for chunk in read_text(stream.response.text):
+                    yield chunk
+                return
+            some = False
             async for piece in stream:
+                some = True
                 yield read_chunk(piece)
+            if not some and "text/event-stream" not in content_type:
+                raise Malformed(f"the answer is not a reply of a model: it is {content_type!r}")
 
     def _redacted(self, failure: Failure) -> Failure:
         message = " ".join(self._redact(failure.message).split())
@@ -175,7 +183,7 @@ class OpenAIModel:
         """Return a text without secrets: servers and proxies quote what they received."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return without_secrets(text)
 
 
 def _split(url: str | None) -> tuple[str | None, dict[str, object]]:

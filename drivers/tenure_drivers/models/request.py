@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import Any, Final
 
+from tenure.messages.sendable import clean, sendable
 from tenure.messages.types import Attachment, Message, Request, Tool, ToolCall
 from tenure.transcript import Role
 
@@ -24,9 +24,9 @@ def body_of(request: Request, model: str, *, stream: bool, reasoning: bool) -> d
     """Return the body of a request.  Raises BadRequest.
 
     Equal requests give equal bodies, and a longer transcript only adds at the end, so that a provider's cache can be
-    used.
+    used.  The messages are made legal first (CHAT-16).
     """
-    body = _parameters(request.parameters)
+    body: dict[str, Any] = _cleaned(_parameters(request.parameters))
     body["model"] = model
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -54,7 +54,19 @@ def _tool(tool: Tool) -> dict[str, Any]:
     except ValueError as error:
         raise BadRequest(f"invalid schema of tool {tool.name!r}: not JSON: {error}") from None
     function = {"name": tool.name, "description": tool.description, "parameters": schema}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": _cleaned(function)}
+
+
+def _cleaned(value: Any) -> Any:
+    """Return a JSON value without lone surrogates."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [_cleaned(each) for each in value]
+        case dict():
+            return {clean(name): _cleaned(each) for name, each in value.items()}
+    return value
 
 
 def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
@@ -64,10 +76,10 @@ def _messages(request: Request, reasoning: bool) -> list[dict[str, Any]]:
     of the user.
     """
     parts: list[dict[str, Any]] = []
-    if request.system:
-        parts.append({"role": "system", "content": _clean(request.system)})
+    if request.system.strip():
+        parts.append({"role": "system", "content": clean(request.system)})
     shown: list[Attachment] = []
-    for message in request.messages:
+    for message in sendable(request.messages):
         if shown and message.role is not Role.TOOL:
             parts.append({"role": "user", "content": [_part(a) for a in shown]})
             shown = []
@@ -83,22 +95,19 @@ def _message(message: Message, reasoning: bool) -> dict[str, Any]:
     parts: dict[str, Any] = {"role": message.role.value}
     match message.role:
         case Role.USER if message.attachments:
-            text = [{"type": "text", "text": _clean(message.text)}] if message.text else []
+            text = [{"type": "text", "text": message.text}] if message.text else []
             parts["content"] = text + [_part(a) for a in message.attachments]
         case Role.TOOL:
             parts["tool_call_id"] = message.call_id
-            parts["content"] = _clean(message.text)
+            parts["content"] = message.text
         case Role.ASSISTANT:
-            alone = message.calls or message.refusal
-            parts["content"] = None if alone and not message.text else _clean(_linked(message))
-            if message.refusal:
-                parts["refusal"] = _clean(message.refusal)
+            parts["content"] = _linked(message) or None
             if message.calls:
                 parts["tool_calls"] = [_call(call) for call in message.calls]
             if reasoning and message.reasoning:
-                parts["reasoning_content"] = _clean(message.reasoning)
+                parts["reasoning_content"] = message.reasoning
         case _:
-            parts["content"] = _clean(_linked(message))
+            parts["content"] = _linked(message)
     return parts
 
 
@@ -123,23 +132,5 @@ def _part(attachment: Attachment) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": _arguments(call.arguments)}
+    function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.call_id, "type": "function", "function": function}
-
-
-@lru_cache(maxsize=4096)
-def _arguments(text: str) -> str:
-    """Return the arguments as the model wrote them, or wrapped if they are not an object: many servers refuse these."""
-    if not text.strip():
-        return "{}"
-    try:
-        if isinstance(json.loads(text), dict):
-            return _clean(text)
-    except (ValueError, RecursionError):
-        pass
-    return json.dumps({"not_an_object": text})
-
-
-def _clean(text: str) -> str:
-    """Return the text without lone surrogates, which cannot be sent; a tool may have cut a pair in half."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

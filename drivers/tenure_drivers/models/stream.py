@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Container
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from attrs import define, field
 
+from tenure.failure import ErrorKind, Failure
 from tenure.limits import USAGE_COUNT_MAX
 from tenure.messages.types import Delta, Finish, Reply, ToolCall
 from tenure.transcript import UsageDelta
 
-__all__ = ["Assembly", "Chunk", "Malformed", "read_chunk"]
+from .chunks import (
+    Chunk,
+    CompletionDetails,
+    Counts,
+    Fragment,
+    Function,
+    Malformed,
+    Piece,
+    PromptDetails,
+)
+
+__all__ = ["Assembly"]
 
 
 CALL_ID: Final = re.compile(r"[!-~]{1,200}")
@@ -22,88 +35,31 @@ FINISHES: Final = {
     "stop": Finish.STOP,
     "eos": Finish.STOP,
     "end_turn": Finish.STOP,
+    "stop_sequence": Finish.STOP,
+    "complete": Finish.STOP,
+    "completed": Finish.STOP,
     "length": Finish.OUTPUT_LIMIT,
     "max_tokens": Finish.OUTPUT_LIMIT,
+    "max_output_tokens": Finish.OUTPUT_LIMIT,
     "tool_calls": Finish.TOOL_CALLS,
+    "tool_use": Finish.TOOL_CALLS,
+    "function_call": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER,
+    "safety": Finish.CONTENT_FILTER,
+    "recitation": Finish.CONTENT_FILTER,
+    "prohibited_content": Finish.CONTENT_FILTER,
     "model_length": Finish.CONTEXT_OVERFLOW,
     "model_context_window_exceeded": Finish.CONTEXT_OVERFLOW,
 }
-
-
-class Malformed(Exception):
-    """The server sent data that is not of this protocol."""
-
-
-class Function(msgspec.Struct):
-    """The function of a call."""
-
-    name: str | None = None
-    arguments: str | None = None
-
-
-class Fragment(msgspec.Struct):
-    """A piece of a call."""
-
-    index: int | None = None
-    id: str | None = None
-    function: Function | None = None
-
-
-class Piece(msgspec.Struct):
-    """A piece of a reply, or a whole one."""
-
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None  # the name that other servers use
-    tool_calls: list[Fragment] | None = None
-
-
-class Choice(msgspec.Struct):
-    """One of the replies to a request; only the first is used."""
-
-    index: int | None = None
-    delta: Piece | None = None
-    message: Piece | None = None
-    finish_reason: str | None = None
-
-
-class Chunk(msgspec.Struct):
-    """An event of the stream."""
-
-    choices: list[Choice] | None = None
-    usage: Any = None
-    error: Any = None
-
-
-class PromptDetails(msgspec.Struct):
-    """Details of the input tokens."""
-
-    cached_tokens: int | None = None
-
-
-class CompletionDetails(msgspec.Struct):
-    """Details of the output tokens."""
-
-    reasoning_tokens: int | None = None
-
-
-class Counts(msgspec.Struct):
-    """The usage of a request."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
-
-
-def read_chunk(value: object) -> Chunk:
-    """Return a chunk from decoded JSON.  Raises Malformed."""
-    try:
-        return msgspec.convert(value, Chunk, strict=False)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"malformed data in the reply: {error}") from None
+BROKEN: Final = {  # the server failed in the middle of the reply
+    "error": ErrorKind.UNAVAILABLE,
+    "network_error": ErrorKind.UNAVAILABLE,
+    "abort": ErrorKind.UNAVAILABLE,
+    "aborted": ErrorKind.UNAVAILABLE,
+    "cancelled": ErrorKind.UNAVAILABLE,
+    "insufficient_system_resource": ErrorKind.OVERLOADED,
+    "malformed_function_call": ErrorKind.TRANSIENT,
+}
 
 
 @define
@@ -157,46 +113,48 @@ class Assembly:
             pass
 
     def _take_piece(self, piece: Piece) -> None:
-        reasoning = piece.reasoning_content or piece.reasoning
-        if reasoning:
-            self.reasonings.append(reasoning)
-            self.emit(Delta("reasoning", reasoning))
-        if piece.content:
-            self.texts.append(piece.content)
-            self.emit(Delta("text", piece.content))
-        if piece.refusal:
-            self.refusals.append(piece.refusal)
-            self.emit(Delta("text", piece.refusal))
+        lists = {"reasoning": self.reasonings, "text": self.texts, "refusal": self.refusals}
+        for kind, text in piece.texts():
+            lists[kind].append(text)
+            self.emit(Delta("reasoning" if kind == "reasoning" else "text", text))
         for fragment in piece.tool_calls or ():
             self._take_fragment(fragment)
 
     def _take_fragment(self, fragment: Fragment) -> None:
         slot, function = self._slot(fragment), fragment.function or Function()
-        if fragment.id and not slot.call_id:
-            slot.call_id = fragment.id
+        if fragment.call_id and not slot.call_id:
+            slot.call_id = fragment.call_id
         if function.name and not slot.name:
             slot.name = function.name
             self.emit(Delta("call", f"{function.name} "))
-        if function.arguments:
-            slot.arguments.append(function.arguments)
-            self.emit(Delta("call", function.arguments))
+        if function.text:
+            slot.arguments.append(function.text)
+            self.emit(Delta("call", function.text))
 
     def _slot(self, fragment: Fragment) -> Slot:
-        """Return the call of a fragment: that of its index, or the last one if it has no index.
-
-        A different id begins a new call.
-        """
+        """Return the call of a fragment: that of its index, or the last one if it has no index."""
         slot = self.places.get(fragment.index or 0)
         if fragment.index is None and self.slots:
             slot = self.slots[-1]
-        fresh = slot is None or (
-            bool(fragment.id) and fragment.id != slot.call_id and bool(slot.call_id or slot.name)
-        )
-        if slot is None or fresh:
+        if slot is None or _begins_call(fragment, slot):
             slot = Slot()
             self.slots.append(slot)
             self.places[fragment.index or 0] = slot
         return slot
+
+    def failure(self) -> Failure | None:
+        """CHAT-23: return the failure of a reply that the server did not complete, or None."""
+        if not self.whole:
+            return Failure(ErrorKind.UNAVAILABLE, "the reply ended too early")
+        word = (self.finish or "").lower()
+        if word in BROKEN:
+            text = f"the server ended the reply in the middle, with {self.finish!r}"
+            return Failure(BROKEN[word], text)
+        empty = not (self.texts or self.refusals or self.slots)
+        if empty and FINISHES.get(word, Finish.TOOL_CALLS) is Finish.TOOL_CALLS:
+            text = f"the reply ended with {self.finish!r} and has no content"
+            return Failure(ErrorKind.TRANSIENT, text)
+        return None
 
     def usage(self) -> tuple[UsageDelta, ...]:
         """Return the usage of one request, as far as it was reported."""
@@ -214,7 +172,7 @@ class Assembly:
 
     def reply(self, key: str, known: Container[str]) -> Reply:
         """Return the reply.  `known` are the call ids of the conversation.  Raises Malformed."""
-        finish = FINISHES.get(self.finish or "", Finish.UNKNOWN)
+        finish = FINISHES.get((self.finish or "").lower(), Finish.UNKNOWN)
         calls = self._calls(key, known)
         if calls and finish is Finish.STOP:  # some servers report `stop` with calls
             finish = Finish.TOOL_CALLS
@@ -239,3 +197,24 @@ class Assembly:
                 call_id = f"call_{hashlib.sha256(f'{key} {i}'.encode()).hexdigest()[:24]}"
             calls.append(ToolCall(call_id, slot.name, "".join(slot.arguments)))
         return tuple(calls)
+
+
+def _begins_call(fragment: Fragment, slot: Slot) -> bool:
+    """True if a fragment begins another call than that of its index.
+
+    Some servers send an id with each piece of one call.  Others send every call with the same index.
+    """
+    function = fragment.function or Function()
+    if not function.name or not slot.name:
+        return False
+    if bool(fragment.call_id) and fragment.call_id != slot.call_id:
+        alone = fragment.index is None or function.name != slot.name
+        return alone or _is_complete(slot.arguments)
+    return not fragment.call_id and bool(function.text) and _is_complete(slot.arguments)
+
+
+def _is_complete(arguments: list[str]) -> bool:
+    try:
+        return isinstance(json.loads("".join(arguments)), dict)
+    except (ValueError, RecursionError):
+        return False

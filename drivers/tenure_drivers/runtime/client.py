@@ -139,7 +139,7 @@ class Client:
         *,
         command_id: str | None = None,
     ) -> Interrupted:
-        """Withdraw the user inputs of a session that have not ended, and admit `replacement` if there is one."""
+        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one."""
         if isinstance(replacement, str):
             replacement = NewInput(new_id(), "prompt", replacement)
         answer = await self.execute(Interrupt(session_id, command_id or new_id(), replacement))

@@ -48,6 +48,9 @@ class EffectLoop(Generic[S, E, F]):
         self._timers: dict[int, int] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ms = 0
+        self._late_ms: int | None = None
+        self._on_late: Callable[[int], None] = lambda late_ms: None
+        self._reported_ms: int | None = None  # the timer that was reported as late
 
     def start(self, first: Stepped[S, F]) -> None:
         """Take the first state, and perform the first effects.  Events before that are dropped."""
@@ -109,9 +112,23 @@ class EffectLoop(Generic[S, E, F]):
         delay = max(0, at_ms - self._clock()) / 1000
         self._alarm = self._loop.call_later(delay, self._ring)
 
+    def watch_timers(self, late_ms: int, on_late: Callable[[int], None]) -> None:
+        """Call `on_late` once for each timer that could not fire for longer than this: the event loop was blocked."""
+        self._late_ms, self._on_late = late_ms, on_late
+
+    def check_timers(self, now_ms: int) -> None:
+        """Report the first timer if it is late."""
+        if self._late_ms is None or not self._timers:
+            return
+        at_ms = min(self._timers.values())
+        if now_ms - at_ms > self._late_ms and at_ms != self._reported_ms:
+            self._reported_ms = at_ms
+            self._on_late(now_ms - at_ms)
+
     def _ring(self) -> None:
         self._alarm = None
         now_ms = self._clock()
+        self.check_timers(now_ms)
         for id in [id for id, at_ms in self._timers.items() if at_ms <= now_ms]:
             if self._timers.pop(id, None) is not None:
                 self.feed(self._fired(now_ms, id))

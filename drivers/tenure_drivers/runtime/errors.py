@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from tenure.failure import ErrorKind, Failure
+from tenure.commands.usage import validate_usage
+from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
+from tenure.questions.core import InputStatus
 from tenure.transcript import UsageDelta
 
+from ..redaction import without_secrets
 from ..stores.errors import TenureError
 
 __all__ = [
     "AlreadyCommitted",
+    "BaseExceptionRaised",
     "Cancelled",
     "CommandRefused",
     "IllegalResult",
     "IllegalWrite",
     "LeaseLost",
+    "NotAnswered",
     "NothingDue",
     "StepFailed",
     "StepOutcomeUnknown",
@@ -26,13 +30,14 @@ __all__ = [
     "TurnFailed",
     "describe",
     "failure_of",
+    "text_of",
+    "usage_of",
+    "without_secrets",
 ]
 
 
 MESSAGE_MAX = 300
-SECRETS = re.compile(
-    r"(?i)\b(bearer\s+|sk-|api[_-]?key\W{0,3}|password\W{0,3}|token\W{0,3})\S+|://[^/\s@]+@"
-)
+READ_MAX = 10_000
 
 
 class SubmissionRefused(TenureError):
@@ -41,6 +46,17 @@ class SubmissionRefused(TenureError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(str(refused))
         self.refused = refused
+
+
+class NotAnswered(TenureError):
+    """An input has ended, but its run has not finished, so there is no answer.  `status` says how it ended."""
+
+    def __init__(self, session_id: str, status: InputStatus) -> None:
+        facts = [status.termination if status.status == "consumed" else None, status.reason]
+        known = [fact for fact in (*facts, None if any(facts) else status.by) if fact]
+        why = f" ({': '.join(known)})" if known else ""
+        super().__init__(f"input {status.input_id} of session {session_id}: {status.status}{why}")
+        self.session_id, self.status = session_id, status
 
 
 class CommandRefused(TenureError):
@@ -95,6 +111,17 @@ class TurnFailed(TenureError):
         self.message, self.retry_after_ms, self.usage = message, retry_after_ms, usage
 
 
+class BaseExceptionRaised(TenureError):
+    """User code raised `error`, which is no Exception: SystemExit, a panic of an extension module, a timeout of gevent.
+
+    Its original would end the task or the process that runs other turns too.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(describe(error))
+        self.error = error
+
+
 class StepFailed(TenureError):
     """A once step raised an error.  The error is recorded and raised again at every replay."""
 
@@ -135,20 +162,68 @@ def _why(reason: str, detail: Any) -> str:
     return reason if detail is None else f"{reason}: {detail}"
 
 
-def describe(error: BaseException) -> str:
-    """Return type and message of an error in one line of at most 300 characters, without secrets."""
-    first = str(error).strip().partition("\n")[0]
-    clean = SECRETS.sub("[removed]", "".join(c for c in first if c.isprintable()))
-    return f"{type(error).__name__}: {clean}"[:MESSAGE_MAX].rstrip(": ")
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception of user code.  If its own `__str__` fails, the text says so."""
+    try:
+        return str.__str__(str(error))
+    except BaseException as failed:  # it may raise whatever the exception may have been
+        return f"(its text raised {type(failed).__name__})"
+
+
+def describe(error: BaseException, *, secrets: bool = False) -> str:
+    """Return type and message of an error in one line of at most 300 characters.
+
+    It is without secrets, unless `secrets` says that a model reads it.  A group is followed by the first error in it.
+    """
+    if isinstance(error, BaseExceptionRaised):
+        error = error.error
+    first = text_of(error).strip()[:READ_MAX].partition("\n")[0]
+    clean = "".join(c for c in first if c.isprintable())
+    clean = clean if secrets else without_secrets(clean)
+    line = f"{type(error).__name__}: {clean}".rstrip(": ")
+    if isinstance(error, BaseExceptionGroup):
+        line = f"{line}: {describe(error.exceptions[0], secrets=secrets)}"
+    return line[:MESSAGE_MAX].rstrip(": ")
 
 
 def failure_of(error: BaseException, jitter_ms: int) -> Failure:
-    """Return the failure that a turn reports for this error."""
+    """Return the failure that a turn reports for this error.
+
+    A subclass of a user may have set any field to anything; what cannot be used counts as not set.
+    """
     if isinstance(error, TurnFailed):
-        after = max(0, int(error.retry_after_ms))
-        clean = SECRETS.sub("[removed]", error.message)[:MESSAGE_MAX]
-        return Failure(error.error_kind, clean, after, jitter_ms)
+        kind = _kind(getattr(error, "error_kind", None))
+        message, after = getattr(error, "message", None), getattr(error, "retry_after_ms", 0)
+        if not isinstance(message, str):
+            message = describe(error)
+        return Failure(
+            kind, without_secrets(message[:READ_MAX])[:MESSAGE_MAX], _whole(after), jitter_ms
+        )
     if isinstance(error, TimeoutError):
         return Failure(ErrorKind.TIMEOUT, describe(error), 0, jitter_ms)
-    kind = error.kind if isinstance(error, TenureError) else ErrorKind.TRANSIENT
+    kind = _kind(error.kind) if isinstance(error, TenureError) else ErrorKind.TRANSIENT
     return Failure(kind, describe(error), 0, jitter_ms)
+
+
+def usage_of(error: BaseException) -> tuple[UsageDelta, ...]:
+    """Return the usage that a TurnFailed carries; nothing if a store would refuse it."""
+    usage = getattr(error, "usage", ()) if isinstance(error, TurnFailed) else ()
+    try:
+        found = tuple(usage)
+        return () if validate_usage(found) is not None else found
+    except Exception:  # it does not consist of UsageDelta
+        return ()
+
+
+def _kind(value: Any) -> ErrorKind:
+    try:
+        return ErrorKind(value)
+    except ValueError:
+        return ErrorKind.TRANSIENT
+
+
+def _whole(value: Any) -> int:
+    try:
+        return min(max(0, int(value)), GIVE_UP_AFTER_MS)
+    except (TypeError, ValueError, OverflowError):
+        return 0

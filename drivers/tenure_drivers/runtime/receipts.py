@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, TypeVar
 
+from tenure.machines.input import How
+from tenure.machines.run import Termination
 from tenure.queries import Question
 from tenure.questions.core import InputStatus, Status
+
+from .errors import NotAnswered
 
 __all__ = ["Receipt"]
 
@@ -52,3 +56,13 @@ class Receipt:
         """
         async with asyncio.timeout(timeout):
             return await self._source.watch(self.session_id, self.input_id)
+
+    async def result(self, timeout: float | None = None) -> str | None:
+        """Wait until the input has ended, and return the answer; None if the agent has returned none.
+
+        Raises NotAnswered, which says why, if its run did not finish.  Also raises as `ended`.
+        """
+        status = await self.ended(timeout)
+        if status.status != How.CONSUMED or status.termination != Termination.FINISHED:
+            raise NotAnswered(self.session_id, status)
+        return status.answer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from ..stores.base import OutcomeUnknown, Unavailable
+from ..stores.base import OutcomeUnknown, Unavailable, Unusable
 from .clock import boot_clock_ms
 
 __all__ = ["retry"]
@@ -28,7 +28,7 @@ async def retry(
 ) -> T:
     """Await `attempt()` until it succeeds, for `patience_ms` after its first failure (None: without limit).
 
-    With `unavailable=False` an Unavailable is raised at once, unless an earlier attempt may have been executed.
+    An Unusable is raised at once.  With `unavailable=False` an Unavailable is raised at once, unless an earlier attempt may have been executed.
     Raises OutcomeUnknown if any attempt may have been executed, else the last Unavailable.
     """
     since: int | None = None
@@ -37,6 +37,10 @@ async def retry(
     while True:
         try:
             return await attempt()
+        except Unusable as error:
+            if uncertain:
+                raise OutcomeUnknown(str(error)) from error
+            raise
         except (OutcomeUnknown, Unavailable) as error:
             uncertain = uncertain or isinstance(error, OutcomeUnknown)
             if not (uncertain or unavailable):

@@ -40,6 +40,7 @@ from ..stores import base
 from .clock import boot_clock_ms, new_id
 from .effect_loop import EffectLoop
 from .process import evidence
+from .user_code import log as turn_log
 
 __all__ = ["RunnerHost", "TurnCode"]
 
@@ -90,6 +91,9 @@ class RunnerHost:
         self._machine: EffectLoop[State, Event, Effect] = EffectLoop(
             step, self._perform, TimerFired, clock=clock, on_error=self._stop_broken
         )
+        # A renewal is due after a third of the lease, so the lease has ended this much later.
+        self._machine.watch_timers(2 * config.ttl_ms // 3, self._warn_of_block)
+        self._run_id: str | None = None  # of the turn that was started last
         self._calls: deque[Execute | Ask] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
@@ -119,9 +123,24 @@ class RunnerHost:
         self.feed(Drain(self.clock(), grace_ms))
         return self._closed
 
+    @property
+    def closed(self) -> bool:
+        """True if the runner has stopped, so that no event changes anything."""
+        return self._closed.done()
+
     def feed(self, event: Event) -> None:
         """Report an event to the machine."""
+        self._machine.check_timers(event.now_ms)
         self._machine.feed(event)
+
+    def _warn_of_block(self, late_ms: int) -> None:
+        if self._run_id is not None:
+            turn_log.warning(
+                "session %s, run %s: the event loop did not run for %.1f s, longer than a lease of %.1f s lasts. Another"
+                " worker may have taken over. Call functions that block in a step or in a thread",
+                self.config.session_id, self._run_id, late_ms / 1000, self.config.ttl_ms / 1000,
+                extra={"session_id": self.config.session_id, "run_id": self._run_id},
+            )  # fmt: skip
 
     def _stop_broken(self, error: Exception) -> None:
         # A bug in the kernel stops this session; the others continue.
@@ -140,6 +159,7 @@ class RunnerHost:
                 if reply is not None and not reply.done():
                     reply.set_result(answer)
             case StartTurn():
+                self._run_id = effect.begun.run_id
                 self.code.begin(self, effect)
             case NotifyTurn():
                 self.code.notify(effect)

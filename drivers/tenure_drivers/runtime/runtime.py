@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import platform
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -17,19 +18,22 @@ from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
 from ..stores.base import Store, Unavailable
 from .client import Client
 from .clock import boot_clock_ms, new_id
-from .errors import NothingDue
+from .errors import NothingDue, describe
 from .process import local_process
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
 from .turn_code import Agent, AgentTurn, InlineTurn
+from .user_code import guard
 from .worker_host import WorkerHost
 
 __all__ = ["Runtime", "legal_name"]
 
 
 OWNER_CHARACTERS_MAX = 100
+
+log = logging.getLogger("tenure")
 
 
 def legal_name(text: str) -> str:
@@ -110,7 +114,16 @@ class Runtime(Client):
             )
             self._worker.start()
         if self.live.channel is not None and not self._ended:
-            self._retain(asyncio.create_task(self.live.carry()))
+            self._retain(asyncio.create_task(self._carry()))
+
+    async def _carry(self) -> None:
+        """Receive deltas of other processes, until the channel ends or fails."""
+        try:
+            await guard(self.live.carry())
+        except Exception as error:
+            log.error(
+                "the channel failed, so no deltas of other processes arrive: %s", describe(error)
+            )
 
     async def drain(self, grace_ms: int | None = None) -> None:
         """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers."""

@@ -9,25 +9,36 @@ import inspect
 import threading
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from attrs import frozen
 
 from tenure.limits import BODY_BYTES_MAX
 
-from .errors import IllegalResult, StepFailed, describe
+from .errors import BaseExceptionRaised, IllegalResult, StepFailed, describe
+from .finite import find_nonfinite
+from .user_code import as_exception, guard
 
 __all__ = [
+    "Passes",
     "Report",
     "call",
     "in_thread",
     "pack",
     "pack_error",
+    "pack_outcome",
+    "pack_raised",
     "result_type",
     "takes_key",
     "unpack",
+    "validate_passes",
+    "version_of",
 ]
+
+
+Passes: TypeAlias = tuple[type[BaseException], ...]
+ENDS_A_TASK: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
 @frozen
@@ -38,35 +49,39 @@ class Report:
 
 
 async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
-    """Call a function: await it if it is async, otherwise run it in a daemon thread."""
+    """Call a function: await it if it is async, otherwise run it in a daemon thread.
+
+    Raises BaseExceptionRaised if it raised what is no Exception.
+    """
     if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
-        return await f(*args, **kw)
+        return await guard(f(*args, **kw))
     value = await in_thread(functools.partial(f, *args, **kw))
-    return await value if inspect.isawaitable(value) else value
+    return await guard(value) if inspect.isawaitable(value) else value
 
 
 async def in_thread(f: Callable[[], Any]) -> Any:
     """Run a function in a daemon thread with the caller's context variables, and return its result.
 
-    Cancelling the caller does not stop the thread; its result is then dropped.
+    Cancelling the caller does not stop the thread; its result is then dropped.  Raises BaseExceptionRaised if it raised
+    what is no Exception.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     variables = contextvars.copy_context()
 
-    def settle(value: Any, error: BaseException | None) -> None:
+    def settle(value: Any, error: Exception | None) -> None:
         if not done.done():
             done.set_exception(error) if error is not None else done.set_result(value)
 
     def work() -> None:
         value: Any = None
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             value = variables.run(f)
-        except StopIteration as stop:
-            error = RuntimeError(f"the step raised {stop!r}")
+        except StopIteration as stop:  # no future takes it
+            error = RuntimeError(f"the step raised {describe(stop)}")
         except BaseException as raised:
-            error = raised
+            error = as_exception(raised)
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:
@@ -108,13 +123,15 @@ def result_type(f: Callable[..., Any]) -> Any:
 # -- bodies
 
 
-def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
+def pack(effect_id: str, value: Any, type_: Any, version: str | None = None) -> tuple[str, Any]:
     """Return the text for the journal, and the value that a replay would return."""
     try:
-        body = msgspec.json.encode({"value": value}).decode()
+        body = _encode({"value": value}, version)
     except Exception as error:
         message = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
         raise IllegalResult(message) from error
+    if "null" in body and (found := find_nonfinite(value)) is not None:
+        raise IllegalResult(f"step {effect_id} returned {found}, which is not JSON")
     if len(body) > BODY_BYTES_MAX or len(body.encode()) > BODY_BYTES_MAX:
         message = (
             f"step {effect_id} returned {len(body)} characters; at most {BODY_BYTES_MAX} bytes"
@@ -123,15 +140,63 @@ def pack(effect_id: str, value: Any, type_: Any) -> tuple[str, Any]:
     return body, unpack(effect_id, body, type_)
 
 
-def pack_error(error: BaseException) -> str:
+def pack_error(error: BaseException, version: str | None = None) -> str:
     """Return the text for the journal of a step that raised."""
-    message = describe(error).partition(": ")
-    return msgspec.json.encode({"error": [message[0], message[2]]}).decode()
+    name, _, message = describe(error).partition(": ")
+    return _encode({"error": [name, message]}, version)
 
 
-def unpack(effect_id: str, body: str, type_: Any) -> Any:
-    """Return the value of a report.  Raises StepFailed if the step had raised."""
+def pack_outcome(
+    effect_id: str, error: Exception, passes: Passes, version: str | None = None
+) -> tuple[str, BaseException]:
+    """Return the text for the journal of a once step that raised, and what `once` raises.
+
+    What passes and cannot be raised again is a failed step: it has run.
+    """
+    name, _, message = describe(error).partition(": ")
+    try:
+        packed = pack_raised(effect_id, error, passes, version)
+        if packed is not None:
+            return packed
+    except IllegalResult as problem:
+        message = str(problem)
+    failed = StepFailed(effect_id, name, message)
+    failed.replayed = False
+    return _encode({"error": [name, message]}, version), failed
+
+
+def pack_raised(
+    effect_id: str, error: Exception, passes: Passes, version: str | None = None
+) -> tuple[str, BaseException] | None:
+    """JOURNAL-11: return the text for the journal of an exception that passes, and the one that a replay would raise.
+
+    None if it is of another type.  Raises IllegalResult if its data is not JSON or it cannot be made from its data.
+    """
+    raised = error.error if isinstance(error, BaseExceptionRaised) else error
+    if not isinstance(raised, passes):
+        return None
+    message = describe(raised).partition(": ")
+    data = {
+        "type": _type_name(type(raised)), "args": list(raised.args), "data": vars(raised),
+        "error": [message[0], message[2]],
+    }  # fmt: skip
+    try:
+        body = _encode({"raised": data}, version)
+        again = _raised_again(msgspec.json.decode(body)["raised"], passes)
+    except Exception as problem:
+        message_ = f"step {effect_id} raised {message[0]}, whose data is not JSON: "
+        raise IllegalResult(message_ + describe(problem)) from raised
+    if again is None or len(body.encode()) > BODY_BYTES_MAX:
+        raise IllegalResult(f"step {effect_id} raised {message[0]}, which is too large") from raised
+    return body, again
+
+
+def unpack(effect_id: str, body: str, type_: Any, passes: Passes = ()) -> Any:
+    """Return the value of a report.  Raises what the step raised if it passes, or StepFailed."""
     stored = msgspec.json.decode(body)
+    if "raised" in stored:
+        again = _raised_again(stored["raised"], passes)
+        raise again if again is not None else StepFailed(effect_id, *stored["raised"]["error"])
     if "error" in stored:
         raise StepFailed(effect_id, *stored["error"])
     value = stored["value"]
@@ -141,3 +206,46 @@ def unpack(effect_id: str, body: str, type_: Any) -> Any:
         return msgspec.convert(value, type_, str_keys=True)
     except Exception:  # the annotation is wrong, or msgspec does not support the type
         return value
+
+
+def version_of(body: str) -> str | None:
+    """Return the version of the function that made a report."""
+    found: str | None = msgspec.json.decode(body).get("version")
+    return found
+
+
+def _encode(stored: dict[str, Any], version: str | None) -> str:
+    if version is not None:
+        stored["version"] = version
+    return msgspec.json.encode(stored).decode()
+
+
+# -- exceptions that pass
+
+
+def validate_passes(passes: Any) -> None:
+    """Raise TypeError unless this is a tuple of exception types that a task can raise."""
+    if isinstance(passes, tuple):
+        types = [t for t in passes if isinstance(t, type) and issubclass(t, BaseException)]
+        if len(types) == len(passes) and not any(issubclass(t, ENDS_A_TASK) for t in types):
+            return
+    raise TypeError(
+        f"passes {passes!r}: expected a tuple of exception types, such as (ModelRetry,)"
+    )
+
+
+def _type_name(type_: type) -> str:
+    return f"{type_.__module__}:{type_.__qualname__}"
+
+
+def _raised_again(stored: dict[str, Any], passes: Passes) -> BaseException | None:
+    """Return the exception as it was raised; None if its type passes no more.  Its `__init__` is not called."""
+    pending: list[type[BaseException]] = list(passes)
+    while pending:
+        type_ = pending.pop()
+        if _type_name(type_) == stored["type"]:
+            error = type_.__new__(type_, *stored["args"])
+            error.__dict__.update(stored["data"])
+            return error
+        pending += type_.__subclasses__()
+    return None

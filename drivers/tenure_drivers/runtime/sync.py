@@ -18,9 +18,11 @@ from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input
 
+from .errors import describe
 from .receipts import Receipt
 from .runtime import Runtime
 from .turn import Probe, Turn
+from .user_code import as_exception
 
 __all__ = ["SyncReceipt", "SyncRuntime", "SyncTurn"]
 
@@ -78,6 +80,10 @@ class SyncReceipt:
         """As Receipt.ended."""
         return self._loop.call(self._receipt.ended(timeout))
 
+    def result(self, timeout: float | None = None) -> str | None:
+        """As Receipt.result."""
+        return self._loop.call(self._receipt.result(timeout))
+
 
 class SyncTurn:
     """A Turn whose methods block; call them from any thread but the loop's."""
@@ -119,9 +125,11 @@ class SyncTurn:
         """As Turn.step."""
         return self._loop.call(self._turn.step(name, f, *args, **kw))
 
-    def once(self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None) -> Any:
+    def once(
+        self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None, **kw: Any
+    ) -> Any:
         """As Turn.once."""
-        return self._loop.call(self._turn.once(name, f, *args, probe=probe))
+        return self._loop.call(self._turn.once(name, f, *args, probe=probe, **kw))
 
     def checkpoint(self) -> tuple[Input, ...]:
         """As Turn.checkpoint."""
@@ -236,15 +244,26 @@ class OpenTurn:
     async def close(self, error: BaseException | None) -> None:
         """End the turn as its body has ended."""
         assert self.done is not None and self.task is not None
+        failed: BaseException | None = None
         if not self.done.done():
-            if isinstance(error, Exception):
-                self.done.set_exception(error)
-            elif error is not None:
-                self.task.cancel()
-            else:
+            if error is None:
                 self.done.set_result(None)
+            elif isinstance(error, KeyboardInterrupt | GeneratorExit):
+                self.task.cancel()  # the program ends, or the generator around the body is closed
+            else:
+                failed = _for_task(error)
+                self.done.set_exception(failed)
         try:
             await self.task
         except BaseException as raised:
-            if error is None or not (raised is error or isinstance(raised, asyncio.CancelledError)):
+            if error is None or not (
+                raised is failed or isinstance(raised, asyncio.CancelledError)
+            ):
                 raise
+
+
+def _for_task(error: BaseException) -> Exception:
+    """Return an exception that a task can raise for this error of a thread."""
+    if isinstance(error, StopIteration):  # no future takes it
+        return RuntimeError(describe(error))
+    return as_exception(error)

@@ -13,19 +13,22 @@ from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
-from tenure.records import Input
+from tenure.records import Input, JournalEntry
 from tenure.runner.protocol import EndTurn, MayStart, TurnReply, TurnRequest
 from tenure.steps import (
     StepAction,
     effect_id_of,
     idempotency_key,
     latest_entries,
+    noted_versions,
     once_action,
     report,
     start_mark,
     step_action,
     unknown,
     validate_name,
+    validate_version,
+    version_note,
 )
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, TurnEnd
@@ -39,10 +42,22 @@ from .errors import (
     IllegalResult,
     IllegalWrite,
     LeaseLost,
-    StepFailed,
     StepOutcomeUnknown,
 )
-from .steps import Report, call, pack, pack_error, result_type, takes_key, unpack
+from .steps import (
+    Passes,
+    Report,
+    call,
+    pack,
+    pack_outcome,
+    pack_raised,
+    result_type,
+    takes_key,
+    unpack,
+    validate_passes,
+    version_of,
+)
+from .user_code import log
 
 __all__ = ["Probe", "Turn", "lease_lost", "with_text"]
 
@@ -82,7 +97,8 @@ class Turn:
         self.revision: int = begun.revision
         self.inputs: tuple[Input, ...] = loaded.inputs
         self.state: str | None = loaded.state
-        self.failures: int = loaded.run.retry.failures  # of this run so far
+        self.failures: int = loaded.run.retry.failures  # since something was last recorded
+        self.attempt: int = loaded.run.retry.failure_count() + 1  # since the last checkpoint
         self.generation: int = begun.fence.generation
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that
@@ -90,6 +106,7 @@ class Turn:
         self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
         self._journal = latest_entries(loaded.entries, begun.turn)
+        self._noted = noted_versions(loaded.entries, begun.turn)
 
     @property
     def text(self) -> str:
@@ -103,65 +120,109 @@ class Turn:
 
     # -- steps
 
-    async def step(self, name: str, f: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+    async def step(
+        self,
+        name: str,
+        f: Callable[..., Any],
+        *args: Any,
+        passes: Passes = (),
+        version: str | int | None = None,
+        **kw: Any,
+    ) -> Any:
         """Call `f` and record its result.  If the journal has a result, return it without a call.
 
         `f` may run again after it or its process was interrupted.  A sync `f` runs in a thread.
+
+        An exception of a type in `passes` is a result too: it is recorded, and raised again at every replay with its
+        type and data.  `version` names the version of `f`: a warning and a note in the journal say once that a recorded
+        result is of another version.  The old result is used.
         """
+        version = self._checked(passes, version)
         effect_id, type_ = self._next(name), result_type(f)
         entry = self._journal.get(effect_id)
         if entry is not None and step_action(entry) is StepAction.REPLAY:
-            return unpack(effect_id, entry.body, type_)
+            return await self._replay(entry, type_, passes, version)
         await self._ask(MayStart())
-        body, value = pack(effect_id, await call(f, args, kw), type_)
+        try:
+            body, value = pack(effect_id, await call(f, args, kw), type_, version)
+        except Exception as error:
+            packed = pack_raised(effect_id, error, passes, version)
+            if packed is None:
+                raise
+            await self._write(report(effect_id, packed[0]))
+            raise packed[1] from error
         await self._write(report(effect_id, body))
         return value
 
     async def once(
-        self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None
+        self,
+        name: str,
+        f: Callable[..., Any],
+        *args: Any,
+        probe: Probe | None = None,
+        passes: Passes = (),
+        version: str | int | None = None,
     ) -> Any:
         """Call `f` at most once, even if processes crash.  A parameter `key` of `f` receives an idempotency key.
 
         If `f` was started before a crash and there is no result, `probe(key)` returns a `Report(value)` or None.
 
         Raises StepFailed if `f` raised, and StepOutcomeUnknown if the probe returned None or is missing.  Both are
-        raised again at every replay.
+        raised again at every replay.  `passes` and `version` as in `step`.
         """
+        version = self._checked(passes, version)
         effect_id, type_ = self._next(name), result_type(f)
         key = idempotency_key(self.run_id, self.turn, effect_id)
         entry = self._journal.get(effect_id)
         match once_action(entry):
             case StepAction.MARK:
-                return await self._call_once(effect_id, key, f, args, type_)
+                await self._write(start_mark(effect_id))
+                await self._ask(MayStart())  # the mark may have taken longer than the lease lasts
+                kw = {"key": key} if takes_key(f) else {}
+                return await self._call_once(effect_id, call(f, args, kw), type_, passes, version)
             case StepAction.PROBE:
-                return await self._probe(effect_id, key, probe, type_)
+                return await self._probe(effect_id, key, probe, type_, version)
             case StepAction.UNKNOWN:
                 raise StepOutcomeUnknown(effect_id)
         assert entry is not None
-        return unpack(effect_id, entry.body, type_)
+        return await self._replay(entry, type_, passes, version)
 
     async def _call_once(
-        self, effect_id: str, key: str, f: Callable[..., Any], args: tuple[Any, ...], type_: Any
+        self,
+        effect_id: str,
+        work: Awaitable[Any],
+        type_: Any,
+        passes: Passes,
+        version: str | None,
     ) -> Any:
-        await self._write(start_mark(effect_id))
-        await self._ask(MayStart())  # the mark may have taken longer than the lease lasts
-        kw = {"key": key} if takes_key(f) else {}
+        raised: BaseException
         try:
-            value = await call(f, args, kw)
-            body, value = pack(effect_id, value, type_)
+            body, value = pack(effect_id, await work, type_, version)
         except Exception as error:
-            body, raised = pack_error(error), error
+            body, raised = pack_outcome(effect_id, error, passes, version)
+            cause = error
         else:
             await self._write(report(effect_id, body))
             return value
         await self._write(report(effect_id, body))
-        try:
-            unpack(effect_id, body, type_)
-        except StepFailed as failed:
-            failed.replayed = False
-            raise failed from raised
+        raise raised from cause
 
-    async def _probe(self, effect_id: str, key: str, probe: Probe | None, type_: Any) -> Any:
+    async def _replay(
+        self, entry: JournalEntry, type_: Any, passes: Passes, version: str | None
+    ) -> Any:
+        effect_id = entry.effect_id
+        if version is not None:
+            note = version_note(self._noted, effect_id, version_of(entry.body), version)
+            if note is not None:
+                message = "session %s, run %s: %s. The old result is used"
+                log.warning(message, self.session_id, self.run_id, note.body)
+                self._noted.add(note.effect_id)
+                await self._write(note)
+        return unpack(effect_id, entry.body, type_, passes)
+
+    async def _probe(
+        self, effect_id: str, key: str, probe: Probe | None, type_: Any, version: str | None
+    ) -> Any:
         await self._ask(MayStart())
         found = None if probe is None else await call(probe, (key,), {})
         if found is None:
@@ -170,9 +231,17 @@ class Turn:
         if not isinstance(found, Report):
             message = f"the probe of step {effect_id} returned {type(found).__name__}"
             raise IllegalResult(f"{message}, expected Report or None")
-        body, value = pack(effect_id, found.value, type_)
+        body, value = pack(effect_id, found.value, type_, version)
         await self._write(report(effect_id, body))
         return value
+
+    def _checked(self, passes: Passes, version: str | int | None) -> str | None:
+        """Return the version as text.  Raises TypeError or ValueError for an invalid option of a step."""
+        validate_passes(passes)
+        problem = validate_version(version)
+        if problem is not None:
+            raise ValueError(problem)
+        return None if version is None else str(version)
 
     def _next(self, name: str) -> str:
         problem = validate_name(name)
@@ -203,6 +272,8 @@ class Turn:
 
     async def record(self, record: Record) -> None:
         """Write a record in one checkpoint.  Raises what `step` raises."""
+        if not isinstance(record, Record):
+            raise IllegalResult(f"a record is {type(record).__name__}, expected Record")
         await self._ask(record, "a record")
 
     def emit(self, delta: Delta) -> None:
@@ -244,6 +315,8 @@ class Turn:
     async def end(self, end: TurnEnd) -> Committed:
         """Commit the turn as `end` says.  Raises AlreadyCommitted after an earlier commit."""
         self._must_be_open()
+        if not isinstance(end, TurnEnd):
+            raise IllegalResult(f"the end of a turn is {type(end).__name__}, expected TurnEnd")
         request = EndTurn(new_id(), end)
         answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
@@ -286,4 +359,5 @@ def with_text(nodes: tuple[NewNode, ...], text: str | None) -> tuple[NewNode, ..
         return tuple(nodes)
     if not isinstance(text, str):
         raise IllegalResult(f"commit of a turn: text is {type(text).__name__}, expected str")
-    return (*nodes, NewNode(Role.ASSISTANT, text))
+    exact = str.__str__(text)  # of a subclass, as templates have
+    return (*nodes, NewNode(Role.ASSISTANT, exact))

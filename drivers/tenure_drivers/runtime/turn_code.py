@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tenure.runner.protocol import (
     Abandoned,
@@ -21,24 +20,23 @@ from tenure.runner.protocol import (
 from tenure.turn_end import TurnEnd
 
 from .clock import new_id
-from .errors import Cancelled, IllegalResult, LeaseLost, TurnFailed, describe, failure_of
+from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, usage_of
 from .runner_host import RunnerHost
+from .steps import call
 from .turn import Turn, lease_lost, with_text
+from .user_code import log_failure, must_propagate
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
 
-Agent = Callable[[Turn], Awaitable[object]]
+Agent = Callable[[Turn], object]  # async, or a function that runs in a thread
 
 JITTER_MS = 100
-
-log = logging.getLogger("tenure")
 
 
 def failed(error: BaseException) -> Failed:
     """Return how a turn ends whose code raised this."""
-    usage = error.usage if isinstance(error, TurnFailed) else ()
-    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage)
+    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage_of(error))
 
 
 class AgentTurn:
@@ -73,21 +71,39 @@ class AgentTurn:
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
         turn_exit: TurnExit = Abandoned()
         try:
-            turn_exit = exit_of(turn, await self.agent(turn))
-        except asyncio.CancelledError as error:
-            if not self.interrupted:
-                # The agent's own code was cancelled.  An abandoned turn would begin again without a limit.
+            turn_exit = exit_of(turn, await call(self.agent, (turn,), {}))
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self.interrupted:
+                log_stopped(turn, error)
+            elif must_propagate(error, self.task) and not isinstance(error, asyncio.CancelledError):
+                raise
+            else:
+                # Also if the agent's own code was cancelled: an abandoned turn would begin again without a limit.
                 turn_exit = failed(error)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a SystemExit of one agent must not end the others
-            turn_exit = failed(error)
-            if turn.committed is not None:
-                message = "session %s: the agent raised after its run %s was committed: %s"
-                log.warning(message, turn.session_id, turn.run_id, describe(error))
+                if not host.closed:
+                    log_raised(turn, error)
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
+
+
+def log_raised(turn: Turn, error: BaseException) -> None:
+    """Log what the agent raised, unless it let pass that it has to end."""
+    what = f"attempt {turn.attempt} failed"
+    if turn.committed is not None:
+        what = "the agent raised after its commit"
+    elif isinstance(error, Cancelled):
+        log_stopped(turn, error)
+        return
+    elif isinstance(error, LeaseLost):
+        return
+    log_failure(turn.session_id, turn.run_id, f"{what}: {describe(error)}", error)
+
+
+def log_stopped(turn: Turn, error: BaseException) -> None:
+    """Log where a turn was that has reached its time limit; any other end was asked for."""
+    if turn.stop_reply is TurnReply.TIMED_OUT and turn.committed is None:
+        what = f"attempt {turn.attempt} failed: the turn took longer than its time limit"
+        log_failure(turn.session_id, turn.run_id, what, error)
 
 
 def exit_of(turn: Turn, value: object) -> TurnExit:
@@ -97,7 +113,9 @@ def exit_of(turn: Turn, value: object) -> TurnExit:
     if value is None or isinstance(value, str):
         return Finished(EndTurn(new_id(), TurnEnd(nodes=with_text((), value))))
     message = f"the agent returned {type(value).__name__}, expected str or None"
-    return failed(IllegalResult(message))
+    error = IllegalResult(message)
+    log_raised(turn, error)
+    return failed(error)
 
 
 class InlineTurn:
@@ -136,7 +154,8 @@ class InlineTurn:
     ) -> BaseException | None:
         """Report how the body ended.  Return the exception that replaces an interruption by the runner, or None."""
         turn_exit: TurnExit = Abandoned()
-        if isinstance(error, Exception):
+        left = isinstance(error, GeneratorExit)  # the generator around the body is closed
+        if error is not None and not left and not must_propagate(error, self.task):
             turn_exit = failed(error)
         host.feed(TurnEnded(host.clock(), self.turn_id, turn_exit))
         if not (self.interrupted and isinstance(error, asyncio.CancelledError)):

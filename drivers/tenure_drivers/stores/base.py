@@ -27,6 +27,7 @@ __all__ = [
     "SchemaTooNew",
     "Store",
     "Unavailable",
+    "Unusable",
     "outcome_of",
     "wall_clock_ms",
 ]
@@ -79,6 +80,10 @@ class Quarantined:
 
 class Unavailable(TenureError):
     """The command was not executed and nothing has changed.  It may be tried again."""
+
+
+class Unusable(Unavailable):
+    """Unavailable until a person changes something: a password, a permission, a database.  A retry cannot help."""
 
 
 class OutcomeUnknown(TenureError):

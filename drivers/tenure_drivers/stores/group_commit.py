@@ -22,6 +22,7 @@ from tenure.queries import Command, Query, Reads
 from .base import Clock, Unavailable
 
 __all__ = [
+    "GROUP_CHARACTERS_MAX",
     "GROUP_MAX",
     "Answer",
     "Busy",
@@ -39,6 +40,7 @@ __all__ = [
 V = TypeVar("V")
 
 GROUP_MAX = 512
+GROUP_CHARACTERS_MAX = 8_000_000  # STORE-44: a transaction of a group stays short
 INLINE_S_MAX = (
     0.003  # after a slower transaction, commands go to the thread: they would block the event loop
 )
@@ -164,11 +166,15 @@ def waves(commands: Sequence[Command[Any, Any]]) -> list[list[int]]:
 
 @define(eq=False)
 class Pending:
-    """A command that waits for a group, and the future of its caller."""
+    """A command that waits for a group, and the future of its caller.
+
+    `size` is the number of characters in the texts of the command.
+    """
 
     command: Command[Any, Any]
     future: asyncio.Future[Decision]
     loop: asyncio.AbstractEventLoop
+    size: int = 0
     deferred_at: float | None = None  # monotonic seconds; None: never
 
 
@@ -177,10 +183,13 @@ def urgent(command: object) -> bool:
     return bool(getattr(command, "urgent", False))
 
 
-def next_group(backlog: list[Pending], group_max: int) -> tuple[list[Pending], list[Pending]]:
+def next_group(
+    backlog: list[Pending], group_max: int, characters_max: int = GROUP_CHARACTERS_MAX
+) -> tuple[list[Pending], list[Pending]]:
     """Split the backlog into the next group and the rest.
 
-    Urgent commands come first, together with the earlier commands of their sessions.
+    Urgent commands come first, together with the earlier commands of their sessions.  A command whose texts are longer
+    than `characters_max` is a group of its own (STORE-44).
     """
     last = {w.command.session_id: at for at, w in enumerate(backlog) if urgent(w.command)}
     if last:
@@ -188,7 +197,18 @@ def next_group(backlog: list[Pending], group_max: int) -> tuple[list[Pending], l
         backlog = [w for w, h in zip(backlog, first, strict=True) if h] + [
             w for w, h in zip(backlog, first, strict=True) if not h
         ]
-    return backlog[:group_max], backlog[group_max:]
+    count = _fitting(backlog, group_max, characters_max)
+    return backlog[:count], backlog[count:]
+
+
+def _fitting(backlog: list[Pending], group_max: int, characters_max: int) -> int:
+    """Return how many of the first commands one group takes: at least one, if there is any."""
+    size = 0
+    for count, work in enumerate(backlog[:group_max]):
+        size += work.size
+        if count and size > characters_max:
+            return count
+    return min(len(backlog), group_max)
 
 
 class GroupCommit:
@@ -230,11 +250,14 @@ class GroupCommit:
 
     # -- on the callers' threads
 
-    def submit(self, command: Command[Any, Any]) -> asyncio.Future[Decision]:
-        """Add a command to the next group; the future completes after the commit."""
+    def submit(self, command: Command[Any, Any], size: int = 0) -> asyncio.Future[Decision]:
+        """Add a command to the next group; the future completes after the commit.
+
+        `size` is the number of characters in its texts.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Decision] = loop.create_future()
-        self._waiting.append(Pending(command, future, loop))
+        self._waiting.append(Pending(command, future, loop, size))
         if self._flush_on is not loop:
             # Flush after all callbacks that are ready now, so that their commands join the same group.
             self._flush_on = loop

@@ -16,6 +16,7 @@ from tenure.queries import Command, Question, Record
 from tenure.world import ask
 
 from .base import Clock, Due, DueSampler, OutcomeUnknown, Quarantined, Unavailable, outcome_of
+from .field_types import measure_command
 from .group_commit import (
     GROUP_MAX,
     Answer,
@@ -62,7 +63,10 @@ class GroupedStore:
     async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         """Execute a command and return the whole decision."""
         self._check_usable()
-        return await self.group.submit(command)
+        size = measure_command(command)
+        if isinstance(size, Refused):
+            return size
+        return await self.group.submit(command, size)
 
     def execute_now(self, command: Command[V, O]) -> O | Refused:
         """Execute a command in a transaction of its own, from any thread and without an event loop."""
@@ -71,6 +75,9 @@ class GroupedStore:
     def decide_now(self, command: Command[V, O]) -> Decided[O] | Refused:
         """`execute_now`, with the whole decision."""
         self._check_usable()
+        size = measure_command(command)
+        if isinstance(size, Refused):
+            return size
         return self.group.run_now(command)
 
     def _transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:

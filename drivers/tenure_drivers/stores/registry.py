@@ -14,6 +14,7 @@ import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
+from ..redaction import know_password_of
 from .base import Clock, Store, wall_clock_ms
 from .url import KNOWN, StoreUrl
 
@@ -44,10 +45,12 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
-    return _find(parsed)(parsed, clock=clock, **options)
+    know_password_of(url)
+    return find_opener(parsed)(parsed, clock=clock, **options)
 
 
-def _find(url: StoreUrl) -> OpenUrl:
+def find_opener(url: StoreUrl) -> OpenUrl:
+    """Import the module of a store and return its `open_url`.  Raises ValueError if the module cannot be imported."""
     target = BUILT_IN.get(url.scheme)
     if target is None:
         return _registered(url)
@@ -89,4 +92,4 @@ def _load(url: StoreUrl, point: EntryPoint) -> OpenUrl:
     return found
 
 
-__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "open_store"]
+__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "find_opener", "open_store"]

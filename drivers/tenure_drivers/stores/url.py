@@ -36,10 +36,7 @@ class StoreUrl:
         if scheme == "memory" and rest:
             raise ValueError(f"invalid store URL {text!r}: memory: takes no name")
         if scheme in ("files", "sqlite"):
-            rest = rest.removeprefix("//") if rest.startswith("///") else rest
-            if not rest:
-                known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
-                raise ValueError(f"invalid store URL {text!r}: the path is missing, write {known}")
+            rest = _path_of(text, scheme, rest)
         return cls(text, scheme, rest)
 
     @property
@@ -51,6 +48,23 @@ class StoreUrl:
     def path(self) -> Path | None:
         """The file or folder of the store; None for any other store."""
         return Path(self.rest) if self.scheme in ("files", "sqlite") else None
+
+
+def _path_of(text: str, scheme: str, rest: str) -> str:
+    """Return the path in a URL.  Raises ValueError for a form that other libraries read as another path."""
+    name = rest.lstrip("/")
+    if not name:
+        known = "files:FOLDER" if scheme == "files" else "sqlite:PATH"
+        raise ValueError(f"invalid store URL {text!r}: the path is missing, write {known}")
+    if scheme == "sqlite" and name.startswith(":memory:"):
+        raise ValueError(f"invalid store URL {text!r}: for a store in memory write memory:")
+    slashes = len(rest) - len(name)
+    if slashes == 2 or (slashes == 3 and "/" not in name):
+        raise ValueError(
+            f"invalid store URL {text!r}: write {scheme}:{name} for a path in this folder, "
+            f"or {scheme}:/{name}"
+        )
+    return rest.removeprefix("//") if slashes >= 3 else rest
 
 
 def redact(text: str) -> str:

@@ -23,7 +23,7 @@ import pytest
 
 from tenure.commands import Admit, Begun, Commit, NewInput, Open, Renew
 from tenure.machines.lease import Fence
-from tenure.outcome import Decided, Hint, Refused
+from tenure.outcome import Decided, Hint, Refusal, Refused
 from tenure.queries import Command
 from tenure.questions.core import EventsAfter, LoadTranscript
 from tenure.records import Blob, Input, Session
@@ -214,6 +214,27 @@ class StoreConformance(ReopenConformance, WorkersConformance):
 
         assert isinstance(answer, Refused)
         assert await store.dump() == ()
+
+    # STORE-42: types
+
+    @asynchronous
+    async def test_a_value_of_a_wrong_type_is_refused_and_fails_no_neighbour(
+        self, opened: Opener
+    ) -> None:
+        store = opened(ManualClock())
+        wrong: tuple[Any, ...] = (True, 1.5, 2**63, "1", None)
+        commands = [
+            Admit(f"s{at}", (NewInput("i", "prompt", "x", available_at_ms=value),))
+            for at, value in enumerate(wrong)
+        ]
+
+        *answers, fits = await asyncio.gather(*[store.execute(c) for c in commands])
+
+        assert [(a.reason, a.clause) for a in answers if isinstance(a, Refused)] == [
+            (Refusal.ILLEGAL, "STORE-42")
+        ] * 4
+        assert not isinstance(fits, Refused)
+        assert {r.session_id for r in await store.dump() if isinstance(r, Session)} == {"s4"}
 
     @asynchronous
     async def test_a_cancelled_caller_does_not_stop_its_command(self, opened: Opener) -> None:

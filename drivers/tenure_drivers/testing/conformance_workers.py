@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -41,7 +41,8 @@ from .requirements import Requirements, requires
 __all__ = ["Crashes", "Locked", "WorkersConformance"]
 
 
-Locked: TypeAlias = Callable[[str], AbstractContextManager[object]]
+UntilWaiting: TypeAlias = Callable[[], Awaitable[None]]
+Locked: TypeAlias = Callable[[str], AbstractContextManager[UntilWaiting | None]]
 Crashes: TypeAlias = Callable[[RandomProgram], Iterator[tuple[int, World]]]
 
 
@@ -89,7 +90,8 @@ class WorkersConformance(SkewConformance, Requirements):
     def locked(self) -> Locked | None:
         """Return a function that locks a session as another process does within its transaction.
 
-        It is used as `with locked(session_id)`.  None: the test of it is skipped.
+        It is used as `with locked(session_id) as until_waiting`.  `until_waiting` waits until a command waits for the
+        lock; None if the store cannot show that.  None instead of the function: the test of it is skipped.
         """
         return None
 
@@ -231,9 +233,12 @@ class WorkersConformance(SkewConformance, Requirements):
             name = f"s{number}"
             await store.execute(prompt(name, 1))
             world = world_of(await store.dump())
-            with locked(name):
+            with locked(name) as until_waiting:
                 waiting = asyncio.ensure_future(executed(store, begin(name, 1)))
-                await asyncio.sleep(0.1)  # long enough for the command to reach the lock
+                if until_waiting is not None:
+                    await until_waiting()
+                else:
+                    await asyncio.sleep(0.1)  # mostly long enough for the command to reach the lock
                 assert not waiting.done()
                 clock.now_ms += 5_000
             expected, _ = decided(world, begin(name, 1), clock.now_ms)

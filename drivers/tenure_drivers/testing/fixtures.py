@@ -19,6 +19,7 @@ from tenure.records import Blob, EventBatch, Session
 from tenure.world import EMPTY, World, evolve
 
 from ..stores.base import Clock, Store
+from ..stores.field_types import measure_command
 from .command_generator import CommandGenerator
 
 __all__ = [
@@ -80,6 +81,9 @@ async def executed(store: Store, command: Command[Any, Any]) -> object:
 
 def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[object, World]:
     """Return the answer and the world that a store must have after a command."""
+    size = measure_command(command)
+    if isinstance(size, Refused):
+        return size, world
     try:
         answer = command.decide(world.load(command.reads()), now_ms)
         return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world

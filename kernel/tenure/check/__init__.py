@@ -1,8 +1,10 @@
-"""Checking: worlds that are searched, and what was shown of them.  `tenure check` prints it.
+"""Explore models of the rules: every reachable state of a small session or turn.
 
-`check()` searches the bounded worlds of a session and of a turn and answers with a report; nothing here prints,
-sleeps or looks at a clock.  A long search allocates much and leaves no garbage: whoever runs one may switch the
-collection of cycles off meanwhile and save a third of the time.
+`check` explores the models that `tenure check` lists, and returns a report.  `explore` explores any model: one of your
+own is written as the guide *Test your agent* shows.
+
+Nothing here prints, sleeps or reads a clock.  A search allocates many objects and no reference cycles.  `gc.disable()`
+during a search saves about a third of its time.
 """
 
 from __future__ import annotations
@@ -10,12 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
-from ..replace import replace
-from .explorer import LIMIT_DEFAULT, Explored, Progress, explore
+from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.model import SessionModel
@@ -27,13 +28,15 @@ from .turn.model import TurnModel
 __all__ = [
     "Explored",
     "Line",
+    "Model",
+    "ModelConfig",
+    "ModelResult",
     "Progress",
     "Report",
     "SessionModel",
-    "ModelConfig",
-    "Shown",
     "Trace",
     "check",
+    "descriptions",
     "explore",
     "names",
     "search",
@@ -41,8 +44,8 @@ __all__ = [
 
 
 @frozen
-class Shown:
-    """One world: what it is for, what was found, and how often each clause was the answer."""
+class ModelResult:
+    """The result of one model.  `clauses` counts how often each clause was the answer."""
 
     description: str
     explored: Explored
@@ -50,103 +53,112 @@ class Shown:
     clauses: Mapping[str, int] = field(factory=dict)
 
     def line(self) -> str:
-        """One line for the report."""
+        """Return the line of the report."""
         e = self.explored
-        verdict = "ok" if e.good else ("BROKEN" if e.complete else "INCOMPLETE")
+        verdict = "ok" if e.good else ("VIOLATED" if e.complete or e.broken else "INCOMPLETE")
         return (
-            f"{verdict:10} {e.name:16} {e.states:>9,} states {e.transitions:>11,} steps, "
-            f"{e.depth} deep: {self.description}"
+            f"{verdict:10} {e.name:14} {e.states:>9,} states {e.transitions:>11,} transitions  "
+            f"depth {e.depth:>2}  {self.description}"
         )
 
 
 @frozen
 class Report:
-    """What `check` has shown of every model that it searched."""
+    """The results of all models that `check` has explored."""
 
-    worlds: tuple[Shown, ...]
+    results: tuple[ModelResult, ...]
 
     @property
     def good(self) -> bool:
         """True if the result of every model is good."""
-        return all(shown.explored.good for shown in self.worlds)
+        return all(result.explored.good for result in self.results)
 
     @property
     def explored(self) -> tuple[Explored, ...]:
-        """The results of the models, in the order searched."""
-        return tuple(shown.explored for shown in self.worlds)
+        """The searches, in the order of the models."""
+        return tuple(result.explored for result in self.results)
 
     @property
     def clauses(self) -> Counter[str]:
-        """How often each clause was answered, over all worlds."""
+        """How often each clause was the answer in all models."""
         total: Counter[str] = Counter()
-        for shown in self.worlds:
-            total.update(shown.clauses)
+        for result in self.results:
+            total.update(result.clauses)
         return total
 
     def traces(self) -> tuple[Trace, ...]:
-        """The traces of all models."""
+        """Return the traces of all models."""
         return tuple(trace for explored in self.explored for trace in explored.traces())
 
     def shortest(self) -> Trace | None:
-        """The shortest trace of all; None if nothing was violated."""
+        """Return the shortest trace of all; None if no property is violated."""
         return min(self.traces(), key=lambda trace: len(trace.lines), default=None)
 
     def text(self) -> str:
-        """What was shown; or how it is broken, in the fewest steps."""
-        lines = [shown.line() for shown in self.worlds]
+        """Return a line for each model, then the properties that hold or the shortest counterexample."""
+        lines = [result.line() for result in self.results]
         for e in self.explored:
             lines += [e.message] if e.message else []
-            lines += [f"{e.name}: never seen: {sentence}" for sentence in e.unseen]
+            lines += [
+                f"{e.name}: must hold in some state, but holds in none: {p}" for p in e.unseen
+            ]
         trace = self.shortest()
         if trace is not None:
             return "\n".join([*lines, "", trace.text()]) + "\n"
-        sentences = dict.fromkeys(s for explored in self.explored for s in explored.always)
+        names = dict.fromkeys(name for explored in self.explored for name in explored.always)
         states = sum(explored.states for explored in self.explored)
-        lines += ["", f"In all of {states:,} states:", *(f"  - {s}" for s in sentences)]
-        lines.append("  - from every state with work left everything can still be finished")
+        lines += ["", f"No property is violated in {states:,} states.  The properties are:"]
+        lines += [f"  - {name}" for name in (*names, CAN_FINISH)]
         return "\n".join(lines) + "\n"
 
     def mermaid(self) -> str:
-        """The shortest counterexample as a sequence diagram; empty if there is none."""
+        """Return the shortest counterexample as a sequence diagram; empty if there is none."""
         trace = self.shortest()
         return "" if trace is None else trace.mermaid()
 
 
 def search(
-    setting: ModelConfig,
+    config: ModelConfig,
     progress: Callable[[Progress], object] | None = None,
     limit: int = LIMIT_DEFAULT,
     first_only: bool = False,
-) -> Shown:
-    """Search one world of a session."""
-    world = SessionModel(setting)
-    explored = explore(world, limit, progress, first_only)
-    return Shown(
-        setting.description, explored, world.transitions.decisions, world.transitions.clauses
+) -> ModelResult:
+    """Explore one model of a session."""
+    model = SessionModel(config)
+    explored = explore(model, limit, progress, first_only)
+    return ModelResult(
+        config.description, explored, model.transitions.decisions, model.transitions.clauses
     )
 
 
 def search_turn(
-    setting: Any,
+    config: Any,
     progress: Callable[[Progress], object] | None = None,
     limit: int = LIMIT_DEFAULT,
-) -> Shown:
-    """Search one world of a turn."""
-    explored = explore(TurnModel(setting), limit, progress)
-    return Shown(setting.description, replace(explored, name=f"turn-{setting.name}"))
+) -> ModelResult:
+    """Explore one model of a turn."""
+    explored = explore(TurnModel(config), limit, progress)
+    return ModelResult(config.description, explored)
 
 
-Search = Callable[..., Shown]
-SESSIONS: Final[dict[str, Search]] = {s.name: partial(search, s) for s in DEFAULT}
-LARGE: Final[dict[str, Search]] = {s.name: partial(search, s) for s in DEEP}
-SMALL: Final[dict[str, Search]] = SESSIONS | {
-    f"turn-{s.name}": partial(search_turn, s) for s in TURNS
+SearchModel: TypeAlias = Callable[..., ModelResult]
+SMALL: Final[dict[str, SearchModel]] = {
+    **{config.name: partial(search, config) for config in DEFAULT},
+    **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
+LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
-    """The names of the models; `deep` adds the larger ones."""
+    """Return the names of the models; `deep` adds the larger ones."""
     return tuple(SMALL | LARGE if deep else SMALL)
+
+
+def descriptions(deep: bool = False) -> dict[str, str]:
+    """Return the description of each model by its name; `deep` adds the larger models."""
+    turns = {f"turn-{config.name}": config.description for config in TURNS}
+    small = {config.name: config.description for config in DEFAULT} | turns
+    return small | {config.name: config.description for config in DEEP} if deep else small
 
 
 def check(
@@ -155,13 +167,13 @@ def check(
     deep: bool = False,
     limit: int = LIMIT_DEFAULT,
 ) -> Report:
-    """Search the worlds of these names; without any, the small ones, `deep`: the large ones too.
+    """Explore the models with these names.  Without names: the small ones; `deep` adds the larger ones.
 
-    ValueError: no such world.
+    Raises ValueError for an unknown name.
     """
     known = SMALL | LARGE
     chosen = list(names) or list(known if deep else SMALL)
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"no such world: {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"unknown model {', '.join(unknown)}; expected {', '.join(known)}")
     return Report(tuple(known[name](progress, limit) for name in chosen))

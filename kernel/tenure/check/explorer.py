@@ -1,8 +1,12 @@
-"""Breadth-first search of a bounded world: every state that can be reached, each visited once.
+"""Breadth-first search of a model: visits every reachable state once.
 
-A `Model` says what can happen next; the search shows that its *always* sentences hold in every state, that its
-*sometimes* sentences are true somewhere (so that an always is not true of nothing), and that from every state the
-work can still be finished.  What breaks a sentence is shown by a shortest path.
+A `Model` says which actions are possible in a state.  The search checks that
+
+- each property in `always` holds in every state,
+- each property in `sometimes` holds in at least one state, so that no `always` property is checked in too few states,
+- from every state a finished state is reachable.
+
+Each violation has a trace: a shortest path from an initial state.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from attrs import define, field, frozen
 
 from .trace import Line, Trace
 
-__all__ = ["LIMIT_DEFAULT", "STUCK", "Explored", "Progress", "explore"]
+__all__ = ["CAN_FINISH", "LIMIT_DEFAULT", "Explored", "Model", "Progress", "explore"]
 
 
 W = TypeVar("W", bound=Hashable)
@@ -24,41 +28,54 @@ PROGRESS_EVERY: Final = 5_000
 
 
 class Model(Protocol[W]):
-    """A world that can be explored.  States are compared and hashed; `actions` must not depend on anything else."""
+    """A model that can be explored.
+
+    A subclass defines `always`, `initial`, `actions`, `broken` and `finished`; the rest has defaults.  States are
+    compared and hashed.  All methods depend on the state alone.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in reports."""
+        return type(self).__name__
+
     @property
     def always(self) -> tuple[str, ...]:
-        """Sentences that hold in every state."""
+        """The names of the properties that must hold in every state."""
 
     @property
     def sometimes(self) -> tuple[str, ...]:
-        """Sentences that are true of at least one state."""
+        """The names of the properties that must hold in at least one state."""
+        return ()
 
-    def initial(self) -> Iterable[W]: ...
-    def actions(self, world: W) -> Iterable[tuple[Any, W]]:
-        """What can happen next: a label and the state after it."""
+    def initial(self) -> Iterable[W]:
+        """Return the states that the search starts from."""
+
+    def actions(self, state: W) -> Iterable[tuple[Any, W]]:
+        """Return every action that is possible in a state: a label, and the state after it."""
 
     def describe(self, label: Any) -> Line:
-        """A label in words: asked only for the steps of a trace."""
+        """Return the line of a trace for a label."""
+        return Line("", str(label))
 
-    def broken(self, world: W) -> Collection[str]:
-        """Those of `always` that this state breaks.  It is not explored further."""
+    def broken(self, state: W) -> Collection[str]:
+        """Return the `always` properties that a state violates.  Such a state is not explored further."""
 
-    def seen(self, world: W) -> Collection[str]:
-        """Those of `sometimes` that are true here."""
+    def seen(self, state: W) -> Collection[str]:
+        """Return the `sometimes` properties that hold in a state."""
+        return ()
 
-    def finished(self, world: W) -> bool:
-        """Is all work done?  From every state one of these must be reachable."""
+    def finished(self, state: W) -> bool:
+        """Return True if all work is done.  From every state such a state must be reachable."""
 
-    def canonical(self, world: W) -> W:
-        """The representative of all states that differ from this one in names alone."""
+    def canonical(self, state: W) -> W:
+        """Return one representative of all states that differ only in names."""
+        return state
 
 
 @frozen
 class Progress:
-    """How far a search is; whoever has a clock can make a rate of it."""
+    """How far a search is."""
 
     name: str
     states: int
@@ -69,7 +86,7 @@ class Progress:
 
 @frozen
 class Explored:
-    """What a search has shown.  `complete` False: the limit was met, `message` says so."""
+    """The result of a search.  If it stopped at its limit, `complete` is False and `message` says so."""
 
     name: str
     states: int
@@ -85,20 +102,20 @@ class Explored:
 
     @property
     def good(self) -> bool:
-        """True if the search was complete, every property holds, and every "sometimes" was seen."""
+        """True if the search was complete and found no violation."""
         return self.complete and not self.broken and not self.unseen and self.stuck is None
 
     def traces(self) -> tuple[Trace, ...]:
-        """The shortest trace to each violated property, and to a state where work is stuck."""
+        """Return a shortest trace to each violated property, and to a state where work is stuck."""
         return (*self.broken.values(), *(() if self.stuck is None else (self.stuck,)))
 
 
-STUCK: Final = "from every state with work left everything can still be finished"
+CAN_FINISH: Final = "all work can be finished from every state"
 
 
 @define
 class _Search(Generic[W]):
-    """The graph while it grows: states are numbered in the order in which they are found."""
+    """A search in progress.  States are numbered in the order in which they are found."""
 
     model: Model[W]
     limit: int
@@ -113,28 +130,29 @@ class _Search(Generic[W]):
     done: list[int] = field(factory=list)
     depth: int = 0
 
-    def meet(self, world: W, parent: int) -> int:
-        """The number of a state, and its properties when it is met for the first time."""
-        known = self.number.get(world)
+    def visit(self, state: W, parent: int) -> int:
+        """Return the number of a state.  Check its properties if it is new."""
+        known = self.number.get(state)
         if known is not None:
             return known
-        at = self.number[world] = len(self.states)
-        self.states.append(world)
+        at = self.number[state] = len(self.states)
+        self.states.append(state)
         self.parents.append(parent)
-        broken = self.model.broken(world)
-        for sentence in broken:
-            self.broken.setdefault(sentence, at)
+        broken = self.model.broken(state)
+        for name in broken:
+            self.broken.setdefault(name, at)
         if broken:
             self.halted.add(at)
         else:
-            self.seen.update(self.model.seen(world))
-            if self.model.finished(world):
+            self.seen.update(self.model.seen(state))
+            if self.model.finished(state):
                 self.done.append(at)
         return at
 
     def run(self, progress: Callable[[Progress], object] | None, first_only: bool) -> bool:
-        for world in self.model.initial():
-            self.meet(self.model.canonical(world), -1)
+        """Visit every state.  Return False if the search stopped early."""
+        for state in self.model.initial():
+            self.visit(self.model.canonical(state), -1)
         at, level_end = 0, len(self.states)
         while at < len(self.states):
             if at == level_end:
@@ -153,10 +171,11 @@ class _Search(Generic[W]):
         return True
 
     def expand(self, at: int) -> None:
+        """Visit the states after a state."""
         canonical = self.model.canonical
         own = self.number[self.states[at]]
         for _, after in self.model.actions(self.states[at]):
-            target = self.meet(canonical(after), own)
+            target = self.visit(canonical(after), own)
             self.sources.append(own)
             self.targets.append(target)
 
@@ -165,40 +184,40 @@ class _Search(Generic[W]):
         return Progress(self.model.name, len(self.states), len(self.targets), frontier, self.depth)
 
     def stuck(self) -> list[int]:
-        """States that no path leads from to a finished one: backwards from the finished ones."""
+        """Return the states from which no finished state is reachable, by a search backwards."""
         back: list[list[int]] = [[] for _ in self.states]
         for source, target in zip(self.sources, self.targets, strict=True):
             back[target].append(source)
-        alive = bytearray(len(self.states))
+        can_finish = bytearray(len(self.states))
         work = list(self.done)
-        for at in [*self.done, *self.halted]:  # what is broken is reported as such
-            alive[at] = 1
+        for at in [*self.done, *self.halted]:  # a violation is reported for itself
+            can_finish[at] = 1
         work += self.halted
         while work:
             for source in back[work.pop()]:
-                if not alive[source]:
-                    alive[source] = 1
+                if not can_finish[source]:
+                    can_finish[source] = 1
                     work.append(source)
-        return [at for at, live in enumerate(alive) if not live]
+        return [at for at, can in enumerate(can_finish) if not can]
 
-    def trace(self, at: int, sentence: str) -> Trace:
-        """A shortest path, told again from the start without renaming, so that names stay the same."""
+    def trace(self, at: int, name: str) -> Trace:
+        """Return a shortest path.  It is replayed without `canonical`, so that names stay the same."""
         path: list[W] = []
         while at >= 0:
             path.append(self.states[at])
             at = self.parents[at]
         path.reverse()
         canonical = self.model.canonical
-        world = next(w for w in self.model.initial() if canonical(w) == path[0])
+        state = next(each for each in self.model.initial() if canonical(each) == path[0])
         lines: list[Line] = []
         for goal in path[1:]:
-            label, world = next(
+            label, state = next(
                 (label, after)
-                for label, after in self.model.actions(world)
+                for label, after in self.model.actions(state)
                 if canonical(after) == goal
             )
             lines.append(self.model.describe(label))
-        return Trace(self.model.name, sentence, tuple(lines))
+        return Trace(self.model.name, name, tuple(lines))
 
 
 def explore(
@@ -207,17 +226,17 @@ def explore(
     progress: Callable[[Progress], object] | None = None,
     first_only: bool = False,
 ) -> Explored:
-    """Visit every state of a model.  At more than `limit` states it gives up and says so.
+    """Search a model.  Stop when it has more than `limit` states.
 
-    `first_only`: stop at the first broken sentence, which is one with a shortest path.
+    `progress` is called every few thousand states.  `first_only`: stop at the first violation.
     """
     search = _Search(model, limit)
     complete = search.run(progress, first_only)
     message = ""
     if not complete and not (first_only and search.broken):
         message = (
-            f"{model.name}: gave up at {len(search.states):,} states; "
-            "raise the limit or make the world smaller"
+            f"{model.name}: stopped at {len(search.states):,} states; "
+            "raise the limit or make the model smaller"
         )
     broken = {name: search.trace(at, name) for name, at in sorted(search.broken.items())}
     stuck = search.stuck() if complete else []
@@ -231,6 +250,6 @@ def explore(
         tuple(model.always),
         broken,
         tuple(s for s in model.sometimes if s not in search.seen) if complete else (),
-        search.trace(stuck[0], STUCK) if stuck else None,
+        search.trace(stuck[0], CAN_FINISH) if stuck else None,
         len(stuck),
     )

@@ -1,4 +1,4 @@
-"""What must hold of the stored rows of any session, whoever wrote them: `tenure store check` asks this."""
+"""Properties of the stored rows of a session.  `tenure store check` checks them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ __all__ = ["PROPERTIES", "Rows", "violations"]
 PAGE: Final = 256
 
 
-def due(b: Snapshot) -> bool:
+def due_agrees(b: Snapshot) -> bool:
+    """Return True if due_at_ms is what the other rows give."""
     session, world = b.session, b.world
     s = session.session_id
     ready = {lane: world.answer(First(READY, (s, lane), 1)) for lane in LANES}
@@ -33,7 +34,8 @@ def due(b: Snapshot) -> bool:
     return session.due_at_ms == due_at_ms(session, runs, ready, delayed)
 
 
-def events(b: Snapshot) -> bool:
+def events_numbered(b: Snapshot) -> bool:
+    """Return True if the stored events are numbered without gaps up to next_event."""
     rows = b.world.answer(First(EVENT_BATCHES, (b.session.session_id,), 1_000_000_000))
     number = rows[0].seq if rows else b.session.next_event
     for row in rows:
@@ -43,12 +45,14 @@ def events(b: Snapshot) -> bool:
     return number == b.session.next_event
 
 
-def published(b: Snapshot) -> bool:
+def published_exists(b: Snapshot) -> bool:
+    """Return True if only existing events are marked as published."""
     published = b.session.published
     return published is None or 0 <= published < b.session.next_event
 
 
-def ranks(b: Snapshot) -> bool:
+def ranks_unique(b: Snapshot) -> bool:
+    """Return True if no two queue entries have the same rank, and all are below next_rank."""
     found = [
         p.state.ready_rank if isinstance(p.state, input_.Ready) else p.state.rank
         for p in b.queue_entries.values()
@@ -57,30 +61,35 @@ def ranks(b: Snapshot) -> bool:
     return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
 
 
-def places(b: Snapshot) -> bool:
+def inputs_queued(b: Snapshot) -> bool:
+    """Return True if inputs and queue entries have the same ids."""
     return {i.input_id for i in b.world.all(Input)} == set(b.queue_entries)
 
 
-def leaf(b: Snapshot) -> bool:
+def leaf_stored(b: Snapshot) -> bool:
+    """Return True if the node of the leaf is stored."""
     tip = b.session.leaf
     s = b.session.session_id
     return tip is None or b.world.answer(Get(Node, (s, tip.node_id))) is not None
 
 
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
-    "due_at_ms is what the rows make it": due,
-    "events are numbered without a gap": events,
-    "what is published has happened": published,
-    "ranks are below the next one, and nobody shares one": ranks,
-    "every input has a place, and every place an input": places,
-    "the transcript's leaf is there": leaf,
+    "due_at_ms agrees with the rows": due_agrees,
+    "events are numbered without gaps": events_numbered,
+    "only existing events are published": published_exists,
+    "ranks are unique and below next_rank": ranks_unique,
+    "every input has a queue entry, and every queue entry an input": inputs_queued,
+    "the leaf of the transcript is stored": leaf_stored,
     **STATE_PROPERTIES,
 }
 
 
 @frozen
 class Rows(Question[tuple[Record, ...]]):
-    """What the laws are about: without journals, and of the transcript its leaf alone.  Empty: no such session."""
+    """Ask for the rows that the properties need: all but journals and the transcript before its leaf.
+
+    The answer is empty if there is no such session.
+    """
 
     session_id: str
 
@@ -100,17 +109,17 @@ class Rows(Question[tuple[Record, ...]]):
 
 
 def violations(rows: Sequence[Record]) -> Iterator[str]:
-    """The laws that the rows of a session break."""
+    """Yield a text for each property that the rows of a session violate."""
     try:
         snapshot = snapshot_of(0, world_of(rows))
     except (AssertionError, ValueError) as error:
         yield f"the rows contradict each other: {error}"
         return
-    for law, holds in PROPERTIES.items():
+    for name, holds in PROPERTIES.items():
         try:
             held = holds(snapshot)
         except (AssertionError, AttributeError, KeyError, IndexError, ValueError) as error:
-            yield f"not: {law} ({error!r})"
+            yield f"violated: {name} ({error!r})"
         else:
             if not held:
-                yield f"not: {law}"
+                yield f"violated: {name}"

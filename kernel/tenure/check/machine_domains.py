@@ -1,4 +1,4 @@
-"""The machines that are tables, each with a small domain in which all their cases occur.  Spec: specs/README.md.
+"""The machines that are tables, each with a small domain in which every row fires.  Spec: specs/README.md.
 
 `survey` enumerates a domain: exactly one row is enabled in every case.  `draw` draws the machine from it.
 """
@@ -22,14 +22,24 @@ from ..runner.answers import classify
 from ..worker import machine as worker_
 from . import runner_domain, worker_domain
 
-__all__ = ["LEASE", "MACHINES", "PLACE", "RUN", "RUNNER", "WORKER", "Machine", "draw", "survey"]
+__all__ = [
+    "LEASE",
+    "MACHINES",
+    "QUEUE_ENTRY",
+    "RUN",
+    "RUNNER",
+    "WORKER",
+    "Machine",
+    "draw",
+    "survey",
+]
 
 
 def _none(state: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _as_it_is(state: Any, command: Any) -> Any:
+def _unchanged(state: Any, command: Any) -> Any:
     return command
 
 
@@ -38,16 +48,16 @@ class Machine:
     """A table and the states and commands of its domain.
 
     `commands_in` returns further commands that only this state can receive.  `classify` returns the event for the table;
-    None: the command is answered before the table.  `unasked` names the pairs without a row, with the reason.
+    None: the command is answered before the table.  `without_row` gives the reason for each pair without a row.
     """
 
     name: str
     table: Table[Any]
     states: tuple[Any, ...]
     commands: tuple[Any, ...]
-    unasked: dict[tuple[type, type], str] = field(factory=dict)
+    without_row: dict[tuple[type, type], str] = field(factory=dict)
     commands_in: Callable[[Any], tuple[Any, ...]] = _none
-    classify: Callable[[Any, Any], Any] = _as_it_is
+    classify: Callable[[Any, Any], Any] = _unchanged
     loops: bool = True  # draw also the transitions that keep the state
 
     def received(self, state: Any) -> tuple[Any, ...]:
@@ -75,9 +85,10 @@ class Machine:
 
 @frozen
 class Survey:
-    """What the enumeration of a domain has found.
+    """The result of the enumeration of a domain.
 
-    `fired` has every row with what it led to, in the order in which they occurred: a type of state, or a refusal.
+    `wrong` has the cases in which not exactly one row is enabled.  `fired` has every row with its results, in the order
+    in which they occurred: a type of state, or a refusal.
     """
 
     cases: int
@@ -135,8 +146,8 @@ LEASE: Final = Machine(
 
 MARKS: Final = (0, 1, 2)
 
-PLACE: Final = Machine(
-    "place",
+QUEUE_ENTRY: Final = Machine(
+    "queue_entry",
     input_.RULES,
     (
         *[input_.Delayed(m, t, g, False, 1) for m in MARKS for t in (1, 2) for g in (None, "g")],
@@ -171,7 +182,7 @@ PLACE: Final = Machine(
     },
 )
 
-_OVER: Final = (
+_DONE: Final = (
     "a run that is done is neither open nor under a lease, so no command reads it for a step"
 )
 
@@ -195,10 +206,10 @@ RUN: Final = Machine(
             run_.Rescheduled,
             run_.Record,
         ): "a checkpoint must present the fence of a lease on the run",
-        (run_.Done, run_.TakeUp): _OVER,
-        (run_.Done, run_.Record): _OVER,
-        (run_.Done, run_.Reschedule): _OVER,
-        (run_.Done, run_.Finish): _OVER,
+        (run_.Done, run_.TakeUp): _DONE,
+        (run_.Done, run_.Record): _DONE,
+        (run_.Done, run_.Reschedule): _DONE,
+        (run_.Done, run_.Finish): _DONE,
     },
 )
 
@@ -221,7 +232,7 @@ WORKER: Final = Machine(
     classify=lambda state, event: None if worker_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (LEASE, PLACE, RUN, RUNNER, WORKER)
+MACHINES: Final = (LEASE, QUEUE_ENTRY, RUN, RUNNER, WORKER)
 
 
 # -- drawing
@@ -231,22 +242,22 @@ def draw(machine: Machine) -> str:
     """Return the machine as a Mermaid state diagram, and its refusals as a table."""
     edges: dict[tuple[str, str], dict[str, None]] = {}
     refused: dict[str, tuple[str, set[str], dict[str, None]]] = {}
-    for row, led_to in survey(machine).fired:
-        before, asked = row.state.__name__, row.command.__name__
-        if isinstance(led_to, str):
-            at = refused.setdefault(row.clause, (led_to, set(), {}))
+    for row, result in survey(machine).fired:
+        before, event = row.state.__name__, row.command.__name__
+        if isinstance(result, str):
+            at = refused.setdefault(row.clause, (result, set(), {}))
             at[1].add(before)
-            at[2][asked] = None
-        elif machine.loops or led_to is not row.state:
-            edge = (before, led_to.__name__)
-            edges.setdefault(edge, {})[f"{asked} {row.clause}"] = None
+            at[2][event] = None
+        elif machine.loops or result is not row.state:
+            edge = (before, result.__name__)
+            edges.setdefault(edge, {})[f"{event} {row.clause}"] = None
     lines = ["```mermaid", "stateDiagram-v2"]
     for (before, after), labels in edges.items():
         lines.append(f"    {before} --> {after}: {', '.join(labels)}")
     lines.append("```")
     if refused:
-        lines += ["", "| refused | in | asked |", "|---|---|---|"]
-    for clause, (reason, befores, asked_) in refused.items():
+        lines += ["", "| refused | in | event |", "|---|---|---|"]
+    for clause, (reason, befores, events) in refused.items():
         named = ", ".join(sorted(befores))
-        lines.append(f"| {clause} `{reason}` | {named} | {', '.join(asked_)} |")
+        lines.append(f"| {clause} `{reason}` | {named} | {', '.join(events)} |")
     return "\n".join(lines)

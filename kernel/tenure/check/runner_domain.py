@@ -1,4 +1,4 @@
-"""States of a runner and events in which all its cases occur (see machine_domains)."""
+"""States of a runner and events in which every row of its table fires (see machine_domains)."""
 
 from __future__ import annotations
 
@@ -101,17 +101,23 @@ __all__ = [
 HERE: Final = LocalProcess("host", "boot", "ns", 1, "10")
 THERE: Final = LocalProcess("other", "boot", "ns", 1, "10")
 CONFIG: Final = RunnerConfig(
-    "s", "lease", "run", Owner("me", "me-1", HERE), ttl_ms=300, turn_deadline_ms=10_000, grace_ms=50
+    "s",
+    "lease",
+    "run",
+    Owner("own", "own-1", HERE),
+    ttl_ms=300,
+    turn_deadline_ms=10_000,
+    grace_ms=50,
 )
 FENCE: Final = Fence("s", 1, "lease")
-CANCEL: Final = Cancel("run", "somebody")
+CANCEL: Final = Cancel("run", "user")
 BEGUN: Final = Begun(FENCE, 300, "run", 1, 0, 0, None, ("i",), False, None)
 LOADED: Final = LoadedRun(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
 START: Final = Record((NewEntry(EntryKind.START, "pay#1"),))
 REPORT: Final = Record((NewEntry(EntryKind.REPORT, "pay#1", "{}"),))
 END: Final = EndTurn("run-2")
-NEAR: Final = Held(3, "theirs", Owner("it", "it-1", HERE), 300, 900)
-FAR: Final = Held(3, "theirs", Owner("it", "it-1", THERE), 300, 900)
+NEAR: Final = Held(3, "other", Owner("other", "other-1", HERE), 300, 900)
+FAR: Final = Held(3, "other", Owner("other", "other-1", THERE), 300, 900)
 
 BEGIN: Final = Begin("s", "lease", "run", CONFIG.owner)
 CHECKPOINT: Final = Checkpoint("s", FENCE, "run", 1, 0, START.entries)
@@ -166,8 +172,8 @@ def _states() -> Iterator[State]:
 
 
 def _running(core: Core, held_run: HeldRun) -> Iterator[State]:
-    for supervision, why in itertools.product(SUPERVISIONS, (None, *TurnStopReason)):
-        base = TurnRunning(core, held_run, supervision, parked=(4,), stop_reason=why)
+    for supervision, reason in itertools.product(SUPERVISIONS, (None, *TurnStopReason)):
+        base = TurnRunning(core, held_run, supervision, parked=(4,), stop_reason=reason)
         yield base
         for call in (*calls(CHECKPOINT), *calls(COMMIT)):
             writing = replace(base, pending=call, asked=(Request(1, START),))
@@ -210,7 +216,7 @@ def _refused(*reasons: Refusal, detail: Any = None) -> tuple[Refused, ...]:
 
 
 REFUSED: Final = _refused(Refusal.FENCED, Refusal.ILLEGAL)
-ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # what a store may answer
+ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a store
     Begin: (
         BEGUN,
         replace(BEGUN, cancel=CANCEL),
@@ -220,8 +226,8 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # what a store may answer
         NothingDue(0, False, 1),
         NothingDue(0, True, 1),
         *_refused(Refusal.HELD, Refusal.RUN_ACTIVE, Refusal.PHASE),
-        *_refused(Refusal.HELD, detail=Holder("it", 900)),
-        *_refused(Refusal.HELD, detail=Holder("it", 900, True)),
+        *_refused(Refusal.HELD, detail=Holder("other", 900)),
+        *_refused(Refusal.HELD, detail=Holder("other", 900, True)),
     ),
     Sweep: (Swept(1, 1, False), *_refused(Refusal.UNKNOWN_SESSION)),
     Reclaim: (Reclaimed(1, "run"), *_refused(Refusal.NOT_OBSERVED)),

@@ -1,4 +1,4 @@
-"""States of a worker and events in which all its cases occur (see machine_domains)."""
+"""States of a worker and events in which every row of its table fires (see machine_domains)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,6 @@ __all__ = [
     "look_up",
     "open_key_holders",
     "slots_of",
-    "validate_input",
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ..event import Event, EventKind
-from ..failure import NO_FAILURES
 from ..indexes import JOURNAL_ENTRIES
 from ..limits import CHECKPOINT_ENTRIES_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
@@ -79,14 +78,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
-        kept = () if self.environment is None else (hash_text(self.environment),)
         return read(
             CheckpointView,
             Get(Session, (s,)),
             Get(Run, (s, self.run_id)),
             First(JOURNAL_ENTRIES, (s, self.run_id, self.turn, self.n), 1),
             usage_queries(s, self.usage),
-            Each(tuple([Get(Blob, (s, digest)) for digest in kept])),
+            Each(
+                () if self.environment is None else (Get(Blob, (s, hash_text(self.environment))),)
+            ),
         )
 
     def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:
@@ -157,7 +157,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
-            run, state=stepped.state, next_checkpoint=self.n + 1, retry=NO_FAILURES, progress=True, tip=tip,
+            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
             open_calls=open_calls_after(run.open_calls, self.nodes),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)

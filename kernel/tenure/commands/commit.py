@@ -99,15 +99,14 @@ class Commit(Command[CommitView, Committed]):
         s = self.session_id
         more = self.then is Then.NEXT
         ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
-        digests = () if self.state is None else (hash_text(self.state),)
         return read(
             CommitView,
             *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
-            Each(tuple([Get(Blob, (s, digest)) for digest in digests])),
+            Each(() if self.state is None else (Get(Blob, (s, hash_text(self.state))),)),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
-            Each(tuple([Get(Run, (s, run)) for run in (self.next_run_id,) if run is not None])),
+            Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
         )
 
     @property

@@ -15,7 +15,7 @@ from ..records import Cancel, Contributor, QueueEntry, Run, Session
 from ..replace import replace
 from ..transcript import Tip
 from .transaction import Transaction
-from .validation import validate_id
+from .validation import validate_id, validate_text
 
 __all__ = [
     "TTL_MS_DEFAULT",
@@ -68,6 +68,16 @@ def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | Non
         validate_id("lease_id", lease_id)
         or validate_id("owner_id", owner.owner_id)
         or validate_id("incarnation_id", owner.incarnation_id)
+        or (None if owner.process is None else _validate_process(owner.process))
+    )
+
+
+def _validate_process(process: lease_.LocalProcess) -> str | None:
+    return (
+        validate_text("process host", process.host)
+        or validate_text("process boot", process.boot)
+        or validate_text("process pid_namespace", process.pid_namespace)
+        or validate_text("process start", process.start)
     )
 
 

@@ -5,11 +5,12 @@ Specs: specs/run.md, specs/lease.md.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import frozen
 
-from ..failure import Failure, decide_retry
+from ..event import EventKind
+from ..failure import Failure, LastFailure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
@@ -36,6 +37,9 @@ from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
 __all__ = ["Ended", "Fail", "Reclaim", "Release", "ReleaseSession", "Renew", "Renewed"]
+
+
+MESSAGE_MAX: Final = 1_900  # characters; with the kind before it, a reason has at most 2,000
 
 
 @frozen
@@ -98,11 +102,18 @@ class Fail(Command[FailView, Ended]):
         release(tx, self.fence)
         verdict = decide_retry(run.retry, self.failure, now_ms)
         tx.via.append(verdict.clause)
-        message = sanitize(f"{self.failure.kind.value}: {self.failure.message}".rstrip(": "))
-        troubled = replace(run, retry=verdict.state)
-        verdict_text = tx.end_or_retry(troubled, verdict, message[:2_000])
+        last = self._last_failure(run)
+        tx.append_event(EventKind.RUN_FAILED, run.run_id, detail=str(last))
+        failed = replace(run, retry=replace(verdict.state, last=last))
+        reason = f"{last.kind.value}: {last.message}".rstrip(": ")
+        verdict_text = tx.end_or_retry(failed, verdict, reason)
         due = remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text, due), "FAIL-13")
+
+    def _last_failure(self, run: Run) -> LastFailure:
+        """FAIL-16: return what the run keeps of this failure."""
+        message = sanitize(self.failure.message)[:MESSAGE_MAX]
+        return LastFailure(self.failure.kind, message, run.retry.failure_count() + 1)
 
 
 @frozen

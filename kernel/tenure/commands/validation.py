@@ -5,16 +5,27 @@ A `validate_` function returns what is wrong, or None.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 __all__ = [
     "sanitize",
     "size_of",
+    "texts_of",
     "validate_id",
     "validate_limits",
     "validate_text",
     "validate_time",
 ]
+
+
+SECONDS_OF_TODAY: Final = range(
+    10**9, 10**10
+)  # in seconds: 2001 to 2286; in milliseconds: early 1970
 
 
 def validate_id(name: str, value: str) -> str | None:
@@ -28,6 +39,8 @@ def validate_id(name: str, value: str) -> str | None:
 
 def validate_time(name: str, value: int | None) -> str | None:
     """Require milliseconds since 1970, or None."""
+    if value is not None and value in SECONDS_OF_TODAY:
+        return f"{name} {value}: seconds? expected milliseconds since 1970, such as {value * 1000}"
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
     return f"{name} {value}: expected milliseconds since 1970, 0 to {TIME_MS_MAX}"
@@ -43,6 +56,18 @@ def validate_limits(limit: int, limit_bytes: int) -> str | None:
 def size_of(text: str) -> int:
     """Return the number of bytes in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Yield all texts in an attrs value whose fields have their types."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from texts_of(each)
+    elif attrs.has(value.__class__):
+        for field in attrs.fields(value.__class__):
+            yield from texts_of(getattr(value, field.name))
 
 
 def validate_text(name: str, text: str, characters_max: int = 2_000) -> str | None:

@@ -4,6 +4,7 @@ These are pure values.  The turn machine, the chat policy and the model clients 
 """
 
 from .codec import InvalidMessage, decode, encode, from_json, to_json
+from .sendable import sendable
 from .types import (
     Attachment,
     Delta,
@@ -34,5 +35,6 @@ __all__ = [
     "decode",
     "encode",
     "from_json",
+    "sendable",
     "to_json",
 ]

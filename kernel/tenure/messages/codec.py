@@ -20,6 +20,7 @@ __all__ = [
     "from_json",
     "node_of",
     "non_defaults",
+    "strict_json",
     "text_of",
     "to_json",
 ]
@@ -56,6 +57,22 @@ def from_json(text: str) -> dict[str, Any]:
         raise InvalidMessage(f"{text[:80]!r}: {error}") from error
     if not isinstance(found, dict):
         raise InvalidMessage(f"{text[:80]!r} is not a JSON object")
+    return found
+
+
+def strict_json(text: str) -> Any:
+    """Return the value of a JSON text.  Raises ValueError also for NaN and for infinite or too large numbers."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if found in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is too large")
     return found
 
 

@@ -18,16 +18,19 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .open_turn import LoadOpenTurn, OpenTurn
 
 __all__ = [
     "DeadLetters",
     "EventsAfter",
     "InputStatus",
     "Journal",
+    "LoadOpenTurn",
     "LoadOverview",
     "LoadRun",
     "LoadTranscript",
     "LoadedRun",
+    "OpenTurn",
     "Overview",
     "Sessions",
     "Status",

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from .. import scheduling
+from ..failure import LastFailure
 from ..indexes import AGED, DEAD, EVENT_BATCHES, JOURNAL_ENTRIES, OPEN_RUNS, SESSIONS, USAGES
 from ..limits import UNFINISHED_RUNS_MAX
 from ..machines import input as input_
@@ -129,7 +130,8 @@ class InputStatus:
 
     `status`: delayed, ready, bound, or how it ended (consumed, superseded, coalesced, withdrawn, abandoned,
     dead_lettered).  `termination`: how its run ended, set when the run is done.  `answer`: the text of the last node
-    that the run committed.  `failures` counts failures, outages and losses since the last checkpoint.
+    that the run committed.  `failures` counts failures, outages and losses since the last checkpoint; `last_failure` is
+    the last failure that was reported.
     """
 
     input_id: str
@@ -141,6 +143,7 @@ class InputStatus:
     failures: int = 0
     due_at_ms: int | None = None
     answer: str | None = None
+    last_failure: LastFailure | None = None
 
     @property
     def ended(self) -> bool:
@@ -201,8 +204,9 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
         due = run.state.due_at_ms
     counted = run.retry.failure_count()
     return InputStatus(
-        queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer
-    )
+        queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer,
+        run.retry.last,
+    )  # fmt: skip
 
 
 def _answer(node: Node, termination: run_.Termination) -> str | None:

@@ -62,11 +62,14 @@ __all__ = [
     "end_turn",
     "end_unstarted",
     "fail_instead",
+    "fail_plainly",
     "follow",
     "launch",
     "loaded_in_vain",
     "loaded_late",
     "loaded_on_time",
+    "refuses_failure",
+    "refuses_finally",
     "renew_now",
     "run_finished",
     "start_turn",
@@ -304,6 +307,25 @@ def fail_instead(s: Ending, e: CommitRefused, clause: str) -> Outcome:
     illegal = e.answer.reason is Refusal.ILLEGAL
     kind = ErrorKind.INVALID_REQUEST if illegal else ErrorKind.TRANSIENT
     failure = Failure(kind, f"the commit was refused: {e.answer}"[:500])
+    return send_final(s.core, s.held_run, fail(s.held_run, failure), e.now_ms, clause)
+
+
+def refuses_failure(s: Ending, e: CallRefused) -> bool:
+    """True if a Fail is illegal because of what the turn code gave, and another Fail can be executed."""
+    what = s.pending.what
+    if not isinstance(what, Fail) or e.answer.reason is not Refusal.ILLEGAL:
+        return False
+    return bool(what.usage) or what.failure.kind is not ErrorKind.INVALID_REQUEST
+
+
+def refuses_finally(s: Ending, e: CallRefused) -> bool:
+    """True if no other command can end the run."""
+    return not refuses_failure(s, e)
+
+
+def fail_plainly(s: Ending, e: CallRefused, clause: str) -> Outcome:
+    """Fail the run with nothing from the turn code: a Fail with its usage can never be executed."""
+    failure = Failure(ErrorKind.INVALID_REQUEST, f"the failure was refused: {e.answer}"[:500])
     return send_final(s.core, s.held_run, fail(s.held_run, failure), e.now_ms, clause)
 
 

@@ -115,10 +115,13 @@ from .ending import (
     cancel_instead,
     end_unstarted,
     fail_instead,
+    fail_plainly,
     follow,
     loaded_in_vain,
     loaded_late,
     loaded_on_time,
+    refuses_failure,
+    refuses_finally,
     start_turn,
     stop,
     stop_done,
@@ -286,7 +289,8 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-38", Ending, RunCancelled, always, cancel_instead),  # same
         Row("RUNNER-39", Ending, CommitRefused, always, fail_instead),  # same
         Row("RUNNER-40", Ending, Fenced, always, stop_unwritten),  # Stopped
-        Row("RUNNER-40", Ending, CallRefused, always, stop_unwritten),  # Stopped
+        Row("RUNNER-92", Ending, CallRefused, refuses_failure, fail_plainly),  # same
+        Row("RUNNER-40", Ending, CallRefused, refuses_finally, stop_unwritten),  # Stopped
         # -- the lease is held: renewal, and hints of a cancel
         *[
             row

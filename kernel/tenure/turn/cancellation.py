@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..failure import ErrorKind, Failure
+from ..messages.codec import node_of
+from ..messages.types import Message
 from ..outcome import Refusal, Stepped
 from ..replace import replace
-from ..transcript import NewNode
+from ..transcript import NewNode, Role
 from .ending import abort_calls, answer_calls, closings, finish, stop_text
 from .loop import advance_batch
 from .protocol import (
@@ -70,8 +72,11 @@ def stop_environment(s: AwaitingEnvironment, e: Signal, clause: str) -> Outcome:
 
 
 def stop_model(s: AwaitingModel, e: Signal, clause: str) -> Outcome:
-    """Cancel the model call and end the turn."""
-    return finish(s.core, _reason(e), clause, (), (Abort((s.core.key("model"),)),))
+    """Cancel the model call and end the turn.  What was shown of the reply stays, and so does the prompt (TURN-57)."""
+    nodes: tuple[NewNode, ...] = ()
+    if e.shown or s.core.chain is None:
+        nodes = (node_of(Message(Role.ASSISTANT, e.shown, stopped=True)),)
+    return finish(s.core, _reason(e), clause, nodes, (Abort((s.core.model_key,)),))
 
 
 def stop_after_checkpoint(s: AwaitingCheckpoint, e: Signal, clause: str) -> Outcome:

@@ -5,7 +5,6 @@ Pure functions.  The turn machine uses them through a `ChatPolicy`, which can be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -13,7 +12,7 @@ from attrs import frozen
 
 from ..failure import ErrorKind, Failure
 from ..limits import COMMIT_NODES_MAX
-from ..messages.codec import InvalidMessage, decode, from_json, to_json
+from ..messages.codec import InvalidMessage, decode, from_json, strict_json, to_json
 from ..messages.types import (
     Attachment,
     Finish,
@@ -62,6 +61,8 @@ WARNING: Final = (
     "You have used up the steps of this turn and cannot call tools any more. "
     "Answer now with what you have, and say what is left to do."
 )
+
+STOP_MARK: Final = "[stopped before the end]"
 
 # -- what a reply means
 
@@ -243,7 +244,7 @@ def _reject_arguments(arguments: str) -> str | None:
     if not arguments.strip():
         return None
     try:
-        given = json.loads(arguments)
+        given = strict_json(arguments)
     except (ValueError, RecursionError) as error:
         return f"invalid arguments: not JSON: {error}"
     if not isinstance(given, dict):
@@ -272,14 +273,20 @@ def messages_of_node(node: Node) -> list[Message]:
         return []
     if node.form is Form.CHAT:
         try:
-            return [decode(node.body)]
+            message = decode(node.body)
         except InvalidMessage:
             return [Message(Role.USER, node.body)]
+        return [_with_stop_mark(message) if message.stopped else message]
     if node.role is Role.TOOL:
         return [Message(Role.TOOL, node.body, call_id=each) for each in node.call_ids]
     if node.role is Role.ASSISTANT:
         return [Message(Role.ASSISTANT, node.body)]
     return [Message(Role.USER, node.body)]
+
+
+def _with_stop_mark(message: Message) -> Message:
+    """Say in the text of a stopped message that it was stopped (CHAT-20)."""
+    return replace(message, text=f"{message.text}\n\n{STOP_MARK}" if message.text else STOP_MARK)
 
 
 def message_of_input(entered: Input) -> Message:

@@ -7,9 +7,10 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ..queries import Each, Get, Query, Question
-from ..questions.core import Journal, LoadTranscript, TranscriptLine
-from ..records import Blob, EntryKind, Input, JournalEntry, Node, Run, Session
+from ..queries import Get, Query, Question
+from ..questions.core import LoadTranscript, TranscriptLine
+from ..questions.open_turn import load_turn_of
+from ..records import Blob, Input, JournalEntry, Node, Run, Session
 from ..transcript import Tip
 
 __all__ = ["LoadTurn", "LoadedTurn"]
@@ -51,15 +52,12 @@ class LoadTurn(Question[LoadedTurn | None]):
         if session is None or run is None:
             return None
         lines = yield from LoadTranscript(s, self.limit, compacted=True).steps()
-        inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
-        entries = (yield from Journal(s, self.run_id).steps()) if run.next_checkpoint else ()
-        written = [e for e in entries if e.kind is EntryKind.NODE and e.turn == run.turn]
-        nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
+        open_turn = yield from load_turn_of(run)
         environment = None
         if session.environment_digest is not None:
             blob = yield Get(Blob, (s, session.environment_digest))
             environment = None if blob is None else blob.body
         return LoadedTurn(
-            s, self.run_id, run.turn, session.leaf, session.frame, lines, inputs,
-            entries, nodes, environment,
+            s, self.run_id, run.turn, session.leaf, session.frame, lines, open_turn.inputs,
+            open_turn.entries, open_turn.nodes, environment,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..commands import NewEntry
+from ..failure import Failure
 from ..messages.codec import node_of, to_json
 from ..messages.types import ToolCall
 from ..outcome import Stepped
@@ -40,6 +41,7 @@ from .protocol import (
     Value,
 )
 from .replay import EMPTY
+from .shortening import limit_results, size_of
 from .states import (
     AwaitingCheckpoint,
     AwaitingEnvironment,
@@ -73,13 +75,16 @@ from .tool_calls import (
 __all__ = [
     "EnvironmentChanged",
     "EnvironmentUnchanged",
+    "RequestOverflowed",
     "advance_batch",
+    "ask_shortened",
     "commit_answer",
     "commit_stopped",
     "continue_after_checkpoint",
     "continue_after_record",
     "fail_environment",
     "fail_model",
+    "fail_overflow",
     "note_changes",
     "record_reply",
     "refuse_changes",
@@ -107,6 +112,13 @@ class EnvironmentChanged:
     """The environment is ready, and recorded requests differ: the name and the text of each change."""
 
     changes: tuple[tuple[str, str], ...]
+
+
+@frozen
+class RequestOverflowed:
+    """The request did not fit the context of the model."""
+
+    failure: Failure
 
 
 # -- beginning
@@ -199,8 +211,29 @@ def ask(core: Core, clause: str) -> Outcome:
         return record(core, NextStep.ASK_MODEL, clause, Record(nodes=(node,)))
     env = core.environment
     tools = () if core.grace else env.tools
-    request = policy.request(env.model, env.system, core.messages, tools, env.parameters)
-    return Stepped(AwaitingModel(core), clause, (CallModel(core.key("model"), request),))
+    messages = limit_results(core.messages, env.tools, core.setup.limits.result_max)
+    request = policy.request(env.model, env.system, messages, tools, env.parameters)
+    return Stepped(AwaitingModel(core), clause, (CallModel(core.model_key, request, core.budget),))
+
+
+def ask_shortened(s: AwaitingModel, e: RequestOverflowed, clause: str) -> Outcome:
+    """Send the request once more, with half of its characters."""
+    core = s.core
+    if core.budget is None:
+        limit = core.setup.limits.result_max
+        size = size_of(limit_results(core.messages, core.environment.tools, limit))
+    else:
+        size = core.budget
+    return ask(replace(core, overflowed=core.iteration, budget=size // 2), clause)
+
+
+def fail_overflow(s: AwaitingModel, e: RequestOverflowed, clause: str) -> Outcome:
+    """Fail the turn: its request does not fit the context."""
+    core, failure = s.core, e.failure
+    if core.overflowed == core.iteration:
+        text = f"the request does not fit the context, also shortened to {core.budget} characters"
+        failure = replace(failure, message=f"{text}: {failure.message}")
+    return finish(core, Failed(failure), clause)
 
 
 def commit_answer(s: AwaitingModel, e: Answer, clause: str) -> Outcome:

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from ..failure import ErrorKind, Failure
 from ..outcome import Refusal, Refused
 from ..records import Input
 from ..rules import Row, Table, always
@@ -72,12 +73,15 @@ from .loading import LoadedTurn
 from .loop import (
     EnvironmentChanged,
     EnvironmentUnchanged,
+    RequestOverflowed,
+    ask_shortened,
     commit_answer,
     commit_stopped,
     continue_after_checkpoint,
     continue_after_record,
     fail_environment,
     fail_model,
+    fail_overflow,
     note_changes,
     record_reply,
     refuse_changes,
@@ -172,7 +176,7 @@ def is_awaited(s: State, e: Event) -> bool:
             prepared = isinstance(e, EnvironmentReady | EnvironmentFailed)
             return prepared and getattr(e, "key", None) == core.key("environment")
         case AwaitingModel(core):
-            return isinstance(e, ModelReplied | ModelFailed) and e.key == core.key("model")
+            return isinstance(e, ModelReplied | ModelFailed) and e.key == core.model_key
         case AwaitingCheckpoint(key=key):
             return isinstance(e, Recorded | NotRecorded) and e.key == key
         case AwaitingTools(batch=batch, stop=stop):
@@ -188,7 +192,9 @@ def is_awaited(s: State, e: Event) -> bool:
     return False
 
 
-Classified: TypeAlias = Event | ReplyKind | EnvironmentUnchanged | EnvironmentChanged
+Classified: TypeAlias = (
+    Event | ReplyKind | EnvironmentUnchanged | EnvironmentChanged | RequestOverflowed
+)
 
 
 def classify(s: State, e: Event) -> tuple[State, Classified]:
@@ -201,8 +207,22 @@ def classify(s: State, e: Event) -> tuple[State, Classified]:
             return AwaitingEnvironment(core), known
         case AwaitingModel(core), ModelReplied(_, reply):
             kind = core.setup.policy.classify(reply, core.environment.window, core.iteration)
-            return AwaitingModel(add_usage(core, reply.usage)), kind
+            return AwaitingModel(add_usage(core, reply.usage)), overflow_or(kind)
+        case AwaitingModel(core), ModelFailed(_, failure, usage) if is_overflow(failure):
+            return AwaitingModel(add_usage(core, usage)), RequestOverflowed(failure)
     return s, e
+
+
+def overflow_or(kind: ReplyKind) -> ReplyKind | RequestOverflowed:
+    """Return what a reply means, with an event of its own for a request that did not fit the context."""
+    if isinstance(kind, InvalidReply) and is_overflow(kind.failure):
+        return RequestOverflowed(kind.failure)
+    return kind
+
+
+def is_overflow(failure: Failure) -> bool:
+    """True if the request did not fit the context."""
+    return failure.kind is ErrorKind.CONTEXT_OVERFLOW
 
 
 # -- guards
@@ -236,6 +256,16 @@ def is_grace(s: AwaitingModel, e: CallTools) -> bool:
 def is_not_grace(s: AwaitingModel, e: CallTools) -> bool:
     """This is an iteration with tools."""
     return not s.core.grace
+
+
+def can_shorten(s: AwaitingModel, e: RequestOverflowed) -> bool:
+    """The request may be shortened, and was not shortened in this iteration."""
+    return s.core.setup.limits.shortens and s.core.overflowed < s.core.iteration
+
+
+def cannot_shorten(s: AwaitingModel, e: RequestOverflowed) -> bool:
+    """The request was shortened already, or the agent does not shorten requests."""
+    return not can_shorten(s, e)
 
 
 Recording: TypeAlias = AwaitingCheckpoint | AwaitingTools
@@ -351,6 +381,8 @@ ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("TURN-22", AwaitingModel, StopTurn, always, commit_stopped),                          # Finished
     Row("TURN-23", AwaitingModel, InvalidReply, always, fail_model),                          # Finished
     Row("TURN-23", AwaitingModel, ModelFailed, always, fail_model),                           # Finished
+    Row("TURN-25", AwaitingModel, RequestOverflowed, can_shorten, ask_shortened),             # AwaitingModel
+    Row("TURN-26", AwaitingModel, RequestOverflowed, cannot_shorten, fail_overflow),          # Finished
     Row("TURN-51", AwaitingModel, CancelSeen, always, stop_model),                            # Finished
     Row("TURN-52", AwaitingModel, DeadlinePassed, always, stop_model),                        # Finished
 

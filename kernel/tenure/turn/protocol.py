@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from ..failure import Failure
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
-from ..outcome import Refused
+from ..outcome import Refusal, Refused
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
@@ -78,6 +78,8 @@ class Limits:
     concurrency: int = 8  # tool calls in progress
     deadline_ms: int = 3_300_000  # below the runner's limit of one hour
     hand_offs_max: int = 16  # in a row
+    result_max: int = 50_000  # characters of a tool result in a request
+    shortens: bool = True  # a request that does not fit the context is shortened and sent once more
 
 
 LIMITS: Final = Limits()
@@ -197,10 +199,14 @@ class PrepareEnvironment:
 
 @frozen
 class CallModel:
-    """Send a request to the model, then report ModelReplied or ModelFailed."""
+    """Send a request to the model, then report ModelReplied or ModelFailed.
+
+    With `budget`, first shorten its messages to about this many characters, by the policy of the agent.
+    """
 
     key: str
     request: Request
+    budget: int | None = None
 
 
 @frozen
@@ -340,6 +346,11 @@ class NotRecorded:
     key: str
     refused: Refused
 
+    @classmethod
+    def stopped(cls, key: str, why: str) -> NotRecorded:
+        """Return the report of a record that the runner refused because the turn has to end (RUNNER-51)."""
+        return cls(key, Refused(Refusal.CANCELLED, "RUNNER-51", why))
+
 
 REPORTS: Final = (
     Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed, ToolReported,
@@ -352,12 +363,16 @@ REPORTS: Final = (
 
 @frozen
 class CancelSeen:
-    """A client has asked the run to stop."""
+    """A client has asked the run to stop.  `shown`: the text that the model call in progress has streamed so far."""
+
+    shown: str = field(default="", repr=False)
 
 
 @frozen
 class DeadlinePassed:
-    """The deadline of the turn has passed."""
+    """The deadline of the turn has passed.  `shown`: the text that the model call in progress has streamed so far."""
+
+    shown: str = field(default="", repr=False)
 
 
 Event: TypeAlias = (

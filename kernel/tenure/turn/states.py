@@ -73,7 +73,8 @@ class Core:
     """What every state carries.
 
     `described` is the environment as text, `digest` its digest.  `stored_environment_digest` is that of the environment
-    that the store holds.  `records` counts the records of this iteration.  `usage` is not written yet.
+    that the store holds.  `records` counts the records of this iteration.  `usage` is not written yet.  `overflowed` is
+    the last iteration whose request did not fit the context; since then, requests have about `budget` characters.
     """
 
     setup: TurnSetup
@@ -87,6 +88,8 @@ class Core:
     warned: bool = False
     usage: tuple[UsageDelta, ...] = ()
     records: int = 0
+    overflowed: int = 0
+    budget: int | None = None
 
     def key(self, kind: str, effect: int | str = 0) -> str:
         """Return the key of an effect: `run:turn:iteration:kind:effect` (TURN-5)."""
@@ -95,6 +98,11 @@ class Core:
     def effect_id(self, kind: str, effect: int | str = 0) -> str:
         """Return the name of an effect in the journal (TURN-5)."""
         return f"{self.iteration}:{kind}:{effect}"
+
+    @property
+    def model_key(self) -> str:
+        """The key of the model call.  A shortened request has another key than the one that did not fit."""
+        return self.key("model", int(self.overflowed == self.iteration))
 
     @property
     def grace(self) -> bool:

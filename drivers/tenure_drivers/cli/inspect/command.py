@@ -16,7 +16,7 @@ from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSum
 from ...stores.base import wall_clock_ms
 from ..exit import CliExit, Exit, UnreadableSession, no_session, usage_error
 from ..open_store import Reader, open_read_only
-from ..output import write_bytes, write_lines
+from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
 from . import json as inspect_json
 
@@ -62,6 +62,13 @@ def holder(lease: dict[str, Any] | None) -> str:
     return f"{lease['owner_id']}{pid}, {left}"
 
 
+def failure(last: dict[str, Any] | None) -> str:
+    """Return the last reported failure of a run in one line, or `-`."""
+    if last is None:
+        return "-"
+    return cut(f"attempt {last['attempt']}: {last['kind']}: {last['message']}")
+
+
 def show(*parts: Any) -> None:
     """Write tables and lines to standard output; if it is not a terminal, as wide as they need."""
     console = Console(highlight=False, markup=False)
@@ -69,7 +76,7 @@ def show(*parts: Any) -> None:
         console = Console(highlight=False, markup=False, width=240)
     with console.capture() as shown:
         for part in parts:
-            console.print(part)
+            console.print(printable(part) if isinstance(part, str) else part)
     lines = [line.rstrip() for line in shown.get().splitlines()]
     write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
 
@@ -83,7 +90,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in found:
-        made.add_row(*[Text(cell) for cell in row])
+        made.add_row(*[Text(printable(cell)) for cell in row])
     return made
 
 
@@ -182,7 +189,7 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
     ]  # fmt: skip
     runs = [
         (r["run_id"], r["state"], due(r["due_at_ms"], now_ms), r["turn"], r["checkpoints"],
-         r["failures"], r["outages"], r["losses"], " ".join(r["inputs"]))
+         r["failures"], r["outages"], r["losses"], " ".join(r["inputs"]), failure(r["last_failure"]))
         for r in seen["runs"]
     ]  # fmt: skip
     journal = [
@@ -196,7 +203,7 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
     return [
         *lines, "",
         table("inbox", ("input", "status", "kind", "priority", "rank", "due", "run", "failures", "text"), inbox), "",
-        table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs"), runs), "",
+        table("unfinished runs", ("run", "state", "due", "turn", "n", "failures", "outages", "losses", "inputs", "last failure"), runs), "",
         table("journal", ("run", "entry", "kind", "step", "body"), journal), "",
         table("dead letters", ("input", "run", "reason", "text"), dead), "",
         table("transcript", ("revision", "role", "text"), _transcript_rows(seen["transcript"])), "",
@@ -247,5 +254,4 @@ def _print(found: list[dict[str, Any]], as_json: bool) -> None:
         lines.append(
             f"{event['seq']:>6}  {at}  {event['kind']:<16} " + "  ".join(filter(None, words))
         )
-    text = "".join(" ".join(line.splitlines()) + "\n" for line in lines)
-    write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_text([" ".join(line.splitlines()) for line in lines])

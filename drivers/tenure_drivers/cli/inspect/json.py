@@ -6,13 +6,14 @@ from typing import Any
 
 from attrs import asdict
 
+from tenure.failure import LastFailure
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
 from tenure.questions.core import InputStatus, TranscriptLine
 from tenure.questions.inspect import SessionDetail, SessionSummary, Waiting
 from tenure.records import EventBatch, JournalEntry, Run, Session
 
-__all__ = ["detail", "events", "summary"]
+__all__ = ["detail", "events", "last_failure", "summary"]
 
 
 def lease(session: Session, now_ms: int) -> dict[str, Any] | None:
@@ -78,6 +79,7 @@ def status(one: InputStatus) -> dict[str, Any]:
         "run_id": one.run_id,
         "due_at_ms": one.due_at_ms,
         "failures": one.failures,
+        "last_failure": last_failure(one.last_failure),
         "termination": one.termination,
         "reason": one.reason,
         "by": one.by,
@@ -96,9 +98,17 @@ def run(one: Run, journal: tuple[JournalEntry, ...]) -> dict[str, Any]:
         "failures": one.retry.failures,
         "outages": one.retry.outages,
         "losses": one.retry.losses,
+        "last_failure": last_failure(one.retry.last),
         "inputs": [c.input_id for c in one.contributors],
         "journal": [entry(e) for e in journal],
     }
+
+
+def last_failure(one: LastFailure | None) -> dict[str, Any] | None:
+    """Return the last reported failure of a run, or None."""
+    if one is None:
+        return None
+    return {"kind": one.kind.value, "message": one.message, "attempt": one.attempt}
 
 
 def run_state(one: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from ...runtime.client import Client
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
 from ..exit import UnreadableSession, usage_error
+from ..input_file import stop_if_not_text
+from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, log
 from ..retrying_store import RetryingStore, opened
 from . import validation
@@ -47,6 +50,7 @@ class Job:
     name: str = ""
     wait: bool = False
     patience_s: float = 30.0
+    grace_s: float = 30.0
 
 
 class Workers(Protocol):
@@ -64,18 +68,21 @@ def read_file(name: str) -> bytes:
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        raise usage_error(f"{name}: {error.strerror or error}") from error
+        shown = "standard input" if name == "-" else name
+        why = "closed" if error.errno == errno.EBADF else error.strerror or error
+        raise usage_error(f"{shown}: {why}") from error
     if not content.strip():
         shown = "standard input" if name == "-" else name
         raise usage_error(f"{shown} is empty: a JSON line for each prompt is expected")
+    stop_if_not_text("standard input" if name == "-" else name, content)
     return content
 
 
-def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
+async def check_shapes(content: bytes, name: str) -> tuple[list[PromptLine], list[BadLine]]:
     """Parse the file and check what needs no store; return the good lines and the bad ones."""
     lines, bad = parse(content, name)
     for session in by_session(lines).values():
-        bad += validation.illegal_lines(session)
+        bad += await validation.illegal_lines(session)
     wrong = {b.number for b in bad}
     return [line for line in lines if line.number not in wrong], bad
 
@@ -112,6 +119,7 @@ class Signals:
     """Handles SIGINT and SIGTERM: the first drains the workers, the second kills them and exits."""
 
     workers: Workers
+    grace_s: float
     asked: asyncio.Event
     number: int = 0
 
@@ -126,17 +134,18 @@ class Signals:
             os._exit(128 + number)
         self.number = number
         log(
-            f"{signal.Signals(number).name}: finishing the turns in progress; send it again to stop at once"
+            f"{signal.Signals(number).name}: turns in progress have {self.grace_s:g} s to finish; "
+            "send it again to stop at once"
         )
         self.asked.set()
 
 
 async def run(job: Job, content: bytes) -> int:
-    lines, bad = check_shapes(content, job.name)
+    lines, bad = await check_shapes(content, job.name)
     try:
         find_agent(job.agent)
     except UnknownAgent as error:
-        raise usage_error(f"--agent {error}") from error
+        raise usage_error(f"--agent: {error}") from error
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
         stop_if_bad(
@@ -149,7 +158,7 @@ async def run(job: Job, content: bytes) -> int:
 
 async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
     workers = await _worker_pool(job, store)
-    signals = Signals(workers, asyncio.Event())
+    signals = Signals(workers, job.grace_s, asyncio.Event())
     signals.install()
     bar = Bar("prompts", len(rows))
     client = Client(store, changes=SessionChanges(store.store, poll_s=POLL_S, poll_s_max=POLL_S))
@@ -176,6 +185,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
 async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
+        arguments += ["--grace", str(job.grace_s)]
         return WorkerPool(job.store, arguments, job.workers, log_line=log)
     if job.workers > 1:
         raise usage_error(
@@ -183,7 +193,7 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
         )
     from .worker_process import InProcessWorker
 
-    return InProcessWorker(store.store, job.agent)
+    return InProcessWorker(store.store, job.agent, job.grace_s)
 
 
 async def _until_settled(
@@ -249,4 +259,5 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 
 def main(job: Job) -> int:
+    raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
     return asyncio.run(run(job, read_file(job.file)))

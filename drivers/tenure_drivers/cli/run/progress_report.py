@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+from tenure.machines.run import Termination
 
 from ..exit import Exit
 from ..output import Bar, log
@@ -12,6 +14,9 @@ from .admission import Count
 from .input_watcher import FileInput
 
 __all__ = ["Report", "answer", "moment"]
+
+
+FINISHED: Final = Termination.FINISHED.value
 
 
 def answer(row: FileInput) -> dict[str, Any]:
@@ -29,8 +34,10 @@ def answer(row: FileInput) -> dict[str, Any]:
     }
 
 
-def consumed(row: FileInput) -> bool:
-    return row.status is not None and row.status.status == "consumed"
+def succeeded(row: FileInput) -> bool:
+    """Return True if a run that finished has consumed the input; a failed run may consume it too (RUN-13)."""
+    status = row.status
+    return status is not None and (status.status, status.termination) == ("consumed", FINISHED)
 
 
 class Report:
@@ -55,17 +62,17 @@ class Report:
         self._bar.show(ended, str(self._count))
 
     def _explain(self, row: FileInput) -> None:
-        """Log why an input was not consumed; standard output holds only the status."""
+        """Log why an input did not succeed; standard output holds only the status."""
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
-        elif row.status is not None and not consumed(row):
+        elif row.status is not None and not succeeded(row):
             facts = [row.status.status, row.status.termination, row.status.reason, row.status.by]
             words = list(dict.fromkeys(word for word in facts if word))
             log(f"line {row.line.number}: {': '.join(words)}")
 
     def code(self) -> int:
         """1 before 3."""
-        if any(row.ended and not consumed(row) for row in self._rows):
+        if any(row.ended and not succeeded(row) for row in self._rows):
             return Exit.UNFINISHED
         return Exit.OK if all(row.ended for row in self._rows) else Exit.DELAYED
 

@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from tenure.commands import Admit, Conflict, NewInput
-from tenure.commands.admit import validate_input
-from tenure.commands.validation import validate_id
 from tenure.limits import ADMITTED_MAX
 from tenure.outcome import Refusal, Refused
 from tenure.policy import POLICIES, OnRetry, Policy
 from tenure.questions.core import WouldRefuse
 from tenure.replace import replace
+from tenure.world import EMPTY, ask
 
 from .prompt_file import KIND, BadLine, PromptLine, shown
 
@@ -71,15 +70,13 @@ def why(refused: Refused) -> str:
     return f"refused {refused.reason.value} ({refused.clause}): {detail.value}"
 
 
-def illegal_lines(lines: Iterable[PromptLine]) -> Iterator[BadLine]:
-    """Find the lines that every store refuses: an id, a text or a number violates a limit."""
-    for line in lines:
-        policy = prompt_policy(ordered=True)
-        problem = validate_id("session_id", line.session) or validate_input(
-            new_input(line, "checked", policy), policy
-        )
-        if problem is not None:
-            yield BadLine(line.number, f"{problem} (INBOX-4)")
+async def illegal_lines(lines: Sequence[PromptLine]) -> list[BadLine]:
+    """Find the lines of one session that every store would refuse: an id, a text or a number violates a limit."""
+
+    async def empty_store(question: WouldRefuse) -> Refused | None:
+        return ask(question, EMPTY.answer)
+
+    return await refused_lines(lines, empty_store, 0)
 
 
 def check_command(batch: Sequence[PromptLine], now_ms: int) -> WouldRefuse:

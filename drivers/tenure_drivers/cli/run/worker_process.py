@@ -25,13 +25,13 @@ __all__ = ["InProcessWorker"]
 
 
 SESSIONS_AT_ONCE: Final = 32
-GRACE_MS: Final = 30_000  # for a turn in progress at a drain; then it is released and resumed later
 
 
 class InProcessWorker:
     """A worker in the process of the command line, for a store that supports one process only."""
 
-    def __init__(self, store: Store, agent: str) -> None:
+    def __init__(self, store: Store, agent: str, grace_s: float) -> None:
+        self._grace_ms = round(grace_s * 1000)
         self._runtime = Runtime(
             store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE
         )
@@ -40,7 +40,7 @@ class InProcessWorker:
     async def work(self) -> None:
         await self._runtime.start()
         await self._drained.wait()
-        await self._runtime.drain(GRACE_MS)
+        await self._runtime.drain(self._grace_ms)
         await self._runtime.stop()
 
     def drain(self) -> None:
@@ -54,11 +54,13 @@ def owner() -> str:
     return f"{socket.gethostname().replace(' ', '-')[:100]}:{os.getpid()}"
 
 
-async def work(store_url: str, agent: str, patience_s: float, parent_watch: ParentWatch) -> None:
+async def work(
+    store_url: str, agent: str, patience_s: float, grace_s: float, parent_watch: ParentWatch
+) -> None:
     drained = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
     async with opened(store_url, patience_s=patience_s) as store:
-        companion = InProcessWorker(store.store, agent)
+        companion = InProcessWorker(store.store, agent, grace_s)
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
         await asyncio.wait(
@@ -73,19 +75,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("parent", type=int)
     parser.add_argument("--agent", required=True)
     parser.add_argument("--patience", type=float, required=True)
+    parser.add_argument("--grace", type=float, required=True)
     options = parser.parse_args(arguments)
     parent_watch = ParentWatch(options.parent)
     logging.basicConfig(
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        asyncio.run(work(os.environ[STORE], options.agent, options.patience, parent_watch))
+        working = work(
+            os.environ[STORE], options.agent, options.patience, options.grace, parent_watch
+        )
+        asyncio.run(working)
         return Exit.OK
     except CliExit as stop:
         parent_watch.send("; ".join(stop.lines))
         return stop.code
     except UnknownAgent as error:
-        parent_watch.send(f"--agent {error}")
+        parent_watch.send(f"--agent: {error}")
         return Exit.UNUSABLE
     except Exception as error:
         log(f"worker {os.getpid()}: {type(error).__name__}: {error}")

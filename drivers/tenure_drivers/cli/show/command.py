@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from ..exit import no_session, usage_error
 from ..open_store import open_read_only
-from ..output import write_bytes, write_lines
+from ..output import printable, write_bytes, write_lines
 from ..run.progress_report import moment
 from .conversation import LoadConversation, as_json
 
@@ -20,7 +20,6 @@ __all__ = ["show"]
 CHARACTERS_MAX: Final = 4_000  # of one text
 RESULT_MAX: Final = 1_000
 ARGUMENTS_MAX: Final = 400
-CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 STYLES: Final = {
     "head": "dim", "input": "bold cyan", "said": "", "call": "yellow", "result": "dim",
     "error": "red", "reasoning": "dim italic", "end": "bold red", "open": "bold yellow",
@@ -67,7 +66,7 @@ def _write_styled(lines: Lines) -> None:
 
 def clean(given: str) -> str:
     """Escape control characters, so that a text cannot send commands to the terminal."""
-    return CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", given.replace("\r\n", "\n"))
+    return printable(given.replace("\r\n", "\n"))
 
 
 def cut(given: str, most: int = CHARACTERS_MAX) -> str:
@@ -139,6 +138,15 @@ def open_run(found: Item) -> str:
     return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
 
 
+def failure(item: Item) -> str | None:
+    """Return the line about the last reported failure of a run, if there is one."""
+    last = item["last_failure"]
+    if last is None:
+        return None
+    message = cut(last["message"], RESULT_MAX).replace("\n", " ")
+    return f"attempt {last['attempt']} failed: {last['kind']}: {message}".rstrip(": ")
+
+
 # -- as text
 
 
@@ -153,6 +161,8 @@ def text(found: Item) -> Lines:
             begun = True
             yield "open", ""
             yield "open", f"-- {open_run(found)}"
+            if failed := failure(found):
+                yield "error", f"-- {failed}"
         yield "said", ""
         yield from _text_of(item)
     if found["inbox"]:
@@ -161,6 +171,8 @@ def text(found: Item) -> Lines:
         for item in found["inbox"]:
             yield "input", f"> {origin(item)}: {due(item)}"
             yield from _indented("said", cut(item["text"]))
+            if failed := failure(item):
+                yield "error", f"  ! {failed}"
 
 
 def _text_of(item: Item) -> Lines:
@@ -183,7 +195,8 @@ def _text_of(item: Item) -> Lines:
 def _message(item: Item) -> Lines:
     hidden = " (hidden from the model)" if item["hidden"] else ""
     about = f" (answers {', '.join(item['answers'])})" if item["answers"] else ""
-    yield "head", clean(f"{item['role']}{about}{hidden}")
+    stopped = " (stopped before the end)" if item["stopped"] else ""
+    yield "head", clean(f"{item['role']}{about}{hidden}{stopped}")
     if item["reasoning"]:
         yield "reasoning", f"  [reasoning: {len(item['reasoning'])} characters]"
     if item["text"]:
@@ -217,12 +230,16 @@ def markdown(found: Item) -> Iterator[str]:
             begun = True
             yield ""
             yield f"---\n\n*{open_run(found)}*"
+            if failed := failure(found):
+                yield f"\n**{failed}**"
         yield ""
         yield from _markdown_of(item)
     if found["inbox"]:
         yield "\n## In the inbox\n"
         for item in found["inbox"]:
             yield f"- `{origin(item)}` {due(item)}\n\n{_fenced(cut(item['text']), '  ')}"
+            if failed := failure(item):
+                yield f"\n  **{failed}**"
 
 
 def _markdown_of(item: Item) -> Iterator[str]:
@@ -238,7 +255,8 @@ def _markdown_of(item: Item) -> Iterator[str]:
         case "compaction":
             yield f"### Summary of the earlier conversation\n\n{cut(item['text'])}"
         case _:
-            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}"
+            stopped = " (stopped before the end)" if item["stopped"] else ""
+            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}{stopped}"
             yield from _markdown_message(item)
 
 

@@ -14,11 +14,11 @@ from tenure.machines.input import Ended, How
 from tenure.machines.run import Done, Termination
 from tenure.messages.codec import InvalidMessage, decode
 from tenure.messages.types import Attachment, Message, ToolCall
-from tenure.queries import Each, First, Get, Question
-from tenure.questions.core import Journal, LoadOverview, LoadTranscript, Overview, TranscriptLine
+from tenure.queries import First, Get, Question
+from tenure.questions.core import LoadOverview, LoadTranscript, Overview, TranscriptLine
 from tenure.questions.inspect import Steps, Waiting, load_waiting
+from tenure.questions.open_turn import OpenTurn, load_open_turn
 from tenure.records import (
-    EntryKind,
     EventBatch,
     Input,
     JournalEntry,
@@ -29,6 +29,8 @@ from tenure.records import (
 )
 from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
+
+from ..inspect.json import last_failure
 
 PAGE: Final = 256
 UNENDED: Final = ("delayed", "ready", "bound")
@@ -41,17 +43,14 @@ Item: TypeAlias = dict[str, Any]
 class Conversation:
     """A conversation, loaded from one snapshot.
 
-    `open_nodes` and `entries` are the uncommitted nodes and the journal of the current turn.  `ended` are the inputs
-    that ended without a message.
+    `ended` are the inputs that ended without a message.
     """
 
     overview: Overview
     more: bool  # there are nodes before the first line
     lines: tuple[TranscriptLine, ...]
     runs: dict[str, Run]
-    open_nodes: tuple[Node, ...]
-    open_inputs: tuple[Input, ...]
-    entries: tuple[JournalEntry, ...]
+    open_turn: OpenTurn | None
     waiting: tuple[Waiting, ...]
     ended: tuple[tuple[int, QueueEntry, Input, str], ...]  # at_ms, queue entry, input, how it ended
 
@@ -75,7 +74,8 @@ class LoadConversation(Question[Conversation | None]):
             name = line.node.run_id
             if name is not None and name not in runs:
                 runs[name] = yield Get(Run, (at, name))
-        nodes, entries, inputs = yield from self._open(overview, runs)
+        open_turn: OpenTurn | None = yield from load_open_turn(overview.session)
+        inputs = () if open_turn is None else open_turn.inputs
         listed = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
         unlisted = [status for status in overview.waiting if status.input_id not in listed]
         inbox = yield from load_waiting(at, unlisted)
@@ -88,19 +88,7 @@ class LoadConversation(Question[Conversation | None]):
         listed |= {status.input_id for status in overview.waiting}
         since = lines[0].node.at_ms if more else 0
         ended = (*(yield from self._ended(listed, since)), *superseded)
-        return Conversation(overview, more, lines, runs, nodes, inputs, entries, waiting, ended)
-
-    def _open(self, overview: Overview, runs: dict[str, Run]) -> Steps:
-        """Load what the current turn has written so far."""
-        run = runs.get(overview.session.open_run or "")
-        if run is None:
-            return (), (), ()
-        entries = yield from Journal(self.session_id, run.run_id).steps()
-        entries = tuple([e for e in entries if e.turn == run.turn])
-        s, written = self.session_id, [e for e in entries if e.kind is EntryKind.NODE]
-        nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
-        inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
-        return nodes, entries, inputs
+        return Conversation(overview, more, lines, runs, open_turn, waiting, ended)
 
     def _ended(self, listed: set[str], since_ms: int) -> Steps:
         """Load inputs that ended without a message: withdrawn, abandoned, dead letters."""
@@ -144,10 +132,12 @@ def items(seen: Conversation) -> list[Item]:
     if last is not None:
         listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
     listed = _merged(listed, seen.ended)
-    open_ = [input_item(i) | {"open": True} for i in seen.open_inputs]
-    open_ += [node_item(node) | {"open": True} for node in seen.open_nodes]
-    found = [item for _, item in listed] + open_
-    return list(_joined(found, seen.entries))
+    found = [item for _, item in listed]
+    turn = seen.open_turn
+    if turn is not None:
+        found += [input_item(i) | {"open": True} for i in turn.inputs]
+        found += [node_item(node) | {"open": True} for node in turn.nodes]
+    return list(_joined(found, () if turn is None else turn.entries))
 
 
 def _merged(
@@ -212,6 +202,7 @@ def node_item(node: Node) -> Item:
         "calls": [_call(call) for call in message.calls],
         "answers": list(node.call_ids) if node.role is Role.TOOL else [],
         "is_error": message.is_error,
+        "stopped": message.stopped,
     }
 
 
@@ -266,18 +257,24 @@ def _disambiguate(whole: list[Item], entries: tuple[JournalEntry, ...]) -> None:
 def as_json(seen: Conversation) -> Item:
     """Return a conversation as a JSON object: the output of `tenure show --json`."""
     session: Session = seen.overview.session
-    run = seen.runs.get(session.open_run or "")
+    run = None if seen.open_turn is None else seen.open_turn.run
     return {
         "session": session.session_id,
         "phase": session.phase.value,
         "revision": session.revision,
-        "open_run": session.open_run,
+        "open_run": None if run is None else run.run_id,
         "run_state": None if run is None else _state(session, run),
         "failures": None if run is None else run.retry.failures,
+        "last_failure": None if run is None else last_failure(run.retry.last),
         "more_before": seen.more,
         "conversation": items(seen),
         "inbox": [
-            input_item(one.input) | {"status": one.status.status, "due_at_ms": one.status.due_at_ms}
+            input_item(one.input)
+            | {
+                "status": one.status.status,
+                "due_at_ms": one.status.due_at_ms,
+                "last_failure": last_failure(one.status.last_failure),
+            }
             for one in seen.waiting
         ],
     }

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from tenure.messages.types import Delta
 from tenure.questions.core import TranscriptLine
+from tenure.questions.open_turn import OpenTurn
 
 __all__ = ["Channel", "DeltaLog", "Gap", "Item", "Settled", "StreamMessage"]
 
@@ -31,12 +32,14 @@ class Settled:
 class Gap:
     """Items were missed.  Holds the settled state instead: the end of the transcript, and its last event's number.
 
-    The items after it continue from there.  The beginning of a reply in progress may be missing.
+    The items after it continue from there.  `open` is the turn in progress: its prompts, and the messages that it has
+    not committed.  They are provisional.  The beginning of a reply in progress may be missing.
     """
 
     lines: tuple[TranscriptLine, ...] = ()
     revision: int = 0
     event: int = 0
+    open: OpenTurn | None = None
 
 
 Item: TypeAlias = Delta | Settled

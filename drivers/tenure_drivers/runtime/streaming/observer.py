@@ -13,6 +13,7 @@ from tenure.event import EventKind
 from tenure.messages.types import Delta
 from tenure.queries import Get, Question
 from tenure.questions.core import PAGE, EventsAfter, LoadTranscript
+from tenure.questions.open_turn import load_open_turn
 from tenure.records import Session
 
 from ...stores.base import Store, Unavailable
@@ -34,7 +35,8 @@ class SettledState(Question[Gap]):
         if session is None:
             return Gap()
         lines = yield from LoadTranscript(self.session_id, self.limit).steps()
-        return Gap(lines, session.revision, session.next_event - 1)
+        open_turn = (yield from load_open_turn(session)) if self.limit else None
+        return Gap(lines, session.revision, session.next_event - 1, open_turn)
 
 
 class DeltaSource(Protocol):

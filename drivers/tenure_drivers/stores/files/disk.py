@@ -13,11 +13,15 @@ from typing import Final
 
 from ..base import Unavailable
 
-__all__ = ["LOCK", "NO_ROOM", "Disk", "Ownership"]
+__all__ = ["LOCK", "NO_ROOM", "OBSTACLES", "Disk", "Ownership"]
 
 
 LOCK: Final = "lock"
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OBSTACLES: Final = (  # which a person has to remove
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 class Disk:

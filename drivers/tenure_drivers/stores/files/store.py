@@ -17,11 +17,11 @@ from typing import Any
 
 from tenure.outcome import Decided
 
-from ..base import Capability, Clock, Durability, Unavailable, wall_clock_ms
+from ..base import Capability, Clock, Durability, Unavailable, Unusable, wall_clock_ms
 from ..group_commit import GROUP_MAX, Answer
 from ..grouped_store import Commands, TablesStore
 from ..url import StoreUrl
-from .disk import Disk, Ownership
+from .disk import OBSTACLES, Disk, Ownership
 from .format import writes_of
 from .log import SNAPSHOT, Log, path_of
 from .recovery import Recovery, Repaired, contents, outdated, remove, write_snapshot
@@ -156,7 +156,8 @@ class FilesStore(TablesStore):
                 self._ownership.release()
                 raise
         except OSError as error:
-            raise Unavailable(f"{self.folder} cannot be opened: {error}") from error
+            kind = Unusable if error.errno in OBSTACLES else Unavailable
+            raise kind(f"{self.folder} cannot be opened: {error}") from error
         self.repaired = found.repaired
         if self.repaired is not None:
             log.warning("%s", self.repaired)

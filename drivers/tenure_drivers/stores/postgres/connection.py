@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 from tenure.indexes import INDEXES
 from tenure.records import RECORDS
 
-from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
+from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable, Unusable
 from .pipeline import Pipeline, Rows, Statement
 from .sql import Sql
 
@@ -44,15 +44,25 @@ DEFAULTS = {  # without these, a connection to a dead machine waits for hours
 }
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"  # reads after a lock must be newer than the lock (STORE-34)
-NOT_PERMITTED = (
-    errors.InsufficientPrivilege,
-    errors.ReadOnlySqlTransaction,
-    errors.FeatureNotSupported,
+NOT_NOW = (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported)
+ENCODINGS = ("UTF8", "SQL_ASCII")  # of a database: any text is stored as its UTF-8 bytes
+
+# What the server answers to a connection that it will never accept.  The protocol has codes for these, but libpq shows
+# only the text, and a server that speaks another language is tried again.
+REFUSALS = re.compile(
+    "password authentication failed|no password supplied|no pg_hba.conf entry|authentication failed"
+    '|(database|role) ".*" does not exist|is not permitted to log in|permission denied'
+    "|database .* is not currently accepting connections|SSL is not enabled|does not support SSL"
+    "|could not translate host name|invalid .*option",
 )
 
 
 class ConnectionLost(psycopg.OperationalError):
     """Connecting to the server failed."""
+
+
+class ConnectionRefused(ConnectionLost):
+    """The server will never accept this connection."""
 
 
 def parse_dsn(dsn: str) -> dict[str, Any]:
@@ -90,13 +100,29 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
             **more,
         )
     except psycopg.OperationalError as error:
-        raise ConnectionLost(str(error)) from error
-    if connection.info.server_version < VERSION_MIN * 10_000:
+        refused = REFUSALS.search(str(error))
+        raise (ConnectionRefused if refused else ConnectionLost)(str(error)) from error
+    try:
+        _check_fit(connection)
+    except BaseException:
         connection.close()
-        raise ConnectionLost(
-            f"PostgreSQL {VERSION_MIN} or newer is required, the server has {connection.info.server_version}"
-        )
+        raise
     return connection
+
+
+def _check_fit(connection: psycopg.Connection[Any]) -> None:
+    """STORE-46: raise ConnectionRefused for an old server, and ValueError for a database that is not UTF-8."""
+    info = connection.info
+    if info.server_version < VERSION_MIN * 10_000:
+        raise ConnectionRefused(
+            f"PostgreSQL {VERSION_MIN} or newer is required, the server has {info.server_version}"
+        )
+    encoding = info.parameter_status("server_encoding")
+    if encoding not in ENCODINGS:
+        raise ValueError(
+            f"database {info.dbname!r} has the encoding {encoding}, expected UTF8: "
+            "create another one with ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def translated(error: psycopg.Error, where: str) -> Exception:
@@ -104,9 +130,9 @@ def translated(error: psycopg.Error, where: str) -> Exception:
     found: Exception
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.DataCorrupted):
         found = Corrupt(where, (), error)
-    elif isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        found = Unavailable(f"{where}: {_first_line(error)}")
-    elif isinstance(error, NOT_PERMITTED):
+    elif isinstance(error, ConnectionRefused | errors.InsufficientPrivilege):
+        found = Unusable(f"{where}: {_first_line(error)}")
+    elif isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, *NOT_NOW)):
         found = Unavailable(f"{where}: {_first_line(error)}")
     elif isinstance(error, errors.InvalidSqlStatementName | errors.DuplicatePreparedStatement):
         found = Unavailable(f"{where}: {_first_line(error)} (with a pooler, use prepare=off)")
@@ -151,9 +177,15 @@ class Connection:
 
         Raises psycopg.Error for the first that fails.
         """
-        if self.raw and self._pipe:
+        if not (self.raw and self._pipe):
+            raise AssertionError("unreachable")
+        try:
             return self._pipe.run(statements)
-        raise AssertionError("unreachable")
+        except errors.FeatureNotSupported:
+            # "cached plan must not change result type": after a column changed its type, a prepared statement fails
+            # for the rest of its connection.
+            self.close_for_reuse()
+            raise
 
     def alive(self) -> bool:
         """Return False if the server has sent an unsolicited message or closed the connection."""
@@ -201,6 +233,11 @@ class Connection:
             connection.close()
             self._connection = None
             return True
+
+    def close_for_reuse(self) -> None:
+        """Close the connection as if it was lost: the next statement opens another one."""
+        if self._connection is not None:
+            self._connection.close()
 
     def close(self) -> None:
         """Close the connection, if it is open."""

@@ -28,6 +28,7 @@ from ..base import (
     outcome_of,
     wall_clock_ms,
 )
+from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
 from ..row_codec import codec_of
@@ -122,6 +123,9 @@ class PostgresStore(GroupedStore):
         The session is locked until then, so commit soon.  The server delivers the hints with the commit.  A failure or
         refusal leaves the caller's work as it was.
         """
+        size = measure_command(command)
+        if isinstance(size, Refused):
+            return size
         channel = self._notifier.channel
         return outcome_of(await execute_in(connection, self._sql, channel, command))
 
@@ -129,6 +133,9 @@ class PostgresStore(GroupedStore):
         self, connection: psycopg.Connection[Any], command: Command[V, O]
     ) -> O | Refused:
         """`execute_in` on a connection without an event loop."""
+        size = measure_command(command)
+        if isinstance(size, Refused):
+            return size
         channel = self._notifier.channel
         return outcome_of(execute_in_now(connection, self._sql, channel, command))
 
@@ -141,9 +148,14 @@ class PostgresStore(GroupedStore):
     def _ask(self, connection: Connection, question: Question[A]) -> A:
         connection.run([SNAPSHOT, PLANNED])
         try:
-            return ask(question, lambda query: self._answer(connection, query))
-        finally:
+            answer = ask(question, lambda query: self._answer(connection, query))
+        except psycopg.Error:
+            raise  # `_read_here` rolls back, and asks again if the connection was lost
+        except BaseException:
             connection.roll_back()
+            raise
+        connection.roll_back()
+        return answer
 
     def _answer(self, connection: Connection, query: Query[Any]) -> Any:
         reads = BatchedReads(self._sql, [query])

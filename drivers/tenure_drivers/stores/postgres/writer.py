@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -14,7 +14,8 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, OutcomeUnknown, Unavailable
-from ..group_commit import Answer, Busy, Deferred
+from ..field_types import measure_command
+from ..group_commit import GROUP_CHARACTERS_MAX, Answer, Busy, Deferred
 from ..grouped_store import Commands, run_or_split
 from .connection import BEGIN, Connection, ConnectionLost, translated
 from .notify import NOTIFY, payloads
@@ -31,6 +32,9 @@ V = TypeVar("V")
 LOCK_MS = 50  # for a single command; a group skips locked sessions
 STATEMENT_MS = 30_000
 IDLE_MS = 5_000  # within a transaction: a stopped process must not keep its sessions
+CHARACTERS_PER_MS = (
+    2_000  # that are encoded and sent at least, on a busy machine over a slow network
+)
 CONTENDED_S = 0.1  # first pause before a contended session is tried again
 CONTENDED_S_MAX = 0.5
 TRIES = 4
@@ -52,6 +56,7 @@ RETRYABLE = (
     errors.UniqueViolation,  # another transaction was faster, or it is a bug: the retry shows which
     errors.SerializationFailure,
     errors.DeadlockDetected,
+    errors.FeatureNotSupported,  # a plan that was cached before a column changed its type
 )
 
 
@@ -71,7 +76,8 @@ class Writer:
     ) -> None:
         self.connection, self.sql, self.clock = connection, sql, clock
         self._contended: dict[str, tuple[float, float]] = {}  # session -> (next attempt, pause)
-        self._limits = (SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms))))
+        self._idle_ms = idle_ms
+        self._limits = limits(idle_ms)
 
     def transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy if `wait` is False."""
@@ -140,7 +146,7 @@ class Writer:
         alone = len(commands) == 1
         committing = False
         plan = decide_group(self.sql, commands, Wait.LOCK if alone else Wait.NOT, self.clock)
-        opening: list[Statement] = [(BEGIN, ()), self._limits]
+        opening: list[Statement] = [(BEGIN, ()), self._limits_for(commands)]
         try:
             statements, last = next(plan)
             while not last:
@@ -165,6 +171,16 @@ class Writer:
             self.connection.roll_back()
             raise
 
+    def _limits_for(self, commands: Commands) -> Statement:
+        """STORE-34: allow more time between two messages for a command whose texts are large."""
+        if len(commands) > 1:
+            return self._limits  # STORE-44: their texts are small
+        size = measure_command(commands[0])
+        assert isinstance(size, int), size
+        if size <= GROUP_CHARACTERS_MAX:
+            return self._limits
+        return limits(self._idle_ms + size // CHARACTERS_PER_MS)
+
     def _finish_reads(self, answers: list[Answer]) -> list[Answer]:
         try:
             self.connection.run([("ROLLBACK", ())])
@@ -177,11 +193,16 @@ class Writer:
         if isinstance(error, ConnectionLost):
             return translated(error, self.sql.schema)
         lost = self.connection.roll_back()
-        if lost and committing:
+        if lost and committing and not isinstance(error, RETRYABLE):
             return OutcomeUnknown(f"the connection was lost while committing: {error}")
         if lost or isinstance(error, RETRYABLE):
             return _Retry(str(error))
         return translated(error, self.sql.schema)
+
+
+def limits(idle_ms: int) -> Statement:
+    """Return the statement that sets the limits of a transaction."""
+    return SETTING, tuple(map(str, (LOCK_MS, STATEMENT_MS, idle_ms)))
 
 
 def _result_of(plan: Plan) -> list[Answer]:
@@ -231,75 +252,65 @@ async def execute_in(
     connection: psycopg.AsyncConnection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
     """Execute a command inside the caller's transaction, waiting for locks by the caller's settings (STORE-38)."""
-    _check_connection(connection)
-    error: Exception = Unavailable("not tried")
-    for _ in range(TRIES):
-        await connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
-        try:
-            embedded = _EmbeddedCommand(sql, channel, command)
-            while embedded.statements:
-                rows: list[Rows] = []
-                for text, values in embedded.statements:
-                    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-                    _prepare_cursor(cursor)
-                    await cursor.execute(text.encode(), values or None)
-                    found = await cursor.fetchall() if cursor.description else ()
-                    rows.append((found, cursor.rowcount))
-                embedded.receive(rows)
-            await connection.execute("RELEASE SAVEPOINT tenure")
-        except (
-            errors.UniqueViolation,
-            Deferred,
-        ) as failed:  # another transaction was faster: read again
-            error = failed
-            await connection.execute(UNDO)
-            continue
-        except psycopg.Error as failed:
-            if not connection.closed:
-                await connection.execute(UNDO)
-            raise translated(failed, sql.schema) from failed
-        except BaseException:
-            await connection.execute(UNDO)
-            raise
-        assert embedded.answer is not None
-        return embedded.answer
-    raise _last_error(error, sql)
+
+    async def run(text: str, values: Sequence[Any] = ()) -> Rows:
+        cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+        _prepare_cursor(cursor)
+        await cursor.execute(text.encode(), values or None)
+        return await cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+    return await _execute_in(connection, run, sql, channel, command)
 
 
 def execute_in_now(
     connection: psycopg.Connection[Any], sql: Sql, channel: str, command: Command[V, O]
 ) -> Decided[O] | Refused:
     """`execute_in` on a connection without an event loop."""
+
+    async def run(text: str, values: Sequence[Any] = ()) -> Rows:  # never suspends
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+        _prepare_cursor(cursor)
+        cursor.execute(text.encode(), values or None)
+        return cursor.fetchall() if cursor.description else (), cursor.rowcount
+
+    try:
+        _execute_in(connection, run, sql, channel, command).send(None)
+    except StopIteration as stop:
+        answer: Decided[O] | Refused = stop.value
+        return answer
+    raise AssertionError("a statement without an event loop has suspended")
+
+
+async def _execute_in(
+    connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any],
+    run: Callable[..., Awaitable[Rows]],
+    sql: Sql,
+    channel: str,
+    command: Command[V, O],
+) -> Decided[O] | Refused:
     _check_connection(connection)
     error: Exception = Unavailable("not tried")
     for _ in range(TRIES):
-        connection.execute("SAVEPOINT tenure")  # a failure must leave the caller's work
+        await run("SAVEPOINT tenure")  # a failure must leave the caller's work
         try:
             embedded = _EmbeddedCommand(sql, channel, command)
             while embedded.statements:
-                rows: list[Rows] = []
-                for text, values in embedded.statements:
-                    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-                    _prepare_cursor(cursor)
-                    cursor.execute(text.encode(), values or None)
-                    found = cursor.fetchall() if cursor.description else ()
-                    rows.append((found, cursor.rowcount))
-                embedded.receive(rows)
-            connection.execute("RELEASE SAVEPOINT tenure")
-        except (errors.UniqueViolation, Deferred) as failed:
+                embedded.receive([await run(*statement) for statement in embedded.statements])
+            await run("RELEASE SAVEPOINT tenure")
+        except (errors.UniqueViolation, Deferred) as failed:  # another transaction was faster
             error = failed
-            connection.execute(UNDO)
+            await run(UNDO)
             continue
         except psycopg.Error as failed:
             if not connection.closed:
-                connection.execute(UNDO)
+                await run(UNDO)
             raise translated(failed, sql.schema) from failed
         except BaseException:
-            connection.execute(UNDO)
+            await run(UNDO)
             raise
         assert embedded.answer is not None
         return embedded.answer
-    raise _last_error(error, sql)
+    raise translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)
 
 
 def _check_connection(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
@@ -318,7 +329,3 @@ def _prepare_cursor(cursor: psycopg.AsyncCursor[Any] | psycopg.Cursor[Any]) -> N
     cursor.format = pq.Format.BINARY
     cursor.adapters.register_dumper(Texts, TextsDumper)
     cursor.adapters.register_dumper(Bigints, BigintsDumper)
-
-
-def _last_error(error: Exception, sql: Sql) -> Exception:
-    return translated(error, sql.schema) if isinstance(error, psycopg.Error) else Unavailable(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tenure.indexes import INDEXES
 from tenure.records import RECORDS
 
-from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
+from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable, Unusable
 from .sql import schema
 
 APPLICATION_ID = 0x74_6E_75_72  # "tnur"
@@ -41,7 +41,7 @@ def translated(error: Exception, path: Path) -> Exception:
         case 5 | 6 | 13 | 15:
             found = Unavailable(f"{path}: {error}")
         case 8 | 14:
-            found = Unavailable(f"{path}: {error}{write_obstacle(path)}")
+            found = not_opened(f"{path}: {error}", path)
         case 10:
             found = Unavailable(f"{path}: {error} ({getattr(error, 'sqlite_errorname', '')})")
         case 11 | 26:
@@ -50,6 +50,12 @@ def translated(error: Exception, path: Path) -> Exception:
             return error
     found.__cause__ = error
     return found
+
+
+def not_opened(message: str, path: Path) -> Unavailable:
+    """Return Unusable with the reason if a person has to remove an obstacle, else Unavailable."""
+    obstacle = write_obstacle(path)
+    return Unusable(message + obstacle) if obstacle else Unavailable(message)
 
 
 def write_obstacle(path: Path) -> str:
@@ -82,7 +88,7 @@ def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
             path, isolation_level=None, check_same_thread=False, cached_statements=512
         )
     except sqlite3.Error as error:
-        raise Unavailable(f"{path} cannot be opened: {error}{write_obstacle(path)}") from error
+        raise not_opened(f"{path} cannot be opened: {error}", path) from error
     try:
         for pragma in (
             "busy_timeout=5000",

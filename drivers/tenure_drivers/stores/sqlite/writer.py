@@ -14,6 +14,7 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 
 from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
+from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
 from .connection import BUSY, FULL, connect, identity, prepare, primary_code, translated
 from .notify import FileProcesses, lock_holder
@@ -211,6 +212,9 @@ def execute_in(
     It takes effect when the caller commits; the caller publishes the hints after that.  After any exception the caller
     must roll back.
     """
+    size = measure_command(command)
+    if isinstance(size, Refused):
+        return size
     answer = execute_wave(Tables(connection), [command], now_ms, sqlite3.Error)[0]
     if isinstance(answer, Exception):
         raise answer

@@ -1,7 +1,7 @@
-"""Scenarios: a story as text, played on the kernel alone.  Spec: specs/README.md.
+"""Plays scenarios on the kernel alone, without a store.  Spec: specs/README.md.
 
-A scenario is blocks with blank lines between them.  A block is comments (`# ..`), a time (`at 1000`, `at +500`), and a
-command or question; below `----` stands what was answered, written by `play` and read by people.
+A scenario consists of blocks with blank lines between them.  A block has comments (`# ..`), a time (`at 1000`,
+`at +500`), and a command or question.  `play` writes the answer below `----`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Answer: TypeAlias = "Decided[Any] | Refused"
 
 @frozen
 class Block:
-    """`head` is what a person wrote, verbatim; at most one of `command` and `question` is asked in it."""
+    """A block of a scenario.  `head` is the text above `----`.  It has a command, a question, or neither."""
 
     head: str
     at: str | None = None
@@ -52,6 +52,7 @@ class Block:
     question: Question[Any] | None = None
 
     def clock(self, now_ms: int) -> int:
+        """Return the time of the block after a block at `now_ms`."""
         if self.at is None:
             return now_ms
         return now_ms + int(self.at) if self.at.startswith("+") else int(self.at)
@@ -59,7 +60,7 @@ class Block:
 
 @frozen
 class Step:
-    """One block played: a command and the decision on it, or a question and its answer."""
+    """A played block: a command with its decision, or a question with its answer."""
 
     block: Block
     now_ms: int
@@ -72,7 +73,7 @@ class Step:
 
 
 def parse(text: str) -> tuple[Block, ...]:
-    """The blocks of a scenario; what stands below their dividers is not looked at."""
+    """Return the blocks of a scenario.  The text below the dividers is ignored."""
     return tuple([_block(raw) for raw in re.split(r"\n\s*\n", text.strip("\n"))])
 
 
@@ -86,7 +87,7 @@ def _block(raw: str) -> Block:
         if line.startswith("at "):
             at = line[3:].strip()
             if not re.fullmatch(r"\+?\d+", at):
-                raise ScenarioSyntaxError(f"{line}: `at 1000` or `at +500`")
+                raise ScenarioSyntaxError(f"{line}: expected `at 1000` or `at +500`")
         else:
             lines.append(line)
     if any(not line.startswith(" ") for line in lines[1:]):
@@ -102,7 +103,7 @@ def _block(raw: str) -> Block:
 
 
 def steps(text: str, world: World = EMPTY, now_ms: int = 0) -> Iterator[Step]:
-    """Play a scenario on the model: every block against the world that the one before left."""
+    """Play a scenario: each block is executed on the world after the previous block."""
     for block in parse(text):
         now_ms = block.clock(now_ms)
         answer: Any = None
@@ -118,17 +119,17 @@ def steps(text: str, world: World = EMPTY, now_ms: int = 0) -> Iterator[Step]:
 
 
 def play(text: str) -> str:
-    """The scenario with what really happened below its dividers."""
+    """Return the scenario with the actual answers below its dividers."""
     blocks = []
     for step in steps(text):
         if step.block.command is not None:
-            said = show_answer(step.answer, step.before)
+            shown = show_answer(step.answer, step.before)
         elif step.block.question is not None:
-            said = show_found(step.answer)
+            shown = show_found(step.answer)
         else:
             blocks.append(step.block.head)
             continue
-        blocks.append("\n".join([step.block.head, DIVIDER, *said]))
+        blocks.append("\n".join([step.block.head, DIVIDER, *shown]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -136,7 +137,7 @@ def play(text: str) -> str:
 
 
 def show_answer(answer: Answer, before: World) -> list[str]:
-    """A decision in lines: clause and outcome, the rows of the machines, what is written, what is hinted."""
+    """Return the lines for a decision: clause and outcome, rows of the machines, writes, hints."""
     if isinstance(answer, Refused):
         detail = "" if answer.detail is None else f" {show(answer.detail)}"
         return [f"{answer.clause} refused: {answer.reason.value}{detail}"]
@@ -151,6 +152,7 @@ def show_answer(answer: Answer, before: World) -> list[str]:
 
 
 def show_found(answer: Any) -> list[str]:
+    """Return the lines for the answer of a question."""
     if isinstance(answer, tuple):
         return [show(each) for each in answer] or ["nothing"]
     return [show(answer) if answer is not None else "nothing"]
@@ -180,7 +182,7 @@ def _show_write(write: Write, world: World) -> str:
 
 
 def _fields(record: Any, old: Any) -> Iterator[tuple[str, Any]]:
-    """What a reader wants to know of a written record: what is not the default, or what has changed."""
+    """Yield the fields of a written record that have changed or are not the default."""
     for a in attrs.fields(record.__class__):
         value = getattr(record, a.name)
         known = getattr(old, a.name) if old is not None else a.default
@@ -210,7 +212,7 @@ def _show_events(event: tuple[Event, ...]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value in one short line; what a reader does not need (digests, defaults) is left out."""
+    """Return a value as one short line, without digests and defaults."""
     match value:
         case None:
             return NOTHING

@@ -1,8 +1,8 @@
-"""Commands, questions and values as short text, and back.  Spec: specs/README.md.
+"""Converts commands and questions to short text and back.  Spec: specs/README.md.
 
-A line is the snake_case name of a class and the values of its fields: those without a default in their order, the
-others as `name=value`.  What a command carries (inputs, entries, nodes, usage, a failure) is an item: one may stand at
-the end of the line, more stand below it, indented.
+A line has the snake_case name of a class and the values of its fields.  Fields without a default come first, in their
+order; the others are `name=value`.  Inputs, entries, nodes, usage and failures of a command are items.  One item may be
+at the end of the line; several are on indented lines below it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ROLES: Final = frozenset(role.value for role in Role)
 
 
 class ScenarioSyntaxError(ValueError):
-    """A line that is no command."""
+    """A line of a scenario cannot be read."""
 
 
 def snake(name: str) -> str:
@@ -84,12 +84,10 @@ QUESTIONS: Final = _classes(questions, Question)
 
 
 def read_command(lines: Sequence[str]) -> Command[Any, Any]:
-    """The command that a line and its indented lines name."""
+    """Return the command that a line and its indented lines describe."""
     name, *words = TOKEN.findall(lines[0])
     if name not in COMMANDS:
-        raise ScenarioSyntaxError(
-            f"{name}: no such command; known are {', '.join(sorted(COMMANDS))}"
-        )
+        raise ScenarioSyntaxError(f"unknown command {name}; expected {', '.join(sorted(COMMANDS))}")
     cls = COMMANDS[name]
     parts = _parts(cls)
     plain = [a for a in attrs.fields(cls) if a.name not in parts]
@@ -114,10 +112,11 @@ def read_command(lines: Sequence[str]) -> Command[Any, Any]:
 
 
 def read_question(line: str) -> Question[Any]:
+    """Return the question that a line describes."""
     name, *words = TOKEN.findall(line)
     if name not in QUESTIONS:
         raise ScenarioSyntaxError(
-            f"{name}: no such question; known are {', '.join(sorted(QUESTIONS))}"
+            f"unknown question {name}; expected {', '.join(sorted(QUESTIONS))}"
         )
     question: Question[Any] = _build(QUESTIONS[name], words)
     return question
@@ -135,7 +134,7 @@ PARTS: Final[dict[str, type]] = {
 
 
 def _parts(cls: type) -> dict[str, type]:
-    """The fields of a command that are given as items, and whether they hold many."""
+    """Return the fields of a command that are written as items, with `tuple` for those with several."""
     return {a.name: PARTS[str(a.type)] for a in attrs.fields(cls) if str(a.type) in PARTS}
 
 
@@ -154,7 +153,9 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "rewind", _build(Rewind, words[1:])
     if "hand_off" in parts:
         return "hand_off", _build(NewInput, words)
-    raise ScenarioSyntaxError(f"{' '.join(words)}: no item of {', '.join(parts) or 'this command'}")
+    raise ScenarioSyntaxError(
+        f"{' '.join(words)}: not an item of {', '.join(parts) or 'this command'}"
+    )
 
 
 def _build(cls: type, words: list[str]) -> Any:
@@ -162,7 +163,7 @@ def _build(cls: type, words: list[str]) -> Any:
     values, rest = _assign(words, fields, {a.name for a in fields}, " ".join(words))
     if rest:
         raise ScenarioSyntaxError(
-            f"{' '.join(words)}: too much for {cls.__name__}: {' '.join(rest)}"
+            f"{' '.join(words)}: too many values for {cls.__name__}: {' '.join(rest)}"
         )
     try:
         return cls(
@@ -175,7 +176,7 @@ def _build(cls: type, words: list[str]) -> Any:
 def _assign(
     words: list[str], order: list[Any], names: set[str], line: str
 ) -> tuple[dict[str, str], list[str]]:
-    """Give words to fields: by name, then in order; what is left belongs to an item."""
+    """Assign words to fields, by name and then in order.  Return the values and the words that are left."""
     values: dict[str, str] = {}
     rest: list[str] = []
     for word in words:
@@ -216,7 +217,7 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "Policy":
             return _policy(text)
         case _:
-            raise ScenarioSyntaxError(f"{word}: nobody knows how to write a {kind}")
+            raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
 
 
 def _unquote(word: str) -> str:
@@ -227,14 +228,14 @@ def _unquote(word: str) -> str:
 
 
 def _fence(text: str, session_id: str) -> Fence:
-    """`generation:lease`, and `@session` if it is another's."""
+    """Read `generation:lease_id`, with `@session` for the fence of another session."""
     text, _, other = text.partition("@")
     generation, _, lease_id = text.partition(":")
     return Fence(other or session_id, int(generation), lease_id)
 
 
 def _policy(text: str) -> Policy:
-    """A lane, and what differs from the defaults: `system,batch:wake,earliest,priority:5`."""
+    """Read a lane and the values that are not the default: `system,batch:wake,earliest,priority:5`."""
     lane, *flags = text.split(",")
     changes: dict[str, Any] = {}
     for flag in flags:
@@ -253,7 +254,7 @@ def _policy(text: str) -> Policy:
 
 
 def write_command(command: Command[Any, Any]) -> str:
-    """The text that `read_command` reads as this command."""
+    """Return the text that `read_command` converts to this command."""
     cls: Any = command.__class__
     parts = _parts(cls)
     plain = [a for a in attrs.fields(cls) if a.name not in parts]

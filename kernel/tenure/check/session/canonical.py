@@ -1,9 +1,11 @@
-"""What is forgotten between two states of an explored session: all that no decision can ask for any more.
+"""Canonical form of explored states: drops what no later decision reads, so that equal states are recognised.
 
-Times are kept as *ahead of the clock* or *come*; a live lease is always at its last moment and one that is over at its
-first, so that an error by one millisecond is seen.  Generations and lease ids are renumbered among those that somebody
-may still present, ranks among what waits; revisions and event numbers start again; counters of trouble jump over what
-makes no difference.
+- A time is either in the future or has come.  A live lease is in its last millisecond, and a lapsed one in the first
+  after it, so that an error by one millisecond is found.
+- Generations and lease ids that a worker may still present are renumbered.  So are the ranks of inputs that have not
+  ended.
+- Revisions and event numbers are constant.
+- Counters of failures skip the values that make no difference.
 """
 
 from __future__ import annotations
@@ -38,37 +40,37 @@ from ...records import (
 from ...replace import replace
 from ...transcript import Tip
 from ...world import Rows, World, key_of
-from .snapshot import EVENT, LATER, NOBODY, NOW, REVISION, S, due_of, rank_of, rows_of
+from .snapshot import EVENT, LATER, NOW, REVISION, UNUSED_LEASE, S, due_of, rank_of, rows_of
 
 __all__ = ["Retained", "canonicalize"]
 
 
 @frozen
 class Retained:
-    """What somebody may still name: generations in order, and runs.
+    """The generations, in order, and the runs that a worker may still name.
 
-    `again`: commands are sent again, so how a holding ended matters.  `back`: the clock may be set back, so it matters
-    which times have come.
+    `resends`: commands are sent again, so `last_end` matters.  `clock_back`: the clock may be set back, so the times
+    that have come matter.
     """
 
     generations: tuple[int, ...]
     runs: tuple[str, ...]
-    again: bool = True
-    back: bool = False
+    resends: bool = True
+    clock_back: bool = False
     count_failures: bool = True
 
     def lease_id(self, old: str) -> str:
         for new, generation in enumerate(self.generations):
             if old == f"l{generation}":
                 return f"l{new}"
-        return NOBODY
+        return UNUSED_LEASE
 
 
 @frozen
 class Renaming:
-    """Old numbers and new ones: only their order matters."""
+    """New numbers for old ones.  They keep the order, which is all that matters."""
 
-    keep: Retained
+    retained: Retained
     seqs: dict[int, int]
     ranks: dict[int, int]
 
@@ -84,7 +86,7 @@ def renaming_of(world: World, retained: Retained) -> Renaming:
 
 
 def canonicalize(world: World, retained: Retained) -> World:
-    """The world with only what matters for what can still happen; what stays as it is is shared."""
+    """Return the canonical form of a world.  Unchanged tables and records are shared."""
     names = renaming_of(world, retained)
     runs = rows_of(world, Run)
     kept = {
@@ -114,7 +116,7 @@ def canonicalize(world: World, retained: Retained) -> World:
 
 
 def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -> list[Any] | None:
-    """The records to keep, renamed; None: all as they are."""
+    """Return the records to keep, renamed.  Return None if none has changed."""
     if kind in (EventBatch, Node, Usage, Blob):
         return []
     if kind in (OpenKey, MarkRaise):
@@ -127,18 +129,18 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -
 
 def _record(kind: Any, record: Any, names: Renaming, kept: set[str]) -> Any:
     if kind is QueueEntry:
-        return _place(record, names)
+        return _queue_entry(record, names)
     if kind is Session:
         return _session(record, names)
     if kind is Input:
         return record if not record.admitted_at_ms else replace(record, admitted_at_ms=0)
     if kind is ExecutedCommand:
-        return _executed(record, names.keep)
+        return _executed(record, names.retained)
     if record.run_id not in kept:
         return None
     if kind is Run:
         return _run(record, names)
-    lease_id = names.keep.lease_id(record.lease_id)
+    lease_id = names.retained.lease_id(record.lease_id)
     return record if lease_id == record.lease_id else replace(record, lease_id=lease_id)
 
 
@@ -147,7 +149,7 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
     if not name.startswith("c."):
         prefix, _, lease_id = name.rpartition(".")  # l3, amend.l3
         lease_id = retained.lease_id(lease_id)
-        if lease_id == NOBODY:
+        if lease_id == UNUSED_LEASE:
             return None
         name = f"{prefix}.{lease_id}" if prefix else lease_id
     if name == done.command_id and not done.at_ms:
@@ -161,7 +163,7 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
 
 
 def _session(s: Session, names: Renaming) -> Session:
-    lease, known = s.lease, names.keep.generations
+    lease, known = s.lease, names.retained.generations
     held: lease_.Lease
     if isinstance(lease, lease_.Held):
         generation = known.index(lease.generation)
@@ -179,7 +181,7 @@ def _session(s: Session, names: Renaming) -> Session:
     )  # fmt: skip
 
 
-def _place(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
+def _queue_entry(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
     state, seq = queue_entry.state, 0
     if isinstance(state, input_.Ended):
         by = state.by if state.how is input_.How.WITHDRAWN else ""
@@ -204,16 +206,16 @@ def _place(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
 
 
 def _run(run: Run, names: Renaming) -> Run:
-    state, last, stamp, retained = run.state, run.last_end, run.stamp, names.keep
+    state, last, stamp, retained = run.state, run.last_end, run.stamp, names.retained
     if isinstance(state, run_.Running):
         state = run_.Running(retained.generations.index(state.generation), state.recorded)
     elif isinstance(state, run_.Rescheduled):
-        state = _asleep(state, retained.back)
+        state = _rescheduled(state, retained.clock_back)
     else:
         state = run_.Done(state.termination)
     if last is not None:
         lease_id = retained.lease_id(last.lease_id)
-        last = LastEnd(lease_id, "" if lease_id == NOBODY else last.verdict)
+        last = LastEnd(lease_id, "" if lease_id == UNUSED_LEASE else last.verdict)
     if stamp is not None:
         stamp = Stamp(
             stamp.turn, stamp.digest, 0, retained.lease_id(stamp.lease_id), stamp.next_run
@@ -229,26 +231,30 @@ def _run(run: Run, names: Renaming) -> Run:
         ]
     )  # fmt: skip
     renamed = replace(
-        run, state=state, last_end=last if retained.again else None, stamp=stamp,
+        run, state=state, last_end=last if retained.resends else None, stamp=stamp,
         contributors=contributors,
-        retry=RetryState() if done or not retained.count_failures else accelerate(run.retry, len(contributors)),
+        retry=RetryState() if done or not retained.count_failures else saturate(run.retry, len(contributors)),
         tip=None if run.tip is None else Tip(run.run_id, run.run_id),
     )  # fmt: skip
     return run if renamed == run else renamed
 
 
-def _asleep(state: run_.Rescheduled, back: bool) -> run_.Rescheduled:
-    """Once its time has come it makes no difference that it had one."""
+def _rescheduled(state: run_.Rescheduled, clock_back: bool) -> run_.Rescheduled:
+    """Drop a time that has come, unless the clock may be set back."""
     due = state.due_at_ms
     if due is not None and due > NOW:
         return run_.Rescheduled(LATER, state.hold_all)
-    return run_.Rescheduled(NOW, state.hold_all) if due is not None and back else run_.Rescheduled()
+    return (
+        run_.Rescheduled(NOW, state.hold_all)
+        if due is not None and clock_back
+        else run_.Rescheduled()
+    )
 
 
-def accelerate(t: RetryState, contributors: int) -> RetryState:
-    """Every round of the same trouble leaves the same state with a higher count: go to the last one before the end."""
-    spared = 1 if contributors > 1 else 0  # a group is split at its second loss
-    losses = t.losses if t.losses <= spared else LOSSES_MAX - 1
+def saturate(t: RetryState, contributors: int) -> RetryState:
+    """Raise each counter to its last value before it has an effect: the values between behave alike."""
+    distinct = 1 if contributors > 1 else 0  # a group is split at its second loss
+    losses = t.losses if t.losses <= distinct else LOSSES_MAX - 1
     first = t.first_failure_ms
     if first is not None:
         first = NOW if NOW - first < GIVE_UP_AFTER_MS else NOW - GIVE_UP_AFTER_MS

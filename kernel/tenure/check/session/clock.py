@@ -1,4 +1,4 @@
-"""Time in an explored session: each time that is ahead may be the next to come; once, the clock is set back."""
+"""Time in the session model: any time in the future may come next, and the clock may be set back once."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["set_back", "ticks"]
 
 
 def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, Any]]:
-    """Each time that is ahead may be the next to come: what is said of it, and the row after it."""
+    """Return each time that may come next: a text, and the row that has changed after it."""
     found: list[tuple[str, Any]] = []
     session, lease = snapshot.session, snapshot.session.lease
     if lapse and isinstance(lease, lease_.Held) and lease.expires_at_ms >= NOW:
-        over = replace(lease, expires_at_ms=NOW - 1)
-        found.append(("the lease runs out", replace(session, lease=over)))
+        lapsed = replace(lease, expires_at_ms=NOW - 1)
+        found.append(("the lease lapses", replace(session, lease=lapsed)))
     for run in snapshot.unfinished():
         state, first = run.state, run.retry.first_failure_ms
         if isinstance(state, run_.Rescheduled) and state.due_at_ms == LATER:
             row = replace(run, state=run_.Rescheduled(NOW, state.hold_all))
-            found.append((f"the backoff of {run.run_id} is over", row))
+            found.append((f"the backoff of {run.run_id} ends", row))
         if hour and first == NOW:
             retry = replace(run.retry, first_failure_ms=NOW - GIVE_UP_AFTER_MS)
             found.append((f"{run.run_id} has failed for an hour", replace(run, retry=retry)))
     for queue_entry in snapshot.queue_entries.values():
         if isinstance(queue_entry.state, input_.Delayed) and queue_entry.state.until_ms == LATER:
             ready = replace(queue_entry, state=replace(queue_entry.state, until_ms=NOW))
-            found.append((f"{queue_entry.input_id} falls due", ready))
+            found.append((f"{queue_entry.input_id} becomes due", ready))
     return found
 
 
 def set_back(snapshot: Snapshot) -> list[Any]:
-    """The rows after the clock was set back by more than two ttl."""
+    """Return the rows that differ after the clock is set back by more than two ttl."""
     rows: list[Any] = []
     lease = snapshot.session.lease
     if isinstance(lease, lease_.Held):

@@ -1,6 +1,6 @@
-"""The worlds that are searched every day, each for one matter.
+"""The models of a session that `tenure check` explores by default.
 
-What a world leaves out another one has; none has everything, since that would be too much to search.
+Each model has one subject.  A model with everything would have too many states.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "WAKE_1",
     "WAKE_2",
     "WAKE_3",
-    "also",
+    "extended",
 ]
 
 
@@ -61,38 +61,43 @@ ONCE: Final[Moves] = {
     "idle": ("begin",),
     "begun": ("mark", "commit"),
     "ran": ("report",),
-    "found": ("record unknown",),
+    "started": ("record unknown",),
     "reported": ("commit",),
-    "closing": ("close",),
+    "closing": ("commit as cancelled",),
 }
-PLAIN: Final[Moves] = {"idle": ("begin",), "begun": ("commit",), "closing": ("close",)}
+PLAIN: Final[Moves] = {
+    "idle": ("begin",),
+    "begun": ("commit",),
+    "closing": ("commit as cancelled",),
+}
 FAILURES: Final = ("fail", "fail for good", "fail at the provider")
 
 
-def also(moves: Moves, **more: tuple[str, ...]) -> Moves:
+def extended(moves: Moves, **more: tuple[str, ...]) -> Moves:
+    """Return the moves with more commands in some steps."""
     steps = moves.keys() | more.keys()
     return {step: (*moves.get(step, ()), *more.get(step, ())) for step in sorted(steps)}
 
 
 def clauses(text: str) -> tuple[str, ...]:
-    """`LEASE-1,2 RUN-3` is LEASE-1, LEASE-2 and RUN-3."""
+    """Return the clauses of a short text: `LEASE-1,2 RUN-3` is LEASE-1, LEASE-2 and RUN-3."""
     families = [part.split("-") for part in text.split()]
     return tuple(f"{family}-{n}" for family, numbers in families for n in numbers.split(","))
 
 
 LEASE: Final = ModelConfig(
     "lease",
-    "one input with a once step: two workers, crashes, pauses, lost answers",
+    "an input with a once step, two workers, crashes, pauses, lost answers",
     (PROMPT,),
-    also(ONCE, begun=("renew", "release"), reported=("renew", "release"), marked=("renew",)),
+    extended(ONCE, begun=("renew", "release"), reported=("renew", "release"), marked=("renew",)),
     probes=True,
     expects=clauses("COMMIT-21 FAIL-6 JOURNAL-2,7 LEASE-26 RUN-2 STORE-18"),
 )
 FAILURE: Final = ModelConfig(
     "failure",
-    "one input that fails in every way until it is given up",
+    "an input that fails in every way until its run is given up",
     (PROMPT,),
-    also(ONCE, begun=FAILURES, reported=FAILURES),
+    extended(ONCE, begun=FAILURES, reported=FAILURES),
     hour=True,
     count_failures=True,
     expects=clauses("FAIL-2"),
@@ -100,9 +105,9 @@ FAILURE: Final = ModelConfig(
 )
 ORDER: Final = ModelConfig(
     "order",
-    "a directive that holds, a prompt that passes, one that comes first; retries between them",
+    "a directive, a prompt and a prompt with priority; runs that fail and are retried",
     (DIRECTIVE, PROMPT, FIRST),
-    also(PLAIN, begun=("fail", "fail at the provider")),
+    extended(PLAIN, begun=("fail", "fail at the provider")),
     workers=1,
     lose=False,
     crash=False,
@@ -113,9 +118,9 @@ ORDER: Final = ModelConfig(
 )
 DELAY: Final = ModelConfig(
     "delay",
-    "inputs that fall due, a clock that is set back",
+    "delayed inputs; the clock is set back",
     (DELAYED, DELAYED_DIRECTIVE),
-    also(PLAIN, begun=("fail",)),
+    extended(PLAIN, begun=("fail",)),
     workers=1,
     lose=False,
     clock_back=True,
@@ -124,9 +129,9 @@ DELAY: Final = ModelConfig(
 )
 BATCH: Final = ModelConfig(
     "batch",
-    "wakes that are bound together, fail together, are split and withdrawn",
+    "a group of two wakes: it fails, is split, and one wake is withdrawn",
     ((WAKE_1, WAKE_2),),
-    also(ONCE, begun=("fail", "fail for good")),
+    extended(ONCE, begun=("fail", "fail for good")),
     (o.withdraw("v"),),
     workers=1,
     count_failures=True,
@@ -134,9 +139,9 @@ BATCH: Final = ModelConfig(
 )
 BATCH_LOST: Final = ModelConfig(
     "batch-lost",
-    "two workers lose a group, and its answers",
+    "a group of two wakes, two workers, lost leases and lost answers",
     ((WAKE_1, WAKE_2),),
-    also(PLAIN, begun=("fail for good",)),
+    extended(PLAIN, begun=("fail for good",)),
     (o.withdraw("v"), o.withdraw_from("w", Lane.SYSTEM)),
     count_failures=True,
     expects=clauses("FAIL-1 INBOX-26,27 PLACE-8"),
@@ -145,15 +150,15 @@ BATCH_LOST: Final = ModelConfig(
 )
 INTERRUPT: Final = ModelConfig(
     "interrupt",
-    "an interrupt of one input in every place, under two workers",
+    "an interrupt of an input in every state, two workers",
     (PROMPT,),
-    also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "renew")),
+    extended(ONCE, begun=("fail", "release", "renew"), reported=("fail", "renew")),
     (o.interrupt(1),),
     ends=("consumed", "superseded"),
 )
 INTERRUPTS: Final = ModelConfig(
     "interrupts",
-    "two interrupts, the second with a replacement, of what is bound and delayed",
+    "two interrupts of a ready, bound or delayed input; the second has a replacement",
     (PROMPT, DELAYED),
     PLAIN,
     (o.interrupt(1), o.interrupt(2, REPLACEMENT)),
@@ -165,9 +170,9 @@ INTERRUPTS: Final = ModelConfig(
 )
 CANCEL: Final = ModelConfig(
     "cancel",
-    "a run is asked to stop, its input is withdrawn",
+    "a run is cancelled, and its input is withdrawn",
     (PROMPT,),
-    also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
+    extended(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
     (o.cancel("r.p"), o.withdraw("p")),
     expects=clauses("CANCEL-1,5"),
     ends=("consumed", "abandoned", "withdrawn"),
@@ -175,9 +180,9 @@ CANCEL: Final = ModelConfig(
 )
 STOP: Final = ModelConfig(
     "stop",
-    "a session is stopped and opened again",
+    "a session is stopped and reopened",
     (PROMPT, DIRECTIVE),
-    also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
+    extended(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
     (o.stop(), o.reopen(), o.withdraw("d")),
     workers=1,
     lose=False,
@@ -186,9 +191,9 @@ STOP: Final = ModelConfig(
 )
 STOP_ABANDON: Final = ModelConfig(
     "stop-abandon",
-    "a session is stopped, what waits is abandoned",
+    "a session is stopped, and its inputs are abandoned",
     (PROMPT, (WAKE_1,)),
-    also(ONCE, begun=("renew",), reported=("fail",)),
+    extended(ONCE, begun=("renew",), reported=("fail",)),
     (o.stop(True), o.reopen()),
     workers=1,
     lose=False,
@@ -196,9 +201,9 @@ STOP_ABANDON: Final = ModelConfig(
 )
 RESET: Final = ModelConfig(
     "reset",
-    "a session is reset; what came before is abandoned, what comes after is not",
+    "a session is reset; only the inputs before the reset are abandoned",
     (PROMPT, (WAKE_1,)),
-    also(ONCE, begun=("fail", "renew")),
+    extended(ONCE, begun=("fail", "renew")),
     (o.reset(),),
     workers=1,
     lose=False,
@@ -206,9 +211,9 @@ RESET: Final = ModelConfig(
 )
 RETIRE: Final = ModelConfig(
     "retire",
-    "a session is retired, with and without what is queued",
+    "a session is retired, with or without abandoning its inputs",
     (PROMPT, (WAKE_1,)),
-    also(PLAIN, begun=("fail", "renew")),
+    extended(PLAIN, begun=("fail", "renew")),
     (o.retire(True), o.retire(), o.reopen()),
     workers=1,
     lose=False,
@@ -218,7 +223,7 @@ RETIRE: Final = ModelConfig(
 )
 DESTROY: Final = ModelConfig(
     "destroy",
-    "a session is destroyed under a live lease; a lease is reclaimed from the dead",
+    "a session is destroyed under a live lease; the lease of a dead worker is reclaimed",
     (PROMPT,),
     ONCE,
     (o.destroy(), o.interrupt(1), o.reclaim()),
@@ -229,24 +234,31 @@ DESTROY: Final = ModelConfig(
 )
 FENCE: Final = ModelConfig(
     "fence",
-    "every holder is fenced off, live or not, after a failover",
+    "an operator fences off every holder, as after a failover",
     (PROMPT,),
-    also(ONCE, begun=("renew",)),
+    extended(ONCE, begun=("renew",)),
     (o.fence_off(), o.cancel("r.p")),
     ends=("consumed", "abandoned"),
     expects=clauses("LEASE-17,30,31"),
 )
 AMEND: Final = ModelConfig(
     "amend",
-    "a session at rest is changed beside its turns",
+    "the transcript is amended between turns",
     (PROMPT,),
-    also(PLAIN, idle=("acquire",), editing=("amend", "leave", "renew"), amended=("leave",)),
+    extended(
+        PLAIN,
+        idle=("acquire",),
+        editing=("amend", "release session", "renew"),
+        amended=("release session",),
+    ),
 )
 AMEND_STOP: Final = ModelConfig(
     "amend-stop",
-    "a session is stopped while it is changed",
+    "a session is stopped while its transcript is amended",
     (PROMPT,),
-    also(PLAIN, idle=("acquire",), editing=("amend", "leave"), amended=("leave",)),
+    extended(
+        PLAIN, idle=("acquire",), editing=("amend", "release session"), amended=("release session",)
+    ),
     (o.stop(), o.reopen(), o.reclaim()),
     workers=1,
     probes=True,
@@ -254,16 +266,16 @@ AMEND_STOP: Final = ModelConfig(
 )
 NEXT: Final = ModelConfig(
     "next",
-    "commits that go on with what comes next under the same lease",
+    "commits that begin the next run under the same lease",
     (PROMPT, DIRECTIVE),
-    also(PLAIN, begun=("commit, next",)),
+    extended(PLAIN, begun=("commit, next",)),
     expects=clauses("COMMIT-11"),
 )
 NEXT_ORDER: Final = ModelConfig(
     "next-order",
-    "what comes next is what stands first, in both lanes",
+    "commits that begin the next run, in the order of both lanes",
     (PROMPT, DIRECTIVE, FIRST),
-    also(PLAIN, begun=("commit, next", "fail")),
+    extended(PLAIN, begun=("commit, next", "fail")),
     workers=1,
     lose=False,
     crash=False,
@@ -271,9 +283,9 @@ NEXT_ORDER: Final = ModelConfig(
 )
 KEYS: Final = ModelConfig(
     "keys",
-    "an open key is free again when its holder has ended, or was taken back",
+    "an open key can be used again after its input has ended",
     (KEYED_1, KEYED_2),
-    also(PLAIN, begun=("fail",)),
+    extended(PLAIN, begun=("fail",)),
     (o.interrupt(1), o.withdraw("k")),
     workers=1,
     lose=False,
@@ -288,9 +300,9 @@ KEYS: Final = ModelConfig(
 )
 SLOTS: Final = ModelConfig(
     "slots",
-    "a later input takes the place of an earlier one that is ready",
+    "a later input supersedes a ready one with the same key",
     (SLOT_1, SLOT_2),
-    also(PLAIN, begun=("fail",)),
+    extended(PLAIN, begun=("fail",)),
     (o.reset(),),
     workers=1,
     lose=False,

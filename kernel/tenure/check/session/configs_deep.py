@@ -1,4 +1,4 @@
-"""The worlds that are searched by night: larger, and with more at once."""
+"""Larger models of a session, which `tenure check --deep` adds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .configs import (
     WAKE_1,
     WAKE_2,
     WAKE_3,
-    also,
+    extended,
 )
 from .states import ModelConfig
 
@@ -24,40 +24,44 @@ __all__ = ["DEEP"]
 
 
 LEASE_3: Final = ModelConfig(
-    "lease-3", "three workers over one input", (PROMPT,), ONCE, workers=3, lose=False
+    "lease-3", "an input with a once step, three workers", (PROMPT,), ONCE, workers=3, lose=False
 )
 LEASE_3_LOST: Final = ModelConfig(
-    "lease-3-lost", "three workers over one input, lost answers", (PROMPT,), ONCE, workers=3
+    "lease-3-lost",
+    "an input with a once step, three workers, lost answers",
+    (PROMPT,),
+    ONCE,
+    workers=3,
 )
 BATCH_2: Final = ModelConfig(
     "batch-2",
-    "two workers, wakes admitted one by one",
+    "two wakes that are admitted one after the other, two workers",
     ((WAKE_1,), (WAKE_2,)),
-    also(ONCE, begun=("fail", "fail for good")),
+    extended(ONCE, begun=("fail", "fail for good")),
     (o.withdraw("v"), o.withdraw("w")),
     lose=False,
     count_failures=True,
 )
 BATCH_3: Final = ModelConfig(
     "batch-3",
-    "a group of three, two workers",
+    "a group of three wakes, two workers",
     ((WAKE_1, WAKE_2), (WAKE_3,)),
-    also(PLAIN, begun=("fail for good",)),
+    extended(PLAIN, begun=("fail for good",)),
     (o.withdraw("v"),),
     lose=False,
     count_failures=True,
 )
 INTERRUPT_2: Final = ModelConfig(
     "interrupt-2",
-    "an interrupt of a prompt beside a directive, two workers",
+    "an interrupt of a prompt while a directive waits, two workers",
     (PROMPT, DIRECTIVE),
-    also(ONCE, begun=("fail", "renew")),
+    extended(ONCE, begun=("fail", "renew")),
     (o.interrupt(1),),
     lose=False,
 )
 INTERRUPTS_3: Final = ModelConfig(
     "interrupts-3",
-    "two interrupts over a prompt, a delayed one and a directive",
+    "two interrupts of a prompt, a delayed prompt and a directive",
     (PROMPT, DELAYED, DIRECTIVE),
     PLAIN,
     (o.interrupt(1), o.interrupt(2, REPLACEMENT)),
@@ -68,30 +72,30 @@ INTERRUPTS_3: Final = ModelConfig(
 )
 CANCEL_2: Final = ModelConfig(
     "cancel-2",
-    "cancels and withdrawals, everything counted",
+    "cancels and withdrawals; failures are counted",
     (PROMPT,),
-    also(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
+    extended(ONCE, begun=("fail", "release", "renew"), reported=("fail", "release")),
     (o.cancel("r.p"), o.withdraw("p"), o.withdraw_from("p")),
     count_failures=True,
 )
 NEXT_2: Final = ModelConfig(
     "next-2",
-    "commits that go on, with once steps",
+    "commits that begin the next run; once steps",
     (PROMPT, DIRECTIVE),
-    also(ONCE, begun=("commit, next",), reported=("commit, next",)),
+    extended(ONCE, begun=("commit, next",), reported=("commit, next",)),
     lose=False,
 )
 NEXT_3: Final = ModelConfig(
     "next-3",
-    "commits that go on over three inputs, two workers",
+    "commits that begin the next of three inputs, two workers",
     (PROMPT, DIRECTIVE, FIRST),
-    also(PLAIN, begun=("commit, next",)),
+    extended(PLAIN, begun=("commit, next",)),
 )
 PHASES: Final = ModelConfig(
     "phases",
-    "stop, retire, reset, reopen, destroy, two workers",
+    "a session is stopped, retired, reset, reopened and destroyed, two workers",
     (PROMPT,),
-    also(ONCE, begun=("renew",)),
+    extended(ONCE, begun=("renew",)),
     (o.stop(), o.retire(True), o.reset(), o.reopen(), o.destroy()),
     lose=False,
 )

@@ -1,6 +1,7 @@
-"""The bounded world of one session: real commands over real records, workers that crash and come back, lost answers.
+"""The model of one session: real commands over real records, workers that crash and restart, lost answers.
 
-A state is the number of its rows, of what each worker knows and of what must be remembered to judge it.
+A state has four parts: the number of its rows, the number of each worker, the number of its `History`, and the
+properties that the transition to it has violated.
 """
 
 from __future__ import annotations
@@ -22,26 +23,40 @@ from .decision_properties import DECISION_PROPERTIES
 from .operators import Operator
 from .snapshot import S, Snapshot, snapshot_of
 from .state_properties import STATE_PROPERTIES
-from .states import DOOMED, History, Numbers, State, StateEncoder, put
+from .states import ENDS_AS_MARKED, History, Numbers, State, StateEncoder, put
 from .transitions import TRANSITION_PROPERTIES, Transition
-from .workers import FAILURES, HOME, IDLE, MARKED, RAN, Worker, command, stale_commands, understood
+from .workers import (
+    FAILURES,
+    IDLE,
+    IDLE_WORKER,
+    MARKED,
+    RAN,
+    Worker,
+    command,
+    stale_commands,
+    worker_after,
+)
 
 __all__ = ["SessionModel"]
 
 
 ONCE: Final = "a once step runs at most once"
-TAKEN_BACK: Final = "no once step runs for an input that was withdrawn or superseded"
-LATER_AGAIN: Final = "a command that was carried out is a replay at any later point"
-HONEST: Final = "a worker that keeps to the rules is refused only as fenced or cancelled"
-PATH_PROPERTIES: Final = (ONCE, TAKEN_BACK, DOOMED, LATER_AGAIN, HONEST)
-FAIR: Final = frozenset(
+NOT_IF_TAKEN_BACK: Final = "no once step runs for an input that was withdrawn or superseded"
+REPLAYED_LATER: Final = "an executed command that is sent again later is a replay"
+ONLY_EXPECTED_REFUSALS: Final = (
+    "a correct worker is refused only because it was overtaken, fenced, cancelled or stopped"
+)
+PATH_PROPERTIES: Final = (
+    *(ONCE, NOT_IF_TAKEN_BACK, ENDS_AS_MARKED, REPLAYED_LATER, ONLY_EXPECTED_REFUSALS),
+)
+EXPECTED_REFUSALS: Final = frozenset(
     ("fenced", "cancelled", "held", "run_active", "phase", "open_turn", "stamp_conflict")
 )
 
 
 @define(eq=False)
 class SessionModel(StateEncoder):
-    """A model for the explorer: what can happen to a session within a setting."""
+    """The model of a session for the explorer.  `config` says what may happen."""
 
     always: tuple[str, ...] = (
         *DECISION_PROPERTIES,
@@ -62,36 +77,36 @@ class SessionModel(StateEncoder):
 
     @property
     def sometimes(self) -> tuple[str, ...]:
-        """What must happen in some state of this model."""
+        """The properties that must hold in some state: clauses that fire, and ways in which inputs end."""
         fires = [f"{clause} fires" for clause in self.config.expects]
         return (*fires, *(f"an input is {how}" for how in self.config.ends))
 
-    # -- the model
+    # -- the protocol of the explorer
 
     def initial(self) -> Iterable[State]:
-        """The states that the search starts from."""
-        home = self.worker(HOME)
-        opened = self.transitions.opened()
-        yield self.state(opened, (home,) * self.config.workers, History())
+        """Yield the initial state: an open session without inputs."""
+        idle = self.worker(IDLE_WORKER)
+        snapshot = self.transitions.initial_snapshot()
+        yield self.state(snapshot, (idle,) * self.config.workers, History())
 
     def actions(self, state: State) -> Iterator[tuple[Any, State]]:
-        """Every action that is possible in a state, with the state after it."""
-        number, workers, memory, _ = state
-        snapshot, memory_ = self.transitions.snapshots[number], self.histories[memory]
-        yield from self._operate(snapshot, workers, memory_)
-        yield from self._tick(snapshot, workers, memory_)
+        """Yield every action that is possible in a state, with the state after it."""
+        number, workers, history_number, _ = state
+        snapshot, history = self.transitions.snapshots[number], self.histories[history_number]
+        yield from self._operate(snapshot, workers, history)
+        yield from self._tick(snapshot, workers, history)
         for slot, at in enumerate(workers):
-            yield from self._work(snapshot, workers, slot, self.workers[at], memory_)
+            yield from self._work(snapshot, workers, slot, self.workers[at], history)
 
     def broken(self, state: State) -> Collection[str]:
-        """The properties that a state violates."""
-        number, workers, memory, broken = state
+        """Return the properties that a state violates."""
+        number, workers, history_number, broken = state
         snapshot = self.transitions.snapshots[number]
         broken += self.transitions.of_snapshot(snapshot, probes=self.config.probes)
-        return broken or self._stale_commands(snapshot, workers, self.histories[memory])
+        return broken or self._stale_commands(snapshot, workers, self.histories[history_number])
 
     def seen(self, state: State) -> Collection[str]:
-        """The names in `sometimes` that a state shows."""
+        """Return the names in `sometimes` that hold in a state."""
         queue_entries = self.transitions.snapshots[state[0]].queue_entries.values()
         ends = [
             f"an input is {p.state.how}" for p in queue_entries if isinstance(p.state, input_.Ended)
@@ -102,7 +117,7 @@ class SessionModel(StateEncoder):
         return [*ends, *(f"{clause} fires" for clause in self.transitions.clauses)]
 
     def finished(self, state: State) -> bool:
-        """True if nothing may remain to be done in a state."""
+        """Return True if all inputs were admitted and have ended, and nothing is left to do."""
         snapshot = self.transitions.snapshots[state[0]]
         session = snapshot.session
         if session.phase.value == "stopped" and "reopen" not in self.operators:
@@ -119,47 +134,52 @@ class SessionModel(StateEncoder):
         return sum(map(len, self.config.admits))
 
     def describe(self, label: Any) -> Line:
-        """The text of an action for a trace."""
+        """Return the line of a trace for an action."""
         who, what, transition = label
         if transition is None:
             return Line(who, what)
         text = transition if isinstance(transition, str) else description(transition)
         return Line(who, what, text, "session")
 
-    # -- what happens
+    # -- actions
 
     def _operate(
-        self, snapshot: Snapshot, workers: Numbers, memory: History
+        self, snapshot: Snapshot, workers: Numbers, history: History
     ) -> Iterator[tuple[Any, State]]:
+        """Yield what users, operators and a sweeper can do."""
         for group in self.config.admits:
             if group[0].input_id not in snapshot.queue_entries:
                 transition = self.transitions.execute(snapshot, c.Admit(S, group))
                 if transition.changed or transition.broken:
                     label = ("user", "Admit " + ", ".join(i.input_id for i in group), transition)
-                    yield label, self.next(snapshot, transition, workers, memory)
+                    yield label, self.next(snapshot, transition, workers, history)
         holders = {self.workers[w].generation for w in workers}
         for operator in self.config.operators:
-            if operator.name in memory.done:
+            if operator.name in history.done:
                 continue
-            asked = operator.offer(snapshot, holders)
-            if asked is None:
+            command_ = operator.offer(snapshot, holders)
+            if command_ is None:
                 continue
-            transition = self.transitions.execute(snapshot, asked)
+            transition = self.transitions.execute(snapshot, command_)
             if transition.changed or transition.broken:
-                done = memory
+                done = history
                 if not operator.repeated:
-                    done = replace(memory, done=tuple(sorted((*memory.done, operator.name))))
+                    done = replace(history, done=tuple(sorted((*history.done, operator.name))))
                 yield (
                     ("user", operator.name, transition),
                     self.next(snapshot, transition, workers, done),
                 )
         transition = self.transitions.execute(snapshot, c.Sweep(S))
         if transition.changed or transition.broken:
-            yield ("sweeper", "Sweep", transition), self.next(snapshot, transition, workers, memory)
+            yield (
+                ("sweeper", "Sweep", transition),
+                self.next(snapshot, transition, workers, history),
+            )
 
     def _tick(
-        self, snapshot: Snapshot, workers: Numbers, memory: History
+        self, snapshot: Snapshot, workers: Numbers, history: History
     ) -> Iterator[tuple[Any, State]]:
+        """Yield what the clock can do."""
         found = snapshot.known.get("ticks")
         if found is None:
             found = snapshot.known["ticks"] = [
@@ -169,25 +189,29 @@ class SessionModel(StateEncoder):
             back = [Update(row) for row in set_back(snapshot)]
             snapshot.known["back"] = snapshot_of(-1, evolve(snapshot.world, back)) if back else None
         for text, after in found:
-            yield ("clock", text, None), self.state(after, workers, memory)
-        if self.config.clock_back and not memory.set_back and snapshot.known["back"] is not None:
-            once = replace(memory, set_back=True)
-            yield ("clock", "is set back", None), self.state(snapshot.known["back"], workers, once)
+            yield ("clock", text, None), self.state(after, workers, history)
+        if self.config.clock_back and not history.set_back and snapshot.known["back"] is not None:
+            once = replace(history, set_back=True)
+            yield (
+                ("clock", "the clock is set back", None),
+                self.state(snapshot.known["back"], workers, once),
+            )
 
     def _work(
-        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, memory: History
+        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, history: History
     ) -> Iterator[tuple[Any, State]]:
-        if self.config.crash and worker != HOME:
-            home = put(workers, slot, self.worker(HOME))
-            yield (f"w{slot}", "crashes", None), self.state(snapshot, home, memory)
+        """Yield what a worker can do: crash, run its once step, send or resend a command."""
+        if self.config.crash and worker != IDLE_WORKER:
+            crashed = put(workers, slot, self.worker(IDLE_WORKER))
+            yield (f"w{slot}", "crashes", None), self.state(snapshot, crashed, history)
         if worker.sent:
-            yield self._again(snapshot, workers, slot, worker, memory)
+            yield self._again(snapshot, workers, slot, worker, history)
             return
         if worker.step == MARKED:
-            yield self._run(snapshot, workers, slot, worker, memory)
+            yield self._run(snapshot, workers, slot, worker, history)
         for kind in self.config.moves.get(worker.step, ()):
             if kind != "renew" or not snapshot.live():
-                yield from self._send(snapshot, workers, slot, worker, kind, memory)
+                yield from self._send(snapshot, workers, slot, worker, kind, history)
 
     def _send(
         self,
@@ -196,30 +220,34 @@ class SessionModel(StateEncoder):
         slot: int,
         worker: Worker,
         kind: str,
-        memory: History,
+        history: History,
     ) -> Iterator[tuple[Any, State]]:
+        """Yield the state after a command of a worker: with its answer received, and with its answer lost."""
         sender = worker
         if worker.step == IDLE:
             kind, sender = self._prepare(snapshot, slot, kind)
         transition = self.transitions.execute(snapshot, command(kind, sender, slot))
         answer, label = transition.answer, (f"w{slot}", kind, transition)
         if answer is None:
-            yield label, self.next(snapshot, transition, workers, memory)
+            yield label, self.next(snapshot, transition, workers, history)
             return
-        extra = () if _fair(answer) else (HONEST,)
-        knows = understood(sender, kind, answer, transition.after)
-        if knows == worker and not transition.changed:
+        extra = () if _is_expected(answer) else (ONLY_EXPECTED_REFUSALS,)
+        next_worker = worker_after(sender, kind, answer, transition.after)
+        if next_worker == worker and not transition.changed:
             return
-        after = put(workers, slot, self.worker(knows))
-        yield label, self.next(snapshot, transition, after, memory, extra)
+        after = put(workers, slot, self.worker(next_worker))
+        yield label, self.next(snapshot, transition, after, history, extra)
         nothing = isinstance(answer, Decided) and isinstance(answer.outcome, c.NothingDue)
         if self.config.lose and transition.changed and kind != "renew" and not nothing:
-            waits = put(workers, slot, self.worker(replace(sender, sent=kind)))
-            lost = (f"w{slot}", kind, description(transition) + ", answer lost")
-            yield lost, self.next(snapshot, transition, waits, memory, extra)
+            waiting = put(workers, slot, self.worker(replace(sender, sent=kind)))
+            lost = (f"w{slot}", kind, description(transition) + ", the answer is lost")
+            yield lost, self.next(snapshot, transition, waiting, history, extra)
 
     def _prepare(self, snapshot: Snapshot, slot: int, kind: str) -> tuple[str, Worker]:
-        """A new lease id, named after its generation, and a run id, named after its inputs: the same on every way here."""
+        """Name a new lease after its generation and a new run after its inputs.
+
+        So equal states on different paths have equal names.
+        """
         sender = Worker(IDLE, snapshot.session.lease.generation + 1)
         if kind != "begin":
             return kind, sender
@@ -232,52 +260,52 @@ class SessionModel(StateEncoder):
         return "begin again", sender
 
     def _again(
-        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, memory: History
+        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, history: History
     ) -> tuple[Any, State]:
-        """The answer was lost: the same command once more, whenever that is."""
+        """Send a command whose answer was lost again."""
         transition = self.transitions.execute(snapshot, command(worker.sent, worker, slot))
         answer = transition.answer
         replayed = (
             self._known(snapshot, worker.sent, worker.run_id, answer) and not transition.changed
         )
-        knows = (
-            HOME if answer is None else understood(worker, worker.sent, answer, transition.after)
-        )
-        after = put(workers, slot, self.worker(knows))
+        next_worker = IDLE_WORKER
+        if answer is not None:
+            next_worker = worker_after(worker, worker.sent, answer, transition.after)
+        after = put(workers, slot, self.worker(next_worker))
         label = (f"w{slot}", f"{worker.sent}, sent again", transition)
         return label, self.next(
-            snapshot, transition, after, memory, () if replayed else (LATER_AGAIN,)
+            snapshot, transition, after, history, () if replayed else (REPLAYED_LATER,)
         )
 
     def _known(self, snapshot: Snapshot, kind: str, run_id: str, answer: Any) -> bool:
-        """A Fail or Release is known until another holder of the run says the same; then it is told that it is fenced."""
+        """Return True for a replay.  A Fail or Release is refused as fenced after a later holder has ended the run."""
         if isinstance(answer, Refused) and (kind == "release" or kind in FAILURES):
             last = snapshot.runs[run_id].last_end
             return answer.reason is Refusal.FENCED and last is not None
         return isinstance(answer, Decided) and answer.replayed
 
     def _run(
-        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, memory: History
+        self, snapshot: Snapshot, workers: Numbers, slot: int, worker: Worker, history: History
     ) -> tuple[Any, State]:
-        """The once step itself: the effect that must not happen twice."""
-        doomed = dict(memory.doomed)
-        broken: tuple[str, ...] = (ONCE,) if worker.run_id in memory.ran else ()
+        """Run the once step, whose effect must not happen twice."""
+        taken_back = dict(history.taken_back)
+        broken: tuple[str, ...] = (ONCE,) if worker.run_id in history.ran else ()
         for contributor in snapshot.runs[worker.run_id].contributors:
             state = snapshot.queue_entries[contributor.input_id].state
             how = state.how.value if isinstance(state, input_.Ended) else ""
-            if how in ("withdrawn", "superseded") or contributor.input_id in doomed:
-                broken += (TAKEN_BACK,)
-        ran = tuple(sorted({*memory.ran, worker.run_id}))
+            if how in ("withdrawn", "superseded") or contributor.input_id in taken_back:
+                broken += (NOT_IF_TAKEN_BACK,)
+        ran = tuple(sorted({*history.ran, worker.run_id}))
         after = put(workers, slot, self.worker(replace(worker, step=RAN)))
         label = (f"w{slot}", f"runs the once step of {worker.run_id}", None)
-        return label, self.state(snapshot, after, replace(memory, ran=ran), broken)
+        return label, self.state(snapshot, after, replace(history, ran=ran), broken)
 
     def _stale_commands(
-        self, snapshot: Snapshot, workers: Numbers, memory: History
+        self, snapshot: Snapshot, workers: Numbers, history: History
     ) -> tuple[str, ...]:
-        """Whatever was carried out may arrive once more: it must find that it has been here."""
-        asked: list[Any] = [self.operators[name].offer(snapshot, set()) for name in memory.done]
-        asked += [
+        """Send each executed command again.  Return the violated property if one is not a replay."""
+        stale: list[Any] = [self.operators[name].offer(snapshot, set()) for name in history.done]
+        stale += [
             c.Admit(S, g) for g in self.config.admits if g[0].input_id in snapshot.queue_entries
         ]
         for slot, at in enumerate(workers):
@@ -285,22 +313,22 @@ class SessionModel(StateEncoder):
             if worker.run_id and not worker.sent:
                 for name in stale_commands(worker, snapshot):
                     kind, _, n = name.rpartition(" ")
-                    asked.append(command(kind, replace(worker, n=int(n)), slot))
-        for late in asked:
-            if late is not None:
-                transition = self.transitions.execute(snapshot, late)
+                    stale.append(command(kind, replace(worker, n=int(n)), slot))
+        for each in stale:
+            if each is not None:
+                transition = self.transitions.execute(snapshot, each)
                 answer = transition.answer
                 if transition.changed or not (isinstance(answer, Decided) and answer.replayed):
-                    return (LATER_AGAIN,)
+                    return (REPLAYED_LATER,)
         return ()
 
 
-def _fair(answer: Decided[Any] | Refused) -> bool:
-    return isinstance(answer, Decided) or answer.reason.value in FAIR
+def _is_expected(answer: Decided[Any] | Refused) -> bool:
+    return isinstance(answer, Decided) or answer.reason.value in EXPECTED_REFUSALS
 
 
 def description(transition: Transition) -> str:
-    """An answer in a few words."""
+    """Return an answer as a short text."""
     answer = transition.answer
     if answer is None:
         return f"AssertionError: {transition.clause_text}"

@@ -1,4 +1,4 @@
-"""Everything wrong that can be asked of a session, from its rows: tried in every state of a world, and never obeyed."""
+"""Illegal commands: generated from the rows of a session and tried in every state.  None may change a row."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
 from .snapshot import REVISION, TTL, S, Snapshot
 
-__all__ = ["free", "wrong"]
+__all__ = ["illegal_commands", "is_withdrawable"]
 
 
 OTHER = "other"
-STRANGER = lease_.Owner("stranger", "stranger")
+OTHER_OWNER = lease_.Owner("other", "other")
 UNREADABLE = NewNode(Role.ASSISTANT, "\x00")
 FAILED = Failure(ErrorKind.TRANSIENT)
 
 
-def wrong(snapshot: Snapshot) -> list[Any]:
-    """Commands that this session must refuse, or has carried out already."""
+def illegal_commands(snapshot: Snapshot) -> list[Any]:
+    """Return commands that this session must refuse, or that it has already executed."""
     return [
         *_unknown(),
         *_illegal(snapshot),
@@ -34,30 +34,30 @@ def wrong(snapshot: Snapshot) -> list[Any]:
     ]
 
 
-def free(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
-    """Must a withdrawal of this input be obeyed?"""
+def is_withdrawable(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
+    """Return True if a withdrawal of this input must succeed."""
     state, session = queue_entry.state, snapshot.session
     assert not isinstance(state, Ended)
     run = snapshot.runs[state.run_id] if isinstance(state, Bound) else None
     if run is not None and run.progress:
         return False
     if run is not None and session.lease_run == run.run_id:
-        return (
-            not snapshot.live()
-        )  # it went on when the mark was raised, and nobody works on it now
+        # it was under the lease when the mark was raised, so only a live lease protects it
+        return not snapshot.live()
     return state.mark == session.mark(queue_entry.lane)
 
 
 def _unknown() -> list[Any]:
-    nowhere = lease_.Fence(OTHER, 1, "l1")
+    """Return commands that name an unknown session, input or run."""
+    other_fence = lease_.Fence(OTHER, 1, "l1")
     return [
         c.Admit(OTHER, (c.NewInput("p", "prompt", "p"),), open=False),
-        c.Begin(OTHER, "l1", "r1", STRANGER),
-        c.Acquire(OTHER, "l1", STRANGER),
-        c.Renew(OTHER, nowhere),
-        c.ReleaseSession(OTHER, nowhere),
-        c.Amend(OTHER, "c.1", nowhere, 0),
-        c.Reclaim(OTHER, "c.1", nowhere, lease_.Evidence.DEAD),
+        c.Begin(OTHER, "l1", "r1", OTHER_OWNER),
+        c.Acquire(OTHER, "l1", OTHER_OWNER),
+        c.Renew(OTHER, other_fence),
+        c.ReleaseSession(OTHER, other_fence),
+        c.Amend(OTHER, "c.1", other_fence, 0),
+        c.Reclaim(OTHER, "c.1", other_fence, lease_.Evidence.DEAD),
         c.Interrupt(OTHER, "c.1"),
         c.Retire(OTHER, "c.1"),
         c.FenceOff(OTHER, "c.1"),
@@ -66,26 +66,28 @@ def _unknown() -> list[Any]:
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),
         c.RequestCancel(S, "c.1", "nothing"),
-        c.Checkpoint(S, nowhere, "nothing", 1, 0),
-        c.Commit(S, nowhere, "nothing", 1, 0, 0),
-        c.Fail(S, nowhere, "nothing", 1, FAILED),
-        c.Release(S, nowhere, "nothing"),
+        c.Checkpoint(S, other_fence, "nothing", 1, 0),
+        c.Commit(S, other_fence, "nothing", 1, 0, 0),
+        c.Fail(S, other_fence, "nothing", 1, FAILED),
+        c.Release(S, other_fence, "nothing"),
         c.Open(S),
     ]
 
 
 def _illegal(snapshot: Snapshot) -> list[Any]:
+    """Return commands with illegal ids and values."""
     return [
-        c.Begin(S, "l 1", "r1", STRANGER),
-        c.Begin(S, "l1", "r 1", STRANGER),
-        c.Begin(S, "l1", "r1", STRANGER, ttl_ms=-1),
-        c.Acquire(S, "l1", STRANGER, ttl_ms=-1),
+        c.Begin(S, "l 1", "r1", OTHER_OWNER),
+        c.Begin(S, "l1", "r 1", OTHER_OWNER),
+        c.Begin(S, "l1", "r1", OTHER_OWNER, ttl_ms=-1),
+        c.Acquire(S, "l1", OTHER_OWNER, ttl_ms=-1),
         c.Open("an illegal\tname"),
         c.Admit(S, ()),
     ]
 
 
 def _inputs(snapshot: Snapshot) -> list[Any]:
+    """Return commands with illegal inputs, and commands that come too late for an input or run."""
     found: list[Any] = [
         c.Admit(S, (c.NewInput("z z", "prompt", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "\x00"),)),
@@ -105,6 +107,7 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
 
 
 def _phases(snapshot: Snapshot) -> list[Any]:
+    """Return commands that the phase or the lease of the session forbids."""
     found: list[Any] = []
     if snapshot.session.phase is Phase.DESTROYED:
         found += [c.Reopen(S, "c.1"), c.Reset(S, "c.1"), c.Stop(S, "c.1"), c.Destroy(S, "c.1")]
@@ -115,12 +118,12 @@ def _phases(snapshot: Snapshot) -> list[Any]:
     if snapshot.live():
         found.append(c.Reset(S, "c.1"))
     elif snapshot.session.open_run is not None:
-        found.append(c.Acquire(S, "another", STRANGER))
+        found.append(c.Acquire(S, "another", OTHER_OWNER))
     return found
 
 
 def _without_the_fence(snapshot: Snapshot) -> list[Any]:
-    """Another generation, another lease id: both must agree."""
+    """Return commands of a holder whose fence has another generation or another lease id."""
     lease, found = snapshot.session.lease, []
     lease_id = lease.lease_id if isinstance(lease, lease_.Held) else "l0"
     for fence in (
@@ -150,14 +153,14 @@ def _without_the_fence(snapshot: Snapshot) -> list[Any]:
 
 
 def _with_the_fence(snapshot: Snapshot) -> list[Any]:
-    """The right fence and the wrong run, turn, checkpoint, revision or content."""
+    """Return commands with the valid fence and a wrong run, turn, checkpoint, revision or content."""
     lease = snapshot.session.lease
     assert isinstance(lease, lease_.Held)
     fence = lease_.Fence(S, lease.generation, lease.lease_id)
     found: list[Any] = []
     if snapshot.live():
         found.append(c.Reclaim(S, "c.1", fence, lease_.Evidence.UNKNOWN))
-        found.append(c.Begin(S, "another", "r.other", STRANGER, TTL))
+        found.append(c.Begin(S, "another", "r.other", OTHER_OWNER, TTL))
     run_id = snapshot.session.lease_run
     if run_id is None:
         return [

@@ -1,4 +1,4 @@
-"""What people and programs outside may ask of the explored session, once each under its own command id."""
+"""Commands of users and operators in the session model.  Each has a command id of its own and is sent once."""
 
 from __future__ import annotations
 
@@ -34,11 +34,15 @@ Offer: TypeAlias = Callable[[Snapshot, set[int]], Any]
 
 @frozen
 class Operator:
-    """`offer`: the command, if it may be sent now, from the rows and the generations that workers hold."""
+    """A user or operator with one command.
+
+    `offer` returns the command, or None if it may not be sent now.  It gets the rows and the generations that workers
+    know.  `repeated`: the command may be sent any number of times.
+    """
 
     name: str
     offer: Offer
-    repeated: bool = False  # it may come any number of times: it is not remembered
+    repeated: bool = False
 
 
 def always(command: Any) -> Offer:
@@ -102,7 +106,7 @@ def reopen() -> Operator:
 
 
 def reclaim() -> Operator:
-    """Its holder is dead: no worker knows this lease any more."""
+    """Return the operator that reclaims a lease whose holder has crashed: no worker knows its generation."""
 
     def offer(snapshot: Snapshot, holders: set[int]) -> Any:
         lease = snapshot.session.lease

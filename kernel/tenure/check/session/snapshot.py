@@ -1,6 +1,6 @@
-"""The rows of one state of an explored session, taken apart.
+"""The rows of one state of the session model, by kind.
 
-The clock of an explored world stands still at `NOW`: what a time is compared with decides, not how far it is away.
+The clock of the model always shows `NOW`.  Only the order of a time and the clock matters, not the distance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...world import World
 __all__ = [
     "EVENT",
     "LATER",
-    "NOBODY",
     "NOW",
     "REVISION",
     "S",
     "TTL",
+    "UNUSED_LEASE",
     "Snapshot",
     "due_of",
     "rank_of",
@@ -39,13 +39,13 @@ NOW: Final = 1_000_000_000
 TTL: Final = 30_000
 LATER: Final = NOW + 1
 REVISION: Final = 5
-EVENT: Final = 100  # above the number of every admission
-NOBODY: Final = "l-"  # a lease that nobody will present again
+EVENT: Final = 100  # above the event number of every admission
+UNUSED_LEASE: Final = "l-"  # stands for all lease ids that no later command presents
 
 
 @define(eq=False)
 class Snapshot:
-    """The rows of one state, with what has been worked out about them."""
+    """The rows of one state, with caches of what was computed from them."""
 
     number: int
     world: World
@@ -53,14 +53,17 @@ class Snapshot:
     runs: dict[str, Run]
     queue_entries: dict[str, QueueEntry]
     transitions: dict[Any, Any] = field(factory=dict)  # by command
-    settled: dict[Any, int] = field(factory=dict)  # by what is kept
-    known: dict[str, Any] = field(factory=dict)  # whatever else was worked out
+    canonical: dict[Any, int] = field(factory=dict)  # by what is retained
+    known: dict[str, Any] = field(factory=dict)  # other cached results
 
     def unfinished(self) -> list[Run]:
         return [r for r in self.runs.values() if not isinstance(r.state, run_.Done)]
 
     def live(self) -> bool:
-        """May nobody but its holder end the lease?  Said again, so that the kernel's own answer is checked."""
+        """Return True if only its holder may end the lease.
+
+        This repeats the rule independently of the kernel, so that the kernel is checked.
+        """
         lease = self.session.lease
         if not isinstance(lease, lease_.Held) or lease.ttl_ms <= 0:
             return False
@@ -91,7 +94,7 @@ def rows_of(world: World, kind: type[Any]) -> dict[Any, Any]:
 def due_of(
     session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
 ) -> int | None:
-    """`due_at_ms` over all rows of the session, found without an index."""
+    """Return `due_at_ms`, computed from all rows of the session without an index."""
     ready: dict[Lane, list[QueueEntry]] = {lane: [] for lane in LANES}
     delayed: list[QueueEntry] = []
     for queue_entry in queue_entries:

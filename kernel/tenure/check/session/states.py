@@ -1,6 +1,7 @@
-"""The states of an explored session, as numbers: of its rows, of what each worker knows, of what is remembered.
+"""States of the session model, as numbers.
 
-Rows, workers and memories are kept once each.  States that differ in the names of workers alone are one.
+Rows, workers and histories are stored once each, and a state refers to them by number.  States that differ only in the
+names of workers are one state.
 """
 
 from __future__ import annotations
@@ -21,94 +22,111 @@ from .canonical import Retained
 from .operators import Operator
 from .snapshot import REVISION, Snapshot
 from .transitions import Transition, TransitionCache
-from .workers import HOME, Worker, owner
+from .workers import IDLE_WORKER, Worker, owner
 
-__all__ = ["DOOMED", "History", "ModelConfig", "Moves", "Numbers", "State", "StateEncoder", "put"]
+__all__ = [
+    "ENDS_AS_MARKED",
+    "History",
+    "ModelConfig",
+    "Moves",
+    "Numbers",
+    "State",
+    "StateEncoder",
+    "put",
+]
 
 
 State: TypeAlias = tuple[int, tuple[int, ...], int, tuple[str, ...]]
 Numbers: TypeAlias = tuple[int, ...]
-Moves: TypeAlias = Mapping[str, tuple[str, ...]]  # by step: the kinds of commands
+Moves: TypeAlias = Mapping[
+    str, tuple[str, ...]
+]  # for each step of a worker: the commands that it may send
 
-DOOMED: Final = "what a mark has taken back ends as the mark says"
+ENDS_AS_MARKED: Final = "an input that a mark has taken back ends as the mark says"
 
 
 @frozen
 class ModelConfig:
-    """What may happen in a world.  `moves`: what a worker may send in which step."""
+    """What may happen in a model of a session."""
 
     name: str
-    description: str  # what it is for
-    admits: tuple[tuple[c.NewInput, ...], ...]
+    description: str
+    admits: tuple[tuple[c.NewInput, ...], ...]  # groups of inputs, each admitted by one command
     moves: Moves
     operators: tuple[Operator, ...] = ()
     workers: int = 2
-    lose: bool = True  # answers may be lost
-    crash: bool = True
-    lapse: bool = True  # leases run out
-    count_failures: bool = (
-        False  # failures and losses are counted; else nothing is ever given up for them
-    )
-    clock_back: bool = False
-    hour: bool = False
-    probes: bool = False  # in every state, everything wrong is tried
+    lose: bool = True  # the answer of a command may be lost
+    crash: bool = True  # a worker may crash
+    lapse: bool = True  # a lease may lapse
+    count_failures: bool = False  # without it, no run is given up after too many failures
+    clock_back: bool = False  # the clock is set back once
+    hour: bool = False  # a run may have failed for an hour
+    probes: bool = False  # illegal commands are tried in every state
     expects: tuple[str, ...] = ()  # clauses that must fire
-    ends: tuple[str, ...] = ("consumed",)  # how inputs must be seen to end
+    ends: tuple[str, ...] = ("consumed",)  # ways in which some input must end
 
 
 @frozen
 class History:
-    """`doomed`: inputs that a mark has taken back and how they must end; `ran`: runs whose once step has run."""
+    """What the properties need of the past, and no row has.
+
+    `done`: operators that were used.  `ran`: runs whose once step has run.  `taken_back`: inputs that a mark has taken
+    back, and how each must end.  `set_back`: the clock was set back.
+    """
 
     done: tuple[str, ...] = ()
     ran: tuple[str, ...] = ()
-    doomed: tuple[tuple[str, str], ...] = ()
+    taken_back: tuple[tuple[str, str], ...] = ()
     set_back: bool = False
 
 
 @define(eq=False)
 class StateEncoder:
+    """Converts rows, workers and histories to numbers and back."""
+
     config: ModelConfig
     transitions: TransitionCache = field(factory=TransitionCache)
     workers: list[Worker] = field(factory=list)
     worker_numbers: dict[Worker, int] = field(factory=dict)
     histories: list[History] = field(factory=list)
     history_numbers: dict[History, int] = field(factory=dict)
-    handed: dict[tuple[int, int], int] = field(factory=dict)
+    owner_changes: dict[tuple[int, int], int] = field(factory=dict)
 
     def worker(self, worker: Worker) -> int:
+        """Return the number of a worker."""
         number = self.worker_numbers.setdefault(worker, len(self.workers))
         if number == len(self.workers):
             self.workers.append(worker)
         return number
 
-    def history(self, memory: History) -> int:
-        number = self.history_numbers.setdefault(memory, len(self.histories))
+    def history(self, history: History) -> int:
+        """Return the number of a history."""
+        number = self.history_numbers.setdefault(history, len(self.histories))
         if number == len(self.histories):
-            self.histories.append(memory)
+            self.histories.append(history)
         return number
 
     def canonical(self, state: State) -> State:
-        """Workers differ in name alone: the one whose knowledge has the least number comes first."""
-        number, workers, memory, broken = state
+        """Sort the workers, which differ only in name, by their numbers."""
+        number, workers, history, broken = state
         order = sorted(range(len(workers)), key=lambda slot: workers[slot])
         lease = self.transitions.snapshots[number].session.lease
         if isinstance(lease, lease_.Held):
             slot = int(lease.owner.owner_id[1:])
             new = min(n for n, old in enumerate(order) if workers[old] == workers[slot])
             if new != slot:
-                number = self.handed_to(number, new)
-        return (number, tuple([workers[slot] for slot in order]), memory, broken)
+                number = self.with_owner(number, new)
+        return (number, tuple([workers[slot] for slot in order]), history, broken)
 
-    def handed_to(self, number: int, slot: int) -> int:
-        """The same rows with the lease in another worker's name."""
-        known = self.handed.get((number, slot))
+    def with_owner(self, number: int, slot: int) -> int:
+        """Return the number of the same rows with another owner of the lease."""
+        known = self.owner_changes.get((number, slot))
         if known is None:
             snapshot = self.transitions.snapshots[number]
             lease = replace(snapshot.session.lease, owner=owner(slot))
             turned = Update(replace(snapshot.session, lease=lease))
             known = self.transitions.snapshot(evolve(snapshot.world, [turned])).number
-            self.handed[number, slot] = known
+            self.owner_changes[number, slot] = known
         return known
 
     def next(
@@ -116,69 +134,75 @@ class StateEncoder:
         snapshot: Snapshot,
         transition: Transition,
         workers: Numbers,
-        memory: History,
+        history: History,
         broken: tuple[str, ...] = (),
     ) -> State:
+        """Return the state after a transition."""
         if transition.changed:
-            memory, more = self._doom(snapshot, transition.after, memory)
+            history, more = self._take_back(snapshot, transition.after, history)
             broken += more
-        return self.state(transition.after, workers, memory, (*transition.broken, *broken))
+        return self.state(transition.after, workers, history, (*transition.broken, *broken))
 
-    def _doom(
-        self, before: Snapshot, after: Snapshot, memory: History
+    def _take_back(
+        self, before: Snapshot, after: Snapshot, history: History
     ) -> tuple[History, tuple[str, ...]]:
-        """A raised mark takes back what is not at work and has no progress; the first one above it says how it ends."""
-        doomed = dict(memory.doomed)
+        """Note the inputs that a raised mark takes back, and check how such inputs end.
+
+        A mark takes back inputs whose run has no progress and is not under the lease.  The first mark above the input's
+        own says how it ends.
+        """
+        taken_back = dict(history.taken_back)
         broken: tuple[str, ...] = ()
         raises = {(r.lane, r.mark): r.how.value for r in after.world.all(MarkRaise)}
         for queue_entry in before.queue_entries.values() if raises else ():
             state = queue_entry.state
             raised = before.session.mark(queue_entry.lane) < after.session.mark(queue_entry.lane)
-            if not raised or isinstance(state, input_.Ended) or queue_entry.input_id in doomed:
+            if not raised or isinstance(state, input_.Ended) or queue_entry.input_id in taken_back:
                 continue
             run = before.runs.get(getattr(state, "run_id", ""))
             how = raises.get((queue_entry.lane, state.mark + 1))
-            if how is not None and not (run is not None and _goes_on(run, before, after)):
-                doomed[queue_entry.input_id] = how
-        for input_id in list(doomed):
+            if how is not None and not (run is not None and _continues(run, before, after)):
+                taken_back[queue_entry.input_id] = how
+        for input_id in list(taken_back):
             state = after.queue_entries[input_id].state
-            if isinstance(state, input_.Ended) and state.how.value != doomed.pop(input_id):
-                broken = (DOOMED,)
-        return replace(memory, doomed=tuple(sorted(doomed.items()))), broken
+            if isinstance(state, input_.Ended) and state.how.value != taken_back.pop(input_id):
+                broken = (ENDS_AS_MARKED,)
+        return replace(history, taken_back=tuple(sorted(taken_back.items()))), broken
 
     def state(
-        self, snapshot: Snapshot, workers: Numbers, memory: History, broken: tuple[str, ...] = ()
+        self, snapshot: Snapshot, workers: Numbers, history: History, broken: tuple[str, ...] = ()
     ) -> State:
-        """Rows, workers and memory renamed together, without what nobody can ask for any more."""
-        knowing = [self.workers[w] for w in workers]
+        """Return the canonical state: names are replaced, and what no later decision reads is left out."""
+        worker_values = [self.workers[w] for w in workers]
         lease = snapshot.session.lease
-        held = {w.generation for w in knowing if w != HOME}
+        held = {w.generation for w in worker_values if w != IDLE_WORKER}
         generations = tuple(sorted(held | {lease.generation}))
-        runs = tuple(sorted({w.run_id for w in knowing if w.run_id}))
+        runs = tuple(sorted({w.run_id for w in worker_values if w.run_id}))
         config = self.config
         retained = Retained(
             generations, runs, config.lose, config.clock_back, config.count_failures
         )
-        number = self.transitions.settled(snapshot, retained)
+        number = self.transitions.canonical_number(snapshot, retained)
         revision = snapshot.session.revision
         renamed = []
-        for worker, at in zip(knowing, workers, strict=True):
-            if worker != HOME:
+        for worker, at in zip(worker_values, workers, strict=True):
+            if worker != IDLE_WORKER:
                 current = REVISION if worker.revision == revision else REVISION - 1
                 generation = generations.index(worker.generation)
                 worker = replace(worker, generation=generation, revision=current)
                 at = self.worker(worker)
             renamed.append(at)
-        if memory.ran:
+        if history.ran:
             kept = self.transitions.snapshots[number].runs
-            memory = replace(memory, ran=tuple(r for r in memory.ran if r in kept))
-        return (number, tuple(renamed), self.history(memory), broken)
+            history = replace(history, ran=tuple(r for r in history.ran if r in kept))
+        return (number, tuple(renamed), self.history(history), broken)
 
 
-def _goes_on(run: Run, before: Snapshot, after: Snapshot) -> bool:
-    """What has progress, or is under the lease and stays so, ends its inputs itself."""
+def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
+    """Return True if a run ends its inputs itself: it has progress, or it stays under the lease."""
     return run.progress or run.run_id == before.session.lease_run == after.session.lease_run
 
 
 def put(workers: Numbers, slot: int, at: int) -> Numbers:
+    """Return the workers with one of them replaced."""
     return (*workers[:slot], at, *workers[slot + 1 :])

@@ -1,4 +1,4 @@
-"""One decision of an explored session with the rows before and after it: what the laws look at."""
+"""A decision of the session model with the rows before and after it, as the properties need it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Step:
         return before is None or not isinstance(before.state, run_.Done)
 
     def moved(self) -> list[tuple[QueueEntry, QueueEntry]]:
-        """The places that changed: before and after."""
+        """Return the queue entries that changed: before and after."""
         before = self.before.queue_entries
         return [
             (before[name], queue_entry)

@@ -1,4 +1,4 @@
-"""Commands carried out over the rows of an explored session, each judged by every law; once for the same rows."""
+"""Executes commands on the rows of the session model and checks every property; once for the same rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...outcome import Decided, Refusal, Refused
 from ...world import EMPTY, World, evolve
 from .canonical import Retained, canonicalize
 from .decision_properties import DECISION_PROPERTIES
-from .negative_probes import free, wrong
+from .negative_probes import illegal_commands, is_withdrawable
 from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
 from .state_properties import STATE_PROPERTIES, due_now
 from .step import Step
@@ -21,21 +21,26 @@ from .step import Step
 __all__ = ["TRANSITION_PROPERTIES", "Transition", "TransitionCache"]
 
 
-FAILED: Final = "no decision meets an AssertionError"
-TWICE: Final = "a command carried out twice in a row changes nothing and answers the same"
-LOST_WORK: Final = "a session in which something can be begun is due"
-HOT: Final = "a due session can be begun or swept: no hot loops"
-WRONG: Final = "a command that names what is not there, or is not legal, changes nothing"
-FREE: Final = (
-    "an input can be withdrawn unless its run works or has worked on it, or a mark took it"
+NO_ASSERTION_ERROR: Final = "no command raises an AssertionError"
+REPLAYED: Final = (
+    "a command that is executed twice is a replay: it writes nothing and has the same answer"
 )
-TRANSITION_PROPERTIES: Final = (FAILED, TWICE, LOST_WORK, HOT, WRONG, FREE)
-AGAIN_IS_NEW: Final = (c.Renew, c.Sweep)
+WORK_IS_DUE: Final = "a session in which a run can begin is due"
+NO_HOT_LOOP: Final = "in a due session a run can begin or a sweep has work, so that no worker loops"
+ILLEGAL_CHANGES_NOTHING: Final = "an illegal command changes nothing"
+CAN_WITHDRAW: Final = (
+    "an input can be withdrawn unless its run has begun to work on it or a mark has taken it back"
+)
+TRANSITION_PROPERTIES: Final = (
+    *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
+    CAN_WITHDRAW,
+)
+NEVER_REPLAYED: Final = (c.Renew, c.Sweep)
 
 
 @frozen(eq=False)
 class Transition:
-    """A command decided over some rows.  `answer` None: it met an AssertionError, which `clause_text` tells."""
+    """A command and its decision.  After an AssertionError `answer` is None and `clause_text` has the message."""
 
     answer: Decided[Any] | Refused | None
     after: Snapshot
@@ -46,7 +51,7 @@ class Transition:
 
 @define(eq=False)
 class TransitionCache:
-    """All rows met so far by number, and what was decided over them."""
+    """All rows found so far by number, with the decisions on them."""
 
     snapshots: list[Snapshot] = field(factory=list)
     numbers: dict[World, int] = field(factory=dict)
@@ -54,21 +59,23 @@ class TransitionCache:
     decisions: int = 0
 
     def snapshot(self, world: World) -> Snapshot:
+        """Return the snapshot of a world; give it the next number if it is new."""
         number = self.numbers.get(world)
         if number is None:
             number = self.numbers[world] = len(self.snapshots)
             self.snapshots.append(snapshot_of(number, world))
         return self.snapshots[number]
 
-    def settled(self, snapshot: Snapshot, retained: Retained) -> int:
-        number = snapshot.settled.get(retained)
+    def canonical_number(self, snapshot: Snapshot, retained: Retained) -> int:
+        """Return the number of the canonical form of a snapshot."""
+        number = snapshot.canonical.get(retained)
         if number is None:
             number = self.snapshot(canonicalize(snapshot.world, retained)).number
-            snapshot.settled[retained] = number
+            snapshot.canonical[retained] = number
         return number
 
-    def opened(self) -> Snapshot:
-        """A session that was opened and nothing else."""
+    def initial_snapshot(self) -> Snapshot:
+        """Return an open session without inputs."""
         answer = self._decide(EMPTY, c.Open(S))
         assert isinstance(answer, Decided)
         return snapshot_of(-1, evolve(EMPTY, answer.writes))
@@ -76,6 +83,7 @@ class TransitionCache:
     # -- decisions
 
     def execute(self, snapshot: Snapshot, command: Any) -> Transition:
+        """Return the transition by a command.  The same command on the same rows is executed once."""
         transition: Transition | None = snapshot.transitions.get(command)
         if transition is None:
             transition = snapshot.transitions[command] = self._execute(snapshot, command)
@@ -87,9 +95,9 @@ class TransitionCache:
             if isinstance(answer, Refused) or not answer.writes:
                 return Transition(answer, snapshot, False)
             after = snapshot_of(-1, evolve(snapshot.world, answer.writes))
-            broken = self._judge(snapshot, after, command, answer)
+            broken = self._check(snapshot, after, command, answer)
         except AssertionError as error:
-            return Transition(None, snapshot, False, (FAILED,), str(error)[:300])
+            return Transition(None, snapshot, False, (NO_ASSERTION_ERROR,), str(error)[:300])
         return Transition(answer, after, True, broken)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
@@ -100,26 +108,24 @@ class TransitionCache:
             self.clauses[clause] = self.clauses.get(clause, 0) + 1
         return answer
 
-    def _judge(
+    def _check(
         self, before: Snapshot, after: Snapshot, command: Any, answer: Decided[Any]
     ) -> tuple[str, ...]:
         step = Step(before, after, command, answer)
-        broken = [sentence for sentence, holds in DECISION_PROPERTIES.items() if not holds(step)]
-        if not isinstance(command, AGAIN_IS_NEW):
+        broken = [name for name, holds in DECISION_PROPERTIES.items() if not holds(step)]
+        if not isinstance(command, NEVER_REPLAYED):
             again = self._decide(after.world, command)
             if not _same(answer, again):
-                broken.append(TWICE)
+                broken.append(REPLAYED)
         return tuple(broken)
 
     # -- states
 
     def of_snapshot(self, snapshot: Snapshot, *, probes: bool = False) -> tuple[str, ...]:
-        """What the rows break by themselves, worked out once."""
+        """Return the properties that the rows violate, with or without the probes; computed once."""
         found: tuple[str, ...] | None = snapshot.known.get("broken")
         if found is None:
-            broken = [
-                sentence for sentence, holds in STATE_PROPERTIES.items() if not holds(snapshot)
-            ]
+            broken = [name for name, holds in STATE_PROPERTIES.items() if not holds(snapshot)]
             broken += self._liveness(snapshot)
             if probes:
                 broken += self._probe(snapshot)
@@ -127,32 +133,34 @@ class TransitionCache:
         return found
 
     def _probe(self, snapshot: Snapshot) -> list[str]:
-        """Ask for what must be refused, and for what must not."""
-        broken = [WRONG] if any(self.execute(snapshot, p).changed for p in wrong(snapshot)) else []
+        """Try commands that must be refused, and withdrawals that must succeed."""
+        illegal = illegal_commands(snapshot)
+        changed = any(self.execute(snapshot, command).changed for command in illegal)
+        broken = [ILLEGAL_CHANGES_NOTHING] if changed else []
         for queue_entry in snapshot.queue_entries.values():
             if not isinstance(queue_entry.state, input_.Ended):
                 taken = self.execute(snapshot, c.Withdraw(S, "c.probe", queue_entry.input_id))
-                if taken.broken or taken.changed is not free(snapshot, queue_entry):
-                    broken.append(FREE)
+                if taken.broken or taken.changed is not is_withdrawable(snapshot, queue_entry):
+                    broken.append(CAN_WITHDRAW)
         return broken
 
     def _liveness(self, snapshot: Snapshot) -> list[str]:
-        """Whoever looks at a due session finds something to do, and whatever can be done is due."""
+        """Check that a session is due if and only if a worker finds something to do."""
         generation = snapshot.session.lease.generation + 1
-        stranger = lease_.Owner("stranger", "stranger")
-        begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", stranger, TTL))
+        owner = lease_.Owner("other", "other")
+        begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", owner, TTL))
         sweep = self.execute(snapshot, c.Sweep(S))
         begun = begin.changed or begin.answer is None
         broken = []
         if begun and not due_now(snapshot):
-            broken.append(LOST_WORK)
+            broken.append(WORK_IS_DUE)
         if due_now(snapshot) and not begun and not (_asks_for_sweep(begin) and sweep.changed):
-            broken.append(HOT)
+            broken.append(NO_HOT_LOOP)
         return broken
 
 
 def _asks_for_sweep(begin: Transition) -> bool:
-    """A worker that cannot begin learns from the answer that it is to sweep."""
+    """Return True if the answer of Begin says that the worker must sweep."""
     answer = begin.answer
     if isinstance(answer, Refused):
         return getattr(answer.detail, "sweep", False) or answer.reason.value == "phase"
@@ -161,7 +169,9 @@ def _asks_for_sweep(begin: Transition) -> bool:
 
 
 def _same(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
-    if isinstance(again, Refused):  # nothing was due, and that has stopped the session
+    if isinstance(
+        again, Refused
+    ):  # nothing was due, and so the first Begin has stopped the session
         nothing = isinstance(first.outcome, c.NothingDue)
         return nothing and again.reason is Refusal.PHASE
     if again.writes:

@@ -1,7 +1,8 @@
-"""A worker of the explored session: a tiny client that behaves as a runner may, and nothing else.
+"""A worker of the session model: a small client that sends the commands of a runner.
 
-It begins, marks a once step, runs it, reports, commits; it fails, releases, renews; what it finds started without a
-report it records as unknown and never runs.  An answer that tells it it is fenced sends it home.
+It begins a run, marks its once step, runs the step, reports and commits.  It may also fail, release and renew.  If a
+once step was started without a report, the worker records its outcome as unknown and does not run it.  An answer that
+it is fenced makes it idle.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .snapshot import TTL, S, Snapshot
 
 __all__ = [
     "FAILURES",
-    "HOME",
+    "IDLE_WORKER",
     "IDLE",
     "MARKED",
     "RAN",
@@ -31,28 +32,28 @@ __all__ = [
     "command",
     "owner",
     "stale_commands",
-    "understood",
+    "worker_after",
 ]
 
 
 IDLE: Final = "idle"
-BEGUN: Final = "begun"  # nothing is recorded
-MARKED: Final = "marked"  # may run the once step
-RAN: Final = "ran"  # has run it
-FOUND: Final = "found"  # somebody started it and did not report
+BEGUN: Final = "begun"  # nothing is recorded yet
+MARKED: Final = "marked"  # it may run the once step
+RAN: Final = "ran"  # it has run the once step
+STARTED: Final = "started"  # an earlier holder has started the once step and has not reported
 REPORTED: Final = "reported"
-CLOSING: Final = "closing"  # was told of the cancel flag
-EDITING: Final = "editing"  # holds the session without a run
+CLOSING: Final = "closing"  # its run is cancelled
+EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
 STEP: Final = "x"  # the once step of every run
 STEPS: Final = {
     StepAction.MARK: BEGUN,
-    StepAction.PROBE: FOUND,
+    StepAction.PROBE: STARTED,
     StepAction.UNKNOWN: REPORTED,
     StepAction.REPLAY: REPORTED,
 }
-NEW_RUN: Final = "r.new"  # the run id of a Begin that takes up another run
+NEW_RUN: Final = "r.new"  # the run id of a Begin that may resume another run
 FAILURES: Final = {
     "fail": Failure(ErrorKind.TRANSIENT),
     "fail for good": Failure(ErrorKind.INVALID_REQUEST),
@@ -62,7 +63,7 @@ FAILURES: Final = {
 
 @frozen
 class Worker:
-    """What it knows.  `sent`: a command that it has sent and not seen answered; it sends it again, sometime."""
+    """What a worker knows.  `sent`: the command whose answer was lost; the worker will send it again."""
 
     step: str = IDLE
     generation: int = -1
@@ -72,7 +73,7 @@ class Worker:
     sent: str = ""
 
 
-HOME: Final = Worker()
+IDLE_WORKER: Final = Worker()
 
 
 def owner(slot: int) -> lease_.Owner:
@@ -84,7 +85,7 @@ def fence(worker: Worker) -> lease_.Fence:
 
 
 def command(kind: str, worker: Worker, slot: int) -> Any:
-    """What a worker sends, rebuilt from what it knows, so that it can be sent again."""
+    """Return the command that a worker sends.  It depends only on what the worker knows, so it can be sent again."""
     own, run_id, n = fence(worker), worker.run_id, worker.n
     match kind:
         case "begin" | "begin again":
@@ -107,7 +108,7 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.Commit(
                 S, own, run_id, 1, n, worker.revision, then=c.Then.NEXT, next_run_id=new
             )
-        case "close":
+        case "commit as cancelled":
             return c.Commit(S, own, run_id, 1, n, worker.revision, Termination.CANCELLED)
         case "release":
             return c.Release(S, own, run_id)
@@ -116,20 +117,20 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
         case "amend":
             node = NewNode(Role.IMPORTED, "edited")
             return c.Amend(S, f"amend.{own.lease_id}", own, worker.revision, (node,))
-        case "leave":
+        case "release session":
             return c.ReleaseSession(S, own)
         case _:
             return c.Fail(S, own, run_id, 1, FAILURES[kind])
 
 
-def understood(
+def worker_after(
     worker: Worker, kind: str, answer: Decided[Any] | Refused, after: Snapshot
 ) -> Worker:
-    """What a worker knows once it is answered."""
+    """Return the worker after an answer."""
     if isinstance(answer, Refused):
         if answer.reason is Refusal.CANCELLED:
             return replace(worker, step=CLOSING, sent="")
-        return HOME
+        return IDLE_WORKER
     outcome = answer.outcome
     match outcome:
         case c.Begun():
@@ -139,7 +140,7 @@ def understood(
             return Worker(EDITING, generation, "", 0, outcome.revision)
         case c.Checkpointed():
             if not outcome.held:
-                return HOME
+                return IDLE_WORKER
             step = MARKED if kind == "mark" else REPORTED
             if outcome.cancel is not None and step == REPORTED:
                 step = CLOSING
@@ -151,7 +152,7 @@ def understood(
         case c.Amended():
             return replace(worker, step=AMENDED, revision=outcome.revision, sent="")
         case _:
-            return HOME
+            return IDLE_WORKER
 
 
 def _begun(begun: Any, after: Snapshot) -> Worker:
@@ -163,7 +164,7 @@ def _begun(begun: Any, after: Snapshot) -> Worker:
 
 
 def stale_commands(worker: Worker, after: Snapshot) -> list[str]:
-    """What this worker has had carried out under its lease, as far as the journal tells: it may arrive again."""
+    """Return the commands of this worker that the journal shows as executed under its lease."""
     lease_id = f"l{worker.generation}"
     named = {
         EntryKind.START: "mark",

@@ -56,8 +56,8 @@ class TurnModel:
 
     @property
     def name(self) -> str:
-        """The name of the model in reports."""
-        return f"turn: {self.config.name}"
+        """The name of the model, as `tenure check --list` prints it."""
+        return f"turn-{self.config.name}"
 
     @property
     def sometimes(self) -> tuple[str, ...]:
@@ -210,6 +210,9 @@ class TurnModel:
                 prompt = f"version {state.version}"
                 environment = protocol.Environment("m", prompt, self.config.tools)
                 yield prompt, state, (protocol.EnvironmentReady(key, environment),)
+            case protocol.CallModel(key, _, budget) if self.config.overflow and budget is None:
+                failure = Failure(ErrorKind.CONTEXT_OVERFLOW)
+                yield "overflowed", state, (protocol.ModelFailed(key, failure),)
             case protocol.CallModel(key, request):
                 reply = self.reply(request.messages, bool(request.tools))
                 yield "replied", state, (protocol.ModelReplied(key, reply),)
@@ -217,6 +220,10 @@ class TurnModel:
                     failure = Failure(ErrorKind.RATE_LIMITED)
                     down = replace(state, down=True)
                     yield "failed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
+                if self.config.overflow and not state.down:
+                    failure = Failure(ErrorKind.CONTEXT_OVERFLOW)
+                    down = replace(state, down=True)
+                    yield "overflowed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
             case protocol.RunTool():
                 yield from self.use(state, effect)
             case protocol.Probe(key):

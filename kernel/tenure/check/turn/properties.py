@@ -133,8 +133,8 @@ def ends_with_answer(config: ModelConfig, s: State) -> bool:
 
 
 def counts_usage_once(config: ModelConfig, s: State) -> bool:
-    """Each request is counted once; a request that is not in the transcript has failed."""
-    replies = sum(m.role is Role.ASSISTANT for m in messages(s.world))
+    """Each request is counted once; a request that is not in the transcript has failed, or was stopped."""
+    replies = sum(m.role is Role.ASSISTANT and not m.stopped for m in messages(s.world))
     requests = sum(usage.requests for usage in s.world.all(Usage))
     return replies <= requests <= replies + s.down
 

@@ -18,7 +18,7 @@ class ModelConfig:
 
     `batches` names the tools that the model calls, reply by reply; then it answers.  `probed`: the tool `pay` has a
     probe.  `crashes` is the maximum number of crashes.  `change`: the system prompt may change once.  `outage`: the
-    model may fail once.  `expects` names clauses that must occur.
+    model may fail once.  `overflow`: a request must be shortened.  `expects` names clauses that must occur.
     """
 
     name: str
@@ -30,6 +30,7 @@ class ModelConfig:
     deadline: bool = False
     change: bool = False
     outage: bool = False
+    overflow: bool = False
     limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
     expects: tuple[str, ...] = ()
 
@@ -51,26 +52,27 @@ class ModelConfig:
 
 
 CONFIGS: Final = (
-    ModelConfig("batch", "a once and a rerunnable tool, two crashes", (("pay", "look"),)),
-    ModelConfig("order", "a once tool after a slow one", (("find", "send"),)),
-    ModelConfig("probe", "a once tool that can be probed", (("find", "pay"),), probed=True),
-    ModelConfig("cancel", "cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
+    ModelConfig("batch", "a turn with a once and a rerunnable tool, two crashes", (("pay", "look"),)),
+    ModelConfig("order", "a turn with a once tool after a slow tool", (("find", "send"),)),
+    ModelConfig("probe", "a turn with a once tool that has a probe", (("find", "pay"),), probed=True),
+    ModelConfig("cancel", "a turn that is cancelled at every point", (("pay", "find"),), crashes=1, cancel=True),
     ModelConfig(
-        "deadline", "the deadline passes at every point", (("send", "find"),), crashes=1, deadline=True
+        "deadline", "a turn whose deadline passes at every point", (("send", "find"),), crashes=1, deadline=True
     ),
     ModelConfig(
-        "both", "the deadline passes, and a cancel", (("send",),), crashes=0, deadline=True, cancel=True
+        "both", "a turn whose deadline passes and that is cancelled", (("send",),), crashes=0, deadline=True, cancel=True
     ),
-    ModelConfig("change", "a changed prompt", (("pay",), ("find",)), change=True),
+    ModelConfig("change", "a turn whose system prompt changes", (("pay",), ("find",)), change=True),
     ModelConfig(
-        "all", "a batch of three concurrent calls, with a probe and a cancel",
+        "all", "a turn with three concurrent calls, a probe and a cancel",
         (("pay", "look", "send"),), probed=True, crashes=1, cancel=True,
         limits=protocol.Limits(concurrency=3),
     ),
-    ModelConfig("outage", "a model that fails", (("send",),), crashes=1, outage=True),
-    ModelConfig("strange", "an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
+    ModelConfig("outage", "a turn whose model fails once", (("send",),), crashes=1, outage=True),
+    ModelConfig("overflow", "a turn whose requests do not fit the context", (("send",),), crashes=1, overflow=True),
+    ModelConfig("strange", "a turn that calls an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
     ModelConfig(
-        "limit", "too many iterations", (("find",), ("send",), ("find",)), crashes=1,
+        "limit", "a turn with too many iterations", (("find",), ("send",), ("find",)), crashes=1,
         limits=protocol.Limits(iterations_max=2, concurrency=1),
     ),
 )  # fmt: skip

@@ -1,0 +1,56 @@
+"""Agents that are not async run in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenure.questions.core import InputStatus
+from tenure_drivers import Runtime, Turn, find_agent, open_store
+
+WAIT_S = 30
+
+
+def ask(agent: Any, text: str = "go") -> InputStatus:
+    async def main() -> InputStatus:
+        async with aclosing(open_store("memory:")) as store, Runtime(store, agent) as runtime:
+            return await (await runtime.submit("s", text)).ended(WAIT_S)
+
+    return asyncio.run(main())
+
+
+def test_an_agent_that_is_not_async_runs_in_a_thread() -> None:
+    main = threading.current_thread()
+
+    def agent(turn: Turn) -> str:
+        assert threading.current_thread() is not main
+        return turn.text.upper()
+
+    async def later(turn: Turn) -> str:
+        return turn.text
+
+    assert ask(agent, "hello").answer == "HELLO"
+    assert ask(lambda turn: later(turn), "hello").answer == "hello"
+
+
+def test_the_error_of_an_agent_that_is_not_async_is_a_failure() -> None:
+    def agent(turn: Turn) -> str:
+        if turn.failures:
+            return "again"
+        raise ValueError("once")
+
+    assert ask(agent).answer == "again"
+
+
+def test_an_agent_that_is_not_async_is_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_agent.py").write_text("def agent(turn):\n    return turn.text\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert ask(find_agent("plain_agent:agent"), "hello").answer == "hello"

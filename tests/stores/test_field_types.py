@@ -1,0 +1,341 @@
+"""STORE-42, STORE-43: every store refuses the same commands, and what it accepts can be read after it was opened again."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from pg_server import drop, shared
+
+import tenure.commands
+from tenure.commands import (
+    Acquire,
+    Admit,
+    Amend,
+    Begin,
+    Checkpoint,
+    Commit,
+    Destroy,
+    Fail,
+    FenceOff,
+    Interrupt,
+    NewEntry,
+    NewInput,
+    Open,
+    Reclaim,
+    Release,
+    ReleaseSession,
+    Renew,
+    Reopen,
+    RequestCancel,
+    Reset,
+    Retire,
+    Stop,
+    Sweep,
+    Then,
+    Withdraw,
+    WithdrawFrom,
+)
+from tenure.commands.restore import Restore, restoring
+from tenure.failure import ErrorKind, Failure
+from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
+from tenure.machines.run import Termination
+from tenure.outcome import Decided, Refusal, Refused
+from tenure.policy import POLICIES
+from tenure.queries import Command, Record
+from tenure.records import EntryKind, Node
+from tenure.transcript import Form, NewNode, Role, UsageDelta
+from tenure.world import EMPTY, World
+from tenure_drivers.stores.base import Store
+from tenure_drivers.stores.field_types import measure_command
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.sqlite.store import SqliteStore
+from tenure_drivers.testing.fixtures import START_MS, ManualClock, Opener, decided
+
+OWNER = Owner("w", "w.1", LocalProcess("host", "boot", "1", 7, "0"))
+FENCE = Fence("s1", 1, "l0")
+
+
+class Text(str):
+    """A subclass of `str`, as templates and array libraries have."""
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Silent:
+    """A value whose text cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+WRONG = (
+    *(True, 1, 0, -1, 1.5, float("nan"), 2**63 - 1, 2**63, -(2**63) - 1, 10**30, None),
+    *("", "text", "a\0b", "\ud800", "\U0001f600", Text("text"), b"text", Role.USER, Number.ONE),
+    *((), ("x",), (1,), ["x"], {"a": 1}, Silent(), Silent, EntryKind.NODE, OWNER),
+    *(NewInput("i0", "prompt", "hello"), NewNode(Role.ASSISTANT, "x"), UsageDelta("s", "m")),
+)
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value in a command: names of fields, and places in tuples."""
+    parts: list[tuple[Any, Any]] = []
+    if attrs.has(value.__class__):
+        parts = [(a.name, getattr(value, a.name)) for a in attrs.fields(value.__class__)]
+    elif isinstance(value, tuple):
+        parts = list(enumerate(value))
+    for name, part in parts:
+        yield (*path, name)
+        yield from paths(part, (*path, name))
+
+
+def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """Return a copy of a command with another value at the end of a way."""
+    if not path:
+        return new
+    first, *rest = path
+    if isinstance(value, tuple):
+        inner = with_value(value[first], tuple(rest), new)
+        return (*value[:first], inner, *value[first + 1 :])
+    return attrs.evolve(value, **{first: with_value(getattr(value, first), tuple(rest), new)})
+
+
+def admitted(s: str) -> Admit:
+    return Admit(s, (NewInput("i1", "prompt", "hello"), NewInput("i2", "wake", "x", key="k")))
+
+
+def begun(s: str) -> tuple[Command[Any, Any], ...]:
+    return admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 1)
+
+
+def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
+    """Return, for each command, what has to be executed before it, and the command with all its fields."""
+    fence, usage = Fence(s, 1, "L1"), (UsageDelta("api", "m", 1, 2, 3, 1, 1),)
+    node = NewNode(Role.ASSISTANT, "body", (), False, Form.TEXT)
+    full = NewInput("i3", "tick", "x", "api", "k3", 5, 9_000_000, "slot", "c", POLICIES["wake"])
+    handed = NewInput("i4", "prompt", "x", correlation_id="c")
+    entry = NewEntry(EntryKind.REPORT, "e#1", "body")
+    acquired = Acquire(s, "L1", OWNER, 60_000)
+    return [
+        (Open(s),),
+        (Admit(s, (full, handed)),),
+        (admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 8, 1_000)),
+        (*begun(s), Checkpoint(s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment")),
+        (*begun(s), Commit(
+            s, fence, "r1", 1, 0, 0, Termination.FINISHED, "why", (node,), usage, "state",
+            Then.NEXT, "r2", 8, 1_000, handed, "frame",
+        )),
+        (*begun(s), Fail(s, fence, "r1", 1, Failure(ErrorKind.TRANSIENT, "why", 1, 1), usage)),
+        (*begun(s), Release(s, fence, "r1")),
+        (*begun(s), Renew(s, fence)),
+        (*begun(s), Reclaim(s, "c1", fence, Evidence.DEAD)),
+        (*begun(s), RequestCancel(s, "c1", "r1")),
+        (*begun(s), Interrupt(s, "c1", handed)),
+        (*begun(s), FenceOff(s, "c1", 2)),
+        (admitted(s), acquired),
+        (admitted(s), acquired, Amend(s, "c1", fence, 0, (node,))),
+        (admitted(s), acquired, ReleaseSession(s, fence)),
+        (admitted(s), Withdraw(s, "c1", "i1")),
+        (admitted(s), WithdrawFrom(s, "c1", "i1")),
+        (admitted(s), Sweep(s)),
+        *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
+        (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),
+    ]  # fmt: skip
+
+
+def variants() -> Iterator[tuple[Command[Any, Any], ...]]:
+    """Yield every example with every wrong value in every place, each in a session of its own.
+
+    Of the values that have a wrong type in one place, only the first: all of them are refused before they are sent.
+    """
+    numbers = itertools.count()
+    for at, example in enumerate(examples("s")):
+        yield examples(f"s{next(numbers)}")[at]
+        for path in paths(example[-1]):
+            refused = False
+            for wrong in WRONG if path != ("session_id",) else ():  # which sorts a group
+                mistyped = isinstance(
+                    measure_command(with_value(example[-1], path, wrong)), Refused
+                )
+                if not (mistyped and refused):
+                    *before, command = examples(f"s{next(numbers)}")[at]
+                    yield (*before, with_value(command, path, wrong))
+                refused = refused or mistyped
+
+
+@functools.cache
+def expected() -> tuple[list[tuple[Command[Any, Any], ...]], list[object], frozenset[Record]]:
+    """Return the variants, the last answer to each, and what they leave."""
+    plays, answers, left = list(variants()), [], set[Record]()
+    for commands in plays:
+        world, answer = EMPTY, object()
+        for command in commands:
+            answer, world = decided(world, command, START_MS)
+        answers.append(answer)
+        left |= set(world)
+    return plays, answers, frozenset(left)
+
+
+def check_agreement(opener: Opener) -> None:
+    """Execute all variants; the store answers as the model does, and holds the same records when it is reopened."""
+    plays, answers, left = expected()
+
+    async def play(store: Store, commands: tuple[Command[Any, Any], ...]) -> object:
+        for command in commands:
+            answer = await store.decide(command)
+        return answer
+
+    async def run() -> None:
+        store = opener(ManualClock())
+        found = await asyncio.gather(*[play(store, p) for p in plays], return_exceptions=True)
+        for commands, answer, wanted in zip(plays, found, answers, strict=True):
+            assert answer == wanted, commands[-1]
+        if "reopen" in store.capabilities:
+            await store.aclose()
+            store = opener(ManualClock())
+        assert set(await store.dump()) == left
+        await store.aclose()
+
+    asyncio.run(run())
+
+
+def test_every_example_is_accepted_as_it_is() -> None:
+    for commands in examples("s"):
+        world = EMPTY
+        for command in commands:
+            answer, world = decided(world, command, START_MS)
+            assert isinstance(answer, Decided), (command, answer)
+
+
+def test_every_command_has_an_example() -> None:
+    kinds = {commands[-1].__class__ for commands in examples("s")}
+
+    public = [getattr(tenure.commands, name) for name in tenure.commands.__all__]
+    commands = {c for c in public if isinstance(c, type) and issubclass(c, Command)}
+    assert kinds == commands
+
+
+def test_a_store_in_memory_agrees_with_the_model() -> None:
+    check_agreement(lambda clock: MemoryStore(clock=clock))
+
+
+def test_sqlite_accepts_the_same_commands_and_can_read_them(tmp_path: Path) -> None:
+    check_agreement(lambda clock: SqliteStore(tmp_path / "s.db", clock=clock))
+
+
+def test_files_accept_the_same_commands_and_can_be_read(tmp_path: Path) -> None:
+    check_agreement(lambda clock: FilesStore(tmp_path / "s", clock=clock))
+
+
+@pytest.mark.postgres
+def test_a_server_accepts_the_same_commands_and_can_read_them() -> None:
+    from tenure_drivers.stores.postgres.store import PostgresStore
+
+    schema = f"field_types_{os.getpid()}"
+    check_agreement(lambda clock: PostgresStore(shared(), schema=schema, clock=clock))
+    drop(shared(), schema)
+
+
+# -- the message
+
+
+def admit(**fields: Any) -> Admit:
+    return Admit("s", (NewInput("i1", "prompt", "hello"), NewInput("i2", "prompt", "x", **fields)))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (admit(priority=True), "Admit: inputs[1].priority True (bool): expected int of at most 64 bits or None"),
+        (admit(available_at_ms=1.5), "Admit: inputs[1].available_at_ms 1.5 (float): expected int of at most 64 bits or None"),
+        (admit(key=Text("k")), "Admit: inputs[1].key 'k' (Text): expected str or None"),
+        (admit(policy="user"), "Admit: inputs[1].policy 'user' (str): expected Policy or None"),
+        (Admit("s", [NewInput("i", "prompt", "x")]), "Admit: inputs [NewInput(input_id='i', kind='prompt', payload='x', source='api', key=None, prio... (list): expected tuple of NewInput"),  # type: ignore[arg-type]
+        (Commit("s", FENCE, "r", 1, 0, 0, state=5), "Commit: state 5 (int): expected str or None"),  # type: ignore[arg-type]
+        (Commit("s", FENCE, "r", 1, 0, 0, "finished"), "Commit: termination 'finished' (str): expected Termination"),  # type: ignore[arg-type]
+        (Commit("s", FENCE, "r", 1, 10**30, 0), f"Commit: n {10**30} (int): expected int of at most 64 bits"),
+        (Renew(["s"], FENCE), "Renew: session_id ['s'] (list): expected str"),  # type: ignore[arg-type]
+        (Renew("s", Silent()), "Renew: fence without a representation (Silent): expected Fence"),  # type: ignore[arg-type]
+    ],
+    ids=itertools.count(),
+)  # fmt: skip
+def test_a_refusal_names_the_field_its_value_and_what_is_expected(
+    command: Command[Any, Any], message: str
+) -> None:
+    assert measure_command(command) == Refused(Refusal.ILLEGAL, "STORE-42", message)
+
+
+def test_a_wrong_session_id_fails_no_neighbour(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = SqliteStore(tmp_path / "s.db")
+        wrong: Any = Renew(["s"], FENCE)  # type: ignore[arg-type]
+        answers = await asyncio.gather(
+            store.execute(wrong), *[store.execute(Admit(f"s{n}", (NewInput(f"i{n}", "prompt", "x"),))) for n in range(3)]
+        )  # fmt: skip
+        assert isinstance(answers[0], Refused)
+        assert not any(isinstance(answer, Refused) for answer in answers[1:])
+        await store.aclose()
+
+    asyncio.run(run())
+
+
+# -- the size
+
+
+def test_a_command_beyond_a_gigabyte_is_refused_and_one_of_a_gigabyte_is_not() -> None:
+    payload = "é" * 5_000_000  # one text in memory, named often
+    inputs = [NewInput(f"i{n}", "prompt", payload) for n in range(101)]
+
+    assert measure_command(Admit("s", tuple(inputs[:99]))) == 99 * 5_000_000 + size_of_names(99)
+    refused = measure_command(Admit("s", tuple(inputs)))
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.clause) == (Refusal.ILLEGAL, "STORE-43")
+    assert "at most 1000000000 in one command" in str(refused.detail)
+
+
+def size_of_names(count: int) -> int:
+    """The characters besides the payloads: session, ids, kinds and sources."""
+    return 1 + sum(len(f"i{n}") + len("prompt") + len("api") for n in range(count))
+
+
+def test_no_world_is_needed_to_refuse() -> None:
+    answer, world = decided(EMPTY, admit(priority=True), 0)
+
+    assert isinstance(answer, Refused) and isinstance(world, World)
+
+
+# -- rows that are restored
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (Node("other", "n", None, None, 1, Role.USER, (), (), "d", False, 1, "b"), "expected a row of session s"),
+        (Node("s", "n", None, None, 1, Role.USER, (), (), "d", False, 1, "a\0b"), "text with a NUL character"),
+        (Node("s", "n", None, None, 1, Role.USER, ("\ud800",), (), "d", False, 1, "b"), "text with a lone surrogate"),
+    ],
+    ids=("session", "NUL", "surrogate"),
+)  # fmt: skip
+def test_a_row_that_not_every_store_can_hold_is_not_restored(node: Node, why: str) -> None:
+    answer, _ = decided(EMPTY, Restore("s", (node,)), 0)
+
+    assert isinstance(answer, Refused)
+    assert (answer.reason, answer.clause) == (Refusal.ILLEGAL, "STORE-45")
+    assert why in answer.detail
+
+
+def test_large_rows_are_restored_by_several_commands() -> None:
+    rows = [Node("s", f"n{n}", None, None, 1, Role.USER, (), (), "d", False, 1, "x" * 3_000_000) for n in range(5)]  # fmt: skip
+
+    assert [len(command.records) for command in restoring(rows)] == [2, 2, 1]
