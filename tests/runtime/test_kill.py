@@ -129,15 +129,15 @@ def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
 @pytest.mark.parametrize("mode", ["hang before", "hang after"])
 def test_a_neighbour_that_is_killed_is_noticed_without_a_poll(tmp_path: Path, mode: str) -> None:
-    place = Place(tmp_path)
-    place.submit("i")
-    with place.worker(mode) as process:
+    workspace = Workspace(tmp_path)
+    workspace.submit("i")
+    with workspace.worker(mode) as process:
         assert said(process) == "hangs i"
-        with place.worker("fine", "no polls") as neighbour:
+        with workspace.worker("fine", "no polls") as neighbour:
             until(lambda: watches(neighbour.pid))
             process.kill()
-            (ended,) = place.ended("i")
-    assert (ended.status, place.lines()) == ("consumed", ["i"])
+            (ended,) = workspace.ended("i")
+    assert (ended.status, workspace.lines()) == ("consumed", ["i"])
 
 
 @pytest.mark.slow
