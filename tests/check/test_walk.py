@@ -53,7 +53,7 @@ MUTANT_CHAPTERS = 100
 UNNOTICED = frozenset(  # what the rows do not show: the explorer remembers what each worker knows
     (
         *("requeue instead of resume", "an interrupt without its flag"),
-        "a cancelled run sits out its backoff",
+        *("a cancelled run sits out its backoff", "no hint at the end of a lease"),
     )
 )
 MONOTONE = (Renew, Sweep)  # carried out again they are new commands (STORE-2)

@@ -18,6 +18,7 @@ from tenure.worker.protocol import (
     Effect,
     Finish,
     Hinted,
+    HolderEnded,
     Look,
     Looked,
     LookFailed,
@@ -163,6 +164,32 @@ def test_each_poll_asks_again_for_a_session_that_needs_room() -> None:
     script.event(RunnerStopped(10_000, "a", RunnerStopReason.HELD))
     assert isinstance(script.state, Serving)
     assert script.state.apart == ()  # another worker has it
+
+
+@shows("WORKER-9")
+def test_a_session_that_was_found_while_it_ran_is_looked_for_after_its_release() -> None:
+    script = started().looked("a").event(Hinted(0, "b", False)).looked("a")
+    assert len(script.event(RunnerStopped(0, "a", RunnerStopReason.DONE)).every(Look)) == 1
+    script.looked()
+    assert script.every(Take) == []
+
+
+@shows("WORKER-20")
+def test_the_end_of_a_holder_makes_the_worker_look_for_its_sessions() -> None:
+    script = started().event(HolderEnded(0))
+    assert script.every(Look) == []
+    assert [look.thorough for look in script.looked().every(Look)] == [True]
+    assert [look.thorough for look in script.looked().event(Hinted(0, "", True)).every(Look)] == [
+        False
+    ]
+
+
+@shows("WORKER-20")
+def test_a_worker_without_a_free_slot_looks_for_dead_holders_later() -> None:
+    script = started(1).looked("a").event(HolderEnded(0))
+    assert script.every(Look) == []
+    script.event(RunnerStopped(0, "a", RunnerStopReason.DONE))
+    assert [look.thorough for look in script.every(Look)] == [True]
 
 
 @shows("WORKER-11")

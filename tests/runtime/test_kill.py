@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from cli_process import until
 from paths import SUPPORT
 
 from tenure.policy import Lane, OnRetry, Policy
@@ -37,9 +39,9 @@ class Workspace:
         self.ledger.touch()
 
     @contextmanager
-    def worker(self, mode: str) -> Iterator[subprocess.Popen[str]]:
+    def worker(self, mode: str, *more: str) -> Iterator[subprocess.Popen[str]]:
         """Ready to work; killed at the end, if it is not dead by then."""
-        command = [sys.executable, str(SCRIPT), self.url, str(self.ledger), mode]
+        command = [sys.executable, str(SCRIPT), self.url, str(self.ledger), mode, *more]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         with process:
             try:
@@ -91,6 +93,15 @@ class Workspace:
         return self.ledger.read_text().split()
 
 
+def watches(pid: int) -> bool:
+    """Return whether a process watches another one."""
+    opened = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            opened.append(os.readlink(file))
+    return "anon_inode:[pidfd]" in opened
+
+
 def said(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
@@ -113,6 +124,20 @@ def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
     assert ended.run_id is not None
     kinds = workspace.journal("s0", ended.run_id)
     assert kinds == [EntryKind.REPORT, EntryKind.START, EntryKind.REPORT]
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
+@pytest.mark.parametrize("mode", ["hang before", "hang after"])
+def test_a_neighbour_that_is_killed_is_noticed_without_a_poll(tmp_path: Path, mode: str) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.submit("i")
+    with workspace.worker(mode) as process:
+        assert said(process) == "hangs i"
+        with workspace.worker("fine", "no polls") as neighbour:
+            until(lambda: watches(neighbour.pid))
+            process.kill()
+            (ended,) = workspace.ended("i")
+    assert (ended.status, workspace.lines()) == ("consumed", ["i"])
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ from tenure_drivers.runtime.runtime import Runtime, legal_name
 from tenure_drivers.runtime.steps import Report
 from tenure_drivers.runtime.sync import SyncRuntime
 from tenure_drivers.runtime.turn import Turn
-from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable
+from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, wall_clock_ms
 from tenure_drivers.stores.registry import open_store
 
 Body = Callable[[Store], Awaitable[None]]
@@ -570,8 +570,6 @@ def test_many_are_submitted_together_and_end_in_order(carry: Callable[[Body], No
 
 def test_a_delayed_input_is_taken_when_its_time_comes(carry: Callable[[Body], None]) -> None:
     async def body(store: Store) -> None:
-        from tenure_drivers.stores.base import wall_clock_ms
-
         async with Runtime(store, echo) as runtime:
             receipt = await runtime.submit("s", "x", available_at_ms=wall_clock_ms() + 100)
             assert receipt.how == "delayed"
@@ -997,6 +995,32 @@ def test_stop_returns_though_the_store_is_away(carry: Callable[[Body], None]) ->
         await started.wait()
         away.set()
         await asyncio.wait_for(runtime.stop(patience_s=0.1), WAIT_S)
+
+    carry(body)
+
+
+# -- work begins on time
+
+
+@pytest.fixture
+def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that must notice everything by hints and by the due times that it has read."""
+    monkeypatch.setattr("tenure.worker.machine.POLL_MS_MAX", 3_600_000)
+
+
+def test_what_is_due_after_a_short_lease_begins_without_a_poll(
+    carry: Callable[[Body], None], no_polls: None
+) -> None:
+    async def body(store: Store) -> None:
+        async def agent(turn: Turn) -> str:
+            if turn.text == "first":
+                later_ms = wall_clock_ms() + 1_000
+                await runtime.submit("s", "later", input_id="later", available_at_ms=later_ms)
+            return turn.text
+
+        async with Runtime(store, agent, ttl_ms=300) as runtime:
+            await (await runtime.submit("s", "first")).ended(WAIT_S)
+            assert (await runtime.receipt("s", "later").ended(WAIT_S)).answer == "later"
 
     carry(body)
 

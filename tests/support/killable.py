@@ -1,4 +1,7 @@
-"""A worker process that tests kill: `killable.py STORE LEDGER MODE`, one line on standard output for each thing done."""
+"""A worker process that tests kill: `killable.py STORE LEDGER MODE ["no polls"]`.
+
+It prints one line for each thing done.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from tenure.worker import machine
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.runtime.steps import Report
 from tenure_drivers.runtime.turn import Turn
@@ -63,6 +67,8 @@ class Agent:
 
 
 async def main() -> None:
+    if sys.argv[4:] == ["no polls"]:
+        vars(machine)["POLL_MS_MAX"] = 3_600_000
     store = open_store(sys.argv[1])
     runtime = Runtime(store, Agent(Path(sys.argv[2]), sys.argv[3]), ttl_ms=TTL_MS)
     asked = asyncio.Event()

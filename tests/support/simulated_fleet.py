@@ -50,6 +50,7 @@ class Fleet:
     seed: int
     slots: int
     turn_ms: Callable[[random.Random], int]
+    ttl_ms: int = 30_000
     world: World = EMPTY
     now_ms: int = 1_000
     crashes: int = 0
@@ -89,21 +90,25 @@ class Fleet:
         return answer
 
     def submit(self, payloads: Iterable[str]) -> None:
+        """Submit each input to a session of its own."""
         for n, payload in enumerate(payloads):
             self.decide(Admit(f"s{n}", (NewInput(f"i{n}", "prompt", payload),)))
+
+    def submit_to(self, session_id: str, new: NewInput) -> None:
+        assert isinstance(self.decide(Admit(session_id, (new,))), Decided)
 
     def ends(self) -> list[tuple[str, str]]:
         """Return the payload of each input and how it has ended; "" if it has not."""
         return [
-            (self.payload_of(q.session_id), getattr(q.state, "how", ""))
+            (self.payload_of(q.session_id, q.input_id), getattr(q.state, "how", ""))
             for q in self.world.all(QueueEntry)
         ]
 
     def all_ended(self) -> bool:
         return all(isinstance(q.state, Ended) for q in self.world.all(QueueEntry))
 
-    def payload_of(self, session_id: str) -> str:
-        found = self.world.answer(Get(Input, (session_id, f"i{session_id[1:]}")))
+    def payload_of(self, session_id: str, input_id: str) -> str:
+        found = self.world.answer(Get(Input, (session_id, input_id)))
         assert found is not None
         return found.payload
 
@@ -165,7 +170,7 @@ class Fleet:
     def begin_of(self, process: Process, session_id: str, others: int) -> Begin:
         n = next(self._ids)
         owner = Owner(process.name, f"{process.name}.{n}")
-        return Begin(session_id, f"L{n}", f"r{n}", owner, limit=1, others=others)
+        return Begin(session_id, f"L{n}", f"r{n}", owner, self.ttl_ms, 1, others=others)
 
     def begin(self, process: Process, begin: Begin) -> None:
         if not process.alive:
@@ -202,7 +207,7 @@ class Fleet:
         working[s] = self.run_of(s, begun.run_id).retry.losses
         for losses in working.values():
             self.most_beside[losses] = max(self.most_beside.get(losses, 0), len(working) - 1)
-        if self.payload_of(s) == POISON:
+        if self.payload_of(s, begun.inputs[0]) == POISON:
             self.at(ENDS_AFTER_MS, lambda: self.crash(process))
         else:
             self.at(self.turn_ms(self._chance), lambda: self.commit(process, begun))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from tenure.machines.lease import Evidence, LocalProcess
 
-__all__ = ["evidence", "local_process"]
+__all__ = ["ProcessWatch", "evidence", "local_process"]
 
 
 PROC = Path("/proc")
+WATCHED_MAX: Final = 256  # a file descriptor each
 
 
 def local_process() -> LocalProcess | None:
@@ -27,12 +31,15 @@ def local_process() -> LocalProcess | None:
     return LocalProcess(platform.node(), boot, space, os.getpid(), start)
 
 
+def same_scope(mine: LocalProcess, other: LocalProcess) -> bool:
+    """Return whether this process can find out if the other one is alive."""
+    scope = (mine.host, mine.boot, mine.pid_namespace)
+    return scope == (other.host, other.boot, other.pid_namespace)
+
+
 def evidence(mine: LocalProcess | None, other: LocalProcess | None) -> Evidence:
     """Return DEAD only for certain: same host, boot and pid namespace, and the pid is free or was reused."""
-    if mine is None or other is None:
-        return Evidence.UNKNOWN
-    scope = (mine.host, mine.boot, mine.pid_namespace)
-    if scope != (other.host, other.boot, other.pid_namespace):
+    if mine is None or other is None or not same_scope(mine, other):
         return Evidence.UNKNOWN
     try:
         os.kill(other.pid, 0)
@@ -54,3 +61,46 @@ def _start(pid: int) -> str | None:
         text.rindex(")") + 2 :
     ].split()  # the name before it may contain spaces and brackets
     return "dead" if fields[0] in "ZX" else fields[19]
+
+
+class ProcessWatch:
+    """Calls `on_end` as soon as a watched process has ended.  Without pidfd (Linux 5.3) it does nothing."""
+
+    def __init__(self, mine: LocalProcess | None, on_end: Callable[[], None]) -> None:
+        self._mine, self._on_end = mine, on_end
+        self._open: dict[LocalProcess, int] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def watch(self, process: LocalProcess | None) -> None:
+        """Watch a process of this machine that may be alive.  Watching it again has no further effect."""
+        if process is None or process == self._mine or process in self._open:
+            return
+        if (
+            self._mine is None
+            or len(self._open) >= WATCHED_MAX
+            or not same_scope(self._mine, process)
+        ):
+            return
+        try:
+            opened = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):  # not supported, or it has ended: a look finds it
+            return
+        if evidence(self._mine, process) is Evidence.DEAD:  # the pid may be of another process
+            os.close(opened)
+            return
+        self._open[process] = opened
+        self._loop.add_reader(opened, self._ended, process)
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        for process in list(self._open):
+            self._forget(process)
+
+    def _ended(self, process: LocalProcess) -> None:
+        self._forget(process)
+        self._on_end()
+
+    def _forget(self, process: LocalProcess) -> None:
+        opened = self._open.pop(process)
+        self._loop.remove_reader(opened)
+        os.close(opened)

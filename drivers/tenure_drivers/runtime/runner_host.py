@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tenure.machines.lease import Evidence, LocalProcess
 from tenure.messages.types import Delta
 from tenure.runner.machine import RunnerConfig, State, start, step
 from tenure.runner.protocol import (
@@ -84,6 +85,7 @@ class RunnerHost:
     ) -> None:
         self.store, self.config, self.code, self.clock = store, config, code, clock
         self.on_run_finished, self.show = on_run_finished, show
+        self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
         self.stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
         self._machine: EffectLoop[State, Event, Effect] = EffectLoop(
@@ -167,6 +169,8 @@ class RunnerHost:
                 self._machine.set_timer(id, at_ms)
             case CheckProcess(id, process):
                 found = evidence(self.config.owner.process, process)
+                if found is not Evidence.DEAD:
+                    self.watch(process)
                 self.feed(ProcessChecked(self.clock(), id, found, new_id()))
             case RunFinished():
                 if self.on_run_finished is not None:

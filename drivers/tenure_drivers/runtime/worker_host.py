@@ -14,7 +14,7 @@ from tenure.worker.machine import step
 
 from ..stores.base import Store, wall_clock_ms
 from .effect_loop import EffectLoop
-from .process import evidence
+from .process import ProcessWatch, evidence
 from .runner_host import RunnerHost
 
 __all__ = ["WorkerHost"]
@@ -48,6 +48,7 @@ class WorkerHost:
         )
         self._machine.start(Stepped(protocol.Serving(slots), ""))
         self._page: tuple[int, str] | None = None
+        self._holders = ProcessWatch(process, self._holder_ended)
         self._last_failure = ""  # of a look
 
     def start(self) -> None:
@@ -63,6 +64,7 @@ class WorkerHost:
         """Cancel everything that is left.  Nothing of it runs after this."""
         tasks = list(self._machine.tasks)
         self._machine.close()
+        self._holders.close()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _perform(self, effect: protocol.Effect) -> None:
@@ -81,6 +83,7 @@ class WorkerHost:
 
     async def _run(self, session_id: str, others: int) -> None:
         runner = self.make(session_id, others)
+        runner.watch = self._holders.watch
         self.runners[session_id] = runner
         reason, others_max = RunnerStopReason.BROKEN, 0
         try:
@@ -128,6 +131,8 @@ class WorkerHost:
                 if isinstance(lease, Held) and session.session_id not in self.runners:
                     if evidence(self.process, lease.owner.process) is Evidence.DEAD:
                         dead.append(session.session_id)
+                    else:
+                        self._holders.watch(lease.owner.process)
             if len(page) < protocol.LOOK_MAX:
                 self._page = None
                 return dead
@@ -136,6 +141,10 @@ class WorkerHost:
             self._page = (last.lease_from_ms, last.session_id)
             if not first:
                 return dead
+
+    def _holder_ended(self) -> None:
+        self._page = None  # look at all leases
+        self._machine.feed(protocol.HolderEnded(self.clock()))
 
     # -- hints
 

@@ -14,6 +14,7 @@ from ..worker.protocol import (
     Draining,
     Finished,
     Hinted,
+    HolderEnded,
     Looked,
     LookFailed,
     RunnerStopped,
@@ -59,6 +60,7 @@ STATES: Final[tuple[State, ...]] = (
 NOW: Final = (0, 1_000)
 EVENTS: Final[tuple[Any, ...]] = (
     *[Connected(now) for now in NOW],
+    *[HolderEnded(now) for now in NOW],
     *[Drain(now) for now in NOW],
     *itertools.starmap(LookFailed, itertools.product(NOW, (4, 5, 6))),
     *itertools.starmap(TimerFired, itertools.product(NOW, (4, 5, 6))),

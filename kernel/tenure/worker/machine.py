@@ -26,6 +26,7 @@ from .protocol import (
     Finish,
     Finished,
     Hinted,
+    HolderEnded,
     Look,
     Looked,
     LookFailed,
@@ -100,13 +101,15 @@ def has_no_runners(s: Serving, e: Drain) -> bool:
 def look(s: Serving, *, thorough: bool = False) -> tuple[Serving, tuple[Effect, ...]]:
     """Look, or remember the reason: one look at a time, and none while all slots are taken (WORKER-2)."""
     free = 0 if waiting(s) else allowed(s) - len(s.running)
+    s = replace(s, thorough=s.thorough or thorough)
     if s.looking:
         return replace(s, look_again=True), ()
     if free <= 0:
         return replace(s, more_due=True), ()
     limit = min(max(2 * free, 16), LOOK_MAX)
-    looking = replace(s, looking=s.next_id, look_again=False, next_id=s.next_id + 1)
-    return looking, (Look(s.next_id, limit, thorough),)
+    effect = Look(s.next_id, limit, s.thorough)
+    s = replace(s, looking=s.next_id, look_again=False, thorough=False, next_id=s.next_id + 1)
+    return s, (effect,)
 
 
 def set_timer(s: Serving, now_ms: int, next_in_ms: int | None) -> tuple[Serving, Effect]:
@@ -119,7 +122,7 @@ def set_timer(s: Serving, now_ms: int, next_in_ms: int | None) -> tuple[Serving,
     return replace(s, timer=s.next_id, next_id=s.next_id + 1), timer
 
 
-def look_thoroughly(s: Serving, e: Connected, clause: str) -> Outcome:
+def look_thoroughly(s: Serving, e: Connected | HolderEnded, clause: str) -> Outcome:
     """Look for due sessions and for dead holders."""
     s, effects = look(s, thorough=True)
     return Stepped(s, clause, effects)
@@ -191,7 +194,8 @@ def take_found(s: Serving, e: Looked, clause: str) -> Outcome:
     known = {*s.backlog, *s.running, *[a.session_id for a in s.apart]}
     new = tuple([i for i in dict.fromkeys(e.session_ids) if i not in known])
     look_again = s.look_again
-    s = replace(s, looking=0, look_again=False, more_due=e.full, backlog=s.backlog + new)
+    more_due = e.full or any(i in s.running for i in e.session_ids)
+    s = replace(s, looking=0, look_again=False, more_due=more_due, backlog=s.backlog + new)
     s, taken = fill(s, e.now_ms)
     s, timer = set_timer(s, e.now_ms, e.next_in_ms)
     s, looks = look(s) if look_again else (s, ())
@@ -296,6 +300,7 @@ def is_ignored(s: State, e: object) -> bool:
 RULES: Table[Outcome] = Table(
     (
         Row("WORKER-1", Serving, Connected, always, look_thoroughly),  # same
+        Row("WORKER-20", Serving, HolderEnded, always, look_thoroughly),  # same
         Row("WORKER-4", Serving, TimerFired, always, poll),  # same
         Row("WORKER-6", Serving, Looked, always, take_found),  # same
         Row("WORKER-7", Serving, LookFailed, always, look_later),  # same

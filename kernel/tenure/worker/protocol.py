@@ -27,6 +27,7 @@ __all__ = [
     "Finished",
     "HeldLeases",
     "Hinted",
+    "HolderEnded",
     "Look",
     "LookFailed",
     "Looked",
@@ -90,6 +91,7 @@ class Serving:
     cooling: tuple[Cooling, ...] = ()
     next_id: int = 1
     apart: tuple[Apart, ...] = ()
+    thorough: bool = False  # the next look is also for dead holders
 
 
 @frozen
@@ -163,13 +165,22 @@ class TimerFired:
 
 
 @frozen
+class HolderEnded:
+    """The process of a holder, on this machine, has ended."""
+
+    now_ms: int
+
+
+@frozen
 class Drain:
     """Take no more sessions."""
 
     now_ms: int
 
 
-Event: TypeAlias = Connected | Looked | LookFailed | Hinted | RunnerStopped | TimerFired | Drain
+Event: TypeAlias = (
+    Connected | Looked | LookFailed | Hinted | RunnerStopped | TimerFired | HolderEnded | Drain
+)
 
 
 # -- effects
