@@ -35,7 +35,7 @@ __all__ = [
 
 
 S: Final = "s"  # the session
-NOW: Final = 1_000_000_000
+NOW: Final = 1_000_000_000_000
 TTL: Final = 30_000
 LATER: Final = NOW + 1
 REVISION: Final = 5
