@@ -18,7 +18,7 @@ from ...records import EventBatch, MarkRaise, QueueEntry, Run
 from ...world import key_of
 from .ordering_oracle import hold_respected, in_order
 from .snapshot import due_of, rank_of
-from .step import Step, lease_id_of, sleeping
+from .step import Step, lease_id_of
 
 __all__ = ["DECISION_PROPERTIES"]
 
@@ -234,7 +234,7 @@ def asked(t: Step) -> bool:
     run, cancel = t.after.runs[t.command.run_id], t.after.session.cancel
     if isinstance(run.state, run_.Done):
         return True
-    return cancel is not None and cancel.run_id == run.run_id and not sleeping(run)
+    return cancel is not None and cancel.run_id == run.run_id and not t.after.sleeping(run)
 
 
 def raised_once(t: Step) -> bool:

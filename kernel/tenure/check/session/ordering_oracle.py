@@ -8,7 +8,7 @@ from ...machines import input as input_
 from ...machines import run as run_
 from ...records import Run
 from .snapshot import Snapshot
-from .step import Step, lease_id_of, sleeping
+from .step import Step, lease_id_of
 
 __all__ = ["hold_respected", "in_order"]
 
@@ -21,7 +21,7 @@ def in_order(t: Step) -> bool:
         return True
     if after.session.open_run is not None:
         return False  # nothing overtakes the open turn
-    return all(passed_over(standing, other, run) for standing, other in rivals(after, run))
+    return all(passed_over(after, standing, other, run) for standing, other in rivals(after, run))
 
 
 def newly_taken(t: Step, run: Run) -> bool:
@@ -47,10 +47,10 @@ def current(snapshot: Snapshot, lane: Any, mark: int) -> bool:
     return mark == snapshot.session.mark(lane)
 
 
-def passed_over(standing: tuple[int, int], other: Run | None, run: Run) -> bool:
+def passed_over(snapshot: Snapshot, standing: tuple[int, int], other: Run | None, run: Run) -> bool:
     if standing > run.order:
         return True
-    return other is not None and sleeping(other) and not holds(other)
+    return other is not None and snapshot.sleeping(other) and not holds(other)
 
 
 def holds(run: Run) -> bool:
@@ -62,6 +62,8 @@ def hold_respected(t: Step) -> bool:
     if run is None or not newly_taken(t, run):
         return True
     return all(
-        not (other is not None and sleeping(other) and holds(other) and standing < run.order)
+        not (
+            other is not None and t.after.sleeping(other) and holds(other) and standing < run.order
+        )
         for standing, other in rivals(t.after, run)
     )

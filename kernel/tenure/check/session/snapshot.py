@@ -52,6 +52,7 @@ class Snapshot:
     session: Session
     runs: dict[str, Run]
     queue_entries: dict[str, QueueEntry]
+    now_ms: int = NOW
     transitions: dict[Any, Any] = field(factory=dict)  # by command
     canonical: dict[Any, int] = field(factory=dict)  # by what is retained
     known: dict[str, Any] = field(factory=dict)  # other cached results
@@ -67,16 +68,21 @@ class Snapshot:
         lease = self.session.lease
         if not isinstance(lease, lease_.Held) or lease.ttl_ms <= 0:
             return False
-        return NOW <= lease.expires_at_ms <= NOW + 2 * lease.ttl_ms
+        return self.now_ms <= lease.expires_at_ms <= self.now_ms + 2 * lease.ttl_ms
+
+    def sleeping(self, run: Run) -> bool:
+        """Return whether a run waits for a time in the future."""
+        due = getattr(run.state, "due_at_ms", None)
+        return isinstance(run.state, run_.Rescheduled) and due is not None and due > self.now_ms
 
 
-def snapshot_of(number: int, world: World) -> Snapshot:
+def snapshot_of(number: int, world: World, now_ms: int = NOW) -> Snapshot:
     (session,) = rows_of(world, Session).values()
     runs = {run.run_id: run for run in rows_of(world, Run).values()}
     queue_entries = {
         queue_entry.input_id: queue_entry for queue_entry in rows_of(world, QueueEntry).values()
     }
-    return Snapshot(number, world, session, runs, queue_entries)
+    return Snapshot(number, world, session, runs, queue_entries, now_ms)
 
 
 def rank_of(queue_entry: QueueEntry) -> int | None:

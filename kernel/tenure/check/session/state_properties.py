@@ -10,8 +10,7 @@ from ...limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from .snapshot import NOW, Snapshot
-from .step import sleeping
+from .snapshot import Snapshot
 
 __all__ = ["STATE_PROPERTIES", "due_now"]
 
@@ -63,7 +62,7 @@ def cancel_names(b: Snapshot) -> bool:
 def cancel_at_once(b: Snapshot) -> bool:
     cancel = b.session.cancel
     run = None if cancel is None else b.runs[cancel.run_id]
-    return run is None or not sleeping(run) or (run.progress and run.retry.failure_count() > 1)
+    return run is None or not b.sleeping(run) or (run.progress and run.retry.failure_count() > 1)
 
 
 def tallied(b: Snapshot) -> bool:
@@ -91,9 +90,9 @@ def stopped(b: Snapshot) -> bool:
 
 
 def due_now(b: Snapshot) -> bool:
-    """What `due(now)` returns."""
+    """Return whether a store lists the session as due."""
     due, future = b.session.due_at_ms, b.session.lease_from_ms
-    return (due is not None and due <= NOW) or (future is not None and future > NOW)
+    return (due is not None and due <= b.now_ms) or (future is not None and future > b.now_ms)
 
 
 STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
