@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import DELAYED, EVENT_BATCHES, OPEN_RUNS, READY
+from ..indexes import EVENT_BATCHES, OPEN_RUNS
 from ..machines import input as input_
-from ..policy import LANES
 from ..queries import First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
 from ..records import Input, Node, Run
-from ..scheduling import due_at_ms
 from ..world import world_of
+from .session.ordering_oracle import due_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES
 
@@ -25,13 +24,7 @@ PAGE: Final = 256
 
 
 def due_agrees(b: Snapshot) -> bool:
-    """Return True if due_at_ms is what the other rows give."""
-    session, world = b.session, b.world
-    s = session.session_id
-    ready = {lane: world.answer(First(READY, (s, lane), 1)) for lane in LANES}
-    delayed = world.answer(First(DELAYED, (s,), 1))
-    runs = {run.run_id: run for run in b.unfinished()}
-    return session.due_at_ms == due_at_ms(session, runs, ready, delayed)
+    return b.session.due_at_ms == due_of(b.session, b.runs.values(), b.queue_entries.values())
 
 
 def events_numbered(b: Snapshot) -> bool:

@@ -16,8 +16,8 @@ from ...machines import run as run_
 from ...outcome import Drop, Insert
 from ...records import EventBatch, MarkRaise, QueueEntry, Run
 from ...world import key_of
-from .ordering_oracle import hold_respected, in_order
-from .snapshot import due_of, rank_of
+from .ordering_oracle import due_of, hold_respected, in_order
+from .snapshot import rank_of
 from .step import Step, lease_id_of
 
 __all__ = ["DECISION_PROPERTIES"]

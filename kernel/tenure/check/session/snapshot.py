@@ -5,7 +5,6 @@ The clock of the model always shows `NOW`.  Only the order of a time and the clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from attrs import define, field
@@ -13,9 +12,7 @@ from attrs import define, field
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...policy import LANES, Lane
 from ...records import QueueEntry, Run, Session
-from ...scheduling import due_at_ms
 from ...world import World
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
     "TTL",
     "UNUSED_LEASE",
     "Snapshot",
-    "due_of",
     "rank_of",
     "rows_of",
     "snapshot_of",
@@ -95,26 +91,3 @@ def rank_of(queue_entry: QueueEntry) -> int | None:
 def rows_of(world: World, kind: type[Any]) -> dict[Any, Any]:
     rows = world.tables.get(kind)
     return {} if rows is None else rows.by_key
-
-
-def due_of(
-    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
-) -> int | None:
-    """Return `due_at_ms`, computed from all rows of the session without an index."""
-    ready: dict[Lane, list[QueueEntry]] = {lane: [] for lane in LANES}
-    delayed: list[QueueEntry] = []
-    for queue_entry in queue_entries:
-        if isinstance(queue_entry.state, input_.Ready):
-            ready[queue_entry.lane].append(queue_entry)
-        elif isinstance(queue_entry.state, input_.Delayed):
-            delayed.append(queue_entry)
-    for lane in LANES:
-        ready[lane].sort(key=_when_ready)
-    delayed.sort(key=lambda p: (p.state.until_ms, p.seq))  # type: ignore[union-attr]
-    unfinished = {r.run_id: r for r in runs if not isinstance(r.state, run_.Done)}
-    return due_at_ms(session, unfinished, ready, delayed)
-
-
-def _when_ready(queue_entry: QueueEntry) -> tuple[int, int, int]:
-    assert isinstance(queue_entry.state, input_.Ready)
-    return (-queue_entry.state.mark, queue_entry.priority, queue_entry.state.ready_rank)
