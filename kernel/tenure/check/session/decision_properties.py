@@ -28,7 +28,7 @@ Termination = run_.Termination
 
 
 def bounded(t: Step) -> bool:
-    limit = 3 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
+    limit = 5 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
     return len(t.decided.writes) <= limit
 
 
@@ -285,7 +285,7 @@ def hinted(t: Step) -> bool:
 
 
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
-    "a command writes at most 256 rows, Admit three an input and two": bounded,
+    "a command writes at most 256 rows, Admit five an input and two": bounded,
     "a decision writes a row at most once": written_once,
     "events are numbered without gaps": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
