@@ -15,7 +15,6 @@ from attrs import evolve, frozen
 
 from tenure import failure, scheduling
 from tenure.check import search
-from tenure.check.explorer import CAN_FINISH
 from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
     CANCEL,
@@ -23,6 +22,7 @@ from tenure.check.session.configs import (
     FAILURE,
     INTERRUPT,
     INTERRUPTS,
+    KEYS,
     LEASE,
     NEXT_ORDER,
     ORDER,
@@ -94,7 +94,7 @@ def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
                 ready[entry.lane].append(entry)
         for entries in ready.values():
             entries.sort(key=lambda e: (-e.state.mark, e.priority, e.state.ready_rank))
-        step = scheduling.next_work(session, unfinished, ready, None)
+        step = scheduling.next_work(session, unfinished, ready, None if now_ms < 0 else now_ms)
         return step.due_at_ms if isinstance(step, scheduling.Wait) else 0
 
     patch.setattr(ordering_oracle, "starts_at", starts_at)
@@ -319,6 +319,10 @@ def two_runs(patch: pytest.MonkeyPatch) -> None:
     oracle_agrees(patch)
 
 
+def open_key_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transaction.Transaction, "release_key", lambda self, key, lane, mark: None)
+
+
 def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
     """Begin does not end a lapsed lease."""
     patch.setattr(grant, "end_lapsed", lambda drafted, acquire: None)
@@ -338,7 +342,7 @@ def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction.Transaction, "_hints", earlier_only)
 
 
-DUE = "due_at_ms is the function"
+DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
     Mutant("no generation bump", LEASE, 2, ("each new lease",), no_generation),
@@ -360,11 +364,12 @@ MUTANTS = (
     Mutant("priority ignored", ORDER, 3, ("nothing is begun",), order_by_rank_alone),
     Mutant("last_end ignored", LEASE, 3, (REPLAYED,), end_forgotten),
     Mutant("Begin is not replayed", LEASE, 2, (REPLAYED, NO_ASSERTION_ERROR), begin_forgotten),
-    Mutant("nothing left to sweep", INTERRUPT, 9, (CAN_FINISH, NO_HOT_LOOP), nothing_left_to_sweep),
+    Mutant("nothing left to sweep", INTERRUPT, 5, ("a superseded",), nothing_left_to_sweep),
     Mutant("withdrawn under a live lease", CANCEL, 3, ("nothing is withdrawn", "at most one run"), withdrawn_under_a_live_lease),
     Mutant("every input is consumed", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
     Mutant("the next run out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
+    Mutant("an open key kept", KEYS, 3, ("an open key",), open_key_kept),
     Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip

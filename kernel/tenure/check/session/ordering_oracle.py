@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
+from ... import commands as c
 from ...limits import UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
@@ -15,7 +16,7 @@ from ...machines import run as run_
 from ...records import Phase, QueueEntry, Run, Session
 from .step import Step, lease_id_of
 
-__all__ = ["BEGINNING", "due_of", "hold_respected", "in_order", "newly_taken", "starts_at"]
+__all__ = ["BEGINNING", "due_of", "hold_respected", "in_order", "newly_taken", "nothing_due"]
 
 
 Position: TypeAlias = tuple[int, int]  # priority and rank
@@ -142,3 +143,15 @@ def promotions(session: Session, queue_entries: Iterable[QueueEntry]) -> list[in
     if session.phase not in BEGINNING:
         return []
     return [e.state.until_ms for e in queue_entries if isinstance(e.state, input_.Delayed)]
+
+
+def nothing_due(t: Step) -> bool:
+    """A Begin that begins nothing leaves nothing to begin, or only a run that needs an owner with fewer sessions."""
+    outcome, after = t.decided.outcome, t.after
+    if not isinstance(outcome, c.NothingDue):
+        return True
+    if outcome.due_at_ms != after.session.due_at_ms:
+        return False
+    rows = after.runs.values(), after.queue_entries.values()
+    due = starts_at(after.session, *rows, after.now_ms) == 0
+    return due is (outcome.others_max is not None)
