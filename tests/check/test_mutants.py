@@ -15,13 +15,14 @@ from attrs import evolve, frozen
 
 from tenure import failure, scheduling
 from tenure.check import search
-from tenure.check.explorer import CAN_FINISH
+from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
     CANCEL,
     DELAY,
     FAILURE,
     INTERRUPT,
     INTERRUPTS,
+    KEYS,
     LEASE,
     NEXT_ORDER,
     ORDER,
@@ -54,9 +55,9 @@ from tenure.commands import (
 )
 from tenure.machines import lease
 from tenure.machines import run as run_
-from tenure.machines.input import How
+from tenure.machines.input import How, Ready
 from tenure.outcome import Decided, Stepped
-from tenure.policy import Lane
+from tenure.policy import LANES, Lane
 from tenure.records import Run
 from tenure.replace import replace
 
@@ -80,6 +81,23 @@ def without_collection() -> Iterator[None]:
 
 
 # -- the bugs
+
+
+def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
+    """The oracle takes the due time from the kernel, so that the properties of order must find a bug."""
+
+    def starts_at(session: Any, runs: Any, queue_entries: Any, now_ms: int) -> int | None:
+        unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
+        ready: dict[Lane, list[Any]] = {lane: [] for lane in LANES}
+        for entry in queue_entries:
+            if isinstance(entry.state, Ready):
+                ready[entry.lane].append(entry)
+        for entries in ready.values():
+            entries.sort(key=lambda e: (-e.state.mark, e.priority, e.state.ready_rank))
+        step = scheduling.next_work(session, unfinished, ready, None if now_ms < 0 else now_ms)
+        return step.due_at_ms if isinstance(step, scheduling.Wait) else 0
+
+    patch.setattr(ordering_oracle, "starts_at", starts_at)
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
@@ -135,21 +153,24 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
         )
-    patch.setattr(
-        "tenure.check.session.snapshot.due_at_ms", lambda s, r, w, d: compute(s, r, w, ())
-    )
+    patch.setattr("tenure.check.session.ordering_oracle.promotions", lambda session, entries: [])
 
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
     """The first wording of the design: a ready input makes a session due, even after a run that holds."""
-    compute = scheduling.due_at_ms
+    compute, starts_at = scheduling.due_at_ms, ordering_oracle.starts_at
 
     def eager(session: Any, runs: Any, ready: Any, delayed: Any) -> int | None:
         vacant = isinstance(session.lease, lease.Vacant)
         return 0 if vacant and any(ready.values()) else compute(session, runs, ready, delayed)
 
+    def eager_oracle(session: Any, runs: Any, queue_entries: Any, now_ms: int) -> int | None:
+        entries = tuple(queue_entries)
+        ready = any(isinstance(entry.state, Ready) for entry in entries)
+        return 0 if ready else starts_at(session, runs, entries, now_ms)
+
     patch.setattr(transaction, "due_at_ms", eager)
-    patch.setattr("tenure.check.session.snapshot.due_at_ms", eager)
+    patch.setattr(ordering_oracle, "starts_at", eager_oracle)
 
 
 def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
@@ -228,6 +249,7 @@ def hold_ignored(patch: pytest.MonkeyPatch) -> None:
         return due is not None and (now_ms is None or due > now_ms)
 
     patch.setattr(scheduling, "_first_of", passing)
+    oracle_agrees(patch)
 
 
 def order_by_rank_alone(patch: pytest.MonkeyPatch) -> None:
@@ -294,6 +316,11 @@ def two_runs(patch: pytest.MonkeyPatch) -> None:
         return walk(replace(session, open_run=None), runs, ready, now_ms)
 
     patch.setattr(scheduling, "next_work", beside)
+    oracle_agrees(patch)
+
+
+def open_key_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transaction.Transaction, "release_key", lambda self, key, lane, mark: None)
 
 
 def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
@@ -315,7 +342,7 @@ def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction.Transaction, "_hints", earlier_only)
 
 
-DUE = "due_at_ms is the function"
+DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
     Mutant("no generation bump", LEASE, 2, ("each new lease",), no_generation),
@@ -337,11 +364,12 @@ MUTANTS = (
     Mutant("priority ignored", ORDER, 3, ("nothing is begun",), order_by_rank_alone),
     Mutant("last_end ignored", LEASE, 3, (REPLAYED,), end_forgotten),
     Mutant("Begin is not replayed", LEASE, 2, (REPLAYED, NO_ASSERTION_ERROR), begin_forgotten),
-    Mutant("nothing left to sweep", INTERRUPT, 9, (CAN_FINISH, NO_HOT_LOOP), nothing_left_to_sweep),
+    Mutant("nothing left to sweep", INTERRUPT, 5, ("a superseded",), nothing_left_to_sweep),
     Mutant("withdrawn under a live lease", CANCEL, 3, ("nothing is withdrawn", "at most one run"), withdrawn_under_a_live_lease),
     Mutant("every input is consumed", FAILURE, 3, ("the inputs of a run",), settled_wrongly),
     Mutant("the next run out of order", NEXT_ORDER, 5, ("nothing is begun",), next_without_order),
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
+    Mutant("an open key kept", KEYS, 3, ("an open key",), open_key_kept),
     Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip

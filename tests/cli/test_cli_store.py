@@ -61,6 +61,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 async def work(store: Store, seed: int, groups: int = 60) -> World:
     dice, watch = random.Random(seed), ManualClock()
     client = CommandGenerator(dice.choice)
+    client.world = world_of(await store.dump())
     for _ in range(groups):
         watch.now_ms += dice.choice((0, 1, 10, 30))
         group = client.send_some(watch.now_ms)

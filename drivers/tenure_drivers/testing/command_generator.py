@@ -1,13 +1,13 @@
 """Generates commands with ids from small pools, so that they often collide.
 
-Replays, conflicts, stale fences and races are as frequent as valid commands.  The conformance suite and the
-agreement machine use it.
+Replays, conflicts, stale fences and races are as frequent as valid commands.  The conformance suite, the agreement
+machine and the random walk of the kernel's tests use it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tenure.commands import (
     Acquire,
@@ -17,7 +17,6 @@ from tenure.commands import (
     Begin,
     Begun,
     Checkpoint,
-    Checkpointed,
     Commit,
     Committed,
     Destroy,
@@ -34,6 +33,7 @@ from tenure.commands import (
     RequestCancel,
     Reset,
     Retire,
+    Rewind,
     Stop,
     Sweep,
     Then,
@@ -41,184 +41,257 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure
-from tenure.machines.lease import Evidence, Owner
+from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided
-from tenure.policy import Lane
-from tenure.queries import Command
-from tenure.records import EntryKind
+from tenure.policy import LANES, Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
+from tenure.queries import Command, Get
+from tenure.records import EntryKind, Node, QueueEntry, Run, Session
 from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.world import EMPTY, World, evolve
 
-__all__ = ["SESSIONS", "CommandGenerator"]
+__all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 
+AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
+R = TypeVar("R", QueueEntry, Run, Node)
 
 SESSIONS = ("s1", "s2", "s3")
-INPUTS = tuple(f"i{n}" for n in range(12))
-LEASES = tuple(f"l{n}" for n in range(8))
-RUNS = tuple(f"r{n}" for n in range(8))
-TIMES = tuple(range(4))
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
+KINDS = (*("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),)
+POLICIES = (
+    Policy(Lane.USER, batch="b"),
+    Policy(Lane.USER, on_retry=OnRetry.HOLD, key_scope=KeyScope.OPEN),
+    Policy(
+        Lane.USER, key_scope=KeyScope.OPEN, on_other_content=OnOtherContent.ORIGINAL, priority=7
+    ),
+    Policy(Lane.SYSTEM, Delivery.EARLIEST, batch="b", key_scope=KeyScope.OPEN, when_retired=True),
+)
+ERRORS = (
+    *(ErrorKind.TRANSIENT, ErrorKind.TRANSIENT, ErrorKind.RATE_LIMITED),
+    *(ErrorKind.INVALID_REQUEST, ErrorKind.TIMEOUT),
+)
+ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
+RARELY = (0,) * 19 + (1,)
 
 
 class CommandGenerator:
-    """Generates the next command from earlier answers: one that fits them, or is outdated."""
+    """Generates commands that fit the rows, commands that fitted earlier rows, and commands that never fit.
 
-    def __init__(self, pick: Pick) -> None:
+    It learns the rows from the answers that it observes.  `pick` chooses one of several values.  `ids` is the size of
+    each pool of ids, `bulk` the number of inputs of the largest Admit.  One in `calm` commands interrupts, withdraws,
+    stops or the like.
+    """
+
+    def __init__(
+        self,
+        pick: Pick,
+        sessions: Sequence[str] = SESSIONS,
+        *,
+        ids: int = 12,
+        bulk: int = 2,
+        calm: int = 8,
+    ) -> None:
         self.pick = pick
-        self.begun: dict[str, list[Begun]] = {}
-        self.acquired: dict[str, list[Acquired]] = {}
-        self.checkpoints: dict[tuple[str, str, int], int] = {}
+        self.sessions = sessions
+        self.ids = range(ids)
+        self.sizes = range(1, bulk + 1)
+        self.calm = range(calm)
+        self.world: World = EMPTY
+        self.fences: dict[str, list[tuple[Fence, str]]] = {}  # each with the run, "" without one
+        self.sent: list[AnyCommand] = []
+        self.generated = 0
 
     # -- answers
 
-    def observe(self, command: Command[Any, Any], answer: object) -> None:
+    def observe(self, command: AnyCommand, answer: object) -> None:
+        """Apply the writes of an answer, and remember the fence that it grants."""
         if not isinstance(answer, Decided):
             return
-        match answer.outcome:
-            case Begun() as begun:
-                self.begun.setdefault(command.session_id, []).append(begun)
-            case Committed(next=Begun() as begun):
-                self.begun.setdefault(command.session_id, []).append(begun)
-            case Acquired() as acquired:
-                self.acquired.setdefault(command.session_id, []).append(acquired)
-            case Checkpointed(n=n) if isinstance(command, Checkpoint):
-                self.checkpoints[command.session_id, command.run_id, command.turn] = n
+        self.world = evolve(self.world, answer.writes)
+        outcome = answer.outcome
+        found = outcome.next if isinstance(outcome, Committed) else outcome
+        if isinstance(found, Begun | Acquired):
+            run_id = found.run_id if isinstance(found, Begun) else ""
+            self.fences.setdefault(command.session_id, []).append((found.fence, run_id))
 
     # -- commands
 
-    def send(self, now_ms: int) -> Command[Any, Any]:
-        session = self.pick(SESSIONS)
-        kinds: list[Callable[[str, int], Command[Any, Any]]] = [
-            *(self._admit, self._begin, self._begin, self._admit, self._other, self._other)
-        ]
-        if session in self.begun:
-            kinds += [self._commit, self._commit, self._held, self._held, self._checkpoint]
-        if session in self.acquired:
-            kinds += [self._amend]
-        command: Command[Any, Any] = self.pick(kinds)(session, now_ms)
+    def send(self, now_ms: int) -> AnyCommand:
+        """Return the next command: mostly a new one, sometimes an earlier one again."""
+        if self.sent and self.pick(range(10)) == 0:
+            return self.pick(self.sent[-20:])  # type: ignore[no-any-return]
+        command = self._new(self.pick(self.sessions), now_ms)
+        self.sent.append(command)
         return command
 
-    def send_some(self, now_ms: int) -> list[Command[Any, Any]]:
+    def _new(self, session: str, now_ms: int) -> AnyCommand:
+        pick = self.pick
+        row: Session | None = self.world.answer(Get(Session, (session,)))
+        if pick(self.calm) == 0:
+            return self._disturb(session, now_ms)
+        if row is None or pick(range(4)) == 0:
+            return self._admit(session, now_ms)
+        if isinstance(row.lease, Held) and pick(range(4)) > 0:
+            fence = Fence(session, row.lease.generation, row.lease.lease_id)
+            return self._hold(row, fence, row.lease_run or "")
+        if session in self.fences and pick(range(6)) == 0:
+            return self._hold(row, *pick(self.fences[session][-6:]))
+        kinds = (*(self._begin,) * 4, Sweep, self._acquire)
+        command: AnyCommand = pick(kinds)(session)
+        return command
+
+    def send_some(self, now_ms: int) -> list[AnyCommand]:
         """Return commands that are sent together: mostly one, sometimes several."""
         return [self.send(now_ms) for _ in range(self.pick((1, 1, 3)))]
 
-    def _id(self, kind: str) -> str:
-        """Return an id for a command of this kind; no other kind uses it."""
-        return f"{kind}-{self.pick(TIMES)}"
+    def _id(self, prefix: str) -> str:
+        """Return an id: mostly one of the pool, else a new one."""
+        self.generated += 1
+        new = self.pick(range(10)) >= 7
+        return f"{prefix}-{self.generated}" if new else f"{prefix}{self.pick(self.ids)}"
+
+    def _rows(self, kind: type[R], session: str) -> list[R]:
+        return [row for row in self.world.all(kind) if row.session_id == session]
 
     def _input(self, now_ms: int) -> NewInput:
         pick = self.pick
+        policy = pick(POLICIES) if pick(range(3)) == 0 else None
         return NewInput(
-            pick(INPUTS),
-            pick(("prompt", "prompt", "wake", "directive")),
+            self._id("i"),
+            "custom" if policy else pick(KINDS),
             pick(("hello", "hello", "something else", "\u00e9\U0001f600")),
-            key=pick((None, None, "k1", "k2")),
-            priority=pick((None, None, 1, 200)),
-            available_at_ms=pick((None, None, None, now_ms + 40)),
-            supersession_key=pick((None, None, None, "slot")),
+            key=self._id("k") if pick(range(3)) == 0 else None,
+            priority=pick((None, None, None, None, 0, 1, 200)),
+            available_at_ms=now_ms + pick((-5, 1, 40, 40, 9_000)) if pick(range(4)) == 0 else None,
+            supersession_key=pick(("x", "y")) if pick(range(6)) == 0 else None,
+            policy=policy,
         )
 
-    def _admit(self, session: str, now_ms: int) -> Command[Any, Any]:
-        count = self.pick((1, 1, 1, 2))
-        return Admit(session, tuple([self._input(now_ms) for _ in range(count)]))
+    def _admit(self, session: str, now_ms: int) -> AnyCommand:
+        new = [self._input(now_ms) for _ in range(self.pick(self.sizes))]
+        inputs = tuple({each.input_id: each for each in new}.values())
+        return Admit(session, inputs, open=self.pick((True, True, False)))
 
-    def _begin(self, session: str, now_ms: int) -> Command[Any, Any]:
+    def _begin(self, session: str) -> AnyCommand:
         pick = self.pick
-        return Begin(session, pick(LEASES), pick(RUNS), pick(OWNERS), ttl_ms=pick((60, 60, 20, 0)))
+        return Begin(
+            *(session, self._id("l"), self._id("r"), pick(OWNERS)),
+            ttl_ms=pick((60, 60, 60, 1_000, 0)),
+            limit=pick((1, 8, 64, 500)),
+            limit_bytes=pick((8, 1_000_000)),
+            others=pick((0, 0, 0, 1, 8)),
+        )
 
-    def _last(self, session: str) -> Begun:
-        found: Begun = self.pick(self.begun[session][-3:])
-        return found
+    def _acquire(self, session: str) -> AnyCommand:
+        return Acquire(session, self._id("l"), self.pick(OWNERS), 60)
 
-    def _nodes(self) -> tuple[NewNode, ...]:
-        body = self.pick(("an answer", "another answer"))
-        return self.pick(((NewNode(Role.ASSISTANT, body),), ()))  # type: ignore[no-any-return]
+    # -- commands of a lease holder, or of a former one
 
-    def _expected_n(self, begun: Begun) -> int:
-        known = self.checkpoints.get((begun.fence.session_id, begun.run_id, begun.turn), begun.n)
-        return max(known, begun.n)
+    def _hold(self, row: Session, fence: Fence, run_id: str) -> AnyCommand:
+        pick, session = self.pick, row.session_id
+        if pick(range(30)) == 0:
+            fence = Fence(
+                pick((session, "other")), fence.generation - pick((0, 1)), pick(("l?", "l1"))
+            )
+        run: Run | None = self.world.answer(Get(Run, (session, run_id)))
+        kinds: tuple[Callable[..., AnyCommand], ...] = (
+            *(self._commit, self._commit, self._commit, self._checkpoint, self._checkpoint),
+            *(self._fail, self._fail, self._renew, self._release, self._reclaim),
+        )
+        if run is None:
+            kinds = (self._release_session, self._amend, self._amend, self._renew)
+        return pick(kinds)(row, fence, run)  # type: ignore[no-any-return]
 
-    def _commit(self, session: str, now_ms: int) -> Command[Any, Any]:
-        pick, begun = self.pick, self._last(session)
+    def _turn(self, run: Run) -> int:
+        turn: int = run.turn + self.pick(RARELY)
+        return turn
+
+    def _n(self, run: Run) -> int:
+        n: int = run.next_checkpoint - self.pick((0,) * 9 + (1,))
+        return n
+
+    def _nodes(self, run: Run | None) -> tuple[NewNode, ...]:
+        pick = self.pick
+        if run is not None and run.open_calls and pick(range(3)):
+            return (NewNode(Role.TOOL, "result", run.open_calls[:1]),)
+        calls = NewNode(Role.ASSISTANT, "calls", ("c1", "c2"))
+        answer = NewNode(Role.ASSISTANT, pick(("answer", "another")))
+        nodes: tuple[NewNode, ...] = pick(((), (answer,), (answer,), (answer, calls)))
+        return nodes
+
+    def _commit(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
+        pick = self.pick
+        cancelled = row.cancel is not None and pick(range(4)) > 0
         return Commit(
-            session, begun.fence, begun.run_id, begun.turn, self._expected_n(begun),
-            pick((begun.revision, begun.revision, begun.revision + 1)),
-            pick((Termination.FINISHED, Termination.FINISHED, Termination.CANCELLED)),
-            nodes=self._nodes(),
-            usage=pick(((), (UsageDelta("model", "m1", 1, 10, 20),))),
-            state=pick((None, "state 1", "state 2")),
-            then=pick((Then.RELEASE, Then.NEXT)),
-            next_run_id=pick(RUNS),
-        )  # fmt: skip
-
-    def _checkpoint(self, session: str, now_ms: int) -> Command[Any, Any]:
-        pick, begun = self.pick, self._last(session)
-        kind = pick((EntryKind.START, EntryKind.REPORT))
-        entries = (NewEntry(kind, pick(("e1", "e2")), pick(("", "{}"))),)
-        n = max(0, self._expected_n(begun) - pick((0, 0, 1)))
-        return Checkpoint(
-            session, begun.fence, begun.run_id, begun.turn, n, entries, self._nodes()
-        )  # fmt: skip
-
-    def _held(self, session: str, now_ms: int) -> Command[Any, Any]:
-        pick, begun = self.pick, self._last(session)
-        fence, run = begun.fence, begun.run_id
-        error = pick((ErrorKind.TRANSIENT, ErrorKind.RATE_LIMITED, ErrorKind.INVALID_REQUEST))
-        found: Command[Any, Any] = pick(
-            (
-                Renew(session, fence),
-                Release(session, fence, run),
-                Fail(session, fence, run, begun.turn, Failure(error, "no")),
-                Reclaim(session, self._id("reclaim"), fence, pick(tuple(Evidence))),
-                RequestCancel(session, self._id("cancel"), run),
-            )
+            *(row.session_id, fence, run.run_id, self._turn(run), self._n(run)),
+            row.revision + pick(RARELY),
+            Termination.CANCELLED if cancelled else pick(tuple(Termination)[:4]),
+            nodes=self._nodes(run),
+            usage=pick(((), (UsageDelta("model", "m", 1, 2, 3),))),
+            state=pick((None, None, "state", "other state")),
+            then=pick((Then.NEXT, Then.RELEASE)),
+            next_run_id=self._id("r"),
+            limit=pick((1, 8, 64)),
+            hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
+            frame=pick((None, None, "planner")),
         )
-        return found
 
-    def _amend(self, session: str, now_ms: int) -> Command[Any, Any]:
+    def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
-        acquired: Acquired = pick(self.acquired[session][-2:])
-        found: Command[Any, Any] = pick(
-            (
-                Amend(session, self._id("amend"), acquired.fence, acquired.revision, self._nodes()),
-                ReleaseSession(session, acquired.fence),
-                Renew(session, acquired.fence),
-            )
+        entry = NewEntry(pick(ENTRIES), self._id("e"), pick(("", "{}")))
+        return Checkpoint(
+            *(row.session_id, fence, run.run_id, self._turn(run), self._n(run)),
+            (entry,)[: pick((0, 1, 1))],
+            self._nodes(run),
+            environment=pick((None, None, "state", "prompts")),
         )
-        return found
 
-    def _other(self, session: str, now_ms: int) -> Command[Any, Any]:
-        pick, id_ = self.pick, self._id
-        replacement = pick((None, self._input(now_ms)))
-        found: Command[Any, Any] = pick(
+    def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
+        pick = self.pick
+        failure = Failure(pick(ERRORS), "no", pick((0, 0, 900)), pick((0, 7)))
+        return Fail(row.session_id, fence, run.run_id, self._turn(run), failure)
+
+    def _renew(self, row: Session, fence: Fence, run: Run | None) -> AnyCommand:
+        return Renew(row.session_id, fence)
+
+    def _release(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
+        return Release(row.session_id, fence, run.run_id)
+
+    def _reclaim(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
+        return Reclaim(row.session_id, self._id("c"), fence, self.pick(tuple(Evidence)))
+
+    def _release_session(self, row: Session, fence: Fence, run: None) -> AnyCommand:
+        return ReleaseSession(row.session_id, fence)
+
+    def _amend(self, row: Session, fence: Fence, run: None) -> AnyCommand:
+        pick, session = self.pick, row.session_id
+        rewind = None
+        if pick(range(3)) == 0:
+            nodes = [node.node_id for node in self._rows(Node, session)]
+            rewind = Rewind(pick((None, "none", *nodes)))
+        return Amend(session, self._id("c"), fence, row.revision, self._nodes(None), rewind)
+
+    # -- commands of users and operators
+
+    def _disturb(self, session: str, now_ms: int) -> AnyCommand:
+        pick, s, id_ = self.pick, session, self._id("c")
+        inputs = [entry.input_id for entry in self._rows(QueueEntry, s)] or ["i?"]
+        runs = [run.run_id for run in self._rows(Run, s)] or ["r?"]
+        replacement = self._input(now_ms) if pick((True, False)) else None
+        phases = (
+            *(Retire(s, id_, pick((True, False))), Stop(s, id_, pick((True, False)))),
+            *(Reset(s, id_), Reopen(s, id_), Reopen(s, id_)),
+        )
+        command: AnyCommand = pick(
             (
-                Interrupt(session, id_("interrupt"), replacement),
-                Interrupt(session, id_("interrupt"), replacement),
-                Withdraw(session, id_("withdraw"), pick(INPUTS)),
-                Withdraw(session, id_("withdraw"), pick(INPUTS)),
-                WithdrawFrom(session, id_("withdraw_from"), pick(INPUTS), pick(tuple(Lane))),
-                Sweep(session),
-                Sweep(session),
-                Acquire(session, pick(LEASES), pick(OWNERS), 60),
-                Open(session),
-                RequestCancel(session, id_("request_cancel"), pick(RUNS)),
-                pick(
-                    (
-                        Retire(session, id_("retire")),
-                        Reset(session, id_("reset")),
-                        Reopen(session, id_("reopen")),
-                    )
-                ),
-                pick((Stop(session, id_("stop")), Reopen(session, id_("reopen")))),
-                pick(
-                    (
-                        Reopen(session, id_("reopen")),
-                        Reopen(session, id_("reopen")),
-                        Destroy(session, id_("destroy")),
-                    )
-                ),
+                *(Interrupt(s, id_, replacement), Interrupt(s, id_, replacement)),
+                *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
+                *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
+                *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),
+                *(pick(phases), pick(phases)),
+                Destroy(s, id_) if pick(range(12)) == 0 else Sweep(s),
             )
         )
-        return found
+        return command

@@ -16,7 +16,7 @@ from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Hint, Insert, Refused, Update
 from tenure.queries import Command, First, Get, Query, Question, Reads, read
 from tenure.records import Blob, EventBatch, Session
-from tenure.world import EMPTY, World, evolve
+from tenure.world import EMPTY, World, evolve, world_of
 
 from ..stores.base import Clock, Store
 from ..stores.field_types import measure_command
@@ -125,6 +125,7 @@ class RandomProgram:
         """Execute all groups; call `answered` with the number of groups so far.  `clock` is the clock of the store."""
         dice = random.Random(self.seed)
         client = CommandGenerator(dice.choice)
+        client.world = world_of(await store.dump())
         for number in range(self.groups):
             clock.now_ms += dice.choice((0, 1, 10, 30))
             group = client.send_some(clock.now_ms)

@@ -7,31 +7,18 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import DELAYED, EVENT_BATCHES, OPEN_RUNS, READY
-from ..machines import input as input_
-from ..policy import LANES
+from ..indexes import EVENT_BATCHES, OPEN_RUNS
 from ..queries import First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
-from ..records import Input, Node, Run
-from ..scheduling import due_at_ms
+from ..records import Node, Run
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
-from .session.state_properties import STATE_PROPERTIES
+from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
 
 __all__ = ["PROPERTIES", "Rows", "violations"]
 
 
 PAGE: Final = 256
-
-
-def due_agrees(b: Snapshot) -> bool:
-    """Return True if due_at_ms is what the other rows give."""
-    session, world = b.session, b.world
-    s = session.session_id
-    ready = {lane: world.answer(First(READY, (s, lane), 1)) for lane in LANES}
-    delayed = world.answer(First(DELAYED, (s,), 1))
-    runs = {run.run_id: run for run in b.unfinished()}
-    return session.due_at_ms == due_at_ms(session, runs, ready, delayed)
 
 
 def events_numbered(b: Snapshot) -> bool:
@@ -51,35 +38,20 @@ def published_exists(b: Snapshot) -> bool:
     return published is None or 0 <= published < b.session.next_event
 
 
-def ranks_unique(b: Snapshot) -> bool:
-    """Return True if no two queue entries have the same rank, and all are below next_rank."""
-    found = [
-        p.state.ready_rank if isinstance(p.state, input_.Ready) else p.state.rank
-        for p in b.queue_entries.values()
-        if isinstance(p.state, input_.Ready | input_.Bound)
-    ]
-    return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
-
-
-def inputs_queued(b: Snapshot) -> bool:
-    """Return True if inputs and queue entries have the same ids."""
-    return {i.input_id for i in b.world.all(Input)} == set(b.queue_entries)
-
-
 def leaf_stored(b: Snapshot) -> bool:
-    """Return True if the node of the leaf is stored."""
-    tip = b.session.leaf
-    s = b.session.session_id
-    return tip is None or b.world.answer(Get(Node, (s, tip.node_id))) is not None
+    """Return True if the node of the leaf is stored, with the path of the leaf and without open tool calls."""
+    tip, s = b.session.leaf, b.session.session_id
+    if tip is None:
+        return True
+    node = b.world.answer(Get(Node, (s, tip.node_id)))
+    return node is not None and not node.open_calls and node.path_digest == tip.path_digest
 
 
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
-    "due_at_ms agrees with the rows": due_agrees,
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
-    "ranks are unique and below next_rank": ranks_unique,
-    "every input has a queue entry, and every queue entry an input": inputs_queued,
-    "the leaf of the transcript is stored": leaf_stored,
+    "the leaf of the transcript is stored, and has no open calls": leaf_stored,
+    **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
 }
 

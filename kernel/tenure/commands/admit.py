@@ -76,7 +76,7 @@ class AdmitView(SessionView):
 
 @frozen
 class Admit(Command[AdmitView, Admitted]):
-    """Admit up to 256 inputs, all or none.  Writes at most three rows for each input, and two more.
+    """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, and two more.
 
     `open`: create the session if it does not exist.  Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
     """

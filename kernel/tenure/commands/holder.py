@@ -14,7 +14,7 @@ from ..failure import Failure, LastFailure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
-from ..outcome import Decided, Refusal, Refused, Update
+from ..outcome import Decided, Hint, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
 from ..records import (
     Cancel,
@@ -255,7 +255,10 @@ class Renew(Command[RenewView, Renewed]):
         after = replace(session, lease=held)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
         answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
-        return Decided(answer, outcome.clause, (Update(after),), via=(outcome.clause,))
+        due, before = after.due_at_ms, session.due_at_ms
+        earlier = due is not None and before is not None and due < before  # the clock was set back
+        hints = (Hint(session.session_id, due),) if earlier else ()
+        return Decided(answer, outcome.clause, (Update(after),), hints, via=(outcome.clause,))
 
 
 # -- reclaim

@@ -40,7 +40,8 @@ from ...records import (
 from ...replace import replace
 from ...transcript import Tip
 from ...world import Rows, World, key_of
-from .snapshot import EVENT, LATER, NOW, REVISION, UNUSED_LEASE, S, due_of, rank_of, rows_of
+from .ordering_oracle import due_of
+from .snapshot import EVENT, LATER, NOW, REVISION, UNUSED_LEASE, S, rank_of, rows_of
 
 __all__ = ["Retained", "canonicalize"]
 

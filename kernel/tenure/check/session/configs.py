@@ -24,6 +24,7 @@ __all__ = [
     "FIRST",
     "INTERRUPT",
     "INTERRUPTS",
+    "KEYS",
     "LEASE",
     "NEXT_ORDER",
     "ONCE",

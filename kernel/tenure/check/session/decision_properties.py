@@ -1,34 +1,43 @@
-"""What holds of every decision of a session, a sentence each.
+"""Properties that hold of every decision of a session.
 
-Written from the design, not from the code: the same rule is never taken from the kernel where it can be said again.
+They are written from the design.  A property does not call the part of the kernel that it checks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ... import commands as c
-from ...event import EventKind
+from ...limits import RUN_INPUTS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Drop, Insert
-from ...records import EventBatch, MarkRaise, QueueEntry, Run
+from ...records import EventBatch, MarkRaise, Node, Phase
 from ...world import key_of
-from .ordering_oracle import hold_respected, in_order
-from .snapshot import due_of, rank_of
-from .step import Step, lease_id_of, sleeping
+from .ending_properties import ENDING_PROPERTIES
+from .ordering_oracle import BEGINNING, hold_respected, in_order, newly_taken, nothing_due
+from .snapshot import Snapshot, rank_of, rows_of
+from .state_properties import WRITTEN_PROPERTIES
+from .step import Step, lease_id_of
 
 __all__ = ["DECISION_PROPERTIES"]
 
 
-How = input_.How
 Termination = run_.Termination
 
 
+# -- rows
+
+
+def replays_write_nothing(t: Step) -> bool:
+    return not t.decided.replayed
+
+
 def bounded(t: Step) -> bool:
-    limit = 3 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
+    limit = 5 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
     return len(t.decided.writes) <= limit
 
 
@@ -43,6 +52,13 @@ def written_once(t: Step) -> bool:
 
 
 def numbered(t: Step) -> bool:
+    kinds = [
+        w.record if isinstance(w, Drop) else w.record.__class__
+        for w in t.decided.writes
+        if not isinstance(w, Insert)
+    ]
+    if EventBatch in kinds:
+        return False
     events = [
         w.record
         for w in t.decided.writes
@@ -62,6 +78,42 @@ def revised(t: Step) -> bool:
     return after.revision - before.revision in (0, 1)
 
 
+def never_fall(t: Step) -> bool:
+    before, after = t.before.session, t.after.session
+    return (
+        after.user_mark >= before.user_mark
+        and after.system_mark >= before.system_mark
+        and after.next_rank >= before.next_rank
+        and after.changed_at_ms >= before.changed_at_ms
+    )
+
+
+def raised_once(t: Step) -> bool:
+    for lane in ("user", "system"):
+        before = {r.mark: r for r in t.before.world.all(MarkRaise) if r.lane == lane}
+        for raised in (r for r in t.after.world.all(MarkRaise) if r.lane == lane):
+            if raised.mark in before and before[raised.mark] != raised:
+                return False
+    return True
+
+
+def transcript(t: Step) -> bool:
+    """New nodes follow known ones, and a new leaf is a node without open tool calls."""
+    nodes, session = rows_of(t.after.world, Node), t.after.session
+    tips = {run.tip for run in t.before.runs.values()} | {t.before.session.leaf}
+    known = {node_id for _, node_id in nodes} | {tip.node_id for tip in tips if tip is not None}
+    if any(node.parent is not None and node.parent not in known for node in nodes.values()):
+        return False
+    leaf = session.leaf
+    if leaf is None or leaf in tips:
+        return True
+    node = nodes[session.session_id, leaf.node_id]
+    return not node.open_calls and node.path_digest == leaf.path_digest
+
+
+# -- leases
+
+
 def generations(t: Step) -> bool:
     before, after = t.before.session.lease, t.after.session.lease
     if isinstance(t.command, c.FenceOff):
@@ -71,8 +123,17 @@ def generations(t: Step) -> bool:
     return after.generation == before.generation
 
 
+def granted(t: Step) -> bool:
+    before, after = t.before.session.lease, t.after.session.lease
+    if not isinstance(after, lease_.Held):
+        return True
+    if (after.generation, after.lease_id) == (before.generation, lease_id_of(before)):
+        return True
+    return isinstance(t.command, c.Begin | c.Acquire) and not t.before.live()
+
+
 def one_good_fence(t: Step) -> bool:
-    """A live lease gives way to its holder, to proof of its death and to destruction."""
+    """A live lease is ended by its holder, by proof that its holder is dead, by Destroy or by FenceOff."""
     before = t.before.session.lease
     if not t.before.live() or lease_id_of(t.after.session.lease) == lease_id_of(before):
         return True
@@ -89,87 +150,14 @@ def no_stale_write(t: Step) -> bool:
     run_id = getattr(t.command, "run_id", session.lease_run)
     return (
         isinstance(lease, lease_.Held)
+        and fence.session_id == session.session_id
         and (lease.generation, lease.lease_id) == (fence.generation, fence.lease_id)
         and session.lease_run == run_id
     )
 
 
-def due_recomputed(t: Step) -> bool:
-    after = t.after
-    return after.session.due_at_ms == due_of(
-        after.session, after.runs.values(), after.queue_entries.values()
-    )
-
-
-def terminal_absorbs(t: Step) -> bool:
-    queue_entries = all(not isinstance(b.state, input_.Ended) for b, _ in t.moved())
-    runs = all(
-        not isinstance(run.state, run_.Done) or t.after.runs[name].state == run.state
-        for name, run in t.before.runs.items()
-    )
-    return queue_entries and runs and t.before.queue_entries.keys() <= t.after.queue_entries.keys()
-
-
-def settled_by_table(t: Step) -> bool:
-    """Every input whose run has ended ended with it, as its termination and its content say."""
-    for run in t.runs_ended():
-        before = t.before.runs.get(run.run_id)
-        for contributor in (before or run).contributors:
-            queue_entry = t.after.queue_entries[contributor.input_id]
-            if not _settled(run, queue_entry):
-                return False
-    return True
-
-
-def _settled(run: Run, queue_entry: QueueEntry) -> bool:
-    state, written = queue_entry.state, run.tip is not None
-    assert isinstance(run.state, run_.Done)
-    termination = run.state.termination
-    if termination is Termination.SPLIT:
-        elsewhere = isinstance(state, input_.Bound) and state.run_id != run.run_id
-        return (elsewhere or isinstance(state, input_.Ready | input_.Ended)) and not run.progress
-    if not isinstance(state, input_.Ended):
-        return False
-    if state.how is How.WITHDRAWN:
-        return termination is Termination.CANCELLED and not run.progress
-    if termination is Termination.FINISHED:
-        return state.how is How.CONSUMED
-    if termination is Termination.SUPERSEDED:
-        return state.how is How.SUPERSEDED and not run.progress
-    if termination is Termination.ERROR:
-        return state.how is (How.CONSUMED if written else How.DEAD_LETTERED)
-    return state.how is (How.CONSUMED if written else How.ABANDONED)
-
-
-def ended_for_a_reason(t: Step) -> bool:
-    """Outside the end of a run only a withdrawal, a mark or a later input of its slot ends an input."""
-    ended = {run.run_id for run in t.runs_ended()}
-    for before, after in t.moved():
-        state = after.state
-        if not isinstance(state, input_.Ended) or getattr(before.state, "run_id", "") in ended:
-            continue
-        withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
-        swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
-        replaced = isinstance(t.command, c.Admit) and state.how is How.SUPERSEDED
-        if not (withdrawn and state.how is How.WITHDRAWN) and not swept and not replaced:
-            return False
-    return True
-
-
-def ranks_kept(t: Step) -> bool:
-    for before, after in t.moved():
-        old, new = rank_of(before), rank_of(after)
-        if old is not None and new is not None and old != new:
-            return False
-        if isinstance(before.state, input_.Bound) and isinstance(after.state, input_.Ready):
-            run = t.after.runs[before.state.run_id].state
-            if not (isinstance(run, run_.Done) and run.termination is Termination.SPLIT):
-                return False
-    return True
-
-
 def counted(t: Step) -> bool:
-    """An answered failure counts one failure or one outage, a lost lease one loss; nothing else counts."""
+    """A Fail counts one failure or one outage, a lost lease counts one loss, and nothing else counts."""
     run_id = t.before.session.lease_run
     before, after = t.before.runs.get(run_id or ""), t.after.runs.get(run_id or "")
     if before is None or after is None:
@@ -178,100 +166,59 @@ def counted(t: Step) -> bool:
     if isinstance(t.command, c.Checkpoint):
         return now == 0
     if isinstance(t.command, c.Fail):
-        return isinstance(after.state, run_.Done) or (
-            after.retry.failures == before.retry.failures + 1
-            or after.retry.outages == before.retry.outages + 1
-        )
+        failures = after.retry.failures - before.retry.failures
+        outages = after.retry.outages - before.retry.outages
+        superseded = not after.progress and after.mark < t.before.session.mark(after.lane)
+        done = isinstance(after.state, run_.Done) or superseded  # Sweep ends a superseded run
+        return failures == 1 or outages == 1 or done
     if lease_id_of(t.before.session.lease) == lease_id_of(t.after.session.lease):
         return now == was
     if isinstance(t.command, c.Commit | c.Release | c.Destroy | c.FenceOff):
         return now == was
     if isinstance(t.command, c.Withdraw) and isinstance(after.state, run_.Done) and now == was:
-        return True  # its last input was taken out: there is nothing left to count for
+        return True  # its last input was withdrawn
     assert isinstance(before.state, run_.Running)
     return now == was + (0 if before.state.recorded else 1)
 
 
-def withdrawn_in_time(t: Step) -> bool:
-    """A withdrawal takes nothing from a run with progress or from the one that a live lease works on."""
+# -- order
+
+
+def ranks_kept(t: Step) -> bool:
     for before, after in t.moved():
-        state = after.state
-        if not isinstance(state, input_.Ended) or state.how is not How.WITHDRAWN:
-            continue
-        if isinstance(before.state, input_.Bound):
-            run = t.before.runs[before.state.run_id]
-            if run.progress or (t.before.live() and t.before.session.lease_run == run.run_id):
+        old, new = rank_of(before), rank_of(after)
+        if old is not None and old != new and not isinstance(after.state, input_.Ended):
+            return False
+        if isinstance(before.state, input_.Bound) and isinstance(after.state, input_.Ready):
+            run = t.after.runs[before.state.run_id].state
+            if not (isinstance(run, run_.Done) and run.termination is Termination.SPLIT):
                 return False
     return True
 
 
-def flagged(t: Step) -> bool:
-    """A mark that takes back what the working run was given asks that run to stop, or leaves it no lease."""
-    if not isinstance(t.command, c.Interrupt | c.Stop):
+def begun(t: Step) -> bool:
+    """A new run binds at most as many inputs as were asked for, in order, and the answer names them."""
+    run = newly_taken(t)
+    if run is None:
         return True
-    before, session = t.before, t.after.session
-    lanes = ("user",) if isinstance(t.command, c.Interrupt) else ("user", "system")
-    for run in before.unfinished():
-        works = before.session.lease_run == run.run_id
-        if run.lane in lanes and (run.progress or works):
-            still = t.after.session.lease_run == run.run_id or run.progress
-            if still and (session.cancel is None or session.cancel.run_id != run.run_id):
-                return False
-    return True
+    outcome = getattr(t.decided.outcome, "next", None) or t.decided.outcome
+    if not isinstance(outcome, c.Begun) or outcome.run_id != run.run_id:
+        return False
+    if outcome.inputs != tuple([x.input_id for x in run.contributors]):
+        return False
+    positions = [(x.priority, x.rank) for x in run.contributors]
+    most = min(t.command.limit, RUN_INPUTS_MAX)
+    return run.run_id in t.before.runs or (
+        positions == sorted(positions) and len(positions) <= most
+    )
 
 
-def cancelled_stays_cancelled(t: Step) -> bool:
-    cancel = t.before.session.cancel
-    if cancel is None or cancel.run_id not in t.after.runs:
-        return True
-    state = t.after.runs[cancel.run_id].state
-    return not (isinstance(state, run_.Done) and state.termination is Termination.FINISHED)
-
-
-def asked(t: Step) -> bool:
-    if not isinstance(t.command, c.RequestCancel):
-        return True
-    run, cancel = t.after.runs[t.command.run_id], t.after.session.cancel
-    if isinstance(run.state, run_.Done):
-        return True
-    return cancel is not None and cancel.run_id == run.run_id and not sleeping(run)
-
-
-def raised_once(t: Step) -> bool:
-    for lane in ("user", "system"):
-        before = {r.mark: r for r in t.before.world.all(MarkRaise) if r.lane == lane}
-        for raised in (r for r in t.after.world.all(MarkRaise) if r.lane == lane):
-            if raised.mark in before and before[raised.mark] != raised:
-                return False
-    return t.after.session.user_mark >= t.before.session.user_mark
-
-
-def ranks_unique(t: Step) -> bool:
-    ranks = [r for r in map(rank_of, t.after.queue_entries.values()) if r is not None]
-    return len(ranks) == len(set(ranks)) and all(r < t.after.session.next_rank for r in ranks)
-
-
-def ends_in_one_event(t: Step) -> bool:
-    before = t.before.queue_entries
-    ended = [
-        name
-        for name, queue_entry in t.after.queue_entries.items()
-        if isinstance(queue_entry.state, input_.Ended)
-        and (name not in before or not isinstance(before[name].state, input_.Ended))
-    ]
-    named = [
-        name
-        for w in t.decided.writes
-        if isinstance(w, Insert) and isinstance(w.record, EventBatch)
-        for event in w.record.events
-        if event.kind in (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
-        for name in event.input_ids
-    ]
-    return sorted(named) == sorted(ended)
+def begun_in_phase(t: Step) -> bool:
+    return t.before.session.phase in BEGINNING or t.after.runs.keys() <= t.before.runs.keys()
 
 
 def hinted(t: Step) -> bool:
-    """Believed is what a worker may have read: the time before, and nothing of a session that was held."""
+    """A worker may believe the due time before, but knows none of a session under a lease."""
     before, due = t.before.session, t.after.session.due_at_ms
     if due is None:
         return True
@@ -284,28 +231,37 @@ def hinted(t: Step) -> bool:
     return any((h.session_id, h.due_at_ms) == (before.session_id, due) for h in t.decided.hints)
 
 
+def destroyed_for_ever(t: Step) -> bool:
+    before, after = t.before.session.phase, t.after.session.phase
+    return before is not Phase.DESTROYED or after is Phase.DESTROYED
+
+
+def _after(holds: Callable[[Snapshot], bool], t: Step) -> bool:
+    return holds(t.after)
+
+
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
-    "a command writes at most 256 rows, Admit three an input and two": bounded,
+    "a replay writes nothing": replays_write_nothing,
+    "a command writes at most 256 rows, Admit five an input and two": bounded,
     "a decision writes a row at most once": written_once,
-    "events are numbered without gaps": numbered,
+    "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
+    "marks, the next rank and the time of change never fall": never_fall,
+    "a raised mark keeps its reason": raised_once,
+    "a node follows a known node, and the leaf has no open calls": transcript,
     "each new lease has the next generation, and it never falls": generations,
-    "a live lease gives way only to its holder, its death, destruction and a fence": one_good_fence,
+    "only Begin and Acquire grant a lease, and never beside a live one": granted,
+    "a live lease is ended only by its holder, its death, destruction and a fence": one_good_fence,
     "no write lands with a stale fence": no_stale_write,
-    "due_at_ms is the function of the stored rows after every write": due_recomputed,
-    "what has ended stays ended as it is": terminal_absorbs,
-    "the inputs of a run end with it as the settling table says": settled_by_table,
-    "nothing else ends an input but a withdrawal, a mark or its successor": ended_for_a_reason,
-    "a rank is never changed, and an input goes back only by a split": ranks_kept,
-    "ranks are given once and ascend": ranks_unique,
-    "nothing is begun before what stands earlier and was not passed over": in_order,
-    "a run that holds is never overtaken": hold_respected,
     "a failure, an outage and a loss each count once, and progress clears them": counted,
-    "nothing is withdrawn from a run with progress or under a live lease": withdrawn_in_time,
-    "an interrupt or stop flags the run that works or has progress": flagged,
-    "a run that was asked to stop does not finish": cancelled_stays_cancelled,
-    "a cancel that was not refused ends its run or flags it": asked,
-    "a raised mark keeps its reason and never falls": raised_once,
-    "an input that ends is named by one event, once": ends_in_one_event,
+    **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
+    "a rank is never changed, and an input goes back only by a split": ranks_kept,
+    "nothing is begun before earlier work, except work that may be passed over": in_order,
+    "a run that holds is never overtaken": hold_respected,
+    "a new run binds inputs in order, up to the limit, and its answer names them": begun,
+    "no run begins in a session that is stopping, stopped or destroyed": begun_in_phase,
+    "a Begin that finds nothing due leaves nothing to begin": nothing_due,
     "a hint says if a session is due earlier than a worker may believe": hinted,
+    "a destroyed session stays destroyed": destroyed_for_ever,
+    **ENDING_PROPERTIES,
 }

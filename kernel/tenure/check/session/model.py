@@ -20,10 +20,11 @@ from ...world import evolve
 from ..trace import Line
 from .clock import set_back, ticks
 from .decision_properties import DECISION_PROPERTIES
+from .ending_properties import ENDS_AS_MARKED
 from .operators import Operator
 from .snapshot import S, Snapshot, snapshot_of
-from .state_properties import STATE_PROPERTIES
-from .states import ENDS_AS_MARKED, History, Numbers, State, StateEncoder, put
+from .state_properties import DETAIL_PROPERTIES, STATE_PROPERTIES
+from .states import History, Numbers, State, StateEncoder, put
 from .transitions import TRANSITION_PROPERTIES, Transition
 from .workers import (
     FAILURES,
@@ -61,6 +62,7 @@ class SessionModel(StateEncoder):
     always: tuple[str, ...] = (
         *DECISION_PROPERTIES,
         *STATE_PROPERTIES,
+        *DETAIL_PROPERTIES,
         *TRANSITION_PROPERTIES,
         *PATH_PROPERTIES,
     )
@@ -233,7 +235,7 @@ class SessionModel(StateEncoder):
             return
         extra = () if _is_expected(answer) else (ONLY_EXPECTED_REFUSALS,)
         next_worker = worker_after(sender, kind, answer, transition.after)
-        if next_worker == worker and not transition.changed:
+        if next_worker == worker and not transition.changed and not transition.broken:
             return
         after = put(workers, slot, self.worker(next_worker))
         yield label, self.next(snapshot, transition, after, history, extra)

@@ -1,67 +1,157 @@
-"""Order among what a session has to do, said again from the design: who may be begun before whom."""
+"""The order of work in a session: who begins before whom, and when a session is due.
+
+Written from the design and over all rows, without the functions of `scheduling`, so that it checks them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
+from ... import commands as c
+from ...limits import UNFINISHED_RUNS_MAX
 from ...machines import input as input_
+from ...machines import lease as lease_
 from ...machines import run as run_
-from ...records import Run
-from .snapshot import Snapshot
-from .step import Step, lease_id_of, sleeping
+from ...records import Phase, QueueEntry, Run, Session
+from .step import Step, lease_id_of
 
-__all__ = ["hold_respected", "in_order"]
-
-
-def in_order(t: Step) -> bool:
-    """What a lease is newly put to work on stands before all that is ready and was not passed over."""
-    after = t.after
-    run = after.runs.get(after.session.lease_run or "")
-    if run is None or run.progress or not newly_taken(t, run):
-        return True
-    if after.session.open_run is not None:
-        return False  # nothing overtakes the open turn
-    return all(passed_over(standing, other, run) for standing, other in rivals(after, run))
+__all__ = ["BEGINNING", "due_of", "hold_respected", "in_order", "newly_taken", "nothing_due"]
 
 
-def newly_taken(t: Step, run: Run) -> bool:
-    before, after = t.before.session, t.after.session
-    same = lease_id_of(before.lease) == lease_id_of(after.lease)
-    return not (same and before.lease_run == run.run_id)
+Position: TypeAlias = tuple[int, int]  # priority and rank
+
+BEGINNING: Final = (Phase.OPEN, Phase.RETIRED)  # the phases in which runs begin
 
 
-def rivals(snapshot: Snapshot, run: Run) -> list[tuple[tuple[int, int], Run | None]]:
-    found: list[tuple[tuple[int, int], Run | None]] = [
-        (other.order, other)
-        for other in snapshot.unfinished()
-        if other.run_id != run.run_id and current(snapshot, other.lane, other.mark)
-    ]
-    for queue_entry in snapshot.queue_entries.values():
-        state = queue_entry.state
-        if isinstance(state, input_.Ready) and current(snapshot, queue_entry.lane, state.mark):
-            found.append(((queue_entry.priority, state.ready_rank), None))
-    return found
-
-
-def current(snapshot: Snapshot, lane: Any, mark: int) -> bool:
-    return mark == snapshot.session.mark(lane)
-
-
-def passed_over(standing: tuple[int, int], other: Run | None, run: Run) -> bool:
-    if standing > run.order:
-        return True
-    return other is not None and sleeping(other) and not holds(other)
+def waiting(
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
+) -> Iterator[tuple[Position, Run | None]]:
+    """The unfinished runs and the ready inputs (None) that no mark has superseded."""
+    for run in runs:
+        if not isinstance(run.state, run_.Done) and run.mark == session.mark(run.lane):
+            first = run.contributors[0]
+            yield (first.priority, first.rank), run
+    for entry in queue_entries:
+        state = entry.state
+        if isinstance(state, input_.Ready) and state.mark == session.mark(entry.lane):
+            yield (entry.priority, state.ready_rank), None
 
 
 def holds(run: Run) -> bool:
     return run.hold or (isinstance(run.state, run_.Rescheduled) and run.state.hold_all)
 
 
-def hold_respected(t: Step) -> bool:
-    run = t.after.runs.get(t.after.session.lease_run or "")
-    if run is None or not newly_taken(t, run):
+# -- which work a lease is granted for
+
+
+def newly_taken(t: Step) -> Run | None:
+    """The run that this decision puts under the lease."""
+    before, after = t.before.session, t.after.session
+    if (
+        lease_id_of(before.lease) == lease_id_of(after.lease)
+        and before.lease_run == after.lease_run
+    ):
+        return None
+    return t.after.runs.get(after.lease_run or "")
+
+
+def overtaken(t: Step, run: Run) -> Iterator[tuple[Position, Run | None]]:
+    """What comes before a run that was newly taken."""
+    after = t.after
+    for position, other in waiting(
+        after.session, after.runs.values(), after.queue_entries.values()
+    ):
+        if position < run.order and other is not run:
+            yield position, other
+
+
+def in_order(t: Step) -> bool:
+    """Only a run that sleeps and does not hold is passed over, or an input if there are too many runs."""
+    run, after = newly_taken(t), t.after
+    if run is None or run.progress:
         return True
+    if after.session.open_run is not None:
+        return False  # the open turn comes first
+    known = len(after.unfinished()) - (run.run_id not in t.before.runs)
     return all(
-        not (other is not None and sleeping(other) and holds(other) and standing < run.order)
-        for standing, other in rivals(t.after, run)
+        known >= UNFINISHED_RUNS_MAX
+        if other is None
+        else after.sleeping(other) and not holds(other)
+        for _, other in overtaken(t, run)
     )
+
+
+def hold_respected(t: Step) -> bool:
+    run = newly_taken(t)
+    return run is None or not any(
+        other is not None and t.after.sleeping(other) and holds(other)
+        for _, other in overtaken(t, run)
+    )
+
+
+# -- when there is work
+
+
+def starts_at(
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry], now_ms: int
+) -> int | None:
+    """The time at which a session without a lease can begin a run.  0: now; None: never."""
+    unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
+    if session.open_run is not None:
+        return _wakes_at(unfinished[session.open_run], now_ms)
+    if session.phase not in BEGINNING:
+        return None
+    times: list[int] = []
+    work = waiting(session, unfinished.values(), queue_entries)
+    for _, run in sorted(work, key=lambda each: each[0]):
+        if run is None:
+            if len(unfinished) < UNFINISHED_RUNS_MAX:
+                return 0
+            continue
+        at = _wakes_at(run, now_ms)
+        if at == 0:
+            return 0
+        times.append(at)
+        if holds(run):
+            break
+    return min(times, default=None)
+
+
+def _wakes_at(run: Run, now_ms: int) -> int:
+    at: int | None = getattr(run.state, "due_at_ms", None)
+    return 0 if at is None or at <= now_ms else at
+
+
+def due_of(
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
+) -> int | None:
+    """What `due_at_ms` must be: the earliest time at which a worker finds something to do."""
+    unpublished = session.published is not None and session.published < session.next_event - 1
+    if session.sweep or unpublished:
+        return 0
+    if isinstance(session.lease, lease_.Held):
+        begins: int | None = session.lease.expires_at_ms + 1
+    else:
+        begins = starts_at(session, runs, queue_entries, -1)
+    times = (begins, *promotions(session, queue_entries))
+    return min((at for at in times if at is not None), default=None)
+
+
+def promotions(session: Session, queue_entries: Iterable[QueueEntry]) -> list[int]:
+    """The times at which delayed inputs become ready."""
+    if session.phase not in BEGINNING:
+        return []
+    return [e.state.until_ms for e in queue_entries if isinstance(e.state, input_.Delayed)]
+
+
+def nothing_due(t: Step) -> bool:
+    """A Begin that begins nothing leaves nothing to begin, or only a run that needs an owner with fewer sessions."""
+    outcome, after = t.decided.outcome, t.after
+    if not isinstance(outcome, c.NothingDue):
+        return True
+    if outcome.due_at_ms != after.session.due_at_ms:
+        return False
+    rows = after.runs.values(), after.queue_entries.values()
+    due = starts_at(after.session, *rows, after.now_ms) == 0
+    return due is (outcome.others_max is not None)

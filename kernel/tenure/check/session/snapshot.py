@@ -5,7 +5,6 @@ The clock of the model always shows `NOW`.  Only the order of a time and the clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from attrs import define, field
@@ -13,9 +12,7 @@ from attrs import define, field
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from ...policy import LANES, Lane
 from ...records import QueueEntry, Run, Session
-from ...scheduling import due_at_ms
 from ...world import World
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
     "TTL",
     "UNUSED_LEASE",
     "Snapshot",
-    "due_of",
     "rank_of",
     "rows_of",
     "snapshot_of",
@@ -35,7 +31,7 @@ __all__ = [
 
 
 S: Final = "s"  # the session
-NOW: Final = 1_000_000_000
+NOW: Final = 1_000_000_000_000
 TTL: Final = 30_000
 LATER: Final = NOW + 1
 REVISION: Final = 5
@@ -52,6 +48,7 @@ class Snapshot:
     session: Session
     runs: dict[str, Run]
     queue_entries: dict[str, QueueEntry]
+    now_ms: int = NOW
     transitions: dict[Any, Any] = field(factory=dict)  # by command
     canonical: dict[Any, int] = field(factory=dict)  # by what is retained
     known: dict[str, Any] = field(factory=dict)  # other cached results
@@ -67,16 +64,21 @@ class Snapshot:
         lease = self.session.lease
         if not isinstance(lease, lease_.Held) or lease.ttl_ms <= 0:
             return False
-        return NOW <= lease.expires_at_ms <= NOW + 2 * lease.ttl_ms
+        return self.now_ms <= lease.expires_at_ms <= self.now_ms + 2 * lease.ttl_ms
+
+    def sleeping(self, run: Run) -> bool:
+        """Return whether a run waits for a time in the future."""
+        due = getattr(run.state, "due_at_ms", None)
+        return isinstance(run.state, run_.Rescheduled) and due is not None and due > self.now_ms
 
 
-def snapshot_of(number: int, world: World) -> Snapshot:
+def snapshot_of(number: int, world: World, now_ms: int = NOW) -> Snapshot:
     (session,) = rows_of(world, Session).values()
     runs = {run.run_id: run for run in rows_of(world, Run).values()}
     queue_entries = {
         queue_entry.input_id: queue_entry for queue_entry in rows_of(world, QueueEntry).values()
     }
-    return Snapshot(number, world, session, runs, queue_entries)
+    return Snapshot(number, world, session, runs, queue_entries, now_ms)
 
 
 def rank_of(queue_entry: QueueEntry) -> int | None:
@@ -89,26 +91,3 @@ def rank_of(queue_entry: QueueEntry) -> int | None:
 def rows_of(world: World, kind: type[Any]) -> dict[Any, Any]:
     rows = world.tables.get(kind)
     return {} if rows is None else rows.by_key
-
-
-def due_of(
-    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
-) -> int | None:
-    """Return `due_at_ms`, computed from all rows of the session without an index."""
-    ready: dict[Lane, list[QueueEntry]] = {lane: [] for lane in LANES}
-    delayed: list[QueueEntry] = []
-    for queue_entry in queue_entries:
-        if isinstance(queue_entry.state, input_.Ready):
-            ready[queue_entry.lane].append(queue_entry)
-        elif isinstance(queue_entry.state, input_.Delayed):
-            delayed.append(queue_entry)
-    for lane in LANES:
-        ready[lane].sort(key=_when_ready)
-    delayed.sort(key=lambda p: (p.state.until_ms, p.seq))  # type: ignore[union-attr]
-    unfinished = {r.run_id: r for r in runs if not isinstance(r.state, run_.Done)}
-    return due_at_ms(session, unfinished, ready, delayed)
-
-
-def _when_ready(queue_entry: QueueEntry) -> tuple[int, int, int]:
-    assert isinstance(queue_entry.state, input_.Ready)
-    return (-queue_entry.state.mark, queue_entry.priority, queue_entry.state.ready_rank)

@@ -1,4 +1,7 @@
-"""What holds in every state of a session, from its rows alone, a sentence each."""
+"""Properties that hold of the rows of a session in every state.
+
+`STATE_PROPERTIES` and `WRITTEN_PROPERTIES` need the session, its inputs and queue entries, and its unfinished runs.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from ...limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
-from .snapshot import NOW, Snapshot
-from .step import sleeping
+from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
+from .ordering_oracle import due_of
+from .snapshot import Snapshot, rank_of, rows_of
 
-__all__ = ["STATE_PROPERTIES", "due_now"]
+__all__ = ["DETAIL_PROPERTIES", "STATE_PROPERTIES", "WRITTEN_PROPERTIES", "due_now"]
 
 
 def open_turn(b: Snapshot) -> bool:
@@ -56,14 +60,19 @@ def positions(b: Snapshot) -> bool:
 
 
 def cancel_names(b: Snapshot) -> bool:
-    cancel = b.session.cancel
-    return cancel is None or cancel.run_id in {r.run_id for r in b.unfinished()}
+    cancel, session = b.session.cancel, b.session
+    if cancel is None:
+        return True
+    if cancel.run_id not in {r.run_id for r in b.unfinished()}:
+        return False
+    working = cancel.run_id in (session.lease_run, session.open_run)
+    return working or session.phase is Phase.DESTROYED
 
 
 def cancel_at_once(b: Snapshot) -> bool:
     cancel = b.session.cancel
     run = None if cancel is None else b.runs[cancel.run_id]
-    return run is None or not sleeping(run) or (run.progress and run.retry.failure_count() > 1)
+    return run is None or not b.sleeping(run) or (run.progress and run.retry.failure_count() > 1)
 
 
 def tallied(b: Snapshot) -> bool:
@@ -90,20 +99,79 @@ def stopped(b: Snapshot) -> bool:
     return rest if phase in ("stopped", "destroyed") else not (phase == "stopping" and rest)
 
 
+def inputs(b: Snapshot) -> bool:
+    return {i.input_id for i in rows_of(b.world, Input).values()} == b.queue_entries.keys()
+
+
+def due(b: Snapshot) -> bool:
+    return b.session.due_at_ms == due_of(b.session, b.runs.values(), b.queue_entries.values())
+
+
+def ranks(b: Snapshot) -> bool:
+    found = [r for r in map(rank_of, b.queue_entries.values()) if r is not None]
+    return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
+
+
+def open_keys(b: Snapshot) -> bool:
+    held = {
+        (e.state.open_key, e.lane, e.state.mark, e.input_id)
+        for e in b.queue_entries.values()
+        if not isinstance(e.state, input_.Ended) and e.state.open_key is not None
+    }
+    rows = rows_of(b.world, OpenKey).values()
+    return held == {(k.key_value, k.lane, k.mark, k.input_id) for k in rows}
+
+
+def superseded(b: Snapshot) -> bool:
+    """Sweep is due for a superseded input and finds how it ends, unless its run goes on and ends it."""
+    session, raises = b.session, {(r.lane, r.mark) for r in rows_of(b.world, MarkRaise).values()}
+    working = {session.open_run, session.lease_run} - {None}
+    for entry in b.queue_entries.values():
+        state = entry.state
+        if isinstance(state, input_.Ended) or state.mark == session.mark(entry.lane):
+            continue
+        if (entry.lane, state.mark + 1) not in raises:
+            return False
+        if not session.sweep and getattr(state, "run_id", None) not in working:
+            return False
+    return True
+
+
+def journals(b: Snapshot) -> bool:
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for entry in rows_of(b.world, JournalEntry).values():
+        numbers.setdefault((entry.run_id, entry.turn), set()).add(entry.n)
+    return all(max(found) == len(found) - 1 for found in numbers.values())
+
+
 def due_now(b: Snapshot) -> bool:
-    """What `due(now)` returns."""
+    """Return whether a store lists the session as due."""
     due, future = b.session.due_at_ms, b.session.lease_from_ms
-    return (due is not None and due <= NOW) or (future is not None and future > NOW)
+    return (due is not None and due <= b.now_ms) or (future is not None and future > b.now_ms)
 
 
 STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
+    "every input has a queue entry, and every queue entry an input": inputs,
     "at most one turn is open, and open_run names it": open_turn,
     "at most one run is under the lease, and lease_run names it": lease_run,
     "a run's contributors are the inputs bound to it": contributors,
     "the inputs of a run are bound in the order of their positions": positions,
-    "the cancel flag names an unfinished run": cancel_names,
+    "the cancel flag names the run under the lease or the open turn": cancel_names,
     "a run that was asked to stop sits out no backoff before it is closed": cancel_at_once,
     "the counts on the session's row are those of its rows": tallied,
     "counters and groups are bounded": counters,
     "stopped means no lease and no open turn, and is reached at once": stopped,
+}
+
+# the explorer's canonical form sets these columns, so they are checked in the rows that a decision writes
+WRITTEN_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
+    "due_at_ms agrees with the rows": due,
+    "ranks are unique and below next_rank": ranks,
+}
+
+# of open keys, raised marks and journal entries
+DETAIL_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
+    "an open key is stored for exactly the inputs that hold one": open_keys,
+    "a superseded input is ended by its run, or Sweep is due and knows how": superseded,
+    "checkpoints in a journal are numbered without gaps": journals,
 }

@@ -7,33 +7,23 @@ names of workers are one state.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
 from ... import commands as c
-from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Update
-from ...records import MarkRaise, Run
 from ...replace import replace
 from ...world import evolve
 from .canonical import Retained
+from .ending_properties import ENDS_AS_MARKED, taken_back_after
 from .operators import Operator
 from .snapshot import REVISION, Snapshot
 from .transitions import Transition, TransitionCache
 from .workers import IDLE_WORKER, Worker, owner
 
-__all__ = [
-    "ENDS_AS_MARKED",
-    "History",
-    "ModelConfig",
-    "Moves",
-    "Numbers",
-    "State",
-    "StateEncoder",
-    "put",
-]
+__all__ = ["History", "ModelConfig", "Moves", "Numbers", "State", "StateEncoder", "put"]
 
 
 State: TypeAlias = tuple[int, tuple[int, ...], int, tuple[str, ...]]
@@ -41,8 +31,6 @@ Numbers: TypeAlias = tuple[int, ...]
 Moves: TypeAlias = Mapping[
     str, tuple[str, ...]
 ]  # for each step of a worker: the commands that it may send
-
-ENDS_AS_MARKED: Final = "an input that a mark has taken back ends as the mark says"
 
 
 @frozen
@@ -139,35 +127,10 @@ class StateEncoder:
     ) -> State:
         """Return the state after a transition."""
         if transition.changed:
-            history, more = self._take_back(snapshot, transition.after, history)
-            broken += more
+            taken_back, kept = taken_back_after(snapshot, transition.after, history.taken_back)
+            history = replace(history, taken_back=taken_back)
+            broken += () if kept else (ENDS_AS_MARKED,)
         return self.state(transition.after, workers, history, (*transition.broken, *broken))
-
-    def _take_back(
-        self, before: Snapshot, after: Snapshot, history: History
-    ) -> tuple[History, tuple[str, ...]]:
-        """Note the inputs that a raised mark takes back, and check how such inputs end.
-
-        A mark takes back inputs whose run has no progress and is not under the lease.  The first mark above the input's
-        own says how it ends.
-        """
-        taken_back = dict(history.taken_back)
-        broken: tuple[str, ...] = ()
-        raises = {(r.lane, r.mark): r.how.value for r in after.world.all(MarkRaise)}
-        for queue_entry in before.queue_entries.values() if raises else ():
-            state = queue_entry.state
-            raised = before.session.mark(queue_entry.lane) < after.session.mark(queue_entry.lane)
-            if not raised or isinstance(state, input_.Ended) or queue_entry.input_id in taken_back:
-                continue
-            run = before.runs.get(getattr(state, "run_id", ""))
-            how = raises.get((queue_entry.lane, state.mark + 1))
-            if how is not None and not (run is not None and _continues(run, before, after)):
-                taken_back[queue_entry.input_id] = how
-        for input_id in list(taken_back):
-            state = after.queue_entries[input_id].state
-            if isinstance(state, input_.Ended) and state.how.value != taken_back.pop(input_id):
-                broken = (ENDS_AS_MARKED,)
-        return replace(history, taken_back=tuple(sorted(taken_back.items()))), broken
 
     def state(
         self, snapshot: Snapshot, workers: Numbers, history: History, broken: tuple[str, ...] = ()
@@ -196,11 +159,6 @@ class StateEncoder:
             kept = self.transitions.snapshots[number].runs
             history = replace(history, ran=tuple(r for r in history.ran if r in kept))
         return (number, tuple(renamed), self.history(history), broken)
-
-
-def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
-    """Return True if a run ends its inputs itself: it has progress, or it stays under the lease."""
-    return run.progress or run.run_id == before.session.lease_run == after.session.lease_run
 
 
 def put(workers: Numbers, slot: int, at: int) -> Numbers:

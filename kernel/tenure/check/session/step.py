@@ -10,9 +10,9 @@ from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Decided
 from ...records import QueueEntry, Run
-from .snapshot import NOW, Snapshot
+from .snapshot import Snapshot
 
-__all__ = ["Step", "lease_id_of", "sleeping"]
+__all__ = ["Step", "lease_id_of"]
 
 
 @frozen
@@ -47,8 +47,3 @@ class Step:
 
 def lease_id_of(lease: lease_.Lease) -> str:
     return lease.lease_id if isinstance(lease, lease_.Held) else ""
-
-
-def sleeping(run: Run) -> bool:
-    due = getattr(run.state, "due_at_ms", None)
-    return isinstance(run.state, run_.Rescheduled) and due is not None and due > NOW

@@ -15,10 +15,17 @@ from .canonical import Retained, canonicalize
 from .decision_properties import DECISION_PROPERTIES
 from .negative_probes import illegal_commands, is_withdrawable
 from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
-from .state_properties import STATE_PROPERTIES, due_now
+from .state_properties import DETAIL_PROPERTIES, STATE_PROPERTIES, due_now
 from .step import Step
 
-__all__ = ["TRANSITION_PROPERTIES", "Transition", "TransitionCache"]
+__all__ = [
+    "NEVER_REPLAYED",
+    "TRANSITION_PROPERTIES",
+    "Transition",
+    "TransitionCache",
+    "refused_for_a_reason",
+    "same_answer",
+]
 
 
 NO_ASSERTION_ERROR: Final = "no command raises an AssertionError"
@@ -31,9 +38,10 @@ ILLEGAL_CHANGES_NOTHING: Final = "an illegal command changes nothing"
 CAN_WITHDRAW: Final = (
     "an input can be withdrawn unless its run has begun to work on it or a mark has taken it back"
 )
+ONLY_LIVE_LEASES: Final = "a command is refused for a lease only if the lease is live"
 TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
-    CAN_WITHDRAW,
+    *(CAN_WITHDRAW, ONLY_LIVE_LEASES),
 )
 NEVER_REPLAYED: Final = (c.Renew, c.Sweep)
 
@@ -92,7 +100,10 @@ class TransitionCache:
     def _execute(self, snapshot: Snapshot, command: Any) -> Transition:
         try:
             answer = self._decide(snapshot.world, command)
-            if isinstance(answer, Refused) or not answer.writes:
+            if isinstance(answer, Refused):
+                fair = refused_for_a_reason(snapshot, answer)
+                return Transition(answer, snapshot, False, () if fair else (ONLY_LIVE_LEASES,))
+            if not answer.writes:
                 return Transition(answer, snapshot, False)
             after = snapshot_of(-1, evolve(snapshot.world, answer.writes))
             broken = self._check(snapshot, after, command, answer)
@@ -115,7 +126,7 @@ class TransitionCache:
         broken = [name for name, holds in DECISION_PROPERTIES.items() if not holds(step)]
         if not isinstance(command, NEVER_REPLAYED):
             again = self._decide(after.world, command)
-            if not _same(answer, again):
+            if not same_answer(answer, again):
                 broken.append(REPLAYED)
         return tuple(broken)
 
@@ -125,7 +136,12 @@ class TransitionCache:
         """Return the properties that the rows violate, with or without the probes; computed once."""
         found: tuple[str, ...] | None = snapshot.known.get("broken")
         if found is None:
-            broken = [name for name, holds in STATE_PROPERTIES.items() if not holds(snapshot)]
+            broken = [
+                sentence
+                for properties in (STATE_PROPERTIES, DETAIL_PROPERTIES)
+                for sentence, holds in properties.items()
+                if not holds(snapshot)
+            ]
             broken += self._liveness(snapshot)
             if probes:
                 broken += self._probe(snapshot)
@@ -151,12 +167,17 @@ class TransitionCache:
         begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", owner, TTL))
         sweep = self.execute(snapshot, c.Sweep(S))
         begun = begin.changed or begin.answer is None
-        broken = []
+        broken = [] if begin.changed else list(begin.broken)
         if begun and not due_now(snapshot):
             broken.append(WORK_IS_DUE)
         if due_now(snapshot) and not begun and not (_asks_for_sweep(begin) and sweep.changed):
             broken.append(NO_HOT_LOOP)
         return broken
+
+
+def refused_for_a_reason(snapshot: Snapshot, refused: Refused) -> bool:
+    """Return False if a lease that is not live kept a command out."""
+    return refused.reason not in (Refusal.HELD, Refusal.RUN_ACTIVE) or snapshot.live()
 
 
 def _asks_for_sweep(begin: Transition) -> bool:
@@ -168,7 +189,8 @@ def _asks_for_sweep(begin: Transition) -> bool:
     return isinstance(outcome, c.NothingDue) and outcome.sweep
 
 
-def _same(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
+def same_answer(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
+    """Return True if the second execution of a command, right after the first, is a replay with the same answer."""
     if isinstance(
         again, Refused
     ):  # nothing was due, and so the first Begin has stopped the session
