@@ -48,7 +48,7 @@ class ReplaceRows(Command[CurrentSession, None]):
     """Replace the rows of the session by those of another world."""
 
     session_id: str
-    writes: tuple[Write, ...]
+    writes: tuple[Any, ...]  # of Write; a key may have members of enumerations
 
     def reads(self) -> Reads[CurrentSession]:
         return read(CurrentSession, Get(Session, (self.session_id,)))
@@ -132,7 +132,8 @@ async def first_difference(store: Store, steps: list[Step]) -> str:
     held = EMPTY
     for step in steps:
         if writes := change(held, step.snapshot.world):
-            await store.execute(ReplaceRows(S, writes))
+            replaced = await store.execute(ReplaceRows(S, writes))
+            assert replaced is None, replaced
         answer = await store.decide(step.command)
         if answer != step.transition.answer:
             return f"{step.command}: {answer}, expected {step.transition.answer}"

@@ -51,7 +51,7 @@ from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES
 from tenure.queries import Command, Record
-from tenure.records import EntryKind, Node
+from tenure.records import EntryKind, Node, Session
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World
 from tenure_drivers.stores.base import Store
@@ -313,6 +313,22 @@ def test_no_world_is_needed_to_refuse() -> None:
     answer, world = decided(EMPTY, admit(priority=True), 0)
 
     assert isinstance(answer, Refused) and isinstance(world, World)
+
+
+@attrs.frozen
+class Anything:
+    """A command of a user's own, whose fields may have any type."""
+
+    session_id: str
+    rows: tuple[Any, ...]
+    more: Any = None
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", ("x",), [1], Session("s"), object()])
+def test_a_field_of_any_type_takes_every_value(value: Any) -> None:
+    command: Any = Anything("s", (value,), value)
+
+    assert isinstance(measure_command(command), int)
 
 
 # -- rows that are restored

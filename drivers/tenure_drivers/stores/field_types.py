@@ -133,13 +133,15 @@ def _is_enum(kind: Any) -> bool:
 def _fits(kind: Any, cls: type) -> bool:
     """Return True if a value of a class may stand where a kind is declared."""
     inner, nullable = _optional(kind)
+    if inner in (Any, object):
+        return True
     if cls is types.NoneType:
         return nullable
     if typing.get_origin(inner) is tuple:
         return cls is tuple
     if attrs.has(cls) and isinstance(inner, type) and not attrs.has(inner):
         return issubclass(cls, inner)  # a base class without fields, such as Record
-    return inner in (Any, object) or cls is inner or cls in typing.get_args(inner)
+    return cls is inner or cls in typing.get_args(inner)
 
 
 def _kinds(cls: Any) -> dict[str, Any]:
