@@ -48,16 +48,16 @@ class ReplaceRows(Command[CurrentSession, None]):
     """Replace the rows of the session by those of another world."""
 
     session_id: str
-    writes: tuple[Any, ...]  # of Write; a key may have members of enumerations
+    writes: Any  # a list of Write: its values are not checked, for a key may have members of enumerations
 
     def reads(self) -> Reads[CurrentSession]:
         return read(CurrentSession, Get(Session, (self.session_id,)))
 
     def decide(self, view: CurrentSession, now_ms: int) -> Decided[None]:
-        return Decided(None, "TEST", self.writes)
+        return Decided(None, "TEST", tuple(self.writes))
 
 
-def change(old: World, new: World) -> tuple[Write, ...]:
+def change(old: World, new: World) -> list[Write]:
     """Return the writes that turn one world into another."""
     before = {(r.__class__, key_of(r.__class__)(r)): r for r in old}
     after = {(r.__class__, key_of(r.__class__)(r)): r for r in new}
@@ -67,7 +67,7 @@ def change(old: World, new: World) -> tuple[Write, ...]:
             writes.append(Insert(record))
         elif before[at] != record:
             writes.append(Update(record))
-    return tuple(writes)
+    return writes
 
 
 # -- the path
