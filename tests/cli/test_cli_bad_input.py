@@ -156,7 +156,7 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, name: str) -> N
     arguments, reason = USELESS[name]
     prompts(tmp_path / "p", [HELLO])
     (tmp_path / "wide").write_bytes('{"session": "a"}\n'.encode("utf-16"))
-    (tmp_path / "packed").write_bytes(gzip.compress(b"{}"))
+    (tmp_path / "packed").write_bytes(gzip.compress(b"{}", mtime=0))
     (tmp_path / "base").write_bytes(b"SQLite format 3\0" + bytes(84))
     (tmp_path / "empty").touch()
     (tmp_path / "blank").write_text("\n  \n")
