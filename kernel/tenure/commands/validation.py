@@ -39,7 +39,7 @@ def validate_id(name: str, value: str) -> str | None:
 
 def validate_time(name: str, value: int | None, now_ms: int) -> str | None:
     """Require milliseconds since 1970, or None.  If the clock shows a real time, refuse a time in seconds."""
-    if value is not None and value in SECONDS_OF_TODAY and now_ms >= min(SECONDS_OF_TODAY) * 1000:
+    if value is not None and value in SECONDS_OF_TODAY and now_ms >= SECONDS_OF_TODAY.start * 1000:
         return f"{name} {value}: seconds? expected milliseconds since 1970, such as {value * 1000}"
     if value is None or 0 <= value <= TIME_MS_MAX:
         return None
