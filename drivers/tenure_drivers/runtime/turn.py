@@ -80,10 +80,10 @@ class TurnHost(Protocol):
 
 
 class Turn:
-    """One turn of a run.
+    """The turn of a run, as one attempt has it: each attempt gets an object of its own.
 
-    A step has a name and the number of its use in the turn (`search#2`).  So a repeated turn must ask for its steps in
-    the same order.  Steps with one name that run at the same time are numbered in the order of their calls.
+    A step has a name and the number of its use in the turn (`search#2`).  So every attempt must ask for the steps of one
+    name in the same order.  Steps with one name that run at the same time are numbered in the order of their calls.
 
     A method that asks the runner raises Cancelled if the turn has to end, and LeaseLost if the session belongs to
     another owner.
@@ -279,7 +279,7 @@ class Turn:
     def emit(self, delta: Delta) -> None:
         """Show a piece of a reply to the observers of the session.  It is not stored.
 
-        After a crash the turn is repeated as a new attempt, and its pieces replace those of this one.
+        After a crash a new attempt continues the turn, and its pieces replace those of this one.
         """
         self._host.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
 
