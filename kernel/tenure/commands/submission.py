@@ -53,6 +53,10 @@ class Conflict:
     value: str
     existing_id: str | None = None
 
+    def __str__(self) -> str:
+        known = "" if self.existing_id is None else f", known as input {self.existing_id}"
+        return f"input {self.index}: {self.value}{known}"
+
 
 @frozen
 class KnownInput:
