@@ -109,6 +109,10 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("--store", "redis:x", "--agent", "echo", "p"),
         "unknown store URL 'redis:x'; expected memory:",
     ),
+    "a long name": (
+        ("--store", f"sqlite:{'x' * 300}", "--agent", "echo", "p"),
+        "File name too long",
+    ),
     "no path": (
         ("--store", "sqlite:", "--agent", "echo", "p"),
         "invalid store URL 'sqlite:': the path is missing",
@@ -166,3 +170,12 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, name: str) -> N
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
     assert reason in ran.err
     assert not (tmp_path / "a.db").exists()
+
+
+@pytest.mark.parametrize("option", ["--grace", "--patience"])
+def test_a_time_that_is_no_number_is_refused(tmp_path: Path, option: str) -> None:
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "echo", option, "nan", "p", cwd=tmp_path)
+
+    assert ran.code == 2 and "'nan' is not a number of seconds" in ran.last

@@ -371,3 +371,86 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
     assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
     assert "session ann quarantined: " in ran.err and "damaged" in ran.err
     assert shown.code == 4 and "damaged" in shown.err
+
+
+# -- agents that do not stop
+
+BLOCKING = """
+import pathlib, time
+async def agent(turn):
+    pathlib.Path("begun").touch()
+    while True:
+        time.sleep(0.05)
+"""
+SWALLOWING = """
+import asyncio, pathlib
+async def agent(turn):
+    pathlib.Path("begun").touch()
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
+@pytest.mark.parametrize("agent", [BLOCKING, SWALLOWING], ids=["blocking", "swallowing"])
+def test_an_agent_that_does_not_stop_is_killed_after_the_grace_period(
+    tmp_path: Path, store: str, agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(agent)
+    prompts(tmp_path / "p", [HELLO])
+    run = ("run", "--store", store, "--agent", "mine:agent", "--grace", 0.1, "p")
+    process = start(*run, cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    process.send_signal(signal.SIGTERM)
+    ran = finish(process)
+
+    assert (ran.code, ran.out) == (143, "")
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
+def test_a_second_signal_stops_an_agent_that_blocks(tmp_path: Path, store: str) -> None:
+    (tmp_path / "mine.py").write_text(BLOCKING)
+    prompts(tmp_path / "p", [HELLO])
+    process = start("run", "--store", store, "--agent", "mine:agent", "p", cwd=tmp_path)
+    until((tmp_path / "begun").exists, process)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    ran = finish(process)
+
+    assert (ran.code, ran.out) == (143, "")
+
+
+def test_workers_that_ignore_signals_do_not_keep_a_run_from_ending(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "async def agent(turn):\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "--grace", 0.1, "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
+    assert "the workers do not stop" in ran.err
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
+def test_what_an_agent_prints_is_not_among_the_answers(tmp_path: Path, store: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "print('imported')\nasync def agent(turn):\n    print('running')\n    return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure("run", "--store", store, "--agent", "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
+    assert "imported" in ran.err and "running" in ran.err

@@ -541,7 +541,9 @@ def test_a_submission_that_is_refused_says_because_of_what(
                 await runtime.submit("s", "two", key="k")
             with pytest.raises(SubmissionRefused, match="unknown_kind.*nonsense"):
                 await runtime.submit("s", "x", kind="nonsense")
-            with pytest.raises(SubmissionRefused, match=r"\(INBOX-4\): input 0: priority -1: expected"):
+            with pytest.raises(
+                SubmissionRefused, match=r"\(INBOX-4\): input 0: priority -1: expected"
+            ):
                 await runtime.submit("s", "x", priority=-1)
             with pytest.raises(SubmissionRefused, match="NUL"):
                 await runtime.submit("s", "\x00")

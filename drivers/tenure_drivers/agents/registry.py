@@ -89,11 +89,16 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
     except BaseException as error:  # raised by the code of the module
         raise _import_failed(name, module, error) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
             raise UnknownAgent(
                 f"invalid agent {name!r}: module {module} has no attribute {attribute!r}"
-            )
-        found = getattr(found, part)
+            ) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # raised by the module's own `__getattr__`
+            raise _import_failed(name, module, error) from error
     if not callable(found) or not (_asynchronous(found) or _takes_turn(found)):
         raise UnknownAgent(
             f"invalid agent {name!r}: expected an async function, not {type(found).__name__}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final
 
@@ -24,6 +25,19 @@ STORE_HELP: Final = (
 )
 READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
 AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number, which no range excludes."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return found
 
 
 class Lazy(click.Group):
@@ -107,7 +121,7 @@ def tenure() -> None:
     "--patience",
     "patience_s",
     default=30.0,
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     show_default=True,
     help="How long the command retries while the store is unavailable.",
@@ -116,7 +130,7 @@ def tenure() -> None:
     "--grace",
     "grace_s",
     default=30.0,
-    type=click.FloatRange(min=0, max=86_400),
+    type=Seconds(min=0, max=86_400),
     metavar="SECONDS",
     show_default=True,
     help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",

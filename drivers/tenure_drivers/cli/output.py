@@ -138,7 +138,7 @@ class Bar:
     """A progress bar on standard error.  Does nothing if standard error is not a terminal."""
 
     def __init__(self, what: str, total: int | None) -> None:
-        self._both = sys.stdout.isatty()
+        self._both = os.isatty(1)
         self._shown: Progress | None = None
         if sys.stderr.isatty():
             self._shown = _progress()

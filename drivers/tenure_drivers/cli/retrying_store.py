@@ -32,10 +32,13 @@ def stop_if_unusable(url: str) -> None:
     path = sqlite_path(url)
     if path is None:
         return
-    if path.is_dir():
-        raise usage_error(f"--store {url}: {path} is a folder")
-    if not path.absolute().parent.is_dir():
-        raise usage_error(f"--store {url}: there is no folder {path.absolute().parent}")
+    try:
+        if path.is_dir():
+            raise usage_error(f"--store {url}: {path} is a folder")
+        if not path.absolute().parent.is_dir():
+            raise usage_error(f"--store {url}: there is no folder {path.absolute().parent}")
+    except OSError as error:  # such as a name that is too long
+        raise usage_error(f"--store {url}: {error.strerror}") from error
 
 
 def quiet(message: str) -> None:

@@ -8,22 +8,23 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ...agents.registry import UnknownAgent, find_agent
 from ...runtime.changes import SessionChanges
 from ...runtime.client import Client
 from ...stores.base import Capability, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import UnreadableSession, usage_error
+from ..exit import Exit, UnreadableSession, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, log
-from ..retrying_store import RetryingStore, opened
+from ..retrying_store import RetryingStore, opened, stop_if_unusable
 from . import validation
 from .admission import Admission, by_session, each_session
 from .input_watcher import FileInput, InputWatcher
@@ -121,23 +122,40 @@ class Signals:
     workers: Workers
     grace_s: float
     asked: asyncio.Event
-    number: int = 0
+    number: int = 0  # of the first signal
+    loop: asyncio.AbstractEventLoop = field(init=False)
 
     def install(self) -> None:
-        loop = asyncio.get_running_loop()
+        """Handle signals between any two instructions: an agent in this process may block the event loop."""
+        self.loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._received, number)
+            signal.signal(number, self._received)
 
-    def _received(self, number: int) -> None:
-        if self.asked.is_set():
-            self.workers.kill()
-            os._exit(128 + number)
+    def _received(self, number: int, frame: object) -> None:
+        if self.number:
+            self._stop_at_once(number)
         self.number = number
-        log(
+        text = (
             f"{signal.Signals(number).name}: turns in progress have {self.grace_s:g} s to finish; "
-            "send it again to stop at once"
+            "send it again to stop at once\n"
         )
-        self.asked.set()
+        with contextlib.suppress(OSError):
+            os.write(
+                2, text.encode()
+            )  # not through sys.stderr, which may be in the middle of a write
+        self.loop.call_soon_threadsafe(self.asked.set)
+        late = threading.Timer(stop_s(self.grace_s), self._stop_at_once, (number,))
+        late.daemon = True
+        late.start()
+
+    def _stop_at_once(self, number: int) -> None:
+        self.workers.kill()
+        os._exit(128 + number)
+
+
+def stop_s(grace_s: float) -> float:
+    """Return how long workers may take to stop: a turn has the grace period to finish, and again to be interrupted."""
+    return 2 * grace_s + DRAIN_S
 
 
 async def run(job: Job, content: bytes) -> int:
@@ -146,6 +164,7 @@ async def run(job: Job, content: bytes) -> int:
         find_agent(job.agent)
     except UnknownAgent as error:
         raise usage_error(f"--agent: {error}") from error
+    stop_if_unusable(job.store)
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
         stop_if_bad(
@@ -214,21 +233,25 @@ async def _until_settled(
         ):
             await _first(working, admitting, watching, asked)
     finally:
-        await _drained(workers, working)
+        await _drained(workers, working, job.grace_s)
     if signals.asked.is_set():
         await watch.look_at_all()
         return True
     return False
 
 
-async def _drained(workers: Workers, working: asyncio.Task[None]) -> None:
-    """Drain the workers and wait for them.  After a failure, kill them after DRAIN_S seconds."""
+async def _drained(workers: Workers, working: asyncio.Task[None], grace_s: float) -> None:
+    """Drain the workers and wait for them.  Kill those that do not stop; after a failure, after DRAIN_S seconds."""
     failing = sys.exc_info()[0] is not None
     workers.drain()
-    done, _ = await asyncio.wait({working}, timeout=DRAIN_S if failing else None)
+    timeout_s = DRAIN_S if failing else stop_s(grace_s)
+    done, _ = await asyncio.wait({working}, timeout=timeout_s)
     if not done:
+        log("the workers do not stop: they are killed, and the next run resumes their turns")
         workers.kill()
-        await asyncio.wait({working})
+        done, _ = await asyncio.wait({working}, timeout=DRAIN_S)
+    if not done:  # code of the agent in this process swallows its cancellation
+        os._exit(Exit.UNFINISHED)
     if not failing:
         working.result()
 
@@ -260,4 +283,7 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 def main(job: Job) -> int:
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    return asyncio.run(run(job, read_file(job.file)))
+    with contextlib.redirect_stdout(
+        sys.stderr
+    ):  # standard output is for answers, not for what agents print
+        return asyncio.run(run(job, read_file(job.file)))

@@ -13,6 +13,7 @@ from tenure.questions.core import WouldRefuse
 from tenure.replace import replace
 from tenure.world import EMPTY, ask
 
+from ...stores.base import wall_clock_ms
 from .prompt_file import KIND, BadLine, PromptLine, shown
 
 __all__ = ["batches", "illegal_lines", "new_input", "prompt_policy", "refused_lines", "why"]
@@ -76,7 +77,7 @@ async def illegal_lines(lines: Sequence[PromptLine]) -> list[BadLine]:
     async def empty_store(question: WouldRefuse) -> Refused | None:
         return ask(question, EMPTY.answer)
 
-    return await refused_lines(lines, empty_store, 0)
+    return await refused_lines(lines, empty_store, wall_clock_ms())
 
 
 def check_command(batch: Sequence[PromptLine], now_ms: int) -> WouldRefuse:
