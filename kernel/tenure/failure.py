@@ -145,7 +145,7 @@ class Retry:
 
     due_at_ms: int
     state: RetryState
-    hold: bool  # the whole session waits, whatever the policy
+    hold: bool  # everything after it in the session waits, whatever the policy
     clause: str
 
 

@@ -42,7 +42,7 @@ class Rescheduled:
     """Waiting for the next Begin, at once or from `due_at_ms` on."""
 
     due_at_ms: int | None = None
-    hold_all: bool = False  # the provider failed: the whole session waits
+    hold_all: bool = False  # the provider failed: everything after it waits
 
 
 class Termination(enum.StrEnum):
