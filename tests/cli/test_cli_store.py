@@ -382,3 +382,40 @@ def test_workers_need_no_right_to_create_tables() -> None:
         drop(shared(), schema)
         with psycopg.connect(shared()) as dropping:
             dropping.execute(f"DROP ROLE {role}".encode())
+
+
+# -- read-only commands change nothing
+
+READ_ONLY = ("check", "export")
+TORN = b'{"crc":"00000000","len":99,"seq":9'
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("locked_before", (True, False))
+@pytest.mark.parametrize("command", READ_ONLY)
+def test_reading_a_files_store_changes_nothing(
+    command: str, locked_before: bool, tmp_path: Path, run: Run
+) -> None:
+    folder = tmp_path / "f"
+    worked(f"files:{folder}")
+    (log,) = folder.glob("log-*.jsonl")
+    log.write_bytes(log.read_bytes() + TORN)
+    if not locked_before:
+        (folder / "lock").unlink()
+    before = bytes_of(folder)
+
+    code, out, err = run(command, "--store", f"files:{folder}")
+
+    assert code == 0 and bool(out) is (command == "export"), err
+    assert bytes_of(folder) == before
+
+
+@pytest.mark.parametrize("command", READ_ONLY)
+def test_reading_an_empty_folder_creates_nothing(command: str, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(command, "--store", f"files:{tmp_path}")
+
+    assert (code, len(err.splitlines())) == (2, 1) and "holds no store" in err, err
+    assert list(tmp_path.iterdir()) == []

@@ -30,6 +30,7 @@ from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
+from .open_store import Reader, open_read_only, stop_if_missing
 from .output import log, write_text
 from .retrying_store import RetryingStore, opened
 
@@ -85,7 +86,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 
 async def _check(url: str, names: tuple[str, ...]) -> int:
     broken = checked = 0
-    async with existing(url) as found:
+    async with open_read_only(url, log_line=log) as found:
         for aside in await found.store.quarantined():
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
@@ -249,7 +250,7 @@ def export_(store: str, file: str) -> None:
 
 async def _export(url: str, file: str) -> int:
     stop_if_its_own(url, file)
-    async with existing(url) as found:
+    async with open_read_only(url, log_line=log) as found:
         records = await found.store.dump()
     try:
         if file == "-":
@@ -355,15 +356,13 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[RetryingStore]:
     """Open a store that exists; never create one.  Raises CliExit."""
-    path = stored_path(url)
-    if path is not None and not path.exists():
-        raise usage_error(f"--store {url}: no such file or folder: {path}")
+    stop_if_missing(url)
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
     async with opened(url, log_line=log, **options) as found:
         yield found
 
 
-async def named(found: RetryingStore, names: tuple[str, ...]) -> AsyncIterator[str]:
+async def named(found: Reader, names: tuple[str, ...]) -> AsyncIterator[str]:
     """Yield these session ids, or all ids of the store if there are none."""
     for name in names:
         yield name

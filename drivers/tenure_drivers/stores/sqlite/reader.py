@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from tenure.queries import Question
+from tenure.queries import Question, Record
 from tenure.world import ask
 
-from ..base import Corrupt, Unavailable
+from ..base import Corrupt, Quarantined, Unavailable
 from .connection import prepare, translated
 from .filesystem import refuse_hard_links
-from .sql import Tables
+from .sql import Tables, all_records, quarantine_of
 
 A = TypeVar("A")
 
@@ -38,10 +39,21 @@ class SqliteReader:
         return await asyncio.to_thread(self._ask, question)
 
     def _ask(self, question: Question[A]) -> A:
+        return self._in_snapshot(lambda: ask(question, self._tables.answer))
+
+    async def dump(self) -> tuple[Record, ...]:
+        """Return all records, in no order.  Raises Unavailable or Corrupt."""
+        return await asyncio.to_thread(self._in_snapshot, lambda: all_records(self._connection))
+
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return the sessions in quarantine.  Raises Unavailable or Corrupt."""
+        return await asyncio.to_thread(self._in_snapshot, lambda: quarantine_of(self._connection))
+
+    def _in_snapshot(self, read: Callable[[], A]) -> A:
         try:
             self._connection.execute("BEGIN")
             try:
-                return ask(question, self._tables.answer)
+                return read()
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
