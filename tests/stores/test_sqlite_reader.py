@@ -88,3 +88,12 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
     with pytest.raises(SchemaTooNew):
         SqliteReader(path)
+
+
+def test_an_empty_file_holds_no_store_and_stays_empty(path: Path) -> None:
+    path.touch()
+
+    with pytest.raises(ValueError, match="holds no store: the file is empty"):
+        SqliteReader(path)
+
+    assert os.listdir(path.parent) == [path.name] and path.read_bytes() == b""

@@ -8,13 +8,12 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from tenure.queries import Question, Record
 from tenure.world import ask
 
 from ..base import Corrupt, Quarantined, Unavailable
-from .connection import prepare, translated
+from .connection import check_schema, connect_read_only, holds_store, no_store, translated
 from .filesystem import refuse_hard_links
 from .sql import Tables, all_records, quarantine_of
 
@@ -26,7 +25,7 @@ BUSY_TIMEOUT_MS = 5_000
 class SqliteReader:
     """Answers questions about a file that other processes may be writing to.
 
-    Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened.
+    Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened, ValueError if it is empty.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -73,6 +72,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     A read-only connection creates the -shm file beside the database.  Where it may not, and the log is empty, open the
     file as immutable.
     """
+    refuse_hard_links(path)
+    if path.is_file() and not holds_store(path):
+        raise no_store(path)
     try:
         return _connect_as(path, "mode=ro")
     except Unavailable:
@@ -83,14 +85,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
-    refuse_hard_links(path)
-    uri = f"file:{quote(str(path.absolute()))}?{mode}"
     try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        connection = connect_read_only(path, mode)
     except sqlite3.Error as error:
         raise Unavailable(f"{path} cannot be opened: {error}") from error
     try:
-        prepare(connection, path, BUSY_TIMEOUT_MS)
+        check_schema(connection, path, BUSY_TIMEOUT_MS)
     except BaseException:
         connection.close()
         raise
