@@ -61,7 +61,7 @@ def test_a_reader_leaves_the_database_file_as_it_was(path: Path) -> None:
         reader._connection.execute("DELETE FROM session")
     reader.close()
 
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 
 def test_a_damaged_row_is_corrupt_with_its_key(path: Path) -> None:

@@ -93,7 +93,7 @@ def holds_store(path: Path) -> bool:
     """
     if not path.is_file() or not path.stat().st_size:
         return False
-    if not _has_log(path):  # a connection that locks would create a log beside a file in WAL mode
+    if not has_log(path):  # a connection that locks would create a log beside a file in WAL mode
         try:
             return _look(path, "mode=ro&immutable=1")
         except sqlite3.Error:
@@ -104,13 +104,14 @@ def holds_store(path: Path) -> bool:
         raise translated(error, path) from error
 
 
-def _has_log(path: Path) -> bool:
+def has_log(path: Path) -> bool:
+    """Return True if there is a log beside the file with anything in it."""
     log = Path(f"{os.path.realpath(path)}-wal")
     return log.exists() and log.stat().st_size > 0
 
 
 def _look(path: Path, mode: str) -> bool:
-    connection = connect_read_only(path, mode)
+    connection = connect_with(path, mode)
     try:
         connection.execute("BEGIN")
         return _has_schema(connection, path)
@@ -118,7 +119,7 @@ def _look(path: Path, mode: str) -> bool:
         connection.close()
 
 
-def connect_read_only(path: Path, mode: str) -> sqlite3.Connection:
+def connect_with(path: Path, mode: str) -> sqlite3.Connection:
     """Open a connection with the parameters `mode` of SQLite's URI.  Raises sqlite3.Error."""
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
@@ -219,8 +220,9 @@ __all__ = [
     "OutcomeUnknown",
     "check_schema",
     "connect",
-    "connect_read_only",
+    "connect_with",
     "expected",
+    "has_log",
     "holds_store",
     "identity",
     "no_store",

@@ -13,7 +13,7 @@ from tenure.queries import Question, Record
 from tenure.world import ask
 
 from ..base import Corrupt, Quarantined, Unavailable
-from .connection import check_schema, connect_read_only, holds_store, no_store, translated
+from .connection import check_schema, connect_with, has_log, holds_store, no_store, translated
 from .filesystem import refuse_hard_links
 from .sql import Tables, all_records, quarantine_of
 
@@ -69,14 +69,15 @@ class SqliteReader:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open read-only.
 
-    A read-only connection creates the -shm file beside the database.  Where it may not, and the log is empty, open the
-    file as immutable.
+    A read-only connection creates the -wal and -shm files beside the database and leaves them there.  So if there is no
+    log, the connection may write, but for `query_only`: then SQLite removes both files when the last connection closes.
+    Where it may not create them, and the log is empty, open the file as immutable.
     """
     refuse_hard_links(path)
     if path.is_file() and not holds_store(path):
         raise no_store(path)
     try:
-        return _connect_as(path, "mode=ro")
+        return _connect_as(path, "mode=ro" if has_log(path) else "mode=rw")
     except Unavailable:
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
@@ -86,10 +87,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
     try:
-        connection = connect_read_only(path, mode)
+        connection = connect_with(path, mode)
     except sqlite3.Error as error:
         raise Unavailable(f"{path} cannot be opened: {error}") from error
     try:
+        connection.execute("PRAGMA query_only=ON")
         check_schema(connection, path, BUSY_TIMEOUT_MS)
     except BaseException:
         connection.close()
