@@ -382,3 +382,124 @@ def test_workers_need_no_right_to_create_tables() -> None:
         drop(shared(), schema)
         with psycopg.connect(shared()) as dropping:
             dropping.execute(f"DROP ROLE {role}".encode())
+
+
+# -- read-only commands change nothing
+
+READ_ONLY = ("check", "export")
+TORN = b'{"crc":"00000000","len":99,"seq":9'
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("locked_before", (True, False))
+@pytest.mark.parametrize("command", READ_ONLY)
+def test_reading_a_files_store_changes_nothing(
+    command: str, locked_before: bool, tmp_path: Path, run: Run
+) -> None:
+    folder = tmp_path / "f"
+    worked(f"files:{folder}")
+    (log,) = folder.glob("log-*.jsonl")
+    log.write_bytes(log.read_bytes() + TORN)
+    if not locked_before:
+        (folder / "lock").unlink()
+    before = bytes_of(folder)
+
+    code, out, err = run(command, "--store", f"files:{folder}")
+
+    assert code == 0 and bool(out) is (command == "export"), err
+    assert bytes_of(folder) == before
+
+
+@pytest.mark.parametrize("command", READ_ONLY)
+def test_reading_an_empty_folder_creates_nothing(command: str, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(command, "--store", f"files:{tmp_path}")
+
+    assert (code, len(err.splitlines())) == (2, 1) and "holds no store" in err, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def foreign(path: Path, kind: str) -> None:
+    with closing(sqlite3.connect(path)) as theirs:
+        if kind == "wal":
+            theirs.execute("PRAGMA journal_mode=WAL")
+        if kind == "application_id":
+            theirs.execute("PRAGMA application_id=7")
+        else:
+            theirs.execute("CREATE TABLE theirs (x)")
+        theirs.commit()
+
+
+WHOLE = (
+    ("check",),
+    ("export",),
+    ("fence-all",),
+    ("migrate",),
+    ("migrate", "--dry-run"),
+    ("import",),
+)
+
+
+@pytest.mark.parametrize("kind", ("tables", "wal", "application_id"))
+@pytest.mark.parametrize("command", WHOLE)
+def test_a_database_of_something_else_is_refused_and_not_changed(
+    command: tuple[str, ...], kind: str, tmp_path: Path, run: Run
+) -> None:
+    path, rows = tmp_path / "d" / "theirs.db", tmp_path / "rows.jsonl"
+    path.parent.mkdir()
+    foreign(path, kind)
+    rows.write_text("\n".join(exported(worked("memory:"))) + "\n")
+    before = bytes_of(path.parent)
+
+    file = [str(rows)] if command[0] == "import" else []
+    code, _, err = run(*command, "--store", f"sqlite:{path}", *file)
+
+    assert code == 4 and "not a tenure database" in err, err
+    assert bytes_of(path.parent) == before
+
+
+@pytest.mark.parametrize("command", (*READ_ONLY, "fence-all"))
+def test_an_empty_file_stays_empty(command: str, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "empty.db"
+    path.touch()
+
+    code, _, err = run(command, "--store", f"sqlite:{path}")
+
+    assert (code, len(err.splitlines())) == (2, 1) and "holds no store" in err, err
+    assert bytes_of(tmp_path) == {str(path): b""}
+
+
+@pytest.mark.parametrize("command", READ_ONLY)
+def test_reading_a_damaged_row_quarantines_nothing(command: str, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "s.db"
+    worked(f"sqlite:{path}")
+    with closing(sqlite3.connect(path)) as damaging, damaging:
+        damaging.execute("UPDATE queue_entry SET lane = 'sideways' WHERE session_id = 's2'")
+    damaging.close()
+    before = path.read_bytes()
+
+    code, _, err = run(command, "--store", f"sqlite:{path}")
+
+    assert code == (1 if command == "check" else 4), err
+    assert path.read_bytes() == before and not path.with_name("s.db-peers").exists()
+
+
+def test_a_dry_run_refuses_a_newer_schema(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "s.db"
+    worked(f"sqlite:{path}")
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version=99")
+
+    code, _, err = run("migrate", "--store", f"sqlite:{path}", "--dry-run")
+
+    assert code == 4 and "has schema 99" in err, err
+
+
+def test_a_dry_run_refuses_a_folder_of_something_else(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "photo.png").touch()
+
+    code, _, err = run("migrate", "--store", f"files:{tmp_path}", "--dry-run")
+
+    assert code == 4 and "not a files store" in err, err

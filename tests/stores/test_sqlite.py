@@ -396,9 +396,26 @@ def test_another_applications_database_is_not_changed(path: Path) -> None:
     with closing(sqlite3.connect(path)) as theirs, theirs:
         theirs.execute("CREATE TABLE theirs (x)")
     theirs.close()
+    before = path.read_bytes()
 
     with pytest.raises(Corrupt, match="not a tenure database"):
         SqliteStore(path)
+
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_an_open_database_of_another_application_is_not_changed(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("PRAGMA journal_mode=WAL")
+        theirs.execute("CREATE TABLE theirs (x)")
+        theirs.commit()  # in the log only
+        before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.suffix != ".db-shm"}
+
+        with pytest.raises(Corrupt, match="not a tenure database"):
+            SqliteStore(path)
+
+        after = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.suffix != ".db-shm"}
+        assert after == before
 
 
 def test_the_error_for_a_truncated_file_names_it(path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_reader_leaves_the_database_file_as_it_was(path: Path) -> None:
         reader._connection.execute("DELETE FROM session")
     reader.close()
 
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 
 def test_a_damaged_row_is_corrupt_with_its_key(path: Path) -> None:
@@ -88,3 +88,12 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
     with pytest.raises(SchemaTooNew):
         SqliteReader(path)
+
+
+def test_an_empty_file_holds_no_store_and_stays_empty(path: Path) -> None:
+    path.touch()
+
+    with pytest.raises(ValueError, match="holds no store: the file is empty"):
+        SqliteReader(path)
+
+    assert os.listdir(path.parent) == [path.name] and path.read_bytes() == b""

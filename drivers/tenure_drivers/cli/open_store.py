@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tenure.queries import Question
+from tenure.queries import Question, Record
 
-from ..stores.base import Corrupt, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
+from ..stores.files.reader import FilesReader
 from ..stores.sqlite.reader import SqliteReader
-from ..stores.url import is_server, sqlite_path
+from ..stores.url import is_server, sqlite_path, stored_path
 from .exit import UnreadableSession, store_lost, usage_error
-from .retrying_store import opened, stop_if_unusable
+from .retrying_store import PATIENCE_S, opened, quiet, retry_or_exit, stop_if_unusable
 
 __all__ = ["Reader", "open_read_only"]
 
@@ -20,8 +22,29 @@ __all__ = ["Reader", "open_read_only"]
 A = TypeVar("A")
 
 
+class Readable(Protocol):
+    """The part of a store that reads; raises the errors of a store."""
+
+    async def ask(self, question: Question[A], /) -> A:
+        """Answer a question from one snapshot."""
+        ...
+
+    async def dump(self) -> tuple[Record, ...]:
+        """Return all records, in no order."""
+        ...
+
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return the sessions in quarantine."""
+        ...
+
+
 class Reader(Protocol):
     """Answers questions; raises CliExit or UnreadableSession."""
+
+    @property
+    def store(self) -> Readable:
+        """The store, with its own errors."""
+        ...
 
     async def ask(self, question: Question[A], /) -> A:
         """Answer a question from one snapshot."""
@@ -29,15 +52,15 @@ class Reader(Protocol):
 
 
 class _FileReader:
-    """A `SqliteReader` that raises the errors of the command line."""
+    """A `SqliteReader` or `FilesReader` that raises the errors of the command line."""
 
-    def __init__(self, url: str, reader: SqliteReader) -> None:
+    def __init__(self, url: str, store: SqliteReader | FilesReader) -> None:
         self._url = url
-        self._reader = reader
+        self.store = store
 
     async def ask(self, question: Question[A], /) -> A:
         try:
-            return await self._reader.ask(question)
+            return await self.store.ask(question)
         except Unavailable as error:
             raise store_lost(self._url, error) from error
         except Corrupt as error:
@@ -47,23 +70,46 @@ class _FileReader:
 
 
 @asynccontextmanager
-async def open_read_only(url: str) -> AsyncIterator[Reader]:
+async def open_read_only(
+    url: str, *, log_line: Callable[[str], None] = quiet
+) -> AsyncIterator[Reader]:
     """Open a store that the command must not change or create.  Raises CliExit."""
-    path = sqlite_path(url)
+    path = _existing_path(url)
     if path is None:
-        server = is_server(url)
-        options: dict[str, Any] = {"create": False} if server else {}
-        async with opened(url, **options) as store:
-            yield store
+        options: dict[str, Any] = {"create": False} if is_server(url) else {}
+        async with opened(url, log_line=log_line, **options) as found:
+            yield found
         return
-    stop_if_unusable(url)
-    if not path.exists():
-        raise usage_error(f"--store {url}: no such file: {path}")
     try:
-        reader = SqliteReader(path)
+        if sqlite_path(url) is None:
+            store: SqliteReader | FilesReader = await _files_reader(url, path, log_line)
+        else:
+            store = SqliteReader(path)
     except (Unavailable, Corrupt, SchemaTooNew, OSError) as error:
         raise store_lost(url, error) from error
+    except ValueError as error:
+        raise usage_error(f"--store {url}: {error}") from error
     try:
-        yield _FileReader(url, reader)
+        yield _FileReader(url, store)
     finally:
-        reader.close()
+        store.close()
+
+
+async def _files_reader(url: str, path: Path, log_line: Callable[[str], None]) -> FilesReader:
+    """Open a folder; wait for the process that owns it."""
+
+    async def attempt() -> FilesReader:
+        return FilesReader(path)
+
+    return await retry_or_exit(url, attempt, PATIENCE_S, log_line)
+
+
+def _existing_path(url: str) -> Path | None:
+    """Return the file or folder of a store; None for a store without one.  Raises CliExit if it does not exist."""
+    path = stored_path(url)
+    if path is not None:
+        stop_if_unusable(url)
+        if not path.exists():
+            what = "file" if sqlite_path(url) is not None else "file or folder"
+            raise usage_error(f"--store {url}: no such {what}: {path}")
+    return path

@@ -15,7 +15,7 @@ from ..stores.registry import open_store
 from ..stores.url import redact, sqlite_path
 from .exit import UnreadableSession, store_lost, usage_error
 
-__all__ = ["RetryingStore", "opened", "stop_if_unusable"]
+__all__ = ["PATIENCE_S", "RetryingStore", "opened", "quiet", "retry_or_exit", "stop_if_unusable"]
 
 
 A = TypeVar("A")

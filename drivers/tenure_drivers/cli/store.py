@@ -24,14 +24,17 @@ from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
+from ..stores.files import recovery as files_folder
 from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
+from ..stores.sqlite import connection as sqlite_file
 from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
 from .exit import Exit, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
+from .open_store import Reader, open_read_only
 from .output import log, write_text
-from .retrying_store import RetryingStore, opened
+from .retrying_store import RetryingStore, opened, stop_if_unusable
 
 __all__ = ["store"]
 
@@ -85,7 +88,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 
 async def _check(url: str, names: tuple[str, ...]) -> int:
     broken = checked = 0
-    async with existing(url) as found:
+    async with open_read_only(url, log_line=log) as found:
         for aside in await found.store.quarantined():
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
@@ -191,11 +194,12 @@ def migrate(store: str, dry_run: bool) -> None:
 
 
 async def _migrate(url: str, dry_run: bool) -> int:
+    stop_if_unusable(url)
     try:
         lines = await asyncio.to_thread(missing_sql, url)
     except ValueError as error:
         raise usage_error(f"--store: {error}") from error
-    except (Corrupt, SchemaTooNew, Unavailable) as error:
+    except (Corrupt, SchemaTooNew, Unavailable, OSError) as error:
         raise store_lost(redact(url), error) from error
     for line in lines:
         report(f"{line};")
@@ -210,17 +214,21 @@ async def _migrate(url: str, dry_run: bool) -> int:
 
 
 def missing_sql(url: str) -> list[str]:
-    """Return the SQL statements that opening the store would execute.  Raises ValueError for an invalid URL."""
+    """Return the SQL statements that opening the store would execute.  Changes nothing.
+
+    Raises ValueError for an invalid URL, and Corrupt, SchemaTooNew, Unavailable or OSError as opening would.
+    """
     if is_server(url):
         find_opener(StoreUrl.parse(url))  # a missing extra is an error with a message of its own
         from ..stores.postgres.store import missing_sql as of_server
 
         return of_server(url)
     path = sqlite_path(url)
-    if path is not None and (not path.exists() or path.stat().st_size == 0):
-        from ..stores.sqlite.connection import expected
-
-        return list(expected())
+    if path is not None:
+        return [] if sqlite_file.holds_store(path) else list(sqlite_file.expected())
+    folder = stored_path(url)
+    if folder is not None and folder.exists():
+        files_folder.holds_store(folder)  # raises for a folder of something else
     return []
 
 
@@ -249,8 +257,11 @@ def export_(store: str, file: str) -> None:
 
 async def _export(url: str, file: str) -> int:
     stop_if_its_own(url, file)
-    async with existing(url) as found:
-        records = await found.store.dump()
+    async with open_read_only(url, log_line=log) as found:
+        try:
+            records = await found.store.dump()
+        except (Corrupt, Unavailable) as error:
+            raise store_lost(redact(url), error) from error
     try:
         if file == "-":
             for line in exported(records):
@@ -355,15 +366,15 @@ def sessions_of(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]
 @asynccontextmanager
 async def existing(url: str) -> AsyncIterator[RetryingStore]:
     """Open a store that exists; never create one.  Raises CliExit."""
-    path = stored_path(url)
-    if path is not None and not path.exists():
-        raise usage_error(f"--store {url}: no such file or folder: {path}")
+    if stored_path(url) is not None:
+        async with open_read_only(url, log_line=log):
+            pass  # raises for an empty file or folder, in which opening would create a store
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
     async with opened(url, log_line=log, **options) as found:
         yield found
 
 
-async def named(found: RetryingStore, names: tuple[str, ...]) -> AsyncIterator[str]:
+async def named(found: Reader, names: tuple[str, ...]) -> AsyncIterator[str]:
     """Yield these session ids, or all ids of the store if there are none."""
     for name in names:
         yield name

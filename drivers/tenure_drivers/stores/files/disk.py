@@ -8,12 +8,13 @@ import fcntl
 import os
 import socket
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ..base import Unavailable
+from ..base import Unavailable, Unusable
 
-__all__ = ["LOCK", "NO_ROOM", "OBSTACLES", "Disk", "Ownership"]
+__all__ = ["LOCK", "NO_ROOM", "OBSTACLES", "Disk", "Ownership", "no_owner", "not_opened"]
 
 
 LOCK: Final = "lock"
@@ -21,6 +22,12 @@ NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OBSTACLES: Final = (  # which a person has to remove
     *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
+
+
+def not_opened(folder: Path, error: OSError) -> Unavailable:
+    """Return the error for a folder that cannot be opened; Unusable if a person has to remove the obstacle."""
+    kind = Unusable if error.errno in OBSTACLES else Unavailable
+    return kind(f"{folder} cannot be opened: {error}")
 
 
 class Disk:
@@ -102,12 +109,9 @@ class Ownership:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.read(self._file, 300).decode(errors="replace").strip()
+            found = _in_use(folder, self._file)
             os.close(self._file)
-            whom = f"process {owner}" if owner else "another process"
-            raise Unavailable(
-                f"{folder} is in use by {whom}: one process at a time may open a files store"
-            ) from error
+            raise found from error
         except BaseException:
             os.close(self._file)
             raise
@@ -126,6 +130,35 @@ class Ownership:
     def close_in_child(self) -> None:
         """Close the descriptor of a forked child; the parent keeps the lock."""
         os.close(self._file)
+
+
+def _in_use(folder: Path, file: int) -> Unavailable:
+    owner = os.read(file, 300).decode(errors="replace").strip()
+    whom = f"process {owner}" if owner else "another process"
+    return Unavailable(
+        f"{folder} is in use by {whom}: one process at a time may open a files store"
+    )
+
+
+@contextlib.contextmanager
+def no_owner(folder: Path) -> Iterator[None]:
+    """Keep a folder without an owner while it is read.  Creates no lock file; without one there is no owner.
+
+    Raises Unavailable, with the pid of the owner, if a process owns the folder.
+    """
+    try:
+        file = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _in_use(folder, file) from error
+        yield
+    finally:
+        os.close(file)
 
 
 _OWNED: weakref.WeakSet[Ownership] = weakref.WeakSet()

@@ -29,7 +29,15 @@ from .format import (
 )
 from .log import LOG, SNAPSHOT, SUFFIX, TEMPORARY, Log, path_of, temporary
 
-__all__ = ["Recovery", "Repaired", "contents", "outdated", "remove", "write_snapshot"]
+__all__ = [
+    "Recovery",
+    "Repaired",
+    "contents",
+    "holds_store",
+    "outdated",
+    "remove",
+    "write_snapshot",
+]
 
 
 ROWS_A_LINE: Final = 64
@@ -74,6 +82,17 @@ class RecoveredLog:
     snapshot_bytes: int
 
 
+@frozen
+class Content:
+    """What the files of a folder say: the records, and the newest log."""
+
+    rows: dict[type[Record], dict[Any, Any]]
+    newest: Path
+    start: LogPosition  # of the newest log
+    names: Contents
+    base: int  # the snapshot that was read, or 0
+
+
 def contents(folder: Path) -> Contents:
     """List the files of a folder.  Raises OSError."""
     found = Contents()
@@ -85,6 +104,20 @@ def contents(folder: Path) -> Contents:
         elif path.name != LOCK:
             found.others.append(path.name)
     return found
+
+
+def holds_store(folder: Path) -> bool:
+    """Return True if a folder has a log or a snapshot, False if it is empty.  Raises Corrupt or OSError."""
+    return _is_store(folder, contents(folder))
+
+
+def _is_store(folder: Path, names: Contents) -> bool:
+    if names.logs or names.snapshots:
+        return True
+    if names.others:
+        why = f"not a files store: it has no log, but {names.others[0]}"
+        raise Corrupt(str(folder), (), why)
+    return False
 
 
 # -- reading
@@ -103,12 +136,24 @@ class Recovery:
 
     def load(self) -> RecoveredLog:
         """Read everything, remove an incomplete last write, and remove files that are no longer needed."""
-        names = contents(self.folder)
-        if not names.logs and not names.snapshots:
-            if names.others:
-                why = f"not a files store: it has no log, but {names.others[0]}"
-                raise Corrupt(str(self.folder), (), why)
+        found = self.read()
+        if found is None:
             return RecoveredLog({}, Log.begin(self.disk, self.folder, LogPosition()), None, 0, 0)
+        log = Log(self.disk, found.newest, found.start, self.position, self.closed)
+        try:
+            self._make_durable(log)
+            old = outdated(found.names, found.base) + found.names.temporary
+            remove(self.disk, self.folder, old)
+        except BaseException:
+            log.abandon()
+            raise
+        return RecoveredLog(found.rows, log, self.repaired, self.sizes[LOG], self.sizes[SNAPSHOT])
+
+    def read(self) -> Content | None:
+        """Read everything and change nothing.  An incomplete last write is skipped.  None for an empty folder."""
+        names = contents(self.folder)
+        if not _is_store(self.folder, names):
+            return None
         base = max(names.snapshots, default=0)
         if names.snapshots:
             self._snapshot(names.snapshots[base])
@@ -118,15 +163,7 @@ class Recovery:
         wanted = [path for seq, path in sorted(names.logs.items()) if seq >= base]
         for path in wanted:
             start = self._log(path, path is wanted[-1])
-        rows = self.rows.decoded()
-        log = Log(self.disk, wanted[-1], start, self.position, self.closed)
-        try:
-            self._make_durable(log)
-            remove(self.disk, self.folder, outdated(names, base) + names.temporary)
-        except BaseException:
-            log.abandon()
-            raise
-        return RecoveredLog(rows, log, self.repaired, self.sizes[LOG], self.sizes[SNAPSHOT])
+        return Content(self.rows.decoded(), wanted[-1], start, names, base)
 
     def _snapshot(self, path: Path) -> None:
         named = 0

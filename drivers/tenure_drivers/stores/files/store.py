@@ -17,14 +17,14 @@ from typing import Any
 
 from tenure.outcome import Decided
 
-from ..base import Capability, Clock, Durability, Unavailable, Unusable, wall_clock_ms
+from ..base import Capability, Clock, Durability, Unavailable, wall_clock_ms
 from ..group_commit import GROUP_MAX, Answer
 from ..grouped_store import Commands, TablesStore
 from ..url import StoreUrl
-from .disk import OBSTACLES, Disk, Ownership
+from .disk import Disk, Ownership, not_opened
 from .format import writes_of
 from .log import SNAPSHOT, Log, path_of
-from .recovery import Recovery, Repaired, contents, outdated, remove, write_snapshot
+from .recovery import Recovery, Repaired, contents, holds_store, outdated, remove, write_snapshot
 
 LOG_BYTES_MAX = 64 * 1024 * 1024
 
@@ -149,6 +149,7 @@ class FilesStore(TablesStore):
         try:
             if not self.folder.is_dir():
                 self._disk.make_folder(self.folder)
+            holds_store(self.folder)  # before a lock is created in a folder of something else
             self._ownership = Ownership(self.folder)
             try:
                 found = Recovery(self._disk, self.folder).load()
@@ -156,8 +157,7 @@ class FilesStore(TablesStore):
                 self._ownership.release()
                 raise
         except OSError as error:
-            kind = Unusable if error.errno in OBSTACLES else Unavailable
-            raise kind(f"{self.folder} cannot be opened: {error}") from error
+            raise not_opened(self.folder, error) from error
         self.repaired = found.repaired
         if self.repaired is not None:
             log.warning("%s", self.repaired)

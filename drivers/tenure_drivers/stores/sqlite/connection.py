@@ -6,6 +6,7 @@ import os
 import sqlite3
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from tenure.indexes import INDEXES
 from tenure.records import RECORDS
@@ -84,6 +85,46 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def holds_store(path: Path) -> bool:
+    """Return True if a file has tenure's schema, False if it is missing or empty.  Changes and creates nothing.
+
+    Raises Corrupt for a file of something else, SchemaTooNew or Unavailable.  Only SQLite opens the file: if this process
+    closed a descriptor of its own, the system would end the locks of all its connections to the file.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    if not has_log(path):  # a connection that locks would create a log beside a file in WAL mode
+        try:
+            return _look(path, "mode=ro&immutable=1")
+        except sqlite3.Error:
+            pass  # another process may be writing: look again with locks
+    try:
+        return _look(path, "mode=ro")
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def has_log(path: Path) -> bool:
+    """Return True if there is a log beside the file with anything in it."""
+    log = Path(f"{os.path.realpath(path)}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _look(path: Path, mode: str) -> bool:
+    connection = connect_with(path, mode)
+    try:
+        connection.execute("BEGIN")
+        return _has_schema(connection, path)
+    finally:
+        connection.close()
+
+
+def connect_with(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a connection with the parameters `mode` of SQLite's URI.  Raises sqlite3.Error."""
+    uri = f"file:{quote(str(path.absolute()))}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
 def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
     """Open a connection in autocommit mode, and the file if it does not exist.  Raises a store error."""
     try:
@@ -138,6 +179,21 @@ def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) ->
         raise translated(error, path) from error
 
 
+def check_schema(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
+    """Check the schema and create nothing.  Raises SchemaTooNew, Corrupt or Unavailable; ValueError for an empty file."""
+    try:
+        connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
+        if not _has_schema(connection, path):
+            raise no_store(path)
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def no_store(path: Path) -> ValueError:
+    """Return the error for a file without tables."""
+    return ValueError(f"{path} holds no store: the file is empty")
+
+
 def _has_schema(connection: sqlite3.Connection, path: Path) -> bool:
     """Return True if the file has tenure's schema, False if it is empty.  Raises Corrupt or SchemaTooNew."""
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -162,9 +218,14 @@ __all__ = [
     "FULL",
     "SCHEMA_VERSION",
     "OutcomeUnknown",
+    "check_schema",
     "connect",
+    "connect_with",
     "expected",
+    "has_log",
+    "holds_store",
     "identity",
+    "no_store",
     "prepare",
     "primary_code",
     "translated",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
-from tenure.queries import Question
+from tenure.queries import Question, Record
 from tenure.world import ask
 
-from ..base import Corrupt, Unavailable
-from .connection import prepare, translated
+from ..base import Corrupt, Quarantined, Unavailable
+from .connection import check_schema, connect_with, has_log, holds_store, no_store, translated
 from .filesystem import refuse_hard_links
-from .sql import Tables
+from .sql import Tables, all_records, quarantine_of
 
 A = TypeVar("A")
 
@@ -25,7 +25,7 @@ BUSY_TIMEOUT_MS = 5_000
 class SqliteReader:
     """Answers questions about a file that other processes may be writing to.
 
-    Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened.
+    Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened, ValueError if it is empty.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -38,10 +38,21 @@ class SqliteReader:
         return await asyncio.to_thread(self._ask, question)
 
     def _ask(self, question: Question[A]) -> A:
+        return self._in_snapshot(lambda: ask(question, self._tables.answer))
+
+    async def dump(self) -> tuple[Record, ...]:
+        """Return all records, in no order.  Raises Unavailable or Corrupt."""
+        return await asyncio.to_thread(self._in_snapshot, lambda: all_records(self._connection))
+
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return the sessions in quarantine.  Raises Unavailable or Corrupt."""
+        return await asyncio.to_thread(self._in_snapshot, lambda: quarantine_of(self._connection))
+
+    def _in_snapshot(self, read: Callable[[], A]) -> A:
         try:
             self._connection.execute("BEGIN")
             try:
-                return ask(question, self._tables.answer)
+                return read()
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as error:
@@ -58,11 +69,15 @@ class SqliteReader:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open read-only.
 
-    A read-only connection creates the -shm file beside the database.  Where it may not, and the log is empty, open the
-    file as immutable.
+    A read-only connection creates the -wal and -shm files beside the database and leaves them there.  So if there is no
+    log, the connection may write, but for `query_only`: then SQLite removes both files when the last connection closes.
+    Where it may not create them, and the log is empty, open the file as immutable.
     """
+    refuse_hard_links(path)
+    if path.is_file() and not holds_store(path):
+        raise no_store(path)
     try:
-        return _connect_as(path, "mode=ro")
+        return _connect_as(path, "mode=ro" if has_log(path) else "mode=rw")
     except Unavailable:
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
@@ -71,14 +86,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
-    refuse_hard_links(path)
-    uri = f"file:{quote(str(path.absolute()))}?{mode}"
     try:
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        connection = connect_with(path, mode)
     except sqlite3.Error as error:
         raise Unavailable(f"{path} cannot be opened: {error}") from error
     try:
-        prepare(connection, path, BUSY_TIMEOUT_MS)
+        connection.execute("PRAGMA query_only=ON")
+        check_schema(connection, path, BUSY_TIMEOUT_MS)
     except BaseException:
         connection.close()
         raise

@@ -9,13 +9,18 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
+from tenure.records import RECORDS
 
+from ..base import Quarantined
 from ..row_codec import RowCodec, codec_of
 
 __all__ = [
+    "SELECT_QUARANTINE",
     "Tables",
+    "all_records",
     "create_table",
     "insert_record",
+    "quarantine_of",
     "quoted",
     "schema",
     "select_due",
@@ -25,6 +30,7 @@ __all__ = [
 
 
 T = TypeVar("T")
+SELECT_QUARANTINE = "SELECT session_id, reason, at_ms FROM quarantine"
 LIMIT_MAX = 2**63 - 1
 UNSTORABLE = (UnicodeEncodeError, OverflowError)  # raised for a key that SQLite cannot store
 
@@ -40,6 +46,24 @@ def _all(conditions: Iterable[str]) -> str:
 
 def _equal(names: Iterable[str]) -> list[str]:
     return [f'"{name}" = ?' for name in names]
+
+
+# -- whole tables
+
+
+def all_records(connection: sqlite3.Connection) -> tuple[Record, ...]:
+    """Return all records, in no order.  Raises Corrupt with the key of a record that cannot be read."""
+    found: list[Record] = []
+    for record in RECORDS:
+        codec = codec_of(record)
+        sql = f'SELECT {quoted(codec.stored)} FROM "{codec.table}"'
+        found += [codec.decode(row) for row in connection.execute(sql).fetchall()]
+    return tuple(found)
+
+
+def quarantine_of(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
+    """Return the sessions in quarantine."""
+    return tuple([Quarantined(*row) for row in connection.execute(SELECT_QUARANTINE).fetchall()])
 
 
 # -- schema

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from tenure import indexes
 from tenure.outcome import Hint
 from tenure.queries import Question, Record
-from tenure.records import RECORDS
 from tenure.world import ask
 
 from ..base import (
@@ -29,12 +28,11 @@ from ..base import (
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore, run_or_split
-from ..row_codec import codec_of
 from ..url import StoreUrl
 from .connection import connect, translated
 from .filesystem import refuse_hard_links, refuse_network
 from .notify import FileProcesses, HintListener
-from .sql import Tables, quoted, select_due
+from .sql import SELECT_QUARANTINE, Tables, all_records, select_due
 from .writer import Writer, execute_in
 
 A = TypeVar("A")
@@ -119,7 +117,7 @@ class SqliteStore(GroupedStore):
 
     async def quarantined(self) -> tuple[Quarantined, ...]:
         """Return the sessions in quarantine."""
-        rows = self._read_now("SELECT session_id, reason, at_ms FROM quarantine", ())
+        rows = self._read_now(SELECT_QUARANTINE, ())
         return tuple([Quarantined(*row) for row in rows])
 
     async def readmit(self, session_id: str) -> None:
@@ -187,12 +185,7 @@ class SqliteStore(GroupedStore):
         return self._question_thread.submit(self._in_snapshot, self._dump).result()
 
     def _dump(self) -> tuple[Record, ...]:
-        found: list[Record] = []
-        for record in RECORDS:
-            codec = codec_of(record)
-            sql = f'SELECT {quoted(codec.stored)} FROM "{codec.table}"'
-            found += [codec.decode(row) for row in self._reader.execute(sql).fetchall()]
-        return tuple(found)
+        return all_records(self._reader)
 
     def _in_snapshot(self, read: Callable[[], A]) -> A:
         self._writer.check_files()  # a removed file would give old answers (STORE-21)

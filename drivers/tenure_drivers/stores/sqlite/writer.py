@@ -16,7 +16,16 @@ from tenure.queries import Command
 from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
-from .connection import BUSY, FULL, connect, identity, prepare, primary_code, translated
+from .connection import (
+    BUSY,
+    FULL,
+    connect,
+    holds_store,
+    identity,
+    prepare,
+    primary_code,
+    translated,
+)
 from .notify import FileProcesses, lock_holder
 from .sql import Tables
 
@@ -48,6 +57,9 @@ class Writer:
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
         self._corrupt: list[Quarantined] = []
+        holds_store(
+            path
+        )  # refuses a file of something else before a pragma of `connect` changes it
         self.connection = connect(path, checkpoint_pages)
         try:
             prepare(self.connection, path, busy_timeout_ms)
