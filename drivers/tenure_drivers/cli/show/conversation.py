@@ -99,10 +99,10 @@ class LoadConversation(Question[Conversation | None]):
                 EVENT_BATCHES, (self.session_id,), PAGE, before, backwards=True
             )
             for batch in page:
-                for event in batch.events:
+                for event in reversed(batch.events):
                     if event.kind not in ENDS or batch.at_ms < since_ms:
                         continue
-                    for name in event.input_ids:
+                    for name in reversed(event.input_ids):
                         if name not in listed:
                             listed.add(name)
                             queue_entry = yield Get(QueueEntry, (self.session_id, name))
