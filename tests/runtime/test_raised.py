@@ -336,3 +336,19 @@ def test_every_exception_has_a_text_and_a_failure(name: str) -> None:
     assert text.startswith(name) and "\n" not in text and len(text) <= 300
     assert isinstance(failure, Failure) and isinstance(failure.message, str)
     assert (failure.kind, failure.retry_after_ms) == (ErrorKind.TRANSIENT, 0)
+
+
+def test_an_exception_that_is_nested_too_deeply_to_be_described_is_counted_too() -> None:  # FAIL-15
+    async def agent(turn: Turn) -> str:
+        error: Exception = ValueError("inside")
+        for _ in range(3_000):
+            error = ExceptionGroup("outside", [error])
+        raise error
+
+    async def run() -> Any:
+        async with aclosing(MemoryStore()) as store, Runtime(store, agent) as runtime:
+            return await (await runtime.submit("s", "x")).ended(60)
+
+    ended = asyncio.run(run())
+
+    assert (ended.status, ended.failures) == ("dead_lettered", FAILURES_MAX)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 
+from tenure.failure import ErrorKind, Failure
 from tenure.runner.protocol import (
     Abandoned,
     EndTurn,
@@ -35,8 +37,13 @@ JITTER_MS = 100
 
 
 def failed(error: BaseException) -> Failed:
-    """Return how a turn ends whose code raised this."""
-    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage_of(error))
+    """Return how a turn ends whose code raised this; an exception that cannot be described is a failure too."""
+    jitter_ms = random.randrange(JITTER_MS)
+    try:
+        return Failed(failure_of(error, jitter_ms), usage_of(error))
+    except Exception:  # its attributes raise, or it is nested too deeply
+        text = "the agent raised an exception that cannot be described"
+        return Failed(Failure(ErrorKind.TRANSIENT, text, 0, jitter_ms), ())
 
 
 class AgentTurn:
@@ -81,7 +88,8 @@ class AgentTurn:
                 # Also if the agent's own code was cancelled: an abandoned turn would begin again without a limit.
                 turn_exit = failed(error)
                 if not host.closed:
-                    log_raised(turn, error)
+                    with contextlib.suppress(Exception):  # as in `failed`
+                        log_raised(turn, error)
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
 
