@@ -113,7 +113,8 @@ class TurnFailed(TenureError):
 class BaseExceptionRaised(TenureError):
     """User code raised `error`, which is no Exception: SystemExit, a panic of an extension module, a timeout of gevent.
 
-    Its original would end the task or the process that runs other turns too.
+    Its original would end the task or the process that runs other turns too.  This also stands for an exception whose
+    class cannot be read, so that every handler of exceptions would fail.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -174,15 +175,24 @@ def describe(error: BaseException, *, secrets: bool = False) -> str:
 
     It is without secrets, unless `secrets` says that a model reads it.  A group is followed by the first error in it.
     """
-    if isinstance(error, BaseExceptionRaised):
-        error = error.error
-    first = text_of(error).strip()[:READ_MAX].partition("\n")[0]
-    clean = "".join(c for c in first if c.isprintable())
-    clean = clean if secrets else without_secrets(clean)
-    line = f"{type(error).__name__}: {clean}".rstrip(": ")
-    if isinstance(error, BaseExceptionGroup):
-        line = f"{line}: {describe(error.exceptions[0], secrets=secrets)}"
-    return line[:MESSAGE_MAX].rstrip(": ")
+    found: Any = error
+    if issubclass(type(found), BaseExceptionRaised):
+        found = found.error
+    parts: list[str] = []
+    while True:
+        kind = type(found)
+        first = text_of(found).strip()[:READ_MAX].partition("\n")[0]
+        clean = "".join(c for c in first if c.isprintable())
+        clean = clean if secrets else without_secrets(clean)
+        parts.append(f"{_name_of(kind)}: {clean}".rstrip(": "))
+        if not issubclass(kind, BaseExceptionGroup) or sum(map(len, parts)) > MESSAGE_MAX:
+            return ": ".join(parts)[:MESSAGE_MAX].rstrip(": ")
+        found = found.exceptions[0]
+
+
+def _name_of(kind: type) -> str:
+    """Return the name of a class of user code, which may have a metaclass that raises."""
+    return str(type.__dict__["__name__"].__get__(kind))
 
 
 def failure_of(error: BaseException, jitter_ms: int) -> Failure:
@@ -191,8 +201,8 @@ def failure_of(error: BaseException, jitter_ms: int) -> Failure:
     A subclass of a user may have set any field to anything; what cannot be used counts as not set.
     """
     if isinstance(error, TurnFailed):
-        kind = _kind(getattr(error, "error_kind", None))
-        message, after = getattr(error, "message", None), getattr(error, "retry_after_ms", 0)
+        kind = _kind(_field(error, "error_kind"))
+        message, after = _field(error, "message"), _field(error, "retry_after_ms")
         if not isinstance(message, str):
             message = describe(error)
         return Failure(
@@ -200,18 +210,27 @@ def failure_of(error: BaseException, jitter_ms: int) -> Failure:
         )
     if isinstance(error, TimeoutError):
         return Failure(ErrorKind.TIMEOUT, describe(error), 0, jitter_ms)
-    kind = _kind(error.kind) if isinstance(error, TenureError) else ErrorKind.TRANSIENT
+    kind = _kind(_field(error, "kind")) if isinstance(error, TenureError) else ErrorKind.TRANSIENT
     return Failure(kind, describe(error), 0, jitter_ms)
 
 
 def usage_of(error: BaseException) -> tuple[UsageDelta, ...]:
     """Return the usage that a TurnFailed carries; nothing if a store would refuse it."""
-    usage = getattr(error, "usage", ()) if isinstance(error, TurnFailed) else ()
+    if not isinstance(error, TurnFailed):
+        return ()
     try:
-        found = tuple(usage)
+        found = tuple(error.usage)
         return () if validate_usage(found) is not None else found
     except Exception:  # it does not consist of UsageDelta
         return ()
+
+
+def _field(error: BaseException, name: str) -> Any:
+    """Return a field of an exception; None if it is missing or raises."""
+    try:
+        return getattr(error, name)
+    except Exception:
+        return None
 
 
 def _kind(value: Any) -> ErrorKind:

@@ -206,17 +206,17 @@ class SyncRuntime:
     @contextlib.contextmanager
     def turn(self, session_id: str) -> Iterator[SyncTurn]:
         """As Runtime.turn.  The body runs in this thread; the lease is renewed in the thread of the loop."""
-        open_turn = OpenTurn(self._runtime, session_id)
-        turn = self._loop.call(open_turn.open())
+        held = TurnTask(self._runtime, session_id)
+        turn = self._loop.call(held.open())
         try:
             yield SyncTurn(self._loop, turn)
         except BaseException as error:
-            self._loop.call(open_turn.close(error))
+            self._loop.call(held.close(error))
             raise
-        self._loop.call(open_turn.close(None))
+        self._loop.call(held.close(None))
 
 
-class OpenTurn:
+class TurnTask:
     """A task in the loop that keeps a turn open while its body runs in another thread."""
 
     def __init__(self, runtime: Runtime, session_id: str) -> None:
@@ -248,7 +248,7 @@ class OpenTurn:
         if not self.done.done():
             if error is None:
                 self.done.set_result(None)
-            elif isinstance(error, KeyboardInterrupt | GeneratorExit):
+            elif issubclass(type(error), (KeyboardInterrupt, GeneratorExit)):
                 self.task.cancel()  # the program ends, or the generator around the body is closed
             else:
                 failed = _for_task(error)
@@ -264,6 +264,6 @@ class OpenTurn:
 
 def _for_task(error: BaseException) -> Exception:
     """Return an exception that a task can raise for this error of a thread."""
-    if isinstance(error, StopIteration):  # no future takes it
+    if issubclass(type(error), StopIteration):  # no future takes it
         return RuntimeError(describe(error))
     return as_exception(error)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 
-from tenure.failure import ErrorKind, Failure
 from tenure.runner.protocol import (
     Abandoned,
     EndTurn,
@@ -26,7 +24,7 @@ from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, u
 from .runner_host import RunnerHost
 from .steps import call
 from .turn import Turn, lease_lost, with_text
-from .user_code import log_failure, must_propagate
+from .user_code import as_exception, log_failure, must_propagate
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
@@ -37,13 +35,8 @@ JITTER_MS = 100
 
 
 def failed(error: BaseException) -> Failed:
-    """Return how a turn ends whose code raised this; an exception that cannot be described is a failure too."""
-    jitter_ms = random.randrange(JITTER_MS)
-    try:
-        return Failed(failure_of(error, jitter_ms), usage_of(error))
-    except Exception:  # its attributes raise, or it is nested too deeply
-        text = "the agent raised an exception that cannot be described"
-        return Failed(Failure(ErrorKind.TRANSIENT, text, 0, jitter_ms), ())
+    """Return how a turn ends whose code raised this."""
+    return Failed(failure_of(error, random.randrange(JITTER_MS)), usage_of(error))
 
 
 class AgentTurn:
@@ -88,8 +81,7 @@ class AgentTurn:
                 # Also if the agent's own code was cancelled: an abandoned turn would begin again without a limit.
                 turn_exit = failed(error)
                 if not host.closed:
-                    with contextlib.suppress(Exception):  # as in `failed`
-                        log_raised(turn, error)
+                    log_raised(turn, error)
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
 
@@ -162,11 +154,11 @@ class InlineTurn:
     ) -> BaseException | None:
         """Report how the body ended.  Return the exception that replaces an interruption by the runner, or None."""
         turn_exit: TurnExit = Abandoned()
-        left = isinstance(error, GeneratorExit)  # the generator around the body is closed
+        left = issubclass(type(error), GeneratorExit)  # the generator around the body is closed
         if error is not None and not left and not must_propagate(error, self.task):
-            turn_exit = failed(error)
+            turn_exit = failed(as_exception(error))
         host.feed(TurnEnded(host.clock(), self.turn_id, turn_exit))
-        if not (self.interrupted and isinstance(error, asyncio.CancelledError)):
+        if not (self.interrupted and issubclass(type(error), asyncio.CancelledError)):
             return None
         if self.task is None or self.task.uncancel() > 0:
             return None

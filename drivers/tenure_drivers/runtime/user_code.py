@@ -31,15 +31,14 @@ def must_propagate(error: BaseException, task: asyncio.Task[Any] | None) -> bool
 
     It is a cancellation of the task, Ctrl-C in the main thread, or the end of a coroutine that is closed unfinished.
     """
-    match error:
-        case asyncio.CancelledError():
-            return task is not None and task.cancelling() > 0
-        case KeyboardInterrupt():
-            return threading.current_thread() is threading.main_thread()
-        case GeneratorExit():
-            return task is None or _current_task() is not task
-        case _:
-            return False
+    kind = type(error)  # an `isinstance` reads `__class__`, which may raise
+    if issubclass(kind, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    if issubclass(kind, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    if issubclass(kind, GeneratorExit):
+        return task is None or _current_task() is not task
+    return False
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -51,11 +50,20 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 def as_exception(error: BaseException) -> Exception:
     """Return an exception that harms no other turn: the error itself, or a BaseExceptionRaised."""
-    if isinstance(error, Exception):
+    if issubclass(type(error), Exception) and _has_class(error):
+        assert isinstance(error, Exception)
         return error
     raised = BaseExceptionRaised(error)
     raised.__cause__ = error
     return raised
+
+
+def _has_class(error: BaseException) -> bool:
+    """Return True if the class of an exception can be read, as every handler of exceptions does."""
+    try:
+        return isinstance(error.__class__, type)
+    except BaseException:
+        return False
 
 
 async def guard(work: Awaitable[T]) -> T:
@@ -63,12 +71,13 @@ async def guard(work: Awaitable[T]) -> T:
     task = asyncio.current_task()
     try:
         return await work
-    except Exception:
-        raise
     except BaseException as error:
         if must_propagate(error, task):
             raise
-        raise as_exception(error) from error
+        harmless = as_exception(error)
+        if harmless is error:
+            raise
+        raise harmless from error
 
 
 # -- the log
@@ -95,5 +104,6 @@ def _traceback(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(error)
     except BaseException:  # the text of an exception may raise whatever it likes
-        lines = [*traceback.format_tb(error.__traceback__), describe(error)]
+        where = BaseException.__dict__["__traceback__"].__get__(error)
+        lines = [*traceback.format_tb(where), describe(error)]
     return "\n" + without_secrets("".join(lines)).rstrip()
