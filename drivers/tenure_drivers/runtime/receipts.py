@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, TypeVar
 
-from tenure.machines.input import How
-from tenure.machines.run import Termination
 from tenure.queries import Question
 from tenure.questions.core import InputStatus, Status
 
@@ -63,6 +61,6 @@ class Receipt:
         Raises NotAnswered, which says why, if its run did not finish.  Also raises as `ended`.
         """
         status = await self.ended(timeout)
-        if status.status != How.CONSUMED or status.termination != Termination.FINISHED:
+        if not status.succeeded:
             raise NotAnswered(self.session_id, status)
         return status.answer

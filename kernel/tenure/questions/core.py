@@ -150,6 +150,12 @@ class InputStatus:
         """Whether the input has ended."""
         return self.status not in ("delayed", "ready", "bound")
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether a run that finished has consumed the input; a run that failed may consume it too (RUN-13)."""
+        consumed = self.status == input_.How.CONSUMED
+        return consumed and self.termination == run_.Termination.FINISHED
+
 
 @frozen
 class Statuses(Question[tuple[InputStatus | None, ...]]):

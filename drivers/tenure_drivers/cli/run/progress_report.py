@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Any, Final
-
-from tenure.machines.run import Termination
+from typing import Any
 
 from ..exit import Exit
 from ..output import Bar, log
@@ -14,9 +12,6 @@ from .admission import Count
 from .input_watcher import FileInput
 
 __all__ = ["Report", "answer", "moment"]
-
-
-FINISHED: Final = Termination.FINISHED.value
 
 
 def answer(row: FileInput) -> dict[str, Any]:
@@ -32,12 +27,6 @@ def answer(row: FileInput) -> dict[str, Any]:
         "text": status.answer if status else None,
         "failures": status.failures if status else 0,
     }
-
-
-def succeeded(row: FileInput) -> bool:
-    """Return True if a run that finished has consumed the input; a failed run may consume it too (RUN-13)."""
-    status = row.status
-    return status is not None and (status.status, status.termination) == ("consumed", FINISHED)
 
 
 class Report:
@@ -65,14 +54,14 @@ class Report:
         """Log why an input did not succeed; standard output holds only the status."""
         if row.refused:
             log(f"line {row.line.number}: refused: {row.refused}")
-        elif row.status is not None and not succeeded(row):
+        elif row.status is not None and not row.status.succeeded:
             facts = [row.status.status, row.status.termination, row.status.reason, row.status.by]
             words = list(dict.fromkeys(word for word in facts if word))
             log(f"line {row.line.number}: {': '.join(words)}")
 
     def code(self) -> int:
         """1 before 3."""
-        if any(row.ended and not succeeded(row) for row in self._rows):
+        if any(row.ended and not _succeeded(row) for row in self._rows):
             return Exit.UNFINISHED
         return Exit.OK if all(row.ended for row in self._rows) else Exit.DELAYED
 
@@ -91,6 +80,10 @@ class Report:
         if behind:
             log(f"{behind} inputs after line {self._rows[self._printed].line.number} have ended; "
                 "their lines are printed when all before them have")  # fmt: skip
+
+
+def _succeeded(row: FileInput) -> bool:
+    return row.status is not None and row.status.succeeded
 
 
 def _due(row: FileInput) -> tuple[float, int]:
