@@ -119,10 +119,8 @@ class ChatTurnHost:
     state: turn_.State
     events: asyncio.Queue[protocol.Event | Exception] = field(factory=asyncio.Queue)
     tasks: dict[str, set[asyncio.Task[None]]] = field(factory=dict)
-    shown: tuple[int, str] = (
-        0,
-        "",
-    )  # attempt and text of the model call in progress, as streamed so far
+    shown: list[str] = field(factory=list)  # pieces of text that the model call has streamed
+    shown_attempt: int = 0  # of the model call that they belong to
     active: ChatAgent = field(init=False)
     raised: Exception | None = None  # what the model client or the environment raised last
 
@@ -148,7 +146,7 @@ class ChatTurnHost:
 
     def _step(self, event: protocol.Event) -> TurnEnd | protocol.Fail | None:
         if isinstance(event, protocol.CancelSeen | protocol.DeadlinePassed):
-            event = type(event)(shown=self.shown[1])
+            event = type(event)(shown="".join(self.shown))
         outcome = turn_.step(self.state, event)
         if isinstance(outcome, Refused):
             return None  # the effect of this report was aborted
@@ -254,7 +252,7 @@ class ChatTurnHost:
                 self.raised = error
                 failure = Failure(ErrorKind.TRANSIENT, f"on_overflow: {describe(error)}")
                 return protocol.ModelFailed(key, failure)
-        self.shown = (0, "")
+        self.shown.clear()
         try:
             answer = await guard(self._complete(request, key))
         except Exception as error:
@@ -279,10 +277,11 @@ class ChatTurnHost:
 
     def _emit(self, delta: Delta) -> None:
         self.turn.emit(delta)
-        attempt, text = self.shown
-        if attempt != delta.attempt:
-            text = ""
-        self.shown = (delta.attempt, text + delta.text if delta.kind == "text" else text)
+        if delta.attempt != self.shown_attempt:
+            self.shown.clear()
+            self.shown_attempt = delta.attempt
+        if delta.kind == "text":
+            self.shown.append(delta.text)
         if self.agent.show is not None:
             self.agent.show(self.turn, delta)
 
