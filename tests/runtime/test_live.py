@@ -359,7 +359,14 @@ def test_a_gap_has_the_prompts_and_the_uncommitted_messages_of_the_turn_in_progr
         written = Checkpoint(S, begun.fence, begun.run_id, begun.turn, begun.n, nodes=(part,))
         assert not isinstance(await worker.store.execute(written), Refused)
         after = await anext(broadcast.observe(S, "x"))
+        short = Broadcast(worker.store, poll_s=POLL_S, tail=2)
+        for n in range(1, 4):
+            part = NewNode(Role.ASSISTANT, f"part {n}")
+            written = Checkpoint(S, begun.fence, begun.run_id, begun.turn, n, nodes=(part,))
+            assert not isinstance(await worker.store.execute(written), Refused)
+        last = await anext(short.observe(S, "x"))
 
+        assert provisional(last) == (["question 2"], ["part 2", "part 3"])
         assert provisional(before) == (["question 2"], [])
         assert provisional(after) == (["question 2"], ["half an answer"])
         assert answers(after) == ["answer 1"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from ..queries import Each, Get, Question
+from ..indexes import JOURNAL_ENTRIES
+from ..queries import Each, First, Get, Question
 from ..records import EntryKind, Input, JournalEntry, Node, Run, Session
 from .core import Journal, Steps
 
@@ -15,8 +16,8 @@ __all__ = ["LoadOpenTurn", "OpenTurn", "load_open_turn", "load_turn_of"]
 class OpenTurn:
     """A turn in progress or interrupted, with what it has written.
 
-    All of it is provisional: it is in no transcript before the turn commits or its run ends.  `entries` and `nodes` are
-    those of the current turn, in the order in which they were written.
+    All of it is provisional: it is in no transcript before the turn commits or its run ends.  `entries` are those of the
+    current turn, or the last ones, in the order in which they were written; `nodes` are those that they name.
     """
 
     run: Run
@@ -27,30 +28,42 @@ class OpenTurn:
 
 @frozen
 class LoadOpenTurn(Question[OpenTurn | None]):
-    """The turn that a session works on now or resumes next; None if no run has begun, or all have ended."""
+    """The turn that a session works on now or resumes next; None if no run has begun, or all have ended.
+
+    `limit`: only the last entries of its journal.
+    """
 
     session_id: str
+    limit: int | None = None
 
     def steps(self) -> Steps:
         session = yield Get(Session, (self.session_id,))
-        return (yield from load_open_turn(session))
+        return (yield from load_open_turn(session, self.limit))
 
 
-def load_open_turn(session: Session | None) -> Steps:
+def load_open_turn(session: Session | None, limit: int | None = None) -> Steps:
     """Load the open turn of a session; None if there is none."""
     run_id = None if session is None else session.lease_run or session.open_run
     if session is None or run_id is None:
         return None
     run = yield Get(Run, (session.session_id, run_id))
-    return (yield from load_turn_of(run))
+    return (yield from load_turn_of(run, limit))
 
 
-def load_turn_of(run: Run) -> Steps:
+def load_turn_of(run: Run, limit: int | None = None) -> Steps:
     """Load what the current turn of a run has written."""
     s = run.session_id
     inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
-    entries = (yield from Journal(s, run.run_id).steps()) if run.next_checkpoint else ()
-    entries = tuple([entry for entry in entries if entry.turn == run.turn])
+    entries = (yield from _entries(run, limit)) if run.next_checkpoint else ()
     written = [entry for entry in entries if entry.kind is EntryKind.NODE]
     nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
     return OpenTurn(run, inputs, entries, nodes)
+
+
+def _entries(run: Run, limit: int | None) -> Steps:
+    if limit is not None:
+        turn = (run.session_id, run.run_id, run.turn)
+        last: tuple[JournalEntry, ...] = yield First(JOURNAL_ENTRIES, turn, limit, backwards=True)
+        return tuple(reversed(last))
+    entries = yield from Journal(run.session_id, run.run_id).steps()
+    return tuple([entry for entry in entries if entry.turn == run.turn])

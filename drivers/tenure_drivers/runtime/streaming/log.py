@@ -32,8 +32,8 @@ class Settled:
 class Gap:
     """Items were missed.  Holds the settled state instead: the end of the transcript, and its last event's number.
 
-    The items after it continue from there.  `open` is the turn in progress: its prompts, and the messages that it has
-    not committed.  They are provisional.  The beginning of a reply in progress may be missing.
+    The items after it continue from there.  `open` is the turn in progress: its prompts, and the last of the messages
+    that it has not committed.  They are provisional.  The beginning of a reply in progress may be missing.
     """
 
     lines: tuple[TranscriptLine, ...] = ()

@@ -35,7 +35,7 @@ class SettledState(Question[Gap]):
         if session is None:
             return Gap()
         lines = yield from LoadTranscript(self.session_id, self.limit).steps()
-        open_turn = (yield from load_open_turn(session)) if self.limit else None
+        open_turn = (yield from load_open_turn(session, self.limit)) if self.limit else None
         return Gap(lines, session.revision, session.next_event - 1, open_turn)
 
 
