@@ -30,7 +30,7 @@ from tenure_drivers.runtime.steps import (
     call,
     in_thread,
     pack,
-    pack_error,
+    pack_outcome,
     result_type,
     takes_key,
     unpack,
@@ -153,7 +153,7 @@ def test_a_result_that_is_too_large_names_its_step() -> None:
 
 def test_a_failed_once_step_fails_again_alike() -> None:
     with pytest.raises(StepFailed, match="step pay#1: ValueError: no money"):
-        unpack("pay#1", pack_error(ValueError("no money")), Any)
+        unpack("pay#1", pack_outcome("pay#1", ValueError("no money"), ())[0], Any)
 
 
 def test_the_key_is_given_to_those_who_take_it() -> None:

@@ -26,7 +26,6 @@ __all__ = [
     "call",
     "in_thread",
     "pack",
-    "pack_error",
     "pack_outcome",
     "pack_raised",
     "result_type",
@@ -140,12 +139,6 @@ def pack(effect_id: str, value: Any, type_: Any, version: str | None = None) -> 
     return body, unpack(effect_id, body, type_)
 
 
-def pack_error(error: BaseException, version: str | None = None) -> str:
-    """Return the text for the journal of a step that raised."""
-    name, _, message = describe(error).partition(": ")
-    return _encode({"error": [name, message]}, version)
-
-
 def pack_outcome(
     effect_id: str, error: Exception, passes: Passes, version: str | None = None
 ) -> tuple[str, BaseException]:
@@ -175,22 +168,21 @@ def pack_raised(
     raised = error.error if isinstance(error, BaseExceptionRaised) else error
     if not isinstance(raised, passes):
         return None
-    message = describe(raised).partition(": ")
+    name, _, message = describe(raised).partition(": ")
     data = {
         "type": _type_name(type(raised)), "args": list(raised.args), "data": vars(raised),
-        "error": [message[0], message[2]],
+        "error": [name, message],
     }  # fmt: skip
+    not_json = f"step {effect_id} raised {name}, whose data is not JSON"
     try:
         body = _encode({"raised": data}, version)
         again = _raised_again(msgspec.json.decode(body)["raised"], passes)
     except Exception as problem:
-        message_ = f"step {effect_id} raised {message[0]}, whose data is not JSON: "
-        raise IllegalResult(message_ + describe(problem)) from raised
+        raise IllegalResult(f"{not_json}: {describe(problem)}") from raised
     if "null" in body and (found := find_nonfinite(data)) is not None:
-        message_ = f"step {effect_id} raised {message[0]}, whose data is not JSON: {found}"
-        raise IllegalResult(message_) from raised
+        raise IllegalResult(f"{not_json}: {found}") from raised
     if again is None or len(body.encode()) > BODY_BYTES_MAX:
-        raise IllegalResult(f"step {effect_id} raised {message[0]}, which is too large") from raised
+        raise IllegalResult(f"step {effect_id} raised {name}, which is too large") from raised
     return body, again
 
 

@@ -21,6 +21,7 @@ from tenure.records import EventBatch, Input
 from .errors import describe
 from .receipts import Receipt
 from .runtime import Runtime
+from .steps import Passes
 from .turn import Probe, Turn
 from .user_code import as_exception
 
@@ -126,10 +127,17 @@ class SyncTurn:
         return self._loop.call(self._turn.step(name, f, *args, **kw))
 
     def once(
-        self, name: str, f: Callable[..., Any], *args: Any, probe: Probe | None = None, **kw: Any
+        self,
+        name: str,
+        f: Callable[..., Any],
+        *args: Any,
+        probe: Probe | None = None,
+        passes: Passes = (),
+        version: str | int | None = None,
     ) -> Any:
         """As Turn.once."""
-        return self._loop.call(self._turn.once(name, f, *args, probe=probe, **kw))
+        once = self._turn.once(name, f, *args, probe=probe, passes=passes, version=version)
+        return self._loop.call(once)
 
     def checkpoint(self) -> tuple[Input, ...]:
         """As Turn.checkpoint."""

@@ -195,17 +195,14 @@ class Turn:
         passes: Passes,
         version: str | None,
     ) -> Any:
-        raised: BaseException
         try:
             body, value = pack(effect_id, await work, type_, version)
         except Exception as error:
             body, raised = pack_outcome(effect_id, error, passes, version)
-            cause = error
-        else:
             await self._write(report(effect_id, body))
-            return value
+            raise raised from error
         await self._write(report(effect_id, body))
-        raise raised from cause
+        return value
 
     async def _replay(
         self, entry: JournalEntry, type_: Any, passes: Passes, version: str | None
