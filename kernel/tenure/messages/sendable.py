@@ -16,7 +16,7 @@ from ..transcript import Role, hash_text
 from .codec import strict_json
 from .types import Attachment, Message, ToolCall
 
-__all__ = ["clean", "is_tool_name", "sendable"]
+__all__ = ["clean", "is_call_id", "is_tool_name", "sendable"]
 
 
 TOOL_NAME_MAX: Final = 64
@@ -59,6 +59,12 @@ def is_tool_name(name: str) -> bool:
     return 0 < len(name) <= TOOL_NAME_MAX and NAME_CHARACTERS.issuperset(name)
 
 
+def is_call_id(call_id: str, characters_max: int) -> bool:
+    """True for printable ASCII characters without blanks."""
+    printable = call_id.isascii() and call_id.isprintable() and " " not in call_id
+    return printable and 0 < len(call_id) <= characters_max
+
+
 def clean(text: str) -> str:
     """Return the text without lone surrogates, which UTF-8 cannot encode; a tool may have cut a pair in half."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -81,8 +87,7 @@ def _reply(message: Message, ids: dict[str, list[str]], used: set[str]) -> Messa
 
 def _call_id(call_id: str, used: set[str]) -> str:
     """CHAT-19: return the id of a call, or another one if it is not legal or was used before."""
-    printable = call_id.isascii() and call_id.isprintable() and " " not in call_id
-    if printable and 0 < len(call_id) <= CALL_ID_MAX and call_id not in used:
+    if is_call_id(call_id, CALL_ID_MAX) and call_id not in used:
         return call_id
     number = len(used)
     while (made := hash_text(f"{number} {call_id}")[:NEW_ID]) in used:

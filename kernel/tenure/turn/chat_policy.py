@@ -13,6 +13,7 @@ from attrs import frozen
 from ..failure import ErrorKind, Failure
 from ..limits import COMMIT_NODES_MAX
 from ..messages.codec import InvalidMessage, decode, from_json, strict_json, to_json
+from ..messages.sendable import is_call_id
 from ..messages.types import (
     Attachment,
     Finish,
@@ -211,7 +212,7 @@ def name_calls(calls: tuple[ToolCall, ...], iteration: int) -> tuple[ToolCall, .
     seen: set[str] = set()
     for index, call in enumerate(calls[: CALLS_MAX + 1]):
         call_id = call.call_id
-        if not _legal(call_id):
+        if not is_call_id(call_id, CALL_ID_MAX):
             call_id = f"call-{iteration}-{index}"
         if call_id in seen:
             call_id = f"{DUPLICATE}{iteration}-{index}"
@@ -220,11 +221,6 @@ def name_calls(calls: tuple[ToolCall, ...], iteration: int) -> tuple[ToolCall, .
         seen.add(call_id)
         named.append(call if call_id == call.call_id else replace(call, call_id=call_id))
     return tuple(named)
-
-
-def _legal(call_id: str) -> bool:
-    printable = call_id.isascii() and call_id.isprintable() and " " not in call_id
-    return 0 < len(call_id) <= CALL_ID_MAX and printable
 
 
 def reject_reason(call: ToolCall, calls: int, tools: Sequence[Tool]) -> str | None:
