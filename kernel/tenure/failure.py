@@ -115,9 +115,13 @@ class LastFailure:
     message: str
     attempt: int
 
+    @property
+    def text(self) -> str:
+        """The kind and the message."""
+        return f"{self.kind.value}: {self.message}".rstrip(": ")
+
     def __str__(self) -> str:
-        text = f"{self.kind.value}: {self.message}".rstrip(": ")
-        return f"{text} (attempt {self.attempt})"
+        return f"{self.text} (attempt {self.attempt})"
 
 
 @frozen

@@ -331,15 +331,15 @@ def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
 
 def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A bug that the kernel had: what was due after a short lease waited for a poll."""
-    hints = transaction.Transaction._hints
+    hints = transaction.hints_of
 
-    def earlier_only(self: Any) -> Any:
-        due, before = self.session.due_at_ms, self.before
+    def earlier_only(before: Any, after: Any, cancelled: str | None = None) -> Any:
+        due = after.due_at_ms
         if before is not None and None not in (due, before.due_at_ms) and due >= before.due_at_ms:
             return ()
-        return hints(self)
+        return hints(before, after, cancelled)
 
-    patch.setattr(transaction.Transaction, "_hints", earlier_only)
+    patch.setattr(transaction, "hints_of", earlier_only)
 
 
 DUE = "due_at_ms agrees"

@@ -14,7 +14,7 @@ from ..failure import Failure, LastFailure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
-from ..outcome import Decided, Hint, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused, Update
 from ..queries import Command, First, Get, Reads, read
 from ..records import (
     Cancel,
@@ -32,7 +32,7 @@ from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction, check_command_id, hints_of, replay
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
@@ -105,8 +105,7 @@ class Fail(Command[FailView, Ended]):
         last = self._last_failure(run)
         tx.append_event(EventKind.RUN_FAILED, run.run_id, detail=str(last))
         failed = replace(run, retry=replace(verdict.state, last=last))
-        reason = f"{last.kind.value}: {last.message}".rstrip(": ")
-        verdict_text = tx.end_or_retry(failed, verdict, reason)
+        verdict_text = tx.end_or_retry(failed, verdict, last.text)
         due = remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text, due), "FAIL-13")
 
@@ -255,9 +254,7 @@ class Renew(Command[RenewView, Renewed]):
         after = replace(session, lease=held)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
         answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
-        due, before = after.due_at_ms, session.due_at_ms
-        earlier = due is not None and before is not None and due < before  # the clock was set back
-        hints = (Hint(session.session_id, due),) if earlier else ()
+        hints = hints_of(session, after)  # the clock may have been set back
         return Decided(answer, outcome.clause, (Update(after),), hints, via=(outcome.clause,))
 
 

@@ -40,7 +40,7 @@ from .nodes import close_open_calls
 from .session_view import SessionView
 from .validation import validate_id
 
-__all__ = ["Transaction", "check_command_id", "queue_entry_of", "replay"]
+__all__ = ["Transaction", "check_command_id", "hints_of", "queue_entry_of", "replay"]
 
 
 S = TypeVar("S")
@@ -404,23 +404,8 @@ class Transaction:
         if self.head is None:
             return Decided(outcome, clause, (), (), False, via)
         writes = (self.head, *self.changes.values(), *self.batch)
-        return Decided(outcome, clause, writes, self._hints(), False, via)
-
-    def _hints(self) -> tuple[Hint, ...]:
-        """DUE-9: return a hint if workers may believe that the session is due later than it is."""
-        due, before = self.session.due_at_ms, self.before
-        earlier = due is not None and (
-            before is None
-            or before.due_at_ms is None
-            or due < before.due_at_ms
-            or (
-                before.lease.__class__ is lease_.Held
-                and self.session.lease.__class__ is lease_.Vacant
-            )
-        )
-        if earlier or self.cancelled is not None:
-            return (Hint(self.session.session_id, due, self.cancelled),)
-        return ()
+        hints = hints_of(self.before, self.session, self.cancelled)
+        return Decided(outcome, clause, writes, hints, False, via)
 
     def _left_over(self, run: Run) -> bool:
         return outdated(self.session, run) and self.session.lease_run != run.run_id
@@ -454,6 +439,22 @@ def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[
     """Return the outcome that was stored when this command was executed."""
     assert isinstance(executed.outcome, outcome), executed
     return Decided(executed.outcome, clause, replayed=True)
+
+
+def hints_of(
+    before: Session | None, after: Session, cancelled: str | None = None
+) -> tuple[Hint, ...]:
+    """DUE-9: return a hint if workers may believe that a session is due later than it is, or if a run was cancelled."""
+    due = after.due_at_ms
+    earlier = due is not None and (
+        before is None
+        or before.due_at_ms is None
+        or due < before.due_at_ms
+        or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
+    )
+    if earlier or cancelled is not None:
+        return (Hint(after.session_id, due, cancelled),)
+    return ()
 
 
 # -- runs and the queue entries of their contributors
