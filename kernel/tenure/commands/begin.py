@@ -96,11 +96,11 @@ class Begin(Command[BeginView, BeginOutcome]):
             return replay
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        problem = validate_id("run_id", self.run_id) or validate_limits(
-            self.limit, self.limit_bytes
+        problem = (
+            validate_id("run_id", self.run_id)
+            or validate_limits(self.limit, self.limit_bytes)
+            or (None if self.others >= 0 else f"others {self.others}: expected at least 0")
         )
-        if self.others < 0:
-            problem = f"others {self.others}: expected at least 0"
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):

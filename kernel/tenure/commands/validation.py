@@ -23,9 +23,8 @@ __all__ = [
 ]
 
 
-SECONDS_OF_TODAY: Final = range(
-    10**9, 10**10
-)  # in seconds: 2001 to 2286; in milliseconds: early 1970
+# As seconds these are times from 2001 to 2286, as milliseconds from early 1970.
+SECONDS_OF_TODAY: Final = range(10**9, 10**10)
 
 
 def validate_id(name: str, value: str) -> str | None:

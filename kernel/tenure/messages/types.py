@@ -66,9 +66,7 @@ class Message:
     is_error: bool = (
         False  # in a tool message: the call failed, was cancelled, or its outcome is unknown
     )
-    stopped: bool = (
-        False  # in a message of the assistant: the turn was stopped while it was written
-    )
+    stopped: bool = False  # a message of the assistant that was stopped while it was written
 
 
 @frozen
@@ -92,9 +90,7 @@ class Tool:
     retry: RetryPolicy = RetryPolicy()
     probed: bool = False  # after a crash, a probe can find out the outcome of a call
     finishes: bool = False  # its result ends the turn, as its structured value
-    result_max: int | None = (
-        None  # characters of a result in a request; None: the limit of the turn
-    )
+    result_max: int | None = None  # characters of a result in a request; None: that of the turn
 
 
 @frozen

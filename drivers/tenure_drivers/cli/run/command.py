@@ -66,16 +66,15 @@ class Workers(Protocol):
 
 
 def read_file(name: str) -> bytes:
+    shown = "standard input" if name == "-" else name
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        shown = "standard input" if name == "-" else name
         why = "closed" if error.errno == errno.EBADF else error.strerror or error
         raise usage_error(f"{shown}: {why}") from error
     if not content.strip():
-        shown = "standard input" if name == "-" else name
         raise usage_error(f"{shown} is empty: a JSON line for each prompt is expected")
-    stop_if_not_text("standard input" if name == "-" else name, content)
+    stop_if_not_text(shown, content)
     return content
 
 
@@ -140,9 +139,8 @@ class Signals:
             "send it again to stop at once\n"
         )
         with contextlib.suppress(OSError):
-            os.write(
-                2, text.encode()
-            )  # not through sys.stderr, which may be in the middle of a write
+            # Not through sys.stderr, which may be in the middle of a write.
+            os.write(2, text.encode())
         self.loop.call_soon_threadsafe(self.asked.set)
         late = threading.Timer(stop_s(self.grace_s), self._stop_at_once, (number,))
         late.daemon = True
@@ -283,7 +281,6 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 def main(job: Job) -> int:
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    with contextlib.redirect_stdout(
-        sys.stderr
-    ):  # standard output is for answers, not for what agents print
+    # Standard output is for answers, not for what agents print.
+    with contextlib.redirect_stdout(sys.stderr):
         return asyncio.run(run(job, read_file(job.file)))

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from ..exit import no_session, usage_error
 from ..open_store import open_read_only
-from ..output import printable, write_bytes, write_lines
+from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
 from .conversation import LoadConversation, as_json
 
@@ -46,8 +46,7 @@ async def show(url: str, session_id: str, limit: int, form: str) -> None:
 
 
 def _write(lines: Iterable[str]) -> None:
-    whole = "".join(f"{line.rstrip()}\n" for line in lines)
-    write_bytes(whole.encode("utf-8", "backslashreplace"))
+    write_text(line.rstrip() for line in lines)
 
 
 def _write_styled(lines: Lines) -> None:
@@ -96,6 +95,11 @@ def outcome(call: Item) -> tuple[str, str]:
 
 def _named(attachment: Item) -> str:
     return clean(f"{attachment['name'] or attachment['uri']} ({attachment['media_type']})")
+
+
+def stop_note(item: Item) -> str:
+    """Return a note for a message that was stopped; empty for any other."""
+    return " (stopped before the end)" if item["stopped"] else ""
 
 
 def origin(item: Item) -> str:
@@ -195,8 +199,7 @@ def _text_of(item: Item) -> Lines:
 def _message(item: Item) -> Lines:
     hidden = " (hidden from the model)" if item["hidden"] else ""
     about = f" (answers {', '.join(item['answers'])})" if item["answers"] else ""
-    stopped = " (stopped before the end)" if item["stopped"] else ""
-    yield "head", clean(f"{item['role']}{about}{hidden}{stopped}")
+    yield "head", clean(f"{item['role']}{about}{hidden}{stop_note(item)}")
     if item["reasoning"]:
         yield "reasoning", f"  [reasoning: {len(item['reasoning'])} characters]"
     if item["text"]:
@@ -255,8 +258,8 @@ def _markdown_of(item: Item) -> Iterator[str]:
         case "compaction":
             yield f"### Summary of the earlier conversation\n\n{cut(item['text'])}"
         case _:
-            stopped = " (stopped before the end)" if item["stopped"] else ""
-            yield f"### {item['role']}{' (hidden)' if item['hidden'] else ''}{stopped}"
+            hidden = " (hidden)" if item["hidden"] else ""
+            yield f"### {item['role']}{hidden}{stop_note(item)}"
             yield from _markdown_message(item)
 
 

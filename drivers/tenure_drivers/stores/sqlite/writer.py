@@ -57,9 +57,7 @@ class Writer:
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
         self._corrupt: list[Quarantined] = []
-        holds_store(
-            path
-        )  # refuses a file of something else before a pragma of `connect` changes it
+        holds_store(path)  # refuses a file of something else, before `connect` changes it
         self.connection = connect(path, checkpoint_pages)
         try:
             prepare(self.connection, path, busy_timeout_ms)
