@@ -6,7 +6,7 @@ import random
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ from cli_process import (
 
 def written(tmp_path: Path) -> list[str]:
     return [line.split(" ", 1)[0] for line in (tmp_path / "l").read_text().splitlines()]
+
+
+def begun(
+    folder: Path, agent: str, *command: object, lines: Sequence[Mapping[str, object]] = (HELLO,)
+) -> subprocess.Popen[str]:
+    """Start a command with `agent` as the module `mine`; return when its first turn has begun."""
+    (folder / "mine.py").write_text(agent)
+    prompts(folder / "p", lines)
+    process = start(*command, "p", cwd=folder)
+    until((folder / "begun").exists, process)
+    return process
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -75,10 +86,7 @@ def test_every_input_ends_once_in_order_whatever_is_killed(tmp_path: Path, seed:
 
 
 def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(GATED)
-    prompts(tmp_path / "p", [HELLO])
-    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, GATED, *RUN, "mine:agent")
     [worker] = workers_of(process)
     (tmp_path / "begun").unlink()
     arguments = Path(f"/proc/{worker}/cmdline").read_bytes()
@@ -142,10 +150,7 @@ async def agent(turn):
 
 
 def test_the_workers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(GATED)
-    prompts(tmp_path / "p", [HELLO])
-    process = start(*RUN, "mine:agent", "--workers", 2, "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, GATED, *RUN, "mine:agent", "--workers", 2)
     workers = workers_of(process)
 
     process.kill()
@@ -157,10 +162,7 @@ def test_the_workers_die_with_the_process_that_started_them(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: int) -> None:
-    (tmp_path / "mine.py").write_text(GATED)
-    prompts(tmp_path / "p", [HELLO, HELLO])
-    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, GATED, *RUN, "mine:agent", lines=[HELLO, HELLO])
 
     process.send_signal(number)
     assert process.stderr is not None
@@ -177,10 +179,7 @@ def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: int) -> 
 def test_a_turn_that_does_not_finish_in_the_grace_period_is_resumed_by_the_next_run(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "mine.py").write_text(GATED)
-    prompts(tmp_path / "p", [HELLO])
-    process = start(*RUN, "mine:agent", "--grace", 0.2, "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, GATED, *RUN, "mine:agent", "--grace", 0.2)
 
     process.send_signal(signal.SIGTERM)
     ran = finish(process)
@@ -193,10 +192,7 @@ def test_a_turn_that_does_not_finish_in_the_grace_period_is_resumed_by_the_next_
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(GATED)
-    prompts(tmp_path / "p", [HELLO])
-    process = start(*RUN, "mine:agent", "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, GATED, *RUN, "mine:agent")
 
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
@@ -399,11 +395,8 @@ async def agent(turn):
 def test_an_agent_that_does_not_stop_is_killed_after_the_grace_period(
     tmp_path: Path, store: str, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mine.py").write_text(agent)
-    prompts(tmp_path / "p", [HELLO])
-    run = ("run", "--store", store, "--agent", "mine:agent", "--grace", 0.1, "p")
-    process = start(*run, cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    run = ("run", "--store", store, "--agent", "mine:agent", "--grace", 0.1)
+    process = begun(tmp_path, agent, *run)
 
     process.send_signal(signal.SIGTERM)
     ran = finish(process)
@@ -413,10 +406,7 @@ def test_an_agent_that_does_not_stop_is_killed_after_the_grace_period(
 
 @pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
 def test_a_second_signal_stops_an_agent_that_blocks(tmp_path: Path, store: str) -> None:
-    (tmp_path / "mine.py").write_text(BLOCKING)
-    prompts(tmp_path / "p", [HELLO])
-    process = start("run", "--store", store, "--agent", "mine:agent", "p", cwd=tmp_path)
-    until((tmp_path / "begun").exists, process)
+    process = begun(tmp_path, BLOCKING, "run", "--store", store, "--agent", "mine:agent")
 
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
