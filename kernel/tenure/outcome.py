@@ -49,6 +49,7 @@ class Refusal(enum.StrEnum):
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     PHASE = "phase"  # the session's phase does not allow it
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which
+    NOT_ACTIVE = "not_active"  # an earlier release, which may still be at work, could not read it
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it
     ENDED = "ended"  # it has ended already

@@ -6,7 +6,7 @@ none of its columns is None: every condition of a search is a column, and there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from attrs import frozen
@@ -40,9 +40,14 @@ class Record:
 
     `flat` names fields that hold one of several classes.  Such a field is stored as a column with the name of the class
     and one nullable column for each field of these classes.  `derived` names properties that are stored for searching.
+    `version` is that of its rows (upgrades.py), `since` the release that added the table, `added` the release of each
+    column that was added later (specs/schema.md).
     """
 
     __slots__ = ()
+    version: ClassVar[int] = 1
+    since: ClassVar[int] = 1
+    added: ClassVar[Mapping[str, int]] = {}
     key: ClassVar[tuple[str, ...]]
     flat: ClassVar[tuple[str, ...]] = ()
     derived: ClassVar[tuple[str, ...]] = ()
@@ -57,6 +62,7 @@ class Index(Generic[R]):
     columns: tuple[str, ...]
     descending: tuple[str, ...] = ()
     unique: bool = False
+    since: int = 1  # the release that added it
 
 
 class Query(Generic[A_co]):

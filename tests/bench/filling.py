@@ -84,7 +84,8 @@ def written(path: Path, records: Iterable[Any], clock: list[int]) -> SqliteStore
     writer.execute("BEGIN")
     for record in records:
         kind = type(record)
-        writer.execute(insert_record(kind), codec_of(kind).encode(record))
+        codec = codec_of(kind)
+        writer.execute(insert_record(codec), codec.encode(record))
     writer.execute("COMMIT")
     return store
 

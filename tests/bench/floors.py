@@ -85,7 +85,7 @@ def same_rows(path: Path) -> None:
 def statement(write: Any) -> tuple[str, tuple[Any, ...]]:
     assert isinstance(write, Insert | Update), write
     kind = type(write.record)
-    sql = (insert_record if isinstance(write, Insert) else update_record)(kind)
+    sql = (insert_record if isinstance(write, Insert) else update_record)(codec_of(kind))
     return sql, tuple(codec_of(kind).encode(write.record))
 
 

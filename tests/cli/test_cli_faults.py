@@ -244,7 +244,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     ran = tenure(*IMPATIENT, "echo", "p", cwd=tmp_path)
 
     assert (ran.code, ran.out) == (4, "")
-    assert "a.db has schema 99, this release reads up to" in ran.err
+    assert "a.db: release 99 is active, this is release" in ran.err
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ from tenure_drivers.stores.group_commit import (
     waves,
 )
 from tenure_drivers.stores.grouped_store import TablesStore
+from tenure_drivers.stores.layout import Layout
 from tenure_drivers.stores.ordered_tables import MemoryTables
 from tenure_drivers.stores.overlay import WriteOverlay
 from tenure_drivers.testing.agreement import Agreement
@@ -87,7 +88,9 @@ class Grouped(TablesStore):
         return answers
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(Tables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            Tables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class Tables:
@@ -110,7 +113,9 @@ class Tables:
 
 class LosesTheLastWrite(Grouped):
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(LosingTables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            LosingTables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class LosingTables(Tables):
@@ -122,7 +127,9 @@ class LosingTables(Tables):
 
 class LeavesTornWrites(Grouped):
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(TearingTables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            TearingTables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class TearingTables(Tables):
@@ -134,7 +141,9 @@ class TearingTables(Tables):
 
 class InsertsOverWhatExists(Grouped):
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(UpsertingTables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            UpsertingTables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class UpsertingTables(Tables):
@@ -194,7 +203,9 @@ class AnswersBeforeItIsOnTheDisk(Grouped):
 
 class ForgetsADescendingColumn(Grouped):
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(AscendingTables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            AscendingTables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class AscendingTables(LosingTables):
@@ -210,7 +221,9 @@ class SeesOneLess(Grouped):
     """An index lookup that stops one short."""
 
     def wave(self, commands: Commands) -> Sequence[Answer]:
-        return execute_wave(ShortTables(self.tables), commands, self._clock(), NoEngineError)
+        return execute_wave(
+            ShortTables(self.tables), commands, self._clock(), self.active, NoEngineError
+        )
 
 
 class ShortTables(LosingTables):
@@ -529,10 +542,12 @@ def test_a_power_cut_catches_a_store_that_writes_after_a_torn_line(
 def test_a_power_cut_catches_a_store_that_forgets_the_log_before_it_has_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hasty(disk: Disk, folder: Path, behind: files_format.LogPosition, tables: Any) -> int:
+    def hasty(
+        disk: Disk, folder: Path, behind: files_format.LogPosition, tables: Any, layout: Layout
+    ) -> int:
         old = files_recovery.outdated(files_recovery.contents(folder), behind.seq)
         files_recovery.remove(disk, folder, old)
-        return files_recovery.write_snapshot(disk, folder, behind, tables)
+        return files_recovery.write_snapshot(disk, folder, behind, tables, layout)
 
     monkeypatch.setattr(files, "write_snapshot", hasty)
 

@@ -22,11 +22,13 @@ from disks import disk
 from paths import SUPPORT
 
 from tenure.records import Blob
+from tenure.release import RELEASE
 from tenure.world import world_of
 from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.files.disk import LOCK, Disk
 from tenure_drivers.stores.files.format import LogPosition, heading, line_of
 from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.conformance import ManualClock, Put, SnapshotProbe, asynchronous, prompt
 
@@ -477,19 +479,23 @@ def test_a_fork_may_not_use_its_parents_store(folder: Path) -> None:
 
 def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
     folder.mkdir()
-    fields = heading("log", LogPosition()).replace(b'"schema":1', b'"schema":99')
+    fields = heading("log", LogPosition(), layout_of(RELEASE)).replace(
+        b'"schema":1', b'"schema":99'
+    )
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
-    with pytest.raises(SchemaTooNew, match="has schema 99, this release reads up to 1: upgrade"):
+    with pytest.raises(SchemaTooNew, match="release 99 is active, this is release 1: upgrade"):
         FilesStore(folder)
 
 
 def test_the_error_for_other_columns_names_them(folder: Path) -> None:
     folder.mkdir()
-    fields = heading("log", LogPosition()).replace(b'"blob":["session_id"', b'"blob":["session"')
+    fields = heading("log", LogPosition(), layout_of(RELEASE)).replace(
+        b'"blob":["session_id"', b'"blob":["session"'
+    )
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
-    with pytest.raises(Corrupt, match="schema 1 with other columns of blob"):
+    with pytest.raises(Corrupt, match="release 1 with other columns of blob"):
         FilesStore(folder)
 
 

@@ -64,7 +64,7 @@ def test_a_record_comes_back_as_it_was(kind: type[Record]) -> None:
     def check(record: Any) -> None:
         database.execute(f'DELETE FROM "{codec.table}"')
 
-        database.execute(insert_record(kind), codec.encode(record))
+        database.execute(insert_record(codec), codec.encode(record))
 
         row = database.execute(f'SELECT {quoted(codec.stored)} FROM "{codec.table}"').fetchone()
         found: Any = codec.decode(row)

@@ -31,6 +31,7 @@ from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
 from tenure_drivers.stores.group_commit import Pending, next_group
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.registry import open_store
+from tenure_drivers.stores.row_codec import codec_of
 from tenure_drivers.stores.sqlite.notify import FileProcesses, socket_folder
 from tenure_drivers.stores.sqlite.sql import select_first
 from tenure_drivers.stores.sqlite.store import SqliteStore, execute_in
@@ -443,7 +444,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
         later.execute("PRAGMA user_version=99")
     later.close()
 
-    with pytest.raises(SchemaTooNew, match="has schema 99, this release reads up to 1: upgrade"):
+    with pytest.raises(SchemaTooNew, match="release 99 is active, this is release 1: upgrade"):
         SqliteStore(path)
 
 
@@ -657,7 +658,7 @@ def test_every_query_uses_its_index(path: Path) -> None:
     for index in INDEXES:
         for width in range(len(index.columns) + 1):
             for backwards in (False, True):
-                sql = select_first(index, width, 0, backwards)
+                sql = select_first(index, codec_of(index.record), width, 0, backwards)
                 rows = store._reader.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * (width + 1))
                 plans += [(index.name, width, row[3]) for row in rows]
 

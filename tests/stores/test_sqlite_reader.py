@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tenure.questions.core import LoadTranscript
+from tenure.release import RELEASE
 from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
-from tenure_drivers.stores.sqlite.connection import SCHEMA_VERSION
 from tenure_drivers.stores.sqlite.reader import SqliteReader
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import SnapshotProbe, prompt
@@ -83,7 +83,7 @@ def test_a_damaged_row_is_corrupt_with_its_key(path: Path) -> None:
 def test_a_newer_schema_is_refused(path: Path) -> None:
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as newer, newer:
-        newer.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+        newer.execute(f"PRAGMA user_version={RELEASE + 1}")
     newer.close()
 
     with pytest.raises(SchemaTooNew):

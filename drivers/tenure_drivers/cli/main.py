@@ -227,7 +227,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
       0  shown
       1  shown, except for sessions that cannot be read
       2  no such store or session
-      4  the store or SESSION cannot be read, or a newer release wrote its schema
+      4  the store or SESSION cannot be read, or a newer release is active
     """
     from .inspect import command as inspect_command
 
@@ -275,7 +275,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     Exit codes:
       0  shown
       2  no such store or session
-      4  the store or the session cannot be read, or a newer release wrote its schema
+      4  the store or the session cannot be read, or a newer release is active
     """
     from .show import command as show_command
 
@@ -303,7 +303,7 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
     Exit codes:
       0    shown
       2    no such store or session
-      4    the store or the session cannot be read, or a newer release wrote its schema
+      4    the store or the session cannot be read, or a newer release is active
       130  Ctrl-C
     """
     from .inspect import command as inspect_command

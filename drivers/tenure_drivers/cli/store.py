@@ -1,4 +1,4 @@
-"""`tenure store`: check, migrate, export, import and fence a whole store."""
+"""`tenure store`: check, migrate, activate, export, import and fence a whole store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 
@@ -20,16 +20,16 @@ from tenure.commands.restore import Restore, restoring
 from tenure.outcome import Refused
 from tenure.queries import Record
 from tenure.questions.core import Sessions
+from tenure.release import RELEASE
 from tenure.world import key_of
 
 from ..stores.base import Corrupt, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
-from ..stores.files import recovery as files_folder
-from ..stores.registry import find_opener
+from ..stores.migration import Migrator, NotMigrated, Numbers
+from ..stores.registry import find_migrator
 from ..stores.row_codec import table_of
-from ..stores.sqlite import connection as sqlite_file
-from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
-from .exit import Exit, store_lost, usage_error
+from ..stores.url import is_server, redact, stored_path
+from .exit import CliExit, Exit, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -37,6 +37,9 @@ from .output import log, write_text
 from .retrying_store import RetryingStore, opened, stop_if_unusable
 
 __all__ = ["store"]
+
+
+T = TypeVar("T")
 
 
 AT_ONCE: Final = 64
@@ -48,7 +51,7 @@ store_option = click.option("--store", required=True, metavar="URL", help=URL_HE
 
 @click.group()
 def store() -> None:
-    """Check, migrate or copy a store, or end all its leases.
+    """Check, migrate, activate or copy a store, or end all its leases.
 
     \b
     After you restored a backup, or made an asynchronous standby server the primary:
@@ -81,7 +84,7 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
       0  no violation
       1  at least one violation
       2  no such store or session
-      4  the store is unavailable or unreadable, or a newer release wrote its schema
+      4  the store is unavailable or unreadable, or a newer release is active
     """
     invoke_async(_check(store, sessions))
 
@@ -146,7 +149,7 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     Exit codes:
       0  done
       2  no such store
-      4  the store is unavailable (call it again with --id) or unreadable, or a newer release wrote its schema
+      4  the store is unavailable (call it again with --id) or unreadable, or a newer release is active
     """
     invoke_async(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
@@ -167,18 +170,21 @@ async def _fence_all(url: str, by: int, name: str) -> int:
     return Exit.OK
 
 
-# -- migrate
+# -- migrate, activate
 
 
 @store.command()
 @store_option
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 def migrate(store: str, dry_run: bool) -> None:
-    """Create or upgrade the tables of a store.
+    """Create the tables of a store, or add what this release needs.
 
-    Prints the SQL statements first.
-    Opening a store does the same.  Use this command if workers may not create tables in the database: run it once as a
-    user who may.  Then grant the workers SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on the schema.
+    Prints the SQL statements first.  They only add tables, columns and indexes, so processes of the release before may
+    be working meanwhile.  If it is interrupted, call it again.  What is added is used after `tenure store activate`.
+
+    Opening a store creates its tables too.  Use this command if workers may not create tables in the database: run it
+    once as a user who may.  Then grant the workers SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on the
+    schema.
 
     \b
     Example:
@@ -188,48 +194,91 @@ def migrate(store: str, dry_run: bool) -> None:
     Exit codes:
       0  done, or nothing to do
       2  invalid store URL
-      4  the store is unavailable or unreadable, or a newer release wrote its schema
+      4  the store is unavailable or unreadable, or a newer release is active
     """
     invoke_async(_migrate(store, dry_run))
 
 
 async def _migrate(url: str, dry_run: bool) -> int:
+    migrator = migrator_of(url)
+    numbers = await changing(url, migrator.numbers) if migrator is not None else Numbers(0, 0, ())
+    for line in numbers.missing:
+        report(f"{line};")
+    if migrator is None or not numbers.missing:
+        log("nothing to do")
+    elif dry_run:
+        log("dry run: nothing changed")
+    elif numbers.active:
+        await changing(url, lambda: migrator.migrate(lambda line: log(f"adding: {line}")))
+        log("done")
+    else:
+        async with opened(url):
+            log("done")
+    if 0 < numbers.active < RELEASE:
+        log(
+            f"release {numbers.active} is active, this is release {RELEASE}: "
+            "run `tenure store activate` when all processes have been upgraded"
+        )
+    return Exit.OK
+
+
+@store.command()
+@store_option
+def activate(store: str) -> None:
+    """Make this release active in a store, after `tenure store migrate`.
+
+    From then on this release may write what earlier releases cannot read.  A process of an earlier release that is
+    still working is told so by its next transaction, which writes nothing; its turn is resumed by another process.
+
+    This cannot be undone: to go back, restore a backup.
+
+    \b
+    Example, when all workers have been upgraded:
+      tenure store migrate --store postgresql://db/agents
+      tenure store activate --store postgresql://db/agents
+
+    \b
+    Exit codes:
+      0  this release is active
+      1  the tables lack something: run `tenure store migrate` first
+      2  no such store
+      4  the store is unavailable or unreadable, or a newer release is active
+    """
+    invoke_async(_activate(store))
+
+
+async def _activate(url: str) -> int:
+    migrator = migrator_of(url)
+    if migrator is None:
+        raise usage_error(f"--store {redact(url)}: this kind of store has nothing to activate")
+    numbers = await changing(url, migrator.numbers)
+    if not numbers.active:
+        raise usage_error(f"--store {redact(url)}: there is no store yet")
+    if numbers.active < RELEASE:
+        await changing(url, migrator.activate)
+    log(f"release {RELEASE} is active")
+    return Exit.OK
+
+
+def migrator_of(url: str) -> Migrator | None:
+    """Return what migrates the store of a URL; None if its kind has no schema.  Raises CliExit."""
     stop_if_unusable(url)
     try:
-        lines = await asyncio.to_thread(missing_sql, url)
+        return find_migrator(url)
+    except ValueError as error:
+        raise usage_error(f"--store: {error}") from error
+
+
+async def changing(url: str, step: Callable[[], T]) -> T:
+    """Run one step of a migration on a thread.  Raises CliExit."""
+    try:
+        return await asyncio.to_thread(step)
+    except NotMigrated as error:
+        raise CliExit(Exit.UNFINISHED, str(error)) from error
     except ValueError as error:
         raise usage_error(f"--store: {error}") from error
     except (Corrupt, SchemaTooNew, Unavailable, OSError) as error:
         raise store_lost(redact(url), error) from error
-    for line in lines:
-        report(f"{line};")
-    if not lines:
-        log("nothing to do")
-    elif dry_run:
-        log("dry run: nothing changed")
-    else:
-        async with opened(url):
-            log("done")
-    return Exit.OK
-
-
-def missing_sql(url: str) -> list[str]:
-    """Return the SQL statements that opening the store would execute.  Changes nothing.
-
-    Raises ValueError for an invalid URL, and Corrupt, SchemaTooNew, Unavailable or OSError as opening would.
-    """
-    if is_server(url):
-        find_opener(StoreUrl.parse(url))  # a missing extra is an error with a message of its own
-        from ..stores.postgres.store import missing_sql as of_server
-
-        return of_server(url)
-    path = sqlite_path(url)
-    if path is not None:
-        return [] if sqlite_file.holds_store(path) else list(sqlite_file.expected())
-    folder = stored_path(url)
-    if folder is not None and folder.exists():
-        files_folder.holds_store(folder)  # raises for a folder of something else
-    return []
 
 
 # -- export, import
@@ -250,7 +299,7 @@ def export_(store: str, file: str) -> None:
     Exit codes:
       0  written
       2  no such store, or FILE cannot be written
-      4  the store is unavailable or unreadable, or a newer release wrote its schema
+      4  the store is unavailable or unreadable, or a newer release is active
     """
     invoke_async(_export(store, file))
 
@@ -260,14 +309,15 @@ async def _export(url: str, file: str) -> int:
     async with open_read_only(url, log_line=log) as found:
         try:
             records = await found.store.dump()
+            release = getattr(found.store, "active", RELEASE)  # no member of the protocol
         except (Corrupt, Unavailable) as error:
             raise store_lost(redact(url), error) from error
     try:
         if file == "-":
-            for line in exported(records):
+            for line in exported(records, release):
                 report(line)
         else:
-            write_whole(Path(file).resolve(), exported(records))
+            write_whole(Path(file).resolve(), exported(records, release))
     except OSError as error:
         raise usage_error(f"{file}: {error.strerror or error}") from error
     log(f"{len(records)} rows exported")
@@ -319,7 +369,7 @@ def import_(store: str, file: BinaryIO) -> None:
       0  the store holds all sessions of the export
       1  the store holds a session with different rows
       2  invalid input
-      4  the store is unavailable or unreadable, or a newer release wrote its schema
+      4  the store is unavailable or unreadable, or a newer release is active
     """
     invoke_async(_import(store, file))
 

@@ -25,6 +25,7 @@ __all__ = [
     "OutcomeUnknown",
     "Quarantined",
     "SchemaTooNew",
+    "SchemaTooOld",
     "Store",
     "Unavailable",
     "Unusable",
@@ -105,21 +106,36 @@ class Corrupt(TenureError):
 
 
 class SchemaTooNew(TenureError):
-    """The store was written by a newer release."""
+    """A newer release is active in the store: this one reads and writes nothing (SCHEMA-1)."""
 
     def __init__(self, where: str, found: int, known: int) -> None:
         super().__init__(where, found, known)
         self.where, self.found, self.known = where, found, known
 
     def __str__(self) -> str:
-        return f"{self.where} has schema {self.found}, this release reads up to {self.known}: upgrade tenure"
+        return f"{self.where}: release {self.found} is active, this is release {self.known}: upgrade tenure"
+
+
+class SchemaTooOld(TenureError):
+    """A release is active in the store that is too old for this one (SCHEMA-1)."""
+
+    def __init__(self, where: str, found: int, needed: int) -> None:
+        super().__init__(where, found, needed)
+        self.where, self.found, self.needed = where, found, needed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: release {self.found} is active, this release works with {self.needed} or newer: "
+            "stop all workers, then run `tenure store migrate` and `tenure store activate`"
+        )
 
 
 class Store(Protocol):
     """The protocol of a store.  All methods may be called from any event loop.
 
     A store has one clock and reads it after it has locked the session (STORE-10).
-    Raises Unavailable, OutcomeUnknown, Corrupt or SchemaTooNew.  An AssertionError is a bug of the kernel.
+    Raises Unavailable, OutcomeUnknown, Corrupt or SchemaTooNew, the last also after another process has activated a newer
+    release (SCHEMA-5).  An AssertionError is a bug of the kernel.
     """
 
     @property

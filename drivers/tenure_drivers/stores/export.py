@@ -1,6 +1,6 @@
 """Exports the records of a store as lines of JSON, and imports them into any other store.  Spec: specs/store.md.
 
-The first line names the format.  The last line counts the rows, so that a truncated file is recognised.  Each line
+The first line names the format: the release whose rows it has.  The last line counts the rows, so that a truncated file is recognised.  Each line
 between them is one row; the row of a session comes before the other rows of that session.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from tenure.queries import Record
 from tenure.records import RECORDS
+from tenure.release import RELEASE
 from tenure.world import key_of
 
 from .row_codec import codec_of, table_of
@@ -19,7 +20,6 @@ from .row_codec import codec_of, table_of
 __all__ = ["InvalidExport", "exported", "imported"]
 
 
-FORMAT = 1
 TABLES = {table_of(record): record for record in RECORDS}
 
 
@@ -27,16 +27,16 @@ class InvalidExport(ValueError):
     """An export that is not complete or has an invalid line; the message has the line's number."""
 
 
-def exported(records: Iterable[Record]) -> Iterator[str]:
-    """Yield the lines of an export."""
+def exported(records: Iterable[Record], release: int = RELEASE) -> Iterator[str]:
+    """Yield the lines of an export, which this release and every later one can import (SCHEMA-11)."""
     place = {record: at for at, record in enumerate(RECORDS)}
     ordered = sorted(
         records,
         key=lambda r: (r.session_id, place[r.__class__], key_of(r.__class__)(r)),  # type: ignore[attr-defined]
     )
-    yield json.dumps({"tenure": "export", "format": FORMAT})
+    yield json.dumps({"tenure": "export", "format": release})
     for record in ordered:
-        codec = codec_of(record.__class__)
+        codec = codec_of(record.__class__, release)
         row = dict(zip([c.name for c in codec.columns], codec.encode(record), strict=True))
         yield json.dumps({codec.table: {name: row[name] for name in codec.stored}})
     yield json.dumps({"rows": len(ordered)})
@@ -45,12 +45,11 @@ def exported(records: Iterable[Record]) -> Iterator[str]:
 def imported(lines: Iterable[str]) -> Iterator[Record]:
     """Yield the records of an export.  Raises InvalidExport, after the last record if the file is truncated."""
     expected: int | None = None
-    count = 0
+    count = release = 0
     for number, line in enumerate(lines, 1):
         fields = _object(number, line)
         if number == 1:
-            if fields.get("tenure") != "export" or fields.get("format") != FORMAT:
-                raise InvalidExport(f"line 1: expected an export of format {FORMAT}: {line[:80]!r}")
+            release = _format(fields, line)
         elif "rows" in fields:
             expected = fields["rows"]
         elif expected is not None:
@@ -58,7 +57,7 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
                 f"line {number}: expected the end of the file after the line that counts the rows"
             )
         else:
-            yield _record(number, fields)
+            yield _record(number, fields, release)
             count += 1
     if expected is None:
         raise InvalidExport(
@@ -78,10 +77,22 @@ def _object(number: int, line: str) -> dict[str, Any]:
     return fields
 
 
-def _record(number: int, fields: dict[str, Any]) -> Record:
+def _format(fields: dict[str, Any], line: str) -> int:
+    """Return the release whose rows an export has."""
+    release = fields.get("format")
+    if fields.get("tenure") != "export" or release.__class__ is not int or release < 1:
+        raise InvalidExport(f"line 1: expected the heading of an export: {line[:80]!r}")
+    if release > RELEASE:
+        raise InvalidExport(
+            f"line 1: an export of release {release}, this is release {RELEASE}: upgrade tenure"
+        )
+    return int(release)
+
+
+def _record(number: int, fields: dict[str, Any], release: int) -> Record:
     if len(fields) != 1 or (table := next(iter(fields))) not in TABLES:
         raise InvalidExport(f"line {number}: unknown table: {', '.join(fields)[:80]}")
-    codec = codec_of(TABLES[table])
+    codec = codec_of(TABLES[table], release)
     row = fields[table]
     if not isinstance(row, dict) or set(row) != set(codec.stored):
         raise InvalidExport(

@@ -18,6 +18,7 @@ from attrs import define
 
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command, Query, Reads
+from tenure.release import decide_at
 
 from .base import Clock, Unavailable
 
@@ -85,9 +86,10 @@ def execute_wave(
     tables: Tables,
     commands: Sequence[Command[Any, Any]],
     now_ms: int,
+    active: int,
     engine_error: type[Exception],
 ) -> list[Answer]:
-    """Execute commands of different sessions at one reading of the clock.
+    """Execute commands of different sessions at one reading of the clock and of the active number.
 
     An exception while loading or deciding is the answer to that command alone, because nothing was written.  Errors of
     the engine and all errors while writing are raised: the transaction must be rolled back.
@@ -97,7 +99,7 @@ def execute_wave(
     load = tables.answer
     for command in commands:
         try:
-            decided = command.decide(load_view(load, command.reads()), now_ms)
+            decided = decide_at(active, command, load_view(load, command.reads()), now_ms)
         except engine_error:
             raise
         except Exception as error:
@@ -115,6 +117,7 @@ def execute_waves(
     tables: Tables,
     commands: Sequence[Command[Any, Any]],
     clock: Clock,
+    active: int,
     engine_error: type[Exception],
 ) -> list[Answer]:
     """Execute commands, several of one session too: each sees what the earlier ones wrote (STORE-13).
@@ -122,11 +125,11 @@ def execute_waves(
     The clock is read once for each wave.  Raises what `execute_wave` raises.
     """
     if len(commands) == 1:
-        return execute_wave(tables, commands, clock(), engine_error)
+        return execute_wave(tables, commands, clock(), active, engine_error)
     answers: list[Answer] = [Unavailable("not reached")] * len(commands)
     for wave in waves(commands):
         members = [commands[at] for at in wave]
-        found = execute_wave(tables, members, clock(), engine_error)
+        found = execute_wave(tables, members, clock(), active, engine_error)
         for at, answer in zip(wave, found, strict=True):
             answers[at] = answer
     return answers

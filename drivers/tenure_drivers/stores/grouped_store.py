@@ -13,9 +13,19 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Question, Record
+from tenure.release import RELEASE
 from tenure.world import ask
 
-from .base import Clock, Due, DueSampler, OutcomeUnknown, Quarantined, Unavailable, outcome_of
+from .base import (
+    Clock,
+    Due,
+    DueSampler,
+    OutcomeUnknown,
+    Quarantined,
+    SchemaTooNew,
+    Unavailable,
+    outcome_of,
+)
 from .field_types import measure_command
 from .group_commit import (
     GROUP_MAX,
@@ -26,6 +36,7 @@ from .group_commit import (
     execute_waves,
 )
 from .hint_bus import HintBus
+from .layout import check_active
 from .ordered_tables import MemoryTables
 from .overlay import WriteOverlay
 
@@ -146,15 +157,15 @@ def run_or_split(
 ) -> Sequence[Answer]:
     """Run one transaction for all commands; if a write fails, run each command alone (STORE-14).
 
-    `attempt` runs one transaction and raises if it was rolled back.  Unavailable and OutcomeUnknown are the answer to
-    every command.  After any other error nothing is changed, and the error of one command must not fail the others:
+    `attempt` runs one transaction and raises if it was rolled back.  Unavailable, OutcomeUnknown and SchemaTooNew are
+    the answer to every command.  After any other error nothing is changed, and the error of one command must not fail the others:
     `alone` runs them one by one, each at a new reading of the clock.  `meaning` translates the error of the engine.
     """
     try:
         return attempt(commands)
     except Busy:
         raise
-    except (Unavailable, OutcomeUnknown) as error:
+    except (Unavailable, OutcomeUnknown, SchemaTooNew) as error:
         return [error] * len(commands)
     except Exception as error:
         if len(commands) == 1:
@@ -165,10 +176,16 @@ def run_or_split(
 
 
 class TablesStore(GroupedStore):
-    """A store that holds all records in memory and answers every read from there."""
+    """A store that holds all records in memory and answers every read from there.
 
-    def __init__(self, name: str, clock: Clock, *, group_max: int = GROUP_MAX) -> None:
+    `active` is the number of the release that may write (SCHEMA-1).
+    """
+
+    def __init__(
+        self, name: str, clock: Clock, *, group_max: int = GROUP_MAX, active: int = RELEASE
+    ) -> None:
         super().__init__(name)
+        self.active = check_active(active, name)
         self.tables = MemoryTables()
         self._clock = clock
         self._reading = threading.Lock()  # held by readers, and while the tables change
@@ -187,7 +204,7 @@ class TablesStore(GroupedStore):
     def _attempt(self, commands: Commands) -> Sequence[Answer]:
         """Run one transaction.  If it raises, nothing was changed, except after OutcomeUnknown."""
         overlay = WriteOverlay(self.tables)
-        answers = execute_waves(overlay, commands, self._clock, NoEngineError)
+        answers = execute_waves(overlay, commands, self._clock, self.active, NoEngineError)
         if overlay.decisions:
             self._make_durable(overlay.decisions)
             with self._reading:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command
+from tenure.release import RELEASE
 
 from .base import Capability, Clock, Durability, wall_clock_ms
 from .grouped_store import TablesStore
@@ -16,13 +17,16 @@ V = TypeVar("V")
 
 
 class MemoryStore(TablesStore):
-    """One process; its records end with the object.  A command runs at once, on its caller's thread."""
+    """One process; its records end with the object.  A command runs at once, on its caller's thread.
+
+    `active`: for tests, the release before this one, as if it was still at work (specs/schema.md).
+    """
 
     durability = Durability.NOTHING
     capabilities: frozenset[Capability] = frozenset()
 
-    def __init__(self, *, clock: Clock = wall_clock_ms) -> None:
-        super().__init__("memory:", clock)
+    def __init__(self, *, clock: Clock = wall_clock_ms, active: int = RELEASE) -> None:
+        super().__init__("memory:", clock, active=active)
 
     async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         """Execute a command at once: there is no disk to wait for, so there is nothing to group."""

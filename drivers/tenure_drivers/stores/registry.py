@@ -11,11 +11,13 @@ where `open_url(url: StoreUrl, *, clock: Clock, **options) -> Store`.  The schem
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
 from ..redaction import know_password_of
 from .base import Clock, Store, wall_clock_ms
+from .migration import Migrator
 from .url import KNOWN, StoreUrl
 
 GROUP: Final = "tenure.stores"
@@ -47,6 +49,19 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     parsed = StoreUrl.parse(url)
     know_password_of(url)
     return find_opener(parsed)(parsed, clock=clock, **options)
+
+
+def find_migrator(url: str) -> Migrator | None:
+    """Return what migrates the store of a URL; None if its kind has no schema.
+
+    It is what the function `open_migrator(url: StoreUrl)` returns, beside `open_url` in the module of the store.
+    Raises ValueError as `open_store`.
+    """
+    parsed = StoreUrl.parse(url)
+    know_password_of(url)
+    module = importlib.import_module(find_opener(parsed).__module__)
+    make: Callable[[StoreUrl], Migrator] | None = getattr(module, "open_migrator", None)
+    return None if make is None else make(parsed)
 
 
 def find_opener(url: StoreUrl) -> OpenUrl:
@@ -92,4 +107,4 @@ def _load(url: StoreUrl, point: EntryPoint) -> OpenUrl:
     return found
 
 
-__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "find_opener", "open_store"]
+__all__ = ["BUILT_IN", "GROUP", "OpenUrl", "find_migrator", "find_opener", "open_store"]

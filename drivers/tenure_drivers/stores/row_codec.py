@@ -3,6 +3,9 @@
 A scalar field is one column.  A flat field is a column with the name of its state's class in lower case, and a nullable
 column for each field of its state classes.  Derived properties are columns that are written and never read.  Any other
 field is a column of JSON text.  Encoder and decoder are compiled once for each class, as straight-line source.
+
+A codec is made for one release: it leaves out what later releases added, and writes rows in the version of that release
+(SCHEMA-3).  It reads rows of earlier versions too (SCHEMA-8).
 """
 
 from __future__ import annotations
@@ -19,15 +22,18 @@ import msgspec
 from attrs import frozen
 
 from tenure.queries import Record
+from tenure.release import RELEASE, added_in, since
+from tenure.upgrades import downgrade, upgrade, version_at
 
 from .base import Corrupt
 
-__all__ = ["RowCodec", "codec_of", "table_of"]
+__all__ = ["VERSION", "RowCodec", "codec_of", "table_of"]
 
 
 R = TypeVar("R", bound=Record)
 
 _dumps = msgspec.json.Encoder().encode
+VERSION = "row_version"  # the column of a row's version; a table whose rows never changed has none
 
 
 @frozen
@@ -119,6 +125,7 @@ class Flat:
 
     name: str
     variants: dict[type, dict[str, Any]]  # class -> field -> type
+    later: frozenset[str]  # fields that a later release added
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -126,6 +133,8 @@ class Flat:
         merged: dict[str, Any] = {}
         for kinds in self.variants.values():
             for name, kind in kinds.items():
+                if name in self.later:
+                    continue
                 if _optional(merged.setdefault(name, kind))[0] != _optional(kind)[0]:
                     raise TypeError(f"{self.name}.{name} has two types: {merged[name]} and {kind}")
         return merged
@@ -147,23 +156,34 @@ class RowCodec(Generic[R]):
     `encode` returns all `columns`.  `decode` takes the first of them, `stored`, without the derived ones.
     """
 
-    def __init__(self, record: type[R]) -> None:
+    def __init__(self, record: type[R], release: int = RELEASE) -> None:
         self.record = record
+        self.release = release
         self.table = table_of(record)
         self.key = record.key
+        self.version = version_at(self.table, release)
         self.fields = _kinds(record)
-        self.flats = {
-            name: Flat(name, {c: _kinds(c) for c in typing.get_args(self.fields[name])})
-            for name in record.flat
-        }
+        self.later = {name for name in self.fields if added_in(record, name) > release}
+        self.flats = {name: self._flat(name) for name in record.flat}
+        self.derived = tuple(n for n in record.derived if added_in(record, n) <= release)
         self.columns = tuple(self._columns())
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             raise TypeError(f"{record.__name__} has two columns of one name: {names}")
-        self.stored = tuple(names[: len(names) - len(record.derived)])
+        self.stored = tuple(names[: len(names) - len(self.derived)])
         self.encode: Callable[[R], tuple[Any, ...]] = self._encoder()
         self._decode: Callable[[Any], R] = self._decoder()
+        if self.version < record.version:
+            self.encode = self._downgrading(self.encode)
+        if record.version > 1:
+            self._decode = self._upgrading(self._decode)
         self.key_at = tuple(names.index(name) for name in self.key)
+
+    def _flat(self, name: str) -> Flat:
+        classes = [c for c in typing.get_args(self.fields[name]) if since(c) <= self.release]
+        variants = {c: _kinds(c) for c in classes}
+        later = [n for c in classes for n in variants[c] if added_in(c, n) > self.release]
+        return Flat(name, variants, frozenset(later))
 
     def decode(self, row: Any) -> R:
         """Return the record of a row.  Raises Corrupt with the table and the key."""
@@ -175,6 +195,8 @@ class RowCodec(Generic[R]):
 
     def _columns(self) -> Iterator[Column]:
         for name, kind in self.fields.items():
+            if name in self.later:
+                continue
             if (flat := self.flats.get(name)) is not None:
                 yield Column(name, "TEXT", False)
                 for part, part_kind in flat.columns.items():
@@ -182,7 +204,9 @@ class RowCodec(Generic[R]):
             else:
                 inner, nullable = _optional(kind)
                 yield Column(name, _sql_type(inner), nullable)
-        for name in self.record.derived:
+        if self.version > 1:
+            yield Column(VERSION, "INTEGER", True)
+        for name in self.derived:
             kind = typing.get_type_hints(getattr(self.record, name).fget)["return"]
             inner, nullable = _optional(kind)
             yield Column(name, _sql_type(inner), nullable)
@@ -190,12 +214,16 @@ class RowCodec(Generic[R]):
     def _encoder(self) -> Callable[[R], tuple[Any, ...]]:
         source, row = Source(), []
         for name, kind in self.fields.items():
+            if name in self.later:
+                continue
             if (flat := self.flats.get(name)) is not None:
                 row += [name, *flat.columns]
                 self._encode_flat(source, flat)
             else:
                 row.append(_pack(source, kind, f"record_.{name}"))
-        row += [f"record_.{name}" for name in self.record.derived]
+        if self.version > 1:
+            row.append(str(self.version))
+        row += [f"record_.{name}" for name in self.derived]
         source.lines.append(f"return ({', '.join(row)},)")
         return source.compile("encode", "record_", self.table)
 
@@ -215,7 +243,9 @@ class RowCodec(Generic[R]):
         source, values = Source(), []
         source.lines.append(f"{', '.join(self.stored)}, = row_")
         for name, kind in self.fields.items():
-            if (flat := self.flats.get(name)) is not None:
+            if name in self.later:
+                values.append("None")
+            elif (flat := self.flats.get(name)) is not None:
                 self._decode_flat(source, flat)
                 values.append(name)
             else:
@@ -225,19 +255,48 @@ class RowCodec(Generic[R]):
 
     def _decode_flat(self, source: Source, flat: Flat) -> None:
         for at, (cls, kinds) in enumerate(flat.variants.items()):
-            values = ", ".join(_unpack(source, kind, name) for name, kind in kinds.items())
+            values = ", ".join(
+                "None" if name in flat.later else _unpack(source, kind, name)
+                for name, kind in kinds.items()
+            )
             tag = cls.__name__.lower()
             source.lines.append(f"{'elif' if at else 'if'} {flat.name} == {tag!r}:")
             source.lines.append(f"    {flat.name} = {source.refer(cls)}({values})")
         source.lines += ["else:", f"    raise ValueError({flat.name})"]
 
+    # -- rows of other versions
 
-_codecs: dict[type, RowCodec[Any]] = {}
+    def _downgrading(
+        self, encode: Callable[[R], tuple[Any, ...]]
+    ) -> Callable[[R], tuple[Any, ...]]:
+        names, table, version = [c.name for c in self.columns], self.table, self.version
+
+        def encode_older(record: R) -> tuple[Any, ...]:
+            row = downgrade(table, dict(zip(names, encode(record), strict=True)), version)
+            return tuple([row[name] for name in names])
+
+        return encode_older
+
+    def _upgrading(self, decode: Callable[[Any], R]) -> Callable[[Any], R]:
+        names, table, newest = self.stored, self.table, self.record.version
+        at = names.index(VERSION) if VERSION in names else None
+
+        def decode_any(row: Any) -> R:
+            version = (None if at is None else row[at]) or 1
+            if version < newest:
+                changed = upgrade(table, dict(zip(names, row, strict=True)), version)
+                row = [changed[name] for name in names]
+            return decode(row)
+
+        return decode_any
 
 
-def codec_of(record: type[R]) -> RowCodec[R]:
-    """Return the codec of a record type; there is one for each type."""
-    found = _codecs.get(record)
+_codecs: dict[tuple[type, int], RowCodec[Any]] = {}
+
+
+def codec_of(record: type[R], release: int = RELEASE) -> RowCodec[R]:
+    """Return the codec of a record type for a release; there is one for each."""
+    found = _codecs.get((record, release))
     if found is None:
-        found = _codecs[record] = RowCodec(record)
+        found = _codecs[record, release] = RowCodec(record, release)
     return found

@@ -4,7 +4,8 @@
 
 `crc` is the CRC-32 of the rest of the line and of all earlier lines of its file, so that no line can be missing or
 moved.  `len` counts the bytes after its comma, including the newline.  The first line of a file is its heading: the
-kind of file (`tenure`), the schema, the columns of the tables, and the position in the log after which the file starts.
+kind of file (`tenure`), the release whose rows it has (`schema`), their columns, and the position in the log after
+which the file starts.  The heading of the newest log has the active number of the store (specs/schema.md).
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import msgspec
 from attrs import frozen
 
 from tenure.outcome import Decided, Drop, Insert, Write
 from tenure.queries import Record
-from tenure.records import RECORDS
+from tenure.release import RELEASE
 
-from ..base import Corrupt, SchemaTooNew
-from ..row_codec import RowCodec, codec_of
+from ..base import Corrupt
+from ..layout import Layout, check_active, layout_of
+from ..row_codec import RowCodec
 
 __all__ = [
     "Damaged",
+    "Heading",
     "Line",
     "LogPosition",
     "Rows",
@@ -43,7 +46,6 @@ __all__ = [
 ]
 
 
-SCHEMA: Final = 1
 INSERT, UPDATE, DROP = "+", "=", "-"
 
 _dumps = msgspec.json.Encoder().encode
@@ -67,6 +69,14 @@ class Line:
     offset: int
     crc: int
     fields: dict[str, Any]
+
+
+@frozen
+class Heading:
+    """What the first line of a file says: the position after which it starts, and the release of its rows."""
+
+    start: LogPosition
+    release: int
 
 
 class Damaged(Corrupt):
@@ -97,11 +107,11 @@ def closing(seq: int) -> bytes:
     return b'"seq":%d,"closed":true' % seq
 
 
-def heading(what: str, after: LogPosition) -> bytes:
+def heading(what: str, after: LogPosition, layout: Layout) -> bytes:
     """Return the fields of a file's first line."""
-    columns = {codec.table: codec.stored for codec in _codecs().values()}
+    columns = {codec.table: codec.stored for codec in _codecs(layout.release).values()}
     return b'"tenure":"%s","schema":%d,"seq":%d,"after":"%08x","tables":%s' % (
-        what.encode(), SCHEMA, after.seq, after.crc, _dumps(columns),
+        what.encode(), layout.release, after.seq, after.crc, _dumps(columns),
     )  # fmt: skip
 
 
@@ -110,23 +120,23 @@ def ending(seq: int, rows: int) -> bytes:
     return b'"seq":%d,"rows":%d' % (seq, rows)
 
 
-def writes_of(decisions: Iterable[Decided[Any]]) -> bytes:
+def writes_of(decisions: Iterable[Decided[Any]], layout: Layout) -> bytes:
     """Return the writes of decisions as JSON."""
-    return _dumps([row_of(write) for decided in decisions for write in decided.writes])
+    return _dumps([row_of(write, layout) for decided in decisions for write in decided.writes])
 
 
-def row_of(write: Write) -> tuple[Any, ...]:
+def row_of(write: Write, layout: Layout) -> tuple[Any, ...]:
     """Return a write as operation, table, and row or key."""
     if isinstance(write, Drop):
-        return (DROP, codec_of(write.record).table, *write.key)
-    codec = codec_of(write.record.__class__)
+        return (DROP, layout.codec(write.record).table, *write.key)
+    codec: RowCodec[Any] = layout.codec(write.record.__class__)
     op = INSERT if isinstance(write, Insert) else UPDATE
     return (op, codec.table, *codec.encode(write.record)[: len(codec.stored)])
 
 
-def rows_of(records: Iterable[Record]) -> bytes:
+def rows_of(records: Iterable[Record], layout: Layout) -> bytes:
     """Return inserts of records as JSON."""
-    return _dumps([row_of(Insert(record)) for record in records])
+    return _dumps([row_of(Insert(record), layout) for record in records])
 
 
 # -- reading
@@ -169,30 +179,30 @@ def _as_torn(text: bytes) -> bool:
     return b'{"crc":"' not in text[1:]
 
 
-def check_heading(path: Path, line: Line, what: str) -> LogPosition:
-    """Return the position after which a file starts.  Raises SchemaTooNew, or Damaged if the heading does not fit."""
+def check_heading(path: Path, line: Line, what: str) -> Heading:
+    """Return what the heading says.  Raises SchemaTooNew, or Damaged if it does not fit."""
     fields = line.fields
     if fields.get("tenure") != what:
         raise Damaged(
             path, 1, 0, f"expected the heading of a {what}, found {fields.get('tenure')!r}"
         )
-    if fields["schema"] > SCHEMA:
-        raise SchemaTooNew(str(path), fields["schema"], SCHEMA)
+    release = check_active(fields["schema"], str(path), oldest=1)
     for table, columns in fields["tables"].items():
-        codec = _codecs().get(table)
+        codec = _codecs(release).get(table)
         if codec is None or codec.stored != tuple(columns):
             known = None if codec is None else ", ".join(codec.stored)
-            why = f"schema {fields['schema']} with other columns of {table}: expected {known}"
+            why = f"release {release} with other columns of {table}: expected {known}"
             raise Damaged(path, 1, 0, why)
-    return LogPosition(fields["seq"], int(fields["after"], 16))
+    return Heading(LogPosition(fields["seq"], int(fields["after"], 16)), release)
 
 
 # -- the rows that all lines together give
 
 
 @cache
-def _codecs() -> dict[str, RowCodec[Any]]:
-    return {codec.table: codec for codec in map(codec_of, RECORDS)}
+def _codecs(release: int = RELEASE) -> dict[str, RowCodec[Any]]:
+    layout = layout_of(release)
+    return {codec.table: codec for codec in map(layout.codec, layout.records)}
 
 
 class Rows:
@@ -202,12 +212,13 @@ class Rows:
         self.tables: dict[str, dict[Any, list[Any]]] = {table: {} for table in _codecs()}
         self._keys = {table: codec.key_at for table, codec in _codecs().items()}
 
-    def apply(self, path: Path, line: Line) -> int:
-        """Apply the writes of a line; return their number."""
+    def apply(self, path: Path, line: Line, release: int) -> int:
+        """Apply the writes of a line in a file of a release; return their number."""
         writes = line.fields["writes"]
         try:
             for op, table, *row in writes:
-                self._apply(op, table, row)
+                known = row if release == RELEASE or op == DROP else _as_now(table, row, release)
+                self._apply(op, table, known)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise Damaged(path, line.number, line.offset, f"impossible write: {error!r}") from error
         return len(writes)
@@ -230,3 +241,9 @@ class Rows:
             found[codec.record] = {key: codec.decode(row) for key, row in rows.items()}
             rows.clear()
         return found
+
+
+def _as_now(table: str, row: list[Any], release: int) -> list[Any]:
+    """Return a row with the columns of this release: those that its release did not have are None."""
+    found = dict(zip(_codecs(release)[table].stored, row, strict=True))
+    return [found.get(name) for name in _codecs()[table].stored]

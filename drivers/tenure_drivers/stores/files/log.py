@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..base import OutcomeUnknown, Unavailable
+from ..layout import Layout
 from .disk import NO_ROOM, Disk
 from .format import LogPosition, closing, heading, line_of, transaction
 
@@ -42,13 +43,15 @@ class Log:
         self.size = path.stat().st_size
 
     @classmethod
-    def begin(cls, disk: Disk, folder: Path, after: LogPosition, old: Log | None = None) -> Log:
-        """Create a new log file, complete or not at all.  Raises OSError.
+    def begin(
+        cls, disk: Disk, folder: Path, after: LogPosition, layout: Layout, old: Log | None = None
+    ) -> Log:
+        """Create a new log file for rows of a layout, complete or not at all.  Raises OSError.
 
         `old` becomes unusable if the new file may exist although an error is raised.
         """
         path = path_of(folder, LOG, after.seq)
-        line, crc = line_of(heading(LOG, after), 0)
+        line, crc = line_of(heading(LOG, after, layout), 0)
         file = disk.create(temporary(path))
         try:
             disk.append(file, line)

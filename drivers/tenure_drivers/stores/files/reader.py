@@ -34,6 +34,7 @@ class FilesReader:
         self.folder = Path(folder)
         self._sizes: Sizes = {}
         self._tables = MemoryTables()
+        self.active = 0  # the release whose rows the newest log has
         self._read_if_changed()
 
     async def ask(self, question: Question[A]) -> A:
@@ -69,6 +70,7 @@ class FilesReader:
             raise ValueError(f"{self.folder} holds no store: the folder is empty")
         self._tables = MemoryTables()
         self._tables.fill(found.rows)
+        self.active = found.heading.release
 
 
 def _sizes_of(folder: Path) -> Sizes:

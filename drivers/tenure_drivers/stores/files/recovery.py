@@ -11,11 +11,14 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from tenure.queries import Record
+from tenure.release import RELEASE
 
 from ..base import Corrupt
+from ..layout import Layout, layout_of
 from .disk import LOCK, Disk
 from .format import (
     Damaged,
+    Heading,
     Line,
     LogPosition,
     Rows,
@@ -32,6 +35,7 @@ from .log import LOG, SNAPSHOT, SUFFIX, TEMPORARY, Log, path_of, temporary
 __all__ = [
     "Recovery",
     "Repaired",
+    "active_of",
     "contents",
     "holds_store",
     "outdated",
@@ -77,6 +81,7 @@ class RecoveredLog:
 
     rows: dict[type[Record], dict[Any, Any]]
     log: Log
+    active: int  # the release whose rows the newest log has
     repaired: Repaired | None
     log_bytes: int  # of all logs since the snapshot
     snapshot_bytes: int
@@ -88,7 +93,7 @@ class Content:
 
     rows: dict[type[Record], dict[Any, Any]]
     newest: Path
-    start: LogPosition  # of the newest log
+    heading: Heading  # of the newest log
     names: Contents
     base: int  # the snapshot that was read, or 0
 
@@ -120,6 +125,20 @@ def _is_store(folder: Path, names: Contents) -> bool:
     return False
 
 
+def active_of(folder: Path) -> int | None:
+    """Return the active number of a folder, None if it is empty.  Raises Corrupt, SchemaTooNew or OSError."""
+    names = contents(folder)
+    if not _is_store(folder, names):
+        return None
+    if not names.logs:
+        raise Corrupt(str(folder), (), "it has no log")
+    path = names.logs[max(names.logs)]
+    with path.open("rb") as file:
+        for line in lines(path, file):
+            return check_heading(path, line, LOG).release
+    raise Corrupt(str(path), (), "the file is empty")
+
+
 # -- reading
 
 
@@ -138,8 +157,10 @@ class Recovery:
         """Read everything, remove an incomplete last write, and remove files that are no longer needed."""
         found = self.read()
         if found is None:
-            return RecoveredLog({}, Log.begin(self.disk, self.folder, LogPosition()), None, 0, 0)
-        log = Log(self.disk, found.newest, found.start, self.position, self.closed)
+            begun = Log.begin(self.disk, self.folder, LogPosition(), layout_of(RELEASE))
+            return RecoveredLog({}, begun, RELEASE, None, 0, 0)
+        start, active = found.heading.start, found.heading.release
+        log = Log(self.disk, found.newest, start, self.position, self.closed)
         try:
             self._make_durable(log)
             old = outdated(found.names, found.base) + found.names.temporary
@@ -147,7 +168,8 @@ class Recovery:
         except BaseException:
             log.abandon()
             raise
-        return RecoveredLog(found.rows, log, self.repaired, self.sizes[LOG], self.sizes[SNAPSHOT])
+        sizes = self.sizes[LOG], self.sizes[SNAPSHOT]
+        return RecoveredLog(found.rows, log, active, self.repaired, *sizes)
 
     def read(self) -> Content | None:
         """Read everything and change nothing.  An incomplete last write is skipped.  None for an empty folder."""
@@ -162,17 +184,18 @@ class Recovery:
             raise Corrupt(str(self.folder), (), f"{missing} is missing")
         wanted = [path for seq, path in sorted(names.logs.items()) if seq >= base]
         for path in wanted:
-            start = self._log(path, path is wanted[-1])
-        return Content(self.rows.decoded(), wanted[-1], start, names, base)
+            heading = self._log(path, path is wanted[-1])
+        return Content(self.rows.decoded(), wanted[-1], heading, names, base)
 
     def _snapshot(self, path: Path) -> None:
-        named = 0
+        named = release = 0
         with path.open("rb") as file:
             for line in lines(path, file):
                 if line.number == 1:
-                    self.position = check_heading(path, line, SNAPSHOT)
+                    heading = check_heading(path, line, SNAPSHOT)
+                    self.position, release = heading.start, heading.release
                 elif "rows" not in line.fields:
-                    named += self.rows.apply(path, line)
+                    named += self.rows.apply(path, line, release)
                 elif line.fields["rows"] == named and not file.read(1):
                     self.sizes[SNAPSHOT] = path.stat().st_size
                     return
@@ -180,42 +203,43 @@ class Recovery:
                     raise Damaged(path, line.number, line.offset, f"it ends after {named} rows")
         raise Corrupt(str(path), (), "the last line is missing")
 
-    def _log(self, path: Path, newest: bool) -> LogPosition:
-        start: LogPosition | None = None
+    def _log(self, path: Path, newest: bool) -> Heading:
+        heading: Heading | None = None
         with path.open("rb") as file:
             try:
                 for line in lines(path, file):
-                    if start is None:
-                        start = self._heading(path, line)
+                    if heading is None:
+                        heading = self._heading(path, line)
                     else:
-                        self._line(path, line)
+                        self._line(path, line, heading.release)
             except Damaged as error:
-                if not (newest and error.torn and start is not None):
+                if not (newest and error.torn and heading is not None):
                     raise
                 cut = path.stat().st_size - error.offset
                 self.repaired = Repaired(path, error.number, error.offset, cut, str(error.why))
                 self.closed = False
-        if start is None:
+        if heading is None:
             raise Corrupt(str(path), (), "the file is empty")
         self.sizes[LOG] += path.stat().st_size
-        return start
+        return heading
 
-    def _heading(self, path: Path, line: Line) -> LogPosition:
-        start = check_heading(path, line, LOG)
+    def _heading(self, path: Path, line: Line) -> Heading:
+        heading = check_heading(path, line, LOG)
+        start = heading.start
         if start != self.position:
             why = f"it starts after {start}, but the file before it ends at {self.position}"
             raise Damaged(path, line.number, line.offset, why)
         self.position = LogPosition(start.seq, line.crc)
-        return start
+        return heading
 
-    def _line(self, path: Path, line: Line) -> None:
+    def _line(self, path: Path, line: Line, release: int) -> None:
         self.closed = "closed" in line.fields
         seq = self.position.seq + (not self.closed)
         if line.fields["seq"] != seq:
             why = f"expected transaction {seq}, found {line.fields['seq']}"
             raise Damaged(path, line.number, line.offset, why)
         if not self.closed:
-            self.rows.apply(path, line)
+            self.rows.apply(path, line, release)
         self.position = LogPosition(seq, line.crc)
 
     def _make_durable(self, log: Log) -> None:
@@ -230,7 +254,11 @@ class Recovery:
 
 
 def write_snapshot(
-    disk: Disk, folder: Path, after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
+    disk: Disk,
+    folder: Path,
+    after: LogPosition,
+    tables: Mapping[type[Record], Mapping[Any, Any]],
+    layout: Layout,
 ) -> int:
     """Write a snapshot of all records and return its size, when it is durable.  Raises OSError.
 
@@ -240,7 +268,7 @@ def write_snapshot(
     crc, size = 0, 0
     file = disk.create(temporary(path))
     try:
-        for fields in _snapshot_fields(after, tables):
+        for fields in _snapshot_fields(after, tables, layout):
             line, crc = line_of(fields, crc)
             disk.append(file, line)
             size += len(line)
@@ -256,15 +284,15 @@ def write_snapshot(
 
 
 def _snapshot_fields(
-    after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]]
+    after: LogPosition, tables: Mapping[type[Record], Mapping[Any, Any]], layout: Layout
 ) -> Iterator[bytes]:
-    yield heading(SNAPSHOT, after)
+    yield heading(SNAPSHOT, after, layout)
     named = 0
     for rows in tables.values():
         records = iter(rows.values())
         while some := tuple(islice(records, ROWS_A_LINE)):
             named += len(some)
-            yield transaction(after.seq, rows_of(some))
+            yield transaction(after.seq, rows_of(some, layout))
     yield ending(after.seq, named)
 
 

@@ -10,21 +10,33 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tenure.outcome import Decided
+from tenure.release import RELEASE
 
 from ..base import Capability, Clock, Durability, Unavailable, wall_clock_ms
 from ..group_commit import GROUP_MAX, Answer
 from ..grouped_store import Commands, TablesStore
+from ..layout import Layout, check_active, layout_of
+from ..migration import Migrate, Numbers, may_migrate
 from ..url import StoreUrl
 from .disk import Disk, Ownership, not_opened
-from .format import writes_of
+from .format import LogPosition, writes_of
 from .log import SNAPSHOT, Log, path_of
-from .recovery import Recovery, Repaired, contents, holds_store, outdated, remove, write_snapshot
+from .recovery import (
+    Recovery,
+    Repaired,
+    active_of,
+    contents,
+    holds_store,
+    outdated,
+    remove,
+    write_snapshot,
+)
 
 LOG_BYTES_MAX = 64 * 1024 * 1024
 
@@ -35,8 +47,9 @@ class FilesStore(TablesStore):
     """A store in a folder, which is created if it does not exist.
 
     `repaired` is the incomplete write of a crash that was removed when the store was opened.  A snapshot is written at
-    opening or in the background when the log is larger than `log_bytes_max` and than the last snapshot.
-    Raises Unavailable, Corrupt or SchemaTooNew if the folder cannot be opened.
+    opening or in the background when the log is larger than `log_bytes_max` and than the last snapshot.  `migrate`: "auto"
+    makes this release active in a folder of an earlier one (SCHEMA-10), "no" never does.
+    Raises Unavailable, Corrupt, SchemaTooNew or SchemaTooOld if the folder cannot be opened.
     """
 
     durability = Durability.CRASH
@@ -50,6 +63,7 @@ class FilesStore(TablesStore):
         group_max: int = GROUP_MAX,
         log_bytes_max: int = LOG_BYTES_MAX,
         disk: Disk | None = None,
+        migrate: Migrate = "auto",
     ) -> None:
         self.folder = Path(folder)
         super().__init__(str(self.folder), clock, group_max=group_max)
@@ -59,7 +73,7 @@ class FilesStore(TablesStore):
         self._engine_gate = threading.Lock()  # held by a snapshot that waits for the engine
         self.repaired: Repaired | None = None
         self._log: Log
-        self._load()
+        self._load(may_migrate(migrate))
         self._snapshot_thread = ThreadPoolExecutor(1, f"tenure-snapshot-{self.folder.name}")
         self._snapshot_queued = False
         self._snapshot_if_grown()
@@ -73,7 +87,7 @@ class FilesStore(TablesStore):
         return answers
 
     def _make_durable(self, decisions: Sequence[Decided[Any]]) -> None:
-        self._log.append(writes_of(decisions))
+        self._log.append(writes_of(decisions, self._layout))
 
     def _check_readable(self) -> None:
         self._check_usable()
@@ -110,16 +124,19 @@ class FilesStore(TablesStore):
             self.group.engine.release()
         if after.seq == 0 or path_of(self.folder, SNAPSHOT, after.seq).exists():
             return
-        self._snapshot_bytes = write_snapshot(self._disk, self.folder, after, rows)
+        self._snapshot_bytes = write_snapshot(self._disk, self.folder, after, rows, self._layout)
         self._log_bytes = 0
         remove(self._disk, self.folder, outdated(contents(self.folder), after.seq))
 
     def _begin_log(self) -> None:
         if self._log.end.seq > self._log.start.seq:
-            begun = Log.begin(self._disk, self.folder, self._log.end, self._log)
-            self._log_bytes += self._log.size
-            self._log.abandon()
-            self._log = begun
+            self._begin_log_after(self._log.end)
+
+    def _begin_log_after(self, position: LogPosition) -> None:
+        begun = Log.begin(self._disk, self.folder, position, self._layout, self._log)
+        self._log_bytes += self._log.size
+        self._log.abandon()
+        self._log = begun
 
     def _after_group(self) -> None:
         """Let a waiting snapshot take the engine: locks are not fair, so the writer's thread could always be faster."""
@@ -145,7 +162,7 @@ class FilesStore(TablesStore):
 
     # -- opening and closing
 
-    def _load(self) -> None:
+    def _load(self, migrate: bool) -> None:
         try:
             if not self.folder.is_dir():
                 self._disk.make_folder(self.folder)
@@ -165,6 +182,29 @@ class FilesStore(TablesStore):
         self._log = found.log
         self._log_bytes = max(0, found.log_bytes - found.log.size)  # of older files
         self._snapshot_bytes = found.snapshot_bytes
+        self.active = found.active
+        try:
+            if migrate and found.active < RELEASE:
+                self._activate()
+            check_active(self.active, str(self.folder))
+        except BaseException:
+            self._log.abandon()
+            self._ownership.release()
+            raise
+
+    def _activate(self) -> None:
+        """Begin a log of this release (SCHEMA-7); it replaces a log that has no transaction."""
+        before, self.active = self.active, RELEASE
+        empty = self._log.end.seq == self._log.start.seq
+        try:
+            self._begin_log_after(self._log.start if empty else self._log.end)
+        except OSError as error:
+            raise not_opened(self.folder, error) from error
+        log.warning("%s: migrated from release %d to %d", self.folder, before, RELEASE)
+
+    @property
+    def _layout(self) -> Layout:
+        return layout_of(self.active)
 
     def _release(self) -> None:
         super()._release()
@@ -179,4 +219,32 @@ def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> 
     return FilesStore(url.rest, clock=clock, **options)
 
 
-__all__ = ["FilesStore", "Repaired", "open_url"]
+class FilesMigrator:
+    """Activates a folder; it has no tables, so there is nothing to migrate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def numbers(self) -> Numbers:
+        """Return the numbers of the folder, without changing it."""
+        try:
+            active = active_of(self.folder) if self.folder.exists() else None
+        except OSError as error:
+            raise not_opened(self.folder, error) from error
+        return Numbers(RELEASE, active, ()) if active else Numbers(0, 0, ())
+
+    def migrate(self, report: Callable[[str], None]) -> None:
+        """Create the folder if it does not exist."""
+        FilesStore(self.folder, migrate="no").close()
+
+    def activate(self) -> None:
+        """Make this release active (SCHEMA-7).  Raises Unavailable while another process owns the folder."""
+        FilesStore(self.folder).close()
+
+
+def open_migrator(url: StoreUrl) -> FilesMigrator:
+    """Return what migrates the folder of a URL."""
+    return FilesMigrator(Path(url.rest))
+
+
+__all__ = ["FilesMigrator", "FilesStore", "Repaired", "open_migrator", "open_url"]

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that reconnects, the translation of its errors, and the schema."""
+"""A connection to PostgreSQL that reconnects, and the translation of its errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
-from tenure.indexes import INDEXES
-from tenure.records import RECORDS
-
-from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable, Unusable
+from ..base import Corrupt, OutcomeUnknown, Unavailable, Unusable
+from ..layout import check_active
 from .pipeline import Pipeline, Rows, Statement
 from .sql import Sql
 
@@ -23,16 +21,13 @@ __all__ = [
     "BEGIN",
     "Connection",
     "ConnectionLost",
+    "StoreConnection",
     "connect",
-    "ensure_schema",
     "parse_dsn",
-    "schema_statements",
     "translated",
-    "version_of",
 ]
 
 
-SCHEMA_VERSION = 1
 VERSION_MIN = 14
 DEFAULTS = {  # without these, a connection to a dead machine waits for hours
     "connect_timeout": 10,
@@ -246,48 +241,13 @@ class Connection:
             self._connection = None
 
 
-# -- the schema
+class StoreConnection(Connection):
+    """A connection with the statements for the active number that was read last, `sql`."""
 
+    def __init__(self, dsn: str, sql: Sql, prepare: bool = True) -> None:
+        super().__init__(dsn, prepare)
+        self.sql = sql
 
-def ensure_schema(connection: Connection, sql: Sql, create: bool) -> None:
-    """Create the schema if it does not exist, and check its version.  Several processes may do this at once."""
-    try:
-        version = version_of(connection, sql)
-        if version is None and not create:
-            raise ValueError(
-                f"schema {sql.schema!r} does not exist; run `tenure store migrate` to create it"
-            )
-        if version is None:
-            connection.run([(BEGIN, ())])
-            lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 7465))"
-            connection.run([(lock, (sql.schema,))])
-            version = version_of(connection, sql)
-            if version is None:
-                connection.run([(line, ()) for line in schema_statements(connection, sql)])
-                version = SCHEMA_VERSION
-            connection.run([("COMMIT", ())])
-    except psycopg.Error as error:
-        connection.roll_back()
-        raise translated(error, sql.schema) from error
-    if version > SCHEMA_VERSION:
-        raise SchemaTooNew(f"schema {sql.schema!r}", version, SCHEMA_VERSION)
-
-
-def version_of(connection: Connection, sql: Sql) -> int | None:
-    """Return the version of the schema; None if it does not exist."""
-    # Not by to_regclass: it may answer from a cache that is older than the table.
-    there = "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'tenure_schema'"
-    if not connection.run([(there, (sql.schema,))])[0][0][0][0]:
-        return None
-    rows = connection.run([(f"SELECT version FROM {sql.name('tenure_schema')}", ())])[0][0]
-    return int(rows[0][0]) if rows else 0
-
-
-def schema_statements(connection: Connection, sql: Sql) -> list[str]:
-    """Return the statements that create the tables, and the schema unless an administrator has created it."""
-    lines = sql.create(RECORDS, INDEXES)
-    there = "SELECT count(*) FROM pg_namespace WHERE nspname = %s"
-    if connection.run([(there, (sql.schema,))])[0][0][0][0]:
-        lines = lines[1:]
-    stamp = f"INSERT INTO {sql.name('tenure_schema')} (version) VALUES ({SCHEMA_VERSION})"
-    return [*lines, stamp]
+    def work_at(self, active: int) -> None:
+        """Use the statements for another active number.  Raises SchemaTooNew or SchemaTooOld."""
+        self.sql = self.sql.at(check_active(active, f"schema {self.sql.schema!r}"))

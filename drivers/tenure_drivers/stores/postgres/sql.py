@@ -17,7 +17,8 @@ from psycopg.adapt import Dumper
 
 from tenure.queries import Index, Record
 
-from ..row_codec import RowCodec, codec_of
+from ..layout import Layout, layout_of
+from ..row_codec import Column, RowCodec
 
 __all__ = [
     "BIGINT_ARRAY",
@@ -28,6 +29,7 @@ __all__ = [
     "Texts",
     "TextsDumper",
     "arrays",
+    "column_definition",
     "listed",
     "packed_bigints",
     "packed_texts",
@@ -128,10 +130,12 @@ def remembered(make: Callable[P, Made]) -> Callable[P, Made]:
 
 
 class Sql:
-    """All statements for one schema of the database."""
+    """All statements for one schema of the database, for the rows of one release."""
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, layout: Layout) -> None:
         self.schema = schema
+        self.layout = layout
+        self.codec = layout.codec
         self.get = remembered(self._get)
         self.first = remembered(self._first)
         self.chain = remembered(self._chain)
@@ -139,47 +143,42 @@ class Sql:
         self.update = remembered(self._update)
         self.delete = remembered(self._delete)
 
+    def at(self, release: int) -> Sql:
+        """Return the statements for the rows of another release."""
+        return Sql(self.schema, layout_of(release))
+
     def name(self, table: str) -> str:
         """Return the quoted name of a table with its schema."""
         return f"{quoted(self.schema)}.{quoted(table)}"
 
     # -- schema
 
-    def create(self, records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
-        """Return the statements that create everything.  Texts compare by code point, as in the kernel."""
-        lines = [f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}"]
-        for record in records:
-            codec = codec_of(record)
-            columns = [
-                f"{quoted(c.name)} {_column_type(c.sql_type)}{'' if c.nullable else ' NOT NULL'}"
-                for c in codec.columns
-            ]
-            columns.append(f"PRIMARY KEY ({listed(codec.key)})")
-            lines.append(f"CREATE TABLE {self.name(codec.table)} ({', '.join(columns)})")
-        lines += [line for line in map(self._create_index, indexes) if line is not None]
-        lines.append(
-            f'CREATE TABLE {self.name("quarantine")} (session_id text COLLATE "C" PRIMARY KEY, '
-            "reason text NOT NULL, at_ms bigint NOT NULL)"
-        )
-        lines.append(f"CREATE TABLE {self.name('tenure_schema')} (version bigint NOT NULL)")
-        return lines
+    def create_table(self, codec: RowCodec[Any]) -> str:
+        """Return the table of a record.  Texts compare by code point, as in the kernel."""
+        columns = [column_definition(c) for c in codec.columns]
+        columns.append(f"PRIMARY KEY ({listed(codec.key)})")
+        return f"CREATE TABLE {self.name(codec.table)} ({', '.join(columns)})"
 
-    def _create_index(self, index: Index[Any]) -> str | None:
-        codec = codec_of(index.record)
+    def create_index(self, index: Index[Any], how: str = "") -> str | None:
+        """Return a partial index over the rows that have all its columns; None if it is the primary key.
+
+        `how` is empty or CONCURRENTLY.
+        """
+        codec = self.codec(index.record)
         if index.columns == codec.key:
             return None
         nullable = {c.name for c in codec.columns if c.nullable}
         columns = ", ".join(quoted(n) + " DESC" * (n in index.descending) for n in index.columns)
         where = " AND ".join(f"{quoted(n)} IS NOT NULL" for n in index.columns if n in nullable)
         return (
-            f"CREATE {'UNIQUE ' * index.unique}INDEX {quoted(index.name)} "
+            f"CREATE {'UNIQUE ' * index.unique}INDEX {how}{' ' * bool(how)}{quoted(index.name)} "
             f"ON {self.name(codec.table)} ({columns})" + (f" WHERE {where}" if where else "")
         )
 
     # -- reading; the first column of a result is the number of the query, from 1
 
     def _get(self, record: type[Record]) -> Made:
-        codec = codec_of(record)
+        codec = self.codec(record)
         kinds = kinds_of(codec, codec.key)
         source, names = _source("k", kinds)
         on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, names, strict=True))
@@ -190,7 +189,7 @@ class Sql:
         )
 
     def _first(self, index: Index[Any], width: int, after: int, backwards: bool) -> Made:
-        codec = codec_of(index.record)
+        codec = self.codec(index.record)
         nullable = {c.name for c in codec.columns if c.nullable}
         prefix, rest = index.columns[:width], index.columns[width:]
         given = (*prefix, *rest[:after])
@@ -217,7 +216,7 @@ class Sql:
         )
 
     def _chain(self, record: type[Record], via: str) -> Made:
-        codec = codec_of(record)
+        codec = self.codec(record)
         kinds = [*kinds_of(codec, codec.key), BIGINT]
         source, names = _source("k", kinds)
         table, limit, last = self.name(codec.table), names[-1], quoted(codec.key[-1])
@@ -238,7 +237,7 @@ class Sql:
     # -- writing
 
     def _insert(self, record: type[Record]) -> Made:
-        codec = codec_of(record)
+        codec = self.codec(record)
         names = [c.name for c in codec.columns]
         kinds = kinds_of(codec, names)
         source, given = _source("c", kinds)
@@ -250,7 +249,7 @@ class Sql:
         )
 
     def _update(self, record: type[Record]) -> Made:
-        codec = codec_of(record)
+        codec = self.codec(record)
         names = [c.name for c in codec.columns]
         kinds = kinds_of(codec, names)
         source, given = _source("c", kinds)
@@ -264,7 +263,7 @@ class Sql:
         return f"WITH u AS ({update}) SELECT 1 / (count(*) = %s)::int FROM u", kinds
 
     def _delete(self, record: type[Record]) -> Made:
-        codec = codec_of(record)
+        codec = self.codec(record)
         kinds = kinds_of(codec, codec.key)
         source, given = _source("k", kinds)
         on = " AND ".join(f"t.{quoted(n)} = q.{at}" for n, at in zip(codec.key, given, strict=True))
@@ -285,6 +284,11 @@ def kinds_of(codec: RowCodec[Any], names: Iterable[str]) -> list[str]:
     """Return the PostgreSQL types of columns."""
     types = {c.name: kind_of(c.sql_type) for c in codec.columns}
     return [types[name] for name in names]
+
+
+def column_definition(column: Column) -> str:
+    """Return a column's name, type and NOT NULL."""
+    return f"{quoted(column.name)} {_column_type(column.sql_type)}{'' if column.nullable else ' NOT NULL'}"
 
 
 def _column_type(sql_type: str) -> str:

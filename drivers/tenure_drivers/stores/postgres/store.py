@@ -15,7 +15,7 @@ import psycopg
 
 from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Query, Question, Record
-from tenure.records import RECORDS
+from tenure.release import RELEASE
 from tenure.world import ask
 
 from ..base import (
@@ -31,23 +31,25 @@ from ..base import (
 from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
-from ..row_codec import codec_of
+from ..layout import layout_of
 from ..url import StoreUrl, split_server_options
-from .connection import (
-    Connection,
-    ensure_schema,
-    parse_dsn,
-    schema_statements,
-    translated,
-    version_of,
-)
+from .connection import StoreConnection, parse_dsn, translated
 from .notify import PostgresNotifier
 from .pipeline import Statement
+from .schema import PostgresMigrator, ensure_schema
 from .sql import Sql, listed, quoted
-from .transaction import NOW_MS, BatchedReads, quarantine_statement, storable
+from .transaction import (
+    NOW_MS,
+    ActiveChanged,
+    BatchedReads,
+    active_number,
+    check_unchanged,
+    quarantine_statement,
+    storable,
+)
 from .writer import ALONG_INDEXES, IDLE_MS, Writer, execute_in, execute_in_now
 
-__all__ = ["PostgresStore", "drop_schema", "missing_sql", "open_url"]
+__all__ = ["PostgresStore", "drop_schema", "open_migrator", "open_url"]
 
 
 A = TypeVar("A")
@@ -59,7 +61,6 @@ SCHEMA_BYTES_MAX = 56  # the name of the NOTIFY channel has a prefix, and 63 byt
 READERS = 2
 POSTGRES_GROUP_MAX = 256
 SNAPSHOT: Statement = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ())
-PLANNED: Statement = (f"SELECT {ALONG_INDEXES}", ())  # STORE-40
 
 
 class PostgresStore(GroupedStore):
@@ -91,20 +92,28 @@ class PostgresStore(GroupedStore):
         parse_dsn(dsn)
         super().__init__(f"schema {schema!r}")
         self.dsn, self.schema = dsn, schema
-        self._sql = Sql(schema)
+        self._sql = Sql(schema, layout_of(RELEASE))
         self._clock = clock
         self._prepare = prepare
         self._notifier = PostgresNotifier(dsn, schema, prepare, self._hint_bus.publish)
-        self._writer = Writer(Connection(dsn, prepare), self._sql, clock, idle_ms)
+        self._writer = Writer(StoreConnection(dsn, self._sql, prepare), clock, idle_ms)
         try:
-            ensure_schema(self._writer.connection, self._sql, create)
+            ensure_schema(self._writer.connection, create)
         except BaseException:
             self._writer.connection.close()
             raise
+        active = active_number(self._sql)
+        self._planned: Statement = (f"SELECT {ALONG_INDEXES}, {active}", ())  # STORE-40, SCHEMA-5
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")
         self._local = threading.local()
-        self._connections: list[Connection] = []
+        self._connections: list[StoreConnection] = []
         self.group = GroupCommit(self._transact, name="tenure-pg-write", group_max=group_max)
+
+    @property
+    def active(self) -> int:
+        """The release that was active at the last read (SCHEMA-1)."""
+        connections = (self._writer.connection, *self._connections)
+        return max([connection.sql.layout.release for connection in connections])
 
     # -- commands
 
@@ -127,7 +136,7 @@ class PostgresStore(GroupedStore):
         if isinstance(size, Refused):
             return size
         channel = self._notifier.channel
-        return outcome_of(await execute_in(connection, self._sql, channel, command))
+        return outcome_of(await execute_in(connection, self._writer.sql, channel, command))
 
     def execute_in_now(
         self, connection: psycopg.Connection[Any], command: Command[V, O]
@@ -137,7 +146,7 @@ class PostgresStore(GroupedStore):
         if isinstance(size, Refused):
             return size
         channel = self._notifier.channel
-        return outcome_of(execute_in_now(connection, self._sql, channel, command))
+        return outcome_of(execute_in_now(connection, self._writer.sql, channel, command))
 
     # -- reads
 
@@ -145,8 +154,9 @@ class PostgresStore(GroupedStore):
         """Answer a question from one snapshot."""
         return await self._read(lambda connection: self._ask(connection, question))
 
-    def _ask(self, connection: Connection, question: Question[A]) -> A:
-        connection.run([SNAPSHOT, PLANNED])
+    def _ask(self, connection: StoreConnection, question: Question[A]) -> A:
+        _, planned = connection.run([SNAPSHOT, self._planned])
+        check_unchanged(connection.sql, planned[0][0][-1])
         try:
             answer = ask(question, lambda query: self._answer(connection, query))
         except psycopg.Error:
@@ -157,8 +167,8 @@ class PostgresStore(GroupedStore):
         connection.roll_back()
         return answer
 
-    def _answer(self, connection: Connection, query: Query[Any]) -> Any:
-        reads = BatchedReads(self._sql, [query])
+    def _answer(self, connection: StoreConnection, query: Query[Any]) -> Any:
+        reads = BatchedReads(connection.sql, [query])
         statements = reads.statements()
         reads.receive([rows for rows, _ in connection.run(statements)] if statements else [])
         (answer,) = reads.answers()
@@ -170,7 +180,7 @@ class PostgresStore(GroupedStore):
         """Return up to `limit` sessions that are due now, in random order."""
         return await self._read(lambda connection: self._due(connection, limit))
 
-    def _due(self, connection: Connection, limit: int) -> tuple[Due, ...]:
+    def _due(self, connection: StoreConnection, limit: int) -> tuple[Due, ...]:
         now_ms = self._now(connection)
         table, quarantine = self._sql.name("session"), self._sql.name("quarantine")
         select = (
@@ -201,16 +211,18 @@ class PostgresStore(GroupedStore):
             f"{quarantine} q WHERE q.session_id = s.session_id) ORDER BY due_at_ms, session_id LIMIT 1"
         )
 
-        def look(connection: Connection) -> int | None:
+        def look(connection: StoreConnection) -> int | None:
             rows = connection.run([(text, (self._now(connection),))])[0][0]
             return rows[0][0] if rows else None
 
         return await self._read(look)
 
-    def _now(self, connection: Connection) -> int:
-        if self._clock is not None:
-            return self._clock()
-        return int(connection.run([(f"SELECT {NOW_MS}", ())])[0][0][0][0])
+    def _now(self, connection: StoreConnection) -> int:
+        """Return the time of the store's clock, if this release may work."""
+        text = f"SELECT {NOW_MS}, {active_number(connection.sql)}"
+        now_ms, active = connection.run([(text, ())])[0][0][0]
+        check_unchanged(connection.sql, active)
+        return int(now_ms) if self._clock is None else self._clock()
 
     async def now_ms(self) -> int:
         """Return the time of the store's clock."""
@@ -232,11 +244,12 @@ class PostgresStore(GroupedStore):
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order."""
 
-        def look(connection: Connection) -> tuple[Record, ...]:
+        def look(connection: StoreConnection) -> tuple[Record, ...]:
             found: list[Record] = []
-            connection.run([SNAPSHOT])
-            for record in RECORDS:
-                codec = codec_of(record)
+            _, planned = connection.run([SNAPSHOT, self._planned])
+            check_unchanged(connection.sql, planned[0][0][-1])
+            layout = connection.sql.layout
+            for codec in map(layout.codec, layout.records):
                 text = f"SELECT {listed(codec.stored)} FROM {self._sql.name(codec.table)}"
                 found += [codec.decode(row) for row in connection.run([(text, ())])[0][0]]
             connection.roll_back()
@@ -244,34 +257,38 @@ class PostgresStore(GroupedStore):
 
         return await self._read(look)
 
-    async def _read(self, look: Callable[[Connection], A]) -> A:
+    async def _read(self, look: Callable[[StoreConnection], A]) -> A:
         self._check_usable()
         return await asyncio.get_running_loop().run_in_executor(
             self._readers, self._read_here, look
         )
 
-    def _read_here(self, look: Callable[[Connection], A]) -> A:
-        connection: Connection | None = getattr(self._local, "connection", None)
+    def _read_here(self, look: Callable[[StoreConnection], A]) -> A:
+        connection: StoreConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = Connection(self.dsn, self._prepare)
+            connection = self._local.connection = StoreConnection(
+                self.dsn, self._writer.sql, self._prepare
+            )
             self._connections.append(connection)
-        for attempt in (1, 2):
+        repeated = False
+        while True:
             try:
                 return look(connection)
+            except ActiveChanged as changed:
+                connection.roll_back()
+                connection.work_at(changed.active)
             except psycopg.Error as error:
                 lost = connection.roll_back()
-                if not (
-                    lost and attempt == 1
-                ):  # a read may be repeated: once more on a new connection
+                if repeated or not lost:
                     raise translated(error, self.schema) from error
+                repeated = True  # a read may be repeated: once more on a new connection
             except Corrupt as error:
                 connection.roll_back()
                 if error.key:
                     self._quarantine(connection, str(error.key[0]), error)
                 raise
-        raise AssertionError("unreachable")
 
-    def _quarantine(self, connection: Connection, session_id: str, error: Corrupt) -> None:
+    def _quarantine(self, connection: StoreConnection, session_id: str, error: Corrupt) -> None:
         """Put a session into quarantine; if that fails, the next reader will."""
         try:
             connection.run([(quarantine_statement(self._sql), (session_id, str(error)))])
@@ -294,25 +311,21 @@ class PostgresStore(GroupedStore):
             connection.close()
 
 
-def _connect_to(url: str) -> tuple[Connection, Sql]:
+def _connect_to(url: str) -> StoreConnection:
     dsn, options = split_server_options(StoreUrl.parse(url))
-    return Connection(dsn), Sql(str(options.get("schema", SCHEMA)))
+    return StoreConnection(dsn, Sql(str(options.get("schema", SCHEMA)), layout_of(RELEASE)))
 
 
-def missing_sql(url: str) -> list[str]:
-    """Return the statements that create the schema of a URL; none if it exists."""
-    connection, sql = _connect_to(url)
-    try:
-        return schema_statements(connection, sql) if version_of(connection, sql) is None else []
-    except psycopg.Error as error:
-        raise translated(error, sql.schema) from error
-    finally:
-        connection.close()
+def open_migrator(url: StoreUrl) -> PostgresMigrator:
+    """Return what migrates the schema of a URL."""
+    dsn, options = split_server_options(url)
+    return PostgresMigrator(dsn, str(options.get("schema", SCHEMA)))
 
 
 def drop_schema(url: str) -> None:
     """Drop the schema of a URL, with everything in it."""
-    connection, sql = _connect_to(url)
+    connection = _connect_to(url)
+    sql = connection.sql
     try:
         connection.run([("SET client_min_messages = warning", ())])
         connection.run([(f"DROP SCHEMA IF EXISTS {quoted(sql.schema)} CASCADE", ())])

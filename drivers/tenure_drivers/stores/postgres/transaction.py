@@ -10,21 +10,24 @@ import enum
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from tenure.outcome import Decided, Drop, Insert, Refused
+from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Command, Each, First, Get, Query, Record
 from tenure.records import RECORDS, Session
+from tenure.release import RELEASE, decide_at
 
 from ..base import Clock, Corrupt
 from ..group_commit import Answer, Deferred, waves
-from ..row_codec import codec_of
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
 
 __all__ = [
     "NOW_MS",
+    "ActiveChanged",
     "BatchedReads",
     "Plan",
     "Wait",
+    "active_number",
+    "check_unchanged",
     "decide_group",
     "lock_rows",
     "quarantine_statement",
@@ -38,6 +41,22 @@ NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 SNAPSHOT = ", current_setting('transaction_isolation')"
 LIMIT_MAX = 2**63 - 1
 RECORD_ORDER = {kind: at for at, kind in enumerate(RECORDS)}
+
+
+class ActiveChanged(Exception):
+    """The store has another active number than the statements were made for; the transaction must be rolled back."""
+
+    def __init__(self, active: int) -> None:
+        super().__init__(active)
+        self.active = active
+
+
+def check_unchanged(sql: Sql, active: int | None) -> None:
+    """Raise ActiveChanged, or Corrupt if the store has no active number (SCHEMA-5)."""
+    if active is None:
+        raise Corrupt(f"schema {sql.schema!r}", (), "tenure_schema has no row")
+    if active != sql.layout.release:
+        raise ActiveChanged(active)
 
 
 # -- a group
@@ -61,6 +80,7 @@ def decide_group(
     are answered Deferred (STORE-31).  The clock is read by a statement of its own after the locks (STORE-33).  The
     statement that locks the sessions also reads their rows, except with Wait.ALWAYS: then another transaction may have
     created a row while this one waited.
+    Raises ActiveChanged, before anything is written.
     """
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
@@ -74,21 +94,20 @@ def decide_group(
             continue
         reads = [commands[at].reads() for at in members]
         queries = [q for wanted in reads for q in wanted.queries]
-        locked = (
-            not number and wait is not Wait.ALWAYS
-        )  # with ALWAYS, the lock's rows may be outdated
+        locked = not number and wait is not Wait.ALWAYS  # with it, the lock's rows may be outdated
         batch = BatchedReads(sql, queries, locked)
         opening = [] if number else [lock_rows(sql, ids, wait), lock_absent(sql, ids, wait)]
-        rows = yield [*batches, *opening, clock_statement(wait), *batch.statements()], False
+        rows = yield [*batches, *opening, clock_statement(sql, wait), *batch.statements()], False
         rows = rows[len(batches) :]
+        server_ms, *isolation = _read_clock(sql, rows[len(opening)])
         if not number:
             locked_ids = frozenset(row[0] for row in rows[0][0])
             if locked:
                 batch.take_sessions(rows[0][0])
             creatable = {row[0] for row in rows[1][0] if row[1]}
             _defer(commands, answers, set(ids) - locked_ids - creatable)
-            _check_isolation(creatable, *rows[len(opening)][0][0][1:])
-        now_ms = rows[len(opening)][0][0][0] if clock is None else clock()
+            _check_isolation(creatable, *isolation)
+        now_ms = server_ms if clock is None else clock()
         batch.receive([found for found, _ in rows[len(opening) + 1 :]])
         decisions: list[Decided[Any]] = []
         for at, wanted, view in zip(members, reads, batch.views(reads), strict=True):
@@ -98,7 +117,7 @@ def decide_group(
             if any(isinstance(v, Session) for v in view) and session not in locked_ids:
                 _defer(commands, answers, {session})  # another transaction has created it meanwhile
                 continue
-            answer = answers[at] = _decide(commands[at], wanted.view, view, now_ms)
+            answer = answers[at] = _decide(sql, commands[at], wanted.view, view, now_ms)
             if isinstance(answer, Corrupt):
                 corrupt[session] = str(answer)
             elif isinstance(answer, Decided):
@@ -113,9 +132,21 @@ def decide_group(
     return [a if a is not None else Deferred("not reached") for a in answers]
 
 
-def clock_statement(wait: Wait) -> Statement:
-    """Return the statement that reads the clock, and the isolation level of a caller's transaction."""
-    return f"SELECT {NOW_MS}{SNAPSHOT if wait is Wait.ALWAYS else ''}", ()
+def clock_statement(sql: Sql, wait: Wait) -> Statement:
+    """Return the statement that reads the clock, the active number, and the isolation level of a caller's transaction."""
+    return f"SELECT {NOW_MS}, {active_number(sql)}{SNAPSHOT if wait is Wait.ALWAYS else ''}", ()
+
+
+def _read_clock(sql: Sql, answer: Rows) -> list[Any]:
+    """Return the time, and the isolation level if it was asked for."""
+    now_ms, active, *isolation = answer[0][0]
+    check_unchanged(sql, active)
+    return [now_ms, *isolation]
+
+
+def active_number(sql: Sql) -> str:
+    """Return the expression for the active number of the store."""
+    return f"(SELECT version FROM {sql.name('tenure_schema')})"
 
 
 def _check_isolation(creatable: set[str], isolation: str = "read committed") -> None:
@@ -143,15 +174,16 @@ def _created(decided: Decided[Any]) -> frozenset[str]:
     return frozenset([w.record.session_id for w in decided.writes if isinstance(w.record, Session)])
 
 
-def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms: int) -> Answer:
+def _decide(
+    sql: Sql, command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms: int
+) -> Answer:
     for value in view:
         if isinstance(value, Corrupt):
             return value
     try:
-        answer: Decided[Any] | Refused = command.decide(make(*view), now_ms)
+        return decide_at(sql.layout.release, command, make(*view), now_ms)
     except Exception as error:
         return error
-    return answer
 
 
 # -- locks
@@ -163,7 +195,7 @@ def lock_rows(sql: Sql, ids: Sequence[str], wait: Wait) -> Statement:
     With Wait.NOT it skips rows that another transaction has locked.
     """
     return (
-        f"SELECT {listed(codec_of(Session).stored)} FROM {sql.name('session')} "
+        f"SELECT {listed(sql.codec(Session).stored)} FROM {sql.name('session')} "
         f"WHERE session_id = ANY(%b::text[]) ORDER BY session_id FOR UPDATE{' SKIP LOCKED' if wait is Wait.NOT else ''}",
         (Texts(ids),),
     )
@@ -211,6 +243,7 @@ class BatchedReads:
 
     def __init__(self, sql: Sql, queries: Sequence[Query[Any]], locked: bool = False) -> None:
         self._sql = sql
+        self._newest = sql.layout.release == RELEASE
         self._sessions: dict[str, list[int]] | None = {} if locked else None
         self._shapes: dict[Any, list[tuple[int, Any]]] = {}
         self._answers: list[Any] = []
@@ -235,7 +268,7 @@ class BatchedReads:
         self._answers.append(found)
         if shape is Session and self._sessions is not None:
             self._sessions.setdefault(str(given[0]), []).append(slot)
-        elif storable(given):
+        elif storable(given) and (self._newest or self._sql.layout.has(query)):
             asked = self._shapes.get(shape)
             if asked is None:
                 self._shapes[shape] = [(slot, query)]
@@ -263,7 +296,7 @@ class BatchedReads:
     def take_sessions(self, rows: Sequence[Any]) -> None:
         """Take the rows of the statement that locks the sessions."""
         assert self._sessions is not None
-        decode = codec_of(Session).decode
+        decode = self._sql.codec(Session).decode
         for row in rows:
             for slot in self._sessions.get(row[0], ()):
                 self._answers[slot] = _decoded(decode, row)
@@ -273,7 +306,8 @@ class BatchedReads:
         answers = self._answers
         for (shape, asked), rows in zip(self._shapes.items(), results, strict=True):
             one, several = asked[0][1], isinstance(shape, tuple)
-            decode = codec_of(one.index.record if isinstance(one, First) else one.record).decode
+            record_type = one.index.record if isinstance(one, First) else one.record
+            decode = self._sql.codec(record_type).decode
             for row in rows:
                 slot = asked[row[0] - 1][0]
                 record = _decoded(decode, row[1:])
@@ -322,7 +356,7 @@ def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
         else:
             kind = write.record.__class__
             operation = 1 if write.__class__ is Insert else 2
-            batches.setdefault((operation, kind), []).append(codec_of(kind).encode(write.record))
+            batches.setdefault((operation, kind), []).append(sql.codec(kind).encode(write.record))
     makers = (sql.delete, sql.insert, sql.update)
     found: list[Statement] = []
     for operation, kind in sorted(
@@ -330,7 +364,7 @@ def writing(sql: Sql, decisions: Iterable[Decided[Any]]) -> list[Statement]:
     ):
         rows = batches[operation, kind]
         if operation == 1 and len(rows) > 1:
-            at = codec_of(kind).key_at
+            at = sql.codec(kind).key_at
             rows.sort(key=lambda row: tuple([row[i] for i in at]))
         text, kinds = makers[operation](kind)
         counted = [len(rows)] if operation == 2 else []

@@ -17,11 +17,12 @@ from ..base import Clock, OutcomeUnknown, Unavailable
 from ..field_types import measure_command
 from ..group_commit import GROUP_CHARACTERS_MAX, Answer, Busy, Deferred
 from ..grouped_store import Commands, run_or_split
-from .connection import BEGIN, Connection, ConnectionLost, translated
+from ..layout import check_active
+from .connection import BEGIN, ConnectionLost, StoreConnection, translated
 from .notify import NOTIFY, payloads
 from .pipeline import Rows, Statement
 from .sql import Bigints, BigintsDumper, Sql, Texts, TextsDumper
-from .transaction import Plan, Wait, decide_group
+from .transaction import ActiveChanged, Plan, Wait, decide_group
 
 __all__ = ["ALONG_INDEXES", "IDLE_MS", "Writer", "execute_in", "execute_in_now"]
 
@@ -69,15 +70,19 @@ class Writer:
 
     def __init__(
         self,
-        connection: Connection,
-        sql: Sql,
+        connection: StoreConnection,
         clock: Clock | None,
         idle_ms: int = IDLE_MS,
     ) -> None:
-        self.connection, self.sql, self.clock = connection, sql, clock
+        self.connection, self.clock = connection, clock
         self._contended: dict[str, tuple[float, float]] = {}  # session -> (next attempt, pause)
         self._idle_ms = idle_ms
         self._limits = limits(idle_ms)
+
+    @property
+    def sql(self) -> Sql:
+        """The statements for the active number that was read last."""
+        return self.connection.sql
 
     def transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         """Answer each command by position.  Raises Busy if `wait` is False."""
@@ -160,6 +165,10 @@ class Writer:
             return list(_result_of(plan))
         except StopIteration as stop:  # nothing to write
             return self._finish_reads(stop.value)
+        except ActiveChanged as changed:
+            self.connection.roll_back()
+            self.connection.work_at(changed.active)
+            raise _Retry from changed
         except errors.LockNotAvailable:
             self.connection.roll_back()
             if not alone:
@@ -300,6 +309,11 @@ async def _execute_in(
         except (errors.UniqueViolation, Deferred) as failed:  # another transaction was faster
             error = failed
             await run(UNDO)
+            continue
+        except ActiveChanged as changed:
+            error = changed
+            await run(UNDO)
+            sql = sql.at(check_active(changed.active, f"schema {sql.schema!r}"))
             continue
         except psycopg.Error as failed:
             if not connection.closed:

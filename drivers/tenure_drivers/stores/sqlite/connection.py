@@ -1,21 +1,14 @@
-"""Connections to an SQLite file: pragmas, schema version, and the translation of errors."""
+"""Connections to an SQLite file: pragmas, and the translation of errors."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from tenure.indexes import INDEXES
-from tenure.records import RECORDS
+from ..base import Corrupt, OutcomeUnknown, Unavailable, Unusable
 
-from ..base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable, Unusable
-from .sql import schema
-
-APPLICATION_ID = 0x74_6E_75_72  # "tnur"
-SCHEMA_VERSION = 1
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 CACHE_KIB = 65_536
 
@@ -23,11 +16,6 @@ BUSY, LOCKED, READONLY, IOERR, CORRUPT = 5, 6, 8, 10, 11
 FULL, CANTOPEN, PROTOCOL, NOTADB = 13, 14, 15, 26
 
 NO_PERMISSION = ": no permission"
-
-QUARANTINE = (
-    "CREATE TABLE quarantine (session_id TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, "
-    "PRIMARY KEY (session_id)) STRICT, WITHOUT ROWID"
-)
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -85,38 +73,10 @@ def identity(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def holds_store(path: Path) -> bool:
-    """Return True if a file has tenure's schema, False if it is missing or empty.  Changes and creates nothing.
-
-    Raises Corrupt for a file of something else, SchemaTooNew or Unavailable.  Only SQLite opens the file: if this process
-    closed a descriptor of its own, the system would end the locks of all its connections to the file.
-    """
-    if not path.is_file() or not path.stat().st_size:
-        return False
-    if not has_log(path):  # a connection that locks would create a log beside a file in WAL mode
-        try:
-            return _look(path, "mode=ro&immutable=1")
-        except sqlite3.Error:
-            pass  # another process may be writing: look again with locks
-    try:
-        return _look(path, "mode=ro")
-    except sqlite3.Error as error:
-        raise translated(error, path) from error
-
-
 def has_log(path: Path) -> bool:
     """Return True if there is a log beside the file with anything in it."""
     log = Path(f"{os.path.realpath(path)}-wal")
     return log.exists() and log.stat().st_size > 0
-
-
-def _look(path: Path, mode: str) -> bool:
-    connection = connect_with(path, mode)
-    try:
-        connection.execute("BEGIN")
-        return _has_schema(connection, path)
-    finally:
-        connection.close()
 
 
 def connect_with(path: Path, mode: str) -> sqlite3.Connection:
@@ -152,81 +112,15 @@ def connect(path: Path, checkpoint_pages: int) -> sqlite3.Connection:
     return connection
 
 
-@cache
-def expected() -> tuple[str, ...]:
-    """Return all statements of this release's schema."""
-    return (*schema(RECORDS, INDEXES), QUARANTINE)
-
-
-def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
-    """Create the schema in an empty file, or check it.  Raises SchemaTooNew, Corrupt or Unavailable."""
-    try:
-        connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
-        if not _has_schema(connection, path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if not _has_schema(connection, path):  # another process may have created it
-                    for statement in expected():
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-    except sqlite3.Error as error:
-        raise translated(error, path) from error
-
-
-def check_schema(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
-    """Check the schema and create nothing.  Raises SchemaTooNew, Corrupt or Unavailable; ValueError for an empty file."""
-    try:
-        connection.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
-        if not _has_schema(connection, path):
-            raise no_store(path)
-    except sqlite3.Error as error:
-        raise translated(error, path) from error
-
-
-def no_store(path: Path) -> ValueError:
-    """Return the error for a file without tables."""
-    return ValueError(f"{path} holds no store: the file is empty")
-
-
-def _has_schema(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return True if the file has tenure's schema, False if it is empty.  Raises Corrupt or SchemaTooNew."""
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    found = {
-        row[0] for row in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    }
-    if not found and not application_id:
-        return False
-    if application_id != APPLICATION_ID:
-        raise Corrupt(str(path), (), f"not a tenure database (application_id {application_id:#x})")
-    if version > SCHEMA_VERSION:
-        raise SchemaTooNew(str(path), version, SCHEMA_VERSION)
-    missing = [statement for statement in expected() if statement not in found]
-    if missing:
-        raise Corrupt(str(path), (), f"schema {version} lacks {missing[0]}")
-    return True
-
-
 __all__ = [
     "BUSY",
     "FULL",
-    "SCHEMA_VERSION",
+    "LOCKED",
     "OutcomeUnknown",
-    "check_schema",
     "connect",
     "connect_with",
-    "expected",
     "has_log",
-    "holds_store",
     "identity",
-    "no_store",
-    "prepare",
     "primary_code",
     "translated",
 ]

@@ -13,8 +13,10 @@ from tenure.queries import Question, Record
 from tenure.world import ask
 
 from ..base import Corrupt, Quarantined, Unavailable
-from .connection import check_schema, connect_with, has_log, holds_store, no_store, translated
+from ..layout import layout_of
+from .connection import connect_with, has_log, translated
 from .filesystem import refuse_hard_links
+from .schema import check_schema, no_store, read_active, tables_at
 from .sql import Tables, all_records, quarantine_of
 
 A = TypeVar("A")
@@ -30,8 +32,13 @@ class SqliteReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._connection = _connect(self.path)
-        self._tables = Tables(self._connection)
+        self._connection, active = _connect(self.path)
+        self._tables = Tables(self._connection, layout_of(active))
+
+    @property
+    def active(self) -> int:
+        """The release that was active at the last read."""
+        return self._tables.layout.release
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot.  Raises Unavailable or Corrupt."""
@@ -42,7 +49,9 @@ class SqliteReader:
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order.  Raises Unavailable or Corrupt."""
-        return await asyncio.to_thread(self._in_snapshot, lambda: all_records(self._connection))
+        return await asyncio.to_thread(
+            self._in_snapshot, lambda: all_records(self._connection, self._tables.layout)
+        )
 
     async def quarantined(self) -> tuple[Quarantined, ...]:
         """Return the sessions in quarantine.  Raises Unavailable or Corrupt."""
@@ -52,6 +61,7 @@ class SqliteReader:
         try:
             self._connection.execute("BEGIN")
             try:
+                self._tables = tables_at(self._tables, self._connection, self.path, oldest=1)
                 return read()
             finally:
                 self._connection.execute("ROLLBACK")
@@ -66,15 +76,15 @@ class SqliteReader:
         self._connection.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open read-only.
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Open read-only; return the active number too.
 
     A read-only connection creates the -wal and -shm files beside the database and leaves them there.  So if there is no
     log, the connection may write, but for `query_only`: then SQLite removes both files when the last connection closes.
     Where it may not create them, and the log is empty, open the file as immutable.
     """
     refuse_hard_links(path)
-    if path.is_file() and not holds_store(path):
+    if path.is_file() and read_active(path) is None:
         raise no_store(path)
     try:
         return _connect_as(path, "mode=ro" if has_log(path) else "mode=rw")
@@ -85,18 +95,17 @@ def _connect(path: Path) -> sqlite3.Connection:
         return _connect_as(path, "mode=ro&immutable=1")
 
 
-def _connect_as(path: Path, mode: str) -> sqlite3.Connection:
+def _connect_as(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
     try:
         connection = connect_with(path, mode)
     except sqlite3.Error as error:
         raise Unavailable(f"{path} cannot be opened: {error}") from error
     try:
         connection.execute("PRAGMA query_only=ON")
-        check_schema(connection, path, BUSY_TIMEOUT_MS)
+        return connection, check_schema(connection, path, BUSY_TIMEOUT_MS)
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 __all__ = ["SqliteReader"]

@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
-from tenure.records import RECORDS
 
 from ..base import Quarantined
-from ..row_codec import RowCodec, codec_of
+from ..layout import Layout
+from ..row_codec import RowCodec, table_of
 
 __all__ = [
     "SELECT_QUARANTINE",
     "Tables",
     "all_records",
+    "create_index",
     "create_table",
     "insert_record",
     "quarantine_of",
     "quoted",
-    "schema",
     "select_due",
     "select_first",
     "update_record",
@@ -51,11 +51,10 @@ def _equal(names: Iterable[str]) -> list[str]:
 # -- whole tables
 
 
-def all_records(connection: sqlite3.Connection) -> tuple[Record, ...]:
+def all_records(connection: sqlite3.Connection, layout: Layout) -> tuple[Record, ...]:
     """Return all records, in no order.  Raises Corrupt with the key of a record that cannot be read."""
     found: list[Record] = []
-    for record in RECORDS:
-        codec = codec_of(record)
+    for codec in map(layout.codec, layout.records):
         sql = f'SELECT {quoted(codec.stored)} FROM "{codec.table}"'
         found += [codec.decode(row) for row in connection.execute(sql).fetchall()]
     return tuple(found)
@@ -82,11 +81,10 @@ def create_table(codec: RowCodec[Any]) -> str:
     return f'CREATE TABLE "{codec.table}" ({", ".join(lines)}) {tail}'
 
 
-def create_index(index: Index[Any]) -> str | None:
+def create_index(index: Index[Any], codec: RowCodec[Any]) -> str | None:
     """Return a partial index over the rows that have all its columns; None if it is the primary key."""
-    if index.columns == index.record.key:
+    if index.columns == codec.key:
         return None
-    codec = codec_of(index.record)
     columns = ", ".join(f'"{n}" DESC' if n in index.descending else f'"{n}"' for n in index.columns)
     nullable = [c.name for c in codec.columns if c.nullable and c.name in index.columns]
     where = f" WHERE {_all(not_null(nullable))}" if nullable else ""
@@ -99,27 +97,21 @@ def not_null(names: Iterable[str]) -> list[str]:
     return [f'"{name}" IS NOT NULL' for name in names]
 
 
-def schema(records: Iterable[type[Record]], indexes: Iterable[Index[Any]]) -> list[str]:
-    """Return the statements that create all tables and indexes."""
-    tables = [create_table(codec_of(record)) for record in records]
-    return tables + [line for line in map(create_index, indexes) if line is not None]
-
-
 # -- statements
 
 
-def select_record(record: type[Record]) -> str:
+def select_record(codec: RowCodec[Any]) -> str:
     """Return the query of a record by key."""
-    codec = codec_of(record)
     return f'SELECT {quoted(codec.stored)} FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
 
 
-def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> str:
+def select_first(
+    index: Index[Any], codec: RowCodec[Any], width: int, after: int, backwards: bool
+) -> str:
     """Return the query of the first records of an index.
 
     Parameters: `width` columns of the prefix, `after` columns of the position after which it starts, the limit.
     """
-    codec = codec_of(index.record)
     prefix, rest = index.columns[:width], index.columns[width:]
     nullable = {c.name for c in codec.columns if c.nullable}
     where = _equal(prefix) + not_null(n for n in rest if n in nullable)
@@ -138,9 +130,8 @@ def select_first(index: Index[Any], width: int, after: int, backwards: bool) -> 
     )
 
 
-def select_chain(record: type[Record], via: str) -> str:
+def select_chain(codec: RowCodec[Any], via: str) -> str:
     """Return the query of a chain of records.  Parameters, by number: the key, the limit."""
-    codec = codec_of(record)
     at = {name: f"?{number}" for number, name in enumerate(codec.key, 1)}
     limit, last = f"?{len(at) + 1}", codec.key[-1]
     first = _all(f'"{name}" = {mark}' for name, mark in at.items())
@@ -161,7 +152,7 @@ def select_due(index: Index[Any], when: str, after: bool) -> str:
     `when` is the operator that compares the time with the first parameter.
     """
     moment, session = index.columns
-    table = codec_of(index.record).table
+    table = table_of(index.record)
     condition = f' AND ("{moment}", "{session}") > (?, ?)' if after else ""
     return (
         f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
@@ -170,16 +161,14 @@ def select_due(index: Index[Any], when: str, after: bool) -> str:
     )
 
 
-def insert_record(record: type[Record]) -> str:
+def insert_record(codec: RowCodec[Any]) -> str:
     """Return the INSERT of a row."""
-    codec = codec_of(record)
     names = [c.name for c in codec.columns]
     return f'INSERT INTO "{codec.table}" ({quoted(names)}) VALUES ({", ".join("?" * len(names))})'
 
 
-def update_record(record: type[Record]) -> str:
+def update_record(codec: RowCodec[Any]) -> str:
     """Return the UPDATE of a row; its parameters are numbered, so that they are those of the INSERT."""
-    codec = codec_of(record)
     at = {c.name: f"?{i}" for i, c in enumerate(codec.columns, 1)}
     rest = [n for n in at if n not in codec.key] or list(codec.key)
     sets = ", ".join(f'"{n}" = {at[n]}' for n in rest)
@@ -187,9 +176,8 @@ def update_record(record: type[Record]) -> str:
     return f'UPDATE "{codec.table}" SET {sets} WHERE {match}'
 
 
-def delete_record(record: type[Record]) -> str:
+def delete_record(codec: RowCodec[Any]) -> str:
     """Return the DELETE of a row by key."""
-    codec = codec_of(record)
     return f'DELETE FROM "{codec.table}" WHERE {_all(_equal(codec.key))}'
 
 
@@ -210,19 +198,21 @@ class PerRecordType(dict[type[Record], T]):
 class Tables:
     """Answers queries and writes decisions over one connection.  Raises Corrupt for an invalid row."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, layout: Layout) -> None:
+        codec = layout.codec
+        self.layout = layout
         self.cursor = connection.cursor()
-        self.gets = PerRecordType(lambda kind: (select_record(kind), codec_of(kind).decode))
+        self.answer = layout.reading(self._answer)
+        self.gets = PerRecordType(lambda kind: (select_record(codec(kind)), codec(kind).decode))
         self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
-        self.encoders = PerRecordType(lambda kind: codec_of(kind).encode)
-        self.inserts = PerRecordType(insert_record)
-        self.updates = PerRecordType(update_record)
-        self.deletes = PerRecordType(delete_record)
+        self.encoders = PerRecordType(lambda kind: codec(kind).encode)
+        self.inserts = PerRecordType(lambda kind: insert_record(codec(kind)))
+        self.updates = PerRecordType(lambda kind: update_record(codec(kind)))
+        self.deletes = PerRecordType(lambda kind: delete_record(codec(kind)))
 
     # -- reading
 
-    def answer(self, query: Query[Any]) -> Any:
-        """Answer one query."""
+    def _answer(self, query: Query[Any]) -> Any:
         if query.__class__ is Get:
             return self._get(query)
         if query.__class__ is First:
@@ -252,8 +242,9 @@ class Tables:
                 raise AssertionError(
                     f"{index.name} has a descending column: `after` is not supported"
                 )
-            sql = select_first(index, *shape[1:])
-            found = self.firsts[shape] = (sql, codec_of(index.record).decode)
+            codec = self.layout.codec(index.record)
+            sql = select_first(index, codec, *shape[1:])
+            found = self.firsts[shape] = (sql, codec.decode)
         values = (*query.prefix, *query.after, min(query.limit, LIMIT_MAX))
         try:
             rows = self.cursor.execute(found[0], values).fetchall()
@@ -263,7 +254,8 @@ class Tables:
         return tuple([decode(row) for row in rows])
 
     def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
-        sql, decode = select_chain(query.record, query.via), codec_of(query.record).decode
+        codec = self.layout.codec(query.record)
+        sql, decode = select_chain(codec, query.via), codec.decode
         values = (*query.key, min(query.limit, LIMIT_MAX))
         try:
             rows = self.cursor.execute(sql, values).fetchall()

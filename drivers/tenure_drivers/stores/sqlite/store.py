@@ -28,10 +28,13 @@ from ..base import (
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore, run_or_split
+from ..layout import check_active, layout_of
+from ..migration import Migrate, may_migrate
 from ..url import StoreUrl
 from .connection import connect, translated
 from .filesystem import refuse_hard_links, refuse_network
 from .notify import FileProcesses, HintListener
+from .schema import SqliteMigrator, tables_at, user_version
 from .sql import SELECT_QUARANTINE, Tables, all_records, select_due
 from .writer import Writer, execute_in
 
@@ -48,8 +51,10 @@ class SqliteStore(GroupedStore):
     """A store in an SQLite file, which is created if it does not exist.
 
     Several processes of one machine may open it at once.  A copy that SQLite itself makes while it is open is a backup
-    (STORE-23).  Spec: specs/store.md.
-    Raises Unavailable, Corrupt or SchemaTooNew if it cannot be opened, ValueError if other machines can reach it.
+    (STORE-23).  `migrate`: "auto" upgrades a file of an earlier release if nobody else has it open (SCHEMA-10), "no" never
+    does.  Spec: specs/store.md.
+    Raises Unavailable, Corrupt, SchemaTooNew or SchemaTooOld if it cannot be opened, ValueError if other machines can
+    reach it.
     """
 
     durability = Durability.CRASH
@@ -64,6 +69,7 @@ class SqliteStore(GroupedStore):
         checkpoint_pages: int = CHECKPOINT_PAGES,
         wal_bytes_max: int = WAL_BYTES_MAX,
         group_max: int = GROUP_MAX,
+        migrate: Migrate = "auto",
     ) -> None:
         self.path = Path(path)
         super().__init__(str(self.path))
@@ -76,10 +82,11 @@ class SqliteStore(GroupedStore):
             busy_timeout_ms=busy_timeout_ms,
             checkpoint_pages=checkpoint_pages,
             wal_bytes_max=wal_bytes_max,
+            migrate=may_migrate(migrate),
         )
         self._reader = connect(self.path, checkpoint_pages)
         self._due_reader = connect(self.path, checkpoint_pages)
-        self._answers = Tables(self._reader)
+        self._answers = Tables(self._reader, layout_of(self._writer.active))
         self._due_lock = threading.Lock()
         self._question_thread = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
         self._processes = self._writer.processes = FileProcesses(self.path)
@@ -92,6 +99,11 @@ class SqliteStore(GroupedStore):
             has_no_peers=lambda: self._processes.alone,
             group_max=group_max,
         )
+
+    @property
+    def active(self) -> int:
+        """The release that was active at the last read (SCHEMA-1)."""
+        return self._answers.layout.release
 
     # -- commands
 
@@ -155,6 +167,7 @@ class SqliteStore(GroupedStore):
         self._writer.check_files()
         try:
             with self._due_lock:
+                check_active(user_version(self._due_reader), str(self.path))
                 return self._due_reader.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
@@ -185,13 +198,14 @@ class SqliteStore(GroupedStore):
         return self._question_thread.submit(self._in_snapshot, self._dump).result()
 
     def _dump(self) -> tuple[Record, ...]:
-        return all_records(self._reader)
+        return all_records(self._reader, self._answers.layout)
 
     def _in_snapshot(self, read: Callable[[], A]) -> A:
         self._writer.check_files()  # a removed file would give old answers (STORE-21)
         try:
             self._reader.execute("BEGIN")
             try:
+                self._answers = tables_at(self._answers, self._reader, self.path)
                 return read()
             finally:
                 self._reader.execute("ROLLBACK")
@@ -231,4 +245,9 @@ def open_url(url: StoreUrl, *, clock: Clock = wall_clock_ms, **options: Any) -> 
     return SqliteStore(url.rest, clock=clock, **options)
 
 
-__all__ = ["CHECKPOINT_PAGES", "SqliteStore", "execute_in", "open_url"]
+def open_migrator(url: StoreUrl) -> SqliteMigrator:
+    """Return what migrates the file of a URL."""
+    return SqliteMigrator(Path(url.rest))
+
+
+__all__ = ["CHECKPOINT_PAGES", "SqliteStore", "execute_in", "open_migrator", "open_url"]

@@ -12,21 +12,15 @@ from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Refused
 from tenure.queries import Command
+from tenure.release import RELEASE
 
 from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
-from .connection import (
-    BUSY,
-    FULL,
-    connect,
-    holds_store,
-    identity,
-    prepare,
-    primary_code,
-    translated,
-)
+from ..layout import check_active, layout_of
+from .connection import BUSY, FULL, connect, identity, primary_code, translated
 from .notify import FileProcesses, lock_holder
+from .schema import prepare, read_active, tables_at, upgrade_alone, user_version
 from .sql import Tables
 
 __all__ = ["Writer", "execute_in"]
@@ -49,6 +43,7 @@ class Writer:
         busy_timeout_ms: int,
         checkpoint_pages: int,
         wal_bytes_max: int,
+        migrate: bool,
     ) -> None:
         self.path = path
         self.engine = threading.Lock()
@@ -57,10 +52,12 @@ class Writer:
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
         self._corrupt: list[Quarantined] = []
-        holds_store(path)  # refuses a file of something else, before `connect` changes it
+        active = read_active(path)  # refuses a file of something else, before `connect` changes it
+        if migrate and active is not None and active < RELEASE:
+            upgrade_alone(path)
         self.connection = connect(path, checkpoint_pages)
         try:
-            prepare(self.connection, path, busy_timeout_ms)
+            self.active = prepare(self.connection, path, busy_timeout_ms)
             self.connection.execute("PRAGMA busy_timeout=0")
             self._version = self._data_version()
             self._files = [
@@ -69,7 +66,7 @@ class Writer:
         except BaseException:
             self.connection.close()
             raise
-        self._tables = Tables(self.connection)
+        self._tables = Tables(self.connection, layout_of(self.active))
 
     # -- the transaction of a group
 
@@ -81,7 +78,9 @@ class Writer:
         """
         self._begin(wait)
         try:
-            answers = execute_waves(self._tables, commands, self._clock, sqlite3.Error)
+            tables = self._tables = tables_at(self._tables, self.connection, self.path)
+            active = tables.layout.release
+            answers = execute_waves(tables, commands, self._clock, active, sqlite3.Error)
             for command, answer in zip(commands, answers, strict=True):
                 if isinstance(answer, Corrupt):
                     self._add_corrupt(command.session_id, answer)
@@ -234,7 +233,9 @@ def execute_in(
     size = measure_command(command)
     if isinstance(size, Refused):
         return size
-    answer = execute_wave(Tables(connection), [command], now_ms, sqlite3.Error)[0]
+    active = check_active(user_version(connection), "the database")
+    tables = Tables(connection, layout_of(active))
+    answer = execute_wave(tables, [command], now_ms, active, sqlite3.Error)[0]
     if isinstance(answer, Exception):
         raise answer
     return answer

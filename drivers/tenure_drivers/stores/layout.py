@@ -1,0 +1,73 @@
+"""The tables, indexes and rows of a store while its active number is that of a release.  Spec: specs/schema.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from tenure.indexes import INDEXES
+from tenure.queries import Chain, First, Get, Index, Query, Record
+from tenure.records import RECORDS
+from tenure.release import OLDEST, RELEASE, since
+
+from .base import SchemaTooNew, SchemaTooOld
+from .row_codec import RowCodec, codec_of
+
+__all__ = ["Layout", "check_active", "layout_of"]
+
+
+R = TypeVar("R", bound=Record)
+Answerer = Callable[[Query[Any]], Any]
+
+
+class Layout:
+    """What a release stores, without what later releases added."""
+
+    def __init__(self, release: int) -> None:
+        self.release = release
+        self.records: tuple[type[Record], ...] = tuple(r for r in RECORDS if since(r) <= release)
+        self.indexes: tuple[Index[Any], ...] = tuple(i for i in INDEXES if i.since <= release)
+        self._names = frozenset(index.name for index in self.indexes)
+
+    def codec(self, record: type[R]) -> RowCodec[R]:
+        """Return the codec of a record type."""
+        return codec_of(record, self.release)
+
+    def has(self, query: Query[Any]) -> bool:
+        """Return True if the tables can answer a query."""
+        if isinstance(query, First):
+            return query.index.name in self._names
+        if isinstance(query, Get | Chain):
+            return query.record in self.records
+        return True
+
+    def reading(self, answer: Answerer) -> Answerer:
+        """Return `answer` for every query: one about what a later release added finds nothing (SCHEMA-4)."""
+        if self.release == RELEASE:
+            return answer
+
+        def answer_older(query: Query[Any]) -> Any:
+            if self.has(query):
+                return answer(query)
+            return None if isinstance(query, Get) else ()
+
+        return answer_older
+
+
+@cache
+def layout_of(release: int) -> Layout:
+    """Return the layout of a release up to this one."""
+    return Layout(release)
+
+
+def check_active(active: int, where: str, oldest: int = OLDEST) -> int:
+    """Return the active number if it is from `oldest` to this release (SCHEMA-1).
+
+    Raises SchemaTooNew or SchemaTooOld.
+    """
+    if active > RELEASE:
+        raise SchemaTooNew(where, active, RELEASE)
+    if active < oldest:
+        raise SchemaTooOld(where, active, oldest)
+    return active

@@ -1,0 +1,92 @@
+"""The number of this release, and what may be stored while an earlier one still works.  Spec: specs/schema.md.
+
+What a release adds to the stored forms carries its number: `since` on a class, `added` on a class for its fields,
+derived columns and members.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from .outcome import Decided, Drop, Refusal, Refused
+from .queries import Command
+
+__all__ = ["OLDEST", "RELEASE", "added_in", "decide_at", "needs", "since"]
+
+
+O = TypeVar("O")
+V = TypeVar("V")
+
+RELEASE: Final = 1
+OLDEST: Final = max(1, RELEASE - 1)  # SCHEMA-1: the lowest active number with which it works
+
+
+def decide_at(active: int, command: Command[V, O], view: V, now_ms: int) -> Decided[O] | Refused:
+    """Decide a command for a store with this active number (SCHEMA-3)."""
+    if active >= RELEASE:
+        return command.decide(view, now_ms)
+    wanted = needs(command)
+    if wanted > active:
+        return not_active(command, wanted)
+    decided = command.decide(view, now_ms)
+    if isinstance(decided, Decided):
+        wanted = most(
+            since(w.record) if isinstance(w, Drop) else needs(w.record) for w in decided.writes
+        )
+        if wanted > active:
+            return not_active(command, wanted)
+    return decided
+
+
+def not_active(command: object, release: int) -> Refused:
+    """Return the refusal of a command that an earlier release could not read."""
+    name = command.__class__.__name__
+    return Refused(
+        Refusal.NOT_ACTIVE,
+        "SCHEMA-3",
+        f"{name} needs release {release}: run `tenure store activate` when no earlier release is at work",
+    )
+
+
+def needs(value: object) -> int:
+    """Return the first release that can read a value: a record, a command, or any value in one."""
+    kind = value.__class__
+    if isinstance(value, tuple):
+        return most(map(needs, value))
+    if isinstance(value, enum.Enum):
+        return added_in(kind, value.name)
+    if not attrs.has(kind):
+        return 1
+    found = since(kind)
+    for name, default in _fields(kind):
+        part = getattr(value, name)
+        if part is not None and part != default:
+            found = max(found, added_in(kind, name), needs(part))
+    return found
+
+
+def since(kind: type) -> int:
+    """Return the release that added a class to the stored forms."""
+    found: int = getattr(kind, "since", 1)
+    return found
+
+
+def added_in(kind: type, name: str) -> int:
+    """Return the release that added a field, a derived column or a member to a class."""
+    found: int = getattr(kind, "added", {}).get(name, since(kind))
+    return found
+
+
+def most(found: Iterable[int]) -> int:
+    """Return the highest number, 1 if there is none."""
+    return max(found, default=1)
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, object], ...]:
+    return tuple([(field.name, field.default) for field in attrs.fields(kind)])
