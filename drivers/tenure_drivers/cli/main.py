@@ -85,7 +85,7 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db ann
       tenure show --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
-    Check the rules in every state of small models; print a rule whose number is in a message:
+    Check the rules in every state of small systems; print a rule whose number is in a message:
       tenure check
       tenure explain LEASE-5
     """
