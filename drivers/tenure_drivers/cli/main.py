@@ -74,7 +74,7 @@ def version() -> str:
 )
 @click.version_option(version(), prog_name="tenure")
 def tenure() -> None:
-    """Durable agent sessions: each stored input ends once, with an answer or a reason, even if processes crash.
+    """Durable agent sessions: a stored input is not lost and ends at most once, even if processes crash.
 
     \b
     Process a file of prompts with three worker processes.  Any of them may be killed at any time:
