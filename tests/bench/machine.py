@@ -149,19 +149,19 @@ def every_case(seconds: float) -> tuple[int, float]:
 
 
 def explored(bench: Bench, config: ModelConfig) -> Section:
-    """Measure how fast `tenure check` explores a model of one session with crashes."""
-    bench.say(f"exploring the model {config.name}")
+    """Measure how fast `tenure check` explores a system of one session with crashes."""
+    bench.say(f"exploring the system {config.name}")
     begun = time.perf_counter()
     result = search(config)
     taken = time.perf_counter() - begun
-    found, model = result.explored, f"model {config.name!r}"
+    found, system = result.explored, f"system {config.name!r}"
     assert found.good, result.line()
     states, rate = found.states / taken, found.transitions / taken
     least = DECISIONS_LEAST
     return [
-        exactly(f"explorer, {model}: steps, each an executed command", rate, "steps/s",
+        exactly(f"explorer, {system}: steps, each an executed command", rate, "steps/s",
                 f">= {least:,} steps/s", rate >= least),
-        exactly(f"explorer, {model}: states", states, "states/s"),
+        exactly(f"explorer, {system}: states", states, "states/s"),
     ], []  # fmt: skip
 
 

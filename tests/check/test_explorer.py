@@ -1,6 +1,6 @@
 """The explorer and the session models: each model is explored completely.
 
-The numbers of states are pinned: a rule that allows more or less than before changes them.  The numbers of small models
+The numbers of states are pinned: a rule that allows more or less than before changes them.  The numbers of small systems
 are derived here.  For the others a second search and the symmetry of workers check the first search.
 """
 
@@ -268,7 +268,7 @@ def test_a_search_stops_at_its_limit_and_reports_it() -> None:
 
     assert not found.complete and not found.good
     assert found.message == (
-        "counting: stopped at 5 states; raise the limit or make the model smaller"
+        "counting: stopped at 5 states; raise the limit or make the system smaller"
     )
 
 
@@ -330,7 +330,7 @@ def test_a_report_shows_the_shortest_counterexample() -> None:
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown model leese; expected lease, failure, "):
+    with pytest.raises(ValueError, match="unknown system leese; expected lease, failure, "):
         check(["leese"])
     assert set(names()) < set(names(deep=True))
 

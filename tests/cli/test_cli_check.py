@@ -1,4 +1,4 @@
-"""`tenure check`: the examples of its help, its list of models and its errors."""
+"""`tenure check`: the examples of its help, its list of systems and its errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tenure.check import names
 
 
 def examples(tmp_path: Path) -> list[list[str]]:
-    """Return the examples of the help that name a model or an option."""
+    """Return the examples of the help that name a system or an option."""
     lines = tenure("check", "--help", cwd=tmp_path).out.splitlines()
     found = [shlex.split(line) for line in lines if line.startswith("    tenure check")]
-    assert found[0] == ["tenure", "check"]  # all models: tests/check/test_explorer.py
+    assert found[0] == ["tenure", "check"]  # all systems: tests/check/test_explorer.py
     return [words[1:] for words in found[1:]]
 
 
@@ -26,7 +26,7 @@ def test_the_examples_of_the_help_work(tmp_path: Path) -> None:
         assert (ran.code, ran.out != "") == (0, True), (arguments, ran.err)
 
 
-def test_a_model_has_one_line_and_the_properties_follow(tmp_path: Path) -> None:
+def test_a_system_has_one_line_and_the_properties_follow(tmp_path: Path) -> None:
     ran = tenure("check", "slots", cwd=tmp_path)
 
     first, _, heading, *properties = ran.out.splitlines()
@@ -36,15 +36,15 @@ def test_a_model_has_one_line_and_the_properties_follow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_the_list_describes_each_model(deep: bool, tmp_path: Path) -> None:
+def test_the_list_describes_each_system(deep: bool, tmp_path: Path) -> None:
     ran = tenure("check", "--list", *["--deep"] * deep, cwd=tmp_path)
 
     listed = [line.split(maxsplit=1) for line in ran.out.splitlines()]
     assert tuple(name for name, _ in listed) == names(deep)
 
 
-def test_an_unknown_model_is_named(tmp_path: Path) -> None:
+def test_an_unknown_system_is_named(tmp_path: Path) -> None:
     ran = tenure("check", "leese", cwd=tmp_path)
 
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("tenure check: unknown model leese; expected lease, failure, ")
+    assert ran.err.startswith("tenure check: unknown system leese; expected lease, failure, ")

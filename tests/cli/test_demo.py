@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from tenure_drivers.demo import command
 from tenure_drivers.demo.plan import Kind, draw
 
 SMALL = ("--inputs", "24", "--sessions", "4", "--workers", "2")
@@ -116,7 +118,7 @@ def test_a_demo_prints_its_result_in_words(start: Callable[..., Demo]) -> None:
     assert code == 0, out + err
     assert "24  answered" in out
     assert "Every prompt was answered once" in " ".join(out.split())
-    assert "tenure demo --seed 3" in out
+    assert "Repeat: tenure demo --seed 3 --inputs 24 --sessions 4 --workers 2\n" in out
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -213,3 +215,23 @@ def test_every_plan_can_be_completed(inputs: int, sessions: int) -> None:
 def test_one_seed_gives_one_plan() -> None:
     assert draw(7, 200, 20, 3) == draw(7, 200, 20, 3)
     assert draw(7, 200, 20, 3) != draw(8, 200, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sessions", "workers"), [(200, 20, 3), (40, 8, 3), (24, 4, 2), (5, 5, 4)]
+)
+def test_the_printed_command_repeats_the_plan(inputs: int, sessions: int, workers: int) -> None:
+    plan = draw(7, inputs, sessions, workers)
+
+    tenure, name, *words = shlex.split(
+        command.repeat_command(plan, "script", "postgresql://me:pw@db/a?b=1")
+    )
+
+    given = command.demo.make_context(name, words).params
+    again = draw(given["seed"], given["inputs"], given["sessions"], given["workers"])
+    assert (tenure, name, again) == ("tenure", "demo", plan)
+    assert (given["agent"], given["server"]) == ("script", "postgresql://me:***@db/a?b=1")
+
+
+def test_a_default_is_not_part_of_the_printed_command() -> None:
+    assert command.repeat_command(draw(1, 200, 20, 3), "ledger", None) == "tenure demo --seed 1"

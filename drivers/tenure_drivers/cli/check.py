@@ -1,4 +1,4 @@
-"""`tenure check`: explore small models of the rules; print the properties or the shortest counterexample."""
+"""`tenure check`: explore small systems; print the properties or the shortest counterexample."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Rate:
 
 
 def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
-    known = check_models.names(deep=True)  # a larger model may be named without --deep
+    known = check_models.names(deep=True)  # a larger system may be named without --deep
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise usage_error(f"unknown model {', '.join(unknown)}; expected {', '.join(known)}")
+        raise usage_error(f"unknown system {', '.join(unknown)}; expected {', '.join(known)}")
     bar = Bar("states", None)
-    gc.disable()  # all states of a model stay alive until its end; repeated scans cost 20 %
+    gc.disable()  # all states of a system stay alive until its end; repeated scans cost 20 %
     try:
         report = check_models.check(wanted or (known if deep else ()), Rate(bar).show)
     finally:
@@ -56,26 +56,26 @@ def search(wanted: tuple[str, ...], deep: bool, mermaid: bool) -> int:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAMES]")
-@click.option("--list", "listed", is_flag=True, help="List the models.")
-@click.option("--deep", is_flag=True, help="Add the larger models; takes minutes.")
+@click.option("--list", "listed", is_flag=True, help="List the systems.")
+@click.option("--deep", is_flag=True, help="Add the larger systems; takes minutes.")
 @click.option(
     "--mermaid", is_flag=True, help="Print the counterexample as a Mermaid sequence diagram."
 )
 def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> None:
-    """Check the rules of tenure in every state of small models.
+    """Check the rules of tenure in every state of small systems.
 
-    A model is one session or one turn in which inputs arrive and workers run, pause, crash and restart.  Answers
-    are lost, leases lapse, runs fail and are cancelled.  Every order of these events is tried.
+    A system is one session or one turn: inputs arrive, and workers run, pause, crash and restart.  Answers are
+    lost, leases lapse, runs fail and are cancelled.  Every order of these events is tried.
 
     \b
-    Each model prints one line:
+    Each system prints one line:
       ok          all properties hold in every state
       VIOLATED    a property is violated; the shortest path to such a state follows
-      INCOMPLETE  the model has too many states
+      INCOMPLETE  the system has too many states
 
-    "transitions" is the number of steps between states, "depth" the length of the longest shortest path.
-    The properties that were checked are printed at the end.  NAMES are the models to check (default: all
-    that --list prints).
+    "transitions" is the number of steps between states.  "depth" is the largest number of steps that a state
+    needs, by its shortest path.  The properties that were checked are printed at the end.  NAMES are the
+    systems to check (default: all that --list prints).
 
     \b
     Example:
@@ -88,7 +88,7 @@ def check(names: tuple[str, ...], listed: bool, deep: bool, mermaid: bool) -> No
     Exit codes:
       0    all properties hold
       1    a property is violated
-      2    no such model
+      2    no such system
       130  Ctrl-C
     """
     if listed:

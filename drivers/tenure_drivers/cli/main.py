@@ -74,7 +74,7 @@ def version() -> str:
 )
 @click.version_option(version(), prog_name="tenure")
 def tenure() -> None:
-    """Durable agent sessions: each stored input ends once, with an answer or a reason, even if processes crash.
+    """Durable agent sessions: a stored input is not lost and ends at most once, even if processes crash.
 
     \b
     Process a file of prompts with three worker processes.  Any of them may be killed at any time:
@@ -85,7 +85,7 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db ann
       tenure show --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
-    Check the rules in every state of small models; print a rule whose number is in a message:
+    Check the rules in every state of small systems; print a rule whose number is in a message:
       tenure check
       tenure explain LEASE-5
     """

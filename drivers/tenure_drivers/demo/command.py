@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import secrets
+import shlex
 import shutil
 import signal
 import tempfile
@@ -165,7 +166,9 @@ def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json:
         extra = {} if transcripts is None else {"transcripts": transcripts.as_json()}
         click.echo(json.dumps({"seed": plan.seed, **report.as_json(), **extra}))
     else:
-        show(plan, report, html, transcripts, agent)
+        show(plan, report, transcripts)
+        again = repeat_command(plan, agent, server)
+        click.secho(f"Repeat: {again}\nTimeline: {html or 'add --html demo.html'}", dim=True)
     holds = report.holds and (transcripts is None or transcripts.holds)
     return Exit.OK if holds else Exit.UNFINISHED
 
@@ -243,9 +246,27 @@ def times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 
 
-def show(
-    plan: Plan, report: Report, html: Path | None, transcripts: TranscriptReport | None, agent: str
-) -> None:
+def repeat_command(plan: Plan, agent: str, server: str | None) -> str:
+    """Return the command that runs this plan again, with every option that is not the default.
+
+    A password in the URL of the server is replaced by `***`.
+    """
+    chosen = {
+        "inputs": len(plan.prompts),
+        "sessions": len({prompt.session_id for prompt in plan.prompts}),
+        "workers": len(plan.workers),
+        "agent": agent,
+        "server": None if server is None else redact(server),
+    }
+    words = ["tenure", "demo", "--seed", str(plan.seed)]
+    for option in demo.params:
+        value = chosen.get(option.name or "")
+        if value is not None and value != option.default:
+            words += [option.opts[0], str(value)]
+    return shlex.join(words)
+
+
+def show(plan: Plan, report: Report, transcripts: TranscriptReport | None) -> None:
     """Print the report as a table."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -263,11 +284,6 @@ def show(
     console.print(table)
     console.print()
     console.print(sentence(plan, report, transcripts))
-    chosen = "" if agent == AGENTS[0] else f" --agent {agent}"
-    again = f"Repeat: tenure demo --seed {plan.seed}{chosen}"
-    console.print(
-        f"{again}  Timeline: {html}" if html else f"{again} --html demo.html", style="dim"
-    )
 
 
 def _transcript_figures(transcripts: TranscriptReport) -> Iterator[tuple[str, int, str, str]]:

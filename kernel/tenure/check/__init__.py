@@ -1,7 +1,7 @@
-"""Explore models of the rules: every reachable state of a small session or turn.
+"""Explore small systems: every reachable state of a small session or turn.
 
-`check` explores the models that `tenure check` lists, and returns a report.  `explore` explores any model: one of your
-own is written as the guide *Test your agent* shows.
+`check` explores the systems that `tenure check` lists, and returns a report.  `explore` explores any system that is
+written as a `Model`; the guide *Test your agent* shows how to write one.
 
 Nothing here prints, sleeps or reads a clock.  A search allocates many objects and no reference cycles.  `gc.disable()`
 during a search saves about a third of its time.
@@ -45,7 +45,7 @@ __all__ = [
 
 @frozen
 class ModelResult:
-    """The result of one model.  `clauses` counts how often each clause was the answer."""
+    """The result of one system.  `clauses` counts how often each clause was the answer."""
 
     description: str
     explored: Explored
@@ -64,30 +64,30 @@ class ModelResult:
 
 @frozen
 class Report:
-    """The results of all models that `check` has explored."""
+    """The results of all systems that `check` has explored."""
 
     results: tuple[ModelResult, ...]
 
     @property
     def good(self) -> bool:
-        """True if the result of every model is good."""
+        """True if the result of every system is good."""
         return all(result.explored.good for result in self.results)
 
     @property
     def explored(self) -> tuple[Explored, ...]:
-        """The searches, in the order of the models."""
+        """The searches, in the order of the systems."""
         return tuple(result.explored for result in self.results)
 
     @property
     def clauses(self) -> Counter[str]:
-        """How often each clause was the answer in all models."""
+        """How often each clause was the answer in all systems."""
         total: Counter[str] = Counter()
         for result in self.results:
             total.update(result.clauses)
         return total
 
     def traces(self) -> tuple[Trace, ...]:
-        """Return the traces of all models."""
+        """Return the traces of all systems."""
         return tuple(trace for explored in self.explored for trace in explored.traces())
 
     def shortest(self) -> Trace | None:
@@ -95,7 +95,7 @@ class Report:
         return min(self.traces(), key=lambda trace: len(trace.lines), default=None)
 
     def text(self) -> str:
-        """Return a line for each model, then the properties that hold or the shortest counterexample."""
+        """Return a line for each system, then the properties that hold or the shortest counterexample."""
         lines = [result.line() for result in self.results]
         for e in self.explored:
             lines += [e.message] if e.message else []
@@ -123,7 +123,7 @@ def search(
     limit: int = LIMIT_DEFAULT,
     first_only: bool = False,
 ) -> ModelResult:
-    """Explore one model of a session."""
+    """Explore a small system of one session."""
     model = SessionModel(config)
     explored = explore(model, limit, progress, first_only)
     return ModelResult(
@@ -136,7 +136,7 @@ def search_turn(
     progress: Callable[[Progress], object] | None = None,
     limit: int = LIMIT_DEFAULT,
 ) -> ModelResult:
-    """Explore one model of a turn."""
+    """Explore a small system of one turn."""
     explored = explore(TurnModel(config), limit, progress)
     return ModelResult(config.description, explored)
 
@@ -150,12 +150,12 @@ LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
-    """Return the names of the models; `deep` adds the larger ones."""
+    """Return the names of the systems; `deep` adds the larger ones."""
     return tuple(SMALL | LARGE if deep else SMALL)
 
 
 def descriptions(deep: bool = False) -> dict[str, str]:
-    """Return the description of each model by its name; `deep` adds the larger models."""
+    """Return the description of each system by its name; `deep` adds the larger systems."""
     turns = {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | turns
     return small | {config.name: config.description for config in DEEP} if deep else small
@@ -167,7 +167,7 @@ def check(
     deep: bool = False,
     limit: int = LIMIT_DEFAULT,
 ) -> Report:
-    """Explore the models with these names.  Without names: the small ones; `deep` adds the larger ones.
+    """Explore the systems with these names.  Without names: the small ones; `deep` adds the larger ones.
 
     Raises ValueError for an unknown name.
     """
@@ -175,5 +175,5 @@ def check(
     chosen = list(names) or list(known if deep else SMALL)
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise ValueError(f"unknown model {', '.join(unknown)}; expected {', '.join(known)}")
+        raise ValueError(f"unknown system {', '.join(unknown)}; expected {', '.join(known)}")
     return Report(tuple(known[name](progress, limit) for name in chosen))

@@ -1,4 +1,4 @@
-"""Breadth-first search of a model: visits every reachable state once.
+"""Breadth-first search of a small system: visits every reachable state once.
 
 A `Model` says which actions are possible in a state.  The search checks that
 
@@ -28,7 +28,7 @@ PROGRESS_EVERY: Final = 5_000
 
 
 class Model(Protocol[W]):
-    """A model that can be explored.
+    """A small system that can be explored.
 
     A subclass defines `always`, `initial`, `actions`, `broken` and `finished`; the rest has defaults.  States are
     compared and hashed.  All methods depend on the state alone.
@@ -226,7 +226,7 @@ def explore(
     progress: Callable[[Progress], object] | None = None,
     first_only: bool = False,
 ) -> Explored:
-    """Search a model.  Stop when it has more than `limit` states.
+    """Search a system.  Stop when it has more than `limit` states.
 
     `progress` is called every few thousand states.  `first_only`: stop at the first violation.
     """
@@ -236,7 +236,7 @@ def explore(
     if not complete and not (first_only and search.broken):
         message = (
             f"{model.name}: stopped at {len(search.states):,} states; "
-            "raise the limit or make the model smaller"
+            "raise the limit or make the system smaller"
         )
     broken = {name: search.trace(at, name) for name, at in sorted(search.broken.items())}
     stuck = search.stuck() if complete else []

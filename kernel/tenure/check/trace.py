@@ -1,4 +1,4 @@
-"""A path through a model, as text and as a Mermaid sequence diagram."""
+"""A path through a system, as text and as a Mermaid sequence diagram."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Trace:
         actors = dict.fromkeys(name for line in self.lines for name in (line.who, line.to) if name)
         out += [f"    participant {_word(name)} as {_plain(name)}" for name in actors]
         for line in self.lines:
-            who = _word(line.who or "model")
+            who = _word(line.who or "system")
             if not line.to:
                 out.append(f"    Note over {who}: {_plain(str(line.what))}")
                 continue
             out.append(f"    {who}->>{_word(line.to)}: {_plain(line.what)}")
             if line.answer:
                 out.append(f"    {_word(line.to)}-->>{who}: {_plain(line.answer)}")
-        over = ",".join(list(map(_word, actors))[:: max(len(actors) - 1, 1)]) or "model"
+        over = ",".join(list(map(_word, actors))[:: max(len(actors) - 1, 1)]) or "system"
         out.append(f"    Note over {over}: violated: {_plain(self.violated)}")
         return "\n".join(out) + "\n"
 

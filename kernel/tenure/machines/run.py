@@ -62,7 +62,7 @@ class Done:
     """The run has ended."""
 
     termination: Termination
-    reason: str = ""  # a code, or the kind and message of an error
+    reason: str = ""  # a code, an error's kind and message, or the id of a command
 
 
 State: TypeAlias = Running | Rescheduled | Done

@@ -129,9 +129,10 @@ class InputStatus:
     """The status of an input.
 
     `status`: delayed, ready, bound, or how it ended (consumed, superseded, coalesced, withdrawn, abandoned,
-    dead_lettered).  `termination`: how its run ended, set when the run is done.  `answer`: the text of the last node
-    that the run committed.  `failures` counts failures, outages and losses since the last checkpoint; `last_failure` is
-    the last failure that was reported.
+    dead_lettered).  `by`: the run, input or command that ended it.  `termination`: how its run ended, set when the run
+    is done.  `reason`: why, as a code, as the kind and message of an error, or as the id of the command that stopped the
+    run.  `answer`: the text of the last node that the run committed.  `failures` counts failures, outages and losses
+    since the last checkpoint; `last_failure` is the last failure that was reported.
     """
 
     input_id: str

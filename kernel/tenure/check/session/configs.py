@@ -1,6 +1,6 @@
-"""The models of a session that `tenure check` explores by default.
+"""The systems of one session that `tenure check` explores by default.
 
-Each model has one subject.  A model with everything would have too many states.
+Each system has one subject.  A system with everything would have too many states.
 """
 
 from __future__ import annotations

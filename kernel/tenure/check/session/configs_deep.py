@@ -1,4 +1,4 @@
-"""Larger models of a session, which `tenure check --deep` adds."""
+"""Larger systems of one session, which `tenure check --deep` adds."""
 
 from __future__ import annotations
 
