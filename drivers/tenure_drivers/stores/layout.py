@@ -22,7 +22,7 @@ Answerer = Callable[[Query[Any]], Any]
 
 
 class Layout:
-    """What a release stores, without what later releases added."""
+    """What a release stores, without what later releases added; it never changes (SCHEMA-9)."""
 
     def __init__(self, release: int) -> None:
         self.release = release

@@ -1,0 +1,195 @@
+"""What this release stores, and the stores of earlier releases: they are opened, read, worked on and exported."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from schema_fixture import known
+from stored_forms import FIXTURES, stored_forms
+
+from tenure.check.invariants import Rows, violations
+from tenure.commands import Admit, NewInput
+from tenure.outcome import Decided, Refusal, Refused
+from tenure.queries import Record
+from tenure.records import RECORDS, Session
+from tenure.release import OLDEST, RELEASE, decide_at, needs
+from tenure.upgrades import CHANGES
+from tenure.world import world_of
+from tenure_drivers.stores.base import SchemaTooOld, Store
+from tenure_drivers.stores.export import exported, imported
+from tenure_drivers.stores.files.reader import FilesReader
+from tenure_drivers.stores.files.store import FilesStore
+from tenure_drivers.stores.layout import check_active, layout_of
+from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.stores.row_codec import table_of
+from tenure_drivers.stores.sqlite.reader import SqliteReader
+from tenure_drivers.stores.sqlite.store import SqliteStore
+
+RELEASES = sorted(int(path.name) for path in FIXTURES.iterdir())
+
+
+# -- what a release stores
+
+
+@pytest.mark.parametrize("release", range(1, RELEASE + 1))
+def test_what_a_release_stores_is_what_its_list_says(release: int) -> None:
+    """SCHEMA-9: something new needs the number of its release; something old stays."""
+    path = FIXTURES / str(release) / "forms.txt"
+    listed = set(path.read_text(encoding="utf-8").splitlines())
+    found = set(stored_forms(release))
+    more = "; ".join(sorted(found - listed))
+    gone = "; ".join(sorted(listed - found))
+
+    assert not more, (
+        f"release {release} would store something new: give it the number of its release (`since`, `added`; "
+        f"specs/schema.md), or if {release} is not finished, run tests/support/stored_forms.py --rewrite: {more}"
+    )
+    assert not gone, f"release {release} stores this, and always will: {gone}"
+
+
+def test_every_change_of_rows_can_be_undone_and_is_counted() -> None:
+    for record in RECORDS:
+        changes = [c for c in CHANGES if c.table == table_of(record)]
+        assert [c.version for c in changes] == list(range(2, record.version + 1))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_what_was_added_to_a_record_may_be_missing(record: type[Record]) -> None:
+    nullable = {c.name for c in layout_of(RELEASE).codec(record).columns if c.nullable}
+
+    assert set(record.added) <= nullable
+
+
+# -- the numbers
+
+
+def test_a_value_needs_the_release_that_added_its_class_field_or_member() -> None:
+    @attrs.frozen
+    class Old:
+        added = {"more": 3}
+        name: str
+        more: int | None = None
+        parts: tuple[object, ...] = ()
+
+    @attrs.frozen
+    class New:
+        since = 5
+
+    assert needs(Old("a")) == 1
+    assert needs(Old("a", 7)) == 3
+    assert needs(Old("a", None, (Old("b", 1), New()))) == 5
+    assert needs(Admit("s", (NewInput("i", "prompt", "hello"),))) == 1
+
+
+def test_a_command_that_needs_a_later_release_than_the_active_one_is_refused() -> None:
+    """SCHEMA-3."""
+
+    @attrs.frozen
+    class Later(Admit):
+        since = RELEASE
+
+    command = Later("s", (NewInput("i", "prompt", "hello"),))
+    view: Any = world_of(()).load(command.reads())
+
+    allowed = decide_at(RELEASE, command, view, 1)
+    refused = decide_at(RELEASE - 1, command, view, 1)
+
+    assert isinstance(allowed, Decided)
+    if RELEASE > 1:
+        assert isinstance(refused, Refused) and refused.reason is Refusal.NOT_ACTIVE
+        assert f"needs release {RELEASE}" in str(refused)
+
+
+def test_an_active_number_that_is_too_low_is_refused_with_what_to_do() -> None:
+    with pytest.raises(SchemaTooOld, match="works with 1 or newer: stop all workers, then run"):
+        check_active(0, "the store", oldest=1)
+    assert OLDEST in (RELEASE - 1, 1)
+
+
+# -- the stores of earlier releases
+
+
+@pytest.fixture(params=RELEASES)
+def fixtures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the fixtures of a release."""
+    return Path(shutil.copytree(FIXTURES / str(request.param), tmp_path / "fixtures"))
+
+
+@pytest.fixture(params=["files", "sqlite"])
+def earlier(request: pytest.FixtureRequest, fixtures: Path) -> Iterator[Store]:
+    """A store that an earlier release wrote, opened by this one."""
+    if request.param == "files":
+        store: Any = FilesStore(fixtures / "files")
+    else:
+        store = SqliteStore(fixtures / "store.sqlite")
+    yield store
+    store.close()
+
+
+def test_all_rows_of_an_earlier_release_are_read_alike(fixtures: Path) -> None:
+    """SCHEMA-8, SCHEMA-11."""
+    lines = (fixtures / "export.jsonl").read_text(encoding="utf-8").splitlines()
+    from_export = set(imported(lines))
+
+    async def read() -> tuple[set[Record], set[Record]]:
+        sqlite = SqliteReader(fixtures / "store.sqlite")
+        files = FilesReader(fixtures / "files")
+        try:
+            return set(await sqlite.dump()), set(await files.dump())
+        finally:
+            sqlite.close()
+
+    from_sqlite, from_files = asyncio.run(read())
+    assert from_export == from_sqlite == from_files
+    assert len(from_export) > 500
+    assert {type(record) for record in from_export} >= set(layout_of(1).records)
+
+
+def test_a_store_of_an_earlier_release_breaks_no_property(earlier: Store) -> None:
+    async def broken() -> list[str]:
+        found = []
+        for record in await earlier.dump():
+            if isinstance(record, Session):
+                rows = await earlier.ask(Rows(record.session_id))
+                found += [f"{record.session_id}: {each}" for each in violations(rows)]
+        return found
+
+    assert asyncio.run(broken()) == []
+
+
+def test_commands_of_an_earlier_release_are_known(earlier: Store) -> None:
+    """Their digests are what they were; so a client that repeats a request gets the old answer."""
+
+    async def repeat() -> list[bool]:
+        answers = [await earlier.decide(command) for _, command in known()]
+        return [isinstance(answer, Decided) and answer.replayed for answer in answers]
+
+    assert all(asyncio.run(repeat()))
+
+
+def test_an_earlier_store_is_activated_when_it_is_opened_alone(earlier: Any) -> None:
+    """SCHEMA-10."""
+    assert earlier.active == RELEASE
+
+
+def test_an_export_can_be_made_for_each_release_that_may_be_active(fixtures: Path) -> None:
+    lines = (fixtures / "export.jsonl").read_text(encoding="utf-8").splitlines()
+    records = list(imported(lines))
+
+    for release in range(OLDEST, RELEASE + 1):
+        assert set(imported(exported(records, release))) == set(records)
+
+
+def test_a_store_in_memory_may_work_at_the_release_before() -> None:
+    store = MemoryStore(active=OLDEST)
+
+    answer = store.execute_now(Admit("s", (NewInput("i", "prompt", "hello"),)))
+
+    assert not isinstance(answer, Refused)
+    store.close()
