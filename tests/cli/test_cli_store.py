@@ -24,6 +24,7 @@ from tenure.check.invariants import PROPERTIES, violations
 from tenure.commands.restore import Restore
 from tenure.machines.lease import Vacant
 from tenure.records import Session
+from tenure.release import RELEASE
 from tenure.world import World, world_of
 from tenure_drivers.cli.store import store
 from tenure_drivers.stores.base import Store
@@ -352,6 +353,22 @@ def test_migrate_prints_its_sql_and_runs_it_once(url: str, run: Run) -> None:
         assert sql.count("CREATE TABLE") >= 12
 
 
+def test_activate_needs_a_store_and_may_be_repeated(url: str, run: Run) -> None:
+    """SCHEMA-7."""
+    missing, _, why = run("activate", "--store", url)
+    worked(url)
+    code, out, err = run("activate", "--store", url)
+
+    assert missing == 2 and "there is no store yet" in why
+    assert (code, out) == (0, "") and f"release {RELEASE} is active" in err
+
+
+def test_a_store_in_memory_has_nothing_to_activate(run: Run) -> None:
+    code, _, err = run("activate", "--store", "memory:")
+
+    assert code == 2 and "nothing to activate" in err
+
+
 def test_migrate_names_the_extra_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in sys.modules if n.startswith("tenure_drivers.stores.postgres.store")]:
         monkeypatch.delitem(sys.modules, name)
@@ -438,6 +455,7 @@ WHOLE = (
     ("fence-all",),
     ("migrate",),
     ("migrate", "--dry-run"),
+    ("activate",),
     ("import",),
 )
 

@@ -43,7 +43,8 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
     """Open the store of a URL: `memory:`, `files:FOLDER`, `sqlite:PATH` or a bare `PATH.db`, `postgresql://...`.
 
     A PostgreSQL URL has libpq's form; its query may also have `tenure_schema=NAME` and `prepare=off`.  Installed
-    packages may register other schemes.
+    packages may register other schemes.  `migrate` (files, SQLite): "auto" brings a store of an earlier release forward
+    if nobody else has it open, "no" does not (SCHEMA-10).
     Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
