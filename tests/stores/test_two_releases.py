@@ -271,11 +271,13 @@ def test_exports_go_from_each_release_to_the_next(
     assert Path(back).read_text() == Path(file).read_text()
 
     upgrade(url, next_sources)
+    with Process(url, next_sources) as new:
+        new.do("note", "s", "1")
     assert cli(next_sources, "export", "--store", url, newest).returncode == 0
-    other = f"sqlite:{tmp_path / 'other'}"
-    assert cli(next_sources, "import", "--store", other, file).returncode == 0
-    assert cli(next_sources, "import", "--store", other, newest).returncode == 0
-    refused = cli(None, "import", "--store", f"sqlite:{tmp_path / 'third'}", newest)
+    for name, rows in (("second", file), ("third", newest)):
+        other = f"sqlite:{tmp_path / name}"
+        assert cli(next_sources, "import", "--store", other, rows).returncode == 0
+    refused = cli(None, "import", "--store", f"sqlite:{tmp_path / 'fourth'}", newest)
     assert refused.returncode == 2
     assert f"an export of release {NOW}, this is release {OLD}: upgrade tenure" in refused.stderr
 

@@ -169,8 +169,7 @@ def migrate_and_die(url: str, at: int) -> None:
         real, before = Connection.run, dying_at(at)
 
         def run(self: Any, statements: Any) -> Any:
-            for text, _ in statements:
-                before(text)
+            before(next((text for text, _ in statements if text.startswith(CHANGING)), ""))
             return real(self, statements)
 
         Connection.run = run  # type: ignore[method-assign]

@@ -387,13 +387,19 @@ async def _import(url: str, file: BinaryIO) -> int:
                 answer = await execute(found, command)
                 if isinstance(answer, Refused):
                     refused += 1
-                    row = answer.detail
-                    where = f"{table_of(row.__class__)} {key_of(row.__class__)(row)}"
-                    report(f"{name}: the store holds a different {where}")
+                    report(f"{name}: {reason_of(answer)}")
                     break
                 written += answer
     log(f"{written} of {len(records)} rows written")
     return Exit.UNFINISHED if refused else Exit.OK
+
+
+def reason_of(refused: Refused) -> str:
+    """Return in words why rows were not restored."""
+    row = refused.detail
+    if not isinstance(row, Record):
+        return str(refused)
+    return f"the store holds a different {table_of(row.__class__)} {key_of(row.__class__)(row)}"
 
 
 async def execute(found: RetryingStore, command: Restore) -> int | Refused:

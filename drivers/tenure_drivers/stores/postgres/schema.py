@@ -204,7 +204,7 @@ class PostgresMigrator:
         with self._connection() as connection:
             if read_active(connection) is None:
                 _create(connection)
-            self._lock(connection)
+        with self._connection() as connection, self._locked():
             while missing := self._numbers(connection).missing:
                 report(missing[0])
                 self._add(connection, missing[0])
@@ -212,8 +212,7 @@ class PostgresMigrator:
     def activate(self) -> None:
         """Make this release active (SCHEMA-7).  Raises NotMigrated."""
         where = f"schema {self._sql.schema!r}"
-        with self._connection() as connection:
-            self._lock(connection)
+        with self._connection() as connection, self._locked():
             numbers = self._numbers(connection)
             if numbers.missing:
                 raise NotMigrated(where, numbers.missing)
@@ -222,27 +221,42 @@ class PostgresMigrator:
                 [(f"UPDATE {table} SET version = {RELEASE} WHERE version < {RELEASE}", ())]
             )
 
-    def _lock(self, connection: StoreConnection) -> None:
-        """Take the lock of the connection.
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the advisory lock, by a transaction of its own that does nothing: so a pooler cannot keep the lock.
 
-        A statement that waits for it would hold a snapshot, for which CREATE INDEX CONCURRENTLY would wait in turn.
+        It is tried again and again: a statement that waits holds a snapshot, for which CREATE INDEX CONCURRENTLY would
+        wait in turn.  So does a SELECT until the next statement, and so SET comes last.
         """
-        lock: Statement = (f"SELECT pg_try_advisory_lock({LOCK_KEY})::int", (self._sql.schema,))
+        opening: list[Statement] = [
+            (BEGIN, ()),
+            (f"SELECT pg_try_advisory_xact_lock({LOCK_KEY})::int", (self._sql.schema,)),
+            ("SET LOCAL idle_in_transaction_session_timeout = 0", ()),
+        ]
         told = False
-        while not connection.run([lock])[0][0][0][0]:
-            if not told:
-                log.warning("schema %r: another process migrates it; waiting", self._sql.schema)
-            told = True
-            time.sleep(PAUSE_S)
+        with self._connection() as holder:
+            while not holder.run(opening)[1][0][0][0]:
+                holder.roll_back()
+                if not told:
+                    log.warning("schema %r: another process migrates it; waiting", self._sql.schema)
+                told = True
+                time.sleep(PAUSE_S)
+            try:
+                yield
+            finally:
+                holder.roll_back()
 
     def _add(self, connection: StoreConnection, statement: str) -> None:
+        alone: list[Statement] = [(statement, ())]  # CONCURRENTLY is not allowed in a transaction
+        briefly: list[Statement] = [
+            *((BEGIN, ()), (f"SET LOCAL lock_timeout = {LOCK_MS}", ()), *alone, ("COMMIT", ()))
+        ]
         for attempt in range(TRIES):
             if attempt:
                 log.warning("a table is in use; trying again: %s", statement)
                 time.sleep(PAUSE_S)
             try:
-                connection.run([(f"SET lock_timeout = {LOCK_MS}", ())])
-                connection.run([(statement, ())])
+                connection.run(alone if "CONCURRENTLY" in statement else briefly)
                 return
             except (errors.LockNotAvailable, errors.DeadlockDetected):
                 connection.roll_back()
