@@ -24,6 +24,7 @@ __all__ = [
     "Question",
     "Reads",
     "Record",
+    "RowsContradict",
     "read",
 ]
 
@@ -174,6 +175,10 @@ class Command(Generic[V, O_co]):
     def decide(self, view: V, now_ms: int) -> Decided[O_co] | Refused:
         """Decide over the answers to the queries, at a time of the store's clock."""
         raise NotImplementedError
+
+
+class RowsContradict(Exception):
+    """Raised while a question is answered: the rows of its session do not fit together (STORE-47)."""
 
 
 class Question(Generic[A_co]):

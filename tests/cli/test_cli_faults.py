@@ -369,6 +369,64 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
     assert shown.code == 4 and "damaged" in shown.err
 
 
+MAX = 2**63 - 1
+DAMAGES = {
+    "invalid UTF-8": "UPDATE session SET frame = CAST(x'ff' AS TEXT) WHERE session_id = 'ann'",
+    "no session": "DELETE FROM session WHERE session_id = 'ann'",
+    "last generation": f"UPDATE session SET generation = {MAX} WHERE session_id = 'ann'",
+    "last revision": f"UPDATE session SET revision = {MAX} WHERE session_id = 'ann'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_session_whose_rows_do_not_fit_together_blocks_nobody(
+    tmp_path: Path, damage: str
+) -> None:
+    bob = {"session": "bob", "text": "hi"}
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(DAMAGES[damage])
+    connection.commit()
+    connection.close()
+    prompts(tmp_path / "q", [bob, {**HELLO, "text": "new"}, bob])
+
+    ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
+    assert ran.err.count("session ann quarantined: ") == 1 and "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "command", (("store", "check"), ("store", "export"), ("inspect", "ann"), ("show", "ann"))
+)
+@pytest.mark.parametrize(
+    "damage",
+    (
+        "UPDATE input SET payload = CAST(x'ff' AS TEXT) WHERE session_id = 'ann'",
+        "DELETE FROM input WHERE session_id = 'ann'",
+    ),
+    ids=("invalid", "missing"),
+)
+def test_damaged_rows_are_reported_without_a_traceback(
+    tmp_path: Path, command: tuple[str, str], damage: str
+) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+
+    ran = tenure(*command, "--store", "sqlite:a.db", cwd=tmp_path)
+
+    assert "Traceback" not in ran.err
+    if command == ("store", "check"):
+        assert ran.code == 1 and ran.out.count("ann: ") == 1
+    elif command != ("store", "export") or "CAST" in damage:
+        assert (ran.code, len(ran.err.splitlines())) == (4, 1) and "ann" in ran.err
+
+
 # -- agents that do not stop
 
 BLOCKING = """

@@ -22,14 +22,14 @@ from tenure.queries import Record
 from tenure.questions.core import Sessions
 from tenure.world import key_of
 
-from ..stores.base import Corrupt, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
 from ..stores.files import recovery as files_folder
 from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
 from ..stores.sqlite import connection as sqlite_file
 from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
-from .exit import Exit, store_lost, usage_error
+from .exit import Exit, UnreadableSession, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -89,21 +89,28 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 async def _check(url: str, names: tuple[str, ...]) -> int:
     broken = checked = 0
     async with open_read_only(url, log_line=log) as found:
-        for aside in await found.store.quarantined():
+        for aside in await _quarantined(url, found):
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
         async for name in named(found, names):
             checked += 1
             try:
-                rows = await found.store.ask(Rows(name))
+                rows = await found.ask(Rows(name))
                 wrong = list(violations(rows)) if rows else ["no such session"]
-            except Corrupt as error:
+            except UnreadableSession as error:
                 wrong = [str(error)]
             broken += len(wrong)
             for violation in wrong:
                 report(f"{name}: {violation}")
     log(f"{checked} sessions checked, {broken} violations")
     return Exit.UNFINISHED if broken else Exit.OK
+
+
+async def _quarantined(url: str, found: Reader) -> tuple[Quarantined, ...]:
+    try:
+        return await found.store.quarantined()
+    except (Corrupt, Unavailable) as error:
+        raise store_lost(redact(url), error) from error
 
 
 # -- fence-all

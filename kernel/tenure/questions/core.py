@@ -16,7 +16,7 @@ from ..machines import run as run_
 from ..messages.codec import text_of
 from ..outcome import Refused
 from ..policy import LANES
-from ..queries import Chain, Command, Each, First, Get, Query, Question
+from ..queries import Chain, Command, Each, First, Get, Query, Question, RowsContradict
 from ..records import (
     Blob,
     EventBatch,
@@ -70,7 +70,7 @@ class LoadedRun:
 
 @frozen
 class LoadRun(Question[LoadedRun | None]):
-    """The data of a run; None if it does not exist."""
+    """The data of a run; None if it does not exist.  Raises RowsContradict if a part of it is missing."""
 
     session_id: str
     run_id: str
@@ -83,6 +83,8 @@ class LoadRun(Question[LoadedRun | None]):
         inputs = []
         for contributor in run.contributors:
             found = yield Get(Input, (self.session_id, contributor.input_id))
+            if found is None:
+                raise RowsContradict(f"run {self.run_id}: no input {contributor.input_id}")
             inputs.append(found)
         entries = (
             yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
@@ -90,6 +92,8 @@ class LoadRun(Question[LoadedRun | None]):
         state = None
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
+            if blob is None:
+                raise RowsContradict(f"no blob {session.state_digest} of the state")
             state = blob.body
         return LoadedRun(run, tuple(inputs), entries, state)
 

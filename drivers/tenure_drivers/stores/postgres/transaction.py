@@ -15,7 +15,7 @@ from tenure.queries import Chain, Command, Each, First, Get, Query, Record
 from tenure.records import RECORDS, Session
 
 from ..base import Clock, Corrupt
-from ..group_commit import Answer, Deferred, waves
+from ..group_commit import Answer, Deferred, undecided, waves
 from ..row_codec import codec_of
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
@@ -65,7 +65,6 @@ def decide_group(
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
     written = False
-    corrupt: dict[str, str] = {}
     ids = sorted({c.session_id for c in commands if storable((c.session_id,))})
     locked_ids: frozenset[str] = frozenset()
     for number, wave in enumerate(waves(commands)):
@@ -99,15 +98,12 @@ def decide_group(
                 _defer(commands, answers, {session})  # another transaction has created it meanwhile
                 continue
             answer = answers[at] = _decide(commands[at], wanted.view, view, now_ms)
-            if isinstance(answer, Corrupt):
-                corrupt[session] = str(answer)
-            elif isinstance(answer, Decided):
+            if isinstance(answer, Decided):
                 decisions.append(answer)
                 if session not in locked_ids:
                     locked_ids = locked_ids | _created(answer)
         written = written or bool(batches)
         batches = writing(sql, decisions)
-    batches += [(quarantine_statement(sql), row) for row in corrupt.items()]
     if batches or written:
         yield batches, True
     return [a if a is not None else Deferred("not reached") for a in answers]
@@ -150,7 +146,7 @@ def _decide(command: Any, make: Callable[..., Any], view: Sequence[Any], now_ms:
     try:
         answer: Decided[Any] | Refused = command.decide(make(*view), now_ms)
     except Exception as error:
-        return error
+        return undecided(command, error)
     return answer
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenure.queries import Question, Record
-from tenure.world import ask
 
-from ..base import Corrupt, Quarantined, Unavailable
+from ..base import Corrupt, Quarantined, Unavailable, answer_of
 from .connection import check_schema, connect_with, has_log, holds_store, no_store, translated
 from .filesystem import refuse_hard_links
 from .sql import Tables, all_records, quarantine_of
@@ -38,7 +37,7 @@ class SqliteReader:
         return await asyncio.to_thread(self._ask, question)
 
     def _ask(self, question: Question[A]) -> A:
-        return self._in_snapshot(lambda: ask(question, self._tables.answer))
+        return self._in_snapshot(lambda: answer_of(question, self._tables.answer))
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order.  Raises Unavailable or Corrupt."""

@@ -11,7 +11,7 @@ from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 from tenure.records import RECORDS
 
-from ..base import Quarantined
+from ..base import Corrupt, Quarantined
 from ..row_codec import RowCodec, codec_of
 
 __all__ = [
@@ -19,7 +19,10 @@ __all__ = [
     "Tables",
     "all_records",
     "create_table",
+    "fetch_leniently",
     "insert_record",
+    "is_invalid",
+    "is_invalid_text",
     "quarantine_of",
     "quoted",
     "schema",
@@ -48,6 +51,58 @@ def _equal(names: Iterable[str]) -> list[str]:
     return [f'"{name}" = ?' for name in names]
 
 
+# -- rows
+
+
+class InvalidText(str):
+    """A text that is not UTF-8, with `\\xNN` for each invalid byte."""
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return InvalidText(raw.decode(errors="backslashreplace"))
+
+
+def fetch(
+    cursor: sqlite3.Cursor, sql: str, values: Sequence[Any], codec: RowCodec[Any]
+) -> list[Any]:
+    """Return the rows of a query of records.  Raises Corrupt for a row with a text that is not UTF-8."""
+    try:
+        return cursor.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_invalid_text(error):
+            raise
+    rows = fetch_leniently(cursor, sql, values)
+    for row in rows:
+        wrong = [name for name, v in zip(codec.stored, row, strict=True) if is_invalid(v)]
+        if wrong:
+            key = tuple([row[at] for at in codec.key_at])
+            raise Corrupt(codec.table, key, f"not UTF-8: {', '.join(wrong)}")
+    return rows
+
+
+def fetch_leniently(cursor: sqlite3.Cursor, sql: str, values: Sequence[Any]) -> list[Any]:
+    """Return the rows of a query, with an InvalidText for each text that is not UTF-8."""
+    connection = cursor.connection
+    before, connection.text_factory = connection.text_factory, _text
+    try:
+        return cursor.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = before
+
+
+def is_invalid_text(error: sqlite3.Error) -> bool:
+    """Return True if a query failed at a text that is not UTF-8.  SQLite does not check what is written."""
+    return str(error).startswith("Could not decode to UTF-8")
+
+
+def is_invalid(value: object) -> bool:
+    """Return True for a value of `fetch_leniently` that is not UTF-8."""
+    return value.__class__ is InvalidText
+
+
 # -- whole tables
 
 
@@ -57,7 +112,7 @@ def all_records(connection: sqlite3.Connection) -> tuple[Record, ...]:
     for record in RECORDS:
         codec = codec_of(record)
         sql = f'SELECT {quoted(codec.stored)} FROM "{codec.table}"'
-        found += [codec.decode(row) for row in connection.execute(sql).fetchall()]
+        found += map(codec.decode, fetch(connection.cursor(), sql, (), codec))
     return tuple(found)
 
 
@@ -212,8 +267,8 @@ class Tables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.cursor = connection.cursor()
-        self.gets = PerRecordType(lambda kind: (select_record(kind), codec_of(kind).decode))
-        self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
+        self.gets = PerRecordType(lambda kind: (select_record(kind), codec_of(kind)))
+        self.firsts: dict[tuple[str, int, int, bool], tuple[str, RowCodec[Any]]] = {}
         self.encoders = PerRecordType(lambda kind: codec_of(kind).encode)
         self.inserts = PerRecordType(insert_record)
         self.updates = PerRecordType(update_record)
@@ -234,12 +289,12 @@ class Tables:
         raise AssertionError(f"no such query: {query!r}")
 
     def _get(self, query: Get[Any]) -> Any:
-        sql, decode = self.gets[query.record]
+        sql, codec = self.gets[query.record]
         try:
-            row = self.cursor.execute(sql, query.key).fetchone()
+            rows = fetch(self.cursor, sql, query.key, codec)
         except UNSTORABLE:
             return None
-        return None if row is None else decode(row)
+        return codec.decode(rows[0]) if rows else None
 
     def _first(self, query: First[Any]) -> Any:
         if query.limit <= 0:
@@ -253,23 +308,23 @@ class Tables:
                     f"{index.name} has a descending column: `after` is not supported"
                 )
             sql = select_first(index, *shape[1:])
-            found = self.firsts[shape] = (sql, codec_of(index.record).decode)
+            found = self.firsts[shape] = (sql, codec_of(index.record))
         values = (*query.prefix, *query.after, min(query.limit, LIMIT_MAX))
         try:
-            rows = self.cursor.execute(found[0], values).fetchall()
+            rows = fetch(self.cursor, found[0], values, found[1])
         except UNSTORABLE:
             return ()
-        decode = found[1]
+        decode = found[1].decode
         return tuple([decode(row) for row in rows])
 
     def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
-        sql, decode = select_chain(query.record, query.via), codec_of(query.record).decode
+        sql, codec = select_chain(query.record, query.via), codec_of(query.record)
         values = (*query.key, min(query.limit, LIMIT_MAX))
         try:
-            rows = self.cursor.execute(sql, values).fetchall()
+            rows = fetch(self.cursor, sql, values, codec)
         except UNSTORABLE:
             return ()
-        return tuple([decode(row) for row in rows])
+        return tuple([codec.decode(row) for row in rows])
 
     # -- writing
 
@@ -307,6 +362,8 @@ class Tables:
             else:
                 self.cursor.executemany(statements[kind], rows)
         except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+                raise  # the database refuses what the kernel has decided (STORE-48)
             raise AssertionError(f"{error}: one of {rows!r:.400}") from error
         if statements is self.updates and self.cursor.rowcount != len(rows):
             raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")
