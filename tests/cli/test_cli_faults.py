@@ -277,6 +277,42 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path, disk: Path) ->
     assert (rest.code, len(rest.lines)) == (0, 40)
 
 
+@pytest.mark.parametrize("store", ("sqlite:disk/a.db", "files:disk/f"))
+def test_a_disk_that_fills_up_ends_the_run_after_its_patience(
+    tmp_path: Path, disk: Path, store: str
+) -> None:
+    (tmp_path / "large.py").write_text("async def agent(turn): return 'x' * 100_000\n")
+    prompts(tmp_path / "p", some(40, 4))
+    command = ("run", "--store", store, "--agent", "large:agent")
+
+    full = tenure(*command, "--patience", 0.2, "p", cwd=tmp_path)
+    remount(disk, "size=64m")
+    rest = tenure(*command, "p", cwd=tmp_path)
+
+    assert full.code == 4
+    assert f"tenure run: store {store}: disk/" in full.last and (
+        "full" in full.last or "No space left" in full.last
+    )
+    assert "; trying again" in full.err
+    assert (rest.code, len(rest.lines)) == (0, 40)
+
+
+def test_a_trigger_that_refuses_a_write_ends_the_run(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    prompts(tmp_path / "q", [{**HELLO, "text": "new"}])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON run BEGIN SELECT RAISE(ABORT, 'not here'); END"
+    )
+    connection.close()
+
+    ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
+
+    assert ran.code == 4
+    assert ran.last.endswith("a.db: a trigger refuses a write: not here"), ran.err
+
+
 @pytest.mark.parametrize("command", ("run", "inspect", "events", "show", "export"))
 def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path, command: str) -> None:
     prompts(tmp_path / "p", [HELLO])
