@@ -180,6 +180,8 @@ class Command(Generic[V, O_co]):
 class RowsContradict(Exception):
     """Raised while a question is answered: the rows of its session do not fit together (STORE-47)."""
 
+    __slots__ = ()
+
 
 class Question(Generic[A_co]):
     """A read of several queries, answered from one snapshot (STORE-16).  No decision depends on it."""

@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,59 @@ async def agent(turn):
         await asyncio.sleep(0.01)
     return turn.text
 """
+
+
+def test_a_worker_that_is_killed_while_it_imports_its_agent_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, sys\n"
+        "if 'worker_process' in ' '.join(sys.orig_argv): os.kill(os.getpid(), 9)\n"
+        "async def agent(turn): return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert ran.code == 4
+    assert ran.last == "tenure run: no worker can be started: killed by SIGKILL"
+
+
+def test_an_agent_that_raises_keyboard_interrupt_ends_only_its_own_turn(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "async def agent(turn):\n"
+        "    if turn.text == 'hello' and not turn.failures: raise KeyboardInterrupt\n"
+        "    return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO, {"session": "bob", "text": "hi"}])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello", "hi"])
+    assert "starting another" not in ran.err and "KeyboardInterrupt" in ran.err
+
+
+def test_a_removed_current_folder_is_named(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = (
+        f'rmdir ../gone; exec "{sys.executable}" -P -c "from tenure_cli import main; main()" "$@"'
+    )
+    arguments = ("run", "--store", "memory:", "--agent", "mine:agent", str(tmp_path / "p"))
+
+    ran = subprocess.run(
+        ["sh", "-c", command, "sh", *arguments], cwd=gone, capture_output=True, text=True
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr == "tenure run: the current folder was removed.  Change to another folder\n"
+
+
+def test_a_ledger_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure("run", "--store", "memory:", "--agent", "ledger:/dev/full", "p", cwd=tmp_path)
+
+    assert (ran.code, "cannot write /dev/full: not a regular file" in ran.err) == (2, True), ran.err
 
 
 def test_the_workers_die_with_the_process_that_started_them(tmp_path: Path) -> None:

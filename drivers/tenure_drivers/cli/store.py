@@ -25,11 +25,12 @@ from tenure.world import key_of
 from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
 from ..stores.files import recovery as files_folder
+from ..stores.files.disk import NO_ROOM
 from ..stores.registry import find_opener
 from ..stores.row_codec import table_of
 from ..stores.sqlite import connection as sqlite_file
 from ..stores.url import StoreUrl, is_server, redact, sqlite_path, stored_path
-from .exit import Exit, UnreadableSession, store_lost, usage_error
+from .exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -256,7 +257,8 @@ def export_(store: str, file: str) -> None:
     \b
     Exit codes:
       0  written
-      2  no such store, or FILE cannot be written
+      1  the disk of FILE is full, or standard output cannot be written
+      2  no such store, or FILE cannot be opened
       4  the store is unavailable or unreadable, or a newer release wrote its schema
     """
     invoke_async(_export(store, file))
@@ -276,7 +278,8 @@ async def _export(url: str, file: str) -> int:
         else:
             write_whole(Path(file).resolve(), exported(records))
     except OSError as error:
-        raise usage_error(f"{file}: {error.strerror or error}") from error
+        code = Exit.UNFINISHED if error.errno in NO_ROOM else Exit.UNUSABLE
+        raise CliExit(code, f"{file}: {error.strerror or error}") from error
     log(f"{len(records)} rows exported")
     return Exit.OK
 

@@ -125,7 +125,7 @@ class WorkerPool:
         what = messages[-1] if messages and messages[-1] != "ready" else _ended(code)
         if "ready" in messages and code == Exit.LOST:  # its patience has ended
             raise CliExit(Exit.LOST, what)
-        if "ready" in messages or code == -signal.SIGKILL:
+        if "ready" in messages:
             self._fruitless = 0
             self._log_line(f"worker {pid}: {what}; starting another")
             return
