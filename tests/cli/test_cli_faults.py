@@ -178,6 +178,17 @@ def test_an_agent_that_raises_keyboard_interrupt_ends_only_its_own_turn(tmp_path
     assert "starting another" not in ran.err and "KeyboardInterrupt" in ran.err
 
 
+def test_an_agent_does_not_find_the_url_of_the_store_in_its_environment(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nasync def agent(turn): return str('a.db' in str(dict(os.environ)))\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["False"])
+
+
 def test_a_removed_current_folder_is_named(tmp_path: Path) -> None:
     prompts(tmp_path / "p", [HELLO])
     gone = tmp_path / "gone"

@@ -105,9 +105,8 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        working = work(
-            os.environ[STORE], options.agent, options.patience, options.grace, parent_watch
-        )
+        url = os.environ.pop(STORE)  # code of the agent must not find the password in it
+        working = work(url, options.agent, options.patience, options.grace, parent_watch)
         asyncio.run(working)
         return Exit.OK
     except CliExit as stop:
