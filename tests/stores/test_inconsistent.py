@@ -67,7 +67,7 @@ async def test_a_run_without_its_input_puts_its_session_into_quarantine(tmp_path
     begun = await store.execute(begin("a", 1))
     change(tmp_path, "DELETE FROM input WHERE session_id = 'a'")
 
-    with pytest.raises(Inconsistent, match="no input a-1"):
+    with pytest.raises(Inconsistent, match="LoadRun: no input a-1 of run"):
         await store.ask(LoadRun("a", begun.run_id))
 
     assert list(await quarantined(store)) == ["a"]

@@ -95,6 +95,8 @@ async def guard(work: Awaitable[T]) -> T:
 def log_failure(session_id: str, run_id: str, what: str, error: BaseException) -> None:
     """Log an error of user code as one record of the logger `tenure.turn`, with its traceback and without secrets.
 
+    Control characters are escaped, so that a text cannot send commands to the terminal.
+
     An exception of tenure without a cause needs no traceback: its message says what was refused or reported.  The record
     has the attributes `session_id` and `run_id`.
     """
@@ -115,4 +117,5 @@ def _traceback(error: BaseException) -> str:
     except BaseException:  # the text of an exception may raise whatever it likes
         where = BaseException.__dict__["__traceback__"].__get__(error)
         lines = [*traceback.format_tb(where), describe(error)]
-    return "\n" + without_secrets("".join(lines)).rstrip()
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in "".join(lines))
+    return "\n" + without_secrets(shown).rstrip()
