@@ -25,15 +25,32 @@ _NAME = (
     r"(?:password|passwd|pwd|passphrase|secret|token|credentials?"
     r"|(?:api|access|private|secret)[_-]?key)"
 )
+# A text in quotes, which may be escaped; without its end, the rest of the line.
+_QUOTED = (
+    r"(?:\"(?:[^\"\\\n]|\\.)*(?:\"|$|(?=\n))|'(?:[^'\\\n]|\\.)*(?:'|$|(?=\n))"
+    r"|\\+[\"'].*?(?:\\+[\"']|$|(?=\n)))"
+)
+_VALUE = r"(?![\w.]+\(|=|\[removed)[^\s&;,\"'()\]}\\]+"  # not a call in a line of source
+_WORDS = (
+    "(?:a|an|cannot|denied|empty|expected|expired|field|invalid|is|it|missing|must|no|none|not|null|required"
+    "|should|str|string|text|the|unknown|wrong)"
+)
 _ENVIRONMENT = re.compile(rf"^(?!(?:OLD)?PWD$).*{_NAME}$", re.IGNORECASE)  # PWD is a folder
 _BASIC = re.compile(r"\b(basic\s+)([A-Za-z0-9+/_-]{4,}={0,2})", re.IGNORECASE)
 _PATTERNS: Final = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, flags, replacement in (
-        # name=value and 'name': 'value'; the name stays
-        (rf"({_NAME}=)(?:\"[^\"]*\"|'[^']*'|[^\s&;,\"')\]}}]+)", re.I, rf"\1{REMOVED}"),
-        (rf"({_NAME}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.I, rf"\1{REMOVED}"),
-        (r"(\bapi-key[\"']?\s*:\s*)(?=\S*\d|\S{16})\S+", re.I, rf"\1{REMOVED}"),
+        # name=value, name = value and 'name': 'value', also in JSON inside JSON; the name stays
+        (rf"({_NAME}=)(?:{_QUOTED}|[^\s&;,\"')\]}}]+)", re.I, rf"\1{REMOVED}"),
+        (rf"({_NAME}\s*=\s+|{_NAME}\s+=\s*)(?:{_QUOTED}|{_VALUE})", re.I, rf"\1{REMOVED}"),
+        (rf"({_NAME}\\*[\"']\s*[:=]\s*)(?:{_QUOTED}|(?=\S*\d|\S{{16}}){_VALUE})", re.I, rf"\1{REMOVED}"),
+        # name: value, where the value or the name is no ordinary word
+        (rf"({_NAME}\s*:\s*)(?:{_QUOTED}|(?=\S*\d|\S{{16}}){_VALUE})", re.I, rf"\1{REMOVED}"),
+        (rf"(\b\w{{1,60}}[_-]{_NAME}\s*:\s+)(?!{_WORDS}\b){_VALUE}", re.I, rf"\1{REMOVED}"),
+        # cookies, and the signatures of URLs and requests
+        (rf"(\bcookie\\*[\"']?\s*:\s*)(?:{_QUOTED}|[^\s=;]+=[^\r\n]*)", re.I, rf"\1{REMOVED}"),
+        (r"([?&](?:sig|X-(?:Amz|Goog)-Credential)=)[^&\s\"'<>)]+", re.I, rf"\1{REMOVED}"),
+        (r"(\b(?:[\w-]{1,40}-)?signature=)[\w%+/=.~-]{8,}", re.I, rf"\1{REMOVED}"),
         # an Authorization header, and its value alone
         (
             r"(\bauthorization[\"']?\s*:\s*[\"']?)(?:bearer|basic|token|digest|apikey)\s+[^\s\"']+",

@@ -6,7 +6,7 @@ none of its columns is None: every condition of a search is a column, and there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from attrs import frozen
@@ -24,6 +24,9 @@ __all__ = [
     "Question",
     "Reads",
     "Record",
+    "RowsContradict",
+    "all_existing",
+    "existing",
     "read",
 ]
 
@@ -180,6 +183,24 @@ class Command(Generic[V, O_co]):
     def decide(self, view: V, now_ms: int) -> Decided[O_co] | Refused:
         """Decide over the answers to the queries, at a time of the store's clock."""
         raise NotImplementedError
+
+
+class RowsContradict(Exception):
+    """Raised while a question is answered: the rows of its session do not fit together (STORE-47)."""
+
+    __slots__ = ()
+
+
+def existing(record: R | None, what: str) -> R:
+    """Return a record that another record names.  Raises RowsContradict, with `what` it is, if it does not exist."""
+    if record is None:
+        raise RowsContradict(f"no {what}")
+    return record
+
+
+def all_existing(records: Iterable[R | None], what: str) -> tuple[R, ...]:
+    """Return records that other records name.  Raises RowsContradict, with `what` they are, if one does not exist."""
+    return tuple([existing(record, what) for record in records])
 
 
 class Question(Generic[A_co]):

@@ -42,6 +42,7 @@ from tenure_drivers.models.openai import OpenAIModel
         (Refuse(529, kind="overloaded_error"), ErrorKind.OVERLOADED),
         (Refuse(500, "cut", cut=True), ErrorKind.UNAVAILABLE),
         (Refuse(418), ErrorKind.INVALID_REQUEST),
+        (Refuse(999), ErrorKind.INVALID_REQUEST),
     ],
     ids=lambda value: (
         f"{value.status}-{value.code or value.kind}" if isinstance(value, Refuse) else value
@@ -230,3 +231,33 @@ def test_an_exception_in_emit_is_not_a_malformed_reply() -> None:
 
     with pytest.raises(ValueError, match="mine"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    (
+        "HTTP/1.1 302 Found\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: ftp://nowhere/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.7\r\n\r\n",
+    ),
+    ids=("redirect loop", "redirect elsewhere", "another protocol", "no HTTP"),
+)
+def test_a_server_that_is_no_model_server_is_not_asked_again(answer: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer.encode())
+        await writer.drain()
+        writer.close()
+
+    async def run() -> Reply | ModelFailed:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with server, OpenAIModel("m-1", url, KEY) as model:
+            return await model.complete(asking(), lambda delta: None, "r:1:1:model:1")
+
+    failed = asyncio.run(run())
+
+    assert isinstance(failed, ModelFailed)
+    assert failed.failure.kind is ErrorKind.INVALID_REQUEST
+    assert "is the base URL right?" in failed.failure.message

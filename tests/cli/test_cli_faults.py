@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,70 @@ async def agent(turn):
 """
 
 
+def test_a_worker_that_is_killed_while_it_imports_its_agent_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, sys\n"
+        "if 'worker_process' in ' '.join(sys.orig_argv): os.kill(os.getpid(), 9)\n"
+        "async def agent(turn): return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert ran.code == 4
+    assert ran.last == "tenure run: no worker can be started: killed by SIGKILL"
+
+
+def test_an_agent_that_raises_keyboard_interrupt_ends_only_its_own_turn(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "async def agent(turn):\n"
+        "    if turn.text == 'hello' and not turn.failures: raise KeyboardInterrupt\n"
+        "    return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO, {"session": "bob", "text": "hi"}])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello", "hi"])
+    assert "starting another" not in ran.err and "KeyboardInterrupt" in ran.err
+
+
+def test_an_agent_does_not_find_the_url_of_the_store_in_its_environment(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nasync def agent(turn): return str('a.db' in str(dict(os.environ)))\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["False"])
+
+
+def test_a_removed_current_folder_is_named(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = (
+        f'rmdir ../gone; exec "{sys.executable}" -P -c "from tenure_cli import main; main()" "$@"'
+    )
+    arguments = ("run", "--store", "memory:", "--agent", "mine:agent", str(tmp_path / "p"))
+
+    ran = subprocess.run(
+        ["sh", "-c", command, "sh", *arguments], cwd=gone, capture_output=True, text=True
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr == "tenure run: the current folder was removed.  Change to another folder\n"
+
+
+def test_a_ledger_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure("run", "--store", "memory:", "--agent", "ledger:/dev/full", "p", cwd=tmp_path)
+
+    assert (ran.code, "cannot write /dev/full: not a regular file" in ran.err) == (2, True), ran.err
+
+
 def test_the_workers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
     process = begun(tmp_path, GATED, *RUN, "mine:agent", "--workers", 2)
     workers = workers_of(process)
@@ -277,6 +342,42 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path, disk: Path) ->
     assert (rest.code, len(rest.lines)) == (0, 40)
 
 
+@pytest.mark.parametrize("store", ("sqlite:disk/a.db", "files:disk/f"))
+def test_a_disk_that_fills_up_ends_the_run_after_its_patience(
+    tmp_path: Path, disk: Path, store: str
+) -> None:
+    (tmp_path / "large.py").write_text("async def agent(turn): return 'x' * 100_000\n")
+    prompts(tmp_path / "p", some(40, 4))
+    command = ("run", "--store", store, "--agent", "large:agent")
+
+    full = tenure(*command, "--patience", 0.2, "p", cwd=tmp_path)
+    remount(disk, "size=64m")
+    rest = tenure(*command, "p", cwd=tmp_path)
+
+    assert full.code == 4
+    assert f"tenure run: store {store}: disk/" in full.last and (
+        "full" in full.last or "No space left" in full.last
+    )
+    assert "; trying again" in full.err
+    assert (rest.code, len(rest.lines)) == (0, 40)
+
+
+def test_a_trigger_that_refuses_a_write_ends_the_run(tmp_path: Path) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    prompts(tmp_path / "q", [{**HELLO, "text": "new"}])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON run BEGIN SELECT RAISE(ABORT, 'not here'); END"
+    )
+    connection.close()
+
+    ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
+
+    assert ran.code == 4
+    assert ran.last.endswith("a.db: a trigger refuses a write: not here"), ran.err
+
+
 @pytest.mark.parametrize("command", ("run", "inspect", "events", "show", "export"))
 def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path, command: str) -> None:
     prompts(tmp_path / "p", [HELLO])
@@ -367,6 +468,64 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
     assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
     assert "session ann quarantined: " in ran.err and "damaged" in ran.err
     assert shown.code == 4 and "damaged" in shown.err
+
+
+MAX = 2**63 - 1
+DAMAGES = {
+    "invalid UTF-8": "UPDATE session SET frame = CAST(x'ff' AS TEXT) WHERE session_id = 'ann'",
+    "no session": "DELETE FROM session WHERE session_id = 'ann'",
+    "last generation": f"UPDATE session SET generation = {MAX} WHERE session_id = 'ann'",
+    "last revision": f"UPDATE session SET revision = {MAX} WHERE session_id = 'ann'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_session_whose_rows_do_not_fit_together_blocks_nobody(
+    tmp_path: Path, damage: str
+) -> None:
+    bob = {"session": "bob", "text": "hi"}
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(DAMAGES[damage])
+    connection.commit()
+    connection.close()
+    prompts(tmp_path / "q", [bob, {**HELLO, "text": "new"}, bob])
+
+    ran = tenure(*RUN, "echo", "q", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
+    assert ran.err.count("session ann quarantined: ") == 1 and "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "command", (("store", "check"), ("store", "export"), ("inspect", "ann"), ("show", "ann"))
+)
+@pytest.mark.parametrize(
+    "damage",
+    (
+        "UPDATE input SET payload = CAST(x'ff' AS TEXT) WHERE session_id = 'ann'",
+        "DELETE FROM input WHERE session_id = 'ann'",
+    ),
+    ids=("invalid", "missing"),
+)
+def test_damaged_rows_are_reported_without_a_traceback(
+    tmp_path: Path, command: tuple[str, str], damage: str
+) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+    connection = sqlite3.connect(tmp_path / "a.db")
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+
+    ran = tenure(*command, "--store", "sqlite:a.db", cwd=tmp_path)
+
+    assert "Traceback" not in ran.err
+    if command == ("store", "check"):
+        assert ran.code == 1 and ran.out.count("ann: ") == 1
+    elif command != ("store", "export") or "CAST" in damage:
+        assert (ran.code, len(ran.err.splitlines())) == (4, 1) and "ann" in ran.err
 
 
 # -- agents that do not stop

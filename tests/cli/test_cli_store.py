@@ -295,7 +295,7 @@ def test_a_failed_export_keeps_the_previous_file(tmp_path: Path, run: Run) -> No
         full, kept = folder / "rows.jsonl", "an export before"
         full.write_text(kept)
         code, _, err = run("export", "--store", url, str(full))
-        assert code == 2 and "rows.jsonl: No space left on device" in err, err
+        assert code == 1 and "rows.jsonl: No space left on device" in err, err
         assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("rows.jsonl", kept)]
     assert run("export", "--store", url, str(tmp_path / "no" / "x"))[0] == 2
     assert run("export", "--store", url, str(file))[0] == 0

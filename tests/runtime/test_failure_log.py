@@ -270,3 +270,17 @@ def test_a_loop_that_runs_is_not_named(caplog: pytest.LogCaptureFixture) -> None
     run(agent, ttl_ms=3_000)
 
     assert logged(caplog) == []
+
+
+def test_a_failure_sends_no_commands_to_the_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    async def agent(turn: Turn) -> str:
+        if turn.failures:
+            return "fine"
+        raise ValueError("\x1b[2Jred\r")
+
+    run(agent)
+
+    assert logged(caplog) and all(
+        "\x1b" not in line and "\r" not in line for line in logged(caplog)
+    )
+    assert "ValueError: \\x1b[2Jred\\r" in logged(caplog)[0]

@@ -54,3 +54,20 @@ def test_an_agent_that_is_not_async_is_found_by_name(
     monkeypatch.syspath_prepend(str(tmp_path))
 
     assert ask(find_agent("plain_agent:agent"), "hello").answer == "hello"
+
+
+def test_an_agent_that_is_not_async_and_does_not_await_is_told_what_to_do() -> None:
+    def spoken(turn: Turn) -> str:
+        return f"{turn.step('one', str, 1)}"
+
+    def raising(turn: Turn) -> Any:
+        return turn.once("one", lambda key: {"a": 1})["a"]  # type: ignore[index]
+
+    def stepping(turn: Turn) -> Any:
+        return turn.step("one", str, turn.text)
+
+    for agent, name in ((spoken, "step"), (raising, "once")):
+        ended = ask(agent)
+        assert (ended.status, ended.answer) == ("dead_lettered", None)
+        assert f"turn.{name} must be awaited: make the agent an async function" in ended.reason
+    assert ask(stepping, "returned").answer == "returned"

@@ -29,12 +29,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tenure.commands import Admit, Begin, Begun, NewInput, NothingDue
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
+from tenure.queries import Command
 from tenure.questions import core as questions
 from tenure.questions.core import LoadOverview
 from tenure.records import Input, QueueEntry, Session
 from tenure.release import RELEASE
 from tenure.world import EMPTY, world_of
-from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
+from tenure_drivers.stores.base import (
+    Corrupt,
+    Inconsistent,
+    OutcomeUnknown,
+    SchemaTooNew,
+    Unavailable,
+    Unusable,
+)
 from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.postgres import pipeline as postgres_pipeline
 from tenure_drivers.stores.postgres import writer as postgres_writer
@@ -48,6 +56,7 @@ from tenure_drivers.stores.url import redact
 from tenure_drivers.testing.command_generator import SESSIONS, CommandGenerator
 from tenure_drivers.testing.conformance import StoreConformance
 from tenure_drivers.testing.fixtures import (
+    Explode,
     ManualClock,
     Put,
     asynchronous,
@@ -569,6 +578,44 @@ async def test_an_unreadable_row_puts_only_its_session_into_quarantine(
     assert [q.session_id for q in await store.quarantined()] == ["b"]
     await store.readmit("b")
     assert {due.session_id for due in await store.due(9)} == {"a", "b", "c"}
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_session_whose_rows_do_not_fit_together_is_put_into_quarantine(schema: str) -> None:
+    store = store_of(schema)
+    await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "abcd"])
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            f"UPDATE \"{schema}\".session SET generation = {2**63 - 1} WHERE session_id = 'b'".encode()
+        )
+    commands: list[Command[Any, Any]] = [begin("a", 1), begin("b", 1), Explode("c")]
+
+    answers = await asyncio.gather(
+        *[store.execute(command) for command in commands], return_exceptions=True
+    )
+
+    assert [isinstance(answer, Inconsistent) for answer in answers] == [False, True, True]
+    assert {q.session_id for q in await store.quarantined()} == {"b", "c"}
+    assert [due.session_id for due in await store.due(9)] == ["d"]
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_trigger_that_refuses_a_write_makes_the_store_unusable(schema: str) -> None:
+    store = store_of(schema)
+    await store.execute(prompt("a", 1))
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            f"CREATE FUNCTION \"{schema}\".no() RETURNS trigger AS $$BEGIN RAISE EXCEPTION 'not here'; "
+            f'END$$ LANGUAGE plpgsql; CREATE TRIGGER t BEFORE INSERT ON "{schema}".run '
+            f'FOR EACH ROW EXECUTE FUNCTION "{schema}".no()'.encode()
+        )
+
+    with pytest.raises(Unusable, match="a trigger refuses a write: not here"):
+        await store.execute(begin("a", 1))
+
+    assert await store.quarantined() == ()
     await store.aclose()
 
 

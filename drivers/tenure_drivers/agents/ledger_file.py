@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,9 @@ class LedgerFile:
     def _open(self) -> int:
         existed = self.path.exists()
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # reading a device may never end
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
         if not existed:
             directory = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 
-__all__ = ["CliExit", "Exit", "UnreadableSession", "no_session", "store_lost", "usage_error"]
+from ..stores.errors import TenureError
+
+__all__ = [
+    "CliExit",
+    "Exit",
+    "UnreadableSession",
+    "no_session",
+    "session_of",
+    "store_lost",
+    "unreadable_if_it_fails",
+    "usage_error",
+]
 
 
 class Exit(enum.IntEnum):
@@ -35,6 +48,23 @@ class UnreadableSession(Exception):
     def __init__(self, why: str, session_id: str = "") -> None:
         super().__init__(why)
         self.session_id = session_id
+
+
+@contextlib.contextmanager
+def unreadable_if_it_fails(session_id: str) -> Iterator[None]:
+    """Raise UnreadableSession for any unexpected error while the rows of a session are read or shown (STORE-47)."""
+    try:
+        yield
+    except (CliExit, UnreadableSession, TenureError, OSError):
+        raise
+    except Exception as error:
+        why = f"the rows of session {session_id!r} do not fit together: {error!r}"
+        raise UnreadableSession(why, session_id) from error
+
+
+def session_of(question: object) -> str:
+    """Return the session of a question; empty for a question about the whole store."""
+    return str(getattr(question, "session_id", ""))
 
 
 def usage_error(*lines: str) -> CliExit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -45,8 +46,21 @@ def code_of(body: Callable[[], int | None], command: str) -> int:
             log(f"{command}: {error}")
             return int(Exit.LOST)
         raise
+    except FileNotFoundError:
+        if _has_folder():
+            raise
+        log(f"{command}: the current folder was removed.  Change to another folder")
+        return int(Exit.UNUSABLE)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def first_error(error: BaseException) -> BaseException:

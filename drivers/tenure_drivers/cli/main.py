@@ -124,7 +124,7 @@ def tenure() -> None:
     type=Seconds(min=0),
     metavar="SECONDS",
     show_default=True,
-    help="How long the command retries while the store is unavailable.",
+    help="How long the command and its workers retry while the store is unavailable.",
 )
 @click.option(
     "--grace",

@@ -13,7 +13,7 @@ from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
 from ..stores.files.reader import FilesReader
 from ..stores.sqlite.reader import SqliteReader
 from ..stores.url import is_server, sqlite_path, stored_path
-from .exit import UnreadableSession, store_lost, usage_error
+from .exit import UnreadableSession, session_of, store_lost, unreadable_if_it_fails, usage_error
 from .retrying_store import PATIENCE_S, opened, quiet, retry_or_exit, stop_if_unusable
 
 __all__ = ["Reader", "open_read_only"]
@@ -60,7 +60,8 @@ class _FileReader:
 
     async def ask(self, question: Question[A], /) -> A:
         try:
-            return await self.store.ask(question)
+            with unreadable_if_it_fails(session_of(question)):
+                return await self.store.ask(question)
         except Unavailable as error:
             raise store_lost(self._url, error) from error
         except Corrupt as error:

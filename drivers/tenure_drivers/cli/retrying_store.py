@@ -10,10 +10,17 @@ from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Question
 
 from ..runtime.retry import retry
-from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Store, Unavailable
+from ..stores.base import (
+    Corrupt,
+    OutcomeUnknown,
+    Quarantined,
+    SchemaTooNew,
+    Store,
+    Unavailable,
+)
 from ..stores.registry import open_store
 from ..stores.url import redact, sqlite_path
-from .exit import UnreadableSession, store_lost, usage_error
+from .exit import UnreadableSession, session_of, store_lost, unreadable_if_it_fails, usage_error
 
 __all__ = ["PATIENCE_S", "RetryingStore", "opened", "quiet", "retry_or_exit", "stop_if_unusable"]
 
@@ -71,7 +78,12 @@ class RetryingStore:
 
     async def ask(self, question: Question[A], /) -> A:
         """As in Store."""
-        return await self._retry(lambda: self.store.ask(question))
+        with unreadable_if_it_fails(session_of(question)):
+            return await self._retry(lambda: self.store.ask(question))
+
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """As in Store."""
+        return await self._retry(self.store.quarantined)
 
     def hints(self) -> AsyncIterator[Hint]:
         """As in Store."""

@@ -23,13 +23,14 @@ from tenure.questions.core import Sessions
 from tenure.release import RELEASE
 from tenure.world import key_of
 
-from ..stores.base import Corrupt, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
 from ..stores.export import InvalidExport, exported, imported
+from ..stores.files.disk import NO_ROOM
 from ..stores.migration import Migrator, NotMigrated, Numbers
 from ..stores.registry import find_migrator
 from ..stores.row_codec import table_of
 from ..stores.url import is_server, redact, stored_path
-from .exit import CliExit, Exit, store_lost, usage_error
+from .exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -92,21 +93,28 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 async def _check(url: str, names: tuple[str, ...]) -> int:
     broken = checked = 0
     async with open_read_only(url, log_line=log) as found:
-        for aside in await found.store.quarantined():
+        for aside in await _quarantined(url, found):
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
         async for name in named(found, names):
             checked += 1
             try:
-                rows = await found.store.ask(Rows(name))
+                rows = await found.ask(Rows(name))
                 wrong = list(violations(rows)) if rows else ["no such session"]
-            except Corrupt as error:
+            except UnreadableSession as error:
                 wrong = [str(error)]
             broken += len(wrong)
             for violation in wrong:
                 report(f"{name}: {violation}")
     log(f"{checked} sessions checked, {broken} violations")
     return Exit.UNFINISHED if broken else Exit.OK
+
+
+async def _quarantined(url: str, found: Reader) -> tuple[Quarantined, ...]:
+    try:
+        return await found.store.quarantined()
+    except (Corrupt, Unavailable) as error:
+        raise store_lost(redact(url), error) from error
 
 
 # -- fence-all
@@ -298,7 +306,8 @@ def export_(store: str, file: str) -> None:
     \b
     Exit codes:
       0  written
-      2  no such store, or FILE cannot be written
+      1  the disk of FILE is full, or standard output cannot be written
+      2  no such store, or FILE cannot be opened
       4  the store is unavailable or unreadable, or a newer release is active
     """
     invoke_async(_export(store, file))
@@ -319,7 +328,8 @@ async def _export(url: str, file: str) -> int:
         else:
             write_whole(Path(file).resolve(), exported(records, release))
     except OSError as error:
-        raise usage_error(f"{file}: {error.strerror or error}") from error
+        code = Exit.UNFINISHED if error.errno in NO_ROOM else Exit.UNUSABLE
+        raise CliExit(code, f"{file}: {error.strerror or error}") from error
     log(f"{len(records)} rows exported")
     return Exit.OK
 

@@ -70,6 +70,9 @@ TOO_LONG: Final = re.compile(
 TOO_LARGE: Final = re.compile(r"request too large", re.I)
 NO_PAGE: Final = re.compile(r"\b(url|route|path|page|endpoint)\b", re.I)
 TOO_LONG_STATUSES: Final = (400, 413, 422, 500, None)
+# Of httpx: a loop of redirects, or a redirect to something that is no http URL.  Asking again gives the same answer.
+WRONG_SERVER: Final = frozenset({"TooManyRedirects", "UnsupportedProtocol", "InvalidURL"})
+NO_HTTP: Final = re.compile("illegal status line|_SWITCH_UPGRADE")  # of h11: another protocol
 TRANSPORT: Final = frozenset({"h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"})
 
 
@@ -83,6 +86,9 @@ def failure_of(error: Exception) -> Failure | None:
         case openai.APIConnectionError():
             cause = error.__cause__
             because = f" ({type(cause).__name__}: {cause})" if cause is not None else ""
+            if type(cause).__name__ in WRONG_SERVER or NO_HTTP.search(str(cause)):
+                message = f"{error.message}{because} (is the base URL right?)"
+                return Failure(ErrorKind.INVALID_REQUEST, message)
             return Failure(ErrorKind.UNAVAILABLE, f"{error.message}{because}")
         case openai.APIError():
             return failure_in(
@@ -143,7 +149,7 @@ def kind_of(status: int | None, body: Mapping[Any, Any], message: str) -> ErrorK
         return next((CODES[code] for code in codes if code in CODES), ErrorKind.TRANSIENT)
     if status in STATUSES:
         return STATUSES[status]
-    return ErrorKind.UNAVAILABLE if status >= 500 else ErrorKind.INVALID_REQUEST
+    return ErrorKind.UNAVAILABLE if 500 <= status <= 599 else ErrorKind.INVALID_REQUEST
 
 
 def read_retry_after_ms(headers: Mapping[str, str]) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "IllegalWrite",
     "LeaseLost",
     "NotAnswered",
+    "NotAwaited",
     "NothingDue",
     "StepFailed",
     "StepOutcomeUnknown",
@@ -143,6 +144,18 @@ class StepOutcomeUnknown(TenureError):
             f"step {effect_id}: outcome unknown (started before a crash; no probe resolved it)"
         )
         self.effect_id = effect_id
+
+
+class NotAwaited(TenureError):
+    """A function that is not async has called a method of its turn that must be awaited."""
+
+    kind = ErrorKind.INVALID_REQUEST
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"turn.{name} must be awaited: make the agent an async function, "
+            "or run turns in blocking code with SyncRuntime.turn"
+        )
 
 
 class IllegalResult(TenureError):

@@ -94,6 +94,7 @@ class RunnerHost:
         # A renewal is due after a third of the lease, so the lease has ended this much later.
         self._machine.watch_timers(2 * config.ttl_ms // 3, self._warn_of_block)
         self._run_id: str | None = None  # of the turn that was started last
+        self.unanswered: dict[str, str] = {}  # what the store said, by the kind of the failed call
         self._calls: deque[Execute | Ask] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
@@ -194,21 +195,32 @@ class RunnerHost:
 
     async def _call(self, effect: Execute | Ask) -> None:
         event: Event
+        what = effect.command if isinstance(effect, Execute) else effect.question
         try:
             if isinstance(effect, Execute):
                 answer: Any = await self.store.execute(effect.command)
             else:
                 answer = await self.store.ask(effect.question)
-        except base.Unavailable:
+        except base.Unavailable as error:
+            self._log_unanswered(what, error)
             event = StoreUnavailable(self.clock(), effect.id)
-        except base.OutcomeUnknown:
+        except base.OutcomeUnknown as error:
+            self._log_unanswered(what, error)
             event = OutcomeUnknown(self.clock(), effect.id)
         except Exception as error:
             log.error("session %s: %s", self.config.session_id, error)
             event = StoreBroken(self.clock(), effect.id, f"{type(error).__name__}: {error}")
         else:
+            self.unanswered.pop(type(what).__name__, None)
             event = Answered(self.clock(), effect.id, answer)
         self.feed(event)
+
+    def _log_unanswered(self, what: object, error: Exception) -> None:
+        """Log what the store said, once for each kind of call until one of this kind is answered."""
+        kind = type(what).__name__
+        if kind not in self.unanswered:
+            log.warning("session %s: %s: %s; trying again", self.config.session_id, kind, error)
+        self.unanswered[kind] = str(error)
 
     # -- the turn code
 

@@ -233,7 +233,8 @@ class Runtime(Client):
         if not code.begun.done():
             stop = running.result()
             if stop.reason is RunnerStopReason.UNAVAILABLE:
-                raise Unavailable(f"session {session_id}: the store does not answer")
+                why = "; ".join(dict.fromkeys(host.unanswered.values()))
+                raise Unavailable(f"session {session_id}: {why or 'the store does not answer'}")
             raise NothingDue(session_id, stop.reason.value, stop.detail)
         turn = code.begun.result()
         try:

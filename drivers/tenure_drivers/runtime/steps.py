@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "call",
     "in_thread",
+    "is_async",
     "pack",
     "pack_outcome",
     "pack_raised",
@@ -47,12 +48,17 @@ class Report:
     value: Any = None
 
 
+def is_async(f: Callable[..., Any]) -> bool:
+    """Return True for an async function, and for an object whose call is one."""
+    return inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__)
+
+
 async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
     """Call a function: await it if it is async, otherwise run it in a daemon thread.
 
     Raises BaseExceptionRaised if it raised what is no Exception.
     """
-    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
+    if is_async(f):
         return await guard(f(*args, **kw))
     value = await in_thread(functools.partial(f, *args, **kw))
     return await guard(value) if inspect.isawaitable(value) else value

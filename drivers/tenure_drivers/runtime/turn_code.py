@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import random
 from collections.abc import Callable
 
@@ -22,9 +24,10 @@ from tenure.turn_end import TurnEnd
 from .clock import new_id
 from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, usage_of
 from .runner_host import RunnerHost
-from .steps import call
+from .steps import call, in_thread, is_async
 from .turn import Turn, lease_lost, with_text
-from .user_code import as_exception, log_failure, must_propagate
+from .turn_in_thread import TurnInThread
+from .user_code import as_exception, guard, log_failure, must_propagate
 
 __all__ = ["Agent", "AgentTurn", "InlineTurn"]
 
@@ -71,7 +74,7 @@ class AgentTurn:
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
         turn_exit: TurnExit = Abandoned()
         try:
-            turn_exit = exit_of(turn, await call(self.agent, (turn,), {}))
+            turn_exit = exit_of(turn, await self._call(turn))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.interrupted:
                 log_stopped(turn, error)
@@ -84,6 +87,18 @@ class AgentTurn:
                     log_raised(turn, error)
         finally:
             host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
+
+    async def _call(self, turn: Turn) -> object:
+        if is_async(self.agent):
+            return await call(self.agent, (turn,), {})
+        given = TurnInThread(turn)
+        try:
+            value = await in_thread(functools.partial(self.agent, given))
+        except Exception:
+            given.check_awaited()  # often the cause of what it raised
+            raise
+        given.check_awaited(value)
+        return await guard(value) if inspect.isawaitable(value) else value
 
 
 def log_raised(turn: Turn, error: BaseException) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 import traceback
 from collections.abc import Awaitable
@@ -29,16 +30,24 @@ log = logging.getLogger("tenure.turn")
 def must_propagate(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
     """Return True if this is no failure of the code that raised it in `task`.
 
-    It is a cancellation of the task, Ctrl-C in the main thread, or the end of a coroutine that is closed unfinished.
+    It is a cancellation of the task, Ctrl-C, or the end of a coroutine that is closed unfinished.  A KeyboardInterrupt
+    that the code itself raises looks like Ctrl-C, unless the process ignores SIGINT as the workers of `tenure run` do.
     """
     kind = type(error)  # an `isinstance` reads `__class__`, which may raise
     if issubclass(kind, asyncio.CancelledError):
         return task is not None and task.cancelling() > 0
     if issubclass(kind, KeyboardInterrupt):
-        return threading.current_thread() is threading.main_thread()
+        return _can_be_interrupted()
     if issubclass(kind, GeneratorExit):
         return task is None or _current_task() is not task
     return False
+
+
+def _can_be_interrupted() -> bool:
+    """Return True if Ctrl-C may raise KeyboardInterrupt here: in the main thread, unless SIGINT is ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL)
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -86,6 +95,8 @@ async def guard(work: Awaitable[T]) -> T:
 def log_failure(session_id: str, run_id: str, what: str, error: BaseException) -> None:
     """Log an error of user code as one record of the logger `tenure.turn`, with its traceback and without secrets.
 
+    Control characters are escaped, so that a text cannot send commands to the terminal.
+
     An exception of tenure without a cause needs no traceback: its message says what was refused or reported.  The record
     has the attributes `session_id` and `run_id`.
     """
@@ -106,4 +117,5 @@ def _traceback(error: BaseException) -> str:
     except BaseException:  # the text of an exception may raise whatever it likes
         where = BaseException.__dict__["__traceback__"].__get__(error)
         lines = [*traceback.format_tb(where), describe(error)]
-    return "\n" + without_secrets("".join(lines)).rstrip()
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in "".join(lines))
+    return "\n" + without_secrets(shown).rstrip()

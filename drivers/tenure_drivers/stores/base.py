@@ -6,12 +6,13 @@ import enum
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
 from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
+from tenure.queries import Command, Query, Question, Record, RowsContradict
+from tenure.world import ask
 
 from .errors import TenureError
 
@@ -22,6 +23,7 @@ __all__ = [
     "Due",
     "DueSampler",
     "Durability",
+    "Inconsistent",
     "OutcomeUnknown",
     "Quarantined",
     "SchemaTooNew",
@@ -29,6 +31,7 @@ __all__ = [
     "Store",
     "Unavailable",
     "Unusable",
+    "answer_of",
     "outcome_of",
     "wall_clock_ms",
 ]
@@ -72,7 +75,7 @@ class Due:
 
 @frozen
 class Quarantined:
-    """A session with an unreadable record; `due` skips it until it is readmitted."""
+    """A session whose records cannot be read or do not fit together (STORE-47); `due` skips it until it is readmitted."""
 
     session_id: str
     reason: str
@@ -103,6 +106,22 @@ class Corrupt(TenureError):
     def __str__(self) -> str:
         at = f" {self.key!r}" if self.key else ""
         return f"{self.what}{at} cannot be read: {self.why}"
+
+
+class Inconsistent(Corrupt, AssertionError):
+    """The rows of a session do not fit together: a command cannot be decided on them, or its writes are impossible.
+
+    It is an AssertionError too: a bug of the kernel, if nobody else has changed the rows.
+    """
+
+    def __init__(self, session_id: str, command: str, why: object) -> None:
+        super().__init__("session", (session_id,), why)
+        self.command = command
+
+    def __str__(self) -> str:
+        return (
+            f"the rows of session {self.key[0]!r} do not fit together: {self.command}: {self.why}"
+        )
 
 
 class SchemaTooNew(TenureError):
@@ -190,6 +209,15 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """Finish the commands that were submitted, then close.  A second call does nothing."""
         ...
+
+
+def answer_of(question: Question[A], answer: Callable[[Query[Any]], Any]) -> A:
+    """Answer a question, with `answer` for each of its queries.  Raises Inconsistent if the rows contradict each other."""
+    try:
+        return ask(question, answer)
+    except RowsContradict as error:
+        session_id = str(getattr(question, "session_id", ""))
+        raise Inconsistent(session_id, question.__class__.__name__, error) from error
 
 
 def outcome_of(decided: Decided[O] | Refused) -> O | Refused:

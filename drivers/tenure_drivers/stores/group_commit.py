@@ -20,7 +20,8 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command, Query, Reads
 from tenure.release import decide_at
 
-from .base import Clock, Unavailable
+from .base import Clock, Inconsistent, Unavailable
+from .errors import TenureError
 
 __all__ = [
     "GROUP_CHARACTERS_MAX",
@@ -34,6 +35,8 @@ __all__ = [
     "execute_wave",
     "execute_waves",
     "next_group",
+    "undecided",
+    "unwritten",
     "waves",
 ]
 
@@ -41,6 +44,7 @@ __all__ = [
 V = TypeVar("V")
 
 GROUP_MAX = 512
+WHY_MAX = 400  # characters of an error in the reason of a quarantine
 GROUP_CHARACTERS_MAX = 8_000_000  # STORE-44: a transaction of a group stays short
 INLINE_S_MAX = (
     0.003  # after a slower transaction, commands go to the thread: they would block the event loop
@@ -75,7 +79,7 @@ class Tables(Protocol):
         ...
 
     def write(self, decisions: Sequence[Decided[Any]], /) -> None:
-        """Apply the writes of decisions about different sessions.  Raises AssertionError for impossible writes."""
+        """Apply the writes of decisions about different sessions.  Raises AssertionError or OverflowError for impossible writes."""
         ...
 
 
@@ -91,8 +95,8 @@ def execute_wave(
 ) -> list[Answer]:
     """Execute commands of different sessions at one reading of the clock and of the active number.
 
-    An exception while loading or deciding is the answer to that command alone, because nothing was written.  Errors of
-    the engine and all errors while writing are raised: the transaction must be rolled back.
+    An exception while loading or deciding is the answer to that command alone, because nothing was written (`undecided`).
+    Errors of the engine and all errors while writing are raised: the transaction must be rolled back.
     """
     answers: list[Answer] = []
     decisions: list[Decided[Any]] = []
@@ -103,7 +107,7 @@ def execute_wave(
         except engine_error:
             raise
         except Exception as error:
-            answers.append(error)
+            answers.append(undecided(command, error))
             continue
         answers.append(decided)
         if decided.__class__ is Decided and decided.writes:
@@ -111,6 +115,29 @@ def execute_wave(
     if decisions:
         tables.write(decisions)
     return answers
+
+
+def undecided(command: Command[Any, Any], error: Exception) -> Exception:
+    """Return what an error means that was raised while a command was loaded or decided (STORE-47)."""
+    if isinstance(
+        error, TenureError | UnicodeError
+    ):  # a text of the command that cannot be encoded
+        return error
+    return _inconsistent(command, error)
+
+
+def unwritten(command: Command[Any, Any], error: Exception) -> Exception:
+    """Return what an error means that was raised when a command alone was written (STORE-47)."""
+    if isinstance(error, AssertionError | ArithmeticError):
+        return _inconsistent(command, error)
+    return error
+
+
+def _inconsistent(command: Command[Any, Any], error: Exception) -> Inconsistent:
+    why = str(error) if isinstance(error, AssertionError) and str(error) else repr(error)
+    found = Inconsistent(command.session_id, command.__class__.__name__, why[:WHY_MAX])
+    found.__cause__ = error
+    return found
 
 
 def execute_waves(

@@ -8,22 +8,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Question, Record
 from tenure.release import RELEASE
-from tenure.world import ask
 
 from .base import (
     Clock,
+    Corrupt,
     Due,
     DueSampler,
     OutcomeUnknown,
     Quarantined,
     SchemaTooNew,
     Unavailable,
+    answer_of,
     outcome_of,
 )
 from .field_types import measure_command
@@ -34,6 +35,7 @@ from .group_commit import (
     GroupCommit,
     NoEngineError,
     execute_waves,
+    unwritten,
 )
 from .hint_bus import HintBus
 from .layout import check_active
@@ -92,8 +94,18 @@ class GroupedStore:
         return self.group.run_now(command)
 
     def _transact(self, commands: Commands, wait: bool) -> Sequence[Answer]:
-        """Answer each command by position, then publish the hints of what was committed (STORE-15)."""
+        """Answer each command by position, then publish the hints of what was committed (STORE-15).
+
+        A session whose rows cannot be read or do not fit together is put into quarantine (STORE-47).
+        """
         answers = self._execute_group(commands, wait)
+        corrupt = {
+            command.session_id: str(answer)
+            for command, answer in zip(commands, answers, strict=True)
+            if isinstance(answer, Corrupt) and answer.key
+        }
+        if corrupt:
+            self._quarantine(corrupt, wait)
         hints = [h for a in answers if a.__class__ is Decided for h in a.hints]
         if hints:
             self._publish(hints)
@@ -113,11 +125,19 @@ class GroupedStore:
         return self._hint_bus.listen()
 
     async def quarantined(self) -> tuple[Quarantined, ...]:
-        """Return no session: a store that decodes every record when it opens has no quarantine."""
-        return ()
+        """Return the sessions in quarantine."""
+        raise NotImplementedError
 
     async def readmit(self, session_id: str) -> None:
-        """Do nothing: no session is in quarantine."""
+        """End the quarantine of a session."""
+        raise NotImplementedError
+
+    def _quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
+        """Put sessions into quarantine, with the reason of each; if that fails, the next command about them will.
+
+        Called with `engine` held.  If `wait` is False, do not wait for another connection.
+        """
+        raise NotImplementedError
 
     # -- the end
 
@@ -169,7 +189,7 @@ def run_or_split(
         return [error] * len(commands)
     except Exception as error:
         if len(commands) == 1:
-            return [meaning(error)]
+            return [unwritten(commands[0], meaning(error))]
     if alone is not None:
         return alone(commands)
     return [a for command in commands for a in run_or_split(attempt, [command], meaning)]
@@ -178,7 +198,8 @@ def run_or_split(
 class TablesStore(GroupedStore):
     """A store that holds all records in memory and answers every read from there.
 
-    `active` is the number of the release that may write (SCHEMA-1).
+    It decodes every record when it opens, so only sessions whose rows do not fit together are put into quarantine, until
+    the store is closed.  `active` is the number of the release that may write (SCHEMA-1).
     """
 
     def __init__(
@@ -189,6 +210,7 @@ class TablesStore(GroupedStore):
         self.tables = MemoryTables()
         self._clock = clock
         self._reading = threading.Lock()  # held by readers, and while the tables change
+        self._quarantined: dict[str, Quarantined] = {}
         self.group = GroupCommit(
             self._transact,
             name=f"tenure-write-{os.path.basename(name)}",
@@ -217,25 +239,50 @@ class TablesStore(GroupedStore):
     def _after_group(self) -> None:
         """Called on the writer's thread after each group, while the engine is free."""
 
+    # -- quarantine
+
+    async def quarantined(self) -> tuple[Quarantined, ...]:
+        """Return the sessions in quarantine."""
+        with self._reading:
+            return tuple(self._quarantined.values())
+
+    async def readmit(self, session_id: str) -> None:
+        """End the quarantine of a session."""
+        with self._reading:
+            self._quarantined.pop(session_id, None)
+
+    def _quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
+        with self._reading:
+            self._set_aside(reasons)
+
+    def _set_aside(self, reasons: Mapping[str, str]) -> None:
+        now_ms = self._clock()
+        for session_id, reason in reasons.items():
+            self._quarantined[session_id] = Quarantined(session_id, reason, now_ms)
+
     # -- reads
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot."""
         with self._reading:
             self._check_readable()
-            return ask(question, self.tables.answer)
+            try:
+                return answer_of(question, self.tables.answer)
+            except Corrupt as error:
+                self._set_aside({str(key): str(error) for key in error.key})
+                raise
 
     async def due(self, limit: int) -> tuple[Due, ...]:
         """Return up to `limit` sessions that are due now, in random order."""
         with self._reading:
             self._check_readable()
-            return self.tables.sample_due(self._sampler, self._clock(), limit)
+            return self.tables.sample_due(self._sampler, self._clock(), limit, self._quarantined)
 
     async def horizon(self) -> int | None:
         """Return the earliest `due_at_ms` in the future."""
         with self._reading:
             self._check_readable()
-            return self.tables.horizon(self._clock())
+            return self.tables.horizon(self._clock(), self._quarantined)
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order."""

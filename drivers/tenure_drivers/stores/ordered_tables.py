@@ -212,7 +212,13 @@ class MemoryTables:
 
     # -- looking for work
 
-    def due(self, now_ms: int, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+    def due(
+        self,
+        now_ms: int,
+        after: tuple[int, str] | None,
+        count: int,
+        without: Container[str] = (),
+    ) -> list[tuple[int, str]]:
         """Return up to `count` pairs (due_at_ms, session_id) that are due, in order, after `after`."""
         keys = self.orders[indexes.DUE.name].keys
         start: Any = ((),) if after is None else ((*after, LAST),)
@@ -220,26 +226,30 @@ class MemoryTables:
         for index_key, _ in keys.upward(start):
             if index_key[0] > now_ms or len(found) >= count:
                 break
-            found.append((index_key[0], index_key[1]))
+            if index_key[1] not in without:
+                found.append((index_key[0], index_key[1]))
         return found
 
-    def sample_due(self, sampler: DueSampler, now_ms: int, limit: int) -> tuple[Due, ...]:
+    def sample_due(
+        self, sampler: DueSampler, now_ms: int, limit: int, without: Container[str] = ()
+    ) -> tuple[Due, ...]:
         """Return sessions that are due, then sessions whose lease begins in the future (STORE-5)."""
-        found = sampler.sample(limit, lambda after, count: self.due(now_ms, after, count))
+        found = sampler.sample(limit, lambda after, count: self.due(now_ms, after, count, without))
         known = {session for _, session in found}
         upcoming = self.orders[indexes.FUTURE.name].keys
         for (_, session), _ in upcoming.upward(((now_ms, LAST),), after=True):
             if len(found) >= limit:
                 break
-            if session not in known:
+            if session not in known and session not in without:
                 found.append((now_ms, session))
         return tuple([Due(session, at) for at, session in found])
 
-    def horizon(self, now_ms: int) -> int | None:
+    def horizon(self, now_ms: int, without: Container[str] = ()) -> int | None:
         """Return the earliest `due_at_ms` after `now_ms`."""
         keys = self.orders[indexes.DUE.name].keys
-        for (moment, _), _ in keys.upward(((now_ms, LAST),), after=True):
-            return cast(int, moment)
+        for (moment, session), _ in keys.upward(((now_ms, LAST),), after=True):
+            if session not in without:
+                return cast(int, moment)
         return None
 
     def all(self) -> tuple[Record, ...]:

@@ -261,6 +261,10 @@ class RowCodec(Generic[R]):
             )
             tag = cls.__name__.lower()
             source.lines.append(f"{'elif' if at else 'if'} {flat.name} == {tag!r}:")
+            needed = [name for name, kind in kinds.items() if not _optional(kind)[1]]
+            if needed:  # the columns of a state are nullable: other states do not have them
+                missing = " or ".join(f"{name} is None" for name in needed)
+                source.lines.append(f"    if {missing}: raise ValueError({tag!r}, 'NULL')")
             source.lines.append(f"    {flat.name} = {source.refer(cls)}({values})")
         source.lines += ["else:", f"    raise ValueError({flat.name})"]
 

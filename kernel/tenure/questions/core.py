@@ -16,7 +16,7 @@ from ..machines import run as run_
 from ..messages.codec import text_of
 from ..outcome import Refused
 from ..policy import LANES
-from ..queries import Chain, Command, Each, First, Get, Query, Question
+from ..queries import Chain, Command, Each, First, Get, Query, Question, all_existing, existing
 from ..records import (
     Blob,
     EventBatch,
@@ -70,7 +70,7 @@ class LoadedRun:
 
 @frozen
 class LoadRun(Question[LoadedRun | None]):
-    """The data of a run; None if it does not exist."""
+    """The data of a run; None if it does not exist.  Raises RowsContradict if a part of it is missing."""
 
     session_id: str
     run_id: str
@@ -83,14 +83,14 @@ class LoadRun(Question[LoadedRun | None]):
         inputs = []
         for contributor in run.contributors:
             found = yield Get(Input, (self.session_id, contributor.input_id))
-            inputs.append(found)
+            inputs.append(existing(found, f"input {contributor.input_id} of run {self.run_id}"))
         entries = (
             yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
         )
         state = None
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
-            state = blob.body
+            state = existing(blob, f"blob {session.state_digest} of the state").body
         return LoadedRun(run, tuple(inputs), entries, state)
 
 
@@ -206,7 +206,8 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
         termination, reason = run.state.termination.value, run.state.reason
         if run.tip is not None:
             node = yield Get(Node, (queue_entry.session_id, run.tip.node_id))
-            answer = _answer(node, run.state.termination)
+            last = existing(node, f"node {run.tip.node_id} of run {run_id}")
+            answer = _answer(last, run.state.termination)
     elif isinstance(run.state, run_.Rescheduled):
         due = run.state.due_at_ms
     counted = run.retry.failure_count()
@@ -346,10 +347,10 @@ class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
         while next_ is not None and len(lines) < self.limit:
             most = min(page, self.limit - len(lines))
             nodes = yield Chain(Node, (s, next_), "parent", most)
-            assert nodes, f"node {next_} does not exist"
+            existing(nodes[0] if nodes else None, f"node {next_} of the transcript")
             nodes = self._wanted(nodes)
             found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
-            inputs = iter(found)
+            inputs = iter(all_existing(found, "input of a node"))
             lines += [
                 TranscriptLine(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes
             ]

@@ -10,7 +10,7 @@ from attrs import frozen
 from ..indexes import AGED, OPEN_RUNS
 from ..machines.input import Bound, Delayed
 from ..policy import LANES
-from ..queries import First, Get, Query, Question
+from ..queries import First, Get, Query, Question, existing
 from ..records import Input, JournalEntry, QueueEntry, Run, Session
 from .core import (
     DeadLetters,
@@ -92,7 +92,10 @@ def load_waiting(session_id: str, statuses: Iterable[InputStatus]) -> Steps:
     found = []
     for status in statuses:
         key = (session_id, status.input_id)
-        found.append(Waiting(status, (yield Get(QueueEntry, key)), (yield Get(Input, key))))
+        queue_entry = existing((yield Get(QueueEntry, key)), f"queue entry of input {key[1]}")
+        found.append(
+            Waiting(status, queue_entry, existing((yield Get(Input, key)), f"input {key[1]}"))
+        )
     return tuple(sorted(found, key=lambda waiting: waiting.order))
 
 
@@ -129,7 +132,8 @@ class LoadSessionDetail(Question[SessionDetail | None]):
         dead = []
         letters = yield from DeadLetters(self.session_id, self.limit).steps()
         for letter in letters:
-            dead.append((letter, (yield self._input(letter.input_id))))
+            found = yield self._input(letter.input_id)
+            dead.append((letter, existing(found, f"input {letter.input_id}")))
         transcript = yield from LoadTranscript(self.session_id, self.tail).steps()
         return SessionDetail(overview, inbox, tuple(journals), tuple(dead), transcript)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ..indexes import JOURNAL_ENTRIES
-from ..queries import Each, First, Get, Question
+from ..queries import Each, First, Get, Question, all_existing, existing
 from ..records import EntryKind, Input, JournalEntry, Node, Run, Session
 from .core import Journal, Steps
 
@@ -47,7 +47,7 @@ def load_open_turn(session: Session | None, limit: int | None = None) -> Steps:
     if session is None or run_id is None:
         return None
     run = yield Get(Run, (session.session_id, run_id))
-    return (yield from load_turn_of(run, limit))
+    return (yield from load_turn_of(existing(run, f"run {run_id}"), limit))
 
 
 def load_turn_of(run: Run, limit: int | None = None) -> Steps:
@@ -57,7 +57,12 @@ def load_turn_of(run: Run, limit: int | None = None) -> Steps:
     entries = (yield from _entries(run, limit)) if run.next_checkpoint else ()
     written = [entry for entry in entries if entry.kind is EntryKind.NODE]
     nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
-    return OpenTurn(run, inputs, entries, nodes)
+    return OpenTurn(
+        run,
+        all_existing(inputs, f"input of run {run.run_id}"),
+        entries,
+        all_existing(nodes, f"node of run {run.run_id}"),
+    )
 
 
 def _entries(run: Run, limit: int | None) -> Steps:

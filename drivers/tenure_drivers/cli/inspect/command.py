@@ -14,7 +14,14 @@ from tenure.questions.core import EventsAfter
 from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSummary
 
 from ...stores.base import wall_clock_ms
-from ..exit import CliExit, Exit, UnreadableSession, no_session, usage_error
+from ..exit import (
+    CliExit,
+    Exit,
+    UnreadableSession,
+    no_session,
+    unreadable_if_it_fails,
+    usage_error,
+)
 from ..open_store import Reader, open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
@@ -107,11 +114,12 @@ async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) ->
         if seen is None:
             raise usage_error(no_session(session_id, url))
         now_ms = wall_clock_ms()
-        found = inspect_json.detail(seen, now_ms)
-        if as_json:
-            write_lines([found])
-        else:
-            show(*_detail(found, now_ms))
+        with unreadable_if_it_fails(session_id):
+            found = inspect_json.detail(seen, now_ms)
+            if as_json:
+                write_lines([found])
+            else:
+                show(*_detail(found, now_ms))
 
 
 async def _all(store: Reader, as_json: bool) -> None:
@@ -233,7 +241,8 @@ async def events(url: str, session_id: str, after: int, follow: bool, as_json: b
             raise usage_error(no_session(session_id, url))
         while True:
             rows = await store.ask(EventsAfter(session_id, after))
-            found = [event for row in rows for event in inspect_json.events(row, after)]
+            with unreadable_if_it_fails(session_id):
+                found = [event for row in rows for event in inspect_json.events(row, after)]
             if found:
                 after = found[-1]["seq"]
                 _print(found, as_json)

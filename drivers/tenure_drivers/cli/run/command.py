@@ -210,7 +210,9 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
         )
     from .worker_process import InProcessWorker
 
-    return InProcessWorker(store.store, job.agent, job.grace_s)
+    return InProcessWorker(
+        store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s
+    )
 
 
 async def _until_settled(

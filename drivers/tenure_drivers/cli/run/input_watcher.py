@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -12,7 +13,7 @@ from tenure.questions.core import InputStatus
 from ...runtime.changes import SessionChanges
 from ...runtime.input_waiter import InputWaiter, SessionInputs, TrackedInput
 from ...stores.base import Clock
-from ..exit import UnreadableSession, store_lost
+from ..exit import UnreadableSession
 from ..output import log
 from ..retrying_store import RetryingStore
 from .prompt_file import PromptLine
@@ -21,6 +22,7 @@ __all__ = ["FileInput", "InputWatcher"]
 
 
 GATHER_S: Final = 0.05  # changes within this time are read and reported together
+QUARANTINE_S: Final = 0.5  # between two reads of the quarantine
 
 
 @define(eq=False)
@@ -53,8 +55,9 @@ class InputWatcher:
     """Reads the inputs of a file and calls `report` after each look."""
 
     def __init__(self, store: RetryingStore, changes: SessionChanges, clock: Clock) -> None:
-        self._url = store.url
+        self._store = store
         self._clock = clock
+        self._quarantine_at_s = 0.0
         self.report: Callable[[], Awaitable[None]] = no_report
         self._waiter = InputWaiter(store, changes, gather_s=GATHER_S, on_error=self._failed)
         self._complete = False
@@ -71,6 +74,7 @@ class InputWatcher:
     async def until_settled(self, *, wait: bool) -> None:
         """Return when all have ended, or none of the rest can end now.  `wait`: wait for delayed inputs too."""
         while True:
+            await self._look_at_quarantine()
             await self._waiter.look()
             await self.report()
             now_ms = self._clock()
@@ -83,15 +87,25 @@ class InputWatcher:
         """Read the status of every input that has not ended."""
         await self._waiter.look_at_all()
 
-    def _failed(self, session: SessionInputs, error: Exception) -> None:
-        if isinstance(error, UnreadableSession):
-            if not session.unreadable:
-                log(f"session {session.session_id} quarantined: {error}")
-            session.unreadable = True
+    async def _look_at_quarantine(self) -> None:
+        """Wait for no session that a worker has put into quarantine."""
+        now_s = time.monotonic()
+        if now_s - self._quarantine_at_s < QUARANTINE_S:
             return
-        if isinstance(error, LookupError):
-            raise store_lost(self._url, error) from error
-        raise error
+        self._quarantine_at_s = now_s
+        for aside in await self._store.quarantined():
+            if (session := self._waiter.sessions.get(aside.session_id)) is not None:
+                self._set_aside(session, aside.reason)
+
+    def _set_aside(self, session: SessionInputs, why: object) -> None:
+        if not session.unreadable:
+            log(f"session {session.session_id} quarantined: {why}")
+        session.unreadable = True
+
+    def _failed(self, session: SessionInputs, error: Exception) -> None:
+        if not isinstance(error, UnreadableSession | LookupError):
+            raise error
+        self._set_aside(session, error)
 
 
 async def no_report() -> None:

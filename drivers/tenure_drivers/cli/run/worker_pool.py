@@ -51,7 +51,10 @@ class WorkerPool:
         self._fruitless = 0
 
     async def work(self) -> None:
-        """Run until drained.  Raises CliExit if no worker can be started; one running worker is enough."""
+        """Run until drained.
+
+        Raises CliExit if no worker can be started (one running worker is enough), or if a worker has lost the store.
+        """
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep_running())
@@ -120,7 +123,9 @@ class WorkerPool:
 
     def _judge(self, pid: int, code: int, messages: list[str]) -> None:
         what = messages[-1] if messages and messages[-1] != "ready" else _ended(code)
-        if "ready" in messages or code == -signal.SIGKILL:
+        if "ready" in messages and code == Exit.LOST:  # its patience has ended
+            raise CliExit(Exit.LOST, what)
+        if "ready" in messages:
             self._fruitless = 0
             self._log_line(f"worker {pid}: {what}; starting another")
             return

@@ -10,34 +10,55 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from ...agents.registry import UnknownAgent, find_agent
 from ...runtime.runtime import Runtime
 from ...stores.base import Store
-from ..exit import CliExit, Exit
+from ..exit import CliExit, Exit, store_lost
 from ..output import log
 from ..retrying_store import opened
 from .parent_watch import ParentWatch
+from .patient_store import PatientStore
 from .worker_pool import STORE
 
 __all__ = ["InProcessWorker"]
 
 
 SESSIONS_AT_ONCE: Final = 32
+LOST_S: Final = (
+    1.0  # for turns to end when the store is lost: nothing that they write would be kept
+)
 
 
 class InProcessWorker:
     """A worker in the process of the command line, for a store that supports one process only."""
 
-    def __init__(self, store: Store, agent: str, grace_s: float) -> None:
+    def __init__(
+        self, url: str, store: Store, agent: str, *, patience_s: float, grace_s: float
+    ) -> None:
+        self._url = url
         self._grace_ms = round(grace_s * 1000)
+        self._store = PatientStore(store, patience_s)
         self._runtime = Runtime(
-            store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE
+            self._store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE
         )
         self._drained = asyncio.Event()
 
     async def work(self) -> None:
+        """Work until drained.  Raises CliExit if the store is unavailable for longer than the patience."""
+        lost = self._store.lost
+        working = asyncio.create_task(self._work())
+        either: set[asyncio.Future[Any]] = {working, lost}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+            await self._runtime.stop(patience_s=LOST_S)
+            raise store_lost(self._url, lost.result())
+        working.result()
+
+    async def _work(self) -> None:
         await self._runtime.start()
         await self._drained.wait()
         await self._runtime.drain(self._grace_ms)
@@ -60,7 +81,9 @@ async def work(
     drained = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
     async with opened(store_url, patience_s=patience_s) as store:
-        companion = InProcessWorker(store.store, agent, grace_s)
+        companion = InProcessWorker(
+            store.url, store.store, agent, patience_s=patience_s, grace_s=grace_s
+        )
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
         await asyncio.wait(
@@ -82,9 +105,8 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        working = work(
-            os.environ[STORE], options.agent, options.patience, options.grace, parent_watch
-        )
+        url = os.environ.pop(STORE)  # code of the agent must not find the password in it
+        working = work(url, options.agent, options.patience, options.grace, parent_watch)
         asyncio.run(working)
         return Exit.OK
     except CliExit as stop:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from ..exit import no_session, usage_error
+from ..exit import no_session, unreadable_if_it_fails, usage_error
 from ..open_store import open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
@@ -34,15 +34,16 @@ async def show(url: str, session_id: str, limit: int, form: str) -> None:
         seen = await store.ask(LoadConversation(session_id, limit))
     if seen is None:
         raise usage_error(no_session(session_id, url))
-    found = as_json(seen)
-    if form == "json":
-        write_lines([found])
-    elif form == "markdown":
-        _write(markdown(found))
-    elif sys.stdout.isatty():
-        _write_styled(text(found))
-    else:
-        _write(line for _, line in text(found))
+    with unreadable_if_it_fails(session_id):
+        found = as_json(seen)
+        if form == "json":
+            write_lines([found])
+        elif form == "markdown":
+            _write(markdown(found))
+        elif sys.stdout.isatty():
+            _write_styled(text(found))
+        else:
+            _write(line for _, line in text(found))
 
 
 def _write(lines: Iterable[str]) -> None:

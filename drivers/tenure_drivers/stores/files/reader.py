@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenure.queries import Question, Record
-from tenure.world import ask
 
-from ..base import Quarantined
+from ..base import Quarantined, answer_of
 from ..ordered_tables import MemoryTables
 from .disk import LOCK, Disk, no_owner, not_opened
 from .recovery import Recovery
@@ -40,7 +39,7 @@ class FilesReader:
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot."""
         self._read_if_changed()
-        return ask(question, self._tables.answer)
+        return answer_of(question, self._tables.answer)
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order."""

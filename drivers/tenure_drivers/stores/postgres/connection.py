@@ -133,6 +133,12 @@ def translated(error: psycopg.Error, where: str) -> Exception:
         found = Unavailable(f"{where}: {_first_line(error)} (with a pooler, use prepare=off)")
     elif isinstance(error, errors.DivisionByZero):
         found = AssertionError("a decision updates a row that does not exist")
+    elif isinstance(error, errors.RaiseException):
+        found = Unusable(f"{where}: a trigger refuses a write: {_first_line(error)}")
+    elif isinstance(error, errors.NumericValueOutOfRange):
+        found = AssertionError(
+            f"a decision writes a number of more than 64 bits: {_first_line(error)}"
+        )
     elif isinstance(error, errors.IntegrityError):
         found = AssertionError(f"a decision violates a constraint: {_first_line(error)}")
     elif isinstance(error, errors.ReservedName):

@@ -83,10 +83,13 @@ def packed_texts(values: Sequence[str | None]) -> bytes:
 
 
 def packed_bigints(values: Sequence[int | None]) -> bytes:
-    """Return a bigint[] in PostgreSQL's binary format."""
-    if len(values) == 1 and (value := values[0]) is not None:
-        return _INT8_1 + _int8(value)
-    parts = [_NULL if value is None else _integer(8, value) for value in values]
+    """Return a bigint[] in PostgreSQL's binary format.  Raises OverflowError for more than 64 bits."""
+    try:
+        if len(values) == 1 and (value := values[0]) is not None:
+            return _INT8_1 + _int8(value)
+        parts = [_NULL if value is None else _integer(8, value) for value in values]
+    except struct.error as error:
+        raise OverflowError(f"an integer of more than 64 bits among {values!r:.200}") from error
     return _head(values, _INT8_OID) + b"".join(parts)
 
 

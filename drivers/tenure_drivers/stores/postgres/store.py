@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ import psycopg
 from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Query, Question, Record
 from tenure.release import RELEASE
-from tenure.world import ask
 
 from ..base import (
     Capability,
@@ -25,6 +24,7 @@ from ..base import (
     Due,
     Durability,
     Quarantined,
+    answer_of,
     outcome_of,
     wall_clock_ms,
 )
@@ -120,6 +120,9 @@ class PostgresStore(GroupedStore):
     def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
         return self._writer.transact(commands, wait)
 
+    def _quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
+        _quarantine_with(self._writer.connection, reasons)
+
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
         self._notifier.publish(list(hints))
@@ -158,7 +161,7 @@ class PostgresStore(GroupedStore):
         _, planned = connection.run([SNAPSHOT, self._planned])
         check_unchanged(connection.sql, planned[0][0][-1])
         try:
-            answer = ask(question, lambda query: self._answer(connection, query))
+            answer = answer_of(question, lambda query: self._answer(connection, query))
         except psycopg.Error:
             raise  # `_read_here` rolls back, and asks again if the connection was lost
         except BaseException:
@@ -285,15 +288,8 @@ class PostgresStore(GroupedStore):
             except Corrupt as error:
                 connection.roll_back()
                 if error.key:
-                    self._quarantine(connection, str(error.key[0]), error)
+                    _quarantine_with(connection, {str(error.key[0]): str(error)})
                 raise
-
-    def _quarantine(self, connection: StoreConnection, session_id: str, error: Corrupt) -> None:
-        """Put a session into quarantine; if that fails, the next reader will."""
-        try:
-            connection.run([(quarantine_statement(self._sql), (session_id, str(error)))])
-        except psycopg.Error:
-            connection.roll_back()
 
     # -- hints, and the end
 
@@ -309,6 +305,15 @@ class PostgresStore(GroupedStore):
         self._readers.shutdown()
         for connection in (self._writer.connection, *self._connections):
             connection.close()
+
+
+def _quarantine_with(connection: StoreConnection, reasons: Mapping[str, str]) -> None:
+    """Put sessions into quarantine; if that fails, the next command or reader will."""
+    statement = quarantine_statement(connection.sql)
+    try:
+        connection.run([(statement, (s, r.replace("\x00", "\\x00"))) for s, r in reasons.items()])
+    except psycopg.Error:
+        connection.roll_back()
 
 
 def _connect_to(url: str) -> StoreConnection:

@@ -16,7 +16,7 @@ from tenure.records import RECORDS, Session
 from tenure.release import RELEASE, decide_at
 
 from ..base import Clock, Corrupt
-from ..group_commit import Answer, Deferred, waves
+from ..group_commit import Answer, Deferred, undecided, waves
 from .pipeline import Rows, Statement
 from .sql import Sql, Texts, arrays, listed, quoted
 
@@ -85,7 +85,6 @@ def decide_group(
     answers: list[Answer | None] = [None] * len(commands)
     batches: list[Statement] = []
     written = False
-    corrupt: dict[str, str] = {}
     ids = sorted({c.session_id for c in commands if storable((c.session_id,))})
     locked_ids: frozenset[str] = frozenset()
     for number, wave in enumerate(waves(commands)):
@@ -118,15 +117,12 @@ def decide_group(
                 _defer(commands, answers, {session})  # another transaction has created it meanwhile
                 continue
             answer = answers[at] = _decide(sql, commands[at], wanted.view, view, now_ms)
-            if isinstance(answer, Corrupt):
-                corrupt[session] = str(answer)
-            elif isinstance(answer, Decided):
+            if isinstance(answer, Decided):
                 decisions.append(answer)
                 if session not in locked_ids:
                     locked_ids = locked_ids | _created(answer)
         written = written or bool(batches)
         batches = writing(sql, decisions)
-    batches += [(quarantine_statement(sql), row) for row in corrupt.items()]
     if batches or written:
         yield batches, True
     return [a if a is not None else Deferred("not reached") for a in answers]
@@ -183,7 +179,7 @@ def _decide(
     try:
         return decide_at(sql.layout.release, command, make(*view), now_ms)
     except Exception as error:
-        return error
+        return undecided(command, error)
 
 
 # -- locks

@@ -35,8 +35,10 @@ def translated(error: Exception, path: Path) -> Exception:
             found = not_opened(f"{path}: {error}", path)
         case 10:
             found = Unavailable(f"{path}: {error} ({getattr(error, 'sqlite_errorname', '')})")
-        case 11 | 26:
+        case 1 | 11 | 26:  # 1: a table, an index or a column is missing
             found = Corrupt(str(path), (), error)
+        case 19 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+            found = Unusable(f"{path}: a trigger refuses a write: {error}")
         case _:
             return error
     found.__cause__ = error

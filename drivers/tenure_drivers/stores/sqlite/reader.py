@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenure.queries import Question, Record
-from tenure.world import ask
 
-from ..base import Corrupt, Quarantined, Unavailable
+from ..base import Corrupt, Quarantined, Unavailable, answer_of
 from ..layout import layout_of
 from .connection import connect_with, has_log, translated
 from .filesystem import refuse_hard_links
@@ -45,7 +44,7 @@ class SqliteReader:
         return await asyncio.to_thread(self._ask, question)
 
     def _ask(self, question: Question[A]) -> A:
-        return self._in_snapshot(lambda: ask(question, self._tables.answer))
+        return self._in_snapshot(lambda: answer_of(question, self._tables.answer))
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order.  Raises Unavailable or Corrupt."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Query, Record
 
-from ..base import Quarantined
+from ..base import Corrupt, Quarantined
 from ..layout import Layout
 from ..row_codec import RowCodec, table_of
 
@@ -20,7 +20,10 @@ __all__ = [
     "all_records",
     "create_index",
     "create_table",
+    "fetch_leniently",
     "insert_record",
+    "is_invalid",
+    "is_invalid_text",
     "quarantine_of",
     "quoted",
     "select_due",
@@ -48,6 +51,58 @@ def _equal(names: Iterable[str]) -> list[str]:
     return [f'"{name}" = ?' for name in names]
 
 
+# -- rows
+
+
+class InvalidText(str):
+    """A text that is not UTF-8, with `\\xNN` for each invalid byte."""
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return InvalidText(raw.decode(errors="backslashreplace"))
+
+
+def fetch(
+    cursor: sqlite3.Cursor, sql: str, values: Sequence[Any], codec: RowCodec[Any]
+) -> list[Any]:
+    """Return the rows of a query of records.  Raises Corrupt for a row with a text that is not UTF-8."""
+    try:
+        return cursor.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_invalid_text(error):
+            raise
+    rows = fetch_leniently(cursor, sql, values)
+    for row in rows:
+        wrong = [name for name, v in zip(codec.stored, row, strict=True) if is_invalid(v)]
+        if wrong:
+            key = tuple([row[at] for at in codec.key_at])
+            raise Corrupt(codec.table, key, f"not UTF-8: {', '.join(wrong)}")
+    return rows
+
+
+def fetch_leniently(cursor: sqlite3.Cursor, sql: str, values: Sequence[Any]) -> list[Any]:
+    """Return the rows of a query, with an InvalidText for each text that is not UTF-8."""
+    connection = cursor.connection
+    before, connection.text_factory = connection.text_factory, _text
+    try:
+        return cursor.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = before
+
+
+def is_invalid_text(error: sqlite3.Error) -> bool:
+    """Return True if a query failed at a text that is not UTF-8.  SQLite does not check what is written."""
+    return str(error).startswith("Could not decode to UTF-8")
+
+
+def is_invalid(value: object) -> bool:
+    """Return True for a value of `fetch_leniently` that is not UTF-8."""
+    return value.__class__ is InvalidText
+
+
 # -- whole tables
 
 
@@ -56,7 +111,7 @@ def all_records(connection: sqlite3.Connection, layout: Layout) -> tuple[Record,
     found: list[Record] = []
     for codec in map(layout.codec, layout.records):
         sql = f'SELECT {quoted(codec.stored)} FROM "{codec.table}"'
-        found += [codec.decode(row) for row in connection.execute(sql).fetchall()]
+        found += map(codec.decode, fetch(connection.cursor(), sql, (), codec))
     return tuple(found)
 
 
@@ -203,8 +258,8 @@ class Tables:
         self.layout = layout
         self.cursor = connection.cursor()
         self.answer = layout.reading(self._answer)
-        self.gets = PerRecordType(lambda kind: (select_record(codec(kind)), codec(kind).decode))
-        self.firsts: dict[tuple[str, int, int, bool], tuple[str, Any]] = {}
+        self.gets = PerRecordType(lambda kind: (select_record(codec(kind)), codec(kind)))
+        self.firsts: dict[tuple[str, int, int, bool], tuple[str, RowCodec[Any]]] = {}
         self.encoders = PerRecordType(lambda kind: codec(kind).encode)
         self.inserts = PerRecordType(lambda kind: insert_record(codec(kind)))
         self.updates = PerRecordType(lambda kind: update_record(codec(kind)))
@@ -224,12 +279,12 @@ class Tables:
         raise AssertionError(f"no such query: {query!r}")
 
     def _get(self, query: Get[Any]) -> Any:
-        sql, decode = self.gets[query.record]
+        sql, codec = self.gets[query.record]
         try:
-            row = self.cursor.execute(sql, query.key).fetchone()
+            rows = fetch(self.cursor, sql, query.key, codec)
         except UNSTORABLE:
             return None
-        return None if row is None else decode(row)
+        return codec.decode(rows[0]) if rows else None
 
     def _first(self, query: First[Any]) -> Any:
         if query.limit <= 0:
@@ -244,24 +299,24 @@ class Tables:
                 )
             codec = self.layout.codec(index.record)
             sql = select_first(index, codec, *shape[1:])
-            found = self.firsts[shape] = (sql, codec.decode)
+            found = self.firsts[shape] = (sql, codec)
         values = (*query.prefix, *query.after, min(query.limit, LIMIT_MAX))
         try:
-            rows = self.cursor.execute(found[0], values).fetchall()
+            rows = fetch(self.cursor, found[0], values, found[1])
         except UNSTORABLE:
             return ()
-        decode = found[1]
+        decode = found[1].decode
         return tuple([decode(row) for row in rows])
 
     def _chain(self, query: Chain[Any]) -> tuple[Any, ...]:
         codec = self.layout.codec(query.record)
-        sql, decode = select_chain(codec, query.via), codec.decode
+        sql = select_chain(codec, query.via)
         values = (*query.key, min(query.limit, LIMIT_MAX))
         try:
-            rows = self.cursor.execute(sql, values).fetchall()
+            rows = fetch(self.cursor, sql, values, codec)
         except UNSTORABLE:
             return ()
-        return tuple([decode(row) for row in rows])
+        return tuple([codec.decode(row) for row in rows])
 
     # -- writing
 
@@ -299,6 +354,8 @@ class Tables:
             else:
                 self.cursor.executemany(statements[kind], rows)
         except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+                raise  # the database refuses what the kernel has decided (STORE-48)
             raise AssertionError(f"{error}: one of {rows!r:.400}") from error
         if statements is self.updates and self.cursor.rowcount != len(rows):
             raise AssertionError(f"update of what does not exist: one of {rows!r:.400}")

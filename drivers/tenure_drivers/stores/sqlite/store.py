@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from tenure import indexes
 from tenure.outcome import Hint
 from tenure.queries import Question, Record
-from tenure.world import ask
 
 from ..base import (
     Capability,
@@ -24,6 +23,7 @@ from ..base import (
     Due,
     Durability,
     Quarantined,
+    answer_of,
     wall_clock_ms,
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit
@@ -35,7 +35,15 @@ from .connection import connect, translated
 from .filesystem import refuse_hard_links, refuse_network
 from .notify import FileProcesses, HintListener
 from .schema import SqliteMigrator, tables_at, user_version
-from .sql import SELECT_QUARANTINE, Tables, all_records, select_due
+from .sql import (
+    SELECT_QUARANTINE,
+    Tables,
+    all_records,
+    fetch_leniently,
+    is_invalid,
+    is_invalid_text,
+    select_due,
+)
 from .writer import Writer, execute_in
 
 A = TypeVar("A")
@@ -132,6 +140,9 @@ class SqliteStore(GroupedStore):
         rows = self._read_now(SELECT_QUARANTINE, ())
         return tuple([Quarantined(*row) for row in rows])
 
+    def _quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
+        self._writer.quarantine(reasons, wait)
+
     async def readmit(self, session_id: str) -> None:
         """End the quarantine of a session."""
         self._check_usable()
@@ -162,13 +173,22 @@ class SqliteStore(GroupedStore):
         return rows[0][0] if rows else None
 
     def _read_now(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        """Read on the caller's thread: the read is short, and a reader of a WAL waits for no writer."""
+        """Read on the caller's thread: the read is short, and a reader of a WAL waits for no writer.
+
+        A row with a text that is not UTF-8 is left out: no command can name its session.
+        """
         self._check_usable()
         self._writer.check_files()
         try:
             with self._due_lock:
                 check_active(user_version(self._due_reader), str(self.path))
-                return self._due_reader.execute(sql, values).fetchall()
+                try:
+                    return self._due_reader.execute(sql, values).fetchall()
+                except sqlite3.OperationalError as error:
+                    if not is_invalid_text(error):
+                        raise
+                rows = fetch_leniently(self._due_reader.cursor(), sql, values)
+                return [row for row in rows if not any(map(is_invalid, row))]
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 
@@ -184,7 +204,7 @@ class SqliteStore(GroupedStore):
         return self._question_thread.submit(self._ask, question).result()
 
     def _ask(self, question: Question[A]) -> A:
-        return self._in_snapshot(lambda: ask(question, self._answers.answer))
+        return self._in_snapshot(lambda: answer_of(question, self._answers.answer))
 
     async def dump(self) -> tuple[Record, ...]:
         """Return all records, in no order."""
@@ -213,7 +233,8 @@ class SqliteStore(GroupedStore):
             raise translated(error, self.path) from error
         except Corrupt as error:
             if error.key:
-                self._writer.quarantine(str(error.key[0]), error)  # a key begins with its session
+                with self._writer.engine:  # a key begins with its session
+                    self._writer.quarantine({str(error.key[0]): str(error)}, True)
             raise
 
     # -- hints

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 from tenure.release import RELEASE
 
-from ..base import Clock, Corrupt, OutcomeUnknown, Quarantined, Unavailable
+from ..base import Clock, OutcomeUnknown, Unavailable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
 from ..layout import check_active, layout_of
@@ -51,7 +51,6 @@ class Writer:
         self._clock = clock
         self._timeout_ms = busy_timeout_ms
         self._wal_bytes_max = wal_bytes_max
-        self._corrupt: list[Quarantined] = []
         active = read_active(path)  # refuses a file of something else, before `connect` changes it
         if migrate and active is not None and active < RELEASE:
             upgrade_alone(path)
@@ -81,10 +80,6 @@ class Writer:
             tables = self._tables = tables_at(self._tables, self.connection, self.path)
             active = tables.layout.release
             answers = execute_waves(tables, commands, self._clock, active, sqlite3.Error)
-            for command, answer in zip(commands, answers, strict=True):
-                if isinstance(answer, Corrupt):
-                    self._add_corrupt(command.session_id, answer)
-            self._write_quarantine()
             self.check_files()
         except BaseException:
             self._roll_back()
@@ -177,16 +172,18 @@ class Writer:
 
     # -- quarantine
 
-    def quarantine(self, session_id: str, error: Corrupt) -> None:
-        """Put a session into quarantine after a reader found a corrupt record; if that fails, the next reader will."""
-        with self.engine:
-            self._add_corrupt(session_id, error)
-            try:
-                self._begin(True)
-                self._write_quarantine()
-                self.connection.execute("COMMIT")
-            except (sqlite3.Error, Unavailable):
-                self._roll_back()
+    def quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
+        """Put sessions into quarantine, with `engine` held; if that fails, the next command or reader will."""
+        now_ms = self._clock()
+        try:
+            self._begin(wait)
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO quarantine (session_id, reason, at_ms) VALUES (?, ?, ?)",
+                [(session_id, reason, now_ms) for session_id, reason in reasons.items()],
+            )
+            self.connection.execute("COMMIT")
+        except (sqlite3.Error, Unavailable, Busy):
+            self._roll_back()
 
     def readmit(self, session_id: str) -> None:
         """End the quarantine of a session."""
@@ -200,18 +197,6 @@ class Writer:
             except sqlite3.Error as error:
                 self._roll_back()
                 raise translated(error, self.path) from error
-
-    def _add_corrupt(self, session_id: str, error: Corrupt) -> None:
-        self._corrupt.append(Quarantined(session_id, str(error), self._clock()))
-
-    def _write_quarantine(self) -> None:
-        """Write the quarantine of all corrupt sessions, within a transaction."""
-        while self._corrupt:
-            one = self._corrupt.pop()
-            self.connection.execute(
-                "INSERT OR REPLACE INTO quarantine (session_id, reason, at_ms) VALUES (?, ?, ?)",
-                (one.session_id, one.reason, one.at_ms),
-            )
 
 
 def names_of_files(path: Path) -> tuple[str, ...]:
