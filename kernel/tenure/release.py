@@ -1,7 +1,8 @@
 """The number of this release, and what may be stored while an earlier one still works.  Spec: specs/schema.md.
 
 What a release adds to the stored forms carries its number: `since` on a class, `added` on a class for its fields,
-derived columns and members.
+derived columns and members.  `ignorable` names added fields without which an earlier release does what it always did:
+until the release is active, they are left out.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
 from .outcome import Decided, Drop, Refusal, Refused
 from .queries import Command
+from .replace import replace
 
-__all__ = ["OLDEST", "RELEASE", "added_in", "decide_at", "needs", "since"]
+__all__ = ["OLDEST", "RELEASE", "added_in", "decide_at", "needs", "reduced", "since"]
 
 
 O = TypeVar("O")
+T = TypeVar("T")
 V = TypeVar("V")
 
 RELEASE: Final = 1
@@ -30,17 +33,16 @@ def decide_at(active: int, command: Command[V, O], view: V, now_ms: int) -> Deci
     """Decide a command for a store with this active number (SCHEMA-3)."""
     if active >= RELEASE:
         return command.decide(view, now_ms)
+    command = reduced(command, active)
     wanted = needs(command)
     if wanted > active:
         return not_active(command, wanted)
     decided = command.decide(view, now_ms)
-    if isinstance(decided, Decided):
-        wanted = most(
-            since(w.record) if isinstance(w, Drop) else needs(w.record) for w in decided.writes
-        )
-        if wanted > active:
-            return not_active(command, wanted)
-    return decided
+    if isinstance(decided, Refused):
+        return decided
+    writes = reduced(decided.writes, active)
+    wanted = most(since(w.record) if isinstance(w, Drop) else needs(w.record) for w in writes)
+    return not_active(command, wanted) if wanted > active else replace(decided, writes=writes)
 
 
 def not_active(command: object, release: int) -> Refused:
@@ -51,6 +53,26 @@ def not_active(command: object, release: int) -> Refused:
         "SCHEMA-3",
         f"{name} needs release {release}: run `tenure store activate` when no earlier release is at work",
     )
+
+
+def reduced(value: T, active: int) -> T:
+    """Return a value without the ignorable fields that releases after `active` added."""
+    kind: Any = value.__class__
+    if isinstance(value, tuple):
+        parts = tuple([reduced(part, active) for part in value])
+        return value if parts == value else cast(T, parts)
+    if not attrs.has(kind):
+        return value
+    changes: dict[str, object] = {}
+    for name, default in _fields(kind):
+        part = getattr(value, name)
+        if name in getattr(kind, "ignorable", ()) and added_in(kind, name) > active:
+            wanted = default
+        else:
+            wanted = reduced(part, active)
+        if wanted != part:
+            changes[name] = wanted
+    return cast(T, attrs.evolve(cast(Any, value), **changes)) if changes else value
 
 
 def needs(value: object) -> int:

@@ -18,7 +18,7 @@ from tenure.commands import Admit, NewInput
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Record
 from tenure.records import RECORDS, Session
-from tenure.release import OLDEST, RELEASE, decide_at, needs
+from tenure.release import OLDEST, RELEASE, decide_at, needs, reduced
 from tenure.upgrades import CHANGES
 from tenure.world import world_of
 from tenure_drivers.stores.base import SchemaTooOld, Store
@@ -85,6 +85,25 @@ def test_a_value_needs_the_release_that_added_its_class_field_or_member() -> Non
     assert needs(Old("a", 7)) == 3
     assert needs(Old("a", None, (Old("b", 1), New()))) == 5
     assert needs(Admit("s", (NewInput("i", "prompt", "hello"),))) == 1
+
+
+def test_an_ignorable_field_is_left_out_until_its_release_is_active() -> None:
+    """SCHEMA-12."""
+
+    @attrs.frozen
+    class State:
+        added = {"more": 3, "vital": 3}
+        ignorable = ("more",)
+        name: str
+        more: int | None = None
+        vital: int | None = None
+
+    value = ((State("a", 1), State("b", None, 2)), State("c"))
+
+    assert reduced(value, 3) is value
+    old = reduced(value, 2)
+    assert old == ((State("a"), State("b", None, 2)), State("c")) and old[1] is value[1]
+    assert needs(old[0][0]) == 1 and needs(old[0][1]) == 3
 
 
 def test_a_command_that_needs_a_later_release_than_the_active_one_is_refused() -> None:

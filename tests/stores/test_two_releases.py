@@ -137,7 +137,7 @@ def upgrade(url: str, sources: Path) -> None:
 
 
 def test_the_next_release_writes_what_this_one_reads(url: str, next_sources: Path) -> None:
-    """SCHEMA-1, SCHEMA-3, SCHEMA-4."""
+    """SCHEMA-1, SCHEMA-3, SCHEMA-4, SCHEMA-12."""
     with Process(url, None) as old:
         assert old.opened == {"release": OLD, "active": OLD}
         assert "Committed" in old.do("turn", "s", "1")["outcome"]
@@ -148,6 +148,7 @@ def test_the_next_release_writes_what_this_one_reads(url: str, next_sources: Pat
         assert new.do("usage", "s") == [2000]
         for refused in (new.do("note", "s", "1"), new.do("bookmark", "s", "b")):
             assert refused["refused"] == "not_active" and f"release {NOW}" in refused["detail"]
+        assert new.do("mood", "s", "1") is None  # accepted, and left out
         assert new.do("notes", "s") == [] and new.do("bookmarks", "s") == []
         assert new.do("check") == []
 
@@ -225,6 +226,7 @@ def test_a_store_opened_alone_is_brought_forward(url: str, next_sources: Path) -
         assert "Committed" in new.do("turn", "s", "2")["outcome"]
         assert new.do("usage", "s") == [2000] and new.do("check") == []
         assert "Admitted" in new.do("note", "s", "1")["outcome"]
+        assert new.do("mood", "s", "1") == "good"
     with Process(url, next_sources) as new:
         assert new.do("notes", "s") and new.do("check") == []
     with Process(url, None) as old:

@@ -1,6 +1,6 @@
 """The sources of a made-up next release: a copy of these sources with the edits that specs/schema.md describes.
 
-It adds a record (`Bookmark`), a column (`Input.note`), two indexes, a command, a field of a command, a member and a
+It adds a record (`Bookmark`), a column (`Input.note`) and an ignorable one (`Input.mood`), two indexes, a command, a field of a command, a member and a
 class, and it changes the meaning of a column: `usage.requests` counts thousandths of a request.
 """
 
@@ -134,27 +134,28 @@ def edits() -> list[Edit]:
         (
             "tenure/records.py",
             '    """An input as it was submitted; written once.  `payload` is opaque text."""\n',
-            f'    added: ClassVar = {{"note": {n}}}\n',
+            f'    added: ClassVar = {{"note": {n}, "mood": {n}}}\n    ignorable: ClassVar = ("mood",)\n',
         ),
         (
             "tenure/records.py",
             '    payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")\n',
-            "    payload: str\n    note: str | None = None\n",
+            "    payload: str\n    note: str | None = None\n    mood: str | None = None\n",
         ),
         (
             "tenure/commands/submission.py",
             "    input_id: str\n    kind: str\n    payload",
-            f'    added = {{"note": {n}}}\n    input_id: str\n    kind: str\n    payload',
+            f'    added = {{"note": {n}, "mood": {n}}}\n    ignorable = ("mood",)\n'
+            "    input_id: str\n    kind: str\n    payload",
         ),
         (
             "tenure/commands/submission.py",
             "    policy: Policy | None = None",
-            "    note: str | None = None\n    policy: Policy | None = None",
+            "    note: str | None = None\n    mood: str | None = None\n    policy: Policy | None = None",
         ),
         (
             "tenure/commands/admit.py",
             "policy, tx.now_ms, new.payload,\n",
-            "policy, tx.now_ms, new.payload, new.note,\n",
+            "policy, tx.now_ms, new.payload, new.note, new.mood,\n",
         ),
         # another meaning of a column
         (

@@ -20,7 +20,7 @@ from tenure.machines.lease import Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refused
 from tenure.questions.core import Sessions
-from tenure.records import Node, Usage
+from tenure.records import Input, Node, Usage
 from tenure.release import RELEASE
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure_drivers.runtime.runtime import Runtime
@@ -72,6 +72,14 @@ class Child:
         """An input with the field of the next release."""
         new = NewInput(f"n-{at}", "prompt", "hello", note=f"note {at}")  # type: ignore[call-arg]
         return shown(await self.store.decide(Admit(session, (new,))))
+
+    async def mood(self, session: str, at: str) -> Any:
+        """An input with the ignorable field of the next release; return what is stored of it."""
+        new = NewInput(f"m-{at}", "prompt", "hello", mood="good")  # type: ignore[call-arg]
+        answer = await self.store.execute(Admit(session, (new,)))
+        rows = [r for r in await self.store.dump() if isinstance(r, Input)]
+        (stored,) = [row.mood for row in rows if row.input_id == f"m-{at}"]  # type: ignore[attr-defined]
+        return shown(answer) if isinstance(answer, Refused) else stored
 
     async def notes(self, session: str) -> Any:
         from tenure.commands.bookmark import Notes  # type: ignore[import-not-found]

@@ -125,15 +125,15 @@ class Flat:
 
     name: str
     variants: dict[type, dict[str, Any]]  # class -> field -> type
-    later: frozenset[str]  # fields that a later release added
+    later: frozenset[tuple[type, str]]  # fields of classes that a later release added
 
     @property
     def columns(self) -> dict[str, Any]:
         """The fields of all state classes, by name.  Raises TypeError if two of them differ in type."""
         merged: dict[str, Any] = {}
-        for kinds in self.variants.values():
+        for cls, kinds in self.variants.items():
             for name, kind in kinds.items():
-                if name in self.later:
+                if (cls, name) in self.later:
                     continue
                 if _optional(merged.setdefault(name, kind))[0] != _optional(kind)[0]:
                     raise TypeError(f"{self.name}.{name} has two types: {merged[name]} and {kind}")
@@ -182,7 +182,7 @@ class RowCodec(Generic[R]):
     def _flat(self, name: str) -> Flat:
         classes = [c for c in typing.get_args(self.fields[name]) if since(c) <= self.release]
         variants = {c: _kinds(c) for c in classes}
-        later = [n for c in classes for n in variants[c] if added_in(c, n) > self.release]
+        later = [(c, n) for c in classes for n in variants[c] if added_in(c, n) > self.release]
         return Flat(name, variants, frozenset(later))
 
     def decode(self, row: Any) -> R:
@@ -232,7 +232,9 @@ class RowCodec(Generic[R]):
         source.lines += [f"state_ = record_.{flat.name}", "class_ = state_.__class__"]
         for at, (cls, kinds) in enumerate(flat.variants.items()):
             values = [repr(cls.__name__.lower())] + [
-                _pack(source, kinds[n], f"state_.{n}") if n in kinds else "None"
+                _pack(source, kinds[n], f"state_.{n}")
+                if n in kinds and (cls, n) not in flat.later
+                else "None"
                 for n in flat.columns
             ]
             source.lines.append(f"{'elif' if at else 'if'} class_ is {source.refer(cls)}:")
@@ -256,7 +258,7 @@ class RowCodec(Generic[R]):
     def _decode_flat(self, source: Source, flat: Flat) -> None:
         for at, (cls, kinds) in enumerate(flat.variants.items()):
             values = ", ".join(
-                "None" if name in flat.later else _unpack(source, kind, name)
+                "None" if (cls, name) in flat.later else _unpack(source, kind, name)
                 for name, kind in kinds.items()
             )
             tag = cls.__name__.lower()
