@@ -7,7 +7,7 @@ releases.
 from tenure.commands import NewInput
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.messages.types import Delta
-from tenure.policy import Delivery, Lane, OnRetry, Policy
+from tenure.policy import Audience, Delivery, Lane, OnRetry, OnSameSlot, Policy
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -55,6 +55,7 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "Audience",
     "BaseExceptionRaised",
     "Cancelled",
     "Capability",
@@ -80,6 +81,7 @@ __all__ = [
     "NothingDue",
     "Observer",
     "OnRetry",
+    "OnSameSlot",
     "OutcomeUnknown",
     "Policy",
     "Receipt",

@@ -15,7 +15,7 @@ from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
-from .policy import Lane, Policy
+from .policy import Delivery, Lane, Policy
 from .queries import Record
 from .transcript import Form, Role, Tip
 
@@ -160,7 +160,10 @@ class QueueEntry(Record):
 
 @frozen
 class Contributor:
-    """An input of a run, with what is needed to rebuild its queue entry."""
+    """An input of a run, with what is needed to rebuild its queue entry.
+
+    `lane`, `mark` and `hold` are None if they are those of the run.
+    """
 
     input_id: str
     seq: int
@@ -168,6 +171,11 @@ class Contributor:
     rank: int
     size: int
     open_key: str | None = None
+    delivery: Delivery | None = None
+    barrier: bool | None = None
+    lane: Lane | None = None
+    mark: int | None = None
+    hold: bool | None = None
 
 
 @frozen
@@ -217,6 +225,14 @@ class Run(Record):
     def unfinished(self) -> int | None:
         """The position among unfinished runs; None when done."""
         return None if self.state.__class__ is run_.Done else self.contributors[0].rank
+
+    def lane_of(self, contributor: Contributor) -> Lane:
+        """Return the lane of one of its inputs."""
+        return self.lane if contributor.lane is None else contributor.lane
+
+    def mark_of(self, contributor: Contributor) -> int:
+        """Return the mark under which one of its inputs was admitted."""
+        return self.mark if contributor.mark is None else contributor.mark
 
     @property
     def order(self) -> tuple[int, int]:

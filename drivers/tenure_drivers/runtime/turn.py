@@ -11,6 +11,7 @@ from tenure.commands import Begun, Committed, NewEntry, NewInput
 from tenure.machines.run import Termination
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
+from tenure.policy import Audience
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
 from tenure.records import Input, JournalEntry
@@ -110,8 +111,9 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """The payloads of the inputs, with a blank line between them."""
-        return "\n\n".join([i.payload for i in self.inputs])
+        """The payloads of the inputs, with a blank line between them, without those that nobody reads."""
+        read = [i for i in self.inputs if i.policy.audience is not Audience.NOBODY]
+        return "\n\n".join([i.payload for i in read])
 
     @property
     def input_ids(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import KeyScope, OnRetry, Policy
+from ..policy import Delivery, KeyScope, OnRetry, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from .session_view import SessionView, session_queries
@@ -256,13 +256,19 @@ def _admit_one(
         )
     mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
     size, group = size_of(new.payload), policy.group()
+    carried = (
+        None if policy.delivery is Delivery.AFTER_COMMIT else policy.delivery,
+        policy.barrier or None,
+    )
     state: input_.Delayed | input_.Ready
     if delayed:
         assert new.available_at_ms is not None
-        state = input_.Delayed(mark, new.available_at_ms, group, hold, size, open_key)
+        state = input_.Delayed(
+            mark, new.available_at_ms, group, hold, size, open_key, None, *carried
+        )
     else:
         rank = session.next_rank
-        state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
+        state = input_.Ready(mark, rank, group, hold, size, open_key, slot, *carried)
         tx.update(next_rank=rank + 1)
     priority = policy.priority if new.priority is None else new.priority
     queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)

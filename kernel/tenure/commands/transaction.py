@@ -36,11 +36,12 @@ from ..replace import replace
 from ..scheduling import due_at_ms, outdated
 from ..transcript import Tip
 from ..world import key_of
+from .contributors import bound_state, ended_by, queue_entry_of, returned_state
 from .nodes import close_open_calls
 from .session_view import SessionView
 from .validation import validate_id
 
-__all__ = ["Transaction", "check_command_id", "hints_of", "queue_entry_of", "replay"]
+__all__ = ["Transaction", "check_command_id", "hints_of", "replay"]
 
 
 S = TypeVar("S")
@@ -210,6 +211,10 @@ class Transaction:
         if key is not None:
             self.write(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
 
+    def release_key_of(self, run: Run, contributor: Contributor) -> None:
+        """Drop the open key of an input that ends with its run or is taken out of it."""
+        self.release_key(contributor.open_key, run.lane_of(contributor), run.mark_of(contributor))
+
     def promote(self, limit: int) -> int:
         """INBOX-9: make at most `limit` due inputs ready, in the order of their times.  Return how many."""
         count = 0
@@ -311,7 +316,7 @@ class Transaction:
             bound = bound_state(run, contributor, position)
             ended = self.step_to(input_.step(bound, input_.End(how, by)))
             self.write(Update(queue_entry_of(run, contributor, ended)))
-            self.release_key(contributor.open_key, run.lane, run.mark)
+            self.release_key_of(run, contributor)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
         ids = tuple([c.input_id for c in run.contributors])
@@ -326,16 +331,17 @@ class Transaction:
         """
         state = self.step_to(run_.step(run.state, run_.Finish(run_.Termination.SPLIT, reason)))
         for position, contributor in enumerate(run.contributors):
-            bound = bound_state(run, contributor, position)
-            command = input_.Return(run.hold, contributor.size)
-            queue_entry = queue_entry_of(
-                run, contributor, self.step_to(input_.step(bound, command))
-            )
-            self.write(Update(queue_entry))
-            self.put_ready(queue_entry)
+            self.give_back(run, contributor, position)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
         self.append_event(EventKind.RUN_FINISHED, run.run_id, (), f"split: {reason}")
+
+    def give_back(self, run: Run, contributor: Contributor, position: int) -> None:
+        """PLACE-8: make an input of a run that ends ready again, alone, with its former rank."""
+        state = self.step_to(returned_state(run, contributor, position))
+        queue_entry = queue_entry_of(run, contributor, state)
+        self.write(Update(queue_entry))
+        self.put_ready(queue_entry)
 
     def clear_run_flags(self, run: Run) -> None:
         """Clear the flags of the session that name this run."""
@@ -455,30 +461,6 @@ def hints_of(
     if earlier or cancelled is not None:
         return (Hint(after.session_id, due, cancelled),)
     return ()
-
-
-# -- runs and the queue entries of their contributors
-
-
-def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
-    """Return the state of the queue entry of a contributor, which the run can rebuild."""
-    return input_.Bound(run.mark, run.run_id, position, c.rank, c.open_key)
-
-
-def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
-    """Return the queue entry of a contributor, in another state."""
-    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
-
-
-def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
-    """Return the `by` of an ended input: the run that consumed it, the command that superseded it, or a reason."""
-    match how:
-        case input_.How.CONSUMED:
-            return run.run_id
-        case input_.How.SUPERSEDED | input_.How.DEAD_LETTERED:
-            return reason or termination.value
-        case _:
-            return termination.value
 
 
 def _order(queue_entry: QueueEntry) -> tuple[int, int, int]:

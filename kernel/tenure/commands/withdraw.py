@@ -16,8 +16,9 @@ from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
+from .contributors import bound_state, queue_entry_of
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id, queue_entry_of, replay
+from .transaction import Transaction, check_command_id, replay
 
 __all__ = ["Withdraw", "WithdrawFrom", "Withdrawn", "withdraw_bound"]
 
@@ -109,10 +110,10 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
     rest = tuple([c for c in run.contributors if c.input_id != input_id])
     position = next(i for i, c in enumerate(run.contributors) if c.input_id == input_id)
     gone = run.contributors[position]
-    bound = input_.Bound(run.mark, run.run_id, position, gone.rank, gone.open_key)
+    bound = bound_state(run, gone, position)
     state = tx.step_to(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
     tx.write(Update(queue_entry_of(run, gone, state)))
-    tx.release_key(gone.open_key, run.lane, run.mark)
+    tx.release_key_of(run, gone)
     if rest:
         tx.write_run(replace(run, contributors=rest))
         return True

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from ..outcome import Refusal, Refused, Stepped
+from ..policy import Delivery
 from ..rules import Row, Table, always
 
 __all__ = [
@@ -42,6 +43,9 @@ class Delayed:
     hold: bool
     size: int  # of the payload, bytes
     open_key: str | None = None
+    slot: str | None = None  # of a delayed input; it leaves it when it becomes ready
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
 
 
 @frozen
@@ -55,6 +59,8 @@ class Ready:
     size: int
     open_key: str | None = None
     slot: str | None = None  # lane, kind and supersession key, while it can be superseded
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
 
 
 @frozen
@@ -113,10 +119,12 @@ class Bind:
 
 @frozen
 class Return:
-    """Make a bound input ready again, because its run is split: the only way back."""
+    """Make a bound input ready again, because its run is split or rolled back: the only ways back."""
 
     hold: bool
     size: int
+    delivery: Delivery | None = None
+    barrier: bool | None = None
 
 
 @frozen
@@ -165,7 +173,11 @@ def ends_by_run(s: Delayed | Ready, c: End) -> bool:
 
 
 def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, c.rank, s.group, s.hold, s.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
+        delivery=s.delivery, barrier=s.barrier,
+    )  # fmt: skip
+    return Stepped(ready, clause)
 
 
 def bind(s: Ready, c: Bind, clause: str) -> Outcome:
@@ -173,7 +185,10 @@ def bind(s: Ready, c: Bind, clause: str) -> Outcome:
 
 
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, s.rank, None, c.hold, c.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier
+    )
+    return Stepped(ready, clause)
 
 
 def end(s: Delayed | Ready, c: End, clause: str) -> Outcome:

@@ -65,7 +65,7 @@ from .chat_policy import (
     InvalidReply,
     ReplyKind,
     StopTurn,
-    message_of_input,
+    messages_of_inputs,
     project,
 )
 from .environment import environment_changes, with_environment
@@ -145,7 +145,7 @@ def prepare(
     strict: bool = False,
 ) -> Preparing:
     """Return the first state of a turn, with its journal read.  `strict`: fail if the environment has changed."""
-    opening = (*project(loaded.lines), *map(message_of_input, loaded.inputs))
+    opening = (*project(loaded.lines), *messages_of_inputs(loaded.inputs))
     setup = TurnSetup(
         loaded.run_id, loaded.turn, tuple([i.input_id for i in loaded.inputs]), loaded.leaf,
         opening, loaded.frame, hand_offs(loaded.inputs), limits, strict, policy,

@@ -20,7 +20,16 @@ from ...commands import NewEntry, NewInput, Rewind, Then
 from ...failure import ErrorKind, Failure
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Termination
-from ...policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
+from ...policy import (
+    Audience,
+    Delivery,
+    KeyScope,
+    Lane,
+    OnOtherContent,
+    OnRetry,
+    OnSameSlot,
+    Policy,
+)
 from ...queries import Command, Question
 from ...questions import core as questions
 from ...records import EntryKind
@@ -54,10 +63,16 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
 }
 FLAGS: Final[dict[str, dict[str, Any]]] = {
     "earliest": {"delivery": Delivery.EARLIEST},
+    "before_completion": {"delivery": Delivery.BEFORE_COMPLETION},
     "hold": {"on_retry": OnRetry.HOLD},
     "original": {"on_other_content": OnOtherContent.ORIGINAL},
     "open": {"key_scope": KeyScope.OPEN},
     "when_retired": {"when_retired": True},
+    "barrier": {"barrier": True},
+    "coalesce": {"on_same_slot": OnSameSlot.COALESCE},
+    "model": {"audience": Audience.MODEL},
+    "nobody": {"audience": Audience.NOBODY},
+    "may_be_empty": {"may_be_empty": True},
 }
 ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - {EntryKind.NODE.value}
 ROLES: Final = frozenset(role.value for role in Role)
