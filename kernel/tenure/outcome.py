@@ -42,6 +42,7 @@ class Refusal(enum.StrEnum):
     NOT_OBSERVED = "not_observed"  # a reclaim names another lease than the session's
     STALE = "stale"  # another checkpoint number or turn than the run's
     # what may enter
+    FULL = "full"  # more inputs would wait than the caller allows; the detail is how many wait now
     UNKNOWN_SESSION = "unknown_session"
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"

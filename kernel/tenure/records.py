@@ -113,6 +113,11 @@ class Session(Record):
         assert isinstance(lease, lease_.Held)
         return lease.expires_at_ms - 2 * lease.ttl_ms
 
+    @property
+    def waiting(self) -> int:
+        """How many inputs are ready or delayed, with those of older marks that Sweep has not ended yet."""
+        return self.ready_user_count + self.ready_system_count + self.delayed_count
+
     def mark(self, lane: Lane) -> int:
         """Return the mark of a lane: inputs with an older mark are superseded."""
         return self.user_mark if lane is Lane.USER else self.system_mark

@@ -54,6 +54,7 @@ class Wait:
 
 
 Next: TypeAlias = TakeUp | NewRun | Wait
+Candidate: TypeAlias = tuple[int, int, Run | QueueEntry]  # priority, rank, a run or a lane's head
 
 
 def outdated(session: Session, run: Run) -> bool:
@@ -84,7 +85,7 @@ def next_work(
         return _resume(runs[session.open_run], now_ms)
     if session.phase not in BEGINNING_PHASES:  # INBOX-11
         return Wait(None)
-    candidates: list[tuple[int, int, Run | Lane]] = []
+    candidates: list[Candidate] = []
     for run in runs.values():
         if run.mark == session.mark(run.lane):
             candidates.append((*run.order, run))
@@ -92,7 +93,7 @@ def next_work(
         first = head(session, ready[lane], lane)
         if first is not None:
             assert isinstance(first.state, Ready)
-            candidates.append((first.priority, first.state.ready_rank, lane))
+            candidates.append((first.priority, first.state.ready_rank, first))
     if len(candidates) > 1:
         candidates.sort(key=lambda c: c[:2])
     return _first_of(candidates, len(runs), now_ms)
@@ -106,14 +107,14 @@ def _resume(run: Run, now_ms: int | None) -> Next:
     return Wait(state.due_at_ms)
 
 
-def _first_of(
-    candidates: Sequence[tuple[int, int, Run | Lane]], unfinished: int, now_ms: int | None
-) -> Next:
+def _first_of(candidates: Sequence[Candidate], unfinished: int, now_ms: int | None) -> Next:
     passed: int | None = None
     for _, _, candidate in candidates:
-        if isinstance(candidate, Lane):
+        if isinstance(candidate, QueueEntry):
+            if passed is not None and getattr(candidate.state, "barrier", None):
+                break  # INBOX-31
             if unfinished < UNFINISHED_RUNS_MAX:
-                return NewRun(candidate)
+                return NewRun(candidate.lane)
             continue
         state = candidate.state
         assert isinstance(state, run_.Rescheduled), candidate

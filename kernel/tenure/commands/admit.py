@@ -9,7 +9,7 @@ from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import Delivery, KeyScope, OnRetry, Policy
+from ..policy import Delivery, KeyScope, OnRetry, OnSameSlot, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from .session_view import SessionView, session_queries
@@ -78,12 +78,14 @@ class AdmitView(SessionView):
 class Admit(Command[AdmitView, Admitted]):
     """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, and two more.
 
-    `open`: create the session if it does not exist.  Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
+    `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
+    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL.
     """
 
     session_id: str
     inputs: tuple[NewInput, ...]
     open: bool = True
+    queue_max: int | None = None
 
     def reads(self) -> Reads[AdmitView]:
         s = self.session_id
@@ -117,6 +119,8 @@ class Admit(Command[AdmitView, Admitted]):
         outcome = admit_into(tx, view, self.inputs, known)
         if isinstance(outcome, Refused):
             return outcome
+        if self.queue_max is not None and tx.waiting() > self.queue_max:
+            return Refused(Refusal.FULL, "INBOX-34", tx.session.waiting)
         return tx.decided(outcome, "INBOX-8")
 
     def _shape(self) -> Conflict | None:
@@ -126,6 +130,8 @@ class Admit(Command[AdmitView, Admitted]):
             return Conflict(
                 0, f"{len(self.inputs)} inputs; 1 to {ADMITTED_MAX} are admitted together"
             )
+        if self.queue_max is not None and self.queue_max < 0:
+            return Conflict(0, f"queue_max {self.queue_max}: expected at least 0")
         return None
 
 
@@ -160,7 +166,8 @@ def admit_into(
         p.state.slot: p
         for found in view.slots
         for p in found
-        if isinstance(p.state, input_.Ready) and p.state.mark == tx.session.mark(p.lane)
+        if isinstance(p.state, input_.Ready | input_.Delayed)
+        and p.state.mark == tx.session.mark(p.lane)
     }
     placed = [
         _admit_one(tx, new, slots, met) if isinstance(met, str) else met
@@ -170,15 +177,22 @@ def admit_into(
 
 
 def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
-    """Return the slot of each input that has a supersession key."""
-    return tuple([_slot(new) for new in inputs if new.supersession_key is not None])
+    """Return the slots of inputs with a supersession key.  INBOX-33: one with a time has another slot while it is delayed."""
+    keyed = [new for new in inputs if new.supersession_key is not None]
+    return tuple(
+        [
+            _slot(new, delayed=delayed)
+            for new in keyed
+            for delayed in ((False,) if new.available_at_ms is None else (False, True))
+        ]
+    )
 
 
-def _slot(new: NewInput) -> str:
+def _slot(new: NewInput, *, delayed: bool) -> str:
     """Return the slot of an input.  It contains the lane, so that no user input supersedes a system input."""
     policy = new.rules()
     lane = "" if policy is None else policy.lane.value
-    return f"{lane}:{new.kind}:{new.supersession_key}"
+    return f"{'delayed:' * delayed}{lane}:{new.kind}:{new.supersession_key}"
 
 
 def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
@@ -193,6 +207,8 @@ def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
         return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, tx.session.phase.value))
     if problem := validate_input(new, policy, tx.now_ms):
         return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
+    if not new.payload and not policy.may_be_empty:
+        return Refused(Refusal.ILLEGAL, "INBOX-30", Conflict(index, f"empty {new.kind}"))
     return None
 
 
@@ -236,7 +252,7 @@ def _validate_text(text: str) -> str | None:
 def _admit_one(
     tx: Transaction, new: NewInput, slots: dict[str | None, QueueEntry], digest: str
 ) -> Admission:
-    """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the ready input of its slot."""
+    """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the one of its slot that waits."""
     policy = new.rules()
     assert policy is not None
     session = tx.session
@@ -247,30 +263,17 @@ def _admit_one(
         correlation_id=new.correlation_id,
     )
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
-    slot = None if new.supersession_key is None else _slot(new)
     delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
-    if slot is not None and not delayed and (old := slots.pop(slot, None)) is not None:
-        tx.end_queue_entry(old, input_.How.SUPERSEDED, new.input_id)
-        tx.append_event(
-            EventKind.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}"
-        )
-    mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
-    size, group = size_of(new.payload), policy.group()
-    carried = (
-        None if policy.delivery is Delivery.AFTER_COMMIT else policy.delivery,
-        policy.barrier or None,
-    )
-    state: input_.Delayed | input_.Ready
-    if delayed:
-        assert new.available_at_ms is not None
-        state = input_.Delayed(
-            mark, new.available_at_ms, group, hold, size, open_key, None, *carried
-        )
-    else:
-        rank = session.next_rank
-        state = input_.Ready(mark, rank, group, hold, size, open_key, slot, *carried)
-        tx.update(next_rank=rank + 1)
+    slot = None if new.supersession_key is None else _slot(new, delayed=delayed)
     priority = policy.priority if new.priority is None else new.priority
+    rank = None
+    if slot is not None and (old := slots.pop(slot, None)) is not None:
+        how = input_.How.SUPERSEDED
+        if policy.on_same_slot is OnSameSlot.COALESCE:  # INBOX-32
+            how, priority = input_.How.COALESCED, old.priority
+            rank = getattr(old.state, "ready_rank", None)
+        end_for(tx, old, how, new.input_id)
+    state = _state_of(tx, new, policy, slot, rank, delayed=delayed)
     queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)
     retained = None if policy.key_scope is KeyScope.OPEN else new.key
     tx.write(
@@ -283,13 +286,44 @@ def _admit_one(
     )  # fmt: skip
     tx.write(Insert(queue_entry))
     if open_key is not None:
+        mark = session.mark(policy.lane)
         tx.write(
             Insert(OpenKey(session.session_id, open_key, policy.lane, mark, new.input_id, digest))
         )
+    if slot is not None:
+        slots[slot] = queue_entry
     if delayed:
         tx.put_delayed(queue_entry)
         return Admission(new.input_id, HowAdmitted.DELAYED)
     tx.put_ready(queue_entry)
-    if slot is not None:
-        slots[slot] = queue_entry
     return Admission(new.input_id, HowAdmitted.QUEUED)
+
+
+def end_for(tx: Transaction, old: QueueEntry, how: input_.How, new_id: str) -> None:
+    """End an input that waits, for a new one."""
+    tx.end_queue_entry(old, how, new_id)
+    tx.append_event(EventKind.INPUT_ENDED, None, (old.input_id,), f"{how.value} by {new_id}")
+
+
+def _state_of(
+    tx: Transaction,
+    new: NewInput,
+    policy: Policy,
+    slot: str | None,
+    rank: int | None,
+    *,
+    delayed: bool,
+) -> input_.Delayed | input_.Ready:
+    """Return the state in which an input is admitted.  Without a rank it gets the next one."""
+    mark, hold = tx.session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
+    size, group = size_of(new.payload), policy.group()
+    open_key = new.key if policy.key_scope is KeyScope.OPEN else None
+    delivery = None if policy.delivery is Delivery.AFTER_COMMIT else policy.delivery
+    carried = (open_key, slot, delivery, policy.barrier or None)
+    if delayed:
+        assert new.available_at_ms is not None
+        return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)
+    if rank is None:
+        rank = tx.session.next_rank
+        tx.update(next_rank=rank + 1)
+    return input_.Ready(mark, rank, group, hold, size, *carried)

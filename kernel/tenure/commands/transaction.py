@@ -211,6 +211,10 @@ class Transaction:
         if key is not None:
             self.write(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
 
+    def waiting(self) -> int:
+        """Return how many inputs are ready or delayed, as of the writes so far."""
+        return self.session.waiting + sum(self.ready_added.values()) + self.delayed_added
+
     def release_key_of(self, run: Run, contributor: Contributor) -> None:
         """Drop the open key of an input that ends with its run or is taken out of it."""
         self.release_key(contributor.open_key, run.lane_of(contributor), run.mark_of(contributor))

@@ -18,7 +18,14 @@ from ...outcome import Drop, Insert
 from ...records import EventBatch, MarkRaise, Node, Phase
 from ...world import key_of
 from .ending_properties import ENDING_PROPERTIES
-from .ordering_oracle import BEGINNING, hold_respected, in_order, newly_taken, nothing_due
+from .ordering_oracle import (
+    BEGINNING,
+    barrier_respected,
+    hold_respected,
+    in_order,
+    newly_taken,
+    nothing_due,
+)
 from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .step import Step, lease_id_of
@@ -258,6 +265,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a rank is never changed, and an input goes back only by a split": ranks_kept,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
+    "a barrier begins only when no earlier run is unfinished": barrier_respected,
     "a new run binds inputs in order, up to the limit, and its answer names them": begun,
     "no run begins in a session that is stopping, stopped or destroyed": begun_in_phase,
     "a Begin that finds nothing due leaves nothing to begin": nothing_due,

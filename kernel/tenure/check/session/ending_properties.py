@@ -77,7 +77,7 @@ def ended_for_a_reason(t: Step) -> bool:
         admits = isinstance(
             t.command, c.Admit | c.Interrupt | c.Commit
         )  # a later input of its slot
-        replaced = admits and state.how is How.SUPERSEDED
+        replaced = admits and state.how in (How.SUPERSEDED, How.COALESCED)
         if not (withdrawn and state.how is How.WITHDRAWN) and not swept and not replaced:
             return False
     return True

@@ -16,7 +16,15 @@ from ...machines import run as run_
 from ...records import Phase, QueueEntry, Run, Session
 from .step import Step, lease_id_of
 
-__all__ = ["BEGINNING", "due_of", "hold_respected", "in_order", "newly_taken", "nothing_due"]
+__all__ = [
+    "BEGINNING",
+    "barrier_respected",
+    "due_of",
+    "hold_respected",
+    "in_order",
+    "newly_taken",
+    "nothing_due",
+]
 
 
 Position: TypeAlias = tuple[int, int]  # priority and rank
@@ -26,8 +34,8 @@ BEGINNING: Final = (Phase.OPEN, Phase.RETIRED)  # the phases in which runs begin
 
 def waiting(
     session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
-) -> Iterator[tuple[Position, Run | None]]:
-    """The unfinished runs and the ready inputs (None) that no mark has superseded."""
+) -> Iterator[tuple[Position, Run | QueueEntry]]:
+    """The unfinished runs and the ready inputs that no mark has superseded."""
     for run in runs:
         if not isinstance(run.state, run_.Done) and run.mark == session.mark(run.lane):
             first = run.contributors[0]
@@ -35,7 +43,7 @@ def waiting(
     for entry in queue_entries:
         state = entry.state
         if isinstance(state, input_.Ready) and state.mark == session.mark(entry.lane):
-            yield (entry.priority, state.ready_rank), None
+            yield (entry.priority, state.ready_rank), entry
 
 
 def holds(run: Run) -> bool:
@@ -56,7 +64,7 @@ def newly_taken(t: Step) -> Run | None:
     return t.after.runs.get(after.lease_run or "")
 
 
-def overtaken(t: Step, run: Run) -> Iterator[tuple[Position, Run | None]]:
+def overtaken(t: Step, run: Run) -> Iterator[tuple[Position, Run | QueueEntry]]:
     """What comes before a run that was newly taken."""
     after = t.after
     for position, other in waiting(
@@ -76,7 +84,7 @@ def in_order(t: Step) -> bool:
     known = len(after.unfinished()) - (run.run_id not in t.before.runs)
     return all(
         known >= UNFINISHED_RUNS_MAX
-        if other is None
+        if isinstance(other, QueueEntry)
         else after.sleeping(other) and not holds(other)
         for _, other in overtaken(t, run)
     )
@@ -85,9 +93,16 @@ def in_order(t: Step) -> bool:
 def hold_respected(t: Step) -> bool:
     run = newly_taken(t)
     return run is None or not any(
-        other is not None and t.after.sleeping(other) and holds(other)
+        isinstance(other, Run) and t.after.sleeping(other) and holds(other)
         for _, other in overtaken(t, run)
     )
+
+
+def barrier_respected(t: Step) -> bool:
+    run = newly_taken(t)
+    if run is None or run.run_id in t.before.runs or not run.contributors[0].barrier:
+        return True
+    return not any(isinstance(other, Run) for _, other in overtaken(t, run))
 
 
 # -- when there is work
@@ -105,7 +120,9 @@ def starts_at(
     times: list[int] = []
     work = waiting(session, unfinished.values(), queue_entries)
     for _, run in sorted(work, key=lambda each: each[0]):
-        if run is None:
+        if isinstance(run, QueueEntry):
+            if times and getattr(run.state, "barrier", None):
+                break
             if len(unfinished) < UNFINISHED_RUNS_MAX:
                 return 0
             continue
