@@ -53,6 +53,10 @@ class Refusal(enum.StrEnum):
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it
     ENDED = "ended"  # it has ended already
+    NOT_READY = "not_ready"  # the detail names the first input that is not ready
+    # what may begin
+    BUSY = "busy"  # the session is at work, or something is ready: the detail tells what
+    NOT_NEXT = "not_next"  # the detail names the inputs that come next
     # what may be committed
     STAMP_CONFLICT = "stamp_conflict"  # this turn was committed with other content
     REVISION = "revision"  # the transcript has another revision

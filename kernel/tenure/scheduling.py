@@ -24,6 +24,7 @@ __all__ = [
     "due_at_ms",
     "next_work",
     "outdated",
+    "rank_of",
     "take_group",
     "visible_status",
 ]
@@ -71,6 +72,12 @@ def head(session: Session, ready: Sequence[QueueEntry], lane: Lane) -> QueueEntr
     return None
 
 
+def rank_of(queue_entry: QueueEntry) -> int:
+    """Return the rank of a ready input."""
+    assert isinstance(queue_entry.state, Ready), queue_entry
+    return queue_entry.state.ready_rank
+
+
 def next_work(
     session: Session,
     runs: Mapping[str, Run],
@@ -92,8 +99,7 @@ def next_work(
     for lane in ready:
         first = head(session, ready[lane], lane)
         if first is not None:
-            assert isinstance(first.state, Ready)
-            candidates.append((first.priority, first.state.ready_rank, first))
+            candidates.append((first.priority, rank_of(first), first))
     if len(candidates) > 1:
         candidates.sort(key=lambda c: c[:2])
     return _first_of(candidates, len(runs), now_ms)

@@ -49,6 +49,9 @@ PINNED: dict[str, tuple[int, int]] = {
     "next-order": (1_404, 3_306),
     "keys": (1_002, 2_967),
     "slots": (975, 2_954),
+    "barrier": (780, 1_466),
+    "debounce": (1_896, 3_688),
+    "edits": (6_599, 18_148),
 }
 
 # Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.

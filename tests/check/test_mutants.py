@@ -17,8 +17,11 @@ from tenure import failure, scheduling
 from tenure.check import search
 from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
+    BARRIER,
     CANCEL,
+    DEBOUNCE,
     DELAY,
+    EDITS,
     FAILURE,
     INTERRUPT,
     INTERRUPTS,
@@ -37,9 +40,11 @@ from tenure.check.session.transitions import (
     WORK_IS_DUE,
 )
 from tenure.commands import (
+    admit,
     begin,
     cancel,
     commit,
+    edit,
     grant,
     sweep,
     withdraw,
@@ -342,6 +347,44 @@ def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction, "hints_of", earlier_only)
 
 
+def barrier_ignored(patch: pytest.MonkeyPatch) -> None:
+    first_of = scheduling._first_of
+
+    def passing(candidates: Any, unfinished: int, now_ms: int | None) -> Any:
+        plain = [
+            (*c[:2], c[2] if isinstance(c[2], Run) else without_barrier(c[2])) for c in candidates
+        ]
+        return first_of(plain, unfinished, now_ms)
+
+    def without_barrier(entry: Any) -> Any:
+        return replace(entry, state=replace(entry.state, barrier=None))
+
+    patch.setattr(scheduling, "_first_of", passing)
+    oracle_agrees(patch)
+
+
+def coalesced_at_the_tail(patch: pytest.MonkeyPatch) -> None:
+    state_of = admit._state_of
+    patch.setattr(
+        admit,
+        "_state_of",
+        lambda tx, new, policy, slot, rank, delayed: state_of(
+            tx, new, policy, slot, None, delayed=delayed
+        ),
+    )
+
+
+def replaced_and_kept(patch: pytest.MonkeyPatch) -> None:
+    """The old input waits beside the new one, at the same place."""
+    patch.setattr(edit, "end_for", lambda tx, old, how, new_id: None)
+
+
+def reordered_by_halves(patch: pytest.MonkeyPatch) -> None:
+    """The first input gets its new place, and the others keep theirs."""
+    exchanged = edit._exchanged
+    patch.setattr(edit, "_exchanged", lambda entries: [exchanged(entries)[0], *entries[1:]])
+
+
 DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
@@ -371,6 +414,10 @@ MUTANTS = (
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
     Mutant("an open key kept", KEYS, 3, ("an open key",), open_key_kept),
     Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
+    Mutant("a barrier ignored", BARRIER, 5, ("nothing is begun", "a barrier begins"), barrier_ignored),
+    Mutant("coalesced at the tail", DEBOUNCE, 2, ("a new input stands",), coalesced_at_the_tail),
+    Mutant("replaced and kept", EDITS, 2, ("Reorder and Replace",), replaced_and_kept),
+    Mutant("reordered by halves", EDITS, 3, ("Reorder and Replace", "ranks are unique"), reordered_by_halves),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

@@ -12,15 +12,19 @@ from ..records import (
     Interrupted,
     PhaseChanged,
     Reclaimed,
+    Reordered,
+    Replaced,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
 from .admit import Admit, Open, Opened
 from .amend import Amend, Rewind
 from .begin import Begin, NothingDue
+from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
+from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
@@ -40,6 +44,7 @@ __all__ = [
     "Begin",
     "Begun",
     "BegunBefore",
+    "BusyWith",
     "CancelRequested",
     "Checkpoint",
     "Checkpointed",
@@ -57,6 +62,7 @@ __all__ = [
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NotReady",
     "NothingDue",
     "Open",
     "Opened",
@@ -68,6 +74,10 @@ __all__ = [
     "ReleaseSession",
     "Renew",
     "Renewed",
+    "Reorder",
+    "Reordered",
+    "Replace",
+    "Replaced",
     "Reopen",
     "RequestCancel",
     "Reset",

@@ -12,6 +12,7 @@ from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Delivery, KeyScope, OnRetry, OnSameSlot, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
+from .busy import busy_with
 from .session_view import SessionView, session_queries
 from .submission import Admitted, Conflict, NewInput, known_admissions
 from .transaction import Transaction
@@ -23,8 +24,9 @@ __all__ = [
     "Open",
     "Opened",
     "admit_into",
+    "end_for",
+    "ingress_queries",
     "look_up",
-    "open_key_holders",
     "slots_of",
 ]
 
@@ -79,24 +81,23 @@ class Admit(Command[AdmitView, Admitted]):
     """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, and two more.
 
     `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
-    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL.
+    `only_if_idle`: only if nothing is at work or ready.
+    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL, BUSY.
     """
 
     session_id: str
     inputs: tuple[NewInput, ...]
     open: bool = True
     queue_max: int | None = None
+    only_if_idle: bool = False
 
     def reads(self) -> Reads[AdmitView]:
         s = self.session_id
-        slots = slots_of(self.inputs)
+        waiting = 1 + len(slots_of(self.inputs))
         return read(
             AdmitView,
-            *session_queries(s, ready=1 + len(slots)),
-            Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
-            Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
-            Each(open_key_holders(s, self.inputs)),
-            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots])),
+            *session_queries(s, ready=waiting, delayed=waiting),
+            *ingress_queries(s, self.inputs),
         )
 
     def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
@@ -116,6 +117,8 @@ class Admit(Command[AdmitView, Admitted]):
             if not self.open:
                 return Refused(Refusal.UNKNOWN_SESSION, "INBOX-29", self.session_id)
             tx.append_event(EventKind.SESSION_OPENED)
+        elif self.only_if_idle and (busy := busy_with(view, session, now_ms)):
+            return Refused(Refusal.BUSY, "INBOX-35", busy)
         outcome = admit_into(tx, view, self.inputs, known)
         if isinstance(outcome, Refused):
             return outcome
@@ -133,6 +136,24 @@ class Admit(Command[AdmitView, Admitted]):
         if self.queue_max is not None and self.queue_max < 0:
             return Conflict(0, f"queue_max {self.queue_max}: expected at least 0")
         return None
+
+
+def ingress_queries(
+    session_id: str, inputs: tuple[NewInput, ...]
+) -> tuple[
+    Each[Input | None],
+    Each[tuple[Input, ...]],
+    Each[tuple[OpenKey, ...]],
+    Each[tuple[QueueEntry, ...]],
+]:
+    """Return the queries of what inputs may repeat or supersede: by id, by key, by open key, and by slot."""
+    s, keys = session_id, [new.key for new in inputs if new.key is not None]
+    return (
+        Each(tuple([Get(Input, (s, new.input_id)) for new in inputs])),
+        Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
+        Each(open_key_holders(s, inputs)),
+        Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots_of(inputs)])),
+    )
 
 
 def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[First[OpenKey], ...]:
@@ -155,9 +176,13 @@ def look_up(
 
 
 def admit_into(
-    tx: Transaction, view: AdmitView, inputs: tuple[NewInput, ...], known: list[Admission | str]
+    tx: Transaction,
+    view: AdmitView,
+    inputs: tuple[NewInput, ...],
+    known: list[Admission | str],
+    rank: int | None = None,
 ) -> Admitted | Refused:
-    """Admit all new inputs within a transaction, or refuse all."""
+    """Admit all new inputs within a transaction, or refuse all.  `rank`: of the one that replaces another."""
     for index, new in enumerate(inputs):
         refused = _validate(tx, index, new) if isinstance(known[index], str) else None
         if refused is not None:
@@ -170,7 +195,7 @@ def admit_into(
         and p.state.mark == tx.session.mark(p.lane)
     }
     placed = [
-        _admit_one(tx, new, slots, met) if isinstance(met, str) else met
+        _admit_one(tx, new, slots, met, rank) if isinstance(met, str) else met
         for met, new in zip(known, inputs, strict=True)
     ]
     return Admitted(tuple(placed))
@@ -250,7 +275,11 @@ def _validate_text(text: str) -> str | None:
 
 
 def _admit_one(
-    tx: Transaction, new: NewInput, slots: dict[str | None, QueueEntry], digest: str
+    tx: Transaction,
+    new: NewInput,
+    slots: dict[str | None, QueueEntry],
+    digest: str,
+    rank: int | None,
 ) -> Admission:
     """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the one of its slot that waits."""
     policy = new.rules()
@@ -266,7 +295,6 @@ def _admit_one(
     delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
     slot = None if new.supersession_key is None else _slot(new, delayed=delayed)
     priority = policy.priority if new.priority is None else new.priority
-    rank = None
     if slot is not None and (old := slots.pop(slot, None)) is not None:
         how = input_.How.SUPERSEDED
         if policy.on_same_slot is OnSameSlot.COALESCE:  # INBOX-32

@@ -25,8 +25,9 @@ from .grant import (
     take_up,
     validate_grant,
 )
+from .replay import check_command_id
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id
+from .transaction import Transaction
 from .validation import validate_id, validate_limits
 
 __all__ = ["Begin", "NothingDue"]
@@ -61,8 +62,9 @@ class Begin(Command[BeginView, BeginOutcome]):
 
     `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
     The owner runs at most `others` other sessions in its process under this lease.
+    `exactly`: begin only if what comes next are these inputs, in this order.
     Writes at most 64 bound and 8 promoted queue entries, and a few rows.
-    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL.
+    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL, NOT_NEXT, which names what comes next.
     """
 
     session_id: str
@@ -73,6 +75,7 @@ class Begin(Command[BeginView, BeginOutcome]):
     limit: int = RUN_INPUTS_DEFAULT
     limit_bytes: int = RUN_BYTES_DEFAULT
     others: int = 0
+    exactly: tuple[str, ...] | None = None
 
     def reads(self) -> Reads[BeginView]:
         s = self.session_id
@@ -139,6 +142,8 @@ class Begin(Command[BeginView, BeginOutcome]):
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
         step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
+        if self.exactly is not None and (inputs := self._inputs(tx, step)) != self.exactly:
+            return Refused(Refusal.NOT_NEXT, "INBOX-43", inputs)
         match step:
             case scheduling.Wait():
                 tx.settle()
@@ -158,6 +163,17 @@ class Begin(Command[BeginView, BeginOutcome]):
                 group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
                 run = bind(tx, group, self.run_id)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
+
+    def _inputs(self, tx: Transaction, step: scheduling.Next) -> tuple[str, ...]:
+        """Return the inputs of what comes next; none if nothing can begin."""
+        match step:
+            case scheduling.Wait():
+                return ()
+            case scheduling.TakeUp(run):
+                return tuple([c.input_id for c in run.contributors])
+            case scheduling.NewRun(lane):
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                return tuple([queue_entry.input_id for queue_entry in group])
 
     def _exceeded(self, run: Run) -> int | None:
         """RUN-23: return how many others may run beside a run, if this owner may run more."""

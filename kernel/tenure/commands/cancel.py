@@ -5,28 +5,27 @@ from __future__ import annotations
 from attrs import frozen
 
 from ..event import EventKind
-from ..indexes import BY_KEY, SLOT
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines.input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
-from ..queries import Command, Each, First, Get, Reads, read
+from ..queries import Command, Get, Reads, read
 from ..records import (
     Cancel,
     CancelRequested,
     ExecutedCommand,
-    Input,
     Interrupted,
     MarkRaise,
     Phase,
     Run,
 )
 from ..scheduling import outdated
-from .admit import AdmitView, admit_into, look_up, open_key_holders, slots_of
+from .admit import AdmitView, admit_into, ingress_queries, look_up
+from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
 from .submission import NewInput
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Interrupt", "RequestCancel", "cancel_working", "end_lapsed_lease", "raise_mark"]
 
@@ -162,14 +161,10 @@ class Interrupt(Command[InterruptView, Interrupted]):
     def reads(self) -> Reads[InterruptView]:
         s = self.session_id
         new = () if self.replacement is None else (self.replacement,)
-        keys = [n.key for n in new if n.key is not None]
         return read(
             InterruptView,
-            *session_queries(s, ready=2),
-            Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
-            Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
-            Each(open_key_holders(s, new)),
-            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots_of(new)])),
+            *session_queries(s, ready=2, delayed=2),
+            *ingress_queries(s, new),
             Get(ExecutedCommand, (s, self.command_id)),
         )
 

@@ -14,8 +14,9 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, FencedOff
+from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["BY_MAX", "FenceOff"]
 

@@ -31,8 +31,9 @@ from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
+from .replay import check_command_id, replay
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction, check_command_id, hints_of, replay
+from .transaction import Transaction, hints_of
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 

@@ -13,8 +13,9 @@ from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Phase, PhaseChanged, Session
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
+from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Destroy", "Reopen", "Reset", "Retire", "Stop"]
 

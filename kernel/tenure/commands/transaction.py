@@ -7,6 +7,7 @@ and gives hints.  A row is written at most once in a decision: the last write of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 from attrs import define, field
@@ -16,7 +17,7 @@ from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Hint, Insert, Key, Refusal, Refused, Stepped, Update, Write
+from ..outcome import Decided, Drop, Hint, Insert, Key, Refused, Stepped, Update, Write
 from ..policy import Lane
 from ..queries import Record
 from ..records import (
@@ -39,9 +40,8 @@ from ..world import key_of
 from .contributors import bound_state, ended_by, queue_entry_of, returned_state
 from .nodes import close_open_calls
 from .session_view import SessionView
-from .validation import validate_id
 
-__all__ = ["Transaction", "check_command_id", "hints_of", "replay"]
+__all__ = ["Transaction", "hints_of"]
 
 
 S = TypeVar("S")
@@ -178,6 +178,13 @@ class Transaction:
         if len(heads) > 1 and _order(heads[-2]) > _order(queue_entry):  # seldom: ranks ascend
             heads.sort(key=_order)
         self.ready_added[queue_entry.lane] += 1
+
+    def move_ready(self, lane: Lane, moved: Sequence[QueueEntry]) -> None:
+        """Write ready inputs of a lane that have exchanged their places."""
+        self.write(*[Update(queue_entry) for queue_entry in moved])
+        names = {queue_entry.input_id for queue_entry in moved}
+        others = [p for p in self.ready[lane] if p.input_id not in names]
+        self.ready[lane] = sorted([*others, *moved], key=_order)
 
     def put_delayed(self, queue_entry: QueueEntry) -> None:
         """Add a delayed queue entry, in order."""
@@ -429,26 +436,6 @@ def merge(before: Write, write: Write) -> Write | None:
         what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
         raise AssertionError(f"{what}: {write.record!r}")
     return Insert(write.record) if isinstance(before, Insert) else Update(write.record)
-
-
-# -- commands that are known by their id
-
-
-def check_command_id(
-    name: str, command_id: str, executed: ExecutedCommand | None
-) -> Refused | None:
-    """STORE-18, STORE-19: refuse an id of another kind of command, or one that is not a valid id."""
-    if executed is not None and executed.command != name:
-        return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
-    if executed is None and (problem := validate_id("command_id", command_id)):
-        return Refused(Refusal.ILLEGAL, "STORE-19", problem)
-    return None
-
-
-def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[O]:
-    """Return the outcome that was stored when this command was executed."""
-    assert isinstance(executed.outcome, outcome), executed
-    return Decided(executed.outcome, clause, replayed=True)
 
 
 def hints_of(

@@ -17,8 +17,9 @@ from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
 from .contributors import bound_state, queue_entry_of
+from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Withdraw", "WithdrawFrom", "Withdrawn", "withdraw_bound"]
 

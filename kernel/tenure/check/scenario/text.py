@@ -142,6 +142,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "NewInput": NewInput,
     "NewInput | None": NewInput,
     "Rewind | None": Rewind,
     "Failure": Failure,
@@ -154,7 +155,7 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
-    if "inputs" in parts or "replacement" in parts:
+    if parts.keys() & {"inputs", "replacement", "new"}:
         return next(iter(parts)), _build(NewInput, words)
     if words[0] in ENTRIES and "entries" in parts:
         return "entries", _build(NewEntry, words)
@@ -279,7 +280,7 @@ def write_command(command: Command[Any, Any]) -> str:
         value = getattr(command, name)
         for item in value if isinstance(value, tuple) else () if value is None else (value,):
             items.append(" ".join(_item_words(item, command.session_id)))
-    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "failure", "usage"}:
+    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "new", "failure", "usage"}:
         words += items
         items = []
     return "\n  ".join([" ".join(words), *items])

@@ -14,12 +14,15 @@ from .snapshot import LATER
 from .states import ModelConfig, Moves
 
 __all__ = [
+    "BARRIER",
     "BATCH_LOST",
     "CANCEL",
     "DEFAULT",
     "DELAY",
+    "DEBOUNCE",
     "DELAYED",
     "DIRECTIVE",
+    "EDITS",
     "FAILURE",
     "FIRST",
     "INTERRUPT",
@@ -43,6 +46,7 @@ __all__ = [
 
 PROMPT: Final = (c.NewInput("p", "prompt", "p"),)
 DIRECTIVE: Final = (c.NewInput("d", "directive", "d"),)
+SECOND: Final = (c.NewInput("q", "prompt", "q"),)
 FIRST: Final = (c.NewInput("q", "prompt", "q", priority=0),)
 DELAYED: Final = (c.NewInput("r", "prompt", "r", available_at_ms=LATER),)
 DELAYED_DIRECTIVE: Final = (c.NewInput("e", "directive", "e", available_at_ms=LATER),)
@@ -55,6 +59,17 @@ OPEN_KEY: Final = Policy(
 )
 KEYED_1: Final = (c.NewInput("k", "order", "k", key="one", policy=OPEN_KEY),)
 KEYED_2: Final = (c.NewInput("l", "order", "l", key="one", policy=OPEN_KEY),)
+GUARD: Final = (c.NewInput("g", "guard", "g", policy=Policy(Lane.USER, barrier=True)),)
+EDITED: Final = c.NewInput("n", "prompt", "n")
+LATER_EDIT: Final = c.NewInput("m", "prompt", "m", available_at_ms=LATER)
+REPORT_1: Final = (c.NewInput("s", "peer_progress", "s", supersession_key="one"),)
+REPORT_2: Final = (c.NewInput("t", "peer_progress", "t", supersession_key="one"),)
+REPORT_3: Final = (
+    c.NewInput("u", "peer_progress", "u", supersession_key="one", available_at_ms=LATER),
+)
+REPORT_4: Final = (
+    c.NewInput("v", "peer_progress", "v", supersession_key="one", available_at_ms=LATER),
+)
 SLOT_1: Final = (c.NewInput("s", "wake", "s", supersession_key="one"),)
 SLOT_2: Final = (c.NewInput("t", "wake", "t", supersession_key="one"),)
 
@@ -311,6 +326,47 @@ SLOTS: Final = ModelConfig(
     ends=("consumed", "superseded", "abandoned"),
 )
 
+BARRIER: Final = ModelConfig(
+    "barrier",
+    "a barrier between two prompts; runs that fail and are retried",
+    (PROMPT, GUARD, FIRST),
+    extended(PLAIN, begun=("fail",)),
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+    count_failures=True,
+    ends=("consumed", "dead_lettered"),
+)
+DEBOUNCE: Final = ModelConfig(
+    "debounce",
+    "reports of one slot, ready and delayed: a new one is coalesced with the one that waits",
+    (REPORT_1, REPORT_2, REPORT_3, REPORT_4),
+    PLAIN,
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+    ends=("consumed", "coalesced"),
+)
+EDITS: Final = ModelConfig(
+    "edits",
+    "prompts that wait are replaced, delayed and reordered while a worker begins them",
+    (PROMPT, SECOND),
+    PLAIN,
+    (
+        o.replace("p", EDITED),
+        o.replace("n", LATER_EDIT),
+        o.reorder("q", "p"),
+        o.interrupt(1),
+    ),
+    workers=1,
+    lose=False,
+    probes=True,
+    expects=clauses("INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    ends=("consumed", "superseded"),
+)
+
 DEFAULT: Final = (
     *(LEASE, FAILURE, ORDER, DELAY, BATCH, BATCH_LOST, INTERRUPT, INTERRUPTS, CANCEL, STOP),
     *(
@@ -325,5 +381,8 @@ DEFAULT: Final = (
         NEXT_ORDER,
         KEYS,
         SLOTS,
+        BARRIER,
+        DEBOUNCE,
+        EDITS,
     ),
 )

@@ -17,6 +17,7 @@ from ...machines import run as run_
 from ...outcome import Drop, Insert
 from ...records import EventBatch, MarkRaise, Node, Phase
 from ...world import key_of
+from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
@@ -194,7 +195,8 @@ def counted(t: Step) -> bool:
 def ranks_kept(t: Step) -> bool:
     for before, after in t.moved():
         old, new = rank_of(before), rank_of(after)
-        if old is not None and old != new and not isinstance(after.state, input_.Ended):
+        ended = isinstance(after.state, input_.Ended) or isinstance(t.command, c.Reorder)
+        if old is not None and old != new and not ended:
             return False
         if isinstance(before.state, input_.Bound) and isinstance(after.state, input_.Ready):
             run = t.after.runs[before.state.run_id].state
@@ -262,7 +264,8 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "no write lands with a stale fence": no_stale_write,
     "a failure, an outage and a loss each count once, and progress clears them": counted,
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
-    "a rank is never changed, and an input goes back only by a split": ranks_kept,
+    "a rank changes only by Reorder, and an input goes back only by a split": ranks_kept,
+    **EDIT_PROPERTIES,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
     "a barrier begins only when no earlier run is unfinished": barrier_respected,

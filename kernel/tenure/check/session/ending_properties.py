@@ -75,8 +75,8 @@ def ended_for_a_reason(t: Step) -> bool:
         withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
         swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
         admits = isinstance(
-            t.command, c.Admit | c.Interrupt | c.Commit
-        )  # a later input of its slot
+            t.command, c.Admit | c.Interrupt | c.Commit | c.Replace
+        )  # a later input of its slot, or the one in its place
         replaced = admits and state.how in (How.SUPERSEDED, How.COALESCED)
         if not (withdrawn and state.how is How.WITHDRAWN) and not swept and not replaced:
             return False

@@ -7,8 +7,9 @@ from typing import Any
 from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
-from ...machines.input import Bound, Ended
+from ...machines.input import Bound, Ended, Ready
 from ...machines.run import Done, Termination
+from ...policy import Lane
 from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
 from .snapshot import REVISION, TTL, S, Snapshot
@@ -47,6 +48,17 @@ def is_withdrawable(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
     return state.mark == session.mark(queue_entry.lane)
 
 
+def is_busy(snapshot: Snapshot) -> bool:
+    """Return True if something is at work or ready, so that an input for an idle session must be refused."""
+    session = snapshot.session
+    runs = any(r.progress or r.mark == session.mark(r.lane) for r in snapshot.unfinished())
+    ready = any(
+        isinstance(e.state, Ready) and e.state.mark == session.mark(e.lane)
+        for e in snapshot.queue_entries.values()
+    )
+    return runs or ready or snapshot.live()
+
+
 def _unknown() -> list[Any]:
     """Return commands that name an unknown session, input or run."""
     other_fence = lease_.Fence(OTHER, 1, "l1")
@@ -63,6 +75,9 @@ def _unknown() -> list[Any]:
         c.FenceOff(OTHER, "c.1"),
         c.FenceOff(S, "c.1", 0),
         c.Sweep(OTHER),
+        c.Begin(OTHER, "l1", "r1", OTHER_OWNER, exactly=("nothing",)),
+        c.Replace(S, "c.1", "nothing", c.NewInput("z", "prompt", "z")),
+        c.Reorder(S, "c.1", Lane.USER, ("nothing",)),
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),
         c.RequestCancel(S, "c.1", "nothing"),
@@ -83,6 +98,7 @@ def _illegal(snapshot: Snapshot) -> list[Any]:
         c.Acquire(S, "l1", OTHER_OWNER, ttl_ms=-1),
         c.Open("an illegal\tname"),
         c.Admit(S, ()),
+        c.Reorder(S, "c.1", Lane.USER, ()),
     ]
 
 
@@ -91,6 +107,8 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
     found: list[Any] = [
         c.Admit(S, (c.NewInput("z z", "prompt", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "\x00"),)),
+        c.Admit(S, (c.NewInput("z", "prompt", ""),)),
+        c.Admit(S, (c.NewInput("z", "prompt", "z"),), queue_max=snapshot.session.waiting),
         c.Admit(S, (c.NewInput("z", "no kind", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "z", available_at_ms=-1),)),
         c.Interrupt(S, "c.z", c.NewInput("z", "no kind", "z")),
@@ -99,6 +117,13 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
         found.append(c.Admit(S, (c.NewInput(queue_entry.input_id, "prompt", "something else"),)))
         if isinstance(queue_entry.state, Ended):
             found.append(c.Withdraw(S, "c.too late", queue_entry.input_id))
+        if not isinstance(queue_entry.state, Ready):
+            found.append(c.Reorder(S, "c.too.late", queue_entry.lane, (queue_entry.input_id,)))
+        known = c.NewInput(queue_entry.input_id, "prompt", queue_entry.input_id)
+        found.append(c.Replace(S, "c.known", queue_entry.input_id, known))
+        if isinstance(queue_entry.state, Ended | Bound):
+            new = c.NewInput("z", "prompt", "z")
+            found.append(c.Replace(S, "c.too.late", queue_entry.input_id, new))
     for run in snapshot.runs.values():
         old = run.mark < snapshot.session.mark(run.lane) and not run.progress
         if isinstance(run.state, Done) or (old and snapshot.session.lease_run != run.run_id):
@@ -115,6 +140,8 @@ def _phases(snapshot: Snapshot) -> list[Any]:
         found.append(c.Retire(S, "c.1"))
     if snapshot.session.phase is not Phase.OPEN:
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
+    if is_busy(snapshot):
+        found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),), only_if_idle=True))
     if snapshot.live():
         found.append(c.Reset(S, "c.1"))
     elif snapshot.session.open_run is not None:

@@ -21,6 +21,8 @@ __all__ = [
     "interrupt",
     "reclaim",
     "reopen",
+    "reorder",
+    "replace",
     "reset",
     "retire",
     "stop",
@@ -57,6 +59,16 @@ def withdraw(input_id: str) -> Operator:
 def withdraw_from(input_id: str, lane: Lane = Lane.USER) -> Operator:
     command = c.WithdrawFrom(S, f"c.from.{input_id}", input_id, lane)
     return Operator(f"withdraw from {input_id}", _if_known(input_id, command))
+
+
+def replace(input_id: str, new: c.NewInput) -> Operator:
+    command = c.Replace(S, f"c.replace.{input_id}.{new.input_id}", input_id, new)
+    return Operator(f"replace {input_id} by {new.input_id}", _if_known(input_id, command))
+
+
+def reorder(*input_ids: str, lane: Lane = Lane.USER) -> Operator:
+    command = c.Reorder(S, f"c.reorder.{'.'.join(input_ids)}", lane, input_ids)
+    return Operator(f"reorder {', '.join(input_ids)}", _if_known(input_ids[0], command))
 
 
 def _if_known(input_id: str, command: Any) -> Offer:
