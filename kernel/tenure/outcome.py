@@ -49,6 +49,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     PHASE = "phase"  # the session's phase does not allow it
+    IDLE = "idle"  # there is no current run for this input
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it
@@ -61,6 +62,7 @@ class Refusal(enum.StrEnum):
     STAMP_CONFLICT = "stamp_conflict"  # this turn was committed with other content
     REVISION = "revision"  # the transcript has another revision
     CANCELLED = "cancelled"  # the run was asked to stop; close it instead
+    STEERED = "steered"  # inputs for the turn wait; take them instead
     OPEN_TURN = "open_turn"  # not while a turn is open
 
 
@@ -117,6 +119,7 @@ class Hint:
     session_id: str
     due_at_ms: int | None
     cancel_run: str | None = None  # a run that was asked to stop; its holder may act at once
+    steer_run: str | None = None  # a run that an input is addressed to
 
 
 @frozen

@@ -10,8 +10,11 @@ from attrs import frozen
 __all__ = [
     "LANES",
     "POLICIES",
+    "REACHED",
     "Audience",
+    "Boundary",
     "Delivery",
+    "IfOver",
     "KeyScope",
     "Lane",
     "OnOtherContent",
@@ -37,6 +40,26 @@ class Delivery(enum.StrEnum):
     EARLIEST = "earliest"  # at any checkpoint of a running turn, if there is one
     BEFORE_COMPLETION = "before_completion"  # only where a running turn would end
     AFTER_COMMIT = "after_commit"  # never in a running turn
+
+
+class Boundary(enum.StrEnum):
+    """Where a checkpoint of a running turn takes inputs."""
+
+    AFTER_WORK = "after_work"  # between two model calls
+    BEFORE_COMPLETION = "before_completion"  # where the turn would end
+
+
+REACHED: Final = {
+    Boundary.AFTER_WORK: (Delivery.EARLIEST,),
+    Boundary.BEFORE_COMPLETION: (Delivery.EARLIEST, Delivery.BEFORE_COMPLETION),
+}
+
+
+class IfOver(enum.StrEnum):
+    """What becomes of an input when the run that it names has ended without it."""
+
+    QUEUE = "queue"  # it is an ordinary input
+    ABANDON = "abandon"
 
 
 class OnRetry(enum.StrEnum):
@@ -91,6 +114,7 @@ class Policy:
     on_same_slot: OnSameSlot = OnSameSlot.SUPERSEDE
     audience: Audience = Audience.ALL
     may_be_empty: bool = False  # an empty payload is admitted
+    steers: bool = False  # it names the current run if it says nothing else
 
     def group(self) -> str | None:
         """Return the name under which neighbours are bound together; None: alone."""
@@ -101,8 +125,8 @@ class Policy:
 
 POLICIES: Final[dict[str, Policy]] = {
     "prompt": Policy(Lane.USER),
-    "steering": Policy(Lane.USER, Delivery.EARLIEST),
-    "follow_up": Policy(Lane.USER, Delivery.BEFORE_COMPLETION),
+    "steering": Policy(Lane.USER, Delivery.EARLIEST, steers=True),
+    "follow_up": Policy(Lane.USER, Delivery.BEFORE_COMPLETION, steers=True),
     "continuation": Policy(Lane.USER, audience=Audience.NOBODY, may_be_empty=True),
     "activation": Policy(Lane.USER, audience=Audience.NOBODY, may_be_empty=True),
     "peer_message": Policy(Lane.SYSTEM, on_other_content=OnOtherContent.ORIGINAL),

@@ -106,9 +106,13 @@ class Chain(Query[tuple[R, ...]], Generic[R]):
 
 @frozen
 class Each(Query[tuple[A_co, ...]], Generic[A_co]):
-    """Several queries of one kind, answered by a tuple in their order."""
+    """Several queries of one kind, answered by a tuple in their order.
+
+    `counted` as in `First`, for all of them: a store that does not look answers an empty tuple.
+    """
 
     queries: tuple[Query[A_co], ...]
+    counted: str | None = None
 
 
 @frozen

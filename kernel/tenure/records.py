@@ -112,6 +112,7 @@ class Session(Record):
     published: int | None = None  # cursor of the sink; None: no sink
     due_at_ms: int | None = None
     changed_at_ms: int = 0
+    targeted_count: int | None = None  # ready inputs that name a run; None: 0
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -190,6 +191,7 @@ class Contributor:
     lane: Lane | None = None
     mark: int | None = None
     hold: bool | None = None
+    checkpoint: int | None = None  # that has taken it; None: the run began with it
 
 
 @frozen
@@ -262,6 +264,7 @@ class EntryKind(enum.StrEnum):
     REPORT = "report"
     UNKNOWN = "unknown"  # a once step was started, and its outcome is unknown
     NODE = "node"
+    TAKEN = "taken"  # inputs that the checkpoint has taken: their ids, with blanks between them
     NOTE = "note"  # a message for people; also appended as an event
 
 

@@ -34,14 +34,19 @@ class HowAdmitted(enum.StrEnum):
     QUEUED = "queued"
     DELAYED = "delayed"
     KNOWN = "known"  # this input, or another one under its key, was admitted before
+    ADDRESSED = "addressed"  # ready, for a run that is at work or will be: see `Admission.run_id`
 
 
 @frozen
 class Admission:
-    """How one submission was admitted; `input_id` is the input that stands for it."""
+    """How one submission was admitted; `input_id` is the input that stands for it.
+
+    `run_id`: the run that the input is addressed to.
+    """
 
     input_id: str
     how: HowAdmitted
+    run_id: str | None = None
 
 
 @frozen

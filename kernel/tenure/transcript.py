@@ -43,6 +43,7 @@ class Form(enum.StrEnum):
     TEXT = "text"
     CHAT = "chat"  # canonical JSON of a message (chat.md)
     COMPACTION = "compaction"  # text that replaces everything before it
+    INPUTS = "inputs"  # empty: the inputs that it names stand in its place (TRANSCRIPT-28)
 
 
 @frozen

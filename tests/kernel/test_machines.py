@@ -143,7 +143,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
 
     delayed, ready, bound, ended = 3 * 2 * 2, 3 * 2 * 2, 3 * 2, 6
     assert len(list(QUEUE_ENTRY.cases())) == (
-        delayed * (4 + 6) + ready * (3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 2 + 6)
+        delayed * (4 + 6) + ready * (3 + 3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 3 + 2 + 6)
     )
 
     assert survey(RUNNER).cases > 150_000

@@ -30,7 +30,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .restore import Restore
-from .submission import Admitted, Conflict, NewInput
+from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
@@ -58,6 +58,7 @@ __all__ = [
     "FenceOff",
     "FencedOff",
     "HowAdmitted",
+    "IfIdle",
     "Interrupt",
     "Interrupted",
     "NewEntry",
@@ -87,6 +88,7 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Target",
     "Then",
     "Withdraw",
     "WithdrawFrom",

@@ -9,12 +9,14 @@ from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import Delivery, KeyScope, OnRetry, OnSameSlot, Policy
+from ..policy import Delivery, IfOver, KeyScope, OnRetry, OnSameSlot, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
+from ..scheduling import target_ended
 from .busy import busy_with
 from .session_view import SessionView, session_queries
-from .submission import Admitted, Conflict, NewInput, known_admissions
+from .steering import NoTarget, resolve_target
+from .submission import Admitted, Conflict, NewInput, Target, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 
@@ -82,7 +84,8 @@ class Admit(Command[AdmitView, Admitted]):
 
     `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
     `only_if_idle`: only if nothing is at work or ready.
-    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL, BUSY.
+    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL, BUSY, and
+    for a target IDLE and ENDED.
     """
 
     session_id: str
@@ -193,6 +196,7 @@ def admit_into(
         for p in found
         if isinstance(p.state, input_.Ready | input_.Delayed)
         and p.state.mark == tx.session.mark(p.lane)
+        and not target_ended(p, tx.runs)
     }
     placed = [
         _admit_one(tx, new, slots, met, rank) if isinstance(met, str) else met
@@ -234,7 +238,8 @@ def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
         return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
     if not new.payload and not policy.may_be_empty:
         return Refused(Refusal.ILLEGAL, "INBOX-30", Conflict(index, f"empty {new.kind}"))
-    return None
+    target = resolve_target(tx.session, tx.runs, new, policy)
+    return target.refused(index) if isinstance(target, NoTarget) else None
 
 
 def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
@@ -249,6 +254,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("supersession_key", new.supersession_key)
         or _validate_if_given("correlation_id", new.correlation_id)
         or _validate_if_given("batch", policy.batch)
+        or _validate_target(new, policy)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text(new.payload)
     )
@@ -261,6 +267,15 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
 
 def _validate_if_given(name: str, value: str | None) -> str | None:
     return None if value is None else validate_id(name, value)
+
+
+def _validate_target(new: NewInput, policy: Policy) -> str | None:
+    """INBOX-53: return what is wrong with the target of an input, or None."""
+    if new.target is None or new.target is Target.NOBODY:
+        return None
+    if policy.delivery is Delivery.AFTER_COMMIT:
+        return f"target {new.target}: a {new.kind} is delivered only after a commit"
+    return None if isinstance(new.target, Target) else validate_id("target", new.target)
 
 
 def _validate_text(text: str) -> str | None:
@@ -324,6 +339,9 @@ def _admit_one(
         tx.put_delayed(queue_entry)
         return Admission(new.input_id, HowAdmitted.DELAYED)
     tx.put_ready(queue_entry)
+    if (target := getattr(state, "target_run", None)) is not None:
+        tx.steered = target
+        return Admission(new.input_id, HowAdmitted.ADDRESSED, target)
     return Admission(new.input_id, HowAdmitted.QUEUED)
 
 
@@ -347,7 +365,11 @@ def _state_of(
     size, group = size_of(new.payload), policy.group()
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     delivery = None if policy.delivery is Delivery.AFTER_COMMIT else policy.delivery
-    carried = (open_key, slot, delivery, policy.barrier or None)
+    target = resolve_target(tx.session, tx.runs, new, policy)
+    assert not isinstance(target, NoTarget), target
+    abandons = target is not None and new.if_over is IfOver.ABANDON
+    if_over = new.if_over if abandons else None
+    carried = (open_key, slot, delivery, policy.barrier or None, target, if_over)
     if delayed:
         assert new.available_at_ms is not None
         return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)

@@ -8,7 +8,13 @@ from attrs import frozen
 
 from .. import scheduling
 from ..failure import others_max
-from ..limits import BEGIN_PROMOTED_MAX, RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT, RUN_INPUTS_MAX
+from ..limits import (
+    BEGIN_ABANDONED_MAX,
+    BEGIN_PROMOTED_MAX,
+    RUN_BYTES_DEFAULT,
+    RUN_INPUTS_DEFAULT,
+    RUN_INPUTS_MAX,
+)
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
@@ -78,11 +84,11 @@ class Begin(Command[BeginView, BeginOutcome]):
     exactly: tuple[str, ...] | None = None
 
     def reads(self) -> Reads[BeginView]:
-        s = self.session_id
+        s, group_max = self.session_id, min(max(self.limit, 1), RUN_INPUTS_MAX)
         return read(
             BeginView,
             *session_queries(
-                s, ready=min(max(self.limit, 1), RUN_INPUTS_MAX) + 1, delayed=BEGIN_PROMOTED_MAX + 1
+                s, ready=BEGIN_ABANDONED_MAX + group_max + 1, delayed=BEGIN_PROMOTED_MAX + 1
             ),
             Get(Run, (s, self.run_id)),
             Get(ExecutedCommand, (s, self.lease_id)),
@@ -117,6 +123,8 @@ class Begin(Command[BeginView, BeginOutcome]):
             return _held(refused, session, now_ms)
         if session.phase in scheduling.BEGINNING_PHASES:
             tx.promote(BEGIN_PROMOTED_MAX)
+            if tx.session.open_run is None:
+                tx.end_abandoned(BEGIN_ABANDONED_MAX)
         return self._next(tx, acquire)
 
     def _replay(self, view: BeginView, session: Session) -> Decided[BeginOutcome] | None:
@@ -145,10 +153,10 @@ class Begin(Command[BeginView, BeginOutcome]):
         if self.exactly is not None and (inputs := self._inputs(tx, step)) != self.exactly:
             return Refused(Refusal.NOT_NEXT, "INBOX-43", inputs)
         match step:
-            case scheduling.Wait():
+            case scheduling.Wait() | scheduling.EndHead():
                 tx.settle()
-                nothing = NothingDue(tx.session.due_at_ms, tx.session.sweep)
-                return tx.decided(nothing, "INBOX-14")
+                sweep = tx.session.sweep or isinstance(step, scheduling.EndHead)
+                return tx.decided(NothingDue(tx.session.due_at_ms, sweep), "INBOX-14")
             case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
                 tx.settle()
                 apart = NothingDue(tx.session.due_at_ms, tx.session.sweep, most)
@@ -160,7 +168,7 @@ class Begin(Command[BeginView, BeginOutcome]):
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
             case scheduling.NewRun(lane):
                 grant(tx, acquire, self.run_id)
-                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
                 run = bind(tx, group, self.run_id)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
 

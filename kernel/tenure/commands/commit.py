@@ -21,8 +21,9 @@ from ..limits import (
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
+from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
+from ..records import Blob, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
@@ -30,6 +31,7 @@ from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
 from .session_view import SessionView, session_queries
+from .steering import no_targets, takeable, targeted_queries
 from .submission import NewInput
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
@@ -66,6 +68,7 @@ class CommitView(SessionView):
     blobs: tuple[Blob | None, ...]
     handed: tuple[Input | None, ...]
     successors: tuple[Run | None, ...]
+    targeted: tuple[tuple[QueueEntry, ...], ...]
 
 
 @frozen
@@ -73,7 +76,7 @@ class Commit(Command[CommitView, Committed]):
     """End the turn of a run.
 
     The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
-    STAMP_CONFLICT.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
+    STAMP_CONFLICT.  A finished turn that `yields` is refused with STEERED while it could take inputs instead.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
     next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
@@ -94,6 +97,7 @@ class Commit(Command[CommitView, Committed]):
     limit_bytes: int = RUN_BYTES_DEFAULT
     hand_off: NewInput | None = None
     frame: str | None = None
+    yields: bool = False
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
@@ -107,7 +111,14 @@ class Commit(Command[CommitView, Committed]):
             Each(() if self.state is None else (Get(Blob, (s, hash_text(self.state))),)),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
             Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
+            targeted_queries(s, self.run_id, Boundary.BEFORE_COMPLETION, 1)
+            if self._yields
+            else no_targets(),
         )
+
+    @property
+    def _yields(self) -> bool:
+        return self.yields and self.termination is run_.Termination.FINISHED
 
     @property
     def _handed(self) -> tuple[NewInput, ...]:
@@ -121,7 +132,7 @@ class Commit(Command[CommitView, Committed]):
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._replay(view, session, run.stamp, digest)
-        if refused := self._refused(session, run, view.successors):
+        if refused := self._refused(session, run, view):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         tx.via.append("LEASE-7")
@@ -180,9 +191,7 @@ class Commit(Command[CommitView, Committed]):
         begun = begun_of(session, next_, resumed=resumed)
         return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
 
-    def _refused(
-        self, session: Session, run: Run, successors: tuple[Run | None, ...]
-    ) -> Refused | None:
+    def _refused(self, session: Session, run: Run, view: CommitView) -> Refused | None:
         if refused := check_fence(session, self.fence, self.run_id):
             return refused
         if (self.turn, self.n) != (run.turn, run.next_checkpoint):
@@ -194,9 +203,19 @@ class Commit(Command[CommitView, Committed]):
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
         if problem := self._validate(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
-        if any(successors):
+        if any(view.successors):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} exists already")
-        return None
+        return self._steered(session, run, view) if self._yields else None
+
+    def _steered(self, session: Session, run: Run, view: CommitView) -> Refused | None:
+        """COMMIT-43: refuse the end of a turn that a checkpoint before completion would continue."""
+        heads = {Lane.USER: view.users, Lane.SYSTEM: view.systems}
+        open_calls = open_calls_after(run.open_calls, self.nodes)
+        boundary = Boundary.BEFORE_COMPLETION
+        found = takeable(session, run, open_calls, boundary, view.targeted, heads)
+        if not found:
+            return None
+        return Refused(Refusal.STEERED, "COMMIT-43", tuple([e.input_id for e in found]))
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
         if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
@@ -254,13 +273,15 @@ class Commit(Command[CommitView, Committed]):
             if tx.session.phase in scheduling.BEGINNING_PHASES:
                 tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
-            if not isinstance(step, scheduling.Wait) and not _is_apart(step):
+            if isinstance(step, scheduling.TakeUp | scheduling.NewRun) and not _is_apart(step):
                 tx.update(lease_run=None)
                 resumed = isinstance(step, scheduling.TakeUp)
                 if isinstance(step, scheduling.TakeUp):
                     run = take_up(tx, step.run)
                 else:
-                    group = scheduling.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
+                    group = scheduling.take_group(
+                        tx.ready[step.lane], self.limit, self.limit_bytes, tx.runs
+                    )
                     run = bind(tx, group, self.next_run_id)
                 tx.update(lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)

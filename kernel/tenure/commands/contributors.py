@@ -6,12 +6,12 @@ from ..machines import input as input_
 from ..machines import run as run_
 from ..records import Contributor, QueueEntry, Run
 
-__all__ = ["bound_state", "ended_by", "queue_entry_of", "returned_state"]
+__all__ = ["bound_state", "ended_by", "is_targeted", "queue_entry_of", "returned_state"]
 
 
 def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
     """Return the state of the queue entry of a contributor, which the run can rebuild."""
-    return input_.Bound(run.mark_of(c), run.run_id, position, c.rank, c.open_key)
+    return input_.Bound(run.mark_of(c), run.run_id, position, c.rank, c.open_key, c.checkpoint)
 
 
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
@@ -35,3 +35,8 @@ def returned_state(run: Run, c: Contributor, position: int) -> input_.Outcome:
     hold = run.hold if c.hold is None else c.hold
     command = input_.Return(hold, c.size, c.delivery, c.barrier)
     return input_.step(bound_state(run, c, position), command)
+
+
+def is_targeted(queue_entry: QueueEntry) -> bool:
+    """Return whether a ready input names a run."""
+    return getattr(queue_entry.state, "target_run", None) is not None

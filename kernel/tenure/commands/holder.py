@@ -215,6 +215,7 @@ class Renewed:
     ttl_ms: int
     cancel: Cancel | None
     user_mark: int
+    steering: bool = False  # ready inputs name a run, perhaps this one
 
 
 @frozen
@@ -254,7 +255,8 @@ class Renew(Command[RenewView, Renewed]):
         )  # then only the lease and delayed inputs decide when it is due
         after = replace(session, lease=held)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
-        answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
+        steering = bool(session.targeted_count)  # LEASE-52
+        answer = Renewed(held.ttl_ms, session.cancel, session.user_mark, steering)
         hints = hints_of(session, after)  # the clock may have been set back
         return Decided(answer, outcome.clause, (Update(after),), hints, via=(outcome.clause,))
 

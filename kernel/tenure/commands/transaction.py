@@ -18,7 +18,7 @@ from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Hint, Insert, Key, Refused, Stepped, Update, Write
-from ..policy import Lane
+from ..policy import LANES, Lane
 from ..queries import Record
 from ..records import (
     RECORDS,
@@ -34,10 +34,10 @@ from ..records import (
     Session,
 )
 from ..replace import replace
-from ..scheduling import due_at_ms, outdated
+from ..scheduling import delay_order, due_at_ms, head, outdated, queue_order, target_ended
 from ..transcript import Tip
 from ..world import key_of
-from .contributors import bound_state, ended_by, queue_entry_of, returned_state
+from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .nodes import close_open_calls
 from .session_view import SessionView
 
@@ -85,6 +85,8 @@ class Transaction:
     events: list[Event] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None
+    steered: str | None = None
+    targeted_added: int = 0
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
@@ -175,8 +177,11 @@ class Transaction:
         """Add a ready queue entry to its lane, in order."""
         heads = self.ready[queue_entry.lane]
         heads.append(queue_entry)
-        if len(heads) > 1 and _order(heads[-2]) > _order(queue_entry):  # seldom: ranks ascend
-            heads.sort(key=_order)
+        self.targeted_added += is_targeted(queue_entry)
+        if len(heads) > 1 and queue_order(heads[-2]) > queue_order(
+            queue_entry
+        ):  # seldom: ranks ascend
+            heads.sort(key=queue_order)
         self.ready_added[queue_entry.lane] += 1
 
     def move_ready(self, lane: Lane, moved: Sequence[QueueEntry]) -> None:
@@ -184,15 +189,16 @@ class Transaction:
         self.write(*[Update(queue_entry) for queue_entry in moved])
         names = {queue_entry.input_id for queue_entry in moved}
         others = [p for p in self.ready[lane] if p.input_id not in names]
-        self.ready[lane] = sorted([*others, *moved], key=_order)
+        self.ready[lane] = sorted([*others, *moved], key=queue_order)
 
     def put_delayed(self, queue_entry: QueueEntry) -> None:
         """Add a delayed queue entry, in order."""
-        self.delayed = sorted([*self.delayed, queue_entry], key=_when)
+        self.delayed = sorted([*self.delayed, queue_entry], key=delay_order)
         self.delayed_added += 1
 
     def take_ready(self, lane: Lane, count: int) -> None:
         """Remove the first `count` queue entries of a lane: a run binds them."""
+        self.targeted_added -= sum(map(is_targeted, self.ready[lane][:count]))
         self.ready[lane] = self.ready[lane][count:]
         self.ready_added[lane] -= count
 
@@ -209,9 +215,28 @@ class Transaction:
             heads = self.ready[queue_entry.lane]
             self.ready[queue_entry.lane] = [p for p in heads if p.input_id != queue_entry.input_id]
             self.ready_added[queue_entry.lane] -= 1
+            self.targeted_added -= is_targeted(queue_entry)
         else:
             self.delayed = [p for p in self.delayed if p.input_id != queue_entry.input_id]
             self.delayed_added -= 1
+
+    def end_abandoned(self, limit: int) -> int:
+        """INBOX-55: end at most `limit` heads of lanes that have ended with their targets.  Return how many."""
+        count = 0
+        for lane in LANES:
+            while count < limit and self.head_has_ended(lane):
+                first = self.ready[lane][0]
+                by = getattr(first.state, "target_run", "")
+                self.end_queue_entry(first, input_.How.ABANDONED, by)
+                detail = f"abandoned: {by} has ended"
+                self.append_event(EventKind.INPUT_ENDED, None, (first.input_id,), detail)
+                count += 1
+        return count
+
+    def head_has_ended(self, lane: Lane) -> bool:
+        """Return whether the head of a lane has ended with its target."""
+        first = head(self.session, self.ready[lane], lane)
+        return first is not None and target_ended(first, self.runs)
 
     def release_key(self, key: str | None, lane: Lane, mark: int) -> None:
         """Drop the open key of an input that ends, if it has one."""
@@ -405,6 +430,7 @@ class Transaction:
             ready_user_count=session.ready_user_count + self.ready_added[Lane.USER],
             ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
             delayed_count=session.delayed_count + self.delayed_added,
+            targeted_count=((session.targeted_count or 0) + self.targeted_added) or None,
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
@@ -421,7 +447,7 @@ class Transaction:
         if self.head is None:
             return Decided(outcome, clause, (), (), False, via)
         writes = (self.head, *self.changes.values(), *self.batch)
-        hints = hints_of(self.before, self.session, self.cancelled)
+        hints = hints_of(self.before, self.session, self.cancelled, self.steered)
         return Decided(outcome, clause, writes, hints, False, via)
 
     def _left_over(self, run: Run) -> bool:
@@ -439,9 +465,15 @@ def merge(before: Write, write: Write) -> Write | None:
 
 
 def hints_of(
-    before: Session | None, after: Session, cancelled: str | None = None
+    before: Session | None,
+    after: Session,
+    cancelled: str | None = None,
+    steered: str | None = None,
 ) -> tuple[Hint, ...]:
-    """DUE-9: return a hint if workers may believe that a session is due later than it is, or if a run was cancelled."""
+    """DUE-9: return a hint if workers may believe that a session is due later than it is.
+
+    Also if a run was cancelled, or if an input is addressed to one (`steered`).
+    """
     due = after.due_at_ms
     earlier = due is not None and (
         before is None
@@ -449,18 +481,6 @@ def hints_of(
         or due < before.due_at_ms
         or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
     )
-    if earlier or cancelled is not None:
-        return (Hint(after.session_id, due, cancelled),)
+    if earlier or cancelled is not None or steered is not None:
+        return (Hint(after.session_id, due, cancelled, steered),)
     return ()
-
-
-def _order(queue_entry: QueueEntry) -> tuple[int, int, int]:
-    state = queue_entry.state
-    assert isinstance(state, input_.Ready), queue_entry
-    return (-state.mark, queue_entry.priority, state.ready_rank)
-
-
-def _when(queue_entry: QueueEntry) -> tuple[int, int]:
-    state = queue_entry.state
-    assert isinstance(state, input_.Delayed), queue_entry
-    return (state.until_ms, queue_entry.seq)

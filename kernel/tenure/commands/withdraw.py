@@ -69,8 +69,14 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
             return Refused(Refusal.ENDED, "INBOX-22", state)
         runs = {run.run_id: run for run in view.runs}
         run = runs.get(getattr(state, "run_id", ""))
-        if scheduling.visible_status(session, queue_entry, run) == "superseded":
-            return Refused(Refusal.ENDED, "INBOX-22", input_.Ended(input_.How.SUPERSEDED, "mark"))
+        match scheduling.visible_status(session, queue_entry, run, runs):
+            case "superseded":
+                taken_back = input_.Ended(input_.How.SUPERSEDED, "mark")
+                return Refused(Refusal.ENDED, "INBOX-22", taken_back)
+            case "abandoned":
+                target = getattr(state, "target_run", "")
+                abandoned = input_.Ended(input_.How.ABANDONED, target)
+                return Refused(Refusal.ENDED, "INBOX-22", abandoned)
         if refused := check_command_id("withdraw", self.command_id, None):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -195,7 +201,8 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
             if len(tx.changes) + 2 > WITHDRAW_ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
-            if scheduling.visible_status(session, queue_entry, run) == "superseded":
+            status = scheduling.visible_status(session, queue_entry, run, tx.runs)
+            if status in ("superseded", "abandoned"):
                 continue
             if isinstance(queue_entry.state, input_.Bound):
                 if run is None:

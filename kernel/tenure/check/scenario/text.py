@@ -16,13 +16,15 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
-from ...commands import NewEntry, NewInput, Rewind, Then
+from ...commands import IfIdle, NewEntry, NewInput, Rewind, Target, Then
 from ...failure import ErrorKind, Failure
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Termination
 from ...policy import (
     Audience,
+    Boundary,
     Delivery,
+    IfOver,
     KeyScope,
     Lane,
     OnOtherContent,
@@ -52,9 +54,12 @@ BARE: Final = re.compile(r"[\w.:/@#+>-]+")
 NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
+    "Boundary": Boundary,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
+    "IfIdle": IfIdle,
+    "IfOver": IfOver,
     "Lane": Lane,
     "Role": Role,
     "Then": Then,
@@ -73,8 +78,10 @@ FLAGS: Final[dict[str, dict[str, Any]]] = {
     "model": {"audience": Audience.MODEL},
     "nobody": {"audience": Audience.NOBODY},
     "may_be_empty": {"may_be_empty": True},
+    "steers": {"steers": True},
 }
-ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - {EntryKind.NODE.value}
+MADE_BY_KERNEL: Final = frozenset((EntryKind.NODE.value, EntryKind.TAKEN.value))
+ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - MADE_BY_KERNEL
 ROLES: Final = frozenset(role.value for role in Role)
 
 
@@ -232,6 +239,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "str | Target":
+            return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
 
@@ -312,6 +321,8 @@ def _word(value: Any, session_id: str) -> str:
             return NOTHING
         case bool():
             return "true" if value else "false"
+        case Target():
+            return f"@{value.value}"
         case enum.StrEnum():
             return value.value
         case str():
