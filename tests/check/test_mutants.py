@@ -29,10 +29,15 @@ from tenure.check.session.configs import (
     LEASE,
     NEXT_ORDER,
     ORDER,
+    STEERING,
+    STEERING_CALLS,
+    STEERING_STOP,
+    STEERING_WAKE,
     STOP,
 )
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
+from tenure.check.session.steering_properties import TAKES_ALL
 from tenure.check.session.transitions import (
     NO_ASSERTION_ERROR,
     NO_HOT_LOOP,
@@ -46,6 +51,8 @@ from tenure.commands import (
     commit,
     edit,
     grant,
+    nodes,
+    steering,
     sweep,
     withdraw,
 )
@@ -63,8 +70,9 @@ from tenure.machines import run as run_
 from tenure.machines.input import How, Ready
 from tenure.outcome import Decided, Stepped
 from tenure.policy import LANES, Lane
-from tenure.records import Run
+from tenure.records import Contributor, Run
 from tenure.replace import replace
+from tenure.transcript import Form
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -385,6 +393,91 @@ def reordered_by_halves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edit, "_exchanged", lambda entries: [exchanged(entries)[0], *entries[1:]])
 
 
+# -- steering
+
+
+def without_node(patch: pytest.MonkeyPatch) -> None:
+    """What a checkpoint takes is named by no node."""
+    append = nodes.append_nodes
+
+    def appended(session: Any, run: Any, n: int, new: Any, contents: Any, *rest: Any) -> Any:
+        own = [i for i, node in enumerate(new) if node.form is not Form.INPUTS]
+        return append(
+            session, run, n, tuple([new[i] for i in own]), [contents[i] for i in own], *rest
+        )
+
+    patch.setattr(checkpoint, "append_nodes", appended)
+
+
+def mark_of_the_run(patch: pytest.MonkeyPatch) -> None:
+    """An input that was taken has the lane and the mark of its run."""
+
+    def contributor(*given: Any) -> Contributor:
+        made = Contributor(*given)
+        return made if made.checkpoint is None else replace(made, lane=None, mark=None)
+
+    patch.setattr(checkpoint, "Contributor", contributor)
+
+
+def taken_after_the_flag(patch: pytest.MonkeyPatch) -> None:
+    def careless(session: Any, *rest: Any) -> Any:
+        return steering.takeable(replace(session, cancel=None), *rest)
+
+    patch.setattr(checkpoint, "takeable", careless)
+
+
+def blocked_by_a_prompt(patch: pytest.MonkeyPatch) -> None:
+    """A head that waits for the commit keeps its place before what names the run."""
+
+    def blocked(session: Any, run: Any, calls: Any, boundary: Any, named: Any, heads: Any) -> Any:
+        closed = [h[0].lane for h in heads.values() if h and h[0].state.delivery is None]
+        free = tuple([tuple([e for e in found if e.lane not in closed]) for found in named])
+        return steering.takeable(session, run, calls, boundary, free, heads)
+
+    for module in (checkpoint, commit):
+        patch.setattr(module, "takeable", blocked)
+
+
+def taken_beside_a_call(patch: pytest.MonkeyPatch) -> None:
+    def careless(session: Any, run: Any, calls: Any, *rest: Any) -> Any:
+        return steering.takeable(session, run, (), *rest)
+
+    patch.setattr(checkpoint, "takeable", careless)
+
+
+def commit_that_never_yields(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commit.Commit, "_steered", lambda self, session, run, view: None)
+
+
+def replay_without_inputs(patch: pytest.MonkeyPatch) -> None:
+    again = checkpoint.Checkpoint._again
+    patch.setattr(
+        checkpoint.Checkpoint,
+        "_again",
+        lambda *given: replace(again(*given), inputs=(), more=False),
+    )
+
+
+def target_that_counts_at_rest(patch: pytest.MonkeyPatch) -> None:
+    """Nothing ends an input whose target has ended: its lane waits for it."""
+    patch.setattr(transaction.Transaction, "end_abandoned", lambda self, limit: 0)
+
+
+def target_left_out_of_due(patch: pytest.MonkeyPatch) -> None:
+    """A head that has ended with its target makes no session due, as if the lane were empty."""
+    walk = scheduling.next_work
+
+    def blind(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
+        if now_ms is None:
+            ready = {
+                lane: [e for e in found if not scheduling.target_ended(e, runs)]
+                for lane, found in ready.items()
+            }
+        return walk(session, runs, ready, now_ms)
+
+    patch.setattr(scheduling, "next_work", blind)
+
+
 DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
@@ -418,6 +511,15 @@ MUTANTS = (
     Mutant("coalesced at the tail", DEBOUNCE, 2, ("a new input stands",), coalesced_at_the_tail),
     Mutant("replaced and kept", EDITS, 2, ("Reorder and Replace",), replaced_and_kept),
     Mutant("reordered by halves", EDITS, 3, ("Reorder and Replace", "ranks are unique"), reordered_by_halves),
+    Mutant("no node for what is taken", STEERING_WAKE, 5, ("what was taken",), without_node),
+    Mutant("the mark of the run", STEERING_WAKE, 5, ("a run's contributors",), mark_of_the_run),
+    Mutant("taken after the flag", STEERING_STOP, 6, ("a run that was asked to stop takes",), taken_after_the_flag),
+    Mutant("blocked by a prompt", STEERING_CALLS, 6, (TAKES_ALL,), blocked_by_a_prompt),
+    Mutant("taken beside a call", STEERING_CALLS, 6, (NO_ASSERTION_ERROR,), taken_beside_a_call),
+    Mutant("a commit that never yields", STEERING, 5, (TAKES_ALL,), commit_that_never_yields),
+    Mutant("a replay without its inputs", STEERING, 5, (REPLAYED,), replay_without_inputs),
+    Mutant("a target that counts at rest", STEERING_STOP, 6, (NO_HOT_LOOP, "a Begin that finds"), target_that_counts_at_rest),
+    Mutant("a target left out of due", STEERING_STOP, 6, (DUE,), target_left_out_of_due),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

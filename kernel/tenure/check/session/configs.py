@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ... import commands as c
-from ...policy import KeyScope, Lane, OnOtherContent, Policy
+from ...policy import IfOver, KeyScope, Lane, OnOtherContent, Policy
 from . import operators as o
 from .snapshot import LATER
 from .states import ModelConfig, Moves
@@ -36,7 +36,13 @@ __all__ = [
     "PROMPT",
     "REPLACEMENT",
     "SLOTS",
+    "STEER",
+    "STEERING",
+    "STEERING_CALLS",
+    "STEERING_STOP",
+    "STEERING_WAKE",
     "STOP",
+    "TAKING",
     "WAKE_1",
     "WAKE_2",
     "WAKE_3",
@@ -366,6 +372,56 @@ EDITS: Final = ModelConfig(
     expects=clauses("INBOX-30,34,35,36,37,38,39,40,41,42,43"),
     ends=("consumed", "superseded"),
 )
+QUEUED: Final = (c.NewInput("q", "prompt", "q"),)
+STEER: Final = (c.NewInput("s", "steering", "s"),)
+FOLLOW_UP: Final = (c.NewInput("f", "follow_up", "f"),)
+ABANDON: Final = (c.NewInput("s", "steering", "s", if_over=IfOver.ABANDON),)
+TAKING: Final[Moves] = {
+    "idle": ("begin",),
+    "begun": ("take", "commit, yields", "take at the end"),
+    "closing": ("take", "commit as cancelled"),
+}
+STEERING: Final = ModelConfig(
+    "steering",
+    "steering for the run of a prompt, which is interrupted; two workers, lost answers",
+    (PROMPT, STEER),
+    TAKING,
+    (o.interrupt(1),),
+    expects=clauses("COMMIT-43 PLACE-30"),
+    ends=("consumed", "superseded"),
+)
+STEERING_STOP: Final = ModelConfig(
+    "steering-stop",
+    "steering of a run that is cancelled at every point; the steering is abandoned with it",
+    (PROMPT, ABANDON, (WAKE_2,)),
+    TAKING,
+    (o.cancel("r.p"), o.withdraw("s")),
+    workers=1,
+    probes=True,
+    expects=clauses("INBOX-51,52"),
+    ends=("consumed", "abandoned", "withdrawn"),
+)
+STEERING_CALLS: Final = ModelConfig(
+    "steering-calls",
+    "steering, a follow-up and a queued prompt beside a turn with a call",
+    (PROMPT, QUEUED, STEER, FOLLOW_UP),
+    extended(
+        TAKING, begun=("call",), called=("answer",), reported=("commit, yields", "take at the end")
+    ),
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+)
+STEERING_WAKE: Final = ModelConfig(
+    "steering-wake",
+    "a wake for the run of a prompt, which is interrupted; two workers",
+    (PROMPT, (WAKE_2,)),
+    {**TAKING, "begun": ("take", "commit, yields")},
+    (o.interrupt(1),),
+    lose=False,
+    ends=("consumed", "superseded"),
+)
 
 DEFAULT: Final = (
     *(LEASE, FAILURE, ORDER, DELAY, BATCH, BATCH_LOST, INTERRUPT, INTERRUPTS, CANCEL, STOP),
@@ -384,5 +440,9 @@ DEFAULT: Final = (
         BARRIER,
         DEBOUNCE,
         EDITS,
+        STEERING,
+        STEERING_STOP,
+        STEERING_CALLS,
+        STEERING_WAKE,
     ),
 )

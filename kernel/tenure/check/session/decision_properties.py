@@ -29,6 +29,7 @@ from .ordering_oracle import (
 )
 from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
+from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
 
 __all__ = ["DECISION_PROPERTIES"]
@@ -275,4 +276,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a hint says if a session is due earlier than a worker may believe": hinted,
     "a destroyed session stays destroyed": destroyed_for_ever,
     **ENDING_PROPERTIES,
+    **STEERING_PROPERTIES,
 }

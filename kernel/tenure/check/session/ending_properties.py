@@ -10,7 +10,7 @@ from ...event import EventKind
 from ...machines import input as input_
 from ...machines import run as run_
 from ...outcome import Insert
-from ...policy import KeyScope, Lane
+from ...policy import IfOver, KeyScope, Lane
 from ...records import EventBatch, Interrupted, MarkRaise, QueueEntry, Run
 from .snapshot import Snapshot
 from .step import Step
@@ -74,6 +74,11 @@ def ended_for_a_reason(t: Step) -> bool:
             continue
         withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
         swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
+        swept = swept or (isinstance(t.command, c.Begin) and state.how is How.ABANDONED)
+        if swept and _left_by_its_target(t, before):
+            continue
+        if isinstance(t.command, c.Begin):
+            return False
         admits = isinstance(
             t.command, c.Admit | c.Interrupt | c.Commit | c.Replace
         )  # a later input of its slot, or the one in its place
@@ -81,6 +86,14 @@ def ended_for_a_reason(t: Step) -> bool:
         if not (withdrawn and state.how is How.WITHDRAWN) and not swept and not replaced:
             return False
     return True
+
+
+def _left_by_its_target(t: Step, entry: QueueEntry) -> bool:
+    """The input was to be abandoned with the run that it names, and that has ended."""
+    state = entry.state
+    if not isinstance(state, input_.Ready) or state.if_over is not IfOver.ABANDON:
+        return False
+    return state.target_run not in {run.run_id for run in t.after.unfinished()}
 
 
 def ends_in_one_event(t: Step) -> bool:
@@ -205,7 +218,7 @@ def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
 ENDING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "an input or a run that has ended never changes": terminal_absorbs,
     "the inputs of a run end with it as the settling table says": settled_by_table,
-    "without its run only a withdrawal, a mark or a later input ends an input": ended_for_a_reason,
+    "without its run only a withdrawal, a mark, a later input or its target ends an input": ended_for_a_reason,
     "an input that ends is named by one event, once": ends_in_one_event,
     "nothing is withdrawn from a run with progress or under a live lease": withdrawn_in_time,
     "an interrupt or stop flags the run that works or has progress": flagged,

@@ -9,9 +9,10 @@ from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.input import Bound, Ended, Ready
 from ...machines.run import Done, Termination
-from ...policy import Lane
+from ...policy import IfOver, Lane
 from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
+from .ordering_oracle import left_behind
 from .snapshot import REVISION, TTL, S, Snapshot
 
 __all__ = ["illegal_commands", "is_withdrawable"]
@@ -45,6 +46,8 @@ def is_withdrawable(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
     if run is not None and session.lease_run == run.run_id:
         # it was under the lease when the mark was raised, so only a live lease protects it
         return not snapshot.live()
+    if left_behind(queue_entry, snapshot.unfinished()):
+        return False
     return state.mark == session.mark(queue_entry.lane)
 
 
@@ -113,6 +116,12 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
         c.Admit(S, (c.NewInput("z", "prompt", "z", available_at_ms=-1),)),
         c.Interrupt(S, "c.z", c.NewInput("z", "no kind", "z")),
     ]
+    session, flag = snapshot.session, snapshot.session.cancel
+    if (session.open_run or session.lease_run) in (None, None if flag is None else flag.run_id):
+        idle = c.NewInput("z", "steering", "z", if_idle=c.IfIdle.REFUSE)
+        found.append(c.Admit(S, (idle,)))
+    late = c.NewInput("z", "steering", "z", target="nothing", if_over=IfOver.ABANDON)
+    found.append(c.Admit(S, (late,)))
     for queue_entry in snapshot.queue_entries.values():
         found.append(c.Admit(S, (c.NewInput(queue_entry.input_id, "prompt", "something else"),)))
         if isinstance(queue_entry.state, Ended):

@@ -13,6 +13,7 @@ from ...limits import UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
+from ...policy import IfOver
 from ...records import Phase, QueueEntry, Run, Session
 from .step import Step, lease_id_of
 
@@ -22,6 +23,7 @@ __all__ = [
     "due_of",
     "hold_respected",
     "in_order",
+    "left_behind",
     "newly_taken",
     "nothing_due",
 ]
@@ -35,15 +37,36 @@ BEGINNING: Final = (Phase.OPEN, Phase.RETIRED)  # the phases in which runs begin
 def waiting(
     session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
 ) -> Iterator[tuple[Position, Run | QueueEntry]]:
-    """The unfinished runs and the ready inputs that no mark has superseded."""
-    for run in runs:
-        if not isinstance(run.state, run_.Done) and run.mark == session.mark(run.lane):
+    """The unfinished runs and the ready inputs that no mark has superseded and no target left behind."""
+    unfinished = [run for run in runs if not isinstance(run.state, run_.Done)]
+    for run in unfinished:
+        if run.mark == session.mark(run.lane):
             first = run.contributors[0]
             yield (first.priority, first.rank), run
     for entry in queue_entries:
         state = entry.state
         if isinstance(state, input_.Ready) and state.mark == session.mark(entry.lane):
-            yield (entry.priority, state.ready_rank), entry
+            if not left_behind(entry, unfinished):
+                yield (entry.priority, state.ready_rank), entry
+
+
+def left_behind(entry: QueueEntry, unfinished: Iterable[Run]) -> bool:
+    """The input is ready, was to be abandoned with the run that it names, and that run has ended."""
+    state = entry.state
+    if not isinstance(state, input_.Ready) or state.if_over is not IfOver.ABANDON:
+        return False
+    return state.target_run not in {run.run_id for run in unfinished}
+
+
+def heads(session: Session, queue_entries: Iterable[QueueEntry]) -> Iterator[QueueEntry]:
+    """The first ready input of each lane."""
+    ready = [
+        (entry.lane, entry.priority, entry.state.ready_rank, entry)
+        for entry in queue_entries
+        if isinstance(entry.state, input_.Ready) and entry.state.mark == session.mark(entry.lane)
+    ]
+    for lane in {each[0] for each in ready}:
+        yield min([each for each in ready if each[0] == lane], key=lambda each: each[:3])[3]
 
 
 def holds(run: Run) -> bool:
@@ -118,7 +141,10 @@ def starts_at(
     if session.phase not in BEGINNING:
         return None
     times: list[int] = []
-    work = waiting(session, unfinished.values(), queue_entries)
+    entries = tuple(queue_entries)
+    if any(left_behind(entry, unfinished.values()) for entry in heads(session, entries)):
+        return 0  # its end can be written
+    work = waiting(session, unfinished.values(), entries)
     for _, run in sorted(work, key=lambda each: each[0]):
         if isinstance(run, QueueEntry):
             if times and getattr(run.state, "barrier", None):

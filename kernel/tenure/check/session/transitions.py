@@ -17,6 +17,7 @@ from .decision_properties import DECISION_PROPERTIES
 from .negative_probes import illegal_commands, is_withdrawable
 from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
 from .state_properties import DETAIL_PROPERTIES, STATE_PROPERTIES, due_now
+from .steering_properties import TAKES_ALL, takes_all
 from .step import Step
 
 __all__ = [
@@ -43,7 +44,7 @@ BEGINS_EXACTLY: Final = "Begin begins exactly the inputs that it was told, or no
 ONLY_LIVE_LEASES: Final = "a command is refused for a lease only if the lease is live"
 TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
-    *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY),
+    *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
 NEVER_REPLAYED: Final = (c.Renew, c.Sweep)
 OTHER: Final = lease_.Owner("other", "other")
@@ -105,14 +106,29 @@ class TransitionCache:
             answer = self._decide(snapshot.world, command)
             if isinstance(answer, Refused):
                 fair = refused_for_a_reason(snapshot, answer)
-                return Transition(answer, snapshot, False, () if fair else (ONLY_LIVE_LEASES,))
+                return Transition(
+                    answer,
+                    snapshot,
+                    False,
+                    (
+                        *(() if fair else (ONLY_LIVE_LEASES,)),
+                        *self._takes_all(snapshot, snapshot, command, answer),
+                    ),
+                )
             if not answer.writes:
-                return Transition(answer, snapshot, False)
+                broken = self._takes_all(snapshot, snapshot, command, answer)
+                return Transition(answer, snapshot, False, broken)
             after = snapshot_of(-1, evolve(snapshot.world, answer.writes))
             broken = self._check(snapshot, after, command, answer)
+            broken += self._takes_all(snapshot, after, command, answer)
         except AssertionError as error:
             return Transition(None, snapshot, False, (NO_ASSERTION_ERROR,), str(error)[:300])
         return Transition(answer, after, True, broken)
+
+    def _takes_all(
+        self, before: Snapshot, after: Snapshot, command: Any, answer: Any
+    ) -> tuple[str, ...]:
+        return () if takes_all(before, after, command, answer) else (TAKES_ALL,)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
         answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
