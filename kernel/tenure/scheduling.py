@@ -12,7 +12,7 @@ from attrs import frozen
 
 from .limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from .machines import run as run_
-from .machines.input import Bound, Delayed, Ended, Ready
+from .machines.input import Bound, Delayed, Ended, How, Ready
 from .policy import IfOver, Lane
 from .records import Phase, QueueEntry, Run, Session
 
@@ -24,11 +24,11 @@ __all__ = [
     "Wait",
     "due_at_ms",
     "delay_order",
+    "ended_unwritten",
     "next_work",
     "order_of",
     "outdated",
     "queue_order",
-    "rank_of",
     "take_group",
     "target_ended",
     "visible_status",
@@ -115,12 +115,6 @@ def delay_order(queue_entry: QueueEntry) -> tuple[int, int]:
     state = queue_entry.state
     assert isinstance(state, Delayed), queue_entry
     return (state.until_ms, queue_entry.seq)
-
-
-def rank_of(queue_entry: QueueEntry) -> int:
-    """Return the rank of a ready input."""
-    assert isinstance(queue_entry.state, Ready), queue_entry
-    return queue_entry.state.ready_rank
 
 
 def next_work(
@@ -229,6 +223,21 @@ def due_at_ms(
     if other is None or (due is not None and due < other):
         return due
     return int(other)
+
+
+def ended_unwritten(
+    session: Session, queue_entry: QueueEntry, run: Run | None, unfinished: Container[str]
+) -> Ended | None:
+    """Return how an input has ended for every reader before that is written, by a mark or by its target; None: it has not.
+
+    Arguments as of `visible_status`.
+    """
+    match visible_status(session, queue_entry, run, unfinished):
+        case "superseded" if not isinstance(queue_entry.state, Ended):
+            return Ended(How.SUPERSEDED, "mark")
+        case "abandoned" if isinstance(queue_entry.state, Ready):
+            return Ended(How.ABANDONED, queue_entry.state.target_run or "")
+    return None
 
 
 def visible_status(

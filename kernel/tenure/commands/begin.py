@@ -175,12 +175,12 @@ class Begin(Command[BeginView, BeginOutcome]):
     def _inputs(self, tx: Transaction, step: scheduling.Next) -> tuple[str, ...]:
         """Return the inputs of what comes next; none if nothing can begin."""
         match step:
-            case scheduling.Wait():
+            case scheduling.Wait() | scheduling.EndHead():
                 return ()
             case scheduling.TakeUp(run):
                 return tuple([c.input_id for c in run.contributors])
             case scheduling.NewRun(lane):
-                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
                 return tuple([queue_entry.input_id for queue_entry in group])
 
     def _exceeded(self, run: Run) -> int | None:

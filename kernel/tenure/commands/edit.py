@@ -104,8 +104,8 @@ def _refuse_unless_waiting(view: SessionView, session: Session, old: QueueEntry)
     if isinstance(state, input_.Ended):
         return Refused(Refusal.ENDED, "INBOX-37", state)
     run = next((r for r in view.runs if r.run_id == getattr(state, "run_id", None)), None)
-    if scheduling.visible_status(session, old, run) == "superseded":
-        return Refused(Refusal.ENDED, "INBOX-37", input_.Ended(input_.How.SUPERSEDED, "mark"))
+    if ended := scheduling.ended_unwritten(session, old, run, [r.run_id for r in view.runs]):
+        return Refused(Refusal.ENDED, "INBOX-37", ended)
     if isinstance(state, input_.Bound):
         return Refused(Refusal.BOUND, "INBOX-37", state.run_id)
     return None
@@ -187,7 +187,8 @@ class Reorder(Command[ReorderView, Reordered]):
 
     def _not_ready(self, view: ReorderView, session: Session, entry: QueueEntry) -> str | None:
         run = next((r for r in view.runs if r.run_id == getattr(entry.state, "run_id", None)), None)
-        status = scheduling.visible_status(session, entry, run)
+        unfinished = [r.run_id for r in view.runs]
+        status = scheduling.visible_status(session, entry, run, unfinished)
         if status != "ready":
             return status
         return None if entry.lane is self.lane else f"in lane {entry.lane.value}"
@@ -195,7 +196,7 @@ class Reorder(Command[ReorderView, Reordered]):
 
 def _exchanged(entries: list[QueueEntry]) -> list[QueueEntry]:
     """Return the entries, which are in the new order, each with the place that it gets."""
-    places = sorted([(e.priority, scheduling.rank_of(e)) for e in entries])
+    places = sorted([scheduling.order_of(e) for e in entries])
     return [
         replace(e, priority=priority, state=replace(e.state, ready_rank=rank))
         for e, (priority, rank) in zip(entries, places, strict=True)

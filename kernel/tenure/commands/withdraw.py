@@ -69,14 +69,8 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
             return Refused(Refusal.ENDED, "INBOX-22", state)
         runs = {run.run_id: run for run in view.runs}
         run = runs.get(getattr(state, "run_id", ""))
-        match scheduling.visible_status(session, queue_entry, run, runs):
-            case "superseded":
-                taken_back = input_.Ended(input_.How.SUPERSEDED, "mark")
-                return Refused(Refusal.ENDED, "INBOX-22", taken_back)
-            case "abandoned":
-                target = getattr(state, "target_run", "")
-                abandoned = input_.Ended(input_.How.ABANDONED, target)
-                return Refused(Refusal.ENDED, "INBOX-22", abandoned)
+        if ended := scheduling.ended_unwritten(session, queue_entry, run, runs):
+            return Refused(Refusal.ENDED, "INBOX-22", ended)
         if refused := check_command_id("withdraw", self.command_id, None):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -201,8 +195,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
             if len(tx.changes) + 2 > WITHDRAW_ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
-            status = scheduling.visible_status(session, queue_entry, run, tx.runs)
-            if status in ("superseded", "abandoned"):
+            if scheduling.ended_unwritten(session, queue_entry, run, tx.runs):
                 continue
             if isinstance(queue_entry.state, input_.Bound):
                 if run is None:
