@@ -19,6 +19,7 @@ from ..policy import LANES
 from ..queries import Chain, Command, Each, First, Get, Query, Question
 from ..records import (
     Blob,
+    Cancel,
     EventBatch,
     Input,
     JournalEntry,
@@ -37,6 +38,7 @@ __all__ = [
     "EventsAfter",
     "InputStatus",
     "Journal",
+    "LoadInputs",
     "LoadOverview",
     "LoadRun",
     "LoadTranscript",
@@ -60,12 +62,16 @@ Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 @frozen
 class LoadedRun:
-    """What the execution of a run needs: its inputs in order, its journal, the session's state."""
+    """What the execution of a run needs: its inputs in order, its journal, the session's state.
+
+    `cancel`: the run was asked to stop.
+    """
 
     run: Run
     inputs: tuple[Input, ...]
     entries: tuple[JournalEntry, ...]
     state: str | None
+    cancel: Cancel | None = None
 
 
 @frozen
@@ -91,7 +97,23 @@ class LoadRun(Question[LoadedRun | None]):
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = blob.body
-        return LoadedRun(run, tuple(inputs), entries, state)
+        cancel = session.cancel
+        if cancel is not None and cancel.run_id != self.run_id:
+            cancel = None
+        return LoadedRun(run, tuple(inputs), entries, state, cancel)
+
+
+@frozen
+class LoadInputs(Question[tuple[Input, ...]]):
+    """The inputs with these ids, which exist."""
+
+    session_id: str
+    input_ids: tuple[str, ...]
+
+    def steps(self) -> Steps:
+        found = yield Each(tuple([Get(Input, (self.session_id, i)) for i in self.input_ids]))
+        assert None not in found, self.input_ids
+        return found
 
 
 def _nothing() -> Steps:

@@ -95,6 +95,7 @@ from .answers import (
     Fenced,
     Granted,
     HolderFound,
+    InputsLoaded,
     LeaseRenewed,
     NextTaken,
     NothingToBegin,
@@ -133,7 +134,9 @@ from .execute import (
     end,
     enqueue,
     finish,
+    give_inputs,
     linger,
+    load_inputs,
     lose_lease,
     nothing_pending,
     park,
@@ -142,10 +145,15 @@ from .execute import (
     return_refusal,
     starts_late,
     starts_on_time,
+    steers,
+    steers_nobody,
     stop_requested,
     stopped,
     strange,
     take_checkpoint,
+    tell_steered,
+    took_inputs,
+    took_none,
     write,
     write_pending,
     writes,
@@ -157,6 +165,7 @@ from .protocol import (
     Event,
     OutcomeUnknown,
     ProcessChecked,
+    SteeringSeen,
     StoreBroken,
     StoreUnavailable,
     TurnEnded,
@@ -253,7 +262,11 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-54", TurnRunning, TurnRequested, writes, write),  # same
         Row("RUNNER-55", TurnRunning, TurnRequested, writes_later, enqueue),  # same
         # -- the answers to its writes
-        Row("RUNNER-56", TurnRunning, CheckpointWritten, always, take_checkpoint),  # same, Ending
+        Row(
+            "RUNNER-56", TurnRunning, CheckpointWritten, took_none, take_checkpoint
+        ),  # same, Ending
+        Row("RUNNER-112", TurnRunning, CheckpointWritten, took_inputs, load_inputs),  # same
+        Row("RUNNER-113", TurnRunning, InputsLoaded, always, give_inputs),  # same, Ending
         Row("RUNNER-57", TurnRunning, Fenced, always, lose_lease),  # LeaseLost, Stopped
         Row("RUNNER-58", TurnRunning, RunEnded, always, finish),  # LeaseLost, Stopped
         Row("RUNNER-59", TurnRunning, NextTaken, always, linger),  # TurnCommitted, Loading, Ending
@@ -343,6 +356,14 @@ RULES: Table[Outcome] = Table(
             Row("RUNNER-78", state, CancelSeen, always, no_change)  # same
             for state in (Acquiring, CheckingHolder, LeaseLost, Stopped)
         ],
+        *[
+            Row("RUNNER-116", state, SteeringSeen, always, no_change)  # same
+            for state in (
+                *(Acquiring, CheckingHolder, Loading, TurnCommitted, LeaseLost, Ending, Stopped),
+            )
+        ],
+        Row("RUNNER-115", TurnRunning, SteeringSeen, steers, tell_steered),  # same
+        Row("RUNNER-116", TurnRunning, SteeringSeen, steers_nobody, no_change),  # same
         Row("RUNNER-90", Stopped, Drain, always, no_change),  # same
     )
 )
