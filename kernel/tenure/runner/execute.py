@@ -51,14 +51,14 @@ from .states import (
 from .supervision import cancel, lose, replies
 
 __all__ = [
-    "took_inputs",
-    "took_none",
+    "brings_some",
+    "brings_none",
     "end",
     "enqueue",
     "finish",
     "give_inputs",
     "linger",
-    "load_inputs",
+    "read_inputs",
     "lose_lease",
     "nothing_pending",
     "park",
@@ -72,7 +72,7 @@ __all__ = [
     "stop_requested",
     "stopped",
     "strange",
-    "take_checkpoint",
+    "go_on",
     "tell_steered",
     "write",
     "write_pending",
@@ -235,17 +235,17 @@ def continue_writing(
 # -- answers to writes
 
 
-def took_none(s: TurnRunning, e: CheckpointWritten) -> bool:
+def brings_none(s: TurnRunning, e: CheckpointWritten) -> bool:
     """True if the requests can be answered at once."""
     return not e.inputs or s.exit is not None
 
 
-def took_inputs(s: TurnRunning, e: CheckpointWritten) -> bool:
+def brings_some(s: TurnRunning, e: CheckpointWritten) -> bool:
     """True if the code needs the inputs that the checkpoint has taken."""
     return bool(e.inputs) and s.exit is None
 
 
-def take_checkpoint(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
+def go_on(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
     """Reply to the requests that the checkpoint contains."""
     asked = s.asked
     s, notice = note_checkpoint(s, e)
@@ -253,7 +253,7 @@ def take_checkpoint(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcom
     return continue_writing(s, e.now_ms, clause, effects)
 
 
-def load_inputs(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
+def read_inputs(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
     """Read the inputs that the checkpoint has taken, and reply after that."""
     s, notice = note_checkpoint(s, e)
     id, core = next_id(s.core)

@@ -131,16 +131,19 @@ from .ending import (
     wait_for_lease,
 )
 from .execute import (
+    brings_none,
+    brings_some,
     end,
     enqueue,
     finish,
     give_inputs,
+    go_on,
     linger,
-    load_inputs,
     lose_lease,
     nothing_pending,
     park,
     proceed,
+    read_inputs,
     refuse,
     return_refusal,
     starts_late,
@@ -150,10 +153,7 @@ from .execute import (
     stop_requested,
     stopped,
     strange,
-    take_checkpoint,
     tell_steered,
-    took_inputs,
-    took_none,
     write,
     write_pending,
     writes,
@@ -262,10 +262,8 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-54", TurnRunning, TurnRequested, writes, write),  # same
         Row("RUNNER-55", TurnRunning, TurnRequested, writes_later, enqueue),  # same
         # -- the answers to its writes
-        Row(
-            "RUNNER-56", TurnRunning, CheckpointWritten, took_none, take_checkpoint
-        ),  # same, Ending
-        Row("RUNNER-112", TurnRunning, CheckpointWritten, took_inputs, load_inputs),  # same
+        Row("RUNNER-56", TurnRunning, CheckpointWritten, brings_none, go_on),  # same, Ending
+        Row("RUNNER-112", TurnRunning, CheckpointWritten, brings_some, read_inputs),  # same
         Row("RUNNER-113", TurnRunning, InputsLoaded, always, give_inputs),  # same, Ending
         Row("RUNNER-57", TurnRunning, Fenced, always, lose_lease),  # LeaseLost, Stopped
         Row("RUNNER-58", TurnRunning, RunEnded, always, finish),  # LeaseLost, Stopped
