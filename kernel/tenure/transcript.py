@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 __all__ = [
+    "INPUTS_NODE",
     "Form",
     "NewNode",
     "Role",
@@ -58,6 +59,9 @@ class NewNode:
     call_ids: tuple[str, ...] = ()
     hidden: bool = False
     form: Form = Form.TEXT
+
+
+INPUTS_NODE: Final = NewNode(Role.USER, "", form=Form.INPUTS)  # of what a checkpoint takes
 
 
 @frozen

@@ -33,9 +33,8 @@ from ..records import (
 )
 from ..replace import replace
 from ..transcript import (
-    Form,
+    INPUTS_NODE,
     NewNode,
-    Role,
     Tip,
     UsageDelta,
     hash_node,
@@ -53,7 +52,6 @@ __all__ = ["Checkpoint", "Checkpointed", "NewEntry", "check_fence"]
 
 NOTE_MAX = 2_000
 EFFECT_ID_MAX = 400  # characters; may contain blanks
-TAKEN_NODE = NewNode(Role.USER, "", form=Form.INPUTS)
 
 
 @frozen
@@ -241,8 +239,8 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         if not self.entries and not self.nodes and not ids:
             answer = Checkpointed(self.n, run.tip, self._cancel(session))
             return Decided(answer, "JOURNAL-6")
-        new = (*self.nodes, TAKEN_NODE) if ids else self.nodes
-        contents = [*contents, hash_node(TAKEN_NODE)] if ids else contents
+        new = (*self.nodes, INPUTS_NODE) if ids else self.nodes
+        contents = [*contents, hash_node(INPUTS_NODE)] if ids else contents
         tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)

@@ -266,8 +266,8 @@ def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
 
 
 def messages_of_node(node: Node) -> list[Message]:
-    """Return the messages of a node; none if it is hidden (CHAT-2, CHAT-6)."""
-    if node.hidden:
+    """Return the messages of a node; none if it is hidden, or if it only names inputs (CHAT-2, CHAT-6, CHAT-44)."""
+    if node.hidden or node.form is Form.INPUTS:
         return []
     if node.form is Form.CHAT:
         try:
