@@ -159,6 +159,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         after = replace(
             run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
             open_calls=open_calls_after(run.open_calls, self.nodes),
+            reversible=self._reversible(run),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
         changed, writes = self._store_environment(changed, view)
@@ -172,6 +173,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             writes.insert(0, Update(changed))
         answer = Checkpointed(self.n + 1, tip, self._cancel(session))
         return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause,))
+
+    def _reversible(self, run: Run) -> bool | None:
+        """CANCEL-14: return whether the run can be rolled back: no checkpoint of it has started a once step."""
+        starts = any(e.kind is EntryKind.START for e in self.entries)
+        return True if not starts and (run.reversible or not run.progress) else None
 
     def _store_environment(
         self, session: Session, view: CheckpointView

@@ -35,6 +35,7 @@ __all__ = [
     "PLAIN",
     "PROMPT",
     "REPLACEMENT",
+    "ROLLBACK",
     "SLOTS",
     "STOP",
     "WAKE_1",
@@ -61,6 +62,7 @@ KEYED_1: Final = (c.NewInput("k", "order", "k", key="one", policy=OPEN_KEY),)
 KEYED_2: Final = (c.NewInput("l", "order", "l", key="one", policy=OPEN_KEY),)
 GUARD: Final = (c.NewInput("g", "guard", "g", policy=Policy(Lane.USER, barrier=True)),)
 EDITED: Final = c.NewInput("n", "prompt", "n")
+AT_REST: Final = c.NewInput("o", "prompt", "o")
 LATER_EDIT: Final = c.NewInput("m", "prompt", "m", available_at_ms=LATER)
 REPORT_1: Final = (c.NewInput("s", "peer_progress", "s", supersession_key="one"),)
 REPORT_2: Final = (c.NewInput("t", "peer_progress", "t", supersession_key="one"),)
@@ -358,12 +360,23 @@ EDITS: Final = ModelConfig(
         o.replace("p", EDITED),
         o.replace("n", LATER_EDIT),
         o.reorder("q", "p"),
-        o.interrupt(1),
+        o.interrupt_at_rest(AT_REST),
     ),
     workers=1,
     lose=False,
     probes=True,
-    expects=clauses("INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    expects=clauses("CANCEL-13 INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    ends=("consumed", "superseded"),
+)
+ROLLBACK: Final = ModelConfig(
+    "rollback",
+    "a run is rolled back, with or without a once step",
+    (PROMPT,),
+    extended(ONCE, begun=("report", "renew"), reported=("fail", "release")),
+    (o.roll_back(), o.cancel("r.p")),
+    workers=1,
+    probes=True,
+    expects=clauses("COMMIT-24 RUN-24"),
     ends=("consumed", "superseded"),
 )
 
@@ -384,5 +397,6 @@ DEFAULT: Final = (
         BARRIER,
         DEBOUNCE,
         EDITS,
+        ROLLBACK,
     ),
 )
