@@ -80,6 +80,7 @@ class Cancel:
     run_id: str
     by: str  # the id of the command
     how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
+    rollback: bool = False  # the run ends as if it had not begun
 
 
 @frozen(slots=False)  # see replace.py
@@ -236,6 +237,7 @@ class Run(Record):
     last_end: LastEnd | None = None
     stamp: Stamp | None = None
     open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
+    reversible: bool | None = None  # None: nothing is recorded, or a once step was started
 
     @property
     def unfinished(self) -> int | None:

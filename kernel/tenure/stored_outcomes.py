@@ -73,11 +73,15 @@ class CancelRequested:
 
 @frozen
 class Interrupted:
-    """`run_id`: the run that was asked to stop.  `replacement`: the input admitted in its place."""
+    """`run_id`: the run that was asked to stop.  `replacement`: the input admitted in its place.
+
+    `rolled_back`: whether that run ends as if it had not begun; None if that was not asked.
+    """
 
     mark: int
     run_id: str | None
     replacement: Admission | None
+    rolled_back: bool | None = None
 
 
 @frozen

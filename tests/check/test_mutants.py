@@ -29,6 +29,7 @@ from tenure.check.session.configs import (
     LEASE,
     NEXT_ORDER,
     ORDER,
+    ROLLBACK,
     STEERING,
     STEERING_CALLS,
     STEERING_STOP,
@@ -393,6 +394,43 @@ def reordered_by_halves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edit, "_exchanged", lambda entries: [exchanged(entries)[0], *entries[1:]])
 
 
+def rolled_back_after_a_once_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoint.Checkpoint, "_reversible", lambda self, run: True)
+
+
+def rolled_back_in_sight(patch: pytest.MonkeyPatch) -> None:
+    """The leaf moves over what a run wrote that is rolled back."""
+    close = transaction.Transaction.close
+
+    def visible(self: Any, run: Any, asked: Any) -> None:
+        if run.tip is not None:
+            self.update(leaf=run.tip, revision=self.session.revision + 1)
+        close(self, run, asked)
+
+    patch.setattr(transaction.Transaction, "close", visible)
+
+
+def lapse_forgets_the_rollback(patch: pytest.MonkeyPatch) -> None:
+    end_or_retry = transaction.Transaction.end_or_retry
+
+    def forgetful(self: Any, run: Any, verdict: Any, message: str) -> str:
+        asked = self.session.cancel
+        if asked is not None:
+            self.update(cancel=replace(asked, rollback=False))
+        return end_or_retry(self, run, verdict, message)
+
+    patch.setattr(transaction.Transaction, "end_or_retry", forgetful)
+
+
+def rolled_back_by_a_commit_that_finishes(patch: pytest.MonkeyPatch) -> None:
+    """The holder's commit ends the run as cancelled."""
+    patch.setattr(
+        transaction.Transaction,
+        "close",
+        lambda self, run, asked: self.finish(run, run_.Termination.CANCELLED, asked.by),
+    )
+
+
 # -- steering
 
 
@@ -511,6 +549,10 @@ MUTANTS = (
     Mutant("coalesced at the tail", DEBOUNCE, 2, ("a new input stands",), coalesced_at_the_tail),
     Mutant("replaced and kept", EDITS, 2, ("Reorder and Replace",), replaced_and_kept),
     Mutant("reordered by halves", EDITS, 3, ("Reorder and Replace", "ranks are unique"), reordered_by_halves),
+    Mutant("rolled back after a once step", ROLLBACK, 5, ("a run that has started",), rolled_back_after_a_once_step),
+    Mutant("rolled back in sight", ROLLBACK, 6, ("what a run",), rolled_back_in_sight),
+    Mutant("a lapse forgets the rollback", ROLLBACK, 5, ("a run that is to be", "a run that was asked"), lapse_forgets_the_rollback),
+    Mutant("a rollback that is a cancel", ROLLBACK, 5, ("a run that is to be",), rolled_back_by_a_commit_that_finishes),
     Mutant("no node for what is taken", STEERING_WAKE, 5, ("what was taken",), without_node),
     Mutant("the mark of the run", STEERING_WAKE, 5, ("a run's contributors",), mark_of_the_run),
     Mutant("taken after the flag", STEERING_STOP, 6, ("a run that was asked to stop takes",), taken_after_the_flag),

@@ -150,7 +150,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert survey(WORKER).cases > 30_000
 
     running, rescheduled = 4, 4
-    assert len(list(RUN.cases())) == running * (1 + 4 + 7) + rescheduled * (2 + 4 + 7)
+    assert len(list(RUN.cases())) == running * (1 + 4 + 8) + rescheduled * (2 + 4 + 8)
 
 
 # -- properties that hold always, and those that occur
@@ -385,6 +385,7 @@ SETTLED: dict[Termination, tuple[How, How]] = {  # in the transcript, not in it
     Termination.BLOCKED: (How.CONSUMED, How.ABANDONED),
     Termination.ERROR: (How.CONSUMED, How.DEAD_LETTERED),  # RUN-13, RUN-14
     Termination.SUPERSEDED: (How.SUPERSEDED, How.SUPERSEDED),  # RUN-15
+    Termination.ROLLED_BACK: (How.SUPERSEDED, How.SUPERSEDED),  # RUN-24
 }
 
 

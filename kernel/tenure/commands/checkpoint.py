@@ -247,6 +247,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         after = replace(
             run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
             open_calls=open_calls,
+            reversible=self._reversible(run),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
         after, changed, places, via = self._apply(after, changed, taken)
@@ -300,6 +301,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             targeted_count=((session.targeted_count or 0) - named) or None,
         )
         return replace(run, contributors=tuple(contributors)), session, writes, tuple(via)
+
+    def _reversible(self, run: Run) -> bool | None:
+        """CANCEL-14: return whether the run can be rolled back: no checkpoint of it has started a once step."""
+        starts = any(e.kind is EntryKind.START for e in self.entries)
+        return True if not starts and (run.reversible or not run.progress) else None
 
     def _store_environment(
         self, session: Session, view: CheckpointView

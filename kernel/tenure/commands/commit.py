@@ -6,6 +6,7 @@ It ends the inputs, moves the transcript, and releases the lease or keeps it for
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from attrs import field, frozen
 
@@ -23,7 +24,7 @@ from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
+from ..records import Blob, Cancel, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
@@ -41,6 +42,11 @@ __all__ = ["Commit", "Committed", "Then"]
 
 
 FRAME_MAX = 200
+KERNEL_ONLY: Final = (
+    run_.Termination.SPLIT,
+    run_.Termination.SUPERSEDED,
+    run_.Termination.ROLLED_BACK,
+)
 
 
 class Then(enum.StrEnum):
@@ -136,6 +142,9 @@ class Commit(Command[CommitView, Committed]):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         tx.via.append("LEASE-7")
+        cancel = session.cancel
+        if cancel is not None and cancel.rollback:
+            return self._roll_back(tx, view, run, cancel, digest)
         closed = closing_nodes(open_calls_after(run.open_calls, self.nodes), self.termination)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
         tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
@@ -149,11 +158,21 @@ class Commit(Command[CommitView, Committed]):
         lease_id = self.fence.lease_id
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
         stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
-        cancel = session.cancel
         if cancel is not None and not run.progress and tip is None:
             tx.end_cancelled(stamped, cancel.how, cancel.by)
         else:
             tx.finish(stamped, self.termination, self.reason)
+        return self._hand_over(tx, revision)
+
+    def _roll_back(
+        self, tx: Transaction, view: CommitView, run: Run, cancel: Cancel, digest: str
+    ) -> Decided[Committed]:
+        """COMMIT-24: end a run that is rolled back.  Only its usage stays; the transcript and the state do not change."""
+        tx.via.append("COMMIT-24")
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        revision = tx.session.revision
+        stamp = Stamp(self.turn, digest, revision, self.fence.lease_id, self.next_run_id)
+        tx.close(replace(run, stamp=stamp), cancel)
         return self._hand_over(tx, revision)
 
     def digest(
@@ -218,7 +237,7 @@ class Commit(Command[CommitView, Committed]):
         return Refused(Refusal.STEERED, "COMMIT-43", tuple([e.input_id for e in found]))
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
-        if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
+        if self.termination in KERNEL_ONLY:
             return f"termination {self.termination.value}: only the kernel ends a run like this"
         if self.termination is run_.Termination.ERROR:
             return "termination error: use Fail"

@@ -58,8 +58,8 @@ class FenceOff(Command[CommandView, FencedOff]):
         run = tx.runs.get(run_id or "")
         if run is not None:
             cancel = session.cancel
-            if cancel is not None and not run.progress:
-                tx.end_cancelled(run, cancel.how, cancel.by)
+            if cancel is not None and (cancel.rollback or not run.progress):
+                tx.close(run, cancel)
             else:
                 tx.reschedule(run, None)
         fenced = FencedOff(tx.session.lease.generation, run_id)

@@ -139,8 +139,8 @@ class Release(Command[ReleaseView, Ended]):
         release(tx, self.fence)
         cancel = session.cancel
         verdict_text = "released"
-        if cancel is not None and not run.progress:
-            tx.end_cancelled(run, cancel.how, cancel.by)
+        if cancel is not None and (cancel.rollback or not run.progress):
+            tx.close(run, cancel)
             verdict_text = "ended"
         else:
             tx.reschedule(run, None)

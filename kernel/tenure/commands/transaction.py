@@ -296,8 +296,8 @@ class Transaction:
         """
         cancel = self.session.cancel
         if cancel is not None and cancel.run_id == run.run_id:
-            if not run.progress:
-                self.end_cancelled(run, cancel.how, cancel.by)
+            if not run.progress or cancel.rollback:
+                self.close(run, cancel)
                 return "ended"
             if isinstance(verdict, GiveUp):
                 self.finish(run, run_.Termination.CANCELLED, cancel.by)
@@ -332,6 +332,13 @@ class Transaction:
             EventKind.RUN_RESCHEDULED, run.run_id, detail="" if due is None else str(due)
         )
 
+    def close(self, run: Run, cancel: Cancel) -> None:
+        """Finish a run that was asked to stop, and that has written nothing or is rolled back."""
+        if cancel.rollback:
+            self.finish(run, run_.Termination.ROLLED_BACK, cancel.by)
+        else:
+            self.end_cancelled(run, cancel.how, cancel.by)
+
     def end_cancelled(self, run: Run, how: input_.How, by: str) -> None:
         """Finish a run that was cancelled or superseded by `by`."""
         if how is input_.How.SUPERSEDED:
@@ -340,24 +347,34 @@ class Transaction:
             self.finish(run, run_.Termination.CANCELLED, by)
 
     def finish(self, run: Run, termination: run_.Termination, reason: str = "") -> None:
-        """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible."""
-        how = run_.settle(termination, run.tip is not None)
+        """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible.
+
+        RUN-24: what a run that is rolled back has written stays invisible, and its inputs of lane SYSTEM do not end.
+        """
+        how, back = run_.settle(termination, run.tip is not None), False
+        if termination is run_.Termination.ROLLED_BACK:
+            run, back = replace(run, tip=None, open_calls=()), True
+            self.via.append("RUN-24")
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
         self.write(*closings)
         if run.tip is not None and self.session.leaf != run.tip:
             self.update(leaf=run.tip, revision=self.session.revision + 1)
         state = self.step_to(run_.step(run.state, run_.Finish(termination, reason)))
         by = ended_by(run, how, termination, reason)
+        ids: list[str] = []
         for position, contributor in enumerate(run.contributors):
+            if back and run.lane_of(contributor) is Lane.SYSTEM:
+                self.give_back(run, contributor, position)
+                continue
             bound = bound_state(run, contributor, position)
             ended = self.step_to(input_.step(bound, input_.End(how, by)))
             self.write(Update(queue_entry_of(run, contributor, ended)))
             self.release_key_of(run, contributor)
+            ids.append(contributor.input_id)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
-        ids = tuple([c.input_id for c in run.contributors])
         self.append_event(
-            EventKind.RUN_FINISHED, run.run_id, ids, f"{termination.value}: {how.value}"
+            EventKind.RUN_FINISHED, run.run_id, tuple(ids), f"{termination.value}: {how.value}"
         )
 
     def split(self, run: Run, reason: str) -> None:
@@ -378,6 +395,8 @@ class Transaction:
         queue_entry = queue_entry_of(run, contributor, state)
         self.write(Update(queue_entry))
         self.put_ready(queue_entry)
+        if run.mark_of(contributor) < self.session.mark(queue_entry.lane):
+            self.update(sweep=True)  # a mark was raised while the run had it
 
     def clear_run_flags(self, run: Run) -> None:
         """Clear the flags of the session that name this run."""

@@ -35,6 +35,7 @@ __all__ = [
     "PLAIN",
     "PROMPT",
     "REPLACEMENT",
+    "ROLLBACK",
     "SLOTS",
     "STEER",
     "STEERING",
@@ -67,6 +68,7 @@ KEYED_1: Final = (c.NewInput("k", "order", "k", key="one", policy=OPEN_KEY),)
 KEYED_2: Final = (c.NewInput("l", "order", "l", key="one", policy=OPEN_KEY),)
 GUARD: Final = (c.NewInput("g", "guard", "g", policy=Policy(Lane.USER, barrier=True)),)
 EDITED: Final = c.NewInput("n", "prompt", "n")
+AT_REST: Final = c.NewInput("o", "prompt", "o")
 LATER_EDIT: Final = c.NewInput("m", "prompt", "m", available_at_ms=LATER)
 REPORT_1: Final = (c.NewInput("s", "peer_progress", "s", supersession_key="one"),)
 REPORT_2: Final = (c.NewInput("t", "peer_progress", "t", supersession_key="one"),)
@@ -364,12 +366,23 @@ EDITS: Final = ModelConfig(
         o.replace("p", EDITED),
         o.replace("n", LATER_EDIT),
         o.reorder("q", "p"),
-        o.interrupt(1),
+        o.interrupt_at_rest(AT_REST),
     ),
     workers=1,
     lose=False,
     probes=True,
-    expects=clauses("INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    expects=clauses("CANCEL-13 INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    ends=("consumed", "superseded"),
+)
+ROLLBACK: Final = ModelConfig(
+    "rollback",
+    "a run is rolled back, with or without a once step",
+    (PROMPT,),
+    extended(ONCE, begun=("report", "renew"), reported=("fail", "release")),
+    (o.roll_back(), o.cancel("r.p")),
+    workers=1,
+    probes=True,
+    expects=clauses("COMMIT-24 RUN-24"),
     ends=("consumed", "superseded"),
 )
 QUEUED: Final = (c.NewInput("q", "prompt", "q"),)
@@ -415,10 +428,11 @@ STEERING_CALLS: Final = ModelConfig(
 )
 STEERING_WAKE: Final = ModelConfig(
     "steering-wake",
-    "a wake for the run of a prompt, which is interrupted; two workers",
+    "a wake for the run of a prompt, which is interrupted or rolled back",
     (PROMPT, (WAKE_2,)),
     {**TAKING, "begun": ("take", "commit, yields")},
-    (o.interrupt(1),),
+    (o.interrupt(1), o.roll_back()),
+    workers=1,
     lose=False,
     ends=("consumed", "superseded"),
 )
@@ -444,5 +458,6 @@ DEFAULT: Final = (
         STEERING_STOP,
         STEERING_CALLS,
         STEERING_WAKE,
+        ROLLBACK,
     ),
 )

@@ -27,6 +27,7 @@ from .ordering_oracle import (
     newly_taken,
     nothing_due,
 )
+from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
@@ -36,6 +37,7 @@ __all__ = ["DECISION_PROPERTIES"]
 
 
 Termination = run_.Termination
+GIVING_BACK: Final = (Termination.SPLIT, Termination.ROLLED_BACK)
 
 
 # -- rows
@@ -201,7 +203,7 @@ def ranks_kept(t: Step) -> bool:
             return False
         if isinstance(before.state, input_.Bound) and isinstance(after.state, input_.Ready):
             run = t.after.runs[before.state.run_id].state
-            if not (isinstance(run, run_.Done) and run.termination is Termination.SPLIT):
+            if not (isinstance(run, run_.Done) and run.termination in GIVING_BACK):
                 return False
     return True
 
@@ -265,7 +267,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "no write lands with a stale fence": no_stale_write,
     "a failure, an outage and a loss each count once, and progress clears them": counted,
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
-    "a rank changes only by Reorder, and an input goes back only by a split": ranks_kept,
+    "a rank changes only by Reorder, and an input goes back only by a split or a rollback": ranks_kept,
     **EDIT_PROPERTIES,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
@@ -277,4 +279,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a destroyed session stays destroyed": destroyed_for_ever,
     **ENDING_PROPERTIES,
     **STEERING_PROPERTIES,
+    **ROLLBACK_PROPERTIES,
 }

@@ -52,8 +52,12 @@ def _settled(run: Run, queue_entry: QueueEntry) -> bool:
     if termination is Termination.SPLIT:
         elsewhere = isinstance(state, input_.Bound) and state.run_id != run.run_id
         return (elsewhere or isinstance(state, input_.Ready | input_.Ended)) and not run.progress
+    if termination is Termination.ROLLED_BACK and queue_entry.lane is Lane.SYSTEM:
+        return not (isinstance(state, input_.Ended) and state.run_id == run.run_id)
     if not isinstance(state, input_.Ended):
         return False
+    if termination is Termination.ROLLED_BACK:
+        return state.how is How.SUPERSEDED
     if state.how is How.WITHDRAWN:
         return termination is Termination.CANCELLED and not run.progress
     if termination is Termination.FINISHED:
@@ -137,7 +141,8 @@ def flagged(t: Step) -> bool:
     for run in before.unfinished():
         works = before.session.lease_run == run.run_id
         if run.lane in lanes and (run.progress or works):
-            still = session.lease_run == run.run_id or run.progress
+            ended = isinstance(t.after.runs[run.run_id].state, run_.Done)  # rolled back at once
+            still = not ended and (session.lease_run == run.run_id or run.progress)
             if still and (session.cancel is None or session.cancel.run_id != run.run_id):
                 return False
     return True

@@ -151,11 +151,19 @@ def _phases(snapshot: Snapshot) -> list[Any]:
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
     if is_busy(snapshot):
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),), only_if_idle=True))
+    if snapshot.live() or snapshot.session.open_run is not None:
+        found.append(c.Interrupt(S, "c.1", only_if_at_rest=True))
     if snapshot.live():
         found.append(c.Reset(S, "c.1"))
-    elif snapshot.session.open_run is not None:
+    elif snapshot.session.open_run is not None and not _rolls_back(snapshot):
         found.append(c.Acquire(S, "another", OTHER_OWNER))
     return found
+
+
+def _rolls_back(snapshot: Snapshot) -> bool:
+    """Return True if the open turn ends as soon as its lease does."""
+    cancel = snapshot.session.cancel
+    return cancel is not None and cancel.rollback
 
 
 def _without_the_fence(snapshot: Snapshot) -> list[Any]:

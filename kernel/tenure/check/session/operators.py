@@ -19,12 +19,14 @@ __all__ = [
     "destroy",
     "fence_off",
     "interrupt",
+    "interrupt_at_rest",
     "reclaim",
     "reopen",
     "reorder",
     "replace",
     "reset",
     "retire",
+    "roll_back",
     "stop",
     "withdraw",
     "withdraw_from",
@@ -78,6 +80,15 @@ def _if_known(input_id: str, command: Any) -> Offer:
 def interrupt(number: int = 1, replacement: c.NewInput | None = None) -> Operator:
     command = c.Interrupt(S, f"c.interrupt.{number}", replacement)
     return Operator(f"interrupt {number}", always(command))
+
+
+def interrupt_at_rest(replacement: c.NewInput) -> Operator:
+    command = c.Interrupt(S, "c.interrupt.at.rest", replacement, only_if_at_rest=True)
+    return Operator("interrupt at rest", always(command))
+
+
+def roll_back() -> Operator:
+    return Operator("roll back", always(c.Interrupt(S, "c.rollback", rollback=True)))
 
 
 def cancel(run_id: str) -> Operator:

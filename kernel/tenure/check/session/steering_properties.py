@@ -127,6 +127,9 @@ def on_the_path(t: Step) -> bool:
                 return False
             continue
         if run.tip is None:
+            state = run.state
+            if isinstance(state, run_.Done) and state.termination is run_.Termination.ROLLED_BACK:
+                continue
             return False
         node = nodes.get(run.tip.node_id)
         if ids and (node is None or node.form is not Form.INPUTS or not ids <= set(node.inputs)):
@@ -140,11 +143,21 @@ def on_the_path(t: Step) -> bool:
 
 
 def stays_taken(t: Step) -> bool:
-    """What a checkpoint has taken stays as it is until it ends with its run, as consumed: it is in the transcript."""
+    """What a checkpoint has taken stays as it is until its run ends.  Then it is consumed: it is in the transcript.
+
+    A run that is rolled back gives back what is of lane SYSTEM, and supersedes what is of lane USER.
+    """
     for before, after in t.moved():
         if not isinstance(before.state, input_.Bound) or before.state.checkpoint is None:
             continue
-        state = after.state
+        state, run = after.state, t.after.runs[before.state.run_id].state
+        if isinstance(run, run_.Done) and run.termination is run_.Termination.ROLLED_BACK:
+            begun = isinstance(state, input_.Bound) and state.run_id != before.state.run_id
+            back = isinstance(state, input_.Ready) or begun
+            superseded = isinstance(state, input_.Ended) and state.how is input_.How.SUPERSEDED
+            if back if after.lane == "user" else not back and not superseded:
+                return False
+            continue
         if isinstance(state, input_.Bound):
             if state != before.state:
                 return False
@@ -172,5 +185,5 @@ STEERING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a run that was asked to stop takes nothing": only_while_it_works,
     "nothing is taken while a call is open": no_call_open,
     "what was taken is on the path of its run's nodes": on_the_path,
-    "what was taken stays taken, at the same checkpoint, and is consumed": stays_taken,
+    "what was taken stays taken, at the same checkpoint, until it ends or is rolled back": stays_taken,
 }
