@@ -225,7 +225,9 @@ def test_the_walk_finds_the_bug(mutant: Mutant, monkeypatch: pytest.MonkeyPatch)
 
 
 def limit_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scheduling, "take_group", lambda ready, *_: take_group(ready, 64, 1_000_000, _[-1]))
+    patch.setattr(
+        scheduling, "take_group", lambda ready, *_: take_group(ready, 64, 1_000_000, _[-1])
+    )
 
 
 def calls_left_open(patch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ from tenure.commands import (
     Admit,
     Admitted,
     CancelRequested,
+    IfIdle,
     Interrupt,
     Interrupted,
     NewInput,
     RequestCancel,
+    Target,
 )
 from tenure.outcome import Refused
-from tenure.policy import Policy
+from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch
@@ -96,6 +98,9 @@ class Client:
         supersession_key: str | None = None,
         correlation_id: str | None = None,
         source: str = "api",
+        target: str | Target | None = None,
+        if_idle: IfIdle = IfIdle.QUEUE,
+        if_over: IfOver = IfOver.QUEUE,
     ) -> Receipt:
         """Admit one input to a session, which is created if it does not exist.
 
@@ -103,7 +108,7 @@ class Client:
         """
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
-            supersession_key, correlation_id, policy,
+            supersession_key, correlation_id, policy, target, if_idle, if_over,
         )  # fmt: skip
         return (await self.submit_many(session_id, (new,)))[0]
 
@@ -113,7 +118,19 @@ class Client:
         if isinstance(answer, Refused):
             raise SubmissionRefused(answer)
         assert isinstance(answer, Admitted)
-        return tuple([self.receipt(session_id, r.input_id, r.how.value) for r in answer.admissions])
+        return tuple(
+            [
+                Receipt(self, session_id, r.input_id, r.how.value, r.run_id)
+                for r in answer.admissions
+            ]
+        )
+
+    async def steer(self, session_id: str, text: str, **more: Any) -> Receipt:
+        """Submit an input for the turn that is at work: it enters before the next call of the model.
+
+        `kind="follow_up"`: where the turn would end.  Without a turn it is an ordinary input.  `more` as in `submit`.
+        """
+        return await self.submit(session_id, text, **{"kind": "steering", **more})
 
     def receipt(self, session_id: str, input_id: str, how: str = "known") -> Receipt:
         """Return a receipt for an input that is in the store already."""
@@ -122,6 +139,10 @@ class Client:
     def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
         """Return a future of the status with which an input ends."""
         return self._waiter.wait(session_id, input_id)
+
+    def watch_delivery(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
+        """Return a future of the status of an input when a run has it, or when it has ended."""
+        return self._waiter.wait(session_id, input_id, delivery=True)
 
     async def cancel(
         self, session_id: str, run_id: str, *, command_id: str | None = None

@@ -24,6 +24,7 @@ __all__ = [
     "LeaseLost",
     "NotAnswered",
     "NothingDue",
+    "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
     "SubmissionRefused",
@@ -82,6 +83,15 @@ class NothingDue(TenureError):
 
 class Cancelled(TenureError):
     """The turn has to end: its run was asked to stop, or it has reached its time limit.  Clean up and re-raise."""
+
+
+class Steered(TenureError):
+    """A commit that yields was refused: inputs are meant for the turn.  `turn.checkpoint(at_end=True)` returns them."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"run {run_id}: inputs wait that the turn can take; call checkpoint(at_end=True)"
+        )
 
 
 class LeaseLost(TenureError):

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tenure.commands import CancelRequested, Committed, Interrupted, NewInput
+from tenure.limits import RUN_INPUTS_MAX
 from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input
@@ -71,7 +72,7 @@ class SyncReceipt:
     def __init__(self, loop: LoopThread, receipt: Receipt) -> None:
         self._loop, self._receipt = loop, receipt
         self.session_id, self.input_id = receipt.session_id, receipt.input_id
-        self.how = receipt.how
+        self.how, self.run_id = receipt.how, receipt.run_id
 
     def status(self) -> InputStatus | None:
         """As Receipt.status."""
@@ -80,6 +81,10 @@ class SyncReceipt:
     def ended(self, timeout: float | None = None) -> InputStatus:
         """As Receipt.ended."""
         return self._loop.call(self._receipt.ended(timeout))
+
+    def delivered(self, timeout: float | None = None) -> InputStatus:
+        """As Receipt.delivered."""
+        return self._loop.call(self._receipt.delivered(timeout))
 
     def result(self, timeout: float | None = None) -> str | None:
         """As Receipt.result."""
@@ -139,9 +144,9 @@ class SyncTurn:
         once = self._turn.once(name, f, *args, probe=probe, passes=passes, version=version)
         return self._loop.call(once)
 
-    def checkpoint(self) -> tuple[Input, ...]:
+    def checkpoint(self, *, at_end: bool = False, most: int = RUN_INPUTS_MAX) -> tuple[Input, ...]:
         """As Turn.checkpoint."""
-        return self._loop.call(self._turn.checkpoint())
+        return self._loop.call(self._turn.checkpoint(at_end=at_end, most=most))
 
     def commit(self, text: str | None = None, **kw: Any) -> Committed:
         """As Turn.commit."""
@@ -189,6 +194,10 @@ class SyncRuntime:
         return SyncReceipt(
             self._loop, self._loop.call(self._runtime.submit(session_id, text, **kw))
         )
+
+    def steer(self, session_id: str, text: str, **kw: Any) -> SyncReceipt:
+        """As Client.steer."""
+        return SyncReceipt(self._loop, self._loop.call(self._runtime.steer(session_id, text, **kw)))
 
     def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[SyncReceipt, ...]:
         """As Client.submit_many."""
