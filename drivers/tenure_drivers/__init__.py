@@ -20,6 +20,7 @@ from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
+    Busy,
     Cancelled,
     CommandRefused,
     IllegalResult,
@@ -28,6 +29,7 @@ from .runtime.errors import (
     NothingDue,
     StepFailed,
     StepOutcomeUnknown,
+    StillRunning,
     SubmissionRefused,
     TurnFailed,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "AlreadyCommitted",
     "Audience",
     "BaseExceptionRaised",
+    "Busy",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -91,6 +94,7 @@ __all__ = [
     "Settled",
     "StepFailed",
     "StepOutcomeUnknown",
+    "StillRunning",
     "Store",
     "StoreUrl",
     "SubmissionRefused",
