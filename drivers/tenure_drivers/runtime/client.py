@@ -213,12 +213,17 @@ class Client:
         replacement: NewInput | str | None = None,
         *,
         command_id: str | None = None,
+        rollback: bool = False,
     ) -> Interrupted:
-        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one."""
+        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one.
+
+        `rollback`: the turn leaves nothing in the transcript; the answer says in `rolled_back` whether that is so.
+        """
         if isinstance(replacement, str):
             replacement = NewInput(new_id(), "prompt", replacement)
         new = None if replacement is None else self.with_policy(replacement)
-        answer = await self.execute(Interrupt(session_id, command_id or new_id(), new))
+        command = Interrupt(session_id, command_id or new_id(), new, rollback=rollback)
+        answer = await self.execute(command)
         if isinstance(answer, Refused):
             raise CommandRefused("interrupt", answer)
         return answer

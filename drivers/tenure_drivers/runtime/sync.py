@@ -209,9 +209,16 @@ class SyncRuntime:
         """As Client.cancel."""
         return self._loop.call(self._runtime.cancel(session_id, run_id))
 
-    def interrupt(self, session_id: str, replacement: NewInput | str | None = None) -> Interrupted:
+    def interrupt(
+        self,
+        session_id: str,
+        replacement: NewInput | str | None = None,
+        *,
+        rollback: bool = False,
+    ) -> Interrupted:
         """As Client.interrupt."""
-        return self._loop.call(self._runtime.interrupt(session_id, replacement))
+        interrupt = self._runtime.interrupt(session_id, replacement, rollback=rollback)
+        return self._loop.call(interrupt)
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""
