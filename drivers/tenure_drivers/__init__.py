@@ -20,6 +20,7 @@ from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
+    Busy,
     Cancelled,
     CommandRefused,
     IllegalResult,
@@ -29,6 +30,7 @@ from .runtime.errors import (
     Steered,
     StepFailed,
     StepOutcomeUnknown,
+    StillRunning,
     SubmissionRefused,
     TurnFailed,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "AlreadyCommitted",
     "Audience",
     "BaseExceptionRaised",
+    "Busy",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -93,6 +96,7 @@ __all__ = [
     "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
+    "StillRunning",
     "Store",
     "StoreUrl",
     "SubmissionRefused",

@@ -238,7 +238,7 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     ("patch", "sentence"),
     [
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
-        (calls_left_open, "the leaf has no open calls"),
+        (calls_left_open, "has no open calls"),
     ],
 )
 def test_the_walk_violates_the_property(
