@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import (
+    Admission,
     Admit,
     Admitted,
     CancelRequested,
@@ -135,7 +136,7 @@ class Client:
         )  # fmt: skip
         new = self.with_policy(new)
         admission = await admit_by_strategy(self, session_id, new, busy, within_s)
-        return self.receipt(session_id, admission.input_id, admission.how.value)
+        return self._receipt_of(session_id, admission)
 
     def with_policy(self, new: NewInput) -> NewInput:
         """Return an input with the policy that this client has for its kind, unless it brings one."""
@@ -149,12 +150,11 @@ class Client:
         if isinstance(answer, Refused):
             raise SubmissionRefused(answer)
         assert isinstance(answer, Admitted)
-        return tuple(
-            [
-                Receipt(self, session_id, r.input_id, r.how.value, r.run_id)
-                for r in answer.admissions
-            ]
-        )
+        return tuple([self._receipt_of(session_id, admission) for admission in answer.admissions])
+
+    def _receipt_of(self, session_id: str, admission: Admission) -> Receipt:
+        how = admission.how.value
+        return Receipt(self, session_id, admission.input_id, how, admission.run_id)
 
     async def steer(self, session_id: str, text: str, **more: Any) -> Receipt:
         """Submit an input for the turn that is at work: it enters before the next call of the model.
