@@ -61,6 +61,9 @@ from tenure.commands import (
     checkpoint as checkpoint,
 )
 from tenure.commands import (
+    hints as hinting,
+)
+from tenure.commands import (
     holder as holder,
 )
 from tenure.commands import (
@@ -345,7 +348,7 @@ def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
 
 def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A bug that the kernel had: what was due after a short lease waited for a poll."""
-    hints = transaction.hints_of
+    hints = hinting.hints_of
 
     def earlier_only(before: Any, after: Any, cancelled: str | None = None) -> Any:
         due = after.due_at_ms

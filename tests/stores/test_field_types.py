@@ -26,6 +26,7 @@ from tenure.commands import (
     Destroy,
     Fail,
     FenceOff,
+    IfIdle,
     Interrupt,
     NewEntry,
     NewInput,
@@ -51,7 +52,7 @@ from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refusal, Refused
-from tenure.policy import POLICIES, Lane
+from tenure.policy import POLICIES, Boundary, IfOver, Lane
 from tenure.queries import Command, Record
 from tenure.records import EntryKind, Node, Session
 from tenure.transcript import Form, NewNode, Role, UsageDelta
@@ -125,7 +126,21 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
     """Return, for each command, what has to be executed before it, and the command with all its fields."""
     fence, usage = Fence(s, 1, "L1"), (UsageDelta("api", "m", 1, 2, 3, 1, 1),)
     node = NewNode(Role.ASSISTANT, "body", (), False, Form.TEXT)
-    full = NewInput("i3", "tick", "x", "api", "k3", 5, 9_000_000, "slot", "c", POLICIES["wake"])
+    full = NewInput(
+        "i3",
+        "tick",
+        "x",
+        "api",
+        "k3",
+        5,
+        9_000_000,
+        "slot",
+        "c",
+        POLICIES["wake"],
+        "r9",
+        IfIdle.QUEUE,
+        IfOver.QUEUE,
+    )
     handed = NewInput("i4", "prompt", "x", correlation_id="c")
     entry = NewEntry(EntryKind.REPORT, "e#1", "body")
     acquired = Acquire(s, "L1", OWNER, 60_000)
@@ -133,10 +148,13 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (Open(s),),
         (Admit(s, (full, handed), True, 9, True),),
         (admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 8, 1_000, 0, ("i1",))),
-        (*begun(s), Checkpoint(s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment")),
+        (*begun(s), Checkpoint(
+            s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment",
+            Boundary.AFTER_WORK, 4, "take#1",
+        )),
         (*begun(s), Commit(
             s, fence, "r1", 1, 0, 0, Termination.FINISHED, "why", (node,), usage, "state",
-            Then.NEXT, "r2", 8, 1_000, handed, "frame",
+            Then.NEXT, "r2", 8, 1_000, handed, "frame", False,
         )),
         (*begun(s), Fail(s, fence, "r1", 1, Failure(ErrorKind.TRANSIENT, "why", 1, 1), usage)),
         (*begun(s), Release(s, fence, "r1")),

@@ -21,6 +21,7 @@ from tenure.commands import (
     Committed,
     Destroy,
     Fail,
+    IfIdle,
     Interrupt,
     NewEntry,
     NewInput,
@@ -38,6 +39,7 @@ from tenure.commands import (
     Rewind,
     Stop,
     Sweep,
+    Target,
     Then,
     Withdraw,
     WithdrawFrom,
@@ -49,7 +51,9 @@ from tenure.machines.run import Termination
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
+    Boundary,
     Delivery,
+    IfOver,
     KeyScope,
     Lane,
     OnOtherContent,
@@ -71,7 +75,10 @@ R = TypeVar("R", QueueEntry, Run, Node)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
-KINDS = (*("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),)
+KINDS = (
+    *("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),
+    *("steering", "steering", "follow_up"),
+)
 POLICIES = (
     Policy(Lane.USER, batch="b"),
     Policy(Lane.USER, on_retry=OnRetry.HOLD, key_scope=KeyScope.OPEN),
@@ -180,6 +187,11 @@ class CommandGenerator:
             available_at_ms=now_ms + pick((-5, 1, 40, 40, 9_000)) if pick(range(4)) == 0 else None,
             supersession_key=pick(("x", "y")) if pick(range(6)) == 0 else None,
             policy=policy,
+            target=pick((Target.CURRENT, Target.NOBODY, self._id("r")))
+            if pick(range(12)) == 0
+            else None,
+            if_idle=pick((IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.REFUSE)),
+            if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
         )
 
     def _admit(self, session: str, now_ms: int) -> AnyCommand:
@@ -257,6 +269,7 @@ class CommandGenerator:
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
             frame=pick((None, None, "planner")),
+            yields=pick((True, False, False)),
         )
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -267,6 +280,9 @@ class CommandGenerator:
             (entry,)[: pick((0, 1, 1))],
             self._nodes(run),
             environment=pick((None, None, "state", "prompts")),
+            take=pick((None, None, *Boundary)),
+            take_max=pick((1, 2, 64)),
+            take_id=self._id("take"),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:

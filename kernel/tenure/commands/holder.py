@@ -31,9 +31,10 @@ from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
+from .hints import hints_of
 from .replay import check_command_id, replay
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction, hints_of
+from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 

@@ -17,7 +17,7 @@ from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Hint, Insert, Key, Refused, Stepped, Update, Write
+from ..outcome import Decided, Drop, Insert, Key, Refused, Stepped, Update, Write
 from ..policy import LANES, Lane
 from ..queries import Record
 from ..records import (
@@ -38,10 +38,11 @@ from ..scheduling import delay_order, due_at_ms, head, outdated, queue_order, ta
 from ..transcript import Tip
 from ..world import key_of
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
+from .hints import hints_of
 from .nodes import close_open_calls
 from .session_view import SessionView
 
-__all__ = ["Transaction", "hints_of"]
+__all__ = ["Transaction"]
 
 
 S = TypeVar("S")
@@ -481,25 +482,3 @@ def merge(before: Write, write: Write) -> Write | None:
         what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
         raise AssertionError(f"{what}: {write.record!r}")
     return Insert(write.record) if isinstance(before, Insert) else Update(write.record)
-
-
-def hints_of(
-    before: Session | None,
-    after: Session,
-    cancelled: str | None = None,
-    steered: str | None = None,
-) -> tuple[Hint, ...]:
-    """DUE-9: return a hint if workers may believe that a session is due later than it is.
-
-    Also if a run was cancelled, or if an input is addressed to one (`steered`).
-    """
-    due = after.due_at_ms
-    earlier = due is not None and (
-        before is None
-        or before.due_at_ms is None
-        or due < before.due_at_ms
-        or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
-    )
-    if earlier or cancelled is not None or steered is not None:
-        return (Hint(after.session_id, due, cancelled, steered),)
-    return ()
