@@ -93,9 +93,9 @@ def ended_for_a_reason(t: Step) -> bool:
 
 
 def _left_by_its_target(t: Step, entry: QueueEntry) -> bool:
-    """The input was to be abandoned with the run that it names, and that has ended."""
+    """The input was to be abandoned with the run that it names, and that has ended.  It may have been promoted first."""
     state = entry.state
-    if not isinstance(state, input_.Ready) or state.if_over is not IfOver.ABANDON:
+    if not isinstance(state, input_.Ready | input_.Delayed) or state.if_over is not IfOver.ABANDON:
         return False
     return state.target_run not in {run.run_id for run in t.after.unfinished()}
 
