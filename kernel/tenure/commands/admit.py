@@ -29,6 +29,8 @@ __all__ = [
     "end_for",
     "ingress_queries",
     "look_up",
+    "slot_at",
+    "slot_holders",
     "slots_of",
 ]
 
@@ -190,7 +192,17 @@ def admit_into(
         refused = _validate(tx, index, new) if isinstance(known[index], str) else None
         if refused is not None:
             return refused
-    slots = {
+    slots = slot_holders(tx, view)
+    placed = [
+        _admit_one(tx, new, slots, met, rank) if isinstance(met, str) else met
+        for met, new in zip(known, inputs, strict=True)
+    ]
+    return Admitted(tuple(placed))
+
+
+def slot_holders(tx: Transaction, view: AdmitView) -> dict[str | None, QueueEntry]:
+    """Return the inputs that wait in the slots of new ones."""
+    return {
         p.state.slot: p
         for found in view.slots
         for p in found
@@ -198,11 +210,12 @@ def admit_into(
         and p.state.mark == tx.session.mark(p.lane)
         and not target_ended(p, tx.runs)
     }
-    placed = [
-        _admit_one(tx, new, slots, met, rank) if isinstance(met, str) else met
-        for met, new in zip(known, inputs, strict=True)
-    ]
-    return Admitted(tuple(placed))
+
+
+def slot_at(new: NewInput, now_ms: int) -> str | None:
+    """Return the slot of an input that is admitted now; None: it has no supersession key."""
+    delayed = new.available_at_ms is not None and new.available_at_ms > now_ms
+    return None if new.supersession_key is None else _slot(new, delayed=delayed)
 
 
 def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
@@ -308,7 +321,7 @@ def _admit_one(
     )
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
-    slot = None if new.supersession_key is None else _slot(new, delayed=delayed)
+    slot = slot_at(new, tx.now_ms)
     priority = policy.priority if new.priority is None else new.priority
     if slot is not None and (old := slots.pop(slot, None)) is not None:
         how = input_.How.SUPERSEDED

@@ -19,7 +19,16 @@ from ..records import (
     Session,
 )
 from ..replace import replace
-from .admit import AdmitView, admit_into, end_for, ingress_queries, look_up, slots_of
+from .admit import (
+    AdmitView,
+    admit_into,
+    end_for,
+    ingress_queries,
+    look_up,
+    slot_at,
+    slot_holders,
+    slots_of,
+)
 from .replay import check_command_id
 from .replay import replay as replay_of
 from .session_view import SessionView, session_queries
@@ -94,6 +103,10 @@ class Replace(Command[ReplaceView, Replaced]):
         if isinstance(known[0], Admission):
             conflict = Conflict(0, new.input_id, known[0].input_id)
             return Refused(Refusal.KEY_CONFLICT, "INBOX-39", conflict)
+        holder = slot_holders(tx, view).get(slot_at(new, tx.now_ms))
+        if holder is not None:
+            conflict = Conflict(0, new.supersession_key or "", holder.input_id)
+            return Refused(Refusal.KEY_CONFLICT, "INBOX-44", conflict)
         admitted = admit_into(tx, view, (new,), known, getattr(state, "ready_rank", None))
         return admitted if isinstance(admitted, Refused) else admitted.admissions[0]
 

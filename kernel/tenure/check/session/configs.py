@@ -53,7 +53,7 @@ __all__ = [
 
 PROMPT: Final = (c.NewInput("p", "prompt", "p"),)
 DIRECTIVE: Final = (c.NewInput("d", "directive", "d"),)
-SECOND: Final = (c.NewInput("q", "prompt", "q"),)
+SECOND: Final = (c.NewInput("q", "prompt", "q", supersession_key="one"),)
 FIRST: Final = (c.NewInput("q", "prompt", "q", priority=0),)
 DELAYED: Final = (c.NewInput("r", "prompt", "r", available_at_ms=LATER),)
 DELAYED_DIRECTIVE: Final = (c.NewInput("e", "directive", "e", available_at_ms=LATER),)
@@ -371,7 +371,7 @@ EDITS: Final = ModelConfig(
     workers=1,
     lose=False,
     probes=True,
-    expects=clauses("CANCEL-13 INBOX-30,34,35,36,37,38,39,40,41,42,43"),
+    expects=clauses("CANCEL-13 INBOX-30,34,35,36,37,38,39,40,41,42,43,44"),
     ends=("consumed", "superseded"),
 )
 ROLLBACK: Final = ModelConfig(

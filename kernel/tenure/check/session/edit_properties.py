@@ -25,15 +25,25 @@ def place_of(entry: QueueEntry) -> Place | None:
 
 
 def ended_for(t: Step, new: QueueEntry) -> QueueEntry | None:
-    """The input in whose place a new one stands: it was replaced by it, or coalesced with it."""
-    for before, after in t.moved():
-        state = after.state
-        if not isinstance(state, input_.Ended) or state.by != new.input_id:
-            continue
-        replaced = isinstance(t.command, c.Replace) and t.command.input_id == before.input_id
-        if replaced or state.how is How.COALESCED:
-            return before
+    """The input in whose place a new one stands: it was replaced by it, or coalesced with it.
+
+    Of a chain of inputs of one slot in one Admit, the last one stands in the place of the first.
+    """
+    name: str | None = new.input_id
+    while name is not None:
+        name = next((e.input_id for e in t.after.queue_entries.values() if _ends(t, e, name)), None)
+        if name in t.before.queue_entries:
+            return t.before.queue_entries[name]
     return None
+
+
+def _ends(t: Step, old: QueueEntry, new_id: str) -> bool:
+    """Return True if a new input stands in the place of an old one."""
+    state = old.state
+    if not isinstance(state, input_.Ended) or state.by != new_id:
+        return False
+    replaced = isinstance(t.command, c.Replace) and t.command.input_id == old.input_id
+    return replaced or state.how is How.COALESCED
 
 
 def stands(t: Step) -> bool:

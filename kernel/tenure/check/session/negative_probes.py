@@ -133,11 +133,24 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
         if isinstance(queue_entry.state, Ended | Bound):
             new = c.NewInput("z", "prompt", "z")
             found.append(c.Replace(S, "c.too.late", queue_entry.input_id, new))
+    found += _taken_slots(snapshot)
     for run in snapshot.runs.values():
         old = run.mark < snapshot.session.mark(run.lane) and not run.progress
         if isinstance(run.state, Done) or (old and snapshot.session.lease_run != run.run_id):
             found.append(c.RequestCancel(S, "c.too.late", run.run_id))
     return found
+
+
+def _taken_slots(snapshot: Snapshot) -> list[Any]:
+    """Return commands that would replace an input by one in whose slot another input waits."""
+    new = c.NewInput("z", "prompt", "z", supersession_key="one")
+    ready = [
+        e
+        for e in snapshot.queue_entries.values()
+        if isinstance(e.state, Ready) and e.state.mark == snapshot.session.mark(e.lane)
+    ]
+    holders = [e for e in ready if getattr(e.state, "slot", None) == "user:prompt:one"]
+    return [c.Replace(S, "c.slot", e.input_id, new) for h in holders for e in ready if e is not h]
 
 
 def _phases(snapshot: Snapshot) -> list[Any]:
