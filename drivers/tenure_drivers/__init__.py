@@ -7,7 +7,7 @@ releases.
 from tenure.commands import NewInput
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.messages.types import Delta
-from tenure.policy import Delivery, Lane, OnRetry, Policy
+from tenure.policy import Audience, Delivery, Lane, OnRetry, OnSameSlot, Policy
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -20,14 +20,17 @@ from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
+    Busy,
     Cancelled,
     CommandRefused,
     IllegalResult,
     LeaseLost,
     NotAnswered,
     NothingDue,
+    Steered,
     StepFailed,
     StepOutcomeUnknown,
+    StillRunning,
     SubmissionRefused,
     TurnFailed,
 )
@@ -56,7 +59,9 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "Audience",
     "BaseExceptionRaised",
+    "Busy",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -81,6 +86,7 @@ __all__ = [
     "NothingDue",
     "Observer",
     "OnRetry",
+    "OnSameSlot",
     "OutcomeUnknown",
     "Policy",
     "Receipt",
@@ -89,8 +95,10 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "Settled",
+    "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
+    "StillRunning",
     "Store",
     "StoreUrl",
     "SubmissionRefused",

@@ -8,7 +8,7 @@ and answers its outcome.  Commands are in `tenure.commands`, questions in `tenur
 
 from .failure import ErrorKind, Failure
 from .outcome import Decided, Hint, Refusal, Refused, Write
-from .policy import POLICIES, Delivery, Lane, OnRetry, Policy
+from .policy import POLICIES, Audience, Delivery, Lane, OnRetry, OnSameSlot, Policy
 from .queries import Command, Query, Question, Record
 from .records import RECORDS
 from .world import EMPTY, World, ask, evolve, world_of
@@ -17,6 +17,7 @@ __all__ = [
     "EMPTY",
     "POLICIES",
     "RECORDS",
+    "Audience",
     "Command",
     "Decided",
     "Delivery",
@@ -25,6 +26,7 @@ __all__ = [
     "Hint",
     "Lane",
     "OnRetry",
+    "OnSameSlot",
     "Policy",
     "Query",
     "Question",

@@ -15,6 +15,8 @@ from tenure.commands import (
     Fail,
     Interrupt,
     NewInput,
+    Reorder,
+    Replace,
     Reset,
     Sweep,
     Swept,
@@ -114,6 +116,42 @@ def test_a_group_has_at_most_64_inputs(limit: int, taken: int) -> None:  # INBOX
     begun = session.begin("L1", limit=limit)
 
     assert begun.inputs == tuple([f"u{n}" for n in range(taken)])
+
+
+@pytest.mark.parametrize(("count", "rows"), [(2, 4), (64, 66)])
+def test_a_reorder_writes_its_inputs_and_two_rows(count: int, rows: int) -> None:  # INBOX-42
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+    names = tuple([f"u{n}" for n in reversed(range(count))])
+
+    answer = session.answer(Reorder("s", "c1", Lane.USER, names))
+
+    assert isinstance(answer, Decided)
+    assert len(answer.writes) == rows
+    assert session.begin("L1", limit=count).inputs == names
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_reorder_names_1_to_64_inputs(count: int) -> None:  # INBOX-40
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+
+    answer = session.answer(Reorder("s", "c1", Lane.USER, tuple([f"u{n}" for n in range(count)])))
+
+    assert answer.clause == "INBOX-40"
+
+
+def test_a_replace_writes_a_handful_of_rows() -> None:  # INBOX-38
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+    (new,) = inputs("v", 1, Lane.USER)
+
+    answer = session.answer(Replace("s", "c1", "u5", new))
+
+    assert isinstance(answer, Decided)
+    assert (
+        len(answer.writes) == 8
+    )  # both inputs with their keys, the session, the command, the events
 
 
 # -- Sweep: SWEEP-6

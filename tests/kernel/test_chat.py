@@ -48,7 +48,7 @@ SPEC = SPECS / "chat.md"
 
 
 def entered(payload: str, kind: str = "prompt", source: str = "api") -> Input:
-    policy = POLICIES["prompt"]
+    policy = POLICIES[kind]
     return Input("s", "i", kind, source, None, None, "", policy, 0, payload)
 
 
@@ -121,6 +121,17 @@ def test_five_megabytes_are_not_too_long() -> None:
 
 
 # -- projection
+
+
+def test_an_input_that_nobody_reads_is_no_message() -> None:  # CHAT-25
+    again = line(text(Role.ASSISTANT, "hello"), entered("", "continuation"), entered("hi"))
+
+    assert [m.text for m in project([again])] == ["hi", "hello"]
+
+
+@pytest.mark.parametrize("kind", ["prompt", "steering", "follow_up"])
+def test_what_the_user_says_has_no_heading(kind: str) -> None:  # CHAT-3
+    assert message_of_input(entered("stop there", kind)).text == "stop there"
 
 
 def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3

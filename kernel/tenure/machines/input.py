@@ -11,10 +11,12 @@ from typing import TypeAlias
 from attrs import frozen
 
 from ..outcome import Refusal, Refused, Stepped
+from ..policy import Delivery, IfOver
 from ..rules import Row, Table, always
 
 __all__ = [
     "RULES",
+    "Apply",
     "Bind",
     "Bound",
     "Delayed",
@@ -42,6 +44,11 @@ class Delayed:
     hold: bool
     size: int  # of the payload, bytes
     open_key: str | None = None
+    slot: str | None = None  # of a delayed input; it leaves it when it becomes ready
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
+    target_run: str | None = None  # the run that it names
+    if_over: IfOver | None = None  # None: QUEUE
 
 
 @frozen
@@ -55,6 +62,10 @@ class Ready:
     size: int
     open_key: str | None = None
     slot: str | None = None  # lane, kind and supersession key, while it can be superseded
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
+    target_run: str | None = None  # the run that it names
+    if_over: IfOver | None = None  # None: QUEUE
 
 
 @frozen
@@ -66,6 +77,7 @@ class Bound:
     position: int
     rank: int
     open_key: str | None = None
+    checkpoint: int | None = None  # that has taken it; None: the run began with it
 
 
 class How(enum.StrEnum):
@@ -112,11 +124,23 @@ class Bind:
 
 
 @frozen
+class Apply:
+    """Bind a ready input to a run that is at work, by its checkpoint of this number."""
+
+    run_id: str
+    position: int
+    mark: int  # the current mark of the lane
+    checkpoint: int
+
+
+@frozen
 class Return:
-    """Make a bound input ready again, because its run is split: the only way back."""
+    """Make a bound input ready again, because its run is split or rolled back: the only ways back."""
 
     hold: bool
     size: int
+    delivery: Delivery | None = None
+    barrier: bool | None = None
 
 
 @frozen
@@ -144,11 +168,11 @@ def early(s: Delayed, c: Promote) -> bool:
     return s.until_ms > c.now_ms
 
 
-def current(s: Ready, c: Bind) -> bool:
+def current(s: Ready, c: Bind | Apply) -> bool:
     return s.mark >= c.mark
 
 
-def outdated(s: Ready, c: Bind) -> bool:
+def outdated(s: Ready, c: Bind | Apply) -> bool:
     return s.mark < c.mark
 
 
@@ -165,15 +189,27 @@ def ends_by_run(s: Delayed | Ready, c: End) -> bool:
 
 
 def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, c.rank, s.group, s.hold, s.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
+        delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
+    )  # fmt: skip
+    return Stepped(ready, clause)
 
 
 def bind(s: Ready, c: Bind, clause: str) -> Outcome:
     return Stepped(Bound(s.mark, c.run_id, c.position, s.ready_rank, s.open_key), clause)
 
 
+def apply(s: Ready, c: Apply, clause: str) -> Outcome:
+    bound = Bound(s.mark, c.run_id, c.position, s.ready_rank, s.open_key, c.checkpoint)
+    return Stepped(bound, clause)
+
+
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, s.rank, None, c.hold, c.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier
+    )
+    return Stepped(ready, clause)
 
 
 def end(s: Delayed | Ready, c: End, clause: str) -> Outcome:
@@ -198,6 +234,8 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-2", Delayed, Promote, early, refuse_bound),
         Row("PLACE-3", Ready, Bind, current, bind),
         Row("PLACE-4", Ready, Bind, outdated, refuse_bound),
+        Row("PLACE-30", Ready, Apply, current, apply),
+        Row("PLACE-4", Ready, Apply, outdated, refuse_bound),
         Row("PLACE-5", Delayed, End, ends_without_run, end),
         Row("PLACE-5", Ready, End, ends_without_run, end),
         Row("PLACE-6", Delayed, End, ends_by_run, refuse_bound),
@@ -207,6 +245,7 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-10", Ended, End, always, refuse_ended),
         Row("PLACE-10", Ended, Promote, always, refuse_ended),
         Row("PLACE-10", Ended, Bind, always, refuse_ended),
+        Row("PLACE-10", Ended, Apply, always, refuse_ended),
         Row("PLACE-10", Ended, Return, always, refuse_ended),
     )
 )
