@@ -33,6 +33,7 @@ class EventKind(enum.StrEnum):
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
+    added = enum.nonmember({"INPUT_APPLIED": 2})
 
 
 @frozen

@@ -62,6 +62,7 @@ TARGETED: Final = Index(
     QueueEntry,
     ("session_id", "target_run", "lane", "delivery", "mark", "priority", "ready_rank"),
     descending=("mark",),
+    since=2,
 )
 DEAD: Final = Index("queue_entry_dead", QueueEntry, ("session_id", "dead_seq"))
 QUEUE_ENTRIES: Final = Index("queue_entry_pk", QueueEntry, ("session_id", "input_id"), unique=True)

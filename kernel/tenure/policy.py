@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import frozen
 
@@ -40,6 +40,7 @@ class Delivery(enum.StrEnum):
     EARLIEST = "earliest"  # at any checkpoint of a running turn, if there is one
     BEFORE_COMPLETION = "before_completion"  # only where a running turn would end
     AFTER_COMMIT = "after_commit"  # never in a running turn
+    added = enum.nonmember({"BEFORE_COMPLETION": 2})
 
 
 class Boundary(enum.StrEnum):
@@ -60,6 +61,7 @@ class IfOver(enum.StrEnum):
 
     QUEUE = "queue"  # it is an ordinary input
     ABANDON = "abandon"
+    since = enum.nonmember(2)
 
 
 class OnRetry(enum.StrEnum):
@@ -88,6 +90,7 @@ class OnSameSlot(enum.StrEnum):
 
     SUPERSEDE = "supersede"  # ends it, and stands at the tail
     COALESCE = "coalesce"  # ends it, and stands in its place
+    since = enum.nonmember(2)
 
 
 class Audience(enum.StrEnum):
@@ -96,12 +99,21 @@ class Audience(enum.StrEnum):
     ALL = "all"
     MODEL = "model"  # the model, and no reader of the conversation
     NOBODY = "nobody"  # it only makes a turn begin
+    since = enum.nonmember(2)
 
 
 @frozen
 class Policy:
     """The rules of an input.  Stored with it, so that a later release does not change them."""
 
+    added: ClassVar = {
+        "barrier": 2,
+        "on_same_slot": 2,
+        "audience": 2,
+        "may_be_empty": 2,
+        "steers": 2,
+    }
+    ignorable: ClassVar = ("audience",)
     lane: Lane
     delivery: Delivery = Delivery.AFTER_COMMIT
     batch: str | None = None  # bound together with neighbours of this name; None: alone

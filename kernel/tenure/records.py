@@ -77,6 +77,7 @@ __all__ = [
 class Cancel:
     """A request to stop a run."""
 
+    added: ClassVar = {"rollback": 2}
     run_id: str
     by: str  # the id of the command
     how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
@@ -87,6 +88,7 @@ class Cancel:
 class Session(Record):
     """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
+    added: ClassVar = {"targeted_count": 2}
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -181,6 +183,15 @@ class Contributor:
     `lane`, `mark` and `hold` are None if they are those of the run.
     """
 
+    added: ClassVar = {
+        "delivery": 2,
+        "barrier": 2,
+        "lane": 2,
+        "mark": 2,
+        "hold": 2,
+        "checkpoint": 2,
+    }
+    ignorable: ClassVar = ("delivery",)
     input_id: str
     seq: int
     priority: int
@@ -219,6 +230,8 @@ class Stamp:
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
+    added: ClassVar = {"reversible": 2}
+    ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -268,6 +281,7 @@ class EntryKind(enum.StrEnum):
     NODE = "node"
     TAKEN = "taken"  # inputs that the checkpoint has taken: their ids, with blanks between them
     NOTE = "note"  # a message for people; also appended as an event
+    added = enum.nonmember({"TAKEN": 2})
 
 
 @frozen

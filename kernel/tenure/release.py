@@ -25,7 +25,7 @@ O = TypeVar("O")
 T = TypeVar("T")
 V = TypeVar("V")
 
-RELEASE: Final = 1
+RELEASE: Final = 2
 OLDEST: Final = max(1, RELEASE - 1)  # SCHEMA-1: the lowest active number with which it works
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
@@ -35,6 +35,7 @@ class HowAdmitted(enum.StrEnum):
     DELAYED = "delayed"
     KNOWN = "known"  # this input, or another one under its key, was admitted before
     ADDRESSED = "addressed"  # ready, for a run that is at work or will be: see `Admission.run_id`
+    added = enum.nonmember({"ADDRESSED": 2})
 
 
 @frozen
@@ -44,6 +45,7 @@ class Admission:
     `run_id`: the run that the input is addressed to.
     """
 
+    added: ClassVar = {"run_id": 2}
     input_id: str
     how: HowAdmitted
     run_id: str | None = None
@@ -78,6 +80,7 @@ class Interrupted:
     `rolled_back`: whether that run ends as if it had not begun; None if that was not asked.
     """
 
+    added: ClassVar = {"rolled_back": 2}
     mark: int
     run_id: str | None
     replacement: Admission | None
@@ -128,6 +131,7 @@ class Amended:
 class Replaced:
     """How the new input was admitted in the place of the old one."""
 
+    since: ClassVar = 2
     replacement: Admission | None
 
 
@@ -135,6 +139,7 @@ class Replaced:
 class Reordered:
     """How many inputs have the order that was asked for."""
 
+    since: ClassVar = 2
     count: int
 
 

@@ -45,6 +45,7 @@ class Form(enum.StrEnum):
     CHAT = "chat"  # canonical JSON of a message (chat.md)
     COMPACTION = "compaction"  # text that replaces everything before it
     INPUTS = "inputs"  # empty: the inputs that it names stand in its place (TRANSCRIPT-28)
+    added = enum.nonmember({"INPUTS": 2})
 
 
 @frozen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
@@ -90,6 +92,7 @@ class Admit(Command[AdmitView, Admitted]):
     for a target IDLE and ENDED.
     """
 
+    added: ClassVar = {"queue_max": 2, "only_if_idle": 2}
     session_id: str
     inputs: tuple[NewInput, ...]
     open: bool = True

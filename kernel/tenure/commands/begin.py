@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
@@ -73,6 +73,7 @@ class Begin(Command[BeginView, BeginOutcome]):
     Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL, NOT_NEXT, which names what comes next.
     """
 
+    added: ClassVar = {"exactly": 2}
     session_id: str
     lease_id: str
     run_id: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
@@ -181,6 +183,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
     Refusals: UNKNOWN_SESSION, BUSY, and those of Admit for the replacement.
     """
 
+    added: ClassVar = {"only_if_at_rest": 2, "rollback": 2}
     session_id: str
     command_id: str
     replacement: NewInput | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import field, frozen
 
 from ..event import Event, EventKind
@@ -102,6 +104,12 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL.
     """
 
+    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2}
+    ignorable: ClassVar = (
+        "take",
+        "take_max",
+        "take_id",
+    )
     session_id: str
     fence: lease_.Fence
     run_id: str

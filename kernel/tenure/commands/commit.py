@@ -6,7 +6,7 @@ It ends the inputs, moves the transcript, and releases the lease or keeps it for
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import field, frozen
 
@@ -86,6 +86,8 @@ class Commit(Command[CommitView, Committed]):
     next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
+    added: ClassVar = {"yields": 2}
+    ignorable: ClassVar = ("yields",)
     session_id: str
     fence: lease_.Fence
     run_id: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from .. import scheduling
@@ -54,6 +56,7 @@ class Replace(Command[ReplaceView, Replaced]):
     Refusals: UNKNOWN_INPUT, BOUND, ENDED, KEY_CONFLICT, and those of Admit.
     """
 
+    since: ClassVar = 2
     session_id: str
     command_id: str
     input_id: str
@@ -160,6 +163,7 @@ class Reorder(Command[ReorderView, Reordered]):
     Refusals: ILLEGAL, NOT_READY, which names the first input that is not ready.
     """
 
+    since: ClassVar = 2
     session_id: str
     command_id: str
     lane: Lane

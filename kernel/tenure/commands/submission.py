@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import ClassVar
 
 from attrs import field, frozen
 
@@ -39,6 +40,7 @@ class NewInput:
     `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.
     """
 
+    added: ClassVar = {"target": 2, "if_idle": 2, "if_over": 2}
     input_id: str
     kind: str
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")

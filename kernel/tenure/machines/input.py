@@ -6,7 +6,7 @@ The table has a row for every step of a queue entry.  Commands decide when a ste
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
@@ -38,6 +38,11 @@ __all__ = [
 class Delayed:
     """Not ready before `until_ms`."""
 
+    added: ClassVar = {"slot": 2, "delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
+    ignorable: ClassVar = (
+        "slot",
+        "delivery",
+    )
     mark: int
     until_ms: int
     group: str | None
@@ -55,6 +60,8 @@ class Delayed:
 class Ready:
     """Ready to be bound to a run, in the order of `ready_rank`."""
 
+    added: ClassVar = {"delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
+    ignorable: ClassVar = ("delivery",)
     mark: int
     ready_rank: int
     group: str | None
@@ -72,6 +79,7 @@ class Ready:
 class Bound:
     """Bound to a run."""
 
+    added: ClassVar = {"checkpoint": 2}
     mark: int
     run_id: str
     position: int

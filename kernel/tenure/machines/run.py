@@ -56,6 +56,7 @@ class Termination(enum.StrEnum):
     SPLIT = "split"
     SUPERSEDED = "superseded"
     ROLLED_BACK = "rolled_back"  # as if it had not begun
+    added = enum.nonmember({"ROLLED_BACK": 2})
 
 
 @frozen
