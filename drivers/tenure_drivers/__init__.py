@@ -4,10 +4,10 @@ Import what you need from here, or from a module that the API reference lists.  
 releases.
 """
 
-from tenure.commands import NewInput
+from tenure.commands import IfIdle, NewInput, Target
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.messages.types import Delta
-from tenure.policy import Audience, Delivery, Lane, OnRetry, OnSameSlot, Policy
+from tenure.policy import Audience, Delivery, IfOver, Lane, OnRetry, OnSameSlot, Policy
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -76,6 +76,8 @@ __all__ = [
     "Failure",
     "Gap",
     "HandOff",
+    "IfIdle",
+    "IfOver",
     "IllegalResult",
     "InputStatus",
     "Lane",
@@ -105,6 +107,7 @@ __all__ = [
     "SyncReceipt",
     "SyncRuntime",
     "SyncTurn",
+    "Target",
     "TenureError",
     "ToolFailed",
     "Turn",

@@ -82,7 +82,7 @@ class Limits:
     deadline_ms: int = 3_300_000  # below the runner's limit of one hour
     hand_offs_max: int = 16  # in a row
     result_max: int = 50_000  # characters of a tool result in a request
-    take_max: int = RUN_INPUTS_MAX  # inputs that are taken together
+    take_max: int = RUN_INPUTS_MAX  # inputs that are taken together (TURN-84)
     shortens: bool = True  # a request that does not fit the context is shortened and sent once more
 
 
