@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cli_process import TENURE
 from disks import disk
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
@@ -157,15 +159,58 @@ def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
     code, out, err = run("check", "--store", f"sqlite:{path}")
 
     assert code == 1 and "s2: " in out and "sideways" in out
-    assert "3 sessions checked, 1 violations" in err
+    assert "3 sessions checked, 1 violation" in err
 
 
 def test_one_session_can_be_checked(url: str, run: Run) -> None:
     worked(url)
 
     assert run("check", "--store", url, "s1")[0] == 0
-    code, out, _ = run("check", "--store", url, "nobody")
-    assert code == 1 and "no such session" in out
+    code, out, err = run("check", "--store", url, "nobody")
+    assert (code, out) == (2, "") and "no session 'nobody'" in err and "0 sessions checked" in err
+
+
+@pytest.mark.postgres
+def test_no_message_has_the_password_of_a_store(run: Run) -> None:
+    known = conninfo_to_dict(shared())
+    host = str(known["host"]).replace("/", "%2F")
+    url = f"postgresql://{known['user']}:Secret12@/{known['dbname']}?host={host}"
+
+    for command in ("inspect", "show", "events"):
+        ran = subprocess.run([*TENURE, command, "--store", url, "nobody"], capture_output=True)
+        assert ran.returncode in (2, 4) and b"Secret12" not in ran.stderr, ran.stderr
+
+
+def test_an_import_that_cannot_be_read_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.jsonl"
+    deep.write_text('{"tenure": "export", "format": 1}\n{"a": ' + "[" * 200_000)
+    target = f"sqlite:{tmp_path / 'a.db'}"
+
+    for file in (str(deep), "/proc/self/mem"):
+        code, out, err = run("import", "--store", target, file)
+        assert (code, out) == (2, "") and len(err.splitlines()) == 1, err
+
+
+def test_a_release_that_is_activated_meanwhile_ends_a_command_with_a_message(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.db"
+    worked(f"sqlite:{path}")
+    following = subprocess.Popen(
+        [*TENURE, "events", "--store", f"sqlite:{path}", "s1", "--follow"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stdout is not None
+    following.stdout.readline()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute(f"PRAGMA user_version={RELEASE + 1}")
+
+    _, err = following.communicate(timeout=60)
+
+    assert following.returncode == 4 and "Traceback" not in err
+    assert f"release {RELEASE + 1} is active" in err
 
 
 @pytest.mark.parametrize("command", ("check", "fence-all", "export"))

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Iterator
 
 from ..stores.errors import TenureError
+from ..stores.url import redact
 
 __all__ = [
     "CliExit",
@@ -74,9 +75,9 @@ def usage_error(*lines: str) -> CliExit:
 
 def no_session(session_id: str, url: str) -> str:
     """Return the message for a session that a store does not hold."""
-    return f"no session {session_id!r} in {url}"
+    return f"no session {session_id!r} in {redact(url)}"
 
 
 def store_lost(url: str, error: object) -> CliExit:
     """Return the error for a store that is unavailable or unreadable."""
-    return CliExit(Exit.LOST, f"store {url}: {error}")
+    return CliExit(Exit.LOST, f"store {redact(url)}: {error}")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
@@ -46,6 +47,9 @@ def code_of(body: Callable[[], int | None], command: str) -> int:
             log(f"{command}: {error}")
             return int(Exit.LOST)
         raise
+    except (Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable) as error:
+        log(f"{command}: {error}")  # from a command that had opened the store before
+        return int(Exit.LOST)
     except FileNotFoundError:
         if _has_folder():
             raise

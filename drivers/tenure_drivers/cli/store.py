@@ -30,7 +30,7 @@ from ..stores.migration import Migrator, NotMigrated, Numbers
 from ..stores.registry import find_migrator
 from ..stores.row_codec import table_of
 from ..stores.url import is_server, redact, stored_path
-from .exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
+from .exit import CliExit, Exit, UnreadableSession, no_session, store_lost, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -91,23 +91,35 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 
 
 async def _check(url: str, names: tuple[str, ...]) -> int:
-    broken = checked = 0
+    broken = checked = missing = 0
     async with open_read_only(url, log_line=log) as found:
         for aside in await _quarantined(url, found):
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
         async for name in named(found, names):
-            checked += 1
             try:
                 rows = await found.ask(Rows(name))
-                wrong = list(violations(rows)) if rows else ["no such session"]
+                if not rows:
+                    missing += 1
+                    log(no_session(name, url))
+                    continue
+                checked += 1
+                wrong = list(violations(rows))
             except UnreadableSession as error:
+                checked += 1
                 wrong = [str(error)]
             broken += len(wrong)
             for violation in wrong:
                 report(f"{name}: {violation}")
-    log(f"{checked} sessions checked, {broken} violations")
-    return Exit.UNFINISHED if broken else Exit.OK
+    log(f"{counted(checked, 'session')} checked, {counted(broken, 'violation')}")
+    if broken:
+        return Exit.UNFINISHED
+    return Exit.UNUSABLE if missing else Exit.OK
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with a noun in the singular or plural."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 async def _quarantined(url: str, found: Reader) -> tuple[Quarantined, ...]:
@@ -391,6 +403,8 @@ async def _import(url: str, file: BinaryIO) -> int:
         records = list(imported(lines))  # first: an incomplete file must not be imported in part
     except (InvalidExport, UnicodeDecodeError) as error:
         raise usage_error(f"{file.name}: {error}") from error
+    except OSError as error:
+        raise usage_error(f"{file.name}: {error.strerror or error}") from error
     async with opened(url) as found:
         for name, rows in sessions_of(records):
             for command in restoring(rows):

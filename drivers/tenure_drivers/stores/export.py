@@ -70,6 +70,8 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
+    except RecursionError:
+        raise InvalidExport(f"line {number}: nested too deeply: {line[:80]!r}") from None
     except ValueError as error:
         raise InvalidExport(f"line {number}: {error}") from error
     if not isinstance(fields, dict):
