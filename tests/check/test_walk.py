@@ -24,6 +24,7 @@ from tenure.check.session.decision_properties import DECISION_PROPERTIES
 from tenure.check.session.ending_properties import ENDS_AS_MARKED, taken_back_after
 from tenure.check.session.snapshot import snapshot_of
 from tenure.check.session.state_properties import DETAIL_PROPERTIES
+from tenure.check.session.steering_properties import TAKES_ALL, takes_all
 from tenure.check.session.step import Step
 from tenure.check.session.transitions import NEVER_REPLAYED, refused_for_a_reason, same_answer
 from tenure.commands import (
@@ -113,6 +114,8 @@ class Walk:
             if session_of(old) is not None:
                 reason = refused_for_a_reason(snapshot_of(-1, old, self.now_ms), answer)
                 assert reason, f"a lease that is not live keeps others out: {answer}"
+                same = snapshot_of(-1, old, self.now_ms)
+                assert takes_all(same, same, command, answer), f"{TAKES_ALL}: {answer}"
         elif answer.writes:
             self.generator.observe(command, answer)
             self.judge(old, command, answer)
@@ -130,6 +133,7 @@ class Walk:
             broken += [text for text, holds in DECISION_PROPERTIES.items() if not holds(step)]
             self.taken_back, kept = taken_back_after(before, after, self.taken_back)
             broken += [] if kept else [ENDS_AS_MARKED]
+            broken += [] if takes_all(before, after, command, answer) else [TAKES_ALL]
         assert not broken, f"{'; '.join(broken)}: {answer}"
 
     def chapter(self, steps: int) -> None:
