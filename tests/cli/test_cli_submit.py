@@ -89,8 +89,8 @@ def test_what_the_turn_has_taken_is_shown_where_it_entered(folder: Path) -> None
     told = [(item["kind"], item["text"], item["open"]) for item in shown["conversation"]]
     assert told == [("input", "hello", True), ("input", "and this", True)]
     assert answer["text"] == "and this"
-    told = [(item["kind"], item["text"]) for item in after["conversation"]]
-    assert told == [("input", "hello"), ("input", "and this"), ("message", "and this")]
+    kept = [(item["kind"], item["text"]) for item in after["conversation"]]
+    assert kept == [("input", "hello"), ("input", "and this"), ("message", "and this")]
 
 
 def test_without_a_turn_steering_is_queued_or_refused(folder: Path) -> None:
