@@ -158,6 +158,22 @@ def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3
     ]
 
 
+def test_what_a_turn_has_taken_stands_where_it_entered() -> None:  # CHAT-44
+    lines = [
+        line(text(Role.ASSISTANT, "hello"), entered("hi")),
+        line(INPUTS_NODE, entered("in French", "steering"), entered("done", "wake", "job-7")),
+        line(text(Role.ASSISTANT, "bonjour")),
+    ]
+
+    assert [m.text for m in project(lines)] == [
+        "hi",
+        "hello",
+        "in French",
+        "[wake from job-7]\ndone",
+        "bonjour",
+    ]
+
+
 def test_an_input_that_is_not_a_prompt_has_a_heading() -> None:  # CHAT-3
     message = message_of_input(entered("disk full", "wake", "job-7"))
 

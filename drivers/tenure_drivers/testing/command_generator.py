@@ -79,7 +79,6 @@ KINDS = (
     *("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),
     *("steering", "steering", "follow_up"),
 )
-STEERING = ("steering", "steering", "follow_up", "wake")
 POLICIES = (
     Policy(Lane.USER, batch="b"),
     Policy(Lane.USER, on_retry=OnRetry.HOLD, key_scope=KeyScope.OPEN),
@@ -153,8 +152,7 @@ class CommandGenerator:
         if pick(self.calm) == 0:
             return self._disturb(session, now_ms)
         if row is None or pick(range(4)) == 0:
-            busy = row is not None and row.lease_run is not None
-            return self._admit(session, now_ms, busy)
+            return self._admit(session, now_ms)
         if isinstance(row.lease, Held) and pick(range(4)) > 0:
             fence = Fence(session, row.lease.generation, row.lease.lease_id)
             return self._hold(row, fence, row.lease_run or "")
@@ -177,13 +175,12 @@ class CommandGenerator:
     def _rows(self, kind: type[R], session: str) -> list[R]:
         return [row for row in self.world.all(kind) if row.session_id == session]
 
-    def _input(self, now_ms: int, busy: bool = False) -> NewInput:
-        """Return a new input; `busy`: a turn is at work, so it is often steering."""
+    def _input(self, now_ms: int) -> NewInput:
         pick = self.pick
         policy = pick(POLICIES) if pick(range(3)) == 0 else None
         return NewInput(
             self._id("i"),
-            "custom" if policy else pick(STEERING if busy and pick(range(2)) else KINDS),
+            "custom" if policy else pick(KINDS),
             pick(("hello", "hello", "something else", "\u00e9\U0001f600")),
             key=self._id("k") if pick(range(3)) == 0 else None,
             priority=pick((None, None, None, None, 0, 1, 200)),
@@ -197,8 +194,8 @@ class CommandGenerator:
             if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
         )
 
-    def _admit(self, session: str, now_ms: int, busy: bool = False) -> AnyCommand:
-        new = [self._input(now_ms, busy) for _ in range(self.pick(self.sizes))]
+    def _admit(self, session: str, now_ms: int) -> AnyCommand:
+        new = [self._input(now_ms) for _ in range(self.pick(self.sizes))]
         inputs = tuple({each.input_id: each for each in new}.values())
         return Admit(
             *(session, inputs, self.pick((True, True, False))),
@@ -272,7 +269,7 @@ class CommandGenerator:
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
             frame=pick((None, None, "planner")),
-            yields=pick((True, True, False)),
+            yields=pick((True, False, False)),
         )
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:

@@ -5,7 +5,7 @@ Written from the design and over all rows, without the functions of `commands.st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from ... import commands as c
@@ -15,7 +15,7 @@ from ...machines import run as run_
 from ...outcome import Insert, Refusal, Refused
 from ...policy import Boundary, Delivery
 from ...records import EntryKind, JournalEntry, Node, QueueEntry, Run
-from ...transcript import Form, NewNode, Role
+from ...transcript import Form
 from .ordering_oracle import BEGINNING
 from .snapshot import Snapshot, rows_of
 from .step import Step
@@ -57,16 +57,6 @@ def waits_for(b: Snapshot, run: Run, boundary: Boundary, open_calls: tuple[str, 
     return size + getattr(first[0].state, "size", 0) <= RUN_BYTES_MAX
 
 
-def open_after(open_calls: tuple[str, ...], nodes: Iterable[NewNode]) -> tuple[str, ...]:
-    """Return the calls without a result after these nodes."""
-    for node in nodes:
-        if node.role is Role.TOOL:
-            open_calls = tuple([call for call in open_calls if call not in node.call_ids])
-        else:
-            open_calls += node.call_ids
-    return open_calls
-
-
 def _names(entry: QueueEntry) -> str | None:
     found: str | None = getattr(entry.state, "target_run", None)
     return found
@@ -93,8 +83,10 @@ def takes_all(before: Snapshot, after: Snapshot, command: Any, answer: Any) -> b
         return waits_for(after, run, command.take, run.open_calls) is answer.outcome.more
     if isinstance(command, c.Commit) and command.yields:
         run = before.runs[command.run_id]
-        left_open = open_after(run.open_calls, command.nodes)
-        waits = waits_for(before, run, Boundary.BEFORE_COMPLETION, left_open)
+        open_calls = set(run.open_calls)
+        for node in command.nodes:  # it calls, or it answers what is open
+            open_calls ^= set(node.call_ids)
+        waits = waits_for(before, run, Boundary.BEFORE_COMPLETION, tuple(open_calls))
         finishes = command.termination is run_.Termination.FINISHED
         return isinstance(answer, Refused) is (waits and finishes)
     return True
