@@ -121,7 +121,9 @@ class PostgresNotifier:
 
 def payloads(hints: Sequence[Hint]) -> list[str]:
     """Encode hints as few payloads, without duplicates."""
-    distinct = dict.fromkeys([(h.session_id, h.due_at_ms, h.cancel_run) for h in hints])
+    distinct = dict.fromkeys(
+        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run) for h in hints]
+    )
     found: list[str] = []
     part: list[str] = []
     size = 2
