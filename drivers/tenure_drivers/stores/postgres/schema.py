@@ -18,7 +18,7 @@ from psycopg import errors
 from tenure.release import RELEASE
 
 from ..base import Corrupt, Unavailable
-from ..layout import Layout, check_active, layout_of
+from ..layout import Layout, check_active, layout_of, warn_if_older
 from ..migration import NotMigrated, Numbers, schema_number
 from ..row_codec import RowCodec
 from .connection import BEGIN, StoreConnection, translated
@@ -150,6 +150,7 @@ def ensure_schema(connection: StoreConnection, create: bool) -> None:
     if missing:
         why = f"release {active} is active, but it lacks {missing[0]}"
         raise Corrupt(f"schema {sql.schema!r}", (), why)
+    warn_if_older(active, f"schema {sql.schema!r}")
 
 
 def _create(connection: StoreConnection) -> int:
