@@ -22,7 +22,7 @@ PAYLOAD_BYTES_MAX = 7_900  # the server's limit is 8,000
 LISTEN_S = 0.5
 NOTIFY = "SELECT pg_notify(%s, %s)"
 
-_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None]]).decode
+_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None, str | None]]).decode
 
 
 class PostgresNotifier:
