@@ -55,7 +55,7 @@ class Workspace:
             store = open_store(self.url)
             for i, input_id in enumerate(input_ids):
                 session_id = f"s{i % sessions}"
-                await Client(store).submit(session_id, "x" * i, input_id=input_id, policy=ORDERED)
+                await Client(store).submit(session_id, "x" * (i + 1), input_id=input_id, policy=ORDERED)
             await store.aclose()
 
         asyncio.run(body())
@@ -119,7 +119,7 @@ def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
         process.wait()
         with workspace.worker("fine"):  # its lease lasts an hour: only evidence can end it
             (ended,) = workspace.ended("i")
-    assert (ended.status, ended.answer) == ("consumed", " 0")
+    assert (ended.status, ended.answer) == ("consumed", "x 1")
     assert workspace.lines() == ["i"]
     assert ended.run_id is not None
     kinds = workspace.journal("s0", ended.run_id)
