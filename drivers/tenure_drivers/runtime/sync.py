@@ -51,11 +51,26 @@ class LoopThread:
             raise RuntimeError(
                 "SyncRuntime was called from its own event loop: use Runtime and await instead"
             )
-        future: Future[A] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        answer: Future[A] = Future()
+        tasks: list[asyncio.Task[A]] = []
+
+        def begin() -> None:
+            tasks.append(self.loop.create_task(coroutine))
+            tasks[0].add_done_callback(lambda ended: _copy(ended, answer))
+
+        def stop() -> None:
+            if not tasks:
+                coroutine.close()
+            for task in tasks:
+                task.cancel()
+
+        # Not `run_coroutine_threadsafe`: after a Ctrl-C inside it, the coroutine would run and nobody could cancel it.
         try:
-            return future.result()
+            self.loop.call_soon_threadsafe(begin)
+            return answer.result()
         except BaseException:
-            future.cancel()
+            if not answer.done():
+                self.loop.call_soon_threadsafe(stop)
             raise
 
     def close(self) -> None:
@@ -64,6 +79,16 @@ class LoopThread:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
             self.loop.close()
+
+
+def _copy(ended: asyncio.Task[A], answer: Future[A]) -> None:
+    """Give the end of a task to a thread that waits for it."""
+    if ended.cancelled():
+        answer.cancel()
+    elif (error := ended.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(ended.result())
 
 
 class SyncReceipt:
