@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
+from tenure.queries import Command, First, Query, Question, Record
 from tenure.release import RELEASE
 
 from .base import (
@@ -267,10 +267,15 @@ class TablesStore(GroupedStore):
         with self._reading:
             self._check_readable()
             try:
-                return answer_of(question, self.tables.answer)
+                return answer_of(question, self._answer)
             except Corrupt as error:
                 self._set_aside({str(key): str(error) for key in error.key})
                 raise
+
+    def _answer(self, query: Query[Any]) -> Any:
+        if isinstance(query, First) and query.index.for_workers:
+            return self.tables.first(query, without={(s,) for s in self._quarantined})
+        return self.tables.answer(query)
 
     async def due(self, limit: int) -> tuple[Due, ...]:
         """Return up to `limit` sessions that are due now, in random order."""

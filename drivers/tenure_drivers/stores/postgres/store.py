@@ -185,21 +185,20 @@ class PostgresStore(GroupedStore):
 
     def _due(self, connection: StoreConnection, limit: int) -> tuple[Due, ...]:
         now_ms = self._now(connection)
-        table, quarantine = self._sql.name("session"), self._sql.name("quarantine")
+        table, working = self._sql.name("session"), self._sql.not_quarantined("s")
         select = (
-            "SELECT {0}, session_id FROM {1} s WHERE {0} {2} %s {3} AND NOT EXISTS "
-            "(SELECT 1 FROM {4} q WHERE q.session_id = s.session_id) "
+            "SELECT {0}, session_id FROM {1} s WHERE {0} {2} %s {3} AND {4} "
             "ORDER BY {0}, session_id LIMIT %s"
         )
 
         def look(after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
             after_sql = "AND (due_at_ms, session_id) > (%s, %s)" if after else ""
-            text = select.format("due_at_ms", table, "<=", after_sql, quarantine)
+            text = select.format("due_at_ms", table, "<=", after_sql, working)
             return list(connection.run([(text, (now_ms, *(after or ()), count))])[0][0])
 
         found = self._sampler.sample(limit, look)
         if len(found) < limit:
-            text = select.format("lease_from_ms", table, ">", "", quarantine)
+            text = select.format("lease_from_ms", table, ">", "", working)
             known = {session_id for _, session_id in found}
             rows = connection.run([(text, (now_ms, limit))])[0][0]
             more = [(now_ms, session_id) for _, session_id in rows if session_id not in known]
@@ -208,10 +207,9 @@ class PostgresStore(GroupedStore):
 
     async def horizon(self) -> int | None:
         """Return the earliest `due_at_ms` in the future."""
-        table, quarantine = self._sql.name("session"), self._sql.name("quarantine")
         text = (
-            f"SELECT due_at_ms FROM {table} s WHERE due_at_ms > %s AND NOT EXISTS (SELECT 1 FROM "
-            f"{quarantine} q WHERE q.session_id = s.session_id) ORDER BY due_at_ms, session_id LIMIT 1"
+            f"SELECT due_at_ms FROM {self._sql.name('session')} s WHERE due_at_ms > %s AND "
+            f"{self._sql.not_quarantined('s')} ORDER BY due_at_ms, session_id LIMIT 1"
         )
 
         def look(connection: StoreConnection) -> int | None:
