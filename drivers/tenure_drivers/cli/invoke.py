@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable
+from ..stores.base import Corrupt, OutcomeUnknown, SchemaMismatch, Unavailable
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
@@ -47,7 +47,7 @@ def code_of(body: Callable[[], int | None], command: str) -> int:
             log(f"{command}: {error}")
             return int(Exit.LOST)
         raise
-    except (Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable) as error:
+    except (Corrupt, OutcomeUnknown, SchemaMismatch, Unavailable) as error:
         log(f"{command}: {error}")  # from a command that had opened the store before
         return int(Exit.LOST)
     except FileNotFoundError:

@@ -22,7 +22,7 @@ from .base import (
     DueSampler,
     OutcomeUnknown,
     Quarantined,
-    SchemaTooNew,
+    SchemaMismatch,
     Unavailable,
     answer_of,
     outcome_of,
@@ -177,7 +177,7 @@ def run_or_split(
 ) -> Sequence[Answer]:
     """Run one transaction for all commands; if a write fails, run each command alone (STORE-14).
 
-    `attempt` runs one transaction and raises if it was rolled back.  Unavailable, OutcomeUnknown and SchemaTooNew are
+    `attempt` runs one transaction and raises if it was rolled back.  Unavailable, OutcomeUnknown and SchemaMismatch are
     the answer to every command.  After any other error nothing is changed, and the error of one command must not fail the others:
     `alone` runs them one by one, each at a new reading of the clock.  `meaning` translates the error of the engine.
     """
@@ -185,7 +185,7 @@ def run_or_split(
         return attempt(commands)
     except Busy:
         raise
-    except (Unavailable, OutcomeUnknown, SchemaTooNew) as error:
+    except (Unavailable, OutcomeUnknown, SchemaMismatch) as error:
         return [error] * len(commands)
     except Exception as error:
         if len(commands) == 1:
