@@ -13,7 +13,7 @@ from ..stores.base import Corrupt, OutcomeUnknown, SchemaMismatch, Unavailable
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
-__all__ = ["code_of", "invoke", "invoke_async"]
+__all__ = ["code_of", "first_error", "invoke", "invoke_async"]
 
 
 def invoke(body: Callable[[], int | None]) -> NoReturn:
