@@ -667,6 +667,26 @@ def test_a_schema_without_its_number_is_refused_in_one_line(
     assert "restore a backup" in err and len(err.splitlines()) == 1
 
 
+def test_a_store_that_lacks_an_index_is_refused_with_what_to_do(url: str, run: Run) -> None:
+    worked(url)
+    if url.startswith("files:"):
+        return  # it has no tables
+    changed(url, "DROP INDEX {}session_due")
+
+    code, _, err = run("check", "--store", url)
+
+    assert code == 4 and "it lacks CREATE INDEX" in err and "run `tenure store migrate`" in err
+    assert run("migrate", "--store", url)[0] == 0
+    assert run("check", "--store", url)[0] == 0
+
+
+def test_migrate_creates_a_store(url: str, run: Run) -> None:
+    assert run("migrate", "--store", url)[0] == 0
+
+    code, _, err = run("activate", "--store", url)
+    assert code == 0 and f"release {RELEASE} is active" in err
+
+
 def test_a_dry_run_refuses_a_newer_schema(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}")

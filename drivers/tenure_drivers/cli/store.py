@@ -285,7 +285,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     numbers = await changing(url, migrator.numbers) if migrator is not None else Numbers(0, 0, ())
     for line in numbers.missing:
         report(f"{line};")
-    if migrator is None or not numbers.missing:
+    if migrator is None or (numbers.active and not numbers.missing):
         log("nothing to do")
     elif dry_run:
         log("dry run: nothing changed")

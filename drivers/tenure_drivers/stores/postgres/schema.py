@@ -19,7 +19,7 @@ from tenure.release import RELEASE
 
 from ..base import Corrupt, Unavailable
 from ..layout import Layout, check_active, layout_of
-from ..migration import NotMigrated, Numbers, schema_number
+from ..migration import NotMigrated, Numbers, incomplete, schema_number
 from ..row_codec import RowCodec
 from .connection import BEGIN, StoreConnection, translated
 from .pipeline import Statement
@@ -154,8 +154,7 @@ def ensure_schema(connection: StoreConnection, create: bool) -> None:
         connection.roll_back()
         raise translated(error, sql.schema) from error
     if missing:
-        why = f"release {active} is active, but it lacks {missing[0]}"
-        raise Corrupt(f"schema {sql.schema!r}", (), why)
+        raise incomplete(f"schema {sql.schema!r}", active, missing)
 
 
 def _create(connection: StoreConnection) -> int:
