@@ -116,6 +116,28 @@ def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
     assert (dash.code, none.code, none.out) == (0, 0, dash.out)
 
 
+HALF_A_PAIR = """
+from tenure.messages.types import Reply
+from tenure_drivers import ChatAgent
+
+class Model:
+    model = "m"
+
+    async def complete(self, request, emit, key):
+        return Reply("a\\ud800b")
+
+agent = ChatAgent(Model())
+"""
+
+
+def test_a_reply_with_half_of_a_surrogate_pair_is_printed_as_strict_json(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HALF_A_PAIR)
+
+    ran = tenure(*RUN, "mine:agent", cwd=tmp_path, text=json.dumps(HELLO))
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["a?b"]), ran.err
+
+
 PRINTING = """
 import os, subprocess
 async def agent(turn):

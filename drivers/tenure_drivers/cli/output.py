@@ -57,9 +57,12 @@ def log(message: str) -> None:
 
 
 def write_lines(values: Sequence[Any]) -> None:
-    """Write one JSON line per value to standard output, in one write.  Raises CliExit as `write_bytes`."""
+    """Write one JSON line per value to standard output, in one write.  Raises CliExit as `write_bytes`.
+
+    Half of a surrogate pair, which strict readers of JSON refuse, is written as `?` (CHAT-24).
+    """
     lines = [_escaped_json(json.dumps(value, ensure_ascii=False)) for value in values]
-    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
 def write_text(lines: Iterable[str]) -> None:
