@@ -630,7 +630,7 @@ def test_a_session_is_readmitted_when_its_rows_were_repaired(url: str, run: Run)
     worked(url)
     if url.startswith("files:"):
         code, _, err = run("readmit", "--store", url, "s2")
-        assert code == 2 and "'s2' is not in quarantine" in err
+        assert code == 0 and "s2 is not in quarantine" in err
         return
     phase = "UPDATE {}session SET phase = '%s' WHERE session_id = 's2'"
     changed(url, "INSERT INTO {}quarantine VALUES ('s2', 'it was damaged', 5)")
@@ -648,7 +648,9 @@ def test_a_session_is_readmitted_when_its_rows_were_repaired(url: str, run: Run)
     assert run("readmit", "--store", url, "s2")[0] == 0
     assert "quarantined" not in run("check", "--store", url)[1]
     code, _, err = run("readmit", "--store", url, "s2")
-    assert code == 2 and "'s2' is not in quarantine" in err
+    assert code == 0 and "s2 is not in quarantine" in err
+    code, _, err = run("readmit", "--store", url, "nobody")
+    assert code == 2 and "no session 'nobody'" in err
 
 
 @pytest.mark.postgres

@@ -158,9 +158,9 @@ def readmit(store: str, session: str) -> None:
 
     \b
     Exit codes:
-      0  readmitted: workers take the session again
+      0  readmitted, or not in quarantine: workers take the session
       1  at least one violation: nothing was changed
-      2  no such store, or the session is not in quarantine
+      2  no such store or session
       4  the store is unavailable or unreadable, the rows of the session cannot be read, or a newer release is active
     """
     invoke_async(_readmit(store, session))
@@ -168,10 +168,15 @@ def readmit(store: str, session: str) -> None:
 
 async def _readmit(url: str, session_id: str) -> int:
     async with existing(url) as found:
-        if session_id not in {aside.session_id for aside in await found.quarantined()}:
-            raise usage_error(f"session {session_id!r} is not in quarantine in {redact(url)}")
+        aside = session_id in {each.session_id for each in await found.quarantined()}
+        rows = await found.ask(Rows(session_id))
+        if not (rows or aside):
+            raise usage_error(no_session(session_id, url))
+        if not aside:
+            log(f"session {session_id} is not in quarantine: nothing to do")
+            return Exit.OK
         with unreadable_if_it_fails(session_id):
-            wrong = list(violations(await found.ask(Rows(session_id))))
+            wrong = list(violations(rows))
         for violation in wrong:
             report(f"{session_id}: {violation}")
         if wrong:
