@@ -41,8 +41,10 @@ __all__ = [
 
 
 # Workers find sessions by these two (STORE-5), also after a clock was set back (DUE-8).
-DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"))
-FUTURE: Final = Index("session_future_lease", Session, ("lease_from_ms", "session_id"))
+DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"), for_workers=True)
+FUTURE: Final = Index(
+    "session_future_lease", Session, ("lease_from_ms", "session_id"), for_workers=True
+)
 CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
 SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
 BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)

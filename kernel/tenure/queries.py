@@ -58,7 +58,10 @@ class Record:
 
 @frozen
 class Index(Generic[R]):
-    """An order of records by `columns`; those in `descending` are in descending order."""
+    """An order of records by `columns`; those in `descending` are in descending order.
+
+    `for_workers`: workers find sessions by it, so a store leaves out those in quarantine (STORE-49).
+    """
 
     name: str
     record: type[R]
@@ -66,6 +69,7 @@ class Index(Generic[R]):
     descending: tuple[str, ...] = ()
     unique: bool = False
     since: int = 1  # the release that added it
+    for_workers: bool = False
 
 
 class Query(Generic[A_co]):

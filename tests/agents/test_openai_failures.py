@@ -238,10 +238,17 @@ def test_an_exception_in_emit_is_not_a_malformed_reply() -> None:
     (
         "HTTP/1.1 302 Found\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 302 Found\r\nLocation: ftp://nowhere/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         "SSH-2.0-OpenSSH_9.7\r\n\r\n",
     ),
-    ids=("redirect loop", "redirect elsewhere", "another protocol", "no HTTP"),
+    ids=(
+        "redirect loop",
+        "redirect elsewhere",
+        "redirect to no URL",
+        "another protocol",
+        "no HTTP",
+    ),
 )
 def test_a_server_that_is_no_model_server_is_not_asked_again(answer: str) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

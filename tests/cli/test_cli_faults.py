@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from cli_process import (
     until,
     workers_of,
 )
+from paths import ROOT
 
 # -- killed, interrupted
 
@@ -468,6 +471,22 @@ def test_a_session_that_cannot_be_read_blocks_nobody(tmp_path: Path) -> None:
     assert (ran.code, column(ran.lines, "text")) == (3, ["hi"])
     assert "session ann quarantined: " in ran.err and "damaged" in ran.err
     assert shown.code == 4 and "damaged" in shown.err
+
+
+def test_leases_that_cannot_be_read_keep_no_worker_from_other_sessions(tmp_path: Path) -> None:
+    """STORE-49: workers look at all leases for dead holders."""
+    shutil.copy(ROOT / "tests/fixtures/schema/1/store.sqlite", tmp_path / "a.db")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        held = "SELECT session_id FROM session WHERE lease_from_ms IS NOT NULL LIMIT 2"
+        damage = f"UPDATE session SET cancel = '5' WHERE session_id IN ({held})"
+        assert connection.execute(damage).rowcount == 2
+        connection.commit()
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure(*RUN, "echo", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"]), ran.err
+    assert "cannot look" not in ran.err
 
 
 MAX = 2**63 - 1

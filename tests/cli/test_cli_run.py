@@ -116,6 +116,52 @@ def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
     assert (dash.code, none.code, none.out) == (0, 0, dash.out)
 
 
+HALF_A_PAIR = """
+from tenure.messages.types import Reply
+from tenure_drivers import ChatAgent
+
+class Model:
+    model = "m"
+
+    async def complete(self, request, emit, key):
+        return Reply("a\\ud800b")
+
+agent = ChatAgent(Model())
+"""
+
+
+def test_a_reply_with_half_of_a_surrogate_pair_is_printed_as_strict_json(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HALF_A_PAIR)
+
+    ran = tenure(*RUN, "mine:agent", cwd=tmp_path, text=json.dumps(HELLO))
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["a?b"]), ran.err
+
+
+PRINTING = """
+import os, subprocess
+async def agent(turn):
+    print("printed")
+    os.write(1, b"written\\n")
+    subprocess.run(["echo", "by a child"], check=True)
+    return "answer"
+"""
+
+
+@pytest.mark.parametrize("url", ("memory:", "files:f", "sqlite:a.db"))
+def test_what_an_agent_and_its_children_print_goes_to_standard_error(
+    url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(PRINTING)
+
+    ran = tenure(
+        *("run", "--store", url, "--agent", "mine:agent"), cwd=tmp_path, text=json.dumps(HELLO)
+    )
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["answer"])
+    assert [ran.err.count(part) for part in ("printed", "written", "by a child")] == [1, 1, 1]
+
+
 def test_memory_works_in_one_process(tmp_path: Path) -> None:
     text = json.dumps(HELLO)
 

@@ -594,6 +594,101 @@ def test_reading_a_damaged_row_quarantines_nothing(command: str, tmp_path: Path,
     assert path.read_bytes() == before and not path.with_name("s.db-peers").exists()
 
 
+def changed(url: str, statement: str) -> None:
+    """Change the rows of an SQLite or PostgreSQL store; `statement` has {} before a table."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as lite, lite:
+            lite.execute(statement.format(""))
+        return
+    schema = url.partition("tenure_schema=")[2]
+    with psycopg.connect(shared()) as server:
+        server.execute(statement.format(f'"{schema}".').encode())
+
+
+@pytest.mark.postgres
+def test_reading_a_damaged_row_on_a_server_quarantines_nothing(url: str, run: Run) -> None:
+    if not url.startswith("postgresql"):
+        pytest.skip("test_reading_a_damaged_row_quarantines_nothing")
+    worked(url)
+    changed(url, "UPDATE {}queue_entry SET lane = 'sideways' WHERE session_id = 's2'")
+
+    assert [run(command, "--store", url)[0] for command in READ_ONLY] == [1, 4]
+    tenure = [*TENURE, "show", "--store", url, "s2"]
+    assert subprocess.run(tenure, capture_output=True).returncode == 4
+
+    async def quarantined() -> object:
+        opened = open_store(url)
+        try:
+            return await opened.quarantined()
+        finally:
+            await opened.aclose()
+
+    assert asyncio.run(quarantined()) == ()
+
+
+def test_a_session_is_readmitted_when_its_rows_were_repaired(url: str, run: Run) -> None:
+    worked(url)
+    if url.startswith("files:"):
+        code, _, err = run("readmit", "--store", url, "s2")
+        assert code == 0 and "s2 is not in quarantine" in err
+        return
+    phase = "UPDATE {}session SET phase = '%s' WHERE session_id = 's2'"
+    changed(url, "INSERT INTO {}quarantine VALUES ('s2', 'it was damaged', 5)")
+    changed(url, phase % "sideways")
+
+    code, _, err = run("readmit", "--store", url, "s2")
+    assert code == 4 and "sideways" in err
+    assert "s2: quarantined: " in run("check", "--store", url)[1]
+    changed(url, phase % "open")
+    changed(url, "UPDATE {}session SET next_event = next_event + 1 WHERE session_id = 's2'")
+    code, out, _ = run("readmit", "--store", url, "s2")
+    assert code == 1 and "s2: violated: events are numbered" in out
+    changed(url, "UPDATE {}session SET next_event = next_event - 1 WHERE session_id = 's2'")
+
+    assert run("readmit", "--store", url, "s2")[0] == 0
+    assert "quarantined" not in run("check", "--store", url)[1]
+    code, _, err = run("readmit", "--store", url, "s2")
+    assert code == 0 and "s2 is not in quarantine" in err
+    code, _, err = run("readmit", "--store", url, "nobody")
+    assert code == 2 and "no session 'nobody'" in err
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("command", ("migrate", "activate", "check", "fence-all"))
+def test_a_schema_without_its_number_is_refused_in_one_line(
+    url: str, run: Run, command: str
+) -> None:
+    if not url.startswith("postgresql"):
+        pytest.skip("the number of a file is in its head")
+    worked(url)
+    changed(url, "DROP TABLE {}tenure_schema")
+
+    code, out, err = run(command, "--store", url)
+
+    assert (code, out) == (4, "") and "session, usage, but no table tenure_schema" in err
+    assert "restore a backup" in err and len(err.splitlines()) == 1
+
+
+def test_a_store_that_lacks_an_index_is_refused_with_what_to_do(url: str, run: Run) -> None:
+    worked(url)
+    if url.startswith("files:"):
+        return  # it has no tables
+    changed(url, "DROP INDEX {}session_due")
+
+    code, _, err = run("check", "--store", url)
+
+    assert code == 4 and "it lacks CREATE INDEX" in err and "run `tenure store migrate`" in err
+    assert run("migrate", "--store", url)[0] == 0
+    assert run("check", "--store", url)[0] == 0
+
+
+def test_migrate_creates_a_store(url: str, run: Run) -> None:
+    assert run("migrate", "--store", url)[0] == 0
+
+    code, _, err = run("activate", "--store", url)
+    assert code == 0 and f"release {RELEASE} is active" in err
+
+
 def test_a_dry_run_refuses_a_newer_schema(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.db"
     worked(f"sqlite:{path}")

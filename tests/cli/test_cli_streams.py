@@ -167,6 +167,25 @@ def files(soft: int, hard: int) -> object:
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.parametrize("command", ["run", "inspect", "export"])
+def test_a_process_that_may_start_no_thread_says_so(tmp_path: Path, command: str) -> None:
+    prompts(tmp_path / "p", [HELLO])
+    tenure(*RUN, "echo", "p", cwd=tmp_path)
+
+    ran = finish(start(*COMMANDS[command], cwd=tmp_path, preexec_fn=no_room_for_stacks))
+
+    assert (ran.code, ran.out) == (4, "")
+    assert "may start 0 threads" in ran.last and "ulimit -u" in ran.last
+
+
+def no_room_for_stacks() -> None:
+    """Let a thread need more memory than the process may have: root has no limit of threads."""
+    resource.setrlimit(
+        resource.RLIMIT_STACK, (1 << 36, resource.getrlimit(resource.RLIMIT_STACK)[1])
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+
+
 # -- Ctrl-C
 
 

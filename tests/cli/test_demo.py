@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from disks import disk
 
 from tenure_drivers.demo import command
 from tenure_drivers.demo.plan import Kind, draw
@@ -235,3 +236,30 @@ def test_the_printed_command_repeats_the_plan(inputs: int, sessions: int, worker
 
 def test_a_default_is_not_part_of_the_printed_command() -> None:
     assert command.repeat_command(draw(1, 200, 20, 3), "ledger", None) == "tenure demo --seed 1"
+
+
+def test_a_temporary_folder_that_is_full_is_named_in_one_line(tmp_path: Path) -> None:
+    with disk(tmp_path / "tiny", "300k") as tiny:
+        ran = subprocess.run(
+            [sys.executable, "-c", TENURE, "demo", "--inputs", "60", "--sessions", "5"],
+            env=os.environ | {"TMPDIR": str(tiny)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+
+    assert ran.returncode == 2 and "Traceback" not in ran.stderr, ran.stderr
+    assert "full" in ran.stderr.splitlines()[-1] and "set TMPDIR" in ran.stderr.splitlines()[-1]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_report() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", TENURE, "demo", *SMALL, "--json", "--html", "/dev/full"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+    assert ran.returncode == 1 and "Traceback" not in ran.stderr, ran.stderr
+    assert json.loads(ran.stdout)["inputs"] == 24
+    assert "--html /dev/full: No space left" in ran.stderr

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import files_power as power
 import pytest
@@ -27,6 +28,7 @@ from tenure.world import world_of
 from tenure_drivers.stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, Unavailable
 from tenure_drivers.stores.files.disk import LOCK, Disk
 from tenure_drivers.stores.files.format import LogPosition, heading, line_of
+from tenure_drivers.stores.files.reader import FilesReader
 from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.registry import open_store
@@ -524,6 +526,16 @@ def test_a_folder_without_a_store_is_not_changed(folder: Path) -> None:
 
     with pytest.raises(Corrupt, match="not a files store: it has no log, but photo.png"):
         FilesStore(folder)
+
+
+@pytest.mark.parametrize("opening", (FilesStore, FilesReader))
+def test_a_pipe_instead_of_a_log_is_refused(folder: Path, opening: Callable[[Path], Any]) -> None:
+    FilesStore(folder).close()
+    (folder / LOG).unlink()
+    os.mkfifo(folder / LOG)
+
+    with pytest.raises(Corrupt, match="not a file"):
+        opening(folder)
 
 
 def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:

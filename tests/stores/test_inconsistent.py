@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tenure.questions.core import LoadRun
+from tenure.worker.protocol import HeldLeases
 from tenure_drivers.stores.base import Corrupt, Inconsistent, Unusable
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.testing.conformance import asynchronous
@@ -57,6 +58,24 @@ async def test_a_session_whose_command_cannot_be_carried_out_is_left_alone(
 
     assert await store.quarantined() == ()
     assert {due.session_id for due in await store.due(9)} == {"a", "b", "c"}
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_lease_of_a_session_in_quarantine_is_not_found(store: Any) -> None:  # STORE-49
+    await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "abc"])
+    await asyncio.gather(*[store.execute(begin(s, 1)) for s in "abc"])
+
+    async def page(limit: int) -> list[str]:
+        return [session.session_id for session in await store.ask(HeldLeases(limit=limit))]
+
+    with pytest.raises(Inconsistent):
+        await store.execute(Explode("b"))
+
+    assert sorted(await page(9)) == ["a", "c"]
+    assert len(await page(2)) == 2
+    await store.readmit("b")
+    assert sorted(await page(9)) == ["a", "b", "c"]
     await store.aclose()
 
 

@@ -34,6 +34,7 @@ from tenure.questions import core as questions
 from tenure.questions.core import LoadOverview
 from tenure.records import Input, QueueEntry, Session
 from tenure.release import RELEASE
+from tenure.worker.protocol import HeldLeases
 from tenure.world import EMPTY, world_of
 from tenure_drivers.stores.base import (
     Corrupt,
@@ -598,6 +599,23 @@ async def test_a_session_whose_rows_do_not_fit_together_is_put_into_quarantine(s
     assert [isinstance(answer, Inconsistent) for answer in answers] == [False, True, True]
     assert {q.session_id for q in await store.quarantined()} == {"b", "c"}
     assert [due.session_id for due in await store.due(9)] == ["d"]
+    await store.aclose()
+
+
+@asynchronous
+async def test_a_lease_that_cannot_be_read_is_found_once(schema: str) -> None:  # STORE-49
+    store = store_of(schema)
+    await asyncio.gather(*[store.execute(prompt(s, 1)) for s in "abc"])
+    await asyncio.gather(*[store.execute(begin(s, 1)) for s in "abc"])
+    with psycopg.connect(shared()) as other:
+        other.execute(
+            f"UPDATE \"{schema}\".session SET phase = 'nonsense' WHERE session_id = 'b'".encode()
+        )
+
+    with pytest.raises(Corrupt, match="nonsense"):
+        await store.ask(HeldLeases())
+
+    assert {session.session_id for session in await store.ask(HeldLeases())} == {"a", "c"}
     await store.aclose()
 
 

@@ -24,7 +24,7 @@ from tenure.transcript import Role
 from tenure.upgrades import CHANGES
 from tenure.world import world_of
 from tenure_drivers import ChatAgent, Runtime, tool
-from tenure_drivers.stores.base import SchemaTooOld, Store
+from tenure_drivers.stores.base import Corrupt, SchemaTooOld, Store
 from tenure_drivers.stores.export import exported, imported
 from tenure_drivers.stores.files.reader import FilesReader
 from tenure_drivers.stores.files.store import FilesStore
@@ -129,8 +129,10 @@ def test_a_command_that_needs_a_later_release_than_the_active_one_is_refused() -
 
 
 def test_an_active_number_that_is_too_low_is_refused_with_what_to_do() -> None:
-    with pytest.raises(SchemaTooOld, match="works with 1 or newer: stop all workers, then run"):
-        check_active(0, "the store", oldest=1)
+    with pytest.raises(SchemaTooOld, match="works with 2 or newer: stop all workers, then run"):
+        check_active(1, "the store", oldest=2)
+    with pytest.raises(Corrupt, match="active release is 0"):
+        check_active(0, "the store")
     assert OLDEST in (RELEASE - 1, 1)
 
 

@@ -24,11 +24,11 @@ from paths import SUPPORT
 from tenure.commands import Renew
 from tenure.indexes import INDEXES
 from tenure.machines.lease import Fence
-from tenure.outcome import Decided, Hint
+from tenure.outcome import Decided, Hint, Refusal, Refused
 from tenure.records import Blob, Session
 from tenure.world import EMPTY, World, world_of
 from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
-from tenure_drivers.stores.group_commit import Pending, next_group
+from tenure_drivers.stores.group_commit import GroupCommit, Pending, next_group
 from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.registry import open_store
 from tenure_drivers.stores.row_codec import codec_of
@@ -570,6 +570,23 @@ def test_urgent_commands_come_first_but_keep_the_order_of_their_session() -> Non
 
     assert [work.command for work in group] == [commands[1], commands[3], commands[0]]
     assert [work.command for work in rest] == [commands[2], commands[4]]
+
+
+@asynchronous
+async def test_an_error_after_a_group_keeps_no_later_command_waiting() -> None:
+    def fail() -> None:
+        raise OSError("no room")
+
+    group = GroupCommit(
+        lambda commands, wait: [Refused(Refusal.ILLEGAL, "STORE-19")] * len(commands),
+        name="failing",
+        after_group=fail,
+        has_no_peers=lambda: False,
+    )
+    for at in range(3):
+        answer = await asyncio.wait_for(group.submit(prompt("s", at)), 60)
+        assert isinstance(answer, Refused)
+    group.close()
 
 
 def test_a_group_is_limited_by_size_and_a_large_command_is_alone() -> None:  # STORE-44

@@ -314,6 +314,54 @@ def test_exports_go_from_each_release_to_the_next(
     assert f"an export of release {NOW}, this is release {OLD}: upgrade tenure" in refused.stderr
 
 
+# -- two releases ahead
+
+
+@pytest.fixture(scope="module")
+def after_next_sources(next_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sources = Path(
+        shutil.copytree(next_sources, tmp_path_factory.mktemp("later"), dirs_exist_ok=True)
+    )
+    (number,) = sources.rglob("tenure/release.py")
+    text = number.read_text(encoding="utf-8")
+    later = text.replace(f"RELEASE: Final = {NOW}\n", f"RELEASE: Final = {NOW + 1}\n")
+    assert later != text
+    number.write_text(later, encoding="utf-8")
+    return sources
+
+
+def test_a_release_that_is_two_ahead_reads_and_refuses_to_work(
+    url: str, after_next_sources: Path, tmp_path: Path
+) -> None:
+    """SCHEMA-1."""
+
+    def tenure(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TENURE, *words],
+            env=environment(after_next_sources),
+            capture_output=True,
+            text=True,
+            input='{"session": "t", "text": "hello"}\n',
+            timeout=PATIENCE_S,
+        )
+
+    with Process(url, None) as old:
+        old.do("turn", "s", "1")
+        if not url.startswith("files"):  # alone, a later release would bring the store forward
+            for words in (["run", "--agent", "echo"], ["store", "fence-all"], ["store", "import"]):
+                refused = tenure(*words, "--store", url)
+                assert refused.returncode in (2, 4) and "Traceback" not in refused.stderr
+                if words[1] != "import":
+                    assert f"release {OLD} is active" in refused.stderr, refused.stderr
+    at = ("--store", url)
+    for reading in (
+        ["inspect", *at], ["inspect", *at, "s"], ["show", *at, "s"], ["events", *at, "s"],
+        ["store", "check", *at], ["store", "export", *at, str(tmp_path / "rows")],
+    ):  # fmt: skip
+        done = tenure(*reading)
+        assert done.returncode == 0, done.stderr
+
+
 # -- interruptions
 
 

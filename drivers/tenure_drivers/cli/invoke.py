@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
-from ..stores.base import Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable
+from ..stores.base import Corrupt, OutcomeUnknown, SchemaMismatch, Unavailable
 from .exit import CliExit, Exit, UnreadableSession
 from .output import log
 
-__all__ = ["code_of", "invoke", "invoke_async"]
+__all__ = ["code_of", "first_error", "invoke", "invoke_async"]
 
 
 def invoke(body: Callable[[], int | None]) -> NoReturn:
@@ -47,7 +47,7 @@ def code_of(body: Callable[[], int | None], command: str) -> int:
             log(f"{command}: {error}")
             return int(Exit.LOST)
         raise
-    except (Corrupt, OutcomeUnknown, SchemaTooNew, SchemaTooOld, Unavailable) as error:
+    except (Corrupt, OutcomeUnknown, SchemaMismatch, Unavailable) as error:
         log(f"{command}: {error}")  # from a command that had opened the store before
         return int(Exit.LOST)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import click
 
 from .invoke import code_of, invoke, invoke_async
-from .limits import raise_limit_of_open_files
+from .limits import check_threads, raise_limit_of_open_files
 from .output import open_standard_streams
 
 __all__ = []
@@ -321,4 +321,5 @@ def main() -> None:
 
 def run_click() -> None:
     raise_limit_of_open_files()
+    check_threads()
     tenure(prog_name="tenure")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from tenure.queries import Question, Record
 
-from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, Quarantined, SchemaMismatch, Unavailable
 from ..stores.files.reader import FilesReader
 from ..stores.sqlite.reader import SqliteReader
 from ..stores.url import is_server, sqlite_path, stored_path
@@ -62,7 +62,7 @@ class _FileReader:
         try:
             with unreadable_if_it_fails(session_of(question)):
                 return await self.store.ask(question)
-        except Unavailable as error:
+        except (Unavailable, SchemaMismatch) as error:
             raise store_lost(self._url, error) from error
         except Corrupt as error:
             if error.key:
@@ -77,7 +77,7 @@ async def open_read_only(
     """Open a store that the command must not change or create.  Raises CliExit."""
     path = _existing_path(url)
     if path is None:
-        options: dict[str, Any] = {"create": False} if is_server(url) else {}
+        options: dict[str, Any] = {"read_only": True} if is_server(url) else {}
         async with opened(url, log_line=log_line, **options) as found:
             yield found
         return
@@ -86,7 +86,7 @@ async def open_read_only(
             store: SqliteReader | FilesReader = await _files_reader(url, path, log_line)
         else:
             store = SqliteReader(path)
-    except (Unavailable, Corrupt, SchemaTooNew, OSError) as error:
+    except (Unavailable, Corrupt, SchemaMismatch, OSError) as error:
         raise store_lost(url, error) from error
     except ValueError as error:
         raise usage_error(f"--store {url}: {error}") from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .exit import CliExit, Exit
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bar",
+    "answers_apart",
     "log",
     "open_standard_streams",
     "printable",
@@ -31,6 +33,9 @@ __all__ = [
 # What a terminal may obey, or use to show text in another order: controls, separators, bidirectional marks.
 CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 CLAUSE: Final = re.compile(r"\((?!UTF-|SHA-)([A-Z]{3,}-\d+)\)")
+
+
+_answers = 1  # the file descriptor of standard output; another one in `answers_apart`
 
 
 def printable(text: str) -> str:
@@ -52,9 +57,12 @@ def log(message: str) -> None:
 
 
 def write_lines(values: Sequence[Any]) -> None:
-    """Write one JSON line per value to standard output, in one write.  Raises CliExit as `write_bytes`."""
+    """Write one JSON line per value to standard output, in one write.  Raises CliExit as `write_bytes`.
+
+    Half of a surrogate pair, which strict readers of JSON refuse, is written as `?` (CHAT-24).
+    """
     lines = [_escaped_json(json.dumps(value, ensure_ascii=False)) for value in values]
-    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
 def write_text(lines: Iterable[str]) -> None:
@@ -73,7 +81,7 @@ def write_bytes(content: bytes) -> None:
     try:
         view = memoryview(content)
         while view:
-            view = view[os.write(1, view) :]
+            view = view[os.write(_answers, view) :]
     except OSError as error:
         raise _output_lost(error) from error
 
@@ -130,15 +138,31 @@ def open_standard_streams() -> None:
 def silence_output() -> None:
     """Redirect standard output to the null device, so that the flush at exit cannot fail again."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
+    os.dup2(null, _answers)
     os.close(null)
+
+
+@contextlib.contextmanager
+def answers_apart() -> Iterator[None]:
+    """Keep standard output for answers: what else in this process prints, and its child processes, go to standard error."""
+    global _answers
+    sys.stdout.flush()
+    _answers = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(_answers, 1)
+        os.close(_answers)
+        _answers = 1
 
 
 class Bar:
     """A progress bar on standard error.  Does nothing if standard error is not a terminal."""
 
     def __init__(self, what: str, total: int | None) -> None:
-        self._both = os.isatty(1)
+        self._both = os.isatty(_answers)
         self._shown: Progress | None = None
         if sys.stderr.isatty():
             self._shown = _progress()

@@ -14,7 +14,7 @@ from ..stores.base import (
     Corrupt,
     OutcomeUnknown,
     Quarantined,
-    SchemaTooNew,
+    SchemaMismatch,
     Store,
     Unavailable,
 )
@@ -85,6 +85,10 @@ class RetryingStore:
         """As in Store."""
         return await self._retry(self.store.quarantined)
 
+    async def readmit(self, session_id: str, /) -> None:
+        """As in Store."""
+        await self._retry(lambda: self.store.readmit(session_id))
+
     def hints(self) -> AsyncIterator[Hint]:
         """As in Store."""
         return self.store.hints()
@@ -110,7 +114,7 @@ async def retry_or_exit(
         if error.key:
             raise UnreadableSession(str(error), str(error.key[0])) from error
         raise store_lost(url, error) from error
-    except (SchemaTooNew, Unavailable, OutcomeUnknown) as error:
+    except (SchemaMismatch, Unavailable, OutcomeUnknown) as error:
         raise store_lost(url, error) from error
 
 

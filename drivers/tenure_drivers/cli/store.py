@@ -1,4 +1,4 @@
-"""`tenure store`: check, migrate, activate, export, import and fence a whole store."""
+"""`tenure store`: check, migrate, activate, export, import and fence a whole store, and end a quarantine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ from tenure.queries import Record
 from tenure.release import RELEASE
 from tenure.world import key_of
 
-from ..stores.base import Corrupt, Quarantined, SchemaTooNew, Unavailable
+from ..stores.base import Corrupt, Quarantined, SchemaMismatch, Unavailable
 from ..stores.export import InvalidExport, exported, imported
 from ..stores.files.disk import NO_ROOM
 from ..stores.migration import Migrator, NotMigrated, Numbers
 from ..stores.registry import find_migrator
 from ..stores.row_codec import table_of
 from ..stores.url import is_server, redact, stored_path
-from .exit import CliExit, Exit, UnreadableSession, no_session, store_lost, usage_error
+from .exit import (
+    CliExit,
+    Exit,
+    UnreadableSession,
+    no_session,
+    store_lost,
+    unreadable_if_it_fails,
+    usage_error,
+)
 from .input_file import text_lines
 from .invoke import invoke_async
 from .open_store import Reader, open_read_only
@@ -51,7 +59,7 @@ store_option = click.option("--store", required=True, metavar="URL", help=URL_HE
 
 @click.group()
 def store() -> None:
-    """Check, migrate, activate or copy a store, or end all its leases.
+    """Check, migrate, activate or copy a store, end all its leases, or end the quarantine of a session.
 
     \b
     After you restored a backup, or made an asynchronous standby server the primary:
@@ -129,8 +137,53 @@ def counted(count: int, noun: str) -> str:
 async def _quarantined(url: str, found: Reader) -> tuple[Quarantined, ...]:
     try:
         return await found.store.quarantined()
-    except (Corrupt, Unavailable) as error:
+    except (Corrupt, SchemaMismatch, Unavailable) as error:
         raise store_lost(redact(url), error) from error
+
+
+@store.command()
+@store_option
+@click.argument("session")
+def readmit(store: str, session: str) -> None:
+    """End the quarantine of a session whose rows were repaired.
+
+    A session is put into quarantine when its rows cannot be read, or do not fit together.  `tenure store check` lists
+    such sessions with the reason.  No worker takes them until they are readmitted.
+
+    The rows are checked first: a session with a violated property stays in quarantine.
+
+    \b
+    Example:
+      tenure store readmit --store sqlite:agent.db ann
+
+    \b
+    Exit codes:
+      0  readmitted, or not in quarantine: workers take the session
+      1  at least one violation: nothing was changed
+      2  no such store or session
+      4  the store is unavailable or unreadable, the rows of the session cannot be read, or a newer release is active
+    """
+    invoke_async(_readmit(store, session))
+
+
+async def _readmit(url: str, session_id: str) -> int:
+    async with existing(url) as found:
+        aside = session_id in {each.session_id for each in await found.quarantined()}
+        rows = await found.ask(Rows(session_id))
+        if not (rows or aside):
+            raise usage_error(no_session(session_id, url))
+        if not aside:
+            log(f"session {session_id} is not in quarantine: nothing to do")
+            return Exit.OK
+        with unreadable_if_it_fails(session_id):
+            wrong = list(violations(rows))
+        for violation in wrong:
+            report(f"{session_id}: {violation}")
+        if wrong:
+            return Exit.UNFINISHED
+        await found.readmit(session_id)
+    log(f"session {session_id} readmitted")
+    return Exit.OK
 
 
 # -- fence-all
@@ -237,7 +290,7 @@ async def _migrate(url: str, dry_run: bool) -> int:
     numbers = await changing(url, migrator.numbers) if migrator is not None else Numbers(0, 0, ())
     for line in numbers.missing:
         report(f"{line};")
-    if migrator is None or not numbers.missing:
+    if migrator is None or (numbers.active and not numbers.missing):
         log("nothing to do")
     elif dry_run:
         log("dry run: nothing changed")
@@ -310,7 +363,7 @@ async def changing(url: str, step: Callable[[], T]) -> T:
         raise CliExit(Exit.UNFINISHED, str(error)) from error
     except ValueError as error:
         raise usage_error(f"--store: {error}") from error
-    except (Corrupt, SchemaTooNew, Unavailable, OSError) as error:
+    except (Corrupt, SchemaMismatch, Unavailable, OSError) as error:
         raise store_lost(redact(url), error) from error
 
 
@@ -344,7 +397,7 @@ async def _export(url: str, file: str) -> int:
         try:
             records = await found.store.dump()
             release = getattr(found.store, "active", RELEASE)  # no member of the protocol
-        except (Corrupt, Unavailable) as error:
+        except (Corrupt, SchemaMismatch, Unavailable) as error:
             raise store_lost(redact(url), error) from error
     try:
         if file == "-":

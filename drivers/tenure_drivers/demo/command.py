@@ -21,7 +21,7 @@ from rich.table import Table
 from tenure.replace import replace
 
 from ..cli.exit import CliExit, Exit, usage_error
-from ..cli.invoke import invoke
+from ..cli.invoke import first_error, invoke
 from ..cli.output import Bar, log
 from ..console.timeline.page import Figure, Timeline, TooLate, page
 from ..stores.base import Unavailable
@@ -36,6 +36,7 @@ __all__ = []
 
 
 SEEDS: Final = 1_000_000
+ELSEWHERE: Final = "The demo works in a temporary folder: set TMPDIR to another place"
 AGENTS: Final = ("ledger", "without-once", "script")
 
 
@@ -132,8 +133,8 @@ def demo(
     \b
     Exit codes:
       0        nothing was lost, repeated or answered out of order; each tool call has exactly one result
-      1        at least one of these checks failed
-      2        invalid arguments, or the server is unavailable
+      1        at least one of these checks failed, or the page cannot be written
+      2        invalid arguments, the server is unavailable, or the temporary folder is full
       130 143  Ctrl-C or SIGTERM
     """
     if html is not None:
@@ -160,8 +161,6 @@ def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json:
     report, transcripts = report_on(demo_run.evidence), demo_run.transcripts
     if transcripts is not None and agent != "script":  # a real model may skip the tool call
         report = replace(report, missing=0)
-    if html is not None:
-        html.write_text(page(timeline_of(plan, demo_run, report)), encoding="utf-8")
     if as_json:
         extra = {} if transcripts is None else {"transcripts": transcripts.as_json()}
         click.echo(json.dumps({"seed": plan.seed, **report.as_json(), **extra}))
@@ -169,21 +168,38 @@ def play(plan: Plan, agent: str, server: str | None, html: Path | None, as_json:
         show(plan, report, transcripts)
         again = repeat_command(plan, agent, server)
         click.secho(f"Repeat: {again}\nTimeline: {html or 'add --html demo.html'}", dim=True)
+    if html is not None:
+        write_page(html, page(timeline_of(plan, demo_run, report)))
     holds = report.holds and (transcripts is None or transcripts.holds)
     return Exit.OK if holds else Exit.UNFINISHED
 
 
+def write_page(path: Path, text: str) -> None:
+    """Write the page.  Raises CliExit, after the report was printed."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CliExit(Exit.UNFINISHED, f"--html {path}: {error.strerror or error}") from error
+
+
 def run_plan(plan: Plan, agent: str, server: str | None = None) -> DemoRun:
     """Run a plan.  Remove all processes, files and schemas at the end, also if it is interrupted.  Raises CliExit."""
-    folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="tenure-demo-"))
+    except OSError as error:
+        raise usage_error(f"{error.strerror or error}.  {ELSEWHERE}") from error
     schema = f"tenure_demo_{secrets.token_hex(6)}"
     own = (
         None if server is None else f"{server}{'&' if '?' in server else '?'}tenure_schema={schema}"
     )
     try:
         return asyncio.run(_until_signal(plan, agent, folder, own))
-    except (Unavailable, ValueError) as error:
-        raise usage_error(str(error)) from error
+    except (Unavailable, ValueError, OSError, BaseExceptionGroup) as raised:
+        first = first_error(raised)
+        if not isinstance(first, Unavailable | ValueError | OSError):
+            raise
+        local = own is None or isinstance(first, OSError)
+        raise usage_error(f"{first}.  {ELSEWHERE}" if local else str(first)) from raised
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if own is not None:

@@ -72,7 +72,8 @@ NO_PAGE: Final = re.compile(r"\b(url|route|path|page|endpoint)\b", re.I)
 TOO_LONG_STATUSES: Final = (400, 413, 422, 500, None)
 # Of httpx: a loop of redirects, or a redirect to something that is no http URL.  Asking again gives the same answer.
 WRONG_SERVER: Final = frozenset({"TooManyRedirects", "UnsupportedProtocol", "InvalidURL"})
-NO_HTTP: Final = re.compile("illegal status line|_SWITCH_UPGRADE")  # of h11: another protocol
+# Another protocol (of h11), or a redirect to what is no URL (of httpx).
+NO_HTTP: Final = re.compile("illegal status line|_SWITCH_UPGRADE|in location header")
 TRANSPORT: Final = frozenset({"h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"})
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint, Stepped
+from tenure.records import Session
 from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason, SteeringSeen
 from tenure.worker import protocol
 from tenure.worker.machine import step
 
-from ..stores.base import Store, wall_clock_ms
+from ..stores.base import Corrupt, Store, wall_clock_ms
 from .effect_loop import EffectLoop
 from .process import ProcessWatch, evidence
 from .runner_host import RunnerHost
@@ -106,26 +107,45 @@ class WorkerHost:
     async def _look(self, look: protocol.Look) -> None:
         try:
             due = await self.store.due(look.limit)
-            dead = await self._dead() if look.thorough and self.process is not None else []
             horizon = await self.store.horizon()
         except Exception as error:
-            if str(error) != self._last_failure:  # looks are repeated: log each failure once
-                log.warning("cannot look for work: %s", error)
-            self._last_failure = str(error)
+            self._log_once(f"cannot look for work: {error}")
             self._machine.feed(protocol.LookFailed(self.clock(), look.id))
             return
-        self._last_failure = ""
+        dead: list[str] = []
+        try:
+            if look.thorough and self.process is not None:
+                dead = await self._dead()
+            self._last_failure = ""
+        except Exception as error:  # no reason to leave what is due
+            self._log_once(f"cannot look for dead holders: {error}")
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
         ids = tuple([d.session_id for d in due] + dead)
         full = len(due) >= look.limit
         self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in))
+
+    def _log_once(self, failure: str) -> None:
+        if failure != self._last_failure:  # looks are repeated
+            log.warning("%s", failure)
+        self._last_failure = failure
+
+    async def _held(self) -> tuple[Session, ...]:
+        """Read a page of leases.  A session that cannot be read is then in quarantine, so the page is read again."""
+        unreadable: set[tuple[object, ...]] = set()
+        while True:
+            try:
+                return await self.store.ask(protocol.HeldLeases(self._page))
+            except Corrupt as error:
+                if not error.key or error.key in unreadable:
+                    raise
+                unreadable.add(error.key)
 
     async def _dead(self) -> list[str]:
         """Return sessions whose holder is certainly dead: at first all of them, later those of one page."""
         dead: list[str] = []
         first = self._page is None
         while True:
-            page = await self.store.ask(protocol.HeldLeases(self._page))
+            page = await self._held()
             for session in page:
                 lease = session.lease
                 if isinstance(lease, Held) and session.session_id not in self.runners:

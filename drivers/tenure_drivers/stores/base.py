@@ -26,6 +26,7 @@ __all__ = [
     "Inconsistent",
     "OutcomeUnknown",
     "Quarantined",
+    "SchemaMismatch",
     "SchemaTooNew",
     "SchemaTooOld",
     "Store",
@@ -124,7 +125,11 @@ class Inconsistent(Corrupt, AssertionError):
         )
 
 
-class SchemaTooNew(TenureError):
+class SchemaMismatch(TenureError):
+    """This release does not work with the release that is active in the store (SCHEMA-1)."""
+
+
+class SchemaTooNew(SchemaMismatch):
     """A newer release is active in the store: this one reads and writes nothing (SCHEMA-1)."""
 
     def __init__(self, where: str, found: int, known: int) -> None:
@@ -135,7 +140,7 @@ class SchemaTooNew(TenureError):
         return f"{self.where}: release {self.found} is active, this is release {self.known}: upgrade tenure"
 
 
-class SchemaTooOld(TenureError):
+class SchemaTooOld(SchemaMismatch):
     """A release is active in the store that is too old for this one (SCHEMA-1)."""
 
     def __init__(self, where: str, found: int, needed: int) -> None:
@@ -153,8 +158,8 @@ class Store(Protocol):
     """The protocol of a store.  All methods may be called from any event loop.
 
     A store has one clock and reads it after it has locked the session (STORE-10).
-    Raises Unavailable, OutcomeUnknown, Corrupt or SchemaTooNew, the last also after another process has activated a newer
-    release (SCHEMA-5).  An AssertionError is a bug of the kernel.
+    Raises Unavailable, OutcomeUnknown, Corrupt, SchemaTooOld or SchemaTooNew, the last also after another process has
+    activated a newer release (SCHEMA-5).  An AssertionError is a bug of the kernel.
     """
 
     @property

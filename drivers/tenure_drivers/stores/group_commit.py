@@ -7,6 +7,7 @@ thread forms groups.  There is no timer: while one group is written, the next on
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -42,6 +43,8 @@ __all__ = [
 
 
 V = TypeVar("V")
+
+log = logging.getLogger("tenure")
 
 GROUP_MAX = 512
 WHY_MAX = 400  # characters of an error in the reason of a quarantine
@@ -377,12 +380,19 @@ class GroupCommit:
                 if any(isinstance(answer, Deferred) for answer in answers):
                     group, answers = self._defer(group, answers)
                 deliver_from_thread(group, answers)
-                self._after_group()
+                self._finish_group()
             self._busy = False
             if self._waiting:  # submitted before `_busy` was reset, so without a wake-up
                 continue
             if self._wakes.get():
                 return
+
+    def _finish_group(self) -> None:
+        """Call `after_group`.  An error is logged: without this thread every later command would wait for ever."""
+        try:
+            self._after_group()
+        except Exception:
+            log.exception("%s: after a group", self._name)
 
     def _defer(
         self, group: Sequence[Pending], answers: Sequence[Answer]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Hint, Refused
-from tenure.queries import Command, Question, Record
+from tenure.queries import Command, First, Query, Question, Record
 from tenure.release import RELEASE
 
 from .base import (
@@ -22,7 +22,7 @@ from .base import (
     DueSampler,
     OutcomeUnknown,
     Quarantined,
-    SchemaTooNew,
+    SchemaMismatch,
     Unavailable,
     answer_of,
     outcome_of,
@@ -177,7 +177,7 @@ def run_or_split(
 ) -> Sequence[Answer]:
     """Run one transaction for all commands; if a write fails, run each command alone (STORE-14).
 
-    `attempt` runs one transaction and raises if it was rolled back.  Unavailable, OutcomeUnknown and SchemaTooNew are
+    `attempt` runs one transaction and raises if it was rolled back.  Unavailable, OutcomeUnknown and SchemaMismatch are
     the answer to every command.  After any other error nothing is changed, and the error of one command must not fail the others:
     `alone` runs them one by one, each at a new reading of the clock.  `meaning` translates the error of the engine.
     """
@@ -185,7 +185,7 @@ def run_or_split(
         return attempt(commands)
     except Busy:
         raise
-    except (Unavailable, OutcomeUnknown, SchemaTooNew) as error:
+    except (Unavailable, OutcomeUnknown, SchemaMismatch) as error:
         return [error] * len(commands)
     except Exception as error:
         if len(commands) == 1:
@@ -267,10 +267,15 @@ class TablesStore(GroupedStore):
         with self._reading:
             self._check_readable()
             try:
-                return answer_of(question, self.tables.answer)
+                return answer_of(question, self._answer)
             except Corrupt as error:
                 self._set_aside({str(key): str(error) for key in error.key})
                 raise
+
+    def _answer(self, query: Query[Any]) -> Any:
+        if isinstance(query, First) and query.index.for_workers:
+            return self.tables.first(query, without={(s,) for s in self._quarantined})
+        return self.tables.answer(query)
 
     async def due(self, limit: int) -> tuple[Due, ...]:
         """Return up to `limit` sessions that are due now, in random order."""

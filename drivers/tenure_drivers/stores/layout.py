@@ -12,7 +12,7 @@ from tenure.queries import Chain, First, Get, Index, Query, Record
 from tenure.records import RECORDS
 from tenure.release import OLDEST, RELEASE, since
 
-from .base import SchemaTooNew, SchemaTooOld
+from .base import Corrupt, SchemaTooNew, SchemaTooOld
 from .row_codec import RowCodec, codec_of
 
 __all__ = ["Layout", "check_active", "layout_of", "warn_if_older"]
@@ -66,8 +66,10 @@ def layout_of(release: int) -> Layout:
 def check_active(active: int, where: str, oldest: int = OLDEST) -> int:
     """Return the active number if it is from `oldest` to this release (SCHEMA-1).
 
-    Raises SchemaTooNew or SchemaTooOld.
+    Raises SchemaTooNew or SchemaTooOld; Corrupt for a number that no release has.
     """
+    if active < 1:
+        raise Corrupt(where, (), f"its active release is {active}, and the first one was 1")
     if active > RELEASE:
         raise SchemaTooNew(where, active, RELEASE)
     if active < oldest:

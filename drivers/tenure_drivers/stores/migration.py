@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
 from tenure.release import RELEASE
 
+from .base import Corrupt
 from .errors import TenureError
 from .layout import Layout, layout_of
 
-__all__ = ["Migrate", "Migrator", "NotMigrated", "Numbers", "may_migrate", "schema_number"]
+__all__ = [
+    "Migrate",
+    "Migrator",
+    "NotMigrated",
+    "Numbers",
+    "incomplete",
+    "may_migrate",
+    "schema_number",
+]
 
 
 Migrate: TypeAlias = Literal["auto", "no"]
@@ -40,6 +49,12 @@ class NotMigrated(TenureError):
     def __str__(self) -> str:
         more = f", and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
         return f"{self.where} lacks {self.missing[0]}{more}: run `tenure store migrate` first"
+
+
+def incomplete(where: str, active: int, missing: Sequence[str]) -> Corrupt:
+    """Return the error for a store whose tables have less than the active release needs (SCHEMA-2)."""
+    why = f"release {active} is active, but it lacks {missing[0]}: run `tenure store migrate`"
+    return Corrupt(where, (), why)
 
 
 class Migrator(Protocol):

@@ -162,13 +162,17 @@ class MemoryTables:
         if isinstance(query, Get):
             return self.rows.get(query.record, {}).get(query.key)
         if isinstance(query, First):
-            rows = self.rows.get(query.index.record, {})
-            return tuple([rows[key] for key in self.orders[query.index.name].first(query)])
+            return self.first(query)
         if isinstance(query, Each):
             return tuple([self.answer(each) for each in query.queries])
         if isinstance(query, Chain):
             return chain_of(self.rows.get(query.record, {}), query)
         raise AssertionError(f"no such query: {query!r}")
+
+    def first(self, query: First[Any], without: Container[Key] = ()) -> tuple[Any, ...]:
+        """Answer a query of an index, without the records with these keys."""
+        rows = self.rows.get(query.index.record, {})
+        return tuple([rows[key] for key in self.orders[query.index.name].first(query, without)])
 
     def put(self, kind: type[Record], changed: Mapping[Key, Record | None]) -> None:
         """Write records of one kind, or remove those that are None, unchecked; `WriteOverlay` has checked them."""

@@ -23,7 +23,7 @@ from ...stores.url import sqlite_path
 from ..exit import Exit, UnreadableSession, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
-from ..output import Bar, log
+from ..output import Bar, answers_apart, log
 from ..retrying_store import RetryingStore, opened, stop_if_unusable
 from . import validation
 from .admission import Admission, by_session, each_session
@@ -283,6 +283,5 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 def main(job: Job) -> int:
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    # Standard output is for answers, not for what agents print.
-    with contextlib.redirect_stdout(sys.stderr):
+    with answers_apart():  # agents may print, and start programs that do
         return asyncio.run(run(job, read_file(job.file)))

@@ -20,7 +20,7 @@ from ...stores.base import (
     Durability,
     OutcomeUnknown,
     Quarantined,
-    SchemaTooNew,
+    SchemaMismatch,
     Store,
     Unavailable,
     Unusable,
@@ -110,7 +110,7 @@ class PatientStore:
         except (Unavailable, OutcomeUnknown) as error:
             self._failed(key, started_ms, error)
             raise
-        except (Corrupt, SchemaTooNew) as error:
+        except (Corrupt, SchemaMismatch) as error:
             if not (isinstance(error, Corrupt) and error.key):  # not about one session only
                 self._lose(error)
             raise

@@ -99,10 +99,12 @@ class Content:
 
 
 def contents(folder: Path) -> Contents:
-    """List the files of a folder.  Raises OSError."""
+    """List the files of a folder.  Raises OSError, or Corrupt for a pipe or a device, which might block its reader."""
     found = Contents()
     for path in sorted(folder.iterdir()):
         if (match := _NAME.fullmatch(path.name)) is not None:
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise Corrupt(str(path), (), "not a file")
             (found.logs if match[1] == LOG else found.snapshots)[int(match[2])] = path
         elif path.name.endswith(SUFFIX + TEMPORARY):
             found.temporary.append(path)

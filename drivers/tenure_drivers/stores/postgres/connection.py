@@ -12,6 +12,8 @@ from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
+from tenure.release import OLDEST
+
 from ..base import Corrupt, OutcomeUnknown, Unavailable, Unusable
 from ..layout import check_active
 from .pipeline import Pipeline, Rows, Statement
@@ -248,12 +250,17 @@ class Connection:
 
 
 class StoreConnection(Connection):
-    """A connection with the statements for the active number that was read last, `sql`."""
+    """A connection with the statements for the active number that was read last, `sql`.
 
-    def __init__(self, dsn: str, sql: Sql, prepare: bool = True) -> None:
+    `oldest` is the lowest active number that is accepted (SCHEMA-1).
+    """
+
+    def __init__(self, dsn: str, sql: Sql, prepare: bool = True, oldest: int = OLDEST) -> None:
         super().__init__(dsn, prepare)
         self.sql = sql
+        self.oldest = oldest
 
     def work_at(self, active: int) -> None:
         """Use the statements for another active number.  Raises SchemaTooNew or SchemaTooOld."""
-        self.sql = self.sql.at(check_active(active, f"schema {self.sql.schema!r}"))
+        where = f"schema {self.sql.schema!r}"
+        self.sql = self.sql.at(check_active(active, where, self.oldest))

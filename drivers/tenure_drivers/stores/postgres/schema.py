@@ -19,11 +19,11 @@ from tenure.release import RELEASE
 
 from ..base import Corrupt, Unavailable
 from ..layout import Layout, check_active, layout_of, warn_if_older
-from ..migration import NotMigrated, Numbers, schema_number
+from ..migration import NotMigrated, Numbers, incomplete, schema_number
 from ..row_codec import RowCodec
 from .connection import BEGIN, StoreConnection, translated
 from .pipeline import Statement
-from .sql import Sql, column_definition, kind_of, quoted
+from .sql import Sql, Texts, column_definition, kind_of, quoted
 
 __all__ = ["PostgresMigrator", "creating", "ensure_schema"]
 
@@ -41,6 +41,12 @@ COLUMNS = (
 INDEXES = (
     "SELECT c.relname::text, i.indisvalid::int FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
     "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
+)
+
+NUMBER = "tenure_schema"  # the table with the active number
+NAMED = (
+    "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = %b::text AND c.relname = ANY(%b::text[])"
 )
 
 log = logging.getLogger("tenure")
@@ -120,8 +126,8 @@ def creating(connection: StoreConnection) -> list[str]:
     if not connection.run([(there, (sql.schema,))])[0][0][0][0]:
         lines.append(f"CREATE SCHEMA IF NOT EXISTS {quoted(sql.schema)}")
     lines += lacking(sql, Catalogue({}, frozenset(), {}), sql.layout)
-    lines.append(f"CREATE TABLE {sql.name('tenure_schema')} (version bigint NOT NULL)")
-    lines.append(f"INSERT INTO {sql.name('tenure_schema')} (version) VALUES ({RELEASE})")
+    lines.append(f"CREATE TABLE {sql.name(NUMBER)} (version bigint NOT NULL)")
+    lines.append(f"INSERT INTO {sql.name(NUMBER)} (version) VALUES ({RELEASE})")
     return lines
 
 
@@ -148,8 +154,7 @@ def ensure_schema(connection: StoreConnection, create: bool) -> None:
         connection.roll_back()
         raise translated(error, sql.schema) from error
     if missing:
-        why = f"release {active} is active, but it lacks {missing[0]}"
-        raise Corrupt(f"schema {sql.schema!r}", (), why)
+        raise incomplete(f"schema {sql.schema!r}", active, missing)
     warn_if_older(active, f"schema {sql.schema!r}")
 
 
@@ -165,13 +170,24 @@ def _create(connection: StoreConnection) -> int:
 
 
 def read_active(connection: StoreConnection) -> int | None:
-    """Return the active number; None if the schema does not exist, 0 if its number is missing."""
+    """Return the active number; None if the schema has nothing of a store, 0 if its number is missing.
+
+    Raises Corrupt for a schema with tables of a store, or of something else with such names, but without a number.
+    """
     # Not by to_regclass: it may answer from a cache that is older than the table.
     sql = connection.sql
-    there = "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'tenure_schema'"
-    if not connection.run([(there, (sql.schema,))])[0][0][0][0]:
+    tables = [layout_of(RELEASE).codec(record).table for record in layout_of(RELEASE).records]
+    names = Texts([NUMBER, "quarantine", *tables])
+    found = {name for (name,) in connection.run([(NAMED, (sql.schema, names))])[0][0]}
+    if not found:
         return None
-    rows = connection.run([(f"SELECT version FROM {sql.name('tenure_schema')}", ())])[0][0]
+    if NUMBER not in found:
+        why = (
+            f"it has {', '.join(sorted(found))}, but no table {NUMBER}: restore a backup, "
+            "or choose another schema with ?tenure_schema=NAME"
+        )
+        raise Corrupt(f"schema {sql.schema!r}", (), why)
+    rows = connection.run([(f"SELECT version FROM {sql.name(NUMBER)}", ())])[0][0]
     return int(rows[0][0]) if rows else 0
 
 
@@ -217,7 +233,7 @@ class PostgresMigrator:
             numbers = self._numbers(connection)
             if numbers.missing:
                 raise NotMigrated(where, numbers.missing)
-            table = self._sql.name("tenure_schema")
+            table = self._sql.name(NUMBER)
             connection.run(
                 [(f"UPDATE {table} SET version = {RELEASE} WHERE version < {RELEASE}", ())]
             )

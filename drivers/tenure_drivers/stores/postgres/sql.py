@@ -154,6 +154,11 @@ class Sql:
         """Return the quoted name of a table with its schema."""
         return f"{quoted(self.schema)}.{quoted(table)}"
 
+    def not_quarantined(self, row: str) -> str:
+        """Return the condition that the session of a row is not in quarantine."""
+        quarantine = self.name("quarantine")
+        return f"NOT EXISTS (SELECT 1 FROM {quarantine} q WHERE q.session_id = {row}.session_id)"
+
     # -- schema
 
     def create_table(self, codec: RowCodec[Any]) -> str:
@@ -204,11 +209,13 @@ class Sql:
             marks = ", ".join(f"q.{at}" for at in names[width : width + after])
             sign = "<" if backwards else ">"
             where.append(f"({listed(rest[:after])}) {sign} ({marks})")
+        if index.for_workers:
+            where.append(self.not_quarantined("s"))
         order = [
             quoted(n) + (" DESC" if (n in index.descending) != backwards else "") for n in rest
         ]
         inner = (
-            f"SELECT * FROM {self.name(codec.table)} WHERE {' AND '.join(where) or 'true'} "
+            f"SELECT * FROM {self.name(codec.table)} s WHERE {' AND '.join(where) or 'true'} "
             f"ORDER BY {', '.join(order) or '1'} LIMIT q.{names[-1]}"
         )
         columns = ", ".join(f"t.{quoted(n)}" for n in codec.stored)

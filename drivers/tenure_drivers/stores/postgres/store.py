@@ -15,7 +15,7 @@ import psycopg
 
 from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Query, Question, Record
-from tenure.release import RELEASE
+from tenure.release import OLDEST, RELEASE
 
 from ..base import (
     Capability,
@@ -24,6 +24,7 @@ from ..base import (
     Due,
     Durability,
     Quarantined,
+    Unusable,
     answer_of,
     outcome_of,
     wall_clock_ms,
@@ -69,7 +70,9 @@ class PostgresStore(GroupedStore):
     The schema is created if it does not exist; without `create` that is a ValueError.  The clock is the server's,
     unless one is given (tests).  At most `readers` + 3 connections are opened, each when it is needed.  Use
     `prepare=False` with a pooler in transaction mode: no prepared statements, and no hints of other processes.
-    Raises Unavailable, SchemaTooNew or Corrupt if the store cannot be opened.
+    `read_only`: create nothing, execute nothing, put no session into quarantine, and accept the store of any earlier
+    release (SCHEMA-1).
+    Raises Unavailable, SchemaTooNew, SchemaTooOld or Corrupt if the store cannot be opened.
     """
 
     durability = Durability.CRASH
@@ -86,6 +89,7 @@ class PostgresStore(GroupedStore):
         group_max: int = POSTGRES_GROUP_MAX,
         idle_ms: int = IDLE_MS,
         create: bool = True,
+        read_only: bool = False,
     ) -> None:
         if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or set("\x00%") & set(schema):
             raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes, no % among them")
@@ -95,10 +99,12 @@ class PostgresStore(GroupedStore):
         self._sql = Sql(schema, layout_of(RELEASE))
         self._clock = clock
         self._prepare = prepare
+        self._read_only = read_only
+        self._oldest = 1 if read_only else OLDEST
         self._notifier = PostgresNotifier(dsn, schema, prepare, self._hint_bus.publish)
-        self._writer = Writer(StoreConnection(dsn, self._sql, prepare), clock, idle_ms)
+        self._writer = Writer(self._new_connection(self._sql), clock, idle_ms)
         try:
-            ensure_schema(self._writer.connection, create)
+            ensure_schema(self._writer.connection, create and not read_only)
         except BaseException:
             self._writer.connection.close()
             raise
@@ -109,6 +115,9 @@ class PostgresStore(GroupedStore):
         self._connections: list[StoreConnection] = []
         self.group = GroupCommit(self._transact, name="tenure-pg-write", group_max=group_max)
 
+    def _new_connection(self, sql: Sql) -> StoreConnection:
+        return StoreConnection(self.dsn, sql, self._prepare, self._oldest)
+
     @property
     def active(self) -> int:
         """The release that was active at the last read (SCHEMA-1)."""
@@ -118,6 +127,8 @@ class PostgresStore(GroupedStore):
     # -- commands
 
     def _execute_group(self, commands: Commands, wait: bool) -> Sequence[Answer]:
+        if self._read_only:
+            return [Unusable(f"schema {self.schema!r} was opened to be read")] * len(commands)
         return self._writer.transact(commands, wait)
 
     def _quarantine(self, reasons: Mapping[str, str], wait: bool) -> None:
@@ -185,21 +196,20 @@ class PostgresStore(GroupedStore):
 
     def _due(self, connection: StoreConnection, limit: int) -> tuple[Due, ...]:
         now_ms = self._now(connection)
-        table, quarantine = self._sql.name("session"), self._sql.name("quarantine")
+        table, working = self._sql.name("session"), self._sql.not_quarantined("s")
         select = (
-            "SELECT {0}, session_id FROM {1} s WHERE {0} {2} %s {3} AND NOT EXISTS "
-            "(SELECT 1 FROM {4} q WHERE q.session_id = s.session_id) "
+            "SELECT {0}, session_id FROM {1} s WHERE {0} {2} %s {3} AND {4} "
             "ORDER BY {0}, session_id LIMIT %s"
         )
 
         def look(after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
             after_sql = "AND (due_at_ms, session_id) > (%s, %s)" if after else ""
-            text = select.format("due_at_ms", table, "<=", after_sql, quarantine)
+            text = select.format("due_at_ms", table, "<=", after_sql, working)
             return list(connection.run([(text, (now_ms, *(after or ()), count))])[0][0])
 
         found = self._sampler.sample(limit, look)
         if len(found) < limit:
-            text = select.format("lease_from_ms", table, ">", "", quarantine)
+            text = select.format("lease_from_ms", table, ">", "", working)
             known = {session_id for _, session_id in found}
             rows = connection.run([(text, (now_ms, limit))])[0][0]
             more = [(now_ms, session_id) for _, session_id in rows if session_id not in known]
@@ -208,10 +218,9 @@ class PostgresStore(GroupedStore):
 
     async def horizon(self) -> int | None:
         """Return the earliest `due_at_ms` in the future."""
-        table, quarantine = self._sql.name("session"), self._sql.name("quarantine")
         text = (
-            f"SELECT due_at_ms FROM {table} s WHERE due_at_ms > %s AND NOT EXISTS (SELECT 1 FROM "
-            f"{quarantine} q WHERE q.session_id = s.session_id) ORDER BY due_at_ms, session_id LIMIT 1"
+            f"SELECT due_at_ms FROM {self._sql.name('session')} s WHERE due_at_ms > %s AND "
+            f"{self._sql.not_quarantined('s')} ORDER BY due_at_ms, session_id LIMIT 1"
         )
 
         def look(connection: StoreConnection) -> int | None:
@@ -269,9 +278,7 @@ class PostgresStore(GroupedStore):
     def _read_here(self, look: Callable[[StoreConnection], A]) -> A:
         connection: StoreConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = StoreConnection(
-                self.dsn, self._writer.sql, self._prepare
-            )
+            connection = self._local.connection = self._new_connection(self._writer.sql)
             self._connections.append(connection)
         repeated = False
         while True:
@@ -287,7 +294,7 @@ class PostgresStore(GroupedStore):
                 repeated = True  # a read may be repeated: once more on a new connection
             except Corrupt as error:
                 connection.roll_back()
-                if error.key:
+                if error.key and not self._read_only:
                     _quarantine_with(connection, {str(error.key[0]): str(error)})
                 raise
 

@@ -17,7 +17,7 @@ from tenure.release import OLDEST, RELEASE
 
 from ..base import Corrupt
 from ..layout import Layout, check_active, layout_of
-from ..migration import NotMigrated, Numbers, schema_number
+from ..migration import NotMigrated, Numbers, incomplete, schema_number
 from ..row_codec import RowCodec
 from .connection import BUSY, LOCKED, connect_with, has_log, primary_code, translated
 from .sql import Tables, create_index, create_table
@@ -182,7 +182,7 @@ def _checked(connection: sqlite3.Connection, path: Path, oldest: int) -> int:
     active = check_active(user_version(connection), str(path), oldest)
     missing = lacking(connection, path, layout_of(active))
     if missing:
-        raise Corrupt(str(path), (), f"release {active} is active, but it lacks {missing[0]}")
+        raise incomplete(str(path), active, missing)
     return active
 
 

@@ -34,6 +34,7 @@ __all__ = [
 
 T = TypeVar("T")
 SELECT_QUARANTINE = "SELECT session_id, reason, at_ms FROM quarantine"
+NOT_QUARANTINED = '"session_id" NOT IN (SELECT session_id FROM quarantine)'
 LIMIT_MAX = 2**63 - 1
 UNSTORABLE = (UnicodeEncodeError, OverflowError)  # raised for a key that SQLite cannot store
 
@@ -173,6 +174,8 @@ def select_first(
     if after:
         sign, marks = "<" if backwards else ">", ", ".join("?" * after)
         where.append(f"({quoted(rest[:after])}) {sign} ({marks})")
+    if index.for_workers:
+        where.append(NOT_QUARANTINED)
     order = ", ".join(
         f'"{n}" DESC' if (n in index.descending) != backwards else f'"{n}"' for n in rest
     )
@@ -211,8 +214,8 @@ def select_due(index: Index[Any], when: str, after: bool) -> str:
     condition = f' AND ("{moment}", "{session}") > (?, ?)' if after else ""
     return (
         f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
-        f'WHERE "{moment}" {when} ?{condition} AND "{session}" NOT IN '
-        f'(SELECT session_id FROM quarantine) ORDER BY "{moment}", "{session}" LIMIT ?'
+        f'WHERE "{moment}" {when} ?{condition} AND {NOT_QUARANTINED} '
+        f'ORDER BY "{moment}", "{session}" LIMIT ?'
     )
 
 
