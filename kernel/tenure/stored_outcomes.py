@@ -20,6 +20,7 @@ __all__ = [
     "Interrupted",
     "LeaseTaken",
     "PhaseChanged",
+    "Readmitted",
     "Reclaimed",
     "Reordered",
     "Replaced",
@@ -136,6 +137,14 @@ class Replaced:
 
 
 @frozen
+class Readmitted:
+    """How the content of a dead letter was admitted."""
+
+    since: ClassVar = 2
+    admission: Admission
+
+
+@frozen
 class Reordered:
     """How many inputs have the order that was asked for."""
 
@@ -155,4 +164,5 @@ ExecutedOutcome: TypeAlias = (
     | Amended
     | Replaced
     | Reordered
+    | Readmitted
 )

@@ -125,9 +125,16 @@ def test_an_input_that_ends_is_named_by_one_event(path: Path) -> None:  # EVENT-
         rows = set(step.after) - set(step.before)
         events = [event for row in rows if isinstance(row, EventBatch) for event in row.events]
         named = [name for event in events if event.kind in ends for name in event.input_ids]
-        ended = [q for q in rows if isinstance(q, QueueEntry) and isinstance(q.state, Ended)]
+        over, before = (
+            {
+                (q.session_id, q.input_id)
+                for q in world.all(QueueEntry)
+                if isinstance(q.state, Ended)
+            }
+            for world in (step.after, step.before)
+        )
 
-        assert sorted(named) == sorted(q.input_id for q in ended), step.block.head
+        assert sorted(named) == sorted([name for _, name in over - before]), step.block.head
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)

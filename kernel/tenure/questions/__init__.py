@@ -4,6 +4,8 @@
 """
 
 from .core import (
+    AllDeadLetters,
+    DeadLetter,
     DeadLetters,
     EventsAfter,
     InputStatus,
@@ -21,6 +23,8 @@ from .core import (
 from .open_turn import LoadOpenTurn, OpenTurn
 
 __all__ = [
+    "AllDeadLetters",
+    "DeadLetter",
     "DeadLetters",
     "EventsAfter",
     "InputStatus",

@@ -34,6 +34,8 @@ from ..transcript import Form, Role
 
 __all__ = [
     "PAGE",
+    "AllDeadLetters",
+    "DeadLetter",
     "DeadLetters",
     "EventsAfter",
     "InputStatus",
@@ -155,6 +157,7 @@ class InputStatus:
     run.  `answer`: the text of the last node that the run committed.  `failures` counts failures, outages and losses
     since the last checkpoint; `last_failure` is the last failure that was reported.  `target_run`: the run that it
     names, while no run has it.  `checkpoint`: the number of the checkpoint that has taken it into a running turn.
+    `readmitted_as`: the new input with the content of this dead letter.
     """
 
     input_id: str
@@ -169,6 +172,7 @@ class InputStatus:
     last_failure: LastFailure | None = None
     target_run: str | None = None
     checkpoint: int | None = None
+    readmitted_as: str | None = None
 
     @property
     def delivered(self) -> bool:
@@ -250,6 +254,7 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
     return InputStatus(
         queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer,
         run.retry.last, checkpoint=_checkpoint_of(run, queue_entry.input_id),
+        readmitted_as=getattr(state, "readmitted_as", None),
     )  # fmt: skip
 
 
@@ -320,7 +325,7 @@ class LoadOverview(Question[Overview | None]):
 
 @frozen
 class DeadLetters(Question[tuple[InputStatus, ...]]):
-    """The first dead letters of a session, in the order of admission."""
+    """The first dead letters of a session that were not readmitted, in the order of admission."""
 
     session_id: str
     limit: int = PAGE
@@ -332,6 +337,39 @@ class DeadLetters(Question[tuple[InputStatus, ...]]):
         for queue_entry in queue_entries:
             letters.append((yield from _status(session, queue_entry)))
         return tuple(letters)
+
+
+@frozen
+class DeadLetter:
+    """A dead letter, as it was submitted and as it ended.  `seq`: its place in the list of its session."""
+
+    session_id: str
+    seq: int
+    input: Input
+    status: InputStatus
+
+
+@frozen
+class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
+    """The dead letters of all sessions that were not readmitted, by session and in the order of admission.
+
+    A next page begins after the session and the `seq` of the last one.
+    """
+
+    after: str = ""
+    after_seq: int = 0
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        after = (self.after, self.after_seq) if self.after else ()
+        found: list[DeadLetter] = []
+        for entry in (yield First(DEAD, (), self.limit, after)):
+            key = (entry.session_id, entry.input_id)
+            session = yield Get(Session, (entry.session_id,))
+            status = yield from _status(session, entry)
+            submitted = existing((yield Get(Input, key)), f"input {entry.input_id}")
+            found.append(DeadLetter(entry.session_id, entry.seq, submitted, status))
+        return tuple(found)
 
 
 @frozen

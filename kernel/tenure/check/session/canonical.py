@@ -186,7 +186,7 @@ def _queue_entry(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
     if isinstance(state, input_.Ended):
         by = state.by if state.how is input_.How.WITHDRAWN else ""
         if by != state.by or state.run_id is not None:
-            state = input_.Ended(state.how, by)
+            state = input_.Ended(state.how, by, None, state.readmitted_as)
     else:
         seq = names.seqs[queue_entry.seq]
         if isinstance(state, input_.Delayed):
