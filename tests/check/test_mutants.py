@@ -414,7 +414,9 @@ def readmitted_and_kept(patch: pytest.MonkeyPatch) -> None:
 
 def readmitted_in_front(patch: pytest.MonkeyPatch) -> None:
     admit_into = admit.admit_into
-    patch.setattr(readmit, "admit_into", lambda *given: admit_into(*given, 0))
+    patch.setattr(
+        readmit, "admit_into", lambda tx, view, new, known: admit_into(tx, view, new, known, 0)
+    )
 
 
 def readmitted_again_when_sent_again(patch: pytest.MonkeyPatch) -> None:

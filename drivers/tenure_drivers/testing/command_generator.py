@@ -327,8 +327,11 @@ class CommandGenerator:
         return Reorder(session, command_id, lane, tuple(named))
 
     def _readmit(self, session: str, command_id: str) -> AnyCommand:
-        entries = [e for e in self._rows(QueueEntry, session) if isinstance(e.state, Ended)]
-        dead = [e.input_id for e in entries if e.state.how is How.DEAD_LETTERED]
+        dead = [
+            e.input_id
+            for e in self._rows(QueueEntry, session)
+            if isinstance(e.state, Ended) and e.state.how is How.DEAD_LETTERED
+        ]
         old = self.pick((*dead, *dead, *self._inputs(session)))
         return Readmit(session, command_id, old, self._id("i"))
 

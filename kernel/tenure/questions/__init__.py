@@ -15,11 +15,13 @@ from .core import (
     LoadRun,
     LoadTranscript,
     Overview,
+    Result,
     Sessions,
     Status,
     Statuses,
     TranscriptLine,
 )
+from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 
 __all__ = [
@@ -27,6 +29,9 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "EventsAfter",
+    "Inbox",
+    "InboxItem",
+    "InboxPage",
     "InputStatus",
     "Journal",
     "LoadOpenTurn",
@@ -36,6 +41,7 @@ __all__ = [
     "LoadedRun",
     "OpenTurn",
     "Overview",
+    "Result",
     "Sessions",
     "Status",
     "Statuses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
@@ -46,6 +47,7 @@ __all__ = [
     "LoadTranscript",
     "LoadedRun",
     "Overview",
+    "Result",
     "Sessions",
     "Status",
     "Statuses",
@@ -147,6 +149,18 @@ class Journal(Question[tuple[JournalEntry, ...]]):
 # -- for clients
 
 
+class Result(enum.StrEnum):
+    """INBOX-59: what has become of an input, for who waits for it."""
+
+    PENDING = "pending"  # it has not ended
+    RESULT = "result"  # a run has finished with an answer
+    NO_RESULT = "no_result"  # a run has consumed it, and has not finished or has no answer
+    WITHDRAWN = "withdrawn"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+    DEAD_LETTERED = "dead_lettered"
+
+
 @frozen
 class InputStatus:
     """The status of an input.
@@ -185,6 +199,17 @@ class InputStatus:
         return self.status not in ("delayed", "ready", "bound")
 
     @property
+    def result(self) -> Result:
+        """What has become of the input (INBOX-59); `reason` or `by` says why."""
+        if not self.ended:
+            return Result.PENDING
+        if self.status == input_.How.CONSUMED:
+            answered = self.succeeded and self.answer is not None
+            return Result.RESULT if answered else Result.NO_RESULT
+        coalesced = self.status == input_.How.COALESCED
+        return Result.SUPERSEDED if coalesced else Result(self.status)
+
+    @property
     def succeeded(self) -> bool:
         """Whether a run that finished has consumed the input; a run that failed may consume it too (RUN-13)."""
         consumed = self.status == input_.How.CONSUMED
@@ -204,7 +229,7 @@ class Statuses(Question[tuple[InputStatus | None, ...]]):
         for input_id in self.input_ids:
             queue_entry = yield Get(QueueEntry, (self.session_id, input_id))
             found.append(
-                None if queue_entry is None else (yield from _status(session, queue_entry))
+                None if queue_entry is None else (yield from status_steps(session, queue_entry))
             )
         return tuple(found)
 
@@ -220,7 +245,7 @@ class Status(Question[InputStatus | None]):
         return (yield from Statuses(self.session_id, (self.input_id,)).steps())[0]
 
 
-def _status(session: Session, queue_entry: QueueEntry) -> Steps:
+def status_steps(session: Session, queue_entry: QueueEntry) -> Steps:
     state = queue_entry.state
     run_id = getattr(state, "run_id", None)
     run: Run | None = None
@@ -232,11 +257,12 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
         target = yield Get(Run, (queue_entry.session_id, target_run))
     unfinished = () if target is None or isinstance(target.state, run_.Done) else (target.run_id,)
     status = scheduling.visible_status(session, queue_entry, run, unfinished)
+    by = state.by if isinstance(state, input_.Ended) else None
     if status == "superseded" and not isinstance(state, input_.Ended):
         raised = yield Get(MarkRaise, (queue_entry.session_id, queue_entry.lane, state.mark + 1))
-        status = status if raised is None else raised.how.value  # as Sweep will write it
-    by = state.by if isinstance(state, input_.Ended) else None
-    if status == "abandoned" and isinstance(state, input_.Ready):
+        if raised is not None:  # as Sweep will write it
+            status, by = raised.how.value, raised.by
+    if status == "abandoned" and by is None:
         by = target_run  # as Begin or Sweep will write it
     due = state.until_ms if isinstance(state, input_.Delayed) else None
     if run is None:
@@ -318,7 +344,7 @@ class LoadOverview(Question[Overview | None]):
         queue_entries.sort(key=lambda p: p.seq)
         waiting = []
         for queue_entry in queue_entries[: self.limit]:
-            waiting.append((yield from _status(session, queue_entry)))
+            waiting.append((yield from status_steps(session, queue_entry)))
         usage = yield First(USAGES, (self.session_id,), PAGE)
         return Overview(session, runs, tuple(waiting), usage)
 
@@ -335,7 +361,7 @@ class DeadLetters(Question[tuple[InputStatus, ...]]):
         queue_entries = yield First(DEAD, (self.session_id,), self.limit)
         letters = []
         for queue_entry in queue_entries:
-            letters.append((yield from _status(session, queue_entry)))
+            letters.append((yield from status_steps(session, queue_entry)))
         return tuple(letters)
 
 
@@ -366,7 +392,7 @@ class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
         for entry in (yield First(DEAD, (), self.limit, after)):
             key = (entry.session_id, entry.input_id)
             session = yield Get(Session, (entry.session_id,))
-            status = yield from _status(session, entry)
+            status = yield from status_steps(session, entry)
             submitted = existing((yield Get(Input, key)), f"input {entry.input_id}")
             found.append(DeadLetter(entry.session_id, entry.seq, submitted, status))
         return tuple(found)
