@@ -379,17 +379,21 @@ class DeadLetter:
 class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
     """The dead letters of all sessions that were not readmitted, by session and in the order of admission.
 
-    A next page begins after the session and the `seq` of the last one.
+    A next page begins after the session and the `seq` of the last one.  `only`: those of this session.
     """
 
     after: str = ""
     after_seq: int = 0
     limit: int = PAGE
+    only: str | None = None
 
     def steps(self) -> Steps:
-        after = (self.after, self.after_seq) if self.after else ()
+        within: tuple[str, ...] = ()
+        after: tuple[str | int, ...] = (self.after, self.after_seq) if self.after else ()
+        if self.only is not None:
+            within, after = (self.only,), after[1:]
         found: list[DeadLetter] = []
-        for entry in (yield First(DEAD, (), self.limit, after)):
+        for entry in (yield First(DEAD, within, self.limit, after)):
             key = (entry.session_id, entry.input_id)
             session = yield Get(Session, (entry.session_id,))
             status = yield from status_steps(session, entry)
