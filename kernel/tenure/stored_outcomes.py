@@ -98,10 +98,18 @@ class WithdrawnCount:
 
 @frozen
 class PhaseChanged:
-    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest."""
+    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest.
 
+    `ready`, `delayed`, `unfinished`: how many inputs and runs there were (PHASE-15); None in an answer of release 1.
+    """
+
+    added: ClassVar = {"ready": 2, "delayed": 2, "unfinished": 2}
+    ignorable: ClassVar = ("ready", "delayed", "unfinished")
     phase: Phase
     run_id: str | None = None
+    ready: int | None = None
+    delayed: int | None = None
+    unfinished: int | None = None
 
 
 @frozen

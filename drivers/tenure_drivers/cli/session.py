@@ -262,7 +262,10 @@ def retry(store: str, session: str, input_id: str, as_json: bool) -> None:
 def told_phase(done: PhaseChanged) -> Answer:
     """Return the answer of a command that changes the phase."""
     asked = "" if done.run_id is None else f"; run {done.run_id} was asked to stop, or has ended"
-    return f"{done.phase.value}{asked}", {"phase": done.phase.value, "run_id": done.run_id}
+    counts = {"ready": done.ready, "delayed": done.delayed, "unfinished": done.unfinished}
+    had = ", ".join([f"{count} {what}" for what, count in counts.items()])
+    told = f"{done.phase.value} (it had: {had}){asked}"
+    return told, {"phase": done.phase.value, "run_id": done.run_id, **counts}
 
 
 @changes

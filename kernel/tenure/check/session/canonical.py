@@ -29,6 +29,7 @@ from ...records import (
     MarkRaise,
     Node,
     OpenKey,
+    PhaseChanged,
     QueueEntry,
     Reclaimed,
     Run,
@@ -159,6 +160,8 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
         outcome = replace(outcome, generation=0)
     elif isinstance(outcome, Amended):
         outcome = replace(outcome, revision=0)
+    elif isinstance(outcome, PhaseChanged):
+        outcome = PhaseChanged(outcome.phase, outcome.run_id)
     return replace(done, command_id=name, at_ms=0, outcome=outcome)
 
 
