@@ -223,3 +223,23 @@ def test_blocking_code_has_the_same_commands() -> None:
 
         assert runtime.stop_session("s", abandon=True).phase in (Phase.STOPPED, Phase.STOPPING)
         assert runtime.reopen("s").phase is Phase.OPEN
+
+
+def test_a_start_that_takes_too_long_can_be_repeated() -> None:
+    async def main() -> None:
+        async with aclosing(open_store("memory:")) as store:
+            runtime, due = Runtime(store, agent), store.due
+
+            async def away(limit: int) -> Any:
+                raise Unavailable("away for a while")
+
+            store.due = away  # type: ignore[method-assign]
+            with pytest.raises(Unavailable, match="has not answered in 0.05 s: away for a while"):
+                await runtime.start(0.05)
+            store.due = due  # type: ignore[method-assign]
+            await runtime.start(WAIT_S)
+
+            assert await (await runtime.submit("s", "hello")).result(WAIT_S) == "hello"
+            await runtime.stop()
+
+    asyncio.run(main())

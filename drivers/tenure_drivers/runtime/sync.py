@@ -184,9 +184,9 @@ class SyncRuntime:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, within_s: float | None = None) -> None:
         """As Runtime.start."""
-        self._loop.call(self._runtime.start())
+        self._loop.call(self._runtime.start(within_s))
 
     def drain(self, grace_ms: int | None = None) -> None:
         """As Runtime.drain."""
