@@ -20,6 +20,7 @@ class EventKind(enum.StrEnum):
     INPUT_ADMITTED = "input_admitted"
     INPUT_PROMOTED = "input_promoted"
     INPUT_ENDED = "input_ended"  # not with its run
+    INPUT_READMITTED = "input_readmitted"  # a dead letter: the id of the new input
     INPUT_APPLIED = "input_applied"  # a checkpoint has taken it into a running turn: its number
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
@@ -33,7 +34,7 @@ class EventKind(enum.StrEnum):
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
-    added = enum.nonmember({"INPUT_APPLIED": 2})
+    added = enum.nonmember({"INPUT_APPLIED": 2, "INPUT_READMITTED": 2})
 
 
 @frozen

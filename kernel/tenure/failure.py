@@ -37,29 +37,41 @@ __all__ = [
 class ErrorKind(enum.StrEnum):
     """What went wrong in a turn."""
 
-    # of the provider: retried for a limited time, independent of the input
+    # outside: retried for a limited time, independent of the input
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
+    ALL_MODELS_UNAVAILABLE = "all_models_unavailable"  # also those to fall back on
+    STREAM_INTERRUPTED = "stream_interrupted"  # a reply that had begun was not finished
+    VERSION_MISSING = "version_missing"  # this worker lacks the version; another one may have it
     # permanent: a retry cannot help
     UNAUTHORISED = "unauthorised"
     CONTEXT_OVERFLOW = "context_overflow"
     INVALID_REQUEST = "invalid_request"
     MODEL_NOT_FOUND = "model_not_found"
     CONTENT_FILTERED = "content_filtered"
+    REFUSED_BY_PROVIDER = "refused_by_provider"  # the model will not answer
     UNKNOWN_AGENT = "unknown_agent"
     NOT_RECONSTRUCTED = "not_reconstructed"
     REPLAY_MISMATCH = "replay_mismatch"
     # transient: retried a limited number of times
     TRANSIENT = "transient"
     LOST = "lost"  # set by the kernel: its leases ended again and again
+    added = enum.nonmember(
+        {
+            "ALL_MODELS_UNAVAILABLE": 2,
+            "STREAM_INTERRUPTED": 2,
+            "VERSION_MISSING": 2,
+            "REFUSED_BY_PROVIDER": 2,
+        }
+    )
 
 
 class Nature(enum.StrEnum):
-    """How a kind of error is retried."""
+    """FAIL-17: how a kind of error is retried."""
 
-    PROVIDER = "provider"
+    PROVIDER = "provider"  # or something else outside of the session
     PERMANENT = "permanent"
     TRANSIENT = "transient"
 
@@ -69,6 +81,9 @@ NATURES: Final[dict[ErrorKind, Nature]] = {
     ErrorKind.OVERLOADED: Nature.PROVIDER,
     ErrorKind.UNAVAILABLE: Nature.PROVIDER,
     ErrorKind.TIMEOUT: Nature.PROVIDER,
+    ErrorKind.ALL_MODELS_UNAVAILABLE: Nature.PROVIDER,
+    ErrorKind.STREAM_INTERRUPTED: Nature.PROVIDER,
+    ErrorKind.VERSION_MISSING: Nature.PROVIDER,
     ErrorKind.TRANSIENT: Nature.TRANSIENT,
     ErrorKind.LOST: Nature.TRANSIENT,
 } | {
@@ -79,6 +94,7 @@ NATURES: Final[dict[ErrorKind, Nature]] = {
         ErrorKind.INVALID_REQUEST,
         ErrorKind.MODEL_NOT_FOUND,
         ErrorKind.CONTENT_FILTERED,
+        ErrorKind.REFUSED_BY_PROVIDER,
         ErrorKind.UNKNOWN_AGENT,
         ErrorKind.NOT_RECONSTRUCTED,
         ErrorKind.REPLAY_MISMATCH,

@@ -55,6 +55,7 @@ class Refusal(enum.StrEnum):
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it
     ENDED = "ended"  # it has ended already
+    NOT_DEAD = "not_dead"  # it is no dead letter: the detail is its status
     NOT_READY = "not_ready"  # the detail names the first input that is not ready
     # what may begin
     BUSY = "busy"  # the session is at work, or something is ready: the detail tells what

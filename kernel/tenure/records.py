@@ -28,6 +28,7 @@ from .stored_outcomes import (
     Interrupted,
     LeaseTaken,
     PhaseChanged,
+    Readmitted,
     Reclaimed,
     Reordered,
     Replaced,
@@ -61,6 +62,7 @@ __all__ = [
     "Phase",
     "PhaseChanged",
     "QueueEntry",
+    "Readmitted",
     "Reclaimed",
     "Reordered",
     "Replaced",
@@ -140,6 +142,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
+    added: ClassVar = {"retry_of": 2}
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
@@ -151,6 +154,7 @@ class Input(Record):
     policy: Policy
     admitted_at_ms: int
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
+    retry_of: str | None = None  # the dead letter whose content it has
 
 
 @frozen
@@ -169,10 +173,10 @@ class QueueEntry(Record):
 
     @property
     def dead_seq(self) -> int | None:
-        """The position among dead letters; None if it is not one."""
+        """The position among dead letters; None if it is not one, or if it was readmitted."""
         state = self.state
         if state.__class__ is input_.Ended and state.how is input_.How.DEAD_LETTERED:
-            return self.seq
+            return self.seq if state.readmitted_as is None else None
         return None
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Interrupted",
     "LeaseTaken",
     "PhaseChanged",
+    "Readmitted",
     "Reclaimed",
     "Reordered",
     "Replaced",
@@ -97,10 +98,18 @@ class WithdrawnCount:
 
 @frozen
 class PhaseChanged:
-    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest."""
+    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest.
 
+    `ready`, `delayed`, `unfinished`: how many inputs and runs there were (PHASE-15); None in an answer of release 1.
+    """
+
+    added: ClassVar = {"ready": 2, "delayed": 2, "unfinished": 2}
+    ignorable: ClassVar = ("ready", "delayed", "unfinished")
     phase: Phase
     run_id: str | None = None
+    ready: int | None = None
+    delayed: int | None = None
+    unfinished: int | None = None
 
 
 @frozen
@@ -136,6 +145,14 @@ class Replaced:
 
 
 @frozen
+class Readmitted:
+    """How the content of a dead letter was admitted."""
+
+    since: ClassVar = 2
+    admission: Admission
+
+
+@frozen
 class Reordered:
     """How many inputs have the order that was asked for."""
 
@@ -155,4 +172,5 @@ ExecutedOutcome: TypeAlias = (
     | Amended
     | Replaced
     | Reordered
+    | Readmitted
 )

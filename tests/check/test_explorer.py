@@ -55,6 +55,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "slots": (975, 2_954),
     "barrier": (780, 1_466),
     "debounce": (1_896, 3_688),
+    "dead": (6_660, 20_707),
     "edits": (16_242, 48_575),
     "rollback": (3_749, 14_090),
 }

@@ -19,6 +19,7 @@ from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
     BARRIER,
     CANCEL,
+    DEAD,
     DEBOUNCE,
     DELAY,
     EDITS,
@@ -53,6 +54,7 @@ from tenure.commands import (
     edit,
     grant,
     nodes,
+    readmit,
     steering,
     sweep,
     withdraw,
@@ -69,6 +71,7 @@ from tenure.commands import (
 from tenure.commands import (
     transaction as transaction,
 )
+from tenure.machines import input as input_
 from tenure.machines import lease
 from tenure.machines import run as run_
 from tenure.machines.input import How, Ready
@@ -397,6 +400,30 @@ def reordered_by_halves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edit, "_exchanged", lambda entries: [exchanged(entries)[0], *entries[1:]])
 
 
+def readmitted_and_kept(patch: pytest.MonkeyPatch) -> None:
+    """The dead letter stays in the list, so the next command readmits it again."""
+    step = input_.step
+
+    def unmarked(state: Any, command: Any) -> Any:
+        if isinstance(command, input_.Readmit):
+            return Stepped(state, "PLACE-31")
+        return step(state, command)
+
+    patch.setattr(input_, "step", unmarked)
+
+
+def readmitted_in_front(patch: pytest.MonkeyPatch) -> None:
+    admit_into = admit.admit_into
+    patch.setattr(
+        readmit, "admit_into", lambda tx, view, new, known: admit_into(tx, view, new, known, 0)
+    )
+
+
+def readmitted_again_when_sent_again(patch: pytest.MonkeyPatch) -> None:
+    """The command leaves no row, so its repetition is refused instead of replayed."""
+    patch.setattr(transaction.Transaction, "remember", lambda *given: None)
+
+
 def rolled_back_after_a_once_step(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(checkpoint.Checkpoint, "_reversible", lambda self, run: True)
 
@@ -552,6 +579,9 @@ MUTANTS = (
     Mutant("coalesced at the tail", DEBOUNCE, 2, ("a new input stands",), coalesced_at_the_tail),
     Mutant("replaced and kept", EDITS, 2, ("Reorder and Replace",), replaced_and_kept),
     Mutant("reordered by halves", EDITS, 3, ("Reorder and Replace", "ranks are unique"), reordered_by_halves),
+    Mutant("readmitted and kept", DEAD, 4, ("a dead letter is readmitted",), readmitted_and_kept),
+    Mutant("readmitted in front", DEAD, 4, ("a new input stands",), readmitted_in_front),
+    Mutant("a readmission not remembered", DEAD, 5, (REPLAYED, "a command"), readmitted_again_when_sent_again),
     Mutant("rolled back after a once step", ROLLBACK, 5, ("a run that has started",), rolled_back_after_a_once_step),
     Mutant("rolled back in sight", ROLLBACK, 6, ("what a run",), rolled_back_in_sight),
     Mutant("a lapse forgets the rollback", ROLLBACK, 5, ("a run that is to be", "a run that was asked"), lapse_forgets_the_rollback),

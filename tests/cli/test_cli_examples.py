@@ -52,5 +52,6 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
         ran.append(words[0])
 
     assert set(ran) == {
-        "run", "submit", "steer", "inspect", "show", "events", "store", "check", "explain"
+        "run", "submit", "steer", "inspect", "show", "events", "store", "check", "explain",
+        "interrupt", "dead",
     }  # fmt: skip

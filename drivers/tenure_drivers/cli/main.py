@@ -27,6 +27,12 @@ READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
 AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
+SESSION_COMMANDS: Final = (
+    *("interrupt", "cancel", "withdraw", "replace", "reorder", "dead", "retry"),
+    *("retire", "stop", "reset", "reopen", "destroy"),
+)
+
+
 class Seconds(click.FloatRange):
     """A number of seconds."""
 
@@ -50,6 +56,7 @@ class Lazy(click.Group):
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store",
         "submit": "tenure_drivers.cli.submit",
+        **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -16,7 +16,7 @@ from ..stores.url import is_server, sqlite_path, stored_path
 from .exit import UnreadableSession, session_of, store_lost, unreadable_if_it_fails, usage_error
 from .retrying_store import PATIENCE_S, opened, quiet, retry_or_exit, stop_if_unusable
 
-__all__ = ["Reader", "open_read_only"]
+__all__ = ["Reader", "existing_path", "open_read_only"]
 
 
 A = TypeVar("A")
@@ -75,7 +75,7 @@ async def open_read_only(
     url: str, *, log_line: Callable[[str], None] = quiet
 ) -> AsyncIterator[Reader]:
     """Open a store that the command must not change or create.  Raises CliExit."""
-    path = _existing_path(url)
+    path = existing_path(url)
     if path is None:
         options: dict[str, Any] = {"read_only": True} if is_server(url) else {}
         async with opened(url, log_line=log_line, **options) as found:
@@ -105,7 +105,7 @@ async def _files_reader(url: str, path: Path, log_line: Callable[[str], None]) -
     return await retry_or_exit(url, attempt, PATIENCE_S, log_line)
 
 
-def _existing_path(url: str) -> Path | None:
+def existing_path(url: str) -> Path | None:
     """Return the file or folder of a store; None for a store without one.  Raises CliExit if it does not exist."""
     path = stored_path(url)
     if path is not None:

@@ -23,7 +23,7 @@ from tenure.commands import (
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
-from tenure.questions.core import EventsAfter, InputStatus
+from tenure.questions.core import EventsAfter
 from tenure.records import EventBatch
 from tenure.replace import replace
 
@@ -31,9 +31,10 @@ from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
-from .input_waiter import InputWaiter
+from .input_waiter import InputWaiter, TrackedInput
 from .receipts import Receipt
 from .retry import retry
+from .session_commands import SessionCommands
 from .strategies import BusyStrategy, admit_by_strategy, check_strategy
 
 __all__ = ["Client"]
@@ -55,7 +56,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client:
+class Client(SessionCommands):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
@@ -98,7 +99,7 @@ class Client:
 
     async def submit(
         self,
-        session_id: str,
+        session_id: str | None,
         text: str,
         *,
         key: str | None = None,
@@ -116,7 +117,7 @@ class Client:
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
     ) -> Receipt:
-        """Admit one input to a session, which is created if it does not exist.
+        """Admit one input to a session, which is created if it does not exist; None makes an id (`Receipt.session_id`).
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
 
@@ -130,6 +131,7 @@ class Client:
           `within_s` seconds, raise Busy; then nothing of the input is stored.
         """
         check_strategy(busy, within_s)
+        session_id = new_id() if session_id is None else session_id
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
             supersession_key, correlation_id, policy, target, if_idle, if_over,
@@ -167,13 +169,9 @@ class Client:
         """Return a receipt for an input that is in the store already."""
         return Receipt(self, session_id, input_id, how)
 
-    def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
-        """Return a future of the status with which an input ends."""
-        return self._waiter.wait(session_id, input_id)
-
-    def watch_delivery(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
-        """Return a future of the status of an input when a run has it, or when it has ended."""
-        return self._waiter.wait(session_id, input_id, delivery=True)
+    def follow(self, session_id: str, input_id: str, *, delivery: bool = False) -> TrackedInput:
+        """Track an input until it has ended, or with `delivery` until a run has it."""
+        return self._waiter.follow(session_id, input_id, delivery=delivery)
 
     async def cancel(
         self, session_id: str, run_id: str, *, command_id: str | None = None

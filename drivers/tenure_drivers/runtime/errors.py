@@ -25,6 +25,7 @@ __all__ = [
     "LeaseLost",
     "NotAnswered",
     "NotAwaited",
+    "NotEnded",
     "NothingDue",
     "Steered",
     "StepFailed",
@@ -80,6 +81,20 @@ class NotAnswered(TenureError):
         why = f" ({': '.join(known)})" if known else ""
         super().__init__(f"input {status.input_id} of session {session_id}: {status.status}{why}")
         self.session_id, self.status = session_id, status
+
+
+class NotEnded(TimeoutError, TenureError):
+    """An input has not ended in time.  `status`: as it was read last; None: the store has not answered yet."""
+
+    def __init__(self, session_id: str, input_id: str, status: InputStatus | None) -> None:
+        if status is None:
+            known = "not known yet: the store has not answered"
+        else:
+            facts = [f"is {status.status}", status.run_id and f"run {status.run_id}"]
+            failed = status.last_failure and f"the last failure was {status.last_failure}"
+            known = ", ".join([fact for fact in (*facts, failed) if fact])
+        super().__init__(f"input {input_id} of session {session_id}: {known}")
+        self.session_id, self.input_id, self.status = session_id, input_id, status
 
 
 class CommandRefused(TenureError):

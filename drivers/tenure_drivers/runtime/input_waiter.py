@@ -173,18 +173,17 @@ class InputWaiter:
                 self._urgent.set()
             self.changed(tracked.session_id)
 
-    def wait(
-        self, session_id: str, input_id: str, *, delivery: bool = False
-    ) -> asyncio.Future[InputStatus]:
-        """Return a future of the status with which an input ends; with `delivery`, as soon as a run has it.
+    def follow(self, session_id: str, input_id: str, *, delivery: bool = False) -> TrackedInput:
+        """Track an input; its future gets the status with which it ends, or with `delivery` when a run has it.
 
-        Needs no call of `look`.
+        `status` is as it was read last.  Needs no call of `look`.
         """
         future: asyncio.Future[InputStatus] = asyncio.get_running_loop().create_future()
-        self.track((TrackedInput(session_id, input_id, future=future, delivery=delivery),))
+        tracked = TrackedInput(session_id, input_id, future=future, delivery=delivery)
+        self.track((tracked,))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        return future
+        return tracked
 
     def changed(self, session_id: str) -> None:
         """Read the session at the next look, if one of its inputs is tracked."""

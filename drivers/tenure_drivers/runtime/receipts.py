@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 from tenure.queries import Question
 from tenure.questions.core import InputStatus, Status
 
-from .errors import NotAnswered
+from .errors import NotAnswered, NotEnded
+from .input_waiter import TrackedInput
 
 __all__ = ["Receipt"]
 
@@ -23,12 +24,8 @@ class ReceiptSource(Protocol):
         """As in Store."""
         ...
 
-    def watch(self, session_id: str, input_id: str, /) -> asyncio.Future[InputStatus]:
-        """Return a future of the status with which an input ends."""
-        ...
-
-    def watch_delivery(self, session_id: str, input_id: str, /) -> asyncio.Future[InputStatus]:
-        """Return a future of the status of an input when a run has it, or when it has ended."""
+    def follow(self, session_id: str, input_id: str, /, *, delivery: bool = False) -> TrackedInput:
+        """Track an input until it has ended, or with `delivery` until a run has it."""
         ...
 
 
@@ -61,10 +58,10 @@ class Receipt:
     async def ended(self, timeout: float | None = None) -> InputStatus:
         """Wait until the input has ended, and return its status.
 
-        Raises TimeoutError after `timeout` seconds, and LookupError if the store has no such input.
+        After `timeout` seconds raises NotEnded, a TimeoutError with the last status that was read.  Raises LookupError
+        if the store has no such input.
         """
-        async with asyncio.timeout(timeout):
-            return await self._source.watch(self.session_id, self.input_id)
+        return await self._follow(timeout, delivery=False)
 
     async def delivered(self, timeout: float | None = None) -> InputStatus:
         """Wait until a run has the input, or it has ended, and return its status.
@@ -72,8 +69,18 @@ class Receipt:
         `status.checkpoint` is the number of the checkpoint that has taken it into a running turn.  An input that is
         addressed to a run is not delivered before that.  Raises as `ended`.
         """
-        async with asyncio.timeout(timeout):
-            return await self._source.watch_delivery(self.session_id, self.input_id)
+        return await self._follow(timeout, delivery=True)
+
+    async def _follow(self, timeout: float | None, *, delivery: bool) -> InputStatus:
+        tracked = self._source.follow(self.session_id, self.input_id, delivery=delivery)
+        assert tracked.future is not None
+        try:
+            async with asyncio.timeout(timeout) as bound:
+                return await tracked.future
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise NotEnded(self.session_id, self.input_id, tracked.status) from None
 
     async def result(self, timeout: float | None = None) -> str | None:
         """Wait until the input has ended, and return the answer; None if the agent has returned none.

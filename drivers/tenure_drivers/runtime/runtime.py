@@ -84,6 +84,7 @@ class Runtime(Client):
         self._process = local_process()
         self._worker: WorkerHost | None = None
         self._ready: asyncio.Task[None] | None = None
+        self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
@@ -97,16 +98,32 @@ class Runtime(Client):
     async def __aexit__(self, *error: object) -> None:
         await self.stop(self.grace_ms)
 
-    async def start(self) -> None:
-        """Start the worker; return when the store has answered once.  Calling it twice has no further effect."""
+    async def start(self, within_s: float | None = None) -> None:
+        """Start the worker; return when the store has answered once.  Calling it twice has no further effect.
+
+        Raises Unavailable if the store has not answered in `within_s` seconds.  The start goes on: call this again to
+        wait longer, or `stop`.
+        """
         if self._ended:
             raise RuntimeError("this runtime was stopped; make another one")
         if self._ready is None:
             self._ready = asyncio.create_task(self._start())
-        await asyncio.shield(self._ready)
+        try:
+            async with asyncio.timeout(within_s) as bound:
+                await asyncio.shield(self._ready)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            why = "" if self._unanswered is None else f": {self._unanswered}"
+            raise Unavailable(f"the store has not answered in {within_s:g} s{why}") from None
+
+    def _note_failure(self, error: Exception) -> None:
+        self._unanswered = error
 
     async def _start(self) -> None:
-        await retry(lambda: self.store.due(1), patience_ms=None)
+        await retry(
+            lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
+        )
         if self.agent is not None and not self._ended:
             self._worker = WorkerHost(
                 self.store,

@@ -13,7 +13,17 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from tenure.commands import CancelRequested, Committed, Interrupted, NewInput, Withdrawn
+from tenure.commands import (
+    CancelRequested,
+    Committed,
+    Interrupted,
+    NewInput,
+    PhaseChanged,
+    Readmitted,
+    Reordered,
+    Replaced,
+    Withdrawn,
+)
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
@@ -199,9 +209,9 @@ class SyncRuntime:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, within_s: float | None = None) -> None:
         """As Runtime.start."""
-        self._loop.call(self._runtime.start())
+        self._loop.call(self._runtime.start(within_s))
 
     def drain(self, grace_ms: int | None = None) -> None:
         """As Runtime.drain."""
@@ -214,7 +224,7 @@ class SyncRuntime:
         finally:
             self._loop.close()
 
-    def submit(self, session_id: str, text: str, **kw: Any) -> SyncReceipt:
+    def submit(self, session_id: str | None, text: str, **kw: Any) -> SyncReceipt:
         """As Client.submit."""
         return SyncReceipt(
             self._loop, self._loop.call(self._runtime.submit(session_id, text, **kw))
@@ -253,6 +263,43 @@ class SyncRuntime:
         """As Client.interrupt."""
         interrupt = self._runtime.interrupt(session_id, replacement, rollback=rollback)
         return self._loop.call(interrupt)
+
+    def withdraw(self, session_id: str, input_id: str) -> Withdrawn:
+        """As Client.withdraw."""
+        return self._loop.call(self._runtime.withdraw(session_id, input_id))
+
+    def replace(self, session_id: str, input_id: str, new: NewInput | str) -> Replaced:
+        """As Client.replace."""
+        return self._loop.call(self._runtime.replace(session_id, input_id, new))
+
+    def reorder(self, session_id: str, input_ids: Sequence[str], **kw: Any) -> Reordered:
+        """As Client.reorder."""
+        return self._loop.call(self._runtime.reorder(session_id, input_ids, **kw))
+
+    def readmit(self, session_id: str, input_id: str) -> Readmitted:
+        """As Client.readmit."""
+        return self._loop.call(self._runtime.readmit(session_id, input_id))
+
+    def retire(self, session_id: str, *, abandon_queued: bool = False) -> PhaseChanged:
+        """As Client.retire."""
+        retire = self._runtime.retire(session_id, abandon_queued=abandon_queued)
+        return self._loop.call(retire)
+
+    def stop_session(self, session_id: str, *, abandon: bool = False) -> PhaseChanged:
+        """As Client.stop_session."""
+        return self._loop.call(self._runtime.stop_session(session_id, abandon=abandon))
+
+    def reset(self, session_id: str) -> PhaseChanged:
+        """As Client.reset."""
+        return self._loop.call(self._runtime.reset(session_id))
+
+    def reopen(self, session_id: str) -> PhaseChanged:
+        """As Client.reopen."""
+        return self._loop.call(self._runtime.reopen(session_id))
+
+    def destroy(self, session_id: str) -> PhaseChanged:
+        """As Client.destroy."""
+        return self._loop.call(self._runtime.destroy(session_id))
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""

@@ -26,6 +26,7 @@ from tenure.commands import (
     NewEntry,
     NewInput,
     Open,
+    Readmit,
     Reclaim,
     Release,
     ReleaseSession,
@@ -45,7 +46,7 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure
-from tenure.machines.input import Delayed, Ready
+from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided
@@ -325,6 +326,15 @@ class CommandGenerator:
         named = dict.fromkeys((pick(ready), pick(ready), pick(ready)))
         return Reorder(session, command_id, lane, tuple(named))
 
+    def _readmit(self, session: str, command_id: str) -> AnyCommand:
+        dead = [
+            e.input_id
+            for e in self._rows(QueueEntry, session)
+            if isinstance(e.state, Ended) and e.state.how is How.DEAD_LETTERED
+        ]
+        old = self.pick((*dead, *dead, *self._inputs(session)))
+        return Readmit(session, command_id, old, self._id("i"))
+
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
         inputs = self._inputs(s)
@@ -339,6 +349,7 @@ class CommandGenerator:
             (
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
+                self._readmit(s, id_),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),

@@ -159,6 +159,7 @@ QUEUE_ENTRY: Final = Machine(
         ],
         *[input_.Bound(m, "r", 0, 1, k) for m in MARKS for k in (None, "k")],
         *[input_.Ended(how, "x") for how in input_.How],
+        input_.Ended(input_.How.DEAD_LETTERED, "x", "r", "new"),
     ),
     (
         *[input_.Promote(1, t) for t in range(4)],
@@ -166,6 +167,7 @@ QUEUE_ENTRY: Final = Machine(
         *[input_.Apply("r", 1, m, 0) for m in MARKS],
         *[input_.Return(hold, 1) for hold in (False, True)],
         *[input_.End(how, "x") for how in input_.How],
+        input_.Readmit("new"),
     ),
     {
         (input_.Delayed, input_.Bind): "only ready inputs are read for binding",
@@ -179,6 +181,10 @@ QUEUE_ENTRY: Final = Machine(
             input_.Ready,
             input_.Return,
         ): "only a run returns inputs, and only those that it had bound",
+        **{
+            (kind, input_.Readmit): "only a dead letter is read for a readmission"
+            for kind in (input_.Delayed, input_.Ready, input_.Bound)
+        },
         (input_.Bound, input_.Promote): "only delayed inputs are read for promotion",
         (input_.Bound, input_.Bind): "only ready inputs are read for binding",
         (input_.Bound, input_.Apply): "only ready inputs are read for binding",

@@ -11,6 +11,7 @@ from ..records import (
     HowAdmitted,
     Interrupted,
     PhaseChanged,
+    Readmitted,
     Reclaimed,
     Reordered,
     Replaced,
@@ -29,6 +30,7 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .readmit import Readmit
 from .restore import Restore
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
@@ -69,6 +71,8 @@ __all__ = [
     "Opened",
     "PhaseChanged",
     "Admission",
+    "Readmit",
+    "Readmitted",
     "Reclaim",
     "Reclaimed",
     "Release",

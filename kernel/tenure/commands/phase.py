@@ -52,7 +52,7 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
             tx.update(phase=phase)
             tx.append_event(EventKind.PHASE_CHANGED, detail=phase.value)
         name = self.__class__.__name__.lower()
-        changed = PhaseChanged(phase, run_id)
+        changed = PhaseChanged(phase, run_id, *_counts(tx.before))
         tx.remember(self.command_id, name, changed)
         return tx.decided(changed, clause)
 
@@ -133,6 +133,13 @@ class Destroy(_PhaseCommand):
         run_id = end_open_turn(tx, "destroyed")
         self._abandon(tx, "destroyed")
         return self._move(tx, Phase.DESTROYED, "PHASE-12", run_id)
+
+
+def _counts(session: Session | None) -> tuple[int, int, int]:
+    """PHASE-15: return how many inputs are ready, how many are delayed, and how many runs are unfinished."""
+    assert session is not None
+    ready = session.ready_user_count + session.ready_system_count
+    return ready, session.delayed_count, session.unfinished_run_count
 
 
 def end_open_turn(tx: Transaction, reason: str) -> str | None:

@@ -24,6 +24,7 @@ __all__ = [
     "Ended",
     "How",
     "Promote",
+    "Readmit",
     "Ready",
     "Return",
     "State",
@@ -103,9 +104,11 @@ class How(enum.StrEnum):
 class Ended:
     """Ended.  `by`: the run, input or command that ended it, or the reason."""
 
+    added: ClassVar = {"readmitted_as": 2}
     how: How
     by: str
     run_id: str | None = None  # the run that it was bound to
+    readmitted_as: str | None = None  # the new input with the content of a dead letter
 
 
 State: TypeAlias = Delayed | Ready | Bound | Ended
@@ -159,6 +162,13 @@ class End:
     by: str
 
 
+@frozen
+class Readmit:
+    """Note that a dead letter was admitted again."""
+
+    new_id: str
+
+
 Outcome: TypeAlias = Stepped[State, None] | Refused
 
 
@@ -191,6 +201,14 @@ def ends_without_run(s: Delayed | Ready, c: End) -> bool:
 def ends_by_run(s: Delayed | Ready, c: End) -> bool:
     """Only a run consumes or dead-letters inputs, and only those bound to it."""
     return c.how in BY_RUN
+
+
+def dead_letter(s: Ended, c: Readmit) -> bool:
+    return s.how is How.DEAD_LETTERED and s.readmitted_as is None
+
+
+def no_dead_letter(s: Ended, c: Readmit) -> bool:
+    return s.how is not How.DEAD_LETTERED or s.readmitted_as is not None
 
 
 # -- actions
@@ -228,6 +246,10 @@ def end_bound(s: Bound, c: End, clause: str) -> Outcome:
     return Stepped(Ended(c.how, c.by, s.run_id), clause)
 
 
+def readmit(s: Ended, c: Readmit, clause: str) -> Outcome:
+    return Stepped(Ended(s.how, s.by, s.run_id, c.new_id), clause)
+
+
 def refuse_bound(s: State, c: object, clause: str) -> Outcome:
     return Refused(Refusal.ILLEGAL, clause, s)
 
@@ -255,6 +277,8 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-10", Ended, Bind, always, refuse_ended),
         Row("PLACE-10", Ended, Apply, always, refuse_ended),
         Row("PLACE-10", Ended, Return, always, refuse_ended),
+        Row("PLACE-31", Ended, Readmit, dead_letter, readmit),
+        Row("PLACE-10", Ended, Readmit, no_dead_letter, refuse_ended),
     )
 )
 step = RULES.step

@@ -4,6 +4,8 @@
 """
 
 from .core import (
+    AllDeadLetters,
+    DeadLetter,
     DeadLetters,
     EventsAfter,
     InputStatus,
@@ -13,16 +15,23 @@ from .core import (
     LoadRun,
     LoadTranscript,
     Overview,
+    Result,
     Sessions,
     Status,
     Statuses,
     TranscriptLine,
 )
+from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 
 __all__ = [
+    "AllDeadLetters",
+    "DeadLetter",
     "DeadLetters",
     "EventsAfter",
+    "Inbox",
+    "InboxItem",
+    "InboxPage",
     "InputStatus",
     "Journal",
     "LoadOpenTurn",
@@ -32,6 +41,7 @@ __all__ = [
     "LoadedRun",
     "OpenTurn",
     "Overview",
+    "Result",
     "Sessions",
     "Status",
     "Statuses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
@@ -34,6 +35,8 @@ from ..transcript import Form, Role
 
 __all__ = [
     "PAGE",
+    "AllDeadLetters",
+    "DeadLetter",
     "DeadLetters",
     "EventsAfter",
     "InputStatus",
@@ -44,6 +47,7 @@ __all__ = [
     "LoadTranscript",
     "LoadedRun",
     "Overview",
+    "Result",
     "Sessions",
     "Status",
     "Statuses",
@@ -145,6 +149,18 @@ class Journal(Question[tuple[JournalEntry, ...]]):
 # -- for clients
 
 
+class Result(enum.StrEnum):
+    """INBOX-59: what has become of an input, for who waits for it."""
+
+    PENDING = "pending"  # it has not ended
+    RESULT = "result"  # a run has finished with an answer
+    NO_RESULT = "no_result"  # a run has consumed it, and has not finished or has no answer
+    WITHDRAWN = "withdrawn"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+    DEAD_LETTERED = "dead_lettered"
+
+
 @frozen
 class InputStatus:
     """The status of an input.
@@ -155,6 +171,7 @@ class InputStatus:
     run.  `answer`: the text of the last node that the run committed.  `failures` counts failures, outages and losses
     since the last checkpoint; `last_failure` is the last failure that was reported.  `target_run`: the run that it
     names, while no run has it.  `checkpoint`: the number of the checkpoint that has taken it into a running turn.
+    `readmitted_as`: the new input with the content of this dead letter.
     """
 
     input_id: str
@@ -169,6 +186,7 @@ class InputStatus:
     last_failure: LastFailure | None = None
     target_run: str | None = None
     checkpoint: int | None = None
+    readmitted_as: str | None = None
 
     @property
     def delivered(self) -> bool:
@@ -179,6 +197,17 @@ class InputStatus:
     def ended(self) -> bool:
         """Whether the input has ended."""
         return self.status not in ("delayed", "ready", "bound")
+
+    @property
+    def result(self) -> Result:
+        """What has become of the input (INBOX-59); `reason` or `by` says why."""
+        if not self.ended:
+            return Result.PENDING
+        if self.status == input_.How.CONSUMED:
+            answered = self.succeeded and self.answer is not None
+            return Result.RESULT if answered else Result.NO_RESULT
+        coalesced = self.status == input_.How.COALESCED
+        return Result.SUPERSEDED if coalesced else Result(self.status)
 
     @property
     def succeeded(self) -> bool:
@@ -200,7 +229,7 @@ class Statuses(Question[tuple[InputStatus | None, ...]]):
         for input_id in self.input_ids:
             queue_entry = yield Get(QueueEntry, (self.session_id, input_id))
             found.append(
-                None if queue_entry is None else (yield from _status(session, queue_entry))
+                None if queue_entry is None else (yield from status_steps(session, queue_entry))
             )
         return tuple(found)
 
@@ -216,7 +245,7 @@ class Status(Question[InputStatus | None]):
         return (yield from Statuses(self.session_id, (self.input_id,)).steps())[0]
 
 
-def _status(session: Session, queue_entry: QueueEntry) -> Steps:
+def status_steps(session: Session, queue_entry: QueueEntry) -> Steps:
     state = queue_entry.state
     run_id = getattr(state, "run_id", None)
     run: Run | None = None
@@ -228,11 +257,12 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
         target = yield Get(Run, (queue_entry.session_id, target_run))
     unfinished = () if target is None or isinstance(target.state, run_.Done) else (target.run_id,)
     status = scheduling.visible_status(session, queue_entry, run, unfinished)
+    by = state.by if isinstance(state, input_.Ended) else None
     if status == "superseded" and not isinstance(state, input_.Ended):
         raised = yield Get(MarkRaise, (queue_entry.session_id, queue_entry.lane, state.mark + 1))
-        status = status if raised is None else raised.how.value  # as Sweep will write it
-    by = state.by if isinstance(state, input_.Ended) else None
-    if status == "abandoned" and isinstance(state, input_.Ready):
+        if raised is not None:  # as Sweep will write it
+            status, by = raised.how.value, raised.by
+    if status == "abandoned" and by is None:
         by = target_run  # as Begin or Sweep will write it
     due = state.until_ms if isinstance(state, input_.Delayed) else None
     if run is None:
@@ -250,6 +280,7 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
     return InputStatus(
         queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer,
         run.retry.last, checkpoint=_checkpoint_of(run, queue_entry.input_id),
+        readmitted_as=getattr(state, "readmitted_as", None),
     )  # fmt: skip
 
 
@@ -313,14 +344,14 @@ class LoadOverview(Question[Overview | None]):
         queue_entries.sort(key=lambda p: p.seq)
         waiting = []
         for queue_entry in queue_entries[: self.limit]:
-            waiting.append((yield from _status(session, queue_entry)))
+            waiting.append((yield from status_steps(session, queue_entry)))
         usage = yield First(USAGES, (self.session_id,), PAGE)
         return Overview(session, runs, tuple(waiting), usage)
 
 
 @frozen
 class DeadLetters(Question[tuple[InputStatus, ...]]):
-    """The first dead letters of a session, in the order of admission."""
+    """The first dead letters of a session that were not readmitted, in the order of admission."""
 
     session_id: str
     limit: int = PAGE
@@ -330,8 +361,45 @@ class DeadLetters(Question[tuple[InputStatus, ...]]):
         queue_entries = yield First(DEAD, (self.session_id,), self.limit)
         letters = []
         for queue_entry in queue_entries:
-            letters.append((yield from _status(session, queue_entry)))
+            letters.append((yield from status_steps(session, queue_entry)))
         return tuple(letters)
+
+
+@frozen
+class DeadLetter:
+    """A dead letter, as it was submitted and as it ended.  `seq`: its place in the list of its session."""
+
+    session_id: str
+    seq: int
+    input: Input
+    status: InputStatus
+
+
+@frozen
+class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
+    """The dead letters of all sessions that were not readmitted, by session and in the order of admission.
+
+    A next page begins after the session and the `seq` of the last one.  `only`: those of this session.
+    """
+
+    after: str = ""
+    after_seq: int = 0
+    limit: int = PAGE
+    only: str | None = None
+
+    def steps(self) -> Steps:
+        within: tuple[str, ...] = ()
+        after: tuple[str | int, ...] = (self.after, self.after_seq) if self.after else ()
+        if self.only is not None:
+            within, after = (self.only,), after[1:]
+        found: list[DeadLetter] = []
+        for entry in (yield First(DEAD, within, self.limit, after)):
+            key = (entry.session_id, entry.input_id)
+            session = yield Get(Session, (entry.session_id,))
+            status = yield from status_steps(session, entry)
+            submitted = existing((yield Get(Input, key)), f"input {entry.input_id}")
+            found.append(DeadLetter(entry.session_id, entry.seq, submitted, status))
+        return tuple(found)
 
 
 @frozen

@@ -85,6 +85,7 @@ def status(one: InputStatus) -> dict[str, Any]:
         "termination": one.termination,
         "reason": one.reason,
         "by": one.by,
+        "readmitted_as": one.readmitted_as,
     }
 
 

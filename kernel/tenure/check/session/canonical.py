@@ -29,6 +29,7 @@ from ...records import (
     MarkRaise,
     Node,
     OpenKey,
+    PhaseChanged,
     QueueEntry,
     Reclaimed,
     Run,
@@ -159,6 +160,8 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
         outcome = replace(outcome, generation=0)
     elif isinstance(outcome, Amended):
         outcome = replace(outcome, revision=0)
+    elif isinstance(outcome, PhaseChanged):
+        outcome = PhaseChanged(outcome.phase, outcome.run_id)
     return replace(done, command_id=name, at_ms=0, outcome=outcome)
 
 
@@ -186,7 +189,7 @@ def _queue_entry(queue_entry: QueueEntry, names: Renaming) -> QueueEntry:
     if isinstance(state, input_.Ended):
         by = state.by if state.how is input_.How.WITHDRAWN else ""
         if by != state.by or state.run_id is not None:
-            state = input_.Ended(state.how, by)
+            state = input_.Ended(state.how, by, None, state.readmitted_as)
     else:
         seq = names.seqs[queue_entry.seq]
         if isinstance(state, input_.Delayed):

@@ -17,6 +17,7 @@ __all__ = [
     "BARRIER",
     "BATCH_LOST",
     "CANCEL",
+    "DEAD",
     "DEFAULT",
     "DELAY",
     "DEBOUNCE",
@@ -385,6 +386,18 @@ ROLLBACK: Final = ModelConfig(
     expects=clauses("COMMIT-24 RUN-24"),
     ends=("consumed", "superseded"),
 )
+DEAD: Final = ModelConfig(
+    "dead",
+    "a prompt and a wake become dead letters and are readmitted, one of them twice at once",
+    (PROMPT, (WAKE_2,)),
+    extended(PLAIN, begun=("fail for good",)),
+    (o.readmit("p", "n"), o.readmit("p", "m"), o.readmit("w", "v"), o.stop(), o.reopen()),
+    workers=1,
+    lose=False,
+    probes=True,
+    expects=clauses("INBOX-56,57,58 PLACE-31"),
+    ends=("consumed", "dead_lettered"),
+)
 QUEUED: Final = (c.NewInput("q", "prompt", "q"),)
 STEER: Final = (c.NewInput("s", "steering", "s"),)
 FOLLOW_UP: Final = (c.NewInput("f", "follow_up", "f"),)
@@ -454,6 +467,7 @@ DEFAULT: Final = (
         BARRIER,
         DEBOUNCE,
         EDITS,
+        DEAD,
         STEERING,
         STEERING_STOP,
         STEERING_CALLS,

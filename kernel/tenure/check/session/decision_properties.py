@@ -27,6 +27,7 @@ from .ordering_oracle import (
     newly_taken,
     nothing_due,
 )
+from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
@@ -280,4 +281,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ENDING_PROPERTIES,
     **STEERING_PROPERTIES,
     **ROLLBACK_PROPERTIES,
+    **READMISSION_PROPERTIES,
 }

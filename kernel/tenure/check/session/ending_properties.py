@@ -26,7 +26,10 @@ ENDS_AS_MARKED: Final = "an input that a mark has taken back ends as the mark sa
 
 
 def terminal_absorbs(t: Step) -> bool:
-    queue_entries = all(not isinstance(b.state, input_.Ended) for b, _ in t.moved())
+    queue_entries = all(
+        not isinstance(before.state, input_.Ended) or isinstance(t.command, c.Readmit)
+        for before, _ in t.moved()
+    )
     runs = all(
         not isinstance(run.state, run_.Done) or t.after.runs[name].state == run.state
         for name, run in t.before.runs.items()
@@ -76,6 +79,8 @@ def ended_for_a_reason(t: Step) -> bool:
         state = after.state
         if not isinstance(state, input_.Ended) or getattr(before.state, "run_id", "") in ended:
             continue
+        if isinstance(before.state, input_.Ended):
+            continue  # readmitted
         withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
         swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
         swept = swept or (isinstance(t.command, c.Begin) and state.how is How.ABANDONED)
@@ -221,7 +226,7 @@ def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
 
 
 ENDING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
-    "an input or a run that has ended never changes": terminal_absorbs,
+    "an input or a run that has ended never changes, except that it is readmitted": terminal_absorbs,
     "the inputs of a run end with it as the settling table says": settled_by_table,
     "without its run only a withdrawal, a mark, a later input or its target ends an input": ended_for_a_reason,
     "an input that ends is named by one event, once": ends_in_one_event,

@@ -7,7 +7,7 @@ from typing import Any
 from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
-from ...machines.input import Bound, Ended, Ready
+from ...machines.input import Bound, Ended, How, Ready
 from ...machines.run import Done, Termination
 from ...policy import IfOver, Lane
 from ...records import EntryKind, Phase, QueueEntry
@@ -81,6 +81,7 @@ def _unknown() -> list[Any]:
         c.Begin(OTHER, "l1", "r1", OTHER_OWNER, exactly=("nothing",)),
         c.Replace(S, "c.1", "nothing", c.NewInput("z", "prompt", "z")),
         c.Reorder(S, "c.1", Lane.USER, ("nothing",)),
+        c.Readmit(S, "c.1", "nothing", "z"),
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),
         c.RequestCancel(S, "c.1", "nothing"),
@@ -128,6 +129,9 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
             found.append(c.Withdraw(S, "c.too late", queue_entry.input_id))
         if not isinstance(queue_entry.state, Ready):
             found.append(c.Reorder(S, "c.too.late", queue_entry.lane, (queue_entry.input_id,)))
+        found.append(c.Readmit(S, "c.known", queue_entry.input_id, queue_entry.input_id))
+        if not _is_dead(queue_entry):
+            found.append(c.Readmit(S, "c.not.dead", queue_entry.input_id, "z"))
         known = c.NewInput(queue_entry.input_id, "prompt", queue_entry.input_id)
         found.append(c.Replace(S, "c.known", queue_entry.input_id, known))
         if isinstance(queue_entry.state, Ended | Bound):
@@ -139,6 +143,12 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
         if isinstance(run.state, Done) or (old and snapshot.session.lease_run != run.run_id):
             found.append(c.RequestCancel(S, "c.too.late", run.run_id))
     return found
+
+
+def _is_dead(entry: QueueEntry) -> bool:
+    state = entry.state
+    dead = isinstance(state, Ended) and state.how is How.DEAD_LETTERED
+    return dead and getattr(state, "readmitted_as", None) is None
 
 
 def _taken_slots(snapshot: Snapshot) -> list[Any]:

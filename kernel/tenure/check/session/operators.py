@@ -20,6 +20,7 @@ __all__ = [
     "fence_off",
     "interrupt",
     "interrupt_at_rest",
+    "readmit",
     "reclaim",
     "reopen",
     "reorder",
@@ -71,6 +72,11 @@ def replace(input_id: str, new: c.NewInput) -> Operator:
 def reorder(*input_ids: str, lane: Lane = Lane.USER) -> Operator:
     command = c.Reorder(S, f"c.reorder.{'.'.join(input_ids)}", lane, input_ids)
     return Operator(f"reorder {', '.join(input_ids)}", _if_known(input_ids[0], command))
+
+
+def readmit(input_id: str, new_id: str) -> Operator:
+    command = c.Readmit(S, f"c.readmit.{new_id}", input_id, new_id)
+    return Operator(f"readmit {input_id} as {new_id}", _if_known(input_id, command))
 
 
 def _if_known(input_id: str, command: Any) -> Offer:

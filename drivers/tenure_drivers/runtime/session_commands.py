@@ -1,0 +1,129 @@
+"""Commands of users and operators about one session: its phase, the inputs that wait in it, and its dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from tenure.commands import (
+    Destroy,
+    NewInput,
+    PhaseChanged,
+    Readmit,
+    Readmitted,
+    Reopen,
+    Reorder,
+    Reordered,
+    Replace,
+    Replaced,
+    Reset,
+    Retire,
+    Stop,
+    Withdraw,
+    Withdrawn,
+)
+from tenure.outcome import Refused
+from tenure.policy import Lane
+from tenure.queries import Command
+
+from .clock import new_id
+from .errors import CommandRefused
+
+__all__ = ["SessionCommands"]
+
+
+O = TypeVar("O")
+V = TypeVar("V")
+
+
+class SessionCommands:
+    """Methods of a client that execute one command each.  All raise CommandRefused.
+
+    A repetition with the same `command_id` is answered as the first time; without one, each call is a new command.
+    """
+
+    async def execute(self, command: Command[V, O]) -> O | Refused:
+        """As Client.execute."""
+        raise NotImplementedError
+
+    def with_policy(self, new: NewInput) -> NewInput:
+        """As Client.with_policy."""
+        raise NotImplementedError
+
+    async def _obeyed(self, command: Command[Any, O]) -> O:
+        answer = await self.execute(command)
+        if isinstance(answer, Refused):
+            raise CommandRefused(command.__class__.__name__.lower(), answer)
+        return answer
+
+    # -- inputs
+
+    async def withdraw(
+        self, session_id: str, input_id: str, *, command_id: str | None = None
+    ) -> Withdrawn:
+        """Withdraw an input that no run has worked on.  `abort` also asks a run that works on it to stop."""
+        return await self._obeyed(Withdraw(session_id, command_id or new_id(), input_id))
+
+    async def replace(
+        self,
+        session_id: str,
+        input_id: str,
+        new: NewInput | str,
+        *,
+        command_id: str | None = None,
+    ) -> Replaced:
+        """End an input that waits, and admit a new one in its place; a text becomes a prompt."""
+        made = NewInput(new_id(), "prompt", new) if isinstance(new, str) else new
+        command = Replace(session_id, command_id or new_id(), input_id, self.with_policy(made))
+        return await self._obeyed(command)
+
+    async def reorder(
+        self,
+        session_id: str,
+        input_ids: Sequence[str],
+        *,
+        lane: Lane = Lane.USER,
+        command_id: str | None = None,
+    ) -> Reordered:
+        """Let ready inputs of a lane exchange their places, so that they come in this order."""
+        return await self._obeyed(
+            Reorder(session_id, command_id or new_id(), lane, tuple(input_ids))
+        )
+
+    async def readmit(
+        self,
+        session_id: str,
+        input_id: str,
+        *,
+        new_input_id: str | None = None,
+        command_id: str | None = None,
+    ) -> Readmitted:
+        """Admit the content of a dead letter as a new input."""
+        id_, new = command_id or new_id(), new_input_id or new_id()
+        return await self._obeyed(Readmit(session_id, id_, input_id, new))
+
+    # -- phases
+
+    async def retire(
+        self, session_id: str, *, abandon_queued: bool = False, command_id: str | None = None
+    ) -> PhaseChanged:
+        """Admit only what continues earlier work, and finish or abandon what is queued."""
+        return await self._obeyed(Retire(session_id, command_id or new_id(), abandon_queued))
+
+    async def stop_session(
+        self, session_id: str, *, abandon: bool = False, command_id: str | None = None
+    ) -> PhaseChanged:
+        """Admit nothing, ask the turn at work to stop, and begin nothing else.  (`Runtime.stop` stops a runtime.)"""
+        return await self._obeyed(Stop(session_id, command_id or new_id(), abandon))
+
+    async def reset(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """End the open turn, abandon all inputs, and open the session.  Refused while a lease is live."""
+        return await self._obeyed(Reset(session_id, command_id or new_id()))
+
+    async def reopen(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """Open a session that was retired or stopped."""
+        return await self._obeyed(Reopen(session_id, command_id or new_id()))
+
+    async def destroy(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """End all work of a session for good, also under a live lease."""
+        return await self._obeyed(Destroy(session_id, command_id or new_id()))
