@@ -24,6 +24,7 @@ __all__ = [
     "Reordered",
     "Replaced",
     "RunTakenUp",
+    "TicketDecided",
     "WithdrawnCount",
 ]
 
@@ -143,6 +144,16 @@ class Reordered:
     count: int
 
 
+@frozen
+class TicketDecided:
+    """A decision that has settled a ticket.  `digest`: of its action, text and author."""
+
+    since: ClassVar = 2
+    ticket_id: str
+    run_id: str
+    digest: str
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -155,4 +166,5 @@ ExecutedOutcome: TypeAlias = (
     | Amended
     | Replaced
     | Reordered
+    | TicketDecided
 )

@@ -32,6 +32,7 @@ from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
+from .waiting_properties import WAITING_PROPERTIES
 
 __all__ = ["DECISION_PROPERTIES"]
 
@@ -149,7 +150,8 @@ def one_good_fence(t: Step) -> bool:
     if not t.before.live() or lease_id_of(t.after.session.lease) == lease_id_of(before):
         return True
     return isinstance(
-        t.command, c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy | c.FenceOff
+        t.command,
+        c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy | c.FenceOff | c.Park,
     ) or (isinstance(t.command, c.Reclaim) and t.command.evidence is lease_.Evidence.DEAD)
 
 
@@ -174,7 +176,7 @@ def counted(t: Step) -> bool:
     if before is None or after is None:
         return True
     was, now = before.retry.failure_count(), after.retry.failure_count()
-    if isinstance(t.command, c.Checkpoint):
+    if isinstance(t.command, c.Checkpoint | c.Park):
         return now == 0
     if isinstance(t.command, c.Fail):
         failures = after.retry.failures - before.retry.failures
@@ -280,4 +282,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ENDING_PROPERTIES,
     **STEERING_PROPERTIES,
     **ROLLBACK_PROPERTIES,
+    **WAITING_PROPERTIES,
 }
