@@ -352,11 +352,11 @@ def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A bug that the kernel had: what was due after a short lease waited for a poll."""
     hints = hinting.hints_of
 
-    def earlier_only(before: Any, after: Any, cancelled: str | None = None) -> Any:
+    def earlier_only(before: Any, after: Any, *named: str | None) -> Any:
         due = after.due_at_ms
         if before is not None and None not in (due, before.due_at_ms) and due >= before.due_at_ms:
             return ()
-        return hints(before, after, cancelled)
+        return hints(before, after, *named)
 
     patch.setattr(transaction, "hints_of", earlier_only)
 

@@ -170,6 +170,51 @@ def test_one_session_can_be_checked(url: str, run: Run) -> None:
     assert (code, out) == (2, "") and "no session 'nobody'" in err and "0 sessions checked" in err
 
 
+def test_sessions_that_cannot_be_read_keep_no_other_from_being_checked_or_fenced(
+    tmp_path: Path, run: Run
+) -> None:
+    """A quarantine or a backup is when these commands are needed."""
+    path = tmp_path / "a.db"
+    url = f"sqlite:{path}"
+    worked(url)
+    with closing(sqlite3.connect(path)) as damaging:
+        damaging.execute("UPDATE session SET phase = 'sideways' WHERE session_id = 's2'")
+        damaging.commit()
+
+    code, out, err = run("check", "--store", url)
+    assert code == 1 and "s2: " in out and "sideways" in out and "3 sessions checked" in err
+
+    code, _, err = run("fence-all", "--store", url)
+    assert code == 4 and "2 sessions fenced" in err
+    assert "not fenced: session s2" in err and "sideways" in err
+    with closing(sqlite3.connect(path)) as looking:
+        fenced = looking.execute("SELECT count(*) FROM session WHERE generation > 1000").fetchone()
+    assert fenced == (2,)
+
+
+def test_an_export_in_another_order_is_refused_before_anything_is_written(
+    tmp_path: Path, run: Run
+) -> None:
+    worked(url := f"sqlite:{tmp_path / 'a.db'}")
+    _, exported, _ = run("export", "--store", url)
+    head, *rows, end = exported.splitlines()
+    second = next(at for at, row in enumerate(rows) if '"s2"' in row)
+    mixed = [rows[0], *rows[second:], *rows[1:second]]
+    for lines, why in (
+        (mixed, "must follow each other"),
+        (rows[1:], "must be that of the session itself"),
+        ([rows[0], rows[0], *rows[1:]], "was there before"),
+    ):
+        file = tmp_path / "rows.jsonl"
+        file.write_text("\n".join([head, *lines, f'{{"rows": {len(lines)}}}']) + "\n")
+        target = tmp_path / "new.db"
+
+        code, _, err = run("import", "--store", f"sqlite:{target}", str(file))
+
+        assert code == 2 and why in err, err
+        assert not target.exists()
+
+
 @pytest.mark.postgres
 def test_no_message_has_the_password_of_a_store(run: Run) -> None:
     known = conninfo_to_dict(shared())

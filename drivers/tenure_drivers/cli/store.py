@@ -14,12 +14,10 @@ from typing import Any, BinaryIO, Final, TypeVar
 import click
 
 from tenure.check.invariants import Rows, violations
-from tenure.commands import FencedOff
 from tenure.commands.fence import BY_MAX, FenceOff
 from tenure.commands.restore import Restore, restoring
 from tenure.outcome import Refused
 from tenure.queries import Record
-from tenure.questions.core import Sessions
 from tenure.release import RELEASE
 from tenure.world import key_of
 
@@ -36,6 +34,7 @@ from .invoke import invoke_async
 from .open_store import Reader, open_read_only
 from .output import log, write_text
 from .retrying_store import RetryingStore, opened, stop_if_unusable
+from .session_pages import session_ids
 
 __all__ = ["store"]
 
@@ -92,11 +91,12 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
 
 async def _check(url: str, names: tuple[str, ...]) -> int:
     broken = checked = missing = 0
+    unreadable: list[UnreadableSession] = []
     async with open_read_only(url, log_line=log) as found:
         for aside in await _quarantined(url, found):
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
-        async for name in named(found, names):
+        async for name in session_ids(found, names, unreadable):
             try:
                 rows = await found.ask(Rows(name))
                 if not rows:
@@ -111,6 +111,10 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
             broken += len(wrong)
             for violation in wrong:
                 report(f"{name}: {violation}")
+    for each in unreadable:
+        checked += 1
+        broken += 1
+        report(f"{each.session_id}: {each}")
     log(f"{counted(checked, 'session')} checked, {counted(broken, 'violation')}")
     if broken:
         return Exit.UNFINISHED
@@ -169,24 +173,33 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     Exit codes:
       0  done
       2  no such store
-      4  the store is unavailable (call it again with --id) or unreadable, or a newer release is active
+      4  the store is unavailable (call it again with --id), a newer release is active, or some sessions cannot be read:
+         all others are fenced
     """
     invoke_async(_fence_all(store, by, name or f"fence-{secrets.token_hex(8)}"))
 
 
 async def _fence_all(url: str, by: int, name: str) -> int:
     ended = count = 0
+    unreadable: list[UnreadableSession] = []
     async with existing(url) as found:
         log(f"--id {name}")
-        async for batch in batched(named(found, ())):
-            commands = [FenceOff(session, name, by) for session in batch]
-            for answer in await asyncio.gather(*[found.execute(c) for c in commands]):
+        async for batch in batched(session_ids(found, (), unreadable)):
+            commands = [found.execute(FenceOff(session, name, by)) for session in batch]
+            for answer in await asyncio.gather(*commands, return_exceptions=True):
+                if isinstance(answer, UnreadableSession):
+                    unreadable.append(answer)
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
                 if isinstance(answer, Refused):
                     raise usage_error(f"refused: {answer}")
-                assert isinstance(answer, FencedOff)
                 count += 1
                 ended += answer.run_id is not None
     log(f"{count} sessions fenced, {ended} runs continue under the next generation")
+    if unreadable:
+        lines = [f"not fenced: session {e.session_id}: {e}" for e in unreadable]
+        raise CliExit(Exit.LOST, *lines)
     return Exit.OK
 
 
@@ -452,17 +465,6 @@ async def existing(url: str) -> AsyncIterator[RetryingStore]:
     options: dict[str, Any] = {"create": False} if is_server(url) else {}
     async with opened(url, log_line=log, **options) as found:
         yield found
-
-
-async def named(found: Reader, names: tuple[str, ...]) -> AsyncIterator[str]:
-    """Yield these session ids, or all ids of the store if there are none."""
-    for name in names:
-        yield name
-    after = ""
-    while not names and (page := await found.ask(Sessions(after))):
-        for session in page:
-            yield session.session_id
-        after = page[-1].session_id
 
 
 async def batched(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:

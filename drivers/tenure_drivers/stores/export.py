@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tenure.queries import Record
-from tenure.records import RECORDS
+from tenure.records import RECORDS, Session
 from tenure.release import RELEASE
 from tenure.world import key_of
 
@@ -45,6 +45,7 @@ def exported(records: Iterable[Record], release: int = RELEASE) -> Iterator[str]
 def imported(lines: Iterable[str]) -> Iterator[Record]:
     """Yield the records of an export.  Raises InvalidExport, after the last record if the file is truncated."""
     expected: int | None = None
+    order = _Order()
     count = release = 0
     for number, line in enumerate(lines, 1):
         fields = _object(number, line)
@@ -57,7 +58,9 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
                 f"line {number}: expected the end of the file after the line that counts the rows"
             )
         else:
-            yield _record(number, fields, release)
+            record = _record(number, fields, release)
+            order.check(number, record)
+            yield record
             count += 1
     if expected is None:
         raise InvalidExport(
@@ -65,6 +68,35 @@ def imported(lines: Iterable[str]) -> Iterator[Record]:
         )
     if expected != count:
         raise InvalidExport(f"the file is not complete: {count} rows of {expected}")
+
+
+class _Order:
+    """Checks that the rows of a session follow each other, each once, after the row of the session itself."""
+
+    def __init__(self) -> None:
+        self._session: str | None = None
+        self._ended: set[str] = set()
+        self._keys: set[object] = set()
+
+    def check(self, number: int, record: Any) -> None:
+        """Raise InvalidExport if a record stands in the wrong place."""
+        session, kind = record.session_id, record.__class__
+        if session != self._session:
+            if self._session is not None:
+                self._ended.add(self._session)
+            if session in self._ended:
+                why = "its rows must follow each other"
+            elif kind is not Session:
+                why = "its first row must be that of the session itself"
+            else:
+                why = ""
+            if why:
+                raise InvalidExport(f"line {number}: session {session!r}: {why}")
+            self._session, self._keys = session, set()
+        key = kind, key_of(kind)(record)
+        if key in self._keys:
+            raise InvalidExport(f"line {number}: this {table_of(kind)} was there before: {key[1]}")
+        self._keys.add(key)
 
 
 def _object(number: int, line: str) -> dict[str, Any]:

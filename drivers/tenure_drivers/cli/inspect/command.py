@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenure.questions.core import EventsAfter
-from tenure.questions.inspect import ListSessions, LoadSessionDetail, SessionSummary
+from tenure.questions.inspect import ListSessions, LoadSessionDetail
 
 from ...stores.base import wall_clock_ms
 from ..exit import (
@@ -25,6 +25,7 @@ from ..exit import (
 from ..open_store import Reader, open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
+from ..session_pages import session_pages
 from . import json as inspect_json
 
 __all__ = ["events", "inspect"]
@@ -124,8 +125,9 @@ async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) ->
 
 async def _all(store: Reader, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
-    unreadable: list[str] = []
-    async for page in _pages(store, unreadable):
+    unreadable: list[UnreadableSession] = []
+    pages = session_pages(store, ListSessions, lambda seen: seen.session.session_id, unreadable)
+    async for page in pages:
         found = [inspect_json.summary(seen, wall_clock_ms()) for seen in page]
         if as_json:
             write_lines(found)
@@ -134,32 +136,7 @@ async def _all(store: Reader, as_json: bool) -> None:
     if not as_json:
         show(_sessions(rows))
     if unreadable:
-        raise CliExit(Exit.UNFINISHED, *unreadable)
-
-
-async def _pages(store: Reader, unreadable: list[str]) -> AsyncIterator[tuple[SessionSummary, ...]]:
-    """Yield pages of readable sessions, and add a message for each other one to `unreadable`.
-
-    If a page cannot be read, its sessions are loaded one by one.
-    """
-    after, most = "", PAGE
-    while True:
-        try:
-            page = await store.ask(ListSessions(after, most))
-        except UnreadableSession as error:
-            if most == 1:
-                if (
-                    error.session_id <= after
-                ):  # the row does not name its session, so it cannot be skipped
-                    raise
-                unreadable.append(f"session {error.session_id}: {error}")
-                after = error.session_id
-            most = 1 if most > 1 else PAGE
-            continue
-        if not page:
-            return
-        yield page
-        after = page[-1].session.session_id
+        raise CliExit(Exit.UNFINISHED, *[f"session {e.session_id}: {e}" for e in unreadable])
 
 
 def _sessions(rows: list[dict[str, Any]]) -> Table | Text:

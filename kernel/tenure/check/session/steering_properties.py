@@ -83,7 +83,10 @@ def takes_all(before: Snapshot, after: Snapshot, command: Any, answer: Any) -> b
         return waits_for(after, run, command.take, run.open_calls) is answer.outcome.more
     if isinstance(command, c.Commit) and command.yields:
         run = before.runs[command.run_id]
-        waits = waits_for(before, run, Boundary.BEFORE_COMPLETION, run.open_calls)
+        open_calls = set(run.open_calls)
+        for node in command.nodes:  # it calls, or it answers what is open
+            open_calls ^= set(node.call_ids)
+        waits = waits_for(before, run, Boundary.BEFORE_COMPLETION, tuple(open_calls))
         finishes = command.termination is run_.Termination.FINISHED
         return isinstance(answer, Refused) is (waits and finishes)
     return True
