@@ -42,7 +42,7 @@ async def opened(url: str) -> AsyncIterator[Store]:
         async with asyncio.timeout(2 * WAIT_S):
             yield store
     finally:
-        store.close()
+        await store.aclose()
 
 
 async def until_asked(client: Client, count: int = 1) -> tuple[Ticket, ...]:

@@ -26,7 +26,8 @@ from tenure.machines.ticket import Action
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
-from tenure.questions.core import PAGE, AskingSessions, EventsAfter, InputStatus, OpenTickets
+from tenure.questions.core import PAGE, EventsAfter, InputStatus
+from tenure.questions.tickets import AskingSessions, OpenTickets
 from tenure.records import EventBatch, Ticket
 from tenure.replace import replace
 

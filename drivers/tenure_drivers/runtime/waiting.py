@@ -12,7 +12,8 @@ from tenure.machines.run import Mode, WaitReason
 from tenure.machines.ticket import Action, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
-from tenure.questions.core import LoadedRun, LoadTickets
+from tenure.questions.core import LoadedRun
+from tenure.questions.tickets import LoadTickets
 from tenure.records import EntryKind, Input, Ticket
 from tenure.turn_end import Record, TurnWait
 

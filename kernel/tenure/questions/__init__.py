@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `inspect` and `history` serve operators.
+`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
 """
 
 from .core import (
@@ -19,8 +19,10 @@ from .core import (
     TranscriptLine,
 )
 from .open_turn import LoadOpenTurn, OpenTurn
+from .tickets import AskingSessions, OpenTickets
 
 __all__ = [
+    "AskingSessions",
     "DeadLetters",
     "EventsAfter",
     "InputStatus",
@@ -30,6 +32,7 @@ __all__ = [
     "LoadRun",
     "LoadTranscript",
     "LoadedRun",
+    "OpenTickets",
     "OpenTurn",
     "Overview",
     "Sessions",

@@ -11,12 +11,10 @@ from .. import scheduling
 from ..failure import LastFailure
 from ..indexes import (
     AGED,
-    ASKING,
     DEAD,
     EVENT_BATCHES,
     JOURNAL_ENTRIES,
     OPEN_RUNS,
-    OPEN_TICKETS,
     SESSIONS,
     USAGES,
 )
@@ -46,7 +44,6 @@ from ..transcript import Form, Role
 
 __all__ = [
     "PAGE",
-    "AskingSessions",
     "DeadLetters",
     "EventsAfter",
     "InputStatus",
@@ -54,10 +51,8 @@ __all__ = [
     "LoadInputs",
     "LoadOverview",
     "LoadRun",
-    "LoadTickets",
     "LoadTranscript",
     "LoadedRun",
-    "OpenTickets",
     "Overview",
     "Sessions",
     "Status",
@@ -136,45 +131,6 @@ class LoadInputs(Question[tuple[Input, ...]]):
     def steps(self) -> Steps:
         found = yield Each(tuple([Get(Input, (self.session_id, i)) for i in self.input_ids]))
         return all_existing(found, "input")
-
-
-@frozen
-class LoadTickets(Question[tuple[Ticket, ...]]):
-    """The tickets with these ids, which exist."""
-
-    session_id: str
-    ticket_ids: tuple[str, ...]
-
-    def steps(self) -> Steps:
-        found = yield Each(tuple([Get(Ticket, (self.session_id, i)) for i in self.ticket_ids]))
-        return all_existing(found, "ticket")
-
-
-@frozen
-class OpenTickets(Question[tuple[Ticket, ...]]):
-    """The open tickets of unfinished runs of a session, at most `limit`."""
-
-    session_id: str
-    limit: int = PAGE
-
-    def steps(self) -> Steps:
-        runs = yield First(OPEN_RUNS, (self.session_id,), UNFINISHED_RUNS_MAX)
-        found: list[Ticket] = []
-        for run in runs:
-            if run.open_tickets:
-                prefix = (self.session_id, run.run_id)
-                found += yield First(OPEN_TICKETS, prefix, self.limit - len(found))
-        return tuple(found)
-
-
-@frozen
-class AskingSessions(Question[tuple[Session, ...]]):
-    """The sessions whose runs wait for people, those that wait longest first, at most `limit` (WAIT-30)."""
-
-    limit: int = PAGE
-
-    def steps(self) -> Steps:
-        return (yield First(ASKING, (), self.limit))
 
 
 def _nothing() -> Steps:
