@@ -6,8 +6,18 @@ releases.
 
 from tenure.commands import IfIdle, NewInput, Target
 from tenure.failure import ErrorKind, Failure, LastFailure
+from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
-from tenure.policy import Audience, Delivery, IfOver, Lane, OnRetry, OnSameSlot, Policy
+from tenure.policy import (
+    Audience,
+    Delivery,
+    IfOver,
+    Lane,
+    OnRetry,
+    OnSameSlot,
+    Policy,
+    WhileWaiting,
+)
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -28,6 +38,7 @@ from .runtime.errors import (
     NotAnswered,
     NotEnded,
     NothingDue,
+    Parked,
     Steered,
     StepFailed,
     StepOutcomeUnknown,
@@ -41,6 +52,7 @@ from .runtime.steps import Report
 from .runtime.streaming.broadcast import Gap, Observer, Settled
 from .runtime.sync import SyncReceipt, SyncRuntime, SyncTurn
 from .runtime.turn import Turn
+from .runtime.waiting import Decision, Waited
 from .stores.base import (
     Capability,
     Corrupt,
@@ -123,4 +135,9 @@ __all__ = [
     "shorten",
     "shorten_results",
     "tool",
+    "Action",
+    "Decision",
+    "Parked",
+    "Waited",
+    "WhileWaiting",
 ]

@@ -34,7 +34,18 @@ class EventKind(enum.StrEnum):
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
-    added = enum.nonmember({"INPUT_APPLIED": 2, "INPUT_READMITTED": 2})
+    RUN_WAITING = "run_waiting"  # its run has parked: the reason, and the ids of its tickets
+    TICKET_OPENED = "ticket_opened"
+    TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
+    added = enum.nonmember(
+        {
+            "INPUT_APPLIED": 2,
+            "INPUT_READMITTED": 2,
+            "RUN_WAITING": 2,
+            "TICKET_OPENED": 2,
+            "TICKET_SETTLED": 2,
+        }
+    )
 
 
 @frozen

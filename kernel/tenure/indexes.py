@@ -14,11 +14,13 @@ from .records import (
     QueueEntry,
     Run,
     Session,
+    Ticket,
     Usage,
 )
 
 __all__ = [
     "AGED",
+    "ASKING",
     "BY_KEY",
     "CHANGED",
     "DEAD",
@@ -31,11 +33,13 @@ __all__ = [
     "MARK_RAISES",
     "OPEN_KEYS",
     "OPEN_RUNS",
+    "OPEN_TICKETS",
     "QUEUE_ENTRIES",
     "READY",
     "SESSIONS",
     "SLOT",
     "TARGETED",
+    "TICKET_DEADLINES",
     "USAGES",
 ]
 
@@ -73,6 +77,11 @@ JOURNAL_ENTRIES: Final = Index("journal_entry_pk", JournalEntry, JournalEntry.ke
 EVENT_BATCHES: Final = Index("event_batch_pk", EventBatch, EventBatch.key, unique=True)
 OPEN_KEYS: Final = Index("open_key_pk", OpenKey, OpenKey.key, unique=True)
 MARK_RAISES: Final = Index("mark_raise_pk", MarkRaise, MarkRaise.key, unique=True)
+ASKING: Final = Index("session_asking", Session, ("asking_since_ms", "session_id"), since=2)
+OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "ticket_id"), since=2)
+TICKET_DEADLINES: Final = Index(
+    "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
+)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -94,4 +103,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_KEYS,
     MARK_RAISES,
     USAGES,
+    ASKING,
+    OPEN_TICKETS,
+    TICKET_DEADLINES,
 )

@@ -16,6 +16,7 @@ __all__ = [
     "COMMIT_NODES_MAX",
     "ID_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
+    "OPEN_TICKETS_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
     "RESTORED_CHARACTERS_MAX",
@@ -27,6 +28,8 @@ __all__ = [
     "SWEEP_ABANDONED_MAX",
     "SWEEP_PROMOTED_MAX",
     "SWEEP_ROWS_MAX",
+    "SWEEP_TICKETS_MAX",
+    "TICKET_BYTES_MAX",
     "TIME_MS_MAX",
     "UNFINISHED_RUNS_MAX",
     "USAGE_COUNT_MAX",
@@ -57,6 +60,9 @@ CHECKPOINT_ROWS_MAX: Final = 256  # of a checkpoint that takes inputs (JOURNAL-3
 COMMIT_NODES_MAX: Final = 32  # COMMIT-8
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
+OPEN_TICKETS_MAX: Final = 32  # of a run (TICKET-5)
+TICKET_BYTES_MAX: Final = 1_000_000  # of a question, and of a decision
+SWEEP_TICKETS_MAX: Final = 32  # tickets that a Sweep times out; as many of ended runs (TICKET-30)
 BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready
 BEGIN_ABANDONED_MAX: Final = 8  # heads that a Begin ends (INBOX-55)
 SWEEP_ABANDONED_MAX: Final = 96  # heads that a Sweep ends (SWEEP-27)

@@ -21,6 +21,7 @@ __all__ = [
     "OnRetry",
     "OnSameSlot",
     "Policy",
+    "WhileWaiting",
 ]
 
 
@@ -102,6 +103,18 @@ class Audience(enum.StrEnum):
     since = enum.nonmember(2)
 
 
+class WhileWaiting(enum.StrEnum):
+    """What becomes of an input while the run of its session waits."""
+
+    FOLD = "fold"  # it enters that run, unless calls are open
+    HOLD = "hold"  # it waits until that run has ended
+    SUPERSEDE = "supersede"  # it ends that run
+    BACKGROUND = (
+        "background"  # FOLD if the run waits for background work or the input names it, else HOLD
+    )
+    since = enum.nonmember(2)
+
+
 @frozen
 class Policy:
     """The rules of an input.  Stored with it, so that a later release does not change them."""
@@ -112,8 +125,9 @@ class Policy:
         "audience": 2,
         "may_be_empty": 2,
         "steers": 2,
+        "while_waiting": 2,
     }
-    ignorable: ClassVar = ("audience",)
+    ignorable: ClassVar = ("audience", "while_waiting")
     lane: Lane
     delivery: Delivery = Delivery.AFTER_COMMIT
     batch: str | None = None  # bound together with neighbours of this name; None: alone
@@ -127,6 +141,7 @@ class Policy:
     audience: Audience = Audience.ALL
     may_be_empty: bool = False  # an empty payload is admitted
     steers: bool = False  # it names the current run if it says nothing else
+    while_waiting: WhileWaiting | None = None  # None: as the wait says
 
     def group(self) -> str | None:
         """Return the name under which neighbours are bound together; None: alone."""
@@ -173,6 +188,7 @@ POLICIES: Final[dict[str, Policy]] = {
         on_other_content=OnOtherContent.ORIGINAL,
         when_retired=True,
         audience=Audience.MODEL,
+        while_waiting=WhileWaiting.BACKGROUND,
     ),
     "hand_off": Policy(Lane.SYSTEM, when_retired=True, priority=0),
 }

@@ -15,8 +15,9 @@ from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
+from .machines import ticket as ticket_
 from .phase import Phase
-from .policy import Delivery, Lane, Policy
+from .policy import Delivery, Lane, Policy, WhileWaiting
 from .queries import Record
 from .stored_outcomes import (
     Admission,
@@ -33,6 +34,7 @@ from .stored_outcomes import (
     Reordered,
     Replaced,
     RunTakenUp,
+    TicketDecided,
     WithdrawnCount,
 )
 from .transcript import Form, Role, Tip
@@ -59,6 +61,7 @@ __all__ = [
     "MarkRaise",
     "Node",
     "OpenKey",
+    "OpenTicket",
     "Phase",
     "PhaseChanged",
     "QueueEntry",
@@ -70,6 +73,8 @@ __all__ = [
     "RunTakenUp",
     "Session",
     "Stamp",
+    "Ticket",
+    "TicketDecided",
     "Usage",
     "WithdrawnCount",
 ]
@@ -90,7 +95,7 @@ class Cancel:
 class Session(Record):
     """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
-    added: ClassVar = {"targeted_count": 2}
+    added: ClassVar = {"targeted_count": 2, "open_ticket_count": 2, "asking_since_ms": 2}
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -118,6 +123,8 @@ class Session(Record):
     due_at_ms: int | None = None
     changed_at_ms: int = 0
     targeted_count: int | None = None  # ready inputs that name a run; None: 0
+    open_ticket_count: int | None = None  # None: 0
+    asking_since_ms: int | None = None  # since when its run waits for people
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -194,8 +201,9 @@ class Contributor:
         "mark": 2,
         "hold": 2,
         "checkpoint": 2,
+        "while_waiting": 2,
     }
-    ignorable: ClassVar = ("delivery",)
+    ignorable: ClassVar = ("delivery", "while_waiting")
     input_id: str
     seq: int
     priority: int
@@ -208,6 +216,18 @@ class Contributor:
     mark: int | None = None
     hold: bool | None = None
     checkpoint: int | None = None  # that has taken it; None: the run began with it
+    while_waiting: WhileWaiting | None = None
+
+
+@frozen
+class OpenTicket:
+    """A ticket of a run that is not settled, with what the run needs of it."""
+
+    since: ClassVar = 2
+    ticket_id: str
+    call_id: str | None = None  # the tool call that waits for it
+    deadline_ms: int | None = None
+    timer: bool = False  # nobody is asked
 
 
 @frozen
@@ -234,7 +254,7 @@ class Stamp:
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2}
+    added: ClassVar = {"reversible": 2, "open_tickets": 2}
     ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
@@ -245,7 +265,7 @@ class Run(Record):
     mark: int
     hold: bool
     contributors: tuple[Contributor, ...]
-    state: run_.Running | run_.Rescheduled | run_.Done
+    state: run_.Running | run_.Rescheduled | run_.Waiting | run_.Done
     turn: int = 1
     next_checkpoint: int = 0  # number of the next checkpoint
     retry: RetryState = NO_FAILURES
@@ -255,6 +275,7 @@ class Run(Record):
     stamp: Stamp | None = None
     open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
+    open_tickets: tuple[OpenTicket, ...] | None = None
 
     @property
     def unfinished(self) -> int | None:
@@ -268,6 +289,14 @@ class Run(Record):
     def mark_of(self, contributor: Contributor) -> int:
         """Return the mark under which one of its inputs was admitted."""
         return self.mark if contributor.mark is None else contributor.mark
+
+    def waits_for(self) -> tuple[OpenTicket, ...]:
+        """Return the open tickets that a waiting run waits for."""
+        if not isinstance(self.state, run_.Waiting):
+            return ()
+        return tuple(
+            [each for each in self.open_tickets or () if each.ticket_id in self.state.tickets]
+        )
 
     @property
     def order(self) -> tuple[int, int]:
@@ -285,7 +314,9 @@ class EntryKind(enum.StrEnum):
     NODE = "node"
     TAKEN = "taken"  # inputs that the checkpoint has taken: their ids, with blanks between them
     NOTE = "note"  # a message for people; also appended as an event
-    added = enum.nonmember({"TAKEN": 2})
+    TICKET = "ticket"  # a ticket was opened: its id
+    WAIT = "wait"  # the run has parked
+    added = enum.nonmember({"TAKEN": 2, "TICKET": 2, "WAIT": 2})
 
 
 @frozen
@@ -304,6 +335,36 @@ class JournalEntry(Record):
     digest: str
     node_id: str | None = None
     body: str = ""
+
+
+@frozen
+class Ticket(Record):
+    """A question that a run has asked, or a time that it waits for."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "ticket_id")
+    flat: ClassVar = ("state",)
+    derived: ClassVar = ("open_run", "open_until_ms")
+    session_id: str
+    ticket_id: str
+    run_id: str
+    call_id: str | None
+    kind: ticket_.TicketKind
+    offers: tuple[ticket_.Action, ...]
+    deadline_ms: int | None
+    opened_at_ms: int
+    prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
+    state: ticket_.Open | ticket_.Settled = ticket_.Open()
+
+    @property
+    def open_run(self) -> str | None:
+        """The run while the ticket is open; None once it is settled."""
+        return self.run_id if self.state.__class__ is ticket_.Open else None
+
+    @property
+    def open_until_ms(self) -> int | None:
+        """The deadline while the ticket is open; None once it is settled."""
+        return self.deadline_ms if self.state.__class__ is ticket_.Open else None
 
 
 @frozen
@@ -415,4 +476,5 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     ExecutedCommand,
     Usage,
     Blob,
+    Ticket,
 )

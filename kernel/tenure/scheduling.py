@@ -10,21 +10,27 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from .limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
+from .limits import RUN_BYTES_MAX, RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from .machines import run as run_
 from .machines.input import Bound, Delayed, Ended, How, Ready
-from .policy import IfOver, Lane
+from .policy import LANES, IfOver, Lane, WhileWaiting
 from .records import Phase, QueueEntry, Run, Session
 
 __all__ = [
     "BEGINNING_PHASES",
     "EndHead",
+    "Fold",
     "NewRun",
+    "Supersede",
     "TakeUp",
+    "TimedOut",
     "Wait",
+    "asking_since_ms",
     "due_at_ms",
     "delay_order",
     "ended_unwritten",
+    "heads_matter",
+    "meeting",
     "next_work",
     "order_of",
     "outdated",
@@ -36,6 +42,7 @@ __all__ = [
 
 
 BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases in which runs begin
+FOLDING: Final = frozenset((run_.WaitReason.USER_INPUT, run_.WaitReason.BACKGROUND))
 
 
 @frozen
@@ -66,7 +73,28 @@ class EndHead:
     lane: Lane
 
 
-Next: TypeAlias = TakeUp | NewRun | Wait | EndHead
+@frozen
+class Fold:
+    """The head of this lane enters the open turn, which waits."""
+
+    run: Run
+    lane: Lane
+
+
+@frozen
+class Supersede:
+    """The head of this lane ends the open turn, which waits."""
+
+    run: Run
+    lane: Lane
+
+
+@frozen
+class TimedOut:
+    """The time of a ticket has come.  Sweep writes that before anything begins."""
+
+
+Next: TypeAlias = TakeUp | NewRun | Wait | EndHead | Fold | Supersede | TimedOut
 Candidate: TypeAlias = tuple[int, int, Run | QueueEntry]  # priority, rank, a run or a lane's head
 
 
@@ -129,7 +157,10 @@ def next_work(
     has ended with it.
     """
     if session.open_run is not None:
-        return _resume(runs[session.open_run], now_ms)
+        open_run = runs[session.open_run]
+        if isinstance(open_run.state, run_.Waiting):
+            return _meet(session, open_run, runs, ready, now_ms)
+        return _resume(open_run, now_ms)
     if session.phase not in BEGINNING_PHASES:  # INBOX-11
         return Wait(None)
     candidates: list[Candidate] = []
@@ -153,6 +184,60 @@ def _resume(run: Run, now_ms: int | None) -> Next:
     if state.due_at_ms is None or (now_ms is not None and state.due_at_ms <= now_ms):
         return TakeUp(run)
     return Wait(state.due_at_ms)
+
+
+def heads_matter(session: Session, runs: Mapping[str, Run]) -> bool:
+    """Return whether ready inputs have an effect: there is no open turn, or it waits."""
+    run = runs.get(session.open_run or "")
+    return run is None or isinstance(run.state, run_.Waiting)
+
+
+def _meet(
+    session: Session,
+    run: Run,
+    runs: Mapping[str, Run],
+    ready: Mapping[Lane, Sequence[QueueEntry]],
+    now_ms: int | None,
+) -> Next:
+    """WAIT-10, DUE-60: return what comes next while the open turn waits."""
+    heads: list[QueueEntry] = []
+    for lane in LANES if session.phase in BEGINNING_PHASES else ():
+        first = head(session, ready[lane], lane)
+        if first is not None and target_ended(first, runs):
+            return EndHead(lane)  # DUE-29
+        if first is not None and meeting(run, first) is not WhileWaiting.HOLD:
+            heads.append(first)
+    if heads:
+        first = min(heads, key=order_of)
+        folds = meeting(run, first) is WhileWaiting.FOLD
+        return Fold(run, first.lane) if folds else Supersede(run, first.lane)
+    times = [each.deadline_ms for each in run.waits_for() if each.deadline_ms is not None]
+    deadline = min(times, default=None)
+    if now_ms is not None and deadline is not None and deadline <= now_ms:
+        return TimedOut()
+    return Wait(deadline)
+
+
+def meeting(run: Run, queue_entry: QueueEntry) -> WhileWaiting:
+    """WAIT-11, WAIT-12, WAIT-13, WAIT-14: return what a ready input does to a run that waits: FOLD, HOLD or SUPERSEDE."""
+    wait, state = run.state, queue_entry.state
+    assert isinstance(wait, run_.Waiting) and isinstance(state, Ready), (run, queue_entry)
+    folds = wait.cause in FOLDING
+    word = state.while_waiting
+    if word is WhileWaiting.BACKGROUND:
+        named = state.target_run == run.run_id
+        folds = folds and (named or wait.cause is run_.WaitReason.BACKGROUND)
+        word = None
+    elif word is None and queue_entry.lane is Lane.USER:
+        word = wait.on_input
+    word = word or (WhileWaiting.FOLD if folds else WhileWaiting.HOLD)
+    if word is not WhileWaiting.FOLD:
+        return word
+    if run.open_calls:
+        return WhileWaiting.HOLD
+    size = sum([c.size for c in run.contributors]) + state.size
+    fits = len(run.contributors) < RUN_INPUTS_MAX and size <= RUN_BYTES_MAX
+    return WhileWaiting.FOLD if fits else WhileWaiting.SUPERSEDE
 
 
 def _first_of(candidates: Sequence[Candidate], unfinished: int, now_ms: int | None) -> Next:
@@ -223,6 +308,14 @@ def due_at_ms(
     if other is None or (due is not None and due < other):
         return due
     return int(other)
+
+
+def asking_since_ms(session: Session, runs: Mapping[str, Run], now_ms: int) -> int | None:
+    """WAIT-30: return since when the open turn waits for people; None: it does not."""
+    run = runs.get(session.open_run or "")
+    if run is None or all(each.timer for each in run.waits_for()):
+        return None
+    return now_ms if session.asking_since_ms is None else session.asking_since_ms
 
 
 def ended_unwritten(

@@ -32,7 +32,9 @@ __all__ = [
 
 NAME_MAX: Final = 180
 VERSION_MAX: Final = 200
-NOT_STEPS: Final = (EntryKind.NODE, EntryKind.NOTE, EntryKind.TAKEN)
+NOT_STEPS: Final = (
+    *(EntryKind.NODE, EntryKind.NOTE, EntryKind.TAKEN, EntryKind.TICKET, EntryKind.WAIT),
+)
 
 
 class StepAction(enum.StrEnum):

@@ -25,6 +25,7 @@ __all__ = [
     "Reordered",
     "Replaced",
     "RunTakenUp",
+    "TicketDecided",
     "WithdrawnCount",
 ]
 
@@ -160,6 +161,16 @@ class Reordered:
     count: int
 
 
+@frozen
+class TicketDecided:
+    """A decision that has settled a ticket.  `digest`: of its action, text and author."""
+
+    since: ClassVar = 2
+    ticket_id: str
+    run_id: str
+    digest: str
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -173,4 +184,5 @@ ExecutedOutcome: TypeAlias = (
     | Replaced
     | Reordered
     | Readmitted
+    | TicketDecided
 )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from .commands import NewEntry, NewInput
+from .commands import NewEntry, NewInput, NewTicket
 from .limits import RUN_INPUTS_MAX
-from .machines.run import Termination
-from .policy import Boundary
+from .machines.run import Mode, Termination, WaitReason
+from .policy import Boundary, WhileWaiting
 from .records import EntryKind
 from .transcript import NewNode, UsageDelta
 
-__all__ = ["Record", "Take", "TurnEnd"]
+__all__ = ["Record", "Take", "TurnEnd", "TurnWait"]
 
 
 def _length(text: str | None) -> str:
@@ -34,7 +34,8 @@ class Take:
 class Record:
     """Journal entries, nodes and usage that become durable in one checkpoint.
 
-    `environment` describes what a model was asked with.  `take`: the checkpoint also takes inputs.
+    `environment` describes what a model was asked with.  `take`: the checkpoint also takes inputs.  `tickets`: it also
+    opens these.
     """
 
     entries: tuple[NewEntry, ...] = ()
@@ -42,11 +43,13 @@ class Record:
     usage: tuple[UsageDelta, ...] = ()
     environment: str | None = field(default=None, repr=_length)
     take: Take | None = None
+    tickets: tuple[NewTicket, ...] = ()
 
     @property
     def alone(self) -> bool:
         """True if the record needs a checkpoint of its own."""
-        return self.starts or bool(self.nodes or self.usage or self.environment or self.take)
+        more = self.nodes or self.usage or self.environment or self.take or self.tickets
+        return self.starts or bool(more)
 
     @property
     def only_takes(self) -> bool:
@@ -57,6 +60,19 @@ class Record:
     def starts(self) -> bool:
         """True if the record marks a once step, which runs after it."""
         return any([e.kind is EntryKind.START for e in self.entries])
+
+
+@frozen
+class TurnWait:
+    """What a turn waits for: tickets that it has opened, tickets that it opens with this, or inputs (see Park)."""
+
+    effect_id: str
+    reason: WaitReason
+    waits_for: tuple[str, ...] = ()
+    mode: Mode = Mode.ALL
+    on_input: WhileWaiting | None = None
+    tickets: tuple[NewTicket, ...] = ()
+    record: Record = Record()
 
 
 @frozen

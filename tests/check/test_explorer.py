@@ -21,8 +21,9 @@ from paths import KERNEL
 from tenure import commands as c
 from tenure.check import Report, check, descriptions, names, search
 from tenure.check.explorer import CAN_FINISH, Progress, explore
-from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE, PLAIN
+from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE
 from tenure.check.session.model import SessionModel
+from tenure.check.session.pieces import PLAIN
 from tenure.check.session.states import ModelConfig, State
 from tenure.check.trace import Line
 
@@ -58,6 +59,12 @@ PINNED: dict[str, tuple[int, int]] = {
     "dead": (6_660, 20_707),
     "edits": (16_242, 48_575),
     "rollback": (3_749, 14_090),
+    "waiting": (633, 2_258),
+    "waiting-any": (5_130, 11_139),
+    "waiting-prompt": (1_955, 4_128),
+    "waiting-input": (3_781, 8_451),
+    "waiting-background": (5_393, 15_804),
+    "approval": (1_245, 4_053),
 }
 
 # Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.

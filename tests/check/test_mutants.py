@@ -37,6 +37,7 @@ from tenure.check.session.configs import (
     STEERING_WAKE,
     STOP,
 )
+from tenure.check.session.configs_waiting import APPROVAL, WAITING, WAITING_ANY, WAITING_INPUT
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
 from tenure.check.session.steering_properties import TAKES_ALL
@@ -54,6 +55,7 @@ from tenure.commands import (
     edit,
     grant,
     nodes,
+    park,
     readmit,
     steering,
     sweep,
@@ -546,6 +548,70 @@ def target_left_out_of_due(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scheduling, "next_work", blind)
 
 
+def parked_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(park.Park, "_is_settled", lambda self, view: False)
+
+
+def folded_at_admission(patch: pytest.MonkeyPatch) -> None:
+    """Only an input that comes while the run waits enters it."""
+    meet = scheduling._meet
+
+    def meets(session: Any, run: Any, runs: Any, ready: Any, now_ms: Any) -> Any:
+        last = {
+            lane: [e for e in entries if e.state.ready_rank == session.next_rank - 1]
+            for lane, entries in ready.items()
+        }
+        return meet(session, run, runs, last, now_ms)
+
+    patch.setattr(scheduling, "_meet", meets)
+
+
+def due_by_deadline_alone(patch: pytest.MonkeyPatch) -> None:
+    meet = scheduling._meet
+
+    def meets(session: Any, run: Any, runs: Any, ready: Any, now_ms: Any) -> Any:
+        ready = ready if now_ms is not None else {lane: [] for lane in LANES}
+        return meet(session, run, runs, ready, now_ms)
+
+    patch.setattr(scheduling, "_meet", meets)
+
+
+def another_turn_at_re_entry(patch: pytest.MonkeyPatch) -> None:
+    take_up = grant.take_up
+
+    def next_turn(tx: Any, run: Any) -> Any:
+        found = take_up(tx, run)
+        if not found.last_end:
+            found = replace(found, turn=found.turn + 1, next_checkpoint=0)
+            tx.write_run(found)
+        return found
+
+    patch.setattr(begin, "take_up", next_turn)
+
+
+def entered_at_the_first_of_all(patch: pytest.MonkeyPatch) -> None:
+    step = run_.step
+
+    def any_(state: Any, command: Any) -> Any:
+        if isinstance(state, run_.Waiting) and isinstance(command, run_.Settle):
+            state = replace(state, mode=run_.Mode.ANY)
+        return step(state, command)
+
+    patch.setattr(run_, "step", any_)
+
+
+def flagged_while_it_waits(patch: pytest.MonkeyPatch) -> None:
+    def ask_to_cancel(self: Any, run: Any, flag: Any) -> None:
+        if self.session.cancel is None:
+            self.update(cancel=flag)
+
+    patch.setattr(transaction.Transaction, "ask_to_cancel", ask_to_cancel)
+
+
+def tickets_of_ended_runs_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweep.Sweep, "_settle_tickets", lambda self, tx, view: None)
+
+
 DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
@@ -595,6 +661,13 @@ MUTANTS = (
     Mutant("a replay without its inputs", STEERING, 5, (REPLAYED,), replay_without_inputs),
     Mutant("a target that counts at rest", STEERING_STOP, 6, (NO_HOT_LOOP, "a Begin that finds"), target_that_counts_at_rest),
     Mutant("a target left out of due", STEERING_STOP, 6, (DUE,), target_left_out_of_due),
+    Mutant("parked without a look", WAITING_ANY, 5, ("an answer that was given",), parked_without_a_look),
+    Mutant("folded at admission", WAITING_INPUT, 6, (DUE,), folded_at_admission),
+    Mutant("due by deadline alone", WAITING_INPUT, 6, (DUE, WORK_IS_DUE), due_by_deadline_alone),
+    Mutant("another turn at re-entry", APPROVAL, 11, (ONCE,), another_turn_at_re_entry),
+    Mutant("entered at the first of all", WAITING, 5, ("a run that waits goes on",), entered_at_the_first_of_all),
+    Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
+    Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

@@ -65,6 +65,7 @@ PAGES = {
     "queue_entry": "inbox.md",
     "run": "run.md",
     "runner": "runner.md",
+    "ticket": "ticket.md",
     "worker": "worker.md",
 }
 
@@ -149,8 +150,10 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert survey(RUNNER).cases > 150_000
     assert survey(WORKER).cases > 30_000
 
-    running, rescheduled = 4, 4
-    assert len(list(RUN.cases())) == running * (1 + 4 + 8) + rescheduled * (2 + 4 + 8)
+    running, rescheduled, waiting = 4, 4, 3 * 2
+    assert len(list(RUN.cases())) == (
+        running * (1 + 4 + 8 + 1 + 2) + rescheduled * (2 + 4 + 8 + 2) + waiting * (2 + 8 + 2)
+    )
 
 
 # -- properties that hold always, and those that occur

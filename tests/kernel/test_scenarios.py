@@ -34,7 +34,7 @@ NAMED = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
 PAGES = (  # whose clauses are about commands; the others have tests of their own
     *("lease", "inbox", "run", "journal", "commit", "transcript", "cancel", "phase", "sweep"),
-    *("due", "event", "store"),
+    *("due", "event", "store", "ticket"),
 )
 
 UNREACHED = {
@@ -47,6 +47,7 @@ UNREACHED = {
     "PLACE-4": "a ready input of an older mark is never bound: readers skip it (INBOX-17)",
     "PLACE-6": "only runs consume and dead-letter, and only inputs that are bound to them",
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
+    "TICKET-2": "Decide and Sweep look first whether a ticket is open",
     "STORE-1": "tests of every store, and test_a_store_agrees below",
     "STORE-3": "tests of every store",
     "STORE-8": "a clause of drivers: their own tests",

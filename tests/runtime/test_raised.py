@@ -264,7 +264,7 @@ def test_what_a_once_step_raises_is_its_outcome_and_is_recorded() -> None:
             seen[name].append((failed.error, failed.replayed))
         if len(seen[name]) < 2:
             raise TurnFailed("transient", "again")
-        kinds[name] = [e.kind for e in await turn.ask(Journal(name, turn.run_id))]
+        kinds[name] = [e.kind for e in await turn.read(Journal(name, turn.run_id))]
         return "settled"
 
     ended = run(agent, list(IN_THREAD))

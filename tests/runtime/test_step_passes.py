@@ -93,7 +93,7 @@ def test_what_passes_is_recorded_and_raised_again_with_type_and_data(name: str, 
             seen.append(error)
         if len(seen) < 3:
             raise TurnFailed("transient", "again")
-        kinds.extend([e.kind for e in await turn.ask(Journal("s", turn.run_id))])
+        kinds.extend([e.kind for e in await turn.read(Journal("s", turn.run_id))])
         return "settled"
 
     ended = run(agent)
@@ -203,7 +203,7 @@ def test_a_result_of_another_version_is_kept_noted_once_and_logged(
         try:
             return await agents[len(seen)](turn)
         finally:
-            entries = await turn.ask(Journal("s", turn.run_id))
+            entries = await turn.read(Journal("s", turn.run_id))
             notes[:] = [(e.effect_id, e.body) for e in entries if e.kind is EntryKind.NOTE]
 
     async def main() -> None:

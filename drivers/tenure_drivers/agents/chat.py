@@ -102,7 +102,7 @@ class ChatAgent:
     async def __call__(self, turn: Turn) -> None:
         """Carry out a turn.  Raises TurnFailed."""
         try:
-            loaded = await turn.ask(LoadTurn(turn.session_id, turn.run_id))
+            loaded = await turn.read(LoadTurn(turn.session_id, turn.run_id))
         except Unavailable as error:
             raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
         if loaded is None:

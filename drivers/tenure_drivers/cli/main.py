@@ -51,12 +51,14 @@ class Lazy(click.Group):
 
     later: ClassVar = {
         "check": "tenure_drivers.cli.check",
+        "decide": "tenure_drivers.cli.tickets",
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store",
         "submit": "tenure_drivers.cli.submit",
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
+        "tickets": "tenure_drivers.cli.tickets",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -11,6 +11,8 @@ from tenure.commands import (
     Admit,
     Admitted,
     CancelRequested,
+    Decide,
+    DecisionTaken,
     IfIdle,
     Interrupt,
     Interrupted,
@@ -20,11 +22,13 @@ from tenure.commands import (
     Withdraw,
     Withdrawn,
 )
+from tenure.machines.ticket import Action
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
-from tenure.questions.core import EventsAfter
-from tenure.records import EventBatch
+from tenure.questions.core import PAGE, EventsAfter
+from tenure.questions.tickets import AskingSessions, OpenTickets
+from tenure.records import EventBatch, Ticket
 from tenure.replace import replace
 
 from ..stores.base import Unavailable
@@ -180,6 +184,34 @@ class Client(SessionCommands):
         answer = await self.execute(RequestCancel(session_id, command_id or new_id(), run_id))
         if isinstance(answer, Refused):
             raise CommandRefused("cancel", answer)
+        return answer
+
+    async def tickets(self, session_id: str | None = None) -> tuple[Ticket, ...]:
+        """Return the open tickets of a session, or of the sessions that wait longest for people, at most 256."""
+        if session_id is not None:
+            return await self.ask(OpenTickets(session_id))
+        found: list[Ticket] = []
+        for session in await self.ask(AskingSessions()):
+            found += await self.ask(OpenTickets(session.session_id, PAGE - len(found)))
+            if len(found) >= PAGE:
+                break
+        return tuple(found)
+
+    async def decide(
+        self,
+        session_id: str,
+        ticket_id: str,
+        action: Action | str,
+        body: str = "",
+        *,
+        by: str = "",
+        decision_id: str | None = None,
+    ) -> DecisionTaken:
+        """Settle a ticket.  Raises CommandRefused if it is unknown, settled, or does not offer this."""
+        decide = Decide(session_id, ticket_id, decision_id or new_id(), Action(action), body, by)
+        answer = await self.execute(decide)
+        if isinstance(answer, Refused):
+            raise CommandRefused("decide", answer)
         return answer
 
     async def run(

@@ -23,6 +23,7 @@ __all__ = [
     "IllegalResult",
     "IllegalWrite",
     "LeaseLost",
+    "Parked",
     "NotAnswered",
     "NotAwaited",
     "NotEnded",
@@ -134,6 +135,10 @@ class Steered(TenureError):
 
 class LeaseLost(TenureError):
     """The session belongs to another owner now.  Nothing more of this turn is written."""
+
+
+class Parked(TenureError):
+    """The turn waits, and this attempt of it is over.  Clean up and re-raise; it runs again when what it waits for has come."""
 
 
 class AlreadyCommitted(TenureError):

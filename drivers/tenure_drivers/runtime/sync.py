@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tenure.commands import (
     CancelRequested,
     Committed,
+    DecisionTaken,
     Interrupted,
     NewInput,
     PhaseChanged,
@@ -25,9 +26,10 @@ from tenure.commands import (
     Withdrawn,
 )
 from tenure.limits import RUN_INPUTS_MAX
+from tenure.machines.ticket import Action
 from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
-from tenure.records import EventBatch, Input
+from tenure.records import EventBatch, Input, Ticket
 
 from .errors import describe
 from .receipts import Receipt
@@ -35,6 +37,7 @@ from .runtime import Runtime
 from .steps import Passes
 from .turn import Probe, Turn
 from .user_code import as_exception
+from .waiting import Decision, Waited
 
 __all__ = ["SyncReceipt", "SyncRuntime", "SyncTurn"]
 
@@ -183,6 +186,22 @@ class SyncTurn:
         """As Turn.checkpoint."""
         return self._loop.call(self._turn.checkpoint(at_end=at_end, most=most))
 
+    def ask(self, name: str, prompt: str, **options: Any) -> Decision:
+        """As Turn.ask."""
+        return self._loop.call(self._turn.ask(name, prompt, **options))
+
+    def ticket(self, name: str, prompt: str, **options: Any) -> str:
+        """As Turn.ticket."""
+        return self._loop.call(self._turn.ticket(name, prompt, **options))
+
+    def wait(self, *ticket_ids: str, **options: Any) -> Waited:
+        """As Turn.wait."""
+        return self._loop.call(self._turn.wait(*ticket_ids, **options))
+
+    def pause(self, seconds: float) -> None:
+        """As Turn.pause."""
+        self._loop.call(self._turn.pause(seconds))
+
     def commit(self, text: str | None = None, **kw: Any) -> Committed:
         """As Turn.commit."""
         return self._loop.call(self._turn.commit(text, **kw))
@@ -252,6 +271,16 @@ class SyncRuntime:
     def cancel(self, session_id: str, run_id: str) -> CancelRequested:
         """As Client.cancel."""
         return self._loop.call(self._runtime.cancel(session_id, run_id))
+
+    def tickets(self, session_id: str | None = None) -> tuple[Ticket, ...]:
+        """As Client.tickets."""
+        return self._loop.call(self._runtime.tickets(session_id))
+
+    def decide(
+        self, session_id: str, ticket_id: str, action: Action | str, body: str = "", *, by: str = ""
+    ) -> DecisionTaken:
+        """As Client.decide."""
+        return self._loop.call(self._runtime.decide(session_id, ticket_id, action, body, by=by))
 
     def interrupt(
         self,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from tenure.commands import Begun, Committed, NewEntry, NewInput
+from tenure.commands import Begun, Committed, GoOn, NewEntry, NewInput, NewTicket
+from tenure.commands import Parked as ParkedAnswer
 from tenure.limits import RUN_INPUTS_MAX
-from tenure.machines.run import Termination
+from tenure.machines.run import Mode, Termination, WaitReason
+from tenure.machines.ticket import Action, TicketKind
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
-from tenure.policy import Audience, Boundary
+from tenure.policy import Audience, Boundary, WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
 from tenure.questions.open_turn import inputs_of
@@ -34,7 +36,7 @@ from tenure.steps import (
     version_note,
 )
 from tenure.transcript import NewNode, Role, UsageDelta
-from tenure.turn_end import Record, Take, TurnEnd
+from tenure.turn_end import Record, Take, TurnEnd, TurnWait
 
 from ..stores.base import Store
 from .clock import new_id
@@ -45,6 +47,7 @@ from .errors import (
     IllegalResult,
     IllegalWrite,
     LeaseLost,
+    Parked,
     Steered,
     StepOutcomeUnknown,
 )
@@ -62,6 +65,7 @@ from .steps import (
     version_of,
 )
 from .user_code import log
+from .waiting import ANSWER, Decision, Waited, Waits
 
 __all__ = ["Probe", "Turn", "lease_lost", "with_text"]
 
@@ -111,10 +115,12 @@ class Turn:
         self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
         self._checkpoints = 0
+        self._waited = 0
         self._journal = latest_entries(loaded.entries, begun.turn)
         self._noted = noted_versions(loaded.entries, begun.turn)
         self._taken = taken_inputs(loaded, begun.turn)
-        self._unread = {*self._journal, *self._taken}
+        self._waits = Waits(self, loaded)
+        self._unread = {*self._journal, *self._taken, *self._waits.ids, *self._waits.parked}
 
     @property
     def text(self) -> str:
@@ -279,7 +285,7 @@ class Turn:
         assert self.stop_reply is not None
         return self.stop_reply
 
-    async def ask(self, question: Question[A]) -> A:
+    async def read(self, question: Question[A]) -> A:
         """Ask the store a question.  During the turn no other owner changes the session's run, transcript or state."""
         return await self._host.store.ask(question)
 
@@ -300,6 +306,94 @@ class Turn:
         After a crash a new attempt continues the turn, and its pieces replace those of this one.
         """
         self._host.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
+
+    # -- waiting
+
+    async def ask(
+        self,
+        name: str,
+        prompt: str,
+        *,
+        offers: Sequence[Action | str] = ANSWER,
+        within_s: float | None = None,
+        on_input: WhileWaiting | str | None = None,
+    ) -> Decision:
+        """Ask a person, and wait for the decision.  Raises Parked, which must leave the code of the turn.
+
+        The code runs again from its beginning when the decision has come, and this call returns it.  `offers`: some of
+        approve, edit, reject and answer.  After `within_s` the action is `timeout`.  `on_input`: what an input of the
+        user does meanwhile: `hold`, the default, waits until the run has ended; `supersede` ends the run; `fold` enters
+        the turn.
+        """
+        effect_id = self._next(name)
+        approval = Action.APPROVE in map(Action, offers)
+        kind = TicketKind.APPROVAL if approval else TicketKind.QUESTION
+        new = self._waits.new(effect_id, kind, prompt, offers, within_s)
+        reason = WaitReason.APPROVAL if approval else WaitReason.TOOL
+        self._unread.discard(effect_id)
+        waited = await self._wait((self._waits.ids[effect_id],), reason, Mode.ALL, on_input, new)
+        (decision,) = waited.decisions
+        return decision or Decision(Action.RUN_ENDED)
+
+    async def ticket(
+        self,
+        name: str,
+        prompt: str,
+        *,
+        offers: Sequence[Action | str] = ANSWER,
+        within_s: float | None = None,
+    ) -> str:
+        """Open a ticket and return its id, to be sent to who decides; `wait` waits for it."""
+        effect_id = self._next(name)
+        self._unread.discard(effect_id)
+        approval = Action.APPROVE in map(Action, offers)
+        kind = TicketKind.APPROVAL if approval else TicketKind.QUESTION
+        await self._waits.open(self._waits.new(effect_id, kind, prompt, offers, within_s))
+        return self._waits.ids[effect_id]
+
+    async def wait(
+        self,
+        *ticket_ids: str,
+        any: bool = False,
+        reason: WaitReason | str = WaitReason.TOOL,
+        on_input: WhileWaiting | str | None = None,
+    ) -> Waited:
+        """Wait for all of these tickets, or any; without one, for an input.  Raises Parked, as `ask` does.
+
+        `reason`: with `user_input` or `background`, what comes in next enters the turn.
+        """
+        mode = Mode.ANY if any else Mode.ALL
+        return await self._wait(ticket_ids, WaitReason(reason), mode, on_input)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for a time, without a process.  Raises Parked, as `ask` does."""
+        effect_id = self._next("pause")
+        self._unread.discard(effect_id)
+        new = self._waits.new(effect_id, TicketKind.TIMER, "", (), seconds)
+        ids = (self._waits.ids[effect_id],)
+        await self._wait(ids, WaitReason.PAUSE, Mode.ALL, None, new)
+
+    async def _wait(
+        self,
+        ticket_ids: Sequence[str],
+        reason: WaitReason,
+        mode: Mode,
+        on_input: WhileWaiting | str | None,
+        new: NewTicket | None = None,
+    ) -> Waited:
+        self._waited += 1
+        effect_id = effect_id_of("wait", self._waited)
+        self._unread.discard(effect_id)
+        word = None if on_input is None else WhileWaiting(on_input)
+        return await self._waits.wait(effect_id, ticket_ids, reason, mode, word, new)
+
+    def entered(self, effect_id: str) -> tuple[Input, ...]:
+        """Return the inputs that entered the turn while it waited under this effect id."""
+        return self._taken.get(effect_id, ())
+
+    async def park(self, wait: TurnWait) -> None:
+        """Park the turn: raises Parked.  Returns if what it would wait for has come already."""
+        await self._ask(wait, f"the wait {wait.effect_id} of run {self.run_id}")
 
     # -- checkpoint and end
 
@@ -371,8 +465,10 @@ class Turn:
         answer = await self._host.request(self._id, request)
         if answer is TurnReply.PROCEED:
             return None
-        if isinstance(answer, Committed | Taken):
+        if isinstance(answer, Committed | Taken | GoOn):
             return answer
+        if isinstance(answer, ParkedAnswer) or answer is TurnReply.PARKED:
+            raise Parked(f"run {self.run_id} waits")
         if isinstance(answer, Refused) and answer.reason is Refusal.STEERED:
             raise Steered(self.run_id)
         if isinstance(answer, Refused):

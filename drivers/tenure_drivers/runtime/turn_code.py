@@ -22,7 +22,7 @@ from tenure.runner.protocol import (
 from tenure.turn_end import TurnEnd
 
 from .clock import new_id
-from .errors import Cancelled, IllegalResult, LeaseLost, describe, failure_of, usage_of
+from .errors import Cancelled, IllegalResult, LeaseLost, Parked, describe, failure_of, usage_of
 from .runner_host import RunnerHost
 from .steps import call, in_thread, is_async
 from .turn import Turn, lease_lost, with_text
@@ -109,7 +109,7 @@ def log_raised(turn: Turn, error: BaseException) -> None:
     elif isinstance(error, Cancelled):
         log_stopped(turn, error)
         return
-    elif isinstance(error, LeaseLost):
+    elif isinstance(error, LeaseLost | Parked):
         return
     log_failure(turn.session_id, turn.run_id, f"{what}: {describe(error)}", error)
 

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
+from ..machines import ticket as ticket_
 from ..outcome import Refused
 from ..rules import Row, Table
 from ..runner import machine as runner_
@@ -28,6 +29,7 @@ __all__ = [
     "QUEUE_ENTRY",
     "RUN",
     "RUNNER",
+    "TICKET",
     "WORKER",
     "Machine",
     "draw",
@@ -201,9 +203,16 @@ RUN: Final = Machine(
     (
         *[run_.Running(g, recorded) for g in GENERATIONS for recorded in (False, True)],
         *[run_.Rescheduled(due, hold) for due in (None, 1) for hold in (False, True)],
+        *[
+            run_.Waiting(run_.WaitReason.TOOL, tickets, mode, None, "w")
+            for tickets in ((), ("t",), ("t", "u"))
+            for mode in run_.Mode
+        ],
         *map(run_.Done, run_.Termination),
     ),
     (
+        run_.Wait(run_.Waiting(run_.WaitReason.TOOL, ("t",), run_.Mode.ALL, None, "w")),
+        *map(run_.Settle, ("t", "v")),
         *map(run_.TakeUp, GENERATIONS),
         run_.Record(),
         *[run_.Reschedule(due, hold) for due in (None, 1) for hold in (False, True)],
@@ -219,7 +228,20 @@ RUN: Final = Machine(
         (run_.Done, run_.Record): _DONE,
         (run_.Done, run_.Reschedule): _DONE,
         (run_.Done, run_.Finish): _DONE,
+        (run_.Done, run_.Wait): _DONE,
+        (run_.Done, run_.Settle): _DONE,
+        (run_.Rescheduled, run_.Wait): "only the holder of a lease parks its run",
+        (run_.Waiting, run_.Wait): "only the holder of a lease parks its run",
+        (run_.Waiting, run_.Record): "a checkpoint must present the fence of a lease on the run",
+        (run_.Waiting, run_.Reschedule): "a cancel ends a run that waits",
     },
+)
+
+TICKET: Final = Machine(
+    "ticket",
+    ticket_.RULES,
+    (ticket_.Open(), ticket_.Settled(ticket_.Action.APPROVE)),
+    (ticket_.Settle(ticket_.Settled(ticket_.Action.REJECT)),),
 )
 
 RUNNER: Final = Machine(
@@ -241,7 +263,7 @@ WORKER: Final = Machine(
     classify=lambda state, event: None if worker_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (LEASE, QUEUE_ENTRY, RUN, RUNNER, WORKER)
+MACHINES: Final = (LEASE, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
 
 
 # -- drawing

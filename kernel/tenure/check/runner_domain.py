@@ -16,8 +16,11 @@ from ..commands import (
     Committed,
     Ended,
     Fail,
+    GoOn,
     NewEntry,
     NothingDue,
+    Park,
+    Parked,
     Reclaim,
     Reclaimed,
     Release,
@@ -28,7 +31,7 @@ from ..commands import (
 )
 from ..failure import ErrorKind, Failure
 from ..machines.lease import Evidence, Fence, Held, Holder, LocalProcess, Owner
-from ..machines.run import Running
+from ..machines.run import Running, WaitReason
 from ..outcome import Refusal, Refused
 from ..policy import Boundary, Lane
 from ..questions.core import LoadedRun, LoadInputs, LoadRun
@@ -79,7 +82,7 @@ from ..runner.states import (
     TurnStopReason,
     TurnSupervision,
 )
-from ..turn_end import Record, Take
+from ..turn_end import Record, Take, TurnWait
 
 __all__ = [
     "BEGUN",
@@ -119,12 +122,14 @@ START: Final = Record((NewEntry(EntryKind.START, "pay#1"),))
 REPORT: Final = Record((NewEntry(EntryKind.REPORT, "pay#1", "{}"),))
 TAKE: Final = Record(take=Take(Boundary.AFTER_WORK, "checkpoint#1"))
 END: Final = EndTurn("run-2")
+WAIT: Final = TurnWait("wait#1", WaitReason.USER_INPUT)
 NEAR: Final = Held(3, "other", Owner("other", "other-1", HERE), 300, 900)
 FAR: Final = Held(3, "other", Owner("other", "other-1", THERE), 300, 900)
 
 BEGIN: Final = Begin("s", "lease", "run", CONFIG.owner)
 CHECKPOINT: Final = Checkpoint("s", FENCE, "run", 1, 0, START.entries)
 COMMIT: Final = Commit("s", FENCE, "run", 1, 0, 0)
+PARK: Final = Park("s", FENCE, "run", 1, 0, "wait#1", WaitReason.USER_INPUT)
 FAIL: Final = Fail("s", FENCE, "run", 1, Failure(ErrorKind.TRANSIENT))
 RELEASE: Final = Release("s", FENCE, "run")
 
@@ -178,7 +183,12 @@ def _running(core: Core, held_run: HeldRun) -> Iterator[State]:
     for supervision, reason in itertools.product(SUPERVISIONS, (None, *TurnStopReason)):
         base = TurnRunning(core, held_run, supervision, parked=(4,), stop_reason=reason)
         yield base
-        for call in (*calls(CHECKPOINT), *calls(LoadInputs("s", ("j",))), *calls(COMMIT)):
+        for call in (
+            *calls(CHECKPOINT),
+            *calls(LoadInputs("s", ("j",))),
+            *calls(COMMIT),
+            *calls(PARK),
+        ):
             writing = replace(base, pending=call, asked=(Request(1, START),))
             yield writing
             yield replace(writing, queue=(Request(2, REPORT), Request(3, END)))
@@ -207,7 +217,7 @@ def _events(now_ms: int) -> Iterator[Event]:
         yield TimerFired(now_ms, id)
         yield from [ProcessChecked(now_ms, id, evidence, "c") for evidence in Evidence]
     for turn_id in (TURN_ID, STRAY_TURN_ID):
-        for request in (MayStart(), START, REPORT, TAKE, END):
+        for request in (MayStart(), START, REPORT, TAKE, WAIT, END):
             yield TurnRequested(now_ms, turn_id, 11, request)
         for turn_exit in (Abandoned(), Finished(END), Failed(Failure(ErrorKind.TRANSIENT))):
             yield TurnEnded(now_ms, turn_id, turn_exit)
@@ -259,6 +269,7 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a sto
         *_refused(Refusal.CANCELLED, detail=CANCEL),
         *REFUSED,
     ),
+    Park: (Parked(1), GoOn(), *_refused(Refusal.CANCELLED, detail=CANCEL), *REFUSED),
     Fail: (Ended("released"), *REFUSED),
     Release: (Ended("released"), *REFUSED),
 }

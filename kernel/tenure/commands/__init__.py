@@ -25,15 +25,18 @@ from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
+from .decide import Decide, DecisionTaken
 from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
+from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .readmit import Readmit
 from .restore import Restore
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
+from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
@@ -54,21 +57,27 @@ __all__ = [
     "Committed",
     "Conflict",
     "WithdrawnCount",
+    "Decide",
+    "DecisionTaken",
     "Destroy",
     "Ended",
     "Fail",
     "FenceOff",
     "FencedOff",
+    "GoOn",
     "HowAdmitted",
     "IfIdle",
     "Interrupt",
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NewTicket",
     "NotReady",
     "NothingDue",
     "Open",
     "Opened",
+    "Park",
+    "Parked",
     "PhaseChanged",
     "Admission",
     "Readmit",

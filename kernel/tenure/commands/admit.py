@@ -385,7 +385,8 @@ def _state_of(
     assert not isinstance(target, NoTarget), target
     abandons = target is not None and new.if_over is IfOver.ABANDON
     if_over = new.if_over if abandons else None
-    carried = (open_key, slot, delivery, policy.barrier or None, target, if_over)
+    barrier = policy.barrier or None
+    carried = (open_key, slot, delivery, barrier, target, if_over, policy.while_waiting)
     if delayed:
         assert new.available_at_ms is not None
         return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)

@@ -27,6 +27,7 @@ from .grant import (
     begun_of,
     bind,
     end_lapsed,
+    fold,
     grant,
     take_up,
     validate_grant,
@@ -124,7 +125,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             return _held(refused, session, now_ms)
         if session.phase in scheduling.BEGINNING_PHASES:
             tx.promote(BEGIN_PROMOTED_MAX)
-            if tx.session.open_run is None:
+            if scheduling.heads_matter(tx.session, tx.runs):
                 tx.end_abandoned(BEGIN_ABANDONED_MAX)
         return self._next(tx, acquire)
 
@@ -151,12 +152,16 @@ class Begin(Command[BeginView, BeginOutcome]):
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
         step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
+        if isinstance(step, scheduling.Supersede):  # WAIT-16
+            tx.finish(step.run, run_.Termination.CANCELLED, tx.ready[step.lane][0].input_id)
+            tx.via.append("WAIT-16")
+            step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
         if self.exactly is not None and (inputs := self._inputs(tx, step)) != self.exactly:
             return Refused(Refusal.NOT_NEXT, "INBOX-43", inputs)
         match step:
-            case scheduling.Wait() | scheduling.EndHead():
+            case scheduling.Wait() | scheduling.EndHead() | scheduling.TimedOut():
                 tx.settle()
-                sweep = tx.session.sweep or isinstance(step, scheduling.EndHead)
+                sweep = tx.session.sweep or not isinstance(step, scheduling.Wait)
                 return tx.decided(NothingDue(tx.session.due_at_ms, sweep), "INBOX-14")
             case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
                 tx.settle()
@@ -167,6 +172,13 @@ class Begin(Command[BeginView, BeginOutcome]):
                 grant(tx, acquire, run.run_id)
                 run = take_up(tx, run)
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
+            case scheduling.Fold(run, lane):
+                tx.remember(self.lease_id, "begin", RunTakenUp(run.run_id))
+                grant(tx, acquire, run.run_id)
+                run = take_up(tx, fold(tx, run, lane))
+                return tx.decided(begun_of(tx.session, run, resumed=True), "WAIT-15")
+            case scheduling.Supersede():
+                raise AssertionError("two open turns")
             case scheduling.NewRun(lane):
                 grant(tx, acquire, self.run_id)
                 group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
@@ -176,8 +188,12 @@ class Begin(Command[BeginView, BeginOutcome]):
     def _inputs(self, tx: Transaction, step: scheduling.Next) -> tuple[str, ...]:
         """Return the inputs of what comes next; none if nothing can begin."""
         match step:
-            case scheduling.Wait() | scheduling.EndHead():
+            case scheduling.Wait() | scheduling.EndHead() | scheduling.TimedOut():
                 return ()
+            case scheduling.Fold(run, lane):
+                return (*[c.input_id for c in run.contributors], tx.ready[lane][0].input_id)
+            case scheduling.Supersede():
+                raise AssertionError("two open turns")
             case scheduling.TakeUp(run):
                 return tuple([c.input_id for c in run.contributors])
             case scheduling.NewRun(lane):

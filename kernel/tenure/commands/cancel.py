@@ -91,7 +91,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
             return left is None
         if run.progress:
             tx.ask_to_cancel(run, cancel)
-            return False
+            return run.run_id not in tx.runs
         tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         tx.end_cancelled(run, cancel.how, cancel.by)
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import field, frozen
 
@@ -14,7 +14,6 @@ from ..limits import (
     CHECKPOINT_ROWS_MAX,
     RUN_INPUTS_MAX,
 )
-from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
@@ -23,7 +22,6 @@ from ..queries import Command, Each, First, Get, Query, Reads, read
 from ..records import (
     Blob,
     Cancel,
-    Contributor,
     EntryKind,
     EventBatch,
     JournalEntry,
@@ -31,6 +29,7 @@ from ..records import (
     QueueEntry,
     Run,
     Session,
+    Ticket,
     Usage,
 )
 from ..replace import replace
@@ -43,9 +42,10 @@ from ..transcript import (
     hash_parts,
     hash_text,
 )
-from .contributors import is_targeted
+from .contributors import apply_to, is_targeted
 from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
 from .steering import no_targets, takeable, targeted_queries
+from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
@@ -53,6 +53,7 @@ __all__ = ["Checkpoint", "Checkpointed", "NewEntry", "check_fence"]
 
 
 NOTE_MAX = 2_000
+MADE_BY_KERNEL: Final = (EntryKind.TAKEN, EntryKind.TICKET, EntryKind.WAIT)
 EFFECT_ID_MAX = 400  # characters; may contain blanks
 
 
@@ -92,6 +93,7 @@ class CheckpointView:
     targeted: tuple[tuple[QueueEntry, ...], ...]
     users: tuple[QueueEntry, ...]
     systems: tuple[QueueEntry, ...]
+    known: tuple[Ticket | None, ...]
 
 
 @frozen
@@ -100,11 +102,12 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
 
     `usage` counts model usage, `environment` is the model request's environment as text.
     The START entry of a once step must be stored before the step runs.
+    `tickets`: opens them, for ids that are to be sent out before the run waits (TICKET-6).
     `take`: also take at most `take_max` inputs, at this boundary, under the effect id `take_id` (JOURNAL-32).
     Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL.
     """
 
-    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2}
+    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2, "tickets": 2}
     ignorable: ClassVar = (
         "take",
         "take_max",
@@ -124,6 +127,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     take: Boundary | None = None
     take_max: int = RUN_INPUTS_MAX
     take_id: str = ""
+    tickets: tuple[NewTicket, ...] = ()
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
@@ -141,6 +145,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             else targeted_queries(s, self.run_id, self.take, self._most + 1),
             self._heads(Lane.USER, "ready_user_count"),
             self._heads(Lane.SYSTEM, "ready_system_count"),
+            ticket_queries(s, [new.ticket_id for new in self.tickets]),
         )
 
     @property
@@ -163,16 +168,18 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
                 return Decided(self._again(view, session, run), "JOURNAL-2", replayed=True)
-        if refused := self._refused(session, run):
+        if refused := self._refused(session, run, view, now_ms):
             return refused
-        return self._write(view, session, run, digest, contents, now_ms)
+        return self.write(view, session, run, digest, contents, now_ms)
 
-    def _refused(self, session: Session, run: Run) -> Refused | None:
+    def _refused(
+        self, session: Session, run: Run, view: CheckpointView, now_ms: int
+    ) -> Refused | None:
         if refused := check_fence(session, self.fence, self.run_id):
             return refused
         if (self.turn, self.n) != (run.turn, run.next_checkpoint):
             return Refused(Refusal.STALE, "JOURNAL-3", (run.turn, run.next_checkpoint))
-        if problem := self._validate(run.open_calls):
+        if problem := self.problem(run, view.known, now_ms):
             return Refused(Refusal.ILLEGAL, "JOURNAL-4", problem)
         starts = any(e.kind is EntryKind.START for e in self.entries)
         if starts and session.cancel is not None:
@@ -198,19 +205,21 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         cancel = session.cancel
         return cancel if cancel is not None and cancel.run_id == self.run_id else None
 
-    def _validate(self, open_calls: tuple[str, ...]) -> str | None:
+    def problem(self, run: Run, known: tuple[Ticket | None, ...], now_ms: int) -> str | None:
+        """JOURNAL-4, TICKET-5: return what is wrong with its content, or None.  `known`: tickets of the new ids."""
         if len(self.entries) > CHECKPOINT_ENTRIES_MAX or len(self.nodes) > CHECKPOINT_NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
             if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
                 return problem
-            if entry.kind is EntryKind.TAKEN:
-                return "entry of kind taken: only a checkpoint that takes inputs makes it"
+            if entry.kind in MADE_BY_KERNEL:
+                return f"entry of kind {entry.kind.value}: only the kernel makes it"
         if self.take is not None and (problem := self._validate_take()):
             return problem
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
-            validate_nodes(open_calls, self.nodes)
+            validate_nodes(run.open_calls, self.nodes)
+            or validate_tickets(run, self.tickets, known, now_ms)
             or validate_usage(self.usage)
             or next((p for p in map(validate_body, bodies) if p), None)
         )
@@ -229,9 +238,10 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             [[e.kind.value, e.effect_id, hash_text(e.body)] for e in self.entries],
             contents,
             *([] if self.take is None else [[self.take.value, self.take_max, self.take_id]]),
+            *([new.parts() for new in self.tickets]),
         )
 
-    def _write(
+    def write(
         self,
         view: CheckpointView,
         session: Session,
@@ -240,11 +250,12 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         contents: list[tuple[object, ...]],
         now_ms: int,
     ) -> Decided[Checkpointed]:
+        """JOURNAL-7: return the decision of a checkpoint that is not refused."""
         open_calls = open_calls_after(run.open_calls, self.nodes)
         found = self._takeable(view, session, run, open_calls)
         taken = found[: min(self._most, self._room())]
         ids = tuple([entry.input_id for entry in taken])
-        if not self.entries and not self.nodes and not ids:
+        if not self.entries and not self.nodes and not ids and not self.tickets:
             answer = Checkpointed(self.n, run.tip, self._cancel(session))
             return Decided(answer, "JOURNAL-6")
         new = (*self.nodes, INPUTS_NODE) if ids else self.nodes
@@ -259,10 +270,14 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
         after, changed, places, via = self._apply(after, changed, taken)
+        after, opened = open_tickets(after, self.tickets, now_ms)
+        if opened:
+            count = (session.open_ticket_count or 0) + len(opened)
+            changed = replace(changed, open_ticket_count=count)
         changed, writes = self._store_environment(changed, view)
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
-        writes += [Insert(node) for node in nodes]
+        writes += [Insert(row) for row in (*nodes, *opened)]
         changed, event = self._append_events(changed, ids, now_ms)
         writes = [Update(after), *places, *writes, *event]
         if changed != session:
@@ -274,7 +289,8 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
 
     def _room(self) -> int:
         """JOURNAL-35: return how many queue entries it may write beside its other rows."""
-        others = 2 * (len(self.nodes) + 1) + len(self.entries) + 1 + len(self.usage) + 2 + 3
+        rows = len(self.entries) + 2 * len(self.tickets) + len(self.usage)
+        others = 2 * (len(self.nodes) + 1) + rows + 1 + 2 + 3
         return CHECKPOINT_ROWS_MAX - others
 
     def _apply(
@@ -285,19 +301,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         via: list[str] = []
         contributors = list(run.contributors)
         for position, entry in enumerate(taken, len(contributors)):
-            ready = entry.state
-            assert isinstance(ready, input_.Ready), entry
-            command = input_.Apply(run.run_id, position, session.mark(entry.lane), self.n)
-            stepped = input_.step(ready, command)
+            stepped, contributor = apply_to(run, entry, position, session.mark(entry.lane), self.n)
             assert not isinstance(stepped, Refused), stepped
             via.append(stepped.clause)
             writes.append(Update(replace(entry, state=stepped.state)))
-            contributors.append(
-                Contributor(
-                    entry.input_id, entry.seq, entry.priority, ready.ready_rank, ready.size, ready.open_key,
-                    ready.delivery, ready.barrier, entry.lane, ready.mark, ready.hold, self.n,
-                )
-            )  # fmt: skip
+            contributors.append(contributor)
         if not taken:
             return run, session, writes, ()
         users = sum([entry.lane is Lane.USER for entry in taken])
@@ -335,18 +343,20 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _append_events(
         self, session: Session, taken: tuple[str, ...], now_ms: int
     ) -> tuple[Session, list[Write]]:
-        """JOURNAL-9, EVENT-26: append an event for each note, and one for what was taken.
+        """JOURNAL-9, EVENT-26, EVENT-60: append an event for each note and ticket, and one for what was taken.
 
         A session with a sink becomes due, to publish them.
         """
         notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
-        if not notes and not taken:
+        if not notes and not taken and not self.tickets:
             return session, []
         seq, kind = session.next_event, EventKind.REPLAY_DIFFERED
         events = tuple([Event(kind, self.run_id, (), note[:NOTE_MAX]) for note in notes])
         if taken:
             applied = Event(EventKind.INPUT_APPLIED, self.run_id, taken, str(self.n))
             events = (*events, applied)
+        for new in self.tickets:
+            events = (*events, Event(EventKind.TICKET_OPENED, self.run_id, (), new.ticket_id))
         batch = EventBatch(self.session_id, seq, now_ms, self.fence.lease_id, events)
         due = session.due_at_ms if session.published is None else 0
         session = replace(session, next_event=seq + len(events), due_at_ms=due)
@@ -361,6 +371,10 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             JournalEntry(*key, i, e.kind, e.effect_id, lease_id, digest, None, e.body)
             for i, e in enumerate(self.entries)
         ]
+        for new in self.tickets:  # TICKET-6
+            i, opened = len(lines), EntryKind.TICKET
+            body = new.ticket_id
+            lines.append(JournalEntry(*key, i, opened, new.effect_id, lease_id, digest, None, body))
         if taken:  # JOURNAL-36
             i, kind, body = len(lines), EntryKind.TAKEN, " ".join(taken)
             lines.append(JournalEntry(*key, i, kind, self.take_id, lease_id, digest, None, body))

@@ -147,7 +147,8 @@ class Commit(Command[CommitView, Committed]):
         cancel = session.cancel
         if cancel is not None and cancel.rollback:
             return self._roll_back(tx, view, run, cancel, digest)
-        closed = closing_nodes(open_calls_after(run.open_calls, self.nodes), self.termination)
+        left = open_calls_after(run.open_calls, self.nodes)
+        closed = closing_nodes(left, self.termination, run.open_tickets)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
         tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1

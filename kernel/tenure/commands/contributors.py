@@ -6,7 +6,7 @@ from ..machines import input as input_
 from ..machines import run as run_
 from ..records import Contributor, QueueEntry, Run
 
-__all__ = ["bound_state", "ended_by", "is_targeted", "queue_entry_of", "returned_state"]
+__all__ = ["bound_state", "apply_to", "ended_by", "is_targeted", "queue_entry_of", "returned_state"]
 
 
 def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
@@ -17,6 +17,19 @@ def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
     """Return the queue entry of a contributor, in another state."""
     return QueueEntry(run.session_id, c.input_id, c.seq, run.lane_of(c), c.priority, state)
+
+
+def apply_to(
+    run: Run, queue_entry: QueueEntry, position: int, mark: int, n: int
+) -> tuple[input_.Outcome, Contributor]:
+    """JOURNAL-39: return the step that binds a ready input to a run at checkpoint `n`, and the contributor that it becomes."""
+    ready = queue_entry.state
+    assert isinstance(ready, input_.Ready), queue_entry
+    contributor = Contributor(
+        queue_entry.input_id, queue_entry.seq, queue_entry.priority, ready.ready_rank, ready.size, ready.open_key,
+        ready.delivery, ready.barrier, queue_entry.lane, ready.mark, ready.hold, n, ready.while_waiting,
+    )  # fmt: skip
+    return input_.step(ready, input_.Apply(run.run_id, position, mark, n)), contributor
 
 
 def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
@@ -33,7 +46,7 @@ def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: s
 def returned_state(run: Run, c: Contributor, position: int) -> input_.Outcome:
     """PLACE-8: return the step that makes the queue entry of a contributor ready again."""
     hold = run.hold if c.hold is None else c.hold
-    command = input_.Return(hold, c.size, c.delivery, c.barrier)
+    command = input_.Return(hold, c.size, c.delivery, c.barrier, c.while_waiting)
     return input_.step(bound_state(run, c, position), command)
 
 

@@ -10,10 +10,13 @@ from ..event import EventKind
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Refused, Update
-from ..records import Cancel, Contributor, QueueEntry, Run, Session
+from ..outcome import Insert, Refused, Update
+from ..policy import Lane
+from ..records import Cancel, Contributor, EntryKind, JournalEntry, QueueEntry, Run, Session
 from ..replace import replace
-from ..transcript import Tip
+from ..transcript import INPUTS_NODE, Tip, hash_node, hash_parts
+from .contributors import apply_to
+from .nodes import append_nodes
 from .transaction import Transaction
 from .validation import validate_id, validate_text
 
@@ -24,6 +27,7 @@ __all__ = [
     "begun_of",
     "bind",
     "end_lapsed",
+    "fold",
     "grant",
     "take_up",
     "validate_grant",
@@ -123,6 +127,7 @@ def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
             Contributor(
                 queue_entry.input_id, queue_entry.seq, queue_entry.priority,
                 state.ready_rank, state.size, state.open_key, state.delivery, state.barrier,
+                while_waiting=state.while_waiting,
             )
         )  # fmt: skip
         bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))
@@ -149,6 +154,29 @@ def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
         EventKind.RUN_STARTED, run_id, tuple([c.input_id for c in contributors]), str(generation)
     )
     return run
+
+
+def fold(tx: Transaction, run: Run, lane: Lane) -> Run:
+    """WAIT-15: bind the head of a lane to the open turn, which waits, as a checkpoint would."""
+    session, entry, n = tx.session, tx.ready[lane][0], run.next_checkpoint
+    assert isinstance(run.state, run_.Waiting), run
+    outcome, contributor = apply_to(run, entry, len(run.contributors), session.mark(lane), n)
+    ids = (entry.input_id,)
+    contents = [hash_node(INPUTS_NODE)]
+    tip, nodes = append_nodes(session, run, n, (INPUTS_NODE,), contents, tx.now_ms, ids)
+    tx.write(Update(replace(entry, state=tx.step_to(outcome))), *[Insert(node) for node in nodes])
+    tx.take_ready(lane, 1)
+    lease, effect_id = session.lease, run.state.effect_id
+    assert isinstance(lease, lease_.Held)
+    key = (session.session_id, run.run_id, run.turn, n)
+    last = (lease.lease_id, hash_parts("fold", n, *ids))
+    taken = JournalEntry(*key, 0, EntryKind.TAKEN, effect_id, *last, None, entry.input_id)
+    node_id = nodes[0].node_id
+    named = JournalEntry(*key, 1, EntryKind.NODE, node_id, *last, node_id)
+    tx.write(Insert(taken), Insert(named))
+    tx.append_event(EventKind.INPUT_APPLIED, run.run_id, ids, str(n))
+    contributors = (*run.contributors, contributor)
+    return replace(run, contributors=contributors, next_checkpoint=n + 1, tip=tip)
 
 
 def begun_of(session: Session, run: Run, *, resumed: bool) -> Begun:

@@ -10,7 +10,7 @@ from typing import Final
 from ..limits import BODY_BYTES_MAX, CHECKPOINT_NODES_MAX
 from ..machines.run import Termination
 from ..outcome import Insert, Write
-from ..records import Node, Run, Session
+from ..records import Node, OpenTicket, Run, Session
 from ..replace import replace
 from ..transcript import Form, NewNode, Role, Tip, extend_path, hash_node
 from .validation import validate_id
@@ -28,6 +28,7 @@ __all__ = [
 UNSEEN: Final = (
     "the turn ended before a result was written down; whether the call took effect is not known"
 )
+UNDECIDED: Final = "not carried out: nobody decided"
 
 
 def validate_body(body: str) -> str | None:
@@ -86,19 +87,28 @@ def _answered(open_calls: tuple[str, ...], ids: tuple[str, ...]) -> tuple[str, .
     return tuple([each for each in open_calls if each not in ids])
 
 
-def closing_nodes(open_calls: tuple[str, ...], termination: Termination) -> tuple[NewNode, ...]:
-    """TRANSCRIPT-7: return a node with the results that a run which ends did not write."""
-    if not open_calls:
-        return ()
+def closing_nodes(
+    open_calls: tuple[str, ...], termination: Termination, tickets: tuple[OpenTicket, ...] | None
+) -> tuple[NewNode, ...]:
+    """TRANSCRIPT-7, TRANSCRIPT-60: return nodes with the results that a run which ends did not write.
+
+    `tickets`: those of the run that are open.
+    """
+    asked = {each.call_id for each in tickets or ()}
+    undecided = tuple([each for each in open_calls if each in asked])
+    others = tuple([each for each in open_calls if each not in asked])
     prefix = "cancelled" if termination is Termination.CANCELLED else "interrupted"
-    return (NewNode(Role.TOOL, f"{prefix}: {UNSEEN}", open_calls),)
+    return (
+        *((NewNode(Role.TOOL, UNDECIDED, undecided),) if undecided else ()),
+        *((NewNode(Role.TOOL, f"{prefix}: {UNSEEN}", others),) if others else ()),
+    )
 
 
 def close_open_calls(
     session: Session, run: Run, termination: Termination, now_ms: int
 ) -> tuple[Run, list[Write]]:
     """Write results for the open calls of a run that ends."""
-    new = closing_nodes(run.open_calls, termination)
+    new = closing_nodes(run.open_calls, termination, run.open_tickets)
     if not new:
         return run, []
     tip, nodes = append_nodes(

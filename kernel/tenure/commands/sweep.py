@@ -7,16 +7,25 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from ..event import EventKind
-from ..indexes import AGED, MARK_RAISES
-from ..limits import RUN_INPUTS_MAX, SWEEP_ABANDONED_MAX, SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX
+from ..indexes import AGED, MARK_RAISES, OPEN_TICKETS, TICKET_DEADLINES
+from ..limits import (
+    OPEN_TICKETS_MAX,
+    RUN_INPUTS_MAX,
+    SWEEP_ABANDONED_MAX,
+    SWEEP_PROMOTED_MAX,
+    SWEEP_ROWS_MAX,
+    SWEEP_TICKETS_MAX,
+)
 from ..machines import lease as lease_
+from ..machines import ticket as ticket_
 from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
-from ..records import MarkRaise, QueueEntry, Run
+from ..records import MarkRaise, QueueEntry, Run, Ticket
 from ..scheduling import BEGINNING_PHASES, outdated
 from .session_view import SessionView, session_queries
+from .tickets import settle_ticket
 from .transaction import Transaction
 
 __all__ = ["Sweep", "Swept"]
@@ -26,6 +35,7 @@ AGED_READ = (
     RUN_INPUTS_MAX + 32
 )  # for each lane; an active run may keep one group of old rows at the front
 RAISES_READ = 32  # for each lane
+TICKETS_READ = OPEN_TICKETS_MAX + SWEEP_TICKETS_MAX  # those of the open turn may come first
 
 
 @frozen
@@ -45,6 +55,8 @@ class SweepView(SessionView):
     aged_systems: tuple[QueueEntry, ...]
     raises_users: tuple[MarkRaise, ...]
     raises_systems: tuple[MarkRaise, ...]
+    open_tickets: tuple[Ticket, ...]
+    deadlines: tuple[Ticket, ...]
 
 
 @frozen
@@ -67,6 +79,8 @@ class Sweep(Command[SweepView, Swept]):
             First(AGED, (s, Lane.SYSTEM), AGED_READ),
             First(MARK_RAISES, (s, Lane.USER), RAISES_READ),
             First(MARK_RAISES, (s, Lane.SYSTEM), RAISES_READ),
+            First(OPEN_TICKETS, (s,), TICKETS_READ, counted="open_ticket_count"),
+            First(TICKET_DEADLINES, (s,), SWEEP_TICKETS_MAX, counted="open_ticket_count"),
         )
 
     def decide(self, view: SweepView, now_ms: int) -> Decided[Swept] | Refused:
@@ -79,7 +93,8 @@ class Sweep(Command[SweepView, Swept]):
             outcome = lease_.step(lease, lease_.End(now_ms))
             if not isinstance(outcome, Refused):
                 tx.lose_lease(outcome)
-        ended, left = 0, False
+        self._settle_tickets(tx, view)
+        ended, left = 0, self._tickets_left(tx)
         if session.sweep:
             aged = {Lane.USER: view.aged_users, Lane.SYSTEM: view.aged_systems}
             raises = {Lane.USER: view.raises_users, Lane.SYSTEM: view.raises_systems}
@@ -94,6 +109,26 @@ class Sweep(Command[SweepView, Swept]):
         promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
         return tx.decided(Swept(ended + abandoned, promoted, more), "SWEEP-2")
+
+    def _settle_tickets(self, tx: Transaction, view: SweepView) -> None:
+        """TICKET-30, TICKET-31: settle the open tickets of runs that have ended, and those whose time has come."""
+        over = [each for each in view.open_tickets if each.ticket_id not in _open_of(tx)]
+        for ticket in over[:SWEEP_TICKETS_MAX]:
+            settle_ticket(tx, ticket, ticket_.Settled(ticket_.Action.RUN_ENDED, ticket.run_id))
+        for ticket in view.deadlines:
+            past = ticket.deadline_ms is not None and ticket.deadline_ms <= tx.now_ms
+            if past and ticket.ticket_id in _open_of(tx):
+                settle_ticket(tx, ticket, ticket_.Settled(ticket_.Action.TIMEOUT))
+
+    def _tickets_left(self, tx: Transaction) -> bool:
+        """Return whether tickets of runs that have ended are still open."""
+        left = (tx.session.open_ticket_count or 0) + tx.tickets_added
+        return left > len(_open_of(tx))
+
+
+def _open_of(tx: Transaction) -> set[str]:
+    """Return the open tickets of unfinished runs."""
+    return {each.ticket_id for run in tx.runs.values() for each in run.open_tickets or ()}
 
 
 def sweep_lane(

@@ -34,7 +34,15 @@ from ..records import (
     Session,
 )
 from ..replace import replace
-from ..scheduling import delay_order, due_at_ms, head, outdated, queue_order, target_ended
+from ..scheduling import (
+    asking_since_ms,
+    delay_order,
+    due_at_ms,
+    head,
+    outdated,
+    queue_order,
+    target_ended,
+)
 from ..transcript import Tip
 from ..world import key_of
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
@@ -88,6 +96,7 @@ class Transaction:
     cancelled: str | None = None
     steered: str | None = None
     targeted_added: int = 0
+    tickets_added: int = 0
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
@@ -329,9 +338,8 @@ class Transaction:
         """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too."""
         state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold)))
         self.write_run(replace(run, state=state))
-        self.append_event(
-            EventKind.RUN_RESCHEDULED, run.run_id, detail="" if due is None else str(due)
-        )
+        detail = "" if due is None else str(due)
+        self.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail=detail)
 
     def close(self, run: Run, cancel: Cancel) -> None:
         """Finish a run that was asked to stop, and that has written nothing or is rolled back."""
@@ -342,10 +350,9 @@ class Transaction:
 
     def end_cancelled(self, run: Run, how: input_.How, by: str) -> None:
         """Finish a run that was cancelled or superseded by `by`."""
-        if how is input_.How.SUPERSEDED:
-            self.finish(run, run_.Termination.SUPERSEDED, by)
-        else:
-            self.finish(run, run_.Termination.CANCELLED, by)
+        superseded = how is input_.How.SUPERSEDED
+        how_run = run_.Termination.SUPERSEDED if superseded else run_.Termination.CANCELLED
+        self.finish(run, how_run, by)
 
     def finish(self, run: Run, termination: run_.Termination, reason: str = "") -> None:
         """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible.
@@ -374,6 +381,8 @@ class Transaction:
             ids.append(contributor.input_id)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
+        if run.open_tickets:
+            self.update(sweep=True)  # TICKET-30
         self.append_event(
             EventKind.RUN_FINISHED, run.run_id, tuple(ids), f"{termination.value}: {how.value}"
         )
@@ -408,7 +417,11 @@ class Transaction:
             self.update(cancel=None)
 
     def ask_to_cancel(self, run: Run, cancel: Cancel) -> None:
-        """CANCEL-3: set the cancel flag of the session unless it is set, and make a rescheduled run due at once."""
+        """CANCEL-3, CANCEL-60: end a run that waits; else set the cancel flag unless it is set, and make the run due."""
+        if isinstance(run.state, run_.Waiting):
+            self.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
+            self.finish(run, run_.Termination.CANCELLED, cancel.by)
+            return
         if self.session.cancel is None:
             self.update(cancel=cancel)
         self.cancelled = run.run_id
@@ -451,6 +464,8 @@ class Transaction:
             ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
             delayed_count=session.delayed_count + self.delayed_added,
             targeted_count=((session.targeted_count or 0) + self.targeted_added) or None,
+            open_ticket_count=((session.open_ticket_count or 0) + self.tickets_added) or None,
+            asking_since_ms=asking_since_ms(session, self.runs, self.now_ms),
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeAlias
 from attrs import frozen
 
 from ..outcome import Refusal, Refused, Stepped
-from ..policy import Delivery, IfOver
+from ..policy import Delivery, IfOver, WhileWaiting
 from ..rules import Row, Table, always
 
 __all__ = [
@@ -39,11 +39,15 @@ __all__ = [
 class Delayed:
     """Not ready before `until_ms`."""
 
-    added: ClassVar = {"slot": 2, "delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
-    ignorable: ClassVar = (
-        "slot",
-        "delivery",
-    )
+    added: ClassVar = {
+        "slot": 2,
+        "delivery": 2,
+        "barrier": 2,
+        "target_run": 2,
+        "if_over": 2,
+        "while_waiting": 2,
+    }
+    ignorable: ClassVar = ("slot", "delivery", "while_waiting")
     mark: int
     until_ms: int
     group: str | None
@@ -55,14 +59,21 @@ class Delayed:
     barrier: bool | None = None  # None: no
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
+    while_waiting: WhileWaiting | None = None  # None: as the wait says
 
 
 @frozen
 class Ready:
     """Ready to be bound to a run, in the order of `ready_rank`."""
 
-    added: ClassVar = {"delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
-    ignorable: ClassVar = ("delivery",)
+    added: ClassVar = {
+        "delivery": 2,
+        "barrier": 2,
+        "target_run": 2,
+        "if_over": 2,
+        "while_waiting": 2,
+    }
+    ignorable: ClassVar = ("delivery", "while_waiting")
     mark: int
     ready_rank: int
     group: str | None
@@ -74,6 +85,7 @@ class Ready:
     barrier: bool | None = None  # None: no
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
+    while_waiting: WhileWaiting | None = None  # None: as the wait says
 
 
 @frozen
@@ -152,6 +164,7 @@ class Return:
     size: int
     delivery: Delivery | None = None
     barrier: bool | None = None
+    while_waiting: WhileWaiting | None = None
 
 
 @frozen
@@ -218,6 +231,7 @@ def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
     ready = Ready(
         s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
         delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
+        while_waiting=s.while_waiting,
     )  # fmt: skip
     return Stepped(ready, clause)
 
@@ -233,8 +247,9 @@ def apply(s: Ready, c: Apply, clause: str) -> Outcome:
 
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
     ready = Ready(
-        s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier
-    )
+        s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier,
+        while_waiting=c.while_waiting,
+    )  # fmt: skip
     return Stepped(ready, clause)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
 from ..outcome import Refused, Stepped
+from ..policy import WhileWaiting
 from ..rules import Row, Table, always
 from .input import How
 
@@ -15,12 +16,17 @@ __all__ = [
     "RULES",
     "Done",
     "Finish",
+    "Mode",
     "Record",
     "Reschedule",
     "Rescheduled",
     "Running",
+    "Settle",
     "TakeUp",
     "Termination",
+    "Wait",
+    "WaitReason",
+    "Waiting",
     "settle",
     "step",
 ]
@@ -45,6 +51,41 @@ class Rescheduled:
     hold_all: bool = False  # the provider failed: everything after it waits
 
 
+class WaitReason(enum.StrEnum):
+    """Why a run waits."""
+
+    APPROVAL = "approval"
+    TOOL = "tool"
+    PAUSE = "pause"
+    USER_INPUT = "user_input"  # what the user says next enters the run
+    BACKGROUND = "background"  # what comes in next enters the run, a wake too
+    since = enum.nonmember(2)
+
+
+class Mode(enum.StrEnum):
+    """Which of its tickets a waiting run needs."""
+
+    ANY = "any"
+    ALL = "all"
+    since = enum.nonmember(2)
+
+
+@frozen
+class Waiting:
+    """Waiting for tickets or for inputs, without a lease.
+
+    `tickets`: those that are still open.  `on_input`: what an input of lane USER does to it, unless the input says so
+    itself; None: what the reason says.  `effect_id`: of the wait, in the journal.
+    """
+
+    since: ClassVar = 2
+    cause: WaitReason
+    tickets: tuple[str, ...]
+    mode: Mode
+    on_input: WhileWaiting | None
+    effect_id: str
+
+
 class Termination(enum.StrEnum):
     """How a run ended."""
 
@@ -67,7 +108,7 @@ class Done:
     reason: str = ""  # a code, an error's kind and message, or the id of a command
 
 
-State: TypeAlias = Running | Rescheduled | Done
+State: TypeAlias = Running | Rescheduled | Waiting | Done
 
 # -- commands
 
@@ -93,6 +134,20 @@ class Reschedule:
 
 
 @frozen
+class Wait:
+    """Make the run wait for tickets or inputs."""
+
+    waiting: Waiting
+
+
+@frozen
+class Settle:
+    """Note that a ticket of the run was settled."""
+
+    ticket_id: str
+
+
+@frozen
 class Finish:
     """End the run."""
 
@@ -105,7 +160,23 @@ Outcome: TypeAlias = Stepped[State, None] | Refused
 # -- actions
 
 
-def take_up(s: Rescheduled, c: TakeUp, clause: str) -> Outcome:
+def waits_for(s: Waiting, c: Settle) -> bool:
+    return c.ticket_id in s.tickets
+
+
+def waits_for_others(s: Waiting, c: Settle) -> bool:
+    return not waits_for(s, c)
+
+
+def needs_more(s: Waiting, c: Settle) -> bool:
+    return waits_for(s, c) and s.mode is Mode.ALL and len(s.tickets) > 1
+
+
+def has_enough(s: Waiting, c: Settle) -> bool:
+    return waits_for(s, c) and not needs_more(s, c)
+
+
+def take_up(s: Rescheduled | Waiting, c: TakeUp, clause: str) -> Outcome:
     return Stepped(Running(c.generation), clause)
 
 
@@ -117,7 +188,24 @@ def reschedule(s: Running | Rescheduled, c: Reschedule, clause: str) -> Outcome:
     return Stepped(Rescheduled(c.due_at_ms, c.hold_all), clause)
 
 
-def finish(s: Running | Rescheduled, c: Finish, clause: str) -> Outcome:
+def wait(s: Running, c: Wait, clause: str) -> Outcome:
+    return Stepped(c.waiting, clause)
+
+
+def drop_ticket(s: Waiting, c: Settle, clause: str) -> Outcome:
+    left = tuple([each for each in s.tickets if each != c.ticket_id])
+    return Stepped(Waiting(s.cause, left, s.mode, s.on_input, s.effect_id), clause)
+
+
+def become_due(s: Waiting, c: Settle, clause: str) -> Outcome:
+    return Stepped(Rescheduled(), clause)
+
+
+def keep(s: Running | Rescheduled | Waiting, c: Settle, clause: str) -> Outcome:
+    return Stepped(s, clause)
+
+
+def finish(s: Running | Rescheduled | Waiting, c: Finish, clause: str) -> Outcome:
     return Stepped(Done(c.termination, c.reason), clause)
 
 
@@ -129,6 +217,14 @@ RULES: Table[Outcome] = Table(
         Row("RUN-4", Rescheduled, Reschedule, always, reschedule),  # a cancel makes it due at once
         Row("RUN-5", Running, Finish, always, finish),
         Row("RUN-6", Rescheduled, Finish, always, finish),
+        Row("RUN-60", Running, Wait, always, wait),
+        Row("RUN-61", Waiting, Settle, needs_more, drop_ticket),
+        Row("RUN-62", Waiting, Settle, has_enough, become_due),
+        Row("RUN-63", Running, Settle, always, keep),
+        Row("RUN-63", Rescheduled, Settle, always, keep),
+        Row("RUN-63", Waiting, Settle, waits_for_others, keep),
+        Row("RUN-64", Waiting, TakeUp, always, take_up),
+        Row("RUN-65", Waiting, Finish, always, finish),
     )
 )
 step = RULES.step

@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `inspect` and `history` serve operators.
+`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
 """
 
 from .core import (
@@ -23,10 +23,12 @@ from .core import (
 )
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
+from .tickets import AskingSessions, OpenTickets
 
 __all__ = [
     "AllDeadLetters",
     "DeadLetter",
+    "AskingSessions",
     "DeadLetters",
     "EventsAfter",
     "Inbox",
@@ -39,6 +41,7 @@ __all__ = [
     "LoadRun",
     "LoadTranscript",
     "LoadedRun",
+    "OpenTickets",
     "OpenTurn",
     "Overview",
     "Result",

@@ -10,17 +10,26 @@ from attrs import frozen
 
 from .. import scheduling
 from ..failure import LastFailure
-from ..indexes import AGED, DEAD, EVENT_BATCHES, JOURNAL_ENTRIES, OPEN_RUNS, SESSIONS, USAGES
+from ..indexes import (
+    AGED,
+    DEAD,
+    EVENT_BATCHES,
+    JOURNAL_ENTRIES,
+    OPEN_RUNS,
+    SESSIONS,
+    USAGES,
+)
 from ..limits import UNFINISHED_RUNS_MAX
 from ..machines import input as input_
 from ..machines import run as run_
 from ..messages.codec import text_of
 from ..outcome import Refused
-from ..policy import LANES
+from ..policy import LANES, WhileWaiting
 from ..queries import Chain, Command, Each, First, Get, Query, Question, all_existing, existing
 from ..records import (
     Blob,
     Cancel,
+    EntryKind,
     EventBatch,
     Input,
     JournalEntry,
@@ -29,6 +38,7 @@ from ..records import (
     QueueEntry,
     Run,
     Session,
+    Ticket,
     Usage,
 )
 from ..transcript import Form, Role
@@ -52,6 +62,7 @@ __all__ = [
     "Status",
     "Statuses",
     "TranscriptLine",
+    "WaitInfo",
     "WouldRefuse",
 ]
 
@@ -68,7 +79,8 @@ Steps: TypeAlias = Generator[Query[Any], Any, Any]
 class LoadedRun:
     """What the execution of a run needs: its inputs in order, its journal, the session's state.
 
-    `cancel`: the run was asked to stop.
+    `cancel`: the run was asked to stop.  `tickets`: those of the current turn, in the order
+    of its journal (WAIT-17).
     """
 
     run: Run
@@ -76,6 +88,7 @@ class LoadedRun:
     entries: tuple[JournalEntry, ...]
     state: str | None
     cancel: Cancel | None = None
+    tickets: tuple[Ticket, ...] = ()
 
 
 @frozen
@@ -104,7 +117,12 @@ class LoadRun(Question[LoadedRun | None]):
         cancel = session.cancel
         if cancel is not None and cancel.run_id != self.run_id:
             cancel = None
-        return LoadedRun(run, tuple(inputs), entries, state, cancel)
+        opened = [e for e in entries if e.kind is EntryKind.TICKET and e.turn == run.turn]
+        tickets: tuple[Ticket, ...] = ()
+        if opened:
+            found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
+            tickets = all_existing(found, "ticket")
+        return LoadedRun(run, tuple(inputs), entries, state, cancel, tickets)
 
 
 @frozen
@@ -162,6 +180,15 @@ class Result(enum.StrEnum):
 
 
 @frozen
+class WaitInfo:
+    """What the run of a session waits for: with the input in it, or with the input held by it."""
+
+    run_id: str
+    reason: str
+    tickets: tuple[str, ...]
+
+
+@frozen
 class InputStatus:
     """The status of an input.
 
@@ -172,6 +199,7 @@ class InputStatus:
     since the last checkpoint; `last_failure` is the last failure that was reported.  `target_run`: the run that it
     names, while no run has it.  `checkpoint`: the number of the checkpoint that has taken it into a running turn.
     `readmitted_as`: the new input with the content of this dead letter.
+    `wait`: its run waits, or holds it while it waits.
     """
 
     input_id: str
@@ -187,6 +215,7 @@ class InputStatus:
     target_run: str | None = None
     checkpoint: int | None = None
     readmitted_as: str | None = None
+    wait: WaitInfo | None = None
 
     @property
     def delivered(self) -> bool:
@@ -265,8 +294,13 @@ def status_steps(session: Session, queue_entry: QueueEntry) -> Steps:
     if status == "abandoned" and by is None:
         by = target_run  # as Begin or Sweep will write it
     due = state.until_ms if isinstance(state, input_.Delayed) else None
+    wait = (
+        yield from _wait(session, queue_entry, run) if status in ("ready", "bound") else _nowhere()
+    )
     if run is None:
-        return InputStatus(queue_entry.input_id, status, by, due_at_ms=due, target_run=target_run)
+        return InputStatus(
+            queue_entry.input_id, status, by, due_at_ms=due, target_run=target_run, wait=wait
+        )
     termination, reason, answer = None, "", None
     if isinstance(run.state, run_.Done):
         termination, reason = run.state.termination.value, run.state.reason
@@ -280,8 +314,29 @@ def status_steps(session: Session, queue_entry: QueueEntry) -> Steps:
     return InputStatus(
         queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer,
         run.retry.last, checkpoint=_checkpoint_of(run, queue_entry.input_id),
-        readmitted_as=getattr(state, "readmitted_as", None),
+        readmitted_as=getattr(state, "readmitted_as", None), wait=wait,
     )  # fmt: skip
+
+
+def _nowhere() -> Steps:
+    return None
+    yield
+
+
+def _wait(session: Session, queue_entry: QueueEntry, run: Run | None) -> Steps:
+    """WAIT-31: return what an input waits for with its run, or because of the open turn."""
+    if run is None and session.open_run is not None:
+        run = yield Get(Run, (session.session_id, session.open_run))
+        entry = queue_entry.state
+        if run is None or not isinstance(run.state, run_.Waiting):
+            return None
+        if scheduling.meeting(run, queue_entry) is not WhileWaiting.HOLD or not isinstance(
+            entry, input_.Ready
+        ):
+            return None
+    if run is None or not isinstance(run.state, run_.Waiting):
+        return None
+    return WaitInfo(run.run_id, run.state.cause.value, run.state.tickets)
 
 
 def _checkpoint_of(run: Run, input_id: str) -> int | None:

@@ -133,7 +133,7 @@ def flat_events(events: tuple[EventBatch, ...]) -> Iterator[tuple[int, EventBatc
 
 @frozen
 class RunSpan:
-    """One run under one lease.  `how` it ended: a termination, `lost` or `rescheduled`; None while it is running."""
+    """One run under one lease.  `how` it ended: a termination, `lost`, `rescheduled` or `waiting`; None while it is running."""
 
     run_id: str
     from_ms: int
@@ -162,7 +162,10 @@ class LeaseSpan:
         return self.run_spans[-1].how == "lost"
 
 
-ENDS: Final = (EventKind.RUN_FINISHED, EventKind.RUN_RESCHEDULED, EventKind.LEASE_LOST)
+ENDS: Final = (
+    *(EventKind.RUN_FINISHED, EventKind.RUN_RESCHEDULED, EventKind.LEASE_LOST),
+    EventKind.RUN_WAITING,
+)
 BEGINS: Final = (EventKind.RUN_STARTED, EventKind.RUN_RESUMED)
 
 
@@ -202,6 +205,8 @@ def _end(open_: LeaseSpan, batch: EventBatch, event: Event) -> LeaseSpan:
         how = "lost"
     elif event.kind is EventKind.RUN_RESCHEDULED:
         how = "rescheduled"
+    elif event.kind is EventKind.RUN_WAITING:
+        how = "waiting"
     else:
         how = event.detail.partition(":")[0]
     ended = replace(last, until_ms=batch.at_ms, how=how)

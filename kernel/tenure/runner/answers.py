@@ -19,7 +19,9 @@ from ..commands import (
     Commit,
     Committed,
     Ended,
+    GoOn,
     NothingDue,
+    Parked,
     Reclaim,
     Renew,
     Renewed,
@@ -62,6 +64,7 @@ __all__ = [
     "HolderFound",
     "InputsLoaded",
     "LeaseRenewed",
+    "NeedNotWait",
     "NextTaken",
     "NothingToBegin",
     "RenewalDue",
@@ -195,7 +198,7 @@ class RunEnded:
     """The final command was accepted, and the lease is released."""
 
     now_ms: int
-    answer: Committed | Ended
+    answer: Committed | Ended | Parked
 
 
 @frozen
@@ -221,6 +224,14 @@ class RunCancelled:
 
     now_ms: int
     answer: Refused
+
+
+@frozen
+class NeedNotWait:
+    """What the turn would wait for is settled already."""
+
+    now_ms: int
+    answer: GoOn
 
 
 @frozen
@@ -305,6 +316,7 @@ Answer: TypeAlias = (
     | NextTaken
     | Fenced
     | RunCancelled
+    | NeedNotWait
     | CommitRefused
     | CallRefused
     | LeaseRenewed
@@ -366,6 +378,8 @@ def _of_write(call: Any, answer: Any, now_ms: int) -> Answer:
         if answer.reason is Refusal.CANCELLED:
             return RunCancelled(now_ms, answer)
         return (CommitRefused if isinstance(call, Commit) else CallRefused)(now_ms, answer)
+    if isinstance(answer, GoOn):
+        return NeedNotWait(now_ms, answer)
     if isinstance(answer, Committed) and answer.next is not None:
         return NextTaken(now_ms, answer, answer.next)
     return RunEnded(now_ms, answer)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Checkpoint, NewEntry
+from ..commands import Checkpoint, NewEntry, Park, Parked
 from ..limits import CHECKPOINT_ENTRIES_MAX
 from ..outcome import Stepped
 from ..queries import Command
 from ..questions.core import LoadInputs
 from ..records import Cancel
 from ..replace import replace
-from ..turn_end import Record
+from ..turn_end import Record, TurnWait
 from .answers import (
     CallRefused,
     CheckpointWritten,
     CommitRefused,
     Fenced,
     InputsLoaded,
+    NeedNotWait,
     NextTaken,
     RunCancelled,
     RunEnded,
@@ -60,6 +61,7 @@ __all__ = [
     "linger",
     "read_inputs",
     "lose_lease",
+    "need_not_wait",
     "nothing_pending",
     "park",
     "proceed",
@@ -176,6 +178,8 @@ def next_write(s: TurnRunning, now_ms: int) -> tuple[TurnRunning, tuple[Effect, 
     assert not isinstance(first, MayStart)
     if isinstance(first, EndTurn):
         command = commit(s.core, s.held_run, first, yields=first.end.yields)
+    elif isinstance(first, TurnWait):
+        command = park_command(s, first)
     else:
         entries = list(first.entries)
         for queued in s.queue[1:]:
@@ -198,11 +202,21 @@ def checkpoint(s: TurnRunning, record: Record, entries: tuple[NewEntry, ...]) ->
     begun, take = s.held_run.begun, record.take
     command = Checkpoint(
         s.core.config.session_id, begun.fence, begun.run_id, begun.turn, s.held_run.n, entries,
-        record.nodes, record.usage, record.environment,
+        record.nodes, record.usage, record.environment, tickets=record.tickets,
     )  # fmt: skip
     if take is None or s.stop_reason is TurnStopReason.TIMED_OUT:
         return command
     return replace(command, take=take.boundary, take_max=take.most, take_id=take.effect_id)
+
+
+def park_command(s: TurnRunning, wait: TurnWait) -> Park:
+    """Return the Park of a turn that waits (RUNNER-131)."""
+    begun, record = s.held_run.begun, wait.record
+    return Park(
+        s.core.config.session_id, begun.fence, begun.run_id, begun.turn, s.held_run.n, wait.effect_id,
+        wait.reason, wait.waits_for, wait.mode, wait.on_input,
+        record.entries, record.nodes, wait.tickets, record.usage, record.environment,
+    )  # fmt: skip
 
 
 def allowed_after_cancel(queued: Request) -> bool:
@@ -298,18 +312,24 @@ def lose_lease(s: TurnRunning, e: Fenced, clause: str) -> Outcome:
 
 
 def _reply_to_all(s: TurnRunning, e: RunEnded | NextTaken) -> tuple[Effect, ...]:
-    """Answer the request to commit; every other open request is too late."""
-    late = replies(s.queue, TurnReply.COMMITTED)
-    parked = tuple([Reply(id, TurnReply.COMMITTED) for id in s.parked])
+    """Answer the request to commit or to park; every other open request is too late."""
+    reply = over(e)
+    late = replies(s.queue, reply)
+    parked = tuple([Reply(id, reply) for id in s.parked])
     return (*replies(s.asked, e.answer), *late, *parked, run_finished(s.held_run))
 
 
+def over(e: RunEnded | NextTaken) -> TurnReply:
+    """Return the reply to what the code still asks for after this answer."""
+    return TurnReply.PARKED if isinstance(e.answer, Parked) else TurnReply.COMMITTED
+
+
 def finish(s: TurnRunning, e: RunEnded, clause: str) -> Outcome:
-    """Wait for the end of the code after a commit that released the lease."""
+    """Wait for the end of the code after a commit that released the lease, or after a Park."""
     stop = Stop(RunnerStopReason.DONE, e.answer)
     if s.exit is not None:
         return Stepped(Stopped(), clause, (run_finished(s.held_run), stop))
-    state = LeaseLost(s.core, s.supervision, TurnReply.COMMITTED, stop)
+    state = LeaseLost(s.core, s.supervision, over(e), stop)
     return Stepped(state, clause, _reply_to_all(s, e))
 
 
@@ -333,6 +353,11 @@ def stop_requested(s: TurnRunning, e: RunCancelled, clause: str) -> Outcome:
 
 def return_refusal(s: TurnRunning, e: CommitRefused | CallRefused, clause: str) -> Outcome:
     """Return the refusal to the turn code."""
+    return continue_writing(s, e.now_ms, clause, replies(s.asked, e.answer))
+
+
+def need_not_wait(s: TurnRunning, e: NeedNotWait, clause: str) -> Outcome:
+    """Reply that the turn goes on."""
     return continue_writing(s, e.now_ms, clause, replies(s.asked, e.answer))
 
 

@@ -97,6 +97,7 @@ from .answers import (
     HolderFound,
     InputsLoaded,
     LeaseRenewed,
+    NeedNotWait,
     NextTaken,
     NothingToBegin,
     RenewalDue,
@@ -140,6 +141,7 @@ from .execute import (
     go_on,
     linger,
     lose_lease,
+    need_not_wait,
     nothing_pending,
     park,
     proceed,
@@ -265,6 +267,7 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-56", TurnRunning, CheckpointWritten, brings_none, go_on),  # same, Ending
         Row("RUNNER-112", TurnRunning, CheckpointWritten, brings_some, read_inputs),  # same
         Row("RUNNER-113", TurnRunning, InputsLoaded, always, give_inputs),  # same, Ending
+        Row("RUNNER-130", TurnRunning, NeedNotWait, always, need_not_wait),  # same, Ending
         Row("RUNNER-57", TurnRunning, Fenced, always, lose_lease),  # LeaseLost, Stopped
         Row("RUNNER-58", TurnRunning, RunEnded, always, finish),  # LeaseLost, Stopped
         Row("RUNNER-59", TurnRunning, NextTaken, always, linger),  # TurnCommitted, Loading, Ending

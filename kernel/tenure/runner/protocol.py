@@ -18,7 +18,7 @@ from ..queries import Command, Question
 from ..questions.core import LoadedRun
 from ..records import Input
 from ..transcript import UsageDelta
-from ..turn_end import Record, TurnEnd
+from ..turn_end import Record, TurnEnd, TurnWait
 
 __all__ = [
     "Abandoned",
@@ -73,7 +73,7 @@ class EndTurn:
     end: TurnEnd = TurnEnd()
 
 
-TurnRequest: TypeAlias = MayStart | Record | EndTurn
+TurnRequest: TypeAlias = MayStart | Record | TurnWait | EndTurn
 
 
 class TurnReply(enum.StrEnum):
@@ -85,6 +85,7 @@ class TurnReply(enum.StrEnum):
     LEASE_LOST = "lease_lost"  # the session belongs to another owner
     STEERED = "steered"  # a notice: inputs may be addressed to the run
     COMMITTED = "committed"  # the turn has committed already
+    PARKED = "parked"  # the run waits, and this attempt of its turn is over
 
 
 @frozen

@@ -9,6 +9,7 @@ from attrs import asdict
 from tenure.failure import LastFailure
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
+from tenure.machines.run import Waiting as WaitingRun
 from tenure.questions.core import InputStatus, TranscriptLine
 from tenure.questions.inspect import SessionDetail, SessionSummary, Waiting
 from tenure.records import EventBatch, JournalEntry, Run, Session
@@ -121,6 +122,8 @@ def run_state(one: Run) -> str:
             return "running"
         case Rescheduled():
             return "rescheduled"
+        case WaitingRun(cause):
+            return f"waiting: {cause.value}"
         case Done(termination):
             return f"done: {termination.value}"
 

@@ -40,6 +40,7 @@ UNSHOWN: Final = frozenset(
             "ready_system_count",
             "delayed_count",
             "targeted_count",
+            "open_ticket_count",
         ),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )

@@ -16,10 +16,11 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
-from ...commands import IfIdle, NewEntry, NewInput, Rewind, Target, Then
+from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Rewind, Target, Then
 from ...failure import ErrorKind, Failure
 from ...machines.lease import Evidence, Fence, Owner
-from ...machines.run import Termination
+from ...machines.run import Mode, Termination, WaitReason
+from ...machines.ticket import Action, TicketKind
 from ...policy import (
     Audience,
     Boundary,
@@ -31,6 +32,7 @@ from ...policy import (
     OnRetry,
     OnSameSlot,
     Policy,
+    WhileWaiting,
 )
 from ...queries import Command, Question
 from ...questions import core as questions
@@ -58,6 +60,11 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
+    "run_.Mode": Mode,
+    "run_.WaitReason": WaitReason,
+    "ticket_.Action": Action,
+    "ticket_.TicketKind": TicketKind,
+    "WhileWaiting": WhileWaiting,
     "IfIdle": IfIdle,
     "IfOver": IfOver,
     "Lane": Lane,
@@ -79,8 +86,14 @@ FLAGS: Final[dict[str, dict[str, Any]]] = {
     "nobody": {"audience": Audience.NOBODY},
     "may_be_empty": {"may_be_empty": True},
     "steers": {"steers": True},
+    "folds": {"while_waiting": WhileWaiting.FOLD},
+    "holds": {"while_waiting": WhileWaiting.HOLD},
+    "supersedes": {"while_waiting": WhileWaiting.SUPERSEDE},
+    "background": {"while_waiting": WhileWaiting.BACKGROUND},
 }
-MADE_BY_KERNEL: Final = frozenset((EntryKind.NODE.value, EntryKind.TAKEN.value))
+MADE_BY_KERNEL: Final = frozenset(
+    kind.value for kind in (EntryKind.NODE, EntryKind.TAKEN, EntryKind.TICKET, EntryKind.WAIT)
+)
 ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - MADE_BY_KERNEL
 ROLES: Final = frozenset(role.value for role in Role)
 
@@ -148,6 +161,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
+    "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
@@ -168,6 +182,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "entries", _build(NewEntry, words)
     if words[0] in ROLES and "nodes" in parts:
         return "nodes", _build(NewNode, words)
+    if words[0] == "ticket" and "tickets" in parts:
+        return "tickets", _build(NewTicket, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -232,6 +248,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return {"true": True, "false": False}[text]
         case "tuple[str, ...]":
             return tuple(text.split(","))
+        case "tuple[ticket_.Action, ...]":
+            return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
@@ -299,6 +317,8 @@ def _item_words(item: Any, session_id: str) -> list[str]:
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
     if isinstance(item, UsageDelta):
         return ["usage", *words]
+    if isinstance(item, NewTicket):
+        return ["ticket", *words]
     return ["rewind", *words] if isinstance(item, Rewind) else words
 
 

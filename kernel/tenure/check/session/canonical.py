@@ -18,6 +18,7 @@ from ...failure import FAILURES_MAX, GIVE_UP_AFTER_MS, LOSSES_MAX, RetryState
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
+from ...machines import ticket as ticket_
 from ...records import (
     Amended,
     Blob,
@@ -29,12 +30,14 @@ from ...records import (
     MarkRaise,
     Node,
     OpenKey,
+    OpenTicket,
     PhaseChanged,
     QueueEntry,
     Reclaimed,
     Run,
     Session,
     Stamp,
+    Ticket,
     Usage,
 )
 from ...replace import replace
@@ -137,6 +140,8 @@ def _record(kind: Any, record: Any, names: Renaming, kept: set[str]) -> Any:
         return record if not record.admitted_at_ms else replace(record, admitted_at_ms=0)
     if kind is ExecutedCommand:
         return _executed(record, names.retained)
+    if kind is Ticket:
+        return _ticket(record, kept)
     if record.run_id not in kept:
         return None
     if kind is Run:
@@ -181,6 +186,7 @@ def _session(s: Session, names: Renaming) -> Session:
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"), state_digest=None,
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
+        asking_since_ms=None if s.asking_since_ms is None else NOW,
     )  # fmt: skip
 
 
@@ -214,7 +220,7 @@ def _run(run: Run, names: Renaming) -> Run:
         state = run_.Running(retained.generations.index(state.generation), state.recorded)
     elif isinstance(state, run_.Rescheduled):
         state = _rescheduled(state, retained.clock_back)
-    else:
+    elif isinstance(state, run_.Done):
         state = run_.Done(state.termination)
     if last is not None:
         lease_id = retained.lease_id(last.lease_id)
@@ -239,8 +245,24 @@ def _run(run: Run, names: Renaming) -> Run:
         contributors=contributors,
         retry=RetryState() if done or not retained.count_failures else saturate(run.retry, len(contributors)),
         tip=None if run.tip is None else Tip(run.run_id, run.run_id),
+        open_tickets=None if done or run.open_tickets is None else tuple([_open_ticket(each) for each in run.open_tickets]),
     )  # fmt: skip
     return run if renamed == run else renamed
+
+
+def _deadline(deadline: int | None) -> int | None:
+    return None if deadline is None else LATER if deadline > NOW else NOW
+
+
+def _open_ticket(ticket: OpenTicket) -> OpenTicket:
+    return replace(ticket, deadline_ms=_deadline(ticket.deadline_ms))
+
+
+def _ticket(ticket: Ticket, kept: set[str]) -> Ticket | None:
+    """Keep what a command may still find: an open ticket, or one of a run that has not ended."""
+    if ticket.run_id not in kept and not isinstance(ticket.state, ticket_.Open):
+        return None
+    return replace(ticket, deadline_ms=_deadline(ticket.deadline_ms), opened_at_ms=0)
 
 
 def _rescheduled(state: run_.Rescheduled, clock_back: bool) -> run_.Rescheduled:

@@ -6,6 +6,9 @@ from typing import Final
 
 from . import operators as o
 from .configs import (
+    TAKING,
+)
+from .pieces import (
     DELAYED,
     DIRECTIVE,
     FIRST,
@@ -14,7 +17,6 @@ from .configs import (
     PROMPT,
     REPLACEMENT,
     STEER,
-    TAKING,
     WAKE_1,
     WAKE_2,
     WAKE_3,

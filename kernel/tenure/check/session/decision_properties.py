@@ -33,6 +33,7 @@ from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
+from .waiting_properties import WAITING_PROPERTIES
 
 __all__ = ["DECISION_PROPERTIES"]
 
@@ -150,7 +151,8 @@ def one_good_fence(t: Step) -> bool:
     if not t.before.live() or lease_id_of(t.after.session.lease) == lease_id_of(before):
         return True
     return isinstance(
-        t.command, c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy | c.FenceOff
+        t.command,
+        c.Commit | c.Fail | c.Release | c.ReleaseSession | c.Destroy | c.FenceOff | c.Park,
     ) or (isinstance(t.command, c.Reclaim) and t.command.evidence is lease_.Evidence.DEAD)
 
 
@@ -175,7 +177,7 @@ def counted(t: Step) -> bool:
     if before is None or after is None:
         return True
     was, now = before.retry.failure_count(), after.retry.failure_count()
-    if isinstance(t.command, c.Checkpoint):
+    if isinstance(t.command, c.Checkpoint | c.Park):
         return now == 0
     if isinstance(t.command, c.Fail):
         failures = after.retry.failures - before.retry.failures
@@ -282,4 +284,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **STEERING_PROPERTIES,
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
+    **WAITING_PROPERTIES,
 }

@@ -185,8 +185,8 @@ class SessionModel(StateEncoder):
         found = snapshot.known.get("ticks")
         if found is None:
             found = snapshot.known["ticks"] = [
-                (text, snapshot_of(-1, evolve(snapshot.world, [Update(row)])))
-                for text, row in ticks(snapshot, lapse=self.config.lapse, hour=self.config.hour)
+                (text, snapshot_of(-1, evolve(snapshot.world, [Update(row) for row in rows])))
+                for text, rows in ticks(snapshot, lapse=self.config.lapse, hour=self.config.hour)
             ]
             back = [Update(row) for row in set_back(snapshot)]
             snapshot.known["back"] = snapshot_of(-1, evolve(snapshot.world, back)) if back else None

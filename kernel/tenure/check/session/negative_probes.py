@@ -8,12 +8,13 @@ from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.input import Bound, Ended, How, Ready
-from ...machines.run import Done, Termination
+from ...machines.run import Done, Termination, WaitReason
+from ...machines.ticket import Action, Open
 from ...policy import IfOver, Lane
-from ...records import EntryKind, Phase, QueueEntry
+from ...records import EntryKind, Phase, QueueEntry, Ticket
 from ...transcript import NewNode, Role, UsageDelta
 from .ordering_oracle import left_behind
-from .snapshot import REVISION, TTL, S, Snapshot
+from .snapshot import REVISION, TTL, S, Snapshot, rows_of
 
 __all__ = ["illegal_commands", "is_withdrawable"]
 
@@ -31,6 +32,7 @@ def illegal_commands(snapshot: Snapshot) -> list[Any]:
         *_illegal(snapshot),
         *_inputs(snapshot),
         *_phases(snapshot),
+        *_decisions(snapshot),
         *_without_the_fence(snapshot),
         *(_with_the_fence(snapshot) if isinstance(snapshot.session.lease, lease_.Held) else ()),
     ]
@@ -89,6 +91,8 @@ def _unknown() -> list[Any]:
         c.Commit(S, other_fence, "nothing", 1, 0, 0),
         c.Fail(S, other_fence, "nothing", 1, FAILED),
         c.Release(S, other_fence, "nothing"),
+        c.Park(S, other_fence, "nothing", 1, 0, "w", WaitReason.USER_INPUT),
+        c.Decide(S, "nothing", "c.1", Action.APPROVE),
         c.Open(S),
     ]
 
@@ -189,6 +193,20 @@ def _rolls_back(snapshot: Snapshot) -> bool:
     return cancel is not None and cancel.rollback
 
 
+def _decisions(snapshot: Snapshot) -> list[Any]:
+    """Return decisions that no ticket takes."""
+    found: list[Any] = []
+    for ticket in rows_of(snapshot.world, Ticket).values():
+        found.append(c.Decide(S, ticket.ticket_id, "c.no", Action.EDIT))
+        if not isinstance(ticket.state, Open) or not _accepts(snapshot):
+            found.append(c.Decide(S, ticket.ticket_id, "c.no", Action.APPROVE))
+    return found
+
+
+def _accepts(snapshot: Snapshot) -> bool:
+    return snapshot.session.phase in (Phase.OPEN, Phase.RETIRED)
+
+
 def _without_the_fence(snapshot: Snapshot) -> list[Any]:
     """Return commands of a holder whose fence has another generation or another lease id."""
     lease, found = snapshot.session.lease, []
@@ -251,6 +269,13 @@ def _with_the_fence(snapshot: Snapshot) -> list[Any]:
         c.Commit(S, fence, run_id, 1, run.next_checkpoint + 7, REVISION),
         c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION + 1, Termination.CANCELLED),
         c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION, Termination.SPLIT),
+        c.Park(S, fence, run_id, 2, run.next_checkpoint, "w", WaitReason.USER_INPUT),
+        c.Park(S, fence, run_id, 1, run.next_checkpoint, "w", WaitReason.TOOL),
+        *(
+            [c.Park(S, fence, run_id, 1, run.next_checkpoint, "w", WaitReason.USER_INPUT)]
+            if snapshot.session.cancel is not None
+            else []
+        ),
         c.Fail(S, fence, run_id, 2, FAILED),
         c.Fail(S, fence, run_id, 1, FAILED, (UsageDelta("", "\x00"),)),
         *(

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ... import commands as c
 from ...machines import lease as lease_
+from ...machines.ticket import Action
 from ...policy import Lane
 from ...records import Phase
 from .snapshot import S, Snapshot
@@ -16,6 +17,7 @@ from .snapshot import S, Snapshot
 __all__ = [
     "Operator",
     "cancel",
+    "decide",
     "destroy",
     "fence_off",
     "interrupt",
@@ -101,6 +103,16 @@ def cancel(run_id: str) -> Operator:
     command = c.RequestCancel(S, f"c.cancel.{run_id}", run_id)
     return Operator(
         f"cancel {run_id}", lambda snapshot, holders: command if run_id in snapshot.runs else None
+    )
+
+
+def decide(run_id: str, action: Action = Action.APPROVE) -> Operator:
+    """Return the person who is asked about a run."""
+    ticket_id = f"t1.{run_id}"
+    command = c.Decide(S, ticket_id, f"c.{action.value}.{run_id}", action, by="ada")
+    return Operator(
+        f"{action.value} {ticket_id}",
+        lambda snapshot, holders: command if run_id in snapshot.runs else None,
     )
 
 

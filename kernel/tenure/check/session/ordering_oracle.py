@@ -24,6 +24,7 @@ __all__ = [
     "hold_respected",
     "in_order",
     "left_behind",
+    "meets",
     "newly_taken",
     "nothing_due",
 ]
@@ -137,7 +138,10 @@ def starts_at(
     """The time at which a session without a lease can begin a run.  0: now; None: never."""
     unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
     if session.open_run is not None:
-        return _wakes_at(unfinished[session.open_run], now_ms)
+        turn = unfinished[session.open_run]
+        if isinstance(turn.state, run_.Waiting):
+            return _meets_at(session, turn, unfinished.values(), tuple(queue_entries), now_ms)
+        return _wakes_at(turn, now_ms)
     if session.phase not in BEGINNING:
         return None
     times: list[int] = []
@@ -159,6 +163,43 @@ def starts_at(
         if holds(run):
             break
     return min(times, default=None)
+
+
+def meets(run: Run, entry: QueueEntry) -> str:
+    """What a ready input does to a run that waits: `enters`, `ends` or `stays`."""
+    wait, state = run.state, entry.state
+    assert isinstance(wait, run_.Waiting) and isinstance(state, input_.Ready)
+    word = state.while_waiting
+    if word is None and entry.lane == "user":
+        word = wait.on_input
+    named = state.target_run == run.run_id
+    reason = wait.cause.value
+    if word is None:
+        enters = reason in ("user_input", "background")
+    elif word.value == "background":
+        enters = reason == "background" or (reason == "user_input" and named)
+    elif word.value == "supersede":
+        return "ends"
+    else:
+        enters = word.value == "fold"
+    return "enters" if enters and not run.open_calls else "stays"
+
+
+def _meets_at(
+    session: Session,
+    run: Run,
+    unfinished: Iterable[Run],
+    entries: tuple[QueueEntry, ...],
+    now_ms: int,
+) -> int | None:
+    for entry in heads(session, entries) if session.phase in BEGINNING else ():
+        if left_behind(entry, unfinished) or meets(run, entry) != "stays":
+            return 0
+    assert isinstance(run.state, run_.Waiting)
+    tickets = [each for each in run.open_tickets or () if each.ticket_id in run.state.tickets]
+    times = [each.deadline_ms for each in tickets if each.deadline_ms is not None]
+    at = min(times, default=None)
+    return at if at is None or at > now_ms else 0
 
 
 def _wakes_at(run: Run, now_ms: int) -> int:
@@ -197,4 +238,7 @@ def nothing_due(t: Step) -> bool:
         return False
     rows = after.runs.values(), after.queue_entries.values()
     due = starts_at(after.session, *rows, after.now_ms) == 0
+    open_ = after.runs.get(after.session.open_run or "")
+    if open_ is not None and isinstance(open_.state, run_.Waiting):
+        return not due or outcome.sweep
     return due is (outcome.others_max is not None)

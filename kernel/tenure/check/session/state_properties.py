@@ -17,6 +17,7 @@ from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
 from .ordering_oracle import due_of
 from .snapshot import Snapshot, rank_of, rows_of
 from .steering_properties import JOURNAL_AGREES, journal_agrees
+from .waiting_properties import WAITING_STATES
 
 __all__ = ["DETAIL_PROPERTIES", "STATE_PROPERTIES", "WRITTEN_PROPERTIES", "due_now"]
 
@@ -173,6 +174,7 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "a run that was asked to stop sits out no backoff before it is closed": cancel_at_once,
     "the counts on the session's row are those of its rows": tallied,
     "counters and groups are bounded": counters,
+    **WAITING_STATES,
     "stopped means no lease and no open turn, and is reached at once": stopped,
 }
 

@@ -112,7 +112,8 @@ def only_while_it_works(t: Step) -> bool:
 
 
 def no_call_open(t: Step) -> bool:
-    return not applied(t) or not t.after.runs[t.command.run_id].open_calls
+    bound = [entry.state for entry in applied(t)]
+    return not any(t.after.runs[getattr(state, "run_id", "")].open_calls for state in bound)
 
 
 def on_the_path(t: Step) -> bool:

@@ -14,9 +14,10 @@ from attrs import frozen
 from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
-from ...machines.run import Termination
+from ...machines.run import Mode, Termination, WaitReason
+from ...machines.ticket import Action, TicketKind
 from ...outcome import Decided, Refusal, Refused
-from ...policy import Boundary
+from ...policy import Boundary, WhileWaiting
 from ...records import EntryKind, JournalEntry
 from ...replace import replace
 from ...steps import StepAction, latest_entries, once_action, report, start_mark, unknown
@@ -45,10 +46,13 @@ STARTED: Final = "started"  # an earlier holder has started the once step and ha
 REPORTED: Final = "reported"
 CLOSING: Final = "closing"  # its run is cancelled
 CALLED: Final = "called"  # a call of its run has no result
+ASKED: Final = "asked"  # it has opened tickets
+ANSWERED: Final = "answered"  # enough of them are settled
 EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
 STEP: Final = "x"  # the once step of every run
+WAIT: Final = "wait#1"  # the wait of every run; Begin records what enters it
 STEPS: Final = {
     StepAction.MARK: BEGUN,
     StepAction.PROBE: STARTED,
@@ -61,6 +65,15 @@ AFTER: Final = {
     "record unknown": REPORTED,
     "call": CALLED,
     "answer": REPORTED,
+    "ask": ASKED,
+    "ask about the call": ASKED,
+}
+PARKS: Final = {
+    "park for all": (WaitReason.APPROVAL, Mode.ALL, None),
+    "park for any": (WaitReason.APPROVAL, Mode.ANY, None),
+    "park, the prompt ends it": (WaitReason.APPROVAL, Mode.ANY, WhileWaiting.SUPERSEDE),
+    "park for input": (WaitReason.USER_INPUT, Mode.ANY, None),
+    "park for background": (WaitReason.BACKGROUND, Mode.ANY, None),
 }
 NEW_RUN: Final = "r.new"  # the run id of a Begin that may resume another run
 FAILURES: Final = {
@@ -80,6 +93,7 @@ class Worker:
     n: int = 0
     revision: int = 0
     sent: str = ""
+    turn: int = 1
 
 
 IDLE_WORKER: Final = Worker()
@@ -95,7 +109,7 @@ def fence(worker: Worker) -> lease_.Fence:
 
 def command(kind: str, worker: Worker, slot: int) -> Any:
     """Return the command that a worker sends.  It depends only on what the worker knows, so it can be sent again."""
-    own, run_id, n = fence(worker), worker.run_id, worker.n
+    own, run_id, n, turn = fence(worker), worker.run_id, worker.n, worker.turn
     match kind:
         case "begin" | "begin again":
             new = run_id if kind == "begin" else NEW_RUN
@@ -103,40 +117,44 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
         case "acquire":
             return c.Acquire(S, own.lease_id, owner(slot), TTL)
         case "mark":
-            return c.Checkpoint(S, own, run_id, 1, n, (start_mark(STEP),))
+            return c.Checkpoint(S, own, run_id, turn, n, (start_mark(STEP),))
         case "report":
             node = NewNode(Role.ASSISTANT, "done")
             entry = report(STEP, "done")
-            return c.Checkpoint(S, own, run_id, 1, n, (entry,), (node,))
+            return c.Checkpoint(S, own, run_id, turn, n, (entry,), (node,))
         case "record unknown":
-            return c.Checkpoint(S, own, run_id, 1, n, (unknown(STEP),))
+            return c.Checkpoint(S, own, run_id, turn, n, (unknown(STEP),))
         case "commit":
-            return c.Commit(S, own, run_id, 1, n, worker.revision)
+            return c.Commit(S, own, run_id, turn, n, worker.revision)
         case "commit, next":
             new = f"r.next.{run_id}"
             return c.Commit(
-                S, own, run_id, 1, n, worker.revision, then=c.Then.NEXT, next_run_id=new
+                S, own, run_id, turn, n, worker.revision, then=c.Then.NEXT, next_run_id=new
             )
         case "commit as cancelled":
-            return c.Commit(S, own, run_id, 1, n, worker.revision, Termination.CANCELLED)
+            return c.Commit(S, own, run_id, turn, n, worker.revision, Termination.CANCELLED)
         case "take":
             return c.Checkpoint(
-                S, own, run_id, 1, n, take=Boundary.AFTER_WORK, take_max=1, take_id=kind
+                S, own, run_id, turn, n, take=Boundary.AFTER_WORK, take_max=1, take_id=kind
             )
         case "take at the end":
-            return c.Checkpoint(S, own, run_id, 1, n, take=Boundary.BEFORE_COMPLETION, take_id=kind)
+            return c.Checkpoint(
+                S, own, run_id, turn, n, take=Boundary.BEFORE_COMPLETION, take_id=kind
+            )
         case "call":
             node = NewNode(Role.ASSISTANT, "calling", ("x",))
             return c.Checkpoint(
-                S, own, run_id, 1, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
+                S, own, run_id, turn, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
             )
         case "answer":
             node = NewNode(Role.TOOL, "found", ("x",))
             return c.Checkpoint(
-                S, own, run_id, 1, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
+                S, own, run_id, turn, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
             )
         case "commit, yields":
-            return c.Commit(S, own, run_id, 1, n, worker.revision, yields=True)
+            return c.Commit(S, own, run_id, turn, n, worker.revision, yields=True)
+        case _ if kind.startswith(("ask", "park")):
+            return _asking(kind, worker)
         case "release":
             return c.Release(S, own, run_id)
         case "renew":
@@ -147,7 +165,26 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
         case "release session":
             return c.ReleaseSession(S, own)
         case _:
-            return c.Fail(S, own, run_id, 1, FAILURES[kind])
+            return c.Fail(S, own, run_id, turn, FAILURES[kind])
+
+
+def _asking(kind: str, worker: Worker) -> Any:
+    """Return the command that opens the tickets of a run, or parks it."""
+    own, run_id, n, turn = fence(worker), worker.run_id, worker.n, worker.turn
+    if kind in PARKS:
+        cause, mode, on_input = PARKS[kind]
+        named = (f"t1.{run_id}", f"t2.{run_id}")
+        return c.Park(S, own, run_id, turn, n, WAIT, cause, named, mode, on_input)
+    calls = kind == "ask about the call"
+    nodes = (NewNode(Role.ASSISTANT, "calling", ("x",)),) if calls else ()
+    offers = (Action.APPROVE, Action.REJECT)
+    tickets = (
+        c.NewTicket(
+            f"t1.{run_id}", "a#1", TicketKind.APPROVAL, "?", offers, None, "x" if calls else None
+        ),
+        c.NewTicket(f"t2.{run_id}", "b#1", TicketKind.TIMER, within_ms=1),
+    )
+    return c.Checkpoint(S, own, run_id, turn, n, (), nodes, tickets=tickets)
 
 
 def worker_after(
@@ -174,6 +211,8 @@ def worker_after(
             if outcome.cancel is not None and step != MARKED:
                 step = CLOSING
             return replace(worker, step=step, n=outcome.n, sent="")
+        case c.GoOn():
+            return replace(worker, step=ANSWERED, sent="")
         case c.Committed() if outcome.next is not None:
             return _begun(outcome.next, after)
         case c.Renewed():
@@ -191,7 +230,12 @@ def _begun(begun: Any, after: Snapshot) -> Worker:
     step = CLOSING if begun.cancel is not None else STEPS[action]
     if step != CLOSING and after.runs[begun.run_id].open_calls:
         step = CALLED
-    return Worker(step, begun.fence.generation, begun.run_id, begun.n, begun.revision)
+    if step != CLOSING and any(e.kind is EntryKind.TICKET for e in journal):
+        waited = any(e.kind is EntryKind.WAIT for e in journal)
+        step = ANSWERED if waited else ASKED  # entered again: the code looks at its tickets
+    return Worker(
+        step, begun.fence.generation, begun.run_id, begun.n, begun.revision, "", begun.turn
+    )
 
 
 def stale_commands(worker: Worker, after: Snapshot) -> list[str]:
@@ -207,5 +251,7 @@ def stale_commands(worker: Worker, after: Snapshot) -> list[str]:
         for e in after.world.all(JournalEntry)
         if e.run_id == worker.run_id and e.lease_id == lease_id
     ]
-    taken = [f"{e.effect_id} {e.n}" for e in own if e.kind is EntryKind.TAKEN]
+    taken = [
+        f"{e.effect_id} {e.n}" for e in own if e.kind is EntryKind.TAKEN and e.effect_id != WAIT
+    ]
     return [*(f"{named[e.kind]} {e.n}" for e in own if e.kind in named), *taken]

@@ -1,0 +1,120 @@
+"""`tenure tickets` and `tenure decide`: who waits for a person, and what the person decides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from tenure.machines.ticket import ACTIONS, Settled
+from tenure.outcome import Refusal, Refused
+from tenure.records import Ticket
+
+from ..runtime.client import Client
+from ..runtime.errors import CommandRefused
+from .exit import CliExit, Exit
+from .invoke import invoke_async
+from .main import STORE_HELP
+from .output import log, write_lines
+from .retrying_store import opened
+
+__all__ = ["decide", "tickets"]
+
+
+@click.command()
+@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+@click.argument("session", required=False)
+def tickets(store: str, session: str | None) -> None:
+    """List the open tickets of a session, or of all sessions that wait for people.
+
+    \b
+    Prints a JSON line for each: {"session", "ticket", "run", "kind", "prompt", "offers",
+    "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first
+
+    \b
+    Exit codes:
+      0  listed
+      2  invalid arguments
+      4  store unavailable, unreadable, or of a newer release
+    """
+    invoke_async(_tickets(store, session))
+
+
+async def _tickets(url: str, session: str | None) -> int:
+    async with opened(url, log_line=log) as store:
+        found = await Client(store).tickets(session)
+    write_lines([_line(each) for each in found])
+    return Exit.OK
+
+
+def _line(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "session": ticket.session_id,
+        "ticket": ticket.ticket_id,
+        "run": ticket.run_id,
+        "kind": ticket.kind.value,
+        "prompt": ticket.prompt,
+        "offers": [each.value for each in ticket.offers],
+        "deadline_ms": ticket.deadline_ms,
+        "opened_at_ms": ticket.opened_at_ms,
+    }
+
+
+@click.command()
+@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+@click.option("--by", default="", metavar="NAME", help="Who decides; stored with the ticket.")
+@click.option("--id", "decision_id", metavar="ID", help="The id of the decision: the same is once.")
+@click.argument("session")
+@click.argument("ticket")
+@click.argument("action", type=click.Choice([each.value for each in ACTIONS]))
+@click.argument("text", default="")
+def decide(
+    store: str, session: str, ticket: str, action: str, text: str, by: str, decision_id: str | None
+) -> None:
+    """Settle a ticket.  Its run goes on, in any process that works on the store.
+
+    TEXT: the answer, the reason of a rejection, or the arguments of an edit.
+
+    \b
+    Prints one JSON line: {"session", "ticket", "run", "action"}
+
+    \b
+    Example:
+      tenure decide --store sqlite:agent.db ann 0f3c approve --by ada
+
+    \b
+    Exit codes:
+      0  settled
+      1  refused: unknown, settled already (by whom is printed), or not offered
+      2  invalid arguments
+      4  store unavailable, unreadable, or of a newer release
+    """
+    invoke_async(_decide(store, session, ticket, action, text, by, decision_id))
+
+
+async def _decide(
+    url: str, session: str, ticket: str, action: str, text: str, by: str, decision_id: str | None
+) -> int:
+    async with opened(url, log_line=log) as store:
+        try:
+            taken = await Client(store).decide(
+                session, ticket, action, text, by=by, decision_id=decision_id
+            )
+        except CommandRefused as error:
+            raise CliExit(Exit.UNFINISHED, why(error.refused, ticket)) from error
+    line = {"session": session, "ticket": ticket, "run": taken.run_id, "action": action}
+    write_lines([line])
+    return Exit.OK
+
+
+def why(refused: Refused, ticket: str) -> str:
+    """Return why a decision was refused, in words, with the clause."""
+    detail, clause = refused.detail, refused.clause
+    if refused.reason is Refusal.ENDED and isinstance(detail, Settled):
+        by = f" by {detail.by}" if detail.by else ""
+        body = f": {json.dumps(detail.body, ensure_ascii=False)}" if detail.body else ""
+        return f"ticket {ticket} is settled already ({clause}): {detail.how.value}{by}{body}"
+    if refused.reason is Refusal.UNKNOWN_TICKET:
+        return f"there is no ticket {ticket} in this session ({clause})"
+    return f"{refused.reason.value} ({clause}): {detail}"

@@ -1,0 +1,52 @@
+"""Questions about tickets: who is asked, and what was decided.  Spec: specs/ticket.md."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ..indexes import ASKING, OPEN_RUNS, OPEN_TICKETS
+from ..limits import UNFINISHED_RUNS_MAX
+from ..queries import Each, First, Get, Question, all_existing
+from ..records import Session, Ticket
+from .core import PAGE, Steps
+
+__all__ = ["AskingSessions", "LoadTickets", "OpenTickets"]
+
+
+@frozen
+class LoadTickets(Question[tuple[Ticket, ...]]):
+    """The tickets with these ids, which exist."""
+
+    session_id: str
+    ticket_ids: tuple[str, ...]
+
+    def steps(self) -> Steps:
+        found = yield Each(tuple([Get(Ticket, (self.session_id, i)) for i in self.ticket_ids]))
+        return all_existing(found, "ticket")
+
+
+@frozen
+class OpenTickets(Question[tuple[Ticket, ...]]):
+    """The open tickets of unfinished runs of a session, at most `limit`."""
+
+    session_id: str
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        runs = yield First(OPEN_RUNS, (self.session_id,), UNFINISHED_RUNS_MAX)
+        found: list[Ticket] = []
+        for run in runs:
+            if run.open_tickets:
+                prefix = (self.session_id, run.run_id)
+                found += yield First(OPEN_TICKETS, prefix, self.limit - len(found))
+        return tuple(found)
+
+
+@frozen
+class AskingSessions(Question[tuple[Session, ...]]):
+    """The sessions whose runs wait for people, those that wait longest first, at most `limit` (WAIT-30)."""
+
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        return (yield First(ASKING, (), self.limit))

@@ -1,0 +1,104 @@
+"""`tenure tickets` and `tenure decide`: a person decides while no process of the agent lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_process import Ran, kill, prompts, start, tenure, until, workers_of
+
+STORE = ("--store", "sqlite:a.db")
+AGENT = """
+import pathlib
+
+def charge():
+    with open("charged", "a") as file:
+        file.write("x")
+    return "charged"
+
+async def agent(turn):
+    charged = await turn.once("charge", charge)
+    if turn.text == "pause":
+        await turn.pause(0.2)
+        return "rested"
+    decision = await turn.ask("buy", "Buy it?", offers=("approve", "edit", "reject"))
+    return f"{charged}, {decision.action.value} {decision.body} by {decision.by}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(AGENT)
+    return tmp_path
+
+
+def run(folder: Path, name: str) -> Ran:
+    return tenure("run", *STORE, "--agent", "mine:agent", name, cwd=folder)
+
+
+def asked(folder: Path, session: str | None = None) -> list[dict[str, Any]]:
+    names = () if session is None else (session,)
+    return tenure("tickets", *STORE, *names, cwd=folder).lines
+
+
+def test_an_approval_after_everything_was_killed(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "key": "k", "text": "buy it"}])
+    worker = start("run", *STORE, "--agent", "mine:agent", "--workers", "1", "p", cwd=folder)
+    until(lambda: (folder / "a.db").exists() and bool(asked(folder)))
+    for pid in (*workers_of(worker), worker.pid):
+        kill(pid)
+    worker.wait()
+    worker.communicate()
+
+    (ticket,) = asked(folder)
+    decided = tenure(
+        "decide", *STORE, "--by", "ada", "ann", ticket["ticket"], "approve", "now", cwd=folder
+    )
+    again = tenure("decide", *STORE, "ann", ticket["ticket"], "reject", cwd=folder)
+    ended = run(folder, "p")
+
+    assert decided.code == 0, decided.err
+    assert decided.lines == [
+        {"session": "ann", "ticket": ticket["ticket"], "run": ticket["run"], "action": "approve"}
+    ]
+    assert again.code == 1
+    assert 'is settled already (tenure explain TICKET-13): approve by ada: "now"' in again.err
+    assert ended.lines[0]["text"] == "charged, approve now by ada"
+    assert (folder / "charged").read_text() == "x"
+    assert asked(folder) == []
+
+
+def test_a_run_names_what_it_waits_for(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "text": "buy it"}])
+
+    ended = run(folder, "p")
+    (ticket,) = asked(folder, "ann")
+
+    assert ended.code == 3
+    assert f"is waiting for approval (ticket {ticket['ticket']})" in ended.err
+    assert (ticket["prompt"], ticket["offers"]) == ("Buy it?", ["approve", "edit", "reject"])
+
+
+def test_a_decision_that_is_not_offered_is_refused_in_words(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "text": "buy it"}])
+    run(folder, "p")
+    (ticket,) = asked(folder)
+
+    refused = tenure("decide", *STORE, "ann", ticket["ticket"], "answer", "yes", cwd=folder)
+    unknown = tenure("decide", *STORE, "ann", "t9", "approve", cwd=folder)
+
+    assert (refused.code, unknown.code) == (1, 1)
+    assert (
+        "illegal (tenure explain TICKET-15): answer: the ticket offers approve, edit, reject"
+        in refused.err
+    )
+    assert "there is no ticket t9 in this session (tenure explain TICKET-12)" in unknown.err
+
+
+def test_a_deadline_passes_while_nobody_submits(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "text": "pause"}])
+
+    ended = run(folder, "p")
+
+    assert (ended.code, ended.lines[0]["text"]) == (0, "rested")
