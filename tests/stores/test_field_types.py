@@ -174,7 +174,7 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (
             *begun(s),
             Fail(s, fence, "r1", 1, Failure(ErrorKind.INVALID_REQUEST)),
-            Readmit(s, "c1", "i1", "i2"),
+            Readmit(s, "c1", "i1", "i9"),
         ),
         (admitted(s), Sweep(s)),
         *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
