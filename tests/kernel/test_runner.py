@@ -35,9 +35,12 @@ from tenure.commands import (
     Committed,
     Ended,
     Fail,
+    GoOn,
     NewEntry,
     NewInput,
     NothingDue,
+    Park,
+    Parked,
     Reclaim,
     Reclaimed,
     Release,
@@ -49,7 +52,7 @@ from tenure.commands import (
 )
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Evidence, Fence, Held
-from tenure.machines.run import Termination
+from tenure.machines.run import Termination, WaitReason
 from tenure.outcome import Refusal, Refused, Stepped
 from tenure.policy import POLICIES, Boundary
 from tenure.questions.core import LoadInputs, LoadRun
@@ -106,7 +109,7 @@ from tenure.runner.states import (
     final_call_pending,
 )
 from tenure.transcript import NewNode, Role, UsageDelta
-from tenure.turn_end import Record, TurnEnd
+from tenure.turn_end import Record, TurnEnd, TurnWait
 from tenure.world import EMPTY, ask, evolve
 
 NEXT = replace(BEGUN, run_id="run-2")
@@ -637,6 +640,25 @@ def test_inputs_that_a_checkpoint_took_are_read_before_the_code_gets_them() -> N
     assert script.sent().n == 1  # the write that waited
     script.answer(Checkpointed(2, None)).ends(Finished(END)).answer(Committed(1))
     assert script.one(RunFinished).input_ids == ("i", "j")
+
+
+WAIT = TurnWait("ask#1", WaitReason.APPROVAL, ("t",))
+
+
+@shows("RUNNER-131")
+def test_a_turn_that_waits_is_parked_and_its_runner_stops() -> None:
+    script = at_work().asks(WAIT, 1)
+    sent = script.sent()
+    assert isinstance(sent, Park) and (sent.effect_id, sent.waits_for) == ("ask#1", ("t",))
+    script.answer(Parked(1))
+    assert script.one(Reply).answer is TurnReply.PARKED
+
+
+@shows("RUNNER-130")
+def test_code_goes_on_if_what_it_would_wait_for_is_settled() -> None:
+    script = at_work().asks(WAIT, 1).answer(GoOn())
+    assert script.one(Reply).answer == GoOn()
+    assert isinstance(script.asks(REPORT, 2).sent(), Checkpoint)
 
 
 @shows("RUNNER-56")

@@ -23,6 +23,7 @@ from tenure.commands import (
     Begin,
     Checkpoint,
     Commit,
+    Decide,
     Destroy,
     Fail,
     FenceOff,
@@ -30,7 +31,9 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewTicket,
     Open,
+    Park,
     Readmit,
     Reclaim,
     Release,
@@ -51,9 +54,10 @@ from tenure.commands import (
 from tenure.commands.restore import Restore, restoring
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
-from tenure.machines.run import Termination
+from tenure.machines.run import Mode, Termination, WaitReason
+from tenure.machines.ticket import Action, TicketKind
 from tenure.outcome import Decided, Refusal, Refused
-from tenure.policy import POLICIES, Boundary, IfOver, Lane
+from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
 from tenure.records import EntryKind, Node, Session
 from tenure.transcript import Form, NewNode, Role, UsageDelta
@@ -145,6 +149,8 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
     handed = NewInput("i4", "prompt", "x", correlation_id="c")
     entry = NewEntry(EntryKind.REPORT, "e#1", "body")
     acquired = Acquire(s, "L1", OWNER, 60_000)
+    ticket = NewTicket("t1", "ask#1", TicketKind.APPROVAL, "may I?", (Action.EDIT,), 60_000)
+    parked = Park(s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, tickets=(ticket,))
     return [
         (Open(s),),
         (Admit(s, (full, handed), True, 9, True),),
@@ -157,6 +163,11 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
             s, fence, "r1", 1, 0, 0, Termination.FINISHED, "why", (node,), usage, "state",
             Then.NEXT, "r2", 8, 1_000, handed, "frame", False,
         )),
+        (*begun(s), Park(
+            s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, (), Mode.ANY, WhileWaiting.FOLD,
+            (entry,), (node,), (ticket,), usage, "environment",
+        )),
+        (*begun(s), parked, Decide(s, "t1", "d1", Action.EDIT, "{}", "ann")),
         (*begun(s), Fail(s, fence, "r1", 1, Failure(ErrorKind.TRANSIENT, "why", 1, 1), usage)),
         (*begun(s), Release(s, fence, "r1")),
         (*begun(s), Renew(s, fence)),

@@ -482,11 +482,13 @@ def test_a_fork_may_not_use_its_parents_store(folder: Path) -> None:
 def test_a_newer_schema_is_refused_with_both_numbers(folder: Path) -> None:
     folder.mkdir()
     fields = heading("log", LogPosition(), layout_of(RELEASE)).replace(
-        b'"schema":1', b'"schema":99'
+        b'"schema":%d' % RELEASE, b'"schema":99'
     )
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
-    with pytest.raises(SchemaTooNew, match="release 99 is active, this is release 1: upgrade"):
+    with pytest.raises(
+        SchemaTooNew, match=f"release 99 is active, this is release {RELEASE}: upgrade"
+    ):
         FilesStore(folder)
 
 
@@ -497,7 +499,7 @@ def test_the_error_for_other_columns_names_them(folder: Path) -> None:
     )
     (folder / LOG).write_bytes(line_of(fields, 0)[0])
 
-    with pytest.raises(Corrupt, match="release 1 with other columns of blob"):
+    with pytest.raises(Corrupt, match=f"release {RELEASE} with other columns of blob"):
         FilesStore(folder)
 
 

@@ -26,6 +26,7 @@ from tenure.indexes import INDEXES
 from tenure.machines.lease import Fence
 from tenure.outcome import Decided, Hint, Refusal, Refused
 from tenure.records import Blob, Session
+from tenure.release import RELEASE
 from tenure.world import EMPTY, World, world_of
 from tenure_drivers.stores.base import Corrupt, SchemaTooNew, Unavailable
 from tenure_drivers.stores.group_commit import GroupCommit, Pending, next_group
@@ -444,7 +445,9 @@ def test_a_newer_schema_is_refused_with_both_numbers(path: Path) -> None:
         later.execute("PRAGMA user_version=99")
     later.close()
 
-    with pytest.raises(SchemaTooNew, match="release 99 is active, this is release 1: upgrade"):
+    with pytest.raises(
+        SchemaTooNew, match=f"release 99 is active, this is release {RELEASE}: upgrade"
+    ):
         SqliteStore(path)
 
 
