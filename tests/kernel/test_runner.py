@@ -651,7 +651,8 @@ def test_a_turn_that_waits_is_parked_and_its_runner_stops() -> None:
     sent = script.sent()
     assert isinstance(sent, Park) and (sent.effect_id, sent.waits_for) == ("ask#1", ("t",))
     script.answer(Parked(1))
-    assert script.one(Reply).answer is TurnReply.PARKED
+    assert script.one(Reply).answer == Parked(1)
+    assert script.asks(REPORT, 2).one(Reply).answer is TurnReply.PARKED
 
 
 @shows("RUNNER-130")
