@@ -47,7 +47,7 @@ class Lazy(click.Group):
         "check": "tenure_drivers.cli.check",
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
-        "store": "tenure_drivers.cli.store",
+        "store": "tenure_drivers.cli.store.command",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
