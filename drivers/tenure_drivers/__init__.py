@@ -4,10 +4,10 @@ Import what you need from here, or from a module that the API reference lists.  
 releases.
 """
 
-from tenure.commands import NewInput
+from tenure.commands import IfIdle, NewInput, Target
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.messages.types import Delta
-from tenure.policy import Delivery, Lane, OnRetry, Policy
+from tenure.policy import Audience, Delivery, IfOver, Lane, OnRetry, OnSameSlot, Policy
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -20,14 +20,17 @@ from .runtime.client import Client
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
+    Busy,
     Cancelled,
     CommandRefused,
     IllegalResult,
     LeaseLost,
     NotAnswered,
     NothingDue,
+    Steered,
     StepFailed,
     StepOutcomeUnknown,
+    StillRunning,
     SubmissionRefused,
     TurnFailed,
 )
@@ -56,7 +59,9 @@ from .stores.url import StoreUrl
 __all__ = [
     "Agent",
     "AlreadyCommitted",
+    "Audience",
     "BaseExceptionRaised",
+    "Busy",
     "Cancelled",
     "Capability",
     "ChatAgent",
@@ -71,6 +76,8 @@ __all__ = [
     "Failure",
     "Gap",
     "HandOff",
+    "IfIdle",
+    "IfOver",
     "IllegalResult",
     "InputStatus",
     "Lane",
@@ -81,6 +88,7 @@ __all__ = [
     "NothingDue",
     "Observer",
     "OnRetry",
+    "OnSameSlot",
     "OutcomeUnknown",
     "Policy",
     "Receipt",
@@ -89,14 +97,17 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "Settled",
+    "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
+    "StillRunning",
     "Store",
     "StoreUrl",
     "SubmissionRefused",
     "SyncReceipt",
     "SyncRuntime",
     "SyncTurn",
+    "Target",
     "TenureError",
     "ToolFailed",
     "Turn",

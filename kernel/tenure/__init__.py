@@ -8,7 +8,17 @@ and answers its outcome.  Commands are in `tenure.commands`, questions in `tenur
 
 from .failure import ErrorKind, Failure
 from .outcome import Decided, Hint, Refusal, Refused, Write
-from .policy import POLICIES, Delivery, Lane, OnRetry, Policy
+from .policy import (
+    POLICIES,
+    Audience,
+    Boundary,
+    Delivery,
+    IfOver,
+    Lane,
+    OnRetry,
+    OnSameSlot,
+    Policy,
+)
 from .queries import Command, Query, Question, Record
 from .records import RECORDS
 from .world import EMPTY, World, ask, evolve, world_of
@@ -17,14 +27,18 @@ __all__ = [
     "EMPTY",
     "POLICIES",
     "RECORDS",
+    "Audience",
+    "Boundary",
     "Command",
     "Decided",
     "Delivery",
     "ErrorKind",
     "Failure",
     "Hint",
+    "IfOver",
     "Lane",
     "OnRetry",
+    "OnSameSlot",
     "Policy",
     "Query",
     "Question",

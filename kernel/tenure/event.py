@@ -20,6 +20,7 @@ class EventKind(enum.StrEnum):
     INPUT_ADMITTED = "input_admitted"
     INPUT_PROMOTED = "input_promoted"
     INPUT_ENDED = "input_ended"  # not with its run
+    INPUT_APPLIED = "input_applied"  # a checkpoint has taken it into a running turn: its number
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
     RUN_FAILED = "run_failed"  # reported by its holder; the next event says what becomes of it
@@ -32,6 +33,7 @@ class EventKind(enum.StrEnum):
     PHASE_CHANGED = "phase_changed"
     AMENDED = "amended"
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
+    added = enum.nonmember({"INPUT_APPLIED": 2})
 
 
 @frozen

@@ -35,6 +35,7 @@ __all__ = [
     "READY",
     "SESSIONS",
     "SLOT",
+    "TARGETED",
     "USAGES",
 ]
 
@@ -56,6 +57,15 @@ READY: Final = Index(
 DELAYED: Final = Index("queue_entry_delayed", QueueEntry, ("session_id", "until_ms", "seq"))
 AGED: Final = Index("queue_entry_aged", QueueEntry, ("session_id", "lane", "mark", "seq"))
 SLOT: Final = Index("queue_entry_slot", QueueEntry, ("session_id", "slot", "seq"))
+# Inputs of an older mark come last, and within a lane each delivery has an order of its own: so inputs that wait for the
+# end of the turn do not stand before those that may be taken earlier.
+TARGETED: Final = Index(
+    "queue_entry_targeted",
+    QueueEntry,
+    ("session_id", "target_run", "lane", "delivery", "mark", "priority", "ready_rank"),
+    descending=("mark",),
+    since=2,
+)
 DEAD: Final = Index("queue_entry_dead", QueueEntry, ("session_id", "dead_seq"))
 QUEUE_ENTRIES: Final = Index("queue_entry_pk", QueueEntry, ("session_id", "input_id"), unique=True)
 OPEN_RUNS: Final = Index("run_open", Run, ("session_id", "unfinished", "run_id"))
@@ -75,6 +85,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     DELAYED,
     AGED,
     SLOT,
+    TARGETED,
     DEAD,
     OPEN_RUNS,
     QUEUE_ENTRIES,

@@ -6,10 +6,12 @@ from typing import Final
 
 __all__ = [
     "ADMITTED_MAX",
+    "BEGIN_ABANDONED_MAX",
     "BEGIN_PROMOTED_MAX",
     "BODY_BYTES_MAX",
     "CHECKPOINT_ENTRIES_MAX",
     "CHECKPOINT_NODES_MAX",
+    "CHECKPOINT_ROWS_MAX",
     "COMMAND_BYTES_MAX",
     "COMMIT_NODES_MAX",
     "ID_CHARACTERS_MAX",
@@ -19,8 +21,10 @@ __all__ = [
     "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
+    "RUN_BYTES_MAX",
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
+    "SWEEP_ABANDONED_MAX",
     "SWEEP_PROMOTED_MAX",
     "SWEEP_ROWS_MAX",
     "TIME_MS_MAX",
@@ -44,14 +48,18 @@ MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, belo
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)
 RUN_INPUTS_MAX: Final = 64  # inputs bound to one run (INBOX-16)
 RUN_BYTES_DEFAULT: Final = 1_000_000  # of the payloads bound to one run
+RUN_BYTES_MAX: Final = 1_000_000  # of the payloads of a run that takes inputs (JOURNAL-35)
 RUN_INPUTS_DEFAULT: Final = 8
 UNFINISHED_RUNS_MAX: Final = 32  # of a session; with this many no new run begins
 CHECKPOINT_ENTRIES_MAX: Final = 64
 CHECKPOINT_NODES_MAX: Final = 64  # of a Checkpoint or an Amend; also the tool calls of one node
+CHECKPOINT_ROWS_MAX: Final = 256  # of a checkpoint that takes inputs (JOURNAL-35)
 COMMIT_NODES_MAX: Final = 32  # COMMIT-8
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
 BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready
+BEGIN_ABANDONED_MAX: Final = 8  # heads that a Begin ends (INBOX-55)
+SWEEP_ABANDONED_MAX: Final = 96  # heads that a Sweep ends (SWEEP-27)
 SWEEP_PROMOTED_MAX: Final = 192
 SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
 WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)

@@ -42,21 +42,28 @@ class Refusal(enum.StrEnum):
     NOT_OBSERVED = "not_observed"  # a reclaim names another lease than the session's
     STALE = "stale"  # another checkpoint number or turn than the run's
     # what may enter
+    FULL = "full"  # more inputs would wait than the caller allows; the detail is how many wait now
     UNKNOWN_SESSION = "unknown_session"
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     PHASE = "phase"  # the session's phase does not allow it
+    IDLE = "idle"  # there is no current run for this input
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which
     NOT_ACTIVE = "not_active"  # an earlier release, which may still be at work, could not read it
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it
     ENDED = "ended"  # it has ended already
+    NOT_READY = "not_ready"  # the detail names the first input that is not ready
+    # what may begin
+    BUSY = "busy"  # the session is at work, or something is ready: the detail tells what
+    NOT_NEXT = "not_next"  # the detail names the inputs that come next
     # what may be committed
     STAMP_CONFLICT = "stamp_conflict"  # this turn was committed with other content
     REVISION = "revision"  # the transcript has another revision
     CANCELLED = "cancelled"  # the run was asked to stop; close it instead
+    STEERED = "steered"  # inputs for the turn wait; take them instead
     OPEN_TURN = "open_turn"  # not while a turn is open
 
 
@@ -113,6 +120,7 @@ class Hint:
     session_id: str
     due_at_ms: int | None
     cancel_run: str | None = None  # a run that was asked to stop; its holder may act at once
+    steer_run: str | None = None  # a run that an input is addressed to
 
 
 @frozen

@@ -1,20 +1,25 @@
-"""Policies of inputs: lane, delivery, grouping, retry and keys, for each kind.  Spec: specs/inbox.md."""
+"""Policies of inputs: lane, delivery, grouping, retry, slots and keys, for each kind.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import frozen
 
 __all__ = [
     "LANES",
     "POLICIES",
+    "REACHED",
+    "Audience",
+    "Boundary",
     "Delivery",
+    "IfOver",
     "KeyScope",
     "Lane",
     "OnOtherContent",
     "OnRetry",
+    "OnSameSlot",
     "Policy",
 ]
 
@@ -32,8 +37,31 @@ LANES: Final = (Lane.USER, Lane.SYSTEM)
 class Delivery(enum.StrEnum):
     """When an input may reach the agent."""
 
-    EARLIEST = "earliest"  # at a checkpoint of a running turn, if there is one
-    AFTER_COMMIT = "after_commit"
+    EARLIEST = "earliest"  # at any checkpoint of a running turn, if there is one
+    BEFORE_COMPLETION = "before_completion"  # only where a running turn would end
+    AFTER_COMMIT = "after_commit"  # never in a running turn
+    added = enum.nonmember({"BEFORE_COMPLETION": 2})
+
+
+class Boundary(enum.StrEnum):
+    """Where a checkpoint of a running turn takes inputs."""
+
+    AFTER_WORK = "after_work"  # between two model calls
+    BEFORE_COMPLETION = "before_completion"  # where the turn would end
+
+
+REACHED: Final = {
+    Boundary.AFTER_WORK: (Delivery.EARLIEST,),
+    Boundary.BEFORE_COMPLETION: (Delivery.EARLIEST, Delivery.BEFORE_COMPLETION),
+}
+
+
+class IfOver(enum.StrEnum):
+    """What becomes of an input when the run that it names has ended without it."""
+
+    QUEUE = "queue"  # it is an ordinary input
+    ABANDON = "abandon"
+    since = enum.nonmember(2)
 
 
 class OnRetry(enum.StrEnum):
@@ -57,10 +85,35 @@ class KeyScope(enum.StrEnum):
     OPEN = "open"  # until the input has ended
 
 
+class OnSameSlot(enum.StrEnum):
+    """What a new input does to the one of its kind and supersession key that waits."""
+
+    SUPERSEDE = "supersede"  # ends it, and stands at the tail
+    COALESCE = "coalesce"  # ends it, and stands in its place
+    since = enum.nonmember(2)
+
+
+class Audience(enum.StrEnum):
+    """Who reads the payload of an input."""
+
+    ALL = "all"
+    MODEL = "model"  # the model, and no reader of the conversation
+    NOBODY = "nobody"  # it only makes a turn begin
+    since = enum.nonmember(2)
+
+
 @frozen
 class Policy:
     """The rules of an input.  Stored with it, so that a later release does not change them."""
 
+    added: ClassVar = {
+        "barrier": 2,
+        "on_same_slot": 2,
+        "audience": 2,
+        "may_be_empty": 2,
+        "steers": 2,
+    }
+    ignorable: ClassVar = ("audience",)
     lane: Lane
     delivery: Delivery = Delivery.AFTER_COMMIT
     batch: str | None = None  # bound together with neighbours of this name; None: alone
@@ -69,14 +122,44 @@ class Policy:
     key_scope: KeyScope = KeyScope.RETAINED
     when_retired: bool = False  # a retired session still admits it
     priority: int = 128
+    barrier: bool = False  # begins only when no earlier run is unfinished
+    on_same_slot: OnSameSlot = OnSameSlot.SUPERSEDE
+    audience: Audience = Audience.ALL
+    may_be_empty: bool = False  # an empty payload is admitted
+    steers: bool = False  # it names the current run if it says nothing else
 
     def group(self) -> str | None:
         """Return the name under which neighbours are bound together; None: alone."""
-        return None if self.batch is None else f"{self.delivery.value}:{self.batch}"
+        if self.batch is None:
+            return None
+        return f"{self.delivery.value}:{self.batch}{':barrier' * self.barrier}"
 
 
 POLICIES: Final[dict[str, Policy]] = {
     "prompt": Policy(Lane.USER),
+    "steering": Policy(Lane.USER, Delivery.EARLIEST, steers=True),
+    "follow_up": Policy(Lane.USER, Delivery.BEFORE_COMPLETION, steers=True),
+    "continuation": Policy(Lane.USER, audience=Audience.NOBODY, may_be_empty=True),
+    "activation": Policy(Lane.USER, audience=Audience.NOBODY, may_be_empty=True),
+    "peer_message": Policy(Lane.SYSTEM, on_other_content=OnOtherContent.ORIGINAL),
+    "peer_request": Policy(Lane.SYSTEM, on_other_content=OnOtherContent.ORIGINAL),
+    "peer_response": Policy(
+        Lane.SYSTEM, on_other_content=OnOtherContent.ORIGINAL, when_retired=True
+    ),
+    "peer_progress": Policy(
+        Lane.SYSTEM,
+        Delivery.EARLIEST,
+        batch="peer_progress",
+        on_same_slot=OnSameSlot.COALESCE,
+    ),
+    "flow_step": Policy(Lane.SYSTEM, on_retry=OnRetry.HOLD),
+    "external_event": Policy(
+        Lane.SYSTEM,
+        Delivery.EARLIEST,
+        batch="external_event",
+        on_other_content=OnOtherContent.ORIGINAL,
+    ),
+    "operation": Policy(Lane.SYSTEM, Delivery.EARLIEST, batch="operation", audience=Audience.MODEL),
     "directive": Policy(
         Lane.SYSTEM,
         on_retry=OnRetry.HOLD,
@@ -89,6 +172,7 @@ POLICIES: Final[dict[str, Policy]] = {
         batch="wake",
         on_other_content=OnOtherContent.ORIGINAL,
         when_retired=True,
+        audience=Audience.MODEL,
     ),
     "hand_off": Policy(Lane.SYSTEM, when_retired=True, priority=0),
 }

@@ -119,9 +119,13 @@ class Chain(Query[tuple[R, ...]], Generic[R]):
 
 @frozen
 class Each(Query[tuple[A_co, ...]], Generic[A_co]):
-    """Several queries of one kind, answered by a tuple in their order."""
+    """Several queries of one kind, answered by a tuple in their order.
+
+    `counted` as in `First`, for all of them: a store that does not look answers an empty tuple.
+    """
 
     queries: tuple[Query[A_co], ...]
+    counted: str | None = None
 
 
 @frozen
@@ -142,6 +146,7 @@ A7 = TypeVar("A7")
 A8 = TypeVar("A8")
 A9 = TypeVar("A9")
 A10 = TypeVar("A10")
+A11 = TypeVar("A11")
 
 
 # fmt: off
@@ -165,6 +170,8 @@ def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8], V], q1: Query[A1], q2:
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], /) -> Reads[V]: ...
 @overload
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], /) -> Reads[V]: ...
 # fmt: on
 def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
     """Return the reads of a view class; mypy checks each query against its field."""

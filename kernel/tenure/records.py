@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final
 
 from attrs import field, frozen
 
@@ -15,8 +15,25 @@ from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
-from .policy import Lane, Policy
+from .phase import Phase
+from .policy import Delivery, Lane, Policy
 from .queries import Record
+from .stored_outcomes import (
+    Admission,
+    Amended,
+    CancelRequested,
+    ExecutedOutcome,
+    FencedOff,
+    HowAdmitted,
+    Interrupted,
+    LeaseTaken,
+    PhaseChanged,
+    Reclaimed,
+    Reordered,
+    Replaced,
+    RunTakenUp,
+    WithdrawnCount,
+)
 from .transcript import Form, Role, Tip
 
 __all__ = [
@@ -45,6 +62,8 @@ __all__ = [
     "PhaseChanged",
     "QueueEntry",
     "Reclaimed",
+    "Reordered",
+    "Replaced",
     "Run",
     "RunTakenUp",
     "Session",
@@ -54,29 +73,22 @@ __all__ = [
 ]
 
 
-class Phase(enum.StrEnum):
-    """What a session admits and begins (specs/phase.md)."""
-
-    OPEN = "open"
-    RETIRED = "retired"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    DESTROYED = "destroyed"
-
-
 @frozen
 class Cancel:
     """A request to stop a run."""
 
+    added: ClassVar = {"rollback": 2}
     run_id: str
     by: str  # the id of the command
     how: input_.How = input_.How.ABANDONED  # how its inputs end if nothing was recorded
+    rollback: bool = False  # the run ends as if it had not begun
 
 
 @frozen(slots=False)  # see replace.py
 class Session(Record):
     """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
+    added: ClassVar = {"targeted_count": 2}
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -103,6 +115,7 @@ class Session(Record):
     published: int | None = None  # cursor of the sink; None: no sink
     due_at_ms: int | None = None
     changed_at_ms: int = 0
+    targeted_count: int | None = None  # ready inputs that name a run; None: 0
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -112,6 +125,11 @@ class Session(Record):
             return None
         assert isinstance(lease, lease_.Held)
         return lease.expires_at_ms - 2 * lease.ttl_ms
+
+    @property
+    def waiting(self) -> int:
+        """How many inputs are ready or delayed, with those of older marks that Sweep has not ended yet."""
+        return self.ready_user_count + self.ready_system_count + self.delayed_count
 
     def mark(self, lane: Lane) -> int:
         """Return the mark of a lane: inputs with an older mark are superseded."""
@@ -160,14 +178,32 @@ class QueueEntry(Record):
 
 @frozen
 class Contributor:
-    """An input of a run, with what is needed to rebuild its queue entry."""
+    """An input of a run, with what is needed to rebuild its queue entry.
 
+    `lane`, `mark` and `hold` are None if they are those of the run.
+    """
+
+    added: ClassVar = {
+        "delivery": 2,
+        "barrier": 2,
+        "lane": 2,
+        "mark": 2,
+        "hold": 2,
+        "checkpoint": 2,
+    }
+    ignorable: ClassVar = ("delivery",)
     input_id: str
     seq: int
     priority: int
     rank: int
     size: int
     open_key: str | None = None
+    delivery: Delivery | None = None
+    barrier: bool | None = None
+    lane: Lane | None = None
+    mark: int | None = None
+    hold: bool | None = None
+    checkpoint: int | None = None  # that has taken it; None: the run began with it
 
 
 @frozen
@@ -194,6 +230,8 @@ class Stamp:
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
+    added: ClassVar = {"reversible": 2}
+    ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -212,11 +250,20 @@ class Run(Record):
     last_end: LastEnd | None = None
     stamp: Stamp | None = None
     open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
+    reversible: bool | None = None  # None: nothing is recorded, or a once step was started
 
     @property
     def unfinished(self) -> int | None:
         """The position among unfinished runs; None when done."""
         return None if self.state.__class__ is run_.Done else self.contributors[0].rank
+
+    def lane_of(self, contributor: Contributor) -> Lane:
+        """Return the lane of one of its inputs."""
+        return self.lane if contributor.lane is None else contributor.lane
+
+    def mark_of(self, contributor: Contributor) -> int:
+        """Return the mark under which one of its inputs was admitted."""
+        return self.mark if contributor.mark is None else contributor.mark
 
     @property
     def order(self) -> tuple[int, int]:
@@ -232,7 +279,9 @@ class EntryKind(enum.StrEnum):
     REPORT = "report"
     UNKNOWN = "unknown"  # a once step was started, and its outcome is unknown
     NODE = "node"
+    TAKEN = "taken"  # inputs that the checkpoint has taken: their ids, with blanks between them
     NOTE = "note"  # a message for people; also appended as an event
+    added = enum.nonmember({"TAKEN": 2})
 
 
 @frozen
@@ -309,109 +358,6 @@ class MarkRaise(Record):
     mark: int
     how: input_.How
     by: str
-
-
-# -- outcomes of commands that are known by their id
-
-
-class HowAdmitted(enum.StrEnum):
-    """How a submission was answered: queued now, delayed until its time, or known already."""
-
-    QUEUED = "queued"
-    DELAYED = "delayed"
-    KNOWN = "known"  # this input, or another one under its key, was admitted before
-
-
-@frozen
-class Admission:
-    """How one submission was admitted; `input_id` is the input that stands for it."""
-
-    input_id: str
-    how: HowAdmitted
-
-
-@frozen
-class LeaseTaken:
-    """Acquire granted a lease; `released`: ReleaseSession has ended it."""
-
-    released: bool = False
-
-
-@frozen
-class RunTakenUp:
-    """Begin granted a lease on a run that existed."""
-
-    run_id: str
-
-
-@frozen
-class CancelRequested:
-    """`ended`: the run ended in this transaction; else its holder, or the next one, closes it."""
-
-    run_id: str
-    ended: bool
-
-
-@frozen
-class Interrupted:
-    """`run_id`: the run that was asked to stop.  `replacement`: the input admitted in its place."""
-
-    mark: int
-    run_id: str | None
-    replacement: Admission | None
-
-
-@frozen
-class WithdrawnCount:
-    """How many inputs were withdrawn.  `more`: others may be left, repeat with another command id."""
-
-    count: int
-    more: bool
-
-
-@frozen
-class PhaseChanged:
-    """The phase now, and the run that was asked to stop or has ended.  Sweep writes out the rest."""
-
-    phase: Phase
-    run_id: str | None = None
-
-
-@frozen
-class FencedOff:
-    """The generation now; the run that the lease worked on continues under the next lease."""
-
-    generation: int
-    run_id: str | None = None
-
-
-@frozen
-class Reclaimed:
-    """The generation of the lease that was ended, and the run that it worked on."""
-
-    generation: int
-    run_id: str | None
-
-
-@frozen
-class Amended:
-    """The revision and the leaf of the transcript after the change."""
-
-    revision: int
-    leaf: Tip | None
-
-
-ExecutedOutcome: TypeAlias = (
-    LeaseTaken
-    | RunTakenUp
-    | CancelRequested
-    | Interrupted
-    | WithdrawnCount
-    | PhaseChanged
-    | FencedOff
-    | Reclaimed
-    | Amended
-)
 
 
 @frozen

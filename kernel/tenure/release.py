@@ -25,7 +25,7 @@ O = TypeVar("O")
 T = TypeVar("T")
 V = TypeVar("V")
 
-RELEASE: Final = 1
+RELEASE: Final = 2
 OLDEST: Final = max(1, RELEASE - 1)  # SCHEMA-1: the lowest active number with which it works
 
 
@@ -56,7 +56,7 @@ def not_active(command: object, release: int) -> Refused:
 
 
 def reduced(value: T, active: int) -> T:
-    """Return a value without the ignorable fields that releases after `active` added."""
+    """Return a value without the ignorable fields that releases after `active` added (SCHEMA-12)."""
     kind: Any = value.__class__
     if isinstance(value, tuple):
         parts = tuple([reduced(part, active) for part in value])

@@ -5,26 +5,32 @@ Begin calls `next_work` with the time, and `due_at_ms` calls it without, so the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from attrs import frozen
 
 from .limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from .machines import run as run_
-from .machines.input import Bound, Delayed, Ended, Ready
-from .policy import Lane
+from .machines.input import Bound, Delayed, Ended, How, Ready
+from .policy import IfOver, Lane
 from .records import Phase, QueueEntry, Run, Session
 
 __all__ = [
     "BEGINNING_PHASES",
+    "EndHead",
     "NewRun",
     "TakeUp",
     "Wait",
     "due_at_ms",
+    "delay_order",
+    "ended_unwritten",
     "next_work",
+    "order_of",
     "outdated",
+    "queue_order",
     "take_group",
+    "target_ended",
     "visible_status",
 ]
 
@@ -53,7 +59,15 @@ class Wait:
     due_at_ms: int | None
 
 
-Next: TypeAlias = TakeUp | NewRun | Wait
+@frozen
+class EndHead:
+    """The head of this lane has ended, because the run that it names has.  That is written before anything begins."""
+
+    lane: Lane
+
+
+Next: TypeAlias = TakeUp | NewRun | Wait | EndHead
+Candidate: TypeAlias = tuple[int, int, Run | QueueEntry]  # priority, rank, a run or a lane's head
 
 
 def outdated(session: Session, run: Run) -> bool:
@@ -70,6 +84,39 @@ def head(session: Session, ready: Sequence[QueueEntry], lane: Lane) -> QueueEntr
     return None
 
 
+def target_ended(queue_entry: QueueEntry, unfinished: Container[str]) -> bool:
+    """INBOX-55: return whether a ready input has ended, because the run that it names has.
+
+    `unfinished`: the ids of all unfinished runs of the session.
+    """
+    state = queue_entry.state
+    return (
+        isinstance(state, Ready)
+        and state.if_over is IfOver.ABANDON
+        and state.target_run is not None
+        and state.target_run not in unfinished
+    )
+
+
+def order_of(queue_entry: QueueEntry) -> tuple[int, int]:
+    """Return the position of a ready input among those of the current marks."""
+    state = queue_entry.state
+    assert isinstance(state, Ready), queue_entry
+    return (queue_entry.priority, state.ready_rank)
+
+
+def queue_order(queue_entry: QueueEntry) -> tuple[int, int, int]:
+    """Return the position of a ready input in its lane."""
+    return (-getattr(queue_entry.state, "mark", 0), *order_of(queue_entry))
+
+
+def delay_order(queue_entry: QueueEntry) -> tuple[int, int]:
+    """Return the position of a delayed input."""
+    state = queue_entry.state
+    assert isinstance(state, Delayed), queue_entry
+    return (state.until_ms, queue_entry.seq)
+
+
 def next_work(
     session: Session,
     runs: Mapping[str, Run],
@@ -78,21 +125,23 @@ def next_work(
 ) -> Next:
     """INBOX-10 to INBOX-15: return what comes next in a session without a lease.
 
-    `now_ms` None: no retry is due yet.
+    `now_ms` None: no retry is due yet.  The run that an input names does not matter here (INBOX-54), unless the input
+    has ended with it.
     """
     if session.open_run is not None:
         return _resume(runs[session.open_run], now_ms)
     if session.phase not in BEGINNING_PHASES:  # INBOX-11
         return Wait(None)
-    candidates: list[tuple[int, int, Run | Lane]] = []
+    candidates: list[Candidate] = []
     for run in runs.values():
         if run.mark == session.mark(run.lane):
             candidates.append((*run.order, run))
     for lane in ready:
         first = head(session, ready[lane], lane)
         if first is not None:
-            assert isinstance(first.state, Ready)
-            candidates.append((first.priority, first.state.ready_rank, lane))
+            if target_ended(first, runs):
+                return EndHead(lane)  # DUE-29
+            candidates.append((*order_of(first), first))
     if len(candidates) > 1:
         candidates.sort(key=lambda c: c[:2])
     return _first_of(candidates, len(runs), now_ms)
@@ -106,14 +155,14 @@ def _resume(run: Run, now_ms: int | None) -> Next:
     return Wait(state.due_at_ms)
 
 
-def _first_of(
-    candidates: Sequence[tuple[int, int, Run | Lane]], unfinished: int, now_ms: int | None
-) -> Next:
+def _first_of(candidates: Sequence[Candidate], unfinished: int, now_ms: int | None) -> Next:
     passed: int | None = None
     for _, _, candidate in candidates:
-        if isinstance(candidate, Lane):
+        if isinstance(candidate, QueueEntry):
+            if passed is not None and getattr(candidate.state, "barrier", None):
+                break  # INBOX-31
             if unfinished < UNFINISHED_RUNS_MAX:
-                return NewRun(candidate)
+                return NewRun(candidate.lane)
             continue
         state = candidate.state
         assert isinstance(state, run_.Rescheduled), candidate
@@ -125,8 +174,13 @@ def _first_of(
     return Wait(passed)
 
 
-def take_group(ready: Sequence[QueueEntry], limit: int, limit_bytes: int) -> tuple[QueueEntry, ...]:
-    """INBOX-16: return the first input, with its neighbours of the same group, up to the limits."""
+def take_group(
+    ready: Sequence[QueueEntry], limit: int, limit_bytes: int, unfinished: Container[str]
+) -> tuple[QueueEntry, ...]:
+    """INBOX-16: return the first input, with its neighbours of the same group, up to the limits.
+
+    A neighbour that has ended with its target ends the group.
+    """
     first = ready[0]
     state = first.state
     assert isinstance(state, Ready)
@@ -138,6 +192,8 @@ def take_group(ready: Sequence[QueueEntry], limit: int, limit_bytes: int) -> tup
         assert isinstance(other, Ready)
         size += other.size
         if other.group != state.group or other.mark != state.mark or size > limit_bytes:
+            break
+        if target_ended(queue_entry, unfinished):
             break
         taken.append(queue_entry)
     return tuple(taken)
@@ -163,14 +219,35 @@ def due_at_ms(
         other = expires + 1  # DUE-3
     else:
         step = next_work(session, runs, ready, None)
-        other = step.due_at_ms if isinstance(step, Wait) else 0  # DUE-5, DUE-4
+        other = step.due_at_ms if isinstance(step, Wait) else 0  # DUE-5, DUE-4, DUE-29
     if other is None or (due is not None and due < other):
         return due
     return int(other)
 
 
-def visible_status(session: Session, queue_entry: QueueEntry, run: Run | None) -> str:
-    """INBOX-17: return the status of an input.  It is superseded as soon as the mark is raised, before Sweep writes it."""
+def ended_unwritten(
+    session: Session, queue_entry: QueueEntry, run: Run | None, unfinished: Container[str]
+) -> Ended | None:
+    """Return how an input has ended for every reader before that is written, by a mark or by its target; None: it has not.
+
+    Arguments as of `visible_status`.
+    """
+    match visible_status(session, queue_entry, run, unfinished):
+        case "superseded" if not isinstance(queue_entry.state, Ended):
+            return Ended(How.SUPERSEDED, "mark")
+        case "abandoned" if isinstance(queue_entry.state, Ready):
+            return Ended(How.ABANDONED, queue_entry.state.target_run or "")
+    return None
+
+
+def visible_status(
+    session: Session, queue_entry: QueueEntry, run: Run | None, unfinished: Container[str]
+) -> str:
+    """INBOX-17, INBOX-55: return the status of an input.
+
+    It is superseded as soon as the mark is raised, and abandoned as soon as its target has ended, before that is written.
+    `run`: that it is bound to.  `unfinished`: the ids of unfinished runs, of which only its target matters.
+    """
     state = queue_entry.state
     if isinstance(state, Ended):
         return state.how.value
@@ -181,4 +258,8 @@ def visible_status(session: Session, queue_entry: QueueEntry, run: Run | None) -
             or (session.lease_run == run.run_id and isinstance(run.state, run_.Running))
         )
         return "superseded" if outdated_ and not held else "bound"
-    return "superseded" if outdated_ else ("ready" if isinstance(state, Ready) else "delayed")
+    if outdated_:
+        return "superseded"
+    if target_ended(queue_entry, unfinished):
+        return "abandoned"
+    return "ready" if isinstance(state, Ready) else "delayed"

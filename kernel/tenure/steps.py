@@ -32,7 +32,7 @@ __all__ = [
 
 NAME_MAX: Final = 180
 VERSION_MAX: Final = 200
-NOT_STEPS: Final = (EntryKind.NODE, EntryKind.NOTE)
+NOT_STEPS: Final = (EntryKind.NODE, EntryKind.NOTE, EntryKind.TAKEN)
 
 
 class StepAction(enum.StrEnum):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 __all__ = [
+    "INPUTS_NODE",
     "Form",
     "NewNode",
     "Role",
@@ -43,6 +44,8 @@ class Form(enum.StrEnum):
     TEXT = "text"
     CHAT = "chat"  # canonical JSON of a message (chat.md)
     COMPACTION = "compaction"  # text that replaces everything before it
+    INPUTS = "inputs"  # empty: the inputs that it names stand in its place (TRANSCRIPT-28)
+    added = enum.nonmember({"INPUTS": 2})
 
 
 @frozen
@@ -57,6 +60,9 @@ class NewNode:
     call_ids: tuple[str, ...] = ()
     hidden: bool = False
     form: Form = Form.TEXT
+
+
+INPUTS_NODE: Final = NewNode(Role.USER, "", form=Form.INPUTS)  # of what a checkpoint takes
 
 
 @frozen

@@ -8,11 +8,13 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from .commands import NewEntry, NewInput
+from .limits import RUN_INPUTS_MAX
 from .machines.run import Termination
+from .policy import Boundary
 from .records import EntryKind
 from .transcript import NewNode, UsageDelta
 
-__all__ = ["Record", "TurnEnd"]
+__all__ = ["Record", "Take", "TurnEnd"]
 
 
 def _length(text: str | None) -> str:
@@ -20,21 +22,36 @@ def _length(text: str | None) -> str:
 
 
 @frozen
+class Take:
+    """Take at most `most` inputs at a boundary, under the effect id of who asks (JOURNAL-32)."""
+
+    boundary: Boundary
+    effect_id: str
+    most: int = RUN_INPUTS_MAX
+
+
+@frozen
 class Record:
     """Journal entries, nodes and usage that become durable in one checkpoint.
 
-    `environment` describes what a model was asked with.
+    `environment` describes what a model was asked with.  `take`: the checkpoint also takes inputs.
     """
 
     entries: tuple[NewEntry, ...] = ()
     nodes: tuple[NewNode, ...] = ()
     usage: tuple[UsageDelta, ...] = ()
     environment: str | None = field(default=None, repr=_length)
+    take: Take | None = None
 
     @property
     def alone(self) -> bool:
         """True if the record needs a checkpoint of its own."""
-        return self.starts or bool(self.nodes or self.usage or self.environment)
+        return self.starts or bool(self.nodes or self.usage or self.environment or self.take)
+
+    @property
+    def only_takes(self) -> bool:
+        """True if the record has nothing to write, and takes inputs."""
+        return self.take is not None and self == Record(take=self.take)
 
     @property
     def starts(self) -> bool:
@@ -46,7 +63,8 @@ class Record:
 class TurnEnd:
     """How a turn ends, and what its commit contains.
 
-    The commit admits `hand_off` as an input and sets the session's `frame`, if they are given.
+    The commit admits `hand_off` as an input and sets the session's `frame`, if they are given.  If it `yields`, it is
+    refused while inputs wait that the turn could take instead (COMMIT-43).
     """
 
     termination: Termination = Termination.FINISHED
@@ -56,6 +74,7 @@ class TurnEnd:
     state: str | None = field(default=None, repr=_length)
     hand_off: NewInput | None = None
     frame: str | None = None
+    yields: bool = False
 
     @property
     def closes(self) -> bool:

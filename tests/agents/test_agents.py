@@ -142,9 +142,9 @@ def test_an_agent_that_always_raises_ends_as_a_dead_letter(tmp_path: Path) -> No
 
 
 def test_echo_answers_the_text() -> None:
-    found = asyncio.run(answers(find_agent("echo"), "héllo\n", ""))
+    found = asyncio.run(answers(find_agent("echo"), "héllo\n", " "))
 
-    assert found == [("consumed", "héllo\n", 0), ("consumed", "", 0)]
+    assert found == [("consumed", "héllo\n", 0), ("consumed", " ", 0)]
 
 
 def test_flaky_fails_the_given_number_of_times() -> None:
@@ -167,7 +167,7 @@ def ids(path: Path) -> list[str]:
 
 
 def test_ledger_writes_a_line_for_each_input(tmp_path: Path) -> None:
-    texts = ["plain", "two\nlines\r\n", "back\\slash", "\u2028\x85\x0b\x1c", ""]
+    texts = ["plain", "two\nlines\r\n", "back\\slash", "\u2028\x85\x0b\x1c", " "]
 
     found = asyncio.run(answers(find_agent(f"ledger:{tmp_path / 'l'}"), *texts))
 

@@ -48,7 +48,15 @@ PINNED: dict[str, tuple[int, int]] = {
     "next": (2_824, 14_585),
     "next-order": (1_404, 3_306),
     "keys": (1_002, 2_967),
+    "steering": (17_371, 102_266),
+    "steering-stop": (11_512, 50_098),
+    "steering-calls": (1_956, 3_568),
+    "steering-wake": (5_810, 19_407),
     "slots": (975, 2_954),
+    "barrier": (780, 1_466),
+    "debounce": (1_896, 3_688),
+    "edits": (16_242, 48_575),
+    "rollback": (3_749, 14_090),
 }
 
 # Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.

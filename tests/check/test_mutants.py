@@ -17,8 +17,11 @@ from tenure import failure, scheduling
 from tenure.check import search
 from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
+    BARRIER,
     CANCEL,
+    DEBOUNCE,
     DELAY,
+    EDITS,
     FAILURE,
     INTERRUPT,
     INTERRUPTS,
@@ -26,10 +29,16 @@ from tenure.check.session.configs import (
     LEASE,
     NEXT_ORDER,
     ORDER,
+    ROLLBACK,
+    STEERING,
+    STEERING_CALLS,
+    STEERING_STOP,
+    STEERING_WAKE,
     STOP,
 )
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
+from tenure.check.session.steering_properties import TAKES_ALL
 from tenure.check.session.transitions import (
     NO_ASSERTION_ERROR,
     NO_HOT_LOOP,
@@ -37,15 +46,22 @@ from tenure.check.session.transitions import (
     WORK_IS_DUE,
 )
 from tenure.commands import (
+    admit,
     begin,
     cancel,
     commit,
+    edit,
     grant,
+    nodes,
+    steering,
     sweep,
     withdraw,
 )
 from tenure.commands import (
     checkpoint as checkpoint,
+)
+from tenure.commands import (
+    hints as hinting,
 )
 from tenure.commands import (
     holder as holder,
@@ -58,8 +74,9 @@ from tenure.machines import run as run_
 from tenure.machines.input import How, Ready
 from tenure.outcome import Decided, Stepped
 from tenure.policy import LANES, Lane
-from tenure.records import Run
+from tenure.records import Contributor, Run
 from tenure.replace import replace
+from tenure.transcript import Form
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -331,15 +348,175 @@ def lapsed_lease_not_ended(patch: pytest.MonkeyPatch) -> None:
 
 def no_hint_at_the_end_of_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A bug that the kernel had: what was due after a short lease waited for a poll."""
-    hints = transaction.hints_of
+    hints = hinting.hints_of
 
-    def earlier_only(before: Any, after: Any, cancelled: str | None = None) -> Any:
+    def earlier_only(before: Any, after: Any, *named: str | None) -> Any:
         due = after.due_at_ms
         if before is not None and None not in (due, before.due_at_ms) and due >= before.due_at_ms:
             return ()
-        return hints(before, after, cancelled)
+        return hints(before, after, *named)
 
     patch.setattr(transaction, "hints_of", earlier_only)
+
+
+def barrier_ignored(patch: pytest.MonkeyPatch) -> None:
+    first_of = scheduling._first_of
+
+    def passing(candidates: Any, unfinished: int, now_ms: int | None) -> Any:
+        plain = [
+            (*c[:2], c[2] if isinstance(c[2], Run) else without_barrier(c[2])) for c in candidates
+        ]
+        return first_of(plain, unfinished, now_ms)
+
+    def without_barrier(entry: Any) -> Any:
+        return replace(entry, state=replace(entry.state, barrier=None))
+
+    patch.setattr(scheduling, "_first_of", passing)
+    oracle_agrees(patch)
+
+
+def coalesced_at_the_tail(patch: pytest.MonkeyPatch) -> None:
+    state_of = admit._state_of
+    patch.setattr(
+        admit,
+        "_state_of",
+        lambda tx, new, policy, slot, rank, delayed: state_of(
+            tx, new, policy, slot, None, delayed=delayed
+        ),
+    )
+
+
+def replaced_and_kept(patch: pytest.MonkeyPatch) -> None:
+    """The old input waits beside the new one, at the same place."""
+    patch.setattr(edit, "end_for", lambda tx, old, how, new_id: None)
+
+
+def reordered_by_halves(patch: pytest.MonkeyPatch) -> None:
+    """The first input gets its new place, and the others keep theirs."""
+    exchanged = edit._exchanged
+    patch.setattr(edit, "_exchanged", lambda entries: [exchanged(entries)[0], *entries[1:]])
+
+
+def rolled_back_after_a_once_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoint.Checkpoint, "_reversible", lambda self, run: True)
+
+
+def rolled_back_in_sight(patch: pytest.MonkeyPatch) -> None:
+    """The leaf moves over what a run wrote that is rolled back."""
+    close = transaction.Transaction.close
+
+    def visible(self: Any, run: Any, asked: Any) -> None:
+        if run.tip is not None:
+            self.update(leaf=run.tip, revision=self.session.revision + 1)
+        close(self, run, asked)
+
+    patch.setattr(transaction.Transaction, "close", visible)
+
+
+def lapse_forgets_the_rollback(patch: pytest.MonkeyPatch) -> None:
+    end_or_retry = transaction.Transaction.end_or_retry
+
+    def forgetful(self: Any, run: Any, verdict: Any, message: str) -> str:
+        asked = self.session.cancel
+        if asked is not None:
+            self.update(cancel=replace(asked, rollback=False))
+        return end_or_retry(self, run, verdict, message)
+
+    patch.setattr(transaction.Transaction, "end_or_retry", forgetful)
+
+
+def rolled_back_by_a_commit_that_finishes(patch: pytest.MonkeyPatch) -> None:
+    """The holder's commit ends the run as cancelled."""
+    patch.setattr(
+        transaction.Transaction,
+        "close",
+        lambda self, run, asked: self.finish(run, run_.Termination.CANCELLED, asked.by),
+    )
+
+
+# -- steering
+
+
+def without_node(patch: pytest.MonkeyPatch) -> None:
+    """What a checkpoint takes is named by no node."""
+    append = nodes.append_nodes
+
+    def appended(session: Any, run: Any, n: int, new: Any, contents: Any, *rest: Any) -> Any:
+        own = [i for i, node in enumerate(new) if node.form is not Form.INPUTS]
+        return append(
+            session, run, n, tuple([new[i] for i in own]), [contents[i] for i in own], *rest
+        )
+
+    patch.setattr(checkpoint, "append_nodes", appended)
+
+
+def mark_of_the_run(patch: pytest.MonkeyPatch) -> None:
+    """An input that was taken has the lane and the mark of its run."""
+
+    def contributor(*given: Any) -> Contributor:
+        made = Contributor(*given)
+        return made if made.checkpoint is None else replace(made, lane=None, mark=None)
+
+    patch.setattr(checkpoint, "Contributor", contributor)
+
+
+def taken_after_the_flag(patch: pytest.MonkeyPatch) -> None:
+    def careless(session: Any, *rest: Any) -> Any:
+        return steering.takeable(replace(session, cancel=None), *rest)
+
+    patch.setattr(checkpoint, "takeable", careless)
+
+
+def blocked_by_a_prompt(patch: pytest.MonkeyPatch) -> None:
+    """A head that waits for the commit keeps its place before what names the run."""
+
+    def blocked(session: Any, run: Any, calls: Any, boundary: Any, named: Any, heads: Any) -> Any:
+        closed = [h[0].lane for h in heads.values() if h and h[0].state.delivery is None]
+        free = tuple([tuple([e for e in found if e.lane not in closed]) for found in named])
+        return steering.takeable(session, run, calls, boundary, free, heads)
+
+    for module in (checkpoint, commit):
+        patch.setattr(module, "takeable", blocked)
+
+
+def taken_beside_a_call(patch: pytest.MonkeyPatch) -> None:
+    def careless(session: Any, run: Any, calls: Any, *rest: Any) -> Any:
+        return steering.takeable(session, run, (), *rest)
+
+    patch.setattr(checkpoint, "takeable", careless)
+
+
+def commit_that_never_yields(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commit.Commit, "_steered", lambda self, session, run, view: None)
+
+
+def replay_without_inputs(patch: pytest.MonkeyPatch) -> None:
+    again = checkpoint.Checkpoint._again
+    patch.setattr(
+        checkpoint.Checkpoint,
+        "_again",
+        lambda *given: replace(again(*given), inputs=(), more=False),
+    )
+
+
+def target_that_counts_at_rest(patch: pytest.MonkeyPatch) -> None:
+    """Nothing ends an input whose target has ended: its lane waits for it."""
+    patch.setattr(transaction.Transaction, "end_abandoned", lambda self, limit: 0)
+
+
+def target_left_out_of_due(patch: pytest.MonkeyPatch) -> None:
+    """A head that has ended with its target makes no session due, as if the lane were empty."""
+    walk = scheduling.next_work
+
+    def blind(session: Any, runs: Any, ready: Any, now_ms: int | None) -> Any:
+        if now_ms is None:
+            ready = {
+                lane: [e for e in found if not scheduling.target_ended(e, runs)]
+                for lane, found in ready.items()
+            }
+        return walk(session, runs, ready, now_ms)
+
+    patch.setattr(scheduling, "next_work", blind)
 
 
 DUE = "due_at_ms agrees"
@@ -371,6 +548,23 @@ MUTANTS = (
     Mutant("an open turn beside another", STOP, 8, ("nothing is begun",), two_runs),
     Mutant("an open key kept", KEYS, 3, ("an open key",), open_key_kept),
     Mutant("no hint at the end of a lease", LEASE, 4, ("a hint says",), no_hint_at_the_end_of_a_lease),
+    Mutant("a barrier ignored", BARRIER, 5, ("nothing is begun", "a barrier begins"), barrier_ignored),
+    Mutant("coalesced at the tail", DEBOUNCE, 2, ("a new input stands",), coalesced_at_the_tail),
+    Mutant("replaced and kept", EDITS, 2, ("Reorder and Replace",), replaced_and_kept),
+    Mutant("reordered by halves", EDITS, 3, ("Reorder and Replace", "ranks are unique"), reordered_by_halves),
+    Mutant("rolled back after a once step", ROLLBACK, 5, ("a run that has started",), rolled_back_after_a_once_step),
+    Mutant("rolled back in sight", ROLLBACK, 6, ("what a run",), rolled_back_in_sight),
+    Mutant("a lapse forgets the rollback", ROLLBACK, 5, ("a run that is to be", "a run that was asked"), lapse_forgets_the_rollback),
+    Mutant("a rollback that is a cancel", ROLLBACK, 5, ("a run that is to be",), rolled_back_by_a_commit_that_finishes),
+    Mutant("no node for what is taken", STEERING_WAKE, 5, ("what was taken",), without_node),
+    Mutant("the mark of the run", STEERING_WAKE, 5, ("a run's contributors",), mark_of_the_run),
+    Mutant("taken after the flag", STEERING_STOP, 6, ("a run that was asked to stop takes",), taken_after_the_flag),
+    Mutant("blocked by a prompt", STEERING_CALLS, 6, (TAKES_ALL,), blocked_by_a_prompt),
+    Mutant("taken beside a call", STEERING_CALLS, 6, (NO_ASSERTION_ERROR,), taken_beside_a_call),
+    Mutant("a commit that never yields", STEERING, 5, (TAKES_ALL,), commit_that_never_yields),
+    Mutant("a replay without its inputs", STEERING, 5, (REPLAYED,), replay_without_inputs),
+    Mutant("a target that counts at rest", STEERING_STOP, 6, (NO_HOT_LOOP, "a Begin that finds"), target_that_counts_at_rest),
+    Mutant("a target left out of due", STEERING_STOP, 6, (DUE,), target_left_out_of_due),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

@@ -27,6 +27,8 @@ PINNED = {
     "outage": (158, 165),
     "overflow": (86, 90),
     "strange": (263, 328),
+    "steering": (923, 1133),
+    "steering-stop": (687, 937),
     "limit": (88, 92),
 }
 
@@ -110,6 +112,20 @@ def reverse_order(original: Callable[..., Any]) -> Callable[..., Any]:
             forget_starts(tool_calls._stage),
             "batch",
             "a once call takes effect at most once",
+        ),
+        (
+            loop,
+            "taken_before",
+            lambda core: (),
+            "steering",
+            "a request tells each input that was taken once",
+        ),
+        (
+            states.Core,
+            "append_inputs",
+            lambda core, inputs: core,
+            "steering",
+            "a request tells each input that was taken once",
         ),
         (
             tool_calls,

@@ -24,6 +24,7 @@ from tenure.check.session.decision_properties import DECISION_PROPERTIES
 from tenure.check.session.ending_properties import ENDS_AS_MARKED, taken_back_after
 from tenure.check.session.snapshot import snapshot_of
 from tenure.check.session.state_properties import DETAIL_PROPERTIES
+from tenure.check.session.steering_properties import TAKES_ALL, takes_all
 from tenure.check.session.step import Step
 from tenure.check.session.transitions import NEVER_REPLAYED, refused_for_a_reason, same_answer
 from tenure.commands import (
@@ -31,6 +32,7 @@ from tenure.commands import (
     Admitted,
     Begin,
     Begun,
+    Checkpoint,
     Commit,
     Interrupt,
     NewInput,
@@ -47,7 +49,7 @@ from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refused
 from tenure.policy import KeyScope, Lane, Policy
 from tenure.queries import Command, Get
-from tenure.records import Phase, QueueEntry, Session
+from tenure.records import Phase, QueueEntry, Run, Session
 from tenure.scheduling import take_group
 from tenure.world import World, world_of
 from tenure_drivers.stores.base import Store
@@ -113,12 +115,22 @@ class Walk:
             if session_of(old) is not None:
                 reason = refused_for_a_reason(snapshot_of(-1, old, self.now_ms), answer)
                 assert reason, f"a lease that is not live keeps others out: {answer}"
+                self.judge_steering(old, command, answer)
         elif answer.writes:
             self.generator.observe(command, answer)
             self.judge(old, command, answer)
+            if session_of(old) is not None:
+                self.judge_steering(old, command, answer)
             if is_known(command, answer.outcome):
                 self.done.append(command)
         return answer
+
+    def judge_steering(self, old: World, command: Command[Any, Any], answer: Any) -> None:
+        """The property of what a run could take holds of refusals too."""
+        run = old.answer(Get(Run, ("s", getattr(command, "run_id", ""))))
+        if isinstance(command, Checkpoint | Commit) and run is not None:
+            before, after = (snapshot_of(-1, w, self.now_ms) for w in (old, self.world))
+            assert takes_all(before, after, command, answer), f"{TAKES_ALL}: {answer}"
 
     def judge(self, old: World, command: Command[Any, Any], answer: Decided[Any]) -> None:
         """The properties of the explorer hold of every decision and of all rows after it."""
@@ -225,7 +237,9 @@ def test_the_walk_finds_the_bug(mutant: Mutant, monkeypatch: pytest.MonkeyPatch)
 
 
 def limit_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scheduling, "take_group", lambda ready, *_: take_group(ready, 64, 1_000_000))
+    patch.setattr(
+        scheduling, "take_group", lambda ready, *_: take_group(ready, 64, 1_000_000, _[-1])
+    )
 
 
 def calls_left_open(patch: pytest.MonkeyPatch) -> None:
@@ -236,7 +250,7 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     ("patch", "sentence"),
     [
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
-        (calls_left_open, "the leaf has no open calls"),
+        (calls_left_open, "has no open calls"),
     ],
 )
 def test_the_walk_violates_the_property(

@@ -51,4 +51,6 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
         assert done.code == 0, (line, done.err)
         ran.append(words[0])
 
-    assert set(ran) == {"run", "inspect", "show", "events", "store", "check", "explain"}
+    assert set(ran) == {
+        "run", "submit", "steer", "inspect", "show", "events", "store", "check", "explain"
+    }  # fmt: skip

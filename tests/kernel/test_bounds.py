@@ -11,22 +11,36 @@ from tenure.commands import (
     Admit,
     Begin,
     Begun,
+    Checkpoint,
+    Checkpointed,
     Commit,
     Fail,
     Interrupt,
+    NewEntry,
     NewInput,
+    NothingDue,
+    Reorder,
+    Replace,
     Reset,
     Sweep,
     Swept,
 )
 from tenure.commands.admit import validate_input
 from tenure.failure import ErrorKind, Failure
-from tenure.limits import ADMITTED_MAX, COMMIT_NODES_MAX, PAYLOAD_BYTES_MAX, RUN_INPUTS_MAX
+from tenure.limits import (
+    ADMITTED_MAX,
+    CHECKPOINT_NODES_MAX,
+    CHECKPOINT_ROWS_MAX,
+    COMMIT_NODES_MAX,
+    PAYLOAD_BYTES_MAX,
+    RUN_INPUTS_MAX,
+)
+from tenure.machines.input import Ended
 from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Refused
-from tenure.policy import POLICIES, KeyScope, Lane, Policy
+from tenure.policy import POLICIES, Boundary, Delivery, IfOver, KeyScope, Lane, Policy
 from tenure.queries import Command
-from tenure.records import MarkRaise
+from tenure.records import EntryKind, MarkRaise, QueueEntry
 from tenure.transcript import NewNode, Role
 from tenure.world import EMPTY, World, evolve
 
@@ -116,6 +130,42 @@ def test_a_group_has_at_most_64_inputs(limit: int, taken: int) -> None:  # INBOX
     assert begun.inputs == tuple([f"u{n}" for n in range(taken)])
 
 
+@pytest.mark.parametrize(("count", "rows"), [(2, 4), (64, 66)])
+def test_a_reorder_writes_its_inputs_and_two_rows(count: int, rows: int) -> None:  # INBOX-42
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+    names = tuple([f"u{n}" for n in reversed(range(count))])
+
+    answer = session.answer(Reorder("s", "c1", Lane.USER, names))
+
+    assert isinstance(answer, Decided)
+    assert len(answer.writes) == rows
+    assert session.begin("L1", limit=count).inputs == names
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_reorder_names_1_to_64_inputs(count: int) -> None:  # INBOX-40
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+
+    answer = session.answer(Reorder("s", "c1", Lane.USER, tuple([f"u{n}" for n in range(count)])))
+
+    assert answer.clause == "INBOX-40"
+
+
+def test_a_replace_writes_a_handful_of_rows() -> None:  # INBOX-38
+    session = Played()
+    session.admit(inputs("u", 70, Lane.USER))
+    (new,) = inputs("v", 1, Lane.USER)
+
+    answer = session.answer(Replace("s", "c1", "u5", new))
+
+    assert isinstance(answer, Decided)
+    assert (
+        len(answer.writes) == 8
+    )  # both inputs with their keys, the session, the command, the events
+
+
 # -- Sweep: SWEEP-6
 
 
@@ -187,6 +237,82 @@ def test_a_sweep_promotes_into_the_rows_that_are_left() -> None:
 
     assert session.sweep() == Swept(90, 59, True)  # 180 rows, one for the raise, and 59
     assert session.sweep() == Swept(0, 2, False)
+
+
+# -- steering
+
+
+def steering(count: int, **more: Any) -> list[NewInput]:
+    """Inputs for the run rL1, each with an open key: two rows each when they end."""
+    policy = Policy(Lane.USER, Delivery.EARLIEST, key_scope=KeyScope.OPEN)
+    names = [f"m{n}" for n in range(count)]
+    return [NewInput(i, "job", "x", policy=policy, key=i, target="rL1", **more) for i in names]
+
+
+def test_a_checkpoint_takes_at_most_64_inputs() -> None:  # JOURNAL-35
+    session = Played()
+    session.admit([NewInput("i", "prompt", "x")])
+    begun = session.begin("L1")
+    session.admit(steering(70))
+
+    def take(n: int) -> Checkpointed:
+        found = session.do(
+            Checkpoint("s", begun.fence, "rL1", 1, n, take=Boundary.AFTER_WORK, take_id=f"c{n}")
+        )
+        assert isinstance(found, Checkpointed)
+        return found
+
+    first, second = take(0), take(1)
+
+    assert (len(first.inputs), first.more) == (63, False)  # the run has 64 inputs, and is full
+    assert (second.inputs, second.more) == ((), False)
+
+
+def test_a_checkpoint_writes_at_most_256_rows() -> None:  # JOURNAL-35
+    session = Played()
+    session.admit([NewInput("i", "prompt", "x")])
+    begun = session.begin("L1")
+    session.admit(steering(70))
+    said = (NewNode(Role.USER, "x"),) * CHECKPOINT_NODES_MAX
+    entries = tuple([NewEntry(EntryKind.REPORT, f"e{n}", "{}") for n in range(64)])
+
+    answer = session.answer(
+        Checkpoint(
+            "s", begun.fence, "rL1", 1, 0, entries, said, take=Boundary.AFTER_WORK, take_id="c"
+        )
+    )
+
+    assert isinstance(answer, Decided), answer
+    assert 240 < len(answer.writes) <= CHECKPOINT_ROWS_MAX
+    assert answer.outcome.more
+
+
+def test_begin_and_sweep_end_what_is_over_a_part_at_a_time() -> None:  # INBOX-55, SWEEP-27
+    session = Played()
+    session.admit([NewInput("i", "prompt", "x")])
+    begun = session.begin("L1")
+    session.admit(steering(112, if_over=IfOver.ABANDON))
+    session.do(Commit("s", begun.fence, "rL1", 1, 0, 0, nodes=(NewNode(Role.ASSISTANT, "x"),)))
+
+    assert isinstance(session.do(Begin("s", "L2", "r2", OWNER)), NothingDue)
+    ended = [p for p in session.world.all(QueueEntry) if isinstance(p.state, Ended)]
+    assert len(ended) == 1 + 8
+    assert session.sweep() == Swept(96, 0, True)
+    assert session.sweep() == Swept(8, 0, False)
+
+
+def test_what_a_checkpoint_reads_does_not_grow_with_the_queue() -> None:  # JOURNAL-33
+    def read(queued: int, addressed: int) -> int:
+        session = Played()
+        session.admit([NewInput("i", "prompt", "x")])
+        begun = session.begin("L1")
+        session.admit([NewInput(f"q{n}", "prompt", "x") for n in range(queued)])
+        session.admit(steering(addressed))
+        command = Checkpoint("s", begun.fence, "rL1", 1, 0, take=Boundary.AFTER_WORK, take_id="c")
+        found = session.world.load(command.reads())
+        return len(repr(found))
+
+    assert read(2_000, 500) - read(200, 200) < 2_000
 
 
 @pytest.mark.parametrize(

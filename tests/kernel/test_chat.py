@@ -25,7 +25,7 @@ from tenure.policy import POLICIES
 from tenure.questions.core import TranscriptLine
 from tenure.records import Input, Node
 from tenure.replace import replace
-from tenure.transcript import Form, NewNode, Role, UsageDelta
+from tenure.transcript import INPUTS_NODE, Form, NewNode, Role, UsageDelta
 from tenure.turn.chat_policy import (
     DEFAULT_CHAT_POLICY,
     DUPLICATE,
@@ -48,7 +48,7 @@ SPEC = SPECS / "chat.md"
 
 
 def entered(payload: str, kind: str = "prompt", source: str = "api") -> Input:
-    policy = POLICIES["prompt"]
+    policy = POLICIES[kind]
     return Input("s", "i", kind, source, None, None, "", policy, 0, payload)
 
 
@@ -123,6 +123,27 @@ def test_five_megabytes_are_not_too_long() -> None:
 # -- projection
 
 
+def test_an_input_that_nobody_reads_is_no_message() -> None:  # CHAT-25
+    again = line(text(Role.ASSISTANT, "hello"), entered("", "continuation"), entered("hi"))
+
+    assert [m.text for m in project([again])] == ["hi", "hello"]
+
+
+@pytest.mark.parametrize("kind", ["prompt", "steering", "follow_up"])
+def test_what_the_user_says_has_no_heading(kind: str) -> None:  # CHAT-3
+    assert message_of_input(entered("stop there", kind)).text == "stop there"
+
+
+def test_what_a_checkpoint_took_stands_in_its_place() -> None:  # CHAT-44
+    lines = [
+        line(node_of(Message(Role.ASSISTANT, "working")), entered("hi")),
+        line(INPUTS_NODE, entered("stop there", "steering"), entered("and this", "steering")),
+        line(node_of(Message(Role.ASSISTANT, "done"))),
+    ]
+
+    assert [m.text for m in project(lines)] == ["hi", "working", "stop there", "and this", "done"]
+
+
 def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3
     lines = [
         line(text(Role.ASSISTANT, "hello"), entered("hi")),
@@ -134,6 +155,22 @@ def test_inputs_come_before_the_node_that_names_them() -> None:  # CHAT-3
         ("assistant", "hello"),
         ("user", "and?"),
         ("assistant", "again"),
+    ]
+
+
+def test_what_a_turn_has_taken_stands_where_it_entered() -> None:  # CHAT-44
+    lines = [
+        line(text(Role.ASSISTANT, "hello"), entered("hi")),
+        line(INPUTS_NODE, entered("in French", "steering"), entered("done", "wake", "job-7")),
+        line(text(Role.ASSISTANT, "bonjour")),
+    ]
+
+    assert [m.text for m in project(lines)] == [
+        "hi",
+        "hello",
+        "in French",
+        "[wake from job-7]\ndone",
+        "bonjour",
     ]
 
 

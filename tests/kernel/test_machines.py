@@ -143,14 +143,14 @@ def test_the_domains_have_not_silently_shrunk() -> None:
 
     delayed, ready, bound, ended = 3 * 2 * 2, 3 * 2 * 2, 3 * 2, 6
     assert len(list(QUEUE_ENTRY.cases())) == (
-        delayed * (4 + 6) + ready * (3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 2 + 6)
+        delayed * (4 + 6) + ready * (3 + 3 + 6) + bound * (2 + 6) + ended * (4 + 3 + 3 + 2 + 6)
     )
 
     assert survey(RUNNER).cases > 150_000
     assert survey(WORKER).cases > 30_000
 
     running, rescheduled = 4, 4
-    assert len(list(RUN.cases())) == running * (1 + 4 + 7) + rescheduled * (2 + 4 + 7)
+    assert len(list(RUN.cases())) == running * (1 + 4 + 8) + rescheduled * (2 + 4 + 8)
 
 
 # -- properties that hold always, and those that occur
@@ -385,6 +385,7 @@ SETTLED: dict[Termination, tuple[How, How]] = {  # in the transcript, not in it
     Termination.BLOCKED: (How.CONSUMED, How.ABANDONED),
     Termination.ERROR: (How.CONSUMED, How.DEAD_LETTERED),  # RUN-13, RUN-14
     Termination.SUPERSEDED: (How.SUPERSEDED, How.SUPERSEDED),  # RUN-15
+    Termination.ROLLED_BACK: (How.SUPERSEDED, How.SUPERSEDED),  # RUN-24
 }
 
 

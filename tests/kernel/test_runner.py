@@ -23,6 +23,7 @@ from tenure.check.runner_domain import (
     RELEASE,
     REPORT,
     START,
+    TAKE,
 )
 from tenure.commands import (
     Admit,
@@ -39,6 +40,7 @@ from tenure.commands import (
     NothingDue,
     Reclaim,
     Reclaimed,
+    Release,
     Renew,
     Renewed,
     Sweep,
@@ -49,8 +51,9 @@ from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Evidence, Fence, Held
 from tenure.machines.run import Termination
 from tenure.outcome import Refusal, Refused, Stepped
-from tenure.questions.core import LoadRun
-from tenure.records import Cancel, EntryKind, Node
+from tenure.policy import POLICIES, Boundary
+from tenure.questions.core import LoadInputs, LoadRun
+from tenure.records import Cancel, EntryKind, Input, Node
 from tenure.replace import replace
 from tenure.runner import machine, protocol
 from tenure.runner.answers import classify
@@ -63,6 +66,7 @@ from tenure.runner.protocol import (
     CheckProcess,
     Drain,
     Effect,
+    EndTurn,
     Event,
     Execute,
     Failed,
@@ -77,9 +81,11 @@ from tenure.runner.protocol import (
     RunnerStopReason,
     SetTimer,
     StartTurn,
+    SteeringSeen,
     Stop,
     StoreBroken,
     StoreUnavailable,
+    Taken,
     TimerFired,
     TurnEnded,
     TurnReply,
@@ -247,6 +253,12 @@ class Script:
         stop = self.one(Stop)
         assert isinstance(stop, Stop)
         return stop
+
+
+def id_of_write(script: Script) -> int:
+    """Return the id of the write in progress."""
+    assert isinstance(script.state, TurnRunning) and script.state.pending is not None
+    return script.state.pending.id
 
 
 def at_work(config: RunnerConfig = CONFIG, now_ms: int = 0) -> Script:
@@ -597,6 +609,94 @@ def test_a_run_cancelled_while_it_is_loaded_is_closed() -> None:
     script.at(100).timer(timer)
     script.answer(Renewed(300, CANCEL, 0)).none(StartTurn)
     assert script.answer(LOADED, load).sent().termination is Termination.CANCELLED
+
+
+@shows("RUNNER-32")
+def test_a_run_that_was_asked_to_stop_before_it_was_read_is_closed() -> None:
+    script = Script().answer(BEGUN).answer(replace(LOADED, cancel=CANCEL)).none(StartTurn)
+    assert script.sent().termination is Termination.CANCELLED
+
+
+# -- steering
+
+
+ENTERED = Input("s", "j", "steering", "api", None, None, "", POLICIES["steering"], 0, "shorter")
+
+
+@shows("RUNNER-112", "RUNNER-113")
+def test_inputs_that_a_checkpoint_took_are_read_before_the_code_gets_them() -> None:
+    script = at_work().asks(TAKE, 1)
+    sent = script.sent()
+    assert (sent.take, sent.take_id) == (Boundary.AFTER_WORK, "checkpoint#1")
+    script.asks(REPORT, 2).none(Execute)
+    script.at(10)
+    script.answer(Checkpointed(1, None, None, True, ("j",)), id_of_write(script)).none(Reply)
+    assert script.one(Ask).question == LoadInputs("s", ("j",))
+    script.answer((ENTERED,))
+    assert script.one(Reply) == Reply(1, Taken((ENTERED,)))
+    assert script.sent().n == 1  # the write that waited
+    script.answer(Checkpointed(2, None)).ends(Finished(END)).answer(Committed(1))
+    assert script.one(RunFinished).input_ids == ("i", "j")
+
+
+@shows("RUNNER-56")
+def test_a_checkpoint_that_took_nothing_is_answered_at_once() -> None:
+    script = at_work().asks(TAKE).answer(Checkpointed(0, None)).none(Ask)
+    assert script.one(Reply).answer is TurnReply.PROCEED
+
+
+@shows("RUNNER-113")
+def test_code_that_has_ended_meanwhile_gets_no_inputs() -> None:
+    script = at_work().asks(TAKE).answer(Checkpointed(1, None, None, True, ("j",)))
+    load = script.id
+    script.ends(Abandoned()).none(Execute)
+    assert isinstance(script.answer((ENTERED,), load).sent(), Release)
+
+
+@shows("RUNNER-51")
+def test_a_turn_that_was_asked_to_stop_takes_nothing() -> None:
+    script = at_work().asks(START).answer(no(Refusal.CANCELLED, CANCEL))
+    assert script.asks(TAKE, 2).one(Reply).answer is TurnReply.CANCELLED
+
+
+@shows("RUNNER-117")
+def test_a_turn_that_has_reached_its_time_limit_takes_nothing() -> None:
+    script = at_work()
+    assert isinstance(script.state, TurnRunning)
+    script.at(10_000).timer(script.state.supervision.timer)
+    assert script.asks(TAKE, 1).one(Reply).answer is TurnReply.TIMED_OUT
+    script.asks(replace(REPORT, take=TAKE.take), 2)
+    assert script.sent().take is None
+
+
+@shows("RUNNER-114")
+def test_a_commit_refused_as_steered_is_returned_to_the_code_and_never_fails_the_run() -> None:
+    script = at_work().asks(EndTurn("run-2", TurnEnd(yields=True)), 1)
+    assert script.sent().yields
+    refused = no(Refusal.STEERED, ("j",))
+    assert script.answer(refused).last == (Reply(1, refused),)
+    script.ends(Finished(EndTurn("run-2", TurnEnd(yields=True))))
+    assert not script.sent().yields  # no code is left that could go on
+
+
+@shows("RUNNER-114")
+def test_a_commit_that_yields_and_outlives_its_code_is_sent_again_without() -> None:
+    script = at_work().asks(EndTurn("run-2", TurnEnd(yields=True)), 1)
+    commit = script.id
+    script.ends(Finished(EndTurn("run-3", TurnEnd(yields=True))))
+    script.answer(no(Refusal.STEERED, ("j",)), commit)
+    assert (script.sent().next_run_id, script.sent().yields) == ("run-3", False)
+
+
+@shows("RUNNER-115", "RUNNER-116")
+def test_a_hint_or_a_renewal_tells_the_code_that_it_is_steered() -> None:
+    script = at_work()
+    script.event(SteeringSeen(1, "another")).none(NotifyTurn)
+    script.event(SteeringSeen(1, "run"))
+    assert script.last == (NotifyTurn(script.turn_id, TurnReply.STEERED),)
+    script.at(100).timer(script.renew_timer)
+    script.answer(Renewed(300, None, 0, True))
+    assert script.one(NotifyTurn).reply is TurnReply.STEERED
 
 
 @shows("RUNNER-33")

@@ -13,7 +13,19 @@ from typing import Any
 
 import pytest
 from paths import SPECS
-from turn_play import ENVIRONMENT, ONE, TOOLS, Play, calling, paid, play, prompt, saying, script
+from turn_play import (
+    ENVIRONMENT,
+    ONE,
+    TOOLS,
+    Play,
+    calling,
+    entering,
+    paid,
+    play,
+    prompt,
+    saying,
+    script,
+)
 
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
@@ -79,6 +91,7 @@ def events(state: turn.State) -> Iterator[protocol.Event]:
     result, failure = protocol.ToolResult("ok"), Failure(ErrorKind.TRANSIENT)
     busy = protocol.ToolResult("busy", is_error=True, retryable=True)
     yield from (protocol.Begin(), protocol.CancelSeen(), protocol.DeadlinePassed())
+    yield protocol.CommitSteered()
     for key in keys_of(state):
         yield protocol.EnvironmentReady(key, ENVIRONMENT)
         yield protocol.EnvironmentFailed(key, failure)
@@ -98,6 +111,7 @@ def events(state: turn.State) -> Iterator[protocol.Event]:
         yield protocol.Probed(key, result)
         yield protocol.Probed(key, None)
         yield protocol.Recorded(key)
+        yield protocol.Recorded(key, (entering("s", "shorter"),))
         for reason in (Refusal.CANCELLED, Refusal.ILLEGAL, Refusal.STALE):
             yield protocol.NotRecorded(key, Refused(reason, "X-1"))
 
@@ -708,6 +722,7 @@ def replace_play(played: Play) -> Play:
     return Play(
         played.model, played.use, played.environment, played.limits, played.strict, played.inputs,
         played.frame, list(played.entries), list(played.nodes), played.kept, checkpoints=played.checkpoints,
+        taken=list(played.taken),
     )  # fmt: skip
 
 
@@ -718,6 +733,8 @@ def cut(played: Play, checkpoints: int) -> Play:
     known = {e.node_id for e in shorter.entries}
     shorter.nodes = [node for node in played.nodes if node.node_id in known]
     shorter.checkpoints = checkpoints
+    named = {i for e in shorter.entries if e.kind is EntryKind.TAKEN for i in e.body.split()}
+    shorter.taken = [each for each in played.taken if each.input_id in named]
     return shorter
 
 
@@ -915,6 +932,142 @@ def test_a_replay_costs_its_length() -> None:
     short, long = calls_made(20), calls_made(200)
 
     assert long < 10.5 * short
+
+
+# -- steering
+
+
+def heard(request: Any) -> list[str]:
+    """Return the messages of a request, without what the tools say."""
+    return [m.text for m in request.messages if m.role != "tool" and m.text]
+
+
+class Listening:
+    """A model that replies by a script and remembers what it was asked."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.model = script(*replies)
+        self.requests: list[list[str]] = []
+
+    def __call__(self, request: Any) -> Reply:
+        self.requests.append(heard(request))
+        return self.model(request)
+
+
+def test_steering_during_a_batch_is_in_the_next_request() -> None:  # TURN-81, TURN-82
+    model = Listening(calling(("a", "look"), ("b", "look")), saying("done"))
+    steering, follow_up = entering("s", "shorter"), entering("f", "translate it", "follow_up")
+    played = Play(model, waiting=[follow_up, steering]).begin().go()
+
+    # the follow-up waits until the turn would end
+    assert model.requests == [
+        ["go"],
+        ["go", "shorter"],
+        ["go", "shorter", "done", "translate it"],
+    ]
+    assert [each.input_id for each in played.taken] == ["s", "f"]
+
+
+def test_no_record_before_the_last_of_a_batch_takes() -> None:  # TURN-82, TURN-84
+    model = Listening(calling(("a", "look"), ("b", "pay")), saying("done"))
+    played = Play(model, waiting=[entering("s", "shorter")]).begin()
+    takes: list[bool] = []
+    while played.effects:
+        effect = played.effects[0]
+        if isinstance(effect, protocol.WriteRecord):
+            takes.append(effect.record.take is not None)
+        played.go(1)
+
+    assert takes.count(True) == 1 and takes[-1]
+    assert len([m for m in played.transcript if m.call_id]) == 2  # both calls ran to their end
+
+
+def test_a_batch_that_ends_the_turn_takes_nothing() -> None:  # TURN-82
+    steering = entering("s", "shorter")
+    played = Play(script(calling(("a", "answer"))), waiting=[steering]).begin().go()
+
+    assert played.taken == []
+    assert isinstance(played.last, TurnEnd) and not played.last.yields
+
+
+def test_an_answer_that_is_refused_as_steered_is_recorded_and_the_turn_goes_on() -> None:  # TURN-83
+    model = Listening(saying("first"), saying("second"))
+    played = Play(model, waiting=[entering("f", "translate it", "follow_up")]).begin().go()
+
+    assert played.texts == ["assistant: first", "assistant: second"]
+    assert model.requests == [["go"], ["go", "first", "translate it"]]
+    assert sum(u.requests for u in played.usage) == 2
+
+
+def test_an_answer_is_committed_if_nothing_is_left_to_take() -> None:  # TURN-83
+    played = Play(script(saying("first"))).begin().go(until=TurnEnd)
+    played.effects.clear()
+    played.feed(protocol.CommitSteered())
+    played.go()  # what waited was withdrawn meanwhile
+
+    assert played.last == TurnEnd(yields=True)
+    assert played.texts == ["assistant: first"]
+    again = cut(played, played.checkpoints).begin().go()
+    assert again.last == TurnEnd(yields=True)
+    again.effects.clear()
+    again.last, again.waiting = None, [entering("s", "shorter")]
+    again.feed(protocol.CommitSteered())
+    again.go()
+    assert [each.input_id for each in again.taken] == ["s"]
+
+
+def test_a_turn_may_take_one_input_at_a_time() -> None:  # TURN-84
+    model = Listening(saying("first"), saying("second"), saying("third"))
+    waiting = [entering("s", "shorter"), entering("t", "in French")]
+    limits = protocol.Limits(take_max=1)
+    played = Play(model, waiting=waiting, limits=limits).begin().go()
+
+    assert model.requests[1:] == [
+        ["go", "first", "shorter"],
+        ["go", "first", "shorter", "second", "in French"],
+    ]
+    assert played.texts[-1] == "assistant: third"
+
+
+def test_the_last_iteration_may_be_steered_into_the_grace_iteration() -> None:  # TURN-83, TURN-50
+    model = Listening(saying("first"), saying("second"))
+    limits = protocol.Limits(iterations_max=1)
+    waiting = [entering("s", "shorter")]
+    played = Play(model, waiting=waiting, limits=limits).begin().go()
+
+    assert isinstance(played.last, TurnEnd) and played.last.reason == "max_iterations"
+    assert not played.last.yields  # a turn that has used up its steps ends
+
+
+@pytest.mark.parametrize("most", [1, 64])
+def test_every_prefix_of_a_steered_turn_asks_the_same(most: int) -> None:  # TURN-81
+    """What was taken before a crash is told once, at the same place, and nothing is noted as changed."""
+    replies = (calling(("a", "look")), saying("first"), saying("second"), saying("third"))
+    waiting = [entering("s", "shorter"), entering("f", "translate it", "follow_up")]
+    limits = protocol.Limits(take_max=most)
+    model = Listening(*replies)
+    played = Play(model, waiting=waiting, limits=limits).begin().go()
+    whole = model.requests
+
+    for checkpoints in range(played.checkpoints + 1):
+        again = cut(played, checkpoints)
+        again.model = model = Listening(*replies)
+        again.waiting = [each for each in waiting if each not in again.taken]
+        again.begin().go()
+
+        assert whole[len(whole) - len(model.requests) :] == model.requests, checkpoints
+        assert again.texts == played.texts
+        assert not [e for e in again.entries if e.kind is EntryKind.NOTE]
+
+
+def test_a_cancel_while_an_answer_is_recorded_keeps_the_answer() -> None:  # TURN-83, TURN-51
+    played = Play(script(saying("first")), waiting=[entering("s", "shorter")]).begin()
+    played.go(until=protocol.WriteRecord)
+    played.feed(protocol.CancelSeen())
+    played.go()
+
+    assert played.texts == ["assistant: first"]
+    assert isinstance(played.last, TurnEnd) and played.last.termination == "cancelled"
 
 
 # -- every clause

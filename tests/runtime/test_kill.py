@@ -55,7 +55,9 @@ class Workspace:
             store = open_store(self.url)
             for i, input_id in enumerate(input_ids):
                 session_id = f"s{i % sessions}"
-                await Client(store).submit(session_id, "x" * i, input_id=input_id, policy=ORDERED)
+                await Client(store).submit(
+                    session_id, "x" * (i + 1), input_id=input_id, policy=ORDERED
+                )
             await store.aclose()
 
         asyncio.run(body())
@@ -119,7 +121,7 @@ def test_a_process_killed_in_a_turn_is_followed_at_once_and_nothing_runs_twice(
         process.wait()
         with workspace.worker("fine"):  # its lease lasts an hour: only evidence can end it
             (ended,) = workspace.ended("i")
-    assert (ended.status, ended.answer) == ("consumed", " 0")
+    assert (ended.status, ended.answer) == ("consumed", "x 1")
     assert workspace.lines() == ["i"]
     assert ended.run_id is not None
     kinds = workspace.journal("s0", ended.run_id)
@@ -156,7 +158,7 @@ def test_processes_killed_anywhere_lose_nothing_and_do_nothing_twice(
     with workspace.worker("fine"):
         ended = workspace.ended(*ids, sessions=5)
     assert [e.status for e in ended] == ["consumed"] * 60
-    assert [e.answer for e in ended] == [f"{'x' * i} {i}" for i in range(60)]
+    assert [e.answer for e in ended] == [f"{'x' * i} {i}" for i in range(1, 61)]
     assert sorted(workspace.lines()) == sorted(ids)
     for s in range(5):
         assert [i for i in workspace.lines() if int(i[1:]) % 5 == s] == ids[s::5]

@@ -26,6 +26,7 @@ from tenure.commands import (
     Destroy,
     Fail,
     FenceOff,
+    IfIdle,
     Interrupt,
     NewEntry,
     NewInput,
@@ -35,6 +36,8 @@ from tenure.commands import (
     ReleaseSession,
     Renew,
     Reopen,
+    Reorder,
+    Replace,
     RequestCancel,
     Reset,
     Retire,
@@ -49,7 +52,7 @@ from tenure.failure import ErrorKind, Failure
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refusal, Refused
-from tenure.policy import POLICIES
+from tenure.policy import POLICIES, Boundary, IfOver, Lane
 from tenure.queries import Command, Record
 from tenure.records import EntryKind, Node, Session
 from tenure.transcript import Form, NewNode, Role, UsageDelta
@@ -123,31 +126,50 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
     """Return, for each command, what has to be executed before it, and the command with all its fields."""
     fence, usage = Fence(s, 1, "L1"), (UsageDelta("api", "m", 1, 2, 3, 1, 1),)
     node = NewNode(Role.ASSISTANT, "body", (), False, Form.TEXT)
-    full = NewInput("i3", "tick", "x", "api", "k3", 5, 9_000_000, "slot", "c", POLICIES["wake"])
+    full = NewInput(
+        "i3",
+        "tick",
+        "x",
+        "api",
+        "k3",
+        5,
+        9_000_000,
+        "slot",
+        "c",
+        POLICIES["wake"],
+        "r9",
+        IfIdle.QUEUE,
+        IfOver.QUEUE,
+    )
     handed = NewInput("i4", "prompt", "x", correlation_id="c")
     entry = NewEntry(EntryKind.REPORT, "e#1", "body")
     acquired = Acquire(s, "L1", OWNER, 60_000)
     return [
         (Open(s),),
-        (Admit(s, (full, handed)),),
-        (admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 8, 1_000)),
-        (*begun(s), Checkpoint(s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment")),
+        (Admit(s, (full, handed), True, 9, True),),
+        (admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 8, 1_000, 0, ("i1",))),
+        (*begun(s), Checkpoint(
+            s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment",
+            Boundary.AFTER_WORK, 4, "take#1",
+        )),
         (*begun(s), Commit(
             s, fence, "r1", 1, 0, 0, Termination.FINISHED, "why", (node,), usage, "state",
-            Then.NEXT, "r2", 8, 1_000, handed, "frame",
+            Then.NEXT, "r2", 8, 1_000, handed, "frame", False,
         )),
         (*begun(s), Fail(s, fence, "r1", 1, Failure(ErrorKind.TRANSIENT, "why", 1, 1), usage)),
         (*begun(s), Release(s, fence, "r1")),
         (*begun(s), Renew(s, fence)),
         (*begun(s), Reclaim(s, "c1", fence, Evidence.DEAD)),
         (*begun(s), RequestCancel(s, "c1", "r1")),
-        (*begun(s), Interrupt(s, "c1", handed)),
+        (*begun(s), Interrupt(s, "c1", handed, False, True)),
         (*begun(s), FenceOff(s, "c1", 2)),
         (admitted(s), acquired),
         (admitted(s), acquired, Amend(s, "c1", fence, 0, (node,))),
         (admitted(s), acquired, ReleaseSession(s, fence)),
         (admitted(s), Withdraw(s, "c1", "i1")),
         (admitted(s), WithdrawFrom(s, "c1", "i1")),
+        (admitted(s), Replace(s, "c1", "i1", full)),
+        (admitted(s), Reorder(s, "c1", Lane.USER, ("i1",))),
         (admitted(s), Sweep(s)),
         *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
         (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),

@@ -844,14 +844,13 @@ async def test_hints_reach_other_processes_and_resume_after_a_lost_connection(sc
 
 
 @pytest.mark.parametrize(
-    "payload", ("", "[]", "{}", "7", '[["s"]]', '[["s", "soon", null]]', "[[1, 2, null]]", '"s"')
+    "payload",
+    ("", "[]", "{}", "7", '[["s"]]', '[["s", "soon", null, null]]', "[[1, 2, null, null]]", '"s"'),
 )
 def test_an_invalid_notification_means_that_something_changed(payload: str) -> None:
     assert hints_of(payload) == [Hint("", None)]
-    assert hints_of(*payloads([Hint("s", 5, "r"), Hint("t", None)])) == [
-        Hint("s", 5, "r"),
-        Hint("t", None),
-    ]
+    whole = [Hint("s", 5, "r"), Hint("t", None), Hint("u", 0, steer_run="q")]
+    assert hints_of(*payloads(whole)) == whole
 
 
 # -- the caller's transaction

@@ -15,12 +15,15 @@ from stored_forms import FIXTURES, stored_forms
 
 from tenure.check.invariants import Rows, violations
 from tenure.commands import Admit, NewInput
+from tenure.messages import Finish, Reply, ToolCall
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Record
 from tenure.records import RECORDS, Session
 from tenure.release import OLDEST, RELEASE, decide_at, needs, reduced
+from tenure.transcript import Role
 from tenure.upgrades import CHANGES
 from tenure.world import world_of
+from tenure_drivers import ChatAgent, Runtime, tool
 from tenure_drivers.stores.base import Corrupt, SchemaTooOld, Store
 from tenure_drivers.stores.export import exported, imported
 from tenure_drivers.stores.files.reader import FilesReader
@@ -31,7 +34,7 @@ from tenure_drivers.stores.row_codec import table_of
 from tenure_drivers.stores.sqlite.reader import SqliteReader
 from tenure_drivers.stores.sqlite.store import SqliteStore
 
-RELEASES = sorted(int(path.name) for path in FIXTURES.iterdir())
+FINISHED = sorted(int(path.parent.name) for path in FIXTURES.glob("*/export.jsonl"))
 
 
 # -- what a release stores
@@ -136,7 +139,7 @@ def test_an_active_number_that_is_too_low_is_refused_with_what_to_do() -> None:
 # -- the stores of earlier releases
 
 
-@pytest.fixture(params=RELEASES)
+@pytest.fixture(params=FINISHED)
 def fixtures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of the fixtures of a release."""
     return Path(shutil.copytree(FIXTURES / str(request.param), tmp_path / "fixtures"))
@@ -214,3 +217,60 @@ def test_a_store_in_memory_may_work_at_the_release_before() -> None:
 
     assert not isinstance(answer, Refused)
     store.close()
+
+
+# -- while the release before is active
+
+
+class OneToolCall:
+    """A model that calls the tool `look` once, and then answers with what it found."""
+
+    model = "fake"
+
+    async def complete(self, request: Any, emit: Any, key: str) -> Reply:
+        last = request.messages[-1]
+        if last.role is Role.TOOL:
+            return Reply(f"found {last.text}")
+        return Reply(calls=(ToolCall("call-1", "look", "{}"),), finish=Finish.TOOL_CALLS)
+
+
+@tool
+def look() -> int:
+    return 12
+
+
+async def worked_with_steps(turn: Any) -> str:
+    async def double() -> int:
+        return 2
+
+    number = await turn.step("double", double)
+    await turn.checkpoint()
+    return f"{turn.text} {number}"
+
+
+@pytest.mark.parametrize("release", [r for r in FINISHED if OLDEST <= r <= RELEASE])
+def test_ordinary_work_does_not_wait_for_an_activation(release: int, tmp_path: Path) -> None:
+    """SCHEMA-3, SCHEMA-12: what this release added is not used until then, and nothing else is refused."""
+    path = Path(shutil.copy(FIXTURES / str(release) / "store.sqlite", tmp_path))
+
+    async def work() -> None:
+        store = SqliteStore(path, migrate="no")
+        before = store.active
+        async with Runtime(store, worked_with_steps) as runtime:
+            receipts = await runtime.submit_many(
+                "a",
+                [
+                    NewInput("1", "prompt", "one", key="k", supersession_key="slot"),
+                    NewInput("2", "wake", "wake up"),
+                    NewInput("3", "directive", "do this"),
+                ],
+            )
+            answers = [(await receipt.ended(timeout=60)).answer for receipt in receipts]
+            await runtime.interrupt("a", "two")
+        async with Runtime(store, ChatAgent(OneToolCall(), [look])) as runtime:
+            found = await (await runtime.submit("c", "How many?")).ended(timeout=60)
+        assert answers == ["one 2", "wake up 2", "do this 2"] and found.answer == "found 12"
+        assert store.active == before == release
+        await store.aclose()
+
+    asyncio.run(work())

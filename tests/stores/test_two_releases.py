@@ -158,6 +158,36 @@ def test_the_next_release_writes_what_this_one_reads(url: str, next_sources: Pat
         assert old.do("check") == [] and old.do("usage", "s") == [3]
 
 
+def test_a_store_in_memory_works_at_either_release(next_sources: Path) -> None:
+    with Process("memory:", next_sources, str(OLD)) as new:
+        assert new.opened == {"release": NOW, "active": OLD}
+        assert "Committed" in new.do("turn", "s", "1")["outcome"]
+        assert new.do("note", "s", "1")["refused"] == "not_active"
+        assert new.do("mood", "s", "1") is None and new.do("bookmarks", "s") == []
+    with Process("memory:", next_sources, str(NOW)) as new:
+        assert "Committed" in new.do("turn", "s", "1")["outcome"]
+        assert "Admitted" in new.do("note", "s", "1")["outcome"]
+        assert "1" in new.do("bookmark", "s", "b")["outcome"] and new.do("check") == []
+
+
+def test_opening_a_store_of_the_release_before_says_what_to_run(
+    tmp_path: Path, next_sources: Path
+) -> None:
+    url = f"sqlite:{tmp_path / 's.db'}"
+    open_store(url).close()  # type: ignore[attr-defined]
+
+    opened = subprocess.run(
+        [sys.executable, str(CHILD), url, "no"],
+        env=environment(next_sources),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+    (line,) = opened.stderr.splitlines()
+    assert f"release {OLD} is active, this is release {NOW}: run `tenure store migrate`" in line
+
+
 def test_a_store_that_others_have_open_is_not_migrated(
     url: str, next_sources: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -248,7 +278,7 @@ def test_a_folder_keeps_its_rows_when_a_log_without_transactions_is_activated(
 def test_the_fixtures_of_this_release_go_through_an_upgrade(
     tmp_path: Path, next_sources: Path
 ) -> None:
-    for number in sorted(path.name for path in FIXTURES.iterdir()):
+    for number in sorted(path.parent.name for path in FIXTURES.glob("*/export.jsonl")):
         copy = tmp_path / number
         shutil.copytree(FIXTURES / number, copy)
         for url in (f"files:{copy / 'files'}", f"sqlite:{copy / 'store.sqlite'}"):

@@ -143,9 +143,8 @@ def edits() -> list[Edit]:
         ),
         (
             "tenure/commands/submission.py",
-            "    input_id: str\n    kind: str\n    payload",
-            f'    added = {{"note": {n}, "mood": {n}}}\n    ignorable = ("mood",)\n'
-            "    input_id: str\n    kind: str\n    payload",
+            '    added: ClassVar = {"target": 2,',
+            f'    ignorable: ClassVar = ("mood",)\n    added: ClassVar = {{"note": {n}, "mood": {n}, "target": 2,',
         ),
         (
             "tenure/commands/submission.py",
@@ -175,8 +174,9 @@ def edits() -> list[Edit]:
         (
             "tenure/records.py",
             '    NOTE = "note"  # a message for people; also appended as an event\n',
-            f'    NOTE = "note"\n    REMARK = "remark"\n    added = enum.nonmember({{"REMARK": {n}}})\n',
+            '    NOTE = "note"\n    REMARK = "remark"\n',
         ),
+        ("tenure/records.py", '{"TAKEN": 2}', f'{{"TAKEN": 2, "REMARK": {n}}}'),
     ]
 
 

@@ -43,7 +43,11 @@ class Child:
     """The actions, by name."""
 
     def __init__(self, url: str, migrate: str) -> None:
-        options: dict[str, Any] = {} if url.startswith("postgresql") else {"migrate": migrate}
+        options: dict[str, Any] = {"migrate": migrate}
+        if url == "memory:":
+            options = {"active": int(migrate)}
+        elif url.startswith("postgresql"):
+            options = {}
         self.url = url
         self.store: Any = open_store(url, **options)
 

@@ -18,9 +18,9 @@ from tenure.messages.types import (
     ToolCall,
 )
 from tenure.outcome import Refused
-from tenure.policy import POLICIES
+from tenure.policy import POLICIES, REACHED, Boundary
 from tenure.records import EntryKind, Input, JournalEntry, Node
-from tenure.transcript import Tip, UsageDelta, extend_path, hash_node
+from tenure.transcript import INPUTS_NODE, Form, Tip, UsageDelta, extend_path, hash_node
 from tenure.turn import machine as turn
 from tenure.turn import protocol
 from tenure.turn.loading import LoadedTurn
@@ -40,6 +40,11 @@ Use = Callable[[ToolCall, int], protocol.ToolResult]
 
 def prompt(text: str = "go") -> Input:
     return Input("s", "i", "prompt", "api", None, None, "", POLICIES["prompt"], 0, text)
+
+
+def entering(input_id: str, text: str, kind: str = "steering") -> Input:
+    """Return an input that enters the running turn."""
+    return Input("s", input_id, kind, "api", None, None, "", POLICIES[kind], 0, text)
 
 
 def calling(*calls: tuple[str, str] | tuple[str, str, str], text: str = "") -> Reply:
@@ -84,6 +89,8 @@ class Play:
     asked: list[str] = field(factory=list)  # keys of calls of the model and of tools
     usage: list[UsageDelta] = field(factory=list)
     checkpoints: int = 0
+    waiting: list[Input] = field(factory=list)  # inputs that the next record that takes may take
+    taken: list[Input] = field(factory=list)
     last: TurnEnd | protocol.Fail | None = None
 
     # -- the machine
@@ -92,8 +99,12 @@ class Play:
         entries = self.entries if entries is None else entries
         known = {entry.node_id for entry in entries}
         nodes = tuple(node for node in self.nodes if node.node_id in known)
+        named = {
+            i for entry in entries if entry.kind is EntryKind.TAKEN for i in entry.body.split()
+        }
+        taken = tuple([each for each in self.taken if each.input_id in named])
         spoken = LoadedTurn(
-            "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept
+            "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept, taken
         )
         return turn.prepare(spoken, self.limits, strict=self.strict)
 
@@ -143,13 +154,24 @@ class Play:
             case protocol.Sleep(key, attempt):
                 self.feed(protocol.RetryDue(key, attempt))
             case protocol.WriteRecord():
-                self.write(effect.record)
-                self.feed(protocol.Recorded(effect.key))
+                self.feed(protocol.Recorded(effect.key, self.write(effect.record)))
+            case TurnEnd(yields=True) if self.reached(Boundary.BEFORE_COMPLETION):
+                self.feed(protocol.CommitSteered())
             case TurnEnd() | protocol.Fail():
                 self.last = effect
                 self.usage += effect.usage
 
-    def write(self, record: Record) -> None:
+    def reached(self, boundary: Boundary) -> list[Input]:
+        """Return the inputs that a record may take at this boundary."""
+        return [each for each in self.waiting if each.policy.delivery in REACHED[boundary]]
+
+    def write(self, record: Record) -> tuple[Input, ...]:
+        """Write a record as a checkpoint does, and return what it has taken."""
+        taken: list[Input] = []
+        if record.take is not None:
+            taken = self.reached(record.take.boundary)[: record.take.most]
+        if not (record.entries or record.nodes or taken):
+            return ()
         n = self.checkpoints
         self.checkpoints += 1
         self.usage += record.usage
@@ -158,10 +180,20 @@ class Play:
             self.entries.append(
                 JournalEntry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
             )
-        for i, new in enumerate(record.nodes):
+        at = len(record.entries)
+        ids = tuple([each.input_id for each in taken])
+        if record.take is not None and taken:
+            kind, name = EntryKind.TAKEN, record.take.effect_id
+            self.entries.append(
+                JournalEntry("s", "r", 1, n, at, kind, name, "L", "", None, " ".join(ids))
+            )
+            at += 1
+        nodes = (*record.nodes, *((INPUTS_NODE,) if taken else ()))
+        for i, new in enumerate(nodes):
             parent = self.nodes[-1] if self.nodes else None
             tip = None if parent is None else Tip(parent.node_id, parent.path_digest)
-            inputs = () if parent else ("i",)
+            inputs: tuple[str, ...] = () if parent else ("i",)
+            inputs += ids if new is INPUTS_NODE else ()
             path = extend_path(tip, inputs, hash_node(new))
             node_id = f"r:1:{n}:{i}"
             self.nodes.append(
@@ -170,9 +202,13 @@ class Play:
                     new.call_ids, path, new.hidden, 0, new.body, new.form,
                 )
             )  # fmt: skip
-            at = len(record.entries) + i
             kind = EntryKind.NODE
-            self.entries.append(JournalEntry("s", "r", 1, n, at, kind, node_id, "L", "", node_id))
+            self.entries.append(
+                JournalEntry("s", "r", 1, n, at + i, kind, node_id, "L", "", node_id)
+            )
+        self.taken += taken
+        self.waiting = [each for each in self.waiting if each not in taken]
+        return tuple(taken)
 
     # -- results
 
@@ -180,7 +216,7 @@ class Play:
     def transcript(self) -> list[Message]:
         from tenure.messages.codec import decode
 
-        bodies = [node.body for node in self.nodes]
+        bodies = [node.body for node in self.nodes if node.form is not Form.INPUTS]
         bodies += [node.body for node in getattr(self.last, "nodes", ())]
         return [decode(body) for body in bodies]
 

@@ -9,11 +9,12 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from attrs import define, evolve, field
 
 from tenure.failure import ErrorKind, Failure
+from tenure.limits import RUN_INPUTS_MAX
 from tenure.messages.types import Delta, Disposition, Message, ModelFailed, Reply, Request
 from tenure.outcome import Refused
 from tenure.runner.protocol import TurnReply
@@ -26,7 +27,14 @@ from tenure.turn.states import Finished
 from tenure.turn_end import TurnEnd
 
 from ..models import ModelClient
-from ..runtime.errors import Cancelled, CommandRefused, IllegalWrite, TurnFailed, describe
+from ..runtime.errors import (
+    Cancelled,
+    CommandRefused,
+    IllegalWrite,
+    Steered,
+    TurnFailed,
+    describe,
+)
 from ..runtime.turn import Turn
 from ..runtime.user_code import guard, log_failure
 from ..stores.base import Unavailable
@@ -50,6 +58,7 @@ class ChatAgent:
     decides what a reply means.  `result_max` is how many characters of a tool result a request contains; a tool may have
     a limit of its own, and the transcript holds the whole.  `on_overflow(messages, budget)` shortens a request that did
     not fit the context to about `budget` characters, or summarises it; it may be async.  None: such a turn fails at once.
+    `steering`: whether a turn takes all inputs that are meant for it together, or one between two model calls.
     Raises ValueError for an invalid limit or duplicate tool names.
     """
 
@@ -70,7 +79,10 @@ class ChatAgent:
         policy: ChatPolicy = DEFAULT_CHAT_POLICY,
         result_max: int = protocol.LIMITS.result_max,
         on_overflow: OnOverflow | None = shorten,
+        steering: Literal["all", "one"] = "all",
     ) -> None:
+        if steering not in ("all", "one"):
+            raise ValueError(f"steering {steering!r}: expected 'all' or 'one'")
         if max_iterations < 0 or concurrency < 1 or deadline_s <= 0 or result_max < 1:
             raise ValueError(
                 f"invalid limits: max_iterations {max_iterations} (at least 0),"
@@ -82,6 +94,7 @@ class ChatAgent:
         self.limits = protocol.Limits(
             max_iterations, concurrency, int(deadline_s * 1000),
             result_max=result_max, shortens=on_overflow is not None,
+            take_max=RUN_INPUTS_MAX if steering == "all" else 1,
         )  # fmt: skip
         self.on_overflow = on_overflow
         self.strict, self.frames, self.show, self.policy = strict, frames or {}, show, policy
@@ -135,9 +148,12 @@ class ChatTurnHost:
             while True:
                 while last is None:
                     last = self._step(await self._next())
-                last = await self._end(last)
-                if last is None:
+                refused = await self._end(last)
+                if refused is None:
                     return
+                last = self._step(refused)
+                if last is None and isinstance(refused, protocol.CancelSeen):
+                    raise Cancelled(f"run {self.turn.run_id} was asked to stop")
         finally:
             listening.cancel()
             await self._clear([listening, *(t for tasks in self.tasks.values() for t in tasks)])
@@ -244,7 +260,7 @@ class ChatTurnHost:
 
     async def _call_model(self, effect: protocol.CallModel) -> protocol.Event:
         key, request = effect.key, effect.request
-        await self.turn.checkpoint()
+        await self.turn.may_begin()
         if effect.budget is not None:
             try:
                 request = await guard(self._shortened(request, effect.budget))
@@ -289,7 +305,7 @@ class ChatTurnHost:
 
     async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
-        await self.turn.checkpoint()  # raises Cancelled if the turn is to end
+        await self.turn.may_begin()
         result = await self._attempt(tool, effect)
         return protocol.ToolReported(effect.key, effect.attempt, result)
 
@@ -313,7 +329,7 @@ class ChatTurnHost:
 
     async def _probe(self, effect: protocol.Probe) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
-        await self.turn.checkpoint()
+        await self.turn.may_begin()
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000):
                 return protocol.Probed(effect.key, await tool.look(effect.key))
@@ -325,15 +341,15 @@ class ChatTurnHost:
 
     async def _record(self, effect: protocol.WriteRecord) -> protocol.Event:
         try:
-            await self.turn.record(effect.record)
+            inputs = await self.turn.record(effect.record)
         except Cancelled as error:
             return protocol.NotRecorded.stopped(effect.key, str(error))
         except (IllegalWrite, CommandRefused) as error:
             return protocol.NotRecorded(effect.key, error.refused)
-        return protocol.Recorded(effect.key)
+        return protocol.Recorded(effect.key, inputs)
 
-    async def _end(self, last: TurnEnd | protocol.Fail) -> TurnEnd | protocol.Fail | None:
-        """Commit, or fail the turn.  Return the next commit if the run was cancelled meanwhile (TURN-53)."""
+    async def _end(self, last: TurnEnd | protocol.Fail) -> protocol.Event | None:
+        """Commit, or fail the turn.  Return why it has not committed: it was cancelled or steered (TURN-53, TURN-83)."""
         if isinstance(last, protocol.Fail):
             failure = last.failure
             after_ms, cause = failure.retry_after_ms, self.raised
@@ -341,10 +357,9 @@ class ChatTurnHost:
         try:
             await self.turn.end(last)
         except Cancelled:
-            again = self._step(protocol.CancelSeen())
-            if again is None:
-                raise
-            return again
+            return protocol.CancelSeen()
+        except Steered:
+            return protocol.CommitSteered()
         return None
 
     async def _clear(self, tasks: list[asyncio.Task[None]]) -> None:

@@ -47,7 +47,9 @@ class Lazy(click.Group):
         "check": "tenure_drivers.cli.check",
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
+        "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store.command",
+        "submit": "tenure_drivers.cli.submit",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

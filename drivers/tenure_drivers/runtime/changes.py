@@ -7,6 +7,7 @@ a store gives none for a session that has no more work, and may lose some.  So t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import weakref
 from collections.abc import AsyncIterator, Generator
@@ -21,7 +22,7 @@ from tenure.records import Session
 
 from ..stores.base import Unavailable
 
-__all__ = ["ReadableStore", "SessionChanges"]
+__all__ = ["ReadableStore", "SessionChanges", "SessionListener"]
 
 
 A = TypeVar("A")
@@ -78,6 +79,23 @@ class ChangeListener(Protocol):
     def changed(self, session_id: str, /) -> None:
         """Called in the event loop.  The session may have changed: false alarms are allowed."""
         ...
+
+
+class SessionListener:
+    """Wakes one task when a session changes."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+
+    def changed(self, session_id: str) -> None:
+        """Called by SessionChanges."""
+        self.woken.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for a change, or for the time to pass."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.woken.wait()
 
 
 class SessionChanges:

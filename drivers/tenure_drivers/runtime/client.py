@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import (
+    Admission,
     Admit,
     Admitted,
     CancelRequested,
+    IfIdle,
     Interrupt,
     Interrupted,
     NewInput,
     RequestCancel,
+    Target,
+    Withdraw,
+    Withdrawn,
 )
-from tenure.outcome import Refused
-from tenure.policy import Policy
+from tenure.outcome import Refusal, Refused
+from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch
+from tenure.replace import replace
 
 from ..stores.base import Unavailable
-from .changes import ReadableStore, SessionChanges
+from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
-from .errors import CommandRefused, SubmissionRefused
+from .errors import CommandRefused, StillRunning, SubmissionRefused
 from .input_waiter import InputWaiter
 from .receipts import Receipt
 from .retry import retry
+from .strategies import BusyStrategy, admit_by_strategy, check_strategy
 
 __all__ = ["Client"]
 
@@ -54,8 +60,16 @@ class Client:
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
 
-    def __init__(self, store: ClientStore, *, changes: SessionChanges | None = None) -> None:
+    def __init__(
+        self,
+        store: ClientStore,
+        *,
+        changes: SessionChanges | None = None,
+        policies: Mapping[str, Policy] | None = None,
+    ) -> None:
+        """`policies`: for kinds of your own, or instead of those that tenure has for a kind."""
         self.store = store
+        self.policies = dict(policies or {})
         self.changes = SessionChanges(store) if changes is None else changes
         self._waiter = InputWaiter(store, self.changes)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -96,24 +110,58 @@ class Client:
         supersession_key: str | None = None,
         correlation_id: str | None = None,
         source: str = "api",
+        target: str | Target | None = None,
+        if_idle: IfIdle = IfIdle.QUEUE,
+        if_over: IfOver = IfOver.QUEUE,
+        busy: BusyStrategy = "enqueue",
+        within_s: float | None = None,
     ) -> Receipt:
         """Admit one input to a session, which is created if it does not exist.
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
+
+        `busy` says what happens if the session is at work:
+
+        - `enqueue`: the input waits in the queue.
+        - `reject`: raise Busy, also if an input is only ready.
+        - `interrupt`: supersede the inputs of the user that wait, and ask the run at work to stop.
+        - `rollback`: likewise, and the run leaves nothing in the transcript, unless it has started a once step.
+        - `replace`: ask the run at work to stop, and admit the input when it has ended.  If that takes longer than
+          `within_s` seconds, raise Busy; then nothing of the input is stored.
         """
+        check_strategy(busy, within_s)
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
-            supersession_key, correlation_id, policy,
+            supersession_key, correlation_id, policy, target, if_idle, if_over,
         )  # fmt: skip
-        return (await self.submit_many(session_id, (new,)))[0]
+        new = self.with_policy(new)
+        admission = await admit_by_strategy(self, session_id, new, busy, within_s)
+        return self._receipt_of(session_id, admission)
+
+    def with_policy(self, new: NewInput) -> NewInput:
+        """Return an input with the policy that this client has for its kind, unless it brings one."""
+        policy = self.policies.get(new.kind) if new.policy is None else None
+        return new if policy is None else replace(new, policy=policy)
 
     async def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[Receipt, ...]:
         """Admit all of these inputs or none, at most 256.  Raises SubmissionRefused."""
-        answer = await self.execute(Admit(session_id, tuple(inputs)))
+        given = tuple([self.with_policy(new) for new in inputs])
+        answer = await self.execute(Admit(session_id, given))
         if isinstance(answer, Refused):
             raise SubmissionRefused(answer)
         assert isinstance(answer, Admitted)
-        return tuple([self.receipt(session_id, r.input_id, r.how.value) for r in answer.admissions])
+        return tuple([self._receipt_of(session_id, admission) for admission in answer.admissions])
+
+    def _receipt_of(self, session_id: str, admission: Admission) -> Receipt:
+        how = admission.how.value
+        return Receipt(self, session_id, admission.input_id, how, admission.run_id)
+
+    async def steer(self, session_id: str, text: str, **more: Any) -> Receipt:
+        """Submit an input for the turn that is at work: it enters before the next call of the model.
+
+        `kind="follow_up"`: where the turn would end.  Without a turn it is an ordinary input.  `more` as in `submit`.
+        """
+        return await self.submit(session_id, text, **{"kind": "steering", **more})
 
     def receipt(self, session_id: str, input_id: str, how: str = "known") -> Receipt:
         """Return a receipt for an input that is in the store already."""
@@ -122,6 +170,10 @@ class Client:
     def watch(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
         """Return a future of the status with which an input ends."""
         return self._waiter.wait(session_id, input_id)
+
+    def watch_delivery(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
+        """Return a future of the status of an input when a run has it, or when it has ended."""
+        return self._waiter.wait(session_id, input_id, delivery=True)
 
     async def cancel(
         self, session_id: str, run_id: str, *, command_id: str | None = None
@@ -132,24 +184,74 @@ class Client:
             raise CommandRefused("cancel", answer)
         return answer
 
+    async def run(
+        self,
+        session_id: str,
+        text: str,
+        within_s: float | None = None,
+        *,
+        busy: BusyStrategy = "enqueue",
+        **options: Any,
+    ) -> str | None:
+        """Submit an input, wait for its end, and return the answer.  `options` are those of `submit`.
+
+        When `within_s` seconds are over, an input that no run works on is withdrawn, and TimeoutError is raised.
+        Otherwise raises StillRunning.  Also raises as `submit` and `Receipt.result`.
+        """
+        loop = asyncio.get_running_loop()
+        since_s = loop.time()
+        replacing_s = within_s if busy == "replace" else None
+        receipt = await self.submit(session_id, text, busy=busy, within_s=replacing_s, **options)
+        left_s = None if within_s is None else max(0.0, since_s + within_s - loop.time())
+        try:
+            return await receipt.result(left_s)
+        except TimeoutError:
+            answer = await self.execute(Withdraw(session_id, new_id(), receipt.input_id))
+        if isinstance(answer, Withdrawn):
+            what = f"input {receipt.input_id} of session {session_id}"
+            raise TimeoutError(f"{what} was withdrawn: no run worked on it after {within_s} s")
+        if answer.reason is Refusal.BOUND:
+            raise StillRunning(session_id, receipt.input_id, answer.detail)
+        return await receipt.result()  # it has ended meanwhile
+
+    async def abort(self, session_id: str, input_id: str) -> Withdrawn | CancelRequested:
+        """Withdraw an input, or ask the run that works on it to stop.  Raises CommandRefused if it has ended."""
+        while True:
+            taken = await self.execute(Withdraw(session_id, new_id(), input_id))
+            if isinstance(taken, Withdrawn):
+                return taken
+            if taken.reason is not Refusal.BOUND:
+                raise CommandRefused("abort", taken)
+            asked = await self.execute(RequestCancel(session_id, new_id(), taken.detail))
+            if isinstance(asked, CancelRequested):
+                return asked
+            if asked.reason is not Refusal.ENDED:
+                raise CommandRefused("abort", asked)
+
     async def interrupt(
         self,
         session_id: str,
         replacement: NewInput | str | None = None,
         *,
         command_id: str | None = None,
+        rollback: bool = False,
     ) -> Interrupted:
-        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one."""
+        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one.
+
+        `rollback`: the turn leaves nothing in the transcript; the answer says in `rolled_back` whether that is so.
+        """
         if isinstance(replacement, str):
             replacement = NewInput(new_id(), "prompt", replacement)
-        answer = await self.execute(Interrupt(session_id, command_id or new_id(), replacement))
+        new = None if replacement is None else self.with_policy(replacement)
+        command = Interrupt(session_id, command_id or new_id(), new, rollback=rollback)
+        answer = await self.execute(command)
         if isinstance(answer, Refused):
             raise CommandRefused("interrupt", answer)
         return answer
 
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""
-        listener = _SessionListener()
+        listener = SessionListener()
         self.changes.subscribe(session_id, listener)
         try:
             while True:
@@ -169,20 +271,3 @@ class Client:
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot of the store."""
         return await self.store.ask(question)
-
-
-class _SessionListener:
-    """Wakes one task when a session changes."""
-
-    def __init__(self) -> None:
-        self.woken = asyncio.Event()
-
-    def changed(self, session_id: str) -> None:
-        """Called by SessionChanges."""
-        self.woken.set()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Wait for a change, or for the time to pass."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self.woken.wait()

@@ -17,6 +17,7 @@ from ..stores.errors import TenureError
 __all__ = [
     "AlreadyCommitted",
     "BaseExceptionRaised",
+    "Busy",
     "Cancelled",
     "CommandRefused",
     "IllegalResult",
@@ -25,8 +26,10 @@ __all__ = [
     "NotAnswered",
     "NotAwaited",
     "NothingDue",
+    "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
+    "StillRunning",
     "SubmissionRefused",
     "TurnFailed",
     "describe",
@@ -46,6 +49,26 @@ class SubmissionRefused(TenureError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(str(refused))
         self.refused = refused
+
+
+class Busy(SubmissionRefused):
+    """The session is at work, and the submission does not wait.  Nothing of it is stored, not even its key.
+
+    `run_id`: the run at work, or one that waits for its retry; None if an input is only ready, or under a lease without
+    a run.
+    """
+
+    def __init__(self, session_id: str, refused: Refused) -> None:
+        super().__init__(refused)
+        self.session_id, self.run_id = session_id, getattr(refused.detail, "run_id", None)
+
+
+class StillRunning(TenureError):
+    """A run works on the input.  It goes on: await it, or ask it to stop with `Client.abort`."""
+
+    def __init__(self, session_id: str, input_id: str, run_id: str) -> None:
+        super().__init__(f"input {input_id} of session {session_id}: run {run_id} works on it")
+        self.session_id, self.input_id, self.run_id = session_id, input_id, run_id
 
 
 class NotAnswered(TenureError):
@@ -83,6 +106,15 @@ class NothingDue(TenureError):
 
 class Cancelled(TenureError):
     """The turn has to end: its run was asked to stop, or it has reached its time limit.  Clean up and re-raise."""
+
+
+class Steered(TenureError):
+    """A commit that yields was refused: inputs are meant for the turn.  `turn.checkpoint(at_end=True)` returns them."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"run {run_id}: inputs wait that the turn can take; call checkpoint(at_end=True)"
+        )
 
 
 class LeaseLost(TenureError):

@@ -40,6 +40,7 @@ class TrackedInput:
     input_id: str
     status: InputStatus | None = None
     future: asyncio.Future[InputStatus] | None = None  # gets the status when the input has ended
+    delivery: bool = False  # or as soon as a run has it
 
     @property
     def ended(self) -> bool:
@@ -62,7 +63,8 @@ class TrackedInput:
             self.fail(missing)
             return
         self.status = status
-        if status.ended and self.future is not None and not self.future.done():
+        over = status.delivered if self.delivery else status.ended
+        if over and self.future is not None and not self.future.done():
             self.future.set_result(status)
 
     def fail(self, error: Exception) -> None:
@@ -171,10 +173,15 @@ class InputWaiter:
                 self._urgent.set()
             self.changed(tracked.session_id)
 
-    def wait(self, session_id: str, input_id: str) -> asyncio.Future[InputStatus]:
-        """Return a future of the status with which an input ends.  Needs no call of `look`."""
+    def wait(
+        self, session_id: str, input_id: str, *, delivery: bool = False
+    ) -> asyncio.Future[InputStatus]:
+        """Return a future of the status with which an input ends; with `delivery`, as soon as a run has it.
+
+        Needs no call of `look`.
+        """
         future: asyncio.Future[InputStatus] = asyncio.get_running_loop().create_future()
-        self.track((TrackedInput(session_id, input_id, future=future),))
+        self.track((TrackedInput(session_id, input_id, future=future, delivery=delivery),))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return future

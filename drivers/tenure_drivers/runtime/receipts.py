@@ -27,18 +27,29 @@ class ReceiptSource(Protocol):
         """Return a future of the status with which an input ends."""
         ...
 
+    def watch_delivery(self, session_id: str, input_id: str, /) -> asyncio.Future[InputStatus]:
+        """Return a future of the status of an input when a run has it, or when it has ended."""
+        ...
+
 
 class Receipt:
     """Names one input that is in a store.
 
-    `how` tells how the input was admitted: `queued`, `delayed`, or `known` if it was in the store already.
+    `how` tells how the input was admitted: `queued`, `delayed`, `addressed` to the run `run_id`, or `known` if it was in
+    the store already.
     """
 
     def __init__(
-        self, source: ReceiptSource, session_id: str, input_id: str, how: str = "known"
+        self,
+        source: ReceiptSource,
+        session_id: str,
+        input_id: str,
+        how: str = "known",
+        run_id: str | None = None,
     ) -> None:
         self._source = source
         self.session_id, self.input_id, self.how = session_id, input_id, how
+        self.run_id = run_id
 
     def __repr__(self) -> str:
         return f"Receipt({self.session_id!r}, {self.input_id!r}, {self.how!r})"
@@ -54,6 +65,15 @@ class Receipt:
         """
         async with asyncio.timeout(timeout):
             return await self._source.watch(self.session_id, self.input_id)
+
+    async def delivered(self, timeout: float | None = None) -> InputStatus:
+        """Wait until a run has the input, or it has ended, and return its status.
+
+        `status.checkpoint` is the number of the checkpoint that has taken it into a running turn.  An input that is
+        addressed to a run is not delivered before that.  Raises as `ended`.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._source.watch_delivery(self.session_id, self.input_id)
 
     async def result(self, timeout: float | None = None) -> str | None:
         """Wait until the input has ended, and return the answer; None if the agent has returned none.

@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import logging
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
-from tenure.outcome import Hint
+from tenure.outcome import Hint, Refusal, Refused
+from tenure.policy import Policy
 from tenure.runner.machine import RunnerConfig
 from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
 
 from ..stores.base import Store, Unavailable
 from .client import Client
 from .clock import boot_clock_ms, new_id
-from .errors import NothingDue, describe
+from .errors import NothingDue, StillRunning, describe
 from .process import local_process
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
+from .strategies import admit_by_strategy
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
 from .turn_code import Agent, AgentTurn, InlineTurn
@@ -63,6 +66,7 @@ class Runtime(Client):
         clock: Callable[[], int] = boot_clock_ms,
         channel: Channel | None = None,
         live: Broadcast | None = None,
+        policies: Mapping[str, Policy] | None = None,
     ) -> None:
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
@@ -70,7 +74,7 @@ class Runtime(Client):
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # otherwise every Begin would be refused without a message
-        super().__init__(store)
+        super().__init__(store, policies=policies)
         self.store: Store = store
         self.agent = agent
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
@@ -160,7 +164,13 @@ class Runtime(Client):
 
     # -- runners
 
-    def plan(self, session_id: str, runs_max: int = 16, others: int = 0) -> RunnerConfig:
+    def plan(
+        self,
+        session_id: str,
+        runs_max: int = 16,
+        others: int = 0,
+        exactly: tuple[str, ...] | None = None,
+    ) -> RunnerConfig:
         """Return the configuration of a runner for a session, beside at most so many others."""
         owner = Owner(self.owner_id, new_id(), self._process)
         return RunnerConfig(
@@ -174,6 +184,7 @@ class Runtime(Client):
             grace_ms=self.grace_ms,
             others=others,
             runs_max=runs_max,
+            exactly=exactly,
         )
 
     def _make(self, session_id: str, others: int) -> RunnerHost:
@@ -206,18 +217,38 @@ class Runtime(Client):
         """
         return self.live.observe(session_id, after)
 
+    async def _admit_own(self, session_id: str, submit: NewInput | str) -> Admission:
+        """Admit an input for a turn in the caller's own loop."""
+        new = NewInput(new_id(), "prompt", submit) if isinstance(submit, str) else submit
+        new = self.with_policy(new)
+        return await admit_by_strategy(self, session_id, new, "reject", None)
+
+    async def _take_back(self, session_id: str, input_id: str) -> None:
+        """Withdraw an input that could not be begun.  Raises StillRunning if a worker has it."""
+        answer = await self.execute(Withdraw(session_id, new_id(), input_id))
+        if isinstance(answer, Refused) and answer.reason is Refusal.BOUND:
+            raise StillRunning(session_id, input_id, answer.detail)
+
     @contextlib.asynccontextmanager
-    async def turn(self, session_id: str) -> AsyncIterator[Turn]:
+    async def turn(
+        self, session_id: str, submit: NewInput | str | None = None
+    ) -> AsyncIterator[Turn]:
         """Run one turn in the body of `async with`.  Its lease is renewed, and released at the end.
 
         Raises NothingDue if there is nothing to begin, and Unavailable if the store does not answer.  If the body raises,
         the turn fails with that exception.  If it ends without a commit, or is cancelled, the turn is due again at once.
+
+        `submit`: admit this input if the session is idle, and begin exactly this one.  Raises Busy if the session is
+        not idle.  If something else comes first meanwhile, the input is withdrawn and NothingDue raised, or StillRunning
+        if a worker works on it.  The same input again takes up its turn.
         """
         if self._ended:
             raise RuntimeError("this runtime was stopped; make another one")
+        mine = None if submit is None else await self._admit_own(session_id, submit)
         code = InlineTurn()
         code.task = asyncio.current_task()
-        host = self._host(self.plan(session_id, runs_max=1), code)
+        exactly = None if mine is None else (mine.input_id,)
+        host = self._host(self.plan(session_id, runs_max=1, exactly=exactly), code)
         running = asyncio.create_task(host.run())
         self._own.add(host)
         self._retain(running)
@@ -235,6 +266,8 @@ class Runtime(Client):
             if stop.reason is RunnerStopReason.UNAVAILABLE:
                 why = "; ".join(dict.fromkeys(host.unanswered.values()))
                 raise Unavailable(f"session {session_id}: {why or 'the store does not answer'}")
+            if mine is not None and mine.how is not HowAdmitted.KNOWN:
+                await self._take_back(session_id, mine.input_id)
             raise NothingDue(session_id, stop.reason.value, stop.detail)
         turn = code.begun.result()
         try:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from tenure.commands import CancelRequested, Committed, Interrupted, NewInput
+from tenure.commands import CancelRequested, Committed, Interrupted, NewInput, Withdrawn
+from tenure.limits import RUN_INPUTS_MAX
 from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input
@@ -50,11 +51,26 @@ class LoopThread:
             raise RuntimeError(
                 "SyncRuntime was called from its own event loop: use Runtime and await instead"
             )
-        future: Future[A] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        answer: Future[A] = Future()
+        tasks: list[asyncio.Task[A]] = []
+
+        def begin() -> None:
+            tasks.append(self.loop.create_task(coroutine))
+            tasks[0].add_done_callback(lambda ended: _copy(ended, answer))
+
+        def stop() -> None:
+            if not tasks:
+                coroutine.close()
+            for task in tasks:
+                task.cancel()
+
+        # Not `run_coroutine_threadsafe`: after a Ctrl-C inside it, the coroutine would run and nobody could cancel it.
         try:
-            return future.result()
+            self.loop.call_soon_threadsafe(begin)
+            return answer.result()
         except BaseException:
-            future.cancel()
+            if not answer.done():
+                self.loop.call_soon_threadsafe(stop)
             raise
 
     def close(self) -> None:
@@ -65,13 +81,23 @@ class LoopThread:
             self.loop.close()
 
 
+def _copy(ended: asyncio.Task[A], answer: Future[A]) -> None:
+    """Give the end of a task to a thread that waits for it."""
+    if ended.cancelled():
+        answer.cancel()
+    elif (error := ended.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(ended.result())
+
+
 class SyncReceipt:
     """A Receipt whose methods block."""
 
     def __init__(self, loop: LoopThread, receipt: Receipt) -> None:
         self._loop, self._receipt = loop, receipt
         self.session_id, self.input_id = receipt.session_id, receipt.input_id
-        self.how = receipt.how
+        self.how, self.run_id = receipt.how, receipt.run_id
 
     def status(self) -> InputStatus | None:
         """As Receipt.status."""
@@ -80,6 +106,10 @@ class SyncReceipt:
     def ended(self, timeout: float | None = None) -> InputStatus:
         """As Receipt.ended."""
         return self._loop.call(self._receipt.ended(timeout))
+
+    def delivered(self, timeout: float | None = None) -> InputStatus:
+        """As Receipt.delivered."""
+        return self._loop.call(self._receipt.delivered(timeout))
 
     def result(self, timeout: float | None = None) -> str | None:
         """As Receipt.result."""
@@ -139,9 +169,9 @@ class SyncTurn:
         once = self._turn.once(name, f, *args, probe=probe, passes=passes, version=version)
         return self._loop.call(once)
 
-    def checkpoint(self) -> tuple[Input, ...]:
+    def checkpoint(self, *, at_end: bool = False, most: int = RUN_INPUTS_MAX) -> tuple[Input, ...]:
         """As Turn.checkpoint."""
-        return self._loop.call(self._turn.checkpoint())
+        return self._loop.call(self._turn.checkpoint(at_end=at_end, most=most))
 
     def commit(self, text: str | None = None, **kw: Any) -> Committed:
         """As Turn.commit."""
@@ -190,18 +220,39 @@ class SyncRuntime:
             self._loop, self._loop.call(self._runtime.submit(session_id, text, **kw))
         )
 
+    def steer(self, session_id: str, text: str, **kw: Any) -> SyncReceipt:
+        """As Client.steer."""
+        return SyncReceipt(self._loop, self._loop.call(self._runtime.steer(session_id, text, **kw)))
+
     def submit_many(self, session_id: str, inputs: Sequence[NewInput]) -> tuple[SyncReceipt, ...]:
         """As Client.submit_many."""
         found = self._loop.call(self._runtime.submit_many(session_id, inputs))
         return tuple([SyncReceipt(self._loop, s) for s in found])
 
+    def run(
+        self, session_id: str, text: str, within_s: float | None = None, **options: Any
+    ) -> str | None:
+        """As Client.run, with its options."""
+        return self._loop.call(self._runtime.run(session_id, text, within_s, **options))
+
+    def abort(self, session_id: str, input_id: str) -> Withdrawn | CancelRequested:
+        """As Client.abort."""
+        return self._loop.call(self._runtime.abort(session_id, input_id))
+
     def cancel(self, session_id: str, run_id: str) -> CancelRequested:
         """As Client.cancel."""
         return self._loop.call(self._runtime.cancel(session_id, run_id))
 
-    def interrupt(self, session_id: str, replacement: NewInput | str | None = None) -> Interrupted:
+    def interrupt(
+        self,
+        session_id: str,
+        replacement: NewInput | str | None = None,
+        *,
+        rollback: bool = False,
+    ) -> Interrupted:
         """As Client.interrupt."""
-        return self._loop.call(self._runtime.interrupt(session_id, replacement))
+        interrupt = self._runtime.interrupt(session_id, replacement, rollback=rollback)
+        return self._loop.call(interrupt)
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""
@@ -212,9 +263,9 @@ class SyncRuntime:
         return self.ask(EventsAfter(session_id, after))
 
     @contextlib.contextmanager
-    def turn(self, session_id: str) -> Iterator[SyncTurn]:
+    def turn(self, session_id: str, submit: NewInput | str | None = None) -> Iterator[SyncTurn]:
         """As Runtime.turn.  The body runs in this thread; the lease is renewed in the thread of the loop."""
-        held = TurnTask(self._runtime, session_id)
+        held = TurnTask(self._runtime, session_id, submit)
         turn = self._loop.call(held.open())
         try:
             yield SyncTurn(self._loop, turn)
@@ -227,8 +278,10 @@ class SyncRuntime:
 class TurnTask:
     """A task in the loop that keeps a turn open while its body runs in another thread."""
 
-    def __init__(self, runtime: Runtime, session_id: str) -> None:
-        self.runtime, self.session_id = runtime, session_id
+    def __init__(
+        self, runtime: Runtime, session_id: str, submit: NewInput | str | None = None
+    ) -> None:
+        self.runtime, self.session_id, self.submit = runtime, session_id, submit
         self.done: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -245,7 +298,7 @@ class TurnTask:
         return taken.result()
 
     async def _hold(self, taken: asyncio.Future[Turn], done: asyncio.Future[None]) -> None:
-        async with self.runtime.turn(self.session_id) as turn:
+        async with self.runtime.turn(self.session_id, self.submit) as turn:
             taken.set_result(turn)
             await done
 

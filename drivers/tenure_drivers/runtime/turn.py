@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import Begun, Committed, NewEntry, NewInput
+from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.run import Termination
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
+from tenure.policy import Audience, Boundary
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
-from tenure.records import Input, JournalEntry
-from tenure.runner.protocol import EndTurn, MayStart, TurnReply, TurnRequest
+from tenure.questions.open_turn import inputs_of
+from tenure.records import EntryKind, Input, JournalEntry
+from tenure.runner.protocol import EndTurn, MayStart, Taken, TurnReply, TurnRequest
 from tenure.steps import (
     StepAction,
     effect_id_of,
@@ -31,7 +34,7 @@ from tenure.steps import (
     version_note,
 )
 from tenure.transcript import NewNode, Role, UsageDelta
-from tenure.turn_end import Record, TurnEnd
+from tenure.turn_end import Record, Take, TurnEnd
 
 from ..stores.base import Store
 from .clock import new_id
@@ -42,6 +45,7 @@ from .errors import (
     IllegalResult,
     IllegalWrite,
     LeaseLost,
+    Steered,
     StepOutcomeUnknown,
 )
 from .steps import (
@@ -95,7 +99,7 @@ class Turn:
         self.run_id: str = begun.run_id
         self.turn: int = begun.turn
         self.revision: int = begun.revision
-        self.inputs: tuple[Input, ...] = loaded.inputs
+        self.inputs: tuple[Input, ...] = inputs_of(loaded.run, loaded.inputs, taken=False)
         self.state: str | None = loaded.state
         self.failures: int = loaded.run.retry.failures  # since something was last recorded
         self.attempt: int = loaded.run.retry.failure_count() + 1  # since the last checkpoint
@@ -103,15 +107,20 @@ class Turn:
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that
         self.committed: Committed | None = None
+        self.steered = asyncio.Event()  # inputs may be addressed to the run; `checkpoint` clears it
         self._notified = asyncio.Event()
         self._uses: Counter[str] = Counter()
+        self._checkpoints = 0
         self._journal = latest_entries(loaded.entries, begun.turn)
         self._noted = noted_versions(loaded.entries, begun.turn)
+        self._taken = taken_inputs(loaded, begun.turn)
+        self._unread = {*self._journal, *self._taken}
 
     @property
     def text(self) -> str:
-        """The payloads of the inputs, with a blank line between them."""
-        return "\n\n".join([i.payload for i in self.inputs])
+        """The payloads of the inputs, with a blank line between them, without those that nobody reads."""
+        read = [i for i in self.inputs if i.policy.audience is not Audience.NOBODY]
+        return "\n\n".join([i.payload for i in read])
 
     @property
     def input_ids(self) -> tuple[str, ...]:
@@ -139,10 +148,10 @@ class Turn:
         """
         version = self._checked(passes, version)
         effect_id, type_ = self._next(name), result_type(f)
-        entry = self._journal.get(effect_id)
+        entry = self._read(effect_id)
         if entry is not None and step_action(entry) is StepAction.REPLAY:
             return await self._replay(entry, type_, passes, version)
-        await self._ask(MayStart())
+        await self.may_begin()
         try:
             body, value = pack(effect_id, await call(f, args, kw), type_, version)
         except Exception as error:
@@ -173,11 +182,11 @@ class Turn:
         version = self._checked(passes, version)
         effect_id, type_ = self._next(name), result_type(f)
         key = idempotency_key(self.run_id, self.turn, effect_id)
-        entry = self._journal.get(effect_id)
+        entry = self._read(effect_id)
         match once_action(entry):
             case StepAction.MARK:
                 await self._write(start_mark(effect_id))
-                await self._ask(MayStart())  # the mark may have taken longer than the lease lasts
+                await self.may_begin()  # the mark may have taken longer than the lease lasts
                 kw = {"key": key} if takes_key(f) else {}
                 return await self._call_once(effect_id, call(f, args, kw), type_, passes, version)
             case StepAction.PROBE:
@@ -220,7 +229,7 @@ class Turn:
     async def _probe(
         self, effect_id: str, key: str, probe: Probe | None, type_: Any, version: str | None
     ) -> Any:
-        await self._ask(MayStart())
+        await self.may_begin()
         found = None if probe is None else await call(probe, (key,), {})
         if found is None:
             await self._write(unknown(effect_id))
@@ -247,13 +256,20 @@ class Turn:
         self._uses[name] += 1
         return effect_id_of(name, self._uses[name])
 
+    def _read(self, effect_id: str) -> JournalEntry | None:
+        self._unread.discard(effect_id)
+        return self._journal.get(effect_id)
+
     async def _write(self, entry: NewEntry) -> None:
         await self._ask(Record((entry,)), f"step {entry.effect_id}")
 
     # -- for agents with a journal format of their own
 
     def notify(self, reply: TurnReply) -> None:
-        """Note that the turn has to end; the runner calls this."""
+        """Note that the turn has to end, or that it may take inputs; the runner calls this."""
+        if reply is TurnReply.STEERED:
+            self.steered.set()
+            return
         self.cancelled, self.stop_reply = True, reply
         self._notified.set()
 
@@ -267,11 +283,16 @@ class Turn:
         """Ask the store a question.  During the turn no other owner changes the session's run, transcript or state."""
         return await self._host.store.ask(question)
 
-    async def record(self, record: Record) -> None:
-        """Write a record in one checkpoint.  Raises what `step` raises."""
+    async def record(self, record: Record) -> tuple[Input, ...]:
+        """Write a record in one checkpoint, and return what it has taken.  Raises what `step` raises."""
         if not isinstance(record, Record):
             raise IllegalResult(f"a record is {type(record).__name__}, expected Record")
-        await self._ask(record, "a record")
+        answer = await self._ask(record, "a record")
+        return answer.inputs if isinstance(answer, Taken) else ()
+
+    async def may_begin(self) -> None:
+        """Wait until an effect may begin.  Raises Cancelled if the turn has to end."""
+        await self._ask(MayStart())
 
     def emit(self, delta: Delta) -> None:
         """Show a piece of a reply to the observers of the session.  It is not stored.
@@ -282,10 +303,31 @@ class Turn:
 
     # -- checkpoint and end
 
-    async def checkpoint(self) -> tuple[Input, ...]:
-        """Raise Cancelled if the turn has to end.  Return inputs that arrived meanwhile (none in this version)."""
-        await self._ask(MayStart())
-        return ()
+    async def checkpoint(
+        self, *, at_end: bool = False, most: int = RUN_INPUTS_MAX
+    ) -> tuple[Input, ...]:
+        """Take inputs that are meant for this turn, at most `most`, and return them.  Raises Cancelled if it has to end.
+
+        They belong to the turn from then on: a later attempt gets the same ones at the same call, so every attempt must
+        make its calls in the same order between its steps.  `at_end`: the turn would end here, so follow-ups enter too.
+        """
+        self._checkpoints += 1
+        effect_id = effect_id_of("checkpoint", self._checkpoints)
+        self._unread.discard(effect_id)
+        if effect_id in self._taken:
+            return self._taken[effect_id]
+        if self._unread:  # an earlier attempt has come further, and has taken nothing here
+            self._raise_if_stopped()
+            return ()
+        self.steered.clear()
+        boundary = Boundary.BEFORE_COMPLETION if at_end else Boundary.AFTER_WORK
+        taken = await self.record(Record(take=Take(boundary, effect_id, most)))
+        self._raise_if_stopped()
+        return taken
+
+    def _raise_if_stopped(self) -> None:
+        if self.cancelled:
+            raise Cancelled(f"run {self.run_id} was asked to stop")
 
     async def commit(
         self,
@@ -298,15 +340,17 @@ class Turn:
         reason: str = "",
         hand_off: NewInput | None = None,
         frame: str | None = None,
+        yields: bool = False,
     ) -> Committed:
         """End the turn: its inputs, the transcript, the events, the state and the lease, in one transaction.
 
-        `text` is the last message of the assistant, after `nodes`.
+        `text` is the last message of the assistant, after `nodes`.  `yields`: raise Steered instead if
+        `checkpoint(at_end=True)` would return inputs.
         """
         self._must_be_open()
         nodes = with_text(nodes, text)
         return await self.end(
-            TurnEnd(termination, reason, nodes, tuple(usage), state, hand_off, frame)
+            TurnEnd(termination, reason, nodes, tuple(usage), state, hand_off, frame, yields)
         )
 
     async def end(self, end: TurnEnd) -> Committed:
@@ -327,8 +371,10 @@ class Turn:
         answer = await self._host.request(self._id, request)
         if answer is TurnReply.PROCEED:
             return None
-        if isinstance(answer, Committed):
+        if isinstance(answer, Committed | Taken):
             return answer
+        if isinstance(answer, Refused) and answer.reason is Refusal.STEERED:
+            raise Steered(self.run_id)
         if isinstance(answer, Refused):
             illegal = answer.reason is Refusal.ILLEGAL
             raise (IllegalWrite if illegal else CommandRefused)(what, answer)
@@ -343,6 +389,16 @@ class Turn:
             case _:
                 self.notify(TurnReply.CANCELLED)
                 raise Cancelled(f"run {self.run_id} was asked to stop")
+
+
+def taken_inputs(loaded: LoadedRun, turn: int) -> dict[str, tuple[Input, ...]]:
+    """Return the inputs that the checkpoints of a turn have taken, by effect id."""
+    known = {entered.input_id: entered for entered in loaded.inputs}
+    return {
+        e.effect_id: tuple([known[i] for i in e.body.split()])
+        for e in loaded.entries
+        if e.kind is EntryKind.TAKEN and e.turn == turn
+    }
 
 
 def lease_lost(session_id: str, run_id: str) -> str:

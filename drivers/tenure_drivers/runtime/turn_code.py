@@ -61,7 +61,7 @@ class AgentTurn:
         self.task.add_done_callback(self.tasks.discard)
 
     def notify(self, effect: NotifyTurn) -> None:
-        """Notify the current turn that it has to end."""
+        """Notify the current turn that it has to end, or that it may take inputs."""
         if self.turn is not None and effect.turn_id == self.turn_id:
             self.turn.notify(effect.reply)
 
@@ -153,8 +153,9 @@ class InlineTurn:
             host.feed(TurnEnded(host.clock(), effect.id, Abandoned()))
 
     def notify(self, effect: NotifyTurn) -> None:
-        """Notify the body that the turn has to end."""
-        self.reply = effect.reply
+        """Notify the body that the turn has to end, or that it may take inputs."""
+        if effect.reply is not TurnReply.STEERED:
+            self.reply = effect.reply
         if self.begun.done() and not self.begun.cancelled():
             self.begun.result().notify(effect.reply)
 

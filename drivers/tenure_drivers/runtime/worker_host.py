@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint, Stepped
 from tenure.records import Session
-from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason
+from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason, SteeringSeen
 from tenure.worker import protocol
 from tenure.worker.machine import step
 
@@ -184,4 +184,6 @@ class WorkerHost:
         runner = self.runners.get(hint.session_id)
         if runner is not None and hint.cancel_run is not None:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))
+        if runner is not None and hint.steer_run is not None:
+            runner.feed(SteeringSeen(self.clock(), hint.steer_run))
         self._machine.feed(protocol.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))

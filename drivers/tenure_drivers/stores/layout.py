@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
@@ -14,10 +15,11 @@ from tenure.release import OLDEST, RELEASE, since
 from .base import Corrupt, SchemaTooNew, SchemaTooOld
 from .row_codec import RowCodec, codec_of
 
-__all__ = ["Layout", "check_active", "layout_of"]
+__all__ = ["Layout", "check_active", "layout_of", "warn_if_older"]
 
 
 R = TypeVar("R", bound=Record)
+log = logging.getLogger("tenure")
 Answerer = Callable[[Query[Any]], Any]
 
 
@@ -73,3 +75,13 @@ def check_active(active: int, where: str, oldest: int = OLDEST) -> int:
     if active < oldest:
         raise SchemaTooOld(where, active, oldest)
     return active
+
+
+def warn_if_older(active: int, where: str) -> None:
+    """Log, for a store that was opened to write, what to run if the release before is active."""
+    if active < RELEASE:
+        log.warning(
+            "%s: release %d is active, this is release %d: run `tenure store migrate`, "
+            "and `tenure store activate` when all processes have been upgraded",
+            where, active, RELEASE,
+        )  # fmt: skip

@@ -21,6 +21,7 @@ from tenure.commands import (
     Committed,
     Destroy,
     Fail,
+    IfIdle,
     Interrupt,
     NewEntry,
     NewInput,
@@ -30,21 +31,36 @@ from tenure.commands import (
     ReleaseSession,
     Renew,
     Reopen,
+    Reorder,
+    Replace,
     RequestCancel,
     Reset,
     Retire,
     Rewind,
     Stop,
     Sweep,
+    Target,
     Then,
     Withdraw,
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure
+from tenure.machines.input import Delayed, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided
-from tenure.policy import LANES, Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
+from tenure.policy import (
+    LANES,
+    Boundary,
+    Delivery,
+    IfOver,
+    KeyScope,
+    Lane,
+    OnOtherContent,
+    OnRetry,
+    OnSameSlot,
+    Policy,
+)
 from tenure.queries import Command, Get
 from tenure.records import EntryKind, Node, QueueEntry, Run, Session
 from tenure.transcript import NewNode, Role, UsageDelta
@@ -59,7 +75,10 @@ R = TypeVar("R", QueueEntry, Run, Node)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
-KINDS = (*("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),)
+KINDS = (
+    *("prompt", "prompt", "prompt", "wake", "wake", "directive", "hand_off"),
+    *("steering", "steering", "follow_up"),
+)
 POLICIES = (
     Policy(Lane.USER, batch="b"),
     Policy(Lane.USER, on_retry=OnRetry.HOLD, key_scope=KeyScope.OPEN),
@@ -67,6 +86,7 @@ POLICIES = (
         Lane.USER, key_scope=KeyScope.OPEN, on_other_content=OnOtherContent.ORIGINAL, priority=7
     ),
     Policy(Lane.SYSTEM, Delivery.EARLIEST, batch="b", key_scope=KeyScope.OPEN, when_retired=True),
+    Policy(Lane.USER, barrier=True, on_same_slot=OnSameSlot.COALESCE),
 )
 ERRORS = (
     *(ErrorKind.TRANSIENT, ErrorKind.TRANSIENT, ErrorKind.RATE_LIMITED),
@@ -167,12 +187,21 @@ class CommandGenerator:
             available_at_ms=now_ms + pick((-5, 1, 40, 40, 9_000)) if pick(range(4)) == 0 else None,
             supersession_key=pick(("x", "y")) if pick(range(6)) == 0 else None,
             policy=policy,
+            target=pick((Target.CURRENT, Target.NOBODY, self._id("r")))
+            if pick(range(12)) == 0
+            else None,
+            if_idle=pick((IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.REFUSE)),
+            if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
         )
 
     def _admit(self, session: str, now_ms: int) -> AnyCommand:
         new = [self._input(now_ms) for _ in range(self.pick(self.sizes))]
         inputs = tuple({each.input_id: each for each in new}.values())
-        return Admit(session, inputs, open=self.pick((True, True, False)))
+        return Admit(
+            *(session, inputs, self.pick((True, True, False))),
+            queue_max=self.pick((None, None, None, None, None, 3)),
+            only_if_idle=self.pick(range(12)) == 0,
+        )
 
     def _begin(self, session: str) -> AnyCommand:
         pick = self.pick
@@ -182,7 +211,11 @@ class CommandGenerator:
             limit=pick((1, 8, 64, 500)),
             limit_bytes=pick((8, 1_000_000)),
             others=pick((0, 0, 0, 1, 8)),
+            exactly=(pick(self._inputs(session)),) if pick(range(15)) == 0 else None,
         )
+
+    def _inputs(self, session: str) -> list[str]:
+        return [entry.input_id for entry in self._rows(QueueEntry, session)] or ["i?"]
 
     def _acquire(self, session: str) -> AnyCommand:
         return Acquire(session, self._id("l"), self.pick(OWNERS), 60)
@@ -236,6 +269,7 @@ class CommandGenerator:
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
             frame=pick((None, None, "planner")),
+            yields=pick((True, False, False)),
         )
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -246,6 +280,9 @@ class CommandGenerator:
             (entry,)[: pick((0, 1, 1))],
             self._nodes(run),
             environment=pick((None, None, "state", "prompts")),
+            take=pick((None, None, *Boundary)),
+            take_max=pick((1, 2, 64)),
+            take_id=self._id("take"),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -275,9 +312,23 @@ class CommandGenerator:
 
     # -- commands of users and operators
 
+    def _replace(self, session: str, command_id: str, now_ms: int) -> AnyCommand:
+        entries = self._rows(QueueEntry, session)
+        waiting = [e.input_id for e in entries if isinstance(e.state, Ready | Delayed)]
+        old = self.pick((*waiting, *waiting, *self._inputs(session)))
+        return Replace(session, command_id, old, self._input(now_ms))
+
+    def _reorder(self, session: str, command_id: str) -> AnyCommand:
+        pick, lane = self.pick, self.pick(LANES)
+        entries = [e for e in self._rows(QueueEntry, session) if isinstance(e.state, Ready)]
+        ready = [e.input_id for e in entries if e.lane is lane or pick(RARELY)] or ["i?"]
+        named = dict.fromkeys((pick(ready), pick(ready), pick(ready)))
+        return Reorder(session, command_id, lane, tuple(named))
+
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
-        inputs = [entry.input_id for entry in self._rows(QueueEntry, s)] or ["i?"]
+        inputs = self._inputs(s)
+        interrupt = Interrupt(s, id_, None, pick((True, False)), pick((True, True, False)))
         runs = [run.run_id for run in self._rows(Run, s)] or ["r?"]
         replacement = self._input(now_ms) if pick((True, False)) else None
         phases = (
@@ -286,7 +337,8 @@ class CommandGenerator:
         )
         command: AnyCommand = pick(
             (
-                *(Interrupt(s, id_, replacement), Interrupt(s, id_, replacement)),
+                *(Interrupt(s, id_, replacement), interrupt),
+                *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),

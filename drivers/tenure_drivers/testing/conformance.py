@@ -401,7 +401,8 @@ class StoreConformance(ReopenConformance, WorkersConformance):
         @asynchronous
         async def run() -> None:
             store = opened(ManualClock())
-            admitted = await store.execute(prompt("s", 1, text))
+            new = NewInput("s-1", "continuation", text)  # may be empty
+            admitted = await store.execute(Admit("s", (new,)))
             assert not isinstance(admitted, Refused), admitted
             begun = await store.execute(begin("s", 1))
             assert isinstance(begun, Begun)

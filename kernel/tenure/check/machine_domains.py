@@ -163,11 +163,13 @@ QUEUE_ENTRY: Final = Machine(
     (
         *[input_.Promote(1, t) for t in range(4)],
         *[input_.Bind("r", 0, m) for m in MARKS],
+        *[input_.Apply("r", 1, m, 0) for m in MARKS],
         *[input_.Return(hold, 1) for hold in (False, True)],
         *[input_.End(how, "x") for how in input_.How],
     ),
     {
         (input_.Delayed, input_.Bind): "only ready inputs are read for binding",
+        (input_.Delayed, input_.Apply): "only ready inputs are read for binding",
         (
             input_.Delayed,
             input_.Return,
@@ -179,6 +181,7 @@ QUEUE_ENTRY: Final = Machine(
         ): "only a run returns inputs, and only those that it had bound",
         (input_.Bound, input_.Promote): "only delayed inputs are read for promotion",
         (input_.Bound, input_.Bind): "only ready inputs are read for binding",
+        (input_.Bound, input_.Apply): "only ready inputs are read for binding",
     },
 )
 

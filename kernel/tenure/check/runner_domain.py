@@ -30,8 +30,8 @@ from ..failure import ErrorKind, Failure
 from ..machines.lease import Evidence, Fence, Held, Holder, LocalProcess, Owner
 from ..machines.run import Running
 from ..outcome import Refusal, Refused
-from ..policy import Lane
-from ..questions.core import LoadedRun, LoadRun
+from ..policy import Boundary, Lane
+from ..questions.core import LoadedRun, LoadInputs, LoadRun
 from ..records import Cancel, EntryKind, Run
 from ..replace import replace
 from ..runner.answers import CurrentLease
@@ -48,6 +48,7 @@ from ..runner.protocol import (
     OutcomeUnknown,
     ProcessChecked,
     RunnerStopReason,
+    SteeringSeen,
     Stop,
     StoreBroken,
     StoreUnavailable,
@@ -78,7 +79,7 @@ from ..runner.states import (
     TurnStopReason,
     TurnSupervision,
 )
-from ..turn_end import Record
+from ..turn_end import Record, Take
 
 __all__ = [
     "BEGUN",
@@ -94,6 +95,7 @@ __all__ = [
     "REPORT",
     "START",
     "STATES",
+    "TAKE",
     "answers",
 ]
 
@@ -115,6 +117,7 @@ BEGUN: Final = Begun(FENCE, 300, "run", 1, 0, 0, None, ("i",), False, None)
 LOADED: Final = LoadedRun(Run("s", "run", Lane.USER, 0, False, (), Running(1)), (), (), None)
 START: Final = Record((NewEntry(EntryKind.START, "pay#1"),))
 REPORT: Final = Record((NewEntry(EntryKind.REPORT, "pay#1", "{}"),))
+TAKE: Final = Record(take=Take(Boundary.AFTER_WORK, "checkpoint#1"))
 END: Final = EndTurn("run-2")
 NEAR: Final = Held(3, "other", Owner("other", "other-1", HERE), 300, 900)
 FAR: Final = Held(3, "other", Owner("other", "other-1", THERE), 300, 900)
@@ -175,7 +178,7 @@ def _running(core: Core, held_run: HeldRun) -> Iterator[State]:
     for supervision, reason in itertools.product(SUPERVISIONS, (None, *TurnStopReason)):
         base = TurnRunning(core, held_run, supervision, parked=(4,), stop_reason=reason)
         yield base
-        for call in (*calls(CHECKPOINT), *calls(COMMIT)):
+        for call in (*calls(CHECKPOINT), *calls(LoadInputs("s", ("j",))), *calls(COMMIT)):
             writing = replace(base, pending=call, asked=(Request(1, START),))
             yield writing
             yield replace(writing, queue=(Request(2, REPORT), Request(3, END)))
@@ -194,6 +197,8 @@ def _events(now_ms: int) -> Iterator[Event]:
     yield Drain(now_ms, 0)
     yield CancelSeen(now_ms, "run")
     yield CancelSeen(now_ms, "another")
+    yield SteeringSeen(now_ms, "run")
+    yield SteeringSeen(now_ms, "another")
     yield Answered(now_ms, STRAY_ID, BEGUN)
     for id in IDS:
         yield StoreUnavailable(now_ms, id)
@@ -202,7 +207,7 @@ def _events(now_ms: int) -> Iterator[Event]:
         yield TimerFired(now_ms, id)
         yield from [ProcessChecked(now_ms, id, evidence, "c") for evidence in Evidence]
     for turn_id in (TURN_ID, STRAY_TURN_ID):
-        for request in (MayStart(), START, REPORT, END):
+        for request in (MayStart(), START, REPORT, TAKE, END):
             yield TurnRequested(now_ms, turn_id, 11, request)
         for turn_exit in (Abandoned(), Finished(END), Failed(Failure(ErrorKind.TRANSIENT))):
             yield TurnEnded(now_ms, turn_id, turn_exit)
@@ -232,11 +237,18 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a sto
     Sweep: (Swept(1, 1, False), *_refused(Refusal.UNKNOWN_SESSION)),
     Reclaim: (Reclaimed(1, "run"), *_refused(Refusal.NOT_OBSERVED)),
     CurrentLease: (None, NEAR, FAR),
-    LoadRun: (None, LOADED),
-    Renew: (Renewed(300, None, 0), Renewed(300, CANCEL, 0), *_refused(Refusal.FENCED)),
+    LoadRun: (None, LOADED, replace(LOADED, cancel=CANCEL)),
+    LoadInputs: ((),),
+    Renew: (
+        Renewed(300, None, 0),
+        Renewed(300, None, 0, True),
+        Renewed(300, CANCEL, 0),
+        *_refused(Refusal.FENCED),
+    ),
     Checkpoint: (
         Checkpointed(1, None),
         Checkpointed(1, None, CANCEL),
+        Checkpointed(1, None, None, True, ("j",)),
         Checkpointed(1, None, None, False),
         *_refused(Refusal.CANCELLED, detail=CANCEL),
         *REFUSED,

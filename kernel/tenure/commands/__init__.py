@@ -12,21 +12,25 @@ from ..records import (
     Interrupted,
     PhaseChanged,
     Reclaimed,
+    Reordered,
+    Replaced,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
 from .admit import Admit, Open, Opened
 from .amend import Amend, Rewind
 from .begin import Begin, NothingDue
+from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
+from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .restore import Restore
-from .submission import Admitted, Conflict, NewInput
+from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
@@ -40,6 +44,7 @@ __all__ = [
     "Begin",
     "Begun",
     "BegunBefore",
+    "BusyWith",
     "CancelRequested",
     "Checkpoint",
     "Checkpointed",
@@ -53,10 +58,12 @@ __all__ = [
     "FenceOff",
     "FencedOff",
     "HowAdmitted",
+    "IfIdle",
     "Interrupt",
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NotReady",
     "NothingDue",
     "Open",
     "Opened",
@@ -68,6 +75,10 @@ __all__ = [
     "ReleaseSession",
     "Renew",
     "Renewed",
+    "Reorder",
+    "Reordered",
+    "Replace",
+    "Replaced",
     "Reopen",
     "RequestCancel",
     "Reset",
@@ -77,6 +88,7 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Target",
     "Then",
     "Withdraw",
     "WithdrawFrom",

@@ -10,8 +10,9 @@ from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, LeaseTaken, Phase, Session
 from ..transcript import Tip
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
+from .replay import check_command_id
 from .session_view import CommandView, session_queries
-from .transaction import Transaction, check_command_id
+from .transaction import Transaction
 
 __all__ = ["Acquire", "Acquired"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
@@ -9,11 +11,14 @@ from ..indexes import BY_KEY, OPEN_KEYS, SLOT
 from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..policy import KeyScope, OnRetry, Policy
+from ..policy import Delivery, IfOver, KeyScope, OnRetry, OnSameSlot, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
+from ..scheduling import target_ended
+from .busy import busy_with
 from .session_view import SessionView, session_queries
-from .submission import Admitted, Conflict, NewInput, known_admissions
+from .steering import NoTarget, resolve_target
+from .submission import Admitted, Conflict, NewInput, Target, known_admissions
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_time
 
@@ -23,8 +28,11 @@ __all__ = [
     "Open",
     "Opened",
     "admit_into",
+    "end_for",
+    "ingress_queries",
     "look_up",
-    "open_key_holders",
+    "slot_at",
+    "slot_holders",
     "slots_of",
 ]
 
@@ -78,23 +86,26 @@ class AdmitView(SessionView):
 class Admit(Command[AdmitView, Admitted]):
     """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, and two more.
 
-    `open`: create the session if it does not exist.  Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL.
+    `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
+    `only_if_idle`: only if nothing is at work or ready.
+    Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL, BUSY, and
+    for a target IDLE and ENDED.
     """
 
+    added: ClassVar = {"queue_max": 2, "only_if_idle": 2}
     session_id: str
     inputs: tuple[NewInput, ...]
     open: bool = True
+    queue_max: int | None = None
+    only_if_idle: bool = False
 
     def reads(self) -> Reads[AdmitView]:
         s = self.session_id
-        slots = slots_of(self.inputs)
+        waiting = 1 + len(slots_of(self.inputs))
         return read(
             AdmitView,
-            *session_queries(s, ready=1 + len(slots)),
-            Each(tuple([Get(Input, (s, i.input_id)) for i in self.inputs])),
-            Each(tuple([First(BY_KEY, (s, i.key), 1) for i in self.inputs if i.key is not None])),
-            Each(open_key_holders(s, self.inputs)),
-            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots])),
+            *session_queries(s, ready=waiting, delayed=waiting),
+            *ingress_queries(s, self.inputs),
         )
 
     def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
@@ -114,9 +125,13 @@ class Admit(Command[AdmitView, Admitted]):
             if not self.open:
                 return Refused(Refusal.UNKNOWN_SESSION, "INBOX-29", self.session_id)
             tx.append_event(EventKind.SESSION_OPENED)
+        elif self.only_if_idle and (busy := busy_with(view, session, now_ms)):
+            return Refused(Refusal.BUSY, "INBOX-35", busy)
         outcome = admit_into(tx, view, self.inputs, known)
         if isinstance(outcome, Refused):
             return outcome
+        if self.queue_max is not None and tx.waiting() > self.queue_max:
+            return Refused(Refusal.FULL, "INBOX-34", tx.session.waiting)
         return tx.decided(outcome, "INBOX-8")
 
     def _shape(self) -> Conflict | None:
@@ -126,7 +141,27 @@ class Admit(Command[AdmitView, Admitted]):
             return Conflict(
                 0, f"{len(self.inputs)} inputs; 1 to {ADMITTED_MAX} are admitted together"
             )
+        if self.queue_max is not None and self.queue_max < 0:
+            return Conflict(0, f"queue_max {self.queue_max}: expected at least 0")
         return None
+
+
+def ingress_queries(
+    session_id: str, inputs: tuple[NewInput, ...]
+) -> tuple[
+    Each[Input | None],
+    Each[tuple[Input, ...]],
+    Each[tuple[OpenKey, ...]],
+    Each[tuple[QueueEntry, ...]],
+]:
+    """Return the queries of what inputs may repeat or supersede: by id, by key, by open key, and by slot."""
+    s, keys = session_id, [new.key for new in inputs if new.key is not None]
+    return (
+        Each(tuple([Get(Input, (s, new.input_id)) for new in inputs])),
+        Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
+        Each(open_key_holders(s, inputs)),
+        Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots_of(inputs)])),
+    )
 
 
 def open_key_holders(session_id: str, inputs: tuple[NewInput, ...]) -> tuple[First[OpenKey], ...]:
@@ -149,36 +184,60 @@ def look_up(
 
 
 def admit_into(
-    tx: Transaction, view: AdmitView, inputs: tuple[NewInput, ...], known: list[Admission | str]
+    tx: Transaction,
+    view: AdmitView,
+    inputs: tuple[NewInput, ...],
+    known: list[Admission | str],
+    rank: int | None = None,
 ) -> Admitted | Refused:
-    """Admit all new inputs within a transaction, or refuse all."""
+    """Admit all new inputs within a transaction, or refuse all.  `rank`: of the one that replaces another."""
     for index, new in enumerate(inputs):
         refused = _validate(tx, index, new) if isinstance(known[index], str) else None
         if refused is not None:
             return refused
-    slots = {
-        p.state.slot: p
-        for found in view.slots
-        for p in found
-        if isinstance(p.state, input_.Ready) and p.state.mark == tx.session.mark(p.lane)
-    }
+    slots = slot_holders(tx, view)
     placed = [
-        _admit_one(tx, new, slots, met) if isinstance(met, str) else met
+        _admit_one(tx, new, slots, met, rank) if isinstance(met, str) else met
         for met, new in zip(known, inputs, strict=True)
     ]
     return Admitted(tuple(placed))
 
 
+def slot_holders(tx: Transaction, view: AdmitView) -> dict[str | None, QueueEntry]:
+    """Return the inputs that wait in the slots of new ones."""
+    return {
+        p.state.slot: p
+        for found in view.slots
+        for p in found
+        if isinstance(p.state, input_.Ready | input_.Delayed)
+        and p.state.mark == tx.session.mark(p.lane)
+        and not target_ended(p, tx.runs)
+    }
+
+
+def slot_at(new: NewInput, now_ms: int) -> str | None:
+    """Return the slot of an input that is admitted now; None: it has no supersession key."""
+    delayed = new.available_at_ms is not None and new.available_at_ms > now_ms
+    return None if new.supersession_key is None else _slot(new, delayed=delayed)
+
+
 def slots_of(inputs: tuple[NewInput, ...]) -> tuple[str, ...]:
-    """Return the slot of each input that has a supersession key."""
-    return tuple([_slot(new) for new in inputs if new.supersession_key is not None])
+    """Return the slots of inputs with a supersession key.  INBOX-33: one with a time has another slot while it is delayed."""
+    keyed = [new for new in inputs if new.supersession_key is not None]
+    return tuple(
+        [
+            _slot(new, delayed=delayed)
+            for new in keyed
+            for delayed in ((False,) if new.available_at_ms is None else (False, True))
+        ]
+    )
 
 
-def _slot(new: NewInput) -> str:
+def _slot(new: NewInput, *, delayed: bool) -> str:
     """Return the slot of an input.  It contains the lane, so that no user input supersedes a system input."""
     policy = new.rules()
     lane = "" if policy is None else policy.lane.value
-    return f"{lane}:{new.kind}:{new.supersession_key}"
+    return f"{'delayed:' * delayed}{lane}:{new.kind}:{new.supersession_key}"
 
 
 def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
@@ -193,7 +252,10 @@ def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
         return Refused(Refusal.PHASE, "INBOX-3", Conflict(index, tx.session.phase.value))
     if problem := validate_input(new, policy, tx.now_ms):
         return Refused(Refusal.ILLEGAL, "INBOX-4", Conflict(index, problem))
-    return None
+    if not new.payload and not policy.may_be_empty:
+        return Refused(Refusal.ILLEGAL, "INBOX-30", Conflict(index, f"empty {new.kind}"))
+    target = resolve_target(tx.session, tx.runs, new, policy)
+    return target.refused(index) if isinstance(target, NoTarget) else None
 
 
 def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
@@ -208,6 +270,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("supersession_key", new.supersession_key)
         or _validate_if_given("correlation_id", new.correlation_id)
         or _validate_if_given("batch", policy.batch)
+        or _validate_target(new, policy)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text(new.payload)
     )
@@ -222,6 +285,15 @@ def _validate_if_given(name: str, value: str | None) -> str | None:
     return None if value is None else validate_id(name, value)
 
 
+def _validate_target(new: NewInput, policy: Policy) -> str | None:
+    """INBOX-53: return what is wrong with the target of an input, or None."""
+    if new.target is None or new.target is Target.NOBODY:
+        return None
+    if policy.delivery is Delivery.AFTER_COMMIT:
+        return f"target {new.target}: a {new.kind} is delivered only after a commit"
+    return None if isinstance(new.target, Target) else validate_id("target", new.target)
+
+
 def _validate_text(text: str) -> str | None:
     if "\x00" in text:
         return f"payload with a NUL character at {text.index(chr(0))}"
@@ -234,9 +306,13 @@ def _validate_text(text: str) -> str | None:
 
 
 def _admit_one(
-    tx: Transaction, new: NewInput, slots: dict[str | None, QueueEntry], digest: str
+    tx: Transaction,
+    new: NewInput,
+    slots: dict[str | None, QueueEntry],
+    digest: str,
+    rank: int | None,
 ) -> Admission:
-    """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the ready input of its slot."""
+    """INBOX-6, INBOX-7: admit one input as ready or delayed, and end the one of its slot that waits."""
     policy = new.rules()
     assert policy is not None
     session = tx.session
@@ -247,24 +323,16 @@ def _admit_one(
         correlation_id=new.correlation_id,
     )
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
-    slot = None if new.supersession_key is None else _slot(new)
     delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
-    if slot is not None and not delayed and (old := slots.pop(slot, None)) is not None:
-        tx.end_queue_entry(old, input_.How.SUPERSEDED, new.input_id)
-        tx.append_event(
-            EventKind.INPUT_ENDED, None, (old.input_id,), f"superseded by {new.input_id}"
-        )
-    mark, hold = session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
-    size, group = size_of(new.payload), policy.group()
-    state: input_.Delayed | input_.Ready
-    if delayed:
-        assert new.available_at_ms is not None
-        state = input_.Delayed(mark, new.available_at_ms, group, hold, size, open_key)
-    else:
-        rank = session.next_rank
-        state = input_.Ready(mark, rank, group, hold, size, open_key, slot)
-        tx.update(next_rank=rank + 1)
+    slot = slot_at(new, tx.now_ms)
     priority = policy.priority if new.priority is None else new.priority
+    if slot is not None and (old := slots.pop(slot, None)) is not None:
+        how = input_.How.SUPERSEDED
+        if policy.on_same_slot is OnSameSlot.COALESCE:  # INBOX-32
+            how, priority = input_.How.COALESCED, old.priority
+            rank = getattr(old.state, "ready_rank", None)
+        end_for(tx, old, how, new.input_id)
+    state = _state_of(tx, new, policy, slot, rank, delayed=delayed)
     queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)
     retained = None if policy.key_scope is KeyScope.OPEN else new.key
     tx.write(
@@ -277,13 +345,51 @@ def _admit_one(
     )  # fmt: skip
     tx.write(Insert(queue_entry))
     if open_key is not None:
+        mark = session.mark(policy.lane)
         tx.write(
             Insert(OpenKey(session.session_id, open_key, policy.lane, mark, new.input_id, digest))
         )
+    if slot is not None:
+        slots[slot] = queue_entry
     if delayed:
         tx.put_delayed(queue_entry)
         return Admission(new.input_id, HowAdmitted.DELAYED)
     tx.put_ready(queue_entry)
-    if slot is not None:
-        slots[slot] = queue_entry
+    if (target := getattr(state, "target_run", None)) is not None:
+        tx.steered = target
+        return Admission(new.input_id, HowAdmitted.ADDRESSED, target)
     return Admission(new.input_id, HowAdmitted.QUEUED)
+
+
+def end_for(tx: Transaction, old: QueueEntry, how: input_.How, new_id: str) -> None:
+    """End an input that waits, for a new one."""
+    tx.end_queue_entry(old, how, new_id)
+    tx.append_event(EventKind.INPUT_ENDED, None, (old.input_id,), f"{how.value} by {new_id}")
+
+
+def _state_of(
+    tx: Transaction,
+    new: NewInput,
+    policy: Policy,
+    slot: str | None,
+    rank: int | None,
+    *,
+    delayed: bool,
+) -> input_.Delayed | input_.Ready:
+    """Return the state in which an input is admitted.  Without a rank it gets the next one."""
+    mark, hold = tx.session.mark(policy.lane), policy.on_retry is OnRetry.HOLD
+    size, group = size_of(new.payload), policy.group()
+    open_key = new.key if policy.key_scope is KeyScope.OPEN else None
+    delivery = None if policy.delivery is Delivery.AFTER_COMMIT else policy.delivery
+    target = resolve_target(tx.session, tx.runs, new, policy)
+    assert not isinstance(target, NoTarget), target
+    abandons = target is not None and new.if_over is IfOver.ABANDON
+    if_over = new.if_over if abandons else None
+    carried = (open_key, slot, delivery, policy.barrier or None, target, if_over)
+    if delayed:
+        assert new.available_at_ms is not None
+        return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)
+    if rank is None:
+        rank = tx.session.next_rank
+        tx.update(next_rank=rank + 1)
+    return input_.Ready(mark, rank, group, hold, size, *carried)

@@ -13,8 +13,9 @@ from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
 from .nodes import open_calls_after, validate_nodes
+from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Amend", "Rewind"]
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
 from .. import scheduling
 from ..failure import others_max
-from ..limits import BEGIN_PROMOTED_MAX, RUN_BYTES_DEFAULT, RUN_INPUTS_DEFAULT, RUN_INPUTS_MAX
+from ..limits import (
+    BEGIN_ABANDONED_MAX,
+    BEGIN_PROMOTED_MAX,
+    RUN_BYTES_DEFAULT,
+    RUN_INPUTS_DEFAULT,
+    RUN_INPUTS_MAX,
+)
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
@@ -25,8 +31,9 @@ from .grant import (
     take_up,
     validate_grant,
 )
+from .replay import check_command_id
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id
+from .transaction import Transaction
 from .validation import validate_id, validate_limits
 
 __all__ = ["Begin", "NothingDue"]
@@ -61,10 +68,12 @@ class Begin(Command[BeginView, BeginOutcome]):
 
     `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
     The owner runs at most `others` other sessions in its process under this lease.
+    `exactly`: begin only if what comes next are these inputs, in this order.
     Writes at most 64 bound and 8 promoted queue entries, and a few rows.
-    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL.
+    Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL, NOT_NEXT, which names what comes next.
     """
 
+    added: ClassVar = {"exactly": 2}
     session_id: str
     lease_id: str
     run_id: str
@@ -73,13 +82,14 @@ class Begin(Command[BeginView, BeginOutcome]):
     limit: int = RUN_INPUTS_DEFAULT
     limit_bytes: int = RUN_BYTES_DEFAULT
     others: int = 0
+    exactly: tuple[str, ...] | None = None
 
     def reads(self) -> Reads[BeginView]:
-        s = self.session_id
+        s, group_max = self.session_id, min(max(self.limit, 1), RUN_INPUTS_MAX)
         return read(
             BeginView,
             *session_queries(
-                s, ready=min(max(self.limit, 1), RUN_INPUTS_MAX) + 1, delayed=BEGIN_PROMOTED_MAX + 1
+                s, ready=BEGIN_ABANDONED_MAX + group_max + 1, delayed=BEGIN_PROMOTED_MAX + 1
             ),
             Get(Run, (s, self.run_id)),
             Get(ExecutedCommand, (s, self.lease_id)),
@@ -114,6 +124,8 @@ class Begin(Command[BeginView, BeginOutcome]):
             return _held(refused, session, now_ms)
         if session.phase in scheduling.BEGINNING_PHASES:
             tx.promote(BEGIN_PROMOTED_MAX)
+            if tx.session.open_run is None:
+                tx.end_abandoned(BEGIN_ABANDONED_MAX)
         return self._next(tx, acquire)
 
     def _replay(self, view: BeginView, session: Session) -> Decided[BeginOutcome] | None:
@@ -139,11 +151,13 @@ class Begin(Command[BeginView, BeginOutcome]):
 
     def _next(self, tx: Transaction, acquire: lease_.Acquire) -> Decided[BeginOutcome] | Refused:
         step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
+        if self.exactly is not None and (inputs := self._inputs(tx, step)) != self.exactly:
+            return Refused(Refusal.NOT_NEXT, "INBOX-43", inputs)
         match step:
-            case scheduling.Wait():
+            case scheduling.Wait() | scheduling.EndHead():
                 tx.settle()
-                nothing = NothingDue(tx.session.due_at_ms, tx.session.sweep)
-                return tx.decided(nothing, "INBOX-14")
+                sweep = tx.session.sweep or isinstance(step, scheduling.EndHead)
+                return tx.decided(NothingDue(tx.session.due_at_ms, sweep), "INBOX-14")
             case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
                 tx.settle()
                 apart = NothingDue(tx.session.due_at_ms, tx.session.sweep, most)
@@ -155,9 +169,20 @@ class Begin(Command[BeginView, BeginOutcome]):
                 return tx.decided(begun_of(tx.session, run, resumed=True), "INBOX-12")
             case scheduling.NewRun(lane):
                 grant(tx, acquire, self.run_id)
-                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes)
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
                 run = bind(tx, group, self.run_id)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
+
+    def _inputs(self, tx: Transaction, step: scheduling.Next) -> tuple[str, ...]:
+        """Return the inputs of what comes next; none if nothing can begin."""
+        match step:
+            case scheduling.Wait() | scheduling.EndHead():
+                return ()
+            case scheduling.TakeUp(run):
+                return tuple([c.input_id for c in run.contributors])
+            case scheduling.NewRun(lane):
+                group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
+                return tuple([queue_entry.input_id for queue_entry in group])
 
     def _exceeded(self, run: Run) -> int | None:
         """RUN-23: return how many others may run beside a run, if this owner may run more."""

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
-from ..indexes import BY_KEY, SLOT
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines.input import How
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Lane
-from ..queries import Command, Each, First, Get, Reads, read
+from ..queries import Command, Get, Reads, read
 from ..records import (
     Cancel,
     CancelRequested,
     ExecutedCommand,
-    Input,
     Interrupted,
     MarkRaise,
     Phase,
     Run,
 )
 from ..scheduling import outdated
-from .admit import AdmitView, admit_into, look_up, open_key_holders, slots_of
+from .admit import AdmitView, admit_into, ingress_queries, look_up
+from .busy import working
+from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
 from .submission import NewInput
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Interrupt", "RequestCancel", "cancel_working", "end_lapsed_lease", "raise_mark"]
 
@@ -81,7 +83,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
                 tx.ask_to_cancel(run, cancel)
                 return False
             tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
-            tx.update(cancel=cancel)
+            tx.update(cancel=session.cancel or cancel)
             tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
             left = tx.runs.get(run.run_id)
             if left is not None and left.state != run_.Rescheduled():
@@ -137,6 +139,30 @@ def cancel_working(tx: Transaction, how: How, by: str, lanes: tuple[Lane, ...]) 
     return run.run_id
 
 
+def roll_back_working(tx: Transaction, by: str) -> tuple[str | None, bool]:
+    """CANCEL-14: end the run of lane USER that is at work as if it had not begun, or ask its holder to do so.
+
+    Return its id, as `cancel_working` does, and whether it is rolled back.
+    """
+    session, lease = tx.session, tx.session.lease
+    run = tx.runs.get(session.open_run or session.lease_run or "")
+    if run is None or run.lane is not Lane.USER or session.cancel is not None:
+        return None, False
+    if run.progress and not run.reversible:
+        return cancel_working(tx, How.SUPERSEDED, by, (Lane.USER,)), False
+    cancel = Cancel(run.run_id, by, How.SUPERSEDED, rollback=True)
+    if isinstance(lease, lease_.Held) and lease_.live_at(lease, tx.now_ms):
+        tx.ask_to_cancel(run, cancel)
+    elif not run.progress:
+        return None, False  # the mark alone supersedes it
+    elif isinstance(lease, lease_.Held):
+        tx.update(cancel=cancel)
+        tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
+    else:
+        tx.close(run, cancel)
+    return run.run_id, True
+
+
 # -- interrupt
 
 
@@ -152,24 +178,25 @@ class Interrupt(Command[InterruptView, Interrupted]):
     """Supersede all inputs of lane USER, ask its run to stop, and admit a replacement, all or nothing.
 
     Inputs of lane SYSTEM stay.  Writes a few rows; Sweep writes the ends of the superseded inputs.
-    Refusals: UNKNOWN_SESSION, and those of Admit for the replacement.
+    `only_if_at_rest`: only if there is neither a live lease nor an open turn.
+    `rollback`: the run ends as if it had not begun, unless it has started a once step.  Writes at most 64 queue entries.
+    Refusals: UNKNOWN_SESSION, BUSY, and those of Admit for the replacement.
     """
 
+    added: ClassVar = {"only_if_at_rest": 2, "rollback": 2}
     session_id: str
     command_id: str
     replacement: NewInput | None = None
+    only_if_at_rest: bool = False
+    rollback: bool = False
 
     def reads(self) -> Reads[InterruptView]:
         s = self.session_id
         new = () if self.replacement is None else (self.replacement,)
-        keys = [n.key for n in new if n.key is not None]
         return read(
             InterruptView,
-            *session_queries(s, ready=2),
-            Each(tuple([Get(Input, (s, n.input_id)) for n in new])),
-            Each(tuple([First(BY_KEY, (s, key), 1) for key in keys])),
-            Each(open_key_holders(s, new)),
-            Each(tuple([First(SLOT, (s, slot), 1, backwards=True) for slot in slots_of(new)])),
+            *session_queries(s, ready=2, delayed=2),
+            *ingress_queries(s, new),
             Get(ExecutedCommand, (s, self.command_id)),
         )
 
@@ -183,9 +210,15 @@ class Interrupt(Command[InterruptView, Interrupted]):
             return Refused(Refusal.UNKNOWN_SESSION, "CANCEL-9", self.session_id)
         if session.phase is Phase.DESTROYED:
             return Refused(Refusal.PHASE, "CANCEL-12", session.phase.value)
+        if self.only_if_at_rest and (busy := working(session, now_ms)):
+            return Refused(Refusal.BUSY, "CANCEL-13", busy)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         mark = raise_mark(tx, Lane.USER, How.SUPERSEDED, self.command_id)
-        run_id = cancel_working(tx, How.SUPERSEDED, self.command_id, (Lane.USER,))
+        rolled_back: bool | None = None
+        if self.rollback:
+            run_id, rolled_back = roll_back_working(tx, self.command_id)
+        else:
+            run_id = cancel_working(tx, How.SUPERSEDED, self.command_id, (Lane.USER,))
         tx.append_event(EventKind.INTERRUPTED, run_id, detail=str(mark))
         admission = None
         if self.replacement is not None:
@@ -196,6 +229,6 @@ class Interrupt(Command[InterruptView, Interrupted]):
             if isinstance(admitted, Refused):
                 return admitted
             admission = admitted.admissions[0]
-        interrupted = Interrupted(mark, run_id, admission)
+        interrupted = Interrupted(mark, run_id, admission, rolled_back)
         tx.remember(self.command_id, "interrupt", interrupted)
         return tx.decided(interrupted, "CANCEL-10")

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import field, frozen
 
 from ..event import Event, EventKind
-from ..indexes import JOURNAL_ENTRIES
-from ..limits import CHECKPOINT_ENTRIES_MAX, CHECKPOINT_NODES_MAX
+from ..indexes import JOURNAL_ENTRIES, READY
+from ..limits import (
+    CHECKPOINT_ENTRIES_MAX,
+    CHECKPOINT_NODES_MAX,
+    CHECKPOINT_ROWS_MAX,
+    RUN_INPUTS_MAX,
+)
+from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
-from ..queries import Command, Each, First, Get, Reads, read
-from ..records import Blob, Cancel, EntryKind, EventBatch, JournalEntry, Node, Run, Session, Usage
+from ..policy import Boundary, Lane
+from ..queries import Command, Each, First, Get, Query, Reads, read
+from ..records import (
+    Blob,
+    Cancel,
+    Contributor,
+    EntryKind,
+    EventBatch,
+    JournalEntry,
+    Node,
+    QueueEntry,
+    Run,
+    Session,
+    Usage,
+)
 from ..replace import replace
-from ..transcript import NewNode, Tip, UsageDelta, hash_node, hash_parts, hash_text
+from ..transcript import (
+    INPUTS_NODE,
+    NewNode,
+    Tip,
+    UsageDelta,
+    hash_node,
+    hash_parts,
+    hash_text,
+)
+from .contributors import is_targeted
 from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
+from .steering import no_targets, takeable, targeted_queries
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
@@ -36,12 +67,17 @@ class NewEntry:
 
 @frozen
 class Checkpointed:
-    """`n` is the number of the next checkpoint.  `held` False: a replay, and the fence is no longer valid."""
+    """`n` is the number of the next checkpoint.  `held` False: a replay, and the fence is no longer valid.
+
+    `inputs`: what the checkpoint has taken.  `more`: another one would take more.
+    """
 
     n: int
     tip: Tip | None
     cancel: Cancel | None = None
     held: bool = True
+    inputs: tuple[str, ...] = ()
+    more: bool = False
 
 
 @frozen
@@ -53,6 +89,9 @@ class CheckpointView:
     written: tuple[JournalEntry, ...]
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
+    targeted: tuple[tuple[QueueEntry, ...], ...]
+    users: tuple[QueueEntry, ...]
+    systems: tuple[QueueEntry, ...]
 
 
 @frozen
@@ -60,10 +99,17 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     """Write at most 64 journal entries and 64 provisional nodes of a running run.
 
     `usage` counts model usage, `environment` is the model request's environment as text.
-    The START entry of a once step must be stored before the step runs.  Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN,
-    ILLEGAL.
+    The START entry of a once step must be stored before the step runs.
+    `take`: also take at most `take_max` inputs, at this boundary, under the effect id `take_id` (JOURNAL-32).
+    Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL.
     """
 
+    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2}
+    ignorable: ClassVar = (
+        "take",
+        "take_max",
+        "take_id",
+    )
     session_id: str
     fence: lease_.Fence
     run_id: str
@@ -75,6 +121,9 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     environment: str | None = field(
         default=None, repr=lambda e: "None" if e is None else f"<{len(e)}>"
     )
+    take: Boundary | None = None
+    take_max: int = RUN_INPUTS_MAX
+    take_id: str = ""
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
@@ -87,7 +136,22 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             Each(
                 () if self.environment is None else (Get(Blob, (s, hash_text(self.environment))),)
             ),
+            no_targets()
+            if self.take is None
+            else targeted_queries(s, self.run_id, self.take, self._most + 1),
+            self._heads(Lane.USER, "ready_user_count"),
+            self._heads(Lane.SYSTEM, "ready_system_count"),
         )
+
+    @property
+    def _most(self) -> int:
+        """How many inputs it may take, if they fit."""
+        return min(max(self.take_max, 1), RUN_INPUTS_MAX)
+
+    def _heads(self, lane: Lane, counted: str) -> Query[tuple[QueueEntry, ...]]:
+        if self.take is None:
+            return Each(())
+        return First(READY, (self.session_id, lane), self._most + 1, counted=counted)
 
     def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:
         session, run = view.session, view.run
@@ -98,9 +162,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         if view.written:
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
-                held = check_fence(session, self.fence, self.run_id) is None
-                answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), held)
-                return Decided(answer, "JOURNAL-2", replayed=True)
+                return Decided(self._again(view, session, run), "JOURNAL-2", replayed=True)
         if refused := self._refused(session, run):
             return refused
         return self._write(view, session, run, digest, contents, now_ms)
@@ -117,6 +179,21 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return Refused(Refusal.CANCELLED, "JOURNAL-5", session.cancel)
         return None
 
+    def _again(self, view: CheckpointView, session: Session, run: Run) -> Checkpointed:
+        """JOURNAL-2, JOURNAL-37: return the answer to a repetition."""
+        held = check_fence(session, self.fence, self.run_id) is None
+        inputs = tuple([c.input_id for c in run.contributors if c.checkpoint == self.n])
+        more = held and bool(self._takeable(view, session, run, run.open_calls))
+        return Checkpointed(self.n + 1, run.tip, self._cancel(session), held, inputs, more)
+
+    def _takeable(
+        self, view: CheckpointView, session: Session, run: Run, open_calls: tuple[str, ...]
+    ) -> list[QueueEntry]:
+        if self.take is None:
+            return []
+        heads = {Lane.USER: view.users, Lane.SYSTEM: view.systems}
+        return takeable(session, run, open_calls, self.take, view.targeted, heads)
+
     def _cancel(self, session: Session) -> Cancel | None:
         cancel = session.cancel
         return cancel if cancel is not None and cancel.run_id == self.run_id else None
@@ -127,6 +204,10 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         for entry in self.entries:
             if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
                 return problem
+            if entry.kind is EntryKind.TAKEN:
+                return "entry of kind taken: only a checkpoint that takes inputs makes it"
+        if self.take is not None and (problem := self._validate_take()):
+            return problem
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
             validate_nodes(open_calls, self.nodes)
@@ -134,11 +215,20 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             or next((p for p in map(validate_body, bodies) if p), None)
         )
 
+    def _validate_take(self) -> str | None:
+        """JOURNAL-38: return what is wrong with what it takes, or None."""
+        if self.take_max < 1:
+            return f"take_max {self.take_max}: expected at least 1"
+        if not self.take_id:
+            return "take_id '': expected the effect id of who takes"
+        return validate_text("take_id", self.take_id, EFFECT_ID_MAX)
+
     def digest(self, contents: list[tuple[object, ...]]) -> str:
         """Return the digest by which a repetition is recognised."""
         return hash_parts(
             [[e.kind.value, e.effect_id, hash_text(e.body)] for e in self.entries],
             contents,
+            *([] if self.take is None else [[self.take.value, self.take_max, self.take_id]]),
         )
 
     def _write(
@@ -150,28 +240,80 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         contents: list[tuple[object, ...]],
         now_ms: int,
     ) -> Decided[Checkpointed]:
-        if not self.entries and not self.nodes:
+        open_calls = open_calls_after(run.open_calls, self.nodes)
+        found = self._takeable(view, session, run, open_calls)
+        taken = found[: min(self._most, self._room())]
+        ids = tuple([entry.input_id for entry in taken])
+        if not self.entries and not self.nodes and not ids:
             answer = Checkpointed(self.n, run.tip, self._cancel(session))
             return Decided(answer, "JOURNAL-6")
-        tip, nodes = append_nodes(session, run, self.n, self.nodes, contents, now_ms)
+        new = (*self.nodes, INPUTS_NODE) if ids else self.nodes
+        contents = [*contents, hash_node(INPUTS_NODE)] if ids else contents
+        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
             run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
-            open_calls=open_calls_after(run.open_calls, self.nodes),
+            open_calls=open_calls,
+            reversible=self._reversible(run),
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
+        after, changed, places, via = self._apply(after, changed, taken)
         changed, writes = self._store_environment(changed, view)
         writes += count_usage(self.session_id, self.usage, view.usage)
-        writes += [Insert(e) for e in self._lines(digest, nodes)]
+        writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
         writes += [Insert(node) for node in nodes]
-        changed, event = self._append_events(changed, now_ms)
-        writes = [Update(after), *writes, *event]
+        changed, event = self._append_events(changed, ids, now_ms)
+        writes = [Update(after), *places, *writes, *event]
         if changed != session:
             changed = replace(changed, changed_at_ms=max(now_ms, session.changed_at_ms))
             writes.insert(0, Update(changed))
-        answer = Checkpointed(self.n + 1, tip, self._cancel(session))
-        return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause,))
+        more = len(found) > len(taken)
+        answer = Checkpointed(self.n + 1, tip, self._cancel(session), True, ids, more)
+        return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause, *via))
+
+    def _room(self) -> int:
+        """JOURNAL-35: return how many queue entries it may write beside its other rows."""
+        others = 2 * (len(self.nodes) + 1) + len(self.entries) + 1 + len(self.usage) + 2 + 3
+        return CHECKPOINT_ROWS_MAX - others
+
+    def _apply(
+        self, run: Run, session: Session, taken: list[QueueEntry]
+    ) -> tuple[Run, Session, list[Write], tuple[str, ...]]:
+        """JOURNAL-39: bind inputs to the run, each with its own lane and mark."""
+        writes: list[Write] = []
+        via: list[str] = []
+        contributors = list(run.contributors)
+        for position, entry in enumerate(taken, len(contributors)):
+            ready = entry.state
+            assert isinstance(ready, input_.Ready), entry
+            command = input_.Apply(run.run_id, position, session.mark(entry.lane), self.n)
+            stepped = input_.step(ready, command)
+            assert not isinstance(stepped, Refused), stepped
+            via.append(stepped.clause)
+            writes.append(Update(replace(entry, state=stepped.state)))
+            contributors.append(
+                Contributor(
+                    entry.input_id, entry.seq, entry.priority, ready.ready_rank, ready.size, ready.open_key,
+                    ready.delivery, ready.barrier, entry.lane, ready.mark, ready.hold, self.n,
+                )
+            )  # fmt: skip
+        if not taken:
+            return run, session, writes, ()
+        users = sum([entry.lane is Lane.USER for entry in taken])
+        named = sum([is_targeted(entry) for entry in taken])
+        session = replace(
+            session,
+            ready_user_count=session.ready_user_count - users,
+            ready_system_count=session.ready_system_count - (len(taken) - users),
+            targeted_count=((session.targeted_count or 0) - named) or None,
+        )
+        return replace(run, contributors=tuple(contributors)), session, writes, tuple(via)
+
+    def _reversible(self, run: Run) -> bool | None:
+        """CANCEL-14: return whether the run can be rolled back: no checkpoint of it has started a once step."""
+        starts = any(e.kind is EntryKind.START for e in self.entries)
+        return True if not starts and (run.reversible or not run.progress) else None
 
     def _store_environment(
         self, session: Session, view: CheckpointView
@@ -190,25 +332,38 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             writes.append(Drop(Blob, (self.session_id, old)))
         return replace(session, environment_digest=digest), writes
 
-    def _append_events(self, session: Session, now_ms: int) -> tuple[Session, list[Write]]:
-        """JOURNAL-9: append an event for each note.  A session with a sink becomes due, to publish it."""
+    def _append_events(
+        self, session: Session, taken: tuple[str, ...], now_ms: int
+    ) -> tuple[Session, list[Write]]:
+        """JOURNAL-9, EVENT-26: append an event for each note, and one for what was taken.
+
+        A session with a sink becomes due, to publish them.
+        """
         notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
-        if not notes:
+        if not notes and not taken:
             return session, []
-        kind, seq = EventKind.REPLAY_DIFFERED, session.next_event
+        seq, kind = session.next_event, EventKind.REPLAY_DIFFERED
         events = tuple([Event(kind, self.run_id, (), note[:NOTE_MAX]) for note in notes])
+        if taken:
+            applied = Event(EventKind.INPUT_APPLIED, self.run_id, taken, str(self.n))
+            events = (*events, applied)
         batch = EventBatch(self.session_id, seq, now_ms, self.fence.lease_id, events)
         due = session.due_at_ms if session.published is None else 0
         session = replace(session, next_event=seq + len(events), due_at_ms=due)
         return session, [Insert(batch)]
 
-    def _lines(self, digest: str, nodes: tuple[Node, ...]) -> list[JournalEntry]:
+    def _lines(
+        self, digest: str, nodes: tuple[Node, ...], taken: tuple[str, ...]
+    ) -> list[JournalEntry]:
         lease_id = self.fence.lease_id
         key = (self.session_id, self.run_id, self.turn, self.n)
         lines = [
             JournalEntry(*key, i, e.kind, e.effect_id, lease_id, digest, None, e.body)
             for i, e in enumerate(self.entries)
         ]
+        if taken:  # JOURNAL-36
+            i, kind, body = len(lines), EntryKind.TAKEN, " ".join(taken)
+            lines.append(JournalEntry(*key, i, kind, self.take_id, lease_id, digest, None, body))
         return lines + [
             JournalEntry(*key, i, EntryKind.NODE, node.node_id, lease_id, digest, node.node_id)
             for i, node in enumerate(nodes, len(lines))

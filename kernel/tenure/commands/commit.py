@@ -6,6 +6,7 @@ It ends the inputs, moves the transcript, and releases the lease or keeps it for
 from __future__ import annotations
 
 import enum
+from typing import ClassVar, Final
 
 from attrs import field, frozen
 
@@ -21,8 +22,9 @@ from ..limits import (
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
+from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Contributor, Input, Run, Session, Stamp, Usage
+from ..records import Blob, Cancel, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
@@ -30,6 +32,7 @@ from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
 from .session_view import SessionView, session_queries
+from .steering import no_targets, takeable, targeted_queries
 from .submission import NewInput
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
@@ -39,6 +42,11 @@ __all__ = ["Commit", "Committed", "Then"]
 
 
 FRAME_MAX = 200
+KERNEL_ONLY: Final = (
+    run_.Termination.SPLIT,
+    run_.Termination.SUPERSEDED,
+    run_.Termination.ROLLED_BACK,
+)
 
 
 class Then(enum.StrEnum):
@@ -66,6 +74,7 @@ class CommitView(SessionView):
     blobs: tuple[Blob | None, ...]
     handed: tuple[Input | None, ...]
     successors: tuple[Run | None, ...]
+    targeted: tuple[tuple[QueueEntry, ...], ...]
 
 
 @frozen
@@ -73,10 +82,12 @@ class Commit(Command[CommitView, Committed]):
     """End the turn of a run.
 
     The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
-    STAMP_CONFLICT.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
+    STAMP_CONFLICT.  A finished turn that `yields` is refused with STEERED while it could take inputs instead.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
     next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
+    added: ClassVar = {"yields": 2}
+    ignorable: ClassVar = ("yields",)
     session_id: str
     fence: lease_.Fence
     run_id: str
@@ -94,6 +105,7 @@ class Commit(Command[CommitView, Committed]):
     limit_bytes: int = RUN_BYTES_DEFAULT
     hand_off: NewInput | None = None
     frame: str | None = None
+    yields: bool = False
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
@@ -107,7 +119,14 @@ class Commit(Command[CommitView, Committed]):
             Each(() if self.state is None else (Get(Blob, (s, hash_text(self.state))),)),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
             Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
+            targeted_queries(s, self.run_id, Boundary.BEFORE_COMPLETION, 1)
+            if self._yields
+            else no_targets(),
         )
+
+    @property
+    def _yields(self) -> bool:
+        return self.yields and self.termination is run_.Termination.FINISHED
 
     @property
     def _handed(self) -> tuple[NewInput, ...]:
@@ -121,10 +140,13 @@ class Commit(Command[CommitView, Committed]):
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._replay(view, session, run.stamp, digest)
-        if refused := self._refused(session, run, view.successors):
+        if refused := self._refused(session, run, view):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         tx.via.append("LEASE-7")
+        cancel = session.cancel
+        if cancel is not None and cancel.rollback:
+            return self._roll_back(tx, view, run, cancel, digest)
         closed = closing_nodes(open_calls_after(run.open_calls, self.nodes), self.termination)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
         tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
@@ -138,11 +160,21 @@ class Commit(Command[CommitView, Committed]):
         lease_id = self.fence.lease_id
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
         stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
-        cancel = session.cancel
         if cancel is not None and not run.progress and tip is None:
             tx.end_cancelled(stamped, cancel.how, cancel.by)
         else:
             tx.finish(stamped, self.termination, self.reason)
+        return self._hand_over(tx, revision)
+
+    def _roll_back(
+        self, tx: Transaction, view: CommitView, run: Run, cancel: Cancel, digest: str
+    ) -> Decided[Committed]:
+        """COMMIT-24: end a run that is rolled back.  Only its usage stays; the transcript and the state do not change."""
+        tx.via.append("COMMIT-24")
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        revision = tx.session.revision
+        stamp = Stamp(self.turn, digest, revision, self.fence.lease_id, self.next_run_id)
+        tx.close(replace(run, stamp=stamp), cancel)
         return self._hand_over(tx, revision)
 
     def digest(
@@ -180,9 +212,7 @@ class Commit(Command[CommitView, Committed]):
         begun = begun_of(session, next_, resumed=resumed)
         return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
 
-    def _refused(
-        self, session: Session, run: Run, successors: tuple[Run | None, ...]
-    ) -> Refused | None:
+    def _refused(self, session: Session, run: Run, view: CommitView) -> Refused | None:
         if refused := check_fence(session, self.fence, self.run_id):
             return refused
         if (self.turn, self.n) != (run.turn, run.next_checkpoint):
@@ -194,12 +224,22 @@ class Commit(Command[CommitView, Committed]):
             return Refused(Refusal.REVISION, "COMMIT-7", session.revision)
         if problem := self._validate(run.open_calls):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
-        if any(successors):
+        if any(view.successors):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} exists already")
-        return None
+        return self._steered(session, run, view) if self._yields else None
+
+    def _steered(self, session: Session, run: Run, view: CommitView) -> Refused | None:
+        """COMMIT-43: refuse the end of a turn that a checkpoint before completion would continue."""
+        heads = {Lane.USER: view.users, Lane.SYSTEM: view.systems}
+        open_calls = open_calls_after(run.open_calls, self.nodes)
+        boundary = Boundary.BEFORE_COMPLETION
+        found = takeable(session, run, open_calls, boundary, view.targeted, heads)
+        if not found:
+            return None
+        return Refused(Refusal.STEERED, "COMMIT-43", tuple([e.input_id for e in found]))
 
     def _validate(self, open_calls: tuple[str, ...]) -> str | None:
-        if self.termination in (run_.Termination.SPLIT, run_.Termination.SUPERSEDED):
+        if self.termination in KERNEL_ONLY:
             return f"termination {self.termination.value}: only the kernel ends a run like this"
         if self.termination is run_.Termination.ERROR:
             return "termination error: use Fail"
@@ -254,13 +294,15 @@ class Commit(Command[CommitView, Committed]):
             if tx.session.phase in scheduling.BEGINNING_PHASES:
                 tx.promote(BEGIN_PROMOTED_MAX)
             step = scheduling.next_work(tx.session, tx.runs, tx.ready, tx.now_ms)
-            if not isinstance(step, scheduling.Wait) and not _is_apart(step):
+            if isinstance(step, scheduling.TakeUp | scheduling.NewRun) and not _is_apart(step):
                 tx.update(lease_run=None)
                 resumed = isinstance(step, scheduling.TakeUp)
                 if isinstance(step, scheduling.TakeUp):
                     run = take_up(tx, step.run)
                 else:
-                    group = scheduling.take_group(tx.ready[step.lane], self.limit, self.limit_bytes)
+                    group = scheduling.take_group(
+                        tx.ready[step.lane], self.limit, self.limit_bytes, tx.runs
+                    )
                     run = bind(tx, group, self.next_run_id)
                 tx.update(lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)

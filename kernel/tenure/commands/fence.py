@@ -14,8 +14,9 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, FencedOff
+from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["BY_MAX", "FenceOff"]
 
@@ -57,8 +58,8 @@ class FenceOff(Command[CommandView, FencedOff]):
         run = tx.runs.get(run_id or "")
         if run is not None:
             cancel = session.cancel
-            if cancel is not None and not run.progress:
-                tx.end_cancelled(run, cancel.how, cancel.by)
+            if cancel is not None and (cancel.rollback or not run.progress):
+                tx.close(run, cancel)
             else:
                 tx.reschedule(run, None)
         fenced = FencedOff(tx.session.lease.generation, run_id)

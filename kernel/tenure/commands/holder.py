@@ -31,8 +31,10 @@ from ..replace import replace
 from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
+from .hints import hints_of
+from .replay import check_command_id, replay
 from .session_view import CommandView, SessionView, session_queries
-from .transaction import Transaction, check_command_id, hints_of, replay
+from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import sanitize
 
@@ -138,8 +140,8 @@ class Release(Command[ReleaseView, Ended]):
         release(tx, self.fence)
         cancel = session.cancel
         verdict_text = "released"
-        if cancel is not None and not run.progress:
-            tx.end_cancelled(run, cancel.how, cancel.by)
+        if cancel is not None and (cancel.rollback or not run.progress):
+            tx.close(run, cancel)
             verdict_text = "ended"
         else:
             tx.reschedule(run, None)
@@ -214,6 +216,7 @@ class Renewed:
     ttl_ms: int
     cancel: Cancel | None
     user_mark: int
+    steering: bool = False  # ready inputs name a run, perhaps this one
 
 
 @frozen
@@ -253,7 +256,8 @@ class Renew(Command[RenewView, Renewed]):
         )  # then only the lease and delayed inputs decide when it is due
         after = replace(session, lease=held)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
-        answer = Renewed(held.ttl_ms, session.cancel, session.user_mark)
+        steering = bool(session.targeted_count)  # LEASE-52
+        answer = Renewed(held.ttl_ms, session.cancel, session.user_mark, steering)
         hints = hints_of(session, after)  # the clock may have been set back
         return Decided(answer, outcome.clause, (Update(after),), hints, via=(outcome.clause,))
 

@@ -12,7 +12,7 @@ from ..machines.run import Termination
 from ..outcome import Insert, Write
 from ..records import Node, Run, Session
 from ..replace import replace
-from ..transcript import NewNode, Role, Tip, extend_path, hash_node
+from ..transcript import Form, NewNode, Role, Tip, extend_path, hash_node
 from .validation import validate_id
 
 __all__ = [
@@ -45,8 +45,13 @@ def validate_body(body: str) -> str | None:
 
 
 def validate_nodes(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> str | None:
-    """TRANSCRIPT-6: return what is wrong with new nodes, or None.  Each call gets one result, before anything else."""
+    """TRANSCRIPT-6, TRANSCRIPT-28: return what is wrong with new nodes, or None.
+
+    Each call gets one result, before anything else.
+    """
     for node in nodes:
+        if node.form is Form.INPUTS:
+            return "node of form inputs: only a checkpoint that takes inputs makes it"
         found = open_calls_after_node(open_calls, node)
         if isinstance(found, str):
             return found
@@ -118,15 +123,18 @@ def append_nodes(
     new: tuple[NewNode, ...],
     contents: list[tuple[object, ...]],
     now_ms: int,
+    taken: tuple[str, ...] = (),
 ) -> tuple[Tip | None, tuple[Node, ...]]:
     """TRANSCRIPT-2, TRANSCRIPT-3: return the new tip and the nodes, each the child of the one before.
 
-    The first node of a run carries the inputs that the run answers.
+    The first node of a run carries the inputs that the run answers, and a node of form `inputs` those that were `taken`.
     """
     tip, open_calls = run.tip, run.open_calls
     nodes: list[Node] = []
     for i, node in enumerate(new):
         inputs = tuple([c.input_id for c in run.contributors]) if tip is None else ()
+        if node.form is Form.INPUTS:
+            inputs = (*inputs, *taken)
         parent = tip or session.leaf
         path = extend_path(parent, inputs, contents[i])
         open_calls = open_calls_after(open_calls, (node,))

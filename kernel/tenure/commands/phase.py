@@ -13,8 +13,9 @@ from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Phase, PhaseChanged, Session
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
+from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
-from .transaction import Transaction, check_command_id, replay
+from .transaction import Transaction
 
 __all__ = ["Destroy", "Reopen", "Reset", "Retire", "Stop"]
 
@@ -135,9 +136,12 @@ class Destroy(_PhaseCommand):
 
 
 def end_open_turn(tx: Transaction, reason: str) -> str | None:
-    """PHASE-13: finish the open turn as cancelled.  Its nodes become visible.  Return the id of its run, or None."""
-    run = tx.runs.get(tx.session.open_run or "")
+    """PHASE-13: finish the open turn as cancelled, or roll it back if that was asked.  Return the id of its run, or None."""
+    run, cancel = tx.runs.get(tx.session.open_run or ""), tx.session.cancel
     if run is None:
         return None
-    tx.finish(run, run_.Termination.CANCELLED, reason)
+    if cancel is not None and cancel.rollback:
+        tx.close(run, cancel)
+    else:
+        tx.finish(run, run_.Termination.CANCELLED, reason)
     return run.run_id

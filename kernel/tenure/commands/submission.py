@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
+from typing import ClassVar
 
 from attrs import field, frozen
 
 from ..outcome import Refusal, Refused
-from ..policy import LANES, POLICIES, OnOtherContent, Policy
+from ..policy import LANES, POLICIES, IfOver, OnOtherContent, Policy
 from ..records import Admission, HowAdmitted, Input, OpenKey, Session
 from ..transcript import hash_content
 
-__all__ = ["Admitted", "Conflict", "NewInput", "known_admissions"]
+__all__ = ["Admitted", "Conflict", "IfIdle", "NewInput", "Target", "known_admissions"]
+
+
+class Target(enum.StrEnum):
+    """What an input may name instead of a run (INBOX-49)."""
+
+    CURRENT = "current"  # the run of the open turn, or else the one under the lease
+    NOBODY = "nobody"  # no run, also if its policy says that it steers
+
+
+class IfIdle(enum.StrEnum):
+    """What an input becomes that names the current run if there is none."""
+
+    QUEUE = "queue"  # an ordinary input
+    REFUSE = "refuse"
 
 
 @frozen
@@ -19,9 +35,12 @@ class NewInput:
     """A submitted input.  `payload` is opaque text, for a prompt the prompt itself.
 
     `key`: idempotency key; without one, `input_id` identifies the input.  `priority`: 0 comes first, None is the
-    policy's.  `available_at_ms`: the earliest time at which it may begin, by the clock of the store.
+    policy's.  `available_at_ms`: the earliest time at which it may begin, by the clock of the store.  `target`: the run
+    that is to take it, by id or as `Target`; None is the current run if the policy says that the input steers.
+    `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.
     """
 
+    added: ClassVar = {"target": 2, "if_idle": 2, "if_over": 2}
     input_id: str
     kind: str
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
@@ -32,6 +51,9 @@ class NewInput:
     supersession_key: str | None = None
     correlation_id: str | None = None
     policy: Policy | None = None  # for a kind that has no policy in policy.py
+    target: str | Target | None = None
+    if_idle: IfIdle = IfIdle.QUEUE
+    if_over: IfOver = IfOver.QUEUE
 
     def rules(self) -> Policy | None:
         """Return the policy of this input; None if its kind is unknown."""

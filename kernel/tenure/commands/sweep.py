@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..indexes import AGED, MARK_RAISES
-from ..limits import RUN_INPUTS_MAX, SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX
+from ..limits import RUN_INPUTS_MAX, SWEEP_ABANDONED_MAX, SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX
 from ..machines import lease as lease_
 from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
@@ -49,7 +49,9 @@ class SweepView(SessionView):
 
 @frozen
 class Sweep(Command[SweepView, Swept]):
-    """End a lapsed lease, end what marks superseded, and promote due inputs.  Writes at most 256 rows.
+    """End a lapsed lease and what marks superseded or targets left behind, and promote due inputs.
+
+    Writes at most 256 rows.
 
     A repetition is a new, monotone step.  Refusals: UNKNOWN_SESSION.
     """
@@ -60,7 +62,7 @@ class Sweep(Command[SweepView, Swept]):
         s = self.session_id
         return read(
             SweepView,
-            *session_queries(s, delayed=SWEEP_ROWS_MAX + 1),
+            *session_queries(s, ready=SWEEP_ABANDONED_MAX + 1, delayed=SWEEP_ROWS_MAX + 1),
             First(AGED, (s, Lane.USER), AGED_READ),
             First(AGED, (s, Lane.SYSTEM), AGED_READ),
             First(MARK_RAISES, (s, Lane.USER), RAISES_READ),
@@ -85,10 +87,13 @@ class Sweep(Command[SweepView, Swept]):
                 count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
             tx.update(sweep=left)
+        room = max(SWEEP_ROWS_MAX - len(tx.changes), 0) // 2  # each may have an open key
+        abandoned = tx.end_abandoned(min(SWEEP_ABANDONED_MAX, room))
+        left = left or any(map(tx.head_has_ended, LANES))
         room = min(SWEEP_PROMOTED_MAX, SWEEP_ROWS_MAX - len(tx.changes))
         promoted = tx.promote(room) if session.phase in BEGINNING_PHASES else 0
         more = left or promoted == room
-        return tx.decided(Swept(ended, promoted, more), "SWEEP-2")
+        return tx.decided(Swept(ended + abandoned, promoted, more), "SWEEP-2")
 
 
 def sweep_lane(

@@ -7,6 +7,7 @@ and gives hints.  A row is written at most once in a decision: the last write of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 from attrs import define, field
@@ -16,8 +17,8 @@ from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Hint, Insert, Key, Refusal, Refused, Stepped, Update, Write
-from ..policy import Lane
+from ..outcome import Decided, Drop, Insert, Key, Refused, Stepped, Update, Write
+from ..policy import LANES, Lane
 from ..queries import Record
 from ..records import (
     RECORDS,
@@ -33,14 +34,15 @@ from ..records import (
     Session,
 )
 from ..replace import replace
-from ..scheduling import due_at_ms, outdated
+from ..scheduling import delay_order, due_at_ms, head, outdated, queue_order, target_ended
 from ..transcript import Tip
 from ..world import key_of
+from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
+from .hints import hints_of
 from .nodes import close_open_calls
 from .session_view import SessionView
-from .validation import validate_id
 
-__all__ = ["Transaction", "check_command_id", "hints_of", "queue_entry_of", "replay"]
+__all__ = ["Transaction"]
 
 
 S = TypeVar("S")
@@ -84,6 +86,8 @@ class Transaction:
     events: list[Event] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None
+    steered: str | None = None
+    targeted_added: int = 0
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
@@ -174,17 +178,28 @@ class Transaction:
         """Add a ready queue entry to its lane, in order."""
         heads = self.ready[queue_entry.lane]
         heads.append(queue_entry)
-        if len(heads) > 1 and _order(heads[-2]) > _order(queue_entry):  # seldom: ranks ascend
-            heads.sort(key=_order)
+        self.targeted_added += is_targeted(queue_entry)
+        if len(heads) > 1 and queue_order(heads[-2]) > queue_order(
+            queue_entry
+        ):  # seldom: ranks ascend
+            heads.sort(key=queue_order)
         self.ready_added[queue_entry.lane] += 1
+
+    def move_ready(self, lane: Lane, moved: Sequence[QueueEntry]) -> None:
+        """Write ready inputs of a lane that have exchanged their places."""
+        self.write(*[Update(queue_entry) for queue_entry in moved])
+        names = {queue_entry.input_id for queue_entry in moved}
+        others = [p for p in self.ready[lane] if p.input_id not in names]
+        self.ready[lane] = sorted([*others, *moved], key=queue_order)
 
     def put_delayed(self, queue_entry: QueueEntry) -> None:
         """Add a delayed queue entry, in order."""
-        self.delayed = sorted([*self.delayed, queue_entry], key=_when)
+        self.delayed = sorted([*self.delayed, queue_entry], key=delay_order)
         self.delayed_added += 1
 
     def take_ready(self, lane: Lane, count: int) -> None:
         """Remove the first `count` queue entries of a lane: a run binds them."""
+        self.targeted_added -= sum(map(is_targeted, self.ready[lane][:count]))
         self.ready[lane] = self.ready[lane][count:]
         self.ready_added[lane] -= count
 
@@ -201,14 +216,41 @@ class Transaction:
             heads = self.ready[queue_entry.lane]
             self.ready[queue_entry.lane] = [p for p in heads if p.input_id != queue_entry.input_id]
             self.ready_added[queue_entry.lane] -= 1
+            self.targeted_added -= is_targeted(queue_entry)
         else:
             self.delayed = [p for p in self.delayed if p.input_id != queue_entry.input_id]
             self.delayed_added -= 1
+
+    def end_abandoned(self, limit: int) -> int:
+        """INBOX-55: end at most `limit` heads of lanes that have ended with their targets.  Return how many."""
+        count = 0
+        for lane in LANES:
+            while count < limit and self.head_has_ended(lane):
+                first = self.ready[lane][0]
+                by = getattr(first.state, "target_run", "")
+                self.end_queue_entry(first, input_.How.ABANDONED, by)
+                detail = f"abandoned: {by} has ended"
+                self.append_event(EventKind.INPUT_ENDED, None, (first.input_id,), detail)
+                count += 1
+        return count
+
+    def head_has_ended(self, lane: Lane) -> bool:
+        """Return whether the head of a lane has ended with its target."""
+        first = head(self.session, self.ready[lane], lane)
+        return first is not None and target_ended(first, self.runs)
 
     def release_key(self, key: str | None, lane: Lane, mark: int) -> None:
         """Drop the open key of an input that ends, if it has one."""
         if key is not None:
             self.write(Drop(OpenKey, (self.session.session_id, key, lane, mark)))
+
+    def waiting(self) -> int:
+        """Return how many inputs are ready or delayed, as of the writes so far."""
+        return self.session.waiting + sum(self.ready_added.values()) + self.delayed_added
+
+    def release_key_of(self, run: Run, contributor: Contributor) -> None:
+        """Drop the open key of an input that ends with its run or is taken out of it."""
+        self.release_key(contributor.open_key, run.lane_of(contributor), run.mark_of(contributor))
 
     def promote(self, limit: int) -> int:
         """INBOX-9: make at most `limit` due inputs ready, in the order of their times.  Return how many."""
@@ -255,8 +297,8 @@ class Transaction:
         """
         cancel = self.session.cancel
         if cancel is not None and cancel.run_id == run.run_id:
-            if not run.progress:
-                self.end_cancelled(run, cancel.how, cancel.by)
+            if not run.progress or cancel.rollback:
+                self.close(run, cancel)
                 return "ended"
             if isinstance(verdict, GiveUp):
                 self.finish(run, run_.Termination.CANCELLED, cancel.by)
@@ -291,6 +333,13 @@ class Transaction:
             EventKind.RUN_RESCHEDULED, run.run_id, detail="" if due is None else str(due)
         )
 
+    def close(self, run: Run, cancel: Cancel) -> None:
+        """Finish a run that was asked to stop, and that has written nothing or is rolled back."""
+        if cancel.rollback:
+            self.finish(run, run_.Termination.ROLLED_BACK, cancel.by)
+        else:
+            self.end_cancelled(run, cancel.how, cancel.by)
+
     def end_cancelled(self, run: Run, how: input_.How, by: str) -> None:
         """Finish a run that was cancelled or superseded by `by`."""
         if how is input_.How.SUPERSEDED:
@@ -299,24 +348,34 @@ class Transaction:
             self.finish(run, run_.Termination.CANCELLED, by)
 
     def finish(self, run: Run, termination: run_.Termination, reason: str = "") -> None:
-        """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible."""
-        how = run_.settle(termination, run.tip is not None)
+        """RUN-9: finish a run.  Its inputs end by the settling table, and its nodes become visible.
+
+        RUN-24: what a run that is rolled back has written stays invisible, and its inputs of lane SYSTEM do not end.
+        """
+        how, back = run_.settle(termination, run.tip is not None), False
+        if termination is run_.Termination.ROLLED_BACK:
+            run, back = replace(run, tip=None, open_calls=()), True
+            self.via.append("RUN-24")
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
         self.write(*closings)
         if run.tip is not None and self.session.leaf != run.tip:
             self.update(leaf=run.tip, revision=self.session.revision + 1)
         state = self.step_to(run_.step(run.state, run_.Finish(termination, reason)))
         by = ended_by(run, how, termination, reason)
+        ids: list[str] = []
         for position, contributor in enumerate(run.contributors):
+            if back and run.lane_of(contributor) is Lane.SYSTEM:
+                self.give_back(run, contributor, position)
+                continue
             bound = bound_state(run, contributor, position)
             ended = self.step_to(input_.step(bound, input_.End(how, by)))
             self.write(Update(queue_entry_of(run, contributor, ended)))
-            self.release_key(contributor.open_key, run.lane, run.mark)
+            self.release_key_of(run, contributor)
+            ids.append(contributor.input_id)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
-        ids = tuple([c.input_id for c in run.contributors])
         self.append_event(
-            EventKind.RUN_FINISHED, run.run_id, ids, f"{termination.value}: {how.value}"
+            EventKind.RUN_FINISHED, run.run_id, tuple(ids), f"{termination.value}: {how.value}"
         )
 
     def split(self, run: Run, reason: str) -> None:
@@ -326,16 +385,19 @@ class Transaction:
         """
         state = self.step_to(run_.step(run.state, run_.Finish(run_.Termination.SPLIT, reason)))
         for position, contributor in enumerate(run.contributors):
-            bound = bound_state(run, contributor, position)
-            command = input_.Return(run.hold, contributor.size)
-            queue_entry = queue_entry_of(
-                run, contributor, self.step_to(input_.step(bound, command))
-            )
-            self.write(Update(queue_entry))
-            self.put_ready(queue_entry)
+            self.give_back(run, contributor, position)
         self.write_run(replace(run, state=state))
         self.clear_run_flags(run)
         self.append_event(EventKind.RUN_FINISHED, run.run_id, (), f"split: {reason}")
+
+    def give_back(self, run: Run, contributor: Contributor, position: int) -> None:
+        """PLACE-8: make an input of a run that ends ready again, alone, with its former rank."""
+        state = self.step_to(returned_state(run, contributor, position))
+        queue_entry = queue_entry_of(run, contributor, state)
+        self.write(Update(queue_entry))
+        self.put_ready(queue_entry)
+        if run.mark_of(contributor) < self.session.mark(queue_entry.lane):
+            self.update(sweep=True)  # a mark was raised while the run had it
 
     def clear_run_flags(self, run: Run) -> None:
         """Clear the flags of the session that name this run."""
@@ -388,6 +450,7 @@ class Transaction:
             ready_user_count=session.ready_user_count + self.ready_added[Lane.USER],
             ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
             delayed_count=session.delayed_count + self.delayed_added,
+            targeted_count=((session.targeted_count or 0) + self.targeted_added) or None,
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
@@ -404,7 +467,7 @@ class Transaction:
         if self.head is None:
             return Decided(outcome, clause, (), (), False, via)
         writes = (self.head, *self.changes.values(), *self.batch)
-        hints = hints_of(self.before, self.session, self.cancelled)
+        hints = hints_of(self.before, self.session, self.cancelled, self.steered)
         return Decided(outcome, clause, writes, hints, False, via)
 
     def _left_over(self, run: Run) -> bool:
@@ -419,75 +482,3 @@ def merge(before: Write, write: Write) -> Write | None:
         what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
         raise AssertionError(f"{what}: {write.record!r}")
     return Insert(write.record) if isinstance(before, Insert) else Update(write.record)
-
-
-# -- commands that are known by their id
-
-
-def check_command_id(
-    name: str, command_id: str, executed: ExecutedCommand | None
-) -> Refused | None:
-    """STORE-18, STORE-19: refuse an id of another kind of command, or one that is not a valid id."""
-    if executed is not None and executed.command != name:
-        return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
-    if executed is None and (problem := validate_id("command_id", command_id)):
-        return Refused(Refusal.ILLEGAL, "STORE-19", problem)
-    return None
-
-
-def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[O]:
-    """Return the outcome that was stored when this command was executed."""
-    assert isinstance(executed.outcome, outcome), executed
-    return Decided(executed.outcome, clause, replayed=True)
-
-
-def hints_of(
-    before: Session | None, after: Session, cancelled: str | None = None
-) -> tuple[Hint, ...]:
-    """DUE-9: return a hint if workers may believe that a session is due later than it is, or if a run was cancelled."""
-    due = after.due_at_ms
-    earlier = due is not None and (
-        before is None
-        or before.due_at_ms is None
-        or due < before.due_at_ms
-        or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
-    )
-    if earlier or cancelled is not None:
-        return (Hint(after.session_id, due, cancelled),)
-    return ()
-
-
-# -- runs and the queue entries of their contributors
-
-
-def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
-    """Return the state of the queue entry of a contributor, which the run can rebuild."""
-    return input_.Bound(run.mark, run.run_id, position, c.rank, c.open_key)
-
-
-def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
-    """Return the queue entry of a contributor, in another state."""
-    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane, c.priority, state)
-
-
-def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
-    """Return the `by` of an ended input: the run that consumed it, the command that superseded it, or a reason."""
-    match how:
-        case input_.How.CONSUMED:
-            return run.run_id
-        case input_.How.SUPERSEDED | input_.How.DEAD_LETTERED:
-            return reason or termination.value
-        case _:
-            return termination.value
-
-
-def _order(queue_entry: QueueEntry) -> tuple[int, int, int]:
-    state = queue_entry.state
-    assert isinstance(state, input_.Ready), queue_entry
-    return (-state.mark, queue_entry.priority, state.ready_rank)
-
-
-def _when(queue_entry: QueueEntry) -> tuple[int, int]:
-    state = queue_entry.state
-    assert isinstance(state, input_.Delayed), queue_entry
-    return (state.until_ms, queue_entry.seq)

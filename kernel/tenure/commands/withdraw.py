@@ -16,8 +16,10 @@ from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
+from .contributors import bound_state, queue_entry_of
+from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
-from .transaction import Transaction, check_command_id, queue_entry_of, replay
+from .transaction import Transaction
 
 __all__ = ["Withdraw", "WithdrawFrom", "Withdrawn", "withdraw_bound"]
 
@@ -67,8 +69,8 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
             return Refused(Refusal.ENDED, "INBOX-22", state)
         runs = {run.run_id: run for run in view.runs}
         run = runs.get(getattr(state, "run_id", ""))
-        if scheduling.visible_status(session, queue_entry, run) == "superseded":
-            return Refused(Refusal.ENDED, "INBOX-22", input_.Ended(input_.How.SUPERSEDED, "mark"))
+        if ended := scheduling.ended_unwritten(session, queue_entry, run, runs):
+            return Refused(Refusal.ENDED, "INBOX-22", ended)
         if refused := check_command_id("withdraw", self.command_id, None):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -109,10 +111,10 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
     rest = tuple([c for c in run.contributors if c.input_id != input_id])
     position = next(i for i, c in enumerate(run.contributors) if c.input_id == input_id)
     gone = run.contributors[position]
-    bound = input_.Bound(run.mark, run.run_id, position, gone.rank, gone.open_key)
+    bound = bound_state(run, gone, position)
     state = tx.step_to(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
     tx.write(Update(queue_entry_of(run, gone, state)))
-    tx.release_key(gone.open_key, run.lane, run.mark)
+    tx.release_key_of(run, gone)
     if rest:
         tx.write_run(replace(run, contributors=rest))
         return True
@@ -193,7 +195,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
             if len(tx.changes) + 2 > WITHDRAW_ROWS_MAX:
                 return taken, True
             run = tx.runs.get(getattr(queue_entry.state, "run_id", ""))
-            if scheduling.visible_status(session, queue_entry, run) == "superseded":
+            if scheduling.ended_unwritten(session, queue_entry, run, tx.runs):
                 continue
             if isinstance(queue_entry.state, input_.Bound):
                 if run is None:

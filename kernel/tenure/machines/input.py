@@ -6,15 +6,17 @@ The table has a row for every step of a queue entry.  Commands decide when a ste
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
 from ..outcome import Refusal, Refused, Stepped
+from ..policy import Delivery, IfOver
 from ..rules import Row, Table, always
 
 __all__ = [
     "RULES",
+    "Apply",
     "Bind",
     "Bound",
     "Delayed",
@@ -36,18 +38,30 @@ __all__ = [
 class Delayed:
     """Not ready before `until_ms`."""
 
+    added: ClassVar = {"slot": 2, "delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
+    ignorable: ClassVar = (
+        "slot",
+        "delivery",
+    )
     mark: int
     until_ms: int
     group: str | None
     hold: bool
     size: int  # of the payload, bytes
     open_key: str | None = None
+    slot: str | None = None  # of a delayed input; it leaves it when it becomes ready
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
+    target_run: str | None = None  # the run that it names
+    if_over: IfOver | None = None  # None: QUEUE
 
 
 @frozen
 class Ready:
     """Ready to be bound to a run, in the order of `ready_rank`."""
 
+    added: ClassVar = {"delivery": 2, "barrier": 2, "target_run": 2, "if_over": 2}
+    ignorable: ClassVar = ("delivery",)
     mark: int
     ready_rank: int
     group: str | None
@@ -55,17 +69,23 @@ class Ready:
     size: int
     open_key: str | None = None
     slot: str | None = None  # lane, kind and supersession key, while it can be superseded
+    delivery: Delivery | None = None  # None: AFTER_COMMIT
+    barrier: bool | None = None  # None: no
+    target_run: str | None = None  # the run that it names
+    if_over: IfOver | None = None  # None: QUEUE
 
 
 @frozen
 class Bound:
     """Bound to a run."""
 
+    added: ClassVar = {"checkpoint": 2}
     mark: int
     run_id: str
     position: int
     rank: int
     open_key: str | None = None
+    checkpoint: int | None = None  # that has taken it; None: the run began with it
 
 
 class How(enum.StrEnum):
@@ -112,11 +132,23 @@ class Bind:
 
 
 @frozen
+class Apply:
+    """Bind a ready input to a run that is at work, by its checkpoint of this number."""
+
+    run_id: str
+    position: int
+    mark: int  # the current mark of the lane
+    checkpoint: int
+
+
+@frozen
 class Return:
-    """Make a bound input ready again, because its run is split: the only way back."""
+    """Make a bound input ready again, because its run is split or rolled back: the only ways back."""
 
     hold: bool
     size: int
+    delivery: Delivery | None = None
+    barrier: bool | None = None
 
 
 @frozen
@@ -144,11 +176,11 @@ def early(s: Delayed, c: Promote) -> bool:
     return s.until_ms > c.now_ms
 
 
-def current(s: Ready, c: Bind) -> bool:
+def current(s: Ready, c: Bind | Apply) -> bool:
     return s.mark >= c.mark
 
 
-def outdated(s: Ready, c: Bind) -> bool:
+def outdated(s: Ready, c: Bind | Apply) -> bool:
     return s.mark < c.mark
 
 
@@ -165,15 +197,27 @@ def ends_by_run(s: Delayed | Ready, c: End) -> bool:
 
 
 def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, c.rank, s.group, s.hold, s.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
+        delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
+    )  # fmt: skip
+    return Stepped(ready, clause)
 
 
 def bind(s: Ready, c: Bind, clause: str) -> Outcome:
     return Stepped(Bound(s.mark, c.run_id, c.position, s.ready_rank, s.open_key), clause)
 
 
+def apply(s: Ready, c: Apply, clause: str) -> Outcome:
+    bound = Bound(s.mark, c.run_id, c.position, s.ready_rank, s.open_key, c.checkpoint)
+    return Stepped(bound, clause)
+
+
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
-    return Stepped(Ready(s.mark, s.rank, None, c.hold, c.size, s.open_key), clause)
+    ready = Ready(
+        s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier
+    )
+    return Stepped(ready, clause)
 
 
 def end(s: Delayed | Ready, c: End, clause: str) -> Outcome:
@@ -198,6 +242,8 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-2", Delayed, Promote, early, refuse_bound),
         Row("PLACE-3", Ready, Bind, current, bind),
         Row("PLACE-4", Ready, Bind, outdated, refuse_bound),
+        Row("PLACE-30", Ready, Apply, current, apply),
+        Row("PLACE-4", Ready, Apply, outdated, refuse_bound),
         Row("PLACE-5", Delayed, End, ends_without_run, end),
         Row("PLACE-5", Ready, End, ends_without_run, end),
         Row("PLACE-6", Delayed, End, ends_by_run, refuse_bound),
@@ -207,6 +253,7 @@ RULES: Table[Outcome] = Table(
         Row("PLACE-10", Ended, End, always, refuse_ended),
         Row("PLACE-10", Ended, Promote, always, refuse_ended),
         Row("PLACE-10", Ended, Bind, always, refuse_ended),
+        Row("PLACE-10", Ended, Apply, always, refuse_ended),
         Row("PLACE-10", Ended, Return, always, refuse_ended),
     )
 )

@@ -55,6 +55,8 @@ class Termination(enum.StrEnum):
     ERROR = "error"
     SPLIT = "split"
     SUPERSEDED = "superseded"
+    ROLLED_BACK = "rolled_back"  # as if it had not begun
+    added = enum.nonmember({"ROLLED_BACK": 2})
 
 
 @frozen
@@ -143,5 +145,7 @@ def settle(termination: Termination, in_transcript: bool) -> How:
             return How.CONSUMED if in_transcript else How.DEAD_LETTERED  # RUN-13, RUN-14
         case Termination.SUPERSEDED:
             return How.SUPERSEDED  # RUN-15
+        case Termination.ROLLED_BACK:
+            return How.SUPERSEDED  # RUN-24; inputs of lane SYSTEM become ready again
         case Termination.SPLIT:
             raise AssertionError("a split ends no input")

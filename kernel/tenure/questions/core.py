@@ -19,6 +19,7 @@ from ..policy import LANES
 from ..queries import Chain, Command, Each, First, Get, Query, Question, all_existing, existing
 from ..records import (
     Blob,
+    Cancel,
     EventBatch,
     Input,
     JournalEntry,
@@ -37,6 +38,7 @@ __all__ = [
     "EventsAfter",
     "InputStatus",
     "Journal",
+    "LoadInputs",
     "LoadOverview",
     "LoadRun",
     "LoadTranscript",
@@ -60,12 +62,16 @@ Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 @frozen
 class LoadedRun:
-    """What the execution of a run needs: its inputs in order, its journal, the session's state."""
+    """What the execution of a run needs: its inputs in order, its journal, the session's state.
+
+    `cancel`: the run was asked to stop.
+    """
 
     run: Run
     inputs: tuple[Input, ...]
     entries: tuple[JournalEntry, ...]
     state: str | None
+    cancel: Cancel | None = None
 
 
 @frozen
@@ -91,7 +97,22 @@ class LoadRun(Question[LoadedRun | None]):
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = existing(blob, f"blob {session.state_digest} of the state").body
-        return LoadedRun(run, tuple(inputs), entries, state)
+        cancel = session.cancel
+        if cancel is not None and cancel.run_id != self.run_id:
+            cancel = None
+        return LoadedRun(run, tuple(inputs), entries, state, cancel)
+
+
+@frozen
+class LoadInputs(Question[tuple[Input, ...]]):
+    """The inputs with these ids, which exist."""
+
+    session_id: str
+    input_ids: tuple[str, ...]
+
+    def steps(self) -> Steps:
+        found = yield Each(tuple([Get(Input, (self.session_id, i)) for i in self.input_ids]))
+        return all_existing(found, "input")
 
 
 def _nothing() -> Steps:
@@ -132,7 +153,8 @@ class InputStatus:
     dead_lettered).  `by`: the run, input or command that ended it.  `termination`: how its run ended, set when the run
     is done.  `reason`: why, as a code, as the kind and message of an error, or as the id of the command that stopped the
     run.  `answer`: the text of the last node that the run committed.  `failures` counts failures, outages and losses
-    since the last checkpoint; `last_failure` is the last failure that was reported.
+    since the last checkpoint; `last_failure` is the last failure that was reported.  `target_run`: the run that it
+    names, while no run has it.  `checkpoint`: the number of the checkpoint that has taken it into a running turn.
     """
 
     input_id: str
@@ -145,6 +167,13 @@ class InputStatus:
     due_at_ms: int | None = None
     answer: str | None = None
     last_failure: LastFailure | None = None
+    target_run: str | None = None
+    checkpoint: int | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether a run has the input, or it has ended.  An input that is only addressed to a run is not delivered."""
+        return self.status not in ("delayed", "ready")
 
     @property
     def ended(self) -> bool:
@@ -193,14 +222,21 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
     run: Run | None = None
     if run_id is not None:
         run = yield Get(Run, (queue_entry.session_id, run_id))
-    status = scheduling.visible_status(session, queue_entry, run)
+    target_run = getattr(state, "target_run", None)
+    target: Run | None = None
+    if target_run is not None and isinstance(state, input_.Ready):
+        target = yield Get(Run, (queue_entry.session_id, target_run))
+    unfinished = () if target is None or isinstance(target.state, run_.Done) else (target.run_id,)
+    status = scheduling.visible_status(session, queue_entry, run, unfinished)
     if status == "superseded" and not isinstance(state, input_.Ended):
         raised = yield Get(MarkRaise, (queue_entry.session_id, queue_entry.lane, state.mark + 1))
         status = status if raised is None else raised.how.value  # as Sweep will write it
     by = state.by if isinstance(state, input_.Ended) else None
+    if status == "abandoned" and isinstance(state, input_.Ready):
+        by = target_run  # as Begin or Sweep will write it
     due = state.until_ms if isinstance(state, input_.Delayed) else None
     if run is None:
-        return InputStatus(queue_entry.input_id, status, by, due_at_ms=due)
+        return InputStatus(queue_entry.input_id, status, by, due_at_ms=due, target_run=target_run)
     termination, reason, answer = None, "", None
     if isinstance(run.state, run_.Done):
         termination, reason = run.state.termination.value, run.state.reason
@@ -213,13 +249,19 @@ def _status(session: Session, queue_entry: QueueEntry) -> Steps:
     counted = run.retry.failure_count()
     return InputStatus(
         queue_entry.input_id, status, by, run_id, termination, reason, counted, due, answer,
-        run.retry.last,
+        run.retry.last, checkpoint=_checkpoint_of(run, queue_entry.input_id),
     )  # fmt: skip
 
 
+def _checkpoint_of(run: Run, input_id: str) -> int | None:
+    return next((c.checkpoint for c in run.contributors if c.input_id == input_id), None)
+
+
 def _answer(node: Node, termination: run_.Termination) -> str | None:
-    """Return the text of the last node of a run, unless it only closes a tool call."""
+    """Return the text of the last node of a run, unless it only closes a tool call or has no text."""
     if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
+        return None
+    if node.form is Form.INPUTS:
         return None
     return text_of(node.form, node.body)
 

@@ -9,7 +9,7 @@ from ..queries import Each, First, Get, Question, all_existing, existing
 from ..records import EntryKind, Input, JournalEntry, Node, Run, Session
 from .core import Journal, Steps
 
-__all__ = ["LoadOpenTurn", "OpenTurn", "load_open_turn", "load_turn_of"]
+__all__ = ["LoadOpenTurn", "OpenTurn", "inputs_of", "load_open_turn", "load_turn_of"]
 
 
 @frozen
@@ -24,6 +24,22 @@ class OpenTurn:
     inputs: tuple[Input, ...] = field(repr=False)
     entries: tuple[JournalEntry, ...] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
+
+    @property
+    def bound(self) -> tuple[Input, ...]:
+        """The inputs with which the run began."""
+        return inputs_of(self.run, self.inputs, taken=False)
+
+    @property
+    def taken(self) -> tuple[Input, ...]:
+        """The inputs that checkpoints of the run have taken."""
+        return inputs_of(self.run, self.inputs, taken=True)
+
+
+def inputs_of(run: Run, inputs: tuple[Input, ...], *, taken: bool) -> tuple[Input, ...]:
+    """Return the inputs of a run with which it began, or those that checkpoints have taken.  `inputs`: all, in order."""
+    pairs = zip(run.contributors, inputs, strict=True)
+    return tuple([each for c, each in pairs if (c.checkpoint is not None) is taken])
 
 
 @frozen

@@ -28,8 +28,8 @@ from ..commands import (
 from ..machines.lease import Held, Holder
 from ..outcome import Refusal, Refused
 from ..queries import Command, Get, Query, Question
-from ..questions.core import LoadedRun, LoadRun
-from ..records import Cancel, Session
+from ..questions.core import LoadedRun, LoadInputs, LoadRun
+from ..records import Cancel, Input, Session
 from .protocol import (
     Answered,
     OutcomeUnknown,
@@ -60,6 +60,7 @@ __all__ = [
     "Fenced",
     "Granted",
     "HolderFound",
+    "InputsLoaded",
     "LeaseRenewed",
     "NextTaken",
     "NothingToBegin",
@@ -173,11 +174,20 @@ class RunMissing:
 
 @frozen
 class CheckpointWritten:
-    """A checkpoint is durable, and the session still belongs to this runner."""
+    """A checkpoint is durable, and the session still belongs to this runner.  `inputs`: what it has taken."""
 
     now_ms: int
     n: int
     cancel: Cancel | None
+    inputs: tuple[str, ...]
+
+
+@frozen
+class InputsLoaded:
+    """The inputs that a checkpoint has taken."""
+
+    now_ms: int
+    inputs: tuple[Input, ...]
 
 
 @frozen
@@ -290,6 +300,7 @@ Answer: TypeAlias = (
     | RunLoaded
     | RunMissing
     | CheckpointWritten
+    | InputsLoaded
     | RunEnded
     | NextTaken
     | Fenced
@@ -321,6 +332,10 @@ def _of_load(answer: Any, now_ms: int) -> Answer:
     return RunMissing(now_ms) if answer is None else RunLoaded(now_ms, answer)
 
 
+def _of_inputs(answer: Any, now_ms: int) -> Answer:
+    return InputsLoaded(now_ms, answer)
+
+
 def _of_lease(answer: Any, now_ms: int) -> Answer:
     return Cleared(now_ms) if answer is None else HolderFound(now_ms, answer)
 
@@ -343,7 +358,7 @@ def _of_begin(answer: Any, now_ms: int) -> Answer:
 def _of_write(call: Any, answer: Any, now_ms: int) -> Answer:
     if isinstance(answer, Checkpointed):
         if answer.held:
-            return CheckpointWritten(now_ms, answer.n, answer.cancel)
+            return CheckpointWritten(now_ms, answer.n, answer.cancel, answer.inputs)
         return Fenced(now_ms, answer)
     if isinstance(answer, Refused):
         if answer.reason is Refusal.FENCED:
@@ -362,6 +377,7 @@ _OF_CALL: Final[dict[type, Callable[[Any, int], Answer]]] = {
     Sweep: _of_clearing,
     Reclaim: _of_clearing,
     LoadRun: _of_load,
+    LoadInputs: _of_inputs,
     CurrentLease: _of_lease,
 }
 

@@ -85,15 +85,18 @@ __all__ = [
 # -- final commands
 
 
-def commit(core: Core, held_run: HeldRun, request: EndTurn) -> Commit:
-    """Return the commit of a turn.  It takes the next run, unless other owners get their chance (RUNNER-20)."""
+def commit(core: Core, held_run: HeldRun, request: EndTurn, *, yields: bool = False) -> Commit:
+    """Return the commit of a turn.  It takes the next run, unless other owners get their chance (RUNNER-20).
+
+    It may yield only while there is code that can go on (RUNNER-114).
+    """
     begun, config, end = held_run.begun, core.config, request.end
     take_next = not core.draining and core.runs + 1 < config.runs_max
     return Commit(
         config.session_id, begun.fence, begun.run_id, begun.turn, held_run.n, begun.revision,
         end.termination, end.reason, end.nodes, end.usage, end.state,
         Then.NEXT if take_next else Then.RELEASE, request.next_run_id if take_next else None,
-        config.limit, config.limit_bytes, end.hand_off, end.frame,
+        config.limit, config.limit_bytes, end.hand_off, end.frame, yields,
     )  # fmt: skip
 
 
@@ -186,24 +189,24 @@ def renew_now(
 # -- guards on a loaded run
 
 
-def may_run(s: Loading) -> bool:
+def may_run(s: Loading, e: RunLoaded) -> bool:
     """True if the run has to be neither closed nor released."""
-    return not s.held_run.cancelled and not s.core.draining
+    return not s.held_run.cancelled and e.loaded.cancel is None and not s.core.draining
 
 
 def loaded_on_time(s: Loading, e: RunLoaded) -> bool:
     """True if the turn may start now."""
-    return may_run(s) and s.held_run.on_time(e.now_ms)
+    return may_run(s, e) and s.held_run.on_time(e.now_ms)
 
 
 def loaded_late(s: Loading, e: RunLoaded) -> bool:
     """True if the lease has to be renewed first."""
-    return may_run(s) and not s.held_run.on_time(e.now_ms)
+    return may_run(s, e) and not s.held_run.on_time(e.now_ms)
 
 
 def loaded_in_vain(s: Loading, e: RunLoaded) -> bool:
     """True if the run has to be closed or released by now."""
-    return not may_run(s)
+    return not may_run(s, e)
 
 
 # -- actions
@@ -222,7 +225,8 @@ def wait_for_lease(s: Loading, e: RunLoaded, clause: str) -> Outcome:
 
 def end_unstarted(s: Loading, e: RunLoaded, clause: str) -> Outcome:
     """Close or release the run."""
-    return begin_next(s.core, s.held_run, e.now_ms, clause)
+    cancel = s.held_run.cancel if e.loaded.cancel is None else e.loaded.cancel
+    return begin_next(s.core, replace(s.held_run, cancel=cancel), e.now_ms, clause)
 
 
 def stop_missing(s: Loading, e: RunMissing, clause: str) -> Outcome:

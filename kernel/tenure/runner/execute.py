@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Checkpoint
+from ..commands import Checkpoint, NewEntry
 from ..limits import CHECKPOINT_ENTRIES_MAX
 from ..outcome import Stepped
 from ..queries import Command
+from ..questions.core import LoadInputs
 from ..records import Cancel
 from ..replace import replace
 from ..turn_end import Record
@@ -16,6 +17,7 @@ from .answers import (
     CheckpointWritten,
     CommitRefused,
     Fenced,
+    InputsLoaded,
     NextTaken,
     RunCancelled,
     RunEnded,
@@ -25,9 +27,12 @@ from .protocol import (
     Effect,
     EndTurn,
     MayStart,
+    NotifyTurn,
     Reply,
     RunnerStopReason,
+    SteeringSeen,
     Stop,
+    Taken,
     TurnEnded,
     TurnReply,
     TurnRequested,
@@ -46,10 +51,14 @@ from .states import (
 from .supervision import cancel, lose, replies
 
 __all__ = [
+    "brings_some",
+    "brings_none",
     "end",
     "enqueue",
     "finish",
+    "give_inputs",
     "linger",
+    "read_inputs",
     "lose_lease",
     "nothing_pending",
     "park",
@@ -58,10 +67,13 @@ __all__ = [
     "return_refusal",
     "starts_late",
     "starts_on_time",
+    "steers",
+    "steers_nobody",
     "stop_requested",
     "stopped",
     "strange",
-    "take_checkpoint",
+    "go_on",
+    "tell_steered",
     "write",
     "write_pending",
     "writes",
@@ -87,7 +99,7 @@ def barred(s: TurnRunning, e: TurnRequested) -> bool:
     if s.stop_reason is None or s.stop_reason is TurnStopReason.DRAINING:
         return False
     if isinstance(e.request, Record):
-        return e.request.starts
+        return e.request.starts or e.request.only_takes
     if isinstance(e.request, EndTurn):
         return s.stop_reason is TurnStopReason.CANCELLED and not e.request.end.closes
     return True
@@ -163,7 +175,7 @@ def next_write(s: TurnRunning, now_ms: int) -> tuple[TurnRunning, tuple[Effect, 
     command: Command[Any, Any]
     assert not isinstance(first, MayStart)
     if isinstance(first, EndTurn):
-        command = commit(s.core, s.held_run, first)
+        command = commit(s.core, s.held_run, first, yields=first.end.yields)
     else:
         entries = list(first.entries)
         for queued in s.queue[1:]:
@@ -174,15 +186,23 @@ def next_write(s: TurnRunning, now_ms: int) -> tuple[TurnRunning, tuple[Effect, 
                 break
             entries += record.entries
             count += 1
-        begun, n = s.held_run.begun, s.held_run.n
-        command = Checkpoint(
-            s.core.config.session_id, begun.fence, begun.run_id, begun.turn, n, tuple(entries),
-            first.nodes, first.usage, first.environment,
-        )  # fmt: skip
+        command = checkpoint(s, first, tuple(entries))
     id, core = next_id(s.core)
     pending, effect = send(command, id, now_ms)
     asked, queue = s.queue[:count], s.queue[count:]
     return replace(s, core=core, pending=pending, asked=asked, queue=queue), (effect,)
+
+
+def checkpoint(s: TurnRunning, record: Record, entries: tuple[NewEntry, ...]) -> Checkpoint:
+    """Return the checkpoint of a record.  A turn that has reached its time limit takes nothing (RUNNER-117)."""
+    begun, take = s.held_run.begun, record.take
+    command = Checkpoint(
+        s.core.config.session_id, begun.fence, begun.run_id, begun.turn, s.held_run.n, entries,
+        record.nodes, record.usage, record.environment,
+    )  # fmt: skip
+    if take is None or s.stop_reason is TurnStopReason.TIMED_OUT:
+        return command
+    return replace(command, take=take.boundary, take_max=take.most, take_id=take.effect_id)
 
 
 def allowed_after_cancel(queued: Request) -> bool:
@@ -190,7 +210,7 @@ def allowed_after_cancel(queued: Request) -> bool:
     request = queued.request
     if isinstance(request, EndTurn):
         return request.end.closes
-    return isinstance(request, Record) and not request.starts
+    return isinstance(request, Record) and not request.starts and not request.only_takes
 
 
 def continue_writing(
@@ -215,14 +235,61 @@ def continue_writing(
 # -- answers to writes
 
 
-def take_checkpoint(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
+def brings_none(s: TurnRunning, e: CheckpointWritten) -> bool:
+    """True if the requests can be answered at once."""
+    return not e.inputs or s.exit is not None
+
+
+def brings_some(s: TurnRunning, e: CheckpointWritten) -> bool:
+    """True if the code needs the inputs that the checkpoint has taken."""
+    return bool(e.inputs) and s.exit is None
+
+
+def go_on(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
     """Reply to the requests that the checkpoint contains."""
-    effects = replies(s.asked, TurnReply.PROCEED)
-    s = replace(s, held_run=replace(s.held_run, n=e.n))
-    if e.cancel is not None:
-        s, notice = cancel(s, e.cancel, e.now_ms)
-        effects = notice + effects
+    asked = s.asked
+    s, notice = note_checkpoint(s, e)
+    effects = notice + replies(asked, TurnReply.PROCEED)
     return continue_writing(s, e.now_ms, clause, effects)
+
+
+def read_inputs(s: TurnRunning, e: CheckpointWritten, clause: str) -> Outcome:
+    """Read the inputs that the checkpoint has taken, and reply after that."""
+    s, notice = note_checkpoint(s, e)
+    id, core = next_id(s.core)
+    pending, effect = send(LoadInputs(core.config.session_id, e.inputs), id, e.now_ms)
+    return Stepped(replace(s, core=core, pending=pending), clause, (*notice, effect))
+
+
+def note_checkpoint(s: TurnRunning, e: CheckpointWritten) -> tuple[TurnRunning, tuple[Effect, ...]]:
+    """Take over the number of the next checkpoint, the inputs that were taken, and the cancel flag."""
+    begun = s.held_run.begun
+    begun = replace(begun, inputs=(*begun.inputs, *e.inputs))
+    s = replace(s, held_run=replace(s.held_run, n=e.n, begun=begun))
+    return (s, ()) if e.cancel is None else cancel(s, e.cancel, e.now_ms)
+
+
+def give_inputs(s: TurnRunning, e: InputsLoaded, clause: str) -> Outcome:
+    """Reply with the inputs that the checkpoint has taken."""
+    return continue_writing(s, e.now_ms, clause, replies(s.asked, Taken(e.inputs)))
+
+
+# -- hints of steering
+
+
+def steers(s: TurnRunning, e: SteeringSeen) -> bool:
+    """True if a hint is about the turn code that is running."""
+    return s.held_run.begun.run_id == e.run_id and s.exit is None
+
+
+def steers_nobody(s: TurnRunning, e: SteeringSeen) -> bool:
+    """True if a hint is about another run, or the code has ended."""
+    return not steers(s, e)
+
+
+def tell_steered(s: TurnRunning, e: SteeringSeen, clause: str) -> Outcome:
+    """Notify the turn code that it may take inputs."""
+    return Stepped(s, clause, (NotifyTurn(s.supervision.turn_id, TurnReply.STEERED),))
 
 
 def lose_lease(s: TurnRunning, e: Fenced, clause: str) -> Outcome:

@@ -95,6 +95,7 @@ from .answers import (
     Fenced,
     Granted,
     HolderFound,
+    InputsLoaded,
     LeaseRenewed,
     NextTaken,
     NothingToBegin,
@@ -130,22 +131,29 @@ from .ending import (
     wait_for_lease,
 )
 from .execute import (
+    brings_none,
+    brings_some,
     end,
     enqueue,
     finish,
+    give_inputs,
+    go_on,
     linger,
     lose_lease,
     nothing_pending,
     park,
     proceed,
+    read_inputs,
     refuse,
     return_refusal,
     starts_late,
     starts_on_time,
+    steers,
+    steers_nobody,
     stop_requested,
     stopped,
     strange,
-    take_checkpoint,
+    tell_steered,
     write,
     write_pending,
     writes,
@@ -157,6 +165,7 @@ from .protocol import (
     Event,
     OutcomeUnknown,
     ProcessChecked,
+    SteeringSeen,
     StoreBroken,
     StoreUnavailable,
     TurnEnded,
@@ -253,7 +262,9 @@ RULES: Table[Outcome] = Table(
         Row("RUNNER-54", TurnRunning, TurnRequested, writes, write),  # same
         Row("RUNNER-55", TurnRunning, TurnRequested, writes_later, enqueue),  # same
         # -- the answers to its writes
-        Row("RUNNER-56", TurnRunning, CheckpointWritten, always, take_checkpoint),  # same, Ending
+        Row("RUNNER-56", TurnRunning, CheckpointWritten, brings_none, go_on),  # same, Ending
+        Row("RUNNER-112", TurnRunning, CheckpointWritten, brings_some, read_inputs),  # same
+        Row("RUNNER-113", TurnRunning, InputsLoaded, always, give_inputs),  # same, Ending
         Row("RUNNER-57", TurnRunning, Fenced, always, lose_lease),  # LeaseLost, Stopped
         Row("RUNNER-58", TurnRunning, RunEnded, always, finish),  # LeaseLost, Stopped
         Row("RUNNER-59", TurnRunning, NextTaken, always, linger),  # TurnCommitted, Loading, Ending
@@ -343,6 +354,14 @@ RULES: Table[Outcome] = Table(
             Row("RUNNER-78", state, CancelSeen, always, no_change)  # same
             for state in (Acquiring, CheckingHolder, LeaseLost, Stopped)
         ],
+        *[
+            Row("RUNNER-116", state, SteeringSeen, always, no_change)  # same
+            for state in (
+                *(Acquiring, CheckingHolder, Loading, TurnCommitted, LeaseLost, Ending, Stopped),
+            )
+        ],
+        Row("RUNNER-115", TurnRunning, SteeringSeen, steers, tell_steered),  # same
+        Row("RUNNER-116", TurnRunning, SteeringSeen, steers_nobody, no_change),  # same
         Row("RUNNER-90", Stopped, Drain, always, no_change),  # same
     )
 )

@@ -16,6 +16,7 @@ from ..failure import Failure
 from ..machines.lease import Evidence, LocalProcess
 from ..queries import Command, Question
 from ..questions.core import LoadedRun
+from ..records import Input
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
@@ -42,9 +43,11 @@ __all__ = [
     "RunnerStopReason",
     "SetTimer",
     "StartTurn",
+    "SteeringSeen",
     "Stop",
     "StoreBroken",
     "StoreUnavailable",
+    "Taken",
     "TimerFired",
     "TurnEnded",
     "TurnExit",
@@ -80,7 +83,15 @@ class TurnReply(enum.StrEnum):
     CANCELLED = "cancelled"  # the run was asked to stop
     TIMED_OUT = "timed_out"  # the turn has reached its time limit
     LEASE_LOST = "lease_lost"  # the session belongs to another owner
+    STEERED = "steered"  # a notice: inputs may be addressed to the run
     COMMITTED = "committed"  # the turn has committed already
+
+
+@frozen
+class Taken:
+    """The reply to a record that has taken inputs."""
+
+    inputs: tuple[Input, ...]
 
 
 # -- how turn code ends
@@ -152,9 +163,9 @@ class StartTurn:
 
 @frozen
 class Reply:
-    """Answer a request of the turn code: with a TurnReply, a `Committed`, or the store's refusal.
+    """Answer a request of the turn code: with a TurnReply, `Taken`, a `Committed`, or the store's refusal.
 
-    What the request asked for is durable BEFORE a Reply with PROCEED or `Committed`.
+    What the request asked for is durable BEFORE a Reply with PROCEED, `Taken` or `Committed`.
     """
 
     id: int
@@ -310,6 +321,14 @@ class CancelSeen:
 
 
 @frozen
+class SteeringSeen:
+    """A hint: an input may be addressed to this run."""
+
+    now_ms: int
+    run_id: str
+
+
+@frozen
 class Drain:
     """Begin nothing new; a turn in progress has `grace_ms` to end."""
 
@@ -327,5 +346,6 @@ Event: TypeAlias = (
     | TurnRequested
     | TurnEnded
     | CancelSeen
+    | SteeringSeen
     | Drain
 )

@@ -8,7 +8,16 @@ from ..outcome import Stepped
 from ..replace import replace
 from .answers import LeaseRenewed, RenewalDue, RenewalRefused, RenewalUnanswered
 from .ending import begin_next, launch
-from .protocol import CancelSeen, Effect, Reply, RunnerStopReason, SetTimer, Stop, TurnReply
+from .protocol import (
+    CancelSeen,
+    Effect,
+    NotifyTurn,
+    Reply,
+    RunnerStopReason,
+    SetTimer,
+    Stop,
+    TurnReply,
+)
 from .states import (
     Core,
     HeldRun,
@@ -106,11 +115,16 @@ def extend(s: Any, e: LeaseRenewed, clause: str) -> Outcome:
 
 
 def start_parked(s: TurnRunning, e: LeaseRenewed, clause: str, timer: Effect) -> Outcome:
-    """Begin the effects that waited for the renewal, unless the run was asked to stop (RUNNER-71)."""
+    """Begin the effects that waited for the renewal, unless the run was asked to stop (RUNNER-71).
+
+    Tell the code if it may be steered (RUNNER-115).
+    """
     effects: tuple[Effect, ...] = (timer,)
     if s.held_run.cancel is not None:
         s, notice = cancel(s, s.held_run.cancel, e.now_ms)
         effects += notice
+    if e.answer.steering and s.exit is None:
+        effects += (NotifyTurn(s.supervision.turn_id, TurnReply.STEERED),)
     if s.parked and s.held_run.on_time(e.now_ms):
         effects += tuple([Reply(id, TurnReply.PROCEED) for id in s.parked])
         s = replace(s, parked=())

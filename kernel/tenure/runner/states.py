@@ -73,6 +73,7 @@ class RunnerConfig:
     grace_ms: int = 5_000
     others: int = 0  # other sessions that this process may run under the lease
     runs_max: int = 16  # runs under one lease, before other owners get their chance
+    exactly: tuple[str, ...] | None = None  # begin only if these inputs come next
 
 
 @frozen

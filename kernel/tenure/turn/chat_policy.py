@@ -23,6 +23,7 @@ from ..messages.types import (
     Tool,
     ToolCall,
 )
+from ..policy import Audience
 from ..questions.core import TranscriptLine
 from ..records import Input, Node
 from ..replace import replace
@@ -40,6 +41,7 @@ __all__ = [
     "StopTurn",
     "classify_reply",
     "message_of_input",
+    "messages_of_inputs",
     "messages_of_node",
     "name_calls",
     "overflows",
@@ -255,7 +257,7 @@ def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
     """Return the transcript as messages, from the last compaction on; inputs stand before their node (CHAT-5)."""
     messages: list[Message] = []
     for line in lines:
-        messages += [message_of_input(each) for each in line.inputs]
+        messages += messages_of_inputs(line.inputs)
         if line.node.form is Form.COMPACTION:
             messages = []
         messages += messages_of_node(line.node)
@@ -264,8 +266,8 @@ def project(lines: Iterable[TranscriptLine]) -> tuple[Message, ...]:
 
 
 def messages_of_node(node: Node) -> list[Message]:
-    """Return the messages of a node; none if it is hidden (CHAT-2, CHAT-6)."""
-    if node.hidden:
+    """Return the messages of a node; none if it is hidden, or if it only names inputs (CHAT-2, CHAT-6, CHAT-44)."""
+    if node.hidden or node.form is Form.INPUTS:
         return []
     if node.form is Form.CHAT:
         try:
@@ -285,10 +287,15 @@ def _with_stop_mark(message: Message) -> Message:
     return replace(message, text=f"{message.text}\n\n{STOP_MARK}" if message.text else STOP_MARK)
 
 
+def messages_of_inputs(inputs: Iterable[Input]) -> list[Message]:
+    """Return inputs as messages; none for an input that nobody reads (CHAT-25)."""
+    return [message_of_input(i) for i in inputs if i.policy.audience is not Audience.NOBODY]
+
+
 def message_of_input(entered: Input) -> Message:
     """Return an input as a message of the user (CHAT-3, CHAT-4)."""
     text, attachments = read_prompt(entered.payload)
-    if entered.kind in ("prompt", "steering"):
+    if entered.kind in ("prompt", "steering", "follow_up"):
         return Message(Role.USER, text, attachments=attachments)
     heading = f"[{entered.kind.replace('_', ' ')} from {entered.source}]"
     return Message(Role.USER, f"{heading}\n{text}", attachments=attachments)

@@ -16,6 +16,7 @@ from ..turn_end import TurnEnd
 from .protocol import (
     Abort,
     Cancelled,
+    Completed,
     Effect,
     Ending,
     Fail,
@@ -62,12 +63,17 @@ def finish(
     clause: str,
     nodes: tuple[NewNode, ...] = (),
     effects: tuple[Effect, ...] = (),
+    answer: Message | None = None,
 ) -> Outcome:
-    """End the turn: its last effect is a commit or a failure, after `effects`."""
+    """End the turn: its last effect is a commit or a failure, after `effects`.
+
+    `answer`: the message of `nodes`, if the turn can go on after it.
+    """
     if isinstance(outcome, HandedOff) and core.setup.hand_offs >= core.setup.limits.hand_offs_max:
         outcome = Stopped("hand_off_limit")
     last = _last_effect(core, outcome, nodes)
-    return Stepped(Finished(replace(core, usage=()), outcome, last), clause, (*effects, last))
+    finished = Finished(replace(core, usage=()), outcome, last, answer)
+    return Stepped(finished, clause, (*effects, last))
 
 
 def _last_effect(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> TurnEnd | Fail:
@@ -78,6 +84,8 @@ def _last_effect(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> Tur
             return TurnEnd(Termination.STOPPED, code, nodes, core.usage)
         case Cancelled():
             return TurnEnd(Termination.CANCELLED, "", nodes, core.usage)
+        case Completed():
+            return TurnEnd(nodes=nodes, usage=core.usage, yields=True)
         case HandedOff(hand_off):
             new = _hand_off_input(core, hand_off)
             return TurnEnd(nodes=nodes, usage=core.usage, hand_off=new, frame=hand_off.frame)

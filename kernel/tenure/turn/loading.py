@@ -21,7 +21,8 @@ class LoadedTurn:
     """The data of one turn.
 
     `lines` is the transcript since the last compaction.  `nodes` are those that this turn has written; they are not
-    visible yet.  `environment` describes the last recorded request.
+    visible yet.  `environment` describes the last recorded request.  `inputs` are those with which the run began, `taken`
+    those that checkpoints have taken.
     """
 
     session_id: str
@@ -34,6 +35,7 @@ class LoadedTurn:
     entries: tuple[JournalEntry, ...] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
     environment: str | None = field(repr=False)
+    taken: tuple[Input, ...] = ()
 
 
 @frozen
@@ -58,6 +60,6 @@ class LoadTurn(Question[LoadedTurn | None]):
             blob = yield Get(Blob, (s, session.environment_digest))
             environment = None if blob is None else blob.body
         return LoadedTurn(
-            s, self.run_id, run.turn, session.leaf, session.frame, lines, open_turn.inputs,
-            open_turn.entries, open_turn.nodes, environment,
+            s, self.run_id, run.turn, session.leaf, session.frame, lines, open_turn.bound,
+            open_turn.entries, open_turn.nodes, environment, open_turn.taken,
         )  # fmt: skip

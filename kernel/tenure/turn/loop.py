@@ -11,9 +11,10 @@ from attrs import frozen
 from ..commands import NewEntry
 from ..failure import Failure
 from ..messages.codec import node_of, to_json
-from ..messages.types import ToolCall
+from ..messages.types import Message, ToolCall
 from ..outcome import Stepped
-from ..records import EntryKind
+from ..policy import Boundary
+from ..records import EntryKind, Input
 from ..replace import replace
 from ..turn_end import Record
 from .chat_policy import Answer, CallTools, InvalidReply, StopTurn
@@ -22,12 +23,12 @@ from .environment import note_id
 from .protocol import (
     Begin,
     CallModel,
+    CommitSteered,
     Completed,
     Effect,
     Ending,
     EnvironmentFailed,
     Failed,
-    HandedOff,
     ModelFailed,
     PrepareEnvironment,
     Probed,
@@ -37,8 +38,6 @@ from .protocol import (
     Sleep,
     Stopped,
     ToolReported,
-    ToolResult,
-    Value,
 )
 from .replay import EMPTY
 from .shortening import limit_results, size_of
@@ -49,6 +48,7 @@ from .states import (
     AwaitingTools,
     Batch,
     Core,
+    Finished,
     NextStep,
     Outcome,
     Preparing,
@@ -56,18 +56,19 @@ from .states import (
     Running,
     StopReason,
     WaitingForRetry,
-    Written,
     add_usage,
 )
 from .tool_calls import (
     after_record,
     backoff_ms,
+    ended_by,
     launch,
     next_record,
     open_batch,
     policy_of,
     probes,
     run,
+    take_inputs,
     unknown_outcome,
     write_record,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "fail_model",
     "fail_overflow",
     "note_changes",
+    "record_answer",
     "record_reply",
     "refuse_changes",
     "refuse_journal",
@@ -185,7 +187,21 @@ def advance(core: Core, clause: str) -> Outcome:
         ending = ended_by(core, batch)
         if ending is not None:
             return finish(core, ending, clause)
-        core = replace(core, iteration=core.iteration + 1, records=0)
+        taken = taken_before(core)
+        if not batch.slots and not taken:  # the reply was recorded, and nothing was taken
+            return finish(replace(core, replay=EMPTY), Completed(), clause)
+        core = next_iteration(core.append_inputs(taken))
+
+
+def taken_before(core: Core) -> tuple[Input, ...]:
+    """Return the inputs that a record of this iteration has taken before a crash (TURN-81)."""
+    known = {entered.input_id: entered for entered in core.setup.taken}
+    return tuple([known[i] for i in core.replay.taken.get(core.iteration, ())])
+
+
+def next_iteration(core: Core) -> Core:
+    """Return the core at the beginning of the next iteration."""
+    return replace(core, iteration=core.iteration + 1, records=0)
 
 
 def _repeat_warning(core: Core) -> Core:
@@ -239,7 +255,7 @@ def fail_overflow(s: AwaitingModel, e: RequestOverflowed, clause: str) -> Outcom
 def commit_answer(s: AwaitingModel, e: Answer, clause: str) -> Outcome:
     """Commit the reply; in the grace iteration the turn counts as stopped."""
     outcome: Ending = Stopped("max_iterations") if s.core.grace else Completed()
-    return finish(s.core, outcome, clause, (node_of(e.message),))
+    return finish(s.core, outcome, clause, (node_of(e.message),), answer=e.message)
 
 
 def commit_stopped(s: AwaitingModel, e: StopTurn, clause: str) -> Outcome:
@@ -256,14 +272,28 @@ def withhold_calls(s: AwaitingModel, e: CallTools, clause: str) -> Outcome:
 
 
 def record_reply(s: AwaitingModel, e: CallTools, clause: str) -> Outcome:
-    """Record the reply before its calls begin (TURN-21), with the environment if it is new (TURN-11)."""
-    core = s.core
+    """Record the reply before its calls begin (TURN-21)."""
+    core, reply = recorded_reply(s.core, e.message)
+    return record(core, NextStep.RUN_TOOLS, clause, reply)
+
+
+def record_answer(s: Finished, e: CommitSteered, clause: str) -> Outcome:
+    """Record the answer instead of committing it, and take the inputs that wait (TURN-83)."""
+    core, reply = replace(s.core, usage=s.last.usage), Record()
+    if s.answer is not None:
+        core, reply = recorded_reply(core, s.answer)
+    take = take_inputs(core, Boundary.BEFORE_COMPLETION)
+    return record(core, NextStep.TAKE_INPUTS, clause, replace(reply, take=take))
+
+
+def recorded_reply(core: Core, message: Message) -> tuple[Core, Record]:
+    """Return the core with a reply, and the record of it, with the environment if it is new (TURN-11)."""
     body = to_json({"environment": core.digest, "path": core.path})
     entry = NewEntry(EntryKind.REPORT, core.effect_id("model"), body)
     described = None if core.digest == core.stored_environment_digest else core.described
-    core, node = core.append_message(e.message)
+    core, node = core.append_message(message)
     core = replace(core, stored_environment_digest=core.digest)
-    return record(core, NextStep.RUN_TOOLS, clause, Record((entry,), (node,), (), described))
+    return core, Record((entry,), (node,), (), described)
 
 
 def fail_model(s: AwaitingModel, e: InvalidReply | ModelFailed, clause: str) -> Outcome:
@@ -292,6 +322,10 @@ def continue_after_checkpoint(s: AwaitingCheckpoint, e: Recorded, clause: str) -
             opened = open_batch(s.core)
             assert not isinstance(opened, str), opened
             return advance_batch(*opened, None, clause)
+        case NextStep.TAKE_INPUTS if not e.inputs:  # somebody has withdrawn them meanwhile
+            return finish(s.core, Completed(), clause)
+        case NextStep.TAKE_INPUTS:
+            return ask(next_iteration(s.core.append_inputs(e.inputs)), clause)
 
 
 # -- the tools
@@ -327,9 +361,10 @@ def take_unknown(s: AwaitingTools, e: Probed, clause: str) -> Outcome:
 
 
 def continue_after_record(s: AwaitingTools, e: Recorded, clause: str) -> Outcome:
-    """Begin the calls that were marked, and continue the batch."""
+    """Begin the calls that were marked, and continue the batch.  The record that completes it may have taken inputs."""
     batch, begun = after_record(s.core, s.batch, go=s.stop is None)
-    return advance_batch(s.core, batch, s.stop, clause, begun)
+    core = s.core.append_inputs(e.inputs)
+    return advance_batch(core, batch, s.stop, clause, begun)
 
 
 def _called(s: AwaitingTools, key: str) -> tuple[int, ToolCall]:
@@ -363,21 +398,4 @@ def advance_batch(
     if ending is not None:
         return finish(core, ending, clause, (), effects)
     assert not effects
-    return ask(replace(core, iteration=core.iteration + 1, records=0), clause)
-
-
-def ended_by(core: Core, batch: Batch) -> Ending | None:
-    """Return how the first call that ends the turn ends it (TURN-40, TURN-41)."""
-    for slot in batch.slots:
-        stage = slot.stage
-        assert isinstance(stage, Written)
-        if stage.result.hand_off is not None:
-            return HandedOff(stage.result.hand_off)
-        if _is_final(core, slot.call, stage.result):
-            return Value(slot.call.call_id)
-    return None
-
-
-def _is_final(core: Core, call: ToolCall, result: ToolResult) -> bool:
-    tool = core.environment.tool(call.name)
-    return tool is not None and tool.finishes and not result.is_error
+    return ask(next_iteration(core), clause)

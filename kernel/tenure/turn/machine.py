@@ -14,7 +14,8 @@ A turn asks a model, runs the tools that the model calls, asks again, and ends i
             for effect in outcome.effects: ...       # start it; it reports by an event with its key
 
 The last effect is a `TurnEnd`, which is committed, or a `Fail`.  A commit that is refused because the run was cancelled
-is answered by `CancelSeen`: the turn then commits the same content as cancelled (TURN-53).
+is answered by `CancelSeen`: the turn then commits the same content as cancelled (TURN-53).  One that is refused as
+steered is answered by `CommitSteered`: the turn goes on (TURN-83).
 
 *Durability.*  Whatever a later effect depends on is recorded first.  At most one record is in progress; what arrives
 meanwhile goes into the next one (TURN-9).  The record of a reply comes before its calls, and the start mark of a once
@@ -43,6 +44,7 @@ from ..failure import ErrorKind, Failure
 from ..outcome import Refusal, Refused
 from ..records import Input
 from ..rules import Row, Table, always
+from ..turn_end import TurnEnd
 from .cancellation import (
     commit_as_cancelled,
     end_after_checkpoint,
@@ -65,7 +67,7 @@ from .chat_policy import (
     InvalidReply,
     ReplyKind,
     StopTurn,
-    message_of_input,
+    messages_of_inputs,
     project,
 )
 from .environment import environment_changes, with_environment
@@ -83,6 +85,7 @@ from .loop import (
     fail_model,
     fail_overflow,
     note_changes,
+    record_answer,
     record_reply,
     refuse_changes,
     refuse_journal,
@@ -101,6 +104,7 @@ from .protocol import (
     Begin,
     Cancelled,
     CancelSeen,
+    CommitSteered,
     DeadlinePassed,
     EnvironmentFailed,
     EnvironmentReady,
@@ -145,10 +149,10 @@ def prepare(
     strict: bool = False,
 ) -> Preparing:
     """Return the first state of a turn, with its journal read.  `strict`: fail if the environment has changed."""
-    opening = (*project(loaded.lines), *map(message_of_input, loaded.inputs))
+    opening = (*project(loaded.lines), *messages_of_inputs(loaded.inputs))
     setup = TurnSetup(
         loaded.run_id, loaded.turn, tuple([i.input_id for i in loaded.inputs]), loaded.leaf,
-        opening, loaded.frame, hand_offs(loaded.inputs), limits, strict, policy,
+        opening, loaded.frame, hand_offs(loaded.inputs), limits, strict, policy, loaded.taken,
     )  # fmt: skip
     replay = read_journal(loaded.entries, loaded.nodes, loaded.environment, loaded.turn)
     return Preparing(Core(setup, replay))
@@ -189,6 +193,8 @@ def is_awaited(s: State, e: Event) -> bool:
                     return stop is None and s.stage_of(key) == WaitingForRetry(attempt)
                 case Probed(key):
                     return s.stage_of(key) == Probing()
+        case Finished(last=last):
+            return isinstance(e, CommitSteered) and isinstance(last, TurnEnd) and last.yields
     return False
 
 
@@ -415,6 +421,7 @@ ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("TURN-61", AwaitingTools, DeadlinePassed, is_stopping, keep_state),                   # AwaitingTools
 
     # Finished
+    Row("TURN-83", Finished, CommitSteered, always, record_answer),                           # AwaitingCheckpoint
     Row("TURN-53", Finished, CancelSeen, is_committing, commit_as_cancelled),                 # Finished
     Row("TURN-61", Finished, CancelSeen, is_over, keep_state),                                # Finished
     Row("TURN-61", Finished, DeadlinePassed, always, keep_state),                             # Finished

@@ -11,8 +11,10 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 
 from ..failure import Failure
+from ..limits import RUN_INPUTS_MAX
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
 from ..outcome import Refusal, Refused
+from ..records import Input
 from ..transcript import UsageDelta
 from ..turn_end import Record, TurnEnd
 
@@ -25,6 +27,7 @@ __all__ = [
     "CallModel",
     "CancelSeen",
     "Cancelled",
+    "CommitSteered",
     "Completed",
     "DeadlinePassed",
     "Effect",
@@ -79,6 +82,7 @@ class Limits:
     deadline_ms: int = 3_300_000  # below the runner's limit of one hour
     hand_offs_max: int = 16  # in a row
     result_max: int = 50_000  # characters of a tool result in a request
+    take_max: int = RUN_INPUTS_MAX  # inputs that are taken together (TURN-84)
     shortens: bool = True  # a request that does not fit the context is shortened and sent once more
 
 
@@ -334,9 +338,10 @@ class RetryDue:
 
 @frozen
 class Recorded:
-    """The record is durable."""
+    """The record is durable.  `inputs`: what it has taken."""
 
     key: str
+    inputs: tuple[Input, ...] = ()
 
 
 @frozen
@@ -352,9 +357,14 @@ class NotRecorded:
         return cls(key, Refused(Refusal.CANCELLED, "RUNNER-51", why))
 
 
+@frozen
+class CommitSteered:
+    """The commit was refused, because inputs wait that the turn can take instead."""
+
+
 REPORTS: Final = (
     Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed, ToolReported,
-    Probed, RetryDue, Recorded, NotRecorded,
+    Probed, RetryDue, Recorded, NotRecorded, CommitSteered,
 )  # fmt: skip
 
 
@@ -386,6 +396,7 @@ Event: TypeAlias = (
     | RetryDue
     | Recorded
     | NotRecorded
+    | CommitSteered
     | CancelSeen
     | DeadlinePassed
 )

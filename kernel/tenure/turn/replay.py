@@ -44,7 +44,7 @@ class RecordedReport:
 class Replay:
     """The journal of a turn, by iteration and call.
 
-    `replies`, `results` (by call id) and `warnings` come from nodes.  `reports`, `starts` and `attempts` (the last failed
+    `replies`, `results` (by call id) and `warnings` come from nodes.  `taken` holds the ids of inputs by iteration.  `reports`, `starts` and `attempts` (the last failed
     one) come from entries, by iteration and call.  `noted` holds the names of noted changes.  `environment` is the
     stored environment as text.  `highest` is the last call of an iteration that the journal names, and `last` the last
     iteration.  `invalid` says why this is not the journal of such a turn.
@@ -56,6 +56,7 @@ class Replay:
     starts: frozenset[tuple[int, int]] = frozenset()
     attempts: dict[tuple[int, int], int] = field(factory=dict)
     warnings: dict[int, Message] = field(factory=dict)
+    taken: dict[int, tuple[str, ...]] = field(factory=dict)
     noted: frozenset[str] = frozenset()
     environment: str | None = None
     highest: dict[int, int] = field(factory=dict)
@@ -97,6 +98,8 @@ def read_journal(
             match kind, entry.kind:
                 case "model", EntryKind.REPORT:
                     report = iteration, from_json(entry.body)
+                case "inputs", EntryKind.TAKEN:
+                    replay.taken[iteration] = tuple(entry.body.split())
                 case "tool", EntryKind.START:
                     starts.add((iteration, int(effect)))
                 case "tool", _:
@@ -112,7 +115,9 @@ def read_journal(
         return Replay(invalid=f"the report of iteration {report[0]} has no node")
     for iteration, at in (*replay.reports, *starts, *replay.attempts):
         replay.highest[iteration] = max(at, replay.highest.get(iteration, 0))
-    last = max([*replay.highest, *replay.results, *replay.replies, *replay.warnings, 0])
+    last = max(
+        [*replay.highest, *replay.results, *replay.replies, *replay.warnings, *replay.taken, 0]
+    )
     return replace(replay, starts=frozenset(starts), noted=frozenset(noted), last=last)
 
 
@@ -124,6 +129,8 @@ def _parts(effect_id: str) -> tuple[int, str, str]:
 def _read_node(
     replay: Replay, node: Node, report: tuple[int, dict[str, Any]], path_before: str | None
 ) -> None:
+    if node.form is Form.INPUTS:
+        return  # an entry names them
     if node.form is not Form.CHAT:
         raise InvalidMessage(f"node {node.node_id} is not a message")
     message = decode(node.body)

@@ -10,11 +10,12 @@ from attrs import field, frozen
 from ..limits import USAGE_MAX
 from ..messages.types import Message, ToolCall
 from ..outcome import Refused, Stepped
+from ..records import Input
 from ..replace import replace
 from ..transcript import NewNode, Tip, UsageDelta, hash_parts
 from ..turn_end import TurnEnd
-from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy
-from .message_chain import ChainLink, extend, messages
+from .chat_policy import DEFAULT_CHAT_POLICY, ChatPolicy, messages_of_inputs
+from .message_chain import ChainLink, extend, extend_by_inputs, messages
 from .protocol import Cancelled, Effect, Ending, Environment, Fail, Limits, Stopped, ToolResult
 from .replay import EMPTY, Replay
 
@@ -53,7 +54,8 @@ class TurnSetup:
     """What does not change during a turn.
 
     `opening` holds all messages before the turn's own first message, its inputs included.  `hand_offs` counts the
-    hand-offs in a row that led to this turn.  `strict` fails the turn if its environment has changed.
+    hand-offs in a row that led to this turn.  `strict` fails the turn if its environment has changed.  `taken`: the
+    inputs that checkpoints have taken before a crash.
     """
 
     run_id: str
@@ -66,6 +68,7 @@ class TurnSetup:
     limits: Limits = Limits()
     strict: bool = False
     policy: ChatPolicy = field(default=DEFAULT_CHAT_POLICY, repr=False)
+    taken: tuple[Input, ...] = field(default=(), eq=False, repr=False)
 
 
 @frozen
@@ -125,6 +128,15 @@ class Core:
         """Return the core with one more message, and the node of the message."""
         chain, node = extend(self.chain, self.setup.leaf, self.setup.inputs, message)
         return replace(self, chain=chain), node
+
+    def append_inputs(self, inputs: tuple[Input, ...]) -> Core:
+        """Return the core with inputs that a checkpoint has taken, if there are any."""
+        if not inputs:
+            return self
+        setup, ids = self.setup, tuple([i.input_id for i in inputs])
+        shown = tuple(messages_of_inputs(inputs))
+        chain = extend_by_inputs(self.chain, setup.leaf, setup.inputs, ids, shown)
+        return replace(self, chain=chain)
 
 
 def path_before_turn(setup: TurnSetup) -> str:
@@ -239,6 +251,7 @@ class NextStep(enum.StrEnum):
     REPLAY = "replay"
     ASK_MODEL = "ask_model"
     RUN_TOOLS = "run_tools"
+    TAKE_INPUTS = "take_inputs"
 
 
 StopReason: TypeAlias = Cancelled | Stopped
@@ -299,11 +312,15 @@ class AwaitingTools:
 
 @frozen
 class Finished:
-    """The turn has ended.  `last` is its last effect: a commit, or a failure."""
+    """The turn has ended.  `last` is its last effect: a commit, or a failure.
+
+    `answer` is the reply that a commit which yields contains; None if the reply is in the journal already.
+    """
 
     core: Core
     outcome: Ending
     last: TurnEnd | Fail
+    answer: Message | None = None
 
 
 State: TypeAlias = (

@@ -7,12 +7,13 @@ from typing import Final
 from ..commands import NewEntry
 from ..messages.codec import to_json
 from ..messages.types import Disposition, Message, RetryPolicy, ToolCall
+from ..policy import Boundary
 from ..records import EntryKind
 from ..replace import replace
 from ..transcript import NewNode
-from ..turn_end import Record
+from ..turn_end import Record, Take
 from .ending import UNKNOWN, result_message
-from .protocol import Effect, Probe, RunTool, ToolResult, WriteRecord
+from .protocol import Effect, Ending, HandedOff, Probe, RunTool, ToolResult, Value, WriteRecord
 from .replay import RecordedReport, report_body
 from .states import (
     IN_PROGRESS,
@@ -32,6 +33,7 @@ from .states import (
 __all__ = [
     "after_record",
     "backoff_ms",
+    "ended_by",
     "is_once",
     "launch",
     "next_record",
@@ -39,6 +41,7 @@ __all__ = [
     "policy_of",
     "probes",
     "run",
+    "take_inputs",
     "unknown_outcome",
     "write_record",
 ]
@@ -187,7 +190,9 @@ def next_record(core: Core, batch: Batch) -> tuple[Core, Batch, WriteRecord | No
         if extra and not slot.stage.recorded:
             entries.append(_entry(core, index, slot, whole=False))
     batch = replace(batch, failed=batch.failed[FAILED_MAX:])
-    return _issue(core, batch, PendingRecord("", (), urgent, written), tuple(entries), tuple(nodes))
+    pending = PendingRecord("", (), urgent, written)
+    take = _take_after(core, batch, written)
+    return _issue(core, batch, pending, tuple(entries), tuple(nodes), take)
 
 
 def _writable(batch: Batch) -> tuple[int, ...]:
@@ -216,14 +221,48 @@ def _mark(core: Core, batch: Batch) -> tuple[Core, Batch, WriteRecord | None]:
     return _issue(core, batch, PendingRecord("", marks), entries, ())
 
 
+def take_inputs(core: Core, boundary: Boundary) -> Take:
+    """Return what a record takes at the end of this iteration.  There is one such record in an iteration."""
+    return Take(boundary, core.effect_id("inputs"), core.setup.limits.take_max)
+
+
+def _take_after(core: Core, batch: Batch, written: tuple[int, ...]) -> Take | None:
+    """TURN-82: take inputs with the record that completes a batch, unless the batch ends the turn."""
+    for index in written:
+        stage = batch.slots[index].stage
+        assert isinstance(stage, Reported)
+        batch = batch.put(index, Written(stage.result))
+    if not batch.complete or ended_by(core, batch) is not None:
+        return None
+    return take_inputs(core, Boundary.AFTER_WORK)
+
+
+def ended_by(core: Core, batch: Batch) -> Ending | None:
+    """Return how the first call that ends the turn ends it (TURN-40, TURN-41).  The batch is complete."""
+    for slot in batch.slots:
+        stage = slot.stage
+        assert isinstance(stage, Written)
+        if stage.result.hand_off is not None:
+            return HandedOff(stage.result.hand_off)
+        if _is_final(core, slot.call, stage.result):
+            return Value(slot.call.call_id)
+    return None
+
+
+def _is_final(core: Core, call: ToolCall, result: ToolResult) -> bool:
+    tool = core.environment.tool(call.name)
+    return tool is not None and tool.finishes and not result.is_error
+
+
 def _issue(
     core: Core,
     batch: Batch,
     pending: PendingRecord,
     entries: tuple[NewEntry, ...],
     nodes: tuple[NewNode, ...],
+    take: Take | None = None,
 ) -> tuple[Core, Batch, WriteRecord]:
-    core, effect = write_record(core, Record(entries, nodes))
+    core, effect = write_record(core, Record(entries, nodes, take=take))
     return core, replace(batch, pending=replace(pending, key=effect.key)), effect
 
 

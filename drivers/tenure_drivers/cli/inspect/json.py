@@ -77,6 +77,8 @@ def status(one: InputStatus) -> dict[str, Any]:
         "input_id": one.input_id,
         "status": one.status,
         "run_id": one.run_id,
+        "target_run": one.target_run,
+        "checkpoint": one.checkpoint,
         "due_at_ms": one.due_at_ms,
         "failures": one.failures,
         "last_failure": last_failure(one.last_failure),

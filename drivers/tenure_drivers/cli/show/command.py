@@ -124,9 +124,10 @@ def ending(item: Item) -> str:
 
 
 def due(item: Item) -> str:
-    """Return the status of an input, and when it is due."""
+    """Return the status of an input, when it is due, and the run that it is for."""
+    whom = f", for run {item['target_run']}" if item["target_run"] else ""
     until = f", due {moment(item['due_at_ms'])}" if item["due_at_ms"] else ""
-    return f"{item['status']}{until}"
+    return f"{item['status']}{until}{whom}"
 
 
 def state(found: Item) -> str:

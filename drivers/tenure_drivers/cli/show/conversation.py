@@ -128,16 +128,27 @@ def items(seen: Conversation) -> list[Item]:
             listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
         last = node.run_id
         listed += [(node.at_ms, input_item(i)) for i in line.inputs]
-        listed += [(node.at_ms, node_item(node))]
+        if node.form is not Form.INPUTS:  # its inputs stand in its place
+            listed += [(node.at_ms, node_item(node))]
     if last is not None:
         listed += [(listed[-1][0], end) for end in _end(seen.runs.get(last))]
     listed = _merged(listed, seen.ended)
     found = [item for _, item in listed]
     turn = seen.open_turn
     if turn is not None:
-        found += [input_item(i) | {"open": True} for i in turn.inputs]
-        found += [node_item(node) | {"open": True} for node in turn.nodes]
+        known = {i.input_id for line in seen.lines for i in line.inputs}  # of its earlier turns
+        found += [item | {"open": True} for item in _open_items(turn, known)]
     return list(_joined(found, () if turn is None else turn.entries))
+
+
+def _open_items(turn: OpenTurn, known: set[str]) -> Iterator[Item]:
+    """Yield the inputs and nodes of the current turn; what it has taken stands where it entered."""
+    yield from [input_item(i) for i in turn.bound if i.input_id not in known]
+    for node in turn.nodes:
+        if node.form is not Form.INPUTS:
+            yield node_item(node)
+        else:
+            yield from [input_item(i) for i in turn.taken if i.input_id in node.inputs]
 
 
 def _merged(
@@ -273,6 +284,7 @@ def as_json(seen: Conversation) -> Item:
             | {
                 "status": one.status.status,
                 "due_at_ms": one.status.due_at_ms,
+                "target_run": one.status.target_run,
                 "last_failure": last_failure(one.status.last_failure),
             }
             for one in seen.waiting

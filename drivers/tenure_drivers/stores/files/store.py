@@ -21,7 +21,7 @@ from tenure.release import RELEASE
 from ..base import Capability, Clock, Durability, Unavailable, wall_clock_ms
 from ..group_commit import GROUP_MAX, Answer
 from ..grouped_store import Commands, TablesStore
-from ..layout import Layout, check_active, layout_of
+from ..layout import Layout, check_active, layout_of, warn_if_older
 from ..migration import Migrate, Numbers, may_migrate
 from ..url import StoreUrl
 from .disk import Disk, Ownership, not_opened
@@ -186,7 +186,7 @@ class FilesStore(TablesStore):
         try:
             if migrate and found.active < RELEASE:
                 self._activate()
-            check_active(self.active, str(self.folder))
+            warn_if_older(check_active(self.active, str(self.folder)), str(self.folder))
         except BaseException:
             self._log.abandon()
             self._ownership.release()

@@ -22,7 +22,7 @@ PAYLOAD_BYTES_MAX = 7_900  # the server's limit is 8,000
 LISTEN_S = 0.5
 NOTIFY = "SELECT pg_notify(%s, %s)"
 
-_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None]]).decode
+_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None, str | None]]).decode
 
 
 class PostgresNotifier:
@@ -121,7 +121,9 @@ class PostgresNotifier:
 
 def payloads(hints: Sequence[Hint]) -> list[str]:
     """Encode hints as few payloads, without duplicates."""
-    distinct = dict.fromkeys([(h.session_id, h.due_at_ms, h.cancel_run) for h in hints])
+    distinct = dict.fromkeys(
+        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run) for h in hints]
+    )
     found: list[str] = []
     part: list[str] = []
     size = 2

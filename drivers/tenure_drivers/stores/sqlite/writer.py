@@ -17,7 +17,7 @@ from tenure.release import RELEASE
 from ..base import Clock, OutcomeUnknown, Unavailable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
-from ..layout import check_active, layout_of
+from ..layout import check_active, layout_of, warn_if_older
 from .connection import BUSY, FULL, connect, identity, primary_code, translated
 from .notify import FileProcesses, lock_holder
 from .schema import prepare, read_active, tables_at, upgrade_alone, user_version
@@ -57,6 +57,7 @@ class Writer:
         self.connection = connect(path, checkpoint_pages)
         try:
             self.active = prepare(self.connection, path, busy_timeout_ms)
+            warn_if_older(self.active, str(path))
             self.connection.execute("PRAGMA busy_timeout=0")
             self._version = self._data_version()
             self._files = [

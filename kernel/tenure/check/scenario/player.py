@@ -34,7 +34,13 @@ SHOWN_MAX: Final = 100
 UNSHOWN: Final = frozenset(
     (
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
-        *("unfinished_run_count", "ready_user_count", "ready_system_count", "delayed_count"),
+        *(
+            "unfinished_run_count",
+            "ready_user_count",
+            "ready_system_count",
+            "delayed_count",
+            "targeted_count",
+        ),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )
 )
@@ -164,6 +170,8 @@ def _show_hint(hint: Hint) -> str:
         words.append(f"due={hint.due_at_ms}")
     if hint.cancel_run is not None:
         words.append(f"cancel={hint.cancel_run}")
+    if hint.steer_run is not None:
+        words.append(f"steer={hint.steer_run}")
     return " ".join(words)
 
 
@@ -256,8 +264,8 @@ def _show_short(value: Any) -> str:
             return f"{owner_id}/{incarnation_id}"
         case Tip(node_id, _):
             return node_id
-        case Admission(input_id, how):
-            return f"{how.value} {input_id}"
+        case Admission(input_id, how, run_id):
+            return f"{how.value} {input_id}" + ("" if run_id is None else f" to {run_id}")
         case Contributor():
             return f"{value.input_id}#{value.rank}"
         case Vacant(generation):

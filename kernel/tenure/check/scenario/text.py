@@ -16,11 +16,22 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
-from ...commands import NewEntry, NewInput, Rewind, Then
+from ...commands import IfIdle, NewEntry, NewInput, Rewind, Target, Then
 from ...failure import ErrorKind, Failure
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Termination
-from ...policy import Delivery, KeyScope, Lane, OnOtherContent, OnRetry, Policy
+from ...policy import (
+    Audience,
+    Boundary,
+    Delivery,
+    IfOver,
+    KeyScope,
+    Lane,
+    OnOtherContent,
+    OnRetry,
+    OnSameSlot,
+    Policy,
+)
 from ...queries import Command, Question
 from ...questions import core as questions
 from ...records import EntryKind
@@ -43,9 +54,12 @@ BARE: Final = re.compile(r"[\w.:/@#+>-]+")
 NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
+    "Boundary": Boundary,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
+    "IfIdle": IfIdle,
+    "IfOver": IfOver,
     "Lane": Lane,
     "Role": Role,
     "Then": Then,
@@ -54,12 +68,20 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
 }
 FLAGS: Final[dict[str, dict[str, Any]]] = {
     "earliest": {"delivery": Delivery.EARLIEST},
+    "before_completion": {"delivery": Delivery.BEFORE_COMPLETION},
     "hold": {"on_retry": OnRetry.HOLD},
     "original": {"on_other_content": OnOtherContent.ORIGINAL},
     "open": {"key_scope": KeyScope.OPEN},
     "when_retired": {"when_retired": True},
+    "barrier": {"barrier": True},
+    "coalesce": {"on_same_slot": OnSameSlot.COALESCE},
+    "model": {"audience": Audience.MODEL},
+    "nobody": {"audience": Audience.NOBODY},
+    "may_be_empty": {"may_be_empty": True},
+    "steers": {"steers": True},
 }
-ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - {EntryKind.NODE.value}
+MADE_BY_KERNEL: Final = frozenset((EntryKind.NODE.value, EntryKind.TAKEN.value))
+ENTRIES: Final = frozenset(kind.value for kind in EntryKind) - MADE_BY_KERNEL
 ROLES: Final = frozenset(role.value for role in Role)
 
 
@@ -127,6 +149,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "NewInput": NewInput,
     "NewInput | None": NewInput,
     "Rewind | None": Rewind,
     "Failure": Failure,
@@ -139,7 +162,7 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
-    if "inputs" in parts or "replacement" in parts:
+    if parts.keys() & {"inputs", "replacement", "new"}:
         return next(iter(parts)), _build(NewInput, words)
     if words[0] in ENTRIES and "entries" in parts:
         return "entries", _build(NewEntry, words)
@@ -216,6 +239,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "str | Target":
+            return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
 
@@ -264,7 +289,7 @@ def write_command(command: Command[Any, Any]) -> str:
         value = getattr(command, name)
         for item in value if isinstance(value, tuple) else () if value is None else (value,):
             items.append(" ".join(_item_words(item, command.session_id)))
-    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "failure", "usage"}:
+    if len(items) == 1 and parts.keys() <= {"inputs", "replacement", "new", "failure", "usage"}:
         words += items
         items = []
     return "\n  ".join([" ".join(words), *items])
@@ -296,6 +321,8 @@ def _word(value: Any, session_id: str) -> str:
             return NOTHING
         case bool():
             return "true" if value else "false"
+        case Target():
+            return f"@{value.value}"
         case enum.StrEnum():
             return value.value
         case str():

@@ -21,7 +21,6 @@ from ...machines import run as run_
 from ...records import (
     Amended,
     Blob,
-    Contributor,
     EventBatch,
     ExecutedCommand,
     FencedOff,
@@ -224,13 +223,14 @@ def _run(run: Run, names: Renaming) -> Run:
     done = isinstance(state, run_.Done)
     contributors = tuple(
         [
-            Contributor(
-                x.input_id, 0 if done else names.seqs[x.seq], x.priority,
-                0 if done else names.ranks[x.rank], x.size, x.open_key,
+            replace(
+                x,
+                seq=0 if done else names.seqs[x.seq],
+                rank=0 if done else names.ranks[x.rank],
             )
             for x in run.contributors
         ]
-    )  # fmt: skip
+    )
     renamed = replace(
         run, state=state, last_end=last if retained.resends else None, stamp=stamp,
         contributors=contributors,

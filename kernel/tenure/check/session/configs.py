@@ -8,18 +8,21 @@ from __future__ import annotations
 from typing import Final
 
 from ... import commands as c
-from ...policy import KeyScope, Lane, OnOtherContent, Policy
+from ...policy import IfOver, KeyScope, Lane, OnOtherContent, Policy
 from . import operators as o
 from .snapshot import LATER
 from .states import ModelConfig, Moves
 
 __all__ = [
+    "BARRIER",
     "BATCH_LOST",
     "CANCEL",
     "DEFAULT",
     "DELAY",
+    "DEBOUNCE",
     "DELAYED",
     "DIRECTIVE",
+    "EDITS",
     "FAILURE",
     "FIRST",
     "INTERRUPT",
@@ -32,8 +35,15 @@ __all__ = [
     "PLAIN",
     "PROMPT",
     "REPLACEMENT",
+    "ROLLBACK",
     "SLOTS",
+    "STEER",
+    "STEERING",
+    "STEERING_CALLS",
+    "STEERING_STOP",
+    "STEERING_WAKE",
     "STOP",
+    "TAKING",
     "WAKE_1",
     "WAKE_2",
     "WAKE_3",
@@ -43,6 +53,7 @@ __all__ = [
 
 PROMPT: Final = (c.NewInput("p", "prompt", "p"),)
 DIRECTIVE: Final = (c.NewInput("d", "directive", "d"),)
+SECOND: Final = (c.NewInput("q", "prompt", "q", supersession_key="one"),)
 FIRST: Final = (c.NewInput("q", "prompt", "q", priority=0),)
 DELAYED: Final = (c.NewInput("r", "prompt", "r", available_at_ms=LATER),)
 DELAYED_DIRECTIVE: Final = (c.NewInput("e", "directive", "e", available_at_ms=LATER),)
@@ -55,6 +66,18 @@ OPEN_KEY: Final = Policy(
 )
 KEYED_1: Final = (c.NewInput("k", "order", "k", key="one", policy=OPEN_KEY),)
 KEYED_2: Final = (c.NewInput("l", "order", "l", key="one", policy=OPEN_KEY),)
+GUARD: Final = (c.NewInput("g", "guard", "g", policy=Policy(Lane.USER, barrier=True)),)
+EDITED: Final = c.NewInput("n", "prompt", "n")
+AT_REST: Final = c.NewInput("o", "prompt", "o")
+LATER_EDIT: Final = c.NewInput("m", "prompt", "m", available_at_ms=LATER)
+REPORT_1: Final = (c.NewInput("s", "peer_progress", "s", supersession_key="one"),)
+REPORT_2: Final = (c.NewInput("t", "peer_progress", "t", supersession_key="one"),)
+REPORT_3: Final = (
+    c.NewInput("u", "peer_progress", "u", supersession_key="one", available_at_ms=LATER),
+)
+REPORT_4: Final = (
+    c.NewInput("v", "peer_progress", "v", supersession_key="one", available_at_ms=LATER),
+)
 SLOT_1: Final = (c.NewInput("s", "wake", "s", supersession_key="one"),)
 SLOT_2: Final = (c.NewInput("t", "wake", "t", supersession_key="one"),)
 
@@ -311,6 +334,109 @@ SLOTS: Final = ModelConfig(
     ends=("consumed", "superseded", "abandoned"),
 )
 
+BARRIER: Final = ModelConfig(
+    "barrier",
+    "a barrier between two prompts; runs that fail and are retried",
+    (PROMPT, GUARD, FIRST),
+    extended(PLAIN, begun=("fail",)),
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+    count_failures=True,
+    ends=("consumed", "dead_lettered"),
+)
+DEBOUNCE: Final = ModelConfig(
+    "debounce",
+    "reports of one slot, ready and delayed: a new one is coalesced with the one that waits",
+    (REPORT_1, REPORT_2, REPORT_3, REPORT_4),
+    PLAIN,
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+    ends=("consumed", "coalesced"),
+)
+EDITS: Final = ModelConfig(
+    "edits",
+    "prompts that wait are replaced, delayed and reordered while a worker begins them",
+    (PROMPT, SECOND),
+    PLAIN,
+    (
+        o.replace("p", EDITED),
+        o.replace("n", LATER_EDIT),
+        o.reorder("q", "p"),
+        o.interrupt_at_rest(AT_REST),
+    ),
+    workers=1,
+    lose=False,
+    probes=True,
+    expects=clauses("CANCEL-13 INBOX-30,34,35,36,37,38,39,40,41,42,43,44"),
+    ends=("consumed", "superseded"),
+)
+ROLLBACK: Final = ModelConfig(
+    "rollback",
+    "a run is rolled back, with or without a once step",
+    (PROMPT,),
+    extended(ONCE, begun=("report", "renew"), reported=("fail", "release")),
+    (o.roll_back(), o.cancel("r.p")),
+    workers=1,
+    probes=True,
+    expects=clauses("COMMIT-24 RUN-24"),
+    ends=("consumed", "superseded"),
+)
+QUEUED: Final = (c.NewInput("q", "prompt", "q"),)
+STEER: Final = (c.NewInput("s", "steering", "s"),)
+FOLLOW_UP: Final = (c.NewInput("f", "follow_up", "f"),)
+ABANDON: Final = (c.NewInput("s", "steering", "s", if_over=IfOver.ABANDON),)
+TAKING: Final[Moves] = {
+    "idle": ("begin",),
+    "begun": ("take", "commit, yields", "take at the end"),
+    "closing": ("take", "commit as cancelled"),
+}
+STEERING: Final = ModelConfig(
+    "steering",
+    "steering for the run of a prompt, which is interrupted; two workers, lost answers",
+    (PROMPT, STEER),
+    TAKING,
+    (o.interrupt(1),),
+    expects=clauses("COMMIT-43 PLACE-30"),
+    ends=("consumed", "superseded"),
+)
+STEERING_STOP: Final = ModelConfig(
+    "steering-stop",
+    "steering of a run that is cancelled at every point; the steering is abandoned with it",
+    (PROMPT, ABANDON, (WAKE_2,)),
+    TAKING,
+    (o.cancel("r.p"), o.withdraw("s")),
+    workers=1,
+    probes=True,
+    expects=clauses("INBOX-51,52"),
+    ends=("consumed", "abandoned", "withdrawn"),
+)
+STEERING_CALLS: Final = ModelConfig(
+    "steering-calls",
+    "steering, a follow-up and a queued prompt beside a turn with a call",
+    (PROMPT, QUEUED, STEER, FOLLOW_UP),
+    extended(
+        TAKING, begun=("call",), called=("answer",), reported=("commit, yields", "take at the end")
+    ),
+    workers=1,
+    lose=False,
+    crash=False,
+    lapse=False,
+)
+STEERING_WAKE: Final = ModelConfig(
+    "steering-wake",
+    "a wake for the run of a prompt, which is interrupted or rolled back",
+    (PROMPT, (WAKE_2,)),
+    {**TAKING, "begun": ("take", "commit, yields")},
+    (o.interrupt(1), o.roll_back()),
+    workers=1,
+    lose=False,
+    ends=("consumed", "superseded"),
+)
+
 DEFAULT: Final = (
     *(LEASE, FAILURE, ORDER, DELAY, BATCH, BATCH_LOST, INTERRUPT, INTERRUPTS, CANCEL, STOP),
     *(
@@ -325,5 +451,13 @@ DEFAULT: Final = (
         NEXT_ORDER,
         KEYS,
         SLOTS,
+        BARRIER,
+        DEBOUNCE,
+        EDITS,
+        STEERING,
+        STEERING_STOP,
+        STEERING_CALLS,
+        STEERING_WAKE,
+        ROLLBACK,
     ),
 )

@@ -13,6 +13,8 @@ from .configs import (
     PLAIN,
     PROMPT,
     REPLACEMENT,
+    STEER,
+    TAKING,
     WAKE_1,
     WAKE_2,
     WAKE_3,
@@ -99,7 +101,22 @@ PHASES: Final = ModelConfig(
     (o.stop(), o.retire(True), o.reset(), o.reopen(), o.destroy()),
     lose=False,
 )
+STEERING_2: Final = ModelConfig(
+    "steering-2",
+    "steering and a wake for the run of a prompt, an interrupt and a cancel; two workers",
+    (PROMPT, STEER, (WAKE_2,)),
+    TAKING,
+    (o.interrupt(1), o.cancel("r.p")),
+    lose=False,
+)
+STEERING_LOST: Final = ModelConfig(
+    "steering-lost",
+    "steering and a wake for the run of a prompt, an interrupt; two workers, lost answers",
+    (PROMPT, STEER, (WAKE_2,)),
+    TAKING,
+    (o.interrupt(1),),
+)
 DEEP: Final = (
     *(LEASE_3, LEASE_3_LOST, BATCH_2, BATCH_3, INTERRUPT_2, INTERRUPTS_3, CANCEL_2, NEXT_2),
-    *(NEXT_3, PHASES),
+    *(NEXT_3, PHASES, STEERING_2, STEERING_LOST),
 )

@@ -17,16 +17,27 @@ from ...machines import run as run_
 from ...outcome import Drop, Insert
 from ...records import EventBatch, MarkRaise, Node, Phase
 from ...world import key_of
+from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
-from .ordering_oracle import BEGINNING, hold_respected, in_order, newly_taken, nothing_due
+from .ordering_oracle import (
+    BEGINNING,
+    barrier_respected,
+    hold_respected,
+    in_order,
+    newly_taken,
+    nothing_due,
+)
+from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
+from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
 
 __all__ = ["DECISION_PROPERTIES"]
 
 
 Termination = run_.Termination
+GIVING_BACK: Final = (Termination.SPLIT, Termination.ROLLED_BACK)
 
 
 # -- rows
@@ -187,11 +198,12 @@ def counted(t: Step) -> bool:
 def ranks_kept(t: Step) -> bool:
     for before, after in t.moved():
         old, new = rank_of(before), rank_of(after)
-        if old is not None and old != new and not isinstance(after.state, input_.Ended):
+        ended = isinstance(after.state, input_.Ended) or isinstance(t.command, c.Reorder)
+        if old is not None and old != new and not ended:
             return False
         if isinstance(before.state, input_.Bound) and isinstance(after.state, input_.Ready):
             run = t.after.runs[before.state.run_id].state
-            if not (isinstance(run, run_.Done) and run.termination is Termination.SPLIT):
+            if not (isinstance(run, run_.Done) and run.termination in GIVING_BACK):
                 return False
     return True
 
@@ -255,13 +267,17 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "no write lands with a stale fence": no_stale_write,
     "a failure, an outage and a loss each count once, and progress clears them": counted,
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
-    "a rank is never changed, and an input goes back only by a split": ranks_kept,
+    "a rank changes only by Reorder, and an input goes back only by a split or a rollback": ranks_kept,
+    **EDIT_PROPERTIES,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
+    "a barrier begins only when no earlier run is unfinished": barrier_respected,
     "a new run binds inputs in order, up to the limit, and its answer names them": begun,
     "no run begins in a session that is stopping, stopped or destroyed": begun_in_phase,
     "a Begin that finds nothing due leaves nothing to begin": nothing_due,
     "a hint says if a session is due earlier than a worker may believe": hinted,
     "a destroyed session stays destroyed": destroyed_for_ever,
     **ENDING_PROPERTIES,
+    **STEERING_PROPERTIES,
+    **ROLLBACK_PROPERTIES,
 }

@@ -10,7 +10,7 @@ from ...event import EventKind
 from ...machines import input as input_
 from ...machines import run as run_
 from ...outcome import Insert
-from ...policy import KeyScope, Lane
+from ...policy import IfOver, KeyScope, Lane
 from ...records import EventBatch, Interrupted, MarkRaise, QueueEntry, Run
 from .snapshot import Snapshot
 from .step import Step
@@ -52,8 +52,12 @@ def _settled(run: Run, queue_entry: QueueEntry) -> bool:
     if termination is Termination.SPLIT:
         elsewhere = isinstance(state, input_.Bound) and state.run_id != run.run_id
         return (elsewhere or isinstance(state, input_.Ready | input_.Ended)) and not run.progress
+    if termination is Termination.ROLLED_BACK and queue_entry.lane is Lane.SYSTEM:
+        return not (isinstance(state, input_.Ended) and state.run_id == run.run_id)
     if not isinstance(state, input_.Ended):
         return False
+    if termination is Termination.ROLLED_BACK:
+        return state.how is How.SUPERSEDED
     if state.how is How.WITHDRAWN:
         return termination is Termination.CANCELLED and not run.progress
     if termination is Termination.FINISHED:
@@ -74,13 +78,26 @@ def ended_for_a_reason(t: Step) -> bool:
             continue
         withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
         swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
+        swept = swept or (isinstance(t.command, c.Begin) and state.how is How.ABANDONED)
+        if swept and _left_by_its_target(t, before):
+            continue
+        if isinstance(t.command, c.Begin):
+            return False
         admits = isinstance(
-            t.command, c.Admit | c.Interrupt | c.Commit
-        )  # a later input of its slot
-        replaced = admits and state.how is How.SUPERSEDED
+            t.command, c.Admit | c.Interrupt | c.Commit | c.Replace
+        )  # a later input of its slot, or the one in its place
+        replaced = admits and state.how in (How.SUPERSEDED, How.COALESCED)
         if not (withdrawn and state.how is How.WITHDRAWN) and not swept and not replaced:
             return False
     return True
+
+
+def _left_by_its_target(t: Step, entry: QueueEntry) -> bool:
+    """The input was to be abandoned with the run that it names, and that has ended.  It may have been promoted first."""
+    state = entry.state
+    if not isinstance(state, input_.Ready | input_.Delayed) or state.if_over is not IfOver.ABANDON:
+        return False
+    return state.target_run not in {run.run_id for run in t.after.unfinished()}
 
 
 def ends_in_one_event(t: Step) -> bool:
@@ -124,7 +141,8 @@ def flagged(t: Step) -> bool:
     for run in before.unfinished():
         works = before.session.lease_run == run.run_id
         if run.lane in lanes and (run.progress or works):
-            still = session.lease_run == run.run_id or run.progress
+            ended = isinstance(t.after.runs[run.run_id].state, run_.Done)  # rolled back at once
+            still = not ended and (session.lease_run == run.run_id or run.progress)
             if still and (session.cancel is None or session.cancel.run_id != run.run_id):
                 return False
     return True
@@ -205,7 +223,7 @@ def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
 ENDING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "an input or a run that has ended never changes": terminal_absorbs,
     "the inputs of a run end with it as the settling table says": settled_by_table,
-    "without its run only a withdrawal, a mark or a later input ends an input": ended_for_a_reason,
+    "without its run only a withdrawal, a mark, a later input or its target ends an input": ended_for_a_reason,
     "an input that ends is named by one event, once": ends_in_one_event,
     "nothing is withdrawn from a run with progress or under a live lease": withdrawn_in_time,
     "an interrupt or stop flags the run that works or has progress": flagged,

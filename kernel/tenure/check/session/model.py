@@ -51,7 +51,7 @@ PATH_PROPERTIES: Final = (
     *(ONCE, NOT_IF_TAKEN_BACK, ENDS_AS_MARKED, REPLAYED_LATER, ONLY_EXPECTED_REFUSALS),
 )
 EXPECTED_REFUSALS: Final = frozenset(
-    ("fenced", "cancelled", "held", "run_active", "phase", "open_turn", "stamp_conflict")
+    ("fenced", "cancelled", "held", "run_active", "phase", "open_turn", "stamp_conflict", "steered")
 )
 
 

@@ -7,10 +7,12 @@ from typing import Any
 from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
-from ...machines.input import Bound, Ended
+from ...machines.input import Bound, Ended, Ready
 from ...machines.run import Done, Termination
+from ...policy import IfOver, Lane
 from ...records import EntryKind, Phase, QueueEntry
 from ...transcript import NewNode, Role, UsageDelta
+from .ordering_oracle import left_behind
 from .snapshot import REVISION, TTL, S, Snapshot
 
 __all__ = ["illegal_commands", "is_withdrawable"]
@@ -44,7 +46,20 @@ def is_withdrawable(snapshot: Snapshot, queue_entry: QueueEntry) -> bool:
     if run is not None and session.lease_run == run.run_id:
         # it was under the lease when the mark was raised, so only a live lease protects it
         return not snapshot.live()
+    if left_behind(queue_entry, snapshot.unfinished()):
+        return False
     return state.mark == session.mark(queue_entry.lane)
+
+
+def is_busy(snapshot: Snapshot) -> bool:
+    """Return True if something is at work or ready, so that an input for an idle session must be refused."""
+    session = snapshot.session
+    runs = any(r.progress or r.mark == session.mark(r.lane) for r in snapshot.unfinished())
+    ready = any(
+        isinstance(e.state, Ready) and e.state.mark == session.mark(e.lane)
+        for e in snapshot.queue_entries.values()
+    )
+    return runs or ready or snapshot.live()
 
 
 def _unknown() -> list[Any]:
@@ -63,6 +78,9 @@ def _unknown() -> list[Any]:
         c.FenceOff(OTHER, "c.1"),
         c.FenceOff(S, "c.1", 0),
         c.Sweep(OTHER),
+        c.Begin(OTHER, "l1", "r1", OTHER_OWNER, exactly=("nothing",)),
+        c.Replace(S, "c.1", "nothing", c.NewInput("z", "prompt", "z")),
+        c.Reorder(S, "c.1", Lane.USER, ("nothing",)),
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),
         c.RequestCancel(S, "c.1", "nothing"),
@@ -83,6 +101,7 @@ def _illegal(snapshot: Snapshot) -> list[Any]:
         c.Acquire(S, "l1", OTHER_OWNER, ttl_ms=-1),
         c.Open("an illegal\tname"),
         c.Admit(S, ()),
+        c.Reorder(S, "c.1", Lane.USER, ()),
     ]
 
 
@@ -91,19 +110,47 @@ def _inputs(snapshot: Snapshot) -> list[Any]:
     found: list[Any] = [
         c.Admit(S, (c.NewInput("z z", "prompt", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "\x00"),)),
+        c.Admit(S, (c.NewInput("z", "prompt", ""),)),
+        c.Admit(S, (c.NewInput("z", "prompt", "z"),), queue_max=snapshot.session.waiting),
         c.Admit(S, (c.NewInput("z", "no kind", "z"),)),
         c.Admit(S, (c.NewInput("z", "prompt", "z", available_at_ms=-1),)),
         c.Interrupt(S, "c.z", c.NewInput("z", "no kind", "z")),
     ]
+    session, flag = snapshot.session, snapshot.session.cancel
+    if (session.open_run or session.lease_run) in (None, None if flag is None else flag.run_id):
+        idle = c.NewInput("z", "steering", "z", if_idle=c.IfIdle.REFUSE)
+        found.append(c.Admit(S, (idle,)))
+    late = c.NewInput("z", "steering", "z", target="nothing", if_over=IfOver.ABANDON)
+    found.append(c.Admit(S, (late,)))
     for queue_entry in snapshot.queue_entries.values():
         found.append(c.Admit(S, (c.NewInput(queue_entry.input_id, "prompt", "something else"),)))
         if isinstance(queue_entry.state, Ended):
             found.append(c.Withdraw(S, "c.too late", queue_entry.input_id))
+        if not isinstance(queue_entry.state, Ready):
+            found.append(c.Reorder(S, "c.too.late", queue_entry.lane, (queue_entry.input_id,)))
+        known = c.NewInput(queue_entry.input_id, "prompt", queue_entry.input_id)
+        found.append(c.Replace(S, "c.known", queue_entry.input_id, known))
+        if isinstance(queue_entry.state, Ended | Bound):
+            new = c.NewInput("z", "prompt", "z")
+            found.append(c.Replace(S, "c.too.late", queue_entry.input_id, new))
+    found += _taken_slots(snapshot)
     for run in snapshot.runs.values():
         old = run.mark < snapshot.session.mark(run.lane) and not run.progress
         if isinstance(run.state, Done) or (old and snapshot.session.lease_run != run.run_id):
             found.append(c.RequestCancel(S, "c.too.late", run.run_id))
     return found
+
+
+def _taken_slots(snapshot: Snapshot) -> list[Any]:
+    """Return commands that would replace an input by one in whose slot another input waits."""
+    new = c.NewInput("z", "prompt", "z", supersession_key="one")
+    ready = [
+        e
+        for e in snapshot.queue_entries.values()
+        if isinstance(e.state, Ready) and e.state.mark == snapshot.session.mark(e.lane)
+    ]
+    holders = [e for e in ready if getattr(e.state, "slot", None) == "user:prompt:one"]
+    return [c.Replace(S, "c.slot", e.input_id, new) for h in holders for e in ready if e is not h]
 
 
 def _phases(snapshot: Snapshot) -> list[Any]:
@@ -115,11 +162,21 @@ def _phases(snapshot: Snapshot) -> list[Any]:
         found.append(c.Retire(S, "c.1"))
     if snapshot.session.phase is not Phase.OPEN:
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
+    if is_busy(snapshot):
+        found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),), only_if_idle=True))
+    if snapshot.live() or snapshot.session.open_run is not None:
+        found.append(c.Interrupt(S, "c.1", only_if_at_rest=True))
     if snapshot.live():
         found.append(c.Reset(S, "c.1"))
-    elif snapshot.session.open_run is not None:
+    elif snapshot.session.open_run is not None and not _rolls_back(snapshot):
         found.append(c.Acquire(S, "another", OTHER_OWNER))
     return found
+
+
+def _rolls_back(snapshot: Snapshot) -> bool:
+    """Return True if the open turn ends as soon as its lease does."""
+    cancel = snapshot.session.cancel
+    return cancel is not None and cancel.rollback
 
 
 def _without_the_fence(snapshot: Snapshot) -> list[Any]:

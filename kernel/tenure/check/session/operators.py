@@ -19,10 +19,14 @@ __all__ = [
     "destroy",
     "fence_off",
     "interrupt",
+    "interrupt_at_rest",
     "reclaim",
     "reopen",
+    "reorder",
+    "replace",
     "reset",
     "retire",
+    "roll_back",
     "stop",
     "withdraw",
     "withdraw_from",
@@ -59,6 +63,16 @@ def withdraw_from(input_id: str, lane: Lane = Lane.USER) -> Operator:
     return Operator(f"withdraw from {input_id}", _if_known(input_id, command))
 
 
+def replace(input_id: str, new: c.NewInput) -> Operator:
+    command = c.Replace(S, f"c.replace.{input_id}.{new.input_id}", input_id, new)
+    return Operator(f"replace {input_id} by {new.input_id}", _if_known(input_id, command))
+
+
+def reorder(*input_ids: str, lane: Lane = Lane.USER) -> Operator:
+    command = c.Reorder(S, f"c.reorder.{'.'.join(input_ids)}", lane, input_ids)
+    return Operator(f"reorder {', '.join(input_ids)}", _if_known(input_ids[0], command))
+
+
 def _if_known(input_id: str, command: Any) -> Offer:
     return lambda snapshot, holders: command if input_id in snapshot.queue_entries else None
 
@@ -66,6 +80,15 @@ def _if_known(input_id: str, command: Any) -> Offer:
 def interrupt(number: int = 1, replacement: c.NewInput | None = None) -> Operator:
     command = c.Interrupt(S, f"c.interrupt.{number}", replacement)
     return Operator(f"interrupt {number}", always(command))
+
+
+def interrupt_at_rest(replacement: c.NewInput) -> Operator:
+    command = c.Interrupt(S, "c.interrupt.at.rest", replacement, only_if_at_rest=True)
+    return Operator("interrupt at rest", always(command))
+
+
+def roll_back() -> Operator:
+    return Operator("roll back", always(c.Interrupt(S, "c.rollback", rollback=True)))
 
 
 def cancel(run_id: str) -> Operator:

@@ -13,10 +13,20 @@ from ...limits import UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
+from ...policy import IfOver
 from ...records import Phase, QueueEntry, Run, Session
 from .step import Step, lease_id_of
 
-__all__ = ["BEGINNING", "due_of", "hold_respected", "in_order", "newly_taken", "nothing_due"]
+__all__ = [
+    "BEGINNING",
+    "barrier_respected",
+    "due_of",
+    "hold_respected",
+    "in_order",
+    "left_behind",
+    "newly_taken",
+    "nothing_due",
+]
 
 
 Position: TypeAlias = tuple[int, int]  # priority and rank
@@ -26,16 +36,37 @@ BEGINNING: Final = (Phase.OPEN, Phase.RETIRED)  # the phases in which runs begin
 
 def waiting(
     session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
-) -> Iterator[tuple[Position, Run | None]]:
-    """The unfinished runs and the ready inputs (None) that no mark has superseded."""
-    for run in runs:
-        if not isinstance(run.state, run_.Done) and run.mark == session.mark(run.lane):
+) -> Iterator[tuple[Position, Run | QueueEntry]]:
+    """The unfinished runs and the ready inputs that no mark has superseded and no target left behind."""
+    unfinished = [run for run in runs if not isinstance(run.state, run_.Done)]
+    for run in unfinished:
+        if run.mark == session.mark(run.lane):
             first = run.contributors[0]
             yield (first.priority, first.rank), run
     for entry in queue_entries:
         state = entry.state
         if isinstance(state, input_.Ready) and state.mark == session.mark(entry.lane):
-            yield (entry.priority, state.ready_rank), None
+            if not left_behind(entry, unfinished):
+                yield (entry.priority, state.ready_rank), entry
+
+
+def left_behind(entry: QueueEntry, unfinished: Iterable[Run]) -> bool:
+    """The input is ready, was to be abandoned with the run that it names, and that run has ended."""
+    state = entry.state
+    if not isinstance(state, input_.Ready) or state.if_over is not IfOver.ABANDON:
+        return False
+    return state.target_run not in {run.run_id for run in unfinished}
+
+
+def heads(session: Session, queue_entries: Iterable[QueueEntry]) -> Iterator[QueueEntry]:
+    """The first ready input of each lane."""
+    ready = [
+        (entry.lane, entry.priority, entry.state.ready_rank, entry)
+        for entry in queue_entries
+        if isinstance(entry.state, input_.Ready) and entry.state.mark == session.mark(entry.lane)
+    ]
+    for lane in {each[0] for each in ready}:
+        yield min([each for each in ready if each[0] == lane], key=lambda each: each[:3])[3]
 
 
 def holds(run: Run) -> bool:
@@ -56,7 +87,7 @@ def newly_taken(t: Step) -> Run | None:
     return t.after.runs.get(after.lease_run or "")
 
 
-def overtaken(t: Step, run: Run) -> Iterator[tuple[Position, Run | None]]:
+def overtaken(t: Step, run: Run) -> Iterator[tuple[Position, Run | QueueEntry]]:
     """What comes before a run that was newly taken."""
     after = t.after
     for position, other in waiting(
@@ -76,7 +107,7 @@ def in_order(t: Step) -> bool:
     known = len(after.unfinished()) - (run.run_id not in t.before.runs)
     return all(
         known >= UNFINISHED_RUNS_MAX
-        if other is None
+        if isinstance(other, QueueEntry)
         else after.sleeping(other) and not holds(other)
         for _, other in overtaken(t, run)
     )
@@ -85,9 +116,16 @@ def in_order(t: Step) -> bool:
 def hold_respected(t: Step) -> bool:
     run = newly_taken(t)
     return run is None or not any(
-        other is not None and t.after.sleeping(other) and holds(other)
+        isinstance(other, Run) and t.after.sleeping(other) and holds(other)
         for _, other in overtaken(t, run)
     )
+
+
+def barrier_respected(t: Step) -> bool:
+    run = newly_taken(t)
+    if run is None or run.run_id in t.before.runs or not run.contributors[0].barrier:
+        return True
+    return not any(isinstance(other, Run) for _, other in overtaken(t, run))
 
 
 # -- when there is work
@@ -103,9 +141,14 @@ def starts_at(
     if session.phase not in BEGINNING:
         return None
     times: list[int] = []
-    work = waiting(session, unfinished.values(), queue_entries)
+    entries = tuple(queue_entries)
+    if any(left_behind(entry, unfinished.values()) for entry in heads(session, entries)):
+        return 0  # its end can be written
+    work = waiting(session, unfinished.values(), entries)
     for _, run in sorted(work, key=lambda each: each[0]):
-        if run is None:
+        if isinstance(run, QueueEntry):
+            if times and getattr(run.state, "barrier", None):
+                break
             if len(unfinished) < UNFINISHED_RUNS_MAX:
                 return 0
             continue

@@ -16,6 +16,7 @@ from ...machines import run as run_
 from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
 from .ordering_oracle import due_of
 from .snapshot import Snapshot, rank_of, rows_of
+from .steering_properties import JOURNAL_AGREES, journal_agrees
 
 __all__ = ["DETAIL_PROPERTIES", "STATE_PROPERTIES", "WRITTEN_PROPERTIES", "due_now"]
 
@@ -39,12 +40,18 @@ def lease_run(b: Snapshot) -> bool:
 
 def contributors(b: Snapshot) -> bool:
     bound = {
-        (p.input_id, p.state.run_id, p.state.rank, p.state.mark, p.state.open_key, p.lane, p.seq)
+        (
+            *(p.input_id, p.state.run_id, p.state.rank, p.state.mark, p.state.open_key),
+            *(p.lane, p.seq, p.state.checkpoint),
+        )
         for p in b.queue_entries.values()
         if isinstance(p.state, input_.Bound)
     }
     named = {
-        (x.input_id, r.run_id, x.rank, r.mark, x.open_key, r.lane, x.seq)
+        (
+            *(x.input_id, r.run_id, x.rank, r.mark if x.mark is None else x.mark, x.open_key),
+            *(r.lane if x.lane is None else x.lane, x.seq, x.checkpoint),
+        )
         for r in b.unfinished()
         for x in r.contributors
     }
@@ -79,8 +86,14 @@ def tallied(b: Snapshot) -> bool:
     s, states = b.session, [(p.lane.value, p.state) for p in b.queue_entries.values()]
     ready = [lane for lane, state in states if isinstance(state, input_.Ready)]
     delayed = sum(isinstance(state, input_.Delayed) for _, state in states)
+    targeted = sum(
+        isinstance(state, input_.Ready) and state.target_run is not None for _, state in states
+    )
     counts = (s.ready_user_count, s.ready_system_count, s.delayed_count, s.unfinished_run_count)
-    return counts == (ready.count("user"), ready.count("system"), delayed, len(b.unfinished()))
+    return (*counts, s.targeted_count or 0) == (
+        *(ready.count("user"), ready.count("system"), delayed, len(b.unfinished())),
+        targeted,
+    )
 
 
 def counters(b: Snapshot) -> bool:
@@ -174,4 +187,5 @@ DETAIL_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "an open key is stored for exactly the inputs that hold one": open_keys,
     "a superseded input is ended by its run, or Sweep is due and knows how": superseded,
     "checkpoints in a journal are numbered without gaps": journals,
+    JOURNAL_AGREES: journal_agrees,
 }

@@ -10,12 +10,14 @@ from ... import commands as c
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
+from ...replace import replace
 from ...world import EMPTY, World, evolve
 from .canonical import Retained, canonicalize
 from .decision_properties import DECISION_PROPERTIES
 from .negative_probes import illegal_commands, is_withdrawable
 from .snapshot import NOW, TTL, S, Snapshot, snapshot_of
 from .state_properties import DETAIL_PROPERTIES, STATE_PROPERTIES, due_now
+from .steering_properties import TAKES_ALL, takes_all
 from .step import Step
 
 __all__ = [
@@ -38,12 +40,14 @@ ILLEGAL_CHANGES_NOTHING: Final = "an illegal command changes nothing"
 CAN_WITHDRAW: Final = (
     "an input can be withdrawn unless its run has begun to work on it or a mark has taken it back"
 )
+BEGINS_EXACTLY: Final = "Begin begins exactly the inputs that it was told, or nothing"
 ONLY_LIVE_LEASES: Final = "a command is refused for a lease only if the lease is live"
 TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
-    *(CAN_WITHDRAW, ONLY_LIVE_LEASES),
+    *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
 NEVER_REPLAYED: Final = (c.Renew, c.Sweep)
+OTHER: Final = lease_.Owner("other", "other")
 
 
 @frozen(eq=False)
@@ -102,14 +106,29 @@ class TransitionCache:
             answer = self._decide(snapshot.world, command)
             if isinstance(answer, Refused):
                 fair = refused_for_a_reason(snapshot, answer)
-                return Transition(answer, snapshot, False, () if fair else (ONLY_LIVE_LEASES,))
+                return Transition(
+                    answer,
+                    snapshot,
+                    False,
+                    (
+                        *(() if fair else (ONLY_LIVE_LEASES,)),
+                        *self._takes_all(snapshot, snapshot, command, answer),
+                    ),
+                )
             if not answer.writes:
-                return Transition(answer, snapshot, False)
+                broken = self._takes_all(snapshot, snapshot, command, answer)
+                return Transition(answer, snapshot, False, broken)
             after = snapshot_of(-1, evolve(snapshot.world, answer.writes))
             broken = self._check(snapshot, after, command, answer)
+            broken += self._takes_all(snapshot, after, command, answer)
         except AssertionError as error:
             return Transition(None, snapshot, False, (NO_ASSERTION_ERROR,), str(error)[:300])
         return Transition(answer, after, True, broken)
+
+    def _takes_all(
+        self, before: Snapshot, after: Snapshot, command: Any, answer: Any
+    ) -> tuple[str, ...]:
+        return () if takes_all(before, after, command, answer) else (TAKES_ALL,)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
         answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
@@ -153,6 +172,7 @@ class TransitionCache:
         illegal = illegal_commands(snapshot)
         changed = any(self.execute(snapshot, command).changed for command in illegal)
         broken = [ILLEGAL_CHANGES_NOTHING] if changed else []
+        broken += self._exactly(snapshot)
         for queue_entry in snapshot.queue_entries.values():
             if not isinstance(queue_entry.state, input_.Ended):
                 taken = self.execute(snapshot, c.Withdraw(S, "c.probe", queue_entry.input_id))
@@ -160,11 +180,21 @@ class TransitionCache:
                     broken.append(CAN_WITHDRAW)
         return broken
 
+    def _exactly(self, snapshot: Snapshot) -> list[str]:
+        """Check that Begin, told what it would begin, begins that, and told anything else, nothing."""
+        plain = c.Begin(S, f"l{snapshot.session.lease.generation + 1}", "r.new", OTHER, TTL)
+        begun = self.execute(snapshot, plain).answer
+        if not isinstance(begun, Decided) or not isinstance(begun.outcome, c.Begun):
+            return []
+        same = self.execute(snapshot, replace(plain, exactly=begun.outcome.inputs)).answer
+        other = self.execute(snapshot, replace(plain, exactly=(*begun.outcome.inputs, "z"))).answer
+        agree = isinstance(same, Decided) and same.outcome == begun.outcome
+        return [] if agree and isinstance(other, Refused) else [BEGINS_EXACTLY]
+
     def _liveness(self, snapshot: Snapshot) -> list[str]:
         """Check that a session is due if and only if a worker finds something to do."""
         generation = snapshot.session.lease.generation + 1
-        owner = lease_.Owner("other", "other")
-        begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", owner, TTL))
+        begin = self.execute(snapshot, c.Begin(S, f"l{generation}", "r.new", OTHER, TTL))
         sweep = self.execute(snapshot, c.Sweep(S))
         begun = begin.changed or begin.answer is None
         broken = [] if begin.changed else list(begin.broken)

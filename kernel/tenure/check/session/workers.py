@@ -16,6 +16,7 @@ from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.run import Termination
 from ...outcome import Decided, Refusal, Refused
+from ...policy import Boundary
 from ...records import EntryKind, JournalEntry
 from ...replace import replace
 from ...steps import StepAction, latest_entries, once_action, report, start_mark, unknown
@@ -43,6 +44,7 @@ RAN: Final = "ran"  # it has run the once step
 STARTED: Final = "started"  # an earlier holder has started the once step and has not reported
 REPORTED: Final = "reported"
 CLOSING: Final = "closing"  # its run is cancelled
+CALLED: Final = "called"  # a call of its run has no result
 EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
@@ -52,6 +54,13 @@ STEPS: Final = {
     StepAction.PROBE: STARTED,
     StepAction.UNKNOWN: REPORTED,
     StepAction.REPLAY: REPORTED,
+}
+AFTER: Final = {
+    "mark": MARKED,
+    "report": REPORTED,
+    "record unknown": REPORTED,
+    "call": CALLED,
+    "answer": REPORTED,
 }
 NEW_RUN: Final = "r.new"  # the run id of a Begin that may resume another run
 FAILURES: Final = {
@@ -110,6 +119,24 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             )
         case "commit as cancelled":
             return c.Commit(S, own, run_id, 1, n, worker.revision, Termination.CANCELLED)
+        case "take":
+            return c.Checkpoint(
+                S, own, run_id, 1, n, take=Boundary.AFTER_WORK, take_max=1, take_id=kind
+            )
+        case "take at the end":
+            return c.Checkpoint(S, own, run_id, 1, n, take=Boundary.BEFORE_COMPLETION, take_id=kind)
+        case "call":
+            node = NewNode(Role.ASSISTANT, "calling", ("x",))
+            return c.Checkpoint(
+                S, own, run_id, 1, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
+            )
+        case "answer":
+            node = NewNode(Role.TOOL, "found", ("x",))
+            return c.Checkpoint(
+                S, own, run_id, 1, n, (), (node,), take=Boundary.AFTER_WORK, take_id=kind
+            )
+        case "commit, yields":
+            return c.Commit(S, own, run_id, 1, n, worker.revision, yields=True)
         case "release":
             return c.Release(S, own, run_id)
         case "renew":
@@ -130,6 +157,8 @@ def worker_after(
     if isinstance(answer, Refused):
         if answer.reason is Refusal.CANCELLED:
             return replace(worker, step=CLOSING, sent="")
+        if answer.reason is Refusal.STEERED:
+            return replace(worker, sent="")
         return IDLE_WORKER
     outcome = answer.outcome
     match outcome:
@@ -141,8 +170,8 @@ def worker_after(
         case c.Checkpointed():
             if not outcome.held:
                 return IDLE_WORKER
-            step = MARKED if kind == "mark" else REPORTED
-            if outcome.cancel is not None and step == REPORTED:
+            step = AFTER.get(kind, worker.step)
+            if outcome.cancel is not None and step != MARKED:
                 step = CLOSING
             return replace(worker, step=step, n=outcome.n, sent="")
         case c.Committed() if outcome.next is not None:
@@ -160,6 +189,8 @@ def _begun(begun: Any, after: Snapshot) -> Worker:
     journal = [e for e in after.world.all(JournalEntry) if e.run_id == begun.run_id]
     action = once_action(latest_entries(journal, begun.turn).get(STEP))
     step = CLOSING if begun.cancel is not None else STEPS[action]
+    if step != CLOSING and after.runs[begun.run_id].open_calls:
+        step = CALLED
     return Worker(step, begun.fence.generation, begun.run_id, begun.n, begun.revision)
 
 
@@ -171,8 +202,10 @@ def stale_commands(worker: Worker, after: Snapshot) -> list[str]:
         EntryKind.REPORT: "report",
         EntryKind.UNKNOWN: "record unknown",
     }
-    return [
-        f"{named[e.kind]} {e.n}"
+    own = [
+        e
         for e in after.world.all(JournalEntry)
-        if e.run_id == worker.run_id and e.lease_id == lease_id and e.kind in named
+        if e.run_id == worker.run_id and e.lease_id == lease_id
     ]
+    taken = [f"{e.effect_id} {e.n}" for e in own if e.kind is EntryKind.TAKEN]
+    return [*(f"{named[e.kind]} {e.n}" for e in own if e.kind in named), *taken]

@@ -17,6 +17,9 @@ from ...machines import lease as lease_
 from ...machines import run as run_
 from ...messages.types import Disposition, Finish, Message, Reply, ToolCall
 from ...outcome import Decided, Refusal, Refused
+from ...policy import IfOver
+from ...questions.core import LoadInputs
+from ...records import Input
 from ...replace import replace
 from ...transcript import Role, UsageDelta
 from ...turn import machine as turn_
@@ -105,6 +108,13 @@ class TurnModel:
             after, answer = self.execute(state, c.RequestCancel(S, "cancel", "r"))
             assert isinstance(answer, Decided), answer
             yield Line("user", "cancel", to="store"), replace(after, cancelled=True)
+        known = state.world.tables[Input].by_key
+        for kind in self.config.steers if state.begun is not None else ():
+            if (S, kind) not in known:
+                new = c.NewInput(kind, kind, f"steer: {kind}", if_over=IfOver.ABANDON)
+                after, answer = self.execute(state, c.Admit(S, (new,)))
+                assert isinstance(answer, Decided), answer
+                yield Line("user", f"admit {kind}", to="store"), after
         if self.config.change and state.version == 1:
             yield Line("operator", "change the prompt"), replace(state, version=2)
 
@@ -236,8 +246,11 @@ class TurnModel:
                 yield from self.record(state, effect)
             case TurnEnd():
                 after, answer = self.commit(state, effect)
-                events = (protocol.CancelSeen(),) if _is(answer, Refusal.CANCELLED) else ()
-                yield "answered", replace(after, notified=after.notified or bool(events)), events
+                cancelled = _is(answer, Refusal.CANCELLED)
+                events: tuple[protocol.Event, ...] = (protocol.CancelSeen(),) if cancelled else ()
+                if _is(answer, Refusal.STEERED):
+                    events = (protocol.CommitSteered(),)
+                yield "answered", replace(after, notified=after.notified or cancelled), events
             case protocol.Fail(failure, usage):
                 begun = state.begun
                 assert begun is not None
@@ -279,6 +292,10 @@ class TurnModel:
             S, begun.fence, "r", begun.turn, state.n, record.entries, record.nodes,
             record.usage, record.environment,
         )  # fmt: skip
+        if (take := record.take) is not None:
+            command = replace(
+                command, take=take.boundary, take_max=take.most, take_id=take.effect_id
+            )
         after, answer = self.execute(state, command)
         if isinstance(answer, Refused):
             cancelled = answer.reason is Refusal.CANCELLED
@@ -287,18 +304,21 @@ class TurnModel:
             )
             yield "refused", after, (protocol.NotRecorded(effect.key, answer),)
             return
-        yield "written", replace(after, n=answer.outcome.n), (protocol.Recorded(effect.key),)
+        written = replace(after, n=answer.outcome.n)
+        taken = ask(LoadInputs(S, answer.outcome.inputs), after.world.answer)
+        yield "written", written, (protocol.Recorded(effect.key, taken),)
 
     def commit(self, state: State, effect: TurnEnd) -> tuple[State, Decided[Any] | Refused]:
-        """Commit the turn; only a cancel may be the reason of a refusal."""
+        """Commit the turn; only a cancel or steering may be the reason of a refusal."""
         begun = state.begun
         assert begun is not None
         command = c.Commit(
             S, begun.fence, "r", begun.turn, state.n, begun.revision, effect.termination,
-            effect.reason, effect.nodes, effect.usage,
+            effect.reason, effect.nodes, effect.usage, yields=effect.yields,
         )  # fmt: skip
         after, answer = self.execute(state, command)
-        if isinstance(answer, Refused) and not _is(answer, Refusal.CANCELLED):
+        expected = (Refusal.CANCELLED, Refusal.STEERED)
+        if isinstance(answer, Refused) and answer.reason not in expected:
             return replace(state, fault=str(answer)), answer
         return after, answer
 

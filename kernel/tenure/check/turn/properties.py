@@ -152,7 +152,22 @@ def is_in_order(config: ModelConfig, s: State) -> bool:
     return answers == calls[: len(answers)]
 
 
+def tells_once(config: ModelConfig, s: State) -> bool:
+    """A request contains each input that was taken once, and none that was not."""
+    if s.begun is None:
+        return True
+    taken = sorted(x.input_id for x in s.run.contributors if x.checkpoint is not None)
+    for effect in s.in_progress:
+        if isinstance(effect, protocol.CallModel) and effect.key not in s.aborted:
+            texts = [m.text for m in effect.request.messages]
+            found = [text.removeprefix("steer: ") for text in texts if text.startswith("steer: ")]
+            if sorted(found) != taken:
+                return False
+    return True
+
+
 PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "a request tells each input that was taken once": tells_once,
     "every call has one result when the run has ended": has_all_results,
     "no call has two results": has_single_results,
     "results are in the order of their calls": is_in_order,
@@ -222,7 +237,14 @@ def crashed_and_finished(s: State) -> bool:
     return s.crashes == 2 and ends_as(run_.Termination.FINISHED)(s)
 
 
+def takes(s: State) -> bool:
+    """The run has finished with an input that a checkpoint has taken after a crash or before it."""
+    taken = s.done and any(x.checkpoint is not None for x in s.run.contributors)
+    return taken and s.crashes > 0
+
+
 SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]] = {
+    "a turn that was steered crashes and finishes": (lambda c: c.steers, takes),
     "a run finishes": (lambda c: c.limits.iterations_max > 2, ends_as(run_.Termination.FINISHED)),
     "a run finishes after two crashes": (lambda c: c.crashes > 1, crashed_and_finished),
     "a run is cancelled": (lambda c: c.cancel, ends_as(run_.Termination.CANCELLED)),

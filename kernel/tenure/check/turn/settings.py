@@ -18,7 +18,8 @@ class ModelConfig:
 
     `batches` names the tools that the model calls, reply by reply; then it answers.  `probed`: the tool `pay` has a
     probe.  `crashes` is the maximum number of crashes.  `change`: the system prompt may change once.  `outage`: the
-    model may fail once.  `overflow`: a request must be shortened.  `expects` names clauses that must occur.
+    model may fail once.  `overflow`: a request must be shortened.  `steers` names the kinds of inputs that are addressed
+    to the run.  `expects` names clauses that must occur.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelConfig:
     change: bool = False
     outage: bool = False
     overflow: bool = False
+    steers: tuple[str, ...] = ()
     limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
     expects: tuple[str, ...] = ()
 
@@ -73,6 +75,14 @@ CONFIGS: Final = (
         "overflow", "a turn whose requests do not fit the context", (("send",),), crashes=1, overflow=True
     ),
     ModelConfig("strange", "a turn that calls an unknown tool", (("sing", "pay"),), crashes=1, cancel=True),
+    ModelConfig(
+        "steering", "a turn with a once tool that is steered at every point", (("pay",),), crashes=1,
+        steers=("steering", "follow_up"),
+    ),
+    ModelConfig(
+        "steering-stop", "a turn that is steered and cancelled at every point", (("find",),), crashes=1,
+        steers=("steering",), cancel=True,
+    ),
     ModelConfig(
         "limit", "a turn with too many iterations", (("find",), ("send",), ("find",)), crashes=1,
         limits=protocol.Limits(iterations_max=2, concurrency=1),

@@ -1,0 +1,172 @@
+"""`tenure submit` and `tenure steer`: give one input to a session that other processes work on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import click
+
+from tenure.commands import IfIdle
+
+from ..runtime.client import Client
+from ..runtime.errors import SubmissionRefused
+from ..runtime.receipts import Receipt
+from .exit import CliExit, Exit, usage_error
+from .invoke import invoke_async
+from .main import STORE_HELP, Seconds
+from .output import log, write_lines
+from .retrying_store import opened
+from .run.validation import why
+
+__all__ = ["steer", "submit"]
+
+
+STORE: Final = click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+KEY: Final = click.option(
+    "--key",
+    metavar="KEY",
+    help="Idempotency key: with the same key and text, it is the same input.",
+)
+WAIT: Final = click.option(
+    "--wait",
+    "wait_s",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="Wait until the input has ended, at most this long, and print the answer too.",
+)
+SESSION: Final = click.argument("session")
+TEXT: Final = click.argument("text", default="-", metavar="[TEXT|-]")
+
+
+@click.command()
+@STORE
+@click.option("--kind", default="prompt", show_default=True, help="Kind of the input.")
+@KEY
+@WAIT
+@SESSION
+@TEXT
+def submit(store: str, session: str, text: str, wait_s: float | None, **options: Any) -> None:
+    """Submit one input to a session, which is created if it does not exist.
+
+    TEXT defaults to standard input.  The input waits in the store for a worker, such as one of tenure run.
+
+    \b
+    Prints one JSON line: {"session", "input_id", "how", "run_id"}
+    how              queued, delayed, addressed, or known: the store has an input with this key
+    With --wait also: {"ended", "termination", "checkpoint", "text"}; ended is null if it has not ended
+
+    \b
+    Example:
+      tenure submit --store sqlite:agent.db ann 'hello'
+
+    \b
+    Exit codes:
+      0  submitted; with --wait: and its run has finished
+      1  refused; with --wait: it was not consumed, or its run did not finish
+      2  invalid arguments
+      3  with --wait: it has not ended yet
+      4  store unavailable, unreadable, or of a newer release
+    """
+    invoke_async(_submit(store, session, text, wait_s, options))
+
+
+@click.command()
+@STORE
+@click.option(
+    "--follow-up",
+    is_flag=True,
+    help="Let it enter where the turn would end, and continue the turn.",
+)
+@click.option(
+    "--run", "target", metavar="RUN", help="The run to give it to; default: the one at work."
+)
+@click.option(
+    "--if-idle",
+    default=IfIdle.QUEUE.value,
+    type=click.Choice([choice.value for choice in IfIdle]),
+    show_default=True,
+    help="What happens if no run is at work.",
+)
+@KEY
+@WAIT
+@SESSION
+@TEXT
+def steer(
+    store: str,
+    session: str,
+    text: str,
+    wait_s: float | None,
+    follow_up: bool,
+    target: str | None,
+    if_idle: str,
+    key: str | None,
+) -> None:
+    """Give an input to the turn that a session is working on.
+
+    It enters before the next call of the model.  If the turn ends first, the input is processed on its own.
+
+    \b
+    Prints a JSON line, waits and exits as tenure submit.  The input is
+    addressed        to the run run_id, or
+    queued           because no run is at work
+
+    \b
+    Example:
+      tenure steer --store sqlite:agent.db ann 'use the other file'
+    """
+    options = {
+        "kind": "follow_up" if follow_up else "steering",
+        "target": target,
+        "if_idle": IfIdle(if_idle),
+        "key": key,
+    }
+    invoke_async(_submit(store, session, text, wait_s, options))
+
+
+async def _submit(
+    url: str, session: str, text: str, wait_s: float | None, options: dict[str, Any]
+) -> int:
+    if text == "-":
+        text = _standard_input()
+    async with opened(url, log_line=log) as store:
+        client = Client(store)
+        try:
+            receipt = await client.submit(session, text, **options)
+        except SubmissionRefused as error:
+            raise CliExit(Exit.UNFINISHED, why(error.refused)) from error
+        line = {
+            "session": session,
+            "input_id": receipt.input_id,
+            "how": receipt.how,
+            "run_id": receipt.run_id,
+        }
+        if wait_s is None:
+            write_lines([line])
+            return Exit.OK
+        code, end = await _end(receipt, wait_s)
+        write_lines([line | end])
+        return code
+
+
+async def _end(receipt: Receipt, wait_s: float) -> tuple[int, dict[str, Any]]:
+    """Wait for the end of an input.  Return the exit code and what to print."""
+    try:
+        status = await receipt.ended(wait_s)
+    except TimeoutError:
+        return Exit.DELAYED, {"ended": None}
+    end = {
+        "run_id": status.run_id,
+        "ended": status.status,
+        "termination": status.termination,
+        "checkpoint": status.checkpoint,
+        "text": status.answer,
+    }
+    return Exit.OK if status.succeeded else Exit.UNFINISHED, end
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise usage_error(f"standard input is not UTF-8: {error}") from error

@@ -1,0 +1,42 @@
+"""The inputs of a run, and their queue entries: a run has all that is needed to rebuild them.  Spec: specs/inbox.md."""
+
+from __future__ import annotations
+
+from ..machines import input as input_
+from ..machines import run as run_
+from ..records import Contributor, QueueEntry, Run
+
+__all__ = ["bound_state", "ended_by", "is_targeted", "queue_entry_of", "returned_state"]
+
+
+def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
+    """Return the state of the queue entry of a contributor, which the run can rebuild."""
+    return input_.Bound(run.mark_of(c), run.run_id, position, c.rank, c.open_key, c.checkpoint)
+
+
+def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
+    """Return the queue entry of a contributor, in another state."""
+    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane_of(c), c.priority, state)
+
+
+def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: str) -> str:
+    """Return the `by` of an ended input: the run that consumed it, the command that superseded it, or a reason."""
+    match how:
+        case input_.How.CONSUMED:
+            return run.run_id
+        case input_.How.SUPERSEDED | input_.How.DEAD_LETTERED:
+            return reason or termination.value
+        case _:
+            return termination.value
+
+
+def returned_state(run: Run, c: Contributor, position: int) -> input_.Outcome:
+    """PLACE-8: return the step that makes the queue entry of a contributor ready again."""
+    hold = run.hold if c.hold is None else c.hold
+    command = input_.Return(hold, c.size, c.delivery, c.barrier)
+    return input_.step(bound_state(run, c, position), command)
+
+
+def is_targeted(queue_entry: QueueEntry) -> bool:
+    """Return whether a ready input names a run."""
+    return getattr(queue_entry.state, "target_run", None) is not None
