@@ -28,7 +28,7 @@ from tenure.machines.lease import Vacant
 from tenure.records import Session
 from tenure.release import RELEASE
 from tenure.world import World, world_of
-from tenure_drivers.cli.store import store
+from tenure_drivers.cli.store.command import store
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import InvalidExport, exported, imported
 from tenure_drivers.stores.registry import open_store

@@ -15,7 +15,7 @@ from tenure.outcome import Refusal, Refused
 from tenure.queries import Command
 from tenure.records import Input, QueueEntry, Session
 from tenure.transcript import NewNode, Role
-from tenure_drivers.cli.store import store as cli
+from tenure_drivers.cli.store.command import store as cli
 from tenure_drivers.stores.postgres.store import PostgresStore
 from tenure_drivers.stores.registry import open_store
 

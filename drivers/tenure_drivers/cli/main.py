@@ -55,7 +55,7 @@ class Lazy(click.Group):
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
         "steer": "tenure_drivers.cli.submit",
-        "store": "tenure_drivers.cli.store",
+        "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "tickets": "tenure_drivers.cli.tickets",

@@ -32,7 +32,7 @@ from ..base import (
 from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
-from ..layout import layout_of
+from ..layout import layout_of, warn_if_older
 from ..url import StoreUrl, split_server_options
 from .connection import StoreConnection, parse_dsn, translated
 from .notify import PostgresNotifier
@@ -108,6 +108,8 @@ class PostgresStore(GroupedStore):
         except BaseException:
             self._writer.connection.close()
             raise
+        if not read_only:
+            warn_if_older(self._writer.sql.layout.release, self._name)
         active = active_number(self._sql)
         self._planned: Statement = (f"SELECT {ALONG_INDEXES}, {active}", ())  # STORE-40, SCHEMA-5
         self._readers = ThreadPoolExecutor(readers, "tenure-pg-ask")

@@ -1,0 +1,1 @@
+"""`tenure store`: the commands for a whole store, a module for each subject."""
