@@ -52,6 +52,8 @@ def test_an_approval_after_everything_was_killed(folder: Path) -> None:
     worker.communicate()
 
     (ticket,) = asked(folder)
+    checked = tenure("store", "check", *STORE, cwd=folder)
+    assert checked.code == 0, checked
     decided = tenure(
         "decide", *STORE, "--by", "ada", "ann", ticket["ticket"], "approve", "now", cwd=folder
     )

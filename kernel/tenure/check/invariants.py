@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import EVENT_BATCHES, OPEN_RUNS
-from ..queries import First, Get, Query, Question, Record
+from ..indexes import EVENT_BATCHES, OPEN_RUNS, OPEN_TICKETS
+from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
-from ..records import Node, Run
+from ..records import Node, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -73,11 +73,24 @@ class Rows(Question[tuple[Record, ...]]):
         session, queue_entries, inputs, events = rows
         runs: tuple[Run, ...] = yield First(OPEN_RUNS, (s,), PAGE)
         found: list[Record] = [session, *queue_entries, *runs, *events]
+        if session.open_ticket_count or session.asking_since_ms is not None:
+            found += yield from tickets_of(s, runs)
         found += [entered for entered in inputs if entered is not None]
         if session.leaf is not None:
             node = yield Get(Node, (s, session.leaf.node_id))
             found += [] if node is None else [node]
         return tuple(found)
+
+
+def tickets_of(
+    session_id: str, runs: Sequence[Run]
+) -> Generator[Query[Any], Any, tuple[Ticket, ...]]:
+    """Load the open tickets of a session, and the settled ones that a waiting run names."""
+    opened: tuple[Ticket, ...] = yield First(OPEN_TICKETS, (session_id,), 1_000_000_000)
+    known = {ticket.ticket_id for ticket in opened}
+    named = [name for run in runs for name in getattr(run.state, "tickets", ())]
+    settled = yield Each(tuple([Get(Ticket, (session_id, n)) for n in named if n not in known]))
+    return (*opened, *[ticket for ticket in settled if ticket is not None])
 
 
 def violations(rows: Sequence[Record]) -> Iterator[str]:
