@@ -52,6 +52,7 @@ from tenure.commands import (
     begin,
     cancel,
     commit,
+    contributors,
     edit,
     grant,
     nodes,
@@ -486,7 +487,7 @@ def mark_of_the_run(patch: pytest.MonkeyPatch) -> None:
         made = Contributor(*given)
         return made if made.checkpoint is None else replace(made, lane=None, mark=None)
 
-    patch.setattr(checkpoint, "Contributor", contributor)
+    patch.setattr(contributors, "Contributor", contributor)
 
 
 def taken_after_the_flag(patch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ from tenure_drivers.testing.fixtures import ManualClock, executed
 STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))
 CHAPTER = 250  # commands before a new session: later ones collide with ever more rows
-MUTANT_CHAPTERS = 100
+MUTANT_CHAPTERS = 400
 STATES = PROPERTIES | DETAIL_PROPERTIES
 
 
