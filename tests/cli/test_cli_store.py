@@ -665,7 +665,7 @@ def test_a_schema_without_its_number_is_refused_in_one_line(
 
     code, out, err = run(command, "--store", url)
 
-    assert (code, out) == (4, "") and "session, usage, but no table tenure_schema" in err
+    assert (code, out) == (4, "") and "usage, but no table tenure_schema" in err
     assert "restore a backup" in err and len(err.splitlines()) == 1
 
 
