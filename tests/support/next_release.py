@@ -114,8 +114,8 @@ def edits() -> list[Edit]:
         ("tenure/records.py", "RECORDS: Final", RECORD.replace("{next}", str(n))),
         (
             "tenure/records.py",
-            "    Usage,\n    Blob,\n)",
-            "    Usage,\n    Blob,\n    Bookmark,\n)",
+            "    Usage,\n    Blob,\n",
+            "    Usage,\n    Blob,\n    Bookmark,\n",
         ),
         (
             "tenure/indexes.py",
@@ -129,7 +129,7 @@ def edits() -> list[Edit]:
             f'NOTES: Final = Index("input_note", Input, ("session_id", "note"), since={n})\n'
             "INDEXES: Final",
         ),
-        ("tenure/indexes.py", "    USAGES,\n)", "    USAGES,\n    BOOKMARKS,\n    NOTES,\n)"),
+        ("tenure/indexes.py", "    USAGES,\n", "    USAGES,\n    BOOKMARKS,\n    NOTES,\n"),
         # a column, and the field of a command that fills it
         (
             "tenure/records.py",
@@ -176,7 +176,7 @@ def edits() -> list[Edit]:
             '    NOTE = "note"  # a message for people; also appended as an event\n',
             '    NOTE = "note"\n    REMARK = "remark"\n',
         ),
-        ("tenure/records.py", '{"TAKEN": 2}', f'{{"TAKEN": 2, "REMARK": {n}}}'),
+        ("tenure/records.py", '{"TAKEN": 2', f'{{"REMARK": {n}, "TAKEN": 2'),
     ]
 
 
