@@ -133,8 +133,9 @@ def edits() -> list[Edit]:
         # a column, and the field of a command that fills it
         (
             "tenure/records.py",
-            '    """An input as it was submitted; written once.  `payload` is opaque text."""\n',
-            f'    added: ClassVar = {{"note": {n}, "mood": {n}}}\n    ignorable: ClassVar = ("mood",)\n',
+            '    added: ClassVar = {"retry_of": 2}\n',
+            f'    ignorable: ClassVar = ("mood",)\n'
+            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2}}\n',
         ),
         (
             "tenure/records.py",
