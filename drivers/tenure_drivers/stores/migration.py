@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -12,12 +12,14 @@ from tenure.release import RELEASE
 from .base import Corrupt
 from .errors import TenureError
 from .layout import Layout, layout_of
+from .row_codec import Column, RowCodec
 
 __all__ = [
     "Migrate",
     "Migrator",
     "NotMigrated",
     "Numbers",
+    "columns_lacking",
     "incomplete",
     "may_migrate",
     "schema_number",
@@ -55,6 +57,29 @@ def incomplete(where: str, active: int, missing: Sequence[str]) -> Corrupt:
     """Return the error for a store whose tables have less than the active release needs (SCHEMA-2)."""
     why = f"release {active} is active, but it lacks {missing[0]}: run `tenure store migrate`"
     return Corrupt(where, (), why)
+
+
+def columns_lacking(
+    where: str,
+    codec: RowCodec[Any],
+    found: Mapping[str, tuple[str, bool]],
+    type_of: Callable[[str], str] = str,
+) -> Iterator[Column]:
+    """Yield the columns to add to a table that has the columns `found`, each with its type and whether it is NOT NULL.
+
+    `type_of` returns the store's name for a type of the row codec.  Raises Corrupt for a column that differs, and for one
+    that cannot be added because it is NOT NULL.
+    """
+    for column in codec.columns:
+        kind, there = type_of(column.sql_type), found.get(column.name)
+        if there == (kind, not column.nullable):
+            continue
+        if there is not None or not column.nullable:
+            expected = kind + " NOT NULL" * (not column.nullable)
+            why = "is missing" if there is None else f"is {there[0]}" + " NOT NULL" * there[1]
+            problem = f"table {codec.table}: column {column.name} {why}, expected {expected}"
+            raise Corrupt(where, (), problem)
+        yield column
 
 
 class Migrator(Protocol):

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 from attrs import frozen
@@ -19,8 +18,7 @@ from tenure.release import RELEASE
 
 from ..base import Corrupt, Unavailable
 from ..layout import Layout, check_active, layout_of, warn_if_older
-from ..migration import NotMigrated, Numbers, incomplete, schema_number
-from ..row_codec import RowCodec
+from ..migration import NotMigrated, Numbers, columns_lacking, incomplete, schema_number
 from .connection import BEGIN, StoreConnection, translated
 from .pipeline import Statement
 from .sql import Sql, Texts, column_definition, kind_of, quoted
@@ -80,7 +78,10 @@ def lacking(sql: Sql, catalogue: Catalogue, layout: Layout) -> list[str]:
     lines: list[str] = []
     for codec in map(layout.codec, layout.records):
         if codec.table in catalogue.tables:
-            lines += _columns_lacking(sql, codec, catalogue.tables[codec.table])
+            table = sql.name(codec.table)
+            found = catalogue.tables[codec.table]
+            for column in columns_lacking(f"schema {sql.schema!r}", codec, found, kind_of):
+                lines.append(f"ALTER TABLE {table} ADD COLUMN {column_definition(column)}")
         else:
             lines.append(sql.create_table(codec))
     for index in layout.indexes:
@@ -99,23 +100,6 @@ def lacking(sql: Sql, catalogue: Catalogue, layout: Layout) -> list[str]:
             "reason text NOT NULL, at_ms bigint NOT NULL)"
         )
     return lines
-
-
-def _columns_lacking(
-    sql: Sql, codec: RowCodec[Any], found: dict[str, tuple[str, bool]]
-) -> Iterator[str]:
-    for column in codec.columns:
-        there = found.get(column.name)
-        kind = kind_of(column.sql_type)
-        if there == (kind, not column.nullable):
-            continue
-        if there is not None or not column.nullable:
-            expected = kind + " NOT NULL" * (not column.nullable)
-            why = "is missing" if there is None else f"is {there[0]}" + " NOT NULL" * there[1]
-            where = f"schema {sql.schema!r}"
-            why = f"table {codec.table}: column {column.name} {why}, expected {expected}"
-            raise Corrupt(where, (), why)
-        yield f"ALTER TABLE {sql.name(codec.table)} ADD COLUMN {column_definition(column)}"
 
 
 def creating(connection: StoreConnection) -> list[str]:

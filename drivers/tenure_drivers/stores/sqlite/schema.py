@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tenure.release import OLDEST, RELEASE
 
 from ..base import Corrupt
 from ..layout import Layout, check_active, layout_of
-from ..migration import NotMigrated, Numbers, incomplete, schema_number
-from ..row_codec import RowCodec
+from ..migration import NotMigrated, Numbers, columns_lacking, incomplete, schema_number
 from .connection import BUSY, LOCKED, connect_with, has_log, primary_code, translated
 from .sql import Tables, create_index, create_table
 
@@ -100,10 +97,22 @@ def lacking(connection: sqlite3.Connection, path: Path, layout: Layout) -> list[
     indexes = {
         sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index'")
     }
+    return _statements(path, layout, found, indexes)
+
+
+def _statements(
+    path: Path,
+    layout: Layout,
+    found: Mapping[str, Mapping[str, tuple[str, bool]]],
+    indexes: Container[str],
+) -> list[str]:
     lines: list[str] = []
     for codec in map(layout.codec, layout.records):
         if codec.table in found:
-            lines += _columns_lacking(path, codec, found[codec.table])
+            for column in columns_lacking(str(path), codec, found[codec.table]):
+                lines.append(
+                    f'ALTER TABLE "{codec.table}" ADD COLUMN "{column.name}" {column.sql_type}'
+                )
         else:
             lines.append(create_table(codec))
     for index in layout.indexes:
@@ -113,30 +122,11 @@ def lacking(connection: sqlite3.Connection, path: Path, layout: Layout) -> list[
     return lines if "quarantine" in found else [*lines, QUARANTINE]
 
 
-def _columns_lacking(
-    path: Path, codec: RowCodec[Any], found: dict[str, tuple[str, bool]]
-) -> Iterator[str]:
-    for column in codec.columns:
-        expected = (column.sql_type, not column.nullable)
-        there = found.get(column.name)
-        if there == expected:
-            continue
-        name = f'"{column.name}" {column.sql_type}' + " NOT NULL" * (not column.nullable)
-        if there is not None or not column.nullable:
-            why = "is missing" if there is None else f"is {there[0]}" + " NOT NULL" * there[1]
-            raise Corrupt(str(path), (), f"table {codec.table}: column {name} {why}")
-        yield f'ALTER TABLE "{codec.table}" ADD COLUMN {name}'
-
-
 # -- opening
 
 
-@cache
-def _everything() -> tuple[str, ...]:
-    layout = layout_of(RELEASE)
-    lines = [create_table(layout.codec(record)) for record in layout.records]
-    indexes = [create_index(index, layout.codec(index.record)) for index in layout.indexes]
-    return (*lines, *[line for line in indexes if line is not None], QUARANTINE)
+def _everything(path: Path) -> tuple[str, ...]:
+    return tuple(_statements(path, layout_of(RELEASE), {}, ()))
 
 
 def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> int:
@@ -149,7 +139,7 @@ def prepare(connection: sqlite3.Connection, path: Path, busy_timeout_ms: int) ->
         if _active_of(connection, path) is None:
             with _writing(connection):
                 if _active_of(connection, path) is None:  # another process may have created it
-                    for statement in _everything():
+                    for statement in _everything(path):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                     connection.execute(f"PRAGMA user_version={RELEASE}")
@@ -242,7 +232,7 @@ class SqliteMigrator:
     def numbers(self) -> Numbers:
         """Return the numbers of the file, without changing it."""
         if read_active(self.path) is None:
-            return Numbers(0, 0, _everything())
+            return Numbers(0, 0, _everything(self.path))
         try:
             with closing(connect_with(self.path, "mode=ro")) as connection:
                 connection.execute("BEGIN")
