@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import frozen
+from carrying import WAIT_S, Body, opened
 from paths import SUPPORT
 from pg_server import drop, shared
 
@@ -40,31 +41,7 @@ from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.registry import open_store
 
-Body = Callable[[Store], Awaitable[None]]
-WAIT_S = 60  # for what must come; nothing is measured
 SOON_S = 0.05  # for what cannot come
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def carry(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body over a fresh store."""
-
-    async def over(body: Body) -> None:
-        url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'store.db'}"
-        async with opened(url) as store:
-            await body(store)
-
-    return lambda body: asyncio.run(over(body))
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    store = open_store(url)
-    try:
-        async with asyncio.timeout(2 * WAIT_S):
-            yield store
-    finally:
-        await store.aclose()
 
 
 async def echo(turn: Turn) -> str:

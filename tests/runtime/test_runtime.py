@@ -7,12 +7,13 @@ import contextlib
 import random
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from carrying import Body
 from faulty import Faulty
 
 from tenure.commands import (
@@ -55,24 +56,7 @@ from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import OutcomeUnknown, Store, Unavailable, wall_clock_ms
 from tenure_drivers.stores.registry import open_store
 
-Body = Callable[[Store], Awaitable[None]]
 WAIT_S = 30  # for what must come; nothing is measured
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def carry(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body over a fresh store."""
-
-    async def over(body: Body) -> None:
-        url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'store.db'}"
-        store = open_store(url)
-        try:
-            async with asyncio.timeout(4 * WAIT_S):
-                await body(store)
-        finally:
-            await store.aclose()
-
-    return lambda body: asyncio.run(over(body))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from carrying import WAIT_S, Body, opened
 from model_script import Call, Say
 from openai_asking import serving
 from paths import SUPPORT
@@ -34,32 +35,6 @@ from tenure_drivers.runtime.sync import SyncRuntime
 from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.registry import open_store
-
-Body = Callable[[Store], Awaitable[None]]
-WAIT_S = 60  # for what must come; nothing is measured
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def carry(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body over a fresh store."""
-
-    async def over(body: Body) -> None:
-        url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'store.db'}"
-        async with opened(url) as store:
-            await body(store)
-
-    return lambda body: asyncio.run(over(body))
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    store = open_store(url)
-    try:
-        async with asyncio.timeout(2 * WAIT_S):
-            yield store
-    finally:
-        await store.aclose()
-
 
 # -- a turn of one's own
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
+from carrying import WAIT_S, Body
 
 from tenure.machines.ticket import Action
 from tenure.outcome import Refusal
@@ -17,32 +16,6 @@ from tenure_drivers import CommandRefused, NewInput, Parked, Turn
 from tenure_drivers.runtime.client import Client
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.stores.base import Store
-from tenure_drivers.stores.registry import open_store
-
-Body = Callable[[Store], Awaitable[None]]
-WAIT_S = 60  # for what must come; nothing is measured
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def carry(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body over a fresh store."""
-
-    async def over(body: Body) -> None:
-        url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'store.db'}"
-        async with opened(url) as store:
-            await body(store)
-
-    return lambda body: asyncio.run(over(body))
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    store = open_store(url)
-    try:
-        async with asyncio.timeout(2 * WAIT_S):
-            yield store
-    finally:
-        await store.aclose()
 
 
 async def until_asked(client: Client, count: int = 1) -> tuple[Ticket, ...]:
