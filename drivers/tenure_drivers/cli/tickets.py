@@ -33,6 +33,10 @@ def tickets(store: str, session: str | None) -> None:
     "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first
 
     \b
+    Example:
+      tenure tickets --store sqlite:agent.db
+
+    \b
     Exit codes:
       0  listed
       2  invalid arguments
