@@ -113,14 +113,15 @@ class ToyFleet:
             worker.lives += 1
             worker.born_ms = worker.awake_at_ms = self.now_ms + 300
             return
-        elif worker.turns and not self.calm and dice.random() < 0.015:
+        elif worker.turns and not self.calm and dice.random() < 0.04:
             worker.paused_at_ms = self.now_ms
             worker.awake_at_ms = self.now_ms + TTL_MS * 2
             return
         worker.awake_at_ms = self.now_ms + dice.randrange(20, 70)
         if len(worker.turns) < 2:
-            for due in await store.due(1):
-                await self._begin(store, worker, due.session_id)
+            due = sorted(each.session_id for each in await store.due(self.sessions))
+            if due:  # the store answers in random order: the seed alone decides
+                await self._begin(store, worker, dice.choice(due))
         for session_id in list(worker.turns):
             await self._go_on(store, worker, session_id)
 
