@@ -34,9 +34,11 @@ from tenure.commands import (
     Begun,
     Checkpoint,
     Commit,
+    Decide,
     Interrupt,
     NewInput,
     NothingDue,
+    RequestCancel,
     Sweep,
     Swept,
     admit,
@@ -45,11 +47,12 @@ from tenure.commands import (
 )
 from tenure.machines.input import Ended, How
 from tenure.machines.lease import Held
-from tenure.machines.run import Termination
+from tenure.machines.run import Termination, Waiting
+from tenure.machines.ticket import Action
 from tenure.outcome import Decided, Refused
 from tenure.policy import KeyScope, Lane, Policy
 from tenure.queries import Command, Get
-from tenure.records import Phase, QueueEntry, Run, Session
+from tenure.records import Phase, QueueEntry, Run, Session, Ticket
 from tenure.scheduling import take_group
 from tenure.world import World, world_of
 from tenure_drivers.stores.base import Store
@@ -175,8 +178,10 @@ class Walk:
         self.generator.world = kept[0].world
         for at in range(4_000):
             row = session_of(self.world)
-            if row is None or row.due_at_ms is None:
+            if row is None or (row.due_at_ms is None and not self.somebody_acts(row, at)):
                 break
+            if row.due_at_ms is None:
+                continue
             self.now_ms = max(self.now_ms, row.due_at_ms)
             before = self.world
             name = f"rest-{at}"
@@ -195,6 +200,20 @@ class Walk:
             left = [e for e in self.world.all(QueueEntry) if not isinstance(e.state, Ended)]
             assert not left, f"never ends: {left}"
         self.generator, self.now_ms, self.taken_back, self.trace, self.done = kept
+
+    def somebody_acts(self, row: Session, at: int) -> bool:
+        """Answer the run that waits, or cancel it where nobody was asked; return whether a run waits."""
+        run = self.world.answer(Get(Run, ("s", row.open_run or "")))
+        if run is None or not isinstance(run.state, Waiting):
+            return False
+        asked = [self.world.answer(Get(Ticket, ("s", each))) for each in run.state.tickets]
+        offered = [t for t in asked if t is not None and t.offers]
+        command: Command[Any, Any] = RequestCancel("s", f"act-{at}", run.run_id)
+        if offered and row.phase in (Phase.OPEN, Phase.RETIRED):
+            command = Decide("s", offered[0].ticket_id, f"act-{at}", Action(offered[0].offers[0]))
+        answer = self.execute(command)
+        assert isinstance(answer, Decided) and answer.writes, f"it waits for nobody: {answer}"
+        return True
 
     def finish(self, begun: Begun) -> None:
         how = Termination.FINISHED if begun.cancel is None else Termination.CANCELLED

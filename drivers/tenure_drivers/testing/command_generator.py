@@ -19,13 +19,16 @@ from tenure.commands import (
     Checkpoint,
     Commit,
     Committed,
+    Decide,
     Destroy,
     Fail,
     IfIdle,
     Interrupt,
     NewEntry,
     NewInput,
+    NewTicket,
     Open,
+    Park,
     Readmit,
     Reclaim,
     Release,
@@ -48,7 +51,8 @@ from tenure.commands import (
 from tenure.failure import ErrorKind, Failure
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
-from tenure.machines.run import Termination
+from tenure.machines.run import Mode, Termination, Waiting, WaitReason
+from tenure.machines.ticket import ACTIONS, Action, TicketKind
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
@@ -61,9 +65,10 @@ from tenure.policy import (
     OnRetry,
     OnSameSlot,
     Policy,
+    WhileWaiting,
 )
 from tenure.queries import Command, Get
-from tenure.records import EntryKind, Node, QueueEntry, Run, Session
+from tenure.records import EntryKind, Node, QueueEntry, Run, Session, Ticket
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
@@ -72,7 +77,7 @@ __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Node)
+R = TypeVar("R", QueueEntry, Run, Node, Ticket)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -88,6 +93,7 @@ POLICIES = (
     ),
     Policy(Lane.SYSTEM, Delivery.EARLIEST, batch="b", key_scope=KeyScope.OPEN, when_retired=True),
     Policy(Lane.USER, barrier=True, on_same_slot=OnSameSlot.COALESCE),
+    *(Policy(Lane.USER, while_waiting=each) for each in WhileWaiting),
 )
 ERRORS = (
     *(ErrorKind.TRANSIENT, ErrorKind.TRANSIENT, ErrorKind.RATE_LIMITED),
@@ -159,9 +165,15 @@ class CommandGenerator:
             return self._hold(row, fence, row.lease_run or "")
         if session in self.fences and pick(range(6)) == 0:
             return self._hold(row, *pick(self.fences[session][-6:]))
-        kinds = (*(self._begin,) * 4, Sweep, self._acquire)
+        kinds = (*(self._begin,) * 4, Sweep, self._acquire, *self._answers(row))
         command: AnyCommand = pick(kinds)(session)
         return command
+
+    def _answers(self, row: Session) -> tuple[Callable[[str], AnyCommand], ...]:
+        """Return what answers the run that waits, if one does."""
+        run: Run | None = self.world.answer(Get(Run, (row.session_id, row.open_run or "")))
+        waits = run is not None and isinstance(run.state, Waiting)
+        return (self._decide,) * 4 if waits else ()
 
     def send_some(self, now_ms: int) -> list[AnyCommand]:
         """Return commands that are sent together: mostly one, sometimes several."""
@@ -233,6 +245,7 @@ class CommandGenerator:
         kinds: tuple[Callable[..., AnyCommand], ...] = (
             *(self._commit, self._commit, self._commit, self._checkpoint, self._checkpoint),
             *(self._fail, self._fail, self._renew, self._release, self._reclaim),
+            *(self._park, self._park, self._park),
         )
         if run is None:
             kinds = (self._release_session, self._amend, self._amend, self._renew)
@@ -284,6 +297,31 @@ class CommandGenerator:
             take=pick((None, None, *Boundary)),
             take_max=pick((1, 2, 64)),
             take_id=self._id("take"),
+            tickets=self._tickets((0,) * 9 + (1,)),
+        )
+
+    def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
+        pick = self.pick
+        return tuple(
+            NewTicket(
+                *(self._id("t"), self._id("e"), pick(tuple(TicketKind)), "may I?"),
+                offers=pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
+                within_ms=pick((None, 40, 9_000)),
+            )
+            for _ in range(pick(counts))
+        )
+
+    def _park(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
+        pick = self.pick
+        asked = [t.ticket_id for t in self._rows(Ticket, row.session_id) if t.run_id == run.run_id]
+        return Park(
+            *(row.session_id, fence, run.run_id, self._turn(run), self._n(run), self._id("e")),
+            pick(tuple(WaitReason)),
+            (pick(asked),) if asked and pick((True, False)) else (),
+            pick(tuple(Mode)),
+            pick((None, None, WhileWaiting.FOLD, WhileWaiting.HOLD, WhileWaiting.SUPERSEDE)),
+            nodes=self._nodes(run),
+            tickets=self._tickets((0, 1, 1, 1, 2)),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -312,6 +350,12 @@ class CommandGenerator:
         return Amend(session, self._id("c"), fence, row.revision, self._nodes(None), rewind)
 
     # -- commands of users and operators
+
+    def _decide(self, session: str) -> AnyCommand:
+        pick = self.pick
+        tickets = [ticket.ticket_id for ticket in self._rows(Ticket, session)] or ["t?"]
+        asked = pick((*tickets, *tickets[-3:]))
+        return Decide(session, asked, self._id("c"), pick(ACTIONS), pick(("", "yes")), "somebody")
 
     def _replace(self, session: str, command_id: str, now_ms: int) -> AnyCommand:
         entries = self._rows(QueueEntry, session)
@@ -349,7 +393,7 @@ class CommandGenerator:
             (
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
-                self._readmit(s, id_),
+                *(self._readmit(s, id_), self._decide(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),

@@ -230,7 +230,7 @@ def promotions(session: Session, queue_entries: Iterable[QueueEntry]) -> list[in
 
 
 def nothing_due(t: Step) -> bool:
-    """A Begin that begins nothing leaves nothing to begin, or only a run that needs an owner with fewer sessions."""
+    """A Begin that begins nothing leaves nothing to begin, or says why: a Sweep is first, or another owner is needed."""
     outcome, after = t.decided.outcome, t.after
     if not isinstance(outcome, c.NothingDue):
         return True
@@ -241,4 +241,7 @@ def nothing_due(t: Step) -> bool:
     open_ = after.runs.get(after.session.open_run or "")
     if open_ is not None and isinstance(open_.state, run_.Waiting):
         return not due or outcome.sweep
+    unfinished = after.unfinished()
+    if any(left_behind(head, unfinished) for head in heads(after.session, rows[1])):
+        return outcome.sweep  # a run that waited was superseded, and its inputs are left behind
     return due is (outcome.others_max is not None)
