@@ -48,7 +48,7 @@ TRANSITION_PROPERTIES: Final = (
 )
 NEVER_REPLAYED: Final = (c.Renew, c.Sweep)
 OTHER: Final = lease_.Owner("other", "other")
-PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried: which ones, its number says
+PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried; its number says which
 
 
 @frozen(eq=False)
