@@ -11,9 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tenure.commands import NewTicket, Park
 from tenure.commands.restore import Restore
 from tenure.limits import RESTORED_ROWS_MAX
 from tenure.machines import input as input_
+from tenure.machines.run import WaitReason
+from tenure.machines.ticket import Action, TicketKind
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Delivery, Lane
 from tenure.records import Input, Node, QueueEntry, Session
@@ -27,7 +30,7 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 from .items import Client
 from .window import BODY, PAYLOAD
 
-SESSION = "session-000000"
+SESSION, TICKET = "session-000000", "ticket"
 NEVER_MS = 10**12
 
 
@@ -39,6 +42,29 @@ def started() -> list[Any]:
         decided = command.decide(world.load(command.reads()), 1_000)
         assert isinstance(decided, Decided)
         world = evolve(world, decided.writes)
+    return list(world)
+
+
+def waiting() -> list[Any]:
+    """The rows of a session whose run waits for a person."""
+    world, client = EMPTY, Client(0)
+
+    def executed(command: Any) -> Any:
+        nonlocal world
+        decided = command.decide(world.load(command.reads()), 1_000)
+        assert isinstance(decided, Decided), decided
+        world = evolve(world, decided.writes)
+        return decided.outcome
+
+    executed(client.admit())
+    begun = executed(client.begin())
+    asked = NewTicket(TICKET, "ask", TicketKind.QUESTION, "may I?", (Action.ANSWER,))
+    executed(
+        Park(
+            SESSION, begun.fence, begun.run_id, begun.turn, begun.n, "wait",
+            WaitReason.APPROVAL, tickets=(asked,),
+        )
+    )  # fmt: skip
     return list(world)
 
 

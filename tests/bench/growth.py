@@ -1,4 +1,4 @@
-"""Costs that may not grow: begin by the depth of the inbox, commit by the length of the transcript; a burst; reopening."""
+"""Costs that may not grow: begin by the depth of the inbox, commit by the length of the transcript; a burst; reopening; waiting."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from tenure.commands import Admit, Checkpoint, NewInput, Sweep
+from tenure.commands import Admit, Begin, Checkpoint, Decide, NewInput, Sweep
 from tenure.limits import RUN_INPUTS_MAX
+from tenure.machines.ticket import Action
 from tenure.outcome import Refused
 from tenure.policy import Boundary
 from tenure.questions.core import Sessions
@@ -23,8 +24,8 @@ from tenure.records import Session
 from tenure.replace import replace
 from tenure_drivers.stores.sqlite.store import SqliteStore
 
-from .filling import SESSION, inbox, restored_now, started, transcript, written
-from .items import Client
+from .filling import SESSION, TICKET, inbox, restored_now, started, transcript, waiting, written
+from .items import OWNER, Client
 from .measure import Figure, exactly
 from .stores import Bench, Section
 from .window import PAYLOAD
@@ -199,6 +200,52 @@ def reopening(bench: Bench, sessions: int, unfinished: int) -> Section:
     value = asyncio.run(_first_begin(path))
     name = f"reopen {sessions:,} sessions, {unfinished:,} unfinished runs: first begin"
     return [exactly(name, value, "ms", "<= 1,000 ms", value <= 1_000)], []
+
+
+def waiting_sessions(bench: Bench, sessions: int) -> Section:
+    """Sessions that wait for people: a worker's look at the store, and a decision in one of them until it has begun."""
+    looks, decided = {}, 0.0
+    for size in (10, sessions):
+        bench.say(f"{size:,} sessions that wait")
+        store = written(bench.folder / f"growth-{size}.db", _parked(size), [NOW_MS])
+        looks[size], decided = asyncio.run(_decided_among(store, size))
+    for file in bench.folder.glob("growth-*.db*"):
+        file.unlink()
+    ratio = looks[sessions] / looks[10]
+    name = f"a look among {sessions:,} waiting sessions"
+    figure = exactly(name, looks[sessions], "us", "<= 1.5 x among 10", ratio <= 1.5)
+    return [
+        evolve(figure, ratios={"among 10": ratio}),
+        exactly(f"a decision among {sessions:,}: until its run has begun", decided, "us"),
+    ], []
+
+
+def _parked(sessions: int) -> Iterable[Any]:
+    rows = waiting()
+    for number in range(sessions):
+        for record in rows:
+            yield replace(record, session_id=f"session-{number:06d}")
+
+
+async def _decided_among(store: Any, sessions: int) -> tuple[float, float]:
+    """Return the medians of a look, and of a decision with the look and the begin that its hint leads to."""
+    looks = []
+    for _ in range(ITEMS):
+        begun = time.perf_counter_ns()
+        assert await store.due(64) == () and await store.horizon() is None
+        looks.append((time.perf_counter_ns() - begun) / 1_000)
+    taken = []
+    for number in range(ROUNDS):
+        answered = f"session-{number:06d}"
+        begun = time.perf_counter_ns()
+        await store.execute(Decide(answered, TICKET, "decision", Action.ANSWER, "yes"))
+        (due,) = await store.due(64)
+        assert due.session_id == answered
+        outcome = await store.execute(Begin(answered, "lease-x", "run-x", OWNER))
+        taken.append((time.perf_counter_ns() - begun) / 1_000)
+        assert not isinstance(outcome, Refused), outcome
+    await store.aclose()
+    return statistics.median(looks), statistics.median(taken)
 
 
 async def _first_begin(path: Path) -> float:

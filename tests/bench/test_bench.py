@@ -91,6 +91,7 @@ def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.B
     curves, failed = command.each(growth.curves(bench, 10))
     burst, _ = growth.burst(bench, 3_000)  # asserts that inputs were promoted
     reopened, _ = growth.reopening(bench, 20, 2)
+    waiting, _ = growth.waiting_sessions(bench, 20)  # asserts that only who was answered is due
 
     assert failed == []
     titles = {f.facts["curve"] for f in curves}
@@ -101,6 +102,7 @@ def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.B
     }
     assert len(burst) == 2
     assert len(reopened) == 1
+    assert len(waiting) == 2
 
 
 def test_another_process_is_woken(bench: stores.Bench) -> None:
