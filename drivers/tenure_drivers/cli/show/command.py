@@ -146,6 +146,17 @@ def open_run(found: Item) -> str:
     return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
 
 
+def question(item: Item) -> str:
+    """Return an open ticket: what is asked, how to decide it, and until when."""
+    until = f", until {moment(item['deadline_ms'])}" if item["deadline_ms"] else ""
+    if not item["offers"]:
+        return clean(f"a timer{until}")
+    offers = ", ".join(item["offers"])
+    return clean(
+        f"asks: {cut(item['prompt'], RESULT_MAX)} (ticket {item['ticket']}: {offers}{until})"
+    )
+
+
 def failure(item: Item) -> str | None:
     """Return the line about the last reported failure of a run, if there is one."""
     last = item["last_failure"]
@@ -169,6 +180,8 @@ def text(found: Item) -> Lines:
             begun = True
             yield "open", ""
             yield "open", f"-- {open_run(found)}"
+            for one in found["tickets"]:
+                yield "open", f"-- {question(one)}"
             if failed := failure(found):
                 yield "error", f"-- {failed}"
         yield "said", ""
@@ -237,6 +250,8 @@ def markdown(found: Item) -> Iterator[str]:
             begun = True
             yield ""
             yield f"---\n\n*{open_run(found)}*"
+            for one in found["tickets"]:
+                yield f"\n*{question(one)}*"
             if failed := failure(found):
                 yield f"\n**{failed}**"
         yield ""
