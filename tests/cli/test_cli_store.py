@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -236,6 +237,18 @@ def test_an_import_that_cannot_be_read_is_refused_in_one_line(run: Run, tmp_path
     for file in (str(deep), "/proc/self/mem"):
         code, out, err = run("import", "--store", target, file)
         assert (code, out) == (2, "") and len(err.splitlines()) == 1, err
+
+
+def test_ctrl_c_ends_an_import_that_waits_for_its_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [*TENURE, "store", "import", "--store", f"sqlite:{tmp_path / 'a.db'}", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as importing:
+        with pipe.open("w"):  # waits until the import reads
+            importing.send_signal(signal.SIGINT)
+            _, err = importing.communicate()
+
+    assert (importing.returncode, err) == (130, "")
 
 
 def test_a_release_that_is_activated_meanwhile_ends_a_command_with_a_message(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import click
 
@@ -28,7 +29,7 @@ from ..exit import (
     usage_error,
 )
 from ..input_file import text_lines
-from ..invoke import invoke_async
+from ..invoke import invoke, invoke_async
 from ..open_store import open_read_only
 from ..output import log
 from ..retrying_store import RetryingStore, opened
@@ -110,8 +111,8 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 
 @click.command("import")
 @store_option
-@click.argument("file", default="-", type=click.File("rb"))
-def import_(store: str, file: BinaryIO) -> None:
+@click.argument("file", default="-", type=click.Path(dir_okay=False, allow_dash=True))
+def import_(store: str, file: str) -> None:
     """Read an export into a store.
 
     Reads FILE (default: standard input) and creates the store if needed.
@@ -126,18 +127,23 @@ def import_(store: str, file: BinaryIO) -> None:
       2  invalid input
       4  the store is unavailable or unreadable, or a newer release is active
     """
-    invoke_async(_import(store, file))
+    # All is read first, since an incomplete file must not be imported in part; outside an event loop, for Ctrl-C.
+    invoke(lambda: asyncio.run(_import(store, _records(file))))
 
 
-async def _import(url: str, file: BinaryIO) -> int:
-    written = refused = 0
-    lines = text_lines(file)
+def _records(name: str) -> list[Record]:
+    shown = "<stdin>" if name == "-" else name
     try:
-        records = list(imported(lines))  # first: an incomplete file must not be imported in part
+        with click.open_file(name, "rb") as file:
+            return list(imported(text_lines(cast(BinaryIO, file))))
     except (InvalidExport, UnicodeDecodeError) as error:
-        raise usage_error(f"{file.name}: {error}") from error
+        raise usage_error(f"{shown}: {error}") from error
     except OSError as error:
-        raise usage_error(f"{file.name}: {error.strerror or error}") from error
+        raise usage_error(f"{shown}: {error.strerror or error}") from error
+
+
+async def _import(url: str, records: list[Record]) -> int:
+    written = refused = 0
     async with opened(url) as found:
         for name, rows in sessions_of(records):
             for command in restoring(rows):
