@@ -29,6 +29,10 @@ PINNED = {
     "strange": (263, 328),
     "steering": (923, 1133),
     "steering-stop": (687, 937),
+    "approval": (568, 635),
+    "approvals": (4259, 4707),
+    "approval-stop": (1337, 2090),
+    "approval-remembered": (3104, 3492),
     "limit": (88, 92),
 }
 
