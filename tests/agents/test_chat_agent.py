@@ -12,22 +12,22 @@ from typing import Any
 import msgspec
 import pytest
 from paths import SUPPORT
+from scripted_chat import ONE, Scripted, calling, saying, texts, transcript
 
 from tenure.check.turn.properties import unanswered
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import (
     Attachment,
     Delta,
-    Finish,
     Message,
     ModelFailed,
     Reply,
     Request,
     ToolCall,
 )
-from tenure.questions.core import InputStatus, LoadOverview, LoadTranscript
-from tenure.transcript import Role, UsageDelta
-from tenure.turn.chat_policy import project, write_prompt
+from tenure.questions.core import InputStatus, LoadOverview
+from tenure.transcript import Role
+from tenure.turn.chat_policy import write_prompt
 from tenure.turn.loading import LoadTurn
 from tenure.turn.protocol import HandOff, ToolResult
 from tenure_drivers import Runtime, open_store
@@ -41,45 +41,6 @@ from tenure_drivers.stores.base import Store
 
 WAIT_S = 30
 CHILD = SUPPORT / "chat_child.py"
-ONE = UsageDelta("turn", "m", 1, 10, 1)
-
-
-class Scripted:
-    """A client that gives the n-th reply to the n-th request, and then repeats the last one."""
-
-    model = "m"
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers, self.requests = list(answers), list[Request]()
-
-    async def complete(
-        self, request: Request, emit: Callable[[Delta], None], key: str
-    ) -> Reply | ModelFailed:
-        self.requests.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        if callable(answer):
-            answer = await answer(emit)
-        assert isinstance(answer, Reply | ModelFailed)
-        return answer
-
-
-def calling(*calls: tuple[str, str, str]) -> Reply:
-    made = tuple(ToolCall(*call) for call in calls)
-    return Reply("", made, finish=Finish.TOOL_CALLS, usage=(ONE,))
-
-
-def saying(text: str) -> Reply:
-    return Reply(text, usage=(ONE,))
-
-
-async def transcript(store: Store, session: str = "s") -> tuple[Message, ...]:
-    return project(await store.ask(LoadTranscript(session)))
-
-
-def texts(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{m.role.value}: {m.text}" for m in messages]
 
 
 async def chat(

@@ -260,21 +260,8 @@ class TurnModel:
                     failure = Failure(ErrorKind.CONTEXT_OVERFLOW)
                     down = replace(state, down=True)
                     yield "overflowed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
-            case protocol.CheckApproval(key, call):
-                ticket_id = "t" + key.split(":", 2)[2].replace(":", "-")
-                question = None if call.name == "find" else f"{call.name}?"
-                checked = protocol.ApprovalChecked(key, ticket_id, question)
-                yield question or "asks nobody", state, (checked,)
-            case protocol.Park():
-                yield from self.park(state, effect)
-            case protocol.SettleTicket(key, ticket_id, settled):
-                decide = c.Decide(S, ticket_id, f"d-{ticket_id}", settled.how, settled.body)
-                after, _ = self.execute(state, decide)
-                yield (
-                    "settled",
-                    after,
-                    (protocol.TicketsSettled(key, self.settled(after, (ticket_id,))),),
-                )
+            case protocol.CheckApproval() | protocol.Park() | protocol.SettleTicket():
+                yield from self.approve(state, effect)
             case protocol.RunTool():
                 yield from self.use(state, effect)
             case protocol.Probe(key):
@@ -351,6 +338,27 @@ class TurnModel:
         written = replace(after, n=answer.outcome.n)
         taken = ask(LoadInputs(S, answer.outcome.inputs), after.world.answer)
         yield "written", written, (protocol.Recorded(effect.key, taken),)
+
+    def approve(
+        self, state: State, effect: protocol.CheckApproval | protocol.Park | protocol.SettleTicket
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
+        """Carry out an effect of approvals."""
+        match effect:
+            case protocol.CheckApproval(key, call):
+                ticket_id = "t" + key.split(":", 2)[2].replace(":", "-")
+                question = None if call.name == "find" else f"{call.name}?"
+                checked = protocol.ApprovalChecked(key, ticket_id, question)
+                yield question or "asks nobody", state, (checked,)
+            case protocol.Park():
+                yield from self.park(state, effect)
+            case protocol.SettleTicket(key, ticket_id, settled):
+                decide = c.Decide(S, ticket_id, f"d-{ticket_id}", settled.how, settled.body)
+                after, _ = self.execute(state, decide)
+                yield (
+                    "settled",
+                    after,
+                    (protocol.TicketsSettled(key, self.settled(after, (ticket_id,))),),
+                )
 
     def park(
         self, state: State, effect: protocol.Park
