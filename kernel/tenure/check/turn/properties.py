@@ -194,6 +194,14 @@ def tells_once(config: ModelConfig, s: State) -> bool:
     return True
 
 
+def holds_nothing_back(config: ModelConfig, s: State) -> bool:
+    """A run that waits has the results of all calls that were not asked about."""
+    if not s.waits:
+        return True
+    calls = {call.call_id for message in messages(s.world) for call in message.calls}
+    return calls <= {*results(s.world), *[each.call_id for each in s.world.all(Ticket)]}
+
+
 PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "a request tells each input that was taken once": tells_once,
     "every call has one result when the run has ended": has_all_results,
@@ -202,6 +210,7 @@ PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "a once call takes effect at most once": runs_once,
     "a once call takes effect after its mark": is_marked,
     "a call runs after its approval": is_approved,
+    "a run that waits has the results of all calls that were not asked about": holds_nothing_back,
     "an effect whose report is recorded is not requested again": is_not_requested_again,
     "only a cancel causes refusals": has_no_fault,
     "results agree with the effects": has_true_results,
