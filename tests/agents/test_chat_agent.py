@@ -558,9 +558,9 @@ class Workspace:
         await Client(store).submit("s", prompt, input_id="i")
         await store.aclose()
 
-    def work(self, at: int, when: str) -> int | None:
+    def work(self, at: int, when: str, *more: str) -> int | None:
         """Return None if the process was killed, else the number of events that it saw."""
-        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when]
+        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when, *more]
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, text=True)
         assert done.returncode in (0, -9), done
         return int(done.stdout) if done.returncode == 0 else None
@@ -610,6 +610,29 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
             claimed = result.startswith("appended")
             assert claimed <= (text in [line.split()[1] for line in lines]), at
     assert at == 3 if when == "inside" else 15 < at < 99
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(local_process() is None, reason="needs /proc")
+@pytest.mark.parametrize("when", ["before", "after", "inside"])
+def test_a_process_killed_anywhere_around_an_approval_buys_nothing_twice(
+    tmp_path: Path, when: str
+) -> None:
+    for at in range(1, 100):
+        workspace = Workspace(tmp_path / f"at{at}", "add 2 3 & buy tea & buy milk\nbuy cake")
+        if workspace.work(at, when, "approve") is not None:
+            break  # there are fewer events
+        lived = workspace.work(0, when, "approve")
+
+        status, messages, lines = workspace.read()
+        assert lived is not None, at
+        assert status.termination == "finished" and status.answer is not None, at
+        assert list(unanswered(list(messages))) == [], at
+        bought = [line.split()[1] for line in lines]
+        assert len(set(bought)) == len(bought) >= 2, at
+        results = [m.text for m in messages if m.role is Role.TOOL and m.text.startswith("bought")]
+        assert len(results) == len(bought), at  # whoever was killed in between is found by a probe
+    assert at == 4 if when == "inside" else 20 < at < 99
 
 
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
