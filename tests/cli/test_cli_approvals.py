@@ -5,17 +5,22 @@ The agents are the script agent, and an OpenAI client with tools, whose model is
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_process import Ran, kill, prompts, start, tenure, until, workers_of
 from paths import SUPPORT
+
+from tenure.questions.core import InputStatus, Status
+from tenure_drivers import open_store
 
 NUMBERS = itertools.count(1)
 TOOLS = """
@@ -44,7 +49,7 @@ agent = openai_agent("openai:m-1", tools=[buy, look])
 WAITING = """
 async def agent(turn):
     if turn.text == "pause":
-        decision = await turn.ask("buy", "Buy it?", offers=("approve",), within_s=1.0)
+        decision = await turn.ask("buy", "Buy it?", offers=("approve",), within_s=2.0)
         return f"{decision.action.value}"
     waited = await turn.wait(reason="background")
     return ", ".join([each.payload for each in waited.inputs])
@@ -209,27 +214,42 @@ def test_a_wake_ends_a_wait_for_background_work(tmp_path: Path) -> None:
     assert ended.lines[0]["text"] == "the job is done"
 
 
-def worker(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER], cwd=folder, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+@contextmanager
+def worker(folder: Path) -> Iterator[None]:
+    """A worker that lives on, and is killed at the end."""
+    command = [sys.executable, "-c", WORKER]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+def status_of(folder: Path, input_id: str) -> InputStatus:
+    async def body() -> InputStatus:
+        async with aclosing(open_store(f"sqlite:{folder / 'a.db'}")) as store:
+            found = await store.ask(Status("ann", input_id))
+            assert found is not None
+            return found
+
+    return asyncio.run(body())
 
 
 def test_a_deadline_passes_while_nobody_submits(tmp_path: Path) -> None:
     """One worker parks the run and is killed; another one has nothing to do but to wait for the time."""
     (tmp_path / "mine.py").write_text(WAITING)
     place = Place(tmp_path, "sqlite:a.db", "mine:agent")
-    submitted = place.ask("submit", "ann", "pause")
-    with worker(tmp_path) as first:
-        until(lambda: len(place.tickets()) == 1)
-        first.kill()
-    with worker(tmp_path) as second:
-        until(lambda: "\n  timeout\n" in place.ask("show", "ann").out, second)
-        second.kill()
+    (submitted,) = place.ask("submit", "ann", "pause").lines
+    input_id = submitted["input_id"]
 
-    assert submitted.code == 0
+    with worker(tmp_path):
+        until(lambda: (s := status_of(tmp_path, input_id)).wait is not None or s.ended)
+    with worker(tmp_path):
+        until(lambda: status_of(tmp_path, input_id).ended)
+
+    assert status_of(tmp_path, input_id).answer == "timeout"
     assert place.tickets() == []
 
 
