@@ -210,6 +210,37 @@ def test_what_the_user_says_next_is_answered_and_needs_no_button(
     carry(body)
 
 
+def test_a_message_for_the_turn_that_waits_is_answered_too(carry: Callable[[Body], None]) -> None:
+    shop = Shop()
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, shop.agent(BUY)) as runtime:
+            first = await runtime.submit("s", "tea?")
+            await until_asked(runtime)
+            steered = await runtime.steer("s", "coffee instead")
+            assert (await steered.ended(WAIT_S)).answer == "done"
+            assert (await first.ended(WAIT_S)).termination == "cancelled"
+        assert "user: coffee instead" in texts(await transcript(store))
+
+    carry(body)
+
+
+def test_a_cancel_ends_a_turn_that_waits(carry: Callable[[Body], None]) -> None:
+    shop = Shop()
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, shop.agent(BUY)) as runtime:
+            receipt = await runtime.submit("s", "tea?")
+            await until_asked(runtime)
+            status = await receipt.status()
+            assert status is not None and status.run_id is not None
+            assert (await runtime.cancel("s", status.run_id)).ended
+            assert (await receipt.ended(WAIT_S)).termination == "cancelled"
+        assert texts(await transcript(store))[-1] == "tool: not carried out: nobody decided"
+
+    carry(body)
+
+
 def test_what_the_user_says_waits_while_somebody_else_is_asked(
     carry: Callable[[Body], None],
 ) -> None:  # CHAT-54
