@@ -95,6 +95,8 @@ def test_secrets_are_removed_from_a_question(folder: Path) -> None:
     tenure("run", *STORE, "--agent", "asks:agent", "p", cwd=folder)
 
     assert asked(folder)[0]["prompt"] == "log in with password=[removed]"
+    shown = tenure("show", *STORE, "ann", cwd=folder).out
+    assert "asks: log in with password=[removed] (ticket" in shown
 
 
 def test_a_decision_that_is_not_offered_is_refused_in_words(folder: Path) -> None:
