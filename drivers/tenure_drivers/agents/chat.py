@@ -376,9 +376,12 @@ class ChatTurnHost:
 
     async def _settle(self, effect: protocol.SettleTicket) -> protocol.Event:
         await self.turn.settle(effect.ticket_id, effect.settlement)
-        return await self._settled(effect.key, (effect.ticket_id,))
+        found = await self._settled(effect.key, (effect.ticket_id,))
+        if not found.settled:  # the session was stopped meanwhile
+            raise TurnFailed(ErrorKind.TRANSIENT, f"ticket {effect.ticket_id} cannot be settled")
+        return found
 
-    async def _settled(self, key: str, ticket_ids: tuple[str, ...]) -> protocol.Event:
+    async def _settled(self, key: str, ticket_ids: tuple[str, ...]) -> protocol.TicketsSettled:
         """Return how these tickets are settled."""
         try:
             found = await self.turn.read(LoadTickets(self.turn.session_id, ticket_ids))

@@ -29,6 +29,9 @@ turn is a fold over its journal, and a report that is recorded is not requested 
 is refused (`is_awaited`, TURN-60).  A report whose content decides between rows is replaced by an event whose type does
 (`classify`), so that a reply or an environment is examined once.
 
+*Approvals.*  A call whose tool needs them is checked first.  When all other calls have their results, `Park` ends the
+attempt; a later one replays the journal, and the tickets say what was decided (approvals.py, parking.py).
+
 *Stopping.*  A cancel or the deadline may arrive in every state.  Without a record in progress the turn ends at once;
 otherwise it ends when the record is answered, and `stop` in the state remembers why.  Every open call gets a result.
 
