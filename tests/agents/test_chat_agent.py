@@ -12,22 +12,22 @@ from typing import Any
 import msgspec
 import pytest
 from paths import SUPPORT
+from scripted_chat import ONE, Scripted, calling, saying, texts, transcript
 
 from tenure.check.turn.properties import unanswered
 from tenure.failure import ErrorKind, Failure
 from tenure.messages.types import (
     Attachment,
     Delta,
-    Finish,
     Message,
     ModelFailed,
     Reply,
     Request,
     ToolCall,
 )
-from tenure.questions.core import InputStatus, LoadOverview, LoadTranscript
-from tenure.transcript import Role, UsageDelta
-from tenure.turn.chat_policy import project, write_prompt
+from tenure.questions.core import InputStatus, LoadOverview
+from tenure.transcript import Role
+from tenure.turn.chat_policy import write_prompt
 from tenure.turn.loading import LoadTurn
 from tenure.turn.protocol import HandOff, ToolResult
 from tenure_drivers import Runtime, open_store
@@ -41,45 +41,6 @@ from tenure_drivers.stores.base import Store
 
 WAIT_S = 30
 CHILD = SUPPORT / "chat_child.py"
-ONE = UsageDelta("turn", "m", 1, 10, 1)
-
-
-class Scripted:
-    """A client that gives the n-th reply to the n-th request, and then repeats the last one."""
-
-    model = "m"
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers, self.requests = list(answers), list[Request]()
-
-    async def complete(
-        self, request: Request, emit: Callable[[Delta], None], key: str
-    ) -> Reply | ModelFailed:
-        self.requests.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        if callable(answer):
-            answer = await answer(emit)
-        assert isinstance(answer, Reply | ModelFailed)
-        return answer
-
-
-def calling(*calls: tuple[str, str, str]) -> Reply:
-    made = tuple(ToolCall(*call) for call in calls)
-    return Reply("", made, finish=Finish.TOOL_CALLS, usage=(ONE,))
-
-
-def saying(text: str) -> Reply:
-    return Reply(text, usage=(ONE,))
-
-
-async def transcript(store: Store, session: str = "s") -> tuple[Message, ...]:
-    return project(await store.ask(LoadTranscript(session)))
-
-
-def texts(messages: tuple[Message, ...]) -> list[str]:
-    return [f"{m.role.value}: {m.text}" for m in messages]
 
 
 async def chat(
@@ -597,9 +558,9 @@ class Workspace:
         await Client(store).submit("s", prompt, input_id="i")
         await store.aclose()
 
-    def work(self, at: int, when: str) -> int | None:
+    def work(self, at: int, when: str, *more: str) -> int | None:
         """Return None if the process was killed, else the number of events that it saw."""
-        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when]
+        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when, *more]
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, text=True)
         assert done.returncode in (0, -9), done
         return int(done.stdout) if done.returncode == 0 else None
@@ -649,6 +610,29 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
             claimed = result.startswith("appended")
             assert claimed <= (text in [line.split()[1] for line in lines]), at
     assert at == 3 if when == "inside" else 15 < at < 99
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(local_process() is None, reason="needs /proc")
+@pytest.mark.parametrize("when", ["before", "after", "inside"])
+def test_a_process_killed_anywhere_around_an_approval_buys_nothing_twice(
+    tmp_path: Path, when: str
+) -> None:
+    for at in range(1, 100):
+        workspace = Workspace(tmp_path / f"at{at}", "add 2 3 & buy tea & buy milk\nbuy cake")
+        if workspace.work(at, when, "approve") is not None:
+            break  # there are fewer events
+        lived = workspace.work(0, when, "approve")
+
+        status, messages, lines = workspace.read()
+        assert lived is not None, at
+        assert status.termination == "finished" and status.answer is not None, at
+        assert list(unanswered(list(messages))) == [], at
+        bought = [line.split()[1] for line in lines]
+        assert len(set(bought)) == len(bought) >= 2, at
+        results = [m.text for m in messages if m.role is Role.TOOL and m.text.startswith("bought")]
+        assert len(results) == len(bought), at  # whoever was killed in between is found by a probe
+    assert at == 4 if when == "inside" else 20 < at < 99
 
 
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")

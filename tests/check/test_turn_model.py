@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tenure.check.explorer import Explored, explore
 from tenure.check.turn.model import CONFIGS, ModelConfig, TurnModel
 from tenure.check.turn.properties import unanswered
 from tenure.messages.types import Message, ToolCall
 from tenure.transcript import Role
-from tenure.turn import loop, protocol, states, tool_calls
+from tenure.turn import approvals, loop, parking, protocol, states, tool_calls
 
 PINNED = {
     "batch": (808, 1106),
@@ -29,6 +30,10 @@ PINNED = {
     "strange": (263, 328),
     "steering": (923, 1133),
     "steering-stop": (687, 937),
+    "approval": (568, 635),
+    "approvals": (4259, 4707),
+    "approval-stop": (1337, 2090),
+    "approval-remembered": (3104, 3492),
     "limit": (88, 92),
 }
 
@@ -78,7 +83,7 @@ def begin_unmarked(core: Any, batch: Any) -> Any:
     for index, slot in enumerate(batch.slots):
         if isinstance(slot.stage, states.Waiting):
             batch = batch.put(index, states.Running(slot.stage.attempt))
-            effects.append(tool_calls.run(core, index, slot.call, slot.stage.attempt))
+            effects.append(tool_calls.run(core, index, slot, slot.stage.attempt))
     return batch, tuple(effects)
 
 
@@ -91,6 +96,31 @@ def forget_starts(original: Callable[..., Any]) -> Callable[..., Any]:
         return states.Waiting() if unknown or isinstance(found, states.Probing) else found
 
     return stage
+
+
+def clear_at_once(core: Any, batch: Any, index: int) -> Any:
+    """Ask nobody."""
+    return batch, ()
+
+
+def reject_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a call whatever was decided."""
+
+    def decide(core: Any, call: Any, calls: int, settled: Any, attempt: int = 1) -> Any:
+        return states.Slot(call, states.Waiting(attempt, cleared=True), settled)
+
+    return decide
+
+
+def hold_results_back(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Park without the results behind calls that wait."""
+
+    def park(core: Any, batch: Any) -> Any:
+        core, batch, effect = original(core, batch)
+        wait = evolve(effect.wait, record=evolve(effect.wait.record, nodes=()))
+        return core, batch, evolve(effect, wait=wait)
+
+    return park
 
 
 def close_nothing(core: Any, batch: Any, why: Any) -> tuple[()]:
@@ -133,6 +163,27 @@ def reverse_order(original: Callable[..., Any]) -> Callable[..., Any]:
             reverse_order(tool_calls._writable),
             "all",
             "results are in the order of their calls",
+        ),
+        (
+            tool_calls,
+            "begin_approval",
+            clear_at_once,
+            "approval",
+            "a call runs after its approval",
+        ),
+        (
+            tool_calls,
+            "decide",
+            reject_nothing(approvals.decide),
+            "approval",
+            "a call runs after its approval",
+        ),
+        (
+            loop,
+            "park",
+            hold_results_back(parking.park),
+            "approvals",
+            "a run that waits has the results of all calls that were not asked about",
         ),
     ],
 )

@@ -86,6 +86,19 @@ def test_a_run_names_what_it_waits_for(folder: Path) -> None:
     assert (ticket["prompt"], ticket["offers"]) == ("Buy it?", ["approve", "edit", "reject"])
 
 
+def test_secrets_are_removed_from_a_question(folder: Path) -> None:
+    (folder / "asks.py").write_text(
+        'async def agent(turn):\n    return (await turn.ask("q", turn.text)).body\n'
+    )
+    prompts(folder / "p", [{"session": "ann", "text": "log in with password=Tr0ub4dor"}])
+
+    tenure("run", *STORE, "--agent", "asks:agent", "p", cwd=folder)
+
+    assert asked(folder)[0]["prompt"] == "log in with password=[removed]"
+    shown = tenure("show", *STORE, "ann", cwd=folder).out
+    assert "asks: log in with password=[removed] (ticket" in shown
+
+
 def test_a_decision_that_is_not_offered_is_refused_in_words(folder: Path) -> None:
     prompts(folder / "p", [{"session": "ann", "text": "buy it"}])
     run(folder, "p")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from paths import SPECS
 from turn_play import (
+    BUY,
     ENVIRONMENT,
     ONE,
     TOOLS,
@@ -29,9 +30,11 @@ from turn_play import (
 
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
-from tenure.machines.run import Termination
+from tenure.machines.run import Mode, Termination
+from tenure.machines.ticket import Action, Settled
 from tenure.messages.codec import decode, from_json, node_of
 from tenure.messages.types import (
+    Approval,
     Disposition,
     Finish,
     Message,
@@ -53,6 +56,7 @@ from tenure.turn.states import AwaitingModel, AwaitingTools, Core, Finished, Run
 from tenure.turn_end import TurnEnd
 
 SPEC = SPECS / "turn.md"
+APPROVALS = ("approval", "approval-stop", "approval-remembered")
 
 # -- every case
 
@@ -62,7 +66,15 @@ def reached() -> tuple[turn.State, ...]:
     """Return the states of the machine that the explored models reach."""
     found: dict[turn.State, None] = {}
     for setting in CONFIGS:
-        if setting.name not in ("probe", "both", "limit", "strange", "outage", "overflow"):
+        if setting.name not in (
+            "probe",
+            "both",
+            "limit",
+            "strange",
+            "outage",
+            "overflow",
+            *APPROVALS,
+        ):
             continue
         model = TurnModel(setting)
         seen: dict[State, None] = dict.fromkeys(model.initial())
@@ -82,8 +94,7 @@ def keys_of(state: turn.State) -> Iterator[str]:
     yield from (core.key(kind) for kind in ("environment", "model", "record"))
     yield core.key("model", 1)
     yield from (core.key("tool", index) for index in (0, 1, 7, "00", "x"))
-    yield core.key("record", core.records - 1)
-    yield "r:1:9:model:0"
+    yield from (core.key("record", core.records - 1), "r:1:9:model:0")
     yield "nonsense"
 
 
@@ -110,6 +121,10 @@ def events(state: turn.State) -> Iterator[protocol.Event]:
             yield protocol.RetryDue(key, attempt)
         yield protocol.Probed(key, result)
         yield protocol.Probed(key, None)
+        for question in (None, "may I?"):
+            yield protocol.ApprovalChecked(key, "t9", question)
+        for how in (Action.APPROVE, Action.REJECT):
+            yield protocol.TicketsSettled(key, (("t1-tool-0", Settled(how)),))
         yield protocol.Recorded(key)
         yield protocol.Recorded(key, (entering("s", "shorter"),))
         for reason in (Refusal.CANCELLED, Refusal.ILLEGAL, Refusal.STALE):
@@ -722,7 +737,7 @@ def replace_play(played: Play) -> Play:
     return Play(
         played.model, played.use, played.environment, played.limits, played.strict, played.inputs,
         played.frame, list(played.entries), list(played.nodes), played.kept, checkpoints=played.checkpoints,
-        taken=list(played.taken),
+        taken=list(played.taken), tickets=dict(played.tickets), needs=played.needs,
     )  # fmt: skip
 
 
@@ -1068,6 +1083,202 @@ def test_a_cancel_while_an_answer_is_recorded_keeps_the_answer() -> None:  # TUR
 
     assert played.texts == ["assistant: first"]
     assert isinstance(played.last, TurnEnd) and played.last.termination == "cancelled"
+
+
+# -- approvals
+
+
+def asking(*replies: Reply, tool: Tool = BUY, **rest: Any) -> Play:
+    """Return a turn with a tool that needs approvals, until it parks."""
+    env = protocol.Environment("m", "be brief", (*TOOLS, tool))
+    return Play(script(*replies, saying("done")), environment=env, **rest).begin().go()
+
+
+def decided(played: Play, *settled: Settled) -> Play:
+    """Settle the open tickets in their order, and enter the turn again."""
+    tickets = [t for t in played.tickets.values() if t.open_run is not None]
+    for ticket, settlement in zip(tickets, settled, strict=False):
+        played.decide(ticket.ticket_id, settlement)
+    return replace_play(played).begin().go()
+
+
+def test_calls_that_need_nobody_run_before_the_turn_parks() -> None:  # TURN-92, TURN-93
+    played = asking(calling(("b", "buy"), ("p", "pay"), ("l", "look")))
+
+    assert played.texts == ["assistant: ", "tool: pay p", "tool: look l"]
+    (new,) = played.parked.tickets if played.parked else ()
+    assert (new.prompt, new.call_id, new.effect_id) == ("buy?", "b", "1:approval:0")
+    assert played.parked is not None and played.parked.mode is Mode.ANY
+    starts = [e.effect_id for e in played.entries if e.kind is EntryKind.START]
+    assert starts == ["1:tool:1"]  # TURN-90: the call that waits is not marked
+
+
+def test_an_approved_call_is_marked_and_run_once() -> None:  # TURN-94
+    again = decided(asking(calling(("b", "buy"), ("l", "look"))), Settled(Action.APPROVE))
+
+    assert again.texts == ["assistant: ", "tool: look l", "tool: buy b", "assistant: done"]
+    assert again.asked == ["r:1:1:tool:0", "r:1:2:model:0"]
+    assert [e.effect_id for e in again.entries if e.kind is EntryKind.START] == ["1:tool:0"]
+
+
+@pytest.mark.parametrize(
+    ("settled", "text", "is_error"),
+    [
+        (Settled(Action.REJECT), "not carried out: rejected", True),
+        (Settled(Action.REJECT, body="too much"), "not carried out: rejected: too much", True),
+        (Settled(Action.TIMEOUT), "not carried out: nobody decided in time", True),
+        (Settled(Action.ANSWER, body="bought by hand"), "bought by hand", False),
+        (Settled(Action.EDIT, body='{"n":1}'), 'buy {"n":1}', False),
+        (Settled(Action.EDIT, body="[1]"), "invalid arguments: expected a JSON object", True),
+    ],
+)
+def test_a_decision_becomes_a_result(settled: Settled, text: str, is_error: bool) -> None:
+    """CHAT-51 is shown here too."""
+    played = asking(
+        calling(("b", "buy")),
+        use=lambda call, attempt: protocol.ToolResult(f"{call.name} {call.arguments}"),
+    )
+
+    again = decided(played, settled)
+
+    result = again.transcript[1]
+    assert result.text.startswith(text) and result.is_error is is_error
+    assert ("r:1:1:tool:0" in again.asked) is (settled.how is Action.EDIT and not is_error)
+    assert again.texts[-1] == "assistant: done"
+
+
+def test_a_call_that_needs_nobody_begins_at_once() -> None:  # TURN-91
+    played = asking(calling(("b", "buy")), needs=lambda call: None)
+
+    assert played.parked is None
+    assert played.texts == ["assistant: ", "tool: buy b", "assistant: done"]
+
+
+def test_what_was_approved_runs_while_others_wait() -> None:  # TURN-93
+    played = asking(calling(("a", "buy"), ("b", "buy"), ("c", "buy")))
+    played.decide("tr:1:1:tool:1", Settled(Action.APPROVE))
+
+    again = replace_play(played).begin().go()
+
+    assert again.texts == ["assistant: ", "tool: buy b"] and again.parked is not None
+    assert again.parked.waits_for == ("tr:1:1:tool:0", "tr:1:1:tool:2")
+    assert again.parked.tickets == ()
+    third = decided(again, Settled(Action.REJECT), Settled(Action.APPROVE))
+    assert [m.call_id for m in third.transcript[1:4]] == ["b", "a", "c"]
+
+
+def test_a_park_that_is_not_needed_writes_nothing() -> None:  # TURN-94
+    played = asking(calling(("a", "buy"), ("b", "buy")))
+    played.decide("tr:1:1:tool:0", Settled(Action.REJECT))
+    again = replace_play(played).begin().go(until=protocol.Park)
+    again.decide("tr:1:1:tool:1", Settled(Action.APPROVE))
+
+    again.go()
+
+    assert again.parked is None
+    assert again.texts[1:] == ["tool: not carried out: rejected", "tool: buy b", "assistant: done"]
+
+
+@pytest.mark.parametrize("how", [Action.APPROVE, Action.REJECT])
+def test_a_shared_decision_settles_other_calls_of_the_tool(how: Action) -> None:  # TURN-95
+    tool = replace(BUY, approval=Approval(remember=True))
+    played = asking(calling(("a", "buy"), ("b", "buy")), calling(("c", "buy")), tool=tool)
+    played.decide("tr:1:1:tool:1", Settled(how, "ada", "yes"))
+
+    again = replace_play(played).begin().go()
+
+    assert again.parked is None and again.texts[-1] == "assistant: done"
+    assert again.tickets["tr:1:1:tool:0"].state == Settled(how, "ada", "yes")
+    results = [m.text for m in again.transcript if m.call_id]
+    bought, rejected = ["buy b", "buy a", "buy c"], ["not carried out: rejected: yes"] * 3
+    assert sorted(results) == sorted(bought if how is Action.APPROVE else rejected)
+
+
+def test_somebody_who_decides_before_a_decision_is_shared_wins() -> None:  # TURN-95
+    tool = replace(BUY, approval=Approval(remember=True))
+    played = asking(calling(("a", "buy"), ("b", "buy")), tool=tool)
+    played.decide("tr:1:1:tool:0", Settled(Action.APPROVE))
+    again = replace_play(played).begin().go(until=protocol.SettleTicket)
+    again.decide("tr:1:1:tool:1", Settled(Action.REJECT))
+
+    assert again.go().texts[1:3] == ["tool: buy a", "tool: not carried out: rejected"]
+
+
+@pytest.mark.parametrize("how", [Action.EDIT, Action.ANSWER, Action.TIMEOUT])
+def test_what_is_about_one_call_is_not_shared(how: Action) -> None:
+    tool = replace(BUY, approval=Approval(remember=True))
+    played = asking(calling(("a", "buy"), ("b", "buy")), tool=tool)
+    played.decide("tr:1:1:tool:0", Settled(how, body="{}"))
+
+    again = replace_play(played).begin().go()
+
+    assert again.parked is not None and again.parked.waits_for == ("tr:1:1:tool:1",)
+
+
+def test_a_tool_is_handed_the_decision_whatever_it_is() -> None:
+    tool = replace(BUY, approval=Approval(to_tool=True))
+    rejected = Settled(Action.REJECT, body="no")
+    played = asking(calling(("a", "buy", '{"n":2}')), tool=tool)
+    played.decide("tr:1:1:tool:0", rejected)
+
+    again = replace_play(played).begin().go(until=protocol.RunTool)
+
+    effect = again.take(protocol.RunTool)
+    assert (effect.decision, effect.call.arguments) == (rejected, '{"n":2}')
+
+
+@pytest.mark.parametrize(
+    ("others", "word"),
+    [((False,), "supersede"), ((True,), "hold"), ((True, False), "supersede")],
+)
+def test_who_is_asked_says_what_the_next_prompt_does(others: tuple[bool, ...], word: str) -> None:
+    tools = [
+        replace(BUY, name=f"buy{i}", approval=Approval(others=o)) for i, o in enumerate(others)
+    ]
+    env = protocol.Environment("m", "be brief", tuple(tools))
+    replies = calling(*[(f"c{i}", tool.name) for i, tool in enumerate(tools)])
+    played = Play(script(replies, saying("done")), environment=env).begin().go()
+
+    assert played.parked is not None and played.parked.on_input == word
+
+
+def test_a_stopped_turn_says_what_nobody_decided() -> None:  # TURN-51
+    played = asking(calling(("a", "buy"), ("b", "buy")))
+    played.decide("tr:1:1:tool:0", Settled(Action.REJECT))
+    again = replace_play(played).begin().go(until=protocol.WriteRecord)
+    again.feed(protocol.CancelSeen())
+
+    assert again.go().texts[1:] == [
+        "tool: not carried out: rejected",
+        "tool: not carried out: nobody decided",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_prefix_of_a_turn_with_approvals_ends_like_the_whole(seed: int) -> None:  # TURN-94
+    """The journal is cut anywhere, and replayed with what was decided: nothing is noted as changed, nothing runs twice."""
+    dice = random.Random(seed)
+    replies = (
+        calling(("a", "buy"), ("b", "look"), ("c", "buy")),
+        calling(("d", "look"), ("e", "buy")),
+    )
+    played = asking(*replies)
+    while played.parked is not None:
+        count = dice.choice([1, 2])
+        how = [Settled(dice.choice([Action.APPROVE, Action.REJECT])) for _ in range(count)]
+        played = decided(played, *how)
+    assert played.texts[-1] == "assistant: done"
+
+    for checkpoints in range(played.checkpoints + 1):
+        again = cut(played, checkpoints)
+        again.tickets = dict(played.tickets)
+        again.needs = lambda call: None  # what has no ticket yet would park
+        again.begin().go()
+
+        assert again.texts[-1] == "assistant: done"
+        assert not [e for e in again.entries if e.kind is EntryKind.NOTE]
+        starts = Counter(e.effect_id for e in again.entries if e.kind is EntryKind.START)
+        assert max(starts.values(), default=0) <= 1
 
 
 # -- every clause

@@ -1,6 +1,7 @@
-"""A worker that dies: `chat_child.py STORE LEDGER AT WHEN` kills itself at its AT-th event, before or after it.
+"""A worker that dies: `chat_child.py STORE LEDGER AT WHEN [approve]` kills itself at its AT-th event, before or after it.
 
 AT 0: it lives until the input `i` of session `s` has ended.  WHEN inside: in the AT-th append, when the line is on the disk.
+With `approve` it also approves what somebody is asked, as soon as the run waits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tenure_drivers import Runtime
+from tenure_drivers import Client, Runtime
 from tenure_drivers.agents import chat as chat_agent
 from tenure_drivers.agents import ledger_file
 from tenure_drivers.agents.script import script
@@ -56,13 +57,24 @@ def arm(at: int, when: str) -> None:
         ledger_file.LedgerFile.append = dying_append  # type: ignore[method-assign,assignment]
 
 
+async def approve(client: Client) -> None:
+    while True:
+        for ticket in await client.tickets("s") if await client.tickets() else ():
+            await client.decide("s", ticket.ticket_id, "approve")
+            break  # of what is left, the run waits for one more
+        await asyncio.sleep(0.01)
+
+
 async def main() -> None:
-    url, ledger, at, when = sys.argv[1:]
+    url, ledger, at, when, *more = sys.argv[1:]
     arm(int(at), when)
     store = open_store(url)
     runtime = Runtime(store, script(Path(ledger)), ttl_ms=3_600_000)
     async with runtime:
+        approving = asyncio.create_task(approve(runtime)) if more else None
         await runtime.receipt("s", "i").ended()
+        if approving is not None:
+            approving.cancel()
     await store.aclose()
     print(count, flush=True)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 from attrs import define, field
 
+from tenure.machines.ticket import Settled, TicketKind
 from tenure.messages.types import (
+    Approval,
     Disposition,
     Finish,
     Message,
@@ -19,12 +22,12 @@ from tenure.messages.types import (
 )
 from tenure.outcome import Refused
 from tenure.policy import POLICIES, REACHED, Boundary
-from tenure.records import EntryKind, Input, JournalEntry, Node
+from tenure.records import EntryKind, Input, JournalEntry, Node, Ticket
 from tenure.transcript import INPUTS_NODE, Form, Tip, UsageDelta, extend_path, hash_node
 from tenure.turn import machine as turn
 from tenure.turn import protocol
 from tenure.turn.loading import LoadedTurn
-from tenure.turn_end import Record, TurnEnd
+from tenure.turn_end import Record, TurnEnd, TurnWait
 
 ONE = UsageDelta("turn", "m", 1, 10, 1)
 TOOLS = (
@@ -32,6 +35,7 @@ TOOLS = (
     Tool("look", "", "{}", retry=RetryPolicy(3, 100, 1_000)),
     Tool("answer", "", "{}", finishes=True),
 )
+BUY = Tool("buy", "", "{}", Disposition.ONCE, approval=Approval())
 ENVIRONMENT = protocol.Environment("m", "be brief", TOOLS)
 
 Model = Callable[[Request], Reply]
@@ -92,6 +96,9 @@ class Play:
     waiting: list[Input] = field(factory=list)  # inputs that the next record that takes may take
     taken: list[Input] = field(factory=list)
     last: TurnEnd | protocol.Fail | None = None
+    tickets: dict[str, Ticket] = field(factory=dict)
+    parked: TurnWait | None = None
+    needs: Callable[[ToolCall], str | None] = lambda call: f"{call.name}?"
 
     # -- the machine
 
@@ -104,8 +111,9 @@ class Play:
         }
         taken = tuple([each for each in self.taken if each.input_id in named])
         spoken = LoadedTurn(
-            "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept, taken
-        )
+            "s", "r", 1, None, self.frame, (), self.inputs, tuple(entries), nodes, self.kept, taken,
+            tuple([t for t in self.tickets.values() if t.ticket_id in {e.body for e in entries}]),
+        )  # fmt: skip
         return turn.prepare(spoken, self.limits, strict=self.strict)
 
     def begin(self) -> Play:
@@ -148,6 +156,14 @@ class Play:
             case protocol.CallModel(key, request):
                 self.asked.append(key)
                 self.feed(protocol.ModelReplied(key, self.model(request)))
+            case protocol.CheckApproval(key, call):
+                ticket_id = f"t{key}"
+                self.feed(protocol.ApprovalChecked(key, ticket_id, self.needs(call)))
+            case protocol.Park(key, wait):
+                self.park(key, wait)
+            case protocol.SettleTicket(key, ticket_id, settlement):
+                self.decide(ticket_id, settlement)
+                self.feed(protocol.TicketsSettled(key, self.settled()))
             case protocol.RunTool(key, call, _, attempt):
                 self.asked.append(key)
                 self.feed(protocol.ToolReported(key, attempt, self.use(call, attempt)))
@@ -161,16 +177,48 @@ class Play:
                 self.last = effect
                 self.usage += effect.usage
 
+    def park(self, key: str, wait: TurnWait) -> None:
+        """Park as the kernel does; what was written is in the journal, and this attempt is over."""
+        if any(name in wait.waits_for for name, _ in self.settled()):
+            self.feed(protocol.TicketsSettled(key, self.settled()))
+            return
+        opened = [(EntryKind.TICKET, new.effect_id, new.ticket_id) for new in wait.tickets]
+        self.write(wait.record, (*opened, (EntryKind.WAIT, wait.effect_id, "")))
+        for new in wait.tickets:
+            self.tickets[new.ticket_id] = Ticket(
+                "s",
+                new.ticket_id,
+                "r",
+                new.call_id,
+                TicketKind.APPROVAL,
+                new.offers,
+                None,
+                0,
+                new.prompt,
+            )
+        self.parked = wait
+
+    def decide(self, ticket_id: str, settled: Settled) -> None:
+        """Settle a ticket unless it is settled."""
+        if self.tickets[ticket_id].open_run is not None:
+            self.tickets[ticket_id] = attrs.evolve(self.tickets[ticket_id], state=settled)
+
+    def settled(self) -> tuple[tuple[str, Settled], ...]:
+        found = [(t.ticket_id, t.state) for t in self.tickets.values()]
+        return tuple([(name, state) for name, state in found if isinstance(state, Settled)])
+
     def reached(self, boundary: Boundary) -> list[Input]:
         """Return the inputs that a record may take at this boundary."""
         return [each for each in self.waiting if each.policy.delivery in REACHED[boundary]]
 
-    def write(self, record: Record) -> tuple[Input, ...]:
+    def write(
+        self, record: Record, more: tuple[tuple[EntryKind, str, str], ...] = ()
+    ) -> tuple[Input, ...]:
         """Write a record as a checkpoint does, and return what it has taken."""
         taken: list[Input] = []
         if record.take is not None:
             taken = self.reached(record.take.boundary)[: record.take.most]
-        if not (record.entries or record.nodes or taken):
+        if not (record.entries or record.nodes or taken or more):
             return ()
         n = self.checkpoints
         self.checkpoints += 1
@@ -181,6 +229,9 @@ class Play:
                 JournalEntry("s", "r", 1, n, i, line.kind, line.effect_id, "L", "", None, line.body)
             )
         at = len(record.entries)
+        for kind, name, body in more:
+            self.entries.append(JournalEntry("s", "r", 1, n, at, kind, name, "L", "", None, body))
+            at += 1
         ids = tuple([each.input_id for each in taken])
         if record.take is not None and taken:
             kind, name = EntryKind.TAKEN, record.take.effect_id

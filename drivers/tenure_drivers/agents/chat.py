@@ -15,8 +15,10 @@ from attrs import define, evolve, field
 
 from tenure.failure import ErrorKind, Failure
 from tenure.limits import RUN_INPUTS_MAX
+from tenure.machines.ticket import Settled
 from tenure.messages.types import Delta, Disposition, Message, ModelFailed, Reply, Request
 from tenure.outcome import Refused
+from tenure.questions.tickets import LoadTickets
 from tenure.runner.protocol import TurnReply
 from tenure.turn import machine as turn_
 from tenure.turn import protocol
@@ -27,6 +29,7 @@ from tenure.turn.states import Finished
 from tenure.turn_end import TurnEnd
 
 from ..models import ModelClient
+from ..runtime.clock import new_id
 from ..runtime.errors import (
     Cancelled,
     CommandRefused,
@@ -37,6 +40,7 @@ from ..runtime.errors import (
 )
 from ..runtime.turn import Turn
 from ..runtime.user_code import guard, log_failure
+from ..runtime.waiting import decision_of
 from ..stores.base import Unavailable
 from .tools import FunctionTool, collect
 
@@ -206,6 +210,8 @@ class ChatTurnHost:
                 self._task(key, self._prepare(key, frame))
             case protocol.CallModel():
                 self._task(effect.key, self._call_model(effect))
+            case protocol.CheckApproval():
+                self._task(effect.key, self._check_approval(effect))
             case protocol.RunTool():
                 self._task(effect.key, self._run_tool(effect))
             case protocol.Probe():
@@ -214,6 +220,10 @@ class ChatTurnHost:
                 self._task(key, self._after(for_ms, protocol.RetryDue(key, attempt)))
             case protocol.WriteRecord():
                 self._task(effect.key, self._record(effect))
+            case protocol.Park():
+                self._task(effect.key, self._park(effect))
+            case protocol.SettleTicket():
+                self._task(effect.key, self._settle(effect))
             case protocol.Abort(keys):
                 for key in keys:
                     for task in self.tasks.get(key, ()):
@@ -303,6 +313,12 @@ class ChatTurnHost:
 
     # -- tools
 
+    async def _check_approval(self, effect: protocol.CheckApproval) -> protocol.Event:
+        tool = self.active.tools[effect.tool.name]
+        log = functools.partial(self._log, f"approve of {tool.name}")
+        question = await tool.question(effect.call, log)
+        return protocol.ApprovalChecked(effect.key, new_id(), question)
+
     async def _run_tool(self, effect: protocol.RunTool) -> protocol.Event:
         tool = self.active.tools[effect.tool.name]
         await self.turn.may_begin()
@@ -313,8 +329,9 @@ class ChatTurnHost:
         try:
             async with asyncio.timeout(effect.tool.timeout_ms / 1000) as timer:
                 return await tool.run(
-                    effect.call, effect.key, effect.attempt, functools.partial(self._log, tool.name)
-                )
+                    effect.call, effect.key, effect.attempt, functools.partial(self._log, tool.name),
+                    None if effect.decision is None else decision_of(effect.decision),
+                )  # fmt: skip
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -347,6 +364,31 @@ class ChatTurnHost:
         except (IllegalWrite, CommandRefused) as error:
             return protocol.NotRecorded(effect.key, error.refused)
         return protocol.Recorded(effect.key, inputs)
+
+    async def _park(self, effect: protocol.Park) -> protocol.Event:
+        try:
+            await self.turn.park(effect.wait)
+        except Cancelled as error:
+            return protocol.NotRecorded.stopped(effect.key, str(error))
+        except (IllegalWrite, CommandRefused) as error:
+            return protocol.NotRecorded(effect.key, error.refused)
+        return await self._settled(effect.key, effect.wait.waits_for)
+
+    async def _settle(self, effect: protocol.SettleTicket) -> protocol.Event:
+        await self.turn.settle(effect.ticket_id, effect.settlement)
+        found = await self._settled(effect.key, (effect.ticket_id,))
+        if not found.settled:  # the session was stopped meanwhile
+            raise TurnFailed(ErrorKind.TRANSIENT, f"ticket {effect.ticket_id} cannot be settled")
+        return found
+
+    async def _settled(self, key: str, ticket_ids: tuple[str, ...]) -> protocol.TicketsSettled:
+        """Return how these tickets are settled."""
+        try:
+            found = await self.turn.read(LoadTickets(self.turn.session_id, ticket_ids))
+        except Unavailable as error:
+            raise TurnFailed(ErrorKind.UNAVAILABLE, str(error)) from error
+        settled = [(t.ticket_id, t.state) for t in found if isinstance(t.state, Settled)]
+        return protocol.TicketsSettled(key, tuple(settled))
 
     async def _end(self, last: TurnEnd | protocol.Fail) -> protocol.Event | None:
         """Commit, or fail the turn.  Return why it has not committed: it was cancelled or steered (TURN-53, TURN-83)."""

@@ -4,8 +4,9 @@ A prompt is a script.  Each line is one reply; ` & ` joins the tool calls of one
 
     add 2 3 & append paid            sleep 50 & fail 2            read notes.txt
     raise no luck                    big 5000000                  value done
+    buy a ticket
 
-Any other line is text.  At the end of the script the model answers with these texts and the results.
+`buy` waits for an approval, and then does what `append` does.  Any other line is text.  At the end of the script the model answers with these texts and the results.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PARAMETERS: Final[dict[str, tuple[str, type]]] = {
     "add": ("numbers", list),
     "read": ("path", str),
     "append": ("text", str),
+    "buy": ("text", str),
     "sleep": ("ms", int),
     "fail": ("times", int),
     "raise": ("message", str),
@@ -160,13 +162,22 @@ def tools(file: LedgerFile) -> tuple[FunctionTool, ...]:
         file.append(key, text)
         return f"appended {text}"
 
+    def buy(text: str, key: str) -> str:
+        """Append a line to the ledger, if somebody approves it."""
+        file.append(key, text)
+        return f"bought {text}"
+
     def look(key: str) -> Report | None:
         return Report("appended") if file.holds(key) else None
+
+    def look_bought(key: str) -> Report | None:
+        return Report("bought") if file.holds(key) else None
 
     return (
         make(add),
         make(read),
         make(append, once=True, probe=look),
+        make(buy, once=True, probe=look_bought, approve=True),
         make(sleep),
         make(fail, attempts=5, base_ms=1),
         make(complain, name="raise"),
@@ -176,6 +187,6 @@ def tools(file: LedgerFile) -> tuple[FunctionTool, ...]:
 
 
 def script(path: Path) -> ChatAgent:
-    """Return the script agent.  Its `append` tool writes lines `idempotency-key text` to `path`."""
+    """Return the script agent.  Its tools `append` and `buy` write lines `idempotency-key text` to `path`."""
     system, result_max = "Follow the script.", MESSAGE_BYTES_MAX
     return ChatAgent(ScriptModel(), tools(LedgerFile(path)), system=system, result_max=result_max)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Optional
 
 import msgspec
@@ -16,7 +16,7 @@ from attrs import frozen
 
 from tenure.messages.codec import to_json
 
-__all__ = ["Arguments", "arguments_of", "encode_model", "innermost"]
+__all__ = ["GIVEN", "Arguments", "arguments_of", "encode_model", "innermost"]
 
 
 GIVEN: Final = ("key", "attempt")  # parameters that the runtime fills, not the model
@@ -41,6 +41,13 @@ class Arguments:
     given: frozenset[str]
     unbound: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the arguments; None for a schema that was given as it is."""
+        if not (isinstance(self.type, type) and issubclass(self.type, msgspec.Struct)):
+            return None
+        return tuple([field.name for field in msgspec.structs.fields(self.type)])
+
     def read(self, text: str) -> dict[str, Any]:
         """Return the values by name.  Raises msgspec.MsgspecError for what the schema does not allow."""
         text = text if text.strip() else "{}"
@@ -49,14 +56,20 @@ class Arguments:
 
 
 def arguments_of(
-    name: str, function: Callable[..., Any], schema: Mapping[str, Any] | None
+    name: str,
+    function: Callable[..., Any],
+    schema: Mapping[str, Any] | None,
+    given: Sequence[str] = GIVEN,
 ) -> Arguments:
-    """Return the arguments of a tool.  Raises TypeError for a parameter without a schema."""
+    """Return the arguments of a tool.  `given`: the parameters that the runtime fills.
+
+    Raises TypeError for a parameter without a schema.
+    """
     parameters, unbound = _parameters(function)
-    given = frozenset([p.name for p in parameters if p.name in GIVEN])
-    filled = [p for p in parameters if p.name not in GIVEN]
+    filled = [p for p in parameters if p.name not in given]
+    given_names = frozenset([p.name for p in parameters if p.name in given])
     if schema is not None:
-        return Arguments(dict[str, Any], _given_schema(name, schema), given, unbound)
+        return Arguments(dict[str, Any], _given_schema(name, schema), given_names, unbound)
     try:
         hints = typing.get_type_hints(innermost(function), include_extras=True)
     except Exception as error:
@@ -72,7 +85,7 @@ def arguments_of(
         accepted = Optional[hint] if default == (None,) else hint  # noqa: UP045 - a hint may be a text
         read.append((parameter.name, accepted, *default))
     struct = _struct(name, read)
-    return Arguments(struct, _schema(_struct(name, shown)), given, unbound)
+    return Arguments(struct, _schema(_struct(name, shown)), given_names, unbound)
 
 
 def innermost(function: Any) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 import msgspec
 from attrs import evolve, frozen
 
+from tenure.machines.ticket import ACTIONS, Action
 from tenure.messages.sendable import is_tool_name
 from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, ToolCall
 from tenure.turn.protocol import HandOff, ToolResult
@@ -17,12 +18,15 @@ from tenure.turn.protocol import HandOff, ToolResult
 from ..runtime.errors import describe, text_of
 from ..runtime.finite import find_nonfinite
 from ..runtime.steps import Report, call
+from ..runtime.waiting import Decision
 from ..stores.errors import TenureError
-from .tool_arguments import Arguments, arguments_of, encode_model, innermost
+from .approvals import ApprovalOptions, Approver, approval_of, default_question
+from .tool_arguments import GIVEN, Arguments, arguments_of, encode_model, innermost
 
 __all__ = ["FunctionTool", "ToolFailed", "collect", "make", "tool"]
 
 
+DECISION: Final = "decision"  # the parameter that a tool with resume="tool" has
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,6 +45,7 @@ class FunctionTool:
     function: Callable[..., Any]
     arguments: Arguments
     probe: Callable[[str], Any] | None = None
+    approver: Approver | None = None
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """Call the function."""
@@ -57,16 +62,14 @@ class FunctionTool:
         key: str,
         attempt: int,
         on_error: Callable[[Exception], None] = lambda error: None,
+        decision: Decision | None = None,
     ) -> ToolResult:
         """Run one attempt.  An error becomes a result; only a cancellation by the caller is raised.
 
         `on_error` receives what the function raised, unless it is a ToolFailed, which is an answer.
         """
         try:
-            extra = {"key": key, "attempt": attempt}
-            values = self.arguments.read(made.arguments)
-            values |= {name: extra[name] for name in self.arguments.given}
-            inspect.signature(self.function).bind(**values)  # a schema may allow other names
+            values = self._values(made, {"key": key, "attempt": attempt, DECISION: decision})
         except (msgspec.MsgspecError, TypeError) as error:
             return ToolResult(f"invalid arguments: {error}", is_error=True)
         try:
@@ -76,6 +79,32 @@ class FunctionTool:
         except Exception as error:
             on_error(error)
             return ToolResult(describe(error, secrets=True), is_error=True, retryable=True)
+
+    def _values(self, made: ToolCall, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the function is called with.  Raises MsgspecError or TypeError for invalid arguments."""
+        values = self.arguments.read(made.arguments)
+        values |= {name: given[name] for name in self.arguments.given}
+        inspect.signature(self.function).bind(**values)  # a schema may allow other names
+        return values
+
+    async def question(
+        self, made: ToolCall, on_error: Callable[[Exception], None] = lambda error: None
+    ) -> str | None:
+        """CHAT-50: return what a person is asked about a call; None if nobody is.
+
+        `on_error` receives what the function `approve` raised; a person is asked then.
+        """
+        if self.approver is None:
+            return None
+        try:
+            values = self._values(made, {"key": "", "attempt": 1, DECISION: None})
+        except (msgspec.MsgspecError, TypeError):
+            return None  # the call fails
+        try:
+            return await self.approver.question(made, values)
+        except Exception as error:
+            on_error(error)
+            return default_question(made)
 
     async def look(self, key: str) -> ToolResult | None:
         """Return the result that the probe finds, or None if the outcome is unknown."""
@@ -121,6 +150,12 @@ def tool(
     finishes: bool = False,
     result_max: int | None = None,
     schema: Mapping[str, Any] | None = None,
+    approve: bool | Callable[..., Any] = False,
+    approver: Literal["user", "other"] = "user",
+    offers: Sequence[Action | str] = ACTIONS,
+    within_s: float | None = None,
+    resume: Literal["run", "tool"] = "run",
+    remember: Literal["run"] | None = None,
 ) -> Callable[[F], F]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function as a tool.  It can still be called as before.
@@ -131,6 +166,14 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     value of the turn.  A parameter `key` receives an idempotency key, equal in all attempts; a parameter `attempt` the
     number of the attempt, from 1.  `result_max`: how many characters of a result a request contains; the transcript
     holds the whole.  `schema`: a JSON schema in place of the type hints; the function gets the arguments as they are.
+
+    `approve`: True, or a function of some of the arguments that returns whether a person has to approve the call, or the
+    question as text.  The turn then waits without a process.  `approver`: who is asked.  While it is the `user` of the
+    conversation, what they say next ends the run and is answered; while it is an `other`, it waits.  `offers`: what may
+    be decided.  After `within_s` the call is answered that nobody has decided.  `resume="tool"`: the function is called
+    whatever was decided, and gets the Decision in its parameter `decision`; None if nobody was asked.
+    `remember="run"`: the first approval or rejection is that of the other calls of this tool in the run too.
+
     A method is passed from its object: `ChatAgent(..., [shop.buy])`.  What can hold no mark, such as a bound method, is
     returned as a FunctionTool.  Raises ValueError for an illegal name and for options that contradict each other, and
     TypeError for a parameter without a schema.
@@ -164,6 +207,7 @@ def make(
     finishes: bool = False,
     result_max: int | None = None,
     schema: Mapping[str, Any] | None = None,
+    **approvals: Any,
 ) -> FunctionTool:
     """Return the tool for a function.  See `tool` for the options."""
     named = name or _name_of(function)
@@ -182,14 +226,21 @@ def make(
         raise ValueError(f"tool {named}: a once tool has one attempt, not {attempts}")
     if probe is not None and not once:
         raise ValueError(f"tool {named}: only a once tool has a probe")
-    arguments = arguments_of(named, function, schema)
+    options = ApprovalOptions(**approvals)
+    given = (*GIVEN, DECISION) if options.resume == "tool" else GIVEN
+    arguments = arguments_of(named, function, schema, given)
+    approval, approver = approval_of(named, options, arguments.names)
+    if approval is not None and approval.to_tool and DECISION not in arguments.given:
+        raise ValueError(
+            f"tool {named}: with resume='tool' the function needs a parameter {DECISION}"
+        )
     text = description if description is not None else _doc_of(function)
     disposition = Disposition.ONCE if once else Disposition.RERUNNABLE
     described = Tool(
         named, text, arguments.schema, disposition, int(timeout_s * 1000),
-        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes, result_max,
+        RetryPolicy(attempts, base_ms, cap_ms), probe is not None, finishes, result_max, approval,
     )  # fmt: skip
-    return FunctionTool(described, function, arguments, probe)
+    return FunctionTool(described, function, arguments, probe, approver)
 
 
 def _name_of(function: Any) -> str:

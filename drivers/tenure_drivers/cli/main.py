@@ -176,7 +176,8 @@ def run(**options: Any) -> None:
       ledger:FILE       appends "input_id text" to FILE exactly once, then replies with the text
       flaky:N           fails N times, then replies with the text
       script:FILE       a test model without a server: each line of the prompt is one of its replies, and
-                        may call tools (add 2 3 & append paid); the tool append writes to FILE
+                        may call tools (add 2 3 & append paid); the tool append writes to FILE, and so
+                        does buy, after an approval
       openai:MODEL      a chat with a model; reads OPENAI_API_KEY, and OPENAI_BASE_URL for another server
       module:attribute  your own agent: async def attribute(turn) -> str
 

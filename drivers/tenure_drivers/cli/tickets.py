@@ -12,6 +12,7 @@ from tenure.outcome import Refusal, Refused
 from tenure.questions import AllOpenTickets, OpenTickets
 from tenure.records import Ticket
 
+from ..redaction import without_secrets
 from ..runtime.client import Client
 from ..runtime.errors import CommandRefused
 from .exit import CliExit, Exit
@@ -32,7 +33,8 @@ def tickets(store: str, session: str | None) -> None:
 
     \b
     Prints a JSON line for each: {"session", "ticket", "run", "kind", "prompt", "offers",
-    "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first
+    "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first; what looks
+    like a secret is removed from the prompt
 
     \b
     Example:
@@ -60,7 +62,7 @@ def _line(ticket: Ticket) -> dict[str, Any]:
         "ticket": ticket.ticket_id,
         "run": ticket.run_id,
         "kind": ticket.kind.value,
-        "prompt": ticket.prompt,
+        "prompt": without_secrets(ticket.prompt),
         "offers": [each.value for each in ticket.offers],
         "deadline_ms": ticket.deadline_ms,
         "opened_at_ms": ticket.opened_at_ms,

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from tenure.commands import Begun, Committed, GoOn, NewEntry, NewInput, NewTicket
+from tenure.commands import Begun, Committed, Decide, GoOn, NewEntry, NewInput, NewTicket
 from tenure.commands import Parked as ParkedAnswer
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.run import Mode, Termination, WaitReason
-from tenure.machines.ticket import Action, TicketKind
+from tenure.machines.ticket import Action, Settled, TicketKind
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
 from tenure.policy import Audience, Boundary, WhileWaiting
@@ -394,6 +394,15 @@ class Turn:
     async def park(self, wait: TurnWait) -> None:
         """Park the turn: raises Parked.  Returns if what it would wait for has come already."""
         await self._ask(wait, f"the wait {wait.effect_id} of run {self.run_id}")
+
+    async def settle(self, ticket_id: str, settlement: Settled) -> None:
+        """Settle an open ticket of this turn in the same way as an earlier one.  A decision that is there already stays."""
+        await self._host.store.execute(
+            Decide(
+                self.session_id, ticket_id, f"{ticket_id}:alike", settlement.how, settlement.body,
+                settlement.by,
+            )
+        )  # fmt: skip
 
     # -- checkpoint and end
 

@@ -19,7 +19,7 @@ from tenure.turn_end import Record, TurnWait
 
 from .clock import new_id
 
-__all__ = ["Decision", "Waited", "Waits"]
+__all__ = ["Decision", "Waited", "Waits", "decision_of"]
 
 
 ANSWER: Final = (Action.ANSWER,)
@@ -37,6 +37,11 @@ class Decision:
     def approved(self) -> bool:
         """Whether what was asked for may be done, as it is or with other arguments."""
         return self.action in (Action.APPROVE, Action.EDIT)
+
+
+def decision_of(settled: Settled) -> Decision:
+    """Return the decision that has settled a ticket."""
+    return Decision(settled.how, settled.body, settled.by)
 
 
 @frozen
@@ -79,8 +84,7 @@ class Waits:
         """Keep the settlements of tickets."""
         for each in tickets:
             if isinstance(each.state, Settled):
-                state = each.state
-                self.decisions[each.ticket_id] = Decision(state.how, state.body, state.by)
+                self.decisions[each.ticket_id] = decision_of(each.state)
 
     def new(
         self,

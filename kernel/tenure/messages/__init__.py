@@ -6,6 +6,7 @@ These are pure values.  The turn machine, the chat policy and the model clients 
 from .codec import InvalidMessage, decode, encode, from_json, to_json
 from .sendable import sendable
 from .types import (
+    Approval,
     Attachment,
     Delta,
     Disposition,
@@ -20,6 +21,7 @@ from .types import (
 )
 
 __all__ = [
+    "Approval",
     "Attachment",
     "Delta",
     "Disposition",

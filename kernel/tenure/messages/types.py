@@ -10,9 +10,11 @@ import enum
 from attrs import frozen
 
 from ..failure import Failure
+from ..machines.ticket import ACTIONS, Action
 from ..transcript import Role, UsageDelta
 
 __all__ = [
+    "Approval",
     "Attachment",
     "Delta",
     "Disposition",
@@ -79,6 +81,22 @@ class RetryPolicy:
 
 
 @frozen
+class Approval:
+    """How the calls of a tool are approved.
+
+    `offers`: what may be decided.  `within_ms`: after this time nobody has decided.  `others`: somebody else than the
+    person in the conversation is asked.  `to_tool`: the decision is handed to the tool.  `remember`: an approval, or a
+    rejection, is that of all later calls of the tool in the run too.
+    """
+
+    offers: tuple[Action, ...] = ACTIONS
+    within_ms: int | None = None
+    others: bool = False
+    to_tool: bool = False
+    remember: bool = False
+
+
+@frozen
 class Tool:
     """A tool as a turn uses it.  `schema` is the JSON schema of its arguments, as canonical text."""
 
@@ -91,6 +109,7 @@ class Tool:
     probed: bool = False  # after a crash, a probe can find out the outcome of a call
     finishes: bool = False  # its result ends the turn, as its structured value
     result_max: int | None = None  # characters of a result in a request; None: that of the turn
+    approval: Approval | None = None  # its calls may need an approval
 
 
 @frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from ..commands import NewInput
+from ..commands.nodes import UNDECIDED
 from ..failure import ErrorKind, Failure
 from ..limits import ID_CHARACTERS_MAX
 from ..machines.run import Termination
@@ -27,7 +28,10 @@ from .protocol import (
     ToolResult,
 )
 from .states import (
+    Asked,
+    Asking,
     Batch,
+    Checking,
     Core,
     Finished,
     Marking,
@@ -35,6 +39,7 @@ from .states import (
     Probing,
     Reported,
     Running,
+    Settling,
     Slot,
     StopReason,
     Waiting,
@@ -116,7 +121,7 @@ def abort_calls(core: Core, batch: Batch) -> tuple[Effect, ...]:
         [
             core.key("tool", index)
             for index, slot in enumerate(batch.slots)
-            if isinstance(slot.stage, Running | WaitingForRetry | Probing)
+            if isinstance(slot.stage, Running | WaitingForRetry | Probing | Checking | Settling)
         ]
     )
     return (Abort(keys),) if keys else ()
@@ -159,7 +164,9 @@ def _known(core: Core, slot: Slot, stop: StopReason) -> ToolResult:
             return ToolResult(f"{text} while it ran", is_error=True)
         case Probing():
             return ToolResult(UNKNOWN, is_error=True)
-        case Waiting() | Marking() | Written():
+        case Asked() | Settling():
+            return ToolResult(UNDECIDED, is_error=True)
+        case Waiting() | Checking() | Asking() | Marking() | Written():
             return ToolResult(f"{text} before it ran", is_error=True)
 
 

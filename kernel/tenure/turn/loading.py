@@ -10,7 +10,8 @@ from attrs import field, frozen
 from ..queries import Get, Query, Question
 from ..questions.core import LoadTranscript, TranscriptLine
 from ..questions.open_turn import load_turn_of
-from ..records import Blob, Input, JournalEntry, Node, Run, Session
+from ..questions.tickets import LoadTickets
+from ..records import Blob, EntryKind, Input, JournalEntry, Node, Run, Session, Ticket
 from ..transcript import Tip
 
 __all__ = ["LoadTurn", "LoadedTurn"]
@@ -22,7 +23,7 @@ class LoadedTurn:
 
     `lines` is the transcript since the last compaction.  `nodes` are those that this turn has written; they are not
     visible yet.  `environment` describes the last recorded request.  `inputs` are those with which the run began, `taken`
-    those that checkpoints have taken.
+    those that checkpoints have taken.  `tickets` are those of this turn.
     """
 
     session_id: str
@@ -36,6 +37,7 @@ class LoadedTurn:
     nodes: tuple[Node, ...] = field(repr=False)
     environment: str | None = field(repr=False)
     taken: tuple[Input, ...] = ()
+    tickets: tuple[Ticket, ...] = ()
 
 
 @frozen
@@ -47,7 +49,7 @@ class LoadTurn(Question[LoadedTurn | None]):
     limit: int = 10_000
 
     def steps(self) -> Generator[Query[Any], Any, LoadedTurn | None]:
-        """Read session, run, transcript, inputs, journal, nodes and the stored environment."""
+        """Read session, run, transcript, inputs, journal, nodes, the stored environment and tickets."""
         s = self.session_id
         session = yield Get(Session, (s,))
         run = yield Get(Run, (s, self.run_id))
@@ -59,7 +61,9 @@ class LoadTurn(Question[LoadedTurn | None]):
         if session.environment_digest is not None:
             blob = yield Get(Blob, (s, session.environment_digest))
             environment = None if blob is None else blob.body
+        opened = [e.body for e in open_turn.entries if e.kind is EntryKind.TICKET]
+        tickets = (yield from LoadTickets(s, tuple(opened)).steps()) if opened else ()
         return LoadedTurn(
             s, self.run_id, run.turn, session.leaf, session.frame, lines, open_turn.bound,
-            open_turn.entries, open_turn.nodes, environment, open_turn.taken,
+            open_turn.entries, open_turn.nodes, environment, open_turn.taken, tickets,
         )  # fmt: skip

@@ -17,10 +17,13 @@ from ..policy import Boundary
 from ..records import EntryKind, Input
 from ..replace import replace
 from ..turn_end import Record
+from .approvals import take_settlements
 from .chat_policy import Answer, CallTools, InvalidReply, StopTurn
 from .ending import abort_calls, answer_calls, closings, finish, mismatch
 from .environment import note_id
+from .parking import can_park, park
 from .protocol import (
+    ApprovalChecked,
     Begin,
     CallModel,
     CommitSteered,
@@ -37,16 +40,19 @@ from .protocol import (
     SetDeadline,
     Sleep,
     Stopped,
+    TicketsSettled,
     ToolReported,
 )
 from .replay import EMPTY
 from .shortening import limit_results, size_of
 from .states import (
+    Asking,
     AwaitingCheckpoint,
     AwaitingEnvironment,
     AwaitingModel,
     AwaitingTools,
     Batch,
+    Checking,
     Core,
     Finished,
     NextStep,
@@ -55,6 +61,7 @@ from .states import (
     Reported,
     Running,
     StopReason,
+    Waiting,
     WaitingForRetry,
     add_usage,
 )
@@ -79,6 +86,7 @@ __all__ = [
     "RequestOverflowed",
     "advance_batch",
     "ask_shortened",
+    "clear",
     "commit_answer",
     "commit_stopped",
     "continue_after_checkpoint",
@@ -87,6 +95,7 @@ __all__ = [
     "fail_model",
     "fail_overflow",
     "note_changes",
+    "note_question",
     "record_answer",
     "record_reply",
     "refuse_changes",
@@ -95,6 +104,7 @@ __all__ = [
     "request_environment",
     "retry_later",
     "retry_now",
+    "take_decisions",
     "take_result",
     "take_unknown",
     "withhold_calls",
@@ -342,8 +352,8 @@ def retry_later(s: AwaitingTools, e: ToolReported, clause: str) -> Outcome:
 
 def retry_now(s: AwaitingTools, e: RetryDue, clause: str) -> Outcome:
     """Run the next attempt."""
-    at, call = _called(s, e.key)
-    effect = run(s.core, at, call, e.attempt)
+    at, _ = _called(s, e.key)
+    effect = run(s.core, at, s.batch.slots[at], e.attempt)
     return advance_batch(s.core, s.batch.put(at, Running(e.attempt)), s.stop, clause, (effect,))
 
 
@@ -358,6 +368,33 @@ def take_unknown(s: AwaitingTools, e: Probed, clause: str) -> Outcome:
     """Answer a call whose outcome cannot be found out."""
     at, _ = _called(s, e.key)
     return advance_batch(s.core, s.batch.put(at, unknown_outcome()), s.stop, clause)
+
+
+def clear(s: AwaitingTools, e: ApprovalChecked, clause: str) -> Outcome:
+    """Let a call begin that needs nobody."""
+    at, _ = _called(s, e.key)
+    stage = s.batch.slots[at].stage
+    assert isinstance(stage, Checking)
+    batch = s.batch.put(at, Waiting(stage.attempt, cleared=True))
+    return advance_batch(s.core, batch, s.stop, clause)
+
+
+def note_question(s: AwaitingTools, e: ApprovalChecked, clause: str) -> Outcome:
+    """Keep the question until the turn parks."""
+    at, _ = _called(s, e.key)
+    assert e.prompt is not None
+    batch = s.batch.put(at, Asking(e.ticket_id, e.prompt))
+    return advance_batch(s.core, batch, s.stop, clause)
+
+
+def take_decisions(s: AwaitingTools, e: TicketsSettled, clause: str) -> Outcome:
+    """Go on with what was decided.  A Park that was not needed has written nothing."""
+    pending = s.batch.pending
+    batch = s.batch
+    if pending is not None and pending.key == e.key:
+        batch = replace(batch, pending=None)
+    core, batch = take_settlements(s.core, batch, e.settled)
+    return advance_batch(core, batch, s.stop, clause)
 
 
 def continue_after_record(s: AwaitingTools, e: Recorded, clause: str) -> Outcome:
@@ -392,6 +429,9 @@ def advance_batch(
     batch, begun = launch(core, batch)
     core, batch, written = next_record(core, batch)
     effects = (*effects, *begun, *(() if written is None else (written,)))
+    if can_park(batch):
+        core, batch, parked = park(core, batch)
+        effects = (*effects, parked)
     if not batch.complete:
         return Stepped(AwaitingTools(core, batch), clause, effects)
     ending = ended_by(core, batch)

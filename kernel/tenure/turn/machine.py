@@ -29,6 +29,9 @@ turn is a fold over its journal, and a report that is recorded is not requested 
 is refused (`is_awaited`, TURN-60).  A report whose content decides between rows is replaced by an event whose type does
 (`classify`), so that a reply or an environment is examined once.
 
+*Approvals.*  A call whose tool needs them is checked first.  When all other calls have their results, `Park` ends the
+attempt; a later one replays the journal, and the tickets say what was decided (approvals.py, parking.py).
+
 *Stopping.*  A cancel or the deadline may arrive in every state.  Without a record in progress the turn ends at once;
 otherwise it ends when the record is answered, and `stop` in the state remembers why.  Every open call gets a result.
 
@@ -41,6 +44,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..failure import ErrorKind, Failure
+from ..machines.ticket import Settled
 from ..outcome import Refusal, Refused
 from ..records import Input
 from ..rules import Row, Table, always
@@ -77,6 +81,7 @@ from .loop import (
     EnvironmentUnchanged,
     RequestOverflowed,
     ask_shortened,
+    clear,
     commit_answer,
     commit_stopped,
     continue_after_checkpoint,
@@ -85,6 +90,7 @@ from .loop import (
     fail_model,
     fail_overflow,
     note_changes,
+    note_question,
     record_answer,
     record_reply,
     refuse_changes,
@@ -93,6 +99,7 @@ from .loop import (
     request_environment,
     retry_later,
     retry_now,
+    take_decisions,
     take_result,
     take_unknown,
     withhold_calls,
@@ -101,6 +108,7 @@ from .protocol import (
     DEADLINE,
     LIMITS,
     REPORTS,
+    ApprovalChecked,
     Begin,
     Cancelled,
     CancelSeen,
@@ -117,6 +125,7 @@ from .protocol import (
     Probed,
     Recorded,
     RetryDue,
+    TicketsSettled,
     ToolReported,
 )
 from .replay import read_journal
@@ -125,12 +134,14 @@ from .states import (
     AwaitingEnvironment,
     AwaitingModel,
     AwaitingTools,
+    Checking,
     Core,
     Finished,
     Outcome,
     Preparing,
     Probing,
     Running,
+    Settling,
     State,
     TurnSetup,
     WaitingForRetry,
@@ -154,7 +165,8 @@ def prepare(
         loaded.run_id, loaded.turn, tuple([i.input_id for i in loaded.inputs]), loaded.leaf,
         opening, loaded.frame, hand_offs(loaded.inputs), limits, strict, policy, loaded.taken,
     )  # fmt: skip
-    replay = read_journal(loaded.entries, loaded.nodes, loaded.environment, loaded.turn)
+    settled = {t.ticket_id: t.state for t in loaded.tickets if isinstance(t.state, Settled)}
+    replay = read_journal(loaded.entries, loaded.nodes, loaded.environment, loaded.turn, settled)
     return Preparing(Core(setup, replay))
 
 
@@ -186,7 +198,23 @@ def is_awaited(s: State, e: Event) -> bool:
         case AwaitingTools(batch=batch, stop=stop):
             match e:
                 case Recorded(key) | NotRecorded(key):
-                    return batch.pending is not None and batch.pending.key == key
+                    pending = batch.pending
+                    recorded = isinstance(e, Recorded)
+                    return (
+                        pending is not None
+                        and pending.key == key
+                        and not (recorded and pending.parks)
+                    )
+                case TicketsSettled(key):
+                    if isinstance(s.stage_of(key), Settling):
+                        return True
+                    return (
+                        batch.pending is not None
+                        and batch.pending.parks
+                        and batch.pending.key == key
+                    )
+                case ApprovalChecked(key):
+                    return isinstance(s.stage_of(key), Checking)
                 case ToolReported(key, attempt):
                     return s.stage_of(key) == Running(attempt)
                 case RetryDue(key, attempt):
@@ -352,6 +380,16 @@ def is_unknown(s: AwaitingTools, e: Probed) -> bool:
     return e.result is None
 
 
+def needs_nobody(s: AwaitingTools, e: ApprovalChecked) -> bool:
+    """Nobody is asked about the call."""
+    return e.prompt is None
+
+
+def needs_decision(s: AwaitingTools, e: ApprovalChecked) -> bool:
+    """Somebody is asked about the call."""
+    return e.prompt is not None
+
+
 def is_committing(s: Finished, e: CancelSeen) -> bool:
     """The commit may still be refused."""
     return not isinstance(s.outcome, Cancelled | Failed)
@@ -410,6 +448,9 @@ ROWS: tuple[Row[Any, Any, Outcome], ...] = (
     Row("TURN-37", AwaitingTools, RetryDue, always, retry_now),                               # AwaitingTools
     Row("TURN-34", AwaitingTools, Probed, is_known, take_result),                             # AwaitingTools
     Row("TURN-35", AwaitingTools, Probed, is_unknown, take_unknown),                          # AwaitingTools
+    Row("TURN-91", AwaitingTools, ApprovalChecked, needs_nobody, clear),                      # AwaitingTools
+    Row("TURN-92", AwaitingTools, ApprovalChecked, needs_decision, note_question),            # AwaitingTools
+    Row("TURN-94", AwaitingTools, TicketsSettled, always, take_decisions),                       # AwaitingTools | Finished
     Row("TURN-9", AwaitingTools, Recorded, always, continue_after_record),                    # any
     Row("TURN-54", AwaitingTools, NotRecorded, is_refused_by_cancel, end_unrecorded_tools),   # Finished
     Row("TURN-54", AwaitingTools, NotRecorded, is_refused_otherwise, fail_refused),           # Finished

@@ -12,21 +12,24 @@ from attrs import field, frozen
 
 from ..failure import Failure
 from ..limits import RUN_INPUTS_MAX
+from ..machines.ticket import Settled
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
 from ..outcome import Refusal, Refused
 from ..records import Input
 from ..transcript import UsageDelta
-from ..turn_end import Record, TurnEnd
+from ..turn_end import Record, TurnEnd, TurnWait
 
 __all__ = [
     "DEADLINE",
     "LIMITS",
     "REPORTS",
     "Abort",
+    "ApprovalChecked",
     "Begin",
     "CallModel",
     "CancelSeen",
     "Cancelled",
+    "CheckApproval",
     "CommitSteered",
     "Completed",
     "DeadlinePassed",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelFailed",
     "ModelReplied",
     "NotRecorded",
+    "Park",
     "PrepareEnvironment",
     "Probe",
     "Probed",
@@ -51,8 +55,10 @@ __all__ = [
     "RetryDue",
     "RunTool",
     "SetDeadline",
+    "SettleTicket",
     "Sleep",
     "Stopped",
+    "TicketsSettled",
     "ToolReported",
     "ToolResult",
     "Value",
@@ -214,13 +220,26 @@ class CallModel:
 
 
 @frozen
+class CheckApproval:
+    """Find out whether somebody has to approve a call, then report ApprovalChecked."""
+
+    key: str
+    call: ToolCall
+    tool: Tool
+
+
+@frozen
 class RunTool:
-    """Run one attempt of a call, for at most the tool's timeout.  All attempts have the same `key`."""
+    """Run one attempt of a call, for at most the tool's timeout.  All attempts have the same `key`.
+
+    `decision`: on the ticket of the call, for a tool that is handed it.
+    """
 
     key: str
     call: ToolCall
     tool: Tool
     attempt: int = 1
+    decision: Settled | None = None
 
 
 @frozen
@@ -239,6 +258,23 @@ class Sleep:
     key: str
     attempt: int
     for_ms: int
+
+
+@frozen
+class Park:
+    """Park the turn.  This attempt ends with it, or TicketsSettled or NotRecorded is reported."""
+
+    key: str
+    wait: TurnWait
+
+
+@frozen
+class SettleTicket:
+    """Settle a ticket like an earlier one, unless somebody has decided; then report TicketsSettled."""
+
+    key: str
+    ticket_id: str
+    settlement: Settled
 
 
 @frozen
@@ -261,9 +297,12 @@ Effect: TypeAlias = (
     | SetDeadline
     | PrepareEnvironment
     | CallModel
+    | CheckApproval
     | RunTool
     | Probe
     | Sleep
+    | Park
+    | SettleTicket
     | Abort
     | TurnEnd
     | Fail
@@ -309,6 +348,23 @@ class ModelFailed:
     key: str
     failure: Failure
     usage: tuple[UsageDelta, ...] = ()
+
+
+@frozen
+class ApprovalChecked:
+    """Whether somebody is asked: `prompt` is the question, None if nobody is.  `ticket_id` is new and random."""
+
+    key: str
+    ticket_id: str
+    prompt: str | None
+
+
+@frozen
+class TicketsSettled:
+    """How tickets that the turn needs are settled: ticket ids and settlements."""
+
+    key: str
+    settled: tuple[tuple[str, Settled], ...]
 
 
 @frozen
@@ -364,7 +420,7 @@ class CommitSteered:
 
 REPORTS: Final = (
     Begin, EnvironmentReady, EnvironmentFailed, ModelReplied, ModelFailed, ToolReported,
-    Probed, RetryDue, Recorded, NotRecorded, CommitSteered,
+    Probed, RetryDue, Recorded, NotRecorded, CommitSteered, ApprovalChecked, TicketsSettled,
 )  # fmt: skip
 
 
@@ -397,6 +453,8 @@ Event: TypeAlias = (
     | Recorded
     | NotRecorded
     | CommitSteered
+    | ApprovalChecked
+    | TicketsSettled
     | CancelSeen
     | DeadlinePassed
 )

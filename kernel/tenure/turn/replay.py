@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
 
+from ..machines.ticket import Settled
 from ..messages.codec import InvalidMessage, decode, from_json, non_defaults, to_json
 from ..messages.types import Attachment, Message
 from ..records import EntryKind, JournalEntry, Node
@@ -14,7 +15,7 @@ from ..replace import replace
 from ..transcript import Form, Role, hash_text
 from .protocol import HandOff, ToolResult
 
-__all__ = ["EMPTY", "RecordedReport", "Replay", "read_journal", "report_body"]
+__all__ = ["EMPTY", "OpenedTicket", "RecordedReport", "Replay", "read_journal", "report_body"]
 
 
 @frozen
@@ -41,12 +42,20 @@ class RecordedReport:
 
 
 @frozen
+class OpenedTicket:
+    """A ticket that was opened for a call; `settled` is None while it is open."""
+
+    ticket_id: str
+    settled: Settled | None
+
+
+@frozen
 class Replay:
     """The journal of a turn, by iteration and call.
 
     `replies`, `results` (by call id) and `warnings` come from nodes.  `taken` holds the ids of inputs by iteration.  `reports`, `starts` and `attempts` (the last failed
     one) come from entries, by iteration and call.  `noted` holds the names of noted changes.  `environment` is the
-    stored environment as text.  `highest` is the last call of an iteration that the journal names, and `last` the last
+    stored environment as text.  `tickets` are those of calls, by iteration and call.  `highest` is the last call of an iteration that the journal names, and `last` the last
     iteration.  `invalid` says why this is not the journal of such a turn.
     """
 
@@ -58,6 +67,7 @@ class Replay:
     warnings: dict[int, Message] = field(factory=dict)
     taken: dict[int, tuple[str, ...]] = field(factory=dict)
     noted: frozenset[str] = frozenset()
+    tickets: dict[tuple[int, int], OpenedTicket] = field(factory=dict)
     environment: str | None = None
     highest: dict[int, int] = field(factory=dict)
     last: int = 0
@@ -73,9 +83,16 @@ EMPTY: Final = Replay()
 
 
 def read_journal(
-    entries: Iterable[JournalEntry], nodes: Iterable[Node], environment: str | None, turn: int
+    entries: Iterable[JournalEntry],
+    nodes: Iterable[Node],
+    environment: str | None,
+    turn: int,
+    settled: Mapping[str, Settled],
 ) -> Replay:
-    """Return the index of one turn's journal.  `entries` are in the order in which they were written."""
+    """Return the index of one turn's journal.
+
+    `entries` are in the order in which they were written.  `settled` are the settlements of its tickets.
+    """
     by_id = {node.node_id: node for node in nodes}
     replay = Replay(environment=environment)
     starts: set[tuple[int, int]] = set()
@@ -107,13 +124,18 @@ def read_journal(
                 case "attempt", _:
                     index, _, attempt = effect.partition(".")
                     replay.attempts[iteration, int(index)] = int(attempt)
+                case "approval", EntryKind.TICKET:
+                    ticket = OpenedTicket(entry.body, settled.get(entry.body))
+                    replay.tickets[iteration, int(effect)] = ticket
+                case "wait", EntryKind.WAIT:
+                    pass  # its tickets say what came of it
                 case _:
                     raise InvalidMessage(f"unexpected entry {entry.kind.value} {entry.effect_id}")
     except (InvalidMessage, KeyError, TypeError, ValueError) as error:
         return Replay(invalid=f"{error.__class__.__name__}: {error}"[:500])
     if report[0] not in (0, *replay.replies):
         return Replay(invalid=f"the report of iteration {report[0]} has no node")
-    for iteration, at in (*replay.reports, *starts, *replay.attempts):
+    for iteration, at in (*replay.reports, *starts, *replay.attempts, *replay.tickets):
         replay.highest[iteration] = max(at, replay.highest.get(iteration, 0))
     last = max(
         [*replay.highest, *replay.results, *replay.replies, *replay.warnings, *replay.taken, 0]

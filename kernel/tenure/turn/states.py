@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 
 from ..limits import USAGE_MAX
+from ..machines.ticket import Settled
 from ..messages.types import Message, ToolCall
 from ..outcome import Refused, Stepped
 from ..records import Input
@@ -21,11 +22,14 @@ from .replay import EMPTY, Replay
 
 __all__ = [
     "IN_PROGRESS",
+    "Asked",
+    "Asking",
     "AwaitingCheckpoint",
     "AwaitingEnvironment",
     "AwaitingModel",
     "AwaitingTools",
     "Batch",
+    "Checking",
     "Core",
     "Finished",
     "Marking",
@@ -36,6 +40,7 @@ __all__ = [
     "Probing",
     "Reported",
     "Running",
+    "Settling",
     "Slot",
     "Stage",
     "State",
@@ -78,6 +83,7 @@ class Core:
     `described` is the environment as text, `digest` its digest.  `stored_environment_digest` is that of the environment
     that the store holds.  `records` counts the records of this iteration.  `usage` is not written yet.  `overflowed` is
     the last iteration whose request did not fit the context; since then, requests have about `budget` characters.
+    `remembered`: the decisions that are those of all later calls of a tool, by its name.
     """
 
     setup: TurnSetup
@@ -93,6 +99,7 @@ class Core:
     records: int = 0
     overflowed: int = 0
     budget: int | None = None
+    remembered: tuple[tuple[str, Settled], ...] = ()
 
     def key(self, kind: str, effect: int | str = 0) -> str:
         """Return the key of an effect: `run:turn:iteration:kind:effect` (TURN-5)."""
@@ -149,9 +156,39 @@ def path_before_turn(setup: TurnSetup) -> str:
 
 @frozen
 class Waiting:
-    """The call may begin when the concurrency limit allows it."""
+    """The call may begin when the concurrency limit allows it.  `cleared`: it needs no approval any more."""
 
     attempt: int = 1
+    cleared: bool = False
+
+
+@frozen
+class Checking:
+    """Whether the call needs an approval is being found out."""
+
+    attempt: int = 1
+
+
+@frozen
+class Asking:
+    """The call needs an approval, and the turn has not parked yet."""
+
+    ticket_id: str
+    prompt: str
+
+
+@frozen
+class Asked:
+    """The ticket of the call is open."""
+
+    ticket_id: str
+
+
+@frozen
+class Settling:
+    """The ticket of the call is being settled like an earlier one."""
+
+    ticket_id: str
 
 
 @frozen
@@ -197,26 +234,43 @@ class Written:
     result: ToolResult
 
 
-Stage: TypeAlias = Waiting | Marking | Running | WaitingForRetry | Probing | Reported | Written
-IN_PROGRESS: Final = (Marking, Running, WaitingForRetry, Probing)
+Stage: TypeAlias = (
+    Waiting
+    | Checking
+    | Asking
+    | Asked
+    | Settling
+    | Marking
+    | Running
+    | WaitingForRetry
+    | Probing
+    | Reported
+    | Written
+)
+IN_PROGRESS: Final = (Checking, Settling, Marking, Running, WaitingForRetry, Probing)
 
 
 @frozen
 class Slot:
-    """A call and its stage."""
+    """A call, its stage, and the decision on it."""
 
     call: ToolCall
     stage: Stage
+    decision: Settled | None = None
 
 
 @frozen
 class PendingRecord:
-    """The record in progress, and the calls in it: start marks, reports without a node, results with their node."""
+    """The record in progress, and the calls in it: start marks, reports without a node, results with their node.
+
+    `parks`: it is a Park.
+    """
 
     key: str
     marks: tuple[int, ...] = ()
     reports: tuple[int, ...] = ()
     written: tuple[int, ...] = ()
+    parks: bool = False
 
 
 @frozen
@@ -233,7 +287,13 @@ class Batch:
     def put(self, index: int, stage: Stage) -> Batch:
         """Return the batch with another stage of one call."""
         slots = list(self.slots)
-        slots[index] = Slot(slots[index].call, stage)
+        slots[index] = replace(slots[index], stage=stage)
+        return replace(self, slots=tuple(slots))
+
+    def put_slot(self, index: int, slot: Slot) -> Batch:
+        """Return the batch with another slot."""
+        slots = list(self.slots)
+        slots[index] = slot
         return replace(self, slots=tuple(slots))
 
     @property

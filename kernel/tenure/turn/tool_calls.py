@@ -12,11 +12,13 @@ from ..records import EntryKind
 from ..replace import replace
 from ..transcript import NewNode
 from ..turn_end import Record, Take
+from .approvals import begin_approval, call_to_run, decide, remember
 from .ending import UNKNOWN, result_message
 from .protocol import Effect, Ending, HandedOff, Probe, RunTool, ToolResult, Value, WriteRecord
 from .replay import RecordedReport, report_body
 from .states import (
     IN_PROGRESS,
+    Asked,
     Batch,
     Core,
     Marking,
@@ -34,6 +36,7 @@ __all__ = [
     "after_record",
     "backoff_ms",
     "ended_by",
+    "extra_entry",
     "is_once",
     "launch",
     "next_record",
@@ -79,7 +82,7 @@ def open_batch(core: Core) -> tuple[Core, Batch] | str:
     """
     assert core.chain is not None
     calls, at = core.chain.message.calls, core.iteration
-    results = core.replay.results.get(at, {})
+    results, asked = core.replay.results.get(at, {}), core.replay.tickets
     if unasked := results.keys() - {call.call_id for call in calls}:
         return f"iteration {at}: results of unknown calls {sorted(unasked)}"
     if core.replay.highest.get(at, -1) >= len(calls):
@@ -87,15 +90,28 @@ def open_batch(core: Core) -> tuple[Core, Batch] | str:
     slots: list[Slot] = []
     gap = False
     for index, call in enumerate(calls):
-        stage = _stage(core, index, call, len(calls), results.get(call.call_id))
-        slots.append(Slot(call, stage))
-        if not isinstance(stage, Written):
-            gap = True
+        if (ticket := asked.get((at, index))) is not None and ticket.settled is not None:
+            core = remember(core, call, ticket.settled)
+        slot = _slot(core, index, call, len(calls), results.get(call.call_id))
+        slots.append(slot)
+        if not isinstance(slot.stage, Written):
+            gap = gap or ticket is None  # a call that waits for a decision holds nothing back
         elif gap:
             return f"iteration {at}: call {index} has a result, but an earlier call has none"
-        else:
-            core, _ = core.append_message(results[call.call_id])
+    for message in results.values():  # in the order in which they were written
+        core, _ = core.append_message(message)
     return core, Batch(tuple(slots))
+
+
+def _slot(core: Core, index: int, call: ToolCall, calls: int, written: Message | None) -> Slot:
+    """Return the slot of a call by the journal, with the decision on it (TURN-94)."""
+    stage = _stage(core, index, call, calls, written)
+    ticket = core.replay.tickets.get((core.iteration, index))
+    if ticket is None or not isinstance(stage, Waiting):
+        return Slot(call, stage)
+    if ticket.settled is None:
+        return Slot(call, Asked(ticket.ticket_id))
+    return decide(core, call, calls, ticket.settled, stage.attempt)
 
 
 def _stage(core: Core, index: int, call: ToolCall, calls: int, written: Message | None) -> Stage:
@@ -139,26 +155,36 @@ def probes(core: Core, batch: Batch) -> tuple[Effect, ...]:
 
 
 def launch(core: Core, batch: Batch) -> tuple[Batch, tuple[Effect, ...]]:
-    """Begin calls in order up to the concurrency limit; a once call is marked first (TURN-30, TURN-32)."""
+    """Begin calls in order up to the concurrency limit; a once call is marked first (TURN-30, TURN-32).
+
+    Nothing is marked before its approval (TURN-90).
+    """
     free = core.setup.limits.concurrency
     free -= sum([isinstance(slot.stage, IN_PROGRESS) for slot in batch.slots])
     effects: list[Effect] = []
-    for index, slot in enumerate(batch.slots):
-        if free > 0 and isinstance(slot.stage, Waiting):
+    for index in range(len(batch.slots)):
+        if free <= 0:
+            break
+        batch, begun = begin_approval(core, batch, index)
+        effects += begun
+        free -= len(begun)
+        slot = batch.slots[index]
+        if isinstance(slot.stage, Waiting):
             free -= 1
             if is_once(core, slot.call):
                 batch = batch.put(index, Marking())
             else:
                 batch = batch.put(index, Running(slot.stage.attempt))
-                effects.append(run(core, index, slot.call, slot.stage.attempt))
+                effects.append(run(core, index, slot, slot.stage.attempt))
     return batch, tuple(effects)
 
 
-def run(core: Core, index: int, call: ToolCall, attempt: int) -> RunTool:
+def run(core: Core, index: int, slot: Slot, attempt: int) -> RunTool:
     """Return the effect that runs an attempt of a call."""
-    tool = core.environment.tool(call.name)
+    tool = core.environment.tool(slot.call.name)
     assert tool is not None
-    return RunTool(core.key("tool", index), call, tool, attempt)
+    call, decision = call_to_run(core, slot)
+    return RunTool(core.key("tool", index), call, tool, attempt, decision)
 
 
 # -- recording
@@ -186,9 +212,7 @@ def next_record(core: Core, batch: Batch) -> tuple[Core, Batch, WriteRecord | No
         assert isinstance(slot.stage, Reported)
         core, node = core.append_message(result_message(slot.call, slot.stage.result))
         nodes.append(node)
-        extra = slot.stage.unknown or slot.stage.result.hand_off is not None
-        if extra and not slot.stage.recorded:
-            entries.append(_entry(core, index, slot, whole=False))
+        entries += extra_entry(core, index, slot)
     batch = replace(batch, failed=batch.failed[FAILED_MAX:])
     pending = PendingRecord("", (), urgent, written)
     take = _take_after(core, batch, written)
@@ -283,6 +307,15 @@ def _failed(core: Core, batch: Batch) -> list[NewEntry]:
     ]
 
 
+def extra_entry(core: Core, index: int, slot: Slot) -> tuple[NewEntry, ...]:
+    """Return the entry with what the node of a result does not hold, if there is such a thing."""
+    assert isinstance(slot.stage, Reported)
+    extra = slot.stage.unknown or slot.stage.result.hand_off is not None
+    if not extra or slot.stage.recorded:
+        return ()
+    return (_entry(core, index, slot, whole=False),)
+
+
 def _entry(core: Core, index: int, slot: Slot, *, whole: bool) -> NewEntry:
     assert isinstance(slot.stage, Reported)
     kind = EntryKind.UNKNOWN if slot.stage.unknown else EntryKind.REPORT
@@ -306,5 +339,5 @@ def after_record(core: Core, batch: Batch, *, go: bool) -> tuple[Batch, tuple[Ef
         )
     for index in pending.marks if go else ():
         batch = batch.put(index, Running())
-        effects.append(run(core, index, batch.slots[index].call, 1))
+        effects.append(run(core, index, batch.slots[index], 1))
     return batch, tuple(effects)

@@ -33,6 +33,7 @@ from tenure.records import (
 from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
+from ...redaction import without_secrets
 from ..inspect.json import last_failure
 from ..waits import waits_for
 
@@ -314,7 +315,7 @@ def _ticket(ticket: Ticket) -> Item:
     return {
         "ticket": ticket.ticket_id,
         "kind": ticket.kind.value,
-        "prompt": ticket.prompt,
+        "prompt": without_secrets(ticket.prompt),
         "offers": [each.value for each in ticket.offers],
         "deadline_ms": ticket.deadline_ms,
     }

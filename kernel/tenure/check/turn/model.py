@@ -15,11 +15,13 @@ from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines import run as run_
+from ...machines import ticket as ticket_
 from ...messages.types import Disposition, Finish, Message, Reply, ToolCall
 from ...outcome import Decided, Refusal, Refused
 from ...policy import IfOver
 from ...questions.core import LoadInputs
-from ...records import Input
+from ...questions.tickets import LoadTickets
+from ...records import Input, Ticket
 from ...replace import replace
 from ...transcript import Role, UsageDelta
 from ...turn import machine as turn_
@@ -104,7 +106,8 @@ class TurnModel:
             yield from self.take(state)
         else:
             yield from self.work(state)
-        if self.config.cancel and not state.cancelled and state.begun is not None:
+        yield from self.decide(state)
+        if self.config.cancel and not state.cancelled and (state.begun is not None or state.waits):
             after, answer = self.execute(state, c.RequestCancel(S, "cancel", "r"))
             assert isinstance(answer, Decided), answer
             yield Line("user", "cancel", to="store"), replace(after, cancelled=True)
@@ -117,6 +120,24 @@ class TurnModel:
                 yield Line("user", f"admit {kind}", to="store"), after
         if self.config.change and state.version == 1:
             yield Line("operator", "change the prompt"), replace(state, version=2)
+
+    def decide(self, state: State) -> Iterator[Step]:
+        """A person settles an open ticket, or the user says something else."""
+        for ticket in state.world.tables[Ticket].by_key.values() if state.asked else ():
+            assert isinstance(ticket, Ticket)
+            for action in self.config.decides if isinstance(ticket.state, ticket_.Open) else ():
+                command = c.Decide(S, ticket.ticket_id, f"d-{ticket.ticket_id}", action, "{}")
+                after, answer = self.execute(state, command)
+                assert isinstance(answer, Decided), answer
+                yield Line("person", f"{action.value} {ticket.ticket_id}", to="store"), after
+        if (
+            self.config.prompts
+            and state.waits
+            and (S, "i2") not in state.world.tables[Input].by_key
+        ):
+            after, answer = self.execute(state, c.Admit(S, (c.NewInput("i2", "prompt", "no"),)))
+            assert isinstance(answer, Decided), answer
+            yield Line("user", "admit i2", to="store"), after
 
     # -- the store
 
@@ -135,7 +156,9 @@ class TurnModel:
     # -- a life: from Begin to a crash or the end
 
     def take(self, state: State) -> Iterator[Step]:
-        """A worker begins or resumes the run."""
+        """A worker begins or resumes the run, unless it waits."""
+        if state.waits and (S, "i2") not in state.world.tables[Input].by_key:
+            return
         alive = replace(state, lives=state.lives + 1)
         owner = lease_.Owner("w", f"w{alive.lives}")
         # a Sweep ends the lapsed lease; the run waits for its retry
@@ -146,6 +169,9 @@ class TurnModel:
         fresh = "r" if alive.lives == 1 else f"r{alive.lives}"
         after, answer = self.execute(alive, c.Begin(S, f"L{alive.lives}", fresh, owner, TTL_MS))
         assert isinstance(answer, Decided) and isinstance(answer.outcome, c.Begun), answer
+        if after.done:  # the prompt has ended the wait, and is answered by another run (WAIT-16)
+            yield Line("worker", "begin i2", to="store"), after
+            return
         begun = answer.outcome
         after = replace(after, begun=begun, n=begun.n)
         if begun.cancel is not None:  # the runner closes the run without a turn (RUNNER-21)
@@ -234,6 +260,8 @@ class TurnModel:
                     failure = Failure(ErrorKind.CONTEXT_OVERFLOW)
                     down = replace(state, down=True)
                     yield "overflowed", down, (protocol.ModelFailed(key, failure, (ONE,)),)
+            case protocol.CheckApproval() | protocol.Park() | protocol.SettleTicket():
+                yield from self.approve(state, effect)
             case protocol.RunTool():
                 yield from self.use(state, effect)
             case protocol.Probe(key):
@@ -264,7 +292,10 @@ class TurnModel:
         replies = sum(m.role is Role.ASSISTANT for m in messages)
         if replies < len(self.config.batches) and tools:
             batch = self.config.batches[replies]
-            calls = tuple(replace(CALLS[name], call_id=f"{name}{replies}") for name in batch)
+            calls = tuple(
+                replace(CALLS[name], call_id=f"{name}{replies}" + "+" * batch[:at].count(name))
+                for at, name in enumerate(batch)
+            )
             return Reply("", calls, finish=Finish.TOOL_CALLS, usage=(ONE,))
         return Reply(f"answer after {len(messages)}", usage=(ONE,))
 
@@ -307,6 +338,64 @@ class TurnModel:
         written = replace(after, n=answer.outcome.n)
         taken = ask(LoadInputs(S, answer.outcome.inputs), after.world.answer)
         yield "written", written, (protocol.Recorded(effect.key, taken),)
+
+    def approve(
+        self, state: State, effect: protocol.CheckApproval | protocol.Park | protocol.SettleTicket
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
+        """Carry out an effect of approvals."""
+        match effect:
+            case protocol.CheckApproval(key, call):
+                ticket_id = "t" + key.split(":", 2)[2].replace(":", "-")
+                question = None if call.name == "find" else f"{call.name}?"
+                checked = protocol.ApprovalChecked(key, ticket_id, question)
+                yield question or "asks nobody", state, (checked,)
+            case protocol.Park():
+                yield from self.park(state, effect)
+            case protocol.SettleTicket(key, ticket_id, settled):
+                decide = c.Decide(S, ticket_id, f"d-{ticket_id}", settled.how, settled.body)
+                after, _ = self.execute(state, decide)
+                yield (
+                    "settled",
+                    after,
+                    (protocol.TicketsSettled(key, self.settled(after, (ticket_id,))),),
+                )
+
+    def park(
+        self, state: State, effect: protocol.Park
+    ) -> Iterator[tuple[str, State, tuple[protocol.Event, ...]]]:
+        """Park the run; only a cancel may be the reason of a refusal."""
+        begun, wait = state.begun, effect.wait
+        assert begun is not None
+        record = wait.record
+        command = c.Park(
+            S, begun.fence, "r", begun.turn, state.n, wait.effect_id, wait.reason, wait.waits_for,
+            wait.mode, wait.on_input, record.entries, record.nodes, wait.tickets, record.usage,
+        )  # fmt: skip
+        after, answer = self.execute(state, command)
+        if isinstance(answer, Refused):
+            cancelled = answer.reason is Refusal.CANCELLED
+            after = (
+                replace(state, notified=True) if cancelled else replace(state, fault=str(answer))
+            )
+            yield "refused", after, (protocol.NotRecorded(effect.key, answer),)
+        elif isinstance(answer.outcome, c.GoOn):
+            found = self.settled(after, wait.waits_for)
+            yield (
+                "goes on",
+                replace(after, went_on=True),
+                (protocol.TicketsSettled(effect.key, found),),
+            )
+        else:
+            yield "waits", replace(self.crash(after), crashes=state.crashes), ()
+
+    def settled(
+        self, state: State, ticket_ids: tuple[str, ...]
+    ) -> tuple[tuple[str, ticket_.Settled], ...]:
+        """Return the settlements of these tickets."""
+        found = ask(LoadTickets(S, ticket_ids), state.world.answer)
+        return tuple(
+            [(t.ticket_id, t.state) for t in found if isinstance(t.state, ticket_.Settled)]
+        )
 
     def commit(self, state: State, effect: TurnEnd) -> tuple[State, Decided[Any] | Refused]:
         """Commit the turn; only a cancel or steering may be the reason of a refusal."""

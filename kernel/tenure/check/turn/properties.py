@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ...machines import run as run_
+from ...machines import ticket as ticket_
 from ...messages.types import Message
-from ...records import EntryKind, JournalEntry, Node, Run, Session, Usage
+from ...records import EntryKind, JournalEntry, Node, Run, Session, Ticket, Usage
 from ...transcript import Form, Role
 from ...turn import protocol
 from ...turn.chat_policy import messages_of_node
@@ -114,13 +115,17 @@ def has_no_fault(config: ModelConfig, s: State) -> bool:
 
 
 def has_true_results(config: ModelConfig, s: State) -> bool:
-    """No call that took effect has the result "before it ran", and no call has the result "paid" without effect."""
+    """No call that took effect has a result that denies it, and no call has the result "paid" without effect."""
     if not s.done:
         return True
     found = results(s.world)
     took = {call_of(key, s.world) for key in s.took}
     paid = {call_id for call_id, text in found.items() if text == "paid"}
-    denied = {call_id for call_id, text in found.items() if text.endswith("before it ran")}
+    denied = {
+        call_id
+        for call_id, text in found.items()
+        if text.endswith("before it ran") or text.startswith("not carried out")
+    }
     return paid <= took and not took & denied
 
 
@@ -146,10 +151,33 @@ def is_marked(config: ModelConfig, s: State) -> bool:
 
 
 def is_in_order(config: ModelConfig, s: State) -> bool:
-    """Results are in the order of their calls."""
+    """Results are in the order of their calls, unless calls wait for decisions."""
     calls = [call.call_id for m in messages(s.world) for call in m.calls]
     answers = [m.call_id for m in messages(s.world) if m.call_id is not None]
-    return answers == calls[: len(answers)]
+    return s.asked or answers == calls[: len(answers)]
+
+
+def _needs_approval(config: ModelConfig, call_id: str | None) -> bool:
+    return any([(call_id or "").startswith(name) for name in config.asks if name != "find"])
+
+
+def is_approved(config: ModelConfig, s: State) -> bool:
+    """No call that needs an approval runs, or has run, before it was approved."""
+    running = [e.key for e in s.in_progress if isinstance(e, protocol.RunTool) and e.tool.approval]
+    needing = {key for key in (*s.took, *running) if _needs_approval(config, call_of(key, s.world))}
+    if not needing:
+        return True
+    approved = {
+        each.call_id
+        for each in s.world.all(Ticket)
+        if isinstance(each.state, ticket_.Settled)
+        and each.state.how in (ticket_.Action.APPROVE, ticket_.Action.EDIT)
+    }
+    return (
+        bool(approved)
+        if config.remembers
+        else {call_of(key, s.world) for key in needing} <= approved
+    )
 
 
 def tells_once(config: ModelConfig, s: State) -> bool:
@@ -166,6 +194,14 @@ def tells_once(config: ModelConfig, s: State) -> bool:
     return True
 
 
+def holds_nothing_back(config: ModelConfig, s: State) -> bool:
+    """A run that waits has the results of all calls that were not asked about."""
+    if not s.waits:
+        return True
+    calls = {call.call_id for message in messages(s.world) for call in message.calls}
+    return calls <= {*results(s.world), *[each.call_id for each in s.world.all(Ticket)]}
+
+
 PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "a request tells each input that was taken once": tells_once,
     "every call has one result when the run has ended": has_all_results,
@@ -173,6 +209,8 @@ PROPERTIES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "results are in the order of their calls": is_in_order,
     "a once call takes effect at most once": runs_once,
     "a once call takes effect after its mark": is_marked,
+    "a call runs after its approval": is_approved,
+    "a run that waits has the results of all calls that were not asked about": holds_nothing_back,
     "an effect whose report is recorded is not requested again": is_not_requested_again,
     "only a cancel causes refusals": has_no_fault,
     "results agree with the effects": has_true_results,
@@ -243,8 +281,37 @@ def takes(s: State) -> bool:
     return taken and s.crashes > 0
 
 
+def is_behind(s: State) -> bool:
+    """A run waits, and a call behind one that waits has its result."""
+    return s.waits and bool(results(s.world))
+
+
+def is_shared(s: State) -> bool:
+    """The last call was decided like an earlier one, without a ticket."""
+    return (
+        s.done
+        and len(s.world.all(Ticket)) < 3
+        and list(results(s.world).values()).count("paid") == 3
+    )
+
+
 SOMETIMES: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any], bool]]]] = {
     "a turn that was steered crashes and finishes": (lambda c: c.steers, takes),
+    "a run waits for a decision": (lambda c: c.asks, lambda s: s.waits),
+    "a run waits for a decision, and later calls have results": (
+        lambda c: c.asks and c.has("find"),
+        is_behind,
+    ),
+    "what a turn would wait for has come": (
+        lambda c: {"pay", "send"} <= set(c.asks),
+        lambda s: s.went_on,
+    ),
+    "a call is rejected": (
+        lambda c: c.asks and ticket_.Action.REJECT in c.decides,
+        text_occurs("not carried out: rejected"),
+    ),
+    "nobody decides": (lambda c: c.prompts, text_occurs("not carried out: nobody decided")),
+    "a later call shares a decision": (lambda c: c.remembers, is_shared),
     "a run finishes": (lambda c: c.limits.iterations_max > 2, ends_as(run_.Termination.FINISHED)),
     "a run finishes after two crashes": (lambda c: c.crashes > 1, crashed_and_finished),
     "a run is cancelled": (lambda c: c.cancel, ends_as(run_.Termination.CANCELLED)),

@@ -6,7 +6,9 @@ from typing import Final
 
 from attrs import frozen
 
-from ...messages.types import Disposition, RetryPolicy, Tool
+from ...machines.ticket import Action
+from ...messages.types import Approval, Disposition, RetryPolicy, Tool
+from ...replace import replace
 from ...turn import protocol
 
 __all__ = ["CONFIGS", "ModelConfig"]
@@ -19,7 +21,10 @@ class ModelConfig:
     `batches` names the tools that the model calls, reply by reply; then it answers.  `probed`: the tool `pay` has a
     probe.  `crashes` is the maximum number of crashes.  `change`: the system prompt may change once.  `outage`: the
     model may fail once.  `overflow`: a request must be shortened.  `steers` names the kinds of inputs that are addressed
-    to the run.  `expects` names clauses that must occur.
+    to the run.  `asks` names the tools whose calls may need an approval; those of `find` do not.  `decides` says what a
+    person may decide; with `remembers` a decision is that of later calls too.  `prompts`: the user may say something
+    else instead.
+    `expects` names clauses that must occur.
     """
 
     name: str
@@ -33,6 +38,10 @@ class ModelConfig:
     outage: bool = False
     overflow: bool = False
     steers: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
+    decides: tuple[Action, ...] = (Action.APPROVE, Action.REJECT)
+    remembers: bool = False
+    prompts: bool = False
     limits: protocol.Limits = protocol.Limits(iterations_max=5, concurrency=2)
     expects: tuple[str, ...] = ()
 
@@ -45,11 +54,15 @@ class ModelConfig:
         """The tools: two once tools, and two rerunnable ones, of which `look` fails at first."""
         retry = RetryPolicy(2, 1, 1)
         once = Disposition.ONCE
-        return (
+        tools = (
             Tool("pay", "", "{}", once, probed=self.probed),
             Tool("send", "", "{}", once),
             Tool("look", "", "{}", retry=retry),
             Tool("find", "", "{}"),
+        )
+        approval = Approval(remember=self.remembers)
+        return tuple(
+            [replace(each, approval=approval) if each.name in self.asks else each for each in tools]
         )
 
 
@@ -82,6 +95,22 @@ CONFIGS: Final = (
     ModelConfig(
         "steering-stop", "a turn that is steered and cancelled at every point", (("find",),), crashes=1,
         steers=("steering",), cancel=True,
+    ),
+    ModelConfig(
+        "approval", "a turn with a once tool that is approved after a slow tool", (("pay", "find"),), asks=("pay",),
+        decides=(Action.APPROVE, Action.EDIT, Action.REJECT, Action.ANSWER),
+    ),
+    ModelConfig(
+        "approvals", "a turn with two calls that are approved, and a prompt instead", (("pay", "find", "send"),),
+        asks=("pay", "send"), crashes=1, prompts=True,
+    ),
+    ModelConfig(
+        "approval-stop", "a turn that waits for an approval and is stopped at every point", (("pay", "find"),),
+        asks=("pay", "find"), crashes=1, cancel=True, deadline=True, decides=(Action.APPROVE,),
+    ),
+    ModelConfig(
+        "approval-remembered", "a turn whose later calls share the decision on the first one", (("pay", "pay"), ("pay",)),
+        asks=("pay",), crashes=1, remembers=True,
     ),
     ModelConfig(
         "limit", "a turn with too many iterations", (("find",), ("send",), ("find",)), crashes=1,

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ... import commands as c
 from ...machines import run as run_
-from ...records import Run
+from ...records import Run, Ticket
 from ...turn import machine as turn_
 from ...turn import protocol
 from ...world import World
@@ -25,7 +25,8 @@ class State:
 
     `in_progress` holds effects that have not reported.  `took` names the once calls that took effect, once for each time.
     `lives` counts how often a worker began, `version` is that of the system prompt.  `notified`: the worker knows of the
-    cancel.  `late`: the deadline has passed.  `down`: the model has failed once.  `fault` names a broken rule.
+    cancel.  `late`: the deadline has passed.  `down`: the model has failed once.  `went_on`: a Park was not needed.
+    `fault` names a broken rule.
     """
 
     world: World
@@ -42,6 +43,7 @@ class State:
     late: bool = False
     down: bool = False
     aborted: tuple[str, ...] = ()
+    went_on: bool = False
     fault: str = ""
 
     @property
@@ -50,6 +52,16 @@ class State:
         run: Run | None = self.world.tables[Run].by_key.get((S, "r"))
         assert run is not None
         return run
+
+    @property
+    def waits(self) -> bool:
+        """True if the run waits for decisions."""
+        return Run in self.world.tables and isinstance(self.run.state, run_.Waiting)
+
+    @property
+    def asked(self) -> bool:
+        """True if a ticket was opened."""
+        return Ticket in self.world.tables
 
     @property
     def done(self) -> bool:
