@@ -95,7 +95,13 @@ class Cancel:
 class Session(Record):
     """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
-    added: ClassVar = {"targeted_count": 2, "open_ticket_count": 2, "asking_since_ms": 2}
+    added: ClassVar = {
+        "targeted_count": 2,
+        "open_ticket_count": 2,
+        "asking_since_ms": 2,
+        "unpublished_since_ms": 2,
+    }
+    ignorable: ClassVar = ("unpublished_since_ms",)
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -125,6 +131,7 @@ class Session(Record):
     targeted_count: int | None = None  # ready inputs that name a run; None: 0
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
+    unpublished_since_ms: int | None = None  # since when it has events after `published`
 
     @property
     def lease_from_ms(self) -> int | None:

@@ -29,6 +29,7 @@ from tenure.commands import (
     NewTicket,
     Open,
     Park,
+    Publish,
     Readmit,
     Reclaim,
     Release,
@@ -379,6 +380,13 @@ class CommandGenerator:
         old = self.pick((*dead, *dead, *self._inputs(session)))
         return Readmit(session, command_id, old, self._id("i"))
 
+    def _event(self, session: str) -> int:
+        """Return the number of an event: of any, of the last one, or of the one after it."""
+        row: Session | None = self.world.answer(Get(Session, (session,)))
+        last = 0 if row is None else row.next_event - 1
+        number: int = self.pick((*range(last), last, last, last, last + self.pick(RARELY)))
+        return number
+
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
         inputs = self._inputs(s)
@@ -394,6 +402,7 @@ class CommandGenerator:
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
                 *(self._readmit(s, id_), self._decide(s)),
+                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),

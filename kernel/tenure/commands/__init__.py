@@ -32,6 +32,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .publish import Publish, Published
 from .readmit import Readmit
 from .restore import Restore
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
@@ -80,6 +81,8 @@ __all__ = [
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Publish",
+    "Published",
     "Readmit",
     "Readmitted",
     "Reclaim",

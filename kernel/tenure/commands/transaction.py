@@ -42,6 +42,7 @@ from ..scheduling import (
     outdated,
     queue_order,
     target_ended,
+    unpublished_since_ms,
 )
 from ..transcript import Tip
 from ..world import key_of
@@ -454,18 +455,18 @@ class Transaction:
         session = self.session
         if not self.changes and not self.events and session == before:
             return
+        unfinished = session.unfinished_run_count + len(self.runs) - self.unfinished_before
         self.session = session = replace(
             session,
             next_event=session.next_event + len(self.events),
-            unfinished_run_count=session.unfinished_run_count
-            + len(self.runs)
-            - self.unfinished_before,
+            unfinished_run_count=unfinished,
             ready_user_count=session.ready_user_count + self.ready_added[Lane.USER],
             ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
             delayed_count=session.delayed_count + self.delayed_added,
             targeted_count=((session.targeted_count or 0) + self.targeted_added) or None,
             open_ticket_count=((session.open_ticket_count or 0) + self.tickets_added) or None,
             asking_since_ms=asking_since_ms(session, self.runs, self.now_ms),
+            unpublished_since_ms=unpublished_since_ms(session, len(self.events), self.now_ms),
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
