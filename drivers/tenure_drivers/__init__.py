@@ -18,6 +18,7 @@ from tenure.policy import (
     Policy,
     WhileWaiting,
 )
+from tenure.publisher.protocol import PublishedEvent
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -46,6 +47,8 @@ from .runtime.errors import (
     SubmissionRefused,
     TurnFailed,
 )
+from .runtime.feed import Change
+from .runtime.publisher_host import Sink
 from .runtime.receipts import Receipt
 from .runtime.runtime import Runtime
 from .runtime.steps import Report
@@ -77,6 +80,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "Capability",
+    "Change",
     "ChatAgent",
     "Client",
     "CommandRefused",
@@ -105,12 +109,14 @@ __all__ = [
     "OnSameSlot",
     "OutcomeUnknown",
     "Policy",
+    "PublishedEvent",
     "Receipt",
     "Report",
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",
     "Settled",
+    "Sink",
     "Steered",
     "StepFailed",
     "StepOutcomeUnknown",

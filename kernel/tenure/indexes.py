@@ -50,7 +50,9 @@ DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"), for_work
 FUTURE: Final = Index(
     "session_future_lease", Session, ("lease_from_ms", "session_id"), for_workers=True
 )
-CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
+CHANGED: Final = Index(
+    "session_changed", Session, ("changed_at_ms", "session_id"), for_workers=True
+)  # FEED-6
 SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
 BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
 READY: Final = Index(

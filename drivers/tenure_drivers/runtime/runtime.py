@@ -22,6 +22,7 @@ from .client import Client
 from .clock import boot_clock_ms, new_id
 from .errors import NothingDue, StillRunning, describe
 from .process import local_process
+from .publisher_host import PublisherHost, Sink
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
@@ -67,7 +68,9 @@ class Runtime(Client):
         channel: Channel | None = None,
         live: Broadcast | None = None,
         policies: Mapping[str, Policy] | None = None,
+        sink: Sink | None = None,
     ) -> None:
+        """`sink`: is given the events of all sessions, at least once each (see `PublishedEvent`)."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
@@ -80,9 +83,13 @@ class Runtime(Client):
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
-        self.live = Broadcast(store, channel, changes=self.changes) if live is None else live
+        self.live = (
+            Broadcast(store, channel, changes=self.session_changes) if live is None else live
+        )
         self._process = local_process()
+        self.sink = sink
         self._worker: WorkerHost | None = None
+        self._publisher: PublisherHost | None = None
         self._ready: asyncio.Task[None] | None = None
         self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
@@ -134,6 +141,9 @@ class Runtime(Client):
                 on_hint=self._hinted,
             )
             self._worker.start()
+        if self.sink is not None and not self._ended:
+            self._publisher = PublisherHost(self.store, self.sink, clock=self.clock)
+            self._publisher.start()
         if self.live.channel is not None and not self._ended:
             self._retain(asyncio.create_task(self._carry()))
 
@@ -159,6 +169,10 @@ class Runtime(Client):
             await self._worker.finished.wait()
         if own:
             await asyncio.wait(own)
+        if self._publisher is not None:
+            self._publisher.drain()
+            with contextlib.suppress(TimeoutError):  # it may take until `stop`
+                await asyncio.wait_for(self._publisher.finished.wait(), grace_ms / 1000)
 
     async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
         """Drain, then cancel what is left.  If the store does not answer in `patience_s`, leases stay until they expire."""
@@ -170,8 +184,10 @@ class Runtime(Client):
         finally:
             if self._worker is not None:
                 await self._worker.stop()
+            if self._publisher is not None:
+                await self._publisher.stop()
             await self._waiter.stop()
-            await self.changes.stop()
+            await self.session_changes.stop()
             self.live.close()
             left = [*self._turns, *self._tasks]
             for task in left:
@@ -221,6 +237,8 @@ class Runtime(Client):
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
         self._waiter.ended(session_id, over.input_ids)
         self.live.hint(session_id)
+        if self._publisher is not None:
+            self._publisher.notice()
 
     def _hinted(self, hint: Hint) -> None:
         self.live.hint(hint.session_id)

@@ -356,8 +356,12 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         for new in self.tickets:
             events = (*events, Event(EventKind.TICKET_OPENED, self.run_id, (), new.ticket_id))
         batch = EventBatch(self.session_id, seq, now_ms, self.fence.lease_id, events)
-        since_ms = unpublished_since_ms(session, len(events), now_ms)
-        session = replace(session, next_event=seq + len(events), unpublished_since_ms=since_ms)
+        session = replace(
+            session,
+            next_event=seq + len(events),
+            changed_at_ms=max(now_ms, session.changed_at_ms),  # FEED-1
+            unpublished_since_ms=unpublished_since_ms(session, len(events), now_ms),
+        )
         return session, [Insert(batch)]
 
     def _lines(
