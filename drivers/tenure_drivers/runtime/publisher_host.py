@@ -86,9 +86,11 @@ class PublisherHost:
             case protocol.Finish():
                 self.finished.set()
 
-    def _fed(self, event: protocol.Event, kind: str, failure: str = "") -> None:
+    def _fed(
+        self, event: protocol.Event, kind: str, failure: str = "", session_id: str = ""
+    ) -> None:
         if failure and failure != self._failures.get(kind):
-            log.warning("%s: %s", kind, failure)
+            log.warning("%s: %s%s", kind, session_id and f"session {session_id}: ", failure)
         self._failures[kind] = failure
         self._machine.feed(event)
 
@@ -121,8 +123,8 @@ class PublisherHost:
         try:
             page = await self.store.ask(protocol.UnpublishedEvents(session_id))
         except Exception as error:
-            failure = f"session {session_id}: {describe(error)}"
-            self._fed(protocol.ReadFailed(self.clock(), session_id), kind, failure)
+            failed = protocol.ReadFailed(self.clock(), session_id)
+            self._fed(failed, kind, describe(error), session_id)
             return
         if not page.events:
             self._fed(protocol.Given(self.clock(), session_id, None), kind)
@@ -131,8 +133,8 @@ class PublisherHost:
             async with asyncio.timeout(SINK_TIMEOUT_S):
                 await guard(self._call(page.events))
         except Exception as error:
-            failure = f"session {session_id}: {describe(error)}"
-            self._fed(protocol.GiveFailed(self.clock(), session_id), "the sink failed", failure)
+            refused = protocol.GiveFailed(self.clock(), session_id)
+            self._fed(refused, "the sink failed", describe(error), session_id)
             return
         through = page.events[-1].seq
         given = protocol.Given(self.clock(), session_id, through, page.more)
@@ -140,7 +142,7 @@ class PublisherHost:
 
     async def _call(self, events: Sequence[PublishedEvent]) -> None:
         answer: Any
-        if inspect.iscoroutinefunction(self.sink):
+        if _is_async(self.sink):
             answer = self.sink(events)
         else:
             answer = await asyncio.to_thread(self.sink, events)
@@ -157,7 +159,8 @@ class PublisherHost:
         except Exception as error:
             failure = describe(error)
         if failure:
-            self._fed(protocol.ReadFailed(self.clock(), session_id), kind, failure)
+            failed = protocol.ReadFailed(self.clock(), session_id)
+            self._fed(failed, kind, failure, session_id)
         else:
             self._fed(protocol.Recorded(self.clock(), session_id, record.more), kind)
 
@@ -171,3 +174,8 @@ class PublisherHost:
             except Exception as error:
                 log.debug("lost the connection for hints: %s", error)
             await asyncio.sleep(RECONNECT_S)
+
+
+def _is_async(sink: Sink) -> bool:
+    """Return True if a call of the sink returns at once, with something to be awaited."""
+    return inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(sink.__class__.__call__)

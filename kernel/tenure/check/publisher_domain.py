@@ -51,7 +51,7 @@ def _publishing() -> list[State]:
         (0, 5), (False, True), BACKLOGS, GIVING, COOLING, SINKS, (None, (7, "x")), FEEDS
     )
     return [
-        Publishing(2, 4, looking, noticed, backlog, giving, cooling, *sink, after, feed, 9)
+        Publishing(2, 4, looking, noticed, backlog, giving, cooling, *sink, 0, after, feed, 9)
         for looking, noticed, backlog, giving, cooling, sink, after, feed in parts
     ]
 
@@ -60,6 +60,7 @@ STATES: Final[tuple[State, ...]] = (
     Finished(),
     *[Draining(giving) for giving in GIVING if giving],
     *_publishing(),
+    Publishing(2, 4, look_from_ms=900),
 )
 NOW: Final = (0, 1_000)
 IDS: Final = (4, 5)

@@ -110,7 +110,7 @@ def was_not_last(s: Draining, e: Given) -> bool:
 
 def look(s: Publishing, now_ms: int) -> tuple[Publishing, tuple[Effect, ...]]:
     """Look: one at a time, and none while enough sessions are known (PUBLISHER-2)."""
-    if s.looking or len(s.backlog) >= LOOK_MAX:
+    if s.looking or len(s.backlog) >= LOOK_MAX or now_ms < s.look_from_ms:
         return s, ()
     effect = Look(s.next_id, s.after, s.feed.next_pass(now_ms))
     s = replace(s, looking=s.next_id, noticed=False, next_id=s.next_id + 1)
@@ -195,8 +195,9 @@ def take_adopted(s: Publishing, e: Adopted, clause: str) -> Outcome:
 
 def look_later(s: Publishing, e: LookFailed | AdoptFailed, clause: str) -> Outcome:
     """End the look, and repeat it later: nothing was read."""
-    s = replace(s, looking=0)
-    s, timer = set_timer(s, e.now_ms, RETRY_MS if isinstance(e, AdoptFailed) else POLL_MS)
+    wait_ms = RETRY_MS if isinstance(e, AdoptFailed) else POLL_MS
+    s = replace(s, looking=0, look_from_ms=e.now_ms + wait_ms)
+    s, timer = set_timer(s, e.now_ms, wait_ms)
     return Stepped(s, clause, (timer,))
 
 

@@ -168,6 +168,7 @@ class Publishing:
     cooling: tuple[Cooling, ...] = ()
     failures: int = 0  # of the sink, in a row
     rest_until_ms: int = 0  # the sink is left alone until then
+    look_from_ms: int = 0  # a look has failed, so the store is left alone until then
     after: tuple[int, str] | None = None  # where the next look goes on
     feed: FeedPosition = FROM_THE_BEGINNING
     next_id: int = 1
