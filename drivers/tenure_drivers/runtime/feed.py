@@ -69,7 +69,7 @@ async def follow_changes(
     wall_clock: Callable[[], int] = wall_clock_ms,
     poll_s: float = POLL_S,
 ) -> AsyncIterator[Change]:
-    """Yield the sessions that have changed since `cursor`, or all, then those that change.  Never ends.
+    """FEED-5: yield the sessions that have changed since `cursor`, or all, then those that change.  Never ends.
 
     While the store is unavailable, it waits.  Raises ValueError if the cursor is not one of a Change.
     """
