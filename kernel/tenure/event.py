@@ -1,7 +1,8 @@
 """Events: the history of a session.  Spec: specs/event.md.
 
 A command appends its events in its own transaction (EVENT-1), a refusal or a replay appends none (EVENT-4).  An input
-that is admitted, begun and finished makes three (EVENT-5).  One event names the end of an input (EVENT-6).
+that is admitted, begun and finished makes three (EVENT-5).  One event names the end of an input (EVENT-6).  The order of
+events in each flow is a table in the page (EVENT-70, EVENT-71, EVENT-72).
 """
 
 from __future__ import annotations
