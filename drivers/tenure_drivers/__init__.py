@@ -4,7 +4,7 @@ Import what you need from here, or from a module that the API reference lists.  
 releases.
 """
 
-from tenure.commands import IfIdle, NewInput, Target
+from tenure.commands import IfIdle, NewInput, Parent, Target
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
@@ -108,6 +108,7 @@ __all__ = [
     "OnRetry",
     "OnSameSlot",
     "OutcomeUnknown",
+    "Parent",
     "Policy",
     "PublishedEvent",
     "Receipt",

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
-from .event import Event
+from .event import Event, Origin, Parent
 from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
@@ -62,6 +62,7 @@ __all__ = [
     "Node",
     "OpenKey",
     "OpenTicket",
+    "Parent",
     "Phase",
     "PhaseChanged",
     "QueueEntry",
@@ -156,7 +157,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
-    added: ClassVar = {"retry_of": 2}
+    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2}
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
@@ -169,6 +170,8 @@ class Input(Record):
     admitted_at_ms: int
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     retry_of: str | None = None  # the dead letter whose content it has
+    origin: str | None = None  # opaque to tenure
+    parent: Parent | None = None
 
 
 @frozen
@@ -397,14 +400,19 @@ class Node(Record):
 
 @frozen
 class EventBatch(Record):
-    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`."""
+    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`.
 
+    `origins`: of the inputs that it has admitted, those that have one; None: none has.
+    """
+
+    added: ClassVar = {"origins": 2}
     key: ClassVar = ("session_id", "seq")
     session_id: str
     seq: int
     at_ms: int
     causation_id: str
     events: tuple[Event, ...]
+    origins: tuple[Origin, ...] | None = None
 
 
 @frozen

@@ -17,7 +17,16 @@ from virtual_time import VirtualLoop, run_virtually
 
 from tenure.commands import NewInput
 from tenure.questions.history import AllSessions
-from tenure_drivers import Change, Client, PublishedEvent, Runtime, Store, SyncRuntime, open_store
+from tenure_drivers import (
+    Change,
+    Client,
+    Parent,
+    PublishedEvent,
+    Runtime,
+    Store,
+    SyncRuntime,
+    open_store,
+)
 from tenure_drivers.runtime.feed import follow_changes
 from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.memory import MemoryStore
@@ -129,6 +138,28 @@ def test_while_release_1_is_active_nothing_is_published() -> None:  # SCHEMA-3
         assert (sink.calls, session.published) == ([], None)
 
     asyncio.run(body())
+
+
+def test_an_agent_and_a_sink_are_shown_where_an_input_comes_from(carry: Carry) -> None:  # INBOX-60
+    async def body(store: Store) -> None:
+        sink, seen = Collector(), list[tuple[str | None, Parent | None]]()
+        origin, parent = '{"mode": "background"}', Parent("boss", "run-7")
+
+        async def agent(turn: Turn) -> str:
+            seen.extend((new.origin, new.parent) for new in turn.inputs)
+            return "done"
+
+        async with Runtime(store, agent, sink=sink) as runtime:
+            await runtime.run("s", "text", origin=origin, parent=parent)
+            await runtime.run("s", "text")
+            await all_published(store)
+
+        assert seen == [(origin, parent), (None, None)]
+        events = [e for events in sink.calls for e in events]
+        admitted = [e.origin for e in events if e.event.kind == "input_admitted"]
+        assert [o and (o.origin, o.parent) for o in admitted] == [(origin, parent), None]
+
+    carry(body)
 
 
 # -- a sink that fails

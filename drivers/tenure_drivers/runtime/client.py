@@ -17,6 +17,7 @@ from tenure.commands import (
     Interrupt,
     Interrupted,
     NewInput,
+    Parent,
     RequestCancel,
     Target,
     Withdraw,
@@ -119,6 +120,8 @@ class Client(SessionCommands):
         target: str | Target | None = None,
         if_idle: IfIdle = IfIdle.QUEUE,
         if_over: IfOver = IfOver.QUEUE,
+        origin: str | None = None,
+        parent: Parent | None = None,
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
     ) -> Receipt:
@@ -139,7 +142,7 @@ class Client(SessionCommands):
         session_id = new_id() if session_id is None else session_id
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
-            supersession_key, correlation_id, policy, target, if_idle, if_over,
+            supersession_key, correlation_id, policy, target, if_idle, if_over, origin, parent,
         )  # fmt: skip
         new = self.with_policy(new)
         admission = await admit_by_strategy(self, session_id, new, busy, within_s)

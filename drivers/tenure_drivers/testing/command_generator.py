@@ -28,6 +28,7 @@ from tenure.commands import (
     NewInput,
     NewTicket,
     Open,
+    Parent,
     Park,
     Publish,
     Readmit,
@@ -206,6 +207,8 @@ class CommandGenerator:
             else None,
             if_idle=pick((IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.REFUSE)),
             if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
+            origin=pick((None, None, None, '{"adapter": "chat"}')),
+            parent=Parent(pick(self.sessions), self._id("r")) if pick(range(8)) == 0 else None,
         )
 
     def _admit(self, session: str, now_ms: int) -> AnyCommand:

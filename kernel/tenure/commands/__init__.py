@@ -3,6 +3,7 @@
 A command is decided over a view of the rows of one session.  Modules here import no store, clock or IO.
 """
 
+from ..event import Parent
 from ..records import (
     Admission,
     Amended,
@@ -77,6 +78,7 @@ __all__ = [
     "NothingDue",
     "Open",
     "Opened",
+    "Parent",
     "Park",
     "Parked",
     "PhaseChanged",

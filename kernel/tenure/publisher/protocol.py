@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
 from ..event import Event as SessionEvent
+from ..event import EventKind, Origin
 from ..indexes import UNPUBLISHED
 from ..outcome import Stepped
 from ..queries import First, Get, Query, Question
 from ..questions.core import EventsAfter
 from ..questions.feed import FROM_THE_BEGINNING, FeedPosition
-from ..records import Session
+from ..records import EventBatch, Session
 
 __all__ = [
     "LOOK_MAX",
@@ -61,7 +62,7 @@ PAGE: Final = 64  # rows of events that are given at once
 class PublishedEvent:
     """One event as a sink gets it.  `id` is `session_id:seq`; the same id always means the same event.
 
-    `causation_id`: the command or lease that caused it.
+    `causation_id`: the command or lease that caused it.  `origin`: of the input that was admitted, if it has one.
     """
 
     id: str
@@ -70,6 +71,7 @@ class PublishedEvent:
     at_ms: int
     causation_id: str
     event: SessionEvent
+    origin: Origin | None = None
 
 
 @frozen
@@ -78,6 +80,15 @@ class UnpublishedPage:
 
     events: tuple[PublishedEvent, ...]
     more: bool
+
+
+def _events_of(batch: EventBatch) -> Iterator[PublishedEvent]:
+    s, origins = batch.session_id, {each.input_id: each for each in batch.origins or ()}
+    for seq, event in enumerate(batch.events, batch.seq):
+        admitted = event.kind is EventKind.INPUT_ADMITTED
+        origin = origins.get(event.input_ids[0]) if admitted else None
+        id = f"{s}:{seq}"
+        yield PublishedEvent(id, s, seq, batch.at_ms, batch.causation_id, event, origin)
 
 
 @frozen
@@ -93,12 +104,7 @@ class UnpublishedEvents(Question[UnpublishedPage]):
             return UnpublishedPage((), False)
         batches = yield from EventsAfter(s, session.published, PAGE).steps()
         found = tuple(
-            [
-                PublishedEvent(f"{s}:{seq}", s, seq, batch.at_ms, batch.causation_id, event)
-                for batch in batches
-                for seq, event in enumerate(batch.events, batch.seq)
-                if seq > session.published
-            ]
+            [e for batch in batches for e in _events_of(batch) if e.seq > session.published]
         )
         return UnpublishedPage(found, bool(found) and found[-1].seq < session.next_event - 1)
 
