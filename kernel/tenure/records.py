@@ -157,7 +157,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
-    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2}
+    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
@@ -172,6 +172,7 @@ class Input(Record):
     retry_of: str | None = None  # the dead letter whose content it has
     origin: str | None = None  # opaque to tenure
     parent: Parent | None = None
+    resolution: str | None = None  # the version of the agent that it asks for
 
 
 @frozen
@@ -264,7 +265,7 @@ class Stamp:
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2}
+    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2}
     ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
@@ -286,6 +287,7 @@ class Run(Record):
     open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
+    resolution: str | None = None  # the version of the agent that it began with
 
     @property
     def unfinished(self) -> int | None:

@@ -133,9 +133,9 @@ def edits() -> list[Edit]:
         # a column, and the field of a command that fills it
         (
             "tenure/records.py",
-            '    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2}\n',
+            '    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}\n',
             f'    ignorable: ClassVar = ("mood",)\n'
-            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2, "origin": 2, "parent": 2}}\n',
+            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}}\n',
         ),
         (
             "tenure/records.py",

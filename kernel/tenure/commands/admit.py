@@ -269,6 +269,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("key", new.key)
         or _validate_if_given("supersession_key", new.supersession_key)
         or _validate_if_given("correlation_id", new.correlation_id)
+        or _validate_if_given("resolution", new.resolution)
         or _validate_if_given("batch", policy.batch)
         or _validate_target(new, policy)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
@@ -355,7 +356,7 @@ def _admit_one(
             Input(
                 session.session_id, new.input_id, new.kind, new.source, retained,
                 new.correlation_id, digest, policy, tx.now_ms, new.payload,
-                origin=new.origin, parent=new.parent,
+                origin=new.origin, parent=new.parent, resolution=new.resolution,
             )
         )
     )  # fmt: skip
@@ -402,7 +403,10 @@ def _state_of(
     abandons = target is not None and new.if_over is IfOver.ABANDON
     if_over = new.if_over if abandons else None
     barrier = policy.barrier or None
-    carried = (open_key, slot, delivery, barrier, target, if_over, policy.while_waiting)
+    carried = (
+        *(open_key, slot, delivery, barrier, target, if_over),
+        *(policy.while_waiting, new.resolution),
+    )
     if delayed:
         assert new.available_at_ms is not None
         return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)

@@ -89,7 +89,7 @@ class Readmit(Command[ReadmitView, Readmitted]):
         new = NewInput(
             self.new_id, old.kind, old.payload, old.source, priority=letter.priority,
             correlation_id=old.correlation_id, policy=old.policy, target=Target.NOBODY,
-            origin=old.origin, parent=old.parent,
+            origin=old.origin, parent=old.parent, resolution=old.resolution,
         )  # fmt: skip
         nothing = AdmitView(tx.session, (), (), (), (), (), (), (), ())  # without keys and slots
         admitted = admit_into(tx, nothing, (new,), [old.content_digest])

@@ -40,9 +40,17 @@ class NewInput:
     that is to take it, by id or as `Target`; None is the current run if the policy says that the input steers.
     `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.  `origin`: opaque text
     about where the input comes from, for its agent; at most 16,384 bytes.  `parent`: the run on whose behalf it is submitted.
+    `resolution`: the version of the agent that is to work on it (RUN-70).
     """
 
-    added: ClassVar = {"target": 2, "if_idle": 2, "if_over": 2, "origin": 2, "parent": 2}
+    added: ClassVar = {
+        "target": 2,
+        "if_idle": 2,
+        "if_over": 2,
+        "origin": 2,
+        "parent": 2,
+        "resolution": 2,
+    }
     input_id: str
     kind: str
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
@@ -61,6 +69,7 @@ class NewInput:
         repr=lambda o: repr(o) if o is None or len(o) < 80 else f"<{len(o)} characters>",
     )
     parent: Parent | None = None
+    resolution: str | None = None
 
     def rules(self) -> Policy | None:
         """Return the policy of this input; None if its kind is unknown."""
