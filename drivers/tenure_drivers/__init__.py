@@ -55,6 +55,7 @@ from .runtime.steps import Report
 from .runtime.streaming.broadcast import Gap, Observer, Settled
 from .runtime.sync import SyncReceipt, SyncRuntime, SyncTurn
 from .runtime.turn import Turn
+from .runtime.versions import AgentRegistry, AgentVersions
 from .runtime.waiting import Decision, Waited
 from .stores.base import (
     Capability,
@@ -74,6 +75,8 @@ from .stores.url import StoreUrl
 
 __all__ = [
     "Agent",
+    "AgentRegistry",
+    "AgentVersions",
     "AlreadyCommitted",
     "Audience",
     "BaseExceptionRaised",

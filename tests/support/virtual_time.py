@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ __all__ = ["VirtualLoop", "run_virtually"]
 
 
 A = TypeVar("A")
+TICK_S = 1e-6  # smaller steps could be lost in a float of this size
 
 
 class VirtualSelector(selectors.DefaultSelector):
@@ -27,15 +29,18 @@ class VirtualSelector(selectors.DefaultSelector):
         if not ready and timeout is None:
             raise RuntimeError("everything waits for something that is no timer")
         if not ready and timeout is not None:
-            self.loop.now_s += timeout
+            self.loop.now_s += max(timeout, TICK_S)
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, which begins at `now_s`."""
+    """An event loop with a clock of its own, which begins now.
 
-    def __init__(self, now_s: float = 1_000_000.0) -> None:
-        self.now_s = now_s
+    So it is never behind the wall clock, with which a worker compares the times of its store.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = time.time()
         selector = VirtualSelector()
         selector.loop = self
         super().__init__(selector)

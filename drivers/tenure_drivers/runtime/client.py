@@ -122,6 +122,7 @@ class Client(SessionCommands):
         if_over: IfOver = IfOver.QUEUE,
         origin: str | None = None,
         parent: Parent | None = None,
+        resolution: str | None = None,
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
     ) -> Receipt:
@@ -143,6 +144,7 @@ class Client(SessionCommands):
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
             supersession_key, correlation_id, policy, target, if_idle, if_over, origin, parent,
+            resolution,
         )  # fmt: skip
         new = self.with_policy(new)
         admission = await admit_by_strategy(self, session_id, new, busy, within_s)

@@ -28,8 +28,9 @@ from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
-from .turn_code import Agent, AgentTurn, InlineTurn
+from .turn_code import AgentTurn, InlineTurn
 from .user_code import guard
+from .versions import Agent, AgentRegistry
 from .worker_host import WorkerHost
 
 __all__ = ["Runtime", "legal_name"]
@@ -69,17 +70,22 @@ class Runtime(Client):
         live: Broadcast | None = None,
         policies: Mapping[str, Policy] | None = None,
         sink: Sink | None = None,
+        agents: AgentRegistry | None = None,
     ) -> None:
-        """`sink`: is given the events of all sessions, at least once each (see `PublishedEvent`)."""
+        """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
+
+        `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`)."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # otherwise every Begin would be refused without a message
+        if agent is not None and agents is not None:
+            raise ValueError("agent and agents: expected one of them")
         super().__init__(store, policies=policies)
         self.store: Store = store
-        self.agent = agent
+        self.agent, self.agents = agent, agents
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
@@ -131,7 +137,8 @@ class Runtime(Client):
         await retry(
             lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
         )
-        if self.agent is not None and not self._ended:
+        has_agent = self.agent is not None or self.agents is not None
+        if has_agent and not self._ended:
             self._worker = WorkerHost(
                 self.store,
                 self._make,
@@ -218,11 +225,18 @@ class Runtime(Client):
             others=others,
             runs_max=runs_max,
             exactly=exactly,
+            resolution=None if self.agents is None else self.agents.newest,
         )
 
     def _make(self, session_id: str, others: int) -> RunnerHost:
+        code = AgentTurn(self._agent_of, self._turns)
+        return self._host(self.plan(session_id, others=others), code)
+
+    def _agent_of(self, turn: Turn) -> Agent:
+        if self.agents is not None:
+            return self.agents.resolve(turn.resolution or self.agents.newest)
         assert self.agent is not None
-        return self._host(self.plan(session_id, others=others), AgentTurn(self.agent, self._turns))
+        return self.agent
 
     def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(

@@ -208,6 +208,7 @@ class CommandGenerator:
             if_idle=pick((IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.REFUSE)),
             if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
             origin=pick((None, None, None, '{"adapter": "chat"}')),
+            resolution=pick((None, None, None, None, "agent@1")),
             parent=Parent(pick(self.sessions), self._id("r")) if pick(range(8)) == 0 else None,
         )
 
@@ -229,6 +230,7 @@ class CommandGenerator:
             limit_bytes=pick((8, 1_000_000)),
             others=pick((0, 0, 0, 1, 8)),
             exactly=(pick(self._inputs(session)),) if pick(range(15)) == 0 else None,
+            resolution=pick((None, None, "agent@1", "agent@2")),
         )
 
     def _inputs(self, session: str) -> list[str]:
