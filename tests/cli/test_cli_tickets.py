@@ -77,8 +77,12 @@ def test_a_run_names_what_it_waits_for(folder: Path) -> None:
     ended = run(folder, "p")
     (ticket,) = asked(folder, "ann")
 
+    shown = tenure("show", *STORE, "ann", cwd=folder).out
+
     assert ended.code == 3
-    assert f"is waiting for approval (ticket {ticket['ticket']})" in ended.err
+    assert f"is waiting for an approval (ticket {ticket['ticket']})" in ended.err
+    assert f"run {ticket['run']} waiting for an approval" in shown.splitlines()[0]
+    assert f"-- asks: Buy it? (ticket {ticket['ticket']}: approve, edit, reject)" in shown
     assert (ticket["prompt"], ticket["offers"]) == ("Buy it?", ["approve", "edit", "reject"])
 
 

@@ -6,10 +6,9 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from tenure.questions.core import WaitInfo
-
 from ..exit import Exit
 from ..output import Bar, log
+from ..waits import waits_for
 from .admission import Count
 from .input_watcher import FileInput
 
@@ -76,7 +75,7 @@ class Report:
         status = first.status
         state = status.status if status else "not admitted"
         if status is not None and status.wait is not None:
-            state = _waits_for(status.wait)
+            state = waits_for(status.wait.reason, status.wait.tickets)
         until = f" until {moment(status.due_at_ms)}" if status and status.due_at_ms else ""
         others = f", and {len(rest) - 1} more" if len(rest) > 1 else ""
         log(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")
@@ -84,12 +83,6 @@ class Report:
         if behind:
             log(f"{behind} inputs after line {self._rows[self._printed].line.number} have ended; "
                 "their lines are printed when all before them have")  # fmt: skip
-
-
-def _waits_for(wait: WaitInfo) -> str:
-    """Return what a run waits for, as text for people."""
-    tickets = ", ".join(wait.tickets)
-    return f"waiting for {wait.reason}" + (f" (ticket {tickets})" if tickets else "")
 
 
 def _succeeded(row: FileInput) -> bool:

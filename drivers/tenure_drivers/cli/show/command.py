@@ -24,6 +24,7 @@ STYLES: Final = {
     "head": "dim", "input": "bold cyan", "said": "", "call": "yellow", "result": "dim",
     "error": "red", "reasoning": "dim italic", "end": "bold red", "open": "bold yellow",
 }  # fmt: skip
+AUDIENCES: Final = {"model": "(only the model reads it)", "nobody": "(it only starts a turn)"}
 Item: TypeAlias = dict[str, Any]
 Lines: TypeAlias = Iterator[tuple[str, str]]
 
@@ -104,11 +105,12 @@ def stop_note(item: Item) -> str:
 
 
 def origin(item: Item) -> str:
-    """Return the kind, id and source of an input."""
+    """Return the kind, id and source of an input, and who reads it if not everybody."""
     words = [item["input_kind"], item["input_id"]]
     if item["source"] not in ("api", "file"):
         words.append(f"from {item['source']}")
-    return clean(" ".join(words))
+    words.append(AUDIENCES.get(item["audience"], ""))
+    return clean(" ".join(words).rstrip())
 
 
 def ended(item: Item) -> str:
@@ -144,6 +146,17 @@ def open_run(found: Item) -> str:
     return f"run {found['open_run']} is {found['run_state']}{failed}; not committed yet:"
 
 
+def question(item: Item) -> str:
+    """Return an open ticket: what is asked, how to decide it, and until when."""
+    until = f", until {moment(item['deadline_ms'])}" if item["deadline_ms"] else ""
+    if not item["offers"]:
+        return clean(f"a timer{until}")
+    offers = ", ".join(item["offers"])
+    return clean(
+        f"asks: {cut(item['prompt'], RESULT_MAX)} (ticket {item['ticket']}: {offers}{until})"
+    )
+
+
 def failure(item: Item) -> str | None:
     """Return the line about the last reported failure of a run, if there is one."""
     last = item["last_failure"]
@@ -167,6 +180,8 @@ def text(found: Item) -> Lines:
             begun = True
             yield "open", ""
             yield "open", f"-- {open_run(found)}"
+            for one in found["tickets"]:
+                yield "open", f"-- {question(one)}"
             if failed := failure(found):
                 yield "error", f"-- {failed}"
         yield "said", ""
@@ -235,6 +250,8 @@ def markdown(found: Item) -> Iterator[str]:
             begun = True
             yield ""
             yield f"---\n\n*{open_run(found)}*"
+            for one in found["tickets"]:
+                yield f"\n*{question(one)}*"
             if failed := failure(found):
                 yield f"\n**{failed}**"
         yield ""

@@ -9,9 +9,11 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from tenure.event import EventKind
-from tenure.indexes import EVENT_BATCHES
+from tenure.indexes import EVENT_BATCHES, OPEN_TICKETS
+from tenure.limits import OPEN_TICKETS_MAX
 from tenure.machines.input import Ended, How
 from tenure.machines.run import Done, Termination
+from tenure.machines.run import Waiting as WaitingRun
 from tenure.messages.codec import InvalidMessage, decode
 from tenure.messages.types import Attachment, Message, ToolCall
 from tenure.queries import First, Get, Question
@@ -26,11 +28,13 @@ from tenure.records import (
     QueueEntry,
     Run,
     Session,
+    Ticket,
 )
 from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
 from ..inspect.json import last_failure
+from ..waits import waits_for
 
 PAGE: Final = 256
 UNENDED: Final = ("delayed", "ready", "bound")
@@ -51,6 +55,7 @@ class Conversation:
     lines: tuple[TranscriptLine, ...]
     runs: dict[str, Run]
     open_turn: OpenTurn | None
+    tickets: tuple[Ticket, ...]  # of the open turn, not settled
     waiting: tuple[Waiting, ...]
     ended: tuple[tuple[int, QueueEntry, Input, str], ...]  # at_ms, queue entry, input, how it ended
 
@@ -75,6 +80,9 @@ class LoadConversation(Question[Conversation | None]):
             if name is not None and name not in runs:
                 runs[name] = yield Get(Run, (at, name))
         open_turn: OpenTurn | None = yield from load_open_turn(overview.session)
+        tickets: tuple[Ticket, ...] = ()
+        if open_turn is not None and open_turn.run.open_tickets:
+            tickets = yield First(OPEN_TICKETS, (at, open_turn.run.run_id), OPEN_TICKETS_MAX)
         inputs = () if open_turn is None else open_turn.inputs
         listed = {i.input_id for line in lines for i in line.inputs} | {i.input_id for i in inputs}
         unlisted = [status for status in overview.waiting if status.input_id not in listed]
@@ -88,7 +96,7 @@ class LoadConversation(Question[Conversation | None]):
         listed |= {status.input_id for status in overview.waiting}
         since = lines[0].node.at_ms if more else 0
         ended = (*(yield from self._ended(listed, since)), *superseded)
-        return Conversation(overview, more, lines, runs, open_turn, waiting, ended)
+        return Conversation(overview, more, lines, runs, open_turn, tickets, waiting, ended)
 
     def _ended(self, listed: set[str], since_ms: int) -> Steps:
         """Load inputs that ended without a message: withdrawn, abandoned, dead letters."""
@@ -185,6 +193,7 @@ def input_item(entered: Input) -> Item:
         "input_id": entered.input_id,
         "input_kind": entered.kind,
         "source": entered.source,
+        "audience": entered.policy.audience.value,
         "at_ms": entered.admitted_at_ms,
         "text": text,
         "attachments": [_attachment(a) for a in attachments],
@@ -275,6 +284,7 @@ def as_json(seen: Conversation) -> Item:
         "revision": session.revision,
         "open_run": None if run is None else run.run_id,
         "run_state": None if run is None else _state(session, run),
+        "tickets": [_ticket(each) for each in seen.tickets],
         "failures": None if run is None else run.retry.failures,
         "last_failure": None if run is None else last_failure(run.retry.last),
         "more_before": seen.more,
@@ -295,7 +305,19 @@ def as_json(seen: Conversation) -> Item:
 def _state(session: Session, run: Run) -> str:
     if session.cancel is not None and session.cancel.run_id == run.run_id:
         return "cancel requested"
+    if isinstance(run.state, WaitingRun):
+        return waits_for(run.state.cause, ())
     return "running" if session.lease_run == run.run_id else "interrupted, will be resumed"
+
+
+def _ticket(ticket: Ticket) -> Item:
+    return {
+        "ticket": ticket.ticket_id,
+        "kind": ticket.kind.value,
+        "prompt": ticket.prompt,
+        "offers": [each.value for each in ticket.offers],
+        "deadline_ms": ticket.deadline_ms,
+    }
 
 
 __all__ = ["Conversation", "LoadConversation", "as_json", "items"]

@@ -370,7 +370,7 @@ PUBLISHING: Final = ModelConfig(
     lose=False,
     publishers=2,
     probes=True,
-    expects=clauses("EVENT-61,62"),
+    expects=clauses("EVENT-61,62,63,64"),
     ends=("consumed", "superseded"),
 )
 TAKING: Final[Moves] = {

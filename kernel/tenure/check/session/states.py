@@ -50,7 +50,7 @@ class ModelConfig:
     clock_back: bool = False  # the clock is set back once
     hour: bool = False  # a run may have failed for an hour
     publishers: int = 0  # that may have given events to the sink at the same time
-    probes: bool = False  # illegal commands are tried in every state
+    probes: bool = False  # illegal commands are tried, each in every fourth state
     expects: tuple[str, ...] = ()  # clauses that must fire
     ends: tuple[str, ...] = ("consumed",)  # ways in which some input must end
 
