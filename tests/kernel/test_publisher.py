@@ -17,7 +17,6 @@ from tenure.publisher.protocol import (
     Adopt,
     Adopted,
     AdoptFailed,
-    Connected,
     Drain,
     Effect,
     Finish,
@@ -35,6 +34,7 @@ from tenure.publisher.protocol import (
     Record,
     Recorded,
     SetTimer,
+    Started,
     State,
     TimerFired,
     UnpublishedEvents,
@@ -89,7 +89,7 @@ def check(state: State, event: Any, outcome: Outcome) -> None:
         assert not (isinstance(event, Looked) and event.found.unadopted), "adopted first"
     for timer in (e for e in effects if isinstance(e, SetTimer)):
         assert event.now_ms < timer.at_ms <= event.now_ms + 5_000
-    if isinstance(event, Connected | TimerFired | LookFailed | AdoptFailed | GiveFailed):
+    if isinstance(event, Started | TimerFired | LookFailed | AdoptFailed | GiveFailed):
         assert any(isinstance(e, SetTimer) for e in effects), "somebody looks again"
 
 
@@ -129,7 +129,7 @@ class Publisher:
         self.feed(Looked(self.now_ms, self.only(Look).id, found))
 
     def started(self) -> Publisher:
-        self.feed(Connected(self.now_ms))
+        self.feed(Started(self.now_ms))
         return self
 
 

@@ -1,4 +1,4 @@
-"""The asyncio host of a publisher: looks, hints, timers, calls of the sink, and Publish.  It decides nothing.
+"""The asyncio host of a publisher: looks, timers, calls of the sink, and Publish.  It decides nothing.
 
 Spec: specs/publisher.md.
 """
@@ -28,7 +28,6 @@ __all__ = ["PublisherHost", "Sink"]
 
 
 log = logging.getLogger("tenure")
-RECONNECT_S = 0.25
 SINK_TIMEOUT_S = 60.0  # a sink that takes longer has failed
 Sink: TypeAlias = Callable[[Sequence[PublishedEvent]], Awaitable[None] | None]
 
@@ -54,11 +53,11 @@ class PublisherHost:
         self._failures: dict[str, str] = {}  # the last one of each kind, so that it is logged once
 
     def start(self) -> None:
-        """Look for sessions, and listen to the store's hints."""
-        self._machine.spawn(self._listen())
+        """Look for sessions."""
+        self._machine.feed(protocol.Started(self.clock()))
 
     def notice(self) -> None:
-        """Note that events may have been appended."""
+        """Note that this process may have appended events."""
         self._machine.feed(protocol.Noticed(self.clock()))
 
     def drain(self) -> None:
@@ -163,17 +162,6 @@ class PublisherHost:
             self._fed(failed, kind, failure, session_id)
         else:
             self._fed(protocol.Recorded(self.clock(), session_id, record.more), kind)
-
-    async def _listen(self) -> None:
-        while True:
-            hints = self.store.hints()
-            self._machine.feed(protocol.Connected(self.clock()))
-            try:
-                async for _ in hints:
-                    self.notice()
-            except Exception as error:
-                log.debug("lost the connection for hints: %s", error)
-            await asyncio.sleep(RECONNECT_S)
 
 
 def _is_async(sink: Sink) -> bool:

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import platform
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
+from tenure.queries import Command
 from tenure.runner.machine import RunnerConfig
 from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
 
@@ -37,6 +38,9 @@ __all__ = ["Runtime", "legal_name"]
 
 
 OWNER_CHARACTERS_MAX = 100
+
+O = TypeVar("O")
+V = TypeVar("V")
 
 log = logging.getLogger("tenure")
 
@@ -201,6 +205,12 @@ class Runtime(Client):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)
+
+    async def _execute(self, command: Command[V, O]) -> O | Refused:
+        answer = await super()._execute(command)
+        if self._publisher is not None:
+            self._publisher.notice()
+        return answer
 
     # -- runners
 

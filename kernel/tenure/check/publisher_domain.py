@@ -9,7 +9,6 @@ from ..publisher.protocol import (
     LOOK_MAX,
     Adopted,
     AdoptFailed,
-    Connected,
     Cooling,
     Drain,
     Draining,
@@ -23,6 +22,7 @@ from ..publisher.protocol import (
     Publishing,
     ReadFailed,
     Recorded,
+    Started,
     State,
     TimerFired,
 )
@@ -71,7 +71,7 @@ FOUND: Final = tuple(
     )
 )
 EVENTS: Final[tuple[Any, ...]] = (
-    *[Connected(now) for now in NOW],
+    *[Started(now) for now in NOW],
     *[Noticed(now) for now in NOW],
     *[Drain(now) for now in NOW],
     *itertools.starmap(TimerFired, itertools.product(NOW, IDS)),

@@ -17,7 +17,6 @@ from .protocol import (
     Adopt,
     Adopted,
     AdoptFailed,
-    Connected,
     Cooling,
     Drain,
     Draining,
@@ -38,6 +37,7 @@ from .protocol import (
     Record,
     Recorded,
     SetTimer,
+    Started,
     State,
     TimerFired,
 )
@@ -154,7 +154,7 @@ def add(s: Publishing, now_ms: int, session_ids: tuple[str, ...]) -> Publishing:
     return replace(s, backlog=s.backlog + new)
 
 
-def start(s: Publishing, e: Connected | TimerFired, clause: str) -> Outcome:
+def start(s: Publishing, e: Started | TimerFired, clause: str) -> Outcome:
     """Give, look, and set the next timer."""
     s, gives = fill(s, e.now_ms)
     s, looks = look(s, e.now_ms)
@@ -286,7 +286,7 @@ def is_ignored(s: State, e: object) -> bool:
 
 RULES: Table[Outcome] = Table(
     (
-        Row("PUBLISHER-1", Publishing, Connected, always, start),  # same
+        Row("PUBLISHER-1", Publishing, Started, always, start),  # same
         Row("PUBLISHER-4", Publishing, TimerFired, always, start),  # same
         Row("PUBLISHER-5", Publishing, Noticed, always, look_soon),  # same
         Row("PUBLISHER-6", Publishing, Looked, has_cursors, take_found),  # same

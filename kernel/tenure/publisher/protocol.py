@@ -21,7 +21,7 @@ __all__ = [
     "Adopt",
     "AdoptFailed",
     "Adopted",
-    "Connected",
+    "Started",
     "Cooling",
     "Drain",
     "Draining",
@@ -198,15 +198,15 @@ State: TypeAlias = Publishing | Draining | Finished
 
 
 @frozen
-class Connected:
-    """The publisher has started, or hints may have been missed."""
+class Started:
+    """The publisher has started."""
 
     now_ms: int
 
 
 @frozen
 class Noticed:
-    """Events may have been appended."""
+    """This process may have appended events."""
 
     now_ms: int
 
@@ -297,7 +297,7 @@ class Drain:
 
 
 Event: TypeAlias = (
-    Connected
+    Started
     | Noticed
     | TimerFired
     | Looked
