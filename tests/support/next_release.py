@@ -144,8 +144,9 @@ def edits() -> list[Edit]:
         ),
         (
             "tenure/commands/submission.py",
-            '    added: ClassVar = {"target": 2,',
-            f'    ignorable: ClassVar = ("mood",)\n    added: ClassVar = {{"note": {n}, "mood": {n}, "target": 2,',
+            '    added: ClassVar = {\n        "target": 2,\n',
+            '    ignorable: ClassVar = ("mood",)\n'
+            f'    added: ClassVar = {{\n        "note": {n},\n        "mood": {n},\n        "target": 2,\n',
         ),
         (
             "tenure/commands/submission.py",
