@@ -4,7 +4,7 @@ Import what you need from here, or from a module that the API reference lists.  
 releases.
 """
 
-from tenure.commands import IfIdle, NewInput, Target
+from tenure.commands import IfIdle, NewInput, Parent, Target
 from tenure.failure import ErrorKind, Failure, LastFailure
 from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
@@ -18,6 +18,7 @@ from tenure.policy import (
     Policy,
     WhileWaiting,
 )
+from tenure.publisher.protocol import PublishedEvent
 from tenure.questions.core import InputStatus
 from tenure.turn.protocol import HandOff
 from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -46,12 +47,15 @@ from .runtime.errors import (
     SubmissionRefused,
     TurnFailed,
 )
+from .runtime.feed import Change
+from .runtime.publisher_host import Sink
 from .runtime.receipts import Receipt
 from .runtime.runtime import Runtime
 from .runtime.steps import Report
 from .runtime.streaming.broadcast import Gap, Observer, Settled
 from .runtime.sync import SyncReceipt, SyncRuntime, SyncTurn
 from .runtime.turn import Turn
+from .runtime.versions import AgentRegistry, AgentVersions
 from .runtime.waiting import Decision, Waited
 from .stores.base import (
     Capability,
@@ -71,12 +75,15 @@ from .stores.url import StoreUrl
 
 __all__ = [
     "Agent",
+    "AgentRegistry",
+    "AgentVersions",
     "AlreadyCommitted",
     "Audience",
     "BaseExceptionRaised",
     "Busy",
     "Cancelled",
     "Capability",
+    "Change",
     "ChatAgent",
     "Client",
     "CommandRefused",
@@ -104,13 +111,16 @@ __all__ = [
     "OnRetry",
     "OnSameSlot",
     "OutcomeUnknown",
+    "Parent",
     "Policy",
+    "PublishedEvent",
     "Receipt",
     "Report",
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",
     "Settled",
+    "Sink",
     "Steered",
     "StepFailed",
     "StepOutcomeUnknown",

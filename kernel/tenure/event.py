@@ -1,16 +1,18 @@
 """Events: the history of a session.  Spec: specs/event.md.
 
 A command appends its events in its own transaction (EVENT-1), a refusal or a replay appends none (EVENT-4).  An input
-that is admitted, begun and finished makes three (EVENT-5).  One event names the end of an input (EVENT-6).
+that is admitted, begun and finished makes three (EVENT-5).  One event names the end of an input (EVENT-6).  The order of
+events in each flow is a table in the page (EVENT-70, EVENT-71, EVENT-72).
 """
 
 from __future__ import annotations
 
 import enum
+from typing import ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
-__all__ = ["Event", "EventKind"]
+__all__ = ["Event", "EventKind", "Origin", "Parent"]
 
 
 class EventKind(enum.StrEnum):
@@ -49,6 +51,15 @@ class EventKind(enum.StrEnum):
 
 
 @frozen
+class Parent:
+    """The run on whose behalf an input was submitted, of this session or of another one."""
+
+    since: ClassVar = 2
+    session_id: str
+    run_id: str
+
+
+@frozen
 class Event:
     """One event.  Its number is its position in the session's events."""
 
@@ -57,3 +68,15 @@ class Event:
     input_ids: tuple[str, ...] = ()
     detail: str = ""  # for instance how it ended, until when, which phase
     correlation_id: str | None = None
+
+
+@frozen
+class Origin:
+    """Where an admitted input comes from (INBOX-60): an opaque text, and the run on whose behalf it was submitted."""
+
+    since: ClassVar = 2
+    input_id: str
+    origin: str | None = field(
+        repr=lambda o: repr(o) if o is None or len(o) < 80 else f"<{len(o)} characters>"
+    )
+    parent: Parent | None

@@ -40,6 +40,7 @@ __all__ = [
     "SLOT",
     "TARGETED",
     "TICKET_DEADLINES",
+    "UNPUBLISHED",
     "USAGES",
 ]
 
@@ -49,7 +50,9 @@ DUE: Final = Index("session_due", Session, ("due_at_ms", "session_id"), for_work
 FUTURE: Final = Index(
     "session_future_lease", Session, ("lease_from_ms", "session_id"), for_workers=True
 )
-CHANGED: Final = Index("session_changed", Session, ("changed_at_ms", "session_id"))
+CHANGED: Final = Index(
+    "session_changed", Session, ("changed_at_ms", "session_id"), for_workers=True
+)  # FEED-6
 SESSIONS: Final = Index("session_pk", Session, ("session_id",), unique=True)
 BY_KEY: Final = Index("input_key", Input, ("session_id", "key_value"), unique=True)
 READY: Final = Index(
@@ -78,6 +81,14 @@ EVENT_BATCHES: Final = Index("event_batch_pk", EventBatch, EventBatch.key, uniqu
 OPEN_KEYS: Final = Index("open_key_pk", OpenKey, OpenKey.key, unique=True)
 MARK_RAISES: Final = Index("mark_raise_pk", MarkRaise, MarkRaise.key, unique=True)
 ASKING: Final = Index("session_asking", Session, ("asking_since_ms", "session_id"), since=2)
+# Publishers find sessions by it (EVENT-66).
+UNPUBLISHED: Final = Index(
+    "session_unpublished",
+    Session,
+    ("unpublished_since_ms", "session_id"),
+    since=2,
+    for_workers=True,
+)
 OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "ticket_id"), since=2)
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
@@ -106,4 +117,5 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     ASKING,
     OPEN_TICKETS,
     TICKET_DEADLINES,
+    UNPUBLISHED,
 )

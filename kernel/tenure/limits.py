@@ -17,6 +17,7 @@ __all__ = [
     "ID_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
+    "ORIGIN_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
     "RESTORED_CHARACTERS_MAX",
@@ -43,6 +44,7 @@ ID_CHARACTERS_MAX: Final = 200
 TIME_MS_MAX: Final = 2**53
 PRIORITY_MAX: Final = 1_000_000
 PAYLOAD_BYTES_MAX: Final = 10_000_000  # of an input
+ORIGIN_BYTES_MAX: Final = 16_384  # of the origin of an input (INBOX-61)
 BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
 COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX

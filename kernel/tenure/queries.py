@@ -60,7 +60,7 @@ class Record:
 class Index(Generic[R]):
     """An order of records by `columns`; those in `descending` are in descending order.
 
-    `for_workers`: workers find sessions by it, so a store leaves out those in quarantine (STORE-49).
+    `for_workers`: sessions are found by it, so a store leaves out those in quarantine (STORE-49).
     """
 
     name: str

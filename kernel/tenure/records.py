@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
-from .event import Event
+from .event import Event, Origin, Parent
 from .failure import NO_FAILURES, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
@@ -62,6 +62,7 @@ __all__ = [
     "Node",
     "OpenKey",
     "OpenTicket",
+    "Parent",
     "Phase",
     "PhaseChanged",
     "QueueEntry",
@@ -95,7 +96,13 @@ class Cancel:
 class Session(Record):
     """One conversation of an agent: the unit of ordering, mutual exclusion and sharding."""
 
-    added: ClassVar = {"targeted_count": 2, "open_ticket_count": 2, "asking_since_ms": 2}
+    added: ClassVar = {
+        "targeted_count": 2,
+        "open_ticket_count": 2,
+        "asking_since_ms": 2,
+        "unpublished_since_ms": 2,
+    }
+    ignorable: ClassVar = ("unpublished_since_ms",)
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -125,6 +132,7 @@ class Session(Record):
     targeted_count: int | None = None  # ready inputs that name a run; None: 0
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
+    unpublished_since_ms: int | None = None  # since when it has events after `published`
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -149,7 +157,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
-    added: ClassVar = {"retry_of": 2}
+    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
@@ -162,6 +170,9 @@ class Input(Record):
     admitted_at_ms: int
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     retry_of: str | None = None  # the dead letter whose content it has
+    origin: str | None = None  # opaque to tenure
+    parent: Parent | None = None
+    resolution: str | None = None  # the version of the agent that it asks for
 
 
 @frozen
@@ -254,7 +265,7 @@ class Stamp:
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2}
+    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2}
     ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
@@ -276,6 +287,7 @@ class Run(Record):
     open_calls: tuple[str, ...] = ()  # tool calls on its path that have no result yet
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
+    resolution: str | None = None  # the version of the agent that it began with
 
     @property
     def unfinished(self) -> int | None:
@@ -390,14 +402,19 @@ class Node(Record):
 
 @frozen
 class EventBatch(Record):
-    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`."""
+    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`.
 
+    `origins`: of the inputs that it has admitted, those that have one; None: none has.
+    """
+
+    added: ClassVar = {"origins": 2}
     key: ClassVar = ("session_id", "seq")
     session_id: str
     seq: int
     at_ms: int
     causation_id: str
     events: tuple[Event, ...]
+    origins: tuple[Origin, ...] | None = None
 
 
 @frozen

@@ -37,6 +37,7 @@ __all__ = [
     "queue_order",
     "take_group",
     "target_ended",
+    "unpublished_since_ms",
     "visible_status",
 ]
 
@@ -278,6 +279,8 @@ def take_group(
         size += other.size
         if other.group != state.group or other.mark != state.mark or size > limit_bytes:
             break
+        if other.resolution != state.resolution:
+            break  # RUN-71
         if target_ended(queue_entry, unfinished):
             break
         taken.append(queue_entry)
@@ -291,8 +294,7 @@ def due_at_ms(
     delayed: Sequence[QueueEntry],
 ) -> int | None:
     """DUE-6: return the earliest time at which anything can be done, from the stored rows alone; None: never."""
-    unpublished = session.published is not None and session.published < session.next_event - 1
-    if session.sweep or unpublished:
+    if session.sweep:
         return 0  # DUE-1
     due: int | None = None
     if delayed and session.phase in BEGINNING_PHASES:
@@ -316,6 +318,16 @@ def asking_since_ms(session: Session, runs: Mapping[str, Run], now_ms: int) -> i
     if run is None or all(each.timer for each in run.waits_for()):
         return None
     return now_ms if session.asking_since_ms is None else session.asking_since_ms
+
+
+def unpublished_since_ms(session: Session, added: int, now_ms: int) -> int | None:
+    """EVENT-66: return since when events wait to be published, with those that are `added` to the session now.
+
+    None: no event waits, or the session has no cursor.
+    """
+    if session.published is None or session.published >= session.next_event + added - 1:
+        return None
+    return now_ms if session.unpublished_since_ms is None else session.unpublished_since_ms
 
 
 def ended_unwritten(

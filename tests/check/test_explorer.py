@@ -57,6 +57,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "barrier": (780, 1_466),
     "debounce": (1_896, 3_688),
     "dead": (6_660, 20_707),
+    "publishing": (3_513, 21_313),
     "edits": (16_242, 48_575),
     "rollback": (3_749, 14_090),
     "waiting": (633, 2_258),

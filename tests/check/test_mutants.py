@@ -30,6 +30,7 @@ from tenure.check.session.configs import (
     LEASE,
     NEXT_ORDER,
     ORDER,
+    PUBLISHING,
     ROLLBACK,
     STEERING,
     STEERING_CALLS,
@@ -57,6 +58,7 @@ from tenure.commands import (
     grant,
     nodes,
     park,
+    publish,
     readmit,
     steering,
     sweep,
@@ -613,6 +615,43 @@ def tickets_of_ended_runs_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweep.Sweep, "_settle_tickets", lambda self, tx, view: None)
 
 
+def published_by_the_slowest(patch: pytest.MonkeyPatch) -> None:
+    decide = publish.Publish.decide
+
+    def forget(self: Any, view: Any, now_ms: int) -> Any:
+        if (view.session.published or 0) > self.through:
+            view = replace(view, session=replace(view.session, published=None))
+        return decide(self, view, now_ms)
+
+    patch.setattr(publish.Publish, "decide", forget)
+
+
+def published_as_it_is_due(patch: pytest.MonkeyPatch) -> None:
+    """A session is due while it has unpublished events."""
+    due = scheduling.due_at_ms
+
+    def too_early(session: Any, *rows: Any) -> Any:
+        waits = session.published is not None and session.published < session.next_event - 1
+        return 0 if waits else due(session, *rows)
+
+    patch.setattr(transaction, "due_at_ms", too_early)
+    patch.setattr(ordering_oracle, "due_of", too_early)
+
+
+def published_all_that_there_is(patch: pytest.MonkeyPatch) -> None:
+    """Publish marks what was committed meanwhile too."""
+    decide = publish.Publish.decide
+
+    def all_(self: Any, view: Any, now_ms: int) -> Any:
+        return decide(replace(self, through=view.session.next_event - 1), view, now_ms)
+
+    patch.setattr(publish.Publish, "decide", all_)
+
+
+def unpublished_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transaction, "unpublished_since_ms", lambda session, added, now_ms: None)
+
+
 DUE = "due_at_ms agrees"
 MUTANTS = (
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
@@ -669,6 +708,10 @@ MUTANTS = (
     Mutant("entered at the first of all", WAITING, 5, ("a run that waits goes on",), entered_at_the_first_of_all),
     Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
     Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),
+    Mutant("published by the slowest", PUBLISHING, 6, ("the cursor only grows",), published_by_the_slowest),
+    Mutant("published as it is due", PUBLISHING, 3, (NO_HOT_LOOP, DUE), published_as_it_is_due),
+    Mutant("published all that there is", PUBLISHING, 5, ("what is published was given",), published_all_that_there_is),
+    Mutant("unpublished events forgotten", PUBLISHING, 4, ("unpublished_since_ms is set",), unpublished_forgotten),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from paths import SPECS
 from tenure.check.machine_domains import (
     LEASE,
     MACHINES,
+    PUBLISHER,
     QUEUE_ENTRY,
     RUN,
     RUNNER,
@@ -57,6 +58,7 @@ from tenure.machines.lease import (
 )
 from tenure.machines.run import Done, Running, Termination, settle
 from tenure.outcome import Refused
+from tenure.publisher import machine as publisher_machine
 from tenure.runner import machine as runner_machine
 from tenure.worker import machine as worker_machine
 
@@ -66,6 +68,7 @@ PAGES = {
     "run": "run.md",
     "runner": "runner.md",
     "ticket": "ticket.md",
+    "publisher": "publisher.md",
     "worker": "worker.md",
 }
 
@@ -108,8 +111,8 @@ def test_a_pair_without_rows_raises(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("machine", "module"),
-    [(RUNNER, runner_machine), (WORKER, worker_machine)],
-    ids=["runner", "worker"],
+    [(RUNNER, runner_machine), (WORKER, worker_machine), (PUBLISHER, publisher_machine)],
+    ids=["runner", "worker", "publisher"],
 )
 def test_the_comments_of_a_table_name_the_states_that_follow(
     machine: Machine, module: ModuleType
@@ -149,6 +152,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
 
     assert survey(RUNNER).cases > 150_000
     assert survey(WORKER).cases > 30_000
+    assert survey(PUBLISHER).cases > 30_000
 
     running, rescheduled, waiting = 4, 4, 3 * 2
     assert len(list(RUN.cases())) == (

@@ -41,6 +41,7 @@ UNREACHED = {
     "LEASE-2": "commands know the lease id on the row before they ask the machine (LEASE-22)",
     "FAIL-17": "a property of all kinds: tests/kernel/test_failures.py",
     "FAIL-15": "a clause of drivers: tests/runtime/test_raised.py",
+    "RUN-73": "a clause of drivers: tests/runtime/test_versions.py",
     "INBOX-59": "a property of a status, which no answer shows: tests/runtime/test_ends.py",
     "LEASE-12": "commands end a lease only if one is on the row",
     "PLACE-2": "no command answers with it: a delayed input that is not due stays as it is",

@@ -32,6 +32,7 @@ from tenure.outcome import Hint, Refusal, Refused
 from tenure.queries import Command
 from tenure.questions import core as questions
 from tenure.questions.core import LoadOverview
+from tenure.questions.feed import FROM_THE_BEGINNING, LIFETIME_MS, SHORT_MS, FeedPosition
 from tenure.records import Input, QueueEntry, Session
 from tenure.release import RELEASE
 from tenure.worker.protocol import HeldLeases
@@ -43,6 +44,7 @@ from tenure_drivers.stores.base import (
     SchemaTooNew,
     Unavailable,
     Unusable,
+    wall_clock_ms,
 )
 from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.postgres import pipeline as postgres_pipeline
@@ -878,6 +880,33 @@ def test_a_command_joins_the_callers_transaction(schema: str, commits: bool) -> 
         await store.aclose()
 
     run()
+
+
+@asynchronous
+async def test_the_feed_names_a_session_whose_transaction_commits_late(schema: str) -> None:
+    """FEED-3: another session has a later time, and is read long before."""
+    store, position, named = store_of(schema), FROM_THE_BEGINNING, list[str]()
+
+    async def read(position: FeedPosition, now_ms: int) -> FeedPosition:
+        position = position.next_pass(now_ms)
+        page = await store.ask(position.question(wall_clock_ms()))
+        named.extend(session.session_id for session in page)
+        return position.read(page)
+
+    async with await psycopg.AsyncConnection.connect(shared()) as mine:
+        await store.execute_in(mine, prompt("late", 1))
+        await asyncio.sleep((SHORT_MS + 100) / 1000)
+        await store.execute(prompt("early", 1))
+        position = await read(position, 0)
+        await mine.commit()
+    assert named == ["early"]
+
+    position = await read(position, LIFETIME_MS - 1)
+    assert named == ["early", "early"]
+    await read(position, LIFETIME_MS)
+
+    assert named == ["early", "early", "late", "early"]
+    await store.aclose()
 
 
 @asynchronous

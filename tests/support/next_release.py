@@ -133,9 +133,9 @@ def edits() -> list[Edit]:
         # a column, and the field of a command that fills it
         (
             "tenure/records.py",
-            '    added: ClassVar = {"retry_of": 2}\n',
+            '    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}\n',
             f'    ignorable: ClassVar = ("mood",)\n'
-            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2}}\n',
+            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}}\n',
         ),
         (
             "tenure/records.py",
@@ -144,8 +144,9 @@ def edits() -> list[Edit]:
         ),
         (
             "tenure/commands/submission.py",
-            '    added: ClassVar = {"target": 2,',
-            f'    ignorable: ClassVar = ("mood",)\n    added: ClassVar = {{"note": {n}, "mood": {n}, "target": 2,',
+            '    added: ClassVar = {\n        "target": 2,\n',
+            '    ignorable: ClassVar = ("mood",)\n'
+            f'    added: ClassVar = {{\n        "note": {n},\n        "mood": {n},\n        "target": 2,\n',
         ),
         (
             "tenure/commands/submission.py",

@@ -25,7 +25,7 @@ from ..runtime.errors import StepOutcomeUnknown
 from ..runtime.runtime import Runtime
 from ..runtime.steps import Report
 from ..runtime.turn import Turn
-from ..runtime.turn_code import Agent
+from ..runtime.versions import Agent
 from ..stores.base import Store, wall_clock_ms
 from ..stores.registry import open_store
 

@@ -18,7 +18,7 @@ from attrs import frozen
 from tenure.indexes import CHANGED
 from tenure.outcome import Hint
 from tenure.queries import First, Query, Question
-from tenure.records import Session
+from tenure.questions.feed import FEED_PAGE, ChangedSessions
 
 from ..stores.base import Unavailable
 
@@ -31,24 +31,8 @@ POLL_S: Final = 0.02  # after a change or a new subscription; half as long again
 POLL_S_MAX: Final = 0.2
 RECONNECT_S: Final = 0.5
 OVERLAP_MS: Final = 200  # commits may become visible in another order than that of their times
-PAGE: Final = 256
 
 log = logging.getLogger("tenure")
-
-
-@frozen
-class ChangedSince(Question[tuple[Session, ...]]):
-    """Sessions that changed at `moment_ms` (milliseconds of the store's clock) or later, in order of that time."""
-
-    moment_ms: int
-    session_id: str = ""  # with a session's id: those after this session in the order
-    limit: int = PAGE
-
-    def steps(self) -> Generator[Query[Any], Any, tuple[Session, ...]]:
-        """Read one page of the index."""
-        found: tuple[Session, ...]
-        found = yield First(CHANGED, (), self.limit, (self.moment_ms, self.session_id))
-        return found
 
 
 @frozen
@@ -215,7 +199,7 @@ class SessionChanges:
     async def _read_changes(self, since_ms: int) -> bool:
         moment_ms, session_id, changed = max(since_ms - OVERLAP_MS, 0), "", False
         while True:
-            page = await self._store.ask(ChangedSince(moment_ms, session_id))
+            page = await self._store.ask(ChangedSessions((moment_ms, session_id)))
             for session in page:
                 if session.session_id not in self._listeners:
                     continue
@@ -226,5 +210,5 @@ class SessionChanges:
             if page:
                 moment_ms, session_id = page[-1].changed_at_ms, page[-1].session_id
                 self._since_ms = max(since_ms, moment_ms)
-            if len(page) < PAGE:
+            if len(page) < FEED_PAGE:
                 return changed

@@ -17,6 +17,7 @@ from tenure.commands import (
     Interrupt,
     Interrupted,
     NewInput,
+    Parent,
     RequestCancel,
     Target,
     Withdraw,
@@ -35,6 +36,7 @@ from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
+from .feed import Change, follow_changes
 from .input_waiter import InputWaiter, TrackedInput
 from .receipts import Receipt
 from .retry import retry
@@ -75,8 +77,8 @@ class Client(SessionCommands):
         """`policies`: for kinds of your own, or instead of those that tenure has for a kind."""
         self.store = store
         self.policies = dict(policies or {})
-        self.changes = SessionChanges(store) if changes is None else changes
-        self._waiter = InputWaiter(store, self.changes)
+        self.session_changes = SessionChanges(store) if changes is None else changes
+        self._waiter = InputWaiter(store, self.session_changes)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _retain(self, task: asyncio.Task[Any]) -> None:
@@ -118,6 +120,9 @@ class Client(SessionCommands):
         target: str | Target | None = None,
         if_idle: IfIdle = IfIdle.QUEUE,
         if_over: IfOver = IfOver.QUEUE,
+        origin: str | None = None,
+        parent: Parent | None = None,
+        resolution: str | None = None,
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
     ) -> Receipt:
@@ -138,7 +143,8 @@ class Client(SessionCommands):
         session_id = new_id() if session_id is None else session_id
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
-            supersession_key, correlation_id, policy, target, if_idle, if_over,
+            supersession_key, correlation_id, policy, target, if_idle, if_over, origin, parent,
+            resolution,
         )  # fmt: skip
         new = self.with_policy(new)
         admission = await admit_by_strategy(self, session_id, new, busy, within_s)
@@ -277,7 +283,7 @@ class Client(SessionCommands):
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""
         listener = SessionListener()
-        self.changes.subscribe(session_id, listener)
+        self.session_changes.subscribe(session_id, listener)
         try:
             while True:
                 listener.woken.clear()
@@ -291,7 +297,15 @@ class Client(SessionCommands):
                 if not page:
                     await listener.wait(EVENTS_POLL_S)
         finally:
-            self.changes.unsubscribe(session_id, listener)
+            self.session_changes.unsubscribe(session_id, listener)
+
+    def changes(self, cursor: str | None = None) -> AsyncIterator[Change]:
+        """Yield the sessions that have changed since `cursor`, or all of them, then those that change.  Never ends.
+
+        No change is missed, and some are told more than once.  Begin again with the cursor of the last Change that was
+        handled.  Raises ValueError for another text.  Spec: specs/feed.md.
+        """
+        return follow_changes(self.store, cursor, clock=self.clock)
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot of the store."""

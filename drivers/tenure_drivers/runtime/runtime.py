@@ -7,13 +7,14 @@ import contextlib
 import logging
 import platform
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
+from tenure.queries import Command
 from tenure.runner.machine import RunnerConfig
 from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
 
@@ -22,19 +23,24 @@ from .client import Client
 from .clock import boot_clock_ms, new_id
 from .errors import NothingDue, StillRunning, describe
 from .process import local_process
+from .publisher_host import PublisherHost, Sink
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
 from .streaming.broadcast import Broadcast, Channel, Observer
 from .turn import Turn
-from .turn_code import Agent, AgentTurn, InlineTurn
+from .turn_code import AgentTurn, InlineTurn
 from .user_code import guard
+from .versions import Agent, AgentRegistry
 from .worker_host import WorkerHost
 
 __all__ = ["Runtime", "legal_name"]
 
 
 OWNER_CHARACTERS_MAX = 100
+
+O = TypeVar("O")
+V = TypeVar("V")
 
 log = logging.getLogger("tenure")
 
@@ -67,22 +73,33 @@ class Runtime(Client):
         channel: Channel | None = None,
         live: Broadcast | None = None,
         policies: Mapping[str, Policy] | None = None,
+        sink: Sink | None = None,
+        agents: AgentRegistry | None = None,
     ) -> None:
+        """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
+
+        `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`)."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # otherwise every Begin would be refused without a message
+        if agent is not None and agents is not None:
+            raise ValueError("agent and agents: expected one of them")
         super().__init__(store, policies=policies)
         self.store: Store = store
-        self.agent = agent
+        self.agent, self.agents = agent, agents
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
-        self.live = Broadcast(store, channel, changes=self.changes) if live is None else live
+        self.live = (
+            Broadcast(store, channel, changes=self.session_changes) if live is None else live
+        )
         self._process = local_process()
+        self.sink = sink
         self._worker: WorkerHost | None = None
+        self._publisher: PublisherHost | None = None
         self._ready: asyncio.Task[None] | None = None
         self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
@@ -124,7 +141,8 @@ class Runtime(Client):
         await retry(
             lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
         )
-        if self.agent is not None and not self._ended:
+        has_agent = self.agent is not None or self.agents is not None
+        if has_agent and not self._ended:
             self._worker = WorkerHost(
                 self.store,
                 self._make,
@@ -134,6 +152,9 @@ class Runtime(Client):
                 on_hint=self._hinted,
             )
             self._worker.start()
+        if self.sink is not None and not self._ended:
+            self._publisher = PublisherHost(self.store, self.sink, clock=self.clock)
+            self._publisher.start()
         if self.live.channel is not None and not self._ended:
             self._retain(asyncio.create_task(self._carry()))
 
@@ -159,6 +180,10 @@ class Runtime(Client):
             await self._worker.finished.wait()
         if own:
             await asyncio.wait(own)
+        if self._publisher is not None:
+            self._publisher.drain()
+            with contextlib.suppress(TimeoutError):  # it may take until `stop`
+                await asyncio.wait_for(self._publisher.finished.wait(), grace_ms / 1000)
 
     async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
         """Drain, then cancel what is left.  If the store does not answer in `patience_s`, leases stay until they expire."""
@@ -170,14 +195,22 @@ class Runtime(Client):
         finally:
             if self._worker is not None:
                 await self._worker.stop()
+            if self._publisher is not None:
+                await self._publisher.stop()
             await self._waiter.stop()
-            await self.changes.stop()
+            await self.session_changes.stop()
             self.live.close()
             left = [*self._turns, *self._tasks]
             for task in left:
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)
+
+    async def _execute(self, command: Command[V, O]) -> O | Refused:
+        answer = await super()._execute(command)
+        if self._publisher is not None:
+            self._publisher.notice()
+        return answer
 
     # -- runners
 
@@ -202,11 +235,18 @@ class Runtime(Client):
             others=others,
             runs_max=runs_max,
             exactly=exactly,
+            resolution=None if self.agents is None else self.agents.newest,
         )
 
     def _make(self, session_id: str, others: int) -> RunnerHost:
+        code = AgentTurn(self._agent_of, self._turns)
+        return self._host(self.plan(session_id, others=others), code)
+
+    def _agent_of(self, turn: Turn) -> Agent:
+        if self.agents is not None:
+            return self.agents.resolve(turn.resolution or self.agents.newest)
         assert self.agent is not None
-        return self._host(self.plan(session_id, others=others), AgentTurn(self.agent, self._turns))
+        return self.agent
 
     def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(
@@ -221,6 +261,8 @@ class Runtime(Client):
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
         self._waiter.ended(session_id, over.input_ids)
         self.live.hint(session_id)
+        if self._publisher is not None:
+            self._publisher.notice()
 
     def _hinted(self, hint: Hint) -> None:
         self.live.hint(hint.session_id)

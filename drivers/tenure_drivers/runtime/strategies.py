@@ -36,7 +36,7 @@ LOOK_AGAIN_S = 1.0  # the end of a lease that lapses gives no notice
 class Executor(Protocol):
     """The part of a client that a strategy needs."""
 
-    changes: SessionChanges
+    session_changes: SessionChanges
 
     async def execute(self, command: Command[V, O], /) -> O | Refused:
         """As Client.execute."""
@@ -91,7 +91,7 @@ async def _when_at_rest(
     loop = asyncio.get_running_loop()
     until_s = loop.time() + within_s
     listener, asked = SessionListener(), set[str]()
-    client.changes.subscribe(command.session_id, listener)
+    client.session_changes.subscribe(command.session_id, listener)
     try:
         while True:
             listener.woken.clear()
@@ -108,7 +108,7 @@ async def _when_at_rest(
                 return answer
             await listener.wait(min(left_s, LOOK_AGAIN_S))
     finally:
-        client.changes.unsubscribe(command.session_id, listener)
+        client.session_changes.unsubscribe(command.session_id, listener)
 
 
 def _command_id(new: NewInput) -> str:

@@ -103,6 +103,7 @@ class Turn:
         self.run_id: str = begun.run_id
         self.turn: int = begun.turn
         self.revision: int = begun.revision
+        self.resolution: str | None = begun.resolution  # the version of the agent (RUN-70)
         self.inputs: tuple[Input, ...] = inputs_of(loaded.run, loaded.inputs, taken=False)
         self.state: str | None = loaded.state
         self.failures: int = loaded.run.retry.failures  # since something was last recorded

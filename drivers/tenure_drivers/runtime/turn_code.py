@@ -28,11 +28,10 @@ from .steps import call, in_thread, is_async
 from .turn import Turn, lease_lost, with_text
 from .turn_in_thread import TurnInThread
 from .user_code import as_exception, guard, log_failure, must_propagate
+from .versions import Agent
 
-__all__ = ["Agent", "AgentTurn", "InlineTurn"]
+__all__ = ["AgentTurn", "InlineTurn"]
 
-
-Agent = Callable[[Turn], object]  # async, or a function that runs in a thread
 
 JITTER_MS = 100
 
@@ -43,10 +42,10 @@ def failed(error: BaseException) -> Failed:
 
 
 class AgentTurn:
-    """Runs the agent in a task of its own for each turn."""
+    """Runs the agent of each turn in a task of its own.  `agent_of` may raise, as the agent may."""
 
-    def __init__(self, agent: Agent, tasks: set[asyncio.Task[None]]) -> None:
-        self.agent, self.tasks = agent, tasks
+    def __init__(self, agent_of: Callable[[Turn], Agent], tasks: set[asyncio.Task[None]]) -> None:
+        self.agent_of, self.tasks = agent_of, tasks
         self.turn: Turn | None = None
         self.task: asyncio.Task[None] | None = None
         self.turn_id = 0
@@ -89,11 +88,12 @@ class AgentTurn:
             host.feed(TurnEnded(host.clock(), turn_id, turn_exit))
 
     async def _call(self, turn: Turn) -> object:
-        if is_async(self.agent):
-            return await call(self.agent, (turn,), {})
+        agent = self.agent_of(turn)
+        if is_async(agent):
+            return await call(agent, (turn,), {})
         given = TurnInThread(turn)
         try:
-            value = await in_thread(functools.partial(self.agent, given))
+            value = await in_thread(functools.partial(agent, given))
         except Exception:
             given.check_awaited()  # often the cause of what it raised
             raise

@@ -28,7 +28,9 @@ from tenure.commands import (
     NewInput,
     NewTicket,
     Open,
+    Parent,
     Park,
+    Publish,
     Readmit,
     Reclaim,
     Release,
@@ -205,6 +207,9 @@ class CommandGenerator:
             else None,
             if_idle=pick((IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.QUEUE, IfIdle.REFUSE)),
             if_over=pick((IfOver.QUEUE, IfOver.ABANDON)),
+            origin=pick((None, None, None, '{"adapter": "chat"}')),
+            resolution=pick((None, None, None, None, "agent@1")),
+            parent=Parent(pick(self.sessions), self._id("r")) if pick(range(8)) == 0 else None,
         )
 
     def _admit(self, session: str, now_ms: int) -> AnyCommand:
@@ -225,6 +230,7 @@ class CommandGenerator:
             limit_bytes=pick((8, 1_000_000)),
             others=pick((0, 0, 0, 1, 8)),
             exactly=(pick(self._inputs(session)),) if pick(range(15)) == 0 else None,
+            resolution=pick((None, None, "agent@1", "agent@2")),
         )
 
     def _inputs(self, session: str) -> list[str]:
@@ -379,6 +385,13 @@ class CommandGenerator:
         old = self.pick((*dead, *dead, *self._inputs(session)))
         return Readmit(session, command_id, old, self._id("i"))
 
+    def _event(self, session: str) -> int:
+        """Return the number of an event: of any, of the last one, or of the one after it."""
+        row: Session | None = self.world.answer(Get(Session, (session,)))
+        last = 0 if row is None else row.next_event - 1
+        number: int = self.pick((*range(last), last, last, last, last + self.pick(RARELY)))
+        return number
+
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
         inputs = self._inputs(s)
@@ -394,6 +407,7 @@ class CommandGenerator:
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
                 *(self._readmit(s, id_), self._decide(s)),
+                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),

@@ -17,15 +17,17 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines import ticket as ticket_
 from ..outcome import Refused
+from ..publisher import machine as publisher_
 from ..rules import Row, Table
 from ..runner import machine as runner_
 from ..runner.answers import classify
 from ..worker import machine as worker_
-from . import runner_domain, worker_domain
+from . import publisher_domain, runner_domain, worker_domain
 
 __all__ = [
     "LEASE",
     "MACHINES",
+    "PUBLISHER",
     "QUEUE_ENTRY",
     "RUN",
     "RUNNER",
@@ -263,7 +265,16 @@ WORKER: Final = Machine(
     classify=lambda state, event: None if worker_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (LEASE, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
+PUBLISHER: Final = Machine(
+    "publisher",
+    publisher_.RULES,
+    publisher_domain.STATES,
+    publisher_domain.EVENTS,
+    commands_in=publisher_domain.ends,
+    classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
+)
+
+MACHINES: Final = (LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
 
 
 # -- drawing

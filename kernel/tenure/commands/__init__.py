@@ -3,6 +3,7 @@
 A command is decided over a view of the rows of one session.  Modules here import no store, clock or IO.
 """
 
+from ..event import Parent
 from ..records import (
     Admission,
     Amended,
@@ -32,6 +33,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .publish import Publish, Published
 from .readmit import Readmit
 from .restore import Restore
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
@@ -76,10 +78,13 @@ __all__ = [
     "NothingDue",
     "Open",
     "Opened",
+    "Parent",
     "Park",
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Publish",
+    "Published",
     "Readmit",
     "Readmitted",
     "Reclaim",

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from ..event import EventKind
+from ..event import EventKind, Origin
 from ..indexes import BY_KEY, OPEN_KEYS, SLOT
-from ..limits import ADMITTED_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
+from ..limits import ADMITTED_MAX, ORIGIN_BYTES_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX
 from ..machines import input as input_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Delivery, IfOver, KeyScope, OnRetry, OnSameSlot, Policy
@@ -269,10 +269,12 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("key", new.key)
         or _validate_if_given("supersession_key", new.supersession_key)
         or _validate_if_given("correlation_id", new.correlation_id)
+        or _validate_if_given("resolution", new.resolution)
         or _validate_if_given("batch", policy.batch)
         or _validate_target(new, policy)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
-        or _validate_text(new.payload)
+        or _validate_text("payload", new.payload)
+        or _validate_origin(new)
     )
     if problem is None and not 0 <= priority <= PRIORITY_MAX:
         problem = f"priority {priority}: expected 0 to {PRIORITY_MAX}"
@@ -294,14 +296,30 @@ def _validate_target(new: NewInput, policy: Policy) -> str | None:
     return None if isinstance(new.target, Target) else validate_id("target", new.target)
 
 
-def _validate_text(text: str) -> str | None:
+def _validate_origin(new: NewInput) -> str | None:
+    """INBOX-61: return what is wrong with the origin or the parent of an input, or None."""
+    origin, parent = new.origin, new.parent
+    problem = None
+    if parent is not None:
+        problem = validate_id("parent.session_id", parent.session_id) or validate_id(
+            "parent.run_id", parent.run_id
+        )
+    if origin is None or problem is not None:
+        return problem
+    size = size_of(origin)
+    if size > ORIGIN_BYTES_MAX:
+        return f"origin of {size} bytes; at most {ORIGIN_BYTES_MAX}"
+    return _validate_text("origin", origin)
+
+
+def _validate_text(name: str, text: str) -> str | None:
     if "\x00" in text:
-        return f"payload with a NUL character at {text.index(chr(0))}"
+        return f"{name} with a NUL character at {text.index(chr(0))}"
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            return f"payload with a lone surrogate at {error.start}"
+            return f"{name} with a lone surrogate at {error.start}"
     return None
 
 
@@ -316,12 +334,10 @@ def _admit_one(
     policy = new.rules()
     assert policy is not None
     session = tx.session
-    seq = tx.append_event(
-        EventKind.INPUT_ADMITTED,
-        input_ids=(new.input_id,),
-        detail=new.kind,
-        correlation_id=new.correlation_id,
-    )
+    ids = (new.input_id,)
+    seq = tx.append_event(EventKind.INPUT_ADMITTED, None, ids, new.kind, new.correlation_id)
+    if new.origin is not None or new.parent is not None:
+        tx.origins.append(Origin(new.input_id, new.origin, new.parent))
     open_key = new.key if policy.key_scope is KeyScope.OPEN else None
     delayed = new.available_at_ms is not None and new.available_at_ms > tx.now_ms
     slot = slot_at(new, tx.now_ms)
@@ -340,6 +356,7 @@ def _admit_one(
             Input(
                 session.session_id, new.input_id, new.kind, new.source, retained,
                 new.correlation_id, digest, policy, tx.now_ms, new.payload,
+                origin=new.origin, parent=new.parent, resolution=new.resolution,
             )
         )
     )  # fmt: skip
@@ -386,7 +403,10 @@ def _state_of(
     abandons = target is not None and new.if_over is IfOver.ABANDON
     if_over = new.if_over if abandons else None
     barrier = policy.barrier or None
-    carried = (open_key, slot, delivery, barrier, target, if_over, policy.while_waiting)
+    carried = (
+        *(open_key, slot, delivery, barrier, target, if_over),
+        *(policy.while_waiting, new.resolution),
+    )
     if delayed:
         assert new.available_at_ms is not None
         return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)

@@ -70,11 +70,13 @@ class Begin(Command[BeginView, BeginOutcome]):
     `run_id` names the run if a new one is made.  A new run binds at most `limit` inputs of `limit_bytes` together.
     The owner runs at most `others` other sessions in its process under this lease.
     `exactly`: begin only if what comes next are these inputs, in this order.
+    `resolution`: the version of the agent for a new run whose inputs ask for none (RUN-70).
     Writes at most 64 bound and 8 promoted queue entries, and a few rows.
     Refusals: UNKNOWN_SESSION, HELD, RUN_ACTIVE, PHASE, ILLEGAL, NOT_NEXT, which names what comes next.
     """
 
-    added: ClassVar = {"exactly": 2}
+    added: ClassVar = {"exactly": 2, "resolution": 2}
+    ignorable: ClassVar = ("resolution",)
     session_id: str
     lease_id: str
     run_id: str
@@ -84,6 +86,7 @@ class Begin(Command[BeginView, BeginOutcome]):
     limit_bytes: int = RUN_BYTES_DEFAULT
     others: int = 0
     exactly: tuple[str, ...] | None = None
+    resolution: str | None = None
 
     def reads(self) -> Reads[BeginView]:
         s, group_max = self.session_id, min(max(self.limit, 1), RUN_INPUTS_MAX)
@@ -111,6 +114,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             validate_id("run_id", self.run_id)
             or validate_limits(self.limit, self.limit_bytes)
             or (None if self.others >= 0 else f"others {self.others}: expected at least 0")
+            or (None if self.resolution is None else validate_id("resolution", self.resolution))
         )
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
@@ -182,7 +186,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             case scheduling.NewRun(lane):
                 grant(tx, acquire, self.run_id)
                 group = scheduling.take_group(tx.ready[lane], self.limit, self.limit_bytes, tx.runs)
-                run = bind(tx, group, self.run_id)
+                run = bind(tx, group, self.run_id, self.resolution)
                 return tx.decided(begun_of(tx.session, run, resumed=False), "INBOX-13")
 
     def _inputs(self, tx: Transaction, step: scheduling.Next) -> tuple[str, ...]:

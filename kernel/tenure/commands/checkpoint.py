@@ -33,6 +33,7 @@ from ..records import (
     Usage,
 )
 from ..replace import replace
+from ..scheduling import unpublished_since_ms
 from ..transcript import (
     INPUTS_NODE,
     NewNode,
@@ -343,10 +344,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _append_events(
         self, session: Session, taken: tuple[str, ...], now_ms: int
     ) -> tuple[Session, list[Write]]:
-        """JOURNAL-9, EVENT-26, EVENT-60: append an event for each note and ticket, and one for what was taken.
-
-        A session with a sink becomes due, to publish them.
-        """
+        """JOURNAL-9, EVENT-26, EVENT-60: append an event for each note and ticket, and one for what was taken."""
         notes = [e.body for e in self.entries if e.kind is EntryKind.NOTE]
         if not notes and not taken and not self.tickets:
             return session, []
@@ -358,8 +356,12 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         for new in self.tickets:
             events = (*events, Event(EventKind.TICKET_OPENED, self.run_id, (), new.ticket_id))
         batch = EventBatch(self.session_id, seq, now_ms, self.fence.lease_id, events)
-        due = session.due_at_ms if session.published is None else 0
-        session = replace(session, next_event=seq + len(events), due_at_ms=due)
+        session = replace(
+            session,
+            next_event=seq + len(events),
+            changed_at_ms=max(now_ms, session.changed_at_ms),  # FEED-1
+            unpublished_since_ms=unpublished_since_ms(session, len(events), now_ms),
+        )
         return session, [Insert(batch)]
 
     def _lines(

@@ -86,8 +86,8 @@ class Commit(Command[CommitView, Committed]):
     next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
-    added: ClassVar = {"yields": 2}
-    ignorable: ClassVar = ("yields",)
+    added: ClassVar = {"yields": 2, "resolution": 2}
+    ignorable: ClassVar = ("yields", "resolution")
     session_id: str
     fence: lease_.Fence
     run_id: str
@@ -106,6 +106,7 @@ class Commit(Command[CommitView, Committed]):
     hand_off: NewInput | None = None
     frame: str | None = None
     yields: bool = False
+    resolution: str | None = None  # for the next run, as in Begin
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
@@ -255,6 +256,7 @@ class Commit(Command[CommitView, Committed]):
         problem = (
             validate_text("reason", self.reason)
             or validate_limits(self.limit, self.limit_bytes)
+            or (None if self.resolution is None else validate_id("resolution", self.resolution))
             or validate_nodes(open_calls, self.nodes)
             or validate_usage(self.usage)
             or validate_text("frame", self.frame or "", FRAME_MAX)
@@ -304,7 +306,7 @@ class Commit(Command[CommitView, Committed]):
                     group = scheduling.take_group(
                         tx.ready[step.lane], self.limit, self.limit_bytes, tx.runs
                     )
-                    run = bind(tx, group, self.next_run_id)
+                    run = bind(tx, group, self.next_run_id, self.resolution)
                 tx.update(lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)
                 return tx.decided(Committed(revision, begun, True), "COMMIT-11")

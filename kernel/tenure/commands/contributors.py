@@ -44,9 +44,9 @@ def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: s
 
 
 def returned_state(run: Run, c: Contributor, position: int) -> input_.Outcome:
-    """PLACE-8: return the step that makes the queue entry of a contributor ready again."""
+    """PLACE-8, RUN-72: return the step that makes the queue entry of a contributor ready again."""
     hold = run.hold if c.hold is None else c.hold
-    command = input_.Return(hold, c.size, c.delivery, c.barrier, c.while_waiting)
+    command = input_.Return(hold, c.size, c.delivery, c.barrier, c.while_waiting, run.resolution)
     return input_.step(bound_state(run, c, position), command)
 
 

@@ -53,6 +53,7 @@ class Begun:
     resumed: bool  # the journal may have entries
     cancel: Cancel | None = None  # the run must only be closed
     held: bool = True
+    resolution: str | None = None  # the version of the agent that works on the run
 
 
 @frozen
@@ -114,11 +115,17 @@ def take_up(tx: Transaction, run: Run) -> Run:
     return taken
 
 
-def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
-    """INBOX-13: bind ready inputs to a new run.  A run is retried; its inputs stay bound."""
+def bind(
+    tx: Transaction, group: tuple[QueueEntry, ...], run_id: str, resolution: str | None
+) -> Run:
+    """INBOX-13: bind ready inputs to a new run.  A run is retried; its inputs stay bound.
+
+    RUN-70: the version that the first input asks for goes before `resolution`.
+    """
     first = group[0]
     mark = tx.session.mark(first.lane)
     contributors, hold = [], False
+    resolution = getattr(first.state, "resolution", None) or resolution
     for position, queue_entry in enumerate(group):
         state = queue_entry.state
         assert isinstance(state, input_.Ready)
@@ -146,7 +153,7 @@ def bind(tx: Transaction, group: tuple[QueueEntry, ...], run_id: str) -> Run:
     generation = tx.session.lease.generation
     run = Run(
         tx.session.session_id, run_id, first.lane, mark, hold,
-        tuple(contributors), run_.Running(generation),
+        tuple(contributors), run_.Running(generation), resolution=resolution,
     )  # fmt: skip
     tx.take_ready(first.lane, len(group))
     tx.write_run(run, new=True)
@@ -195,4 +202,5 @@ def begun_of(session: Session, run: Run, *, resumed: bool) -> Begun:
         tuple([c.input_id for c in run.contributors]),
         resumed,
         cancel if cancel is not None and cancel.run_id == run.run_id else None,
+        resolution=run.resolution,
     )

@@ -35,7 +35,7 @@ class ReadmitView(SessionView):
 
 @frozen
 class Readmit(Command[ReadmitView, Readmitted]):
-    """Admit the content of a dead letter as a new input at the tail (EVENT-27).  Writes six rows.
+    """Admit the content and the origin (INBOX-62) of a dead letter as a new input at the tail (EVENT-27).  Writes six rows.
 
     Refusals: UNKNOWN_INPUT, NOT_DEAD, ENDED (readmitted before), KEY_CONFLICT, PHASE, ILLEGAL.
     """
@@ -89,6 +89,7 @@ class Readmit(Command[ReadmitView, Readmitted]):
         new = NewInput(
             self.new_id, old.kind, old.payload, old.source, priority=letter.priority,
             correlation_id=old.correlation_id, policy=old.policy, target=Target.NOBODY,
+            origin=old.origin, parent=old.parent, resolution=old.resolution,
         )  # fmt: skip
         nothing = AdmitView(tx.session, (), (), (), (), (), (), (), ())  # without keys and slots
         admitted = admit_into(tx, nothing, (new,), [old.content_digest])

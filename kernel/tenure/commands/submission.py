@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from attrs import field, frozen
 
+from ..event import Parent
 from ..outcome import Refusal, Refused
 from ..policy import LANES, POLICIES, IfOver, OnOtherContent, Policy
 from ..records import Admission, HowAdmitted, Input, OpenKey, Session
@@ -37,10 +38,19 @@ class NewInput:
     `key`: idempotency key; without one, `input_id` identifies the input.  `priority`: 0 comes first, None is the
     policy's.  `available_at_ms`: the earliest time at which it may begin, by the clock of the store.  `target`: the run
     that is to take it, by id or as `Target`; None is the current run if the policy says that the input steers.
-    `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.
+    `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.  `origin`: opaque text
+    about where the input comes from, for its agent; at most 16,384 bytes.  `parent`: the run on whose behalf it is submitted.
+    `resolution`: the version of the agent that is to work on it (RUN-70).
     """
 
-    added: ClassVar = {"target": 2, "if_idle": 2, "if_over": 2}
+    added: ClassVar = {
+        "target": 2,
+        "if_idle": 2,
+        "if_over": 2,
+        "origin": 2,
+        "parent": 2,
+        "resolution": 2,
+    }
     input_id: str
     kind: str
     payload: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
@@ -54,6 +64,12 @@ class NewInput:
     target: str | Target | None = None
     if_idle: IfIdle = IfIdle.QUEUE
     if_over: IfOver = IfOver.QUEUE
+    origin: str | None = field(
+        default=None,
+        repr=lambda o: repr(o) if o is None or len(o) < 80 else f"<{len(o)} characters>",
+    )
+    parent: Parent | None = None
+    resolution: str | None = None
 
     def rules(self) -> Policy | None:
         """Return the policy of this input; None if its kind is unknown."""

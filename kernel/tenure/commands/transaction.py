@@ -12,7 +12,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 from attrs import define, field
 
-from ..event import Event, EventKind
+from ..event import Event, EventKind, Origin
 from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
@@ -42,6 +42,7 @@ from ..scheduling import (
     outdated,
     queue_order,
     target_ended,
+    unpublished_since_ms,
 )
 from ..transcript import Tip
 from ..world import key_of
@@ -92,6 +93,7 @@ class Transaction:
     unfinished_before: int
     changes: dict[tuple[type[Record], Key], Write] = field(factory=dict)
     events: list[Event] = field(factory=list)
+    origins: list[Origin] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None
     steered: str | None = None
@@ -188,9 +190,8 @@ class Transaction:
         heads = self.ready[queue_entry.lane]
         heads.append(queue_entry)
         self.targeted_added += is_targeted(queue_entry)
-        if len(heads) > 1 and queue_order(heads[-2]) > queue_order(
-            queue_entry
-        ):  # seldom: ranks ascend
+        order = queue_order(queue_entry)
+        if len(heads) > 1 and queue_order(heads[-2]) > order:  # seldom: ranks ascend
             heads.sort(key=queue_order)
         self.ready_added[queue_entry.lane] += 1
 
@@ -214,10 +215,8 @@ class Transaction:
 
     def end_queue_entry(self, queue_entry: QueueEntry, how: input_.How, by: str) -> None:
         """End an input that is ready or delayed and that no run has bound."""
-        key, mark = (
-            getattr(queue_entry.state, "open_key", None),
-            getattr(queue_entry.state, "mark", 0),
-        )
+        old = queue_entry.state
+        key, mark = getattr(old, "open_key", None), getattr(old, "mark", 0)
         state = self.step_to(input_.step(queue_entry.state, input_.End(how, by)))
         self.write(Update(replace(queue_entry, state=state)))
         self.release_key(key, queue_entry.lane, mark)
@@ -312,9 +311,8 @@ class Transaction:
             if isinstance(verdict, GiveUp):
                 self.finish(run, run_.Termination.CANCELLED, cancel.by)
                 return "ended"
-            again = (
-                run.retry.failure_count() > 1
-            )  # due at once after the first failure, so that it is closed
+            # due at once after the first failure, so that it is closed
+            again = run.retry.failure_count() > 1
             self.reschedule(run, verdict.due_at_ms if again else None)
             return "rescheduled"
         if not run.progress and run.mark < self.session.mark(run.lane):
@@ -454,25 +452,26 @@ class Transaction:
         session = self.session
         if not self.changes and not self.events and session == before:
             return
+        unfinished = session.unfinished_run_count + len(self.runs) - self.unfinished_before
         self.session = session = replace(
             session,
             next_event=session.next_event + len(self.events),
-            unfinished_run_count=session.unfinished_run_count
-            + len(self.runs)
-            - self.unfinished_before,
+            unfinished_run_count=unfinished,
             ready_user_count=session.ready_user_count + self.ready_added[Lane.USER],
             ready_system_count=session.ready_system_count + self.ready_added[Lane.SYSTEM],
             delayed_count=session.delayed_count + self.delayed_added,
             targeted_count=((session.targeted_count or 0) + self.targeted_added) or None,
             open_ticket_count=((session.open_ticket_count or 0) + self.tickets_added) or None,
             asking_since_ms=asking_since_ms(session, self.runs, self.now_ms),
+            unpublished_since_ms=unpublished_since_ms(session, len(self.events), self.now_ms),
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
         self.head = Insert(session) if before is None else Update(session)
         if self.events:
             seq, events = session.next_event - len(self.events), tuple(self.events)
-            batch = EventBatch(session.session_id, seq, self.now_ms, self.causation_id, events)
+            at = (session.session_id, seq, self.now_ms, self.causation_id)
+            batch = EventBatch(*at, events, tuple(self.origins) or None)
             self.batch = (Insert(batch),)
 
     def decided(self, outcome: O, clause: str) -> Decided[O]:

@@ -46,6 +46,7 @@ class Delayed:
         "target_run": 2,
         "if_over": 2,
         "while_waiting": 2,
+        "resolution": 2,
     }
     ignorable: ClassVar = ("slot", "delivery", "while_waiting")
     mark: int
@@ -60,6 +61,7 @@ class Delayed:
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
+    resolution: str | None = None  # the version of the agent that it asks for
 
 
 @frozen
@@ -72,6 +74,7 @@ class Ready:
         "target_run": 2,
         "if_over": 2,
         "while_waiting": 2,
+        "resolution": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     mark: int
@@ -86,6 +89,7 @@ class Ready:
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
+    resolution: str | None = None  # the version of the agent that it asks for
 
 
 @frozen
@@ -165,6 +169,7 @@ class Return:
     delivery: Delivery | None = None
     barrier: bool | None = None
     while_waiting: WhileWaiting | None = None
+    resolution: str | None = None
 
 
 @frozen
@@ -231,7 +236,7 @@ def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
     ready = Ready(
         s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
         delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
-        while_waiting=s.while_waiting,
+        while_waiting=s.while_waiting, resolution=s.resolution,
     )  # fmt: skip
     return Stepped(ready, clause)
 
@@ -248,7 +253,7 @@ def apply(s: Ready, c: Apply, clause: str) -> Outcome:
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
     ready = Ready(
         s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier,
-        while_waiting=c.while_waiting,
+        while_waiting=c.while_waiting, resolution=c.resolution,
     )  # fmt: skip
     return Stepped(ready, clause)
 

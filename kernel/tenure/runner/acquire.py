@@ -71,7 +71,7 @@ def begin(config: RunnerConfig) -> Begin:
     """Return the Begin of this runner."""
     return Begin(
         config.session_id, config.lease_id, config.run_id, config.owner,
-        config.ttl_ms, config.limit, config.limit_bytes, config.others, config.exactly,
+        config.ttl_ms, config.limit, config.limit_bytes, config.others, config.exactly, config.resolution,
     )  # fmt: skip
 
 

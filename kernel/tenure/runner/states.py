@@ -74,6 +74,7 @@ class RunnerConfig:
     others: int = 0  # other sessions that this process may run under the lease
     runs_max: int = 16  # runs under one lease, before other owners get their chance
     exactly: tuple[str, ...] | None = None  # begin only if these inputs come next
+    resolution: str | None = None  # the version of the agent for new runs
 
 
 @frozen

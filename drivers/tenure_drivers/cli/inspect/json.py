@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import asdict
 
+from tenure.event import Event, EventKind
 from tenure.failure import LastFailure
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
@@ -165,6 +166,17 @@ def detail(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
     }
 
 
+def origin_of(row: EventBatch, one: Event) -> dict[str, Any]:
+    """Return the origin and the parent of an admitted input, those that it has."""
+    said: dict[str, Any] = {}
+    for each in row.origins or ():
+        if one.kind is EventKind.INPUT_ADMITTED and each.input_id in one.input_ids:
+            said |= {} if each.origin is None else {"origin": each.origin}
+            if each.parent is not None:
+                said["parent"] = {"session": each.parent.session_id, "run_id": each.parent.run_id}
+    return said
+
+
 def events(row: EventBatch, after: int) -> list[dict[str, Any]]:
     """Return the events of one command with numbers greater than `after`."""
     return [
@@ -178,6 +190,7 @@ def events(row: EventBatch, after: int) -> list[dict[str, Any]]:
             "detail": one.detail,
             "correlation_id": one.correlation_id,
             "causation_id": row.causation_id,
+            **origin_of(row, one),
         }
         for seq, one in enumerate(row.events, row.seq)
         if seq > after

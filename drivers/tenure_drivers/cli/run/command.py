@@ -182,7 +182,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
     admission: Admission | None = None
     try:
         policy = validation.prompt_policy(ordered=job.ordered)
-        watch = InputWatcher(store, client.changes, wall_clock_ms)
+        watch = InputWatcher(store, client.session_changes, wall_clock_ms)
         admission = Admission(client, policy, rows, watch.follow)
         report = Report(rows, admission.count, bar)
         watch.report = report.show
@@ -194,7 +194,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
         return 128 + signals.number if drained else report.code()
     finally:
         bar.close()
-        await client.changes.stop()
+        await client.session_changes.stop()
         if admission is not None:
             log(str(admission.count))
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
-from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Rewind, Target, Then
+from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
 from ...failure import ErrorKind, Failure
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
@@ -257,6 +257,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "Parent":
+            parent_session, _, parent_run = text.rpartition("/")
+            return Parent(parent_session, parent_run)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
@@ -352,6 +355,8 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.generation}:{value.lease_id}{other}"
         case Owner():
             return f"{value.owner_id}/{value.incarnation_id}"
+        case Parent():
+            return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
         case tuple():

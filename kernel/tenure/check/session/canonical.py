@@ -46,7 +46,7 @@ from ...world import Rows, World, key_of
 from .ordering_oracle import due_of
 from .snapshot import EVENT, LATER, NOW, REVISION, UNUSED_LEASE, S, rank_of, rows_of
 
-__all__ = ["Retained", "canonicalize"]
+__all__ = ["Retained", "canonicalize", "cursors_of", "renamed_cursor"]
 
 
 @frozen
@@ -54,7 +54,7 @@ class Retained:
     """The generations, in order, and the runs that a worker may still name.
 
     `resends`: commands are sent again, so `last_end` matters.  `clock_back`: the clock may be set back, so the times
-    that have come matter.
+    that have come matter.  `cursors`: the event numbers that matter, in order, the last one of all events at the end.
     """
 
     generations: tuple[int, ...]
@@ -62,6 +62,7 @@ class Retained:
     resends: bool = True
     clock_back: bool = False
     count_failures: bool = True
+    cursors: tuple[int, ...] = ()
 
     def lease_id(self, old: str) -> str:
         for new, generation in enumerate(self.generations):
@@ -77,6 +78,16 @@ class Renaming:
     retained: Retained
     seqs: dict[int, int]
     ranks: dict[int, int]
+
+
+def cursors_of(session: Session, given: tuple[int, ...], told: int) -> tuple[int, ...]:
+    """Return the event numbers that a publisher may compare, in order."""
+    return tuple(sorted({session.published or 0, *given, told, session.next_event - 1}))
+
+
+def renamed_cursor(cursors: tuple[int, ...], number: int) -> int:
+    """Return the new number of an event: only the order matters."""
+    return EVENT - len(cursors) + cursors.index(number)
 
 
 def renaming_of(world: World, retained: Retained) -> Renaming:
@@ -183,6 +194,10 @@ def _session(s: Session, names: Renaming) -> Session:
         held = lease_.Held(generation, f"l{generation}", lease.owner, lease.ttl_ms, expires)
     else:
         held = lease_.Vacant(known.index(lease.generation))
+    if s.published is not None:
+        cursor = renamed_cursor(names.retained.cursors, s.published)
+        since = None if s.unpublished_since_ms is None else NOW
+        s = replace(s, published=cursor, unpublished_since_ms=since)
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"), state_digest=None,
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,

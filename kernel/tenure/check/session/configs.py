@@ -60,6 +60,7 @@ __all__ = [
     "LEASE",
     "NEXT_ORDER",
     "ORDER",
+    "PUBLISHING",
     "ROLLBACK",
     "SLOTS",
     "STEERING",
@@ -359,6 +360,19 @@ DEAD: Final = ModelConfig(
     expects=clauses("INBOX-56,57,58 PLACE-31"),
     ends=("consumed", "dead_lettered"),
 )
+PUBLISHING: Final = ModelConfig(
+    "publishing",
+    "two publishers give the events of a prompt that fails and is interrupted to a sink; crashes, lost answers",
+    (PROMPT,),
+    extended(PLAIN, begun=("fail", "renew")),
+    (o.interrupt(1),),
+    workers=1,
+    lose=False,
+    publishers=2,
+    probes=True,
+    expects=clauses("EVENT-61,62,63,64"),
+    ends=("consumed", "superseded"),
+)
 TAKING: Final[Moves] = {
     "idle": ("begin",),
     "begun": ("take", "commit, yields", "take at the end"),
@@ -425,6 +439,7 @@ DEFAULT: Final = (
         DEBOUNCE,
         EDITS,
         DEAD,
+        PUBLISHING,
         STEERING,
         STEERING_STOP,
         STEERING_CALLS,

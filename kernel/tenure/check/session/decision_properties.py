@@ -101,6 +101,14 @@ def never_fall(t: Step) -> bool:
     )
 
 
+def cursor_grows(t: Step) -> bool:
+    """Only a Publish moves the cursor, only forward, and not beyond what was committed before it."""
+    before, after = t.before.session.published, t.after.session.published
+    if not isinstance(t.command, c.Publish):
+        return after == before
+    return after is not None and (before or 0) <= after < t.before.session.next_event
+
+
 def raised_once(t: Step) -> bool:
     for lane in ("user", "system"):
         before = {r.mark: r for r in t.before.world.all(MarkRaise) if r.lane == lane}
@@ -262,6 +270,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
     "marks, the next rank and the time of change never fall": never_fall,
+    "the cursor only grows, by Publish alone, up to committed events": cursor_grows,
     "a raised mark keeps its reason": raised_once,
     "a node follows a known node, and the leaf has no open calls": transcript,
     "each new lease has the next generation, and it never falls": generations,

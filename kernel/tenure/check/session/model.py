@@ -22,6 +22,7 @@ from .clock import set_back, ticks
 from .decision_properties import DECISION_PROPERTIES
 from .ending_properties import ENDS_AS_MARKED
 from .operators import Operator
+from .publishing import ONLY_GIVEN, publishing_steps
 from .snapshot import S, Snapshot, snapshot_of
 from .state_properties import DETAIL_PROPERTIES, STATE_PROPERTIES
 from .states import History, Numbers, State, StateEncoder, put
@@ -49,6 +50,7 @@ ONLY_EXPECTED_REFUSALS: Final = (
 )
 PATH_PROPERTIES: Final = (
     *(ONCE, NOT_IF_TAKEN_BACK, ENDS_AS_MARKED, REPLAYED_LATER, ONLY_EXPECTED_REFUSALS),
+    ONLY_GIVEN,
 )
 EXPECTED_REFUSALS: Final = frozenset(
     ("fenced", "cancelled", "held", "run_active", "phase", "open_turn", "stamp_conflict", "steered")
@@ -97,6 +99,8 @@ class SessionModel(StateEncoder):
         snapshot, history = self.transitions.snapshots[number], self.histories[history_number]
         yield from self._operate(snapshot, workers, history)
         yield from self._tick(snapshot, workers, history)
+        if self.config.publishers:
+            yield from self._publish(snapshot, workers, history)
         for slot, at in enumerate(workers):
             yield from self._work(snapshot, workers, slot, self.workers[at], history)
 
@@ -124,6 +128,8 @@ class SessionModel(StateEncoder):
         session = snapshot.session
         if session.phase.value == "stopped" and "reopen" not in self.operators:
             return True
+        if self.config.publishers and not published(snapshot):
+            return False
         return (
             (session.phase.value != "open" or len(snapshot.queue_entries) >= self._inputs())
             and all(isinstance(p.state, input_.Ended) for p in snapshot.queue_entries.values())
@@ -177,6 +183,18 @@ class SessionModel(StateEncoder):
                 ("sweeper", "Sweep", transition),
                 self.next(snapshot, transition, workers, history),
             )
+
+    def _publish(
+        self, snapshot: Snapshot, workers: Numbers, history: History
+    ) -> Iterator[tuple[Any, State]]:
+        """Yield what publishers can do."""
+        steps = publishing_steps(self.transitions, snapshot, history, self.config.publishers)
+        for label, transition, done, broken in steps:
+            if transition is None or not (transition.changed or transition.broken):
+                if done != history or broken:
+                    yield label, self.state(snapshot, workers, done, broken)
+            else:
+                yield label, self.next(snapshot, transition, workers, done, broken)
 
     def _tick(
         self, snapshot: Snapshot, workers: Numbers, history: History
@@ -323,6 +341,11 @@ class SessionModel(StateEncoder):
                 if transition.changed or not (isinstance(answer, Decided) and answer.replayed):
                     return (REPLAYED_LATER,)
         return ()
+
+
+def published(snapshot: Snapshot) -> bool:
+    """Return True if all events of the session are published."""
+    return snapshot.session.published == snapshot.session.next_event - 1
 
 
 def _is_expected(answer: Decided[Any] | Refused) -> bool:

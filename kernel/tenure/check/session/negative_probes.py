@@ -80,6 +80,7 @@ def _unknown() -> list[Any]:
         c.FenceOff(OTHER, "c.1"),
         c.FenceOff(S, "c.1", 0),
         c.Sweep(OTHER),
+        c.Publish(OTHER, 0),
         c.Begin(OTHER, "l1", "r1", OTHER_OWNER, exactly=("nothing",)),
         c.Replace(S, "c.1", "nothing", c.NewInput("z", "prompt", "z")),
         c.Reorder(S, "c.1", Lane.USER, ("nothing",)),
@@ -107,6 +108,8 @@ def _illegal(snapshot: Snapshot) -> list[Any]:
         c.Open("an illegal\tname"),
         c.Admit(S, ()),
         c.Reorder(S, "c.1", Lane.USER, ()),
+        c.Publish(S, -1),
+        c.Publish(S, snapshot.session.next_event),
     ]
 
 

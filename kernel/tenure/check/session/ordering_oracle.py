@@ -211,8 +211,7 @@ def due_of(
     session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
 ) -> int | None:
     """What `due_at_ms` must be: the earliest time at which a worker finds something to do."""
-    unpublished = session.published is not None and session.published < session.next_event - 1
-    if session.sweep or unpublished:
+    if session.sweep:
         return 0
     if isinstance(session.lease, lease_.Held):
         begins: int | None = session.lease.expires_at_ms + 1

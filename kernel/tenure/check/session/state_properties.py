@@ -121,6 +121,12 @@ def due(b: Snapshot) -> bool:
     return b.session.due_at_ms == due_of(b.session, b.runs.values(), b.queue_entries.values())
 
 
+def unpublished(b: Snapshot) -> bool:
+    cursor = b.session.published
+    waits = cursor is not None and cursor < b.session.next_event - 1
+    return waits is (b.session.unpublished_since_ms is not None)
+
+
 def ranks(b: Snapshot) -> bool:
     found = [r for r in map(rank_of, b.queue_entries.values()) if r is not None]
     return len(set(found)) == len(found) and all(0 < rank < b.session.next_rank for rank in found)
@@ -181,6 +187,7 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
 # the explorer's canonical form sets these columns, so they are checked in the rows that a decision writes
 WRITTEN_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "due_at_ms agrees with the rows": due,
+    "unpublished_since_ms is set exactly if there are events after the cursor": unpublished,
     "ranks are unique and below next_rank": ranks,
 }
 

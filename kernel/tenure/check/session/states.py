@@ -16,7 +16,7 @@ from ...machines import lease as lease_
 from ...outcome import Update
 from ...replace import replace
 from ...world import evolve
-from .canonical import Retained
+from .canonical import Retained, cursors_of, renamed_cursor
 from .ending_properties import ENDS_AS_MARKED, taken_back_after
 from .operators import Operator
 from .snapshot import REVISION, Snapshot
@@ -49,6 +49,7 @@ class ModelConfig:
     count_failures: bool = False  # without it, no run is given up after too many failures
     clock_back: bool = False  # the clock is set back once
     hour: bool = False  # a run may have failed for an hour
+    publishers: int = 0  # that may have given events to the sink at the same time
     probes: bool = False  # illegal commands are tried, each in every fourth state
     expects: tuple[str, ...] = ()  # clauses that must fire
     ends: tuple[str, ...] = ("consumed",)  # ways in which some input must end
@@ -59,13 +60,16 @@ class History:
     """What the properties need of the past, and no row has.
 
     `done`: operators that were used.  `ran`: runs whose once step has run.  `taken_back`: inputs that a mark has taken
-    back, and how each must end.  `set_back`: the clock was set back.
+    back, and how each must end.  `set_back`: the clock was set back.  `given`: for each publisher with a Publish to send,
+    the last event that it has given to the sink.  `told`: the last event that the sink was given.
     """
 
     done: tuple[str, ...] = ()
     ran: tuple[str, ...] = ()
     taken_back: tuple[tuple[str, str], ...] = ()
     set_back: bool = False
+    given: tuple[int, ...] = ()
+    told: int = 0
 
 
 @define(eq=False)
@@ -142,9 +146,15 @@ class StateEncoder:
         generations = tuple(sorted(held | {lease.generation}))
         runs = tuple(sorted({w.run_id for w in worker_values if w.run_id}))
         config = self.config
+        cursors = cursors_of(snapshot.session, history.given, history.told)
         retained = Retained(
-            generations, runs, config.lose, config.clock_back, config.count_failures
+            *(generations, runs, config.lose, config.clock_back, config.count_failures),
+            cursors if config.publishers else (),
         )
+        if config.publishers:
+            given = tuple(sorted([renamed_cursor(cursors, each) for each in history.given]))
+            told = renamed_cursor(cursors, history.told)
+            history = replace(history, given=given, told=told)
         number = self.transitions.canonical_number(snapshot, retained)
         revision = snapshot.session.revision
         renamed = []
