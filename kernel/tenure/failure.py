@@ -66,6 +66,14 @@ class ErrorKind(enum.StrEnum):
             "REFUSED_BY_PROVIDER": 2,
         }
     )
+    instead = enum.nonmember(  # FAIL-18: what is stored while release 1 is active
+        {
+            "ALL_MODELS_UNAVAILABLE": "UNAVAILABLE",
+            "STREAM_INTERRUPTED": "UNAVAILABLE",
+            "VERSION_MISSING": "UNAVAILABLE",
+            "REFUSED_BY_PROVIDER": "CONTENT_FILTERED",
+        }
+    )
 
 
 class Nature(enum.StrEnum):
