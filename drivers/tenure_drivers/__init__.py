@@ -5,7 +5,7 @@ releases.
 """
 
 from tenure.commands import IfIdle, NewInput, Target
-from tenure.failure import ErrorKind, Failure, LastFailure
+from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
 from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
 from tenure.policy import (
@@ -107,6 +107,7 @@ __all__ = [
     "Policy",
     "Receipt",
     "Report",
+    "RetryLimits",
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",

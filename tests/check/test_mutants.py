@@ -30,6 +30,7 @@ from tenure.check.session.configs import (
     LEASE,
     NEXT_ORDER,
     ORDER,
+    RETRY,
     ROLLBACK,
     STEERING,
     STEERING_CALLS,
@@ -200,7 +201,7 @@ def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holder,
         "decide_retry",
-        lambda retry, failed, now: failure.Retry(now + 250, retry, False, "FAIL-5"),
+        lambda retry, failed, now, limits: failure.Retry(now + 250, retry, False, "FAIL-5"),
     )
 
 
@@ -208,7 +209,16 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         transaction,
         "decide_after_loss",
-        lambda run_id, retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
+        lambda run_id, retry, recorded, now, limits: failure.Retry(
+            now + 250, retry, False, "FAIL-8"
+        ),
+    )
+
+
+def limits_ignored(patch: pytest.MonkeyPatch) -> None:
+    decide = failure.decide_retry
+    patch.setattr(
+        holder, "decide_retry", lambda retry, failed, now, limits: decide(retry, failed, now)
     )
 
 
@@ -625,6 +635,7 @@ MUTANTS = (
     Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
     Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),
+    Mutant("limits of an input ignored", RETRY, 7, ("a run is given up",), limits_ignored),
     Mutant("a mark ignored", INTERRUPTS, 4, ("nothing is begun", NO_ASSERTION_ERROR, NO_HOT_LOOP), mark_ignored),
     Mutant("an interrupt without its flag", INTERRUPT, 3, ("an interrupt or stop",), interrupt_without_flag),
     Mutant("a lapsed lease left to its holder", INTERRUPT, 4, ("an interrupt or stop",), lapsed_lease_left),

@@ -20,7 +20,7 @@ from .session_view import SessionView, session_queries
 from .steering import NoTarget, resolve_target
 from .submission import Admitted, Conflict, NewInput, Target, known_admissions
 from .transaction import Transaction
-from .validation import size_of, validate_id, validate_time
+from .validation import size_of, validate_id, validate_retry, validate_time
 
 __all__ = [
     "Admit",
@@ -271,6 +271,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("correlation_id", new.correlation_id)
         or _validate_if_given("batch", policy.batch)
         or _validate_target(new, policy)
+        or validate_retry(policy.retry)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text(new.payload)
     )
@@ -386,7 +387,9 @@ def _state_of(
     abandons = target is not None and new.if_over is IfOver.ABANDON
     if_over = new.if_over if abandons else None
     barrier = policy.barrier or None
-    carried = (open_key, slot, delivery, barrier, target, if_over, policy.while_waiting)
+    carried = (
+        open_key, slot, delivery, barrier, target, if_over, policy.while_waiting, policy.retry,
+    )  # fmt: skip
     if delayed:
         assert new.available_at_ms is not None
         return input_.Delayed(mark, new.available_at_ms, group, hold, size, *carried)

@@ -102,7 +102,7 @@ class Fail(Command[FailView, Ended]):
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
         release(tx, self.fence)
-        verdict = decide_retry(run.retry, self.failure, now_ms)
+        verdict = decide_retry(run.retry, self.failure, now_ms, run.limits)
         tx.via.append(verdict.clause)
         last = self._last_failure(run)
         tx.append_event(EventKind.RUN_FAILED, run.run_id, detail=str(last))

@@ -47,6 +47,7 @@ from ..transcript import Tip
 from ..world import key_of
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
+from .merge import merge
 from .nodes import close_open_calls
 from .session_view import SessionView
 
@@ -295,7 +296,8 @@ class Transaction:
             return
         assert isinstance(run.state, run_.Running), run
         self.append_event(EventKind.LEASE_LOST, run.run_id, detail=str(run.state.generation))
-        verdict = decide_after_loss(run.run_id, run.retry, run.state.recorded, self.now_ms)
+        recorded = run.state.recorded
+        verdict = decide_after_loss(run.run_id, run.retry, recorded, self.now_ms, run.limits)
         self.via.append(verdict.clause)
         self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
 
@@ -322,7 +324,8 @@ class Transaction:
             return "rescheduled"
         several = len(run.contributors) > 1 and not run.progress
         permanent = isinstance(verdict, GiveUp) and verdict.permanent
-        if several and (permanent or run.retry.losses >= LOSSES_BEFORE_SPLIT):
+        lost_max = min(LOSSES_BEFORE_SPLIT, run.limits.losses)
+        if several and (permanent or run.retry.losses >= lost_max):
             self.split(run, message)
             return "split"
         if isinstance(verdict, GiveUp):
@@ -487,13 +490,3 @@ class Transaction:
 
     def _left_over(self, run: Run) -> bool:
         return outdated(self.session, run) and self.session.lease_run != run.run_id
-
-
-def merge(before: Write, write: Write) -> Write | None:
-    """Return the one write that equals two writes of the same row; None if the row was inserted and dropped."""
-    if isinstance(write, Drop):
-        return None if isinstance(before, Insert) else write
-    if isinstance(write, Insert) is not isinstance(before, Drop):
-        what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
-        raise AssertionError(f"{what}: {write.record!r}")
-    return Insert(write.record) if isinstance(before, Insert) else Update(write.record)

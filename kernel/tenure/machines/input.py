@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from ..failure import RetryLimits
 from ..outcome import Refusal, Refused, Stepped
 from ..policy import Delivery, IfOver, WhileWaiting
 from ..rules import Row, Table, always
@@ -46,6 +47,7 @@ class Delayed:
         "target_run": 2,
         "if_over": 2,
         "while_waiting": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("slot", "delivery", "while_waiting")
     mark: int
@@ -60,6 +62,7 @@ class Delayed:
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
+    retry: RetryLimits | None = None  # None: the usual ones
 
 
 @frozen
@@ -72,6 +75,7 @@ class Ready:
         "target_run": 2,
         "if_over": 2,
         "while_waiting": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     mark: int
@@ -86,6 +90,7 @@ class Ready:
     target_run: str | None = None  # the run that it names
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
+    retry: RetryLimits | None = None  # None: the usual ones
 
 
 @frozen
@@ -165,6 +170,7 @@ class Return:
     delivery: Delivery | None = None
     barrier: bool | None = None
     while_waiting: WhileWaiting | None = None
+    retry: RetryLimits | None = None
 
 
 @frozen
@@ -231,7 +237,7 @@ def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
     ready = Ready(
         s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
         delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
-        while_waiting=s.while_waiting,
+        while_waiting=s.while_waiting, retry=s.retry,
     )  # fmt: skip
     return Stepped(ready, clause)
 
@@ -248,7 +254,7 @@ def apply(s: Ready, c: Apply, clause: str) -> Outcome:
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
     ready = Ready(
         s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier,
-        while_waiting=c.while_waiting,
+        while_waiting=c.while_waiting, retry=c.retry,
     )  # fmt: skip
     return Stepped(ready, clause)
 
