@@ -238,11 +238,11 @@ def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
 def requeued(patch: pytest.MonkeyPatch) -> None:
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def back(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def back(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         if message == "lost":
             self.split(run, message)
             return "split"
-        return end_or_retry(self, run, verdict, message)
+        return end_or_retry(self, run, verdict, kind, message)
 
     patch.setattr(transaction.Transaction, "end_or_retry", back)
 
@@ -258,9 +258,9 @@ def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
     """A cancelled run that fails is retried like any other run."""
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def without_cancel(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def without_cancel(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         session, self.session = self.session, replace(self.session, cancel=None)
-        verdict_text = end_or_retry(self, run, verdict, message)
+        verdict_text = end_or_retry(self, run, verdict, kind, message)
         self.session = replace(self.session, cancel=session.cancel)
         return verdict_text
 
@@ -456,11 +456,11 @@ def rolled_back_in_sight(patch: pytest.MonkeyPatch) -> None:
 def lapse_forgets_the_rollback(patch: pytest.MonkeyPatch) -> None:
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def forgetful(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def forgetful(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         asked = self.session.cancel
         if asked is not None:
             self.update(cancel=replace(asked, rollback=False))
-        return end_or_retry(self, run, verdict, message)
+        return end_or_retry(self, run, verdict, kind, message)
 
     patch.setattr(transaction.Transaction, "end_or_retry", forgetful)
 

@@ -107,7 +107,7 @@ class Fail(Command[FailView, Ended]):
         last = self._last_failure(run)
         tx.append_event(EventKind.RUN_FAILED, run.run_id, detail=str(last))
         failed = replace(run, retry=replace(verdict.state, last=last))
-        verdict_text = tx.end_or_retry(failed, verdict, last.text)
+        verdict_text = tx.end_or_retry(failed, verdict, last.kind, last.text)
         due = remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text, due), "FAIL-13")
 
@@ -144,7 +144,7 @@ class Release(Command[ReleaseView, Ended]):
             tx.close(run, cancel)
             verdict_text = "ended"
         else:
-            tx.reschedule(run, None)
+            tx.reschedule(run, None, "released")
         remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text), "LEASE-26")
 

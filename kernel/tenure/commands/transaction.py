@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 from attrs import define, field
 
 from ..event import Event, EventKind
-from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
+from ..failure import LOSSES_BEFORE_SPLIT, ErrorKind, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -299,13 +299,15 @@ class Transaction:
         recorded = run.state.recorded
         verdict = decide_after_loss(run.run_id, run.retry, recorded, self.now_ms, run.limits)
         self.via.append(verdict.clause)
-        self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
+        lost = ErrorKind.LOST
+        self.end_or_retry(replace(run, retry=verdict.state), verdict, lost, lost.value)
 
-    def end_or_retry(self, run: Run, verdict: Retry | GiveUp, message: str) -> str:
+    def end_or_retry(self, run: Run, verdict: Retry | GiveUp, kind: ErrorKind, message: str) -> str:
         """RUN-8: decide what becomes of a run whose lease has ended, and write it.
 
         A requested cancel comes first.  Return `ended`, `split` or `rescheduled`.
         """
+        why = f"{kind.value} {run.retry.failure_count()}"
         cancel = self.session.cancel
         if cancel is not None and cancel.run_id == run.run_id:
             if not run.progress or cancel.rollback:
@@ -317,10 +319,10 @@ class Transaction:
             again = (
                 run.retry.failure_count() > 1
             )  # due at once after the first failure, so that it is closed
-            self.reschedule(run, verdict.due_at_ms if again else None)
+            self.reschedule(run, verdict.due_at_ms if again else None, why)
             return "rescheduled"
         if not run.progress and run.mark < self.session.mark(run.lane):
-            self.reschedule(run, None)  # superseded by a mark: Sweep ends it
+            self.reschedule(run, None, why)  # superseded by a mark: Sweep ends it
             return "rescheduled"
         several = len(run.contributors) > 1 and not run.progress
         permanent = isinstance(verdict, GiveUp) and verdict.permanent
@@ -332,16 +334,19 @@ class Transaction:
             self.finish(run, run_.Termination.ERROR, message)
             return "ended"
         due = verdict.due_at_ms if verdict.due_at_ms > self.now_ms else None
-        self.reschedule(run, due, verdict.hold)
+        self.reschedule(run, due, why, verdict.hold)
         return "rescheduled"
 
     # -- runs
 
-    def reschedule(self, run: Run, due: int | None, hold: bool = False) -> None:
-        """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too."""
+    def reschedule(self, run: Run, due: int | None, why: str, hold: bool = False) -> None:
+        """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too.
+
+        EVENT-28: the event says why.
+        """
         state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold)))
         self.write_run(replace(run, state=state))
-        detail = "" if due is None else str(due)
+        detail = why if due is None else f"{why} until {due}"
         self.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail=detail)
 
     def close(self, run: Run, cancel: Cancel) -> None:
@@ -430,7 +435,7 @@ class Transaction:
         self.cancelled = run.run_id
         self.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         if isinstance(run.state, run_.Rescheduled) and run.state.due_at_ms is not None:
-            self.reschedule(run, None)
+            self.reschedule(run, None, "cancelled")
 
     # -- the end
 
