@@ -27,6 +27,7 @@ from .agents.chat import ChatAgent
 from .agents.registry import find_agent
 from .agents.tools import ToolFailed, tool
 from .runtime.client import Client
+from .runtime.drained import Drained
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
@@ -85,6 +86,7 @@ __all__ = [
     "Delta",
     "Due",
     "Durability",
+    "Drained",
     "ErrorKind",
     "Failure",
     "Gap",

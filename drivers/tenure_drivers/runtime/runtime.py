@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import platform
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -15,11 +16,12 @@ from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
 from tenure.runner.machine import RunnerConfig
-from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
+from tenure.runner.protocol import Drain, Left, RunFinished, RunnerStopReason
 
 from ..stores.base import Store, Unavailable
 from .client import Client
 from .clock import boot_clock_ms, new_id
+from .drained import Drained
 from .errors import NothingDue, StillRunning, describe
 from .process import local_process
 from .retry import retry
@@ -88,6 +90,7 @@ class Runtime(Client):
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
+        self._left: Counter[Left] = Counter()  # turns that have ended since the drain began
 
     # -- starting and stopping
 
@@ -146,8 +149,11 @@ class Runtime(Client):
                 "the channel failed, so no deltas of other processes arrive: %s", describe(error)
             )
 
-    async def drain(self, grace_ms: int | None = None) -> None:
-        """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers."""
+    async def drain(self, grace_ms: int | None = None) -> Drained:
+        """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers.
+
+        Returns what has become of the turns.  Calling it again counts the same turns.
+        """
         grace_ms = self.grace_ms if grace_ms is None else grace_ms
         self._ended = True
         if self._ready is not None and not self._ready.done():
@@ -159,9 +165,17 @@ class Runtime(Client):
             await self._worker.finished.wait()
         if own:
             await asyncio.wait(own)
+        return Drained.of(self._left)
 
-    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
-        """Drain, then cancel what is left.  If the store does not answer in `patience_s`, leases stay until they expire."""
+    def _note_left(self, left: Left) -> None:
+        if self._ended:
+            self._left[left] += 1
+
+    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> Drained:
+        """Drain, then cancel what is left, and return what has become of the turns.
+
+        If the store does not answer in `patience_s`, leases stay until they expire.
+        """
         try:
             async with asyncio.timeout(grace_ms / 1000 + patience_s):
                 await self.drain(grace_ms)
@@ -178,6 +192,7 @@ class Runtime(Client):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)
+        return Drained.of(self._left)
 
     # -- runners
 
@@ -215,6 +230,7 @@ class Runtime(Client):
             code,
             clock=self.clock,
             on_run_finished=self._on_run_finished,
+            on_left=self._note_left,
             show=self.live.publish,
         )
 

@@ -31,6 +31,7 @@ from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input, Ticket
 
+from .drained import Drained
 from .errors import describe
 from .receipts import Receipt
 from .runtime import Runtime
@@ -232,14 +233,14 @@ class SyncRuntime:
         """As Runtime.start."""
         self._loop.call(self._runtime.start(within_s))
 
-    def drain(self, grace_ms: int | None = None) -> None:
+    def drain(self, grace_ms: int | None = None) -> Drained:
         """As Runtime.drain."""
-        self._loop.call(self._runtime.drain(grace_ms))
+        return self._loop.call(self._runtime.drain(grace_ms))
 
-    def stop(self) -> None:
-        """Stop the runtime, then the thread."""
+    def stop(self) -> Drained:
+        """Stop the runtime, then the thread.  The answer is that of Runtime.stop."""
         try:
-            self._loop.call(self._runtime.stop())
+            return self._loop.call(self._runtime.stop())
         finally:
             self._loop.close()
 
