@@ -47,6 +47,7 @@ from .runtime.errors import (
     SubmissionRefused,
     TurnFailed,
 )
+from .runtime.limits import Limit
 from .runtime.receipts import Receipt
 from .runtime.runtime import Runtime
 from .runtime.steps import Report
@@ -98,6 +99,7 @@ __all__ = [
     "Lane",
     "LastFailure",
     "LeaseLost",
+    "Limit",
     "NewInput",
     "NotAnswered",
     "NotEnded",

@@ -148,7 +148,7 @@ def test_words_of_other_servers_are_known(word: str, finish: Finish) -> None:
 )
 def test_a_reply_that_broke_off_inside_is_a_failure(
     word: str, content: str, kind: ErrorKind
-) -> None:  # CHAT-23
+) -> None:  # CHAT-23, CHAT-26
     for said in (streamed({"content": content}, finish=word), whole({"content": content}, word)):
         failed = failure_to(said)
 

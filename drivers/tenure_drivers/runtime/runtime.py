@@ -7,7 +7,7 @@ import contextlib
 import logging
 import platform
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
@@ -23,6 +23,7 @@ from .client import Client
 from .clock import boot_clock_ms, new_id
 from .drained import Drained
 from .errors import NothingDue, StillRunning, describe
+from .limits import Limit
 from .process import local_process
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
@@ -37,6 +38,7 @@ __all__ = ["Runtime", "legal_name"]
 
 
 OWNER_CHARACTERS_MAX = 100
+RUNS_MAX = 16  # under one lease
 
 log = logging.getLogger("tenure")
 
@@ -52,6 +54,9 @@ class Runtime(Client):
 
     `async with Runtime(store, agent)` starts it, and at the end stops it: turns in progress have `grace_ms` to end, and
     nothing runs afterwards.  The store stays open.  Without an agent it takes no sessions automatically.
+
+    `limits` put sessions aside whose key has too many in progress, or too many that have begun within a minute; other
+    sessions are not held up.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Runtime(Client):
         channel: Channel | None = None,
         live: Broadcast | None = None,
         policies: Mapping[str, Policy] | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
@@ -82,6 +88,7 @@ class Runtime(Client):
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
+        self.limits = tuple(limits)
         self.live = Broadcast(store, channel, changes=self.changes) if live is None else live
         self._process = local_process()
         self._worker: WorkerHost | None = None
@@ -135,6 +142,7 @@ class Runtime(Client):
                 process=self._process,
                 clock=self.clock,
                 on_hint=self._hinted,
+                limits=self.limits,
             )
             self._worker.start()
         if self.live.channel is not None and not self._ended:
@@ -199,7 +207,7 @@ class Runtime(Client):
     def plan(
         self,
         session_id: str,
-        runs_max: int = 16,
+        runs_max: int = RUNS_MAX,
         others: int = 0,
         exactly: tuple[str, ...] | None = None,
     ) -> RunnerConfig:
@@ -221,7 +229,9 @@ class Runtime(Client):
 
     def _make(self, session_id: str, others: int) -> RunnerHost:
         assert self.agent is not None
-        return self._host(self.plan(session_id, others=others), AgentTurn(self.agent, self._turns))
+        counted = any(limit.per_minute is not None for limit in self.limits)
+        plan = self.plan(session_id, 1 if counted else RUNS_MAX, others)
+        return self._host(plan, AgentTurn(self.agent, self._turns))
 
     def _host(self, plan: RunnerConfig, code: TurnCode) -> RunnerHost:
         return RunnerHost(
