@@ -166,11 +166,12 @@ class Fleet:
 
     def look(self, process: Process, id: int, limit: int) -> None:
         rows: tuple[Session, ...] = self.world.answer(First(DUE, (), 10_000))
-        due = [s for s in rows if s.due_at_ms is not None and s.due_at_ms <= self.now_ms]
-        ids = [s.session_id for s in due]
+        ids = [s.session_id for s in rows if s.due_at_ms is not None and s.due_at_ms <= self.now_ms]
         dead = [s.session_id for s in self.world.all(Session) if self.holder_is_dead(s)]
         self._chance.shuffle(ids)
-        later = [s.due_at_ms - self.now_ms for s in rows if s not in due and s.due_at_ms]
+        later = [
+            s.due_at_ms - self.now_ms for s in rows if s.due_at_ms and s.due_at_ms > self.now_ms
+        ]
         full = len(ids) >= limit
         found = tuple(dict.fromkeys([*ids[:limit], *dead]))
         keys = tuple(map(self.keys, found)) if self.rules else ()
