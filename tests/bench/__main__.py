@@ -53,6 +53,7 @@ def growing(bench: Bench, size: Size) -> Section:
         | {
             "burst": lambda: growth.burst(bench, min(size.deepest, 100_000)),
             "reopening": lambda: growth.reopening(bench, size.reopened, unfinished),
+            "waiting": lambda: growth.waiting_sessions(bench, size.reopened),
         }
     )
 

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tenure.commands import NewTicket, Park
 from tenure.commands.restore import Restore
 from tenure.limits import RESTORED_ROWS_MAX
 from tenure.machines import input as input_
+from tenure.machines.run import WaitReason
+from tenure.machines.ticket import Action, TicketKind
 from tenure.outcome import Decided, Refused
-from tenure.policy import POLICIES, Lane
+from tenure.policy import POLICIES, Delivery, Lane
 from tenure.records import Input, Node, QueueEntry, Session
 from tenure.transcript import Role, Tip, hash_content
 from tenure.world import EMPTY, evolve
@@ -27,7 +30,7 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 from .items import Client
 from .window import BODY, PAYLOAD
 
-SESSION = "session-000000"
+SESSION, TICKET = "session-000000", "ticket"
 NEVER_MS = 10**12
 
 
@@ -42,9 +45,35 @@ def started() -> list[Any]:
     return list(world)
 
 
-def inbox(depth: int, delayed_until: int = NEVER_MS) -> Iterator[Any]:
-    """`depth` inputs of which a tenth is delayed; the session's row comes last."""
-    delayed = len(range(3, depth + 1, 10))
+def waiting() -> list[Any]:
+    """The rows of a session whose run waits for a person."""
+    world, client = EMPTY, Client(0)
+
+    def executed(command: Any) -> Any:
+        nonlocal world
+        decided = command.decide(world.load(command.reads()), 1_000)
+        assert isinstance(decided, Decided), decided
+        world = evolve(world, decided.writes)
+        return decided.outcome
+
+    executed(client.admit())
+    begun = executed(client.begin())
+    asked = NewTicket(TICKET, "ask", TicketKind.QUESTION, "may I?", (Action.ANSWER,))
+    executed(
+        Park(
+            SESSION, begun.fence, begun.run_id, begun.turn, begun.n, "wait",
+            WaitReason.APPROVAL, tickets=(asked,),
+        )
+    )  # fmt: skip
+    return list(world)
+
+
+def inbox(depth: int, delayed_until: int = NEVER_MS, runs: tuple[str, ...] = ()) -> Iterator[Any]:
+    """`depth` inputs of which a tenth is delayed; the session's row comes last.
+
+    With `runs` every hundredth is steering that names one of them.
+    """
+    delayed, addressed = len(range(3, depth + 1, 10)), 0
     policy, digest = POLICIES["prompt"], hash_content("prompt", PAYLOAD)
     for number in range(1, depth + 1):
         input_id = f"old-{number:08d}"
@@ -52,6 +81,12 @@ def inbox(depth: int, delayed_until: int = NEVER_MS) -> Iterator[Any]:
         state: input_.Delayed | input_.Ready
         if number % 10 == 3:
             state = input_.Delayed(0, delayed_until, None, False, 200)
+        elif runs and number % 100 == 7:
+            addressed += 1
+            state = input_.Ready(
+                0, number, None, False, 200,
+                delivery=Delivery.EARLIEST, target_run=runs[addressed % len(runs)],
+            )  # fmt: skip
         else:
             state = input_.Ready(0, number, None, False, 200)
         yield QueueEntry(SESSION, input_id, number, Lane.USER, 128, state)
@@ -60,6 +95,7 @@ def inbox(depth: int, delayed_until: int = NEVER_MS) -> Iterator[Any]:
         next_rank=depth + 1,
         ready_user_count=depth - delayed,
         delayed_count=delayed,
+        targeted_count=addressed or None,
         due_at_ms=0,
     )
 

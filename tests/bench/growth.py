@@ -1,4 +1,4 @@
-"""Costs that may not grow: begin by the depth of the inbox, commit by the length of the transcript; a burst; reopening."""
+"""Costs that may not grow: begin by the depth of the inbox, commit by the length of the transcript; a burst; reopening; waiting."""
 
 from __future__ import annotations
 
@@ -14,22 +14,33 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from tenure.commands import Sweep
+from tenure.commands import Admit, Begin, Checkpoint, Decide, NewInput, Sweep
+from tenure.limits import RUN_INPUTS_MAX
+from tenure.machines.ticket import Action
 from tenure.outcome import Refused
+from tenure.policy import Boundary
 from tenure.questions.core import Sessions
 from tenure.records import Session
 from tenure.replace import replace
 from tenure_drivers.stores.sqlite.store import SqliteStore
 
-from .filling import SESSION, inbox, restored_now, started, transcript, written
-from .items import Client
+from .filling import SESSION, TICKET, inbox, restored_now, started, transcript, waiting, written
+from .items import OWNER, Client
 from .measure import Figure, exactly
 from .stores import Bench, Section
+from .window import PAYLOAD
 
 NOW_MS = 1_000_000
 ROUNDS, ITEMS = 5, 50
+RUNS = tuple(
+    f"steered-{number}" for number in range(ROUNDS)
+)  # a hundredth of the inputs is for them
 Make: TypeAlias = Callable[[int], Iterable[Any]]
 Open: TypeAlias = Callable[[Iterable[Any]], Any]
+
+
+def steered(depth: int) -> Iterable[Any]:
+    return inbox(depth, runs=RUNS)
 
 
 def work(store: Any, times: int, done: int) -> dict[str, float]:
@@ -51,19 +62,44 @@ def work(store: Any, times: int, done: int) -> dict[str, float]:
     return {name: statistics.median(values[times // 5 :]) for name, values in taken.items()}
 
 
+def steer(store: Any, times: int, done: int) -> dict[str, float]:
+    """The median of a checkpoint that takes one input for its run, in microseconds; for each taken one comes."""
+    client = Client(0, done=done)
+    client.admit()
+    begin = evolve(client.begin(), run_id=RUNS[done // ITEMS % ROUNDS], limit=1)
+    begun = store.execute_now(begin)
+    taken: list[float] = []
+    for n in range(min(times, RUN_INPUTS_MAX - 1)):
+        new = NewInput(f"steer-{client.name}-{n}", "steering", PAYLOAD, target=begun.run_id)
+        admitted = store.execute_now(Admit(SESSION, (new,)))
+        assert not isinstance(admitted, Refused), admitted
+        command = Checkpoint(
+            SESSION, begun.fence, begun.run_id, begun.turn, n,
+            take=Boundary.AFTER_WORK, take_max=1, take_id=f"take-{n}",
+        )  # fmt: skip
+        started = time.perf_counter_ns()
+        outcome = store.execute_now(command)
+        taken.append((time.perf_counter_ns() - started) / 1_000)
+        assert outcome.inputs, outcome
+    commit = evolve(client.commit(begun), n=len(taken))
+    assert not isinstance(store.execute_now(commit), Refused)
+    return {"take": statistics.median(taken[len(taken) // 5 :])}
+
+
 def curve(
     bench: Bench, title: str, step: str, of: str, sizes: Iterable[int], make: Make, opened: Open
 ) -> list[Figure]:
     """All sizes stand side by side and take turns: ratios are those of the same round."""
     stores: dict[int, Any] = {}
     rounds: list[dict[int, float]] = []
+    steps = steer if step == "take" else work
     try:
         for size in sizes:
             bench.say(f"{title}: {step} at {size:,} {of}")
             stores[size] = opened(make(size))
         for number in range(ROUNDS):
             done = 10_000_000 + number * ITEMS
-            rounds.append({n: work(store, ITEMS, done)[step] for n, store in stores.items()})
+            rounds.append({n: steps(store, ITEMS, done)[step] for n, store in stores.items()})
     finally:
         for store in stores.values():
             asyncio.run(store.aclose())
@@ -101,6 +137,7 @@ def on_sqlite(bench: Bench, depths: list[int], lengths: list[int]) -> Section:
         return written(bench.folder / f"growth-{next(numbers)}.db", records, [NOW_MS])
 
     out = curve(bench, "sqlite", "begin", "inputs", depths, inbox, opened)
+    out += curve(bench, "sqlite", "take", "inputs", depths, steered, opened)
     out += curve(bench, "sqlite", "commit", "nodes", lengths, transcript, opened)
     for file in bench.folder.glob("growth-*.db*"):
         file.unlink()
@@ -120,6 +157,7 @@ def on_another(bench: Bench, title: str, depths: list[int], lengths: list[int]) 
             return restored_now(url.replace("NEW", str(next(numbers))), records, [NOW_MS])
 
         out = curve(bench, title, "begin", "inputs", depths, inbox, opened)
+        out += curve(bench, title, "take", "inputs", depths, steered, opened)
         out += curve(bench, title, "commit", "nodes", lengths, transcript, opened)
     return out, []
 
@@ -162,6 +200,52 @@ def reopening(bench: Bench, sessions: int, unfinished: int) -> Section:
     value = asyncio.run(_first_begin(path))
     name = f"reopen {sessions:,} sessions, {unfinished:,} unfinished runs: first begin"
     return [exactly(name, value, "ms", "<= 1,000 ms", value <= 1_000)], []
+
+
+def waiting_sessions(bench: Bench, sessions: int) -> Section:
+    """Sessions that wait for people: a worker's look at the store, and a decision in one of them until it has begun."""
+    looks, decided = {}, 0.0
+    for size in (10, sessions):
+        bench.say(f"{size:,} sessions that wait")
+        store = written(bench.folder / f"growth-{size}.db", _parked(size), [NOW_MS])
+        looks[size], decided = asyncio.run(_decided_among(store, size))
+    for file in bench.folder.glob("growth-*.db*"):
+        file.unlink()
+    ratio = looks[sessions] / looks[10]
+    name = f"a look among {sessions:,} waiting sessions"
+    figure = exactly(name, looks[sessions], "us", "<= 1.5 x among 10", ratio <= 1.5)
+    return [
+        evolve(figure, ratios={"among 10": ratio}),
+        exactly(f"a decision among {sessions:,}: until its run has begun", decided, "us"),
+    ], []
+
+
+def _parked(sessions: int) -> Iterable[Any]:
+    rows = waiting()
+    for number in range(sessions):
+        for record in rows:
+            yield replace(record, session_id=f"session-{number:06d}")
+
+
+async def _decided_among(store: Any, sessions: int) -> tuple[float, float]:
+    """Return the medians of a look, and of a decision with the look and the begin that its hint leads to."""
+    looks = []
+    for _ in range(ITEMS):
+        begun = time.perf_counter_ns()
+        assert await store.due(64) == () and await store.horizon() is None
+        looks.append((time.perf_counter_ns() - begun) / 1_000)
+    taken = []
+    for number in range(ROUNDS):
+        answered = f"session-{number:06d}"
+        begun = time.perf_counter_ns()
+        await store.execute(Decide(answered, TICKET, "decision", Action.ANSWER, "yes"))
+        (due,) = await store.due(64)
+        assert due.session_id == answered
+        outcome = await store.execute(Begin(answered, "lease-x", "run-x", OWNER))
+        taken.append((time.perf_counter_ns() - begun) / 1_000)
+        assert not isinstance(outcome, Refused), outcome
+    await store.aclose()
+    return statistics.median(looks), statistics.median(taken)
 
 
 async def _first_begin(path: Path) -> float:

@@ -106,13 +106,13 @@ def bars(axes: Any, name: str, title: str, report: dict[str, Any]) -> None:
     )
 
 
-def styled(name: str) -> tuple[str, bool]:
-    """Of histories: who is the colour, the server is dashed; of growth: the store is the colour, commits are dashed."""
+def styled(name: str) -> tuple[str, str]:
+    """Return colour and line.  Of histories: who, and the server dashed; of growth: the store, and each step its line."""
     store, _, who = name.partition(": ")
     if who:
-        return LINES.get(who, FLOOR), store == "postgres"
+        return LINES.get(who, FLOOR), "--" if store == "postgres" else "-"
     step, _, store = name.partition(", ")
-    return LINES.get(store, FLOOR), step == "commit"
+    return LINES.get(store, FLOOR), {"commit": "--", "take": ":"}.get(step, "-")
 
 
 def curves(axes: Any, found: list[dict[str, Any]], title: str, x: str, y: str) -> None:
@@ -122,10 +122,10 @@ def curves(axes: Any, found: list[dict[str, Any]], title: str, x: str, y: str) -
             (figure["facts"]["size"], figure["value"])
         )
     for name, points in by.items():
-        color, dashed = styled(name)
+        color, line = styled(name)
         axes.plot(
             *zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.6, color=color,
-            linestyle="--" if dashed else "-", label=name,
+            linestyle=line, label=name,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")

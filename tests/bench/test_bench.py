@@ -56,7 +56,9 @@ def test_ratios_are_those_to_what_was_measured_next_and_a_case_that_fails_is_nam
     assert "theirs" not in found
 
 
-@pytest.mark.parametrize("rows", [filling.inbox(100), filling.transcript(50), filling.started()])
+@pytest.mark.parametrize(
+    "rows", [filling.inbox(100), growth.steered(100), filling.transcript(50), filling.started()]
+)
 def test_rows_made_by_hand_obey_the_laws_of_those_the_kernel_writes(rows: Any) -> None:
     assert list(violations(list(rows))) == []
 
@@ -89,16 +91,18 @@ def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.B
     curves, failed = command.each(growth.curves(bench, 10))
     burst, _ = growth.burst(bench, 3_000)  # asserts that inputs were promoted
     reopened, _ = growth.reopening(bench, 20, 2)
+    waiting, _ = growth.waiting_sessions(bench, 20)  # asserts that only who was answered is due
 
     assert failed == []
     titles = {f.facts["curve"] for f in curves}
     assert titles == {
         f"{step}, {store}"
-        for step in ("begin", "commit")
+        for step in ("begin", "take", "commit")
         for store in ("sqlite", "memory", "files")
     }
     assert len(burst) == 2
     assert len(reopened) == 1
+    assert len(waiting) == 2
 
 
 def test_another_process_is_woken(bench: stores.Bench) -> None:

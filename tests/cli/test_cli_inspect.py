@@ -18,6 +18,8 @@ from tenure_drivers import Runtime, Turn, TurnFailed, open_store
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
 INSPECT = ("inspect", "--store", "sqlite:a.db")
 EVENTS = ("events", "--store", "sqlite:a.db")
+TICKETS = ("tickets", "--store", "sqlite:a.db")
+DECIDE = ("decide", "--store", "sqlite:a.db", "a", "t", "approve")
 AGENT = """
 import asyncio, os, pathlib
 
@@ -166,7 +168,7 @@ def test_a_store_can_be_looked_at_while_it_is_worked(tmp_path: Path) -> None:
     kill(worker)
 
 
-@pytest.mark.parametrize("command", [INSPECT, (*EVENTS, "a")])
+@pytest.mark.parametrize("command", [INSPECT, (*EVENTS, "a"), TICKETS, DECIDE])
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, command: tuple[str, ...]) -> None:
     ran = tenure(*command, cwd=tmp_path)
 

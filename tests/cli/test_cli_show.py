@@ -104,6 +104,18 @@ async def agent(turn):
 """
 
 
+def test_an_input_that_not_everybody_reads_says_so(tmp_path: Path) -> None:
+    for kind in ("prompt", "wake", "activation"):
+        submit = ("submit", "ann", "hello", "--store", "sqlite:a.db", "--kind", kind)
+        assert tenure(*submit, cwd=tmp_path).code == 0
+
+    heads = [line for line in shown(tmp_path) if line.startswith("> ")]
+
+    assert ["(" in head for head in heads] == [False, True, True]
+    assert "(only the model reads it)" in heads[1]
+    assert "(it only starts a turn)" in heads[2]
+
+
 def test_a_limit_shows_the_end_and_a_note(tmp_path: Path) -> None:
     worked(tmp_path, "one", "two", "three")
 

@@ -9,13 +9,15 @@ import click
 
 from tenure.machines.ticket import ACTIONS, Settled
 from tenure.outcome import Refusal, Refused
+from tenure.questions import AllOpenTickets, OpenTickets
 from tenure.records import Ticket
 
 from ..runtime.client import Client
 from ..runtime.errors import CommandRefused
 from .exit import CliExit, Exit
 from .invoke import invoke_async
-from .main import STORE_HELP
+from .main import READ_HELP, STORE_HELP
+from .open_store import existing_path, open_read_only
 from .output import log, write_lines
 from .retrying_store import opened
 
@@ -23,7 +25,7 @@ __all__ = ["decide", "tickets"]
 
 
 @click.command()
-@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+@click.option("--store", required=True, metavar="URL", help=READ_HELP)
 @click.argument("session", required=False)
 def tickets(store: str, session: str | None) -> None:
     """List the open tickets of a session, or of all sessions that wait for people.
@@ -39,15 +41,15 @@ def tickets(store: str, session: str | None) -> None:
     \b
     Exit codes:
       0  listed
-      2  invalid arguments
+      2  invalid arguments, or no such store
       4  store unavailable, unreadable, or of a newer release
     """
     invoke_async(_tickets(store, session))
 
 
 async def _tickets(url: str, session: str | None) -> int:
-    async with opened(url, log_line=log) as store:
-        found = await Client(store).tickets(session)
+    async with open_read_only(url, log_line=log) as store:
+        found = await store.ask(AllOpenTickets() if session is None else OpenTickets(session))
     write_lines([_line(each) for each in found])
     return Exit.OK
 
@@ -91,7 +93,7 @@ def decide(
     Exit codes:
       0  settled
       1  refused: unknown, settled already (by whom is printed), or not offered
-      2  invalid arguments
+      2  invalid arguments, or no such store
       4  store unavailable, unreadable, or of a newer release
     """
     invoke_async(_decide(store, session, ticket, action, text, by, decision_id))
@@ -100,6 +102,7 @@ def decide(
 async def _decide(
     url: str, session: str, ticket: str, action: str, text: str, by: str, decision_id: str | None
 ) -> int:
+    existing_path(url)
     async with opened(url, log_line=log) as store:
         try:
             taken = await Client(store).decide(

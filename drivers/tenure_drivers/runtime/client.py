@@ -26,8 +26,8 @@ from tenure.machines.ticket import Action
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
-from tenure.questions.core import PAGE, EventsAfter
-from tenure.questions.tickets import AskingSessions, OpenTickets
+from tenure.questions.core import EventsAfter
+from tenure.questions.tickets import AllOpenTickets, OpenTickets
 from tenure.records import EventBatch, Ticket
 from tenure.replace import replace
 
@@ -188,14 +188,9 @@ class Client(SessionCommands):
 
     async def tickets(self, session_id: str | None = None) -> tuple[Ticket, ...]:
         """Return the open tickets of a session, or of the sessions that wait longest for people, at most 256."""
-        if session_id is not None:
-            return await self.ask(OpenTickets(session_id))
-        found: list[Ticket] = []
-        for session in await self.ask(AskingSessions()):
-            found += await self.ask(OpenTickets(session.session_id, PAGE - len(found)))
-            if len(found) >= PAGE:
-                break
-        return tuple(found)
+        if session_id is None:
+            return await self.ask(AllOpenTickets())
+        return await self.ask(OpenTickets(session_id))
 
     async def decide(
         self,

@@ -23,12 +23,12 @@ from .core import (
 )
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
-from .tickets import AskingSessions, OpenTickets
+from .tickets import AllOpenTickets, OpenTickets
 
 __all__ = [
     "AllDeadLetters",
+    "AllOpenTickets",
     "DeadLetter",
-    "AskingSessions",
     "DeadLetters",
     "EventsAfter",
     "Inbox",

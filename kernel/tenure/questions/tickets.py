@@ -7,10 +7,10 @@ from attrs import frozen
 from ..indexes import ASKING, OPEN_RUNS, OPEN_TICKETS
 from ..limits import UNFINISHED_RUNS_MAX
 from ..queries import Each, First, Get, Question, all_existing
-from ..records import Session, Ticket
+from ..records import Ticket
 from .core import PAGE, Steps
 
-__all__ = ["AskingSessions", "LoadTickets", "OpenTickets"]
+__all__ = ["AllOpenTickets", "LoadTickets", "OpenTickets"]
 
 
 @frozen
@@ -36,17 +36,23 @@ class OpenTickets(Question[tuple[Ticket, ...]]):
         runs = yield First(OPEN_RUNS, (self.session_id,), UNFINISHED_RUNS_MAX)
         found: list[Ticket] = []
         for run in runs:
-            if run.open_tickets:
+            if run.open_tickets and len(found) < self.limit:
                 prefix = (self.session_id, run.run_id)
                 found += yield First(OPEN_TICKETS, prefix, self.limit - len(found))
         return tuple(found)
 
 
 @frozen
-class AskingSessions(Question[tuple[Session, ...]]):
-    """The sessions whose runs wait for people, those that wait longest first, at most `limit` (WAIT-30)."""
+class AllOpenTickets(Question[tuple[Ticket, ...]]):
+    """The open tickets of all sessions that wait for people, those that wait longest first, at most `limit` (WAIT-30)."""
 
     limit: int = PAGE
 
     def steps(self) -> Steps:
-        return (yield First(ASKING, (), self.limit))
+        sessions = yield First(ASKING, (), self.limit)
+        found: list[Ticket] = []
+        for session in sessions:
+            found += yield from OpenTickets(session.session_id, self.limit - len(found)).steps()
+            if len(found) >= self.limit:
+                break
+        return tuple(found)

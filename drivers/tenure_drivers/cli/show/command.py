@@ -24,6 +24,7 @@ STYLES: Final = {
     "head": "dim", "input": "bold cyan", "said": "", "call": "yellow", "result": "dim",
     "error": "red", "reasoning": "dim italic", "end": "bold red", "open": "bold yellow",
 }  # fmt: skip
+AUDIENCES: Final = {"model": "(only the model reads it)", "nobody": "(it only starts a turn)"}
 Item: TypeAlias = dict[str, Any]
 Lines: TypeAlias = Iterator[tuple[str, str]]
 
@@ -104,11 +105,12 @@ def stop_note(item: Item) -> str:
 
 
 def origin(item: Item) -> str:
-    """Return the kind, id and source of an input."""
+    """Return the kind, id and source of an input, and who reads it if not everybody."""
     words = [item["input_kind"], item["input_id"]]
     if item["source"] not in ("api", "file"):
         words.append(f"from {item['source']}")
-    return clean(" ".join(words))
+    words.append(AUDIENCES.get(item["audience"], ""))
+    return clean(" ".join(words).rstrip())
 
 
 def ended(item: Item) -> str:

@@ -185,6 +185,7 @@ def input_item(entered: Input) -> Item:
         "input_id": entered.input_id,
         "input_kind": entered.kind,
         "source": entered.source,
+        "audience": entered.policy.audience.value,
         "at_ms": entered.admitted_at_ms,
         "text": text,
         "attachments": [_attachment(a) for a in attachments],

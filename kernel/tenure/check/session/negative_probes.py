@@ -1,4 +1,4 @@
-"""Illegal commands: generated from the rows of a session and tried in every state.  None may change a row."""
+"""Illegal commands: generated from the rows of a session, some tried in every state.  None may change a row."""
 
 from __future__ import annotations
 

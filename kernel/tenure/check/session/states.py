@@ -49,7 +49,7 @@ class ModelConfig:
     count_failures: bool = False  # without it, no run is given up after too many failures
     clock_back: bool = False  # the clock is set back once
     hour: bool = False  # a run may have failed for an hour
-    probes: bool = False  # illegal commands are tried in every state
+    probes: bool = False  # illegal commands are tried, each in every fourth state
     expects: tuple[str, ...] = ()  # clauses that must fire
     ends: tuple[str, ...] = ("consumed",)  # ways in which some input must end
 
