@@ -5,7 +5,7 @@ releases.
 """
 
 from tenure.commands import IfIdle, NewInput, Parent, Target
-from tenure.failure import ErrorKind, Failure, LastFailure
+from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
 from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
 from tenure.policy import (
@@ -28,6 +28,7 @@ from .agents.chat import ChatAgent
 from .agents.registry import find_agent
 from .agents.tools import ToolFailed, tool
 from .runtime.client import Client
+from .runtime.drained import Drained
 from .runtime.errors import (
     AlreadyCommitted,
     BaseExceptionRaised,
@@ -48,6 +49,7 @@ from .runtime.errors import (
     TurnFailed,
 )
 from .runtime.feed import Change
+from .runtime.limits import Limit
 from .runtime.publisher_host import Sink
 from .runtime.receipts import Receipt
 from .runtime.runtime import Runtime
@@ -92,6 +94,7 @@ __all__ = [
     "Delta",
     "Due",
     "Durability",
+    "Drained",
     "ErrorKind",
     "Failure",
     "Gap",
@@ -103,6 +106,7 @@ __all__ = [
     "Lane",
     "LastFailure",
     "LeaseLost",
+    "Limit",
     "NewInput",
     "NotAnswered",
     "NotEnded",
@@ -116,6 +120,7 @@ __all__ = [
     "PublishedEvent",
     "Receipt",
     "Report",
+    "RetryLimits",
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",

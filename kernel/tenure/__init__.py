@@ -6,7 +6,7 @@ and answers its outcome.  Commands are in `tenure.commands`, questions in `tenur
 `tenure.check`.
 """
 
-from .failure import ErrorKind, Failure
+from .failure import ErrorKind, Failure, RetryLimits
 from .outcome import Decided, Hint, Refusal, Refused, Write
 from .policy import (
     POLICIES,
@@ -45,6 +45,7 @@ __all__ = [
     "Record",
     "Refusal",
     "Refused",
+    "RetryLimits",
     "World",
     "Write",
     "ask",

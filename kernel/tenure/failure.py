@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import frozen
 
@@ -13,10 +13,12 @@ from .replace import replace
 __all__ = [
     "BACKOFF_BASE_MS",
     "BACKOFF_CAP_MS",
+    "DEFAULT_LIMITS",
     "FAILURES_MAX",
     "GIVE_UP_AFTER_MS",
     "LOSSES_BEFORE_SPLIT",
     "LOSSES_MAX",
+    "MOST_LIMITS",
     "NATURES",
     "NO_FAILURES",
     "ErrorKind",
@@ -25,6 +27,7 @@ __all__ = [
     "LastFailure",
     "Nature",
     "Retry",
+    "RetryLimits",
     "RetryState",
     "backoff_ms",
     "decide_after_loss",
@@ -64,6 +67,14 @@ class ErrorKind(enum.StrEnum):
             "STREAM_INTERRUPTED": 2,
             "VERSION_MISSING": 2,
             "REFUSED_BY_PROVIDER": 2,
+        }
+    )
+    instead = enum.nonmember(  # FAIL-18: what is stored while release 1 is active
+        {
+            "ALL_MODELS_UNAVAILABLE": "UNAVAILABLE",
+            "STREAM_INTERRUPTED": "UNAVAILABLE",
+            "VERSION_MISSING": "UNAVAILABLE",
+            "REFUSED_BY_PROVIDER": "CONTENT_FILTERED",
         }
     )
 
@@ -108,6 +119,22 @@ OTHERS_MAX: Final = ((4, 0), (3, 1), (2, 7))  # losses, and how many others may 
 GIVE_UP_AFTER_MS: Final = 3_600_000
 BACKOFF_BASE_MS: Final = 250
 BACKOFF_CAP_MS: Final = 30_000
+
+
+@frozen
+class RetryLimits:
+    """FAIL-19: how often, how long, and with which backoff a run is retried.  Stored with its input."""
+
+    since: ClassVar = 2
+    failures: int = FAILURES_MAX  # transient ones; the last gives the run up
+    losses: int = LOSSES_MAX  # likewise
+    give_up_after_ms: int = GIVE_UP_AFTER_MS  # since the first failure of an outage
+    base_ms: int = BACKOFF_BASE_MS  # the first pause; it doubles
+    cap_ms: int = BACKOFF_CAP_MS  # the longest pause
+
+
+DEFAULT_LIMITS: Final = RetryLimits()
+MOST_LIMITS: Final = RetryLimits(1_000, 1_000, 30 * 24 * 3_600_000, 3_600_000, 3_600_000)
 
 
 @frozen
@@ -181,13 +208,15 @@ class GiveUp:
 NO_FAILURES: Final = RetryState()
 
 
-def backoff_ms(state: RetryState) -> int:
+def backoff_ms(state: RetryState, limits: RetryLimits = DEFAULT_LIMITS) -> int:
     """RUN-20: return base * 2^(n-1), capped; n counts failures, outages and losses."""
     exponent = min(max(state.failure_count() - 1, 0), 20)
-    return int(min(BACKOFF_BASE_MS * 2**exponent, BACKOFF_CAP_MS))
+    return int(min(limits.base_ms * 2**exponent, limits.cap_ms))
 
 
-def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | GiveUp:
+def decide_retry(
+    state: RetryState, failure: Failure, now_ms: int, limits: RetryLimits = DEFAULT_LIMITS
+) -> Retry | GiveUp:
     """Decide what becomes of a run whose holder reported this failure."""
     nature = NATURES[failure.kind]
     if nature is Nature.PERMANENT:
@@ -195,19 +224,19 @@ def decide_retry(state: RetryState, failure: Failure, now_ms: int) -> Retry | Gi
     if nature is Nature.PROVIDER:
         first = now_ms if state.first_failure_ms is None else state.first_failure_ms
         after = RetryState(state.failures, state.outages + 1, state.losses, first, state.last)
-        if now_ms - first >= GIVE_UP_AFTER_MS:
+        if now_ms - first >= limits.give_up_after_ms:
             return GiveUp(after, False, "FAIL-2")
-        return Retry(_due(after, failure, now_ms), after, True, "FAIL-3")
+        return Retry(_due(after, failure, now_ms, limits), after, True, "FAIL-3")
     after = RetryState(state.failures + 1, 0, state.losses, None, state.last)
-    if after.failures >= FAILURES_MAX:
+    if after.failures >= limits.failures:
         return GiveUp(after, False, "FAIL-4")
-    return Retry(_due(after, failure, now_ms), after, False, "FAIL-5")
+    return Retry(_due(after, failure, now_ms, limits), after, False, "FAIL-5")
 
 
-def jitter_ms(run_id: str, state: RetryState) -> int:
+def jitter_ms(run_id: str, state: RetryState, limits: RetryLimits = DEFAULT_LIMITS) -> int:
     """RUN-22: return less than the backoff.  It follows from the run and its losses, so it differs between runs."""
     digest = hashlib.sha256(f"{run_id} {state.losses}".encode()).digest()
-    return int.from_bytes(digest[:8]) % backoff_ms(state)
+    return int.from_bytes(digest[:8]) % backoff_ms(state, limits)
 
 
 def others_max(state: RetryState) -> int | None:
@@ -216,19 +245,24 @@ def others_max(state: RetryState) -> int | None:
 
 
 def decide_after_loss(
-    run_id: str, state: RetryState, recorded: bool, now_ms: int
+    run_id: str,
+    state: RetryState,
+    recorded: bool,
+    now_ms: int,
+    limits: RetryLimits = DEFAULT_LIMITS,
 ) -> Retry | GiveUp:
     """Decide what becomes of a run whose lease ended without a command of its holder."""
     if recorded:
         return Retry(now_ms, state, False, "FAIL-6")
     after = replace(state, losses=state.losses + 1)
-    if after.losses >= LOSSES_MAX:
+    if after.losses >= limits.losses:
         return GiveUp(after, False, "FAIL-7")
-    due_at_ms = now_ms + backoff_ms(after) + jitter_ms(run_id, after)
+    due_at_ms = now_ms + backoff_ms(after, limits) + jitter_ms(run_id, after, limits)
     return Retry(due_at_ms, after, False, "FAIL-8")
 
 
-def _due(state: RetryState, failure: Failure, now_ms: int) -> int:
+def _due(state: RetryState, failure: Failure, now_ms: int, limits: RetryLimits) -> int:
     """RUN-21: return when a failed run is due, bounded by how long an outage may last."""
-    after_ms = min(max(backoff_ms(state), failure.retry_after_ms), GIVE_UP_AFTER_MS)
+    asked_ms = min(failure.retry_after_ms, GIVE_UP_AFTER_MS, limits.give_up_after_ms)
+    after_ms = max(backoff_ms(state, limits), asked_ms)
     return now_ms + after_ms + min(max(failure.jitter_ms, 0), BACKOFF_CAP_MS)

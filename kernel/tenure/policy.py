@@ -7,6 +7,8 @@ from typing import ClassVar, Final
 
 from attrs import frozen
 
+from .failure import RetryLimits
+
 __all__ = [
     "LANES",
     "POLICIES",
@@ -126,6 +128,7 @@ class Policy:
         "may_be_empty": 2,
         "steers": 2,
         "while_waiting": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("audience", "while_waiting")
     lane: Lane
@@ -142,6 +145,7 @@ class Policy:
     may_be_empty: bool = False  # an empty payload is admitted
     steers: bool = False  # it names the current run if it says nothing else
     while_waiting: WhileWaiting | None = None  # None: as the wait says
+    retry: RetryLimits | None = None  # of a run that begins with it; None: the usual ones
 
     def group(self) -> str | None:
         """Return the name under which neighbours are bound together; None: alone."""

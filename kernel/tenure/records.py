@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from attrs import field, frozen
 
 from .event import Event, Origin, Parent
-from .failure import NO_FAILURES, RetryState
+from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -213,6 +213,7 @@ class Contributor:
         "hold": 2,
         "checkpoint": 2,
         "while_waiting": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     input_id: str
@@ -228,6 +229,7 @@ class Contributor:
     hold: bool | None = None
     checkpoint: int | None = None  # that has taken it; None: the run began with it
     while_waiting: WhileWaiting | None = None
+    retry: RetryLimits | None = None
 
 
 @frozen
@@ -301,6 +303,11 @@ class Run(Record):
     def mark_of(self, contributor: Contributor) -> int:
         """Return the mark under which one of its inputs was admitted."""
         return self.mark if contributor.mark is None else contributor.mark
+
+    @property
+    def limits(self) -> RetryLimits:
+        """The limits of its retries: those of its first input (FAIL-19)."""
+        return self.contributors[0].retry or DEFAULT_LIMITS
 
     def waits_for(self) -> tuple[OpenTicket, ...]:
         """Return the open tickets that a waiting run waits for."""

@@ -2,7 +2,7 @@
 
 What a release adds to the stored forms carries its number: `since` on a class, `added` on a class for its fields,
 derived columns and members.  `ignorable` names added fields without which an earlier release does what it always did:
-until the release is active, they are left out.
+until the release is active, they are left out.  `instead` names the older member that stands for an added one.
 """
 
 from __future__ import annotations
@@ -56,8 +56,14 @@ def not_active(command: object, release: int) -> Refused:
 
 
 def reduced(value: T, active: int) -> T:
-    """Return a value without the ignorable fields that releases after `active` added (SCHEMA-12)."""
+    """Return a value without what releases after `active` added and it can do without.
+
+    SCHEMA-12: ignorable fields are left out.  SCHEMA-13: members that have a substitute are replaced.
+    """
     kind: Any = value.__class__
+    if isinstance(value, enum.Enum):
+        older = getattr(kind, "instead", {}).get(value.name)
+        return value if older is None or added_in(kind, value.name) <= active else kind[older]
     if isinstance(value, tuple):
         parts = tuple([reduced(part, active) for part in value])
         return value if parts == value else cast(T, parts)

@@ -138,20 +138,32 @@ def test_words_of_other_servers_are_known(word: str, finish: Finish) -> None:
         ("MALFORMED_FUNCTION_CALL", "half", ErrorKind.TRANSIENT),
         ("something_else", "", ErrorKind.TRANSIENT),
         ("tool_calls", "", ErrorKind.TRANSIENT),
-        ("network_error", "half", ErrorKind.UNAVAILABLE),
+        ("network_error", "half", ErrorKind.STREAM_INTERRUPTED),
+        ("network_error", "", ErrorKind.UNAVAILABLE),
+        ("refusal", "", ErrorKind.REFUSED_BY_PROVIDER),
         ("insufficient_system_resource", "half", ErrorKind.OVERLOADED),
-        ("abort", "half", ErrorKind.UNAVAILABLE),
-        ("error", "half", ErrorKind.UNAVAILABLE),
+        ("abort", "half", ErrorKind.STREAM_INTERRUPTED),
+        ("error", "half", ErrorKind.STREAM_INTERRUPTED),
     ],
 )
 def test_a_reply_that_broke_off_inside_is_a_failure(
     word: str, content: str, kind: ErrorKind
-) -> None:  # CHAT-23
+) -> None:  # CHAT-23, CHAT-26
     for said in (streamed({"content": content}, finish=word), whole({"content": content}, word)):
         failed = failure_to(said)
 
         assert failed.failure.kind is kind
-        assert repr(word) in failed.failure.message
+        assert repr(word) in failed.failure.message or word == "refusal"
+
+
+def test_a_refusal_by_the_finish_reason_keeps_its_text() -> None:  # CHAT-27
+    for said in (
+        streamed({"content": "No."}, finish="refusal"),
+        whole({"content": "No."}, "refusal"),
+    ):
+        reply = reply_to(said)
+
+        assert (reply.text, reply.refusal) == ("", "No.")
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -31,6 +31,7 @@ from tenure.check.trace import Line
 PINNED: dict[str, tuple[int, int]] = {
     "lease": (3_017, 16_282),
     "failure": (13_100, 82_343),
+    "retry": (13_100, 82_343),
     "order": (3_844, 8_975),
     "delay": (2_479, 8_561),
     "batch": (7_373, 24_524),

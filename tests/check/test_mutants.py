@@ -31,6 +31,7 @@ from tenure.check.session.configs import (
     NEXT_ORDER,
     ORDER,
     PUBLISHING,
+    RETRY,
     ROLLBACK,
     STEERING,
     STEERING_CALLS,
@@ -202,7 +203,7 @@ def failure_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         holder,
         "decide_retry",
-        lambda retry, failed, now: failure.Retry(now + 250, retry, False, "FAIL-5"),
+        lambda retry, failed, now, limits: failure.Retry(now + 250, retry, False, "FAIL-5"),
     )
 
 
@@ -210,7 +211,16 @@ def loss_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         transaction,
         "decide_after_loss",
-        lambda run_id, retry, recorded, now: failure.Retry(now + 250, retry, False, "FAIL-8"),
+        lambda run_id, retry, recorded, now, limits: failure.Retry(
+            now + 250, retry, False, "FAIL-8"
+        ),
+    )
+
+
+def limits_ignored(patch: pytest.MonkeyPatch) -> None:
+    decide = failure.decide_retry
+    patch.setattr(
+        holder, "decide_retry", lambda retry, failed, now, limits: decide(retry, failed, now)
     )
 
 
@@ -230,11 +240,11 @@ def lapsed_lease_left(patch: pytest.MonkeyPatch) -> None:
 def requeued(patch: pytest.MonkeyPatch) -> None:
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def back(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def back(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         if message == "lost":
             self.split(run, message)
             return "split"
-        return end_or_retry(self, run, verdict, message)
+        return end_or_retry(self, run, verdict, kind, message)
 
     patch.setattr(transaction.Transaction, "end_or_retry", back)
 
@@ -250,9 +260,9 @@ def cancelled_retried(patch: pytest.MonkeyPatch) -> None:
     """A cancelled run that fails is retried like any other run."""
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def without_cancel(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def without_cancel(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         session, self.session = self.session, replace(self.session, cancel=None)
-        verdict_text = end_or_retry(self, run, verdict, message)
+        verdict_text = end_or_retry(self, run, verdict, kind, message)
         self.session = replace(self.session, cancel=session.cancel)
         return verdict_text
 
@@ -448,11 +458,11 @@ def rolled_back_in_sight(patch: pytest.MonkeyPatch) -> None:
 def lapse_forgets_the_rollback(patch: pytest.MonkeyPatch) -> None:
     end_or_retry = transaction.Transaction.end_or_retry
 
-    def forgetful(self: Any, run: Any, verdict: Any, message: str) -> str:
+    def forgetful(self: Any, run: Any, verdict: Any, kind: Any, message: str) -> str:
         asked = self.session.cancel
         if asked is not None:
             self.update(cancel=replace(asked, rollback=False))
-        return end_or_retry(self, run, verdict, message)
+        return end_or_retry(self, run, verdict, kind, message)
 
     patch.setattr(transaction.Transaction, "end_or_retry", forgetful)
 
@@ -664,6 +674,7 @@ MUTANTS = (
     Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
     Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),
+    Mutant("limits of an input ignored", RETRY, 7, ("a run is given up",), limits_ignored),
     Mutant("a mark ignored", INTERRUPTS, 4, ("nothing is begun", NO_ASSERTION_ERROR, NO_HOT_LOOP), mark_ignored),
     Mutant("an interrupt without its flag", INTERRUPT, 3, ("an interrupt or stop",), interrupt_without_flag),
     Mutant("a lapsed lease left to its holder", INTERRUPT, 4, ("an interrupt or stop",), lapsed_lease_left),

@@ -351,6 +351,7 @@ def test_every_clause_is_tested() -> None:
     pages.append(Path(__file__).with_name("test_shortening.py"))
     pages.append(TESTS / "agents" / "test_lenient_reading.py")
     pages.append(TESTS / "runtime" / "test_approvals.py")
+    pages.append(TESTS / "agents" / "test_model_limit.py")
     named = [
         each for page in pages for each in re.findall(r"# (.*CHAT-.*)", page.read_text("utf-8"))
     ]

@@ -13,6 +13,7 @@ from paths import ROOT
 
 from tenure.failure import (
     BACKOFF_CAP_MS,
+    DEFAULT_LIMITS,
     FAILURES_MAX,
     GIVE_UP_AFTER_MS,
     NATURES,
@@ -21,6 +22,9 @@ from tenure.failure import (
     Failure,
     GiveUp,
     Nature,
+    RetryLimits,
+    backoff_ms,
+    decide_after_loss,
     decide_retry,
 )
 
@@ -29,11 +33,13 @@ TRIED_MAX = FAILURES_MAX * (OUTAGE_MAX + 1)
 LONGEST_MS = FAILURES_MAX * (GIVE_UP_AFTER_MS + 2 * BACKOFF_CAP_MS)
 
 
-def give_up(kinds: Sequence[ErrorKind]) -> tuple[int, int, GiveUp]:
+def give_up(
+    kinds: Sequence[ErrorKind], limits: RetryLimits = DEFAULT_LIMITS
+) -> tuple[int, int, GiveUp]:
     """Fail with these kinds, again and again, as soon as the run is due.  Return attempts, time and verdict."""
     state, now_ms = NO_FAILURES, 1_000
     for attempt, kind in enumerate(itertools.cycle(kinds), 1):
-        verdict = decide_retry(state, Failure(kind), now_ms)
+        verdict = decide_retry(state, Failure(kind), now_ms, limits)
         if isinstance(verdict, GiveUp):
             return attempt, now_ms - 1_000, verdict
         assert verdict.due_at_ms > now_ms
@@ -83,3 +89,35 @@ def test_no_sequence_of_kinds_is_retried_without_end(kinds: list[ErrorKind]) -> 
     assert attempts <= min([TRIED_MAX, *permanent])
     assert lasted_ms <= LONGEST_MS
     assert verdict.state.failures <= FAILURES_MAX
+
+
+retry_limits = st.builds(
+    RetryLimits,
+    failures=st.integers(1, 8),
+    losses=st.integers(1, 20),
+    give_up_after_ms=st.integers(0, 2 * GIVE_UP_AFTER_MS),
+    base_ms=st.integers(100, 1_000),
+    cap_ms=st.integers(20_000, 60_000),
+)
+
+
+@given(retry_limits, st.lists(st.sampled_from(ErrorKind), min_size=1, max_size=9))
+def test_a_run_is_given_up_within_the_limits_of_its_input(
+    limits: RetryLimits, kinds: list[ErrorKind]
+) -> None:  # FAIL-19
+    _, lasted_ms, verdict = give_up(kinds, limits)
+
+    assert verdict.state.failures <= limits.failures
+    assert lasted_ms <= limits.failures * (limits.give_up_after_ms + 2 * limits.cap_ms)
+    if set(kinds) == {ErrorKind.TRANSIENT}:
+        assert verdict.state.failures == limits.failures
+
+
+@given(retry_limits)
+def test_a_run_is_lost_as_often_as_its_input_allows(limits: RetryLimits) -> None:  # FAIL-19
+    state, now_ms, losses = NO_FAILURES, 1_000, 1
+    while not isinstance(verdict := decide_after_loss("r", state, False, now_ms, limits), GiveUp):
+        assert limits.base_ms <= verdict.due_at_ms - now_ms < 2 * backoff_ms(verdict.state, limits)
+        state, now_ms, losses = verdict.state, verdict.due_at_ms, losses + 1
+
+    assert losses == limits.losses

@@ -75,6 +75,7 @@ from tenure.runner.protocol import (
     Failed,
     Finished,
     InterruptTurn,
+    Left,
     MayStart,
     NotifyTurn,
     OutcomeUnknown,
@@ -741,7 +742,7 @@ def test_a_refused_final_command_stops_the_runner_without_another_write(
     turn_exit: Any, refusal: Refusal, reason: RunnerStopReason
 ) -> None:
     script = at_work().ends(turn_exit).answer(no(refusal)).none(Execute, RunFinished)
-    assert script.stopped() == Stop(reason, no(refusal))
+    assert script.stopped() == Stop(reason, no(refusal), True)
 
 
 @shows("RUNNER-24")
@@ -809,8 +810,27 @@ def test_a_call_that_can_never_be_executed_ends_the_holding() -> None:
     script.event(StoreBroken(1, script.id, "row 7 is unreadable")).none(Execute)
     assert script.one(Reply).answer is TurnReply.LEASE_LOST
     assert script.ends(Abandoned()).stopped() == Stop(
-        RunnerStopReason.BROKEN, "row 7 is unreadable"
+        RunnerStopReason.BROKEN, "row 7 is unreadable", True
     )
+
+
+@shows("RUNNER-140")
+def test_a_runner_says_how_it_has_left_its_turn() -> None:
+    ended = at_work().ends(Finished(END)).answer(Committed(1)).stopped()
+    failed = (
+        at_work()
+        .ends(Failed(Failure(ErrorKind.TRANSIENT)))
+        .answer(Ended("rescheduled", 7))
+        .stopped()
+    )
+    released = at_work().ends(Abandoned()).answer(Ended("released")).stopped()
+    fenced = at_work().ends(Finished(END)).answer(no(Refusal.FENCED)).stopped()
+    idle = Script().answer(NothingDue(None)).stopped()
+    unknown = Script().answer(no(Refusal.UNKNOWN_SESSION)).stopped()
+
+    assert (ended.left, failed.left) == (Left.ENDED, Left.ENDED)
+    assert (released.left, fenced.left) == (Left.RELEASED, Left.GIVEN_UP)
+    assert (idle.left, unknown.left) == (None, None)
 
 
 def test_every_clause_is_shown_by_a_test_and_no_other_clause_is_named() -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 from clauses import ClauseLog, defined, named
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenure.check.machine_domains import WORKER
 from tenure.outcome import Stepped
 from tenure.runner.protocol import RunnerStopReason
+from tenure.worker.limits import Rule, Usage, admit
 from tenure.worker.machine import RULES, is_ignored, step
 from tenure.worker.protocol import (
     Connected,
@@ -90,9 +93,10 @@ def check_room(before: Serving, event: Any, after: Serving, takes: list[Take]) -
 class Script:
     """A worker, step by step.  `last` are the effects of the last step."""
 
-    def __init__(self, slots: int = 2) -> None:
-        self.state: State = Serving(slots)
+    def __init__(self, slots: int = 2, *rules: Rule) -> None:
+        self.state: State = Serving(slots, usage=Usage(rules) if rules else None)
         self.last: tuple[Effect, ...] = ()
+        self.now_ms = 0
 
     def event(self, event: Any) -> Script:
         outcome = step(self.state, event)
@@ -105,11 +109,28 @@ class Script:
 
     def looked(self, *ids: str, full: bool = False, next_in: int | None = None) -> Script:
         assert isinstance(self.state, Serving)
-        return self.event(Looked(0, self.state.looking, ids, full, next_in))
+        keys = tuple([(each[0],) for each in ids]) if self.state.usage else ()
+        return self.event(Looked(self.now_ms, self.state.looking, ids, full, next_in, keys))
+
+    def hinted(self, session_id: str) -> Script:
+        return self.event(Hinted(self.now_ms, session_id, True, (session_id[0],)))
+
+    def ended(
+        self, session_id: str, reason: RunnerStopReason = RunnerStopReason.DONE, others: int = 0
+    ) -> Script:
+        return self.event(RunnerStopped(self.now_ms, session_id, reason, others))
+
+    def timer(self) -> Script:
+        assert isinstance(self.state, Serving)
+        self.now_ms = self.state.timer_ms
+        return self.event(TimerFired(self.now_ms, self.state.timer))
+
+    def taken(self) -> list[str]:
+        return [take.session_id for take in self.every(Take)]
 
 
-def started(slots: int = 2) -> Script:
-    script = Script(slots).event(Connected(0))
+def started(slots: int = 2, *rules: Rule) -> Script:
+    script = Script(slots, *rules).event(Connected(0))
     assert script.every(Look) == [Look(1, 16, True)]
     return script
 
@@ -292,6 +313,134 @@ def test_an_earlier_look_and_an_earlier_timer_change_nothing() -> None:
     before = script.state
     for event in (Looked(0, 99, ("a",), False, None), LookFailed(0, 99), TimerFired(0, 99)):
         assert (script.event(event).state, script.last) == (before, ())
+
+
+# -- limits: the key of a session is the first letter of its id
+
+
+@shows("WORKER-21", "WORKER-22")
+def test_a_session_whose_limit_is_full_is_put_aside_and_hinders_nobody() -> None:
+    script = started(4, Rule(at_once=1)).looked("a1", "a2", "a3", "b1")
+    assert script.taken() == ["a1", "b1"]
+    assert script.hinted("c1").taken() == ["c1"]
+    assert script.hinted("a4").taken() == []
+    assert script.ended("b1").taken() == []
+    assert script.ended("a1").taken() == ["a2"], "the first one that was put aside"
+
+
+@shows("WORKER-21", "WORKER-22")
+def test_a_limit_per_minute_lets_the_next_one_begin_when_a_begin_is_a_minute_old() -> None:
+    script = started(4, Rule(per_minute=2)).looked("a1")
+    script.now_ms = 1_000
+    assert script.hinted("a2").taken() == ["a2"]
+    script.ended("a1").ended("a2")
+    assert script.hinted("a3").taken() == []
+    began = []
+    while script.now_ms < 200_000:
+        script.timer()
+        began += [(script.now_ms, session_id) for session_id in script.taken()]
+        script.looked("a3", "a4", "a5")
+        for session_id in ("a3", "a4", "a5"):
+            if isinstance(script.state, Serving) and session_id in script.state.running:
+                script.ended(session_id)
+                began += [(script.now_ms, taken) for taken in script.taken()]
+        if len(began) >= 6:
+            break
+
+    times = [0, 1_000, *[at_ms for at_ms, _ in began]]
+    assert began[0] == (60_000, "a3")
+    assert all(later - earlier >= 60_000 for earlier, later in zip(times, times[2:], strict=False))
+
+
+@shows("WORKER-22")
+def test_the_timer_is_set_earlier_for_a_session_that_was_put_aside() -> None:
+    script = started(4, Rule(per_minute=1)).looked("a1")
+    assert isinstance(script.state, Serving)
+    script.now_ms = 57_000
+    script.event(TimerFired(57_000, script.state.timer)).looked()
+    script.now_ms = 58_000
+    assert script.ended("a1").hinted("a2").taken() == []
+    assert [timer.at_ms for timer in script.every(SetTimer)] == [60_000]
+    assert script.timer().taken() == ["a2"]
+
+
+@shows("WORKER-23")
+def test_a_full_look_that_leaves_a_slot_free_is_followed_by_another_one() -> None:
+    many = [f"a{n}" for n in range(300)]
+    script = started(4, Rule(at_once=1)).looked(*many[:256], full=True)
+    assert script.taken() == ["a0"]
+    assert [timer.at_ms for timer in script.every(SetTimer)] == [100]
+    assert script.timer().every(Look)[0].limit == 256
+    assert script.looked(*many[256:], "b1", full=True).taken() == ["b1"]
+    assert isinstance(script.state, Serving) and len(script.state.aside) == 256
+    assert script.ended("a0").taken() == ["a1"]
+
+
+@shows("WORKER-24")
+def test_a_session_that_was_taken_in_vain_does_not_count_in_its_minute() -> None:
+    script = started(4, Rule(per_minute=1)).looked("a1")
+    assert script.ended("a1", RunnerStopReason.HELD).hinted("a2").taken() == ["a2"]
+    assert script.hinted("a3").taken() == []
+
+
+@shows("WORKER-24", "WORKER-17")
+def test_a_session_that_waits_for_room_keeps_its_place_in_its_limits() -> None:
+    script = started(4, Rule(at_once=1)).looked("a1", "b1", "c1")
+    script.ended("a1", RunnerStopReason.NEEDS_ROOM, 0)
+    assert script.hinted("a2").taken() == []
+    script.ended("b1")
+    assert script.ended("c1").taken() == ["a1"]
+    assert script.ended("a1").taken() == ["a2"]
+
+
+@shows("WORKER-8", "WORKER-22")
+def test_a_hint_while_a_session_runs_leaves_it_behind_those_that_were_put_aside() -> None:
+    script = started(4, Rule(at_once=1)).looked("a1", "a2")
+    script.hinted("a1")
+    assert script.ended("a1").taken() == ["a2"]
+    assert script.ended("a2").taken() == ["a1"]
+
+
+def test_several_limits_hold_together() -> None:
+    rules = (Rule(at_once=2), Rule(at_once=3))  # of a tenant, and of all
+    usage = Usage(rules).learn([(i, (i[0], "all")) for i in ("a1", "a2", "a3", "b1", "b2", "c1")])
+    usage = usage.learn([("z1", (None, None))])
+    usage, taken, wake_ms = admit(usage, tuple(usage.keys), 9, 0)
+    assert (taken, wake_ms) == (("a1", "a2", "b1", "z1"), None)
+    usage = usage.release("a1", 0)
+    assert admit(usage, ("a3", "b2"), 9, 0)[1] == ("a3",)
+
+
+@given(st.data())
+def test_no_limit_is_exceeded_and_nothing_waits_that_may_begin(data: st.DataObject) -> None:
+    rule = Rule(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4)))
+    usage, now_ms, waiting, running = Usage((rule,)), 0, list[str](), list[str]()
+    begins: dict[str, list[int]] = {"a": [], "b": []}
+    for n in range(data.draw(st.integers(1, 30))):
+        match data.draw(st.sampled_from(("arrive", "end", "wait"))):
+            case "arrive":
+                name = f"{data.draw(st.sampled_from('ab'))}{n}"
+                usage, waiting = usage.learn([(name, (name[0],))]), [*waiting, name]
+            case "end" if running:
+                usage = usage.release(
+                    running.pop(data.draw(st.integers(0, len(running) - 1))), now_ms
+                )
+            case _:
+                now_ms += data.draw(st.sampled_from((1, 1_000, 30_000, 60_000)))
+        usage, taken, wake_ms = admit(usage, waiting, 100, now_ms)
+        for name in taken:
+            begins[name[0]].append(now_ms)
+        waiting, running = [i for i in waiting if i not in taken], [*running, *taken]
+        assert usage.held.keys() == set(running) and usage.keys.keys() == set(waiting)
+        for key, times in begins.items():
+            recent = [at_ms for at_ms in times if at_ms > now_ms - 60_000]
+            at_once = [i for i in running if i[0] == key]
+            assert len(at_once) <= (rule.at_once or 0) and len(recent) <= (rule.per_minute or 0)
+            left = [i for i in waiting if i[0] == key]
+            if left and len(at_once) < (rule.at_once or 0):
+                assert wake_ms is not None and wake_ms > now_ms
+                assert len(recent) == rule.per_minute
+    assert admit(usage, waiting, 100, now_ms)[1] == ()
 
 
 def test_every_clause_is_shown_by_a_test_and_no_other_clause_is_named() -> None:

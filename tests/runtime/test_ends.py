@@ -86,6 +86,49 @@ def test_who_waits_in_vain_is_told_the_last_status() -> None:
     asyncio.run(main())
 
 
+def test_who_waits_is_told_what_its_run_waits_for() -> None:  # INBOX-59
+    async def asking(turn: Turn) -> str:
+        return (await turn.ask("name", "Your name?")).body
+
+    async def main() -> None:
+        async with aclosing(open_store("memory:")) as store, Runtime(store, asking) as runtime:
+            receipt = await runtime.submit("s", "hello")
+            behind = await runtime.submit("s", "and then?")
+            while not (tickets := await runtime.tickets()):
+                await asyncio.sleep(0.01)
+            with pytest.raises(NotEnded, match=f"waits: .*, ticket {tickets[0].ticket_id}"):
+                while True:  # until the waiter has read it
+                    try:
+                        await receipt.ended(0.05)
+                    except NotEnded as error:
+                        if error.status is not None and error.status.wait is not None:
+                            raise
+            waiting, held = await receipt.status(), await behind.status()
+
+        assert waiting is not None and held is not None
+        assert (waiting.result, held.result) == (Result.WAITING, Result.WAITING)
+        for status in (waiting, held):
+            assert status.wait is not None and status.wait.tickets == (tickets[0].ticket_id,)
+
+    asyncio.run(main())
+
+
+def test_who_waits_when_the_runtime_stops_is_told_so() -> None:
+    async def main() -> None:
+        async with aclosing(open_store("memory:")) as store:
+            runtime = Runtime(store)
+            await runtime.start()
+            receipt = await runtime.submit("s", "hello")
+            waiting = [asyncio.create_task(receipt.ended()) for _ in range(2)]
+            waiting.append(asyncio.create_task(receipt.delivered()))
+            await asyncio.sleep(0)
+            await runtime.stop()
+            for each in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(each, NotEnded) and "the runtime was stopped" in str(each)
+
+    asyncio.run(main())
+
+
 def test_a_store_that_does_not_answer_leaves_the_status_unknown() -> None:
     async def main() -> None:
         async with aclosing(open_store("memory:")) as store:

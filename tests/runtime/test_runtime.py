@@ -38,11 +38,13 @@ from tenure.questions.core import Journal, LoadOverview, LoadTranscript
 from tenure.records import EntryKind, QueueEntry
 from tenure_drivers.runtime.changes import SessionChanges
 from tenure_drivers.runtime.client import Client
+from tenure_drivers.runtime.drained import Drained
 from tenure_drivers.runtime.errors import (
     AlreadyCommitted,
     Cancelled,
     CommandRefused,
     LeaseLost,
+    NotEnded,
     NothingDue,
     StepFailed,
     StepOutcomeUnknown,
@@ -907,7 +909,7 @@ def test_a_drain_lets_turns_end_and_takes_nothing_new(carry: Callable[[Body], No
         drain = asyncio.create_task(runtime.drain(60_000))
         await asyncio.sleep(0)
         go.set()
-        await drain
+        assert await drain == Drained(ended=1)
         assert (await first.ended(WAIT_S)).answer == "ended"
         status = await second.status()
         assert status is not None and status.status == "ready"
@@ -930,8 +932,8 @@ def test_a_drain_without_grace_lets_go_and_others_take_up(carry: Callable[[Body]
         await runtime.start()
         receipt = await runtime.submit("s", "x")
         await started.wait()
-        await runtime.drain(0)
-        await runtime.stop()
+        assert await runtime.drain(0) == Drained(released=1)
+        assert await runtime.stop() == Drained(released=1)
         async with Runtime(store, echo, owner_id="two") as other:
             ended = await other.receipt("s", receipt.input_id).ended(WAIT_S)
             assert ended.answer == "x!"
@@ -956,7 +958,7 @@ def test_nothing_runs_after_stop(carry: Callable[[Body], None]) -> None:
                 await runtime.submit(f"s{i}", "x")
             waiting = asyncio.create_task((await runtime.submit("s", "x")).ended())
             await started.wait()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(NotEnded, match="the runtime was stopped"):
             await waiting
         await runtime.stop()
         assert {t for t in asyncio.all_tasks() - before if "tenure" in repr(t.get_coro())} == set()
@@ -980,7 +982,8 @@ def test_stop_returns_though_the_store_is_away(carry: Callable[[Body], None]) ->
         await runtime.submit("s", "x")
         await started.wait()
         away.set()
-        await asyncio.wait_for(runtime.stop(patience_s=0.1), WAIT_S)
+        drained = await asyncio.wait_for(runtime.stop(patience_s=0.1), WAIT_S)
+        assert drained == Drained(given_up=1)
 
     carry(body)
 

@@ -15,6 +15,7 @@ from stored_forms import FIXTURES, stored_forms
 
 from tenure.check.invariants import Rows, violations
 from tenure.commands import Admit, NewInput
+from tenure.failure import NATURES, ErrorKind, Failure
 from tenure.messages import Finish, Reply, ToolCall
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Record
@@ -107,6 +108,23 @@ def test_an_ignorable_field_is_left_out_until_its_release_is_active() -> None:
     old = reduced(value, 2)
     assert old == ((State("a"), State("b", None, 2)), State("c")) and old[1] is value[1]
     assert needs(old[0][0]) == 1 and needs(old[0][1]) == 3
+
+
+def test_a_member_is_replaced_by_its_substitute_until_its_release_is_active() -> None:
+    """SCHEMA-13."""
+    value = (Failure(ErrorKind.STREAM_INTERRUPTED, "cut"), ErrorKind.TIMEOUT)
+
+    assert reduced(value, 2) is value
+    old = reduced(value, 1)
+    assert old == (Failure(ErrorKind.UNAVAILABLE, "cut"), ErrorKind.TIMEOUT) and needs(old) == 1
+
+
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_every_kind_of_failure_can_be_stored_in_every_release(kind: ErrorKind) -> None:
+    """FAIL-18."""
+    for release in range(1, RELEASE + 1):
+        stored = reduced(kind, release)
+        assert needs(stored) <= release and NATURES[stored] is NATURES[kind]
 
 
 def test_a_command_that_needs_a_later_release_than_the_active_one_is_refused() -> None:

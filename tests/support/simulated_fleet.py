@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ from tenure.records import Input, QueueEntry, Run, Session
 from tenure.runner.protocol import RunnerStopReason
 from tenure.transcript import NewNode, Role
 from tenure.worker import protocol
+from tenure.worker.limits import Keys, Rule, Usage
 from tenure.worker.machine import step
 from tenure.world import EMPTY, World, evolve
 
@@ -45,12 +47,20 @@ class Process:
 
 @define
 class Fleet:
-    """`turn_ms` returns how long a turn takes: less than its lease, which is never renewed."""
+    """`turn_ms` returns how long a turn takes: less than its lease, which is never renewed.
+
+    `rules` are limits of each process; `key_of` returns the key of a session, the same for all.
+    """
 
     seed: int
     slots: int
     turn_ms: Callable[[random.Random], int]
     ttl_ms: int = 30_000
+    rules: tuple[Rule, ...] = ()
+    key_of: Callable[[str], str] = lambda session_id: session_id
+    begun: list[tuple[int, str, str]] = field(factory=list)  # time, process, session
+    in_vain: int = 0  # how often nothing was begun
+    most_at_once: dict[str, int] = field(factory=dict)  # by key, within one process
     world: World = EMPTY
     now_ms: int = 1_000
     crashes: int = 0
@@ -85,9 +95,13 @@ class Fleet:
             self.world = evolve(self.world, answer.writes)
             for hint in answer.hints:
                 for process in self._processes:
-                    hinted = protocol.Hinted(self.now_ms, hint.session_id, hint.due_at_ms == 0)
+                    at_once, keys = hint.due_at_ms == 0, self.keys(hint.session_id)
+                    hinted = protocol.Hinted(self.now_ms, hint.session_id, at_once, keys)
                     self.at(1, lambda p=process, e=hinted: self.feed(p, e))  # type: ignore[misc]
         return answer
+
+    def keys(self, session_id: str) -> Keys:
+        return (self.key_of(session_id),) * len(self.rules)
 
     def submit(self, payloads: Iterable[str]) -> None:
         """Submit each input to a session of its own."""
@@ -115,7 +129,9 @@ class Fleet:
     # -- processes
 
     def start(self) -> None:
-        process = Process(f"p{next(self._ids)}", protocol.Serving(self.slots))
+        usage = Usage(self.rules) if self.rules else None
+        state = protocol.Serving(self.slots, usage=usage)
+        process = Process(f"p{next(self._ids)}", state)
         self._processes.append(process)
         self._working[process.name] = {}
         self.feed(process, protocol.Connected(self.now_ms))
@@ -150,14 +166,16 @@ class Fleet:
 
     def look(self, process: Process, id: int, limit: int) -> None:
         rows: tuple[Session, ...] = self.world.answer(First(DUE, (), 10_000))
-        due = [s for s in rows if s.due_at_ms is not None and s.due_at_ms <= self.now_ms]
-        ids = [s.session_id for s in due]
+        ids = [s.session_id for s in rows if s.due_at_ms is not None and s.due_at_ms <= self.now_ms]
         dead = [s.session_id for s in self.world.all(Session) if self.holder_is_dead(s)]
         self._chance.shuffle(ids)
-        later = [s.due_at_ms - self.now_ms for s in rows if s not in due and s.due_at_ms]
+        later = [
+            s.due_at_ms - self.now_ms for s in rows if s.due_at_ms and s.due_at_ms > self.now_ms
+        ]
         full = len(ids) >= limit
         found = tuple(dict.fromkeys([*ids[:limit], *dead]))
-        looked = protocol.Looked(self.now_ms, id, found, full, min(later, default=None))
+        keys = tuple(map(self.keys, found)) if self.rules else ()
+        looked = protocol.Looked(self.now_ms, id, found, full, min(later, default=None), keys)
         self.feed(process, looked)
 
     def holder_is_dead(self, session: Session) -> bool:
@@ -199,12 +217,15 @@ class Fleet:
             case NothingDue():
                 self.stop(process, s, RunnerStopReason.NOTHING_DUE)
             case Begun() as begun:
+                self.begun.append((self.now_ms, process.name, s))
                 self.work(process, begun)
 
     def work(self, process: Process, begun: Begun) -> None:
         s = begun.fence.session_id
         working = self._working[process.name]
         working[s] = self.run_of(s, begun.run_id).retry.losses
+        for key, count in Counter(map(self.key_of, working)).items():
+            self.most_at_once[key] = max(self.most_at_once.get(key, 0), count)
         for losses in working.values():
             self.most_beside[losses] = max(self.most_beside.get(losses, 0), len(working) - 1)
         if self.payload_of(s, begun.inputs[0]) == POISON:
@@ -228,6 +249,7 @@ class Fleet:
         self, process: Process, session_id: str, reason: RunnerStopReason, others: int = 0
     ) -> None:
         self._working[process.name].pop(session_id, None)
+        self.in_vain += reason is not RunnerStopReason.DONE
         self.feed(process, protocol.RunnerStopped(self.now_ms, session_id, reason, others))
 
     def run_of(self, session_id: str, run_id: str) -> Run:

@@ -38,10 +38,12 @@ from ..runtime.errors import (
     TurnFailed,
     describe,
 )
+from ..runtime.limits import Limit
 from ..runtime.turn import Turn
 from ..runtime.user_code import guard, log_failure
 from ..runtime.waiting import decision_of
 from ..stores.base import Unavailable
+from .model_gate import ModelGate
 from .tools import FunctionTool, collect
 
 __all__ = ["ChatAgent", "ChatTurnHost"]
@@ -63,6 +65,7 @@ class ChatAgent:
     a limit of its own, and the transcript holds the whole.  `on_overflow(messages, budget)` shortens a request that did
     not fit the context to about `budget` characters, or summarises it; it may be async.  None: such a turn fails at once.
     `steering`: whether a turn takes all inputs that are meant for it together, or one between two model calls.
+    `model_limit`: how many calls of the model are in progress, and begin in a minute, in this process.
     Raises ValueError for an invalid limit or duplicate tool names.
     """
 
@@ -84,6 +87,7 @@ class ChatAgent:
         result_max: int = protocol.LIMITS.result_max,
         on_overflow: OnOverflow | None = shorten,
         steering: Literal["all", "one"] = "all",
+        model_limit: Limit | None = None,
     ) -> None:
         if steering not in ("all", "one"):
             raise ValueError(f"steering {steering!r}: expected 'all' or 'one'")
@@ -100,7 +104,7 @@ class ChatAgent:
             result_max=result_max, shortens=on_overflow is not None,
             take_max=RUN_INPUTS_MAX if steering == "all" else 1,
         )  # fmt: skip
-        self.on_overflow = on_overflow
+        self.on_overflow, self.gate = on_overflow, ModelGate(model_limit)
         self.strict, self.frames, self.show, self.policy = strict, frames or {}, show, policy
 
     async def __call__(self, turn: Turn) -> None:
@@ -140,6 +144,7 @@ class ChatTurnHost:
     shown_attempt: int = 0  # of the model call that they belong to
     active: ChatAgent = field(init=False)
     raised: Exception | None = None  # what the model client or the environment raised last
+    frame: str = ""
 
     def __attrs_post_init__(self) -> None:
         self.active = self.agent
@@ -260,7 +265,7 @@ class ChatTurnHost:
         if active is None:
             message = f"no agent for frame {frame!r}"
             return protocol.EnvironmentFailed(key, Failure(ErrorKind.UNKNOWN_AGENT, message))
-        self.active = active
+        self.active, self.frame = active, frame
         try:
             return protocol.EnvironmentReady(key, await guard(active.environment(self.turn)))
         except Exception as error:
@@ -279,12 +284,15 @@ class ChatTurnHost:
                 failure = Failure(ErrorKind.TRANSIENT, f"on_overflow: {describe(error)}")
                 return protocol.ModelFailed(key, failure)
         self.shown.clear()
-        try:
-            answer = await guard(self._complete(request, key))
-        except Exception as error:
-            self.raised = error
-            failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
-            return protocol.ModelFailed(key, failure)
+        async with self.active.gate.call(self.turn.session_id, self.frame) as waited:
+            if waited:
+                await self.turn.may_begin()
+            try:
+                answer = await guard(self._complete(request, key))
+            except Exception as error:
+                self.raised = error
+                failure = Failure(ErrorKind.TRANSIENT, f"the model client: {describe(error)}")
+                return protocol.ModelFailed(key, failure)
         self.raised = None
         if isinstance(answer, ModelFailed):
             return protocol.ModelFailed(key, answer.failure, answer.usage)

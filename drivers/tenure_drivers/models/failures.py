@@ -24,6 +24,7 @@ CODES: Final = {
     "exceed_context_size_error": ErrorKind.CONTEXT_OVERFLOW,
     "content_filter": ErrorKind.CONTENT_FILTERED,
     "content_policy_violation": ErrorKind.CONTENT_FILTERED,
+    "refusal": ErrorKind.REFUSED_BY_PROVIDER,
     "model_not_found": ErrorKind.MODEL_NOT_FOUND,
     "invalid_model": ErrorKind.MODEL_NOT_FOUND,
     "deploymentnotfound": ErrorKind.MODEL_NOT_FOUND,

@@ -21,14 +21,13 @@ from ..redaction import know_secret, without_secrets
 from .chunks import Chunk, Malformed, read_chunk, read_text, read_whole
 from .failures import MESSAGE_MAX, failure_in, failure_of
 from .request import BadRequest, body_of
-from .stream import Assembly
+from .stream import CONNECTION_LOST, Assembly
 
 __all__ = ["OpenAIModel"]
 
 
 PATH = "/chat/completions"
 SECRET_MIN = 8  # shorter header values are not treated as secrets
-CONNECTION_LOST = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
 NO_KEY = "none"  # the SDK requires a key, some servers do not
 
 
@@ -134,7 +133,7 @@ class OpenAIModel:
                     )
                     if assembly.whole and failure.kind in CONNECTION_LOST and not reported:
                         return None  # the reply was complete before the connection broke
-                    return failure
+                    return failure if reported else assembly.interrupted(failure)
                 if chunk is None:
                     break
                 if chunk.error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 from typing import Final
 
 import msgspec
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tenure.failure import ErrorKind, Failure
 from tenure.limits import USAGE_COUNT_MAX
@@ -27,7 +27,7 @@ from .chunks import (
     PromptDetails,
 )
 
-__all__ = ["Assembly"]
+__all__ = ["CONNECTION_LOST", "Assembly"]
 
 
 CALL_ID: Final = re.compile(r"[!-~]{1,200}")
@@ -51,6 +51,8 @@ FINISHES: Final = {
     "model_length": Finish.CONTEXT_OVERFLOW,
     "model_context_window_exceeded": Finish.CONTEXT_OVERFLOW,
 }
+REFUSAL: Final = "refusal"  # as some servers call it when the model will not answer
+CONNECTION_LOST: Final = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
 BROKEN: Final = {  # the server failed in the middle of the reply
     "error": ErrorKind.UNAVAILABLE,
     "network_error": ErrorKind.UNAVAILABLE,
@@ -90,6 +92,11 @@ class Assembly:
     def whole(self) -> bool:
         """True if the server has sent the finish reason."""
         return self.finish is not None
+
+    @property
+    def begun(self) -> bool:
+        """True if some content has arrived."""
+        return bool(self.texts or self.reasonings or self.refusals or self.slots)
 
     def take(self, chunk: Chunk) -> None:
         """Add a chunk, and emit its pieces."""
@@ -145,16 +152,25 @@ class Assembly:
     def failure(self) -> Failure | None:
         """CHAT-23: return the failure of a reply that the server did not complete, or None."""
         if not self.whole:
-            return Failure(ErrorKind.UNAVAILABLE, "the reply ended too early")
+            failure = Failure(ErrorKind.UNAVAILABLE, "the reply ended too early")
+            return self.interrupted(failure)
         word = (self.finish or "").lower()
         if word in BROKEN:
             text = f"the server ended the reply in the middle, with {self.finish!r}"
-            return Failure(BROKEN[word], text)
+            return self.interrupted(Failure(BROKEN[word], text))
         empty = not (self.texts or self.refusals or self.slots)
+        if empty and word == REFUSAL:
+            return Failure(ErrorKind.REFUSED_BY_PROVIDER, "the model will not answer")
         if empty and FINISHES.get(word, Finish.TOOL_CALLS) is Finish.TOOL_CALLS:
             text = f"the reply ended with {self.finish!r} and has no content"
             return Failure(ErrorKind.TRANSIENT, text)
         return None
+
+    def interrupted(self, failure: Failure) -> Failure:
+        """CHAT-26: return a lost connection as an interrupted stream if some content had arrived."""
+        if self.begun and failure.kind in CONNECTION_LOST:
+            return evolve(failure, kind=ErrorKind.STREAM_INTERRUPTED)
+        return failure
 
     def usage(self) -> tuple[UsageDelta, ...]:
         """Return the usage of one request, as far as it was reported."""
@@ -179,7 +195,10 @@ class Assembly:
         elif not calls and finish is Finish.TOOL_CALLS:
             finish = Finish.UNKNOWN
         text, reasoning = "".join(self.texts), "".join(self.reasonings)
-        return Reply(text, calls, reasoning, "".join(self.refusals), finish, self.usage())
+        refusal = "".join(self.refusals)
+        if (self.finish or "").lower() == REFUSAL and not refusal:  # CHAT-27
+            text, refusal = "", text
+        return Reply(text, calls, reasoning, refusal, finish, self.usage())
 
     def _calls(self, key: str, known: Container[str]) -> tuple[ToolCall, ...]:
         """Return the calls.

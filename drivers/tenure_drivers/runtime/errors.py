@@ -8,7 +8,7 @@ from tenure.commands.usage import validate_usage
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
-from tenure.questions.core import InputStatus
+from tenure.questions.core import InputStatus, WaitInfo
 from tenure.transcript import UsageDelta
 
 from ..redaction import without_secrets
@@ -85,16 +85,23 @@ class NotAnswered(TenureError):
 
 
 class NotEnded(TimeoutError, TenureError):
-    """An input has not ended in time.  `status`: as it was read last; None: the store has not answered yet."""
+    """An input has not ended in time, or before the runtime was stopped.
 
-    def __init__(self, session_id: str, input_id: str, status: InputStatus | None) -> None:
+    `status`: as it was read last; None: the store has not answered yet.
+    """
+
+    def __init__(
+        self, session_id: str, input_id: str, status: InputStatus | None, because: str = ""
+    ) -> None:
         if status is None:
             known = "not known yet: the store has not answered"
         else:
             facts = [f"is {status.status}", status.run_id and f"run {status.run_id}"]
+            waits = status.wait and _waits(status.wait)
             failed = status.last_failure and f"the last failure was {status.last_failure}"
-            known = ", ".join([fact for fact in (*facts, failed) if fact])
-        super().__init__(f"input {input_id} of session {session_id}: {known}")
+            known = ", ".join([fact for fact in (*facts, waits, failed) if fact])
+        because = because and f"; {because}"
+        super().__init__(f"input {input_id} of session {session_id}: {known}{because}")
         self.session_id, self.input_id, self.status = session_id, input_id, status
 
 
@@ -214,6 +221,11 @@ class IllegalResult(TenureError):
     """The result of a step or an agent cannot be stored."""
 
     kind = ErrorKind.INVALID_REQUEST
+
+
+def _waits(wait: WaitInfo) -> str:
+    tickets = " ".join(("ticket", *wait.tickets)) if wait.tickets else "no ticket"
+    return f"run {wait.run_id} waits: {wait.reason}, {tickets}"
 
 
 def _why(reason: str, detail: Any) -> str:

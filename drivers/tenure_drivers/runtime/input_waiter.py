@@ -17,6 +17,7 @@ from tenure.records import Session
 
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges
+from .errors import NotEnded
 
 __all__ = ["InputWaiter", "SessionInputs", "TrackedInput"]
 
@@ -206,11 +207,13 @@ class InputWaiter:
         self._woken.set()
 
     async def stop(self) -> None:
-        """Cancel all futures, and track nothing any more."""
+        """Raise NotEnded in all who wait, and track nothing any more."""
         for session in self.sessions.values():
             for tracked in session.tracked():
-                if tracked.future is not None:
-                    tracked.future.cancel()
+                stopped = "the runtime was stopped"
+                tracked.fail(
+                    NotEnded(tracked.session_id, tracked.input_id, tracked.status, stopped)
+                )
         self.sessions.clear()
         if self._task is not None:
             self._task.cancel()

@@ -58,8 +58,8 @@ class Receipt:
     async def ended(self, timeout: float | None = None) -> InputStatus:
         """Wait until the input has ended, and return its status.
 
-        After `timeout` seconds raises NotEnded, a TimeoutError with the last status that was read.  Raises LookupError
-        if the store has no such input.
+        After `timeout` seconds, or if the runtime is stopped, raises NotEnded, a TimeoutError with the last status that
+        was read.  Raises LookupError if the store has no such input.
         """
         return await self._follow(timeout, delivery=False)
 

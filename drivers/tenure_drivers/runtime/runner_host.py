@@ -20,6 +20,7 @@ from tenure.runner.protocol import (
     Event,
     Execute,
     InterruptTurn,
+    Left,
     NotifyTurn,
     OutcomeUnknown,
     ProcessChecked,
@@ -35,6 +36,7 @@ from tenure.runner.protocol import (
     TurnRequest,
     TurnRequested,
 )
+from tenure.runner.states import HOLDING, LeaseLost
 
 from ..stores import base
 from .clock import boot_clock_ms, new_id
@@ -81,10 +83,11 @@ class RunnerHost:
         *,
         clock: Callable[[], int] = boot_clock_ms,
         on_run_finished: Callable[[str, RunFinished], None] | None = None,
+        on_left: Callable[[Left], None] = lambda left: None,
         show: Show | None = None,
     ) -> None:
         self.store, self.config, self.code, self.clock = store, config, code, clock
-        self.on_run_finished, self.show = on_run_finished, show
+        self.on_run_finished, self.on_left, self.show = on_run_finished, on_left, show
         self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
         self.stopped: Stop | None = None
         self._loop = asyncio.get_running_loop()
@@ -186,10 +189,20 @@ class RunnerHost:
 
     def _close(self) -> None:
         if not self._closed.done():
+            if (left := self._left()) is not None:
+                self.on_left(left)
             self._closed.set_result(None)
         self._machine.close()
         for reply in self._replies.values():
             reply.cancel()
+
+    def _left(self) -> Left | None:
+        """Return how the last turn was left; one that was cancelled together with its runner is given up."""
+        state = self._machine.state
+        stop = state.stop if isinstance(state, LeaseLost) else self.stopped
+        if stop is not None:
+            return stop.left
+        return Left.GIVEN_UP if isinstance(state, HOLDING) else None
 
     # -- the store
 

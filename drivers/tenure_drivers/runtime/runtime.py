@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
@@ -16,12 +17,14 @@ from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
 from tenure.queries import Command
 from tenure.runner.machine import RunnerConfig
-from tenure.runner.protocol import Drain, RunFinished, RunnerStopReason
+from tenure.runner.protocol import Drain, Left, RunFinished, RunnerStopReason
 
 from ..stores.base import Store, Unavailable
 from .client import Client
 from .clock import boot_clock_ms, new_id
+from .drained import Drained
 from .errors import NothingDue, StillRunning, describe
+from .limits import Limit
 from .process import local_process
 from .publisher_host import PublisherHost, Sink
 from .retry import retry
@@ -38,6 +41,7 @@ __all__ = ["Runtime", "legal_name"]
 
 
 OWNER_CHARACTERS_MAX = 100
+RUNS_MAX = 16  # under one lease
 
 O = TypeVar("O")
 V = TypeVar("V")
@@ -56,6 +60,9 @@ class Runtime(Client):
 
     `async with Runtime(store, agent)` starts it, and at the end stops it: turns in progress have `grace_ms` to end, and
     nothing runs afterwards.  The store stays open.  Without an agent it takes no sessions automatically.
+
+    `limits` put sessions aside whose key has too many in progress, or too many that have begun within a minute; other
+    sessions are not held up.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class Runtime(Client):
         policies: Mapping[str, Policy] | None = None,
         sink: Sink | None = None,
         agents: AgentRegistry | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
 
@@ -93,6 +101,7 @@ class Runtime(Client):
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
+        self.limits = tuple(limits)
         self.live = (
             Broadcast(store, channel, changes=self.session_changes) if live is None else live
         )
@@ -105,6 +114,7 @@ class Runtime(Client):
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
+        self._left: Counter[Left] = Counter()  # turns that have ended since the drain began
 
     # -- starting and stopping
 
@@ -150,6 +160,7 @@ class Runtime(Client):
                 process=self._process,
                 clock=self.clock,
                 on_hint=self._hinted,
+                limits=self.limits,
             )
             self._worker.start()
         if self.sink is not None and not self._ended:
@@ -167,8 +178,11 @@ class Runtime(Client):
                 "the channel failed, so no deltas of other processes arrive: %s", describe(error)
             )
 
-    async def drain(self, grace_ms: int | None = None) -> None:
-        """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers."""
+    async def drain(self, grace_ms: int | None = None) -> Drained:
+        """Take no new work.  Turns in progress have `grace_ms` to end; then they are released for other workers.
+
+        Returns what has become of the turns.  Calling it again counts the same turns.
+        """
         grace_ms = self.grace_ms if grace_ms is None else grace_ms
         self._ended = True
         if self._ready is not None and not self._ready.done():
@@ -184,9 +198,17 @@ class Runtime(Client):
             self._publisher.drain()
             with contextlib.suppress(TimeoutError):  # it may take until `stop`
                 await asyncio.wait_for(self._publisher.finished.wait(), grace_ms / 1000)
+        return Drained.of(self._left)
 
-    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> None:
-        """Drain, then cancel what is left.  If the store does not answer in `patience_s`, leases stay until they expire."""
+    def _note_left(self, left: Left) -> None:
+        if self._ended:
+            self._left[left] += 1
+
+    async def stop(self, grace_ms: int = 0, *, patience_s: float = 10.0) -> Drained:
+        """Drain, then cancel what is left, and return what has become of the turns.
+
+        If the store does not answer in `patience_s`, leases stay until they expire.
+        """
         try:
             async with asyncio.timeout(grace_ms / 1000 + patience_s):
                 await self.drain(grace_ms)
@@ -205,6 +227,7 @@ class Runtime(Client):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)
+        return Drained.of(self._left)
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:
         answer = await super()._execute(command)
@@ -217,7 +240,7 @@ class Runtime(Client):
     def plan(
         self,
         session_id: str,
-        runs_max: int = 16,
+        runs_max: int = RUNS_MAX,
         others: int = 0,
         exactly: tuple[str, ...] | None = None,
     ) -> RunnerConfig:
@@ -239,8 +262,9 @@ class Runtime(Client):
         )
 
     def _make(self, session_id: str, others: int) -> RunnerHost:
-        code = AgentTurn(self._agent_of, self._turns)
-        return self._host(self.plan(session_id, others=others), code)
+        counted = any(limit.per_minute is not None for limit in self.limits)
+        plan = self.plan(session_id, 1 if counted else RUNS_MAX, others)
+        return self._host(plan, AgentTurn(self._agent_of, self._turns))
 
     def _agent_of(self, turn: Turn) -> Agent:
         if self.agents is not None:
@@ -255,6 +279,7 @@ class Runtime(Client):
             code,
             clock=self.clock,
             on_run_finished=self._on_run_finished,
+            on_left=self._note_left,
             show=self.live.publish,
         )
 

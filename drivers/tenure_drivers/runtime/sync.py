@@ -31,6 +31,7 @@ from tenure.queries import Question
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input, Ticket
 
+from .drained import Drained
 from .errors import describe
 from .receipts import Receipt
 from .runtime import Runtime
@@ -232,14 +233,14 @@ class SyncRuntime:
         """As Runtime.start."""
         self._loop.call(self._runtime.start(within_s))
 
-    def drain(self, grace_ms: int | None = None) -> None:
+    def drain(self, grace_ms: int | None = None) -> Drained:
         """As Runtime.drain."""
-        self._loop.call(self._runtime.drain(grace_ms))
+        return self._loop.call(self._runtime.drain(grace_ms))
 
-    def stop(self) -> None:
-        """Stop the runtime, then the thread.  Turns in progress have the runtime's `grace_ms` to end."""
+    def stop(self) -> Drained:
+        """Stop the runtime, then the thread.  Turns in progress have the runtime's `grace_ms`; answers as Runtime.stop."""
         try:
-            self._loop.call(self._runtime.stop(self._runtime.grace_ms))
+            return self._loop.call(self._runtime.stop(self._runtime.grace_ms))
         finally:
             self._loop.close()
 

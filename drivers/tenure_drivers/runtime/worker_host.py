@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint, Stepped
 from tenure.records import Session
 from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason, SteeringSeen
 from tenure.worker import protocol
+from tenure.worker.limits import Keys, Usage
 from tenure.worker.machine import step
 
 from ..stores.base import Corrupt, Store, wall_clock_ms
 from .effect_loop import EffectLoop
+from .limits import Limit, keys_of
 from .process import ProcessWatch, evidence
 from .runner_host import RunnerHost
 
@@ -26,7 +28,10 @@ RECONNECT_S = 0.25
 
 
 class WorkerHost:
-    """One worker.  `make` makes the runner of a session, beside at most so many others; `on_hint` receives every hint."""
+    """One worker.  `make` makes the runner of a session, beside at most so many others; `on_hint` receives every hint.
+
+    `limits`: for what is taken.
+    """
 
     def __init__(
         self,
@@ -37,9 +42,10 @@ class WorkerHost:
         process: LocalProcess | None,
         clock: Callable[[], int],
         on_hint: Callable[[Hint], None] = lambda hint: None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
-        self.on_hint = on_hint
+        self.on_hint, self.limits = on_hint, limits
         self.runners: dict[str, RunnerHost] = {}
         self.finished = asyncio.Event()
         self.grace_ms = 0
@@ -47,7 +53,8 @@ class WorkerHost:
         self._machine: EffectLoop[protocol.State, protocol.Event, protocol.Effect] = EffectLoop(
             step, self._perform, protocol.TimerFired, clock=clock
         )
-        self._machine.start(Stepped(protocol.Serving(slots), ""))
+        usage = Usage(tuple([limit.rule for limit in limits])) if limits else None
+        self._machine.start(Stepped(protocol.Serving(slots, usage=usage), ""))
         self._page: tuple[int, str] | None = None
         self._holders = ProcessWatch(process, self._holder_ended)
         self._last_failure = ""  # of a look
@@ -122,7 +129,18 @@ class WorkerHost:
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
         ids = tuple([d.session_id for d in due] + dead)
         full = len(due) >= look.limit
-        self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in))
+        keys = await self._keys(ids) if self.limits else ()
+        self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in, keys))
+
+    async def _keys(self, ids: tuple[str, ...]) -> tuple[Keys, ...]:
+        """Return the keys of sessions.  If their frames cannot be read, they count as the first one."""
+        frames: tuple[str, ...] = ("",) * len(ids)
+        try:
+            if ids:
+                frames = await self.store.ask(protocol.Frames(ids))
+        except Exception as error:
+            self._log_once(f"cannot read the frames of sessions for the limits: {error}")
+        return tuple([keys_of(self.limits, *each) for each in zip(ids, frames, strict=True)])
 
     def _log_once(self, failure: str) -> None:
         if failure != self._last_failure:  # looks are repeated
@@ -186,4 +204,12 @@ class WorkerHost:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))
         if runner is not None and hint.steer_run is not None:
             runner.feed(SteeringSeen(self.clock(), hint.steer_run))
-        self._machine.feed(protocol.Hinted(self.clock(), hint.session_id, hint.due_at_ms == 0))
+        at_once = hint.due_at_ms == 0
+        if at_once and self.limits and hint.session_id and runner is None:
+            self._machine.spawn(self._hint_with_keys(hint.session_id))
+            return
+        self._machine.feed(protocol.Hinted(self.clock(), hint.session_id, at_once))
+
+    async def _hint_with_keys(self, session_id: str) -> None:
+        (keys,) = await self._keys((session_id,))
+        self._machine.feed(protocol.Hinted(self.clock(), session_id, True, keys))

@@ -50,7 +50,7 @@ from tenure.commands import (
     Withdraw,
     WithdrawFrom,
 )
-from tenure.failure import ErrorKind, Failure
+from tenure.failure import ErrorKind, Failure, RetryLimits
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Mode, Termination, Waiting, WaitReason
@@ -96,6 +96,7 @@ POLICIES = (
     Policy(Lane.SYSTEM, Delivery.EARLIEST, batch="b", key_scope=KeyScope.OPEN, when_retired=True),
     Policy(Lane.USER, barrier=True, on_same_slot=OnSameSlot.COALESCE),
     *(Policy(Lane.USER, while_waiting=each) for each in WhileWaiting),
+    Policy(Lane.USER, batch="b", retry=RetryLimits(failures=1, losses=1, give_up_after_ms=0)),
 )
 ERRORS = (
     *(ErrorKind.TRANSIENT, ErrorKind.TRANSIENT, ErrorKind.RATE_LIMITED),

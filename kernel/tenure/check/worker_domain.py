@@ -6,6 +6,7 @@ import itertools
 from typing import Any, Final
 
 from ..runner.protocol import RunnerStopReason
+from ..worker.limits import Held, Keys, Rule, Usage
 from ..worker.protocol import (
     Apart,
     Connected,
@@ -52,10 +53,27 @@ def _serving() -> list[State]:
     ]
 
 
+def _limited() -> list[State]:
+    """Return states with a limit: all sessions have the same key, which may be full or have to wait."""
+    keys: dict[str, Keys] = {i: ("t",) for i in "acdepq"}
+    return [
+        Serving(
+            slots, 4, 0, False, True, running, running, backlog, (), 9, (), False,
+            Usage((rule,), keys, {i: Held(("t",), 900) for i in running}, {(0, "t"): (900,)}),
+            aside, wake_ms, 5_000,
+        )
+        for rule in (Rule(1), Rule(3), Rule(None, 1))
+        for running, backlog in itertools.product(RUNNING[:2], BACKLOGS)
+        for aside, wake_ms in (((), None), (("p", "q"), None), (("p", "q"), 1_500))
+        for slots in (1, 3)
+    ]  # fmt: skip
+
+
 STATES: Final[tuple[State, ...]] = (
     Finished(),
     *[Draining(running) for running in RUNNING if running],
     *_serving(),
+    *_limited(),
 )
 NOW: Final = (0, 1_000)
 EVENTS: Final[tuple[Any, ...]] = (

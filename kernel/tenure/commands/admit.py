@@ -20,7 +20,7 @@ from .session_view import SessionView, session_queries
 from .steering import NoTarget, resolve_target
 from .submission import Admitted, Conflict, NewInput, Target, known_admissions
 from .transaction import Transaction
-from .validation import size_of, validate_id, validate_time
+from .validation import size_of, validate_id, validate_retry, validate_time
 
 __all__ = [
     "Admit",
@@ -272,6 +272,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or _validate_if_given("resolution", new.resolution)
         or _validate_if_given("batch", policy.batch)
         or _validate_target(new, policy)
+        or validate_retry(policy.retry)
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text("payload", new.payload)
         or _validate_origin(new)
@@ -405,7 +406,7 @@ def _state_of(
     barrier = policy.barrier or None
     carried = (
         *(open_key, slot, delivery, barrier, target, if_over),
-        *(policy.while_waiting, new.resolution),
+        *(policy.while_waiting, new.resolution, policy.retry),
     )
     if delayed:
         assert new.available_at_ms is not None

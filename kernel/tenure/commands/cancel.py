@@ -87,7 +87,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
             tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
             left = tx.runs.get(run.run_id)
             if left is not None and left.state != run_.Rescheduled():
-                tx.reschedule(left, None)  # due at once, so that it is closed
+                tx.reschedule(left, None, "cancelled")  # due at once, so that it is closed
             return left is None
         if run.progress:
             tx.ask_to_cancel(run, cancel)

@@ -28,6 +28,7 @@ def apply_to(
     contributor = Contributor(
         queue_entry.input_id, queue_entry.seq, queue_entry.priority, ready.ready_rank, ready.size, ready.open_key,
         ready.delivery, ready.barrier, queue_entry.lane, ready.mark, ready.hold, n, ready.while_waiting,
+        ready.retry,
     )  # fmt: skip
     return input_.step(ready, input_.Apply(run.run_id, position, mark, n)), contributor
 
@@ -46,7 +47,9 @@ def ended_by(run: Run, how: input_.How, termination: run_.Termination, reason: s
 def returned_state(run: Run, c: Contributor, position: int) -> input_.Outcome:
     """PLACE-8, RUN-72: return the step that makes the queue entry of a contributor ready again."""
     hold = run.hold if c.hold is None else c.hold
-    command = input_.Return(hold, c.size, c.delivery, c.barrier, c.while_waiting, run.resolution)
+    command = input_.Return(
+        hold, c.size, c.delivery, c.barrier, c.while_waiting, run.resolution, c.retry
+    )
     return input_.step(bound_state(run, c, position), command)
 
 

@@ -61,7 +61,7 @@ class FenceOff(Command[CommandView, FencedOff]):
             if cancel is not None and (cancel.rollback or not run.progress):
                 tx.close(run, cancel)
             else:
-                tx.reschedule(run, None)
+                tx.reschedule(run, None, "fenced_off")
         fenced = FencedOff(tx.session.lease.generation, run_id)
         tx.remember(self.command_id, "fence_off", fenced)
         return tx.decided(fenced, "LEASE-30")

@@ -134,7 +134,7 @@ def bind(
             Contributor(
                 queue_entry.input_id, queue_entry.seq, queue_entry.priority,
                 state.ready_rank, state.size, state.open_key, state.delivery, state.barrier,
-                while_waiting=state.while_waiting,
+                while_waiting=state.while_waiting, retry=state.retry,
             )
         )  # fmt: skip
         bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))

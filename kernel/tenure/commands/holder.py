@@ -102,12 +102,12 @@ class Fail(Command[FailView, Ended]):
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
         release(tx, self.fence)
-        verdict = decide_retry(run.retry, self.failure, now_ms)
+        verdict = decide_retry(run.retry, self.failure, now_ms, run.limits)
         tx.via.append(verdict.clause)
         last = self._last_failure(run)
         tx.append_event(EventKind.RUN_FAILED, run.run_id, detail=str(last))
         failed = replace(run, retry=replace(verdict.state, last=last))
-        verdict_text = tx.end_or_retry(failed, verdict, last.text)
+        verdict_text = tx.end_or_retry(failed, verdict, last.kind, last.text)
         due = remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text, due), "FAIL-13")
 
@@ -144,7 +144,7 @@ class Release(Command[ReleaseView, Ended]):
             tx.close(run, cancel)
             verdict_text = "ended"
         else:
-            tx.reschedule(run, None)
+            tx.reschedule(run, None, "released")
         remember_verdict(tx, run.run_id, self.fence.lease_id, verdict_text)
         return tx.decided(Ended(verdict_text), "LEASE-26")
 

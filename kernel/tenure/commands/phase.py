@@ -129,7 +129,7 @@ class Destroy(_PhaseCommand):
         if isinstance(session.lease, lease_.Held):
             tx.vacate(lease_.step(session.lease, lease_.Revoke()))
         if working is not None:
-            tx.reschedule(working, None)
+            tx.reschedule(working, None, "destroyed")
         run_id = end_open_turn(tx, "destroyed")
         self._abandon(tx, "destroyed")
         return self._move(tx, Phase.DESTROYED, "PHASE-12", run_id)

@@ -127,5 +127,5 @@ def settle_ticket(tx: Transaction, ticket: Ticket, settlement: ticket_.Settled) 
     tx.write_run(replace(run, state=after, open_tickets=left or None))
     goes_on = isinstance(run.state, run_.Waiting) and isinstance(after, run_.Rescheduled)
     if goes_on:
-        tx.append_event(EventKind.RUN_RESCHEDULED, run.run_id)
+        tx.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail="settled")
     return goes_on

@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 from attrs import define, field
 
 from ..event import Event, EventKind, Origin
-from ..failure import LOSSES_BEFORE_SPLIT, GiveUp, Retry, decide_after_loss
+from ..failure import LOSSES_BEFORE_SPLIT, ErrorKind, GiveUp, Retry, decide_after_loss
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -48,6 +48,7 @@ from ..transcript import Tip
 from ..world import key_of
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
+from .merge import merge
 from .nodes import close_open_calls
 from .session_view import SessionView
 
@@ -294,15 +295,18 @@ class Transaction:
             return
         assert isinstance(run.state, run_.Running), run
         self.append_event(EventKind.LEASE_LOST, run.run_id, detail=str(run.state.generation))
-        verdict = decide_after_loss(run.run_id, run.retry, run.state.recorded, self.now_ms)
+        recorded = run.state.recorded
+        verdict = decide_after_loss(run.run_id, run.retry, recorded, self.now_ms, run.limits)
         self.via.append(verdict.clause)
-        self.end_or_retry(replace(run, retry=verdict.state), verdict, "lost")
+        lost = ErrorKind.LOST
+        self.end_or_retry(replace(run, retry=verdict.state), verdict, lost, lost.value)
 
-    def end_or_retry(self, run: Run, verdict: Retry | GiveUp, message: str) -> str:
+    def end_or_retry(self, run: Run, verdict: Retry | GiveUp, kind: ErrorKind, message: str) -> str:
         """RUN-8: decide what becomes of a run whose lease has ended, and write it.
 
         A requested cancel comes first.  Return `ended`, `split` or `rescheduled`.
         """
+        why = f"{kind.value} {run.retry.failure_count()}"
         cancel = self.session.cancel
         if cancel is not None and cancel.run_id == run.run_id:
             if not run.progress or cancel.rollback:
@@ -313,30 +317,34 @@ class Transaction:
                 return "ended"
             # due at once after the first failure, so that it is closed
             again = run.retry.failure_count() > 1
-            self.reschedule(run, verdict.due_at_ms if again else None)
+            self.reschedule(run, verdict.due_at_ms if again else None, why)
             return "rescheduled"
         if not run.progress and run.mark < self.session.mark(run.lane):
-            self.reschedule(run, None)  # superseded by a mark: Sweep ends it
+            self.reschedule(run, None, why)  # superseded by a mark: Sweep ends it
             return "rescheduled"
         several = len(run.contributors) > 1 and not run.progress
         permanent = isinstance(verdict, GiveUp) and verdict.permanent
-        if several and (permanent or run.retry.losses >= LOSSES_BEFORE_SPLIT):
+        lost_max = min(LOSSES_BEFORE_SPLIT, run.limits.losses)
+        if several and (permanent or run.retry.losses >= lost_max):
             self.split(run, message)
             return "split"
         if isinstance(verdict, GiveUp):
             self.finish(run, run_.Termination.ERROR, message)
             return "ended"
         due = verdict.due_at_ms if verdict.due_at_ms > self.now_ms else None
-        self.reschedule(run, due, verdict.hold)
+        self.reschedule(run, due, why, verdict.hold)
         return "rescheduled"
 
     # -- runs
 
-    def reschedule(self, run: Run, due: int | None, hold: bool = False) -> None:
-        """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too."""
+    def reschedule(self, run: Run, due: int | None, why: str, hold: bool = False) -> None:
+        """Make a run wait for the next Begin, until `due` or not at all.  `hold`: the session waits too.
+
+        EVENT-28: the event says why.
+        """
         state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold)))
         self.write_run(replace(run, state=state))
-        detail = "" if due is None else str(due)
+        detail = why if due is None else f"{why} until {due}"
         self.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail=detail)
 
     def close(self, run: Run, cancel: Cancel) -> None:
@@ -425,7 +433,7 @@ class Transaction:
         self.cancelled = run.run_id
         self.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
         if isinstance(run.state, run_.Rescheduled) and run.state.due_at_ms is not None:
-            self.reschedule(run, None)
+            self.reschedule(run, None, "cancelled")
 
     # -- the end
 
@@ -486,13 +494,3 @@ class Transaction:
 
     def _left_over(self, run: Run) -> bool:
         return outdated(self.session, run) and self.session.lease_run != run.run_id
-
-
-def merge(before: Write, write: Write) -> Write | None:
-    """Return the one write that equals two writes of the same row; None if the row was inserted and dropped."""
-    if isinstance(write, Drop):
-        return None if isinstance(before, Insert) else write
-    if isinstance(write, Insert) is not isinstance(before, Drop):
-        what = "insert of a row that exists" if isinstance(write, Insert) else "update of no row"
-        raise AssertionError(f"{what}: {write.record!r}")
-    return Insert(write.record) if isinstance(before, Insert) else Update(write.record)

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from ..failure import MOST_LIMITS, RetryLimits
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "texts_of",
     "validate_id",
     "validate_limits",
+    "validate_retry",
     "validate_text",
     "validate_time",
 ]
@@ -49,6 +51,19 @@ def validate_limits(limit: int, limit_bytes: int) -> str | None:
     """Require limits of at least 1."""
     if limit < 1 or limit_bytes < 1:
         return f"limit {limit}, limit_bytes {limit_bytes}: expected at least 1 each"
+    return None
+
+
+def validate_retry(retry: RetryLimits | None) -> str | None:
+    """FAIL-20: return which limit of retries is out of its bounds, or None."""
+    if retry is None:
+        return None
+    for name, most in attrs.asdict(MOST_LIMITS).items():
+        value, least = getattr(retry, name), 0 if name == "give_up_after_ms" else 1
+        if not least <= value <= most:
+            return f"retry.{name} {value}: expected {least} to {most}"
+    if retry.base_ms > retry.cap_ms:
+        return f"retry.base_ms {retry.base_ms}: more than cap_ms {retry.cap_ms}"
     return None
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from ..failure import RetryLimits
 from ..outcome import Refusal, Refused, Stepped
 from ..policy import Delivery, IfOver, WhileWaiting
 from ..rules import Row, Table, always
@@ -47,6 +48,7 @@ class Delayed:
         "if_over": 2,
         "while_waiting": 2,
         "resolution": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("slot", "delivery", "while_waiting")
     mark: int
@@ -62,6 +64,7 @@ class Delayed:
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
     resolution: str | None = None  # the version of the agent that it asks for
+    retry: RetryLimits | None = None  # None: the usual ones
 
 
 @frozen
@@ -75,6 +78,7 @@ class Ready:
         "if_over": 2,
         "while_waiting": 2,
         "resolution": 2,
+        "retry": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     mark: int
@@ -90,6 +94,7 @@ class Ready:
     if_over: IfOver | None = None  # None: QUEUE
     while_waiting: WhileWaiting | None = None  # None: as the wait says
     resolution: str | None = None  # the version of the agent that it asks for
+    retry: RetryLimits | None = None  # None: the usual ones
 
 
 @frozen
@@ -170,6 +175,7 @@ class Return:
     barrier: bool | None = None
     while_waiting: WhileWaiting | None = None
     resolution: str | None = None
+    retry: RetryLimits | None = None
 
 
 @frozen
@@ -236,7 +242,7 @@ def promote(s: Delayed, c: Promote, clause: str) -> Outcome:
     ready = Ready(
         s.mark, c.rank, s.group, s.hold, s.size, s.open_key,
         delivery=s.delivery, barrier=s.barrier, target_run=s.target_run, if_over=s.if_over,
-        while_waiting=s.while_waiting, resolution=s.resolution,
+        while_waiting=s.while_waiting, resolution=s.resolution, retry=s.retry,
     )  # fmt: skip
     return Stepped(ready, clause)
 
@@ -253,7 +259,7 @@ def apply(s: Ready, c: Apply, clause: str) -> Outcome:
 def give_back(s: Bound, c: Return, clause: str) -> Outcome:
     ready = Ready(
         s.mark, s.rank, None, c.hold, c.size, s.open_key, delivery=c.delivery, barrier=c.barrier,
-        while_waiting=c.while_waiting, resolution=c.resolution,
+        while_waiting=c.while_waiting, resolution=c.resolution, retry=c.retry,
     )  # fmt: skip
     return Stepped(ready, clause)
 

@@ -17,6 +17,9 @@ class Result(enum.StrEnum):
     """INBOX-59: what has become of an input, for who waits for it."""
 
     PENDING = "pending"  # it has not ended
+    WAITING = (
+        "waiting"  # likewise, and its run waits, or the run that holds it: `wait` says for what
+    )
     RESULT = "result"  # a run has finished with an answer
     NO_RESULT = "no_result"  # a run has consumed it, and has not finished or has no answer
     WITHDRAWN = "withdrawn"
@@ -75,9 +78,9 @@ class InputStatus:
 
     @property
     def result(self) -> Result:
-        """What has become of the input (INBOX-59); `reason` or `by` says why."""
+        """What has become of the input (INBOX-59); `reason`, `by` or `wait` says why."""
         if not self.ended:
-            return Result.PENDING
+            return Result.PENDING if self.wait is None else Result.WAITING
         if self.status == input_.How.CONSUMED:
             answered = self.succeeded and self.answer is not None
             return Result.RESULT if answered else Result.NO_RESULT

@@ -232,7 +232,7 @@ def end_unstarted(s: Loading, e: RunLoaded, clause: str) -> Outcome:
 def stop_missing(s: Loading, e: RunMissing, clause: str) -> Outcome:
     """Stop: the records of the session contradict each other."""
     message = f"run {s.held_run.begun.run_id} was begun, but it has no record"
-    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.BROKEN, message),))
+    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.BROKEN, message, True),))
 
 
 def final_command(s: TurnRunning, turn_exit: TurnExit) -> Command[Any, Any]:
@@ -336,4 +336,4 @@ def fail_plainly(s: Ending, e: CallRefused, clause: str) -> Outcome:
 def stop_unwritten(s: Ending, e: Fenced | CallRefused, clause: str) -> Outcome:
     """Stop without another write."""
     reason = RunnerStopReason.FENCED if isinstance(e, Fenced) else RunnerStopReason.REFUSED
-    return Stepped(Stopped(), clause, (Stop(reason, e.answer),))
+    return Stepped(Stopped(), clause, (Stop(reason, e.answer, True),))

@@ -308,7 +308,7 @@ def tell_steered(s: TurnRunning, e: SteeringSeen, clause: str) -> Outcome:
 
 def lose_lease(s: TurnRunning, e: Fenced, clause: str) -> Outcome:
     """End the holding without another write."""
-    return lose(s, Stop(RunnerStopReason.FENCED, e.answer), e.now_ms, clause)
+    return lose(s, Stop(RunnerStopReason.FENCED, e.answer, True), e.now_ms, clause)
 
 
 def _reply_to_all(s: TurnRunning, e: RunEnded | NextTaken) -> tuple[Effect, ...]:

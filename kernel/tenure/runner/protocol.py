@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from ..commands import Begun
+from ..commands import Begun, Ended
 from ..failure import Failure
 from ..machines.lease import Evidence, LocalProcess
 from ..queries import Command, Question
@@ -34,6 +34,7 @@ __all__ = [
     "Failed",
     "Finished",
     "InterruptTurn",
+    "Left",
     "MayStart",
     "NotifyTurn",
     "OutcomeUnknown",
@@ -217,12 +218,29 @@ class RunnerStopReason(enum.StrEnum):
     BROKEN = "broken"  # the stored records cannot be worked on
 
 
+class Left(enum.StrEnum):
+    """RUNNER-140: how a runner has left the turn that it held last."""
+
+    ENDED = "ended"  # its end is stored: it has committed, failed or parked
+    RELEASED = "released"  # it is due again at once, for any worker
+    GIVEN_UP = "given_up"  # nothing more was written: its lease is lost, or has to expire
+
+
 @frozen
 class Stop:
-    """The runner has stopped.  This is its last effect."""
+    """The runner has stopped.  This is its last effect.  `begun`: it held a run, of which it does not know the end."""
 
     reason: RunnerStopReason
     detail: Any = None
+    begun: bool = False
+
+    @property
+    def left(self) -> Left | None:
+        """How it has left its turn; None: it had none."""
+        if self.reason is not RunnerStopReason.DONE:
+            return Left.GIVEN_UP if self.begun else None
+        released = isinstance(self.detail, Ended) and self.detail.verdict == "released"
+        return Left.RELEASED if released else Left.ENDED
 
 
 Effect: TypeAlias = (

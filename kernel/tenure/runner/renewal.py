@@ -133,7 +133,7 @@ def start_parked(s: TurnRunning, e: LeaseRenewed, clause: str, timer: Effect) ->
 
 def lose(s: Any, e: RenewalRefused, clause: str) -> Outcome:
     """End the holding without another write."""
-    return end_holding(s, Stop(RunnerStopReason.FENCED, e.answer), e.now_ms, clause)
+    return end_holding(s, Stop(RunnerStopReason.FENCED, e.answer, True), e.now_ms, clause)
 
 
 def ignore_late_refusal(s: Any, e: RenewalRefused, clause: str) -> Outcome:

@@ -9,7 +9,7 @@ from ..outcome import Stepped
 from ..replace import replace
 from .answers import RetryDue
 from .protocol import OutcomeUnknown, RunnerStopReason, Stop, StoreBroken, StoreUnavailable
-from .states import Acquiring, Outcome, Stopped, TurnRunning, resend, wait
+from .states import HOLDING, Acquiring, Outcome, Stopped, TurnRunning, resend, wait
 from .supervision import end_holding
 
 __all__ = [
@@ -54,7 +54,8 @@ def retry(s: Any, e: RetryDue, clause: str) -> Outcome:
 
 def give_up(s: Any, e: RetryDue, clause: str) -> Outcome:
     """Stop.  If a lease was granted, it lapses."""
-    return Stepped(Stopped(), clause, (Stop(RunnerStopReason.UNAVAILABLE),))
+    stop = Stop(RunnerStopReason.UNAVAILABLE, begun=isinstance(s, HOLDING))
+    return Stepped(Stopped(), clause, (stop,))
 
 
 def wait_unavailable(s: Any, e: StoreUnavailable, clause: str) -> Outcome:
@@ -71,4 +72,5 @@ def wait_unsure(s: Any, e: OutcomeUnknown, clause: str) -> Outcome:
 
 def stop_broken(s: Any, e: StoreBroken, clause: str) -> Outcome:
     """End the holding: the call can never be executed."""
-    return end_holding(s, Stop(RunnerStopReason.BROKEN, e.message), e.now_ms, clause)
+    stop = Stop(RunnerStopReason.BROKEN, e.message, isinstance(s, HOLDING))
+    return end_holding(s, stop, e.now_ms, clause)

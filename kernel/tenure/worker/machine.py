@@ -7,12 +7,14 @@ comment of a row names the state that follows ("same": the state of the row); a 
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Final
 
 from ..outcome import Stepped
 from ..replace import replace
 from ..rules import Row, Table, always
 from ..runner.protocol import RunnerStopReason
+from .limits import Keys, Usage, admit
 from .protocol import (
     LOOK_MAX,
     Apart,
@@ -46,6 +48,7 @@ POLL_MS_MAX: Final = 5_000
 TIMER_MS_MIN: Final = 2  # a due time in the past must not make the worker look in a busy loop
 COOL_MS: Final = 50
 LOOK_RETRY_MS: Final = 500
+LOOK_ON_MS: Final = 100  # a full look left a slot free
 
 # -- guards
 
@@ -106,7 +109,7 @@ def look(s: Serving, *, thorough: bool = False) -> tuple[Serving, tuple[Effect, 
         return replace(s, look_again=True), ()
     if free <= 0:
         return replace(s, more_due=True), ()
-    limit = min(max(2 * free, 16), LOOK_MAX)
+    limit = LOOK_MAX if s.aside else min(max(2 * free, 16), LOOK_MAX)
     effect = Look(s.next_id, limit, s.thorough)
     s = replace(s, looking=s.next_id, look_again=False, thorough=False, next_id=s.next_id + 1)
     return s, (effect,)
@@ -118,8 +121,18 @@ def set_timer(s: Serving, now_ms: int, next_in_ms: int | None) -> tuple[Serving,
     for c in s.cooling:
         if c.until_ms > now_ms:
             wait = min(wait, c.until_ms - now_ms)
+    if s.wake_ms is not None:
+        wait = min(wait, s.wake_ms - now_ms)
     timer = SetTimer(s.next_id, now_ms + max(wait, TIMER_MS_MIN))
-    return replace(s, timer=s.next_id, next_id=s.next_id + 1), timer
+    return replace(s, timer=timer.id, timer_ms=timer.at_ms, next_id=s.next_id + 1), timer
+
+
+def wake_earlier(s: Serving, now_ms: int) -> tuple[Serving, tuple[Effect, ...]]:
+    """Set the timer earlier if a session that was put aside may begin before it fires (WORKER-22)."""
+    if s.wake_ms is None or s.wake_ms >= s.timer_ms:
+        return s, ()
+    s, timer = set_timer(s, now_ms, s.timer_ms - now_ms)
+    return s, (timer,)
 
 
 def look_thoroughly(s: Serving, e: Connected | HolderEnded, clause: str) -> Outcome:
@@ -131,9 +144,10 @@ def look_thoroughly(s: Serving, e: Connected | HolderEnded, clause: str) -> Outc
 def poll(s: Serving, e: TimerFired, clause: str) -> Outcome:
     """Look, and set the next timer."""
     s, asked = ask_again(s)
+    s, taken = fill(s, e.now_ms) if s.aside else (s, ())
     s, effects = look(s, thorough=True)
     s, timer = set_timer(s, e.now_ms, None)
-    return Stepped(s, clause, (*asked, *effects, timer))
+    return Stepped(s, clause, (*asked, *taken, *effects, timer))
 
 
 def look_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
@@ -170,14 +184,67 @@ def fill(s: Serving, now_ms: int) -> tuple[Serving, tuple[Effect, ...]]:
             return s, tuple(taken)  # no other session is taken, so that room is made
         s = replace(s, running=s.running | {apart.session_id})
         taken.append(Take(apart.session_id, apart.others))
-    rest = list(s.backlog)
     cooling = {c.session_id for c in s.cooling if c.until_ms > now_ms}
+    if s.usage is not None:
+        s, within = fill_within_limits(s, s.usage, cooling, now_ms)
+        return s, (*taken, *within)
+    rest = list(s.backlog)
     while rest and len(s.running) < allowed(s):
         session_id = rest.pop(0)
         if session_id not in s.running and session_id not in cooling:
             s = replace(s, running=s.running | {session_id})
             taken.append(Take(session_id, s.slots - 1))
     return replace(s, backlog=tuple(rest)), tuple(taken)
+
+
+def fill_within_limits(
+    s: Serving, usage: Usage, cooling: Container[str], now_ms: int
+) -> tuple[Serving, list[Effect]]:
+    """Take sessions that were put aside, then known ones, as far as their limits allow (WORKER-21, WORKER-22).
+
+    While a slot is free, the others are put aside, at most LOOK_MAX; looks find the rest again (WORKER-23).
+    """
+    known = dict.fromkeys((*s.aside, *s.backlog))
+    due = [i for i in known if i not in s.running and i not in cooling]
+    room = max(0, allowed(s) - len(s.running))
+    usage, taken, wake_ms = admit(usage, due, room, now_ms)
+    left = [i for i in due if i not in taken]
+    if len(taken) < room:
+        aside, backlog = left[:LOOK_MAX], []
+    else:
+        was_aside = set(s.aside)
+        aside = [i for i in left if i in was_aside]
+        backlog = [i for i in left if i not in was_aside]
+    s = replace(
+        s,
+        running=s.running.union(taken),
+        usage=usage.forget((*aside, *backlog, *s.hinted)),
+        aside=tuple(aside),
+        backlog=tuple(backlog),
+        wake_ms=wake_ms,
+        more_due=s.more_due or len(aside) + len(backlog) < len(left),
+    )
+    return s, [Take(session_id, s.slots - 1) for session_id in taken]
+
+
+def learn(s: Serving, ids: Iterable[str], keys: Iterable[Keys]) -> Serving:
+    """Remember the keys of sessions, as far as they are given."""
+    if s.usage is None:
+        return s
+    known = [(session_id, each) for session_id, each in zip(ids, keys, strict=False) if each]
+    return replace(s, usage=s.usage.learn(known))
+
+
+def release_usage(s: Serving, e: RunnerStopped) -> Serving:
+    """Give back what a session used of its limits; one with a hint keeps its keys (WORKER-24)."""
+    usage = s.usage
+    if usage is None:
+        return s
+    if e.session_id in s.hinted and e.session_id not in usage.keys:
+        held = usage.held.get(e.session_id)
+        usage = usage.learn([(e.session_id, () if held is None else held.keys)])
+    in_vain = e.reason is not RunnerStopReason.DONE
+    return replace(s, usage=usage.release(e.session_id, e.now_ms, in_vain=in_vain))
 
 
 def ask_again(s: Serving) -> tuple[Serving, tuple[Effect, ...]]:
@@ -191,24 +258,30 @@ def ask_again(s: Serving) -> tuple[Serving, tuple[Effect, ...]]:
 
 def take_found(s: Serving, e: Looked, clause: str) -> Outcome:
     """Take the sessions that a look found, and set the next timer."""
-    known = {*s.backlog, *s.running, *[a.session_id for a in s.apart]}
+    s = learn(s, e.session_ids, e.keys)
+    known = {*s.backlog, *s.running, *s.aside, *[a.session_id for a in s.apart]}
     new = tuple([i for i in dict.fromkeys(e.session_ids) if i not in known])
     look_again = s.look_again
     more_due = e.full or any(i in s.running for i in e.session_ids)
     s = replace(s, looking=0, look_again=False, more_due=more_due, backlog=s.backlog + new)
     s, taken = fill(s, e.now_ms)
-    s, timer = set_timer(s, e.now_ms, e.next_in_ms)
+    next_in_ms = e.next_in_ms
+    if e.full and s.aside and len(s.running) < allowed(s):
+        next_in_ms = min(LOOK_ON_MS, LOOK_ON_MS if next_in_ms is None else next_in_ms)
+    s, timer = set_timer(s, e.now_ms, next_in_ms)
     s, looks = look(s) if look_again else (s, ())
     return Stepped(s, clause, (*taken, timer, *looks))
 
 
 def remember_hint(s: Serving, e: Hinted, clause: str) -> Outcome:
     """Remember the hint until the session is released."""
+    s = learn(s, (e.session_id,), (e.keys,))
     return Stepped(replace(s, hinted=s.hinted | {e.session_id}), clause)
 
 
 def take_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
     """Take the session of a hint before other known sessions."""
+    s = learn(s, (e.session_id,), (e.keys,))
     rest = tuple([i for i in s.backlog if i != e.session_id])
     full = len(rest) >= LOOK_MAX
     s = replace(
@@ -217,20 +290,22 @@ def take_hinted(s: Serving, e: Hinted, clause: str) -> Outcome:
         more_due=s.more_due or full,
     )
     s, taken = fill(s, e.now_ms)
-    return Stepped(s, clause, taken)
+    s, timer = wake_earlier(s, e.now_ms)
+    return Stepped(s, clause, (*taken, *timer))
 
 
 def free_slot(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
     """Release the session, and take it again or the next one."""
     again = e.session_id in s.hinted
-    s = cool(end_runner(s, e), e)
+    s = cool(end_runner(release_usage(s, e), e), e)
     if again:
         s = replace(uncool(s, e.session_id), backlog=(e.session_id, *s.backlog))
     s, effects = fill(s, e.now_ms)
     if (s.more_due and not s.backlog) or e.reason is not RunnerStopReason.DONE:
         s, looks = look(s)
         effects += looks
-    return Stepped(s, clause, effects)
+    s, timer = wake_earlier(s, e.now_ms)
+    return Stepped(s, clause, (*effects, *timer))
 
 
 def end_runner(s: Serving, e: RunnerStopped) -> Serving:

@@ -9,9 +9,10 @@ from attrs import frozen
 
 from ..indexes import FUTURE
 from ..outcome import Stepped
-from ..queries import First, Query, Question
+from ..queries import Each, First, Get, Query, Question
 from ..records import Session
 from ..runner.protocol import RunnerStopReason
+from .limits import Keys, Usage
 
 __all__ = [
     "LOOK_MAX",
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "Finish",
     "Finished",
+    "Frames",
     "HeldLeases",
     "Hinted",
     "HolderEnded",
@@ -54,6 +56,17 @@ class HeldLeases(Question[tuple[Session, ...]]):
     def steps(self) -> Generator[Query[Any], Any, tuple[Session, ...]]:
         found: tuple[Session, ...] = yield First(FUTURE, (), self.limit, self.after or ())
         return found
+
+
+@frozen
+class Frames(Question[tuple[str, ...]]):
+    """Read the frames of sessions, in order.  "" for a session that does not exist."""
+
+    session_ids: tuple[str, ...]
+
+    def steps(self) -> Generator[Query[Any], Any, tuple[str, ...]]:
+        found = yield Each(tuple([Get(Session, (session_id,)) for session_id in self.session_ids]))
+        return tuple(["" if session is None else session.frame for session in found])
 
 
 # -- states
@@ -92,6 +105,10 @@ class Serving:
     next_id: int = 1
     apart: tuple[Apart, ...] = ()
     thorough: bool = False  # the next look is also for dead holders
+    usage: Usage | None = None  # of the limits; None: there are none
+    aside: tuple[str, ...] = ()  # known sessions whose limits are full
+    wake_ms: int | None = None  # when the first of them may begin, if that is known
+    timer_ms: int = 0  # the time of the timer
 
 
 @frozen
@@ -120,13 +137,17 @@ class Connected:
 
 @frozen
 class Looked:
-    """A look found these sessions; with `full` there may be more.  `next_in_ms`: when the next one will be due."""
+    """A look found these sessions; with `full` there may be more.  `next_in_ms`: when the next one will be due.
+
+    `keys`: of each session, if there are limits.
+    """
 
     now_ms: int
     id: int
     session_ids: tuple[str, ...]
     full: bool
     next_in_ms: int | None
+    keys: tuple[Keys, ...] = ()
 
 
 @frozen
@@ -139,11 +160,15 @@ class LookFailed:
 
 @frozen
 class Hinted:
-    """A session has work, now (`at_once`) or later.  An empty `session_id` means any session."""
+    """A session has work, now (`at_once`) or later.  An empty `session_id` means any session.
+
+    `keys`: those of the session, if there are limits.
+    """
 
     now_ms: int
     session_id: str
     at_once: bool
+    keys: Keys = ()
 
 
 @frozen

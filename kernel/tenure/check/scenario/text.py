@@ -17,7 +17,7 @@ import attrs
 
 from ... import commands
 from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
-from ...failure import ErrorKind, Failure
+from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
 from ...machines.ticket import Action, TicketKind
@@ -37,6 +37,7 @@ from ...policy import (
 from ...queries import Command, Question
 from ...questions import core as questions
 from ...records import EntryKind
+from ...replace import replace
 from ...transcript import Form, NewNode, Role, UsageDelta
 
 __all__ = [
@@ -91,6 +92,7 @@ FLAGS: Final[dict[str, dict[str, Any]]] = {
     "supersedes": {"while_waiting": WhileWaiting.SUPERSEDE},
     "background": {"while_waiting": WhileWaiting.BACKGROUND},
 }
+RETRY: Final = tuple([a.name for a in attrs.fields(RetryLimits)])
 MADE_BY_KERNEL: Final = frozenset(
     kind.value for kind in (EntryKind.NODE, EntryKind.TAKEN, EntryKind.TICKET, EntryKind.WAIT)
 )
@@ -291,6 +293,9 @@ def _policy(text: str) -> Policy:
                 changes["batch"] = value
             case "priority":
                 changes["priority"] = int(value)
+            case _ if name in RETRY:
+                limits = changes.get("retry", RetryLimits())
+                changes["retry"] = replace(limits, **{name: int(value)})
             case _:
                 changes |= FLAGS[name]
     return Policy(Lane(lane), **changes)
@@ -375,4 +380,6 @@ def _policy_word(policy: Policy) -> str:
             words.append(flag)
     if policy.priority != 128:
         words.append(f"priority:{policy.priority}")
+    if policy.retry is not None:
+        words += [f"{name}:{getattr(policy.retry, name)}" for name in RETRY]
     return ",".join(words)

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from ...failure import FAILURES_MAX, GIVE_UP_AFTER_MS, LOSSES_MAX, RetryState
+from ...failure import RetryLimits, RetryState
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
@@ -258,7 +258,7 @@ def _run(run: Run, names: Renaming) -> Run:
     renamed = replace(
         run, state=state, last_end=last if retained.resends else None, stamp=stamp,
         contributors=contributors,
-        retry=RetryState() if done or not retained.count_failures else saturate(run.retry, len(contributors)),
+        retry=RetryState() if done or not retained.count_failures else saturate(run.retry, run.limits, len(contributors)),
         tip=None if run.tip is None else Tip(run.run_id, run.run_id),
         open_tickets=None if done or run.open_tickets is None else tuple([_open_ticket(each) for each in run.open_tickets]),
     )  # fmt: skip
@@ -292,11 +292,12 @@ def _rescheduled(state: run_.Rescheduled, clock_back: bool) -> run_.Rescheduled:
     )
 
 
-def saturate(t: RetryState, contributors: int) -> RetryState:
+def saturate(t: RetryState, limits: RetryLimits, contributors: int) -> RetryState:
     """Raise each counter to its last value before it has an effect: the values between behave alike."""
     distinct = 1 if contributors > 1 else 0  # a group is split at its second loss
-    losses = t.losses if t.losses <= distinct else LOSSES_MAX - 1
+    losses = t.losses if t.losses <= distinct else limits.losses - 1
     first = t.first_failure_ms
     if first is not None:
-        first = NOW if NOW - first < GIVE_UP_AFTER_MS else NOW - GIVE_UP_AFTER_MS
-    return RetryState(FAILURES_MAX - 1 if t.failures else 0, min(t.outages, 1), losses, first)
+        hour = limits.give_up_after_ms
+        first = NOW if NOW - first < hour else NOW - hour
+    return RetryState(limits.failures - 1 if t.failures else 0, min(t.outages, 1), losses, first)

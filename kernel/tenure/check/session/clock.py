@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...failure import GIVE_UP_AFTER_MS
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
@@ -37,7 +36,7 @@ def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, lis
                 changed = [replace(row, deadline_ms=NOW), replace(run, open_tickets=tuple(tickets))]
                 found.append((f"the time of {ticket.ticket_id} comes", changed))
         if hour and first == NOW:
-            retry = replace(run.retry, first_failure_ms=NOW - GIVE_UP_AFTER_MS)
+            retry = replace(run.retry, first_failure_ms=NOW - run.limits.give_up_after_ms)
             found.append((f"{run.run_id} has failed for an hour", [replace(run, retry=retry)]))
     for queue_entry in snapshot.queue_entries.values():
         if isinstance(queue_entry.state, input_.Delayed) and queue_entry.state.until_ms == LATER:

@@ -34,6 +34,7 @@ from .pieces import (
     REPORT_3,
     REPORT_4,
     SECOND,
+    SHORT,
     SLOT_1,
     SLOT_2,
     STEER,
@@ -61,6 +62,7 @@ __all__ = [
     "NEXT_ORDER",
     "ORDER",
     "PUBLISHING",
+    "RETRY",
     "ROLLBACK",
     "SLOTS",
     "STEERING",
@@ -88,6 +90,16 @@ FAILURE: Final = ModelConfig(
     hour=True,
     count_failures=True,
     expects=clauses("FAIL-2"),
+    ends=("consumed", "dead_lettered"),
+)
+RETRY: Final = ModelConfig(
+    "retry",
+    "an input with limits of its own for retries fails in every way until its run is given up",
+    (SHORT,),
+    extended(ONCE, begun=FAILURES, reported=FAILURES),
+    hour=True,
+    count_failures=True,
+    expects=clauses("FAIL-2,4,7"),
     ends=("consumed", "dead_lettered"),
 )
 ORDER: Final = ModelConfig(
@@ -445,6 +457,7 @@ DEFAULT: Final = (
         STEERING_CALLS,
         STEERING_WAKE,
         ROLLBACK,
+        RETRY,
     ),
     *WAITING,
 )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from ... import commands as c
+from ...failure import RetryLimits
 from ...limits import RUN_INPUTS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
@@ -29,7 +30,7 @@ from .ordering_oracle import (
 )
 from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
-from .snapshot import Snapshot, rank_of, rows_of
+from .snapshot import NOW, Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
@@ -203,6 +204,21 @@ def counted(t: Step) -> bool:
     return now == was + (0 if before.state.recorded else 1)
 
 
+def given_up(t: Step) -> bool:
+    """A run that has failed or was lost as often as its first input allows, or for as long, has ended or is split."""
+    run = t.after.runs.get(t.before.session.lease_run or "")
+    if run is None or isinstance(run.state, run_.Done | run_.Running):
+        return True
+    if not run.progress and run.mark < t.after.session.mark(run.lane):
+        return True  # superseded: Sweep ends it
+    limits = run.contributors[0].retry or RetryLimits()
+    first = t.before.runs[run.run_id].retry.first_failure_ms
+    outage = run.retry.first_failure_ms is not None and isinstance(t.command, c.Fail)
+    if outage and first is not None and NOW - first >= limits.give_up_after_ms:
+        return False
+    return run.retry.failures < limits.failures and run.retry.losses < limits.losses
+
+
 # -- order
 
 
@@ -278,6 +294,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a live lease is ended only by its holder, its death, destruction and a fence": one_good_fence,
     "no write lands with a stale fence": no_stale_write,
     "a failure, an outage and a loss each count once, and progress clears them": counted,
+    "a run is given up at the limits of its first input": given_up,
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
     "a rank changes only by Reorder, and an input goes back only by a split or a rollback": ranks_kept,
     **EDIT_PROPERTIES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ... import commands as c
+from ...failure import RetryLimits
 from ...policy import IfOver, KeyScope, Lane, OnOtherContent, Policy
 from .snapshot import LATER
 from .states import Moves
@@ -34,6 +35,7 @@ __all__ = [
     "REPORT_3",
     "REPORT_4",
     "SECOND",
+    "SHORT",
     "SLOT_1",
     "SLOT_2",
     "STEER",
@@ -51,6 +53,14 @@ SECOND: Final = (c.NewInput("q", "prompt", "q", supersession_key="one"),)
 FIRST: Final = (c.NewInput("q", "prompt", "q", priority=0),)
 DELAYED: Final = (c.NewInput("r", "prompt", "r", available_at_ms=LATER),)
 DELAYED_DIRECTIVE: Final = (c.NewInput("e", "directive", "e", available_at_ms=LATER),)
+SHORT: Final = (
+    c.NewInput(
+        "p",
+        "order",
+        "p",
+        policy=Policy(Lane.USER, retry=RetryLimits(failures=2, losses=2, give_up_after_ms=1_000)),
+    ),
+)
 WAKE_1: Final = c.NewInput("v", "wake", "v")
 WAKE_2: Final = c.NewInput("w", "wake", "w")
 WAKE_3: Final = c.NewInput("x", "wake", "x")

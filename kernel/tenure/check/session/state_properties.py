@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ...failure import FAILURES_MAX, LOSSES_MAX
 from ...limits import RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
 from ...machines import input as input_
 from ...machines import lease as lease_
@@ -100,8 +99,8 @@ def tallied(b: Snapshot) -> bool:
 def counters(b: Snapshot) -> bool:
     runs = b.unfinished()
     return len(runs) <= UNFINISHED_RUNS_MAX and all(
-        r.retry.failures < FAILURES_MAX
-        and r.retry.losses < LOSSES_MAX
+        r.retry.failures < r.limits.failures
+        and r.retry.losses < r.limits.losses
         and 0 < len(r.contributors) <= RUN_INPUTS_MAX
         for r in runs
     )
