@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -166,6 +167,17 @@ def test_a_store_can_be_looked_at_while_it_is_worked(tmp_path: Path) -> None:
     assert row["lease"]["pid"] == worker
     assert ran.code == 0
     kill(worker)
+
+
+@pytest.mark.parametrize("command", [INSPECT, (*EVENTS, "a"), TICKETS, DECIDE])
+def test_a_pipe_is_no_store(tmp_path: Path, command: tuple[str, ...]) -> None:
+    os.mkfifo(tmp_path / "a.db")
+
+    ran = tenure(*command, cwd=tmp_path)
+
+    assert (ran.code, ran.out) == (4, "")
+    assert "a.db is a pipe, a socket or a device: name a regular file" in ran.err
+    assert "trying again" not in ran.err
 
 
 @pytest.mark.parametrize("command", [INSPECT, (*EVENTS, "a"), TICKETS, DECIDE])

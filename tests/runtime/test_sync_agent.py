@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tenure.questions.core import InputStatus
-from tenure_drivers import Runtime, Turn, find_agent, open_store
+from tenure.questions.core import InputStatus, Status
+from tenure_drivers import Runtime, SyncRuntime, Turn, find_agent, open_store
 
 WAIT_S = 30
 
@@ -71,3 +71,20 @@ def test_an_agent_that_is_not_async_and_does_not_await_is_told_what_to_do() -> N
         assert (ended.status, ended.answer) == ("dead_lettered", None)
         assert f"turn.{name} must be awaited: make the agent an async function" in ended.reason
     assert ask(stepping, "returned").answer == "returned"
+
+
+def test_a_turn_in_progress_may_end_when_a_blocking_runtime_stops() -> None:
+    begun, store = threading.Event(), open_store("memory:")
+
+    async def slow(turn: Turn) -> str:
+        begun.set()
+        await asyncio.sleep(0.05)
+        return "done"
+
+    with SyncRuntime(Runtime(store, slow, grace_ms=WAIT_S * 1000)) as runtime:
+        receipt = runtime.submit("s", "hello")
+        assert begun.wait(WAIT_S)
+    status = asyncio.run(store.ask(Status("s", receipt.input_id)))
+    asyncio.run(store.aclose())
+
+    assert status is not None and (status.status, status.answer) == ("consumed", "done")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -102,6 +103,21 @@ def test_a_file_with_another_name_is_refused(path: Path) -> None:  # STORE-25
     again = SqliteStore(path)
     assert again.execute_now(Put("s", "d", "third")) == "second"
     again.close()
+
+
+def bound_socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path)
+
+
+@pytest.mark.parametrize("make", (os.mkfifo, bound_socket))
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, make: Callable[[str], None]) -> None:
+    path = tmp_path / "odd"
+    make(str(path))
+
+    for kind in (SqliteStore, SqliteReader):
+        with pytest.raises(Unusable, match="is a pipe, a socket or a device: name a regular file"):
+            kind(path)
 
 
 @pytest.mark.parametrize("goes", (rename, replace, remove_folder, remove_log, remove_shared_memory))

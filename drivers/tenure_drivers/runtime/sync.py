@@ -237,9 +237,9 @@ class SyncRuntime:
         self._loop.call(self._runtime.drain(grace_ms))
 
     def stop(self) -> None:
-        """Stop the runtime, then the thread."""
+        """Stop the runtime, then the thread.  Turns in progress have the runtime's `grace_ms` to end."""
         try:
-            self._loop.call(self._runtime.stop())
+            self._loop.call(self._runtime.stop(self._runtime.grace_ms))
         finally:
             self._loop.close()
 

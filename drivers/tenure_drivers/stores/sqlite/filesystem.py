@@ -1,4 +1,4 @@
-"""Recognises files on which SQLite would lose commits: on a network, or with hard links.  Specs: STORE-20, STORE-25.
+"""Recognises files on which SQLite would lose commits or hang: on a network, with hard links, pipes.  Specs: STORE-20, STORE-25.
 
 SQLite's write-ahead log needs shared memory and locks between all processes that have the file open.  A network file
 system has neither: two machines would overwrite each other's commits unnoticed.
@@ -16,7 +16,7 @@ from attrs import frozen
 
 from ..base import Unusable
 
-__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_hard_links", "refuse_network"]
+__all__ = ["ALLOW", "mount_of", "mounts_of", "refuse_odd_files", "refuse_network"]
 
 
 MOUNTS = Path("/proc/self/mounts")
@@ -79,8 +79,8 @@ def _mount(path: Path) -> Mount | None:
     return mount_of(os.path.realpath(path), mounts_of(table))
 
 
-def refuse_hard_links(path: Path) -> None:
-    """STORE-25: raise Unusable if the file has several names: each of them would get a log of its own.
+def refuse_odd_files(path: Path) -> None:
+    """STORE-25: raise Unusable if it is no regular file, or has several names: each would get a log of its own.
 
     A file that is mounted by itself has another name where it comes from, and its log is not mounted with it.
     """
@@ -93,6 +93,8 @@ def refuse_hard_links(path: Path) -> None:
         found = os.stat(path)
     except OSError:  # created later, or reported when it is opened
         return
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise Unusable(f"{path} is a pipe, a socket or a device: name a regular file")
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
         raise Unusable(
             f"{path} has {found.st_nlink} hard links, and commits through different names are lost: "

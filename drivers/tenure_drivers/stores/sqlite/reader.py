@@ -14,7 +14,7 @@ from tenure.queries import Question, Record
 from ..base import Corrupt, Quarantined, Unavailable, answer_of
 from ..layout import layout_of
 from .connection import connect_with, has_log, translated
-from .filesystem import refuse_hard_links
+from .filesystem import refuse_odd_files
 from .schema import check_schema, no_store, read_active, tables_at
 from .sql import Tables, all_records, quarantine_of
 
@@ -82,7 +82,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
     log, the connection may write, but for `query_only`: then SQLite removes both files when the last connection closes.
     Where it may not create them, and the log is empty, open the file as immutable.
     """
-    refuse_hard_links(path)
+    refuse_odd_files(path)
     if path.is_file() and read_active(path) is None:
         raise no_store(path)
     try:

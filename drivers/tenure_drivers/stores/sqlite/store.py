@@ -32,7 +32,7 @@ from ..layout import check_active, layout_of
 from ..migration import Migrate, may_migrate
 from ..url import StoreUrl
 from .connection import connect, translated
-from .filesystem import refuse_hard_links, refuse_network
+from .filesystem import refuse_network, refuse_odd_files
 from .notify import FileProcesses, HintListener
 from .schema import SqliteMigrator, tables_at, user_version
 from .sql import (
@@ -82,7 +82,7 @@ class SqliteStore(GroupedStore):
         self.path = Path(path)
         super().__init__(str(self.path))
         refuse_network(self.path)
-        refuse_hard_links(self.path)
+        refuse_odd_files(self.path)
         self._clock = clock
         self._writer = Writer(
             self.path,
