@@ -130,14 +130,15 @@ class Client(SessionCommands):
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
 
-        `busy` says what happens if the session is at work:
+        `busy` says what happens if a turn of the session is running:
 
         - `enqueue`: the input waits in the queue.
-        - `reject`: raise Busy, also if an input is only ready.
-        - `interrupt`: supersede the inputs of the user that wait, and ask the run at work to stop.
-        - `rollback`: likewise, and the run leaves nothing in the transcript, unless it has started a once step.
-        - `replace`: ask the run at work to stop, and admit the input when it has ended.  If that takes longer than
-          `within_s` seconds, raise Busy; then nothing of the input is stored.
+        - `reject`: raise Busy, also if another input is ready or waits for a retry.
+        - `interrupt`: supersede the inputs of the user that wait, and ask the running turn to stop.
+        - `rollback`: likewise, and the turn leaves nothing in the transcript, unless it has started a once step.
+        - `replace`: ask the running turn to stop, and each that begins meanwhile.  When none is running, supersede the
+          inputs of the user that wait, and admit the input.  If that takes longer than `within_s` seconds, raise Busy;
+          then nothing of the input is stored.  `within_s` is for this strategy only.
         """
         check_strategy(busy, within_s)
         session_id = new_id() if session_id is None else session_id
@@ -169,7 +170,7 @@ class Client(SessionCommands):
         return Receipt(self, session_id, admission.input_id, how, admission.run_id)
 
     async def steer(self, session_id: str, text: str, **more: Any) -> Receipt:
-        """Submit an input for the turn that is at work: it enters before the next call of the model.
+        """Submit an input for the running turn: it enters before the next call of the model.
 
         `kind="follow_up"`: where the turn would end.  Without a turn it is an ordinary input.  `more` as in `submit`.
         """
@@ -267,7 +268,7 @@ class Client(SessionCommands):
         command_id: str | None = None,
         rollback: bool = False,
     ) -> Interrupted:
-        """Supersede the inputs of the user that wait, ask the running turn to stop, and admit `replacement` if there is one.
+        """Supersede the inputs of the user that wait, ask their running turn to stop, and admit `replacement` if there is one.
 
         `rollback`: the turn leaves nothing in the transcript; the answer says in `rolled_back` whether that is so.
         """

@@ -157,7 +157,10 @@ class ModelFailed:
 
 @frozen
 class Delta:
-    """A part of a streamed reply, never stored.  `attempt` counts from 1; a new attempt replaces the former."""
+    """A part of a streamed reply, never stored.  A higher `attempt` replaces the earlier ones.
+
+    Within a model call it counts from 1.  For an observer it is the generation of the lease.
+    """
 
     kind: str  # text | reasoning | call
     text: str
