@@ -23,7 +23,7 @@ async def agent(turn):
         await turn.pause(0.2)
         return "rested"
     decision = await turn.ask("buy", "Buy it?", offers=("approve", "edit", "reject"))
-    return f"{charged}, {decision.action.value} {decision.body} by {decision.by}"
+    return f"{charged}, {decision.action} {decision.body} by {decision.by}"
 """
 
 

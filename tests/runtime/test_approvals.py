@@ -149,7 +149,7 @@ def test_a_tool_is_handed_the_decision(carry: Callable[[Body], None]) -> None:  
         @tool(approve=lambda item: item != "water", resume="tool", offers=("approve", "answer"))
         def order(item: str, decision: Decision | None) -> str:
             given.append(decision)
-            return "free" if decision is None else f"{decision.action.value} {decision.body}"
+            return "free" if decision is None else f"{decision.action} {decision.body}"
 
         calls = calling(("a", "order", '{"item":"water"}'), ("b", "order", '{"item":"tea"}'))
         client = Scripted(calls, saying("done"))

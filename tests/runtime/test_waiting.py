@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from carrying import WAIT_S, Body
@@ -48,7 +49,7 @@ def test_a_decision_is_answered_after_everything_was_restarted(
     async def agent(turn: Turn) -> str:
         charged = await turn.once("charge", charge)
         decision = await turn.ask("buy", "Buy it?", offers=("approve", "reject"))
-        return f"{charged}: {decision.action.value} by {decision.by}"
+        return f"{charged}: {decision.action} by {decision.by}"
 
     async def body(store: Store) -> None:
         async with Runtime(store, agent) as runtime:
@@ -129,7 +130,7 @@ def test_a_pause_needs_no_process(carry: Callable[[Body], None]) -> None:
 
 def test_nobody_decides_in_time(carry: Callable[[Body], None]) -> None:
     async def agent(turn: Turn) -> str:
-        return (await turn.ask("name", "Your name?", within_s=0.05)).action.value
+        return (await turn.ask("name", "Your name?", within_s=0.05)).action or ""
 
     async def body(store: Store) -> None:
         async with Runtime(store, agent) as runtime:
@@ -192,7 +193,7 @@ def test_a_held_input_says_what_holds_it(carry: Callable[[Body], None]) -> None:
     async def agent(turn: Turn) -> str:
         if turn.text == "hurry":
             return "in time"
-        return (await turn.ask("buy", "Buy it?", offers=("approve",))).action.value
+        return (await turn.ask("buy", "Buy it?", offers=("approve",))).action or ""
 
     async def body(store: Store) -> None:
         async with Runtime(store, agent) as runtime:
@@ -249,5 +250,134 @@ def test_code_that_swallows_its_end_gets_nothing_more(carry: Callable[[Body], No
             await runtime.decide("s", ticket.ticket_id, "approve")
             assert (await receipt.ended(WAIT_S)).answer == "bought"
         assert (len(attempts), len(caught)) == (2, 1)
+
+    carry(body)
+
+
+def test_what_a_wait_gave_is_the_same_in_every_attempt(carry: Callable[[Body], None]) -> None:
+    # WAIT-32: a decision that comes later changes nothing
+    paid: list[str] = []
+
+    async def agent(turn: Turn) -> str:
+        one, two = await turn.ticket("one", "One?"), await turn.ticket("two", "Two?")
+        waited = await turn.wait(one, two, any=True)
+        first = "one" if waited.decisions[0] else "two"
+        await turn.once(f"pay {first}", lambda: paid.append(first))
+        more = await turn.ask("more", "More?")
+        return f"{first} {[d and d.body for d in waited.decisions]} {more.body}"
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent) as runtime:
+            receipt = await runtime.submit("s", "hello")
+            asked = {t.prompt: t.ticket_id for t in await until_asked(runtime, 2)}
+            await runtime.decide("s", asked["Two?"], "answer", "second")
+            while "More?" not in asked:
+                asked |= {t.prompt: t.ticket_id for t in await until_asked(runtime)}
+            await runtime.decide("s", asked["One?"], "answer", "too late")
+            await runtime.decide("s", asked["More?"], "answer", "no")
+            assert (await receipt.ended(WAIT_S)).answer == "two [None, 'second'] no"
+        assert paid == ["two"]
+        paid.clear()
+
+    carry(body)
+
+
+def test_an_input_that_enters_a_question_is_given_instead_of_a_decision(
+    carry: Callable[[Body], None],
+) -> None:
+    # WAIT-32: and approving the question later changes nothing
+    bought: list[str] = []
+
+    async def agent(turn: Turn) -> str:
+        decision = await turn.ask("buy", "Buy?", offers=("approve",), on_input="fold")
+        if decision.approved:
+            await turn.once("buy it", lambda: bought.append("it"))
+            return "bought"
+        assert decision.action is None
+        why = await turn.ask("why", "Why?")
+        return f"{[i.payload for i in decision.inputs]} {why.body}"
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent) as runtime:
+            receipt = await runtime.submit("s", "hello")
+            (buy,) = await until_asked(runtime)
+            await runtime.submit("s", "rather not")
+            while len(asked := await until_asked(runtime)) < 2:
+                await asyncio.sleep(0.01)
+            await runtime.decide("s", buy.ticket_id, "approve")
+            (why,) = [t for t in asked if t.prompt == "Why?"]
+            await runtime.decide("s", why.ticket_id, "answer", "too dear")
+            assert (await receipt.ended(WAIT_S)).answer == "['rather not'] too dear"
+        assert bought == []
+
+    carry(body)
+
+
+def test_an_approval_counts_for_what_was_approved(carry: Callable[[Body], None]) -> None:
+    # WAIT-33: another question is asked anew
+    amounts: list[int] = []
+
+    async def agent(turn: Turn) -> str:
+        amounts.append(1 + len(amounts))
+        amount = min(amounts[-1], 2)
+        decision = await turn.ask("pay", f"Pay {amount}?", offers=("approve", "reject"))
+        return f"{decision.action} {amount}"
+
+    async def body(store: Store) -> None:
+        amounts.clear()
+        async with Runtime(store, agent) as runtime:
+            receipt = await runtime.submit("s", "hello")
+            (first,) = await until_asked(runtime)
+            await runtime.decide("s", first.ticket_id, "approve")
+            (second,) = await until_asked(runtime)
+            assert (first.prompt, second.prompt) == ("Pay 1?", "Pay 2?")
+            await runtime.decide("s", second.ticket_id, "reject")
+            assert (await receipt.ended(WAIT_S)).answer == "reject 2"
+
+    carry(body)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"within_s": 1e15}, "1000000000000000.0 seconds: expected a number from 0 to"),
+        ({"within_s": float("nan")}, "nan seconds: expected a number"),
+        ({"within_s": "5"}, "'5' seconds: expected a number"),
+        ({"offers": "approve"}, "offers 'approve': expected a list of approve, edit"),
+        ({"on_input": "bogus"}, "on_input 'bogus': expected fold, hold, supersede"),
+    ],
+)
+def test_a_wrong_argument_ends_the_run_at_once_and_is_named(
+    given: dict[str, Any], message: str, carry: Callable[[Body], None]
+) -> None:
+    async def agent(turn: Turn) -> str:
+        return (await turn.ask("name", "Your name?", **given)).body
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent) as runtime:
+            status = await (await runtime.submit("s", "hello")).ended(WAIT_S)
+            assert status.status == "dead_lettered"
+            assert message in (status.reason or "")
+
+    carry(body)
+
+
+def test_questions_in_a_task_group_park_without_a_failure(
+    carry: Callable[[Body], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def agent(turn: Turn) -> str:
+        async with asyncio.TaskGroup() as group:
+            one = group.create_task(turn.ask("one", "One?"))
+            two = group.create_task(turn.ask("two", "Two?"))
+        return f"{one.result().body} {two.result().body}"
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent) as runtime:
+            receipt = await runtime.submit("s", "hello")
+            for _ in range(2):
+                (ticket, *_) = await until_asked(runtime)
+                await runtime.decide("s", ticket.ticket_id, "answer", ticket.prompt)
+            assert (await receipt.ended(WAIT_S)).answer == "One? Two?"
+        assert "failed" not in caplog.text
 
     carry(body)

@@ -65,7 +65,7 @@ from .steps import (
     version_of,
 )
 from .user_code import log
-from .waiting import ANSWER, Decision, Waited, Waits
+from .waiting import ANSWER, Decision, Waited, Waits, given_id, word_of
 
 __all__ = ["Probe", "Turn", "lease_lost", "with_text"]
 
@@ -324,17 +324,21 @@ class Turn:
         The code runs again from its beginning when the decision has come, and this call returns it.  `offers`: some of
         approve, edit, reject and answer.  After `within_s` the action is `timeout`.  `on_input`: what an input of the
         user does meanwhile: `hold`, the default, waits until the run has ended; `supersede` ends the run; `fold` enters
-        the turn.
+        the turn, and this call returns a decision without an action.  Another `prompt` than before is another question.
         """
         effect_id = self._next(name)
-        approval = Action.APPROVE in map(Action, offers)
-        kind = TicketKind.APPROVAL if approval else TicketKind.QUESTION
-        new = self._waits.new(effect_id, kind, prompt, offers, within_s)
-        reason = WaitReason.APPROVAL if approval else WaitReason.TOOL
-        self._unread.discard(effect_id)
-        waited = await self._wait((self._waits.ids[effect_id],), reason, Mode.ALL, on_input, new)
+        ticket_id, new = self._ticket(effect_id, prompt, offers, within_s)
+        reason = WaitReason.APPROVAL if Action.APPROVE in offers else WaitReason.TOOL
+        waited = await self._wait((ticket_id,), reason, Mode.ALL, on_input, new)
         (decision,) = waited.decisions
-        return decision or Decision(Action.RUN_ENDED)
+        return decision or Decision(None, inputs=waited.inputs)
+
+    def _ticket(
+        self, effect_id: str, prompt: str, offers: Sequence[Action | str], within_s: float | None
+    ) -> tuple[str, NewTicket | None]:
+        self._unread.discard(effect_id)
+        kind = TicketKind.APPROVAL if Action.APPROVE in offers else TicketKind.QUESTION
+        return self._waits.new(effect_id, kind, prompt, offers, within_s)
 
     async def ticket(
         self,
@@ -345,12 +349,9 @@ class Turn:
         within_s: float | None = None,
     ) -> str:
         """Open a ticket and return its id, to be sent to who decides; `wait` waits for it."""
-        effect_id = self._next(name)
-        self._unread.discard(effect_id)
-        approval = Action.APPROVE in map(Action, offers)
-        kind = TicketKind.APPROVAL if approval else TicketKind.QUESTION
-        await self._waits.open(self._waits.new(effect_id, kind, prompt, offers, within_s))
-        return self._waits.ids[effect_id]
+        ticket_id, new = self._ticket(self._next(name), prompt, offers, within_s)
+        await self._waits.open(new)
+        return ticket_id
 
     async def wait(
         self,
@@ -370,9 +371,8 @@ class Turn:
         """Wait for a time, without a process.  Raises Parked, as `ask` does."""
         effect_id = self._next("pause")
         self._unread.discard(effect_id)
-        new = self._waits.new(effect_id, TicketKind.TIMER, "", (), seconds)
-        ids = (self._waits.ids[effect_id],)
-        await self._wait(ids, WaitReason.PAUSE, Mode.ALL, None, new)
+        ticket_id, new = self._waits.new(effect_id, TicketKind.TIMER, "", (), seconds)
+        await self._wait((ticket_id,), WaitReason.PAUSE, Mode.ALL, None, new)
 
     async def _wait(
         self,
@@ -384,8 +384,8 @@ class Turn:
     ) -> Waited:
         self._waited += 1
         effect_id = effect_id_of("wait", self._waited)
-        self._unread.discard(effect_id)
-        word = None if on_input is None else WhileWaiting(on_input)
+        self._unread -= {effect_id, given_id(effect_id)}
+        word = word_of(on_input)
         return await self._waits.wait(effect_id, ticket_ids, reason, mode, word, new)
 
     def entered(self, effect_id: str) -> tuple[Input, ...]:

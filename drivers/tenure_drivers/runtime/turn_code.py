@@ -109,9 +109,16 @@ def log_raised(turn: Turn, error: BaseException) -> None:
     elif isinstance(error, Cancelled):
         log_stopped(turn, error)
         return
-    elif isinstance(error, LeaseLost | Parked):
+    elif only(error, LeaseLost, Parked):
         return
     log_failure(turn.session_id, turn.run_id, f"{what}: {describe(error)}", error)
+
+
+def only(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Return whether an exception is of these kinds; a group: whether all of its exceptions are."""
+    if isinstance(error, BaseExceptionGroup):
+        return all([only(each, *kinds) for each in error.exceptions])
+    return isinstance(error, kinds)
 
 
 def log_stopped(turn: Turn, error: BaseException) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from tenure.commands import NewTicket
+from tenure.commands import NewEntry, NewTicket
 from tenure.machines.run import Mode, WaitReason
-from tenure.machines.ticket import Action, Settled, TicketKind
+from tenure.machines.ticket import ACTIONS, Action, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
@@ -18,20 +19,27 @@ from tenure.records import EntryKind, Input, Ticket
 from tenure.turn_end import Record, TurnWait
 
 from .clock import new_id
+from .errors import IllegalResult
 
 __all__ = ["Decision", "Waited", "Waits", "decision_of"]
 
 
 ANSWER: Final = (Action.ANSWER,)
+GIVEN: Final = ":given"
+WITHIN_MAX_S: Final = 100 * 365 * 86_400
 
 
 @frozen
 class Decision:
-    """How a ticket was settled: the action, the text that came with it, and who decided."""
+    """How a ticket was settled: the action, the text that came with it, and who decided.
 
-    action: Action
+    `action` is None if inputs have entered the turn instead (`on_input="fold"`): then `inputs` has them.
+    """
+
+    action: Action | None
     body: str = ""
     by: str = ""
+    inputs: tuple[Input, ...] = ()
 
     @property
     def approved(self) -> bool:
@@ -52,6 +60,41 @@ class Waited:
     inputs: tuple[Input, ...] = ()
 
 
+def given_id(effect_id: str) -> str:
+    """Return the effect id under which it is recorded what a wait gave.  No step has such an id."""
+    return f"{effect_id}{GIVEN}"
+
+
+def is_given(effect_id: str) -> bool:
+    """Return whether a report has what a wait gave."""
+    return effect_id.endswith(GIVEN)
+
+
+def actions_of(offers: Sequence[Action | str]) -> tuple[Action, ...]:
+    """Return what a ticket offers.  Raises IllegalResult."""
+    words = [each.value for each in ACTIONS]
+    if isinstance(offers, str) or not all([each in words for each in offers]):
+        raise IllegalResult(f"offers {offers!r}: expected a list of {', '.join(words)}")
+    return tuple(dict.fromkeys(map(Action, offers)))
+
+
+def milliseconds_of(within_s: float | None) -> int | None:
+    """Return a time limit in milliseconds.  Raises IllegalResult."""
+    if within_s is None:
+        return None
+    if not isinstance(within_s, int | float) or not 0 <= within_s <= WITHIN_MAX_S:
+        raise IllegalResult(f"{within_s!r} seconds: expected a number from 0 to {WITHIN_MAX_S:,}")
+    return round(within_s * 1000)
+
+
+def word_of(on_input: WhileWaiting | str | None) -> WhileWaiting | None:
+    """Return what an input does to a wait.  Raises IllegalResult."""
+    words = ("fold", "hold", "supersede")
+    if on_input is not None and on_input not in words:
+        raise IllegalResult(f"on_input {on_input!r}: expected {', '.join(words)}")
+    return None if on_input is None else WhileWaiting(on_input)
+
+
 class WaitingTurn(Protocol):
     """What a wait needs of its turn."""
 
@@ -69,6 +112,12 @@ class Waits:
     def __init__(self, turn: WaitingTurn, loaded: LoadedRun) -> None:
         self.turn = turn
         self.ids: dict[str, str] = {}  # of tickets, by effect id
+        self.tickets = {each.ticket_id: each for each in loaded.tickets}
+        self.given = {
+            e.effect_id: frozenset(json.loads(e.body))
+            for e in loaded.entries
+            if e.kind is EntryKind.REPORT and e.turn == loaded.run.turn and is_given(e.effect_id)
+        }
         self.decisions: dict[str, Decision] = {}  # by ticket id
         self.parked = {
             e.effect_id
@@ -93,14 +142,21 @@ class Waits:
         prompt: str,
         offers: Sequence[Action | str],
         within_s: float | None,
-    ) -> NewTicket | None:
-        """Return the ticket to open; None: an earlier attempt has opened it."""
-        if effect_id in self.ids:
-            return None
-        within = None if within_s is None else max(round(within_s * 1000), 0)
-        self.ids[effect_id] = new_id()
-        actions = tuple(map(Action, offers))
-        return NewTicket(self.ids[effect_id], effect_id, kind, prompt, actions, within)
+    ) -> tuple[str, NewTicket | None]:
+        """Return the id of a ticket, and the ticket to open; None: an earlier attempt has opened it.
+
+        WAIT-33: a ticket that asked something else is left alone, and this question is asked under a name of its own.
+        """
+        actions, within_ms = actions_of(offers), milliseconds_of(within_s)
+        name, number = effect_id, 1
+        while (known := self.ids.get(name)) is not None:
+            opened = self.tickets.get(known)
+            if opened is None or (opened.prompt, opened.offers) == (prompt, actions):
+                return known, None
+            number += 1
+            name = f"{effect_id}:{number}"
+        self.ids[name] = new_id()
+        return self.ids[name], NewTicket(self.ids[name], name, kind, prompt, actions, within_ms)
 
     async def open(self, new: NewTicket | None) -> None:
         """Open a ticket without waiting for it."""
@@ -117,16 +173,29 @@ class Waits:
         new: NewTicket | None = None,
     ) -> Waited:
         """Return what the turn waits for if it has come, else park: raise Parked."""
+        if (given := self.given.get(given_id(effect_id))) is not None:
+            return Waited(self._found(ticket_ids, given), self.turn.entered(effect_id))
         found = self._found(ticket_ids)
         enough = any(found) if mode is Mode.ANY else all(found)
         inputs = self.turn.entered(effect_id)
-        if inputs or (ticket_ids and enough):
-            return Waited(found, inputs)
-        opened = () if new is None else (new,)
-        named = tuple([each for each in ticket_ids if new is None or each != new.ticket_id])
-        await self.turn.park(TurnWait(effect_id, reason, named, mode, on_input, opened))
-        self.note(await self.turn.read(LoadTickets(self.turn.session_id, tuple(ticket_ids))))
-        return Waited(self._found(ticket_ids))
+        if not inputs and not (ticket_ids and enough):
+            opened = () if new is None else (new,)
+            named = tuple([each for each in ticket_ids if new is None or each != new.ticket_id])
+            await self.turn.park(TurnWait(effect_id, reason, named, mode, on_input, opened))
+            self.note(await self.turn.read(LoadTickets(self.turn.session_id, tuple(ticket_ids))))
+            found = self._found(ticket_ids)
+        if not all(found):
+            await self._record(effect_id, ticket_ids)
+        return Waited(found, inputs)
 
-    def _found(self, ticket_ids: Sequence[str]) -> tuple[Decision | None, ...]:
-        return tuple([self.decisions.get(each) for each in ticket_ids])
+    async def _record(self, effect_id: str, ticket_ids: Sequence[str]) -> None:
+        """WAIT-32: record which tickets are settled, before the code of the turn sees it."""
+        settled = [each for each in ticket_ids if each in self.decisions]
+        entry = NewEntry(EntryKind.REPORT, given_id(effect_id), json.dumps(settled))
+        await self.turn.record(Record(entries=(entry,)))
+
+    def _found(
+        self, ticket_ids: Sequence[str], given: Container[str] | None = None
+    ) -> tuple[Decision | None, ...]:
+        known = [each if given is None or each in given else "" for each in ticket_ids]
+        return tuple([self.decisions.get(each) for each in known])
