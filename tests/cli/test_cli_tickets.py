@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ def charge():
 
 async def agent(turn):
     charged = await turn.once("charge", charge)
+    if turn.text == "soon":
+        decision = await turn.ask("soon", "Now?", within_s=600)
+        return f"{decision.action}"
     if turn.text == "pause":
         await turn.pause(0.2)
         return "rested"
@@ -113,6 +118,28 @@ def test_a_decision_that_is_not_offered_is_refused_in_words(folder: Path) -> Non
         in refused.err
     )
     assert "there is no ticket t9 in this session (tenure explain TICKET-12)" in unknown.err
+
+
+def test_a_ticket_that_cannot_be_read_hides_no_other(folder: Path) -> None:
+    prompts(folder / "p", [{"session": name, "text": "buy it"} for name in ("ann", "bob", "cid")])
+    run(folder, "p")
+    with contextlib.closing(sqlite3.connect(folder / "a.db")) as damaged, damaged:
+        damaged.execute("""UPDATE ticket SET offers = '["arprove"]' WHERE session_id = 'bob'""")
+
+    listed = tenure("tickets", *STORE, cwd=folder)
+
+    assert [line["session"] for line in listed.lines] == ["ann", "cid"]
+    assert listed.code == 1 and "tenure tickets: session bob: " in listed.err
+
+
+def test_a_run_does_not_wait_for_a_person_because_there_is_a_time_limit(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "text": "soon"}])
+
+    ended = run(folder, "p")
+    (ticket,) = asked(folder)
+
+    assert ended.code == 3
+    assert f"is waiting for an answer (ticket {ticket['ticket']})" in ended.err
 
 
 def test_a_deadline_passes_while_nobody_submits(folder: Path) -> None:

@@ -126,7 +126,7 @@ def tenure() -> None:
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait for prompts with a future available_at_ms.",
+    help="Wait for prompts with a future available_at_ms, and for questions that have a time limit.",
 )
 @click.option(
     "--patience",

@@ -10,15 +10,16 @@ import click
 from tenure.machines.ticket import ACTIONS, Settled
 from tenure.outcome import Refusal, Refused
 from tenure.questions import AllOpenTickets, OpenTickets
+from tenure.questions.core import PAGE
 from tenure.records import Ticket
 
 from ..redaction import without_secrets
 from ..runtime.client import Client
 from ..runtime.errors import CommandRefused
-from .exit import CliExit, Exit
+from .exit import CliExit, Exit, UnreadableSession
 from .invoke import invoke_async
 from .main import READ_HELP, STORE_HELP
-from .open_store import existing_path, open_read_only
+from .open_store import Reader, existing_path, open_read_only
 from .output import log, write_lines
 from .retrying_store import opened
 
@@ -43,6 +44,7 @@ def tickets(store: str, session: str | None) -> None:
     \b
     Exit codes:
       0  listed
+      1  listed, without the sessions that cannot be read
       2  invalid arguments, or no such store
       4  store unavailable, unreadable, or of a newer release
     """
@@ -51,9 +53,29 @@ def tickets(store: str, session: str | None) -> None:
 
 async def _tickets(url: str, session: str | None) -> int:
     async with open_read_only(url, log_line=log) as store:
-        found = await store.ask(AllOpenTickets() if session is None else OpenTickets(session))
+        if session is not None:
+            found, unreadable = await store.ask(OpenTickets(session)), list[UnreadableSession]()
+        else:
+            found, unreadable = await _all(store)
     write_lines([_line(each) for each in found])
+    if len(found) == PAGE:
+        log(f"tenure tickets: the first {PAGE} are listed; name a session to see all of it")
+    if unreadable:
+        raise CliExit(Exit.UNFINISHED, *[f"session {e.session_id}: {e}" for e in unreadable])
     return Exit.OK
+
+
+async def _all(store: Reader) -> tuple[tuple[Ticket, ...], list[UnreadableSession]]:
+    """Return the tickets of all sessions that can be read, and the sessions that cannot."""
+    unreadable: list[UnreadableSession] = []
+    while True:
+        without = frozenset([each.session_id for each in unreadable])
+        try:
+            return await store.ask(AllOpenTickets(without=without)), unreadable
+        except UnreadableSession as error:
+            if not error.session_id or error.session_id in without:
+                raise
+            unreadable.append(error)
 
 
 def _line(ticket: Ticket) -> dict[str, Any]:

@@ -44,14 +44,20 @@ class OpenTickets(Question[tuple[Ticket, ...]]):
 
 @frozen
 class AllOpenTickets(Question[tuple[Ticket, ...]]):
-    """The open tickets of all sessions that wait for people, those that wait longest first, at most `limit` (WAIT-30)."""
+    """The open tickets of all sessions that wait for people, those that wait longest first, at most `limit` (WAIT-30).
+
+    `without`: sessions that are left out.
+    """
 
     limit: int = PAGE
+    without: frozenset[str] = frozenset()
 
     def steps(self) -> Steps:
-        sessions = yield First(ASKING, (), self.limit)
+        sessions = yield First(ASKING, (), self.limit + len(self.without))
         found: list[Ticket] = []
         for session in sessions:
+            if session.session_id in self.without:
+                continue
             found += yield from OpenTickets(session.session_id, self.limit - len(found)).steps()
             if len(found) >= self.limit:
                 break

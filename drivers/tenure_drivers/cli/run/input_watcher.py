@@ -8,6 +8,7 @@ from typing import Final
 
 from attrs import define
 
+from tenure.machines.run import WaitReason
 from tenure.questions.core import InputStatus
 
 from ...runtime.changes import SessionChanges
@@ -72,7 +73,7 @@ class InputWatcher:
         self._waiter.wake()
 
     async def until_settled(self, *, wait: bool) -> None:
-        """Return when all have ended, or none of the rest can end now.  `wait`: wait for delayed inputs too."""
+        """Return when all have ended, or none of the rest can end now.  `wait`: wait for delayed inputs and for people too."""
         while True:
             await self._look_at_quarantine()
             await self._waiter.look()
@@ -113,11 +114,13 @@ async def no_report() -> None:
 
 
 def stuck(session: SessionInputs, now_ms: int, *, wait: bool) -> bool:
-    """Return True if no input of the session can end now: each is delayed, or the session has no work."""
+    """Return True if no input of the session can end now: each is delayed or waits for people, or there is no work."""
     if session.unreadable or not session.current:
         return session.unreadable
-    return session.due_at_ms is None or all(
-        not wait and is_later(tracked.status, now_ms) for tracked in session.tracked()
+    due = session.due_at_ms
+    return due is None or all(
+        not wait and (is_later(each.status, now_ms) or (due > now_ms and is_asked(each.status)))
+        for each in session.tracked()
     )
 
 
@@ -126,3 +129,8 @@ def is_later(status: InputStatus | None, now_ms: int) -> bool:
     if status is None or status.status != "delayed" or status.due_at_ms is None:
         return False
     return status.due_at_ms > now_ms
+
+
+def is_asked(status: InputStatus | None) -> bool:
+    """Return True if somebody has to decide before the input can end; a pause is no question."""
+    return status is not None and status.wait is not None and status.wait.reason != WaitReason.PAUSE
