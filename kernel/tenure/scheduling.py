@@ -220,7 +220,22 @@ def _meet(
 
 
 def meeting(run: Run, queue_entry: QueueEntry) -> WhileWaiting:
-    """WAIT-11, WAIT-12, WAIT-13, WAIT-14: return what a ready input does to a run that waits: FOLD, HOLD or SUPERSEDE."""
+    """Return what a ready input does to a run that waits: FOLD, HOLD or SUPERSEDE."""
+    word = _word(run, queue_entry)
+    if word is WhileWaiting.SUPERSEDE and _is_only_for(run, queue_entry):
+        return WhileWaiting.HOLD
+    return word
+
+
+def _is_only_for(run: Run, queue_entry: QueueEntry) -> bool:
+    """WAIT-34: return whether an input is abandoned when this run ends."""
+    state = queue_entry.state
+    assert isinstance(state, Ready), queue_entry
+    return state.target_run == run.run_id and state.if_over is IfOver.ABANDON
+
+
+def _word(run: Run, queue_entry: QueueEntry) -> WhileWaiting:
+    """WAIT-11, WAIT-12, WAIT-13, WAIT-14: return what the policy of an input, the wait or the table says."""
     wait, state = run.state, queue_entry.state
     assert isinstance(wait, run_.Waiting) and isinstance(state, Ready), (run, queue_entry)
     folds = wait.cause in FOLDING

@@ -49,6 +49,8 @@ UNREACHED = {
     "PLACE-4": "a ready input of an older mark is never bound: readers skip it (INBOX-17)",
     "PLACE-6": "only runs consume and dead-letter, and only inputs that are bound to them",
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
+    "WAIT-32": "a clause of drivers: tests/runtime/test_waiting.py",
+    "WAIT-33": "a clause of drivers: tests/runtime/test_waiting.py",
     "TICKET-2": "Decide and Sweep look first whether a ticket is open",
     "STORE-1": "tests of every store, and test_a_store_agrees below",
     "STORE-3": "tests of every store",

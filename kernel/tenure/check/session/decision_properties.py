@@ -30,7 +30,7 @@ from .ordering_oracle import (
 )
 from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
-from .snapshot import NOW, Snapshot, rank_of, rows_of
+from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
@@ -214,7 +214,7 @@ def given_up(t: Step) -> bool:
     limits = run.contributors[0].retry or RetryLimits()
     first = t.before.runs[run.run_id].retry.first_failure_ms
     outage = run.retry.first_failure_ms is not None and isinstance(t.command, c.Fail)
-    if outage and first is not None and NOW - first >= limits.give_up_after_ms:
+    if outage and first is not None and t.after.now_ms - first >= limits.give_up_after_ms:
         return False
     return run.retry.failures < limits.failures and run.retry.losses < limits.losses
 

@@ -179,7 +179,7 @@ def meets(run: Run, entry: QueueEntry) -> str:
     elif word.value == "background":
         enters = reason == "background" or (reason == "user_input" and named)
     elif word.value == "supersede":
-        return "ends"
+        return "stays" if named and state.if_over is IfOver.ABANDON else "ends"
     else:
         enters = word.value == "fold"
     return "enters" if enters and not run.open_calls else "stays"
@@ -240,7 +240,7 @@ def nothing_due(t: Step) -> bool:
     open_ = after.runs.get(after.session.open_run or "")
     if open_ is not None and isinstance(open_.state, run_.Waiting):
         return not due or outcome.sweep
-    unfinished = after.unfinished()
-    if any(left_behind(head, unfinished) for head in heads(after.session, rows[1])):
-        return outcome.sweep  # a run that waited was superseded, and its inputs are left behind
+    left = [left_behind(head, after.unfinished()) for head in heads(after.session, rows[1])]
+    if due and outcome.sweep and any(left):
+        return True  # a run that waited was superseded, and its inputs are left behind
     return due is (outcome.others_max is not None)
