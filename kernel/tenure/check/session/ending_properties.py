@@ -218,11 +218,13 @@ def taken_back_after(
 
 
 def _continues(run: Run, before: Snapshot, after: Snapshot) -> bool:
-    """A run with progress, or asked to stop before, or that stays under the lease, ends its inputs itself."""
+    """A run with progress, asked to stop before, under the lease still, or lost for the last time ends its inputs itself."""
     cancel = before.session.cancel
     asked_before = cancel is not None and cancel.run_id == run.run_id
     works = run.run_id == before.session.lease_run == after.session.lease_run
-    return run.progress or asked_before or works
+    state = after.runs[run.run_id].state
+    lost = isinstance(state, run_.Done) and state.termination is run_.Termination.ERROR
+    return run.progress or asked_before or works or lost
 
 
 ENDING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {

@@ -166,9 +166,9 @@ def starts_at(
 
 
 def meets(run: Run, entry: QueueEntry) -> str:
-    """What a ready input does to a run that waits: `enters`, `ends` or `stays`."""
+    """What an input that is ready, or due to be, does to a run that waits: `enters`, `ends` or `stays`."""
     wait, state = run.state, entry.state
-    assert isinstance(wait, run_.Waiting) and isinstance(state, input_.Ready)
+    assert isinstance(wait, run_.Waiting) and isinstance(state, input_.Ready | input_.Delayed)
     word = state.while_waiting
     if word is None and entry.lane == "user":
         word = wait.on_input

@@ -128,8 +128,9 @@ def leaves_for_a_reason(t: Step) -> bool:
 def _ends(run: Run, input_id: str, t: Step) -> bool:
     entry = t.after.queue_entries[input_id]
     before = t.before.queue_entries[input_id]
-    ready = before.state.__class__.__name__ == "Ready" and not left_behind(entry, ())
-    return ready and meets(run, before) == "ends"
+    waited = before.state.__class__.__name__ in ("Ready", "Delayed")  # Begin promotes first
+    left = entry.state.__class__.__name__ == "Delayed" or left_behind(entry, ())
+    return waited and not left and meets(run, before) == "ends"
 
 
 def enters_by_the_table(t: Step) -> bool:
