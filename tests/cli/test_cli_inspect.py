@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cli_process import finish, kill, prompts, start, tenure, until, workers_of
 
+from tenure.release import RELEASE
 from tenure_drivers import Runtime, Turn, TurnFailed, open_store
 
 RUN = ("run", "--store", "sqlite:a.db", "--agent")
@@ -220,7 +221,8 @@ def test_help_has_examples_and_exit_codes(tmp_path: Path, command: str) -> None:
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
-    assert tenure("--version", cwd=tmp_path).out.startswith("tenure, version ")
+    said = tenure("--version", cwd=tmp_path).out
+    assert said.startswith("tenure, version ") and f"or {RELEASE} is active" in said
 
 
 def test_the_last_failure_of_a_run_that_is_retried_is_shown(tmp_path: Path) -> None:

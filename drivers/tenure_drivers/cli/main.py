@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final
 
 import click
 
+from tenure.release import RELEASE
+
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
 from .output import open_standard_streams
@@ -83,7 +85,11 @@ def version() -> str:
 @click.group(
     cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(version(), prog_name="tenure")
+@click.version_option(
+    version(),
+    prog_name="tenure",
+    message=f"%(prog)s, version %(version)s; works on stores in which release {RELEASE - 1} or {RELEASE} is active",
+)
 def tenure() -> None:
     """Durable agent sessions: a stored input is not lost and ends at most once, even if processes crash.
 
