@@ -5,9 +5,11 @@ A command parses its arguments and prints answers.  Every decision is the kernel
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import math
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final
 
@@ -15,6 +17,7 @@ import click
 
 from tenure.release import RELEASE
 
+from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
 from .output import open_standard_streams
@@ -48,6 +51,15 @@ class Seconds(click.FloatRange):
         return found
 
 
+@contextlib.contextmanager
+def interrupts_end_the_process() -> Iterator[None]:
+    """Exit after Ctrl-C outside the body of a command too; click would print "Aborted!" and exit with 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(Exit.INTERRUPTED) from None
+
+
 class Lazy(click.Group):
     """A command group that imports some of its commands on first use, which keeps `tenure --help` fast."""
 
@@ -62,6 +74,14 @@ class Lazy(click.Group):
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "tickets": "tenure_drivers.cli.tickets",
     }
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with interrupts_end_the_process():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with interrupts_end_the_process():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = [name for name, module in self.later.items() if find_spec(module)]
