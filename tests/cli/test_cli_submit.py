@@ -120,6 +120,21 @@ def test_submit_waits_for_the_answer(folder: Path) -> None:
     assert (waited.code, end["ended"], end["text"]) == (0, "consumed", "hello")
 
 
+def test_ask_prints_the_answer_alone(folder: Path) -> None:
+    early = tenure("ask", *STORE, "--within", "0", "ann", "early", cwd=folder)
+    tenure("submit", *STORE, "--key", "1", "ann", "hello", cwd=folder)
+    prompts(folder / "p", [{"session": "bob", "text": "x"}])
+    assert tenure("run", *STORE, "--agent", "echo", "p", cwd=folder).code == 0
+
+    answered = tenure("ask", *STORE, "--key", "1", "ann", "hello", cwd=folder)
+    other = tenure("ask", *STORE, "--key", "1", "ann", "bye", cwd=folder)
+
+    assert (early.code, early.out) == (3, "")
+    assert "was withdrawn: no run worked on it after 0" in early.err
+    assert (answered.code, answered.out, answered.err) == (0, "hello\n", "")
+    assert (other.code, other.out) == (1, "")
+
+
 def test_the_text_may_come_from_standard_input(folder: Path) -> None:
     (folder / "text").write_text("from a file\n")
     with (folder / "text").open() as text:

@@ -64,6 +64,7 @@ class Lazy(click.Group):
     """A command group that imports some of its commands on first use, which keeps `tenure --help` fast."""
 
     later: ClassVar = {
+        "ask": "tenure_drivers.cli.submit",
         "check": "tenure_drivers.cli.check",
         "decide": "tenure_drivers.cli.tickets",
         "demo": "tenure_drivers.demo.command",

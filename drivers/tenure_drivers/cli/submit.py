@@ -1,4 +1,4 @@
-"""`tenure submit` and `tenure steer`: give one input to a session that other processes work on."""
+"""`tenure submit`, `tenure ask` and `tenure steer`: give one input to a session that other processes work on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import click
 from tenure.commands import IfIdle
 
 from ..runtime.client import Client
-from ..runtime.errors import SubmissionRefused
+from ..runtime.errors import NotAnswered, StillRunning, SubmissionRefused
 from ..runtime.receipts import Receipt
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
 from .main import STORE_HELP, Seconds
-from .output import log, write_lines
+from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why
+from .waits import waits_for
 
-__all__ = ["steer", "submit"]
+__all__ = ["ask", "steer", "submit"]
 
 
 STORE: Final = click.option("--store", required=True, metavar="URL", help=STORE_HELP)
@@ -69,6 +70,63 @@ def submit(store: str, session: str, text: str, wait_s: float | None, **options:
       4  store unavailable, unreadable, or of a newer release
     """
     invoke_async(_submit(store, session, text, wait_s, options))
+
+
+@click.command()
+@STORE
+@click.option(
+    "--within",
+    "within_s",
+    default=600.0,
+    show_default=True,
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="How long to wait for the answer.",
+)
+@KEY
+@SESSION
+@TEXT
+def ask(store: str, session: str, text: str, within_s: float, key: str | None) -> None:
+    """Submit a prompt, wait for its answer, and print the answer.
+
+    TEXT defaults to standard input.  Another process must work on the store, such as one of tenure run.  If the time is
+    over and no run works on the prompt, it is withdrawn.
+
+    \b
+    Example:
+      tenure ask --store sqlite:agent.db ann 'hello'
+
+    \b
+    Exit codes:
+      0  answered
+      1  refused, or ended without an answer
+      2  invalid arguments
+      3  the time is over: withdrawn, or a run works on it
+      4  store unavailable, unreadable, or of a newer release
+    """
+    invoke_async(_ask(store, session, text, within_s, key))
+
+
+async def _ask(url: str, session: str, text: str, within_s: float, key: str | None) -> int:
+    if text == "-":
+        text = _standard_input()
+    async with opened(url, log_line=log) as store:
+        client = Client(store)
+        try:
+            answer = await client.run(session, text, within_s, key=key)
+        except SubmissionRefused as error:
+            raise CliExit(Exit.UNFINISHED, why(error.refused)) from error
+        except NotAnswered as error:
+            raise CliExit(Exit.UNFINISHED, str(error)) from error
+        except StillRunning as error:
+            status = await client.receipt(session, error.input_id).status()
+            wait = None if status is None else status.wait
+            now = "" if wait is None else f", which is {waits_for(wait.reason, wait.tickets)}"
+            raise CliExit(Exit.DELAYED, f"{error}{now}") from error
+        except TimeoutError as error:
+            raise CliExit(Exit.DELAYED, str(error)) from error
+    write_text([] if answer is None else [answer])
+    return Exit.OK
 
 
 @click.command()
