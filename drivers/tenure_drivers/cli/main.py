@@ -76,9 +76,9 @@ class Lazy(click.Group):
         "tickets": "tenure_drivers.cli.tickets",
     }
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with interrupts_end_the_process():
-            return super().make_context(*args, **kwargs)
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         with interrupts_end_the_process():
