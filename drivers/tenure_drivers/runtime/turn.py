@@ -37,6 +37,7 @@ from tenure.steps import (
 )
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, Take, TurnEnd, TurnWait
+from tenure.waits import given_id
 
 from ..stores.base import Store
 from .clock import new_id
@@ -65,7 +66,7 @@ from .steps import (
     version_of,
 )
 from .user_code import log
-from .waiting import ANSWER, Decision, Waited, Waits, given_id, word_of
+from .waiting import ANSWER, Decision, Waited, Waits, word_of
 
 __all__ = ["Probe", "Turn", "lease_lost", "with_text"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from tenure.commands import NewEntry, NewTicket
+from tenure.commands import NewTicket
 from tenure.machines.run import Mode, WaitReason
 from tenure.machines.ticket import ACTIONS, Action, Settled, TicketKind
 from tenure.policy import WhileWaiting
@@ -17,6 +16,7 @@ from tenure.questions.core import LoadedRun
 from tenure.questions.tickets import LoadTickets
 from tenure.records import EntryKind, Input, Ticket
 from tenure.turn_end import Record, TurnWait
+from tenure.waits import given_entry, given_id, given_tickets, question_id
 
 from .clock import new_id
 from .errors import IllegalResult
@@ -25,7 +25,6 @@ __all__ = ["Decision", "Waited", "Waits", "decision_of"]
 
 
 ANSWER: Final = (Action.ANSWER,)
-GIVEN: Final = ":given"
 WITHIN_MAX_S: Final = 100 * 365 * 86_400
 
 
@@ -58,16 +57,6 @@ class Waited:
 
     decisions: tuple[Decision | None, ...]
     inputs: tuple[Input, ...] = ()
-
-
-def given_id(effect_id: str) -> str:
-    """Return the effect id under which it is recorded what a wait gave.  No step has such an id."""
-    return f"{effect_id}{GIVEN}"
-
-
-def is_given(effect_id: str) -> bool:
-    """Return whether a report has what a wait gave."""
-    return effect_id.endswith(GIVEN)
 
 
 def actions_of(offers: Sequence[Action | str]) -> tuple[Action, ...]:
@@ -113,11 +102,7 @@ class Waits:
         self.turn = turn
         self.ids: dict[str, str] = {}  # of tickets, by effect id
         self.tickets = {each.ticket_id: each for each in loaded.tickets}
-        self.given = {
-            e.effect_id: frozenset(json.loads(e.body))
-            for e in loaded.entries
-            if e.kind is EntryKind.REPORT and e.turn == loaded.run.turn and is_given(e.effect_id)
-        }
+        self.given = given_tickets(loaded.entries, loaded.run.turn)
         self.decisions: dict[str, Decision] = {}  # by ticket id
         self.parked = {
             e.effect_id
@@ -143,18 +128,11 @@ class Waits:
         offers: Sequence[Action | str],
         within_s: float | None,
     ) -> tuple[str, NewTicket | None]:
-        """Return the id of a ticket, and the ticket to open; None: an earlier attempt has opened it.
-
-        WAIT-33: a ticket that asked something else is left alone, and this question is asked under a name of its own.
-        """
+        """Return the id of a ticket, and the ticket to open; None: an earlier attempt has opened it."""
         actions, within_ms = actions_of(offers), milliseconds_of(within_s)
-        name, number = effect_id, 1
-        while (known := self.ids.get(name)) is not None:
-            opened = self.tickets.get(known)
-            if opened is None or (opened.prompt, opened.offers) == (prompt, actions):
-                return known, None
-            number += 1
-            name = f"{effect_id}:{number}"
+        name = question_id(effect_id, self.ids, self.tickets, prompt, actions)
+        if name in self.ids:
+            return self.ids[name], None
         self.ids[name] = new_id()
         return self.ids[name], NewTicket(self.ids[name], name, kind, prompt, actions, within_ms)
 
@@ -184,15 +162,9 @@ class Waits:
             await self.turn.park(TurnWait(effect_id, reason, named, mode, on_input, opened))
             self.note(await self.turn.read(LoadTickets(self.turn.session_id, tuple(ticket_ids))))
             found = self._found(ticket_ids)
-        if not all(found):
-            await self._record(effect_id, ticket_ids)
+        if (entry := given_entry(effect_id, ticket_ids, self.decisions)) is not None:
+            await self.turn.record(Record(entries=(entry,)))
         return Waited(found, inputs)
-
-    async def _record(self, effect_id: str, ticket_ids: Sequence[str]) -> None:
-        """WAIT-32: record which tickets are settled, before the code of the turn sees it."""
-        settled = [each for each in ticket_ids if each in self.decisions]
-        entry = NewEntry(EntryKind.REPORT, given_id(effect_id), json.dumps(settled))
-        await self.turn.record(Record(entries=(entry,)))
 
     def _found(
         self, ticket_ids: Sequence[str], given: Container[str] | None = None
