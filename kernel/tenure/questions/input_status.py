@@ -36,6 +36,11 @@ class WaitInfo:
     reason: str
     tickets: tuple[str, ...]
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether only time is waited for; any other wait needs a decision or an input."""
+        return self.reason == run_.WaitReason.PAUSE
+
 
 @frozen
 class InputStatus:

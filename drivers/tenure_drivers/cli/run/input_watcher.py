@@ -8,7 +8,6 @@ from typing import Final
 
 from attrs import define
 
-from tenure.machines.run import WaitReason
 from tenure.questions.core import InputStatus
 
 from ...runtime.changes import SessionChanges
@@ -132,5 +131,5 @@ def is_later(status: InputStatus | None, now_ms: int) -> bool:
 
 
 def is_asked(status: InputStatus | None) -> bool:
-    """Return True if somebody has to decide before the input can end; a pause is no question."""
-    return status is not None and status.wait is not None and status.wait.reason != WaitReason.PAUSE
+    """Return True if somebody has to decide before the input can end."""
+    return status is not None and status.wait is not None and not status.wait.ends_by_itself
