@@ -9,8 +9,10 @@ from .records import (
     EventBatch,
     Input,
     JournalEntry,
+    Label,
     MarkRaise,
     OpenKey,
+    Profile,
     QueueEntry,
     Run,
     Session,
@@ -23,13 +25,17 @@ __all__ = [
     "ASKING",
     "BY_KEY",
     "CHANGED",
+    "CREATED",
     "DEAD",
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
+    "FROM_SESSION",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
+    "LABELLED",
+    "LABELS",
     "MARK_RAISES",
     "OPEN_KEYS",
     "OPEN_RUNS",
@@ -93,6 +99,15 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
+CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
+FROM_SESSION: Final = Index(
+    "profile_from_session", Profile, ("from_session", "created_at_ms", "session_id"), since=2
+)
+LABELLED: Final = Index(
+    "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
+)
+LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -118,4 +133,8 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    CREATED,
+    FROM_SESSION,
+    LABELLED,
+    LABELS,
 )

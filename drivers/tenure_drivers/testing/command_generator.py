@@ -26,6 +26,7 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewProfile,
     NewTicket,
     Open,
     Parent,
@@ -70,7 +71,7 @@ from tenure.policy import (
     WhileWaiting,
 )
 from tenure.queries import Command, Get
-from tenure.records import EntryKind, Node, QueueEntry, Run, Session, Ticket
+from tenure.records import Child, EntryKind, Fork, Node, QueueEntry, Root, Run, Session, Ticket
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
@@ -104,6 +105,7 @@ ERRORS = (
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
 RARELY = (0,) * 19 + (1,)
+RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
 
 class CommandGenerator:
@@ -220,6 +222,19 @@ class CommandGenerator:
             *(session, inputs, self.pick((True, True, False))),
             queue_max=self.pick((None, None, None, None, None, 3)),
             only_if_idle=self.pick(range(12)) == 0,
+            profile=self._profile(),
+        )
+
+    def _profile(self, few: int = 4) -> NewProfile | None:
+        """Return a profile: one in `few` times, sometimes one that is refused."""
+        pick = self.pick
+        if pick(range(few)) > 0:
+            return None
+        labels = [
+            (self._id("label"), pick(("red", "blue", "\u00e9"))) for _ in range(pick((0, 1, 3)))
+        ]
+        return NewProfile(
+            pick((None, "a name")), tuple(labels), pick(RELATIONS), pick((None, None, "{}"))
         )
 
     def _begin(self, session: str) -> AnyCommand:
@@ -354,7 +369,8 @@ class CommandGenerator:
         if pick(range(3)) == 0:
             nodes = [node.node_id for node in self._rows(Node, session)]
             rewind = Rewind(pick((None, "none", *nodes)))
-        return Amend(session, self._id("c"), fence, row.revision, self._nodes(None), rewind)
+        new, profile = self._nodes(None), self._profile(2)
+        return Amend(session, self._id("c"), fence, row.revision, new, rewind, profile)
 
     # -- commands of users and operators
 
@@ -411,7 +427,11 @@ class CommandGenerator:
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
-                *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),
+                *(
+                    WithdrawFrom(s, id_, pick(inputs), pick(LANES)),
+                    Sweep(s),
+                    Open(s, self._profile()),
+                ),
                 *(pick(phases), pick(phases)),
                 Destroy(s, id_) if pick(range(12)) == 0 else Sweep(s),
             )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
 from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..queries import Command, Get, Reads, read
-from ..records import Amended, ExecutedCommand, Node, Session
+from ..queries import Command, Each, Get, Reads, read
+from ..records import Amended, ExecutedCommand, Node, Profile, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
 from .nodes import open_calls_after, validate_nodes
+from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
@@ -33,21 +36,29 @@ class AmendView(SessionView):
 
     executed: ExecutedCommand | None
     target: Node | None
+    profiles: tuple[Profile | None, ...]
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile of the session, if the command changes it."""
+        return self.profiles[0] if self.profiles else None
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add at most 64 nodes or move the leaf, under a lease of Acquire.
+    """Add at most 64 nodes, move the leaf or replace the profile, under a lease of Acquire.
 
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
     """
 
+    added: ClassVar = {"profile": 2}
     session_id: str
     command_id: str
     fence: lease_.Fence
     expected_revision: int
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
+    profile: NewProfile | None = None
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -57,6 +68,7 @@ class Amend(Command[AmendView, Amended]):
             *session_queries(s),
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
+            Each(() if self.profile is None else (Get(Profile, (s,)),)),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -79,6 +91,8 @@ class Amend(Command[AmendView, Amended]):
         for i, new in enumerate(self.nodes):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
+        if self.profile is not None:
+            change_profile(tx, self.profile, view.profile)
         tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
         amended = Amended(revision, leaf)
@@ -99,6 +113,8 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
+        if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
+            return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
         return None
 
     def _validate(self) -> str | None:

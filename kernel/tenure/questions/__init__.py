@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
+`core` serves holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve operators.
 """
 
 from .core import (
@@ -16,13 +16,13 @@ from .core import (
     LoadTranscript,
     Overview,
     Result,
-    Sessions,
     Status,
     Statuses,
     TranscriptLine,
 )
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
+from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, OpenTickets
 
 __all__ = [
@@ -45,7 +45,9 @@ __all__ = [
     "OpenTurn",
     "Overview",
     "Result",
+    "SessionItem",
     "Sessions",
+    "SessionsPage",
     "Status",
     "Statuses",
     "TranscriptLine",
