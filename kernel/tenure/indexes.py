@@ -6,7 +6,10 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    Blob,
+    BlobHolders,
     EventBatch,
+    Frame,
     Input,
     JournalEntry,
     MarkRaise,
@@ -21,12 +24,15 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "BLOBS",
+    "BLOB_HOLDERS",
     "BY_KEY",
     "CHANGED",
     "DEAD",
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
+    "FRAMES",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
@@ -93,6 +99,9 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
+BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
+BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -118,4 +127,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    FRAMES,
+    BLOBS,
+    BLOB_HOLDERS,
 )

@@ -55,6 +55,8 @@ PINNED: dict[str, tuple[int, int]] = {
     "steering-calls": (1_956, 3_568),
     "steering-wake": (5_810, 19_407),
     "slots": (975, 2_954),
+    "frames": (7_226, 28_881),
+    "blobs": (7_370, 14_755),
     "barrier": (780, 1_466),
     "debounce": (1_896, 3_688),
     "dead": (6_660, 20_707),

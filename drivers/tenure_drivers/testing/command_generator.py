@@ -26,6 +26,7 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewState,
     NewTicket,
     Open,
     Parent,
@@ -45,6 +46,7 @@ from tenure.commands import (
     Rewind,
     Stop,
     Sweep,
+    Switch,
     Target,
     Then,
     Withdraw,
@@ -103,6 +105,7 @@ ERRORS = (
     *(ErrorKind.INVALID_REQUEST, ErrorKind.TIMEOUT),
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
+STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
 
 
@@ -289,9 +292,30 @@ class CommandGenerator:
             next_run_id=self._id("r"),
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
-            frame=pick((None, None, "planner")),
+            frame=None if (switch := self._switch(row)) else pick((None, None, "planner")),
             yields=pick((True, False, False)),
+            switch=switch,
+            states=self._states(),
         )
+
+    def _switch(self, row: Session) -> Switch | None:
+        """Return a Switch: seldom, and to a frame that is new, known, current or impossible."""
+        pick = self.pick
+        if pick(range(6)):
+            return None
+        name = pick(("", "f1", "f2", "f3", row.frame, "f 4"))
+        return Switch(
+            *(name, pick((None, None, "planner")), pick(("", "why")), pick((True, True, False))),
+            options=pick((None, None, "{}")),
+            own_path=pick((True, False)),
+        )
+
+    def _states(self) -> tuple[NewState, ...]:
+        pick = self.pick
+        if pick(range(3)):
+            return ()
+        names = dict.fromkeys((pick(STATES), pick(STATES)))
+        return tuple([NewState(name, pick((None, "state", "plan", "prompts"))) for name in names])
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -354,7 +378,12 @@ class CommandGenerator:
         if pick(range(3)) == 0:
             nodes = [node.node_id for node in self._rows(Node, session)]
             rewind = Rewind(pick((None, "none", *nodes)))
-        return Amend(session, self._id("c"), fence, row.revision, self._nodes(None), rewind)
+        return Amend(
+            *(session, self._id("c"), fence, row.revision, self._nodes(None), rewind),
+            switch=self._switch(row),
+            states=self._states(),
+            usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
+        )
 
     # -- commands of users and operators
 

@@ -4,6 +4,7 @@ A command is decided over a view of the rows of one session.  Modules here impor
 """
 
 from ..event import Parent
+from ..frame import NewState, Switch, Switched
 from ..records import (
     Admission,
     Amended,
@@ -73,6 +74,7 @@ __all__ = [
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NewState",
     "NewTicket",
     "NotReady",
     "NothingDue",
@@ -106,6 +108,8 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Switch",
+    "Switched",
     "Target",
     "Then",
     "Withdraw",

@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
+`core` and `frames` serve holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
 """
 
 from .core import (
@@ -21,6 +21,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .frames import LoadFrames, LoadStates, StateText
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .tickets import AllOpenTickets, OpenTickets
@@ -36,9 +37,11 @@ __all__ = [
     "InboxPage",
     "InputStatus",
     "Journal",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadRun",
+    "LoadStates",
     "LoadTranscript",
     "LoadedRun",
     "OpenTickets",
@@ -46,6 +49,7 @@ __all__ = [
     "Overview",
     "Result",
     "Sessions",
+    "StateText",
     "Status",
     "Statuses",
     "TranscriptLine",

@@ -16,7 +16,18 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
-from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
+from ...commands import (
+    IfIdle,
+    NewEntry,
+    NewInput,
+    NewState,
+    NewTicket,
+    Parent,
+    Rewind,
+    Switch,
+    Target,
+    Then,
+)
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
@@ -36,6 +47,7 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core as questions
+from ...questions import frames
 from ...records import EntryKind
 from ...replace import replace
 from ...transcript import Form, NewNode, Role, UsageDelta
@@ -114,7 +126,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
 
 
 COMMANDS: Final = _classes(commands, Command)
-QUESTIONS: Final = _classes(questions, Question)
+QUESTIONS: Final = _classes(questions, Question) | _classes(frames, Question)
 
 
 # -- text to values
@@ -165,10 +177,21 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewNode, ...]": tuple,
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "tuple[NewState, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
     "Rewind | None": Rewind,
+    "Switch | None": Switch,
     "Failure": Failure,
+}
+
+
+ITEMS: Final[dict[type, str]] = {
+    NewState: "state",
+    NewTicket: "ticket",
+    Rewind: "rewind",
+    Switch: "switch",
+    UsageDelta: "usage",
 }
 
 
@@ -186,6 +209,10 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "nodes", _build(NewNode, words)
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
+    if words[0] == "state" and "states" in parts:
+        return "states", _build(NewState, words[1:])
+    if words[0] == "switch" and "switch" in parts:
+        return "switch", _build(Switch, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -323,11 +350,10 @@ def write_command(command: Command[Any, Any]) -> str:
 
 def _item_words(item: Any, session_id: str) -> list[str]:
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
-    if isinstance(item, UsageDelta):
-        return ["usage", *words]
-    if isinstance(item, NewTicket):
-        return ["ticket", *words]
-    return ["rewind", *words] if isinstance(item, Rewind) else words
+    for kind, name in ITEMS.items():
+        if isinstance(item, kind):
+            return [name, *words]
+    return words
 
 
 def _words(value: Any, fields: list[Any], session_id: str) -> list[str]:

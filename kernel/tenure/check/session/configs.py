@@ -9,6 +9,7 @@ from typing import Final
 
 from ...policy import Lane
 from . import operators as o
+from .configs_frames import ALL as FRAMES
 from .configs_waiting import ALL as WAITING
 from .pieces import (
     ABANDON,
@@ -460,4 +461,5 @@ DEFAULT: Final = (
         RETRY,
     ),
     *WAITING,
+    *FRAMES,
 )

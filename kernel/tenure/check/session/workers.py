@@ -67,6 +67,7 @@ AFTER: Final = {
     "answer": REPORTED,
     "ask": ASKED,
     "ask about the call": ASKED,
+    "environment a": REPORTED,
 }
 PARKS: Final = {
     "park for all": (WaitReason.APPROVAL, Mode.ALL, None),
@@ -74,6 +75,17 @@ PARKS: Final = {
     "park, the prompt ends it": (WaitReason.APPROVAL, Mode.ANY, WhileWaiting.SUPERSEDE),
     "park for input": (WaitReason.USER_INPUT, Mode.ANY, None),
     "park for background": (WaitReason.BACKGROUND, Mode.ANY, None),
+}
+A_TWICE: Final = (c.NewState("state", "a"), c.NewState("plan", "a"))
+B: Final = (c.NewState("state", "b"), c.NewState("plan", None))
+NOTHING: Final = (c.NewState("state", None), c.NewState("plan", None))
+REMEMBERED: Final[dict[str, tuple[tuple[c.NewState, ...], c.Switch | None]]] = {
+    "a twice": (A_TWICE, None),
+    "state b": (B, None),
+    "no states": (NOTHING, None),
+    "open f": (A_TWICE, c.Switch("f", agent="other")),
+    "open g empty": ((), c.Switch("g", inherit=False, own_path=True)),
+    "first": ((), c.Switch("", own_path=True)),
 }
 NEW_RUN: Final = "r.new"  # the run id of a Begin that may resume another run
 FAILURES: Final = {
@@ -155,6 +167,11 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.Commit(S, own, run_id, turn, n, worker.revision, yields=True)
         case _ if kind.startswith(("ask", "park")):
             return _asking(kind, worker)
+        case "environment a":
+            noted = (c.NewEntry(EntryKind.NOTE, STEP),)
+            return c.Checkpoint(S, own, run_id, turn, n, noted, environment="a")
+        case _ if kind.partition(", ")[2] in REMEMBERED:
+            return _remembering(kind, worker)
         case "release":
             return c.Release(S, own, run_id)
         case "renew":
@@ -166,6 +183,22 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.ReleaseSession(S, own)
         case _:
             return c.Fail(S, own, run_id, turn, FAILURES[kind])
+
+
+def _remembering(kind: str, worker: Worker) -> Any:
+    """Return the command that sets states or switches the frame, in a turn or at rest."""
+    own, run_id = fence(worker), worker.run_id
+    how, _, what = kind.partition(", ")
+    states, switch = REMEMBERED[what]
+    if how == "amend":
+        command_id = f"amend.{own.lease_id}"
+        return c.Amend(S, command_id, own, worker.revision, switch=switch, states=states)
+    opens = switch is not None and run_id == "r.p"
+    handed = c.NewInput("h", "hand_off", "h") if opens else None
+    return c.Commit(
+        *(S, own, run_id, worker.turn, worker.n, worker.revision),
+        hand_off=handed, switch=switch, states=states,
+    )  # fmt: skip
 
 
 def _asking(kind: str, worker: Worker) -> Any:
