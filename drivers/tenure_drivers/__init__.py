@@ -6,6 +6,7 @@ releases.
 
 from tenure.commands import IfIdle, NewInput, Parent, Target
 from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
+from tenure.frame import Switch
 from tenure.machines.ticket import Action
 from tenure.messages.types import Delta
 from tenure.policy import (
@@ -133,6 +134,7 @@ __all__ = [
     "Store",
     "StoreUrl",
     "SubmissionRefused",
+    "Switch",
     "SyncReceipt",
     "SyncRuntime",
     "SyncTurn",

@@ -15,7 +15,7 @@ __all__ = ["BlobHolders", "Frame"]
 
 @frozen
 class Frame(Record):
-    """A frame of a session.  While it is active, its states and its leaf are on the session's row."""
+    """A frame of a session.  While it is active, its states and its leaf are on the session's row (FRAME-11)."""
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "frame_id")

@@ -122,7 +122,10 @@ def hash_states(changes: tuple[NewState, ...]) -> tuple[str | None, list[list[st
 def store_states(
     session: Session, changes: tuple[NewState, ...], known: tuple[Blob | None, ...]
 ) -> tuple[Session, list[Write]]:
-    """STATE-2: return the session with these states, and the writes of their blobs.  `known`: those that exist."""
+    """STATE-2, TRANSCRIPT-5: return the session with these states, and the writes of their blobs.
+
+    `known`: the blobs that exist.
+    """
     states, texts = states_of(session), dict[str, str]()
     for change in changes:
         if change.text is None:

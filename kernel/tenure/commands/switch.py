@@ -124,7 +124,7 @@ class _Move:
 
 
 def apply_switch(tx: Transaction, switch: Switch | None, found: Found) -> None:
-    """Switch the session of a transaction, which `check_switch` has allowed, and append an event."""
+    """FRAME-8: switch the session after everything else.  `check_switch` has allowed it."""
     session, how = tx.session, how_switched(tx.session, switch, found)
     if switch is None or how is None:
         return

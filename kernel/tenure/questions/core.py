@@ -80,7 +80,8 @@ class LoadedRun:
     """What the execution of a run needs: its inputs in order, its journal, the session's state.
 
     `cancel`: the run was asked to stop.  `tickets`: those of the current turn, in the order
-    of its journal (WAIT-17).  `states`: all states of the current frame but `state`, by name.
+    of its journal (WAIT-17).  `states`: all states of the current frame but
+    `state`, by name (STATE-8).  `frame_id` and `agent`: where the run works, and for whom.
     """
 
     run: Run
@@ -90,6 +91,8 @@ class LoadedRun:
     cancel: Cancel | None = None
     tickets: tuple[Ticket, ...] = ()
     states: tuple[StateText, ...] = ()
+    frame_id: str = ""
+    agent: str = ""
 
 
 @frozen
@@ -125,7 +128,10 @@ class LoadRun(Question[LoadedRun | None]):
         if opened:
             found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
             tickets = all_existing(found, "ticket")
-        return LoadedRun(run, tuple(inputs), entries, state, cancel, tickets, states)
+        return LoadedRun(
+            run, tuple(inputs), entries, state, cancel, tickets, states,
+            session.frame_id, session.agent,
+        )  # fmt: skip
 
 
 @frozen

@@ -51,6 +51,7 @@ ANSWERED: Final = "answered"  # enough of them are settled
 EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
+EDITED: Final = NewNode(Role.IMPORTED, "edited")
 STEP: Final = "x"  # the once step of every run
 WAIT: Final = "wait#1"  # the wait of every run; Begin records what enters it
 STEPS: Final = {
@@ -59,6 +60,7 @@ STEPS: Final = {
     StepAction.UNKNOWN: REPORTED,
     StepAction.REPLAY: REPORTED,
 }
+ENVIRONMENT: Final = "environment a"
 AFTER: Final = {
     "mark": MARKED,
     "report": REPORTED,
@@ -67,7 +69,7 @@ AFTER: Final = {
     "answer": REPORTED,
     "ask": ASKED,
     "ask about the call": ASKED,
-    "environment a": REPORTED,
+    ENVIRONMENT: REPORTED,
 }
 PARKS: Final = {
     "park for all": (WaitReason.APPROVAL, Mode.ALL, None),
@@ -167,18 +169,14 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.Commit(S, own, run_id, turn, n, worker.revision, yields=True)
         case _ if kind.startswith(("ask", "park")):
             return _asking(kind, worker)
-        case "environment a":
-            noted = (c.NewEntry(EntryKind.NOTE, STEP),)
-            return c.Checkpoint(S, own, run_id, turn, n, noted, environment="a")
-        case _ if kind.partition(", ")[2] in REMEMBERED:
+        case _ if kind.startswith((ENVIRONMENT, "commit, ", "amend, ")):
             return _remembering(kind, worker)
         case "release":
             return c.Release(S, own, run_id)
         case "renew":
             return c.Renew(S, own)
         case "amend":
-            node = NewNode(Role.IMPORTED, "edited")
-            return c.Amend(S, f"amend.{own.lease_id}", own, worker.revision, (node,))
+            return c.Amend(S, f"amend.{own.lease_id}", own, worker.revision, (EDITED,))
         case "release session":
             return c.ReleaseSession(S, own)
         case _:
@@ -187,7 +185,10 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
 
 def _remembering(kind: str, worker: Worker) -> Any:
     """Return the command that sets states or switches the frame, in a turn or at rest."""
-    own, run_id = fence(worker), worker.run_id
+    own, run_id, turn, n = fence(worker), worker.run_id, worker.turn, worker.n
+    if kind == ENVIRONMENT:
+        noted = (c.NewEntry(EntryKind.NOTE, STEP),)
+        return c.Checkpoint(S, own, run_id, turn, n, noted, environment="a")
     how, _, what = kind.partition(", ")
     states, switch = REMEMBERED[what]
     if how == "amend":
@@ -196,7 +197,7 @@ def _remembering(kind: str, worker: Worker) -> Any:
     opens = switch is not None and run_id == "r.p"
     handed = c.NewInput("h", "hand_off", "h") if opens else None
     return c.Commit(
-        *(S, own, run_id, worker.turn, worker.n, worker.revision),
+        *(S, own, run_id, turn, n, worker.revision),
         hand_off=handed, switch=switch, states=states,
     )  # fmt: skip
 
