@@ -672,11 +672,11 @@ def state_of_a_frame_dropped(patch: pytest.MonkeyPatch) -> None:
     """A state that is replaced is dropped, although a frame holds it."""
     original = states._repoint
 
-    def repoint(before: Any, after: Any, texts: Any, known: Any) -> Any:
-        current = after.current_frame
+    def repoint(session: Any, *rest: Any) -> Any:
+        current = session.current_frame
         if current is not None:
-            after = evolve(after, current_frame=evolve(current, shared=()))
-        return original(before, after, texts, known)
+            session = evolve(session, current_frame=evolve(current, shared=()))
+        return original(session, *rest)
 
     patch.setattr(states, "_repoint", repoint)
 

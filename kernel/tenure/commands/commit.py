@@ -127,7 +127,7 @@ class Commit(Command[CommitView, Committed]):
     states: tuple[NewState, ...] = ()
 
     def reads(self) -> Reads[CommitView]:
-        s = self.session_id
+        s, changes = self.session_id, self._changes
         more = self.then is Then.NEXT
         ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
         return read(
@@ -135,13 +135,13 @@ class Commit(Command[CommitView, Committed]):
             *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
-            blob_queries(s, self._changes),
+            blob_queries(s, changes),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
             Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
             targeted_queries(s, self.run_id, Boundary.BEFORE_COMPLETION, 1)
             if self._yields
             else no_targets(),
-            switch_queries(s, self.switch, self._changes),
+            switch_queries(s, self.switch, changes),
         )
 
     @property
@@ -178,8 +178,8 @@ class Commit(Command[CommitView, Committed]):
         revision = session.revision + 1
         tx.update(revision=revision, leaf=tip or session.leaf)
         tx.write(*[Insert(node) for node in nodes])
-        if self._changes:
-            stored, blobs = store_states(tx.session, self._changes, view.blobs)
+        if changes := self._changes:
+            stored, blobs = store_states(tx.session, changes, view.blobs)
             tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
             tx.write(*blobs)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))

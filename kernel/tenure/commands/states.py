@@ -38,27 +38,30 @@ __all__ = [
 
 def states_of(session: Session) -> dict[str, str]:
     """Return the digests of the states of the current frame, by name."""
-    current = session.current_frame
-    named = () if current is None else current.states
-    found = {each.name: each.digest for each in named}
+    current, found = session.current_frame, dict[str, str]()
+    if current is not None:
+        found = {each.name: each.digest for each in current.states}
     if session.state_digest is not None:
         found[STATE] = session.state_digest
     return found
 
 
-def digests_of(session: Session) -> dict[str, None]:
-    """Return the digests that a session's row names, each once, in an order."""
-    found = dict.fromkeys(states_of(session).values())
+def digests_of(session: Session) -> set[str]:
+    """Return the digests that a session's row names."""
+    found = set(states_of(session).values())
     if session.environment_digest is not None:
-        found[session.environment_digest] = None
+        found.add(session.environment_digest)
     return found
 
 
 def with_states(session: Session, states: Mapping[str, str]) -> Session:
     """Return the session with these states, by name."""
     named = tuple([NamedState(name, states[name]) for name in sorted(states) if name != STATE])
-    current = replace(session.current_frame or CurrentFrame(), states=named)
-    return with_current_frame(replace(session, state_digest=states.get(STATE)), current)
+    session = replace(session, state_digest=states.get(STATE))
+    current = session.current_frame
+    if named == (() if current is None else current.states):
+        return session
+    return with_current_frame(session, replace(current or CurrentFrame(), states=named))
 
 
 def with_current_frame(session: Session, current: CurrentFrame) -> Session:
@@ -89,9 +92,10 @@ def validate_states(
 
 
 def _problem(session: Session, state: str | None, states: tuple[NewState, ...]) -> str | None:
-    changes = all_changes(state, states)
-    if not changes:
+    own = states_of(session)
+    if not states and (state is None or STATE in own or len(own) < STATES_MAX):
         return None
+    changes = all_changes(state, states)
     names = [change.name for change in changes]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -100,7 +104,7 @@ def _problem(session: Session, state: str | None, states: tuple[NewState, ...]) 
         problem = validate_id("state", new.name) or validate_body(new.text or "")
         if problem:
             return problem
-    kept = states_of(session).keys() - set(names)
+    kept = own.keys() - set(names)
     count = len(kept) + sum([change.text is not None for change in changes])
     if count > STATES_MAX or len(changes) > STATES_MAX:
         return f"{max(count, len(changes))} states; at most {STATES_MAX}"
@@ -109,6 +113,8 @@ def _problem(session: Session, state: str | None, states: tuple[NewState, ...]) 
 
 def hash_states(changes: tuple[NewState, ...]) -> tuple[str | None, list[list[str | None]]]:
     """STATE-7: return what a stamp has of states: the digest of a text for `state`, and the others by name."""
+    if not changes:
+        return None, []
     digests = {each.name: None if each.text is None else hash_text(each.text) for each in changes}
     state = digests.get(STATE)
     if state is not None:
@@ -127,13 +133,18 @@ def store_states(
     `known`: the blobs that exist.
     """
     states, texts = states_of(session), dict[str, str]()
+    was = set(states.values())
     for change in changes:
         if change.text is None:
             states.pop(change.name, None)
         else:
             states[change.name] = digest = hash_text(change.text)
             texts[digest] = change.text
-    return _repoint(session, with_states(session, states), texts, known)
+    now, environment = set(states.values()), session.environment_digest
+    if environment is not None:
+        was.add(environment)
+        now.add(environment)
+    return _repoint(with_states(session, states), was, now, texts, known)
 
 
 def store_environment(
@@ -142,35 +153,36 @@ def store_environment(
     """JOURNAL-8: return the session with this environment, and the writes of its blob."""
     digest = hash_text(environment)
     after = replace(session, environment_digest=digest)
-    return _repoint(session, after, {digest: environment}, known)
+    was, now = digests_of(session), digests_of(after)
+    return _repoint(after, was, now, {digest: environment}, known)
 
 
 def _repoint(
-    before: Session, after: Session, texts: Mapping[str, str], known: Iterable[Blob | None]
+    session: Session,
+    was: set[str],
+    now: set[str],
+    texts: Mapping[str, str],
+    known: Iterable[Blob | None],
 ) -> tuple[Session, list[Write]]:
     """STATE-4: write the blobs that the row begins to name, and drop those that nothing names any more.
 
-    A blob that the row has not named, and that exists, is held by a frame (STATE-6).
+    `was` and `now` are the digests that it names.  A blob that it begins to name, and that exists, is held by a frame
+    (STATE-6).
     """
-    was, now = digests_of(before), digests_of(after)
     if was == now:
-        return after, []
-    current = after.current_frame or CurrentFrame()
+        return session, []
+    current, writes = session.current_frame, list[Write]()
+    shared = set(() if current is None else current.shared)
     stored = {blob.digest for blob in known if blob is not None}
-    shared, writes = set(current.shared), list[Write]()
-    for digest in now:
-        if digest in was:
-            continue
+    for digest in sorted(now - was):
         if digest not in stored:
-            writes.append(Insert(Blob(after.session_id, digest, texts[digest])))
-        elif current.frame_count:
+            writes.append(Insert(Blob(session.session_id, digest, texts[digest])))
+        elif current is not None and current.frame_count:
             shared.add(digest)
-    for digest in was:
-        if digest in now:
-            continue
+    for digest in sorted(was - now):
         if digest not in shared:
-            writes.append(Drop(Blob, (after.session_id, digest)))
+            writes.append(Drop(Blob, (session.session_id, digest)))
         shared.discard(digest)
-    if shared != set(current.shared):
-        after = with_current_frame(after, replace(current, shared=tuple(sorted(shared))))
-    return after, writes
+    if current is not None and shared != set(current.shared):
+        session = with_current_frame(session, replace(current, shared=tuple(sorted(shared))))
+    return session, writes
