@@ -1,6 +1,7 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve operators.
+`core` and `frames` serve holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
+operators.
 """
 
 from .core import (
@@ -20,6 +21,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .frames import LoadFrames, LoadStates, StateText
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -36,9 +38,11 @@ __all__ = [
     "InboxPage",
     "InputStatus",
     "Journal",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadRun",
+    "LoadStates",
     "LoadTranscript",
     "LoadedRun",
     "OpenTickets",
@@ -48,6 +52,7 @@ __all__ = [
     "SessionItem",
     "Sessions",
     "SessionsPage",
+    "StateText",
     "Status",
     "Statuses",
     "TranscriptLine",

@@ -42,6 +42,7 @@ UNSHOWN: Final = frozenset(
             "delayed_count",
             "targeted_count",
             "open_ticket_count",
+            "frame_count",
         ),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )
