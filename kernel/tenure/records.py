@@ -272,7 +272,7 @@ class Run(Record):
 
     @property
     def limits(self) -> RetryLimits:
-        """The limits of its retries: those of its first input (FAIL-19)."""
+        """The limits of its retries: those of its first input (FAIL-19); the others that it began with have the same (FAIL-21)."""
         return self.contributors[0].retry or DEFAULT_LIMITS
 
     def waits_for(self) -> tuple[OpenTicket, ...]:
