@@ -10,6 +10,7 @@ from .records import (
     Input,
     JournalEntry,
     MarkRaise,
+    Node,
     OpenKey,
     QueueEntry,
     Run,
@@ -31,6 +32,8 @@ __all__ = [
     "INDEXES",
     "JOURNAL_ENTRIES",
     "MARK_RAISES",
+    "NODES",
+    "NODE_IDS",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -93,6 +96,9 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
+NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -118,4 +124,6 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    NODES,
+    NODE_IDS,
 )

@@ -102,8 +102,9 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
+        "next_node": 2,
     }
-    ignorable: ClassVar = ("unpublished_since_ms",)
+    ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -134,6 +135,9 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
+    next_node: int | None = (
+        None  # number of the first node of the next run (READ-2); None: none is numbered
+    )
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -203,8 +207,8 @@ class QueueEntry(Record):
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2}
-    ignorable: ClassVar = ("reversible",)
+    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2, "node_count": 2}
+    ignorable: ClassVar = ("reversible", "node_count")
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -226,6 +230,7 @@ class Run(Record):
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
     resolution: str | None = None  # the version of the agent that it began with
+    node_count: int | None = None  # how many numbered nodes it has written; None: 0
 
     @property
     def unfinished(self) -> int | None:
@@ -326,6 +331,8 @@ class Ticket(Record):
 class Node(Record):
     """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
+    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
+    ignorable: ClassVar = ("seq",)
     key: ClassVar = ("session_id", "node_id")
     session_id: str
     node_id: str
@@ -341,6 +348,8 @@ class Node(Record):
     body: str
     form: Form = Form.TEXT
     open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
+    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
+    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
 
 
 @frozen

@@ -1,6 +1,8 @@
-"""Amend: import, edit or rewind the transcript of a session without an open turn.  Spec: specs/transcript.md."""
+"""Amend: import, edit, rewind or hide parts of the transcript of a session without an open turn.  Spec: specs/transcript.md."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from attrs import frozen
 
@@ -12,7 +14,8 @@ from ..queries import Command, Get, Reads, read
 from ..records import Amended, ExecutedCommand, Node, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
-from .nodes import open_calls_after, validate_nodes
+from .hiding import hide_and_show, node_queries, refuse_hiding
+from .nodes import first_number, open_calls_after, validate_nodes
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
@@ -33,21 +36,26 @@ class AmendView(SessionView):
 
     executed: ExecutedCommand | None
     target: Node | None
+    marked: tuple[Node | None, ...]  # those to hide and to show
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add at most 64 nodes or move the leaf, under a lease of Acquire.
+    """Move the leaf, add at most 64 nodes, hide or show at most 64 others, under a lease of Acquire.
 
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
+    `hide`, `show`: ids of nodes (TRANSCRIPT-40).
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, UNKNOWN_NODE.
     """
 
+    added: ClassVar = {"hide": 2, "show": 2}
     session_id: str
     command_id: str
     fence: lease_.Fence
     expected_revision: int
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
+    hide: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -57,6 +65,7 @@ class Amend(Command[AmendView, Amended]):
             *session_queries(s),
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
+            node_queries(s, (*self.hide, *self.show)),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -80,7 +89,10 @@ class Amend(Command[AmendView, Amended]):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
         tx.update(revision=revision, leaf=leaf)
+        if self.nodes:
+            tx.update(next_node=first_number(session) + len(self.nodes))
         tx.append_event(EventKind.AMENDED, detail=str(revision))
+        hide_and_show(tx, self.hide, self.show, view.marked)
         amended = Amended(revision, leaf)
         tx.remember(self.command_id, "amend", amended)
         return tx.decided(amended, "COMMIT-23")
@@ -99,7 +111,7 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
-        return None
+        return refuse_hiding(self.hide, self.show, view.marked)
 
     def _validate(self) -> str | None:
         """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""
@@ -123,7 +135,7 @@ class Amend(Command[AmendView, Amended]):
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,
                     revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
-                    tx.now_ms, new.body, new.form, open_calls,
+                    tx.now_ms, new.body, new.form, open_calls, first_number(tx.session) + i,
                 )
             )
         )  # fmt: skip

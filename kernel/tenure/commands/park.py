@@ -194,7 +194,9 @@ class Park(Command[ParkView, Parked | GoOn]):
             record = getattr(write, "record", None)
             if isinstance(record, EventBatch):
                 tx.events += record.events
-            elif not isinstance(record, Session):
+            elif isinstance(record, Session):
+                tx.update(next_node=record.next_node)
+            else:
                 tx.write(write)
         tx.tickets_added += len(self.tickets)
         tx.update(open_run=self.run_id)

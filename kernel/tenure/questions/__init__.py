@@ -21,8 +21,10 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
+from .path import LoadPage, TranscriptPage
 from .tickets import AllOpenTickets, OpenTickets
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "EventsAfter",
+    "Graph",
+    "GraphPage",
     "Inbox",
     "InboxItem",
     "InboxPage",
@@ -38,9 +42,13 @@ __all__ = [
     "Journal",
     "LoadOpenTurn",
     "LoadOverview",
+    "LoadPage",
     "LoadRun",
+    "LoadSession",
     "LoadTranscript",
     "LoadedRun",
+    "LoadedSession",
+    "NodeOf",
     "OpenTickets",
     "OpenTurn",
     "Overview",
@@ -49,4 +57,5 @@ __all__ = [
     "Status",
     "Statuses",
     "TranscriptLine",
+    "TranscriptPage",
 ]

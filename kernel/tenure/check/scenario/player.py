@@ -41,6 +41,8 @@ UNSHOWN: Final = frozenset(
             "delayed_count",
             "targeted_count",
             "open_ticket_count",
+            "next_node",
+            "node_count",
         ),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )

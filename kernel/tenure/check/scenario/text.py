@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 
 from ... import commands
+from ... import questions as public_questions
 from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
@@ -114,7 +115,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
 
 
 COMMANDS: Final = _classes(commands, Command)
-QUESTIONS: Final = _classes(questions, Question)
+QUESTIONS: Final = _classes(questions, Question) | _classes(public_questions, Question)
 
 
 # -- text to values
@@ -259,6 +260,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "Position":
+            number, _, place = text.partition(":")
+            return int(number), place
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
