@@ -260,6 +260,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "ChangeCursor":
+            revision, _, event = text.partition(":")
+            return public_questions.ChangeCursor(int(revision), int(event))
         case "Position":
             number, _, place = text.partition(":")
             return int(number), place
