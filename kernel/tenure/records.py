@@ -343,7 +343,7 @@ class Node(Record):
     inputs: tuple[str, ...]  # their payloads precede it in the transcript
     call_ids: tuple[str, ...]
     path_digest: str
-    hidden: bool
+    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
     at_ms: int
     body: str
     form: Form = Form.TEXT
