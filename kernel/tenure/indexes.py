@@ -9,9 +9,11 @@ from .records import (
     EventBatch,
     Input,
     JournalEntry,
+    Label,
     MarkRaise,
     Node,
     OpenKey,
+    Profile,
     QueueEntry,
     Run,
     Session,
@@ -24,13 +26,17 @@ __all__ = [
     "ASKING",
     "BY_KEY",
     "CHANGED",
+    "CREATED",
     "DEAD",
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
+    "FROM_SESSION",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
+    "LABELLED",
+    "LABELS",
     "MARK_RAISES",
     "NODES",
     "NODE_IDS",
@@ -99,6 +105,15 @@ TICKET_DEADLINES: Final = Index(
 # Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
 NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
 NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
+# For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
+CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
+FROM_SESSION: Final = Index(
+    "profile_from_session", Profile, ("from_session", "created_at_ms", "session_id"), since=2
+)
+LABELLED: Final = Index(
+    "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
+)
+LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -126,4 +141,8 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     UNPUBLISHED,
     NODES,
     NODE_IDS,
+    CREATED,
+    FROM_SESSION,
+    LABELLED,
+    LABELS,
 )

@@ -15,11 +15,14 @@ __all__ = [
     "COMMAND_BYTES_MAX",
     "COMMIT_NODES_MAX",
     "ID_CHARACTERS_MAX",
+    "LABELS_MAX",
+    "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "ORIGIN_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
+    "PROFILE_BYTES_MAX",
     "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
@@ -48,6 +51,11 @@ ORIGIN_BYTES_MAX: Final = 16_384  # of the origin of an input (INBOX-61)
 BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
 COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
+
+# of a profile (PROFILE-3)
+LABELS_MAX: Final = 16
+LABEL_CHARACTERS_MAX: Final = 200  # of the value of a label, of a name, of a cause
+PROFILE_BYTES_MAX: Final = 16_384  # of its data
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)

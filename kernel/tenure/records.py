@@ -18,6 +18,7 @@ from .machines import run as run_
 from .machines import ticket as ticket_
 from .phase import Phase
 from .policy import Lane, Policy
+from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .run_values import Contributor, LastEnd, OpenTicket, Stamp
 from .stored_outcomes import (
@@ -47,16 +48,19 @@ __all__ = [
     "Blob",
     "Cancel",
     "CancelRequested",
+    "Child",
     "Contributor",
     "EntryKind",
     "EventBatch",
     "ExecutedCommand",
     "ExecutedOutcome",
     "FencedOff",
+    "Fork",
     "HowAdmitted",
     "Input",
     "Interrupted",
     "JournalEntry",
+    "Label",
     "LastEnd",
     "LeaseTaken",
     "MarkRaise",
@@ -66,11 +70,14 @@ __all__ = [
     "Parent",
     "Phase",
     "PhaseChanged",
+    "Profile",
     "QueueEntry",
     "Readmitted",
     "Reclaimed",
+    "Relation",
     "Reordered",
     "Replaced",
+    "Root",
     "Run",
     "RunTakenUp",
     "Session",
@@ -446,4 +453,6 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Usage,
     Blob,
     Ticket,
+    Profile,
+    Label,
 )

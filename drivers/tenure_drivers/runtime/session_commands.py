@@ -134,7 +134,7 @@ class SessionCommands:
             return await self._obeyed(
                 Amend(
                     session_id, command_id or new_id(), acquired.fence, acquired.revision,
-                    tuple(nodes), rewind, tuple(hide), tuple(show),
+                    tuple(nodes), rewind, hide=tuple(hide), show=tuple(show),
                 )
             )  # fmt: skip
         finally:

@@ -112,6 +112,7 @@ class Turn:
         self.generation: int = begun.fence.generation
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that
+        self.parked = False  # the attempt has ended with a wait that is stored
         self.committed: Committed | None = None
         self.steered = asyncio.Event()  # inputs may be addressed to the run; `checkpoint` clears it
         self._notified = asyncio.Event()
@@ -479,6 +480,7 @@ class Turn:
         if isinstance(answer, Committed | Taken | GoOn):
             return answer
         if isinstance(answer, ParkedAnswer) or answer is TurnReply.PARKED:
+            self.parked = True
             raise Parked(f"run {self.run_id} waits")
         if isinstance(answer, Refused) and answer.reason is Refusal.STEERED:
             raise Steered(self.run_id)

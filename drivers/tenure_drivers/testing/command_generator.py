@@ -26,6 +26,7 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewProfile,
     NewTicket,
     Open,
     Parent,
@@ -70,7 +71,7 @@ from tenure.policy import (
     WhileWaiting,
 )
 from tenure.queries import Command, Get
-from tenure.records import EntryKind, Node, QueueEntry, Run, Session, Ticket
+from tenure.records import Child, EntryKind, Fork, Node, QueueEntry, Root, Run, Session, Ticket
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
@@ -104,6 +105,7 @@ ERRORS = (
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
 RARELY = (0,) * 19 + (1,)
+RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
 
 class CommandGenerator:
@@ -220,6 +222,19 @@ class CommandGenerator:
             *(session, inputs, self.pick((True, True, False))),
             queue_max=self.pick((None, None, None, None, None, 3)),
             only_if_idle=self.pick(range(12)) == 0,
+            profile=self._profile(),
+        )
+
+    def _profile(self, few: int = 4) -> NewProfile | None:
+        """Return a profile: one in `few` times, sometimes one that is refused."""
+        pick = self.pick
+        if pick(range(few)) > 0:
+            return None
+        labels = [
+            (self._id("label"), pick(("red", "blue", "\u00e9"))) for _ in range(pick((0, 1, 3)))
+        ]
+        return NewProfile(
+            pick((None, "a name")), tuple(labels), pick(RELATIONS), pick((None, None, "{}"))
         )
 
     def _begin(self, session: str) -> AnyCommand:
@@ -358,7 +373,11 @@ class CommandGenerator:
         if pick(range(4)) == 0:
             new = (NewNode(Role.ASSISTANT, "in short", form=pick((Form.COMPACTION, Form.TEXT))),)
         hide, show = self._to_hide(session) if pick((True, False)) else ((), ())
-        return Amend(session, self._id("c"), fence, row.revision, new, rewind, hide, show)
+        return Amend(
+            *(session, self._id("c"), fence, row.revision, new, rewind, self._profile(2)),
+            hide=hide,
+            show=show,
+        )
 
     def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return nodes to hide and to show: seldom unknown ones, and mostly a call with all of its results."""
@@ -433,7 +452,11 @@ class CommandGenerator:
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
-                *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),
+                *(
+                    WithdrawFrom(s, id_, pick(inputs), pick(LANES)),
+                    Sweep(s),
+                    Open(s, self._profile()),
+                ),
                 *(pick(phases), pick(phases)),
                 Destroy(s, id_) if pick(range(12)) == 0 else Sweep(s),
             )

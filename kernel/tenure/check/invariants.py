@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import EVENT_BATCHES, OPEN_RUNS, OPEN_TICKETS
+from ..indexes import EVENT_BATCHES, LABELS, OPEN_RUNS, OPEN_TICKETS
+from ..limits import LABELS_MAX
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
-from ..records import Node, Run, Ticket
+from ..records import Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -47,10 +48,22 @@ def leaf_stored(b: Snapshot) -> bool:
     return node is not None and not node.open_calls and node.path_digest == tip.path_digest
 
 
+def labels_stored(b: Snapshot) -> bool:
+    """Return True if the rows of labels are those of the profile, with its time."""
+    s = b.session.session_id
+    profile = b.world.answer(Get(Profile, (s,)))
+    rows = b.world.answer(First(LABELS, (s,), 1_000_000_000))
+    if profile is None:
+        return not rows
+    expected = [Label(s, name, value, profile.created_at_ms) for name, value in profile.labels]
+    return list(rows) == expected and len(rows) <= LABELS_MAX
+
+
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
     "the leaf of the transcript is stored, and has no open calls": leaf_stored,
+    "the rows of labels are those of the profile, at most 16": labels_stored,
     **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
 }
@@ -76,6 +89,9 @@ class Rows(Question[tuple[Record, ...]]):
         if session.open_ticket_count or session.asking_since_ms is not None:
             found += yield from tickets_of(s, runs)
         found += [entered for entered in inputs if entered is not None]
+        profile = yield Get(Profile, (s,))
+        found += [] if profile is None else [profile]
+        found += yield First(LABELS, (s,), PAGE)
         if session.leaf is not None:
             node = yield Get(Node, (s, session.leaf.node_id))
             found += [] if node is None else [node]

@@ -33,6 +33,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .profile import NewProfile
 from .publish import Publish, Published
 from .readmit import Readmit
 from .restore import Restore
@@ -73,6 +74,7 @@ __all__ = [
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NewProfile",
     "NewTicket",
     "NotReady",
     "NothingDue",

@@ -10,12 +10,13 @@ from ..event import EventKind
 from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..queries import Command, Get, Reads, read
-from ..records import Amended, ExecutedCommand, Node, Session
+from ..queries import Command, Each, Get, Reads, read
+from ..records import Amended, ExecutedCommand, Node, Profile, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
 from .checkpoint import check_fence
 from .hiding import hide_and_show, node_queries, refuse_hiding
 from .nodes import first_number, open_calls_after, validate_nodes
+from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
@@ -37,23 +38,30 @@ class AmendView(SessionView):
     executed: ExecutedCommand | None
     target: Node | None
     marked: tuple[Node | None, ...]  # those to hide and to show
+    profiles: tuple[Profile | None, ...]
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile of the session, if the command changes it."""
+        return self.profiles[0] if self.profiles else None
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Move the leaf, add at most 64 nodes, hide or show at most 64 others, under a lease of Acquire.
+    """Move the leaf, add at most 64 nodes, hide or show at most 64 others, replace the profile, under a lease of Acquire.
 
     `hide`, `show`: ids of nodes (TRANSCRIPT-40).
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, UNKNOWN_NODE.
     """
 
-    added: ClassVar = {"hide": 2, "show": 2}
+    added: ClassVar = {"profile": 2, "hide": 2, "show": 2}
     session_id: str
     command_id: str
     fence: lease_.Fence
     expected_revision: int
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
+    profile: NewProfile | None = None
     hide: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
 
@@ -66,6 +74,7 @@ class Amend(Command[AmendView, Amended]):
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
             node_queries(s, (*self.hide, *self.show)),
+            Each(() if self.profile is None else (Get(Profile, (s,)),)),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -88,6 +97,8 @@ class Amend(Command[AmendView, Amended]):
         for i, new in enumerate(self.nodes):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
+        if self.profile is not None:
+            change_profile(tx, self.profile, view.profile)
         tx.update(revision=revision, leaf=leaf)
         if self.nodes:
             tx.update(next_node=first_number(session) + len(self.nodes))
@@ -111,6 +122,8 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
+        if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
+            return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
         return refuse_hiding(self.hide, self.show, view.marked)
 
     def _validate(self) -> str | None:

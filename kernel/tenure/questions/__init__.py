@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
+`core` serves holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve operators.
 """
 
 from .changes import (
@@ -35,7 +35,6 @@ from .core import (
     LoadTranscript,
     Overview,
     Result,
-    Sessions,
     Status,
     Statuses,
     TranscriptLine,
@@ -44,6 +43,7 @@ from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
+from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, OpenTickets
 
 __all__ = [
@@ -87,7 +87,9 @@ __all__ = [
     "Result",
     "RunEnd",
     "Said",
+    "SessionItem",
     "Sessions",
+    "SessionsPage",
     "Status",
     "Statuses",
     "TranscriptLine",

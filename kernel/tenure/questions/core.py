@@ -14,7 +14,6 @@ from ..indexes import (
     EVENT_BATCHES,
     JOURNAL_ENTRIES,
     OPEN_RUNS,
-    SESSIONS,
     USAGES,
 )
 from ..limits import UNFINISHED_RUNS_MAX
@@ -58,7 +57,6 @@ __all__ = [
     "LoadedRun",
     "Overview",
     "Result",
-    "Sessions",
     "Status",
     "Statuses",
     "TranscriptLine",
@@ -378,17 +376,6 @@ class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
             submitted = existing((yield Get(Input, key)), f"input {entry.input_id}")
             found.append(DeadLetter(entry.session_id, entry.seq, submitted, status))
         return tuple(found)
-
-
-@frozen
-class Sessions(Question[tuple[Session, ...]]):
-    """Session rows in the order of their ids, after the id `after`."""
-
-    after: str = ""
-    limit: int = PAGE
-
-    def steps(self) -> Steps:
-        return (yield First(SESSIONS, (), self.limit, (self.after,) if self.after else ()))
 
 
 @frozen

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from ..indexes import NODE_IDS, NODES, USAGES
 from ..queries import First, Get, Query, Question, existing
-from ..records import Blob, Node, Session, Usage
+from ..records import Blob, Node, Profile, Session, Usage
 
 __all__ = ["FROM_THE_FIRST", "Graph", "GraphPage", "LoadSession", "LoadedSession", "NodeOf"]
 
@@ -84,13 +84,14 @@ class LoadedSession:
     """What a session has besides its history.  `state`: the text that its agent has stored."""
 
     session: Session
+    profile: Profile | None
     state: str | None = field(repr=lambda s: "None" if s is None else f"<{len(s)} characters>")
     usage: tuple[Usage, ...]
 
 
 @frozen
 class LoadSession(Question[LoadedSession | None]):
-    """READ-5: a session's row, its state and its usage; None if there is no such session."""
+    """READ-5: a session's row, its profile, its state and its usage; None if there is no such session."""
 
     session_id: str
 
@@ -98,9 +99,10 @@ class LoadSession(Question[LoadedSession | None]):
         session = yield Get(Session, (self.session_id,))
         if session is None:
             return None
+        profile = yield Get(Profile, (self.session_id,))
         state = None
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = existing(blob, f"blob {session.state_digest} of the state").body
         usage = yield First(USAGES, (self.session_id,), PAGE)
-        return LoadedSession(session, state, usage)
+        return LoadedSession(session, profile, state, usage)

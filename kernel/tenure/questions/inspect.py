@@ -19,9 +19,9 @@ from .core import (
     LoadOverview,
     LoadTranscript,
     Overview,
-    Sessions,
     TranscriptLine,
 )
+from .sessions import SessionRows
 
 __all__ = [
     "ListSessions",
@@ -58,7 +58,7 @@ class ListSessions(Question[tuple[SessionSummary, ...]]):
 
     def steps(self) -> Steps:
         summaries = []
-        sessions = yield from Sessions(self.after, self.limit).steps()
+        sessions = yield from SessionRows(self.after, self.limit).steps()
         for session in sessions:
             runs = yield First(OPEN_RUNS, (session.session_id,), COUNTED_MAX)
             unended, more = 0, False

@@ -15,9 +15,18 @@ from typing import Any, Final
 
 import attrs
 
-from ... import commands
-from ... import questions as public_questions
-from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
+from ... import commands, questions
+from ...commands import (
+    IfIdle,
+    NewEntry,
+    NewInput,
+    NewProfile,
+    NewTicket,
+    Parent,
+    Rewind,
+    Target,
+    Then,
+)
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
@@ -36,8 +45,8 @@ from ...policy import (
     WhileWaiting,
 )
 from ...queries import Command, Question
-from ...questions import core as questions
-from ...records import EntryKind
+from ...questions import core
+from ...records import Child, EntryKind, Fork, Phase, Relation, Root
 from ...replace import replace
 from ...transcript import Form, NewNode, Role, UsageDelta
 
@@ -70,6 +79,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "IfIdle": IfIdle,
     "IfOver": IfOver,
     "Lane": Lane,
+    "Phase": Phase,
     "Role": Role,
     "Then": Then,
     "lease_.Evidence": Evidence,
@@ -115,7 +125,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
 
 
 COMMANDS: Final = _classes(commands, Command)
-QUESTIONS: Final = _classes(questions, Question) | _classes(public_questions, Question)
+QUESTIONS: Final = _classes(core, Question) | _classes(questions, Question)
 
 
 # -- text to values
@@ -168,6 +178,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[UsageDelta, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
+    "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
     "Failure": Failure,
 }
@@ -179,6 +190,8 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if words[0] == "profile" and "profile" in parts:
+        return "profile", _build(NewProfile, words[1:])
     if parts.keys() & {"inputs", "replacement", "new"}:
         return next(iter(parts)), _build(NewInput, words)
     if words[0] in ENTRIES and "entries" in parts:
@@ -251,6 +264,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return {"true": True, "false": False}[text]
         case "tuple[str, ...]":
             return tuple(text.split(","))
+        case "tuple[str, str]":
+            return _pair(text)
+        case "tuple[tuple[str, str], ...]":
+            return tuple(map(_pair, text.split(",")))
         case "tuple[ticket_.Action, ...]":
             return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
@@ -262,17 +279,34 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return _policy(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
-            return public_questions.ChangeCursor(int(revision), int(event))
+            return questions.ChangeCursor(int(revision), int(event))
         case "Position":
             number, _, place = text.partition(":")
             return int(number), place
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
+        case "Relation":
+            return _relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Read `name=value`."""
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _relation(text: str) -> Relation:
+    """Read `root`, `child:parent:cause`, or `fork:origin:node`, with `-` for no node."""
+    kind, _, rest = text.partition(":")
+    session_id, _, more = rest.partition(":")
+    if kind == "child":
+        return Child(session_id, more)
+    return Root() if kind == "root" else Fork(session_id, None if more == NOTHING else more)
 
 
 def _unquote(word: str) -> str:
@@ -334,6 +368,8 @@ def _item_words(item: Any, session_id: str) -> list[str]:
         return ["usage", *words]
     if isinstance(item, NewTicket):
         return ["ticket", *words]
+    if isinstance(item, NewProfile):
+        return ["profile", *words]
     return ["rewind", *words] if isinstance(item, Rewind) else words
 
 
@@ -371,8 +407,16 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
+        case Root():
+            return "root"
+        case Child(parent, cause):
+            return _word(f"child:{parent}:{cause}", session_id)
+        case Fork(origin, node):
+            return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
         case tuple():
-            return ",".join(value)
+            parts = ["=".join(each) if isinstance(each, tuple) else each for each in value]
+            paired = any(isinstance(each, tuple) for each in value)
+            return json.dumps(",".join(parts)) if paired else ",".join(parts)
         case _:
             return str(value)
 

@@ -26,12 +26,14 @@ from ...records import (
     ExecutedCommand,
     FencedOff,
     Input,
+    Label,
     LastEnd,
     MarkRaise,
     Node,
     OpenKey,
     OpenTicket,
     PhaseChanged,
+    Profile,
     QueueEntry,
     Reclaimed,
     Run,
@@ -134,7 +136,7 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -
     """Return the records to keep, renamed.  Return None if none has changed."""
     if kind in (EventBatch, Node, Usage, Blob):
         return []
-    if kind in (OpenKey, MarkRaise):
+    if kind in (OpenKey, MarkRaise, Profile, Label):
         return None
     new = [_record(kind, record, names, kept) for record in rows.values()]
     if all(n is old for n, old in zip(new, rows.values(), strict=True)):

@@ -52,7 +52,10 @@ def replays_write_nothing(t: Step) -> bool:
 
 
 def bounded(t: Step) -> bool:
-    limit = 5 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
+    limit = 256
+    if isinstance(t.command, c.Admit):
+        profile = 0 if t.command.profile is None else 1 + len(t.command.profile.labels)
+        limit = 5 * len(t.command.inputs) + 2 + profile
     return len(t.decided.writes) <= limit
 
 
@@ -282,7 +285,7 @@ def _after(holds: Callable[[Snapshot], bool], t: Step) -> bool:
 
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a replay writes nothing": replays_write_nothing,
-    "a command writes at most 256 rows, Admit five an input and two": bounded,
+    "a command writes at most 256 rows, Admit five an input, two, and a profile": bounded,
     "a decision writes a row at most once": written_once,
     "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
