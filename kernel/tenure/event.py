@@ -40,6 +40,8 @@ class EventKind(enum.StrEnum):
     TICKET_OPENED = "ticket_opened"
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
     FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
+    NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
+    NODES_SHOWN = "nodes_shown"
     added = enum.nonmember(
         {
             "FRAME_SWITCHED": 2,
@@ -48,6 +50,8 @@ class EventKind(enum.StrEnum):
             "RUN_WAITING": 2,
             "TICKET_OPENED": 2,
             "TICKET_SETTLED": 2,
+            "NODES_HIDDEN": 2,
+            "NODES_SHOWN": 2,
         }
     )
 
