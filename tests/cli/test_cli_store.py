@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +32,7 @@ from tenure.records import Session
 from tenure.release import RELEASE
 from tenure.world import World, world_of
 from tenure_drivers.cli.store.command import store
+from tenure_drivers.cli.store.copying import write_whole
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import InvalidExport, exported, imported
 from tenure_drivers.stores.registry import open_store
@@ -438,6 +440,30 @@ def test_rows_are_written_as_they_are_read() -> None:
     broken = [lines[0], lines[1].replace('"phase": "', '"phase": "un'), *lines[2:]]
     with pytest.raises(InvalidExport, match="line 2"):
         list(imported(broken))
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1.5", "true", "null"])
+def test_a_value_of_another_type_is_named(value: str) -> None:
+    lines = list(exported(worked("memory:", seed=7)))
+    at, line = next((i, text) for i, text in enumerate(lines) if text.startswith('{"input"'))
+    wrong = re.sub(r'"input_id": "[^"]*"', f'"input_id": {value}', line)
+
+    with pytest.raises(InvalidExport, match=f"line {at + 1}: input.input_id: expected str, found"):
+        list(imported([*lines[:at], wrong, *lines[at + 1 :]]))
+
+
+def test_two_exports_to_one_file_are_each_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+
+    def second() -> Iterator[str]:
+        yield "first"
+        write_whole(path, ["other"] * 3)
+        assert path.read_text() == "other\n" * 3
+        yield "last"
+
+    write_whole(path, second())
+
+    assert path.read_text() == "first\nlast\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_restored_row_is_seen_only_with_its_session() -> None:

@@ -65,8 +65,8 @@ class FilesStore(TablesStore):
         disk: Disk | None = None,
         migrate: Migrate = "auto",
     ) -> None:
-        self.folder = Path(folder)
-        super().__init__(str(self.folder), clock, group_max=group_max)
+        self.folder = Path(folder).absolute()  # agents may change the working folder
+        super().__init__(str(Path(folder)), clock, group_max=group_max)
         self._log_bytes_max = log_bytes_max
         self._disk = disk or Disk()
         self._snapshot_lock = threading.Lock()  # held around a snapshot

@@ -79,8 +79,8 @@ class SqliteStore(GroupedStore):
         group_max: int = GROUP_MAX,
         migrate: Migrate = "auto",
     ) -> None:
-        self.path = Path(path)
-        super().__init__(str(self.path))
+        super().__init__(str(Path(path)))
+        self.path = Path(path).absolute()  # agents may change the working folder
         refuse_network(self.path)
         refuse_odd_files(self.path)
         self._clock = clock
