@@ -46,7 +46,7 @@ from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
 from .sessions import SessionItem, Sessions, SessionsPage
-from .tickets import AllOpenTickets, OpenTickets
+from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 
 __all__ = [
     "AllDeadLetters",
@@ -78,6 +78,7 @@ __all__ = [
     "LoadRun",
     "LoadStates",
     "LoadSession",
+    "LoadTickets",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
