@@ -1,0 +1,71 @@
+"""The payload hook: what a store does with texts of users before it writes them.  Spec: specs/state.md, STATE-20 to STATE-24."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+from .errors import TenureError
+
+__all__ = ["SEALED", "PayloadHook", "sealing", "unsealing"]
+
+
+R = TypeVar("R")
+SEALED: Final = "\x1esealed:"  # before every sealed text; another text was written without a hook
+Row = tuple[Any, ...]
+
+
+class PayloadHook(Protocol):
+    """Seals texts before a store writes them, and unseals them when it reads them: encrypts, compresses, redacts.
+
+    Both are called from several threads.  `seal` returns a text without NUL characters.  `unseal` returns what `seal` was
+    given, also for keys that were used before, and raises ValueError for a text that no `seal` has returned.  Any other
+    exception means that the hook does not work now.
+    """
+
+    def seal(self, text: str) -> str: ...
+
+    def unseal(self, text: str) -> str: ...
+
+
+def sealing(
+    encode: Callable[[R], Row], at: tuple[int, ...], hook: PayloadHook, failed: type[TenureError]
+) -> Callable[[R], Row]:
+    """Return `encode` with the columns at these positions sealed (STATE-20).  Raises `failed` if the hook does."""
+
+    def encode_sealed(record: R) -> Row:
+        row = list(encode(record))
+        for position in at:
+            text = row[position]
+            if text:
+                try:
+                    row[position] = SEALED + hook.seal(text)
+                except Exception as error:
+                    raise failed(f"the payload hook cannot seal: {error!r}") from error
+        return tuple(row)
+
+    return encode_sealed
+
+
+def unsealing(
+    decode: Callable[[Any], R], at: tuple[int, ...], hook: PayloadHook, failed: type[TenureError]
+) -> Callable[[Any], R]:
+    """Return `decode` for rows with sealed columns (STATE-21).
+
+    Raises ValueError for a text that the hook does not know, and `failed` if the hook does not work.
+    """
+
+    def decode_sealed(row: Any) -> R:
+        plain = list(row)
+        for position in at:
+            text = plain[position]
+            if text and text.startswith(SEALED):
+                try:
+                    plain[position] = hook.unseal(text[len(SEALED) :])
+                except ValueError:
+                    raise
+                except Exception as error:
+                    raise failed(f"the payload hook cannot unseal: {error!r}") from error
+        return decode(plain)
+
+    return decode_sealed
