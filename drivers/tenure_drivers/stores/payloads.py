@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from .errors import TenureError
 
-__all__ = ["SEALED", "PayloadHook", "sealing", "unsealing"]
+__all__ = ["SEALED", "PayloadHook", "find_hook", "hook_of_environment", "sealing", "unsealing"]
 
 
 R = TypeVar("R")
 SEALED: Final = "\x1esealed:"  # before every sealed text; another text was written without a hook
+VARIABLE: Final = "TENURE_PAYLOADS"
 Row = tuple[Any, ...]
 
 
@@ -26,6 +30,27 @@ class PayloadHook(Protocol):
     def seal(self, text: str) -> str: ...
 
     def unseal(self, text: str) -> str: ...
+
+
+def find_hook(name: str) -> PayloadHook:
+    """Return the hook that `module:name` names: an object, or a class that is called.  Raises ValueError."""
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as Python does for `python -m`
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"payload hook {name!r}: expected module:name: {error}") from error
+    hook: PayloadHook = found() if isinstance(found, type) else found
+    if not callable(getattr(hook, "seal", None)) or not callable(getattr(hook, "unseal", None)):
+        raise ValueError(f"payload hook {name!r}: {found!r} has no methods seal and unseal")
+    return hook
+
+
+def hook_of_environment() -> PayloadHook | None:
+    """Return the hook that the variable TENURE_PAYLOADS names, for the command line; None if it is not set."""
+    name = os.environ.get(VARIABLE)
+    return find_hook(name) if name else None
 
 
 def sealing(

@@ -85,7 +85,7 @@ class SqliteStore(GroupedStore):
         super().__init__(str(self.path))
         refuse_network(self.path)
         refuse_odd_files(self.path)
-        self._clock, self._payloads = clock, payloads
+        self._clock = clock
         self._writer = Writer(
             self.path,
             clock,
