@@ -30,11 +30,12 @@ from tenure.commands import (
 )
 from tenure.machines.ticket import Action, TicketKind
 from tenure.questions import SealableRows, SealedUpTo
-from tenure.records import EntryKind
+from tenure.records import Blob, EntryKind
 from tenure.transcript import NewNode, Role
 from tenure.world import World, world_of
 from tenure_drivers.cli.store.command import store as command
 from tenure_drivers.stores.base import Corrupt, Store, Unavailable
+from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.payloads import SEALED
 from tenure_drivers.stores.postgres.store import drop_schema
 from tenure_drivers.stores.registry import open_store
@@ -165,6 +166,17 @@ def test_a_hook_that_does_not_work_changes_nothing(url: str) -> None:  # STATE-2
         await store.aclose()
 
     asyncio.run(run())
+
+
+def test_nothing_is_sealed_while_the_release_before_is_active() -> None:  # STATE-25
+    blob = Blob("s", "d", "text")
+
+    with pytest.raises(Unavailable, match="tenure store activate"):
+        layout_of(1, Cipher("k1")).codec(Blob).encode(blob)
+    sealed = layout_of(2, Cipher("k1")).codec(Blob).encode(blob)
+    read = layout_of(1, Cipher("k1")).codec(Blob).decode(sealed)
+
+    assert read == blob
 
 
 def test_a_text_of_an_unknown_key_is_corrupt(url: str) -> None:  # STATE-23

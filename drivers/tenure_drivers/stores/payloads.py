@@ -10,11 +10,21 @@ from typing import Any, Final, Protocol, TypeVar
 
 from .errors import TenureError
 
-__all__ = ["SEALED", "PayloadHook", "find_hook", "hook_of_environment", "sealing", "unsealing"]
+__all__ = [
+    "SEALED",
+    "SEALED_SINCE",
+    "NotActive",
+    "PayloadHook",
+    "find_hook",
+    "hook_of_environment",
+    "sealing",
+    "unsealing",
+]
 
 
 R = TypeVar("R")
 SEALED: Final = "\x1esealed:"  # before every sealed text; another text was written without a hook
+SEALED_SINCE: Final = 2  # the release that can read them
 VARIABLE: Final = "TENURE_PAYLOADS"
 Row = tuple[Any, ...]
 
@@ -30,6 +40,18 @@ class PayloadHook(Protocol):
     def seal(self, text: str) -> str: ...
 
     def unseal(self, text: str) -> str: ...
+
+
+class NotActive:
+    """STATE-25: the hook of a store in which a release is active that could not read what it seals."""
+
+    def __init__(self, hook: PayloadHook) -> None:
+        self.unseal = hook.unseal
+
+    def seal(self, text: str) -> str:
+        raise RuntimeError(
+            f"it needs release {SEALED_SINCE}: run `tenure store activate` when no earlier release is at work"
+        )
 
 
 def find_hook(name: str) -> PayloadHook:
@@ -75,9 +97,9 @@ def sealing(
 def unsealing(
     decode: Callable[[Any], R], at: tuple[int, ...], hook: PayloadHook, failed: type[TenureError]
 ) -> Callable[[Any], R]:
-    """Return `decode` for rows with sealed columns (STATE-21).
+    """Return `decode` for rows with sealed columns (STATE-21), or with texts from before there was a hook (STATE-22).
 
-    Raises ValueError for a text that the hook does not know, and `failed` if the hook does not work.
+    STATE-23: it raises ValueError for a text that the hook does not know, and `failed` if the hook does not work.
     """
 
     def decode_sealed(row: Any) -> R:

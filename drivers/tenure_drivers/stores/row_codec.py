@@ -26,7 +26,7 @@ from tenure.release import RELEASE, added_in, since
 from tenure.upgrades import downgrade, upgrade, version_at
 
 from .base import Corrupt, Unavailable
-from .payloads import PayloadHook, sealing, unsealing
+from .payloads import SEALED_SINCE, NotActive, PayloadHook, sealing, unsealing
 
 __all__ = ["VERSION", "RowCodec", "codec_of", "table_of"]
 
@@ -183,6 +183,8 @@ class RowCodec(Generic[R]):
         self.key_at = tuple(names.index(name) for name in self.key)
         at = tuple([names.index(name) for name in record.payloads if name in names])
         if payloads is not None and at:
+            if release < SEALED_SINCE:
+                payloads = NotActive(payloads)
             self.encode = sealing(self.encode, at, payloads, Unavailable)
             self._decode = unsealing(self._decode, at, payloads, Unavailable)
 

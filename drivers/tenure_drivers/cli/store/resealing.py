@@ -36,7 +36,7 @@ def reseal(store: str, after: str) -> None:
 
     \b
     Example:
-      TENURE_PAYLOADS=keys:hook tenure store reseal --store sqlite:agent.db
+      tenure store reseal --store sqlite:agent.db
 
     \b
     Exit codes:
