@@ -25,6 +25,7 @@ __all__ = [
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
     "PROFILE_BYTES_MAX",
+    "RESEALED_ROWS_MAX",
     "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
@@ -85,5 +86,6 @@ SWEEP_ABANDONED_MAX: Final = 96  # heads that a Sweep ends (SWEEP-27)
 SWEEP_PROMOTED_MAX: Final = 192
 SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
 WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)
+RESEALED_ROWS_MAX: Final = 256  # of one Reseal (STATE-24)
 RESTORED_ROWS_MAX: Final = 128  # of one Restore
 RESTORED_CHARACTERS_MAX: Final = 8_000_000  # after which `restoring` begins another Restore

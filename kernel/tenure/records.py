@@ -192,6 +192,7 @@ class Input(Record):
 
     added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}
     key: ClassVar = ("session_id", "input_id")
+    payloads: ClassVar = ("payload", "origin")
     session_id: str
     input_id: str
     kind: str
@@ -312,6 +313,7 @@ class JournalEntry(Record):
     """One entry of a run's journal, with the lease and the digest of its checkpoint."""
 
     key: ClassVar = ("session_id", "run_id", "turn", "n", "i")
+    payloads: ClassVar = ("body",)
     session_id: str
     run_id: str
     turn: int
@@ -331,6 +333,7 @@ class Ticket(Record):
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "ticket_id")
+    payloads: ClassVar = ("prompt", "body")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("open_run", "open_until_ms")
     session_id: str
@@ -362,6 +365,7 @@ class Node(Record):
     added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
     ignorable: ClassVar = ("seq",)
     key: ClassVar = ("session_id", "node_id")
+    payloads: ClassVar = ("body",)
     session_id: str
     node_id: str
     parent: str | None
@@ -455,6 +459,7 @@ class Blob(Record):
     """A text named by its digest: the state or the environment of a session."""
 
     key: ClassVar = ("session_id", "digest")
+    payloads: ClassVar = ("body",)
     session_id: str
     digest: str
     body: str

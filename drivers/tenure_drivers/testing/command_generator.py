@@ -42,9 +42,11 @@ from tenure.commands import (
     Reorder,
     Replace,
     RequestCancel,
+    Reseal,
     Reset,
     Retire,
     Rewind,
+    RowName,
     Stop,
     Sweep,
     Switch,
@@ -73,7 +75,18 @@ from tenure.policy import (
     WhileWaiting,
 )
 from tenure.queries import Command, Get
-from tenure.records import Child, EntryKind, Fork, Node, QueueEntry, Root, Run, Session, Ticket
+from tenure.records import (
+    Blob,
+    Child,
+    EntryKind,
+    Fork,
+    Node,
+    QueueEntry,
+    Root,
+    Run,
+    Session,
+    Ticket,
+)
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
@@ -82,7 +95,7 @@ __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Node, Ticket)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -455,6 +468,12 @@ class CommandGenerator:
         old = self.pick((*dead, *dead, *self._inputs(session)))
         return Readmit(session, command_id, old, self._id("i"))
 
+    def _reseal(self, session: str) -> AnyCommand:
+        nodes = [RowName("Node", (node.node_id,)) for node in self._rows(Node, session)]
+        blobs = [RowName("Blob", (blob.digest,)) for blob in self._rows(Blob, session)]
+        known = (*nodes, *blobs, RowName("Node", ("none",)), RowName("Profile"))
+        return Reseal(session, (self.pick(known), self.pick(known)))
+
     def _event(self, session: str) -> int:
         """Return the number of an event: of any, of the last one, or of the one after it."""
         row: Session | None = self.world.answer(Get(Session, (session,)))
@@ -477,7 +496,7 @@ class CommandGenerator:
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
                 *(self._readmit(s, id_), self._decide(s)),
-                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
+                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s)), self._reseal(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(

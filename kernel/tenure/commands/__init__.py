@@ -37,6 +37,7 @@ from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
 from .publish import Publish, Published
 from .readmit import Readmit
+from .reseal import Reseal, RowName
 from .restore import Restore
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
@@ -103,10 +104,12 @@ __all__ = [
     "Replaced",
     "Reopen",
     "RequestCancel",
+    "Reseal",
     "Reset",
     "Restore",
     "Retire",
     "Rewind",
+    "RowName",
     "Stop",
     "Sweep",
     "Swept",

@@ -45,6 +45,7 @@ from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
+from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 
@@ -95,6 +96,9 @@ __all__ = [
     "SessionItem",
     "Sessions",
     "SessionsPage",
+    "SealablePage",
+    "SealableRows",
+    "SealedUpTo",
     "StateText",
     "Status",
     "Statuses",

@@ -22,7 +22,7 @@ from ..output import log
 from ..session_pages import session_ids
 from .shared import existing, report, store_option
 
-__all__ = ["check", "readmit"]
+__all__ = ["check", "counted", "readmit"]
 
 
 @click.command()

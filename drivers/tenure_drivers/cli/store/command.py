@@ -1,4 +1,4 @@
-"""`tenure store`: check, migrate, activate, export, import and fence a whole store, and end a quarantine."""
+"""`tenure store`: check, migrate, activate, reseal, export, import and fence a whole store, and end a quarantine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .checking import check, readmit
 from .copying import export_, import_
 from .fencing import fence_all
 from .migrating import activate, migrate
+from .resealing import reseal
 
 __all__ = ["store"]
 
@@ -26,5 +27,5 @@ def store() -> None:
     """
 
 
-for command in (check, readmit, fence_all, migrate, activate, export_, import_):
+for command in (check, readmit, fence_all, migrate, activate, reseal, export_, import_):
     store.add_command(command)

@@ -25,6 +25,7 @@ from ...commands import (
     NewTicket,
     Parent,
     Rewind,
+    RowName,
     Switch,
     Target,
     Then,
@@ -179,6 +180,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
     "tuple[NewState, ...]": tuple,
+    "tuple[RowName, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
     "NewProfile | None": NewProfile,
@@ -193,6 +195,7 @@ ITEMS: Final[dict[type, str]] = {
     NewState: "state",
     NewTicket: "ticket",
     Rewind: "rewind",
+    RowName: "row",
     Switch: "switch",
     UsageDelta: "usage",
 }
@@ -218,6 +221,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "states", _build(NewState, words[1:])
     if words[0] == "switch" and "switch" in parts:
         return "switch", _build(Switch, words[1:])
+    if words[0] == "row" and "rows" in parts:
+        return "rows", _build(RowName, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -286,6 +291,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return _pair(text)
         case "tuple[tuple[str, str], ...]":
             return tuple(map(_pair, text.split(",")))
+        case "tuple[int, ...]":
+            return tuple(map(int, text.split(",")))
         case "tuple[ticket_.Action, ...]":
             return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
@@ -429,7 +436,7 @@ def _word(value: Any, session_id: str) -> str:
         case Fork(origin, node):
             return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
         case tuple():
-            parts = ["=".join(each) if isinstance(each, tuple) else each for each in value]
+            parts = ["=".join(each) if isinstance(each, tuple) else str(each) for each in value]
             paired = any(isinstance(each, tuple) for each in value)
             return json.dumps(",".join(parts)) if paired else ",".join(parts)
         case _:

@@ -70,6 +70,11 @@ def written_once(t: Step) -> bool:
     return len(set(rows)) == len(rows)
 
 
+def resealed_alike(t: Step) -> bool:
+    """A Reseal changes no record."""
+    return not isinstance(t.command, c.Reseal) or t.before.world == t.after.world
+
+
 def numbered(t: Step) -> bool:
     kinds = [
         w.record if isinstance(w, Drop) else w.record.__class__
@@ -289,6 +294,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a replay writes nothing": replays_write_nothing,
     "a command writes at most 256 rows, Admit five an input, two, and a profile": bounded,
     "a decision writes a row at most once": written_once,
+    "a Reseal writes rows as they are": resealed_alike,
     "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
     "marks, the next rank and the time of change never fall": never_fall,
