@@ -6,7 +6,10 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    Blob,
+    BlobHolders,
     EventBatch,
+    Frame,
     Input,
     JournalEntry,
     Label,
@@ -24,6 +27,8 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "BLOBS",
+    "BLOB_HOLDERS",
     "BY_KEY",
     "CHANGED",
     "CREATED",
@@ -32,6 +37,7 @@ __all__ = [
     "DUE",
     "EVENT_BATCHES",
     "FROM_SESSION",
+    "FRAMES",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
@@ -114,6 +120,9 @@ LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
+BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
+BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -145,4 +154,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     FROM_SESSION,
     LABELLED,
     LABELS,
+    FRAMES,
+    BLOBS,
+    BLOB_HOLDERS,
 )

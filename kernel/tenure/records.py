@@ -12,6 +12,8 @@ from attrs import field, frozen
 
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
+from .frame import CurrentFrame
+from .frame_records import BlobHolders, Frame
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -46,6 +48,7 @@ __all__ = [
     "Admission",
     "Amended",
     "Blob",
+    "BlobHolders",
     "Cancel",
     "CancelRequested",
     "Child",
@@ -56,6 +59,7 @@ __all__ = [
     "ExecutedOutcome",
     "FencedOff",
     "Fork",
+    "Frame",
     "HowAdmitted",
     "Input",
     "Interrupted",
@@ -110,6 +114,7 @@ class Session(Record):
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
         "next_node": 2,
+        "current_frame": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
@@ -128,7 +133,7 @@ class Session(Record):
     leaf: Tip | None = None
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
-    frame: str = ""  # the agent that runs the next turn; "" is the first one
+    frame: str = ""  # the id of the current frame; before one was opened, the agent (FRAME-9)
     unfinished_run_count: int = 0  # counts: at 0 a store can skip a query (STORE-17)
     ready_user_count: int = 0
     ready_system_count: int = 0
@@ -145,6 +150,24 @@ class Session(Record):
     next_node: int | None = (
         None  # number of the first node of the next run (READ-2); None: none is numbered
     )
+    current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
+
+    @property
+    def frame_id(self) -> str:
+        """FRAME-1: the id of the current frame; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is not None and current.frame_count else ""
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent that runs the next turn; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is None or current.agent is None else current.agent
+
+    @property
+    def shared_digests(self) -> tuple[str, ...]:
+        """STATE-6: the digests on this row that rows of frames name too."""
+        return () if self.current_frame is None else self.current_frame.shared
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -455,4 +478,6 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Ticket,
     Profile,
     Label,
+    Frame,
+    BlobHolders,
 )

@@ -27,6 +27,7 @@ from tenure.commands import (
     NewEntry,
     NewInput,
     NewProfile,
+    NewState,
     NewTicket,
     Open,
     Parent,
@@ -46,6 +47,7 @@ from tenure.commands import (
     Rewind,
     Stop,
     Sweep,
+    Switch,
     Target,
     Then,
     Withdraw,
@@ -104,6 +106,7 @@ ERRORS = (
     *(ErrorKind.INVALID_REQUEST, ErrorKind.TIMEOUT),
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
+STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
@@ -304,9 +307,30 @@ class CommandGenerator:
             next_run_id=self._id("r"),
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
-            frame=pick((None, None, "planner")),
+            frame=None if (switch := self._switch(row)) else pick((None, None, "planner")),
             yields=pick((True, False, False)),
+            switch=switch,
+            states=self._states(),
         )
+
+    def _switch(self, row: Session) -> Switch | None:
+        """Return a Switch: seldom, and to a frame that is new, known, current or impossible."""
+        pick = self.pick
+        if pick(range(6)):
+            return None
+        name = pick(("", "f1", "f2", "f3", row.frame, "f 4"))
+        return Switch(
+            *(name, pick((None, None, "planner")), pick(("", "why")), pick((True, True, False))),
+            options=pick((None, None, "{}")),
+            own_path=pick((True, False)),
+        )
+
+    def _states(self) -> tuple[NewState, ...]:
+        pick = self.pick
+        if pick(range(3)):
+            return ()
+        names = dict.fromkeys((pick(STATES), pick(STATES)))
+        return tuple([NewState(name, pick((None, "state", "plan", "prompts"))) for name in names])
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -374,7 +398,11 @@ class CommandGenerator:
             new = (NewNode(Role.ASSISTANT, "in short", form=pick((Form.COMPACTION, Form.TEXT))),)
         hide, show = self._to_hide(session) if pick((True, False)) else ((), ())
         return Amend(
-            *(session, self._id("c"), fence, row.revision, new, rewind, self._profile(2)),
+            *(session, self._id("c"), fence, row.revision, new, rewind),
+            switch=self._switch(row),
+            states=self._states(),
+            usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
+            profile=self._profile(2),
             hide=hide,
             show=show,
         )

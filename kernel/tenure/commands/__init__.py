@@ -4,6 +4,7 @@ A command is decided over a view of the rows of one session.  Modules here impor
 """
 
 from ..event import Parent
+from ..frame import NewState, Switch, Switched
 from ..records import (
     Admission,
     Amended,
@@ -75,6 +76,7 @@ __all__ = [
     "NewEntry",
     "NewInput",
     "NewProfile",
+    "NewState",
     "NewTicket",
     "NotReady",
     "NothingDue",
@@ -108,6 +110,8 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Switch",
+    "Switched",
     "Target",
     "Then",
     "Withdraw",

@@ -1,11 +1,13 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve operators.
+`core` and `frames` serve holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
+operators.
 """
 
 from .changes import (
     ChangeCursor,
     ChangesPage,
+    FrameSwitched,
     InputEnded,
     LeafMoved,
     LoadChanges,
@@ -39,6 +41,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
@@ -57,6 +60,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "FrameSwitched",
     "Graph",
     "GraphPage",
     "Inbox",
@@ -69,11 +73,13 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadPage",
     "LoadRun",
     "LoadSession",
+    "LoadStates",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
@@ -90,6 +96,7 @@ __all__ = [
     "SessionItem",
     "Sessions",
     "SessionsPage",
+    "StateText",
     "Status",
     "Statuses",
     "TranscriptLine",

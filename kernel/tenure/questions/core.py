@@ -39,6 +39,7 @@ from ..records import (
     Usage,
 )
 from ..transcript import Form, Role
+from .frames import StateText, state_steps
 from .input_status import InputStatus, Result, WaitInfo
 from .path import LoadTranscript, TranscriptLine
 
@@ -77,7 +78,8 @@ class LoadedRun:
     """What the execution of a run needs: its inputs in order, its journal, the session's state.
 
     `cancel`: the run was asked to stop.  `tickets`: those of the current turn, in the order
-    of its journal (WAIT-17).
+    of its journal (WAIT-17).  `states`: all states of the current frame but
+    `state`, by name (STATE-8).  `frame_id` and `agent`: where the run works, and for whom.
     """
 
     run: Run
@@ -86,6 +88,9 @@ class LoadedRun:
     state: str | None
     cancel: Cancel | None = None
     tickets: tuple[Ticket, ...] = ()
+    states: tuple[StateText, ...] = ()
+    frame_id: str = ""
+    agent: str = ""
 
 
 @frozen
@@ -111,6 +116,8 @@ class LoadRun(Question[LoadedRun | None]):
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = existing(blob, f"blob {session.state_digest} of the state").body
+        current = session.current_frame
+        states = yield from state_steps(self.session_id, () if current is None else current.states)
         cancel = session.cancel
         if cancel is not None and cancel.run_id != self.run_id:
             cancel = None
@@ -119,7 +126,10 @@ class LoadRun(Question[LoadedRun | None]):
         if opened:
             found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
             tickets = all_existing(found, "ticket")
-        return LoadedRun(run, tuple(inputs), entries, state, cancel, tickets)
+        return LoadedRun(
+            run, tuple(inputs), entries, state, cancel, tickets, states,
+            session.frame_id, session.agent,
+        )  # fmt: skip
 
 
 @frozen

@@ -45,6 +45,7 @@ UNSHOWN: Final = frozenset(
             "open_ticket_count",
             "next_node",
             "node_count",
+            "frame_count",
         ),
         *LISTED,
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),

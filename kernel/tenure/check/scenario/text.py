@@ -21,9 +21,11 @@ from ...commands import (
     NewEntry,
     NewInput,
     NewProfile,
+    NewState,
     NewTicket,
     Parent,
     Rewind,
+    Switch,
     Target,
     Then,
 )
@@ -176,11 +178,23 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewNode, ...]": tuple,
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "tuple[NewState, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
     "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
+    "Switch | None": Switch,
     "Failure": Failure,
+}
+
+
+ITEMS: Final[dict[type, str]] = {
+    NewProfile: "profile",
+    NewState: "state",
+    NewTicket: "ticket",
+    Rewind: "rewind",
+    Switch: "switch",
+    UsageDelta: "usage",
 }
 
 
@@ -200,6 +214,10 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "nodes", _build(NewNode, words)
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
+    if words[0] == "state" and "states" in parts:
+        return "states", _build(NewState, words[1:])
+    if words[0] == "switch" and "switch" in parts:
+        return "switch", _build(Switch, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -364,13 +382,10 @@ def write_command(command: Command[Any, Any]) -> str:
 
 def _item_words(item: Any, session_id: str) -> list[str]:
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
-    if isinstance(item, UsageDelta):
-        return ["usage", *words]
-    if isinstance(item, NewTicket):
-        return ["ticket", *words]
-    if isinstance(item, NewProfile):
-        return ["profile", *words]
-    return ["rewind", *words] if isinstance(item, Rewind) else words
+    for kind, name in ITEMS.items():
+        if isinstance(item, kind):
+            return [name, *words]
+    return words
 
 
 def _words(value: Any, fields: list[Any], session_id: str) -> list[str]:
