@@ -113,8 +113,8 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
-        "next_node": 2,
         "current_frame": 2,
+        "next_node": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
@@ -147,10 +147,8 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
-    next_node: int | None = (
-        None  # number of the first node of the next run (READ-2); None: none is numbered
-    )
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
+    next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
 
     @property
     def frame_id(self) -> str:
@@ -277,7 +275,7 @@ class Run(Record):
 
     @property
     def limits(self) -> RetryLimits:
-        """The limits of its retries: those of its first input (FAIL-19)."""
+        """The limits of its retries: those of its first input (FAIL-19); the others that it began with have the same (FAIL-21)."""
         return self.contributors[0].retry or DEFAULT_LIMITS
 
     def waits_for(self) -> tuple[OpenTicket, ...]:

@@ -399,10 +399,10 @@ class CommandGenerator:
         hide, show = self._to_hide(session) if pick((True, False)) else ((), ())
         return Amend(
             *(session, self._id("c"), fence, row.revision, new, rewind),
+            profile=self._profile(2),
             switch=self._switch(row),
             states=self._states(),
             usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
-            profile=self._profile(2),
             hide=hide,
             show=show,
         )

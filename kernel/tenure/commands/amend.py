@@ -55,13 +55,20 @@ class AmendView(SessionView):
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add at most 64 nodes, move the leaf, hide and show nodes, set states, count usage, switch the frame, replace the profile.
+    """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
-    It needs a lease of Acquire.  `hide`, `show`: at most 64 ids of nodes (TRANSCRIPT-40).
+    It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE.
     """
 
-    added: ClassVar = {"profile": 2, "switch": 2, "states": 2, "usage": 2, "hide": 2, "show": 2}
+    added: ClassVar = {
+        "profile": 2,
+        "switch": 2,
+        "states": 2,
+        "usage": 2,
+        "hide": 2,
+        "show": 2,
+    }
     session_id: str
     command_id: str
     fence: lease_.Fence
@@ -150,8 +157,8 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
         return (
             validate_states(session, None, self.states)
-            or refuse_hiding(self.hide, self.show, view.marked)
             or check_switch(session, self.switch, view.switch)
+            or refuse_hiding(self.hide, self.show, view.marked)
         )
 
     def _validate(self) -> str | None:
