@@ -42,6 +42,7 @@ class EventKind(enum.StrEnum):
     FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
     NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
     NODES_SHOWN = "nodes_shown"
+    LEAF_MOVED = "leaf_moved"  # by a switch of the frame: the node, or nothing
     added = enum.nonmember(
         {
             "FRAME_SWITCHED": 2,
@@ -50,6 +51,7 @@ class EventKind(enum.StrEnum):
             "RUN_WAITING": 2,
             "TICKET_OPENED": 2,
             "TICKET_SETTLED": 2,
+            "LEAF_MOVED": 2,
             "NODES_HIDDEN": 2,
             "NODES_SHOWN": 2,
         }

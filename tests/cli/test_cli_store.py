@@ -133,6 +133,7 @@ DAMAGES = {
     "cancel flag": """UPDATE session SET cancel = '{"run_id":"x","by":"y","how":"abandoned"}'""",
     "every blob is held": "UPDATE blob_holders SET holders = holders + 1",
     "exactly the current frame": "UPDATE frame SET status = 'active' WHERE status = 'superseded'",
+    "the number of every node": "UPDATE session SET next_node = 1 WHERE next_node > 1",
     "the leaf of every frame": """UPDATE frame SET leaf = replace(leaf, '"node_id":"', '"node_id":"x') WHERE leaf IS NOT NULL""",
     "stopped means": "UPDATE session SET phase = 'stopping', lease = 'vacant', open_run = NULL",
 }
@@ -161,7 +162,7 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
-    assert len(PROPERTIES) == 25
+    assert len(PROPERTIES) == 26
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
