@@ -38,9 +38,11 @@ class EventKind(enum.StrEnum):
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
     RUN_WAITING = "run_waiting"  # its run has parked: the reason, and the ids of its tickets
     TICKET_OPENED = "ticket_opened"
+    ERASED = "erased"  # the texts of a destroyed session
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
     added = enum.nonmember(
         {
+            "ERASED": 2,
             "INPUT_APPLIED": 2,
             "INPUT_READMITTED": 2,
             "RUN_WAITING": 2,

@@ -19,6 +19,7 @@ from .machines import ticket as ticket_
 from .phase import Phase
 from .policy import Lane, Policy
 from .queries import Record
+from .retention import PruneProgress
 from .run_values import Contributor, LastEnd, OpenTicket, Stamp
 from .stored_outcomes import (
     Admission,
@@ -66,6 +67,7 @@ __all__ = [
     "Parent",
     "Phase",
     "PhaseChanged",
+    "PruneProgress",
     "QueueEntry",
     "Readmitted",
     "Reclaimed",
@@ -102,6 +104,9 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
+        "prune_at_ms": 2,
+        "pruned_before_ms": 2,
+        "erased": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms",)
     key: ClassVar = ("session_id",)
@@ -134,6 +139,11 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
+    prune_at_ms: int | None = None  # when to look for what may be pruned; None: nobody has looked
+    pruned_before_ms: int | None = (
+        None  # an id with an earlier time may be of a row that was removed
+    )
+    erased: bool | None = None  # its texts; False: they are to be erased
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -158,7 +168,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
-    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}
+    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2, "pruned": 2}
     key: ClassVar = ("session_id", "input_id")
     session_id: str
     input_id: str
@@ -174,6 +184,7 @@ class Input(Record):
     origin: str | None = None  # opaque to tenure
     parent: Parent | None = None
     resolution: str | None = None  # the version of the agent that it asks for
+    pruned: bool | None = None  # only what recognises its repetition is left
 
 
 @frozen
@@ -203,7 +214,7 @@ class QueueEntry(Record):
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2}
+    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2, "pruned": 2}
     ignorable: ClassVar = ("reversible",)
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
@@ -226,6 +237,7 @@ class Run(Record):
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
     resolution: str | None = None  # the version of the agent that it began with
+    pruned: bool | None = None  # its journal or its stamp was removed
 
     @property
     def unfinished(self) -> int | None:
@@ -437,4 +449,5 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Usage,
     Blob,
     Ticket,
+    PruneProgress,
 )

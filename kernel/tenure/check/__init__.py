@@ -20,6 +20,8 @@ from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, expl
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.model import SessionModel
+from .session.pruning import SYSTEMS as PRUNING
+from .session.pruning import PruneModel, PruneSystem
 from .session.states import ModelConfig
 from .trace import Line, Trace
 from .turn.model import CONFIGS as TURNS
@@ -141,9 +143,22 @@ def search_turn(
     return ModelResult(config.description, explored)
 
 
+def search_pruning(
+    system: PruneSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+    first_only: bool = False,
+) -> ModelResult:
+    """Explore a small system of one session that is pruned."""
+    model = PruneModel(system)
+    explored = explore(model, limit, progress, first_only)
+    return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
+    **{system.name: partial(search_pruning, system) for system in PRUNING},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
@@ -157,7 +172,8 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     turns = {f"turn-{config.name}": config.description for config in TURNS}
-    small = {config.name: config.description for config in DEFAULT} | turns
+    pruning = {system.name: system.description for system in PRUNING}
+    small = {config.name: config.description for config in DEFAULT} | pruning | turns
     return small | {config.name: config.description for config in DEEP} if deep else small
 
 

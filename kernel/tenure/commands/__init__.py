@@ -33,6 +33,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .restore import Restore
@@ -83,6 +84,8 @@ __all__ = [
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Prune",
+    "Pruned",
     "Publish",
     "Published",
     "Readmit",

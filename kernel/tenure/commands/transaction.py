@@ -78,6 +78,8 @@ class SessionChanges(TypedDict, total=False):
     frame: str
     cancel: Cancel | None
     sweep: bool
+    prune_at_ms: int | None
+    erased: bool | None
 
 
 @define

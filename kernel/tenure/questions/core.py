@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -39,6 +39,7 @@ from ..records import (
     Ticket,
     Usage,
 )
+from ..replace import replace
 from ..transcript import Form, Role
 from .input_status import InputStatus, Result, WaitInfo
 
@@ -102,10 +103,10 @@ class LoadRun(Question[LoadedRun | None]):
         run = yield Get(Run, (self.session_id, self.run_id))
         if session is None or run is None:
             return None
-        inputs = []
+        rows = []
         for contributor in run.contributors:
-            found = yield Get(Input, (self.session_id, contributor.input_id))
-            inputs.append(existing(found, f"input {contributor.input_id} of run {self.run_id}"))
+            rows.append((yield Get(Input, (self.session_id, contributor.input_id))))
+        run, inputs = with_inputs(run, rows)
         entries = (
             yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
         )
@@ -120,8 +121,22 @@ class LoadRun(Question[LoadedRun | None]):
         tickets: tuple[Ticket, ...] = ()
         if opened:
             found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
+            if isinstance(
+                run.state, run_.Done
+            ):  # RETENTION-5: they may be removed before its journal
+                found = [ticket for ticket in found if ticket is not None]
             tickets = all_existing(found, "ticket")
-        return LoadedRun(run, tuple(inputs), entries, state, cancel, tickets)
+        return LoadedRun(run, inputs, entries, state, cancel, tickets)
+
+
+def with_inputs(run: Run, rows: Sequence[Input | None]) -> tuple[Run, tuple[Input, ...]]:
+    """Return a run with its inputs; of one that has ended, with those that were not removed (RETENTION-6)."""
+    pairs = list(zip(run.contributors, rows, strict=True))
+    if isinstance(run.state, run_.Done) and None in rows:
+        pairs = [(c, row) for c, row in pairs if row is not None]
+        run = replace(run, contributors=tuple([c for c, _ in pairs]))
+    inputs = [existing(row, f"input {c.input_id} of run {run.run_id}") for c, row in pairs]
+    return run, tuple(inputs)
 
 
 @frozen
@@ -436,10 +451,15 @@ class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
             existing(nodes[0] if nodes else None, f"node {next_} of the transcript")
             nodes = self._wanted(nodes)
             found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
-            inputs = iter(all_existing(found, "input of a node"))
-            lines += [
-                TranscriptLine(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes
-            ]
+            if session is not None and session.pruned_before_ms is not None:
+                rows = list(
+                    found
+                )  # RETENTION-6: a node that was rolled back may name one that was removed
+            else:
+                rows = list(all_existing(found, "input of a node"))
+            for node in nodes:
+                own, rows = rows[: len(node.inputs)], rows[len(node.inputs) :]
+                lines.append(TranscriptLine(tuple([row for row in own if row is not None]), node))
             next_, page = self._after(nodes[-1]), min(2 * page, PAGE)
         return tuple(reversed(lines))
 
