@@ -21,10 +21,10 @@ from paths import KERNEL
 from tenure import commands as c
 from tenure.check import Report, check, descriptions, names, search
 from tenure.check.explorer import CAN_FINISH, Progress, explore
+from tenure.check.pruning import SYSTEMS as PRUNING
 from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE
 from tenure.check.session.model import SessionModel
 from tenure.check.session.pieces import PLAIN
-from tenure.check.session.pruning import SYSTEMS as PRUNING
 from tenure.check.session.states import ModelConfig, State
 from tenure.check.trace import Line
 

@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 from tenure.check import explore
-from tenure.check.session.pruning import (
+from tenure.check.pruning import (
     NOT_AGAIN,
     STILL_KNOWN,
     SYSTEMS,

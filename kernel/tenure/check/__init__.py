@@ -17,11 +17,11 @@ from typing import Any, Final, TypeAlias
 from attrs import field, frozen
 
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
+from .pruning import SYSTEMS as PRUNING
+from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.model import SessionModel
-from .session.pruning import SYSTEMS as PRUNING
-from .session.pruning import PruneModel, PruneSystem
 from .session.states import ModelConfig
 from .trace import Line, Trace
 from .turn.model import CONFIGS as TURNS

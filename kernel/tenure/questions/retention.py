@@ -161,6 +161,11 @@ class PrunePass:
         done = (*self.without, kind) if outcome.done else self.without
         return replace(self, rows=rows, without=done)
 
+    def told(self) -> str:
+        """Return how many rows of each kind were removed or changed, as text."""
+        words = [f"{kind.value} {count}" for kind, count in self.rows.items() if count]
+        return ", ".join(words) or "nothing"
+
     @property
     def count(self) -> int:
         """How many rows were removed or changed."""
@@ -172,10 +177,11 @@ class PrunePass:
 
 @frozen
 class ToPrune:
-    """The sessions to look at, and where the next look goes on."""
+    """The sessions to look at, and where the next look goes on.  `more`: it finds more at once."""
 
     session_ids: tuple[str, ...]
     position: FeedPosition
+    more: bool
 
 
 @frozen
@@ -193,7 +199,9 @@ class LookToPrune(Question[ToPrune]):
         changed: Sequence[Session] = yield First(CHANGED, (), self.limit, after)
         ids = [s.session_id for s in due if s.prune_at_ms <= self.now_ms]
         ids += [s.session_id for s in changed if s.prune_at_ms is None]
-        return ToPrune(tuple(dict.fromkeys(ids)), position.read(changed, self.limit))
+        position = position.read(changed, self.limit)
+        more = position.after is not None or len(ids) >= self.limit
+        return ToPrune(tuple(dict.fromkeys(ids)), position, more)
 
 
 @frozen

@@ -11,25 +11,25 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ... import commands as c
-from ...commands import NewEntry, NewInput
-from ...commands.validation import texts_of
-from ...failure import ErrorKind, Failure
-from ...limits import COMMANDS_FOR_MS_MIN
-from ...machines import lease as lease_
-from ...outcome import Decided, Refusal, Refused
-from ...questions.retention import PrunePass
-from ...records import EntryKind, Session
-from ...replace import replace
-from ...retention import KEYS_FOR_MS, Keep, PruneKind, Retention
-from ...transcript import NewNode, Role
-from ...world import EMPTY, World, ask, evolve
-from ..invariants import PROPERTIES
-from ..trace import Line
-from .pieces import clauses
-from .pruning_properties import PRUNING_PROPERTIES
-from .snapshot import S, snapshot_of
-from .step import Step
+from .. import commands as c
+from ..commands import NewEntry, NewInput
+from ..commands.validation import texts_of
+from ..failure import ErrorKind, Failure
+from ..limits import COMMANDS_FOR_MS_MIN
+from ..machines import lease as lease_
+from ..outcome import Decided, Refusal, Refused
+from ..questions.retention import PrunePass
+from ..records import EntryKind, Session
+from ..replace import replace
+from ..retention import KEYS_FOR_MS, Keep, PruneKind, Retention
+from ..transcript import NewNode, Role
+from ..world import EMPTY, World, ask, evolve
+from .invariants import PROPERTIES
+from .session.pieces import clauses
+from .session.pruning_properties import PRUNING_PROPERTIES
+from .session.snapshot import S, snapshot_of
+from .session.step import Step
+from .trace import Line
 
 __all__ = [
     "NOT_AGAIN",
