@@ -33,6 +33,7 @@ from tenure.world import EMPTY, world_of
 from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
+from .conformance_pruning import PruningConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
     START_MS,
@@ -88,7 +89,7 @@ class ReopenConformance:
         assert world_of(await store.dump()) == before
 
 
-class StoreConformance(ReopenConformance, FeedConformance, WorkersConformance):
+class StoreConformance(ReopenConformance, FeedConformance, PruningConformance, WorkersConformance):
     """The whole suite.  `specs/writing-a-store.md` describes it."""
 
     @pytest.fixture
