@@ -40,9 +40,11 @@ class EventKind(enum.StrEnum):
     TICKET_OPENED = "ticket_opened"
     ERASED = "erased"  # the texts of a destroyed session
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
+    FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
     added = enum.nonmember(
         {
             "ERASED": 2,
+            "FRAME_SWITCHED": 2,
             "INPUT_APPLIED": 2,
             "INPUT_READMITTED": 2,
             "RUN_WAITING": 2,

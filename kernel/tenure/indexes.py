@@ -7,12 +7,17 @@ from typing import Any, Final
 from .queries import Index
 from .records import (
     RECORDS,
+    Blob,
+    BlobHolders,
     EventBatch,
     ExecutedCommand,
+    Frame,
     Input,
     JournalEntry,
+    Label,
     MarkRaise,
     OpenKey,
+    Profile,
     QueueEntry,
     Run,
     Session,
@@ -23,16 +28,23 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "BLOBS",
+    "BLOB_HOLDERS",
     "BY_KEY",
     "CHANGED",
+    "CREATED",
     "DEAD",
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
     "EXECUTED_COMMANDS",
+    "FROM_SESSION",
+    "FRAMES",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
+    "LABELLED",
+    "LABELS",
     "MARK_RAISES",
     "OPEN_KEYS",
     "OPEN_RUNS",
@@ -105,6 +117,18 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
+CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
+FROM_SESSION: Final = Index(
+    "profile_from_session", Profile, ("from_session", "created_at_ms", "session_id"), since=2
+)
+LABELLED: Final = Index(
+    "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
+)
+LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
+BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
+BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 DECLARED: Final[tuple[Index[Any], ...]] = (
@@ -132,6 +156,13 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     UNPUBLISHED,
     PRUNABLE,
     EXECUTED_COMMANDS,
+    CREATED,
+    FROM_SESSION,
+    LABELLED,
+    LABELS,
+    FRAMES,
+    BLOBS,
+    BLOB_HOLDERS,
 )
 
 

@@ -15,7 +15,11 @@ __all__ = [
     "COMMANDS_FOR_MS_MIN",
     "COMMAND_BYTES_MAX",
     "COMMIT_NODES_MAX",
+    "FRAMES_MAX",
+    "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
+    "LABELS_MAX",
+    "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "ORIGIN_BYTES_MAX",
@@ -24,12 +28,14 @@ __all__ = [
     "PRUNE_NAMES_MAX",
     "PRUNE_ROWS_MAX",
     "REPEATED_MS_MAX",
+    "PROFILE_BYTES_MAX",
     "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
     "RUN_BYTES_MAX",
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
+    "STATES_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_PROMOTED_MAX",
     "SWEEP_ROWS_MAX",
@@ -53,6 +59,11 @@ BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
 COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
 
+# of a profile (PROFILE-3)
+LABELS_MAX: Final = 16
+LABEL_CHARACTERS_MAX: Final = 200  # of the value of a label, of a name, of a cause
+PROFILE_BYTES_MAX: Final = 16_384  # of its data
+
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)
 RUN_INPUTS_MAX: Final = 64  # inputs bound to one run (INBOX-16)
@@ -64,6 +75,9 @@ CHECKPOINT_ENTRIES_MAX: Final = 64
 CHECKPOINT_NODES_MAX: Final = 64  # of a Checkpoint or an Amend; also the tool calls of one node
 CHECKPOINT_ROWS_MAX: Final = 256  # of a checkpoint that takes inputs (JOURNAL-35)
 COMMIT_NODES_MAX: Final = 32  # COMMIT-8
+STATES_MAX: Final = 8  # of a frame, and of one command (STATE-3)
+FRAMES_MAX: Final = 256  # of a session (FRAME-6)
+FRAME_OPTIONS_BYTES_MAX: Final = 16_384  # FRAME-7
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
 OPEN_TICKETS_MAX: Final = 32  # of a run (TICKET-5)

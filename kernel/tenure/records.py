@@ -12,12 +12,15 @@ from attrs import field, frozen
 
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
+from .frame import CurrentFrame
+from .frame_records import BlobHolders, Frame
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
 from .machines import ticket as ticket_
 from .phase import Phase
 from .policy import Lane, Policy
+from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .retention import PruneProgress
 from .run_values import Contributor, LastEnd, OpenTicket, Stamp
@@ -46,18 +49,23 @@ __all__ = [
     "Admission",
     "Amended",
     "Blob",
+    "BlobHolders",
     "Cancel",
     "CancelRequested",
+    "Child",
     "Contributor",
     "EntryKind",
     "EventBatch",
     "ExecutedCommand",
     "ExecutedOutcome",
     "FencedOff",
+    "Fork",
+    "Frame",
     "HowAdmitted",
     "Input",
     "Interrupted",
     "JournalEntry",
+    "Label",
     "LastEnd",
     "LeaseTaken",
     "MarkRaise",
@@ -68,11 +76,14 @@ __all__ = [
     "Phase",
     "PhaseChanged",
     "PruneProgress",
+    "Profile",
     "QueueEntry",
     "Readmitted",
     "Reclaimed",
+    "Relation",
     "Reordered",
     "Replaced",
+    "Root",
     "Run",
     "RunTakenUp",
     "Session",
@@ -107,6 +118,7 @@ class Session(Record):
         "prune_at_ms": 2,
         "pruned_before_ms": 2,
         "erased": 2,
+        "current_frame": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms",)
     key: ClassVar = ("session_id",)
@@ -125,7 +137,7 @@ class Session(Record):
     leaf: Tip | None = None
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
-    frame: str = ""  # the agent that runs the next turn; "" is the first one
+    frame: str = ""  # the id of the current frame; before one was opened, the agent (FRAME-9)
     unfinished_run_count: int = 0  # counts: at 0 a store can skip a query (STORE-17)
     ready_user_count: int = 0
     ready_system_count: int = 0
@@ -144,6 +156,24 @@ class Session(Record):
         None  # an id with an earlier time may be of a row that was removed
     )
     erased: bool | None = None  # its texts; False: they are to be erased
+    current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
+
+    @property
+    def frame_id(self) -> str:
+        """FRAME-1: the id of the current frame; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is not None and current.frame_count else ""
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent that runs the next turn; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is None or current.agent is None else current.agent
+
+    @property
+    def shared_digests(self) -> tuple[str, ...]:
+        """STATE-6: the digests on this row that rows of frames name too."""
+        return () if self.current_frame is None else self.current_frame.shared
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -254,7 +284,7 @@ class Run(Record):
 
     @property
     def limits(self) -> RetryLimits:
-        """The limits of its retries: those of its first input (FAIL-19)."""
+        """The limits of its retries: those of its first input (FAIL-19); the others that it began with have the same (FAIL-21)."""
         return self.contributors[0].retry or DEFAULT_LIMITS
 
     def waits_for(self) -> tuple[OpenTicket, ...]:
@@ -450,4 +480,8 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Blob,
     Ticket,
     PruneProgress,
+    Profile,
+    Label,
+    Frame,
+    BlobHolders,
 )

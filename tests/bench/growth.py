@@ -19,7 +19,7 @@ from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
 from tenure.outcome import Refused
 from tenure.policy import Boundary
-from tenure.questions.core import Sessions
+from tenure.questions.sessions import SessionRows
 from tenure.records import Session
 from tenure.replace import replace
 from tenure_drivers.stores.sqlite.store import SqliteStore
@@ -173,7 +173,7 @@ def burst(bench: Bench, depth: int) -> Section:
     begun = time.perf_counter_ns()
     store.execute_now(Sweep(SESSION))
     swept = (time.perf_counter_ns() - begun) / 1_000
-    session = asyncio.run(store.ask(Sessions(limit=1)))[0]
+    session = asyncio.run(store.ask(SessionRows(limit=1)))[0]
     asyncio.run(store.aclose())
     assert session.delayed_count < depth // 10 - 96, "nothing was promoted: nothing was measured"
     ratio = during / normal

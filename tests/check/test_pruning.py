@@ -20,7 +20,7 @@ from tenure.check.pruning import (
 from tenure.check.session.pruning_properties import NOTHING_LIVE, ONLY_PUBLISHED
 from tenure.commands import erasing, prunable, prune
 from tenure.questions import retention as questions
-from tenure.records import Node
+from tenure.records import RECORDS, Node
 from tenure.replace import replace
 from tenure.retention import Keep, PruneKind, is_older, time_of
 
@@ -121,6 +121,13 @@ BUGS = (
     Bug("rows before the work was swept", "destroyed", (NOTHING_LIVE,), not_after_the_work),
     Bug("origins are not erased", "erase", (TEXTS_GONE,), inputs_kept),
 )
+
+
+def test_every_record_is_erased_or_has_no_text() -> None:
+    known = {*erasing.ERASED, *erasing.WITHOUT_TEXTS}
+
+    assert known == set(RECORDS)
+    assert not erasing.ERASED.keys() & set(erasing.WITHOUT_TEXTS)
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)

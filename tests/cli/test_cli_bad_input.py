@@ -125,6 +125,10 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
         ("--store", "sqlite:///:memory:", "--agent", "echo", "p"),
         "for a store in memory write memory:",
     ),
+    "in memory, as a URI": (
+        ("--store", "sqlite:file:a?mode=memory", "--agent", "echo", "p"),
+        "a URI of SQLite is not taken, write sqlite:PATH",
+    ),
     "two slashes": (
         ("--store", "sqlite://a.db", "--agent", "echo", "p"),
         "invalid store URL 'sqlite://a.db': write sqlite:a.db for a path in this folder, or sqlite:/a.db",
@@ -141,6 +145,7 @@ USELESS: dict[str, tuple[tuple[str, ...], str]] = {
     "gzip": ((*RUN[1:], "echo", "packed"), "packed is compressed by gzip: decompress it first"),
     "a store": ((*RUN[1:], "echo", "base"), "base is an SQLite database, not text"),
     "folder": (("--store", "sqlite:no/a.db", "--agent", "echo", "p"), "there is no folder"),
+    "folder of a folder": (("--store", "files:no/a", "--agent", "echo", "p"), "there is no folder"),
     "a folder": (("--store", "sqlite:.", "--agent", "echo", "p"), "is a folder"),
     "agent": ((*RUN[1:], "nope", "p"), "unknown agent 'nope': expected echo, ledger:FILE, flaky"),
     "module": ((*RUN[1:], "nope:x", "p"), "no module 'nope'"),

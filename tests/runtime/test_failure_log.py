@@ -18,6 +18,7 @@ from tenure.questions.core import InputStatus
 from tenure_drivers import (
     ChatAgent,
     NotAnswered,
+    Parked,
     Runtime,
     SyncRuntime,
     ToolFailed,
@@ -284,3 +285,34 @@ def test_a_failure_sends_no_commands_to_the_terminal(caplog: pytest.LogCaptureFi
         "\x1b" not in line and "\r" not in line for line in logged(caplog)
     )
     assert "ValueError: \\x1b[2Jred\\r" in logged(caplog)[0]
+
+
+def test_a_turn_that_raises_parked_itself_is_logged_as_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def agent(turn: Turn) -> str:
+        if turn.failures == 0:
+            raise Parked("by itself")
+        return "fine"
+
+    ended = run(agent)
+
+    (only,) = logged(caplog)
+    assert ended is not None and ended.answer == "fine"
+    assert "attempt 1 failed: Parked: by itself" in only
+
+
+def test_a_failure_beside_a_wait_is_logged_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    async def agent(turn: Turn) -> str:
+        try:
+            await turn.pause(0.2)
+        except Parked as parked:
+            raise BaseExceptionGroup("both", [parked, ValueError("beside the wait")]) from None
+        return "fine"
+
+    ended = run(agent)
+
+    (only,) = logged(caplog)
+    assert ended is not None and ended.answer == "fine" and ended.failures == 0
+    assert "after it had parked, which does not count as a failure" in only
+    assert "beside the wait" in only

@@ -17,7 +17,7 @@ from disks import disk, mount, read_only, unmount
 from tenure.check.invariants import Rows, violations
 from tenure.commands import Begun, Commit, FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
-from tenure.questions.core import Sessions
+from tenure.questions.sessions import SessionRows
 from tenure.records import Blob, Input, Session
 from tenure_drivers.stores.base import Unavailable, Unusable
 from tenure_drivers.stores.sqlite.notify import socket_folder
@@ -135,7 +135,7 @@ def test_a_removed_file_is_reported_before_anything_is_answered(
     with pytest.raises(Unavailable, match="was removed or replaced"):
         asyncio.run(store.due(5))
     with pytest.raises(Unavailable, match="was removed or replaced"):
-        store.ask_now(Sessions())
+        store.ask_now(SessionRows())
     store.close()
 
 

@@ -19,7 +19,7 @@ from tenure.commands import Admit, Begin, Begun, Commit, NewInput
 from tenure.machines.lease import Owner
 from tenure.machines.run import Termination
 from tenure.outcome import Decided, Refused
-from tenure.questions.core import Sessions
+from tenure.questions.sessions import SessionRows
 from tenure.records import Input, Node, Usage
 from tenure.release import RELEASE
 from tenure.transcript import NewNode, Role, UsageDelta
@@ -109,7 +109,7 @@ class Child:
         await self.store.dump()
         found: list[str] = []
         after = ""
-        while page := await self.store.ask(Sessions(after)):
+        while page := await self.store.ask(SessionRows(after)):
             for session in page:
                 found += map(str, violations(await self.store.ask(Rows(session.session_id))))
             after = page[-1].session_id

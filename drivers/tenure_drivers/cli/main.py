@@ -51,6 +51,14 @@ class Seconds(click.FloatRange):
         return found
 
 
+def label(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE at the first =, for an option."""
+    name, divider, value = text.partition("=")
+    if not name or not divider:
+        raise click.BadParameter(f"{text!r}: expected NAME=VALUE")
+    return name, value
+
+
 @contextlib.contextmanager
 def interrupts_end_the_process() -> Iterator[None]:
     """Exit after Ctrl-C outside the body of a command too; click would print "Aborted!" and exit with 1."""
@@ -73,6 +81,7 @@ class Lazy(click.Group):
         "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
+        "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
     }
 

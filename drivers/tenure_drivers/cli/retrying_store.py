@@ -19,7 +19,7 @@ from ..stores.base import (
     Unavailable,
 )
 from ..stores.registry import open_store
-from ..stores.url import redact, sqlite_path
+from ..stores.url import redact, sqlite_path, stored_path
 from .exit import UnreadableSession, session_of, store_lost, unreadable_if_it_fails, usage_error
 
 __all__ = ["PATIENCE_S", "RetryingStore", "opened", "quiet", "retry_or_exit", "stop_if_unusable"]
@@ -35,12 +35,12 @@ BUSY_TIMEOUT_MS: Final = 10_000  # then the holder of the lock is logged, and th
 
 
 def stop_if_unusable(url: str) -> None:
-    """Raise CliExit if no SQLite file can exist at the path.  A file that cannot be opened now may be retried."""
-    path = sqlite_path(url)
+    """Raise CliExit if no store can exist at the path.  One that cannot be opened now may be retried."""
+    path = stored_path(url)
     if path is None:
         return
     try:
-        if path.is_dir():
+        if path == sqlite_path(url) and path.is_dir():
             raise usage_error(f"--store {url}: {path} is a folder")
         if not path.absolute().parent.is_dir():
             raise usage_error(f"--store {url}: there is no folder {path.absolute().parent}")

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from tenure.queries import Question
-from tenure.questions.core import PAGE, Sessions
+from tenure.questions.core import PAGE
+from tenure.questions.sessions import SessionRows
 
 from .exit import UnreadableSession
 from .open_store import Reader
@@ -52,7 +53,7 @@ async def session_ids(
     for name in names:
         yield name
     if not names:
-        async for page in session_pages(store, Sessions, _id_of, unreadable):
+        async for page in session_pages(store, SessionRows, _id_of, unreadable):
             for session in page:
                 yield session.session_id
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from tenure.commands import IfIdle
+from tenure.commands import IfIdle, NewProfile
 
 from ..runtime.client import Client
 from ..runtime.errors import NotAnswered, StillRunning, SubmissionRefused
@@ -15,6 +15,7 @@ from ..runtime.receipts import Receipt
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
 from .main import STORE_HELP, Seconds
+from .main import label as label_of
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why
@@ -43,11 +44,28 @@ TEXT: Final = click.argument("text", default="-", metavar="[TEXT|-]")
 @click.command()
 @STORE
 @click.option("--kind", default="prompt", show_default=True, help="Kind of the input.")
+@click.option("--name", metavar="NAME", help="Name of the session, if it is created.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    type=label_of,
+    metavar="NAME=VALUE",
+    help="A label of it; may be repeated.",
+)
 @KEY
 @WAIT
 @SESSION
 @TEXT
-def submit(store: str, session: str, text: str, wait_s: float | None, **options: Any) -> None:
+def submit(
+    store: str,
+    session: str,
+    text: str,
+    wait_s: float | None,
+    name: str | None,
+    labels: tuple[tuple[str, str], ...],
+    **options: Any,
+) -> None:
     """Submit one input to a session, which is created if it does not exist.
 
     TEXT defaults to standard input.  The input waits in the store for a worker, such as one of tenure run.
@@ -69,6 +87,8 @@ def submit(store: str, session: str, text: str, wait_s: float | None, **options:
       3  with --wait: it has not ended yet
       4  store unavailable, unreadable, or of a newer release
     """
+    if name is not None or labels:
+        options["profile"] = NewProfile(name, labels)
     invoke_async(_submit(store, session, text, wait_s, options))
 
 

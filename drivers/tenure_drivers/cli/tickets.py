@@ -32,6 +32,8 @@ __all__ = ["decide", "tickets"]
 def tickets(store: str, session: str | None) -> None:
     """List the open tickets of a session, or of all sessions that wait for people.
 
+    Of a named session the times that it waits for are listed too (kind "timer", no offers).
+
     \b
     Prints a JSON line for each: {"session", "ticket", "run", "kind", "prompt", "offers",
     "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first; what looks

@@ -17,6 +17,7 @@ from tenure.commands import (
     Interrupt,
     Interrupted,
     NewInput,
+    NewProfile,
     Parent,
     RequestCancel,
     Target,
@@ -128,8 +129,11 @@ class Client(SessionCommands):
         resolution: str | None = None,
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
+        profile: NewProfile | None = None,
     ) -> Receipt:
         """Admit one input to a session, which is created if it does not exist; None makes an id (`Receipt.session_id`).
+
+        `profile`: what people know the session by, if it is created.
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
 
@@ -151,7 +155,7 @@ class Client(SessionCommands):
             resolution,
         )  # fmt: skip
         new = self.with_policy(new)
-        admission = await admit_by_strategy(self, session_id, new, busy, within_s)
+        admission = await admit_by_strategy(self, session_id, new, busy, within_s, profile)
         return self._receipt_of(session_id, admission)
 
     def with_policy(self, new: NewInput) -> NewInput:

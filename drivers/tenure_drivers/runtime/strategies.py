@@ -12,6 +12,7 @@ from tenure.commands import (
     Interrupt,
     Interrupted,
     NewInput,
+    NewProfile,
     RequestCancel,
 )
 from tenure.outcome import Refusal, Refused
@@ -52,11 +53,19 @@ def check_strategy(busy: BusyStrategy, within_s: float | None) -> None:
 
 
 async def admit_by_strategy(
-    client: Executor, session_id: str, new: NewInput, busy: BusyStrategy, within_s: float | None
+    client: Executor,
+    session_id: str,
+    new: NewInput,
+    busy: BusyStrategy,
+    within_s: float | None,
+    profile: NewProfile | None = None,
 ) -> Admission:
-    """Admit an input.  Raises Busy and SubmissionRefused; then nothing of the input is stored."""
+    """Admit an input.  Raises Busy and SubmissionRefused; then nothing of the input is stored.
+
+    `profile`: of the session, if it is created.
+    """
     if busy in ("enqueue", "reject"):
-        return await _admit(client, session_id, new, only_if_idle=busy == "reject")
+        return await _admit(client, session_id, new, profile, only_if_idle=busy == "reject")
     command = Interrupt(
         session_id, _command_id(new), new, busy == "replace", rollback=busy == "rollback"
     )
@@ -68,14 +77,20 @@ async def admit_by_strategy(
         assert answer.replacement is not None
         return answer.replacement
     if answer.reason is Refusal.UNKNOWN_SESSION:
-        return await _admit(client, session_id, new)
+        return await _admit(client, session_id, new, profile)
     raise _error_of(session_id, answer)
 
 
 async def _admit(
-    client: Executor, session_id: str, new: NewInput, *, only_if_idle: bool = False
+    client: Executor,
+    session_id: str,
+    new: NewInput,
+    profile: NewProfile | None,
+    *,
+    only_if_idle: bool = False,
 ) -> Admission:
-    answer = await client.execute(Admit(session_id, (new,), only_if_idle=only_if_idle))
+    admit = Admit(session_id, (new,), only_if_idle=only_if_idle, profile=profile)
+    answer = await client.execute(admit)
     if isinstance(answer, Refused):
         raise _error_of(session_id, answer)
     return answer.admissions[0]

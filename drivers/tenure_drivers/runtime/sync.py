@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -162,6 +162,21 @@ class SyncTurn:
     def state(self) -> str | None:
         """As Turn.state."""
         return self._turn.state
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """As Turn.states."""
+        return self._turn.states
+
+    @property
+    def frame(self) -> str:
+        """As Turn.frame."""
+        return self._turn.frame
+
+    @property
+    def agent(self) -> str:
+        """As Turn.agent."""
+        return self._turn.agent
 
     @property
     def cancelled(self) -> bool:

@@ -102,15 +102,17 @@ class AgentTurn:
 
 
 def log_raised(turn: Turn, error: BaseException) -> None:
-    """Log what the agent raised, unless it let pass that it has to end."""
+    """Log what the agent raised, unless it let pass that it has to end, or that it has parked."""
     what = f"attempt {turn.attempt} failed"
     if turn.committed is not None:
         what = "the agent raised after its commit"
     elif isinstance(error, Cancelled):
         log_stopped(turn, error)
         return
-    elif only(error, LeaseLost, Parked):
+    elif only(error, LeaseLost, Parked) and (turn.parked or not only(error, Parked)):
         return
+    elif turn.parked:
+        what = "the agent raised after it had parked, which does not count as a failure"
     log_failure(turn.session_id, turn.run_id, f"{what}: {describe(error)}", error)
 
 

@@ -58,6 +58,10 @@ def _path_of(text: str, scheme: str, rest: str) -> str:
         raise ValueError(f"invalid store URL {text!r}: the path is missing, write {known}")
     if scheme == "sqlite" and name.startswith(":memory:"):
         raise ValueError(f"invalid store URL {text!r}: for a store in memory write memory:")
+    if scheme == "sqlite" and name.startswith("file:"):
+        raise ValueError(
+            f"invalid store URL {text!r}: a URI of SQLite is not taken, write sqlite:PATH"
+        )
     slashes = len(rest) - len(name)
     if slashes == 2 or (slashes == 3 and "/" not in name):
         raise ValueError(

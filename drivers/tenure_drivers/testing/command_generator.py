@@ -27,6 +27,8 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewProfile,
+    NewState,
     NewTicket,
     Open,
     Parent,
@@ -46,6 +48,7 @@ from tenure.commands import (
     Rewind,
     Stop,
     Sweep,
+    Switch,
     Target,
     Then,
     Withdraw,
@@ -73,7 +76,7 @@ from tenure.policy import (
 )
 from tenure.queries import Command, Get
 from tenure.questions.retention import NextPrune
-from tenure.records import EntryKind, Node, QueueEntry, Run, Session, Ticket
+from tenure.records import Child, EntryKind, Fork, Node, QueueEntry, Root, Run, Session, Ticket
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, ask, evolve
@@ -107,6 +110,7 @@ ERRORS = (
     *(ErrorKind.INVALID_REQUEST, ErrorKind.TIMEOUT),
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
+STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
 EACH = Keep(COMMANDS_FOR_MS_MIN)
 RETENTIONS = (
@@ -116,6 +120,7 @@ RETENTIONS = (
     Retention(),
 )
 ORDER = tuple((kind,) for kind in PruneKind if kind is not PruneKind.DONE)
+RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
 
 class CommandGenerator:
@@ -246,6 +251,19 @@ class CommandGenerator:
             *(session, inputs, self.pick((True, True, False))),
             queue_max=self.pick((None, None, None, None, None, 3)),
             only_if_idle=self.pick(range(12)) == 0,
+            profile=self._profile(),
+        )
+
+    def _profile(self, few: int = 4) -> NewProfile | None:
+        """Return a profile: one in `few` times, sometimes one that is refused."""
+        pick = self.pick
+        if pick(range(few)) > 0:
+            return None
+        labels = [
+            (self._id("label"), pick(("red", "blue", "\u00e9"))) for _ in range(pick((0, 1, 3)))
+        ]
+        return NewProfile(
+            pick((None, "a name")), tuple(labels), pick(RELATIONS), pick((None, None, "{}"))
         )
 
     def _begin(self, session: str) -> AnyCommand:
@@ -315,9 +333,30 @@ class CommandGenerator:
             next_run_id=self._id("r"),
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
-            frame=pick((None, None, "planner")),
+            frame=None if (switch := self._switch(row)) else pick((None, None, "planner")),
             yields=pick((True, False, False)),
+            switch=switch,
+            states=self._states(),
         )
+
+    def _switch(self, row: Session) -> Switch | None:
+        """Return a Switch: seldom, and to a frame that is new, known, current or impossible."""
+        pick = self.pick
+        if pick(range(6)):
+            return None
+        name = pick(("", "f1", "f2", "f3", row.frame, "f 4"))
+        return Switch(
+            *(name, pick((None, None, "planner")), pick(("", "why")), pick((True, True, False))),
+            options=pick((None, None, "{}")),
+            own_path=pick((True, False)),
+        )
+
+    def _states(self) -> tuple[NewState, ...]:
+        pick = self.pick
+        if pick(range(3)):
+            return ()
+        names = dict.fromkeys((pick(STATES), pick(STATES)))
+        return tuple([NewState(name, pick((None, "state", "plan", "prompts"))) for name in names])
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -380,7 +419,13 @@ class CommandGenerator:
         if pick(range(3)) == 0:
             nodes = [node.node_id for node in self._rows(Node, session)]
             rewind = Rewind(pick((None, "none", *nodes)))
-        return Amend(session, self._id("c"), fence, row.revision, self._nodes(None), rewind)
+        return Amend(
+            *(session, self._id("c"), fence, row.revision, self._nodes(None), rewind),
+            switch=self._switch(row),
+            states=self._states(),
+            usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
+            profile=self._profile(2),
+        )
 
     # -- commands of users and operators
 
@@ -444,7 +489,11 @@ class CommandGenerator:
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
-                *(WithdrawFrom(s, id_, pick(inputs), pick(LANES)), Sweep(s), Open(s)),
+                *(
+                    WithdrawFrom(s, id_, pick(inputs), pick(LANES)),
+                    Sweep(s),
+                    Open(s, self._profile()),
+                ),
                 *(pick(phases), pick(phases)),
                 Destroy(s, id_, self.prunes and pick((True, False)))
                 if pick(range(12)) == 0

@@ -34,6 +34,7 @@ from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_pruning import PruningConformance
+from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
     START_MS,
@@ -89,7 +90,9 @@ class ReopenConformance:
         assert world_of(await store.dump()) == before
 
 
-class StoreConformance(ReopenConformance, FeedConformance, PruningConformance, WorkersConformance):
+class StoreConformance(
+    ReopenConformance, FeedConformance, StatesConformance, PruningConformance, WorkersConformance
+):
     """The whole suite.  `specs/writing-a-store.md` describes it."""
 
     @pytest.fixture

@@ -4,6 +4,7 @@ A command is decided over a view of the rows of one session.  Modules here impor
 """
 
 from ..event import Parent
+from ..frame import NewState, Switch, Switched
 from ..records import (
     Admission,
     Amended,
@@ -33,6 +34,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
+from .profile import NewProfile
 from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
@@ -74,6 +76,8 @@ __all__ = [
     "Interrupted",
     "NewEntry",
     "NewInput",
+    "NewProfile",
+    "NewState",
     "NewTicket",
     "NotReady",
     "NothingDue",
@@ -109,6 +113,8 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Switch",
+    "Switched",
     "Target",
     "Then",
     "Withdraw",

@@ -16,6 +16,7 @@ from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
 from ..scheduling import target_ended
 from .busy import busy_with
+from .profile import NewProfile, create_profile, validate_profile
 from .session_view import SessionView, session_queries
 from .steering import NoTarget, resolve_target
 from .submission import Admitted, Conflict, NewInput, Target, known_admissions
@@ -53,9 +54,14 @@ class OpenView:
 
 @frozen
 class Open(Command[OpenView, Opened]):
-    """Create the session, unless it exists.  Writes the row of the session and one of events.  Refusals: ILLEGAL."""
+    """Create the session, unless it exists.  Writes the row of the session, one of events, and those of the profile.
 
+    Refusals: ILLEGAL.
+    """
+
+    added: ClassVar = {"profile": 2}
     session_id: str
+    profile: NewProfile | None = None
 
     def reads(self) -> Reads[OpenView]:
         return read(OpenView, Get(Session, (self.session_id,)))
@@ -65,10 +71,14 @@ class Open(Command[OpenView, Opened]):
             return Decided(Opened(self.session_id), "PHASE-1", replayed=True)
         if problem := validate_id("session_id", self.session_id):
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
+        if self.profile is not None and (problem := validate_profile(self.profile)):
+            return Refused(Refusal.ILLEGAL, "PROFILE-3", problem)
         tx = Transaction.on(
             SessionView(None, (), (), (), ()), Session(self.session_id), now_ms, self.session_id
         )
         tx.append_event(EventKind.SESSION_OPENED)
+        if self.profile is not None:
+            create_profile(tx, self.profile)
         return tx.decided(Opened(self.session_id), "PHASE-2")
 
 
@@ -84,20 +94,21 @@ class AdmitView(SessionView):
 
 @frozen
 class Admit(Command[AdmitView, Admitted]):
-    """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, and two more.
+    """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, two more, and those of a profile.
 
     `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
-    `only_if_idle`: only if nothing is at work or ready.
+    `only_if_idle`: only if nothing is at work or ready.  `profile`: of the session if it is created.
     Refusals: UNKNOWN_SESSION (`open` False), KEY_CONFLICT, PHASE, UNKNOWN_KIND, ILLEGAL, FULL, BUSY, and
     for a target IDLE and ENDED.
     """
 
-    added: ClassVar = {"queue_max": 2, "only_if_idle": 2}
+    added: ClassVar = {"queue_max": 2, "only_if_idle": 2, "profile": 2}
     session_id: str
     inputs: tuple[NewInput, ...]
     open: bool = True
     queue_max: int | None = None
     only_if_idle: bool = False
+    profile: NewProfile | None = None
 
     def reads(self) -> Reads[AdmitView]:
         s = self.session_id
@@ -111,6 +122,8 @@ class Admit(Command[AdmitView, Admitted]):
     def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
         if problem := self._shape():
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
+        if self.profile is not None and (wrong := validate_profile(self.profile)):
+            return Refused(Refusal.ILLEGAL, "PROFILE-3", wrong)
         session = view.session
         tx = Transaction.on(
             view, session or Session(self.session_id), now_ms, self.inputs[0].input_id
@@ -125,6 +138,8 @@ class Admit(Command[AdmitView, Admitted]):
             if not self.open:
                 return Refused(Refusal.UNKNOWN_SESSION, "INBOX-29", self.session_id)
             tx.append_event(EventKind.SESSION_OPENED)
+            if self.profile is not None:
+                create_profile(tx, self.profile)
         elif self.only_if_idle and (busy := busy_with(view, session, now_ms)):
             return Refused(Refusal.BUSY, "INBOX-35", busy)
         outcome = admit_into(tx, view, self.inputs, known)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
+from ..frame import NewState, Switch, Switched
 from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
-from ..queries import Command, Get, Reads, read
-from ..records import Amended, ExecutedCommand, Node, Session
-from ..transcript import NewNode, Tip, extend_path, hash_node
+from ..queries import Command, Each, Get, Reads, read
+from ..records import Amended, Blob, ExecutedCommand, Node, Profile, Session, Usage
+from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node
 from .checkpoint import check_fence
 from .nodes import open_calls_after, validate_nodes
+from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
+from .states import blob_queries, store_states, validate_states
+from .switch import Found, apply_switch, check_switch, how_switched, switch_queries
 from .transaction import Transaction
+from .usage import count_usage, usage_queries, validate_usage
 
 __all__ = ["Amend", "Rewind"]
 
@@ -33,21 +40,36 @@ class AmendView(SessionView):
 
     executed: ExecutedCommand | None
     target: Node | None
+    profiles: tuple[Profile | None, ...]
+    usage: tuple[Usage | None, ...]
+    blobs: tuple[Blob | None, ...]
+    switch: Found
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile of the session, if the command changes it."""
+        return self.profiles[0] if self.profiles else None
 
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add at most 64 nodes or move the leaf, under a lease of Acquire.
+    """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
+    It needs a lease of Acquire.
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL.
     """
 
+    added: ClassVar = {"profile": 2, "switch": 2, "states": 2, "usage": 2}
     session_id: str
     command_id: str
     fence: lease_.Fence
     expected_revision: int
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
+    profile: NewProfile | None = None
+    switch: Switch | None = None
+    states: tuple[NewState, ...] = ()
+    usage: tuple[UsageDelta, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -57,6 +79,10 @@ class Amend(Command[AmendView, Amended]):
             *session_queries(s),
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
+            Each(() if self.profile is None else (Get(Profile, (s,)),)),
+            usage_queries(s, self.usage),
+            blob_queries(s, self.states),
+            switch_queries(s, self.switch, self.states),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -79,11 +105,24 @@ class Amend(Command[AmendView, Amended]):
         for i, new in enumerate(self.nodes):
             open_calls = open_calls_after(open_calls, (new,))
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
+        if self.profile is not None:
+            change_profile(tx, self.profile, view.profile)
         tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
-        amended = Amended(revision, leaf)
+        amended = Amended(revision, *self._change(tx, view))
         tx.remember(self.command_id, "amend", amended)
         return tx.decided(amended, "COMMIT-23")
+
+    def _change(self, tx: Transaction, view: AmendView) -> tuple[Tip | None, Switched | None]:
+        """Store the states, count the usage, then switch the frame.  Return the leaf, and what the Switch did."""
+        if self.states:
+            stored, blobs = store_states(tx.session, self.states, view.blobs)
+            tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
+            tx.write(*blobs)
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        how = how_switched(tx.session, self.switch, view.switch)
+        apply_switch(tx, self.switch, view.switch)
+        return tx.session.leaf, how
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
         if refused := check_fence(session, self.fence, None):
@@ -99,11 +138,15 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
-        return None
+        if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
+            return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
+        return validate_states(session, None, self.states) or check_switch(
+            session, self.switch, view.switch
+        )
 
     def _validate(self) -> str | None:
-        """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""
-        if problem := validate_nodes((), self.nodes):
+        """TRANSCRIPT-6: return what is wrong with the nodes and the usage.  No call may stay open."""
+        if problem := validate_nodes((), self.nodes) or validate_usage(self.usage):
             return problem
         left = open_calls_after((), self.nodes)
         return f"calls without a result: {left}" if left else None

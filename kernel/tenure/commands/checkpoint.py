@@ -16,7 +16,7 @@ from ..limits import (
 )
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
+from ..outcome import Decided, Insert, Refusal, Refused, Update, Write
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, First, Get, Query, Reads, read
 from ..records import (
@@ -46,6 +46,7 @@ from ..transcript import (
 from .contributors import apply_to, is_targeted
 from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
 from .replay import not_found
+from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
 from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
 from .usage import count_usage, usage_queries, validate_usage
@@ -330,19 +331,10 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _store_environment(
         self, session: Session, view: CheckpointView
     ) -> tuple[Session, list[Write]]:
-        """JOURNAL-8: store the environment as a blob named by its digest, and drop the former blob."""
-        old = session.environment_digest
-        digest = old if self.environment is None else hash_text(self.environment)
-        if digest is None or digest == old:
+        """JOURNAL-8: store the environment as a blob named by its digest."""
+        if self.environment is None:
             return session, []
-        assert self.environment is not None
-        known = view.blobs[0]
-        writes: list[Write] = []
-        if known is None:
-            writes.append(Insert(Blob(self.session_id, digest, self.environment)))
-        if old is not None and old != session.state_digest:
-            writes.append(Drop(Blob, (self.session_id, old)))
-        return replace(session, environment_digest=digest), writes
+        return store_environment(session, self.environment, view.blobs)
 
     def _append_events(
         self, session: Session, taken: tuple[str, ...], now_ms: int

@@ -17,16 +17,22 @@ from ..outcome import Key
 from ..queries import Record
 from ..records import (
     Blob,
+    BlobHolders,
     EntryKind,
     EventBatch,
     ExecutedCommand,
+    Frame,
     Input,
     JournalEntry,
+    Label,
     MarkRaise,
     Node,
     OpenKey,
+    Profile,
+    PruneProgress,
     QueueEntry,
     Run,
+    Session,
     Ticket,
     Usage,
 )
@@ -86,6 +92,19 @@ def _blob(row: Blob) -> Blob:
     return replace(row, body="")
 
 
+def _frame(row: Frame) -> Frame:
+    return replace(row, reason="", options=None)
+
+
+def _profile(row: Profile) -> Profile:
+    labels = tuple([(name, "") for name, _ in row.labels])
+    return replace(row, name=None, data=None, labels=labels)
+
+
+def _label(row: Label) -> Label:
+    return replace(row, value="")
+
+
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Input: _input,
     QueueEntry: _queue_entry,
@@ -95,9 +114,15 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     EventBatch: _batch,
     Ticket: _ticket,
     Blob: _blob,
+    Frame: _frame,
+    Profile: _profile,
+    Label: _label,
 }
-# beside the session and the progress of its pruning; open keys end with their inputs
-WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (ExecutedCommand, MarkRaise, OpenKey, Usage)
+# open keys end with their inputs
+WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
+    *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
+    *(Session, PruneProgress),
+)
 
 
 def table_after(table: type[Record] | None) -> type[Record] | None:

@@ -294,7 +294,9 @@ class Prune(Command[PruneView, Pruned]):
         )
         if wait:
             return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
-        empty = replace(session, leaf=None, state_digest=None, environment_digest=None)
+        empty = replace(
+            session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
+        )
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
         removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from ..event import Event, EventKind, Origin
 from ..failure import LOSSES_BEFORE_SPLIT, ErrorKind, GiveUp, Retry, decide_after_loss
+from ..frame import CurrentFrame
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
@@ -76,6 +77,7 @@ class SessionChanges(TypedDict, total=False):
     state_digest: str | None
     environment_digest: str | None
     frame: str
+    current_frame: CurrentFrame | None
     cancel: Cancel | None
     sweep: bool
     prune_at_ms: int | None

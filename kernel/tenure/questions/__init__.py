@@ -1,6 +1,7 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` serves holders and clients, `tickets` who is asked, `inspect` and `history` serve operators.
+`core` and `frames` serve holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
+operators.
 """
 
 from .core import (
@@ -16,13 +17,14 @@ from .core import (
     LoadTranscript,
     Overview,
     Result,
-    Sessions,
     Status,
     Statuses,
     TranscriptLine,
 )
+from .frames import LoadFrames, LoadStates, StateText
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
+from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, OpenTickets
 
 __all__ = [
@@ -36,16 +38,21 @@ __all__ = [
     "InboxPage",
     "InputStatus",
     "Journal",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadRun",
+    "LoadStates",
     "LoadTranscript",
     "LoadedRun",
     "OpenTickets",
     "OpenTurn",
     "Overview",
     "Result",
+    "SessionItem",
     "Sessions",
+    "SessionsPage",
+    "StateText",
     "Status",
     "Statuses",
     "TranscriptLine",

@@ -14,7 +14,6 @@ from ..indexes import (
     EVENT_BATCHES,
     JOURNAL_ENTRIES,
     OPEN_RUNS,
-    SESSIONS,
     USAGES,
 )
 from ..limits import UNFINISHED_RUNS_MAX
@@ -41,6 +40,7 @@ from ..records import (
 )
 from ..replace import replace
 from ..transcript import Form, Role
+from .frames import StateText, state_steps
 from .input_status import InputStatus, Result, WaitInfo
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "LoadedRun",
     "Overview",
     "Result",
-    "Sessions",
     "Status",
     "Statuses",
     "TranscriptLine",
@@ -80,7 +79,8 @@ class LoadedRun:
     """What the execution of a run needs: its inputs in order, its journal, the session's state.
 
     `cancel`: the run was asked to stop.  `tickets`: those of the current turn, in the order
-    of its journal (WAIT-17).
+    of its journal (WAIT-17).  `states`: all states of the current frame but
+    `state`, by name (STATE-8).  `frame_id` and `agent`: where the run works, and for whom.
     """
 
     run: Run
@@ -89,6 +89,9 @@ class LoadedRun:
     state: str | None
     cancel: Cancel | None = None
     tickets: tuple[Ticket, ...] = ()
+    states: tuple[StateText, ...] = ()
+    frame_id: str = ""
+    agent: str = ""
 
 
 @frozen
@@ -114,6 +117,8 @@ class LoadRun(Question[LoadedRun | None]):
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = existing(blob, f"blob {session.state_digest} of the state").body
+        current = session.current_frame
+        states = yield from state_steps(self.session_id, () if current is None else current.states)
         cancel = session.cancel
         if cancel is not None and cancel.run_id != self.run_id:
             cancel = None
@@ -126,7 +131,10 @@ class LoadRun(Question[LoadedRun | None]):
             ):  # RETENTION-5: they may be removed before its journal
                 found = [ticket for ticket in found if ticket is not None]
             tickets = all_existing(found, "ticket")
-        return LoadedRun(run, inputs, entries, state, cancel, tickets)
+        return LoadedRun(
+            run, inputs, entries, state, cancel, tickets, states,
+            session.frame_id, session.agent,
+        )  # fmt: skip
 
 
 def with_inputs(run: Run, rows: Sequence[Input | None]) -> tuple[Run, tuple[Input, ...]]:
@@ -391,17 +399,6 @@ class AllDeadLetters(Question[tuple[DeadLetter, ...]]):
             submitted = existing((yield Get(Input, key)), f"input {entry.input_id}")
             found.append(DeadLetter(entry.session_id, entry.seq, submitted, status))
         return tuple(found)
-
-
-@frozen
-class Sessions(Question[tuple[Session, ...]]):
-    """Session rows in the order of their ids, after the id `after`."""
-
-    after: str = ""
-    limit: int = PAGE
-
-    def steps(self) -> Steps:
-        return (yield First(SESSIONS, (), self.limit, (self.after,) if self.after else ()))
 
 
 @frozen

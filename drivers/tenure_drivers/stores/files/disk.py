@@ -21,6 +21,7 @@ LOCK: Final = "lock"
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OBSTACLES: Final = (  # which a person has to remove
     *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    errno.ENOENT,  # there is no folder to make it in
 )
 
 

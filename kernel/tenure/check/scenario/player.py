@@ -20,6 +20,7 @@ from ...event import Event
 from ...machines.lease import Fence, Held, Owner, Vacant
 from ...outcome import Decided, Drop, Hint, Insert, Refused, Write
 from ...queries import Command, Question
+from ...questions import SessionItem
 from ...questions.core import TranscriptLine
 from ...records import Contributor, Input, Node
 from ...transcript import Tip
@@ -41,6 +42,7 @@ UNSHOWN: Final = frozenset(
             "delayed_count",
             "targeted_count",
             "open_ticket_count",
+            "frame_count",
         ),
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )
@@ -237,6 +239,8 @@ def show(value: Any) -> str:
             return _show_short(value)
         case TranscriptLine() | Input() | Node():
             return _show_line(value)
+        case SessionItem(session, profile):
+            return f"{session.session_id} {session.phase.value} {show(profile)}"
         case _ if attrs.has(value.__class__):
             shown = [f"{name}={show(each)}" for name, each in _worth_showing(value)]
             return f"{value.__class__.__name__}({', '.join(shown)})"

@@ -15,8 +15,20 @@ from typing import Any, Final
 
 import attrs
 
-from ... import commands
-from ...commands import IfIdle, NewEntry, NewInput, NewTicket, Parent, Rewind, Target, Then
+from ... import commands, questions
+from ...commands import (
+    IfIdle,
+    NewEntry,
+    NewInput,
+    NewProfile,
+    NewState,
+    NewTicket,
+    Parent,
+    Rewind,
+    Switch,
+    Target,
+    Then,
+)
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
@@ -35,8 +47,8 @@ from ...policy import (
     WhileWaiting,
 )
 from ...queries import Command, Question
-from ...questions import core as questions
-from ...records import EntryKind
+from ...questions import core
+from ...records import Child, EntryKind, Fork, Phase, Relation, Root
 from ...replace import replace
 from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
@@ -71,6 +83,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "IfIdle": IfIdle,
     "IfOver": IfOver,
     "Lane": Lane,
+    "Phase": Phase,
     "Role": Role,
     "Then": Then,
     "lease_.Evidence": Evidence,
@@ -116,7 +129,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
 
 
 COMMANDS: Final = _classes(commands, Command)
-QUESTIONS: Final = _classes(questions, Question)
+QUESTIONS: Final = _classes(core, Question) | _classes(questions, Question)
 
 
 # -- text to values
@@ -167,10 +180,23 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewNode, ...]": tuple,
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "tuple[NewState, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
+    "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
+    "Switch | None": Switch,
     "Failure": Failure,
+}
+
+
+ITEMS: Final[dict[type, str]] = {
+    NewProfile: "profile",
+    NewState: "state",
+    NewTicket: "ticket",
+    Rewind: "rewind",
+    Switch: "switch",
+    UsageDelta: "usage",
 }
 
 
@@ -180,6 +206,8 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if words[0] == "profile" and "profile" in parts:
+        return "profile", _build(NewProfile, words[1:])
     if parts.keys() & {"inputs", "replacement", "new"}:
         return next(iter(parts)), _build(NewInput, words)
     if words[0] in ENTRIES and "entries" in parts:
@@ -188,6 +216,10 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "nodes", _build(NewNode, words)
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
+    if words[0] == "state" and "states" in parts:
+        return "states", _build(NewState, words[1:])
+    if words[0] == "switch" and "switch" in parts:
+        return "switch", _build(Switch, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -252,6 +284,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return {"true": True, "false": False}[text]
         case "tuple[str, ...]":
             return tuple(text.split(","))
+        case "tuple[str, str]":
+            return _pair(text)
+        case "tuple[tuple[str, str], ...]":
+            return tuple(map(_pair, text.split(",")))
         case "tuple[ticket_.Action, ...]":
             return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
@@ -266,10 +302,27 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
+        case "Relation":
+            return _relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Read `name=value`."""
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _relation(text: str) -> Relation:
+    """Read `root`, `child:parent:cause`, or `fork:origin:node`, with `-` for no node."""
+    kind, _, rest = text.partition(":")
+    session_id, _, more = rest.partition(":")
+    if kind == "child":
+        return Child(session_id, more)
+    return Root() if kind == "root" else Fork(session_id, None if more == NOTHING else more)
 
 
 def _unquote(word: str) -> str:
@@ -340,11 +393,10 @@ def write_command(command: Command[Any, Any]) -> str:
 
 def _item_words(item: Any, session_id: str) -> list[str]:
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
-    if isinstance(item, UsageDelta):
-        return ["usage", *words]
-    if isinstance(item, NewTicket):
-        return ["ticket", *words]
-    return ["rewind", *words] if isinstance(item, Rewind) else words
+    for kind, name in ITEMS.items():
+        if isinstance(item, kind):
+            return [name, *words]
+    return words
 
 
 def _words(value: Any, fields: list[Any], session_id: str) -> list[str]:
@@ -383,8 +435,16 @@ def _word(value: Any, session_id: str) -> str:
             return _policy_word(value)
         case Retention():
             return _retention_word(value)
+        case Root():
+            return "root"
+        case Child(parent, cause):
+            return _word(f"child:{parent}:{cause}", session_id)
+        case Fork(origin, node):
+            return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
         case tuple():
-            return ",".join(value)
+            parts = ["=".join(each) if isinstance(each, tuple) else each for each in value]
+            paired = any(isinstance(each, tuple) for each in value)
+            return json.dumps(",".join(parts)) if paired else ",".join(parts)
         case _:
             return str(value)
 

@@ -16,10 +16,11 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Drop, Insert
-from ...records import EventBatch, MarkRaise, Node, Phase
+from ...records import EventBatch, Frame, MarkRaise, Node, Phase
 from ...world import key_of
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
+from .frame_properties import FRAME_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
     barrier_respected,
@@ -52,7 +53,10 @@ def replays_write_nothing(t: Step) -> bool:
 
 
 def bounded(t: Step) -> bool:
-    limit = 5 * len(t.command.inputs) + 2 if isinstance(t.command, c.Admit) else 256
+    limit = 256
+    if isinstance(t.command, c.Admit):
+        profile = 0 if t.command.profile is None else 1 + len(t.command.profile.labels)
+        limit = 5 * len(t.command.inputs) + 2 + profile
     return len(t.decided.writes) <= limit
 
 
@@ -126,6 +130,7 @@ def transcript(t: Step) -> bool:
     """New nodes follow known ones, and a new leaf is a node without open tool calls."""
     nodes, session = rows_of(t.after.world, Node), t.after.session
     tips = {run.tip for run in t.before.runs.values()} | {t.before.session.leaf}
+    tips |= {frame.leaf for frame in t.before.world.all(Frame)}
     known = {node_id for _, node_id in nodes} | {tip.node_id for tip in tips if tip is not None}
     if any(node.parent is not None and node.parent not in known for node in nodes.values()):
         return False
@@ -284,7 +289,7 @@ def _after(holds: Callable[[Snapshot], bool], t: Step) -> bool:
 
 DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a replay writes nothing": replays_write_nothing,
-    "a command writes at most 256 rows, Admit five an input and two": bounded,
+    "a command writes at most 256 rows, Admit five an input, two, and a profile": bounded,
     "a decision writes a row at most once": written_once,
     "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
@@ -315,4 +320,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
     **PRUNING_PROPERTIES,
+    **FRAME_PROPERTIES,
 }

@@ -13,6 +13,7 @@ from ...outcome import Drop, Update
 from ...records import (
     EventBatch,
     ExecutedCommand,
+    Frame,
     Input,
     JournalEntry,
     Node,
@@ -37,7 +38,8 @@ ERASES_ONLY: Final = "texts are erased only in a destroyed session, where that w
 def path_inputs(b: Snapshot) -> set[str]:
     """Return the inputs that the transcript names, and those of nodes that are not visible yet."""
     nodes = {node.node_id: node for node in rows_of(b.world, Node).values()}
-    tips = [b.session.leaf, *(run.tip for run in b.unfinished())]
+    frames = rows_of(b.world, Frame).values()
+    tips = [b.session.leaf, *(f.leaf for f in frames), *(run.tip for run in b.unfinished())]
     named: set[str] = set()
     for tip in tips:
         node = None if tip is None else nodes.get(tip.node_id)
@@ -134,7 +136,8 @@ def changes_nothing_else(t: Step) -> bool:
     if before.phase is Phase.DESTROYED:
         own = replace(
             own, erased=before.erased, leaf=before.leaf, state_digest=before.state_digest,
-            environment_digest=before.environment_digest, next_event=before.next_event,
+            environment_digest=before.environment_digest,
+            current_frame=before.current_frame, next_event=before.next_event,
             changed_at_ms=before.changed_at_ms, unpublished_since_ms=before.unpublished_since_ms,
         )  # fmt: skip
     return own == before
@@ -143,7 +146,7 @@ def changes_nothing_else(t: Step) -> bool:
 def erases_only(t: Step) -> bool:
     if not isinstance(t.command, c.Prune):
         return True
-    kinds = (Node, JournalEntry, EventBatch)
+    kinds = (Node, JournalEntry, EventBatch, Frame)
     changed = [w for w in t.decided.writes if isinstance(w, Update) and isinstance(w.record, kinds)]
     return not changed or t.before.session.erased is False
 
