@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from tenure.publisher.protocol import PublishedEvent
     from tenure.questions.core import InputStatus
+    from tenure.retention import Keep, Retention
     from tenure.turn.protocol import HandOff
     from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from .stores.url import StoreUrl
 
 __all__ = [
+    "Action",
     "Agent",
     "AgentRegistry",
     "AgentVersions",
@@ -97,11 +99,12 @@ __all__ = [
     "Client",
     "CommandRefused",
     "Corrupt",
+    "Decision",
     "Delivery",
     "Delta",
+    "Drained",
     "Due",
     "Durability",
-    "Drained",
     "ErrorKind",
     "Failure",
     "Gap",
@@ -110,6 +113,7 @@ __all__ = [
     "IfOver",
     "IllegalResult",
     "InputStatus",
+    "Keep",
     "Lane",
     "LastFailure",
     "LeaseLost",
@@ -123,10 +127,12 @@ __all__ = [
     "OnSameSlot",
     "OutcomeUnknown",
     "Parent",
+    "Parked",
     "Policy",
     "PublishedEvent",
     "Receipt",
     "Report",
+    "Retention",
     "RetryLimits",
     "Runtime",
     "SchemaTooNew",
@@ -139,8 +145,8 @@ __all__ = [
     "StillRunning",
     "Store",
     "StoreUrl",
-    "Switch",
     "SubmissionRefused",
+    "Switch",
     "SyncReceipt",
     "SyncRuntime",
     "SyncTurn",
@@ -150,19 +156,16 @@ __all__ = [
     "Turn",
     "TurnFailed",
     "Unavailable",
-    "Unusable",
     "UnknownAgent",
+    "Unusable",
+    "Waited",
+    "WhileWaiting",
     "drop_turns",
     "find_agent",
     "open_store",
     "shorten",
     "shorten_results",
     "tool",
-    "Action",
-    "Decision",
-    "Parked",
-    "Waited",
-    "WhileWaiting",
 ]
 
 
