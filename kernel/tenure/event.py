@@ -41,6 +41,8 @@ class EventKind(enum.StrEnum):
     ERASED = "erased"  # the texts of a destroyed session
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
     FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
+    NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
+    NODES_SHOWN = "nodes_shown"
     added = enum.nonmember(
         {
             "ERASED": 2,
@@ -50,6 +52,8 @@ class EventKind(enum.StrEnum):
             "RUN_WAITING": 2,
             "TICKET_OPENED": 2,
             "TICKET_SETTLED": 2,
+            "NODES_HIDDEN": 2,
+            "NODES_SHOWN": 2,
         }
     )
 

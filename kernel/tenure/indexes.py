@@ -16,6 +16,7 @@ from .records import (
     JournalEntry,
     Label,
     MarkRaise,
+    Node,
     OpenKey,
     Profile,
     QueueEntry,
@@ -46,6 +47,8 @@ __all__ = [
     "LABELLED",
     "LABELS",
     "MARK_RAISES",
+    "NODES",
+    "NODE_IDS",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -117,6 +120,9 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
+NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 # For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
 CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
 FROM_SESSION: Final = Index(
@@ -156,6 +162,8 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     UNPUBLISHED,
     PRUNABLE,
     EXECUTED_COMMANDS,
+    NODES,
+    NODE_IDS,
     CREATED,
     FROM_SESSION,
     LABELLED,

@@ -119,8 +119,9 @@ class Session(Record):
         "pruned_before_ms": 2,
         "erased": 2,
         "current_frame": 2,
+        "next_node": 2,
     }
-    ignorable: ClassVar = ("unpublished_since_ms",)
+    ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -157,6 +158,7 @@ class Session(Record):
     )
     erased: bool | None = None  # its texts; False: they are to be erased
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
+    next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
 
     @property
     def frame_id(self) -> str:
@@ -244,8 +246,14 @@ class QueueEntry(Record):
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2, "pruned": 2}
-    ignorable: ClassVar = ("reversible",)
+    added: ClassVar = {
+        "reversible": 2,
+        "open_tickets": 2,
+        "resolution": 2,
+        "pruned": 2,
+        "node_count": 2,
+    }
+    ignorable: ClassVar = ("reversible", "node_count")
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -268,6 +276,7 @@ class Run(Record):
     open_tickets: tuple[OpenTicket, ...] | None = None
     resolution: str | None = None  # the version of the agent that it began with
     pruned: bool | None = None  # its journal or its stamp was removed
+    node_count: int | None = None  # how many numbered nodes it has written; None: 0
 
     @property
     def unfinished(self) -> int | None:
@@ -368,6 +377,8 @@ class Ticket(Record):
 class Node(Record):
     """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
+    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
+    ignorable: ClassVar = ("seq",)
     key: ClassVar = ("session_id", "node_id")
     session_id: str
     node_id: str
@@ -378,11 +389,13 @@ class Node(Record):
     inputs: tuple[str, ...]  # their payloads precede it in the transcript
     call_ids: tuple[str, ...]
     path_digest: str
-    hidden: bool
+    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
     at_ms: int
     body: str
     form: Form = Form.TEXT
     open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
+    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
+    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
 
 
 @frozen

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tenure.commands import (
+    Amended,
     CancelRequested,
     Committed,
     DecisionTaken,
@@ -28,10 +29,12 @@ from tenure.commands import (
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
 from tenure.queries import Question
+from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.questions.retention import PrunePass
 from tenure.records import EventBatch, Input, Ticket
 from tenure.retention import Retention
+from tenure.transcript import NewNode
 
 from .drained import Drained
 from .errors import describe
@@ -356,6 +359,18 @@ class SyncRuntime:
     def prune(self, session_id: str, retention: Retention) -> PrunePass:
         """As Client.prune."""
         return self._loop.call(self._runtime.prune(session_id, retention))
+
+    def amend(self, session_id: str, nodes: Sequence[NewNode] = (), **kw: Any) -> Amended:
+        """As Client.amend."""
+        return self._loop.call(self._runtime.amend(session_id, nodes, **kw))
+
+    def conversation(self, session_id: str, **kw: Any) -> Conversation | None:
+        """As Client.conversation."""
+        return self._loop.call(self._runtime.conversation(session_id, **kw))
+
+    def transcript(self, session_id: str, **kw: Any) -> tuple[TranscriptLine, ...]:
+        """As Client.transcript."""
+        return self._loop.call(self._runtime.transcript(session_id, **kw))
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""

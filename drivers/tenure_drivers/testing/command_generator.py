@@ -78,7 +78,7 @@ from tenure.queries import Command, Get
 from tenure.questions.retention import NextPrune
 from tenure.records import Child, EntryKind, Fork, Node, QueueEntry, Root, Run, Session, Ticket
 from tenure.retention import Keep, PruneKind, Retention
-from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, ask, evolve
 
 __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
@@ -315,7 +315,7 @@ class CommandGenerator:
         if run is not None and run.open_calls and pick(range(3)):
             return (NewNode(Role.TOOL, "result", run.open_calls[:1]),)
         calls = NewNode(Role.ASSISTANT, "calls", ("c1", "c2"))
-        answer = NewNode(Role.ASSISTANT, pick(("answer", "another")))
+        answer = NewNode(Role.ASSISTANT, pick(("answer", "another")), hidden=pick(range(9)) == 0)
         nodes: tuple[NewNode, ...] = pick(((), (answer,), (answer,), (answer, calls)))
         return nodes
 
@@ -419,13 +419,37 @@ class CommandGenerator:
         if pick(range(3)) == 0:
             nodes = [node.node_id for node in self._rows(Node, session)]
             rewind = Rewind(pick((None, "none", *nodes)))
+        new = self._nodes(None)
+        if pick(range(4)) == 0:
+            new = (NewNode(Role.ASSISTANT, "in short", form=pick((Form.COMPACTION, Form.TEXT))),)
+        hide, show = self._to_hide(session) if pick((True, False)) else ((), ())
         return Amend(
-            *(session, self._id("c"), fence, row.revision, self._nodes(None), rewind),
+            *(session, self._id("c"), fence, row.revision, new, rewind),
+            profile=self._profile(2),
             switch=self._switch(row),
             states=self._states(),
             usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
-            profile=self._profile(2),
+            hide=hide,
+            show=show,
         )
+
+    def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return nodes to hide and to show: seldom unknown ones, and mostly a call with all of its results."""
+        pick, nodes = self.pick, self._rows(Node, session)
+        if not nodes:
+            return ("n?",), ()
+        first = pick(nodes)
+        named = [first]
+        if pick(range(8)):
+            while named[0].role is Role.TOOL:
+                named.insert(0, next(n for n in nodes if n.node_id == named[0].parent))
+            while named[-1].open_calls:
+                after = [n for n in nodes if n.parent == named[-1].node_id]
+                if not after:
+                    break
+                named.append(after[0])
+        ids = tuple([node.node_id for node in named])
+        return ((), ids) if first.hidden else (ids, ())
 
     # -- commands of users and operators
 

@@ -34,6 +34,7 @@ from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_pruning import PruningConformance
+from .conformance_reading import ReadingConformance
 from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
@@ -91,7 +92,12 @@ class ReopenConformance:
 
 
 class StoreConformance(
-    ReopenConformance, FeedConformance, StatesConformance, PruningConformance, WorkersConformance
+    ReopenConformance,
+    FeedConformance,
+    ReadingConformance,
+    StatesConformance,
+    PruningConformance,
+    WorkersConformance,
 ):
     """The whole suite.  `specs/writing-a-store.md` describes it."""
 

@@ -21,6 +21,7 @@ from .pruning import SYSTEMS as PRUNING
 from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
+from .session.hiding_model import HidingModel
 from .session.model import SessionModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
@@ -155,10 +156,18 @@ def search_pruning(
     return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
 
 
+def search_hiding(
+    progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
+) -> ModelResult:
+    """Explore the small system of a transcript at rest."""
+    return ModelResult(HidingModel.description, explore(HidingModel(), limit, progress))
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
     **{system.name: partial(search_pruning, system) for system in PRUNING},
+    HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
@@ -171,9 +180,10 @@ def names(deep: bool = False) -> tuple[str, ...]:
 
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
-    turns = {f"turn-{config.name}": config.description for config in TURNS}
-    pruning = {system.name: system.description for system in PRUNING}
-    small = {config.name: config.description for config in DEFAULT} | pruning | turns
+    others = {system.name: system.description for system in PRUNING}
+    others |= {HidingModel.name: HidingModel.description}
+    others |= {f"turn-{config.name}": config.description for config in TURNS}
+    small = {config.name: config.description for config in DEFAULT} | others
     return small | {config.name: config.description for config in DEEP} if deep else small
 
 

@@ -1,4 +1,4 @@
-"""Amend: import, edit or rewind the transcript of a session without an open turn.  Spec: specs/transcript.md."""
+"""Amend: import, edit, rewind or hide parts of the transcript of a session without an open turn.  Spec: specs/transcript.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..queries import Command, Each, Get, Reads, read
 from ..records import Amended, Blob, ExecutedCommand, Node, Profile, Session, Usage
 from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node
 from .checkpoint import check_fence
-from .nodes import open_calls_after, validate_nodes
+from .hiding import hide_and_show, node_queries, refuse_hiding
+from .nodes import first_number, open_calls_after, validate_nodes
 from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
@@ -40,6 +41,7 @@ class AmendView(SessionView):
 
     executed: ExecutedCommand | None
     target: Node | None
+    marked: tuple[Node | None, ...]  # those to hide and to show
     profiles: tuple[Profile | None, ...]
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
@@ -55,11 +57,18 @@ class AmendView(SessionView):
 class Amend(Command[AmendView, Amended]):
     """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
-    It needs a lease of Acquire.
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL.
+    It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE.
     """
 
-    added: ClassVar = {"profile": 2, "switch": 2, "states": 2, "usage": 2}
+    added: ClassVar = {
+        "profile": 2,
+        "switch": 2,
+        "states": 2,
+        "usage": 2,
+        "hide": 2,
+        "show": 2,
+    }
     session_id: str
     command_id: str
     fence: lease_.Fence
@@ -70,6 +79,8 @@ class Amend(Command[AmendView, Amended]):
     switch: Switch | None = None
     states: tuple[NewState, ...] = ()
     usage: tuple[UsageDelta, ...] = ()
+    hide: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -79,6 +90,7 @@ class Amend(Command[AmendView, Amended]):
             *session_queries(s),
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
+            node_queries(s, (*self.hide, *self.show)),
             Each(() if self.profile is None else (Get(Profile, (s,)),)),
             usage_queries(s, self.usage),
             blob_queries(s, self.states),
@@ -108,7 +120,10 @@ class Amend(Command[AmendView, Amended]):
         if self.profile is not None:
             change_profile(tx, self.profile, view.profile)
         tx.update(revision=revision, leaf=leaf)
+        if self.nodes:
+            tx.update(next_node=first_number(session) + len(self.nodes))
         tx.append_event(EventKind.AMENDED, detail=str(revision))
+        hide_and_show(tx, self.hide, self.show, view.marked)
         amended = Amended(revision, *self._change(tx, view))
         tx.remember(self.command_id, "amend", amended)
         return tx.decided(amended, "COMMIT-23")
@@ -140,8 +155,10 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
         if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
             return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
-        return validate_states(session, None, self.states) or check_switch(
-            session, self.switch, view.switch
+        return (
+            validate_states(session, None, self.states)
+            or check_switch(session, self.switch, view.switch)
+            or refuse_hiding(self.hide, self.show, view.marked)
         )
 
     def _validate(self) -> str | None:
@@ -166,7 +183,7 @@ class Amend(Command[AmendView, Amended]):
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,
                     revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
-                    tx.now_ms, new.body, new.form, open_calls,
+                    tx.now_ms, new.body, new.form, open_calls, first_number(tx.session) + i,
                 )
             )
         )  # fmt: skip

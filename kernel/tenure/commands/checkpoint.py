@@ -44,7 +44,7 @@ from ..transcript import (
     hash_text,
 )
 from .contributors import apply_to, is_targeted
-from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import append_nodes, first_number, open_calls_after, validate_body, validate_nodes
 from .replay import not_found
 from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
@@ -265,15 +265,17 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return Decided(answer, "JOURNAL-6")
         new = (*self.nodes, INPUTS_NODE) if ids else self.nodes
         contents = [*contents, hash_node(INPUTS_NODE)] if ids else contents
-        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
+        reversible = self._reversible(run)
+        run, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
-            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
-            open_calls=open_calls,
-            reversible=self._reversible(run),
+            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True,
+            reversible=reversible,
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
+        if nodes:
+            changed = replace(changed, next_node=first_number(session))
         after, changed, places, via = self._apply(after, changed, taken)
         after, opened = open_tickets(after, self.tickets, now_ms)
         if opened:
@@ -289,7 +291,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             changed = replace(changed, changed_at_ms=max(now_ms, session.changed_at_ms))
             writes.insert(0, Update(changed))
         more = len(found) > len(taken)
-        answer = Checkpointed(self.n + 1, tip, self._cancel(session), True, ids, more)
+        answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), True, ids, more)
         return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause, *via))
 
     def _room(self) -> int:

@@ -31,7 +31,14 @@ from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_part
 from .admit import AdmitView, admit_into
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
-from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import (
+    append_nodes,
+    closing_nodes,
+    first_number,
+    open_calls_after,
+    validate_body,
+    validate_nodes,
+)
 from .replay import not_found
 from .session_view import SessionView, session_queries
 from .states import all_changes, blob_queries, hash_states, store_states, validate_states
@@ -177,9 +184,11 @@ class Commit(Command[CommitView, Committed]):
         left = open_calls_after(run.open_calls, self.nodes)
         closed = closing_nodes(left, self.termination, run.open_tickets)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
-        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
+        run, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1
-        tx.update(revision=revision, leaf=tip or session.leaf)
+        tx.update(revision=revision, leaf=run.tip or session.leaf)
+        if nodes:
+            tx.update(next_node=first_number(session))
         tx.write(*[Insert(node) for node in nodes])
         if changes := self._changes:
             stored, blobs = store_states(tx.session, changes, view.blobs)
@@ -191,8 +200,8 @@ class Commit(Command[CommitView, Committed]):
         lease_id = self.fence.lease_id
         switched = how_switched(tx.session, self.switch, view.switch)
         stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id, switched)
-        stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
-        if cancel is not None and not run.progress and tip is None:
+        stamped = replace(run, stamp=stamp, open_calls=())
+        if cancel is not None and not run.progress and run.tip is None:
             tx.end_cancelled(stamped, cancel.how, cancel.by)
         else:
             tx.finish(stamped, self.termination, self.reason)

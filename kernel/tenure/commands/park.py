@@ -201,6 +201,7 @@ class Park(Command[ParkView, Parked | GoOn]):
                 tx.update(
                     environment_digest=record.environment_digest,
                     current_frame=record.current_frame,
+                    next_node=record.next_node,
                 )
             else:
                 tx.write(write)

@@ -22,7 +22,7 @@ from ..machines import run as run_
 from ..messages.codec import text_of
 from ..outcome import Refused
 from ..policy import LANES, WhileWaiting
-from ..queries import Chain, Command, Each, First, Get, Query, Question, all_existing, existing
+from ..queries import Command, Each, First, Get, Query, Question, all_existing, existing
 from ..records import (
     Blob,
     Cancel,
@@ -42,6 +42,7 @@ from ..replace import replace
 from ..transcript import Form, Role
 from .frames import StateText, state_steps
 from .input_status import InputStatus, Result, WaitInfo
+from .path import LoadTranscript, TranscriptLine
 
 __all__ = [
     "PAGE",
@@ -67,7 +68,6 @@ __all__ = [
 
 
 PAGE = 256
-FIRST_PAGE = 32  # nodes of a transcript; each further page is twice as large
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 
@@ -288,7 +288,9 @@ def _checkpoint_of(run: Run, input_id: str) -> int | None:
 
 
 def _answer(node: Node, termination: run_.Termination) -> str | None:
-    """Return the text of the last node of a run, unless it only closes a tool call or has no text."""
+    """Return the text of the last node of a run, unless it is hidden, only closes a tool call, or has no text."""
+    if node.hidden:  # TRANSCRIPT-40
+        return None
     if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
         return None
     if node.form is Form.INPUTS:
@@ -415,55 +417,3 @@ class EventsAfter(Question[tuple[EventBatch, ...]]):
         page = yield First(EVENT_BATCHES, at, self.limit, (self.after,))
         inside = [row for row in around if row.seq + len(row.events) - 1 > self.after]
         return (*inside, *page)
-
-
-@frozen
-class TranscriptLine:
-    """One node of the transcript, with the inputs that precede it."""
-
-    inputs: tuple[Input, ...]
-    node: Node
-
-
-@frozen
-class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
-    """The last `limit` nodes of the transcript, in order.
-
-    `compacted`: leave out nodes that a compaction replaces.
-    """
-
-    session_id: str
-    limit: int = 10_000
-    compacted: bool = False
-
-    def steps(self) -> Steps:
-        s = self.session_id
-        session = yield Get(Session, (s,))
-        lines: list[TranscriptLine] = []
-        next_ = session.leaf.node_id if session is not None and session.leaf is not None else None
-        page = FIRST_PAGE
-        while next_ is not None and len(lines) < self.limit:
-            most = min(page, self.limit - len(lines))
-            nodes = yield Chain(Node, (s, next_), "parent", most)
-            existing(nodes[0] if nodes else None, f"node {next_} of the transcript")
-            nodes = self._wanted(nodes)
-            found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
-            if session is not None and session.pruned_before_ms is not None:
-                rows = list(
-                    found
-                )  # RETENTION-6: a node that was rolled back may name one that was removed
-            else:
-                rows = list(all_existing(found, "input of a node"))
-            for node in nodes:
-                own, rows = rows[: len(node.inputs)], rows[len(node.inputs) :]
-                lines.append(TranscriptLine(tuple([row for row in own if row is not None]), node))
-            next_, page = self._after(nodes[-1]), min(2 * page, PAGE)
-        return tuple(reversed(lines))
-
-    def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Return the nodes up to the first compaction, which replaces those before it."""
-        ends = [at for at, node in enumerate(nodes, 1) if self._after(node) is None]
-        return nodes[: ends[0]] if ends else nodes
-
-    def _after(self, node: Node) -> str | None:
-        return None if self.compacted and node.form is Form.COMPACTION else node.parent

@@ -299,6 +299,12 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return _policy(text)
         case "Retention":
             return _retention(text)
+        case "ChangeCursor":
+            revision, _, event = text.partition(":")
+            return questions.ChangeCursor(int(revision), int(event))
+        case "Position":
+            number, _, place = text.partition(":")
+            return int(number), place
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)

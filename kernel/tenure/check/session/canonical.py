@@ -208,7 +208,7 @@ def _session(s: Session, names: Renaming) -> Session:
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
-        asking_since_ms=None if s.asking_since_ms is None else NOW,
+        asking_since_ms=None if s.asking_since_ms is None else NOW, next_node=None,
     )  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def _run(run: Run, names: Renaming) -> Run:
         run, state=state, last_end=last if retained.resends else None, stamp=stamp,
         contributors=contributors,
         retry=RetryState() if done or not retained.count_failures else saturate(run.retry, run.limits, len(contributors)),
-        tip=None if run.tip is None else Tip(run.run_id, run.run_id),
+        tip=None if run.tip is None else Tip(run.run_id, run.run_id), node_count=None,
         open_tickets=None if done or run.open_tickets is None else tuple([_open_ticket(each) for each in run.open_tickets]),
     )  # fmt: skip
     return run if renamed == run else renamed

@@ -36,6 +36,7 @@ from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
+from .transcript_properties import TRANSCRIPT_PROPERTIES
 from .waiting_properties import WAITING_PROPERTIES
 
 __all__ = ["DECISION_PROPERTIES"]
@@ -321,4 +322,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **WAITING_PROPERTIES,
     **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
+    **TRANSCRIPT_PROPERTIES,
 }
