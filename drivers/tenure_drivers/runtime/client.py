@@ -29,9 +29,11 @@ from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter
+from tenure.questions.retention import PrunePass
 from tenure.questions.tickets import AllOpenTickets, OpenTickets
-from tenure.records import EventBatch, Ticket
+from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
 from tenure.replace import replace
+from tenure.retention import Retention
 
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
@@ -39,6 +41,7 @@ from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
 from .feed import Change, follow_changes
 from .input_waiter import InputWaiter, TrackedInput
+from .pruning import prune_session
 from .receipts import Receipt
 from .retry import retry
 from .session_commands import SessionCommands
@@ -321,6 +324,21 @@ class Client(SessionReading, SessionCommands):
         handled.  Raises ValueError for another text.  Spec: specs/feed.md.
         """
         return follow_changes(self.store, cursor, clock=self.clock)
+
+    async def prune(self, session_id: str, retention: Retention) -> PrunePass:
+        """Remove what a retention does not keep of a session, now.  Returns how many rows of each kind."""
+        return await prune_session(self, session_id, retention)
+
+    async def erase(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """Destroy a session for good and erase its texts.  It may be repeated until it returns."""
+        try:
+            changed = await self.destroy(session_id, erase_payloads=True, command_id=command_id)
+        except CommandRefused as error:
+            if error.refused.reason is not Refusal.PHASE:
+                raise
+            changed = PhaseChanged(Phase.DESTROYED)  # it was asked before, perhaps not to the end
+        await self.prune(session_id, Retention())
+        return changed
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot of the store."""

@@ -18,6 +18,7 @@ from ..indexes import (
     OPEN_TICKETS,
 )
 from ..limits import LABELS_MAX
+from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
 from ..records import Frame, Label, Node, Profile, Run, Ticket
@@ -69,6 +70,8 @@ def nodes_numbered(b: Snapshot) -> bool:
 
 def labels_stored(b: Snapshot) -> bool:
     """Return True if the rows of labels are those of the profile, with its time."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed table by table (RETENTION-8)
     s = b.session.session_id
     profile = b.world.answer(Get(Profile, (s,)))
     rows = b.world.answer(First(LABELS, (s,), 1_000_000_000))
@@ -80,6 +83,8 @@ def labels_stored(b: Snapshot) -> bool:
 
 def frame_leaves_stored(b: Snapshot) -> bool:
     """Return True if the leaf of every frame is stored, with its path and without open tool calls."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # as above
     for frame in b.world.all(Frame):
         if frame.leaf is not None:
             node = b.world.answer(Get(Node, (frame.session_id, frame.leaf.node_id)))

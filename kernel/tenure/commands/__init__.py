@@ -35,6 +35,7 @@ from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewe
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
+from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
@@ -88,6 +89,8 @@ __all__ = [
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Prune",
+    "Pruned",
     "Publish",
     "Published",
     "Readmit",

@@ -51,6 +51,7 @@ from ...queries import Command, Question
 from ...questions import core
 from ...records import Child, EntryKind, Fork, Phase, Relation, Root
 from ...replace import replace
+from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 
 __all__ = [
@@ -78,6 +79,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "run_.WaitReason": WaitReason,
     "ticket_.Action": Action,
     "ticket_.TicketKind": TicketKind,
+    "PruneKind": PruneKind,
     "WhileWaiting": WhileWaiting,
     "IfIdle": IfIdle,
     "IfOver": IfOver,
@@ -302,6 +304,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "Retention":
+            return _retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -367,6 +371,19 @@ def _policy(text: str) -> Policy:
     return Policy(Lane(lane), **changes)
 
 
+def _retention(text: str) -> Retention:
+    """Read what is kept, each for how long and for how many events: `journals:0/10,commands_for_ms:172800000`."""
+    fields: dict[str, Any] = {}
+    for word in text.split(",") if text != "nothing" else ():
+        name, _, value = word.partition(":")
+        if name.endswith("_ms"):
+            fields[name] = int(value)
+            continue
+        for_ms, _, last = value.partition("/")
+        fields[name] = Keep(int(for_ms), int(last or 0))
+    return Retention(**fields)
+
+
 # -- values to text
 
 
@@ -429,6 +446,8 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
+        case Retention():
+            return _retention_word(value)
         case Root():
             return "root"
         case Child(parent, cause):
@@ -456,3 +475,14 @@ def _policy_word(policy: Policy) -> str:
     if policy.retry is not None:
         words += [f"{name}:{getattr(policy.retry, name)}" for name in RETRY]
     return ",".join(words)
+
+
+def _retention_word(policy: Retention) -> str:
+    words = []
+    for a in attrs.fields(Retention):
+        value = getattr(policy, a.name)
+        if isinstance(value, Keep):
+            words.append(f"{a.name}:{value.for_ms}" + f"/{value.last}" * bool(value.last))
+        elif value is not None and value != a.default:
+            words.append(f"{a.name}:{value}")
+    return ",".join(words) or "nothing"

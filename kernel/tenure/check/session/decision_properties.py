@@ -29,6 +29,7 @@ from .ordering_oracle import (
     newly_taken,
     nothing_due,
 )
+from .pruning_properties import PRUNING_PROPERTIES
 from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
@@ -81,7 +82,7 @@ def numbered(t: Step) -> bool:
         for w in t.decided.writes
         if not isinstance(w, Insert)
     ]
-    if EventBatch in kinds:
+    if EventBatch in kinds and not isinstance(t.command, c.Prune):
         return False
     events = [
         w.record
@@ -97,6 +98,8 @@ def numbered(t: Step) -> bool:
 
 def revised(t: Step) -> bool:
     before, after = t.before.session, t.after.session
+    if isinstance(t.command, c.Prune):
+        return after.revision == before.revision  # CHANGES_NOTHING_ELSE
     if after.leaf != before.leaf and after.revision == before.revision:
         return False
     return after.revision - before.revision in (0, 1)
@@ -323,6 +326,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
     **TRANSCRIPT_PROPERTIES,
 }
