@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    Attachment,
     EventBatch,
     Input,
     JournalEntry,
@@ -23,6 +24,9 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "ATTACHMENTS",
+    "ATTACHMENT_BYTES",
+    "ATTACHMENT_STAGES",
     "BY_KEY",
     "CHANGED",
     "CREATED",
@@ -42,6 +46,7 @@ __all__ = [
     "OPEN_TICKETS",
     "QUEUE_ENTRIES",
     "READY",
+    "SCRAPS",
     "SESSIONS",
     "SLOT",
     "TARGETED",
@@ -108,6 +113,18 @@ LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+ATTACHMENTS: Final = Index("attachment_pk", Attachment, Attachment.key, unique=True, since=2)
+ATTACHMENT_STAGES: Final = Index(
+    "attachment_stage", Attachment, ("session_id", "stage", "at_ms", "attachment_id"), since=2
+)
+# Who has or deletes the same bytes; those that hold them come first.
+ATTACHMENT_BYTES: Final = Index(
+    "attachment_digest", Attachment, ("session_id", "digest", "stage", "attachment_id"), since=2
+)
+# Whoever deletes bytes finds sessions by it (ATTACH-40).
+SCRAPS: Final = Index(
+    "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
+)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -137,4 +154,8 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     FROM_SESSION,
     LABELLED,
     LABELS,
+    ATTACHMENTS,
+    ATTACHMENT_STAGES,
+    ATTACHMENT_BYTES,
+    SCRAPS,
 )

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
+from .attachment_records import Attached, Attachment, Intent, Scrap
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .machines import input as input_
@@ -45,6 +46,8 @@ __all__ = [
     "RECORDS",
     "Admission",
     "Amended",
+    "Attached",
+    "Attachment",
     "Blob",
     "Cancel",
     "CancelRequested",
@@ -58,6 +61,7 @@ __all__ = [
     "Fork",
     "HowAdmitted",
     "Input",
+    "Intent",
     "Interrupted",
     "JournalEntry",
     "Label",
@@ -80,6 +84,7 @@ __all__ = [
     "Root",
     "Run",
     "RunTakenUp",
+    "Scrap",
     "Session",
     "Stamp",
     "Ticket",
@@ -109,6 +114,10 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
+        "intent_count": 2,
+        "intents_at_ms": 2,
+        "scrap_count": 2,
+        "scraps_since_ms": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms",)
     key: ClassVar = ("session_id",)
@@ -141,6 +150,10 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
+    intent_count: int | None = None  # attachments whose bytes are being stored; None: 0
+    intents_at_ms: int | None = None  # no intent of a client is aged before
+    scrap_count: int | None = None  # attachments whose bytes are to be deleted; None: 0
+    scraps_since_ms: int | None = None  # since when it has some
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -446,4 +459,5 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Ticket,
     Profile,
     Label,
+    Attachment,
 )

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
+from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
@@ -141,12 +142,27 @@ def search_turn(
     return ModelResult(config.description, explored)
 
 
+def search_attachments(
+    config: AttachConfig,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of attachments."""
+    model = AttachModel(config)
+    explored = explore(model, limit, progress)
+    return ModelResult(config.description, explored, model.decisions, model.clauses)
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
+    ATTACH.name: partial(search_attachments, ATTACH),
 }
-LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
+LARGE: Final[dict[str, SearchModel]] = {
+    **{config.name: partial(search, config) for config in DEEP},
+    ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+}
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
@@ -157,8 +173,9 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     turns = {f"turn-{config.name}": config.description for config in TURNS}
-    small = {config.name: config.description for config in DEFAULT} | turns
-    return small | {config.name: config.description for config in DEEP} if deep else small
+    small = {config.name: config.description for config in (*DEFAULT, ATTACH)} | turns
+    large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
+    return small | large if deep else small
 
 
 def check(

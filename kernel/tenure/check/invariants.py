@@ -7,11 +7,19 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import EVENT_BATCHES, LABELS, OPEN_RUNS, OPEN_TICKETS
+from ..attachment_records import Stage
+from ..indexes import (
+    ATTACHMENT_BYTES,
+    ATTACHMENT_STAGES,
+    EVENT_BATCHES,
+    LABELS,
+    OPEN_RUNS,
+    OPEN_TICKETS,
+)
 from ..limits import LABELS_MAX
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
-from ..records import Label, Node, Profile, Run, Ticket
+from ..records import Attachment, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -88,6 +96,8 @@ class Rows(Question[tuple[Record, ...]]):
         found: list[Record] = [session, *queue_entries, *runs, *events]
         if session.open_ticket_count or session.asking_since_ms is not None:
             found += yield from tickets_of(s, runs)
+        if session.intent_count or session.scrap_count:
+            found += yield from attachments_of(s)
         found += [entered for entered in inputs if entered is not None]
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
@@ -96,6 +106,19 @@ class Rows(Question[tuple[Record, ...]]):
             node = yield Get(Node, (s, session.leaf.node_id))
             found += [] if node is None else [node]
         return tuple(found)
+
+
+def attachments_of(session_id: str) -> Generator[Query[Any], Any, list[Attachment]]:
+    """Load the intents and scraps of a session, and what holds the bytes of the scraps."""
+    found: list[Attachment] = []
+    for stage in (Stage.INTENT, Stage.SCRAP, Stage.CLAIMED):
+        found += yield First(ATTACHMENT_STAGES, (session_id, stage.value), 1_000_000_000)
+    digests = {row.digest for row in found if not row.held}
+    held = yield Each(
+        tuple([First(ATTACHMENT_BYTES, (session_id, digest), 1) for digest in sorted(digests)])
+    )
+    known = {row.attachment_id for row in found}
+    return found + [row for (row,) in held if row.attachment_id not in known]
 
 
 def tickets_of(

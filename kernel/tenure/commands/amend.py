@@ -7,12 +7,14 @@ from typing import ClassVar
 from attrs import frozen
 
 from ..event import EventKind
-from ..limits import CHECKPOINT_NODES_MAX
+from ..limits import ATTACHED_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Amended, ExecutedCommand, Node, Profile, Session
+from ..records import Amended, Attachment, ExecutedCommand, Node, Profile, Session
 from ..transcript import NewNode, Tip, extend_path, hash_node
+from .attach import forget
+from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .checkpoint import check_fence
 from .nodes import open_calls_after, validate_nodes
 from .profile import NewProfile, change_profile, validate_change
@@ -37,6 +39,8 @@ class AmendView(SessionView):
     executed: ExecutedCommand | None
     target: Node | None
     profiles: tuple[Profile | None, ...]
+    attached: tuple[Attachment | None, ...]
+    forgotten: tuple[Attachment | None, ...]
 
     @property
     def profile(self) -> Profile | None:
@@ -48,10 +52,11 @@ class AmendView(SessionView):
 class Amend(Command[AmendView, Amended]):
     """Add at most 64 nodes, move the leaf or replace the profile, under a lease of Acquire.
 
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
+    `attach`, `forget`: together at most 64 attachments.
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"profile": 2}
+    added: ClassVar = {"profile": 2, "attach": 2, "forget": 2}
     session_id: str
     command_id: str
     fence: lease_.Fence
@@ -59,6 +64,8 @@ class Amend(Command[AmendView, Amended]):
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
     profile: NewProfile | None = None
+    attach: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -69,6 +76,8 @@ class Amend(Command[AmendView, Amended]):
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
             Each(() if self.profile is None else (Get(Profile, (s,)),)),
+            attachment_queries(s, self.attach),
+            attachment_queries(s, self.forget),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -93,6 +102,8 @@ class Amend(Command[AmendView, Amended]):
             leaf = self._add(tx, leaf, i, new, revision, open_calls)
         if self.profile is not None:
             change_profile(tx, self.profile, view.profile)
+        tx.attach(attach(view.attached, now_ms))
+        forget(tx, view.forgotten)
         tx.update(revision=revision, leaf=leaf)
         tx.append_event(EventKind.AMENDED, detail=str(revision))
         amended = Amended(revision, leaf)
@@ -115,7 +126,9 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
         if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
             return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
-        return None
+        if problem := validate_ids((*self.attach, *self.forget), 2 * ATTACHED_MAX):
+            return Refused(Refusal.ILLEGAL, "ATTACH-11", problem)
+        return refuse_unknown(self.attach, view.attached)
 
     def _validate(self) -> str | None:
         """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""

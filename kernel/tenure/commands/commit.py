@@ -14,6 +14,7 @@ from .. import scheduling
 from ..failure import others_max
 from ..limits import (
     BEGIN_PROMOTED_MAX,
+    COMMIT_ATTACHED_MAX,
     COMMIT_NODES_MAX,
     RUN_BYTES_DEFAULT,
     RUN_INPUTS_DEFAULT,
@@ -24,10 +25,22 @@ from ..machines import run as run_
 from ..outcome import Decided, Drop, Insert, Refusal, Refused
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Cancel, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
+from ..records import (
+    Attachment,
+    Blob,
+    Cancel,
+    Contributor,
+    Input,
+    QueueEntry,
+    Run,
+    Session,
+    Stamp,
+    Usage,
+)
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
 from .admit import AdmitView, admit_into
+from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
@@ -75,6 +88,7 @@ class CommitView(SessionView):
     handed: tuple[Input | None, ...]
     successors: tuple[Run | None, ...]
     targeted: tuple[tuple[QueueEntry, ...], ...]
+    attached: tuple[Attachment | None, ...]
 
 
 @frozen
@@ -83,10 +97,11 @@ class Commit(Command[CommitView, Committed]):
 
     The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
     STAMP_CONFLICT.  A finished turn that `yields` is refused with STEERED while it could take inputs instead.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
-    next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
+    next run.  `attach`: at most 8 attachments.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL,
+    UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"yields": 2, "resolution": 2}
+    added: ClassVar = {"yields": 2, "resolution": 2, "attach": 2}
     ignorable: ClassVar = ("yields", "resolution")
     session_id: str
     fence: lease_.Fence
@@ -107,6 +122,7 @@ class Commit(Command[CommitView, Committed]):
     frame: str | None = None
     yields: bool = False
     resolution: str | None = None  # for the next run, as in Begin
+    attach: tuple[str, ...] = ()
 
     def reads(self) -> Reads[CommitView]:
         s = self.session_id
@@ -123,6 +139,7 @@ class Commit(Command[CommitView, Committed]):
             targeted_queries(s, self.run_id, Boundary.BEFORE_COMPLETION, 1)
             if self._yields
             else no_targets(),
+            attachment_queries(s, self.attach),
         )
 
     @property
@@ -157,6 +174,7 @@ class Commit(Command[CommitView, Committed]):
         tx.write(*[Insert(node) for node in nodes])
         self._store_state(tx, view.blobs)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        tx.attach(attach(view.attached, now_ms))
         if refused := self._admit_hand_off(tx, view):
             return refused
         lease_id = self.fence.lease_id
@@ -193,6 +211,7 @@ class Commit(Command[CommitView, Committed]):
             contents,
             None if self.state is None else hash_text(self.state),
             *([[self.frame, *handed]] if continued else ()),
+            *([["attach", list(self.attach)]] if self.attach else ()),
         )
 
     def _replay(
@@ -228,6 +247,8 @@ class Commit(Command[CommitView, Committed]):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
         if any(view.successors):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} exists already")
+        if refused := refuse_unknown(self.attach, view.attached):
+            return refused
         return self._steered(session, run, view) if self._yields else None
 
     def _steered(self, session: Session, run: Run, view: CommitView) -> Refused | None:
@@ -259,6 +280,7 @@ class Commit(Command[CommitView, Committed]):
             or (None if self.resolution is None else validate_id("resolution", self.resolution))
             or validate_nodes(open_calls, self.nodes)
             or validate_usage(self.usage)
+            or validate_ids(self.attach, COMMIT_ATTACHED_MAX)
             or validate_text("frame", self.frame or "", FRAME_MAX)
         )
         return problem or (validate_body(self.state) if self.state else None)

@@ -8,7 +8,7 @@ and gives hints.  A row is written at most once in a decision: the last write of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, TypeVar, Unpack, cast
 
 from attrs import define, field
 
@@ -44,12 +44,13 @@ from ..scheduling import (
     target_ended,
     unpublished_since_ms,
 )
-from ..transcript import Tip
 from ..world import key_of
+from .attachment_counts import count_attachments
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
 from .merge import merge
 from .nodes import close_open_calls
+from .session_changes import SessionChanges
 from .session_view import SessionView
 
 __all__ = ["Transaction"]
@@ -59,25 +60,6 @@ S = TypeVar("S")
 O = TypeVar("O")
 R = TypeVar("R", bound=Record)
 KEYS: Final = {record: key_of(record) for record in RECORDS}
-
-
-class SessionChanges(TypedDict, total=False):
-    """The fields of a session that a command may change; all others follow from its rows."""
-
-    phase: Phase
-    lease: lease_.Lease
-    lease_run: str | None
-    open_run: str | None
-    user_mark: int
-    system_mark: int
-    next_rank: int
-    revision: int
-    leaf: Tip | None
-    state_digest: str | None
-    environment_digest: str | None
-    frame: str
-    cancel: Cancel | None
-    sweep: bool
 
 
 @define
@@ -100,6 +82,8 @@ class Transaction:
     steered: str | None = None
     targeted_added: int = 0
     tickets_added: int = 0
+    intents_added: int = 0
+    scraps_added: int = 0
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
@@ -281,6 +265,11 @@ class Transaction:
             self.append_event(EventKind.INPUT_PROMOTED, detail=str(count))
         return count
 
+    def attach(self, writes: Sequence[Update]) -> None:
+        """ATTACH-12: write intents that become attachments."""
+        self.write(*writes)
+        self.intents_added -= len(writes)
+
     # -- the lease
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
@@ -421,6 +410,8 @@ class Transaction:
             self.update(open_run=None)
         if cancel is not None and cancel.run_id == run.run_id:
             self.update(cancel=None)
+        if (self.session.intent_count or 0) + self.intents_added:
+            self.update(sweep=True)  # ATTACH-31
 
     def ask_to_cancel(self, run: Run, cancel: Cancel) -> None:
         """CANCEL-3, CANCEL-60: end a run that waits; else set the cancel flag unless it is set, and make the run due."""
@@ -460,6 +451,7 @@ class Transaction:
         session = self.session
         if not self.changes and not self.events and session == before:
             return
+        session = count_attachments(session, self.intents_added, self.scraps_added, self.now_ms)
         unfinished = session.unfinished_run_count + len(self.runs) - self.unfinished_before
         self.session = session = replace(
             session,
