@@ -7,11 +7,15 @@ from typing import Any, Final
 from .queries import Index
 from .records import (
     Attachment,
+    Blob,
+    BlobHolders,
     EventBatch,
+    Frame,
     Input,
     JournalEntry,
     Label,
     MarkRaise,
+    Node,
     OpenKey,
     Profile,
     QueueEntry,
@@ -27,6 +31,8 @@ __all__ = [
     "ATTACHMENTS",
     "ATTACHMENT_BYTES",
     "ATTACHMENT_STAGES",
+    "BLOBS",
+    "BLOB_HOLDERS",
     "BY_KEY",
     "CHANGED",
     "CREATED",
@@ -35,12 +41,15 @@ __all__ = [
     "DUE",
     "EVENT_BATCHES",
     "FROM_SESSION",
+    "FRAMES",
     "FUTURE",
     "INDEXES",
     "JOURNAL_ENTRIES",
     "LABELLED",
     "LABELS",
     "MARK_RAISES",
+    "NODES",
+    "NODE_IDS",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -104,6 +113,9 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
+NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 # For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
 CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
 FROM_SESSION: Final = Index(
@@ -125,6 +137,9 @@ ATTACHMENT_BYTES: Final = Index(
 SCRAPS: Final = Index(
     "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
 )
+FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
+BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
+BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -150,6 +165,8 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    NODES,
+    NODE_IDS,
     CREATED,
     FROM_SESSION,
     LABELLED,
@@ -158,4 +175,7 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     ATTACHMENT_STAGES,
     ATTACHMENT_BYTES,
     SCRAPS,
+    FRAMES,
+    BLOBS,
+    BLOB_HOLDERS,
 )

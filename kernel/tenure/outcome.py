@@ -48,6 +48,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_TICKET = "unknown_ticket"
     UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
+    UNKNOWN_NODE = "unknown_node"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     DELETING = "deleting"  # its bytes are being deleted: try again

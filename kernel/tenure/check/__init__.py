@@ -20,6 +20,7 @@ from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
+from .session.hiding_model import HidingModel
 from .session.model import SessionModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
@@ -153,9 +154,17 @@ def search_attachments(
     return ModelResult(config.description, explored, model.decisions, model.clauses)
 
 
+def search_hiding(
+    progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
+) -> ModelResult:
+    """Explore the small system of a transcript at rest."""
+    return ModelResult(HidingModel.description, explore(HidingModel(), limit, progress))
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
+    HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
     ATTACH.name: partial(search_attachments, ATTACH),
 }
@@ -172,8 +181,9 @@ def names(deep: bool = False) -> tuple[str, ...]:
 
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
-    turns = {f"turn-{config.name}": config.description for config in TURNS}
-    small = {config.name: config.description for config in (*DEFAULT, ATTACH)} | turns
+    others = {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
+    others |= {f"turn-{config.name}": config.description for config in TURNS}
+    small = {config.name: config.description for config in DEFAULT} | others
     large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
     return small | large if deep else small
 

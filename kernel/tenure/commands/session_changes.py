@@ -1,9 +1,10 @@
-"""The fields of a session that a decision may change.  Spec: specs/store.md."""
+"""What a command may change in the row of its session.  Spec: specs/store.md."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
+from ..frame import CurrentFrame
 from ..machines import lease as lease_
 from ..records import Cancel, Phase
 from ..transcript import Tip
@@ -26,6 +27,8 @@ class SessionChanges(TypedDict, total=False):
     state_digest: str | None
     environment_digest: str | None
     frame: str
+    current_frame: CurrentFrame | None
     cancel: Cancel | None
+    next_node: int | None
     sweep: bool
     intents_at_ms: int | None

@@ -49,7 +49,7 @@ from .attachment_counts import count_attachments
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
 from .merge import merge
-from .nodes import close_open_calls
+from .nodes import close_open_calls, first_number
 from .session_changes import SessionChanges
 from .session_view import SessionView
 
@@ -360,6 +360,8 @@ class Transaction:
             self.via.append("RUN-24")
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
         self.write(*closings)
+        if run.node_count:  # READ-2
+            self.update(next_node=first_number(self.session) + run.node_count)
         if run.tip is not None and self.session.leaf != run.tip:
             self.update(leaf=run.tip, revision=self.session.revision + 1)
         state = self.step_to(run_.step(run.state, run_.Finish(termination, reason)))
