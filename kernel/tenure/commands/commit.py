@@ -251,7 +251,7 @@ class Commit(Command[CommitView, Committed]):
             state,
             *([[frame, *handed]] if continued else ()),
             *([["states", named]] if named else ()),
-            *([["attach", list(self.attach)]] if self.attach else ()),
+            *([["attach", list(self.attach)]] if self.attach else ()),  # ATTACH-13
         )
 
     def _replay(

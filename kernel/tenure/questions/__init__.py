@@ -4,6 +4,7 @@
 operators.
 """
 
+from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
 from .changes import (
     ChangeCursor,
     ChangesPage,
@@ -61,6 +62,7 @@ __all__ = [
     "EventsAfter",
     "Graph",
     "GraphPage",
+    "HeldAttachments",
     "Inbox",
     "InboxInput",
     "InboxItem",
@@ -68,16 +70,16 @@ __all__ = [
     "InputEnded",
     "InputStatus",
     "Journal",
-    "LoadFrames",
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadPage",
     "LoadRun",
-    "LoadStates",
     "LoadSession",
+    "LoadStates",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
@@ -91,6 +93,9 @@ __all__ = [
     "Result",
     "RunEnd",
     "Said",
+    "ScrapSessions",
+    "Scraps",
+    "SessionAttachments",
     "SessionItem",
     "Sessions",
     "SessionsPage",
