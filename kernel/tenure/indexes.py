@@ -7,6 +7,7 @@ from typing import Any, Final
 from .queries import Index
 from .records import (
     RECORDS,
+    Attachment,
     Blob,
     BlobHolders,
     EventBatch,
@@ -29,6 +30,9 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "ATTACHMENTS",
+    "ATTACHMENT_BYTES",
+    "ATTACHMENT_STAGES",
     "BLOBS",
     "BLOB_HOLDERS",
     "BY_KEY",
@@ -56,6 +60,7 @@ __all__ = [
     "PRUNABLE",
     "QUEUE_ENTRIES",
     "READY",
+    "SCRAPS",
     "SESSIONS",
     "SLOT",
     "TARGETED",
@@ -132,6 +137,18 @@ LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+ATTACHMENTS: Final = Index("attachment_pk", Attachment, Attachment.key, unique=True, since=2)
+ATTACHMENT_STAGES: Final = Index(
+    "attachment_stage", Attachment, ("session_id", "stage", "at_ms", "attachment_id"), since=2
+)
+# Who has or deletes the same bytes; those that hold them come first.
+ATTACHMENT_BYTES: Final = Index(
+    "attachment_digest", Attachment, ("session_id", "digest", "stage", "attachment_id"), since=2
+)
+# Whoever deletes bytes finds sessions by it (ATTACH-40).
+SCRAPS: Final = Index(
+    "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
+)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
@@ -168,6 +185,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     FROM_SESSION,
     LABELLED,
     LABELS,
+    ATTACHMENTS,
+    ATTACHMENT_STAGES,
+    ATTACHMENT_BYTES,
+    SCRAPS,
     FRAMES,
     BLOBS,
     BLOB_HOLDERS,

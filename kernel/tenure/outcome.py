@@ -47,9 +47,11 @@ class Refusal(enum.StrEnum):
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_TICKET = "unknown_ticket"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
+    DELETING = "deleting"  # its bytes are being deleted: try again
     PHASE = "phase"  # the session's phase does not allow it
     IDLE = "idle"  # there is no current run for this input
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which

@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 
 from attrs import field, frozen
 
+from .attachment_records import Attached, Attachment, Intent, Scrap
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
@@ -48,6 +49,8 @@ __all__ = [
     "RECORDS",
     "Admission",
     "Amended",
+    "Attached",
+    "Attachment",
     "Blob",
     "BlobHolders",
     "Cancel",
@@ -63,6 +66,7 @@ __all__ = [
     "Frame",
     "HowAdmitted",
     "Input",
+    "Intent",
     "Interrupted",
     "JournalEntry",
     "Label",
@@ -86,6 +90,7 @@ __all__ = [
     "Root",
     "Run",
     "RunTakenUp",
+    "Scrap",
     "Session",
     "Stamp",
     "Ticket",
@@ -118,6 +123,10 @@ class Session(Record):
         "prune_at_ms": 2,
         "pruned_before_ms": 2,
         "erased": 2,
+        "intent_count": 2,
+        "intents_at_ms": 2,
+        "scrap_count": 2,
+        "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
     }
@@ -157,6 +166,10 @@ class Session(Record):
         None  # an id with an earlier time may be of a row that was removed
     )
     erased: bool | None = None  # its texts; False: they are to be erased
+    intent_count: int | None = None  # attachments whose bytes are being stored; None: 0
+    intents_at_ms: int | None = None  # no intent of a client is aged before
+    scrap_count: int | None = None  # attachments whose bytes are to be deleted; None: 0
+    scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
 
@@ -467,6 +480,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     PruneProgress,
     Profile,
     Label,
+    Attachment,
     Frame,
     BlobHolders,
 )

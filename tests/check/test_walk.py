@@ -36,6 +36,9 @@ from tenure.commands import (
     Checkpoint,
     Commit,
     Decide,
+    DropScraps,
+    Forget,
+    Intend,
     Interrupt,
     NewInput,
     NothingDue,
@@ -83,7 +86,10 @@ def is_known(command: Command[Any, Any], outcome: object) -> bool:
         assert isinstance(outcome, Admitted)
         found = [receipt.input_id for receipt in outcome.admissions]
         return found == [new.input_id for new in command.inputs]
-    return not isinstance(command, NEVER_REPLAYED) and not isinstance(outcome, NothingDue)
+    named_by_a_row = (Intend, Forget, DropScraps)  # which a later command may have changed
+    return not isinstance(command, (*NEVER_REPLAYED, *named_by_a_row)) and not isinstance(
+        outcome, NothingDue
+    )
 
 
 def session_of(world: World) -> Session | None:

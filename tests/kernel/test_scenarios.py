@@ -35,6 +35,7 @@ DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
 PAGES = (  # whose clauses are about commands; the others have tests of their own
     *("lease", "inbox", "run", "journal", "commit", "transcript", "cancel", "phase", "sweep"),
     *("due", "event", "store", "ticket", "frame", "profile", "reading", "state", "retention"),
+    "attachment",
 )
 
 UNREACHED = {
@@ -73,6 +74,9 @@ UNREACHED = {
     },
     "STORE-55": "a clause of drivers: the conformance suite",
     "FRAME-6": "tests/kernel/test_frames.py: 256 frames are too many for a scenario",
+    "ATTACH-4": "tests/kernel/test_attachments.py: a scenario would have 257 attachments",
+    "ATTACH-52": "a clause of drivers: tests/runtime/test_attachments.py",
+    "ATTACH-53": "a clause of drivers: tests/runtime/test_attachments.py",
     "STORE-45": "tests/stores/test_field_types.py: the language of scenarios has no rows",
     "STORE-17": "test_a_session_counts_its_inputs_and_runs",
 }  # clauses that no scenario can show, with the test or the reason; all rows: test_machines.py

@@ -24,7 +24,9 @@ from tenure.commands import (
     Withdraw,
     Withdrawn,
 )
+from tenure.limits import COMMIT_ATTACHED_MAX
 from tenure.machines.ticket import ACTIONS, Action
+from tenure.messages.types import Attachment as MessageAttachment
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
@@ -34,7 +36,9 @@ from tenure.questions.tickets import AllOpenTickets, OpenTickets
 from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
 from tenure.replace import replace
 from tenure.retention import Retention
+from tenure.turn.chat_policy import write_prompt
 
+from ..blobs.base import BlobStore
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
@@ -44,6 +48,7 @@ from .input_waiter import InputWaiter, TrackedInput
 from .pruning import prune_session
 from .receipts import Receipt
 from .retry import retry
+from .session_attachments import AttachmentMethods
 from .session_commands import SessionCommands
 from .session_reading import POLL_S, SessionReading
 from .strategies import BusyStrategy, admit_by_strategy, check_strategy
@@ -66,7 +71,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client(SessionReading, SessionCommands):
+class Client(SessionReading, SessionCommands, AttachmentMethods):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
@@ -77,9 +82,13 @@ class Client(SessionReading, SessionCommands):
         *,
         changes: SessionChanges | None = None,
         policies: Mapping[str, Policy] | None = None,
+        blobs: BlobStore | None = None,
     ) -> None:
-        """`policies`: for kinds of your own, or instead of those that tenure has for a kind."""
-        self.store = store
+        """`policies`: for kinds of your own, or instead of those that tenure has for a kind.
+
+        `blobs`: the store of the bytes of attachments.
+        """
+        self.store, self.blobs = store, blobs
         self.policies = dict(policies or {})
         self.session_changes = SessionChanges(store) if changes is None else changes
         self._waiter = InputWaiter(store, self.session_changes)
@@ -130,10 +139,12 @@ class Client(SessionReading, SessionCommands):
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
         profile: NewProfile | None = None,
+        attachments: Sequence[MessageAttachment] = (),
     ) -> Receipt:
         """Admit one input to a session, which is created if it does not exist; None makes an id (`Receipt.session_id`).
 
-        `profile`: what people know the session by, if it is created.
+        `profile`: what people know the session by, if it is created.  `attachments`: what `attach` has returned, at most 8,
+        for an agent that reads messages, such as ChatAgent.
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
 
@@ -148,6 +159,10 @@ class Client(SessionReading, SessionCommands):
           then nothing of the input is stored.  `within_s` is for this strategy only.
         """
         check_strategy(busy, within_s)
+        if len(attachments) > COMMIT_ATTACHED_MAX:
+            raise ValueError(f"{len(attachments)} attachments; at most {COMMIT_ATTACHED_MAX}")
+        if attachments:
+            text = write_prompt(text, tuple(attachments))
         session_id = new_id() if session_id is None else session_id
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,

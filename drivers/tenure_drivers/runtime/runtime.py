@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
@@ -20,7 +20,9 @@ from tenure.retention import Retention
 from tenure.runner.machine import RunnerConfig
 from tenure.runner.protocol import Drain, Left, RunFinished, RunnerStopReason
 
+from ..blobs.base import BlobStore
 from ..stores.base import Store, Unavailable
+from .attachments import ScrapCollector
 from .client import Client
 from .clock import boot_clock_ms, new_id
 from .drained import Drained
@@ -86,11 +88,13 @@ class Runtime(Client):
         retention: Retention | None = None,
         agents: AgentRegistry | None = None,
         limits: Sequence[Limit] = (),
+        blobs: BlobStore | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
 
         `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`).  `retention`: what it does
-        not keep is removed from all sessions (specs/retention.md)."""
+        not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
+        bytes of attachments; with it, the runtime also deletes those that no session holds any more."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
@@ -101,7 +105,7 @@ class Runtime(Client):
             raise ValueError(f"retention: {problem}")
         if agent is not None and agents is not None:
             raise ValueError("agent and agents: expected one of them")
-        super().__init__(store, policies=policies)
+        super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
@@ -116,6 +120,7 @@ class Runtime(Client):
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
         self._pruner = None if retention is None else PrunerHost(store, retention)
+        self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
         self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
@@ -175,6 +180,9 @@ class Runtime(Client):
             self._publisher.start()
         if self._pruner is not None and not self._ended:
             self._pruner.start()
+        if self.blobs is not None and not self._ended:
+            self._collector = ScrapCollector(self, self.blobs)
+            self._collector.start()
         if self.live.channel is not None and not self._ended:
             self._retain(asyncio.create_task(self._carry()))
 
@@ -230,6 +238,8 @@ class Runtime(Client):
                 await self._worker.stop()
             if self._publisher is not None:
                 await self._publisher.stop()
+            if self._collector is not None:
+                await self._collector.stop()
             await self._waiter.stop()
             await self.session_changes.stop()
             self.live.close()
@@ -242,6 +252,8 @@ class Runtime(Client):
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:
         answer = await super()._execute(command)
+        if self._collector is not None and isinstance(command, Forget | Amend):
+            self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
         return answer
@@ -292,6 +304,7 @@ class Runtime(Client):
             on_run_finished=self._on_run_finished,
             on_left=self._note_left,
             show=self.live.publish,
+            blobs=self.blobs,
         )
 
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:

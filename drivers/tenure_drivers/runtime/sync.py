@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tenure.commands import (
@@ -28,6 +29,7 @@ from tenure.commands import (
 )
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
+from tenure.messages.types import Attachment as MessageAttachment
 from tenure.queries import Question
 from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import EventsAfter, InputStatus
@@ -219,6 +221,14 @@ class SyncTurn:
         """As Turn.wait."""
         return self._loop.call(self._turn.wait(*ticket_ids, **options))
 
+    def attach(self, data: bytes | Path, media_type: str, name: str = "") -> MessageAttachment:
+        """As Turn.attach."""
+        return self._loop.call(self._turn.attach(data, media_type, name))
+
+    def attachment(self, named: str) -> bytes | None:
+        """As Turn.attachment."""
+        return self._loop.call(self._turn.attachment(named))
+
     def pause(self, seconds: float) -> None:
         """As Turn.pause."""
         self._loop.call(self._turn.pause(seconds))
@@ -359,6 +369,20 @@ class SyncRuntime:
     def prune(self, session_id: str, retention: Retention) -> PrunePass:
         """As Client.prune."""
         return self._loop.call(self._runtime.prune(session_id, retention))
+
+    def attach(
+        self, session_id: str, data: bytes | Path, media_type: str, name: str = "", **kw: Any
+    ) -> MessageAttachment:
+        """As Client.attach."""
+        return self._loop.call(self._runtime.attach(session_id, data, media_type, name, **kw))
+
+    def attachment(self, session_id: str, named: str) -> bytes | None:
+        """As Client.attachment."""
+        return self._loop.call(self._runtime.attachment(session_id, named))
+
+    def forget(self, session_id: str, *named: str) -> None:
+        """As Client.forget."""
+        self._loop.call(self._runtime.forget(session_id, *named))
 
     def amend(self, session_id: str, nodes: Sequence[NewNode] = (), **kw: Any) -> Amended:
         """As Client.amend."""

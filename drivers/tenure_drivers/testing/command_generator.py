@@ -18,13 +18,18 @@ from tenure.commands import (
     Begin,
     Begun,
     Checkpoint,
+    ClaimScraps,
     Commit,
     Committed,
     Decide,
     Destroy,
+    DropScraps,
     Fail,
+    Forget,
     IfIdle,
+    Intend,
     Interrupt,
+    NewAttachment,
     NewEntry,
     NewInput,
     NewProfile,
@@ -79,6 +84,7 @@ from tenure.policy import (
 from tenure.queries import Command, Get
 from tenure.questions.retention import NextPrune
 from tenure.records import (
+    Attachment,
     Blob,
     Child,
     EntryKind,
@@ -87,6 +93,7 @@ from tenure.records import (
     QueueEntry,
     Root,
     Run,
+    Scrap,
     Session,
     Ticket,
 )
@@ -99,7 +106,7 @@ __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -133,6 +140,7 @@ RETENTIONS = (
     Retention(),
 )
 ORDER = tuple((kind,) for kind in PruneKind if kind is not PruneKind.DONE)
+DIGESTS = ("a" * 64, "b" * 64)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
 
@@ -309,7 +317,7 @@ class CommandGenerator:
         kinds: tuple[Callable[..., AnyCommand], ...] = (
             *(self._commit, self._commit, self._commit, self._checkpoint, self._checkpoint),
             *(self._fail, self._fail, self._renew, self._release, self._reclaim),
-            *(self._park, self._park, self._park),
+            *(self._park, self._park, self._park, self._intend, self._intend),
         )
         if run is None:
             kinds = (self._release_session, self._amend, self._amend, self._renew)
@@ -350,6 +358,7 @@ class CommandGenerator:
             yields=pick((True, False, False)),
             switch=switch,
             states=self._states(),
+            attach=self._attached(row.session_id),
         )
 
     def _switch(self, row: Session) -> Switch | None:
@@ -383,6 +392,7 @@ class CommandGenerator:
             take_max=pick((1, 2, 64)),
             take_id=self._id("take"),
             tickets=self._tickets((0,) * 9 + (1,)),
+            attach=self._attached(row.session_id),
         )
 
     def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
@@ -444,6 +454,8 @@ class CommandGenerator:
             usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
             hide=hide,
             show=show,
+            attach=self._attached(session),
+            forget=self._attached(session),
         )
 
     def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -463,6 +475,51 @@ class CommandGenerator:
                 named.append(after[0])
         ids = tuple([node.node_id for node in named])
         return ((), ids) if first.hidden else (ids, ())
+
+    # -- attachments
+
+    def _attachments(self, session: str) -> list[str]:
+        return [row.attachment_id for row in self._rows(Attachment, session)] or ["a?"]
+
+    def _attached(self, session: str) -> tuple[str, ...]:
+        """Return what a command attaches or forgets: mostly nothing, mostly known."""
+        held = [row.attachment_id for row in self._rows(Attachment, session) if row.held]
+        if not held:
+            return () if self.pick(range(20)) else (self._id("a"),)
+        return (self.pick(held),) if self.pick(range(3)) == 0 else ()
+
+    def _intend(self, row: Session, fence: Fence | None, run: Run | None) -> AnyCommand:
+        pick = self.pick
+        known = self._attachments(row.session_id)
+        ids = {
+            pick((self._id("a"), self._id("a"), *known[-2:])): None for _ in range(pick((1, 1, 3)))
+        }
+        new = [
+            NewAttachment(each, pick(DIGESTS), 1, pick(("image/png",) * 4 + ("text/plain", "")))
+            for each in ids
+        ]
+        run_id = None if run is None else run.run_id
+        return Intend(row.session_id, tuple(new), fence, run_id)
+
+    def _let_go(self, session: str) -> AnyCommand:
+        """Return a command of who forgets attachments, or deletes their bytes."""
+        pick = self.pick
+        row: Session | None = self.world.answer(Get(Session, (session,)))
+        rows = self._rows(Attachment, session)
+        scraps = [s for s in rows if isinstance(s.state, Scrap)]
+        if row is not None and (not rows or pick(range(6)) == 0):
+            return self._intend(row, None, None)
+        if row is None or not scraps or pick(range(6)) == 0:
+            return Forget(session, (pick((*self._attachments(session), self._id("a"))),))
+        named = pick(scraps)
+        claim_id = pick((getattr(named.state, "claim_id", None) or "d1", "d2"))
+        return pick(  # type: ignore[no-any-return]
+            (
+                ClaimScraps(session, claim_id, ((named.attachment_id, named.digest),)),
+                ClaimScraps(session, claim_id, ((named.attachment_id, pick(DIGESTS)),)),
+                DropScraps(session, claim_id, (named.attachment_id,)),
+            )
+        )
 
     # -- commands of users and operators
 
@@ -528,7 +585,7 @@ class CommandGenerator:
             (
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
-                *(self._readmit(s, id_), self._decide(s)),
+                *(self._readmit(s, id_), self._decide(s), self._let_go(s), self._let_go(s)),
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s)), self._reseal(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
+from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .pruning import SYSTEMS as PRUNING
 from .pruning import PruneModel, PruneSystem
@@ -156,6 +157,17 @@ def search_pruning(
     return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
 
 
+def search_attachments(
+    config: AttachConfig,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of attachments."""
+    model = AttachModel(config)
+    explored = explore(model, limit, progress)
+    return ModelResult(config.description, explored, model.decisions, model.clauses)
+
+
 def search_hiding(
     progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
 ) -> ModelResult:
@@ -169,8 +181,12 @@ SMALL: Final[dict[str, SearchModel]] = {
     **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
+    ATTACH.name: partial(search_attachments, ATTACH),
 }
-LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
+LARGE: Final[dict[str, SearchModel]] = {
+    **{config.name: partial(search, config) for config in DEEP},
+    ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+}
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
@@ -181,10 +197,11 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {HidingModel.name: HidingModel.description}
+    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
-    return small | {config.name: config.description for config in DEEP} if deep else small
+    large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
+    return small | large if deep else small
 
 
 def check(

@@ -7,7 +7,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from ..attachment_records import Stage
 from ..indexes import (
+    ATTACHMENT_BYTES,
+    ATTACHMENT_STAGES,
     BLOB_HOLDERS,
     BLOBS,
     EVENT_BATCHES,
@@ -21,7 +24,7 @@ from ..limits import LABELS_MAX
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
-from ..records import Frame, Label, Node, Profile, Run, Ticket
+from ..records import Attachment, Frame, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -124,6 +127,8 @@ class Rows(Question[tuple[Record, ...]]):
         found: list[Record] = [session, *queue_entries, *runs, *events]
         if session.open_ticket_count or session.asking_since_ms is not None:
             found += yield from tickets_of(s, runs)
+        if session.intent_count or session.scrap_count:
+            found += yield from attachments_of(s)
         found += [entered for entered in inputs if entered is not None]
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
@@ -137,6 +142,19 @@ class Rows(Question[tuple[Record, ...]]):
         found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)
         found += yield First(BLOBS, (s,), EVERY_ROW)
         return tuple(found)
+
+
+def attachments_of(session_id: str) -> Generator[Query[Any], Any, list[Attachment]]:
+    """Load the intents and scraps of a session, and what holds the bytes of the scraps."""
+    found: list[Attachment] = []
+    for stage in (Stage.INTENT, Stage.SCRAP, Stage.CLAIMED):
+        found += yield First(ATTACHMENT_STAGES, (session_id, stage.value), 1_000_000_000)
+    digests = {row.digest for row in found if not row.held}
+    held = yield Each(
+        tuple([First(ATTACHMENT_BYTES, (session_id, digest), 1) for digest in sorted(digests)])
+    )
+    known = {row.attachment_id for row in found}
+    return found + [row for (row,) in held if row.attachment_id not in known]
 
 
 def tickets_of(

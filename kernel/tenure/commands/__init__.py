@@ -22,6 +22,7 @@ from ..records import (
 from .acquire import Acquire, Acquired
 from .admit import Admit, Open, Opened
 from .amend import Amend, Rewind
+from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
 from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
@@ -40,6 +41,7 @@ from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
 from .restore import Restore
+from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -58,6 +60,15 @@ __all__ = [
     "BusyWith",
     "CancelRequested",
     "Checkpoint",
+    "ClaimScraps",
+    "DropScraps",
+    "Forget",
+    "Forgotten",
+    "Intend",
+    "Intended",
+    "NewAttachment",
+    "ScrapsClaimed",
+    "ScrapsDropped",
     "Checkpointed",
     "Commit",
     "Committed",

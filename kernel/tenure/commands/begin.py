@@ -168,6 +168,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             case scheduling.Wait() | scheduling.EndHead() | scheduling.TimedOut():
                 tx.settle()
                 sweep = tx.session.sweep or not isinstance(step, scheduling.Wait)
+                sweep = sweep or scheduling.intents_aged(tx.session, tx.now_ms)
                 return tx.decided(NothingDue(tx.session.due_at_ms, sweep), "INBOX-14")
             case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
                 tx.settle()

@@ -33,3 +33,4 @@ class SessionChanges(TypedDict, total=False):
     sweep: bool
     prune_at_ms: int | None
     erased: bool | None
+    intents_at_ms: int | None

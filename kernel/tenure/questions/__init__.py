@@ -4,6 +4,7 @@
 operators.
 """
 
+from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
 from .changes import (
     ChangeCursor,
     ChangesPage,
@@ -64,6 +65,7 @@ __all__ = [
     "FrameSwitched",
     "Graph",
     "GraphPage",
+    "HeldAttachments",
     "Inbox",
     "InboxInput",
     "InboxItem",
@@ -95,9 +97,12 @@ __all__ = [
     "Result",
     "RunEnd",
     "Said",
+    "ScrapSessions",
+    "Scraps",
     "SealablePage",
     "SealableRows",
     "SealedUpTo",
+    "SessionAttachments",
     "SessionItem",
     "Sessions",
     "SessionsPage",

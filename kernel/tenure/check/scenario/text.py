@@ -18,6 +18,7 @@ import attrs
 from ... import commands, questions
 from ...commands import (
     IfIdle,
+    NewAttachment,
     NewEntry,
     NewInput,
     NewProfile,
@@ -176,6 +177,7 @@ def read_question(line: str) -> Question[Any]:
 
 
 PARTS: Final[dict[str, type]] = {
+    "tuple[NewAttachment, ...]": tuple,
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
@@ -193,6 +195,7 @@ PARTS: Final[dict[str, type]] = {
 
 
 ITEMS: Final[dict[type, str]] = {
+    NewAttachment: "attachment",
     NewProfile: "profile",
     NewState: "state",
     NewTicket: "ticket",
@@ -217,6 +220,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "entries", _build(NewEntry, words)
     if words[0] in ROLES and "nodes" in parts:
         return "nodes", _build(NewNode, words)
+    if words[0] == "attachment" and "attachments" in parts:
+        return "attachments", _build(NewAttachment, words[1:])
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
     if words[0] == "state" and "states" in parts:
@@ -457,7 +462,8 @@ def _word(value: Any, session_id: str) -> str:
         case tuple():
             parts = ["=".join(each) if isinstance(each, tuple) else str(each) for each in value]
             paired = any(isinstance(each, tuple) for each in value)
-            return json.dumps(",".join(parts)) if paired else ",".join(parts)
+            text = ",".join(parts)
+            return json.dumps(text) if paired or " " in text else text
         case _:
             return str(value)
 

@@ -18,6 +18,7 @@ from ...machines import run as run_
 from ...outcome import Drop, Insert
 from ...records import EventBatch, Frame, MarkRaise, Node, Phase
 from ...world import key_of
+from .attachment_properties import ATTACHMENT_DECISIONS
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
 from .frame_properties import FRAME_PROPERTIES
@@ -313,6 +314,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
     "a rank changes only by Reorder, and an input goes back only by a split or a rollback": ranks_kept,
     **EDIT_PROPERTIES,
+    **ATTACHMENT_DECISIONS,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
     "a barrier begins only when no earlier run is unfinished": barrier_respected,
