@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tenure.commands import Intend, NewAttachment
+from tenure.commands import Intend, NewAttachment, Sweep
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.messages.types import Reply, Request
 from tenure.outcome import Decided
@@ -293,6 +293,7 @@ def test_a_destroyed_session_that_is_erased_or_removed_lets_go_of_its_bytes(
             await client.erase("s")
         else:
             await client.destroy("s")
+            await store.execute(Sweep("s"))
             await client.prune("s", Retention(destroyed_for_ms=10))
             assert await client.attachment("s", named) == PICTURE
             clock.now_ms += 11
