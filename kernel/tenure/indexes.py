@@ -7,6 +7,7 @@ from typing import Any, Final
 from .queries import Index
 from .records import (
     EventBatch,
+    ImportedPage,
     Input,
     JournalEntry,
     Label,
@@ -32,6 +33,7 @@ __all__ = [
     "EVENT_BATCHES",
     "FROM_SESSION",
     "FUTURE",
+    "IMPORTED_PAGES",
     "INDEXES",
     "JOURNAL_ENTRIES",
     "LABELLED",
@@ -107,6 +109,9 @@ FROM_SESSION: Final = Index(
 LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
+IMPORTED_PAGES: Final = Index(
+    "imported_page_pk", ImportedPage, ImportedPage.key, unique=True, since=2
+)
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
@@ -137,4 +142,5 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     FROM_SESSION,
     LABELLED,
     LABELS,
+    IMPORTED_PAGES,
 )

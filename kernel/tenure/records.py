@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
+from .import_records import ImportedPage, ImportProgress
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -57,6 +58,8 @@ __all__ = [
     "FencedOff",
     "Fork",
     "HowAdmitted",
+    "ImportProgress",
+    "ImportedPage",
     "Input",
     "Interrupted",
     "JournalEntry",
@@ -446,4 +449,6 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Ticket,
     Profile,
     Label,
+    ImportProgress,
+    ImportedPage,
 )

@@ -67,6 +67,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "waiting-input": (3_781, 8_451),
     "waiting-background": (5_393, 15_804),
     "approval": (1_245, 4_053),
+    "import": (3_711, 11_459),
 }
 
 # Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.

@@ -34,7 +34,7 @@ NAMED = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
 PAGES = (  # whose clauses are about commands; the others have tests of their own
     *("lease", "inbox", "run", "journal", "commit", "transcript", "cancel", "phase", "sweep"),
-    *("due", "event", "store", "ticket", "profile"),
+    *("due", "event", "store", "ticket", "profile", "import"),
 )
 
 UNREACHED = {

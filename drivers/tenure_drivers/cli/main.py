@@ -255,7 +255,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 
     \b
     Without SESSION, print one line for each session, with these columns:
-      phase      open, retired, stopping, stopped or destroyed
+      phase      open, retired, stopping, stopped, destroyed or importing
       lease      the owner, and the time that is left
       open run   the run whose turn has recorded something and has not ended
       unended    the number of inputs that have not ended

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import EVENT_BATCHES, LABELS, OPEN_RUNS, OPEN_TICKETS
+from ..indexes import EVENT_BATCHES, IMPORTED_PAGES, LABELS, OPEN_RUNS, OPEN_TICKETS
 from ..limits import LABELS_MAX
 from ..queries import Each, First, Get, Query, Question, Record
-from ..questions.history import load_session_rows
-from ..records import Label, Node, Profile, Run, Ticket
+from ..questions.history import all_rows, load_session_rows
+from ..records import ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -92,6 +92,10 @@ class Rows(Question[tuple[Record, ...]]):
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
         found += yield First(LABELS, (s,), PAGE)
+        progress = yield Get(ImportProgress, (s,))
+        if progress is not None:
+            found.append(progress)
+            found += yield from all_rows(IMPORTED_PAGES, s)
         if session.leaf is not None:
             node = yield Get(Node, (s, session.leaf.node_id))
             found += [] if node is None else [node]

@@ -4,6 +4,7 @@ A command is decided over a view of the rows of one session.  Modules here impor
 """
 
 from ..event import Parent
+from ..imports import Import, ImportNode
 from ..records import (
     Admission,
     Amended,
@@ -19,7 +20,7 @@ from ..records import (
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
-from .admit import Admit, Open, Opened
+from .admit import Admit
 from .amend import Amend, Rewind
 from .begin import Begin, NothingDue
 from .busy import BusyWith
@@ -31,6 +32,8 @@ from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
+from .import_page import ImportPage, PageImported
+from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
@@ -70,6 +73,9 @@ __all__ = [
     "GoOn",
     "HowAdmitted",
     "IfIdle",
+    "Import",
+    "ImportNode",
+    "ImportPage",
     "Interrupt",
     "Interrupted",
     "NewEntry",
@@ -80,6 +86,7 @@ __all__ = [
     "NothingDue",
     "Open",
     "Opened",
+    "PageImported",
     "Parent",
     "Park",
     "Parked",

@@ -18,6 +18,8 @@ import attrs
 from ... import commands, questions
 from ...commands import (
     IfIdle,
+    Import,
+    ImportNode,
     NewEntry,
     NewInput,
     NewProfile,
@@ -171,6 +173,7 @@ def read_question(line: str) -> Question[Any]:
 
 
 PARTS: Final[dict[str, type]] = {
+    "tuple[ImportNode, ...]": tuple,
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
@@ -178,6 +181,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[UsageDelta, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
+    "Import | None": Import,
     "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
     "Failure": Failure,
@@ -190,6 +194,10 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if parts.keys() == {"nodes"}:
+        return "nodes", _build(ImportNode, words)
+    if words[0] == "import" and "importing" in parts:
+        return "importing", _build(Import, words[1:])
     if words[0] == "profile" and "profile" in parts:
         return "profile", _build(NewProfile, words[1:])
     if parts.keys() & {"inputs", "replacement", "new"}:
@@ -362,6 +370,8 @@ def _item_words(item: Any, session_id: str) -> list[str]:
         return ["usage", *words]
     if isinstance(item, NewTicket):
         return ["ticket", *words]
+    if isinstance(item, Import):
+        return ["import", *words]
     if isinstance(item, NewProfile):
         return ["profile", *words]
     return ["rewind", *words] if isinstance(item, Rewind) else words

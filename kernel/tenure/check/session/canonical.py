@@ -25,6 +25,8 @@ from ...records import (
     EventBatch,
     ExecutedCommand,
     FencedOff,
+    ImportedPage,
+    ImportProgress,
     Input,
     Label,
     LastEnd,
@@ -32,6 +34,7 @@ from ...records import (
     Node,
     OpenKey,
     OpenTicket,
+    Phase,
     PhaseChanged,
     Profile,
     QueueEntry,
@@ -111,9 +114,13 @@ def canonicalize(world: World, retained: Retained) -> World:
         for run in runs.values()
         if run.run_id in retained.runs or not isinstance(run.state, run_.Done)
     }
-    tables = {}
+    tables: dict[type[Any], Rows] = {}
     digest = world.digest
+    (before,) = rows_of(world, Session).values()
     for kind, rows in world.tables.items():
+        if kind is Node and before.phase is Phase.IMPORTING:
+            tables[kind] = rows  # a page may name a node again
+            continue
         renamed = _renamed(kind, rows.by_key, names, kept)
         if renamed is None:
             tables[kind] = rows
@@ -136,7 +143,7 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -
     """Return the records to keep, renamed.  Return None if none has changed."""
     if kind in (EventBatch, Node, Usage, Blob):
         return []
-    if kind in (OpenKey, MarkRaise, Profile, Label):
+    if kind in (OpenKey, MarkRaise, Profile, Label, ImportProgress, ImportedPage):
         return None
     new = [_record(kind, record, names, kept) for record in rows.values()]
     if all(n is old for n, old in zip(new, rows.values(), strict=True)):

@@ -20,6 +20,7 @@ from ...records import EventBatch, MarkRaise, Node, Phase
 from ...world import key_of
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
+from .import_properties import IMPORT_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
     barrier_respected,
@@ -314,4 +315,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **IMPORT_PROPERTIES,
 }
