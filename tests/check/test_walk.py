@@ -198,7 +198,7 @@ class Walk:
         else:
             raise AssertionError("not finished after 4,000 steps")
         row = session_of(self.world)
-        if row is not None and row.phase is not Phase.STOPPED:
+        if row is not None and row.phase not in (Phase.STOPPED, Phase.IMPORTING):
             left = [e for e in self.world.all(QueueEntry) if not isinstance(e.state, Ended)]
             assert not left, f"never ends: {left}"
         self.generator, self.now_ms, self.taken_back, self.trace, self.done = kept

@@ -148,7 +148,7 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
-    assert len(PROPERTIES) == 21
+    assert len(PROPERTIES) == 24
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
