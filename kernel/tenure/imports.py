@@ -12,10 +12,12 @@ from .transcript import Form, Role, hash_parts, hash_text
 __all__ = [
     "Import",
     "ImportNode",
+    "NodeOutline",
     "PageOutline",
     "digest_of_page",
     "extend_digest",
-    "outline",
+    "outline_of",
+    "pages_of",
     "promise",
     "size_of_body",
 ]
@@ -46,6 +48,14 @@ class ImportNode:
 
 
 @frozen
+class NodeOutline:
+    """What of a node decides about its page: the bytes of its body, and its digest."""
+
+    size: int
+    digest: str
+
+
+@frozen
 class PageOutline:
     """Which nodes a page has, by their positions from 0, and its digest."""
 
@@ -60,15 +70,15 @@ def size_of_body(body: str) -> int:
     return len(body) if body.isascii() else len(body.encode("utf-8", "replace"))
 
 
-def digest_of_node(node: ImportNode) -> str:
-    """Return the digest of a node: of its id, time and content."""
+def outline_of(node: ImportNode) -> NodeOutline:
+    """Return the outline of a node.  Its digest is of its id, time and content."""
     parts = (node.node_id, node.role.value, hash_text(node.body), node.call_ids, node.form.value)
-    return hash_parts(*parts, node.at_ms)
+    return NodeOutline(size_of_body(node.body), hash_parts(*parts, node.at_ms))
 
 
 def digest_of_page(nodes: Iterable[ImportNode]) -> str:
     """IMPORT-4: return the digest of a page."""
-    return hash_parts(*map(digest_of_node, nodes))
+    return hash_parts(*[outline_of(node).digest for node in nodes])
 
 
 def extend_digest(so_far: str | None, page: str) -> str:
@@ -76,26 +86,25 @@ def extend_digest(so_far: str | None, page: str) -> str:
     return hash_parts(so_far, page)
 
 
-def outline(nodes: Iterable[ImportNode]) -> Iterator[PageOutline]:
-    """Divide nodes into pages as large as IMPORT-5 allows.  Keeps no body, so all nodes need not be in memory at once."""
+def pages_of(nodes: Iterable[NodeOutline]) -> Iterator[PageOutline]:
+    """Divide nodes into pages that are as large as IMPORT-5 allows.  Needs no body, so no text is kept in memory."""
     number, first, at, size = 1, 0, 0, 0
     digests: list[str] = []
     for node in nodes:
-        added = size_of_body(node.body)
-        if digests and (len(digests) == PAGE_NODES_MAX or size + added > PAGE_BYTES_MAX):
+        if digests and (len(digests) == PAGE_NODES_MAX or size + node.size > PAGE_BYTES_MAX):
             yield PageOutline(number, first, at, hash_parts(*digests))
             number, first, size, digests = number + 1, at, 0, []
-        digests.append(digest_of_node(node))
-        size += added
+        digests.append(node.digest)
+        size += node.size
         at += 1
     if digests:
         yield PageOutline(number, first, at, hash_parts(*digests))
 
 
-def promise(pages: Iterable[PageOutline], origin: str | None = None) -> Import:
-    """Return what an import of these pages, at least one, promises."""
+def promise(pages: Iterable[str], origin: str | None = None) -> Import:
+    """Return what an import promises whose pages, at least one, have these digests."""
     count, digest = 0, None
     for page in pages:
-        count, digest = count + 1, extend_digest(digest, page.digest)
+        count, digest = count + 1, extend_digest(digest, page)
     assert digest is not None, "no page"
     return Import(count, digest, origin)

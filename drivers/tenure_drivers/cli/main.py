@@ -11,6 +11,7 @@ import importlib.metadata
 import math
 from collections.abc import Iterator
 from importlib.util import find_spec
+from keyword import iskeyword
 from typing import Any, ClassVar, Final
 
 import click
@@ -77,6 +78,8 @@ class Lazy(click.Group):
         "decide": "tenure_drivers.cli.tickets",
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
+        "fork": "tenure_drivers.cli.importing",
+        "import": "tenure_drivers.cli.importing",
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",
@@ -103,7 +106,7 @@ class Lazy(click.Group):
         if find_spec(self.later[name]) is None:
             return None
         module = importlib.import_module(self.later[name])
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
         return command
 
 

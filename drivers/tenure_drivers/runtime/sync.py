@@ -17,6 +17,7 @@ from tenure.commands import (
     CancelRequested,
     Committed,
     DecisionTaken,
+    ImportNode,
     Interrupted,
     NewInput,
     PhaseChanged,
@@ -33,6 +34,7 @@ from tenure.records import EventBatch, Input, Ticket
 
 from .drained import Drained
 from .errors import describe
+from .importing import Imported
 from .receipts import Receipt
 from .runtime import Runtime
 from .steps import Passes
@@ -330,6 +332,14 @@ class SyncRuntime:
     def destroy(self, session_id: str) -> PhaseChanged:
         """As Client.destroy."""
         return self._loop.call(self._runtime.destroy(session_id))
+
+    def fork(self, session_id: str, new_session_id: str | None = None, **kw: Any) -> Imported:
+        """As Client.fork."""
+        return self._loop.call(self._runtime.fork(session_id, new_session_id, **kw))
+
+    def import_session(self, session_id: str, nodes: Sequence[ImportNode], **kw: Any) -> Imported:
+        """As Client.import_session."""
+        return self._loop.call(self._runtime.import_session(session_id, nodes, **kw))
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""

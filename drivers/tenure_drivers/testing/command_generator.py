@@ -55,7 +55,7 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure, RetryLimits
-from tenure.imports import outline, promise
+from tenure.imports import digest_of_page, promise
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Mode, Termination, Waiting, WaitReason
@@ -130,7 +130,7 @@ IMPORTED = (
     ImportNode("told", Role.ASSISTANT, "it is 5", 4),
 )
 PAGES = (IMPORTED[:2], (IMPORTED[2], IMPORTED[0]), IMPORTED[3:])
-PROMISE: Import = promise([next(outline(page)) for page in PAGES])
+PROMISE: Import = promise(map(digest_of_page, PAGES))
 
 
 class CommandGenerator:

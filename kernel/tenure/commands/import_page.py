@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from typing import ClassVar
 
 from attrs import frozen
 
@@ -20,11 +20,7 @@ from .session_view import SessionView, session_queries
 from .transaction import Transaction
 from .validation import validate_id, validate_time
 
-__all__ = ["ImportPage", "PageImported"]
-
-
-# TRANSCRIPT-3: ids that the kernel makes, of the nodes of runs and of Amend
-MADE_BY_KERNEL: Final = re.compile(r".*(/\d+|:\d+:\d+:\d+)")
+__all__ = ["ImportPage", "PageImported", "refuse_import"]
 
 
 @frozen
@@ -117,17 +113,7 @@ class ImportPage(Command[ImportView, PageImported]):
         size = sum([size_of_body(node.body) for node in self.nodes])
         if len(self.nodes) > 1 and size > PAGE_BYTES_MAX:
             return f"bodies of {size} bytes; at most {PAGE_BYTES_MAX} in a page of several nodes"
-        for node in self.nodes:
-            problem = (
-                validate_id("node_id", node.node_id)
-                or validate_time("at_ms", node.at_ms, now_ms)
-                or validate_nodes((), (NewNode(node.role, node.body, form=node.form),))
-            )
-            if problem is None and MADE_BY_KERNEL.fullmatch(node.node_id):
-                problem = "an id that a command may make: expected no numbers after / or three :"
-            if problem is not None:
-                return f"node {node.node_id!r}: {problem}"
-        return None
+        return _problem_of(self.nodes, now_ms)
 
     def _write_nodes(
         self, tx: Transaction, progress: ImportProgress, new: tuple[ImportNode, ...]
@@ -159,12 +145,49 @@ class ImportPage(Command[ImportView, PageImported]):
         tx.append_event(EventKind.PHASE_CHANGED, detail=Phase.OPEN.value)
 
 
+def refuse_import(nodes: Sequence[ImportNode]) -> Refused | None:
+    """Return why an import of all these nodes would be refused, before anything of it is stored; None: it would not."""
+    if problem := _problem_of(nodes, 0):
+        return Refused(Refusal.ILLEGAL, "IMPORT-5", problem)
+    new = _unmet(nodes, ())
+    if isinstance(new, Refused):
+        return new
+    open_calls = _open_calls_after((), new)
+    if isinstance(open_calls, str):
+        return Refused(Refusal.ILLEGAL, "IMPORT-8", open_calls)
+    return _refuse_open_calls(open_calls)
+
+
+def _problem_of(nodes: Sequence[ImportNode], now_ms: int) -> str | None:
+    """IMPORT-5: return what is wrong with one of the nodes, or None."""
+    for node in nodes:
+        problem = (
+            validate_id("node_id", node.node_id)
+            or validate_time("at_ms", node.at_ms, now_ms)
+            or validate_nodes((), (NewNode(node.role, node.body, form=node.form),))
+        )
+        if problem is None and _may_be_made(node.node_id):
+            problem = "an id that a command may make: expected no numbers after / or three :"
+        if problem is not None:
+            return f"node {node.node_id!r}: {problem}"
+    return None
+
+
+def _may_be_made(node_id: str) -> bool:
+    """Return whether a command could make this id: `command/i` or `run:turn:n:i` (TRANSCRIPT-3)."""
+    _, divider, number = node_id.rpartition("/")
+    if divider and number.isdecimal():
+        return True
+    parts = node_id.rsplit(":", 3)
+    return len(parts) == 4 and all([part.isdecimal() for part in parts[1:]])
+
+
 def _as_new(node: ImportNode) -> NewNode:
     return NewNode(node.role, node.body, node.call_ids, form=node.form)
 
 
 def _unmet(
-    nodes: tuple[ImportNode, ...], stored: tuple[Node | None, ...]
+    nodes: Sequence[ImportNode], stored: Sequence[Node | None]
 ) -> tuple[ImportNode, ...] | Refused:
     """IMPORT-10: return the nodes that were not met before, in earlier pages or in this one."""
     met = {
@@ -200,10 +223,16 @@ def _refuse_opening(
     progress: ImportProgress, so_far: str, open_calls: tuple[str, ...]
 ) -> Refused | None:
     """IMPORT-8, IMPORT-9: return why the last page does not open the session, or None."""
-    if open_calls:
-        problem = f"calls without a result after the last page: {open_calls}"
-        return Refused(Refusal.ILLEGAL, "IMPORT-8", problem)
+    if refused := _refuse_open_calls(open_calls):
+        return refused
     if so_far != progress.digest:
         problem = f"the digest of all pages is {so_far}; promised was {progress.digest}"
         return Refused(Refusal.ILLEGAL, "IMPORT-9", problem)
     return None
+
+
+def _refuse_open_calls(open_calls: tuple[str, ...]) -> Refused | None:
+    if not open_calls:
+        return None
+    problem = f"calls without a result after the last page: {open_calls}"
+    return Refused(Refusal.ILLEGAL, "IMPORT-8", problem)

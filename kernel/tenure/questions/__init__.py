@@ -20,6 +20,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -36,6 +37,7 @@ __all__ = [
     "InboxPage",
     "InputStatus",
     "Journal",
+    "LoadImport",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadRun",

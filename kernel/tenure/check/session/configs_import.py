@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ... import commands as c
-from ...imports import outline, promise
+from ...imports import digest_of_page, promise
 from ...replace import replace
 from ...transcript import Role
 from . import operators as o
@@ -21,12 +21,6 @@ FOUND: Final = c.ImportNode("c", Role.TOOL, "5", 3, ("x",))
 TOLD: Final = c.ImportNode("d", Role.ASSISTANT, "it is 5", 4)
 PAGES: Final = ((ASKED, CALLED), (FOUND, ASKED), (TOLD,))
 WRONG: Final = replace(FOUND, body="6")
-
-
-def promised() -> c.Import:
-    """Return the promise of these pages, however small they are."""
-    whole = [next(outline(page)) for page in PAGES]
-    return promise(whole)
 
 
 IMPORT: Final = ModelConfig(
@@ -47,7 +41,7 @@ IMPORT: Final = ModelConfig(
     workers=1,
     lose=False,
     probes=True,
-    importing=promised(),
+    importing=promise(map(digest_of_page, PAGES)),
     expects=clauses("IMPORT-1,3,4,5,6,7,8,9,10,11 PHASE-16 PROFILE-3"),
     ends=("consumed", "abandoned", "superseded"),
 )
