@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -547,9 +548,21 @@ def test_the_script_agent_is_found_by_name(tmp_path: Path) -> None:
 # -- killed at every boundary
 
 
+@pytest.fixture
+def workers() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(CHILD)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(WAIT_S) == 0
+
+
 class Workspace:
-    def __init__(self, folder: Path, prompt: str) -> None:
+    def __init__(self, workers: subprocess.Popen[str], folder: Path, prompt: str) -> None:
         folder.mkdir()
+        self.workers = workers
         self.url, self.ledger = f"sqlite:{folder / 'store.db'}", folder / "ledger"
         asyncio.run(self._submit(prompt))
 
@@ -560,10 +573,12 @@ class Workspace:
 
     def work(self, at: int, when: str, *more: str) -> int | None:
         """Return None if the process was killed, else the number of events that it saw."""
-        command = [sys.executable, str(CHILD), self.url, str(self.ledger), str(at), when, *more]
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, text=True)
-        assert done.returncode in (0, -9), done
-        return int(done.stdout) if done.returncode == 0 else None
+        assert self.workers.stdin is not None and self.workers.stdout is not None
+        line = json.dumps([self.url, str(self.ledger), str(at), when, *more])
+        print(line, file=self.workers.stdin, flush=True)
+        said = int(self.workers.stdout.readline())
+        assert said == -9 or said >= 0
+        return None if said == -9 else said
 
     def read(self) -> tuple[InputStatus, tuple[Message, ...], list[str]]:
         async def body() -> tuple[InputStatus, tuple[Message, ...]]:
@@ -587,14 +602,14 @@ SCRIPT = "add 2 3 & append paid & fail 1\nappend sent\nadd 1 1"
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
 @pytest.mark.parametrize("when", ["before", "after", "inside"])
 def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
-    tmp_path: Path, when: str
+    tmp_path: Path, when: str, workers: subprocess.Popen[str]
 ) -> None:
-    whole = Workspace(tmp_path / "whole", SCRIPT)
+    whole = Workspace(workers, tmp_path / "whole", SCRIPT)
     assert whole.work(0, when) is not None
     expected = whole.read()[1]
 
     for at in range(1, 100):
-        workspace = Workspace(tmp_path / f"at{at}", SCRIPT)
+        workspace = Workspace(workers, tmp_path / f"at{at}", SCRIPT)
         if workspace.work(at, when) is not None:
             break  # there are fewer events
         lived = workspace.work(0, when)
@@ -616,10 +631,12 @@ def test_a_process_killed_at_any_boundary_leaves_a_legal_transcript(
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
 @pytest.mark.parametrize("when", ["before", "after", "inside"])
 def test_a_process_killed_anywhere_around_an_approval_buys_nothing_twice(
-    tmp_path: Path, when: str
+    tmp_path: Path, when: str, workers: subprocess.Popen[str]
 ) -> None:
     for at in range(1, 100):
-        workspace = Workspace(tmp_path / f"at{at}", "add 2 3 & buy tea & buy milk\nbuy cake")
+        workspace = Workspace(
+            workers, tmp_path / f"at{at}", "add 2 3 & buy tea & buy milk\nbuy cake"
+        )
         if workspace.work(at, when, "approve") is not None:
             break  # there are fewer events
         lived = workspace.work(0, when, "approve")
@@ -636,8 +653,10 @@ def test_a_process_killed_anywhere_around_an_approval_buys_nothing_twice(
 
 
 @pytest.mark.skipif(local_process() is None, reason="needs /proc")
-def test_a_process_killed_inside_a_once_tool_is_found_by_its_probe(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "one", "append paid")
+def test_a_process_killed_inside_a_once_tool_is_found_by_its_probe(
+    tmp_path: Path, workers: subprocess.Popen[str]
+) -> None:
+    workspace = Workspace(workers, tmp_path / "one", "append paid")
 
     assert workspace.work(1, "inside") is None
     assert workspace.work(0, "inside") is not None

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -32,10 +33,11 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-def worked(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def worked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which one hostile prompt was answered and another is a dead letter."""
-    (tmp_path / "mine.py").write_text(
+    folder = tmp_path_factory.mktemp("worked")
+    (folder / "mine.py").write_text(
         "from tenure_drivers import TurnFailed\n"
         "async def agent(turn):\n"
         "    if turn.text.startswith('fail'):\n"
@@ -43,9 +45,15 @@ def worked(tmp_path: Path) -> Path:
         "    return turn.text\n"
     )
     lines = [{"session": "ann", "text": HOSTILE}, {"session": "ann", "text": f"fail {HOSTILE}"}]
-    prompts(tmp_path / "p", lines)
-    assert tenure(*RUN, "mine:agent", "p", cwd=tmp_path).code == 1
-    return tmp_path
+    prompts(folder / "p", lines)
+    assert tenure(*RUN, "mine:agent", "p", cwd=folder).code == 1
+    return folder
+
+
+@pytest.fixture
+def worked(worked_once: Path, tmp_path: Path) -> Path:
+    """A copy of it for one test."""
+    return Path(shutil.copytree(worked_once, tmp_path / "worked"))
 
 
 def at_terminal(*arguments: str, cwd: Path) -> str:

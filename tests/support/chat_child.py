@@ -1,4 +1,6 @@
-"""A worker that dies: `chat_child.py STORE LEDGER AT WHEN [approve]` kills itself at its AT-th event, before or after it.
+"""Workers that die: a line `STORE LEDGER AT WHEN [approve]` forks a worker that kills itself at its AT-th event, before or after it.
+
+Prints for each line how its worker ended: -9 if it was killed, else how many events it has seen.
 
 AT 0: it lives until the input `i` of session `s` has ended.  WHEN inside: in the AT-th append, when the line is on the disk.
 With `approve` it also approves what somebody is asked, as soon as the run waits.
@@ -7,6 +9,7 @@ With `approve` it also approves what somebody is asked, as soon as the run waits
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -65,8 +68,7 @@ async def approve(client: Client) -> None:
         await asyncio.sleep(0.01)
 
 
-async def main() -> None:
-    url, ledger, at, when, *more = sys.argv[1:]
+async def work(url: str, ledger: str, at: str, when: str, *more: str) -> None:
     arm(int(at), when)
     store = open_store(url)
     runtime = Runtime(store, script(Path(ledger)), ttl_ms=3_600_000)
@@ -79,5 +81,17 @@ async def main() -> None:
     print(count, flush=True)
 
 
+def main() -> None:
+    """A forked worker has all modules already, which take longer to import than the work takes."""
+    for line in sys.stdin:
+        worker = os.fork()
+        if worker == 0:
+            asyncio.run(work(*json.loads(line)))
+            return
+        _, status = os.waitpid(worker, 0)
+        if (code := os.waitstatus_to_exitcode(status)) != 0:
+            print(code, flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
