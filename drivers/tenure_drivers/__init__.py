@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenure.commands import IfIdle, NewInput, Parent, Target
+    from tenure.commands import IfIdle, NewInput, NewProfile, Parent, Target
     from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
     from tenure.machines.ticket import Action
     from tenure.messages.types import Delta
@@ -114,6 +114,7 @@ __all__ = [
     "LeaseLost",
     "Limit",
     "NewInput",
+    "NewProfile",
     "NotAnswered",
     "NotEnded",
     "NothingDue",
