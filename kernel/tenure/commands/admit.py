@@ -76,7 +76,7 @@ class Admit(Command[AdmitView, Admitted]):
     def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
         if problem := self._shape():
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
-        if self.profile is not None and (wrong := validate_profile(self.profile)):
+        if self.profile is not None and (wrong := validate_profile(self.profile, self.session_id)):
             return Refused(Refusal.ILLEGAL, "PROFILE-3", wrong)
         session = view.session
         tx = Transaction.on(

@@ -62,7 +62,9 @@ class Open(Command[OpenView, Opened]):
             return Decided(Opened(self.session_id), "PHASE-1", replayed=True)
         if problem := validate_id("session_id", self.session_id):
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
-        if self.profile is not None and (problem := validate_profile(self.profile)):
+        if self.profile is not None and (
+            problem := validate_profile(self.profile, self.session_id)
+        ):
             return Refused(Refusal.ILLEGAL, "PROFILE-3", problem)
         if promised is not None and (problem := _validate(promised)):
             return Refused(Refusal.ILLEGAL, "IMPORT-1", problem)
