@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tenure.commands import IfIdle, NewInput, NewProfile, Parent, Target
     from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
+    from tenure.frame import Switch
     from tenure.machines.ticket import Action
     from tenure.messages.types import Delta
     from tenure.policy import (
@@ -139,6 +140,7 @@ __all__ = [
     "StillRunning",
     "Store",
     "StoreUrl",
+    "Switch",
     "SubmissionRefused",
     "SyncReceipt",
     "SyncRuntime",

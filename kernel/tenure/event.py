@@ -39,13 +39,19 @@ class EventKind(enum.StrEnum):
     RUN_WAITING = "run_waiting"  # its run has parked: the reason, and the ids of its tickets
     TICKET_OPENED = "ticket_opened"
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
+    FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
+    NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
+    NODES_SHOWN = "nodes_shown"
     added = enum.nonmember(
         {
+            "FRAME_SWITCHED": 2,
             "INPUT_APPLIED": 2,
             "INPUT_READMITTED": 2,
             "RUN_WAITING": 2,
             "TICKET_OPENED": 2,
             "TICKET_SETTLED": 2,
+            "NODES_HIDDEN": 2,
+            "NODES_SHOWN": 2,
         }
     )
 

@@ -13,7 +13,8 @@ from .messages.codec import node_of
 from .outcome import Refusal, Refused
 from .policy import Audience
 from .queries import Chain, Each, Get, Query, Question, all_existing, existing
-from .records import Fork, Input, Node, Profile, Session
+from .questions.path import on_path
+from .records import Fork, ImportProgress, Input, Node, Phase, Profile, Session
 from .transcript import Form, Role, hash_parts
 from .turn.chat_policy import message_of_input
 
@@ -77,8 +78,8 @@ class LoadForkPart(Question[ForkPart]):
         copies: list[CopyOf] = []
         outlines: list[NodeOutline] = []
         before: str | None = nodes[-1].parent
-        for node in nodes:
-            begins = _replaces(node) and not self.whole
+        for node in filter(None, map(on_path, nodes)):
+            begins = node.form is Form.COMPACTION and not self.whole
             found = yield from _inputs_of(s, () if begins else node.inputs)
             made = [*map(copy_of_input, found), copy_of_node(node)]
             for of, copy in reversed([each for each in made if each is not None]):
@@ -113,16 +114,20 @@ class LoadCopies(Question[tuple[ImportNode, ...]]):
 
 @frozen
 class ForkStart:
-    """The node up to which a fork copies; None: there is nothing to copy."""
+    """The node up to which a fork copies; None: there is nothing to copy.
+
+    `done`: the fork is whole, with so many nodes, in so many pages; None: it is not.
+    """
 
     node_id: str | None
+    done: tuple[int, int] | None = None
 
 
 @frozen
 class LoadForkStart(Question[ForkStart | Refused]):
     """Where the fork `new_id` of a session ends: at the node that its profile names, else at `at`, else at the leaf (IMPORT-22).
 
-    Refusals: UNKNOWN_SESSION, ILLEGAL, and KEY_CONFLICT if the session exists and is another one.
+    Refusals: UNKNOWN_SESSION, UNKNOWN_NODE, ILLEGAL, PHASE if the fork was destroyed, and KEY_CONFLICT if the session exists and is another one.
     """
 
     session_id: str
@@ -136,18 +141,25 @@ class LoadForkStart(Question[ForkStart | Refused]):
         node_id = None if origin.leaf is None else origin.leaf.node_id
         if self.at is not None:
             node_id = self.at
-        if (yield Get(Session, (self.new_id,))) is not None:
+        new = yield Get(Session, (self.new_id,))
+        if new is not None:
             profile = yield Get(Profile, (self.new_id,))
             relation = None if profile is None else profile.relation
             if not self._is_begun(relation):
                 detail = f"session {self.new_id} exists: {relation}"
                 return Refused(Refusal.KEY_CONFLICT, "IMPORT-22", detail)
+            if new.phase is Phase.DESTROYED:
+                return Refused(Refusal.PHASE, "IMPORT-22", new.phase.value)
             node_id = relation.node
+            if new.phase is not Phase.IMPORTING:
+                progress = yield Get(ImportProgress, (self.new_id,))
+                done = (0, 0) if progress is None else (progress.node_count, progress.pages)
+                return ForkStart(node_id, done)
         if node_id is None:
             return ForkStart(None)
         node = yield Get(Node, (self.session_id, node_id))
         if node is None:
-            return Refused(Refusal.ILLEGAL, "IMPORT-23", f"no node {node_id!r}")
+            return Refused(Refusal.UNKNOWN_NODE, "IMPORT-23", node_id)
         if node.open_calls:
             problem = f"calls without a result at node {node_id!r}: {node.open_calls}"
             return Refused(Refusal.ILLEGAL, "IMPORT-23", problem)
@@ -165,14 +177,9 @@ def _inputs_of(session_id: str, input_ids: Any) -> Steps:
     return all_existing(found, "input of a node")
 
 
-def _replaces(node: Node) -> bool:
-    """Return whether a node stands for all before it."""
-    return node.form is Form.COMPACTION and not node.hidden
-
-
 def copy_of_node(node: Node) -> tuple[CopyOf, ImportNode] | None:
-    """IMPORT-20: return the copy of a node; None if it is hidden, or only names inputs."""
-    if node.hidden or node.form is Form.INPUTS:
+    """IMPORT-20: return the copy of a node; None if it only names inputs."""
+    if node.form is Form.INPUTS:
         return None
     of = CopyOf(node.node_id)
     return of, ImportNode(of.new_id, node.role, node.body, node.at_ms, node.call_ids, node.form)

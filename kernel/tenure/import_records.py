@@ -17,7 +17,7 @@ class ImportProgress(Record):
     """What an import has promised, and what of it has come.  The row stays when the import is whole.
 
     `next_page`: number of the next page; `pages` + 1: it is whole.  `so_far`: the digest of the pages that have come.
-    `tip`: the last node that was written.  `open_calls`: at that node.
+    `tip`: the last node that was written.  `open_calls`: at that node.  `node_count`: how many were written.
     """
 
     since: ClassVar = 2
@@ -30,6 +30,7 @@ class ImportProgress(Record):
     so_far: str | None = None
     tip: Tip | None = None
     open_calls: tuple[str, ...] = ()
+    node_count: int = 0
 
 
 @frozen

@@ -6,12 +6,16 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    Blob,
+    BlobHolders,
     EventBatch,
+    Frame,
     ImportedPage,
     Input,
     JournalEntry,
     Label,
     MarkRaise,
+    Node,
     OpenKey,
     Profile,
     QueueEntry,
@@ -24,6 +28,8 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "BLOBS",
+    "BLOB_HOLDERS",
     "BY_KEY",
     "CHANGED",
     "CREATED",
@@ -32,6 +38,7 @@ __all__ = [
     "DUE",
     "EVENT_BATCHES",
     "FROM_SESSION",
+    "FRAMES",
     "FUTURE",
     "IMPORTED_PAGES",
     "INDEXES",
@@ -39,6 +46,8 @@ __all__ = [
     "LABELLED",
     "LABELS",
     "MARK_RAISES",
+    "NODES",
+    "NODE_IDS",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -101,6 +110,9 @@ OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "t
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
 )
+# Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
+NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 # For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
 CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
 FROM_SESSION: Final = Index(
@@ -113,6 +125,9 @@ IMPORTED_PAGES: Final = Index(
     "imported_page_pk", ImportedPage, ImportedPage.key, unique=True, since=2
 )
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
+BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
+BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 INDEXES: Final[tuple[Index[Any], ...]] = (
@@ -138,9 +153,14 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    NODES,
+    NODE_IDS,
     CREATED,
     FROM_SESSION,
     LABELLED,
     LABELS,
+    FRAMES,
+    BLOBS,
+    BLOB_HOLDERS,
     IMPORTED_PAGES,
 )

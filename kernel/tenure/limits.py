@@ -14,6 +14,8 @@ __all__ = [
     "CHECKPOINT_ROWS_MAX",
     "COMMAND_BYTES_MAX",
     "COMMIT_NODES_MAX",
+    "FRAMES_MAX",
+    "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
@@ -32,6 +34,7 @@ __all__ = [
     "RUN_BYTES_MAX",
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
+    "STATES_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_PROMOTED_MAX",
     "SWEEP_ROWS_MAX",
@@ -76,6 +79,9 @@ CHECKPOINT_ENTRIES_MAX: Final = 64
 CHECKPOINT_NODES_MAX: Final = 64  # of a Checkpoint or an Amend; also the tool calls of one node
 CHECKPOINT_ROWS_MAX: Final = 256  # of a checkpoint that takes inputs (JOURNAL-35)
 COMMIT_NODES_MAX: Final = 32  # COMMIT-8
+STATES_MAX: Final = 8  # of a frame, and of one command (STATE-3)
+FRAMES_MAX: Final = 256  # of a session (FRAME-6)
+FRAME_OPTIONS_BYTES_MAX: Final = 16_384  # FRAME-7
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
 OPEN_TICKETS_MAX: Final = 32  # of a run (TICKET-5)

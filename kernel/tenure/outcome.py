@@ -47,6 +47,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_TICKET = "unknown_ticket"
+    UNKNOWN_NODE = "unknown_node"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     PHASE = "phase"  # the session's phase does not allow it

@@ -20,12 +20,14 @@ __all__ = [
     "First",
     "Get",
     "Index",
+    "Named",
     "Query",
     "Question",
     "Reads",
     "Record",
     "RowsContradict",
     "all_existing",
+    "answer_named",
     "existing",
     "read",
 ]
@@ -118,6 +120,29 @@ class Chain(Query[tuple[R, ...]], Generic[R]):
 
 
 @frozen
+class Named(Query[tuple[R, ...]], Generic[R]):
+    """The records that a column of another record names (STORE-55).  Names without a record are left out.
+
+    `via` is a column or a property of that record: a text, or a tuple of texts.  It holds the last columns of the keys;
+    the column before it is the session.
+    """
+
+    get: Get[Any]
+    via: str
+    record: type[R]
+
+    def gets(self, found: Any) -> tuple[Get[R], ...]:
+        """Return the queries of the records that `found`, the answer of `get`, names."""
+        names = () if found is None else getattr(found, self.via)
+        return tuple(
+            [
+                Get(self.record, (self.get.key[0], name))
+                for name in ((names,) if isinstance(names, str) else names)
+            ]
+        )
+
+
+@frozen
 class Each(Query[tuple[A_co, ...]], Generic[A_co]):
     """Several queries of one kind, answered by a tuple in their order.
 
@@ -147,6 +172,7 @@ A8 = TypeVar("A8")
 A9 = TypeVar("A9")
 A10 = TypeVar("A10")
 A11 = TypeVar("A11")
+A12 = TypeVar("A12")
 
 
 # fmt: off
@@ -172,10 +198,18 @@ def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9], V], q1: Query[A1],
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], /) -> Reads[V]: ...
 @overload
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], q12: Query[A12], /) -> Reads[V]: ...
 # fmt: on
 def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
     """Return the reads of a view class; mypy checks each query against its field."""
     return Reads(view, queries)
+
+
+def answer_named(query: Named[R], answer: Callable[[Query[Any]], Any]) -> tuple[R, ...]:
+    """Answer `Named`, with `answer` for each `Get`."""
+    found = [answer(get) for get in query.gets(answer(query.get))]
+    return tuple([record for record in found if record is not None])
 
 
 class Command(Generic[V, O_co]):

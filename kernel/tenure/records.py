@@ -12,6 +12,8 @@ from attrs import field, frozen
 
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
+from .frame import CurrentFrame
+from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
 from .machines import input as input_
 from .machines import lease as lease_
@@ -47,6 +49,7 @@ __all__ = [
     "Admission",
     "Amended",
     "Blob",
+    "BlobHolders",
     "Cancel",
     "CancelRequested",
     "Child",
@@ -57,6 +60,7 @@ __all__ = [
     "ExecutedOutcome",
     "FencedOff",
     "Fork",
+    "Frame",
     "HowAdmitted",
     "ImportProgress",
     "ImportedPage",
@@ -112,8 +116,10 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
+        "current_frame": 2,
+        "next_node": 2,
     }
-    ignorable: ClassVar = ("unpublished_since_ms",)
+    ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -130,7 +136,7 @@ class Session(Record):
     leaf: Tip | None = None
     state_digest: str | None = None
     environment_digest: str | None = None  # of the last model request that was recorded
-    frame: str = ""  # the agent that runs the next turn; "" is the first one
+    frame: str = ""  # the id of the current frame; before one was opened, the agent (FRAME-9)
     unfinished_run_count: int = 0  # counts: at 0 a store can skip a query (STORE-17)
     ready_user_count: int = 0
     ready_system_count: int = 0
@@ -144,6 +150,25 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
+    current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
+    next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+
+    @property
+    def frame_id(self) -> str:
+        """FRAME-1: the id of the current frame; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is not None and current.frame_count else ""
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent that runs the next turn; "" is the first one."""
+        current = self.current_frame
+        return self.frame if current is None or current.agent is None else current.agent
+
+    @property
+    def shared_digests(self) -> tuple[str, ...]:
+        """STATE-6: the digests on this row that rows of frames name too."""
+        return () if self.current_frame is None else self.current_frame.shared
 
     @property
     def lease_from_ms(self) -> int | None:
@@ -213,8 +238,8 @@ class QueueEntry(Record):
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2}
-    ignorable: ClassVar = ("reversible",)
+    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2, "node_count": 2}
+    ignorable: ClassVar = ("reversible", "node_count")
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("unfinished",)
@@ -236,6 +261,7 @@ class Run(Record):
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
     resolution: str | None = None  # the version of the agent that it began with
+    node_count: int | None = None  # how many numbered nodes it has written; None: 0
 
     @property
     def unfinished(self) -> int | None:
@@ -252,7 +278,7 @@ class Run(Record):
 
     @property
     def limits(self) -> RetryLimits:
-        """The limits of its retries: those of its first input (FAIL-19)."""
+        """The limits of its retries: those of its first input (FAIL-19); the others that it began with have the same (FAIL-21)."""
         return self.contributors[0].retry or DEFAULT_LIMITS
 
     def waits_for(self) -> tuple[OpenTicket, ...]:
@@ -336,6 +362,8 @@ class Ticket(Record):
 class Node(Record):
     """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
+    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
+    ignorable: ClassVar = ("seq",)
     key: ClassVar = ("session_id", "node_id")
     session_id: str
     node_id: str
@@ -346,11 +374,13 @@ class Node(Record):
     inputs: tuple[str, ...]  # their payloads precede it in the transcript
     call_ids: tuple[str, ...]
     path_digest: str
-    hidden: bool
+    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
     at_ms: int
     body: str
     form: Form = Form.TEXT
     open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
+    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
+    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
 
 
 @frozen
@@ -449,6 +479,8 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Ticket,
     Profile,
     Label,
+    Frame,
+    BlobHolders,
     ImportProgress,
     ImportedPage,
 )

@@ -7,6 +7,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from .failure import RetryLimits
+from .frame import Switched
 from .policy import Delivery, Lane, WhileWaiting
 
 __all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp"]
@@ -68,10 +69,12 @@ class LastEnd:
 
 @frozen
 class Stamp:
-    """The commit of a turn, by which a repetition is recognised (COMMIT-2)."""
+    """The commit of a turn, by which a repetition is recognised (COMMIT-2).  `switched`: what its Switch did."""
 
+    added: ClassVar = {"switched": 2}
     turn: int
     digest: str
     revision: int
     lease_id: str
     next_run: str | None = None
+    switched: Switched | None = None

@@ -297,8 +297,8 @@ def take_group(
         size += other.size
         if other.group != state.group or other.mark != state.mark or size > limit_bytes:
             break
-        if other.resolution != state.resolution:
-            break  # RUN-71
+        if other.resolution != state.resolution or other.retry != state.retry:
+            break  # RUN-71, FAIL-21
         if target_ended(queue_entry, unfinished):
             break
         taken.append(queue_entry)

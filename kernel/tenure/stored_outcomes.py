@@ -7,6 +7,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from .frame import Switched
 from .phase import Phase
 from .transcript import Tip
 
@@ -131,10 +132,12 @@ class Reclaimed:
 
 @frozen
 class Amended:
-    """The revision and the leaf of the transcript after the change."""
+    """The revision and the leaf of the transcript after the change.  `switched`: what its Switch did."""
 
+    added: ClassVar = {"switched": 2}
     revision: int
     leaf: Tip | None
+    switched: Switched | None = None
 
 
 @frozen

@@ -8,6 +8,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from .commands import NewEntry, NewInput, NewTicket
+from .frame import NewState, Switch
 from .limits import RUN_INPUTS_MAX
 from .machines.run import Mode, Termination, WaitReason
 from .policy import Boundary, WhileWaiting
@@ -79,8 +80,9 @@ class TurnWait:
 class TurnEnd:
     """How a turn ends, and what its commit contains.
 
-    The commit admits `hand_off` as an input and sets the session's `frame`, if they are given.  If it `yields`, it is
-    refused while inputs wait that the turn could take instead (COMMIT-43).
+    The commit admits `hand_off` as an input, names the agent that goes on (`frame`) or makes a `switch`, and sets
+    `states`, if they are given.  If it `yields`, it is refused while inputs wait that the turn could take instead
+    (COMMIT-43).
     """
 
     termination: Termination = Termination.FINISHED
@@ -91,6 +93,8 @@ class TurnEnd:
     hand_off: NewInput | None = None
     frame: str | None = None
     yields: bool = False
+    switch: Switch | None = None
+    states: tuple[NewState, ...] = ()
 
     @property
     def closes(self) -> bool:

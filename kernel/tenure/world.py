@@ -16,7 +16,19 @@ from attrs import field, frozen
 
 from .indexes import INDEXES
 from .outcome import Drop, Insert, Key, Write
-from .queries import Chain, Each, First, Get, Index, Query, Question, Reads, Record
+from .queries import (
+    Chain,
+    Each,
+    First,
+    Get,
+    Index,
+    Named,
+    Query,
+    Question,
+    Reads,
+    Record,
+    answer_named,
+)
 
 __all__ = [
     "EMPTY",
@@ -213,6 +225,8 @@ class World:
             return tuple([self._answer(each) for each in query.queries])
         if isinstance(query, Chain):
             return chain_of(_by_key(self.tables, query.record), query)
+        if isinstance(query, Named):
+            return answer_named(query, self._answer)
         raise AssertionError(f"unknown query: {query!r}")
 
 

@@ -19,6 +19,7 @@ from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
 from tenure.outcome import Refused
 from tenure.policy import Boundary
+from tenure.questions.path import LoadPage
 from tenure.questions.sessions import SessionRows
 from tenure.records import Session
 from tenure.replace import replace
@@ -32,6 +33,7 @@ from .window import PAYLOAD
 
 NOW_MS = 1_000_000
 ROUNDS, ITEMS = 5, 50
+NODES = 10  # of a page
 RUNS = tuple(
     f"steered-{number}" for number in range(ROUNDS)
 )  # a hundredth of the inputs is for them
@@ -86,13 +88,31 @@ def steer(store: Any, times: int, done: int) -> dict[str, float]:
     return {"take": statistics.median(taken[len(taken) // 5 :])}
 
 
+def read(store: Any, times: int, done: int) -> dict[str, float]:
+    """The median of reading a page of ten nodes, in microseconds a node."""
+
+    async def pages() -> float:
+        taken: list[float] = []
+        for _ in range(times):
+            started = time.perf_counter_ns()
+            page = await store.ask(LoadPage(SESSION, limit=NODES))
+            taken.append((time.perf_counter_ns() - started) / 1_000 / NODES)
+            assert len(page.lines) == NODES, page
+        return statistics.median(taken[len(taken) // 5 :])
+
+    return {"read": asyncio.run(pages())}
+
+
+STEPS: dict[str, Callable[[Any, int, int], dict[str, float]]] = {"take": steer, "read": read}
+
+
 def curve(
     bench: Bench, title: str, step: str, of: str, sizes: Iterable[int], make: Make, opened: Open
 ) -> list[Figure]:
     """All sizes stand side by side and take turns: ratios are those of the same round."""
     stores: dict[int, Any] = {}
     rounds: list[dict[int, float]] = []
-    steps = steer if step == "take" else work
+    steps = STEPS.get(step, work)
     try:
         for size in sizes:
             bench.say(f"{title}: {step} at {size:,} {of}")
@@ -138,6 +158,7 @@ def on_sqlite(bench: Bench, depths: list[int], lengths: list[int]) -> Section:
 
     out = curve(bench, "sqlite", "begin", "inputs", depths, inbox, opened)
     out += curve(bench, "sqlite", "take", "inputs", depths, steered, opened)
+    out += curve(bench, "sqlite", "read", "nodes", lengths, transcript, opened)
     out += curve(bench, "sqlite", "commit", "nodes", lengths, transcript, opened)
     for file in bench.folder.glob("growth-*.db*"):
         file.unlink()
@@ -158,6 +179,7 @@ def on_another(bench: Bench, title: str, depths: list[int], lengths: list[int]) 
 
         out = curve(bench, title, "begin", "inputs", depths, inbox, opened)
         out += curve(bench, title, "take", "inputs", depths, steered, opened)
+        out += curve(bench, title, "read", "nodes", lengths, transcript, opened)
         out += curve(bench, title, "commit", "nodes", lengths, transcript, opened)
     return out, []
 

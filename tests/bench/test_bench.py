@@ -97,7 +97,7 @@ def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.B
     titles = {f.facts["curve"] for f in curves}
     assert titles == {
         f"{step}, {store}"
-        for step in ("begin", "take", "commit")
+        for step in ("begin", "take", "read", "commit")
         for store in ("sqlite", "memory", "files")
     }
     assert len(burst) == 2

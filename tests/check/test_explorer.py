@@ -55,6 +55,8 @@ PINNED: dict[str, tuple[int, int]] = {
     "steering-calls": (1_956, 3_568),
     "steering-wake": (5_810, 19_407),
     "slots": (975, 2_954),
+    "frames": (7_226, 28_881),
+    "blobs": (7_370, 14_755),
     "barrier": (780, 1_466),
     "debounce": (1_896, 3_688),
     "dead": (6_660, 20_707),
@@ -77,12 +79,15 @@ UNREACHED = {
     "PLACE-2",  # no command answers with it: a delayed input that is not due stays as it is
     "PLACE-4",  # a ready input of an older mark is never a candidate
     "PLACE-6",  # only runs consume and dead-letter, and only inputs that are bound to them
+    "FRAME-6",  # no model has 256 frames; see tests/kernel/test_frames.py
     "STORE-39",  # no model has an export to restore; see tests/cli/test_cli_store.py
     "STORE-45",  # the same; see tests/stores/test_field_types.py
     "PLACE-10",  # no command changes an input that has ended
     "INBOX-18",  # the workers of a model have no other sessions; see run/needs_room.txt
     "TICKET-2",  # Decide and Sweep look first whether a ticket is settled
     "TICKET-11",  # a model decides under one id with one content; see the scenarios of tickets
+    *("PROFILE-3", "PROFILE-4"),  # no decision depends on a profile; see the scenarios of profiles
+    *(f"TRANSCRIPT-{n}" for n in (40, 42, 44, 45)),  # sessions drop nodes; see the system `hiding`
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve, frozen
 
-from tenure import failure, scheduling
+from tenure import failure, records, scheduling
 from tenure.check import search
 from tenure.check.session import ordering_oracle
 from tenure.check.session.configs import (
@@ -39,6 +39,7 @@ from tenure.check.session.configs import (
     STEERING_WAKE,
     STOP,
 )
+from tenure.check.session.configs_frames import BLOBS, FRAMES
 from tenure.check.session.configs_import import IMPORT
 from tenure.check.session.configs_waiting import APPROVAL, WAITING, WAITING_ANY, WAITING_INPUT
 from tenure.check.session.model import ONCE
@@ -63,8 +64,10 @@ from tenure.commands import (
     park,
     publish,
     readmit,
+    states,
     steering,
     sweep,
+    switch,
     withdraw,
 )
 from tenure.commands import (
@@ -702,6 +705,66 @@ def begins_while_importing(patch: pytest.MonkeyPatch) -> None:
 
 
 DUE = "due_at_ms agrees"
+
+
+def state_of_a_frame_dropped(patch: pytest.MonkeyPatch) -> None:
+    """A state that is replaced is dropped, although a frame holds it."""
+    original = states._repoint
+
+    def repoint(session: Any, *rest: Any) -> Any:
+        current = session.current_frame
+        if current is not None:
+            session = evolve(session, current_frame=evolve(current, shared=()))
+        return original(session, *rest)
+
+    patch.setattr(states, "_repoint", repoint)
+
+
+def holders_never_let_go(patch: pytest.MonkeyPatch) -> None:
+    """A frame that is entered again still counts as a holder of its states."""
+    original = switch._count_holders
+
+    def count(session_id: Any, holders: Any, taken: Any, given: Any) -> Any:
+        return original(session_id, holders, taken, ())
+
+    patch.setattr(switch, "_count_holders", count)
+
+
+def shared_by_the_row_alone(patch: pytest.MonkeyPatch) -> None:
+    """A Switch forgets which blobs frames hold too."""
+    original = switch._enter
+
+    def enter(tx: Any, move: Any, count: Any, holders: Any) -> None:
+        original(tx, move, count, {})
+
+    patch.setattr(switch, "_enter", enter)
+
+
+def entered_with_the_states_of_the_other(patch: pytest.MonkeyPatch) -> None:
+    """A frame that is entered again goes on with the states of the frame that is left."""
+    original = switch._back
+
+    def back(session: Any, wanted: Any, target: Any, left: Any) -> Any:
+        return evolve(original(session, wanted, target, left), states=states.states_of(session))
+
+    patch.setattr(switch, "_back", back)
+
+
+def path_of_its_own_forgotten(patch: pytest.MonkeyPatch) -> None:
+    original = switch._back
+
+    def back(session: Any, wanted: Any, target: Any, left: Any) -> Any:
+        return evolve(original(session, wanted, target, left), leaf=session.leaf)
+
+    patch.setattr(switch, "_back", back)
+
+
+def switch_not_stamped(patch: pytest.MonkeyPatch) -> None:
+    """A repeated commit does not know what its Switch did."""
+    original = records.Stamp
+    patch.setattr(commit, "Stamp", lambda *values: original(*values[:5]))
+
+
 MUTANTS = (
     Mutant("a last page without the digest", IMPORT, 4, ("an import is whole",), last_page_without_digest),
     Mutant("an import that ends with open calls", IMPORT, 4, ("a node follows", "an import is whole"), opened_with_open_calls),
@@ -767,6 +830,12 @@ MUTANTS = (
     Mutant("published as it is due", PUBLISHING, 3, (NO_HOT_LOOP, DUE), published_as_it_is_due),
     Mutant("published all that there is", PUBLISHING, 5, ("what is published was given",), published_all_that_there_is),
     Mutant("unpublished events forgotten", PUBLISHING, 4, ("unpublished_since_ms is set",), unpublished_forgotten),
+    Mutant("a state dropped that a frame holds", BLOBS, 10, ("every blob is held",), state_of_a_frame_dropped),
+    Mutant("holders never let go", FRAMES, 6, ("every blob is held",), holders_never_let_go),
+    Mutant("shared by the row alone", FRAMES, 5, ("every blob is held",), shared_by_the_row_alone),
+    Mutant("entered with other states", FRAMES, 8, ("states are those",), entered_with_the_states_of_the_other),
+    Mutant("a path of its own forgotten", BLOBS, 8, ("a Switch leaves the leaf",), path_of_its_own_forgotten),
+    Mutant("a Switch not stamped", FRAMES, 4, (REPLAYED,), switch_not_stamped),
     Mutant("a lapsed lease is not ended", LEASE, 2, (WORK_IS_DUE,), lapsed_lease_not_ended),
 )  # fmt: skip
 

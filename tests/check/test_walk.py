@@ -45,6 +45,7 @@ from tenure.commands import (
     admit,
     cancel,
     commit,
+    transaction,
 )
 from tenure.machines.input import Ended, How
 from tenure.machines.lease import Held
@@ -284,6 +285,11 @@ def limit_ignored(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def numbered_again(patch: pytest.MonkeyPatch) -> None:
+    """The counter of the session is not moved by a run that ends."""
+    patch.setattr(transaction, "first_number", lambda session: 0)
+
+
 def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commit, "closing_nodes", lambda *_: ())
 
@@ -293,6 +299,7 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     [
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
         (calls_left_open, "has no open calls"),
+        (numbered_again, "nodes are numbered in the order of writing"),
     ],
 )
 def test_the_walk_violates_the_property(

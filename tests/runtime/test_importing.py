@@ -31,6 +31,7 @@ from tenure.messages.types import Attachment, Message
 from tenure.outcome import Refusal, Refused
 from tenure.profile_records import Fork
 from tenure.queries import Get, Question
+from tenure.questions import LeafMoved, LoadChanges
 from tenure.questions.core import LoadTranscript, TranscriptLine
 from tenure.records import Phase, Profile, Session
 from tenure.transcript import Form, NewNode, Role
@@ -128,6 +129,35 @@ class Row(Question[Any]):
 
 
 @in_loop
+async def test_a_fork_has_nothing_of_what_is_hidden() -> None:  # IMPORT-20
+    async with talked("one", "two", "three") as runtime:
+        first, second, _ = [line.node.node_id for line in await lines(runtime, "s")]
+        await runtime.amend("s", hide=[second])
+        await runtime.fork("s", "copy")
+        await runtime.fork("s", "earlier", at=first)
+        await runtime.amend("s", show=[second])
+
+        assert await bodies(runtime, "copy") == ["one", "one", "three", "three"]
+        assert (await runtime.fork("s", "copy")).nodes == 4
+        assert (await runtime.fork("s", "later")).nodes == 6
+
+
+@in_loop
+async def test_a_reader_is_told_of_an_import_when_it_is_whole() -> None:  # READ-20
+    async with talked("one") as runtime:
+        done = await runtime.fork("s", "copy")
+        await runtime.run("copy", "two", 10)
+
+        page = await runtime.ask(LoadChanges("copy"))
+
+        assert page is not None
+        moves = [each for each in page.changes if isinstance(each, LeafMoved)]
+        kept, last = moves[0].leaf, (await lines(runtime, "copy"))[-1].node.node_id
+        assert [(m.revision, m.keep, m.leaf) for m in moves] == [(1, None, kept), (2, kept, last)]
+        assert done.nodes == 2
+
+
+@in_loop
 async def test_a_fork_goes_on_by_itself() -> None:
     async with talked("hello") as runtime:
         await runtime.fork("s", "copy")
@@ -185,12 +215,15 @@ async def test_a_fork_that_cannot_be_is_refused_before_anything_is_stored() -> (
         await amend(runtime, CALLS, NewNode(Role.TOOL, "5", ("x", "y")))
         _, called, _ = [line.node.node_id for line in await lines(runtime, "s")]
         await runtime.submit("other", "hello", available_at_ms=2**50)
+        await runtime.fork("s", "gone")
+        await runtime.destroy("gone")
         for session_id, new_id, at, reason in (
             ("nobody", "copy", None, Refusal.UNKNOWN_SESSION),
-            ("s", "copy", "nothing", Refusal.ILLEGAL),
+            ("s", "copy", "nothing", Refusal.UNKNOWN_NODE),
             ("s", "copy", called, Refusal.ILLEGAL),
             ("s", "other", None, Refusal.KEY_CONFLICT),
             ("s", "s", None, Refusal.KEY_CONFLICT),
+            ("s", "gone", None, Refusal.PHASE),
         ):
             with pytest.raises(CommandRefused) as refused:
                 await runtime.fork(session_id, new_id, at=at)

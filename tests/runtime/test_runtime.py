@@ -1026,6 +1026,10 @@ def test_the_sync_face_does_the_same_in_one_thread(tmp_path: Path) -> None:
         status = receipt.status()
         assert status is not None and status.ended
         assert [h.kind.value for e in runtime.events("s") for h in e.events][-1] == "run_finished"
+        (said,) = runtime.transcript("s")
+        assert runtime.amend("s", hide=[said.node.node_id]).revision == 2
+        seen = runtime.conversation("s")
+        assert (seen and seen.items, runtime.transcript("s")) == ((), ())
     with SyncRuntime(Runtime(store)) as runtime:
         runtime.submit("t", "x")
         with runtime.turn("t") as turn:

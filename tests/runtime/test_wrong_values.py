@@ -12,6 +12,7 @@ from tenure.commands import NewEntry
 from tenure.failure import ErrorKind
 from tenure.records import EntryKind
 from tenure.transcript import NewNode, Role, UsageDelta
+from tenure_drivers import Switch
 from tenure_drivers.runtime.errors import TurnFailed
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.runtime.turn import Turn
@@ -21,6 +22,9 @@ WRONG: Any = {
     "state": lambda t: t.commit("x", state=5),
     "usage": lambda t: t.commit("x", usage=(UsageDelta("s", "m", 1.5),)),  # type: ignore[arg-type]
     "frame": lambda t: t.commit("x", frame=7),
+    "switch": lambda t: t.commit("x", frame=Switch(7)),  # type: ignore[arg-type]
+    "states": lambda t: t.commit("x", states=["plan"]),
+    "text": lambda t: t.commit("x", states={"plan": 7}),
     "role": lambda t: t.commit(nodes=(NewNode("assistant", "x"),)),  # type: ignore[arg-type]
     "call_ids": lambda t: t.commit(nodes=(NewNode(Role.ASSISTANT, "x", ["c1"]),)),  # type: ignore[arg-type]
     "node": lambda t: t.commit(nodes=("x",)),
@@ -32,6 +36,9 @@ NAMED = {
     "state": "Commit: state 5 (int): expected str or None",
     "usage": "Commit: usage[0].requests 1.5 (float): expected int of at most 64 bits",
     "frame": "Commit: frame 7 (int): expected str or None",
+    "switch": "Commit: switch.frame_id 7 (int): expected str",
+    "states": "states is list, expected a mapping",
+    "text": "Commit: states[0].text 7 (int): expected str or None",
     "role": "Commit: nodes[0].role 'assistant' (str): expected Role",
     "call_ids": "Commit: nodes[0].call_ids ['c1'] (list): expected tuple of str",
     "node": "Commit: nodes[0] 'x' (str): expected NewNode",

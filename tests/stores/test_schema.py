@@ -14,14 +14,16 @@ from schema_fixture import known
 from stored_forms import FIXTURES, stored_forms
 
 from tenure.check.invariants import Rows, violations
-from tenure.commands import Admit, NewInput
+from tenure.commands import Acquire, Acquired, Admit, Amend, NewInput
 from tenure.failure import NATURES, ErrorKind, Failure
+from tenure.machines.lease import Owner
 from tenure.messages import Finish, Reply, ToolCall
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Record
-from tenure.records import RECORDS, Session
+from tenure.questions.graph import FROM_THE_FIRST, Graph
+from tenure.records import RECORDS, Node, Session
 from tenure.release import OLDEST, RELEASE, decide_at, needs, reduced
-from tenure.transcript import Role
+from tenure.transcript import NewNode, Role
 from tenure.upgrades import CHANGES
 from tenure.world import world_of
 from tenure_drivers import ChatAgent, Runtime, tool
@@ -213,6 +215,43 @@ def test_commands_of_an_earlier_release_are_known(earlier: Store) -> None:
         return [isinstance(answer, Decided) and answer.replayed for answer in answers]
 
     assert all(asyncio.run(repeat()))
+
+
+def test_nodes_of_an_earlier_release_come_before_those_of_this_one(earlier: Store) -> None:
+    """READ-2, READ-3."""
+
+    async def graph(session_id: str) -> list[Node]:
+        found: list[Node] = []
+        after: tuple[int, str] | None = FROM_THE_FIRST
+        while after is not None:
+            page = await earlier.ask(Graph(session_id, after, 3, hidden=True))
+            found, after = [*found, *page.nodes], page.after
+        return found
+
+    async def amended(session: Session) -> bool:
+        name, owner = session.session_id, Owner("editor", "1")
+        acquired = await earlier.execute(Acquire(name, "lease-of-2", owner))
+        if not isinstance(acquired, Acquired):
+            return False
+        node = NewNode(Role.USER, "new")
+        amend = Amend(name, "amend-of-2", acquired.fence, acquired.revision, (node, node))
+        assert not isinstance(await earlier.execute(amend), Refused)
+        return True
+
+    async def read() -> int:
+        rows = await earlier.dump()
+        count = 0
+        for session in [row for row in rows if isinstance(row, Session)]:
+            old = [n for n in rows if isinstance(n, Node) and n.session_id == session.session_id]
+            old.sort(key=lambda node: node.node_id)
+            assert await graph(session.session_id) == old
+            if old and await amended(session):
+                count += 1
+                *before, first, second = await graph(session.session_id)
+                assert (before, first.seq, second.seq) == (old, 2, 3)
+        return count
+
+    assert asyncio.run(read()) > 0
 
 
 def test_an_earlier_store_is_activated_when_it_is_opened_alone(earlier: Any) -> None:

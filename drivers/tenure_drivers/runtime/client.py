@@ -44,6 +44,7 @@ from .input_waiter import InputWaiter, TrackedInput
 from .receipts import Receipt
 from .retry import retry
 from .session_commands import SessionCommands
+from .session_reading import POLL_S, SessionReading
 from .strategies import BusyStrategy, admit_by_strategy, check_strategy
 
 __all__ = ["Client"]
@@ -54,7 +55,6 @@ O = TypeVar("O")
 V = TypeVar("V")
 
 PATIENCE_MS = 30_000  # how long a command is retried whose outcome is unknown
-EVENTS_POLL_S = 3.0  # a change may be missed if a clock is set back
 
 
 class ClientStore(ReadableStore, Protocol):
@@ -65,7 +65,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client(SessionCommands):
+class Client(SessionReading, SessionCommands):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
@@ -333,7 +333,7 @@ class Client(SessionCommands):
                     yield event
                     after = event.seq + len(event.events) - 1
                 if not page:
-                    await listener.wait(EVENTS_POLL_S)
+                    await listener.wait(POLL_S)
         finally:
             self.session_changes.unsubscribe(session_id, listener)
 

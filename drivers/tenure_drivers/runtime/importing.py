@@ -79,6 +79,8 @@ async def fork_session(
     start = await client.ask(LoadForkStart(origin_id, session_id, at))
     if isinstance(start, Refused):
         raise CommandRefused("fork", start)
+    if start.done is not None:
+        return Imported(session_id, *start.done, start.node_id)
     copies: list[CopyOf] = []
     outlines: list[NodeOutline] = []
     before = start.node_id

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tenure.commands import (
+    Acquire,
+    Acquired,
+    Amend,
+    Amended,
     Destroy,
     NewInput,
     PhaseChanged,
     Readmit,
     Readmitted,
+    ReleaseSession,
     Reopen,
     Reorder,
     Reordered,
@@ -18,13 +23,16 @@ from tenure.commands import (
     Replaced,
     Reset,
     Retire,
+    Rewind,
     Stop,
     Withdraw,
     Withdrawn,
 )
+from tenure.machines.lease import Owner
 from tenure.outcome import Refused
 from tenure.policy import Lane
 from tenure.queries import Command
+from tenure.transcript import NewNode
 
 from .clock import new_id
 from .errors import CommandRefused
@@ -37,7 +45,7 @@ V = TypeVar("V")
 
 
 class SessionCommands:
-    """Methods of a client that execute one command each.  All raise CommandRefused.
+    """Methods of a client that execute one command each; `amend` also takes a lease.  All raise CommandRefused.
 
     A repetition with the same `command_id` is answered as the first time; without one, each call is a new command.
     """
@@ -101,6 +109,36 @@ class SessionCommands:
         """Admit the content of a dead letter as a new input."""
         id_, new = command_id or new_id(), new_input_id or new_id()
         return await self._obeyed(Readmit(session_id, id_, input_id, new))
+
+    # -- the transcript
+
+    async def amend(
+        self,
+        session_id: str,
+        nodes: Sequence[NewNode] = (),
+        *,
+        rewind: Rewind | None = None,
+        hide: Sequence[str] = (),
+        show: Sequence[str] = (),
+        command_id: str | None = None,
+    ) -> Amended:
+        """Move the leaf back, add nodes after it, hide nodes or show them, while no turn is open.
+
+        Takes the lease of the session for the time of the command, so it is refused while somebody works on it.
+        """
+        acquired: object = None
+        while not isinstance(acquired, Acquired):  # its lease may be over before it is answered
+            lease_id = new_id()
+            acquired = await self._obeyed(Acquire(session_id, lease_id, Owner("client", lease_id)))
+        try:
+            return await self._obeyed(
+                Amend(
+                    session_id, command_id or new_id(), acquired.fence, acquired.revision,
+                    tuple(nodes), rewind, hide=tuple(hide), show=tuple(show),
+                )
+            )  # fmt: skip
+        finally:
+            await self.execute(ReleaseSession(session_id, acquired.fence))
 
     # -- phases
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tenure.commands import (
+    Amended,
     CancelRequested,
     Committed,
     DecisionTaken,
@@ -29,8 +30,10 @@ from tenure.commands import (
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
 from tenure.queries import Question
+from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import EventsAfter, InputStatus
 from tenure.records import EventBatch, Input, Ticket
+from tenure.transcript import NewNode
 
 from .drained import Drained
 from .errors import describe
@@ -162,6 +165,21 @@ class SyncTurn:
     def state(self) -> str | None:
         """As Turn.state."""
         return self._turn.state
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """As Turn.states."""
+        return self._turn.states
+
+    @property
+    def frame(self) -> str:
+        """As Turn.frame."""
+        return self._turn.frame
+
+    @property
+    def agent(self) -> str:
+        """As Turn.agent."""
+        return self._turn.agent
 
     @property
     def cancelled(self) -> bool:
@@ -340,6 +358,18 @@ class SyncRuntime:
     def import_session(self, session_id: str, nodes: Sequence[ImportNode], **kw: Any) -> Imported:
         """As Client.import_session."""
         return self._loop.call(self._runtime.import_session(session_id, nodes, **kw))
+
+    def amend(self, session_id: str, nodes: Sequence[NewNode] = (), **kw: Any) -> Amended:
+        """As Client.amend."""
+        return self._loop.call(self._runtime.amend(session_id, nodes, **kw))
+
+    def conversation(self, session_id: str, **kw: Any) -> Conversation | None:
+        """As Client.conversation."""
+        return self._loop.call(self._runtime.conversation(session_id, **kw))
+
+    def transcript(self, session_id: str, **kw: Any) -> tuple[TranscriptLine, ...]:
+        """As Client.transcript."""
+        return self._loop.call(self._runtime.transcript(session_id, **kw))
 
     def ask(self, question: Question[A]) -> A:
         """As Client.ask."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import Begun, Committed, Decide, GoOn, NewEntry, NewInput, NewTicket
 from tenure.commands import Parked as ParkedAnswer
+from tenure.frame import Switch
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.run import Mode, Termination, WaitReason
 from tenure.machines.ticket import Action, Settled, TicketKind
@@ -52,6 +53,7 @@ from .errors import (
     Steered,
     StepOutcomeUnknown,
 )
+from .named_states import new_states, states_of
 from .steps import (
     Passes,
     Report,
@@ -107,6 +109,9 @@ class Turn:
         self.resolution: str | None = begun.resolution  # the version of the agent (RUN-70)
         self.inputs: tuple[Input, ...] = inputs_of(loaded.run, loaded.inputs, taken=False)
         self.state: str | None = loaded.state
+        self.states: Mapping[str, str] = states_of(loaded)  # with the one named `state`
+        self.frame: str = loaded.frame_id  # the id of the current frame; "" is the first one
+        self.agent: str = loaded.agent  # the name of the agent of the frame; "" is the first one
         self.failures: int = loaded.run.retry.failures  # since something was last recorded
         self.attempt: int = loaded.run.retry.failure_count() + 1  # since the last checkpoint
         self.generation: int = begun.fence.generation
@@ -445,19 +450,25 @@ class Turn:
         termination: Termination = Termination.FINISHED,
         reason: str = "",
         hand_off: NewInput | None = None,
-        frame: str | None = None,
+        frame: str | Switch | None = None,
         yields: bool = False,
+        states: Mapping[str, str | None] | None = None,
     ) -> Committed:
-        """End the turn: its inputs, the transcript, the events, the state and the lease, in one transaction.
+        """End the turn: its inputs, the transcript, the events, the states and the lease, in one transaction.
 
-        `text` is the last message of the assistant, after `nodes`.  `yields`: raise Steered instead if
-        `checkpoint(at_end=True)` would return inputs.
+        `text` is the last message of the assistant, after `nodes`.  `frame` names the agent that goes on, or is a Switch
+        to another frame.  `states` are set by name, and None ends one; `state` is the one of that name.  `yields`: raise
+        Steered instead if `checkpoint(at_end=True)` would return inputs.
         """
         self._must_be_open()
-        nodes = with_text(nodes, text)
+        switch = frame if isinstance(frame, Switch) else None
+        agent = None if isinstance(frame, Switch) else frame
         return await self.end(
-            TurnEnd(termination, reason, nodes, tuple(usage), state, hand_off, frame, yields)
-        )
+            TurnEnd(
+                termination, reason, with_text(nodes, text), tuple(usage), state, hand_off,
+                agent, yields, switch, new_states(states),
+            )
+        )  # fmt: skip
 
     async def end(self, end: TurnEnd) -> Committed:
         """Commit the turn as `end` says.  Raises AlreadyCommitted after an earlier commit."""

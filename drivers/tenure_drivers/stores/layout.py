@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from tenure.indexes import INDEXES
-from tenure.queries import Chain, First, Get, Index, Query, Record
+from tenure.queries import Chain, First, Get, Index, Named, Query, Record
 from tenure.records import RECORDS
 from tenure.release import OLDEST, RELEASE, since
 
@@ -40,7 +40,7 @@ class Layout:
         """Return True if the tables can answer a query."""
         if isinstance(query, First):
             return query.index.name in self._names
-        if isinstance(query, Get | Chain):
+        if isinstance(query, Get | Chain | Named):
             return query.record in self.records
         return True
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from tenure import indexes
 from tenure.outcome import Key
-from tenure.queries import Chain, Each, First, Get, Index, Query, Record
+from tenure.queries import Chain, Each, First, Get, Index, Named, Query, Record, answer_named
 from tenure.world import (
     Columns,
     chain_of,
@@ -167,6 +167,8 @@ class MemoryTables:
             return tuple([self.answer(each) for each in query.queries])
         if isinstance(query, Chain):
             return chain_of(self.rows.get(query.record, {}), query)
+        if isinstance(query, Named):
+            return answer_named(query, self.answer)
         raise AssertionError(f"no such query: {query!r}")
 
     def first(self, query: First[Any], without: Container[Key] = ()) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from tenure.outcome import Decided, Drop, Insert, Key, Write
-from tenure.queries import Each, First, Get, Query, Record
+from tenure.queries import Each, First, Get, Named, Query, Record, answer_named
 from tenure.world import first_of, key_of
 
 from .ordered_tables import IndexOrder, MemoryTables
@@ -36,6 +36,8 @@ class WriteOverlay:
             return self._first(query)
         if isinstance(query, Each):
             return tuple([self.answer(each) for each in query.queries])
+        if isinstance(query, Named):
+            return answer_named(query, self.answer)
         raise AssertionError(f"no such query: {query!r}")
 
     def write(self, decisions: Sequence[Decided[Any]]) -> None:

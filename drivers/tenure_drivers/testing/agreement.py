@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tenure.indexes import INDEXES
-from tenure.queries import Chain, Command, First, Index, Query, Question
-from tenure.records import Node, Session
+from tenure.queries import Chain, Command, First, Get, Index, Named, Query, Question
+from tenure.records import Blob, BlobHolders, Frame, Node, Session
 from tenure.world import EMPTY, World, columns_of, world_of
 
 from ..stores.base import Clock, Due, Store
@@ -111,8 +111,8 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
-        """Ask random queries: any index, any prefix and position, both directions; and chains of nodes."""
-        queries = (*[self._query(data) for _ in range(4)], self._chain(data))
+        """Ask random queries: any index, any prefix and position, both directions; chains of nodes; what rows name."""
+        queries = (*[self._query(data) for _ in range(4)], self._chain(data), *self._named(data))
         expected = tuple([self.world.answer(query) for query in queries])
         for name, store in self.stores.items():
             assert self.runner.run(store.ask(Answers(queries))) == expected, f"{name}: {queries}"
@@ -163,6 +163,18 @@ class Agreement(RuleBasedStateMachine):
         keys = [(node.session_id, node.node_id) for node in self.world.all(Node)]
         key = data.draw(st.sampled_from([*keys, ("s1", "nobody")]))
         return Chain(Node, key, "parent", data.draw(st.integers(0, 4)))
+
+    def _named(self, data: st.DataObject) -> tuple[Named[Any], ...]:
+        session = data.draw(
+            st.sampled_from(["s1", *[s.session_id for s in self.world.all(Session)]])
+        )
+        frames = [f.frame_id for f in self.world.all(Frame) if f.session_id == session]
+        row = Get(Session, (session,))
+        frame = Get(Frame, (session, data.draw(st.sampled_from(["", *frames]))))
+        return (
+            *(Named(row, "frame_id", Frame), Named(row, "shared_digests", BlobHolders)),
+            *(Named(frame, "digests", BlobHolders), Named(frame, "digests", Blob)),
+        )
 
 
 def difference(held: World, expected: World) -> str:

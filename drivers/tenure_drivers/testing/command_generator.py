@@ -30,6 +30,7 @@ from tenure.commands import (
     NewEntry,
     NewInput,
     NewProfile,
+    NewState,
     NewTicket,
     Open,
     Parent,
@@ -49,6 +50,7 @@ from tenure.commands import (
     Rewind,
     Stop,
     Sweep,
+    Switch,
     Target,
     Then,
     Withdraw,
@@ -88,7 +90,7 @@ from tenure.records import (
     Session,
     Ticket,
 )
-from tenure.transcript import NewNode, Role, UsageDelta
+from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
 __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
@@ -120,6 +122,7 @@ ERRORS = (
     *(ErrorKind.INVALID_REQUEST, ErrorKind.TIMEOUT),
 )
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
+STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
@@ -324,7 +327,7 @@ class CommandGenerator:
         if run is not None and run.open_calls and pick(range(3)):
             return (NewNode(Role.TOOL, "result", run.open_calls[:1]),)
         calls = NewNode(Role.ASSISTANT, "calls", ("c1", "c2"))
-        answer = NewNode(Role.ASSISTANT, pick(("answer", "another")))
+        answer = NewNode(Role.ASSISTANT, pick(("answer", "another")), hidden=pick(range(9)) == 0)
         nodes: tuple[NewNode, ...] = pick(((), (answer,), (answer,), (answer, calls)))
         return nodes
 
@@ -342,9 +345,30 @@ class CommandGenerator:
             next_run_id=self._id("r"),
             limit=pick((1, 8, 64)),
             hand_off=NewInput(self._id("i"), "hand_off", "go") if pick(range(8)) == 0 else None,
-            frame=pick((None, None, "planner")),
+            frame=None if (switch := self._switch(row)) else pick((None, None, "planner")),
             yields=pick((True, False, False)),
+            switch=switch,
+            states=self._states(),
         )
+
+    def _switch(self, row: Session) -> Switch | None:
+        """Return a Switch: seldom, and to a frame that is new, known, current or impossible."""
+        pick = self.pick
+        if pick(range(6)):
+            return None
+        name = pick(("", "f1", "f2", "f3", row.frame, "f 4"))
+        return Switch(
+            *(name, pick((None, None, "planner")), pick(("", "why")), pick((True, True, False))),
+            options=pick((None, None, "{}")),
+            own_path=pick((True, False)),
+        )
+
+    def _states(self) -> tuple[NewState, ...]:
+        pick = self.pick
+        if pick(range(3)):
+            return ()
+        names = dict.fromkeys((pick(STATES), pick(STATES)))
+        return tuple([NewState(name, pick((None, "state", "plan", "prompts"))) for name in names])
 
     def _checkpoint(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -407,8 +431,37 @@ class CommandGenerator:
         if pick(range(3)) == 0:
             nodes = [node.node_id for node in self._rows(Node, session)]
             rewind = Rewind(pick((None, "none", *nodes)))
-        new, profile = self._nodes(None), self._profile(2)
-        return Amend(session, self._id("c"), fence, row.revision, new, rewind, profile)
+        new = self._nodes(None)
+        if pick(range(4)) == 0:
+            new = (NewNode(Role.ASSISTANT, "in short", form=pick((Form.COMPACTION, Form.TEXT))),)
+        hide, show = self._to_hide(session) if pick((True, False)) else ((), ())
+        return Amend(
+            *(session, self._id("c"), fence, row.revision, new, rewind),
+            profile=self._profile(2),
+            switch=self._switch(row),
+            states=self._states(),
+            usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
+            hide=hide,
+            show=show,
+        )
+
+    def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return nodes to hide and to show: seldom unknown ones, and mostly a call with all of its results."""
+        pick, nodes = self.pick, self._rows(Node, session)
+        if not nodes:
+            return ("n?",), ()
+        first = pick(nodes)
+        named = [first]
+        if pick(range(8)):
+            while named[0].role is Role.TOOL:
+                named.insert(0, next(n for n in nodes if n.node_id == named[0].parent))
+            while named[-1].open_calls:
+                after = [n for n in nodes if n.parent == named[-1].node_id]
+                if not after:
+                    break
+                named.append(after[0])
+        ids = tuple([node.node_id for node in named])
+        return ((), ids) if first.hidden else (ids, ())
 
     # -- commands of users and operators
 

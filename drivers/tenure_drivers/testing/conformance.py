@@ -33,6 +33,8 @@ from tenure.world import EMPTY, world_of
 from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
+from .conformance_reading import ReadingConformance
+from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
     START_MS,
@@ -88,7 +90,9 @@ class ReopenConformance:
         assert world_of(await store.dump()) == before
 
 
-class StoreConformance(ReopenConformance, FeedConformance, WorkersConformance):
+class StoreConformance(
+    ReopenConformance, FeedConformance, ReadingConformance, StatesConformance, WorkersConformance
+):
     """The whole suite.  `specs/writing-a-store.md` describes it."""
 
     @pytest.fixture

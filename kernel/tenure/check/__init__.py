@@ -19,6 +19,7 @@ from attrs import field, frozen
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
+from .session.hiding_model import HidingModel
 from .session.model import SessionModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
@@ -141,9 +142,17 @@ def search_turn(
     return ModelResult(config.description, explored)
 
 
+def search_hiding(
+    progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
+) -> ModelResult:
+    """Explore the small system of a transcript at rest."""
+    return ModelResult(HidingModel.description, explore(HidingModel(), limit, progress))
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
+    HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
@@ -156,8 +165,9 @@ def names(deep: bool = False) -> tuple[str, ...]:
 
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
-    turns = {f"turn-{config.name}": config.description for config in TURNS}
-    small = {config.name: config.description for config in DEFAULT} | turns
+    others = {HidingModel.name: HidingModel.description}
+    others |= {f"turn-{config.name}": config.description for config in TURNS}
+    small = {config.name: config.description for config in DEFAULT} | others
     return small | {config.name: config.description for config in DEEP} if deep else small
 
 

@@ -7,11 +7,20 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..indexes import EVENT_BATCHES, IMPORTED_PAGES, LABELS, OPEN_RUNS, OPEN_TICKETS
+from ..indexes import (
+    BLOB_HOLDERS,
+    BLOBS,
+    EVENT_BATCHES,
+    FRAMES,
+    IMPORTED_PAGES,
+    LABELS,
+    OPEN_RUNS,
+    OPEN_TICKETS,
+)
 from ..limits import LABELS_MAX
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import all_rows, load_session_rows
-from ..records import ImportProgress, Label, Node, Profile, Run, Ticket
+from ..records import Frame, ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -20,11 +29,12 @@ __all__ = ["PROPERTIES", "Rows", "violations"]
 
 
 PAGE: Final = 256
+EVERY_ROW: Final = 1_000_000_000
 
 
 def events_numbered(b: Snapshot) -> bool:
     """Return True if the stored events are numbered without gaps up to next_event."""
-    rows = b.world.answer(First(EVENT_BATCHES, (b.session.session_id,), 1_000_000_000))
+    rows = b.world.answer(First(EVENT_BATCHES, (b.session.session_id,), EVERY_ROW))
     number = rows[0].seq if rows else b.session.next_event
     for row in rows:
         if row.seq != number:
@@ -59,11 +69,22 @@ def labels_stored(b: Snapshot) -> bool:
     return list(rows) == expected and len(rows) <= LABELS_MAX
 
 
+def frame_leaves_stored(b: Snapshot) -> bool:
+    """Return True if the leaf of every frame is stored, with its path and without open tool calls."""
+    for frame in b.world.all(Frame):
+        if frame.leaf is not None:
+            node = b.world.answer(Get(Node, (frame.session_id, frame.leaf.node_id)))
+            if node is None or node.open_calls or node.path_digest != frame.leaf.path_digest:
+                return False
+    return True
+
+
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
     "the leaf of the transcript is stored, and has no open calls": leaf_stored,
     "the rows of labels are those of the profile, at most 16": labels_stored,
+    "the leaf of every frame is stored, and has no open calls": frame_leaves_stored,
     **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
 }
@@ -96,9 +117,12 @@ class Rows(Question[tuple[Record, ...]]):
         if progress is not None:
             found.append(progress)
             found += yield from all_rows(IMPORTED_PAGES, s)
-        if session.leaf is not None:
-            node = yield Get(Node, (s, session.leaf.node_id))
-            found += [] if node is None else [node]
+        frames: tuple[Frame, ...] = yield First(FRAMES, (s,), EVERY_ROW)
+        tips = {tip.node_id for tip in (session.leaf, *[f.leaf for f in frames]) if tip is not None}
+        nodes = yield Each(tuple([Get(Node, (s, node_id)) for node_id in sorted(tips)]))
+        found += [*frames, *[node for node in nodes if node is not None]]
+        found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)
+        found += yield First(BLOBS, (s,), EVERY_ROW)
         return tuple(found)
 
 
@@ -106,7 +130,7 @@ def tickets_of(
     session_id: str, runs: Sequence[Run]
 ) -> Generator[Query[Any], Any, tuple[Ticket, ...]]:
     """Load the open tickets of a session, and the settled ones that a waiting run names."""
-    opened: tuple[Ticket, ...] = yield First(OPEN_TICKETS, (session_id,), 1_000_000_000)
+    opened: tuple[Ticket, ...] = yield First(OPEN_TICKETS, (session_id,), EVERY_ROW)
     known = {ticket.ticket_id for ticket in opened}
     named = [name for run in runs for name in getattr(run.state, "tickets", ())]
     settled = yield Each(tuple([Get(Ticket, (session_id, n)) for n in named if n not in known]))

@@ -4,6 +4,7 @@ A command is decided over a view of the rows of one session.  Modules here impor
 """
 
 from ..event import Parent
+from ..frame import NewState, Switch, Switched
 from ..imports import Import, ImportNode
 from ..records import (
     Admission,
@@ -81,6 +82,7 @@ __all__ = [
     "NewEntry",
     "NewInput",
     "NewProfile",
+    "NewState",
     "NewTicket",
     "NotReady",
     "NothingDue",
@@ -115,6 +117,8 @@ __all__ = [
     "Stop",
     "Sweep",
     "Swept",
+    "Switch",
+    "Switched",
     "Target",
     "Then",
     "Withdraw",

@@ -1,4 +1,4 @@
-"""Amend: import, edit or rewind the transcript of a session without an open turn.  Spec: specs/transcript.md."""
+"""Amend: import, edit, rewind or hide parts of the transcript of a session without an open turn.  Spec: specs/transcript.md."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from typing import ClassVar
 from attrs import frozen
 
 from ..event import EventKind
+from ..frame import NewState, Switch, Switched
 from ..limits import CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Amended, ExecutedCommand, Node, Profile, Session
-from ..transcript import NewNode, Tip, extend_path, hash_node
+from ..records import Amended, Blob, ExecutedCommand, Node, Profile, Session, Usage
+from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node
 from .checkpoint import check_fence
-from .nodes import open_calls_after, validate_nodes
+from .hiding import hide_and_show, node_queries, refuse_hiding
+from .nodes import first_number, open_calls_after, validate_nodes
 from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
 from .session_view import SessionView, session_queries
+from .states import blob_queries, store_states, validate_states
+from .switch import Found, apply_switch, check_switch, how_switched, switch_queries
 from .transaction import Transaction
+from .usage import count_usage, usage_queries, validate_usage
 
 __all__ = ["Amend", "Rewind"]
 
@@ -36,7 +41,11 @@ class AmendView(SessionView):
 
     executed: ExecutedCommand | None
     target: Node | None
+    marked: tuple[Node | None, ...]  # those to hide and to show
     profiles: tuple[Profile | None, ...]
+    usage: tuple[Usage | None, ...]
+    blobs: tuple[Blob | None, ...]
+    switch: Found
 
     @property
     def profile(self) -> Profile | None:
@@ -46,12 +55,20 @@ class AmendView(SessionView):
 
 @frozen
 class Amend(Command[AmendView, Amended]):
-    """Add at most 64 nodes, move the leaf or replace the profile, under a lease of Acquire.
+    """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL.
+    It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE.
     """
 
-    added: ClassVar = {"profile": 2}
+    added: ClassVar = {
+        "profile": 2,
+        "switch": 2,
+        "states": 2,
+        "usage": 2,
+        "hide": 2,
+        "show": 2,
+    }
     session_id: str
     command_id: str
     fence: lease_.Fence
@@ -59,6 +76,11 @@ class Amend(Command[AmendView, Amended]):
     nodes: tuple[NewNode, ...] = ()
     rewind: Rewind | None = None
     profile: NewProfile | None = None
+    switch: Switch | None = None
+    states: tuple[NewState, ...] = ()
+    usage: tuple[UsageDelta, ...] = ()
+    hide: tuple[str, ...] = ()
+    show: tuple[str, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -68,7 +90,11 @@ class Amend(Command[AmendView, Amended]):
             *session_queries(s),
             Get(ExecutedCommand, (s, self.command_id)),
             Get(Node, (s, target)),
+            node_queries(s, (*self.hide, *self.show)),
             Each(() if self.profile is None else (Get(Profile, (s,)),)),
+            usage_queries(s, self.usage),
+            blob_queries(s, self.states),
+            switch_queries(s, self.switch, self.states),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
@@ -94,10 +120,24 @@ class Amend(Command[AmendView, Amended]):
         if self.profile is not None:
             change_profile(tx, self.profile, view.profile)
         tx.update(revision=revision, leaf=leaf)
+        if self.nodes:
+            tx.update(next_node=first_number(session) + len(self.nodes))
         tx.append_event(EventKind.AMENDED, detail=str(revision))
-        amended = Amended(revision, leaf)
+        hide_and_show(tx, self.hide, self.show, view.marked)
+        amended = Amended(revision, *self._change(tx, view))
         tx.remember(self.command_id, "amend", amended)
         return tx.decided(amended, "COMMIT-23")
+
+    def _change(self, tx: Transaction, view: AmendView) -> tuple[Tip | None, Switched | None]:
+        """Store the states, count the usage, then switch the frame.  Return the leaf, and what the Switch did."""
+        if self.states:
+            stored, blobs = store_states(tx.session, self.states, view.blobs)
+            tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
+            tx.write(*blobs)
+        tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        how = how_switched(tx.session, self.switch, view.switch)
+        apply_switch(tx, self.switch, view.switch)
+        return tx.session.leaf, how
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
         if refused := check_fence(session, self.fence, None):
@@ -116,11 +156,15 @@ class Amend(Command[AmendView, Amended]):
         if self.profile is not None:
             if problem := validate_change(self.profile, self.session_id, view.profile):
                 return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
-        return None
+        return (
+            validate_states(session, None, self.states)
+            or check_switch(session, self.switch, view.switch)
+            or refuse_hiding(self.hide, self.show, view.marked)
+        )
 
     def _validate(self) -> str | None:
-        """TRANSCRIPT-6: return what is wrong with the nodes.  No call may stay open."""
-        if problem := validate_nodes((), self.nodes):
+        """TRANSCRIPT-6: return what is wrong with the nodes and the usage.  No call may stay open."""
+        if problem := validate_nodes((), self.nodes) or validate_usage(self.usage):
             return problem
         left = open_calls_after((), self.nodes)
         return f"calls without a result: {left}" if left else None
@@ -140,7 +184,7 @@ class Amend(Command[AmendView, Amended]):
                 Node(
                     self.session_id, tip.node_id, parent.node_id if parent else None, None,
                     revision, new.role, (), new.call_ids, tip.path_digest, new.hidden,
-                    tx.now_ms, new.body, new.form, open_calls,
+                    tx.now_ms, new.body, new.form, open_calls, first_number(tx.session) + i,
                 )
             )
         )  # fmt: skip

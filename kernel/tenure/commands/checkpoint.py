@@ -16,7 +16,7 @@ from ..limits import (
 )
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Insert, Refusal, Refused, Update, Write
+from ..outcome import Decided, Insert, Refusal, Refused, Update, Write
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, First, Get, Query, Reads, read
 from ..records import (
@@ -44,7 +44,8 @@ from ..transcript import (
     hash_text,
 )
 from .contributors import apply_to, is_targeted
-from .nodes import append_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import append_nodes, first_number, open_calls_after, validate_body, validate_nodes
+from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
 from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
 from .usage import count_usage, usage_queries, validate_usage
@@ -261,15 +262,17 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return Decided(answer, "JOURNAL-6")
         new = (*self.nodes, INPUTS_NODE) if ids else self.nodes
         contents = [*contents, hash_node(INPUTS_NODE)] if ids else contents
-        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
+        reversible = self._reversible(run)
+        run, nodes = append_nodes(session, run, self.n, new, contents, now_ms, ids)
         stepped = run_.step(run.state, run_.Record())
         assert not isinstance(stepped, Refused)
         after = replace(
-            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True, tip=tip,
-            open_calls=open_calls,
-            reversible=self._reversible(run),
+            run, state=stepped.state, next_checkpoint=self.n + 1, retry=run.retry.reset(), progress=True,
+            reversible=reversible,
         )  # fmt: skip
         changed = replace(session, open_run=run.run_id)
+        if nodes:
+            changed = replace(changed, next_node=first_number(session))
         after, changed, places, via = self._apply(after, changed, taken)
         after, opened = open_tickets(after, self.tickets, now_ms)
         if opened:
@@ -285,7 +288,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             changed = replace(changed, changed_at_ms=max(now_ms, session.changed_at_ms))
             writes.insert(0, Update(changed))
         more = len(found) > len(taken)
-        answer = Checkpointed(self.n + 1, tip, self._cancel(session), True, ids, more)
+        answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), True, ids, more)
         return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause, *via))
 
     def _room(self) -> int:
@@ -327,19 +330,10 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _store_environment(
         self, session: Session, view: CheckpointView
     ) -> tuple[Session, list[Write]]:
-        """JOURNAL-8: store the environment as a blob named by its digest, and drop the former blob."""
-        old = session.environment_digest
-        digest = old if self.environment is None else hash_text(self.environment)
-        if digest is None or digest == old:
+        """JOURNAL-8: store the environment as a blob named by its digest."""
+        if self.environment is None:
             return session, []
-        assert self.environment is not None
-        known = view.blobs[0]
-        writes: list[Write] = []
-        if known is None:
-            writes.append(Insert(Blob(self.session_id, digest, self.environment)))
-        if old is not None and old != session.state_digest:
-            writes.append(Drop(Blob, (self.session_id, old)))
-        return replace(session, environment_digest=digest), writes
+        return store_environment(session, self.environment, view.blobs)
 
     def _append_events(
         self, session: Session, taken: tuple[str, ...], now_ms: int

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from .. import scheduling
 from ..failure import others_max
+from ..frame import NewState, Switch, Switched
 from ..limits import (
     BEGIN_PROMOTED_MAX,
     COMMIT_NODES_MAX,
@@ -21,19 +22,37 @@ from ..limits import (
 )
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Drop, Insert, Refusal, Refused
+from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
 from ..records import Blob, Cancel, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
 from ..replace import replace
-from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts, hash_text
+from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts
 from .admit import AdmitView, admit_into
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
-from .nodes import append_nodes, closing_nodes, open_calls_after, validate_body, validate_nodes
+from .nodes import (
+    append_nodes,
+    closing_nodes,
+    first_number,
+    open_calls_after,
+    validate_body,
+    validate_nodes,
+)
 from .session_view import SessionView, session_queries
+from .states import all_changes, blob_queries, hash_states, store_states, validate_states
 from .steering import no_targets, takeable, targeted_queries
 from .submission import NewInput
+from .switch import (
+    AGENT_MAX,
+    Found,
+    apply_switch,
+    check_switch,
+    hash_switch,
+    how_switched,
+    set_agent,
+    switch_queries,
+)
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_id, validate_limits, validate_text
@@ -41,7 +60,6 @@ from .validation import validate_id, validate_limits, validate_text
 __all__ = ["Commit", "Committed", "Then"]
 
 
-FRAME_MAX = 200
 KERNEL_ONLY: Final = (
     run_.Termination.SPLIT,
     run_.Termination.SUPERSEDED,
@@ -58,11 +76,15 @@ class Then(enum.StrEnum):
 
 @frozen
 class Committed:
-    """The new revision.  `next`: the run that begins under the same lease, if `then` is NEXT and the fence is valid."""
+    """The new revision.  `next`: the run that begins under the same lease, if `then` is NEXT and the fence is valid.
+
+    `switched`: what the Switch of the commit did.
+    """
 
     revision: int
     next: Begun | None = None
     held: bool = False
+    switched: Switched | None = None
 
 
 @frozen
@@ -75,6 +97,7 @@ class CommitView(SessionView):
     handed: tuple[Input | None, ...]
     successors: tuple[Run | None, ...]
     targeted: tuple[tuple[QueueEntry, ...], ...]
+    switch: Found
 
 
 @frozen
@@ -86,7 +109,7 @@ class Commit(Command[CommitView, Committed]):
     next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
     """
 
-    added: ClassVar = {"yields": 2, "resolution": 2}
+    added: ClassVar = {"yields": 2, "resolution": 2, "switch": 2, "states": 2}
     ignorable: ClassVar = ("yields", "resolution")
     session_id: str
     fence: lease_.Fence
@@ -107,9 +130,11 @@ class Commit(Command[CommitView, Committed]):
     frame: str | None = None
     yields: bool = False
     resolution: str | None = None  # for the next run, as in Begin
+    switch: Switch | None = None
+    states: tuple[NewState, ...] = ()
 
     def reads(self) -> Reads[CommitView]:
-        s = self.session_id
+        s, changes = self.session_id, self._changes
         more = self.then is Then.NEXT
         ready = min(max(self.limit, 1), RUN_INPUTS_MAX) + 1 if more else 1
         return read(
@@ -117,13 +142,18 @@ class Commit(Command[CommitView, Committed]):
             *session_queries(s, ready=ready, delayed=BEGIN_PROMOTED_MAX + 1 if more else 1),
             Get(Run, (s, self.run_id)),
             usage_queries(s, self.usage),
-            Each(() if self.state is None else (Get(Blob, (s, hash_text(self.state))),)),
+            blob_queries(s, changes),
             Each(tuple([Get(Input, (s, new.input_id)) for new in self._handed])),
             Each(() if self.next_run_id is None else (Get(Run, (s, self.next_run_id)),)),
             targeted_queries(s, self.run_id, Boundary.BEFORE_COMPLETION, 1)
             if self._yields
             else no_targets(),
+            switch_queries(s, self.switch, changes),
         )
+
+    @property
+    def _changes(self) -> tuple[NewState, ...]:
+        return all_changes(self.state, self.states)
 
     @property
     def _yields(self) -> bool:
@@ -151,22 +181,29 @@ class Commit(Command[CommitView, Committed]):
         left = open_calls_after(run.open_calls, self.nodes)
         closed = closing_nodes(left, self.termination, run.open_tickets)
         new, contents = (*self.nodes, *closed), [*contents, *map(hash_node, closed)]
-        tip, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
+        run, nodes = append_nodes(session, run, self.n, new, contents, now_ms)
         revision = session.revision + 1
-        tx.update(revision=revision, leaf=tip or session.leaf)
+        tx.update(revision=revision, leaf=run.tip or session.leaf)
+        if nodes:
+            tx.update(next_node=first_number(session))
         tx.write(*[Insert(node) for node in nodes])
-        self._store_state(tx, view.blobs)
+        if changes := self._changes:
+            stored, blobs = store_states(tx.session, changes, view.blobs)
+            tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
+            tx.write(*blobs)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
         if refused := self._admit_hand_off(tx, view):
             return refused
         lease_id = self.fence.lease_id
-        stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id)
-        stamped = replace(run, tip=tip, stamp=stamp, open_calls=())
-        if cancel is not None and not run.progress and tip is None:
+        switched = how_switched(tx.session, self.switch, view.switch)
+        stamp = Stamp(self.turn, digest, revision, lease_id, self.next_run_id, switched)
+        stamped = replace(run, stamp=stamp, open_calls=())
+        if cancel is not None and not run.progress and run.tip is None:
             tx.end_cancelled(stamped, cancel.how, cancel.by)
         else:
             tx.finish(stamped, self.termination, self.reason)
-        return self._hand_over(tx, revision)
+        apply_switch(tx, self.switch, view.switch)
+        return self._hand_over(tx, revision, switched)
 
     def _roll_back(
         self, tx: Transaction, view: CommitView, run: Run, cancel: Cancel, digest: str
@@ -184,15 +221,18 @@ class Commit(Command[CommitView, Committed]):
     ) -> str:
         """COMMIT-2: return the stamp.  It leaves out node ids, times, usage, the lease and the next run."""
         handed = [hash_content(new.kind, new.payload) for new in self._handed]
-        continued = self.frame is not None or handed
+        frame = self.frame if self.switch is None else hash_switch(self.switch)
+        continued = frame is not None or handed
+        state, named = hash_states(self._changes)
         return hash_parts(
             self.run_id,
             self.turn,
             [c.input_id for c in contributors],
             [self.termination.value, self.reason],
             contents,
-            None if self.state is None else hash_text(self.state),
-            *([[self.frame, *handed]] if continued else ()),
+            state,
+            *([[frame, *handed]] if continued else ()),
+            *([["states", named]] if named else ()),
         )
 
     def _replay(
@@ -209,10 +249,12 @@ class Commit(Command[CommitView, Committed]):
             and lease.lease_id == self.fence.lease_id
         )
         if not held or next_ is None:
-            return Decided(Committed(stamp.revision), "COMMIT-3", replayed=True)
+            again = Committed(stamp.revision, switched=stamp.switched)
+            return Decided(again, "COMMIT-3", replayed=True)
         resumed = next_.run_id != stamp.next_run or next_.next_checkpoint > 0
         begun = begun_of(session, next_, resumed=resumed)
-        return Decided(Committed(stamp.revision, begun, True), "COMMIT-3", replayed=True)
+        again = Committed(stamp.revision, begun, True, stamp.switched)
+        return Decided(again, "COMMIT-3", replayed=True)
 
     def _refused(self, session: Session, run: Run, view: CommitView) -> Refused | None:
         if refused := check_fence(session, self.fence, self.run_id):
@@ -228,6 +270,10 @@ class Commit(Command[CommitView, Committed]):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", problem)
         if any(view.successors):
             return Refused(Refusal.ILLEGAL, "COMMIT-8", f"run {self.next_run_id} exists already")
+        if refused := validate_states(session, self.state, self.states):
+            return refused
+        if refused := check_switch(session, self.switch, view.switch):
+            return refused
         return self._steered(session, run, view) if self._yields else None
 
     def _steered(self, session: Session, run: Run, view: CommitView) -> Refused | None:
@@ -253,20 +299,23 @@ class Commit(Command[CommitView, Committed]):
             return problem
         if len(self.nodes) > COMMIT_NODES_MAX:
             return f"{len(self.nodes)} nodes; at most {COMMIT_NODES_MAX}"
-        problem = (
+        if self.frame is not None and self.switch is not None:
+            return f"frame {self.frame!r} and a switch to {self.switch.frame_id!r}: expected one"
+        return (
             validate_text("reason", self.reason)
             or validate_limits(self.limit, self.limit_bytes)
             or (None if self.resolution is None else validate_id("resolution", self.resolution))
             or validate_nodes(open_calls, self.nodes)
             or validate_usage(self.usage)
-            or validate_text("frame", self.frame or "", FRAME_MAX)
+            or validate_text("frame", self.frame or "", AGENT_MAX)
+            or (validate_body(self.state) if self.state else None)
         )
-        return problem or (validate_body(self.state) if self.state else None)
 
     def _admit_hand_off(self, tx: Transaction, view: CommitView) -> Refused | None:
-        """COMMIT-13: admit the handed-off input, and set the frame."""
+        """COMMIT-13: admit the handed-off input, and set the agent."""
         if self.frame is not None:
-            tx.update(frame=self.frame)
+            changed = set_agent(tx.session, self.frame)
+            tx.update(frame=changed.frame, current_frame=changed.current_frame)
         for new, known in zip(self._handed, view.handed, strict=True):
             if known is not None or new.key is not None or new.supersession_key is not None:
                 return Refused(Refusal.ILLEGAL, "COMMIT-8", f"hand-off {new.input_id}: not new")
@@ -277,20 +326,9 @@ class Commit(Command[CommitView, Committed]):
                 return admitted
         return None
 
-    def _store_state(self, tx: Transaction, known: tuple[Blob | None, ...]) -> None:
-        """TRANSCRIPT-5: store the state as a blob named by its digest, and drop the former blob."""
-        if self.state is None:
-            return
-        digest, old = hash_text(self.state), tx.session.state_digest
-        if digest == old:
-            return
-        if known[0] is None:
-            tx.write(Insert(Blob(self.session_id, digest, self.state)))
-        if old is not None and old != tx.session.environment_digest:
-            tx.write(Drop(Blob, (self.session_id, old)))
-        tx.update(state_digest=digest)
-
-    def _hand_over(self, tx: Transaction, revision: int) -> Decided[Committed]:
+    def _hand_over(
+        self, tx: Transaction, revision: int, switched: Switched | None = None
+    ) -> Decided[Committed]:
         """COMMIT-10, COMMIT-11: release the lease, or keep it for the run that comes next."""
         held = tx.session.lease
         if self.then is Then.NEXT and self.next_run_id is not None:
@@ -309,10 +347,10 @@ class Commit(Command[CommitView, Committed]):
                     run = bind(tx, group, self.next_run_id, self.resolution)
                 tx.update(lease_run=run.run_id)
                 begun = begun_of(tx.session, run, resumed=resumed)
-                return tx.decided(Committed(revision, begun, True), "COMMIT-11")
+                return tx.decided(Committed(revision, begun, True, switched), "COMMIT-11")
         fence = self.fence
         tx.vacate(lease_.step(held, lease_.Release(fence.generation, fence.lease_id)))
-        return tx.decided(Committed(revision), "COMMIT-10")
+        return tx.decided(Committed(revision, switched=switched), "COMMIT-10")
 
 
 def _is_apart(step: scheduling.Next) -> bool:

@@ -16,7 +16,7 @@ from ..records import Cancel, Contributor, EntryKind, JournalEntry, QueueEntry, 
 from ..replace import replace
 from ..transcript import INPUTS_NODE, Tip, hash_node, hash_parts
 from .contributors import apply_to
-from .nodes import append_nodes
+from .nodes import append_nodes, first_number
 from .transaction import Transaction
 from .validation import validate_id, validate_text
 
@@ -167,13 +167,15 @@ def fold(tx: Transaction, run: Run, lane: Lane) -> Run:
     """WAIT-15: bind the head of a lane to the open turn, which waits, as a checkpoint would."""
     session, entry, n = tx.session, tx.ready[lane][0], run.next_checkpoint
     assert isinstance(run.state, run_.Waiting), run
+    effect_id = run.state.effect_id
     outcome, contributor = apply_to(run, entry, len(run.contributors), session.mark(lane), n)
     ids = (entry.input_id,)
     contents = [hash_node(INPUTS_NODE)]
-    tip, nodes = append_nodes(session, run, n, (INPUTS_NODE,), contents, tx.now_ms, ids)
+    run, nodes = append_nodes(session, run, n, (INPUTS_NODE,), contents, tx.now_ms, ids)
+    tx.update(next_node=first_number(session))
     tx.write(Update(replace(entry, state=tx.step_to(outcome))), *[Insert(node) for node in nodes])
     tx.take_ready(lane, 1)
-    lease, effect_id = session.lease, run.state.effect_id
+    lease = session.lease
     assert isinstance(lease, lease_.Held)
     key = (session.session_id, run.run_id, run.turn, n)
     last = (lease.lease_id, hash_parts("fold", n, *ids))
@@ -183,7 +185,7 @@ def fold(tx: Transaction, run: Run, lane: Lane) -> Run:
     tx.write(Insert(taken), Insert(named))
     tx.append_event(EventKind.INPUT_APPLIED, run.run_id, ids, str(n))
     contributors = (*run.contributors, contributor)
-    return replace(run, contributors=contributors, next_checkpoint=n + 1, tip=tip)
+    return replace(run, contributors=contributors, next_checkpoint=n + 1)
 
 
 def begun_of(session: Session, run: Run, *, resumed: bool) -> Begun:

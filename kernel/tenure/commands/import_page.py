@@ -15,7 +15,7 @@ from ..queries import Command, Each, Get, Reads, read
 from ..records import ImportedPage, ImportProgress, Node, Phase, Session
 from ..replace import replace
 from ..transcript import NewNode, Tip, extend_path, hash_node
-from .nodes import open_calls_after_node, validate_nodes
+from .nodes import first_number, open_calls_after_node, validate_nodes
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 from .validation import validate_id, validate_time
@@ -95,7 +95,7 @@ class ImportPage(Command[ImportView, PageImported]):
             Update(
                 replace(
                     progress, next_page=self.number + 1, so_far=so_far, tip=tip,
-                    open_calls=open_calls,
+                    open_calls=open_calls, node_count=progress.node_count + len(new),
                 )
             )
         )  # fmt: skip
@@ -120,7 +120,9 @@ class ImportPage(Command[ImportView, PageImported]):
     ) -> Tip | None:
         """IMPORT-7: write the nodes, each the child of the one before, and return the last one."""
         tip, open_calls = progress.tip, progress.open_calls
-        for node in new:
+        first = first_number(tx.session)
+        tx.update(next_node=first + len(new))
+        for seq, node in enumerate(new, first):
             found = open_calls_after_node(open_calls, _as_new(node))
             assert not isinstance(found, str), found
             open_calls = found
@@ -130,7 +132,7 @@ class ImportPage(Command[ImportView, PageImported]):
                     Node(
                         self.session_id, node.node_id, tip.node_id if tip else None, None,
                         tx.session.revision + 1, node.role, (), node.call_ids, path, False,
-                        node.at_ms, node.body, node.form, open_calls,
+                        node.at_ms, node.body, node.form, open_calls, seq,
                     )
                 )
             )  # fmt: skip

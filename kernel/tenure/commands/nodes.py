@@ -19,6 +19,7 @@ __all__ = [
     "append_nodes",
     "close_open_calls",
     "closing_nodes",
+    "first_number",
     "open_calls_after",
     "validate_body",
     "validate_nodes",
@@ -111,10 +112,10 @@ def close_open_calls(
     new = closing_nodes(run.open_calls, termination, run.open_tickets)
     if not new:
         return run, []
-    tip, nodes = append_nodes(
+    run, nodes = append_nodes(
         session, run, run.next_checkpoint, new, [hash_node(node) for node in new], now_ms
     )
-    return replace(run, tip=tip, open_calls=()), [Insert(node) for node in nodes]
+    return run, [Insert(node) for node in nodes]
 
 
 def open_calls_after(open_calls: tuple[str, ...], nodes: tuple[NewNode, ...]) -> tuple[str, ...]:
@@ -134,12 +135,14 @@ def append_nodes(
     contents: list[tuple[object, ...]],
     now_ms: int,
     taken: tuple[str, ...] = (),
-) -> tuple[Tip | None, tuple[Node, ...]]:
-    """TRANSCRIPT-2, TRANSCRIPT-3: return the new tip and the nodes, each the child of the one before.
+) -> tuple[Run, tuple[Node, ...]]:
+    """TRANSCRIPT-2, TRANSCRIPT-3: return the run with its new tip, and the nodes, each the child of the one before.
 
     The first node of a run carries the inputs that the run answers, and a node of form `inputs` those that were `taken`.
+    READ-2: the numbers go on from the session's, which the command must store if it has none.
     """
     tip, open_calls = run.tip, run.open_calls
+    seq = first_number(session) + (run.node_count or 0)
     nodes: list[Node] = []
     for i, node in enumerate(new):
         inputs = tuple([c.input_id for c in run.contributors]) if tip is None else ()
@@ -153,8 +156,22 @@ def append_nodes(
             Node(
                 session.session_id, node_id, parent.node_id if parent else None, run.run_id,
                 session.revision + 1, node.role, inputs, node.call_ids, path, node.hidden,
-                now_ms, node.body, node.form, open_calls,
+                now_ms, node.body, node.form, open_calls, seq + i,
             )
         )  # fmt: skip
         tip = Tip(node_id, path)
-    return tip, tuple(nodes)
+    if not nodes:
+        return run, ()
+    count = (run.node_count or 0) + len(nodes)
+    return replace(run, tip=tip, open_calls=open_calls, node_count=count), tuple(nodes)
+
+
+def first_number(session: Session) -> int:
+    """READ-2: return the number from which the nodes of the open turn, or of the next one, are counted.
+
+    A session that may have nodes of release 1, which have no numbers, begins at 2: so readers know that they must look
+    for those too.
+    """
+    if session.next_node is not None:
+        return session.next_node
+    return 1 if not session.revision and session.open_run is None else 2

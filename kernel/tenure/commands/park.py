@@ -194,12 +194,16 @@ class Park(Command[ParkView, Parked | GoOn]):
             record = getattr(write, "record", None)
             if isinstance(record, EventBatch):
                 tx.events += record.events
-            elif not isinstance(record, Session):
+            elif isinstance(record, Session):
+                tx.update(
+                    environment_digest=record.environment_digest,
+                    current_frame=record.current_frame,
+                    next_node=record.next_node,
+                )
+            else:
                 tx.write(write)
         tx.tickets_added += len(self.tickets)
         tx.update(open_run=self.run_id)
-        if self.environment is not None:
-            tx.update(environment_digest=hash_text(self.environment))
         after = tx.get(Run, self.run_id)
         assert after is not None
         return after

@@ -8,7 +8,7 @@ and gives hints.  A row is written at most once in a decision: the last write of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, TypeVar, Unpack, cast
 
 from attrs import define, field
 
@@ -44,12 +44,12 @@ from ..scheduling import (
     target_ended,
     unpublished_since_ms,
 )
-from ..transcript import Tip
 from ..world import key_of
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
 from .merge import merge
-from .nodes import close_open_calls
+from .nodes import close_open_calls, first_number
+from .session_changes import SessionChanges
 from .session_view import SessionView
 
 __all__ = ["Transaction"]
@@ -59,25 +59,6 @@ S = TypeVar("S")
 O = TypeVar("O")
 R = TypeVar("R", bound=Record)
 KEYS: Final = {record: key_of(record) for record in RECORDS}
-
-
-class SessionChanges(TypedDict, total=False):
-    """The fields of a session that a command may change; all others follow from its rows."""
-
-    phase: Phase
-    lease: lease_.Lease
-    lease_run: str | None
-    open_run: str | None
-    user_mark: int
-    system_mark: int
-    next_rank: int
-    revision: int
-    leaf: Tip | None
-    state_digest: str | None
-    environment_digest: str | None
-    frame: str
-    cancel: Cancel | None
-    sweep: bool
 
 
 @define
@@ -371,6 +352,8 @@ class Transaction:
             self.via.append("RUN-24")
         run, closings = close_open_calls(self.session, run, termination, self.now_ms)
         self.write(*closings)
+        if run.node_count:  # READ-2
+            self.update(next_node=first_number(self.session) + run.node_count)
         if run.tip is not None and self.session.leaf != run.tip:
             self.update(leaf=run.tip, revision=self.session.revision + 1)
         state = self.step_to(run_.step(run.state, run_.Finish(termination, reason)))

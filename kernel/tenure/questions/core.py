@@ -22,7 +22,7 @@ from ..machines import run as run_
 from ..messages.codec import text_of
 from ..outcome import Refused
 from ..policy import LANES, WhileWaiting
-from ..queries import Chain, Command, Each, First, Get, Query, Question, all_existing, existing
+from ..queries import Command, Each, First, Get, Query, Question, all_existing, existing
 from ..records import (
     Blob,
     Cancel,
@@ -39,7 +39,9 @@ from ..records import (
     Usage,
 )
 from ..transcript import Form, Role
+from .frames import StateText, state_steps
 from .input_status import InputStatus, Result, WaitInfo
+from .path import LoadTranscript, TranscriptLine
 
 __all__ = [
     "PAGE",
@@ -65,7 +67,6 @@ __all__ = [
 
 
 PAGE = 256
-FIRST_PAGE = 32  # nodes of a transcript; each further page is twice as large
 Steps: TypeAlias = Generator[Query[Any], Any, Any]
 
 
@@ -77,7 +78,8 @@ class LoadedRun:
     """What the execution of a run needs: its inputs in order, its journal, the session's state.
 
     `cancel`: the run was asked to stop.  `tickets`: those of the current turn, in the order
-    of its journal (WAIT-17).
+    of its journal (WAIT-17).  `states`: all states of the current frame but
+    `state`, by name (STATE-8).  `frame_id` and `agent`: where the run works, and for whom.
     """
 
     run: Run
@@ -86,6 +88,9 @@ class LoadedRun:
     state: str | None
     cancel: Cancel | None = None
     tickets: tuple[Ticket, ...] = ()
+    states: tuple[StateText, ...] = ()
+    frame_id: str = ""
+    agent: str = ""
 
 
 @frozen
@@ -111,6 +116,8 @@ class LoadRun(Question[LoadedRun | None]):
         if session.state_digest is not None:
             blob = yield Get(Blob, (self.session_id, session.state_digest))
             state = existing(blob, f"blob {session.state_digest} of the state").body
+        current = session.current_frame
+        states = yield from state_steps(self.session_id, () if current is None else current.states)
         cancel = session.cancel
         if cancel is not None and cancel.run_id != self.run_id:
             cancel = None
@@ -119,7 +126,10 @@ class LoadRun(Question[LoadedRun | None]):
         if opened:
             found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
             tickets = all_existing(found, "ticket")
-        return LoadedRun(run, tuple(inputs), entries, state, cancel, tickets)
+        return LoadedRun(
+            run, tuple(inputs), entries, state, cancel, tickets, states,
+            session.frame_id, session.agent,
+        )  # fmt: skip
 
 
 @frozen
@@ -263,7 +273,9 @@ def _checkpoint_of(run: Run, input_id: str) -> int | None:
 
 
 def _answer(node: Node, termination: run_.Termination) -> str | None:
-    """Return the text of the last node of a run, unless it only closes a tool call or has no text."""
+    """Return the text of the last node of a run, unless it is hidden, only closes a tool call, or has no text."""
+    if node.hidden:  # TRANSCRIPT-40
+        return None
     if node.role is Role.TOOL and termination is not run_.Termination.FINISHED:
         return None
     if node.form is Form.INPUTS:
@@ -390,50 +402,3 @@ class EventsAfter(Question[tuple[EventBatch, ...]]):
         page = yield First(EVENT_BATCHES, at, self.limit, (self.after,))
         inside = [row for row in around if row.seq + len(row.events) - 1 > self.after]
         return (*inside, *page)
-
-
-@frozen
-class TranscriptLine:
-    """One node of the transcript, with the inputs that precede it."""
-
-    inputs: tuple[Input, ...]
-    node: Node
-
-
-@frozen
-class LoadTranscript(Question[tuple[TranscriptLine, ...]]):
-    """The last `limit` nodes of the transcript, in order.
-
-    `compacted`: leave out nodes that a compaction replaces.
-    """
-
-    session_id: str
-    limit: int = 10_000
-    compacted: bool = False
-
-    def steps(self) -> Steps:
-        s = self.session_id
-        session = yield Get(Session, (s,))
-        lines: list[TranscriptLine] = []
-        next_ = session.leaf.node_id if session is not None and session.leaf is not None else None
-        page = FIRST_PAGE
-        while next_ is not None and len(lines) < self.limit:
-            most = min(page, self.limit - len(lines))
-            nodes = yield Chain(Node, (s, next_), "parent", most)
-            existing(nodes[0] if nodes else None, f"node {next_} of the transcript")
-            nodes = self._wanted(nodes)
-            found = yield Each(tuple([Get(Input, (s, i)) for node in nodes for i in node.inputs]))
-            inputs = iter(all_existing(found, "input of a node"))
-            lines += [
-                TranscriptLine(tuple([next(inputs) for _ in node.inputs]), node) for node in nodes
-            ]
-            next_, page = self._after(nodes[-1]), min(2 * page, PAGE)
-        return tuple(reversed(lines))
-
-    def _wanted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Return the nodes up to the first compaction, which replaces those before it."""
-        ends = [at for at, node in enumerate(nodes, 1) if self._after(node) is None]
-        return nodes[: ends[0]] if ends else nodes
-
-    def _after(self, node: Node) -> str | None:
-        return None if self.compacted and node.form is Form.COMPACTION else node.parent

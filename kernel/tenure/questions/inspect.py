@@ -11,7 +11,7 @@ from ..indexes import AGED, OPEN_RUNS
 from ..machines.input import Bound, Delayed
 from ..policy import LANES
 from ..queries import First, Get, Query, Question, existing
-from ..records import Input, JournalEntry, QueueEntry, Run, Session
+from ..records import Frame, Input, JournalEntry, QueueEntry, Run, Session
 from .core import (
     DeadLetters,
     InputStatus,
@@ -21,6 +21,7 @@ from .core import (
     Overview,
     TranscriptLine,
 )
+from .frames import LoadFrames
 from .sessions import SessionRows
 
 __all__ = [
@@ -101,13 +102,17 @@ def load_waiting(session_id: str, statuses: Iterable[InputStatus]) -> Steps:
 
 @frozen
 class SessionDetail:
-    """A session with its inbox, unfinished runs and their journals, dead letters and the end of its transcript."""
+    """A session with its inbox, unfinished runs and their journals, dead letters and the end of its transcript.
+
+    `frames`: those that were opened, and the first one; empty if none was opened.
+    """
 
     overview: Overview
     inbox: tuple[Waiting, ...]
     journals: tuple[tuple[Run, tuple[JournalEntry, ...]], ...]
     dead: tuple[tuple[InputStatus, Input], ...]
     transcript: tuple[TranscriptLine, ...]
+    frames: tuple[Frame, ...] = ()
 
 
 @frozen
@@ -135,7 +140,11 @@ class LoadSessionDetail(Question[SessionDetail | None]):
             found = yield self._input(letter.input_id)
             dead.append((letter, existing(found, f"input {letter.input_id}")))
         transcript = yield from LoadTranscript(self.session_id, self.tail).steps()
-        return SessionDetail(overview, inbox, tuple(journals), tuple(dead), transcript)
+        frames: tuple[Frame, ...] = ()
+        current = overview.session.current_frame
+        if current is not None and current.frame_count:
+            frames = yield from LoadFrames(self.session_id).steps()
+        return SessionDetail(overview, inbox, tuple(journals), tuple(dead), transcript, frames)
 
     def _input(self, input_id: str) -> Get[Input]:
         return Get(Input, (self.session_id, input_id))

@@ -64,6 +64,6 @@ class LoadTurn(Question[LoadedTurn | None]):
         opened = [e.body for e in open_turn.entries if e.kind is EntryKind.TICKET]
         tickets = (yield from LoadTickets(s, tuple(opened)).steps()) if opened else ()
         return LoadedTurn(
-            s, self.run_id, run.turn, session.leaf, session.frame, lines, open_turn.bound,
+            s, self.run_id, run.turn, session.leaf, session.agent, lines, open_turn.bound,
             open_turn.entries, open_turn.nodes, environment, open_turn.taken, tickets,
         )  # fmt: skip

@@ -60,13 +60,13 @@ class HeldLeases(Question[tuple[Session, ...]]):
 
 @frozen
 class Frames(Question[tuple[str, ...]]):
-    """Read the frames of sessions, in order.  "" for a session that does not exist."""
+    """Read the agents that sessions are given to, in order.  "" for the first one, and if a session does not exist."""
 
     session_ids: tuple[str, ...]
 
     def steps(self) -> Generator[Query[Any], Any, tuple[str, ...]]:
         found = yield Each(tuple([Get(Session, (session_id,)) for session_id in self.session_ids]))
-        return tuple(["" if session is None else session.frame for session in found])
+        return tuple(["" if session is None else session.agent for session in found])
 
 
 # -- states

@@ -163,6 +163,7 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
         f"phase     {seen['phase']}",
         f"lease     {holder(seen['lease'])} (generation {seen['generation']})",
         f"open run  {seen['open_run'] or '-'}",
+        *_frame_lines(seen),
         f"due       {due(seen['due_at_ms'], now_ms)}",
         f"revision  {seen['revision']}, {seen['events']} events",
         f"changed   {moment(seen['changed_at_ms'])}",
@@ -193,7 +194,26 @@ def _detail(seen: dict[str, Any], now_ms: int) -> list[Any]:
         table("dead letters", ("input", "run", "reason", "text"), dead), "",
         table("transcript", ("revision", "role", "text"), _transcript_rows(seen["transcript"])), "",
         table("usage", ("source", "model", *counted), usage),
+        *_frames(seen["frames"]),
     ]  # fmt: skip
+
+
+def _frames(found: list[dict[str, Any]]) -> list[Any]:
+    """Return the table of frames; nothing if none was opened."""
+    if not found:
+        return []
+    rows = [
+        (f["frame"] or "(first)", f["status"], f["agent"] or "(first)", " ".join(f["states"]), cut(f["reason"]))
+        for f in found
+    ]  # fmt: skip
+    return ["", table("frames", ("frame", "status", "agent", "states", "reason"), rows)]
+
+
+def _frame_lines(seen: dict[str, Any]) -> list[str]:
+    """Return the line of the current frame; none in a session that was never handed off."""
+    if not seen["frame"] and not seen["agent"] and not seen["frames"]:
+        return []
+    return [f"frame     {seen['frame'] or '(first)'}, agent {seen['agent'] or '(first)'}"]
 
 
 def _rank(one: dict[str, Any]) -> str:

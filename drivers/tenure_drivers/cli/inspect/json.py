@@ -13,7 +13,7 @@ from tenure.machines.run import Done, Rescheduled, Running
 from tenure.machines.run import Waiting as WaitingRun
 from tenure.questions.core import InputStatus, TranscriptLine
 from tenure.questions.inspect import SessionDetail, SessionSummary, Waiting
-from tenure.records import EventBatch, JournalEntry, Run, Session
+from tenure.records import EventBatch, Frame, JournalEntry, Run, Session
 
 __all__ = ["detail", "events", "last_failure", "summary"]
 
@@ -44,10 +44,26 @@ def session(row: Session, now_ms: int) -> dict[str, Any]:
         "lease": lease(row, now_ms),
         "generation": row.lease.generation,
         "open_run": row.open_run,
+        "frame": row.frame_id,
+        "agent": row.agent,
         "due_at_ms": row.due_at_ms,
         "revision": row.revision,
         "events": row.next_event - 1,
         "changed_at_ms": row.changed_at_ms,
+    }
+
+
+def frame(one: Frame) -> dict[str, Any]:
+    """Return a frame, with the names of its states."""
+    return {
+        "frame": one.frame_id,
+        "agent": one.agent,
+        "status": one.status.value,
+        "previous": one.previous,
+        "reason": one.reason,
+        "opened_at_ms": one.opened_at_ms,
+        "leaf": None if one.leaf is None else one.leaf.node_id,
+        "states": [each.name for each in one.states],
     }
 
 
@@ -163,6 +179,7 @@ def detail(seen: SessionDetail, now_ms: int) -> dict[str, Any]:
         "dead_letters": [status(s) | {"text": i.payload} for s, i in seen.dead],
         "transcript": [line(one) for one in seen.transcript],
         "usage": [asdict(u) for u in seen.overview.usage],
+        "frames": [frame(one) for one in seen.frames],
     }
 
 

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
+from tenure.questions.conversation import LoadConversation
+
 from ..exit import no_session, unreadable_if_it_fails, usage_error
 from ..open_store import open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
 from ..run.progress_report import moment
-from .conversation import LoadConversation, as_json
+from .conversation import as_json
 
 __all__ = ["show"]
 
@@ -32,7 +34,7 @@ Lines: TypeAlias = Iterator[tuple[str, str]]
 async def show(url: str, session_id: str, limit: int, form: str) -> None:
     """Print the last `limit` nodes of a conversation.  `form` is text, markdown or json.  Raises CliExit."""
     async with open_read_only(url) as store:
-        seen = await store.ask(LoadConversation(session_id, limit))
+        seen = await store.ask(LoadConversation(session_id, limit=limit))
     if seen is None:
         raise usage_error(no_session(session_id, url))
     with unreadable_if_it_fails(session_id):
@@ -214,9 +216,8 @@ def _text_of(item: Item) -> Lines:
 
 
 def _message(item: Item) -> Lines:
-    hidden = " (hidden from the model)" if item["hidden"] else ""
     about = f" (answers {', '.join(item['answers'])})" if item["answers"] else ""
-    yield "head", clean(f"{item['role']}{about}{hidden}{stop_note(item)}")
+    yield "head", clean(f"{item['role']}{about}{stop_note(item)}")
     if item["reasoning"]:
         yield "reasoning", f"  [reasoning: {len(item['reasoning'])} characters]"
     if item["text"]:
@@ -277,8 +278,7 @@ def _markdown_of(item: Item) -> Iterator[str]:
         case "compaction":
             yield f"### Summary of the earlier conversation\n\n{cut(item['text'])}"
         case _:
-            hidden = " (hidden)" if item["hidden"] else ""
-            yield f"### {item['role']}{hidden}{stop_note(item)}"
+            yield f"### {item['role']}{stop_note(item)}"
             yield from _markdown_message(item)
 
 

@@ -187,6 +187,8 @@ class PostgresStore(GroupedStore):
         reads = BatchedReads(connection.sql, [query])
         statements = reads.statements()
         reads.receive([rows for rows, _ in connection.run(statements)] if statements else [])
+        if more := reads.following():
+            reads.follow([rows for rows, _ in connection.run(more)])
         (answer,) = reads.answers()
         if isinstance(answer, Corrupt):
             raise answer

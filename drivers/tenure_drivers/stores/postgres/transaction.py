@@ -10,8 +10,10 @@ import enum
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from attrs import frozen
+
 from tenure.outcome import Decided, Drop, Insert
-from tenure.queries import Chain, Command, Each, First, Get, Query, Record
+from tenure.queries import Chain, Command, Each, First, Get, Named, Query, Record
 from tenure.records import RECORDS, Session
 from tenure.release import RELEASE, decide_at
 
@@ -108,6 +110,9 @@ def decide_group(
             _check_isolation(creatable, *isolation)
         now_ms = server_ms if clock is None else clock()
         batch.receive([found for found, _ in rows[len(opening) + 1 :]])
+        more = batch.following()
+        if more:
+            batch.follow([found for found, _ in (yield more, False)])
         decisions: list[Decided[Any]] = []
         for at, wanted, view in zip(members, reads, batch.views(reads), strict=True):
             if answers[at] is not None:
@@ -231,10 +236,20 @@ def limited(limit: int) -> int:
     return min(max(limit, 0), LIMIT_MAX)
 
 
+@frozen
+class NamedSlot:
+    """The place of a `Named`: of the record that has the names, and in the queries that follow."""
+
+    query: Named[Any]
+    slot: int
+    number: int
+
+
 class BatchedReads:
     """The queries of several commands, one statement for all queries of one shape, and their answers.
 
-    `locked`: the rows of the sessions come from the statement that locks them (`take_sessions`).
+    `locked`: the rows of the sessions come from the statement that locks them (`take_sessions`).  What a record names is
+    read in a second round (`following`, `follow`), which few commands need.
     """
 
     def __init__(self, sql: Sql, queries: Sequence[Query[Any]], locked: bool = False) -> None:
@@ -243,6 +258,8 @@ class BatchedReads:
         self._sessions: dict[str, list[int]] | None = {} if locked else None
         self._shapes: dict[Any, list[tuple[int, Any]]] = {}
         self._answers: list[Any] = []
+        self._named: list[NamedSlot] = []
+        self._second: BatchedReads | None = None
         self._plan = [self._take(query) for query in queries]
 
     def _take(self, query: Query[Any]) -> Any:
@@ -258,6 +275,9 @@ class BatchedReads:
             shape, given, found = (query.record, query.via), query.key, []
         elif isinstance(query, Each):
             return tuple([self._take(each) for each in query.queries])
+        elif isinstance(query, Named):
+            self._named.append(NamedSlot(query, self._take(query.get), len(self._named)))
+            return self._named[-1]
         else:
             raise AssertionError(f"no such query: {query!r}")
         slot = len(self._answers)
@@ -312,6 +332,20 @@ class BatchedReads:
                 elif not isinstance(answers[slot], Corrupt):
                     answers[slot].append(record)
 
+    def following(self) -> list[Statement]:
+        """Return the statements for what the records that were read name (STORE-55); empty if there are none."""
+        if not self._named:
+            return []
+        found = [(each.query, self._answers[each.slot]) for each in self._named]
+        wanted = [Each(() if isinstance(a, Corrupt) else q.gets(a)) for q, a in found]
+        self._second = BatchedReads(self._sql, wanted)
+        return self._second.statements()
+
+    def follow(self, results: Sequence[Sequence[Any]]) -> None:
+        """Take the rows of the statements of `following`."""
+        assert self._second is not None
+        self._second.receive(results)
+
     def views(self, reads: Sequence[Any]) -> list[list[Any]]:
         """Return the answers to the queries of each command, in order."""
         found = map(self._answer, self._plan)
@@ -325,8 +359,21 @@ class BatchedReads:
         if part.__class__ is tuple:
             parts = [self._answer(each) for each in part]
             return next((p for p in parts if isinstance(p, Corrupt)), tuple(parts))
+        if isinstance(part, NamedSlot):
+            return self._answer_named(part)
         found = self._answers[part]
         return tuple(found) if found.__class__ is list else found
+
+    def _answer_named(self, part: NamedSlot) -> Any:
+        first = self._answers[part.slot]
+        if isinstance(first, Corrupt):
+            return first
+        found = () if self._second is None else self._second.answer_at(part.number)
+        return found if isinstance(found, Corrupt) else tuple([r for r in found if r is not None])
+
+    def answer_at(self, number: int) -> Any:
+        """Return the answer to one of the queries."""
+        return self._answer(self._plan[number])
 
 
 def _decoded(decode: Callable[[Any], Record], row: Any) -> Record | Corrupt:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert
-from tenure.queries import Chain, Each, First, Get, Index, Query, Record
+from tenure.queries import Chain, Each, First, Get, Index, Named, Query, Record, answer_named
 
 from ..base import Corrupt, Quarantined
 from ..layout import Layout
@@ -279,6 +279,8 @@ class Tables:
             return tuple([self.answer(each) for each in query.queries])
         if isinstance(query, Chain):
             return self._chain(query)
+        if isinstance(query, Named):
+            return answer_named(query, self.answer)
         raise AssertionError(f"no such query: {query!r}")
 
     def _get(self, query: Get[Any]) -> Any:

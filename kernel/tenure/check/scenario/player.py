@@ -32,6 +32,7 @@ __all__ = ["Step", "parse", "play", "steps"]
 
 DIVIDER: Final = "----"
 SHOWN_MAX: Final = 100
+LISTED: Final = ("items", "lines", "nodes", "changes")  # of a page: one in a line
 UNSHOWN: Final = frozenset(
     (
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
@@ -42,7 +43,11 @@ UNSHOWN: Final = frozenset(
             "delayed_count",
             "targeted_count",
             "open_ticket_count",
+            "frame_count",
+            "next_node",
+            "node_count",
         ),
+        *LISTED,
         *("path_digest", "content_digest", "digest", "size", "policy", "lane", "seq"),
     )
 )
@@ -163,7 +168,10 @@ def show_found(answer: Any) -> list[str]:
     """Return the lines for the answer of a question."""
     if isinstance(answer, tuple):
         return [show(each) for each in answer] or ["nothing"]
-    return [show(answer) if answer is not None else "nothing"]
+    if answer is None:
+        return ["nothing"]
+    listed = [each for name in LISTED for each in getattr(answer, name, ())]
+    return [show(answer), *[f"  {show(each)}" for each in listed]]
 
 
 def _show_hint(hint: Hint) -> str:

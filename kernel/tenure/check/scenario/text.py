@@ -23,9 +23,11 @@ from ...commands import (
     NewEntry,
     NewInput,
     NewProfile,
+    NewState,
     NewTicket,
     Parent,
     Rewind,
+    Switch,
     Target,
     Then,
 )
@@ -179,12 +181,25 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewNode, ...]": tuple,
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
+    "tuple[NewState, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
     "Import | None": Import,
     "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
+    "Switch | None": Switch,
     "Failure": Failure,
+}
+
+
+ITEMS: Final[dict[type, str]] = {
+    Import: "import",
+    NewProfile: "profile",
+    NewState: "state",
+    NewTicket: "ticket",
+    Rewind: "rewind",
+    Switch: "switch",
+    UsageDelta: "usage",
 }
 
 
@@ -208,6 +223,10 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "nodes", _build(NewNode, words)
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
+    if words[0] == "state" and "states" in parts:
+        return "states", _build(NewState, words[1:])
+    if words[0] == "switch" and "switch" in parts:
+        return "switch", _build(Switch, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -285,6 +304,12 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "ChangeCursor":
+            revision, _, event = text.partition(":")
+            return questions.ChangeCursor(int(revision), int(event))
+        case "Position":
+            number, _, place = text.partition(":")
+            return int(number), place
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
@@ -366,15 +391,10 @@ def write_command(command: Command[Any, Any]) -> str:
 
 def _item_words(item: Any, session_id: str) -> list[str]:
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
-    if isinstance(item, UsageDelta):
-        return ["usage", *words]
-    if isinstance(item, NewTicket):
-        return ["ticket", *words]
-    if isinstance(item, Import):
-        return ["import", *words]
-    if isinstance(item, NewProfile):
-        return ["profile", *words]
-    return ["rewind", *words] if isinstance(item, Rewind) else words
+    for kind, name in ITEMS.items():
+        if isinstance(item, kind):
+            return [name, *words]
+    return words
 
 
 def _words(value: Any, fields: list[Any], session_id: str) -> list[str]:

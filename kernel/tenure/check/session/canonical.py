@@ -22,9 +22,11 @@ from ...machines import ticket as ticket_
 from ...records import (
     Amended,
     Blob,
+    BlobHolders,
     EventBatch,
     ExecutedCommand,
     FencedOff,
+    Frame,
     ImportedPage,
     ImportProgress,
     Input,
@@ -141,9 +143,11 @@ def canonicalize(world: World, retained: Retained) -> World:
 
 def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -> list[Any] | None:
     """Return the records to keep, renamed.  Return None if none has changed."""
-    if kind in (EventBatch, Node, Usage, Blob):
+    if kind in (EventBatch, Node, Usage):
         return []
-    if kind in (OpenKey, MarkRaise, Profile, Label, ImportProgress, ImportedPage):
+    if kind in (OpenKey, MarkRaise, Profile, Label, Blob, BlobHolders):
+        return None
+    if kind in (ImportProgress, ImportedPage):
         return None
     new = [_record(kind, record, names, kept) for record in rows.values()]
     if all(n is old for n, old in zip(new, rows.values(), strict=True)):
@@ -162,6 +166,9 @@ def _record(kind: Any, record: Any, names: Renaming, kept: set[str]) -> Any:
         return _executed(record, names.retained)
     if kind is Ticket:
         return _ticket(record, kept)
+    if kind is Frame:
+        leaf = None if record.leaf is None else Tip(record.frame_id, record.frame_id)
+        return replace(record, leaf=leaf, opened_at_ms=None, revision=0)
     if record.run_id not in kept:
         return None
     if kind is Run:
@@ -208,9 +215,9 @@ def _session(s: Session, names: Renaming) -> Session:
         since = None if s.unpublished_since_ms is None else NOW
         s = replace(s, published=cursor, unpublished_since_ms=since)
     return replace(
-        s, lease=held, revision=REVISION, leaf=Tip("s", "s"), state_digest=None,
+        s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
-        asking_since_ms=None if s.asking_since_ms is None else NOW,
+        asking_since_ms=None if s.asking_since_ms is None else NOW, next_node=None,
     )  # fmt: skip
 
 
@@ -251,7 +258,12 @@ def _run(run: Run, names: Renaming) -> Run:
         last = LastEnd(lease_id, "" if lease_id == UNUSED_LEASE else last.verdict)
     if stamp is not None:
         stamp = Stamp(
-            stamp.turn, stamp.digest, 0, retained.lease_id(stamp.lease_id), stamp.next_run
+            stamp.turn,
+            stamp.digest,
+            0,
+            retained.lease_id(stamp.lease_id),
+            stamp.next_run,
+            stamp.switched,
         )
     done = isinstance(state, run_.Done)
     contributors = tuple(
@@ -268,7 +280,7 @@ def _run(run: Run, names: Renaming) -> Run:
         run, state=state, last_end=last if retained.resends else None, stamp=stamp,
         contributors=contributors,
         retry=RetryState() if done or not retained.count_failures else saturate(run.retry, run.limits, len(contributors)),
-        tip=None if run.tip is None else Tip(run.run_id, run.run_id),
+        tip=None if run.tip is None else Tip(run.run_id, run.run_id), node_count=None,
         open_tickets=None if done or run.open_tickets is None else tuple([_open_ticket(each) for each in run.open_tickets]),
     )  # fmt: skip
     return run if renamed == run else renamed

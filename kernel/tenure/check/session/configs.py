@@ -9,6 +9,7 @@ from typing import Final
 
 from ...policy import Lane
 from . import operators as o
+from .configs_frames import ALL as FRAMES
 from .configs_import import ALL as IMPORTING
 from .configs_waiting import ALL as WAITING
 from .pieces import (
@@ -262,7 +263,9 @@ AMEND_STOP: Final = ModelConfig(
     (o.stop(), o.reopen(), o.reclaim()),
     workers=1,
     probes=True,
-    expects=clauses("COMMIT-20,22,23 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11 PROFILE-4"),
+    expects=clauses(
+        "COMMIT-20,22,23 FRAME-7 STATE-3 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11 PROFILE-4"
+    ),
 )
 NEXT: Final = ModelConfig(
     "next",
@@ -461,5 +464,6 @@ DEFAULT: Final = (
         RETRY,
     ),
     *WAITING,
+    *FRAMES,
     *IMPORTING,
 )

@@ -16,10 +16,11 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...outcome import Drop, Insert
-from ...records import EventBatch, MarkRaise, Node, Phase
+from ...records import EventBatch, Frame, MarkRaise, Node, Phase
 from ...world import key_of
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
+from .frame_properties import FRAME_PROPERTIES
 from .import_properties import IMPORT_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
@@ -35,6 +36,7 @@ from .snapshot import Snapshot, rank_of, rows_of
 from .state_properties import WRITTEN_PROPERTIES
 from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
+from .transcript_properties import TRANSCRIPT_PROPERTIES
 from .waiting_properties import WAITING_PROPERTIES
 
 __all__ = ["DECISION_PROPERTIES"]
@@ -127,6 +129,7 @@ def transcript(t: Step) -> bool:
     """New nodes follow known ones, and a new leaf is a node without open tool calls."""
     nodes, session = rows_of(t.after.world, Node), t.after.session
     tips = {run.tip for run in t.before.runs.values()} | {t.before.session.leaf}
+    tips |= {frame.leaf for frame in t.before.world.all(Frame)}
     known = {node_id for _, node_id in nodes} | {tip.node_id for tip in tips if tip is not None}
     if any(node.parent is not None and node.parent not in known for node in nodes.values()):
         return False
@@ -315,5 +318,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **FRAME_PROPERTIES,
+    **TRANSCRIPT_PROPERTIES,
     **IMPORT_PROPERTIES,
 }

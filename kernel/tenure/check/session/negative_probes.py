@@ -264,6 +264,8 @@ def _with_the_fence(snapshot: Snapshot) -> list[Any]:
             c.Amend(S, "c.1", fence, REVISION + 1),
             c.Amend(S, "c.1", fence, REVISION, (UNREADABLE,)),
             c.Amend(S, "c.1", fence, REVISION, rewind=c.Rewind("nothing")),
+            c.Amend(S, "c.1", fence, REVISION, switch=c.Switch("f 1")),
+            c.Amend(S, "c.1", fence, REVISION, states=(c.NewState("", "x"),)),
             c.Amend(S, "c.1", fence, REVISION, profile=TWICE_LABELLED),
         ]
     run = snapshot.runs[run_id]
@@ -281,6 +283,7 @@ def _with_the_fence(snapshot: Snapshot) -> list[Any]:
         c.Commit(S, fence, run_id, 1, run.next_checkpoint + 7, REVISION),
         c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION + 1, Termination.CANCELLED),
         c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION, Termination.SPLIT),
+        c.Commit(S, fence, run_id, 1, run.next_checkpoint, REVISION, switch=c.Switch("f 1")),
         c.Park(S, fence, run_id, 2, run.next_checkpoint, "w", WaitReason.USER_INPUT),
         c.Park(S, fence, run_id, 1, run.next_checkpoint, "w", WaitReason.TOOL),
         *(

@@ -13,6 +13,7 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
+from .frame_properties import FRAME_STATES
 from .import_properties import IMPORT_STATES
 from .ordering_oracle import due_of
 from .snapshot import Snapshot, rank_of, rows_of
@@ -181,6 +182,7 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "the counts on the session's row are those of its rows": tallied,
     "counters and groups are bounded": counters,
     **WAITING_STATES,
+    **FRAME_STATES,
     **IMPORT_STATES,
     "stopped means no lease and no open turn, and is reached at once": stopped,
 }

@@ -51,6 +51,7 @@ ANSWERED: Final = "answered"  # enough of them are settled
 EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
+EDITED: Final = NewNode(Role.IMPORTED, "edited")
 STEP: Final = "x"  # the once step of every run
 WAIT: Final = "wait#1"  # the wait of every run; Begin records what enters it
 STEPS: Final = {
@@ -59,6 +60,7 @@ STEPS: Final = {
     StepAction.UNKNOWN: REPORTED,
     StepAction.REPLAY: REPORTED,
 }
+ENVIRONMENT: Final = "environment a"
 AFTER: Final = {
     "mark": MARKED,
     "report": REPORTED,
@@ -67,6 +69,7 @@ AFTER: Final = {
     "answer": REPORTED,
     "ask": ASKED,
     "ask about the call": ASKED,
+    ENVIRONMENT: REPORTED,
 }
 PARKS: Final = {
     "park for all": (WaitReason.APPROVAL, Mode.ALL, None),
@@ -74,6 +77,17 @@ PARKS: Final = {
     "park, the prompt ends it": (WaitReason.APPROVAL, Mode.ANY, WhileWaiting.SUPERSEDE),
     "park for input": (WaitReason.USER_INPUT, Mode.ANY, None),
     "park for background": (WaitReason.BACKGROUND, Mode.ANY, None),
+}
+A_TWICE: Final = (c.NewState("state", "a"), c.NewState("plan", "a"))
+B: Final = (c.NewState("state", "b"), c.NewState("plan", None))
+NOTHING: Final = (c.NewState("state", None), c.NewState("plan", None))
+REMEMBERED: Final[dict[str, tuple[tuple[c.NewState, ...], c.Switch | None]]] = {
+    "a twice": (A_TWICE, None),
+    "state b": (B, None),
+    "no states": (NOTHING, None),
+    "open f": (A_TWICE, c.Switch("f", agent="other")),
+    "open g empty": ((), c.Switch("g", inherit=False, own_path=True)),
+    "first": ((), c.Switch("", own_path=True)),
 }
 NEW_RUN: Final = "r.new"  # the run id of a Begin that may resume another run
 FAILURES: Final = {
@@ -155,17 +169,37 @@ def command(kind: str, worker: Worker, slot: int) -> Any:
             return c.Commit(S, own, run_id, turn, n, worker.revision, yields=True)
         case _ if kind.startswith(("ask", "park")):
             return _asking(kind, worker)
+        case _ if kind.startswith((ENVIRONMENT, "commit, ", "amend, ")):
+            return _remembering(kind, worker)
         case "release":
             return c.Release(S, own, run_id)
         case "renew":
             return c.Renew(S, own)
         case "amend":
-            node = NewNode(Role.IMPORTED, "edited")
-            return c.Amend(S, f"amend.{own.lease_id}", own, worker.revision, (node,))
+            return c.Amend(S, f"amend.{own.lease_id}", own, worker.revision, (EDITED,))
         case "release session":
             return c.ReleaseSession(S, own)
         case _:
             return c.Fail(S, own, run_id, turn, FAILURES[kind])
+
+
+def _remembering(kind: str, worker: Worker) -> Any:
+    """Return the command that sets states or switches the frame, in a turn or at rest."""
+    own, run_id, turn, n = fence(worker), worker.run_id, worker.turn, worker.n
+    if kind == ENVIRONMENT:
+        noted = (c.NewEntry(EntryKind.NOTE, STEP),)
+        return c.Checkpoint(S, own, run_id, turn, n, noted, environment="a")
+    how, _, what = kind.partition(", ")
+    states, switch = REMEMBERED[what]
+    if how == "amend":
+        command_id = f"amend.{own.lease_id}"
+        return c.Amend(S, command_id, own, worker.revision, switch=switch, states=states)
+    opens = switch is not None and run_id == "r.p"
+    handed = c.NewInput("h", "hand_off", "h") if opens else None
+    return c.Commit(
+        *(S, own, run_id, turn, n, worker.revision),
+        hand_off=handed, switch=switch, states=states,
+    )  # fmt: skip
 
 
 def _asking(kind: str, worker: Worker) -> Any:
