@@ -86,7 +86,6 @@ UNREACHED = {
     "INBOX-18",  # the workers of a model have no other sessions; see run/needs_room.txt
     "TICKET-2",  # Decide and Sweep look first whether a ticket is settled
     "TICKET-11",  # a model decides under one id with one content; see the scenarios of tickets
-    *("PROFILE-3", "PROFILE-4"),  # no decision depends on a profile; see the scenarios of profiles
     *(f"TRANSCRIPT-{n}" for n in (40, 42, 44, 45)),  # sessions drop nodes; see the system `hiding`
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
 }

@@ -217,7 +217,8 @@ def _session(s: Session, names: Renaming) -> Session:
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
-        asking_since_ms=None if s.asking_since_ms is None else NOW, next_node=None,
+        asking_since_ms=None if s.asking_since_ms is None else NOW,
+        next_node=s.next_node if s.phase is Phase.IMPORTING else None,
     )  # fmt: skip
 
 
