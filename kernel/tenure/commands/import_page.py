@@ -140,7 +140,7 @@ class ImportPage(Command[ImportView, PageImported]):
         return tip
 
     def _open(self, tx: Transaction, tip: Tip | None) -> None:
-        """IMPORT-9: make the transcript visible, and open the session."""
+        """IMPORT-9, EVENT-82: make the transcript visible, and open the session."""
         session: Session = tx.session
         tx.update(phase=Phase.OPEN, leaf=tip, revision=session.revision + 1)
         tx.append_event(EventKind.AMENDED, detail=str(session.revision + 1))
