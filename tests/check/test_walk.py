@@ -45,6 +45,7 @@ from tenure.commands import (
     admit,
     cancel,
     commit,
+    profile,
     transaction,
 )
 from tenure.machines.input import Ended, How
@@ -294,9 +295,20 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commit, "closing_nodes", lambda *_: ())
 
 
+def labels_left_behind(patch: pytest.MonkeyPatch) -> None:
+    write = profile._write_labels
+
+    def none_dropped(tx: Any, changed: Any, before: dict[str, str]) -> None:
+        kept = {name: before[name] for name, _ in changed.labels if name in before}
+        write(tx, changed, kept)
+
+    patch.setattr(profile, "_write_labels", none_dropped)
+
+
 @pytest.mark.parametrize(
     ("patch", "sentence"),
     [
+        (labels_left_behind, "the rows of labels are those of the profile"),
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
         (calls_left_open, "has no open calls"),
         (numbered_again, "nodes are numbered in the order of writing"),
