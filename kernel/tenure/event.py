@@ -58,7 +58,7 @@ class EventKind(enum.StrEnum):
 
 @frozen
 class Parent:
-    """The run on whose behalf an input was submitted, of this session or of another one."""
+    """The run for which an input was submitted, in this session or in another one."""
 
     since: ClassVar = 2
     session_id: str

@@ -25,7 +25,7 @@ from tenure.commands import (
     Withdraw,
     Withdrawn,
 )
-from tenure.machines.ticket import Action
+from tenure.machines.ticket import ACTIONS, Action
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
@@ -200,7 +200,10 @@ class Client(SessionReading, SessionCommands):
         return answer
 
     async def tickets(self, session_id: str | None = None) -> tuple[Ticket, ...]:
-        """Return the open tickets of a session, or of the sessions that wait longest for people, at most 256."""
+        """Return the open tickets of a session, or of all sessions that wait for people, the longest wait first.
+
+        At most 256.
+        """
         if session_id is None:
             return await self.ask(AllOpenTickets())
         return await self.ask(OpenTickets(session_id))
@@ -215,7 +218,14 @@ class Client(SessionReading, SessionCommands):
         by: str = "",
         decision_id: str | None = None,
     ) -> DecisionTaken:
-        """Settle a ticket.  Raises CommandRefused if it is unknown, settled, or does not offer this."""
+        """Decide on a ticket.  `decision_id`: a second call with the same id has no further effect.
+
+        Raises CommandRefused if it is unknown, decided already, or does not offer this action, ValueError for another
+        action than those of `Action`.
+        """
+        if action not in set(Action):
+            offered = ", ".join([each.value for each in ACTIONS])
+            raise ValueError(f"action {action!r}: expected one of {offered}")
         decide = Decide(session_id, ticket_id, decision_id or new_id(), Action(action), body, by)
         answer = await self.execute(decide)
         if isinstance(answer, Refused):

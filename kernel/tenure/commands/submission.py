@@ -18,14 +18,14 @@ __all__ = ["Admitted", "Conflict", "IfIdle", "NewInput", "Target", "known_admiss
 
 
 class Target(enum.StrEnum):
-    """What an input may name instead of a run (INBOX-49)."""
+    """A target that is not a run id (INBOX-49)."""
 
     CURRENT = "current"  # the run of the open turn, or else the one under the lease
     NOBODY = "nobody"  # no run, also if its policy says that it steers
 
 
 class IfIdle(enum.StrEnum):
-    """What an input becomes that names the current run if there is none."""
+    """What happens to an input for the running turn if no turn is running."""
 
     QUEUE = "queue"  # an ordinary input
     REFUSE = "refuse"
