@@ -34,6 +34,7 @@ from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_import import ImportConformance
+from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
@@ -97,6 +98,7 @@ class StoreConformance(
     ImportConformance,
     ReadingConformance,
     StatesConformance,
+    PruningConformance,
     WorkersConformance,
 ):
     """The whole suite.  `specs/writing-a-store.md` describes it."""

@@ -7,20 +7,25 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from ..attachment_records import Stage
 from ..indexes import (
+    ATTACHMENT_BYTES,
+    ATTACHMENT_STAGES,
     BLOB_HOLDERS,
     BLOBS,
     EVENT_BATCHES,
     FRAMES,
     IMPORTED_PAGES,
     LABELS,
+    NODES,
     OPEN_RUNS,
     OPEN_TICKETS,
 )
 from ..limits import LABELS_MAX
+from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import all_rows, load_session_rows
-from ..records import Frame, ImportProgress, Label, Node, Profile, Run, Ticket
+from ..records import Attachment, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -58,8 +63,19 @@ def leaf_stored(b: Snapshot) -> bool:
     return node is not None and not node.open_calls and node.path_digest == tip.path_digest
 
 
+def nodes_numbered(b: Snapshot) -> bool:
+    """Return True if the last number of a node is below the next one, which the open turn counts on from."""
+    last = b.world.answer(First(NODES, (b.session.session_id,), 1, backwards=True))
+    if not last or last[0].seq is None:
+        return True
+    written = sum([run.node_count or 0 for run in b.unfinished()])
+    return last[0].seq < (b.session.next_node or 0) + written
+
+
 def labels_stored(b: Snapshot) -> bool:
     """Return True if the rows of labels are those of the profile, with its time."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed table by table (RETENTION-8)
     s = b.session.session_id
     profile = b.world.answer(Get(Profile, (s,)))
     rows = b.world.answer(First(LABELS, (s,), 1_000_000_000))
@@ -71,6 +87,8 @@ def labels_stored(b: Snapshot) -> bool:
 
 def frame_leaves_stored(b: Snapshot) -> bool:
     """Return True if the leaf of every frame is stored, with its path and without open tool calls."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # as above
     for frame in b.world.all(Frame):
         if frame.leaf is not None:
             node = b.world.answer(Get(Node, (frame.session_id, frame.leaf.node_id)))
@@ -83,6 +101,7 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
     "the leaf of the transcript is stored, and has no open calls": leaf_stored,
+    "the number of every node is below the next one": nodes_numbered,
     "the rows of labels are those of the profile, at most 16": labels_stored,
     "the leaf of every frame is stored, and has no open calls": frame_leaves_stored,
     **WRITTEN_PROPERTIES,
@@ -92,7 +111,7 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
 
 @frozen
 class Rows(Question[tuple[Record, ...]]):
-    """Ask for the rows that the properties need: all but journals and the transcript before its leaf.
+    """Ask for the rows that the properties need: all but journals and the transcript before its leaf and its last node.
 
     The answer is empty if there is no such session.
     """
@@ -109,6 +128,8 @@ class Rows(Question[tuple[Record, ...]]):
         found: list[Record] = [session, *queue_entries, *runs, *events]
         if session.open_ticket_count or session.asking_since_ms is not None:
             found += yield from tickets_of(s, runs)
+        if session.intent_count or session.scrap_count:
+            found += yield from attachments_of(s)
         found += [entered for entered in inputs if entered is not None]
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
@@ -119,11 +140,26 @@ class Rows(Question[tuple[Record, ...]]):
             found += yield from all_rows(IMPORTED_PAGES, s)
         frames: tuple[Frame, ...] = yield First(FRAMES, (s,), EVERY_ROW)
         tips = {tip.node_id for tip in (session.leaf, *[f.leaf for f in frames]) if tip is not None}
+        numbered: tuple[Node, ...] = yield First(NODES, (s,), 1, backwards=True)
+        tips |= {node.node_id for node in numbered}
         nodes = yield Each(tuple([Get(Node, (s, node_id)) for node_id in sorted(tips)]))
         found += [*frames, *[node for node in nodes if node is not None]]
         found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)
         found += yield First(BLOBS, (s,), EVERY_ROW)
         return tuple(found)
+
+
+def attachments_of(session_id: str) -> Generator[Query[Any], Any, list[Attachment]]:
+    """Load the intents and scraps of a session, and what holds the bytes of the scraps."""
+    found: list[Attachment] = []
+    for stage in (Stage.INTENT, Stage.SCRAP, Stage.CLAIMED):
+        found += yield First(ATTACHMENT_STAGES, (session_id, stage.value), 1_000_000_000)
+    digests = {row.digest for row in found if not row.held}
+    held = yield Each(
+        tuple([First(ATTACHMENT_BYTES, (session_id, digest), 1) for digest in sorted(digests)])
+    )
+    known = {row.attachment_id for row in found}
+    return found + [row for (row,) in held if row.attachment_id not in known]
 
 
 def tickets_of(

@@ -26,6 +26,7 @@ from ..records import (
 from .acquire import Acquire, Acquired
 from .admit import Admit
 from .amend import Amend, Rewind
+from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
 from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
@@ -41,9 +42,12 @@ from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
+from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
+from .reseal import Reseal, RowName
 from .restore import Restore
+from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -63,6 +67,15 @@ __all__ = [
     "CancelRequested",
     "Child",
     "Checkpoint",
+    "ClaimScraps",
+    "DropScraps",
+    "Forget",
+    "Forgotten",
+    "Intend",
+    "Intended",
+    "NewAttachment",
+    "ScrapsClaimed",
+    "ScrapsDropped",
     "Checkpointed",
     "Commit",
     "Committed",
@@ -99,6 +112,8 @@ __all__ = [
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Prune",
+    "Pruned",
     "Publish",
     "Published",
     "Readmit",
@@ -115,11 +130,13 @@ __all__ = [
     "Replaced",
     "Reopen",
     "RequestCancel",
+    "Reseal",
     "Reset",
     "Restore",
     "Retire",
     "Root",
     "Rewind",
+    "RowName",
     "Stop",
     "Sweep",
     "Swept",

@@ -4,9 +4,11 @@
 operators.
 """
 
+from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
 from .changes import (
     ChangeCursor,
     ChangesPage,
+    FrameSwitched,
     InputEnded,
     LeafMoved,
     LoadChanges,
@@ -46,8 +48,9 @@ from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
+from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
-from .tickets import AllOpenTickets, OpenTickets
+from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 
 __all__ = [
     "AllDeadLetters",
@@ -60,8 +63,10 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "FrameSwitched",
     "Graph",
     "GraphPage",
+    "HeldAttachments",
     "Inbox",
     "InboxInput",
     "InboxItem",
@@ -69,17 +74,18 @@ __all__ = [
     "InputEnded",
     "InputStatus",
     "Journal",
-    "LoadFrames",
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
     "LoadImport",
+    "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
     "LoadPage",
     "LoadRun",
-    "LoadStates",
     "LoadSession",
+    "LoadStates",
+    "LoadTickets",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
@@ -93,6 +99,12 @@ __all__ = [
     "Result",
     "RunEnd",
     "Said",
+    "ScrapSessions",
+    "Scraps",
+    "SealablePage",
+    "SealableRows",
+    "SealedUpTo",
+    "SessionAttachments",
     "SessionItem",
     "Sessions",
     "SessionsPage",

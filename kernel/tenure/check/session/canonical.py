@@ -21,6 +21,7 @@ from ...machines import run as run_
 from ...machines import ticket as ticket_
 from ...records import (
     Amended,
+    Attachment,
     Blob,
     BlobHolders,
     EventBatch,
@@ -145,7 +146,7 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -
     """Return the records to keep, renamed.  Return None if none has changed."""
     if kind in (EventBatch, Node, Usage):
         return []
-    if kind in (OpenKey, MarkRaise, Profile, Label, Blob, BlobHolders):
+    if kind in (OpenKey, MarkRaise, Profile, Label, Blob, BlobHolders, Attachment):
         return None
     if kind in (ImportProgress, ImportedPage):
         return None

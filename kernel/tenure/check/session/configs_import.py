@@ -42,7 +42,7 @@ IMPORT: Final = ModelConfig(
     lose=False,
     probes=True,
     importing=promise(map(digest_of_page, PAGES)),
-    expects=clauses("IMPORT-1,3,4,5,6,7,8,9,10,11 PHASE-16 PROFILE-3"),
+    expects=clauses("IMPORT-1,3,4,5,6,7,8,9,10,11 PHASE-18 PROFILE-3"),
     ends=("consumed", "abandoned", "superseded"),
 )
 ALL: Final = (IMPORT,)
