@@ -23,6 +23,8 @@ from ..records import (
     EventBatch,
     ExecutedCommand,
     Frame,
+    ImportedPage,
+    ImportProgress,
     Input,
     JournalEntry,
     Label,
@@ -112,6 +114,10 @@ def _attachment(row: Attachment) -> Attachment:
     return replace(row, state=Scrap()) if row.held else row
 
 
+def _progress(row: ImportProgress) -> ImportProgress:
+    return replace(row, origin=None)
+
+
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Input: _input,
     QueueEntry: _queue_entry,
@@ -125,11 +131,12 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Profile: _profile,
     Label: _label,
     Attachment: _attachment,
+    ImportProgress: _progress,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress),
+    *(Session, PruneProgress, ImportedPage),
 )
 
 
