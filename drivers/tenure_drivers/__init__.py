@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenure.commands import IfIdle, NewInput, Parent, Target
+    from tenure.commands import IfIdle, NewInput, NewProfile, Parent, Target
     from tenure.failure import ErrorKind, Failure, LastFailure, RetryLimits
     from tenure.frame import Switch
+    from tenure.machines.run import Termination, WaitReason
     from tenure.machines.ticket import Action
     from tenure.messages.types import Delta
     from tenure.policy import (
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     )
     from tenure.publisher.protocol import PublishedEvent
     from tenure.questions.core import InputStatus
+    from tenure.records import Ticket
+    from tenure.retention import Keep, Retention
+    from tenure.transcript import NewNode
     from tenure.turn.protocol import HandOff
     from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from .runtime.runtime import Runtime
     from .runtime.steps import Report
     from .runtime.streaming.broadcast import Gap, Observer, Settled
+    from .runtime.streaming.log import Channel, StreamMessage
     from .runtime.sync import SyncReceipt, SyncRuntime, SyncTurn
     from .runtime.turn import Turn
     from .runtime.versions import AgentRegistry, AgentVersions
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from .stores.url import StoreUrl
 
 __all__ = [
+    "Action",
     "Agent",
     "AgentRegistry",
     "AgentVersions",
@@ -93,15 +99,17 @@ __all__ = [
     "Cancelled",
     "Capability",
     "Change",
+    "Channel",
     "ChatAgent",
     "Client",
     "CommandRefused",
     "Corrupt",
+    "Decision",
     "Delivery",
     "Delta",
+    "Drained",
     "Due",
     "Durability",
-    "Drained",
     "ErrorKind",
     "Failure",
     "Gap",
@@ -110,11 +118,14 @@ __all__ = [
     "IfOver",
     "IllegalResult",
     "InputStatus",
+    "Keep",
     "Lane",
     "LastFailure",
     "LeaseLost",
     "Limit",
     "NewInput",
+    "NewNode",
+    "NewProfile",
     "NotAnswered",
     "NotEnded",
     "NothingDue",
@@ -123,10 +134,12 @@ __all__ = [
     "OnSameSlot",
     "OutcomeUnknown",
     "Parent",
+    "Parked",
     "Policy",
     "PublishedEvent",
     "Receipt",
     "Report",
+    "Retention",
     "RetryLimits",
     "Runtime",
     "SchemaTooNew",
@@ -139,30 +152,31 @@ __all__ = [
     "StillRunning",
     "Store",
     "StoreUrl",
-    "Switch",
+    "StreamMessage",
     "SubmissionRefused",
+    "Switch",
     "SyncReceipt",
     "SyncRuntime",
     "SyncTurn",
     "Target",
     "TenureError",
+    "Termination",
+    "Ticket",
     "ToolFailed",
     "Turn",
     "TurnFailed",
     "Unavailable",
-    "Unusable",
     "UnknownAgent",
+    "Unusable",
+    "WaitReason",
+    "Waited",
+    "WhileWaiting",
     "drop_turns",
     "find_agent",
     "open_store",
     "shorten",
     "shorten_results",
     "tool",
-    "Action",
-    "Decision",
-    "Parked",
-    "Waited",
-    "WhileWaiting",
 ]
 
 

@@ -149,7 +149,7 @@ class Failure:
 
 @frozen
 class LastFailure:
-    """FAIL-16: the failure of a run that a holder reported last.  For people: no decision reads it.
+    """FAIL-16: the last reported failure of a run.  It is for people: no decision reads it.
 
     `attempt` is its number among the failures, outages and losses since the last checkpoint.
     """

@@ -19,6 +19,7 @@ class Frame(Record):
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "frame_id")
+    payloads: ClassVar = ("options",)
     session_id: str
     frame_id: str  # "" is the first frame
     agent: str

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    RECORDS,
     Attachment,
     Blob,
     BlobHolders,
     EventBatch,
+    ExecutedCommand,
     Frame,
     Input,
     JournalEntry,
@@ -40,6 +42,7 @@ __all__ = [
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
+    "EXECUTED_COMMANDS",
     "FROM_SESSION",
     "FRAMES",
     "FUTURE",
@@ -53,6 +56,8 @@ __all__ = [
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
+    "PRIMARY",
+    "PRUNABLE",
     "QUEUE_ENTRIES",
     "READY",
     "SCRAPS",
@@ -109,6 +114,13 @@ UNPUBLISHED: Final = Index(
     since=2,
     for_workers=True,
 )
+# Whoever prunes finds sessions by it (RETENTION-12).
+PRUNABLE: Final = Index(
+    "session_prunable", Session, ("prune_at_ms", "session_id"), since=2, for_workers=True
+)
+EXECUTED_COMMANDS: Final = Index(
+    "executed_command_age", ExecutedCommand, ("session_id", "at_ms", "command_id"), since=2
+)
 OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "ticket_id"), since=2)
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
@@ -142,7 +154,7 @@ BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
-INDEXES: Final[tuple[Index[Any], ...]] = (
+DECLARED: Final[tuple[Index[Any], ...]] = (
     DUE,
     FUTURE,
     CHANGED,
@@ -165,6 +177,8 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    PRUNABLE,
+    EXECUTED_COMMANDS,
     NODES,
     NODE_IDS,
     CREATED,
@@ -179,3 +193,16 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     BLOBS,
     BLOB_HOLDERS,
 )
+
+
+def _primary(record: type[Any]) -> Index[Any]:
+    """Return the index of a record's primary key, which a store need not build (RETENTION-8)."""
+    declared = [i for i in DECLARED if i.record is record and i.columns == record.key]
+    name = "".join(["_" + c.lower() if c.isupper() else c for c in record.__name__])[1:]
+    made = Index(f"{name}_pk", record, record.key, unique=True, since=max(record.since, 2))
+    return next(iter(declared), made)
+
+
+PRIMARY: Final[dict[type[Any], Index[Any]]] = {record: _primary(record) for record in RECORDS}
+
+INDEXES: Final[tuple[Index[Any], ...]] = tuple(dict.fromkeys((*DECLARED, *PRIMARY.values())))

@@ -14,6 +14,7 @@ __all__ = [
     "CHECKPOINT_ENTRIES_MAX",
     "CHECKPOINT_NODES_MAX",
     "CHECKPOINT_ROWS_MAX",
+    "COMMANDS_FOR_MS_MIN",
     "COMMAND_BYTES_MAX",
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
@@ -29,7 +30,11 @@ __all__ = [
     "ORIGIN_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
+    "PRUNE_NAMES_MAX",
+    "PRUNE_ROWS_MAX",
+    "REPEATED_MS_MAX",
     "PROFILE_BYTES_MAX",
+    "RESEALED_ROWS_MAX",
     "RESTORED_CHARACTERS_MAX",
     "RESTORED_ROWS_MAX",
     "RUN_BYTES_DEFAULT",
@@ -101,5 +106,14 @@ SWEEP_ABANDONED_MAX: Final = 96  # heads that a Sweep ends (SWEEP-27)
 SWEEP_PROMOTED_MAX: Final = 192
 SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
 WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)
+RESEALED_ROWS_MAX: Final = 256  # of one Reseal (STATE-24)
 RESTORED_ROWS_MAX: Final = 128  # of one Restore
 RESTORED_CHARACTERS_MAX: Final = 8_000_000  # after which `restoring` begins another Restore
+
+# retention (RETENTION-2, RETENTION-3)
+REPEATED_MS_MAX: Final = (
+    86_400_000  # no driver repeats a command for longer, and no lease is longer (LEASE-21)
+)
+COMMANDS_FOR_MS_MIN: Final = 2 * REPEATED_MS_MAX
+PRUNE_ROWS_MAX: Final = 240  # rows of one Prune besides the session's and its progress
+PRUNE_NAMES_MAX: Final = 256  # inputs or tickets, and as many runs, of one Prune

@@ -55,6 +55,7 @@ class Refusal(enum.StrEnum):
     PHASE = "phase"  # the session's phase does not allow it
     IDLE = "idle"  # there is no current run for this input
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which
+    PRUNED = "pruned"  # what would recognise a repetition was removed: send it with a new id if it is new
     NOT_ACTIVE = "not_active"  # an earlier release, which may still be at work, could not read it
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Lane(enum.StrEnum):
-    """A queue of a session; each lane has a mark of its own."""
+    """A part of the inbox of a session."""
 
     USER = "user"  # an interrupt supersedes its inputs
     SYSTEM = "system"  # an interrupt leaves its inputs
@@ -60,7 +60,7 @@ REACHED: Final = {
 
 
 class IfOver(enum.StrEnum):
-    """What becomes of an input when the run that it names has ended without it."""
+    """What happens to an input if its target run ends before it has taken the input."""
 
     QUEUE = "queue"  # it is an ordinary input
     ABANDON = "abandon"
@@ -89,7 +89,7 @@ class KeyScope(enum.StrEnum):
 
 
 class OnSameSlot(enum.StrEnum):
-    """What a new input does to the one of its kind and supersession key that waits."""
+    """What a new input does to a waiting input of the same kind and supersession key."""
 
     SUPERSEDE = "supersede"  # ends it, and stands at the tail
     COALESCE = "coalesce"  # ends it, and stands in its place
@@ -106,7 +106,7 @@ class Audience(enum.StrEnum):
 
 
 class WhileWaiting(enum.StrEnum):
-    """What becomes of an input while the run of its session waits."""
+    """What happens to an input while the run of its session waits."""
 
     FOLD = "fold"  # it enters that run, unless calls are open
     HOLD = "hold"  # it waits until that run has ended

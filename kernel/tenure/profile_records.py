@@ -49,6 +49,7 @@ class Profile(Record):
 
     since: ClassVar = 2
     key: ClassVar = ("session_id",)
+    payloads: ClassVar = ("data",)
     flat: ClassVar = ("relation",)
     derived: ClassVar = ("from_session",)
     session_id: str

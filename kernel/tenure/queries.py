@@ -46,7 +46,8 @@ class Record:
     `flat` names fields that hold one of several classes.  Such a field is stored as a column with the name of the class
     and one nullable column for each field of these classes.  `derived` names properties that are stored for searching.
     `version` is that of its rows (upgrades.py), `since` the release that added the table, `added` the release of each
-    column that was added later (specs/schema.md).
+    column that was added later (specs/schema.md).  `payloads` names the columns with texts of users and models, which a
+    store may seal (STATE-20): no index has them, and no decision reads what they say.
     """
 
     __slots__ = ()
@@ -56,6 +57,7 @@ class Record:
     key: ClassVar[tuple[str, ...]]
     flat: ClassVar[tuple[str, ...]] = ()
     derived: ClassVar[tuple[str, ...]] = ()
+    payloads: ClassVar[tuple[str, ...]] = ()
 
 
 @frozen

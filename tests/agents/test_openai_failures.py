@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
+import logging
 
 import pytest
 from model_script import Fault, Refuse, Say, in_turn
@@ -12,6 +15,7 @@ from openai_asking import KEY, ask, asking, failure_to, serving
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind
 from tenure.messages.types import Delta, ModelFailed, Reply
 from tenure.transcript import UsageDelta
+from tenure_drivers.models import openai as openai_model
 from tenure_drivers.models.failures import read_retry_after_ms
 from tenure_drivers.models.openai import OpenAIModel
 
@@ -275,3 +279,57 @@ def test_a_server_that_is_no_model_server_is_not_asked_again(answer: str) -> Non
     assert isinstance(failed, ModelFailed)
     assert failed.failure.kind is ErrorKind.INVALID_REQUEST
     assert "is the base URL right?" in failed.failure.message
+
+
+async def answered(answer: bytes) -> tuple[Reply | ModelFailed, list[bytes]]:
+    """What a client makes of an answer, and the requests that the server got."""
+    requests = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer.replace(b"HOST", requests[0].partition(b"Host: ")[2].split(b"\r")[0]))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1?api-version=secret-version-1"
+    async with server, OpenAIModel("m-1", url, KEY, headers={"api-key": "secret-header"}) as model:
+        return await model.complete(asking(), lambda delta: None, "r:1:1:model:1"), requests
+
+
+def test_no_redirect_is_followed_and_no_query_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    there = b"HTTP/1.1 307 Away\r\nLocation: http://HOST/v2?k=1\r\nContent-Length: 0\r\n\r\n"
+
+    failed, requests = asyncio.run(answered(there))
+
+    assert isinstance(failed, ModelFailed) and len(requests) == 1
+    assert failed.failure.kind is ErrorKind.INVALID_REQUEST
+    assert "/v2', which is not followed" in failed.failure.message
+    assert "secret-version-1" not in caplog.text and "secret-header" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json", "text/html"])
+def test_a_reply_without_end_is_not_read_to_its_end(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_model, "REPLY_BYTES_MAX", 10_000)
+    packed = gzip.compress(b"data: " + b"x" * 5_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Encoding: gzip\r\n"
+    answer = f"{head}Content-Length: {len(packed)}\r\n\r\n".encode() + packed
+
+    failed, _ = asyncio.run(answered(answer))
+
+    assert isinstance(failed, ModelFailed)
+    assert "the reply has more than 10,000 bytes" in failed.failure.message
+
+
+@pytest.mark.parametrize("charset", ["zlib", "nonsense", "rot13"])
+def test_a_reply_is_utf_8_whatever_the_server_says(charset: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset={charset}\r\n"
+    answer = f"{head}Content-Length: 6\r\n\r\n<html>".encode()
+
+    failed, _ = asyncio.run(answered(answer))
+
+    assert isinstance(failed, ModelFailed) and "the model client" not in failed.failure.message

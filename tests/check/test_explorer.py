@@ -21,6 +21,7 @@ from paths import KERNEL
 from tenure import commands as c
 from tenure.check import Report, check, descriptions, names, search
 from tenure.check.explorer import CAN_FINISH, Progress, explore
+from tenure.check.pruning import SYSTEMS as PRUNING
 from tenure.check.session.configs import BATCH_LOST, DEFAULT, LEASE
 from tenure.check.session.model import SessionModel
 from tenure.check.session.pieces import PLAIN
@@ -88,6 +89,8 @@ UNREACHED = {
     "INBOX-18",  # the workers of a model have no other sessions; see run/needs_room.txt
     "TICKET-2",  # Decide and Sweep look first whether a ticket is settled
     "TICKET-11",  # a model decides under one id with one content; see the scenarios of tickets
+    "RETENTION-1",  # every model has a session
+    "RETENTION-2",  # who prunes makes legal steps; see retention/refused.txt
     *("PROFILE-3", "PROFILE-4"),  # no decision depends on a profile; see the scenarios of profiles
     *(f"TRANSCRIPT-{n}" for n in (40, 42, 44, 45)),  # sessions drop nodes; see the system `hiding`
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
@@ -131,7 +134,7 @@ def found_states(model: SessionModel) -> set[State]:
 
 def test_every_clause_that_a_command_can_answer_fires_in_some_model() -> None:
     """The test above checks that the clauses fire that a configuration expects."""
-    expected = {clause for config in DEFAULT for clause in config.expects}
+    expected = {clause for config in (*DEFAULT, *PRUNING) for clause in config.expects}
 
     named = clauses_of(
         *(KERNEL / "commands").glob("*.py"),

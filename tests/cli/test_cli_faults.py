@@ -622,3 +622,44 @@ def test_what_an_agent_prints_is_not_among_the_answers(tmp_path: Path, store: st
 
     assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
     assert "imported" in ran.err and "running" in ran.err
+
+
+FORKS = """
+import os
+import sys
+
+
+async def agent(turn):
+    return f"child ended with {forked()}" if turn.text == "async" else await turn.step("s", forked)
+
+
+def plain(turn):
+    return f"child ended with {forked()}"
+
+
+def forked():
+    child = os.fork()
+    if child == 0:
+        if FAILS:
+            sys.exit(3)
+        return "the child goes on"
+    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+FAILS = False
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_fork_of_an_agent_that_returns_is_ended(tmp_path: Path, fails: bool) -> None:
+    text = FORKS.replace("FAILS = False", f"FAILS = {fails}")
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    prompts(tmp_path / "p", [{**HELLO, "text": "async"}, {**HELLO, "text": "in a step"}])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+    plain = tenure("run", "--store", "memory:", "--agent", "mine:plain", "p", cwd=tmp_path)
+
+    assert ran.code == plain.code == 0, ran.err + plain.err
+    assert [line["text"] for line in ran.lines] == ["child ended with 70", "70"]
+    assert [line["text"] for line in plain.lines] == ["child ended with 70"] * 2
+    assert "returned from its function: ended" in ran.err and "Traceback" not in ran.err

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -27,10 +28,14 @@ from tenure.check.invariants import PROPERTIES, violations
 from tenure.commands.restore import Restore
 from tenure.machines.lease import Vacant
 from tenure.queries import Get
+from tenure.questions.core import LoadOverview
 from tenure.records import Session
 from tenure.release import RELEASE
 from tenure.world import World, world_of
+from tenure_drivers import Runtime
 from tenure_drivers.cli.store.command import store
+from tenure_drivers.cli.store.copying import write_whole
+from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import InvalidExport, exported, imported
 from tenure_drivers.stores.registry import open_store
@@ -133,6 +138,7 @@ DAMAGES = {
     "an intent has an unfinished run": "UPDATE attachment SET run_id = 'missing' WHERE state = 'intent' AND session_id IN (SELECT session_id FROM session WHERE NOT sweep)",
     "every blob is held": "UPDATE blob_holders SET holders = holders + 1",
     "exactly the current frame": "UPDATE frame SET status = 'active' WHERE status = 'superseded'",
+    "the number of every node": "UPDATE session SET next_node = 1 WHERE next_node > 1",
     "the leaf of every frame": """UPDATE frame SET leaf = replace(leaf, '"node_id":"', '"node_id":"x') WHERE leaf IS NOT NULL""",
     "stopped means": "UPDATE session SET phase = 'stopping', lease = 'vacant', open_run = NULL",
 }
@@ -162,7 +168,7 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
     # the bytes that are being deleted by the system `attach`
-    assert len(PROPERTIES) == 28
+    assert len(PROPERTIES) == 29
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
@@ -441,6 +447,30 @@ def test_rows_are_written_as_they_are_read() -> None:
     broken = [lines[0], lines[1].replace('"phase": "', '"phase": "un'), *lines[2:]]
     with pytest.raises(InvalidExport, match="line 2"):
         list(imported(broken))
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1.5", "true", "null"])
+def test_a_value_of_another_type_is_named(value: str) -> None:
+    lines = list(exported(worked("memory:", seed=7)))
+    at, line = next((i, text) for i, text in enumerate(lines) if text.startswith('{"input"'))
+    wrong = re.sub(r'"input_id": "[^"]*"', f'"input_id": {value}', line)
+
+    with pytest.raises(InvalidExport, match=f"line {at + 1}: input.input_id: expected str, found"):
+        list(imported([*lines[:at], wrong, *lines[at + 1 :]]))
+
+
+def test_two_exports_to_one_file_are_each_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+
+    def second() -> Iterator[str]:
+        yield "first"
+        write_whole(path, ["other"] * 3)
+        assert path.read_text() == "other\n" * 3
+        yield "last"
+
+    write_whole(path, second())
+
+    assert path.read_text() == "first\nlast\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_restored_row_is_seen_only_with_its_session() -> None:
@@ -736,3 +766,63 @@ def test_a_dry_run_refuses_a_folder_of_something_else(tmp_path: Path, run: Run) 
     code, _, err = run("migrate", "--store", f"files:{tmp_path}", "--dry-run")
 
     assert code == 4 and "not a files store" in err, err
+
+
+# -- prune
+
+
+def with_journals(url: str) -> None:
+    """Let two sessions work, and destroy one of them."""
+
+    async def answer(turn: Turn) -> str:
+        return str(await turn.step("look up", lambda: turn.text))
+
+    async def whole() -> None:
+        made = open_store(url)
+        async with Runtime(made, answer) as runtime:
+            for session in ("ann", "bob"):
+                await (await runtime.submit(session, "hello")).ended()
+            await runtime.destroy("bob")
+            while (await made.ask(LoadOverview("bob"))).session.sweep:  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+        await made.aclose()
+
+    asyncio.run(whole())
+
+
+def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
+    with_journals(url)
+    options = ("--store", url, "--journals", "0s", "--destroyed", "0s")
+    before = held(url)
+
+    dry = run("prune", *options, "--dry-run")
+
+    assert held(url) == before
+    done = run("prune", *options)
+    assert dry[:2] == done[:2]
+    assert dry[0] == 0 and [line.split(":")[0] for line in dry[1].splitlines()] == ["ann", "bob"]
+    assert held(url) != before
+    assert run("prune", *options)[1:] == ("", "0 rows removed or changed\n")
+    assert run("check", "--store", url)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--keep", "30"), "'30': expected a number and s, m, h or d, such as 30d"),
+        (("--keep", "1d"), "inputs.for_ms 86400000: expected 172800000"),
+        (("--events", "9d"), "events without journals"),
+        (("--last", "-1", "--journals", "9d"), "journals.last -1: expected 0"),
+        (("nobody",), "no session 'nobody'"),
+        (("nobody", "--dry-run"), "no session 'nobody'"),
+    ],
+)
+def test_what_prune_refuses(
+    options: tuple[str, ...], message: str, tmp_path: Path, run: Run
+) -> None:
+    url = f"sqlite:{tmp_path / 's.db'}"
+    worked(url)
+
+    code, out, err = run("prune", "--store", url, *options)
+
+    assert (code, out) == (2, "") and message in err, err

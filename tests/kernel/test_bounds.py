@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tenure.commands import (
+    Acquire,
     Admit,
+    Amend,
     Begin,
     Begun,
     Checkpoint,
@@ -18,7 +20,9 @@ from tenure.commands import (
     Interrupt,
     NewEntry,
     NewInput,
+    NewProfile,
     NothingDue,
+    Open,
     Reorder,
     Replace,
     Reset,
@@ -27,6 +31,7 @@ from tenure.commands import (
 )
 from tenure.commands.admit import validate_input
 from tenure.failure import ErrorKind, Failure
+from tenure.frame import NewState, Switch
 from tenure.limits import (
     ADMITTED_MAX,
     CHECKPOINT_NODES_MAX,
@@ -36,12 +41,12 @@ from tenure.limits import (
     RUN_INPUTS_MAX,
 )
 from tenure.machines.input import Ended
-from tenure.machines.lease import Owner
+from tenure.machines.lease import Fence, Owner
 from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Boundary, Delivery, IfOver, KeyScope, Lane, Policy
 from tenure.queries import Command
 from tenure.records import EntryKind, MarkRaise, QueueEntry
-from tenure.transcript import NewNode, Role
+from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
 OWNER = Owner("w", "w.1")
@@ -151,6 +156,35 @@ def test_a_reorder_names_1_to_64_inputs(count: int) -> None:  # INBOX-40
     answer = session.answer(Reorder("s", "c1", Lane.USER, tuple([f"u{n}" for n in range(count)])))
 
     assert answer.clause == "INBOX-40"
+
+
+def test_an_amend_with_everything_writes_198_rows() -> None:
+    """64 nodes, 64 others hidden, 16 labels instead of 16, 8 states that a frame inherits, 8 counts of usage."""
+    session = Played()
+    session.answer(Open("s"))
+    session.answer(Acquire("s", "L1", OWNER))
+    fence = Fence("s", 1, "L1")
+    nodes = (NewNode(Role.USER, "text"),) * 64
+
+    def amend(command_id: str, revision: int, **changes: Any) -> Decided[Any] | Refused:
+        return session.answer(Amend("s", command_id, fence, revision, **changes))
+
+    def labels(value: str) -> tuple[tuple[str, str], ...]:
+        return tuple([(f"label-{value}-{n}", value) for n in range(16)])
+
+    states = tuple([NewState(f"state-{n}", f"text {n}") for n in range(8)])
+    others = tuple([NewState(f"state-{n}", f"other {n}") for n in range(8)])
+    usage = tuple([UsageDelta("api", f"model-{n}", 1) for n in range(8)])
+    amend("c1", 0, nodes=nodes, states=states, profile=NewProfile(labels=labels("a")))
+    hide = tuple([f"c1/{n}" for n in range(64)])
+    everything: dict[str, Any] = {"nodes": nodes, "hide": hide, "usage": usage, "states": others}
+
+    answer = amend(
+        "c2", 1, **everything, switch=Switch("f1"), profile=NewProfile(labels=labels("b"))
+    )
+
+    assert isinstance(answer, Decided), answer
+    assert len(answer.writes) == 198
 
 
 def test_a_replace_writes_a_handful_of_rows() -> None:  # INBOX-38

@@ -32,6 +32,7 @@ from tenure_drivers.stores.files.reader import FilesReader
 from tenure_drivers.stores.files.store import FilesStore
 from tenure_drivers.stores.layout import layout_of
 from tenure_drivers.stores.registry import open_store
+from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.conformance import ManualClock, Put, SnapshotProbe, asynchronous, prompt
 
 CHILD = SUPPORT / "files_child.py"
@@ -76,7 +77,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def put(store: FilesStore, *texts: str) -> None:
+def put(store: FilesStore | SqliteStore, *texts: str) -> None:
     for text in texts:
         store.execute_now(Put("s", "d", text))
 
@@ -443,6 +444,32 @@ def test_a_process_cannot_open_a_store_twice(folder: Path) -> None:
 
     store.close()
     FilesStore(folder).close()
+
+
+def test_a_folder_stays_locked_without_its_lock_file(folder: Path) -> None:
+    store = FilesStore(folder)
+    (folder / "lock").unlink()
+
+    with pytest.raises(Unavailable, match="is in use by another process"):
+        FilesStore(folder)
+    with pytest.raises(Unavailable, match="is in use by another process"):
+        FilesReader(folder)
+
+    store.close()
+    FilesStore(folder).close()
+
+
+def test_the_working_folder_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for store in (FilesStore("here"), SqliteStore("here.db")):
+        put(store, "x")
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        put(store, "y")
+        if isinstance(store, FilesStore):
+            store.snapshot_now()
+        store.close()
+        monkeypatch.chdir(tmp_path)
 
 
 def test_the_lock_ends_with_its_process_even_if_children_live(folder: Path) -> None:

@@ -38,6 +38,15 @@ SESSION_COMMANDS: Final = (
 )
 
 
+SECTIONS: Final = {  # of `tenure --help`
+    "Work": ("run", "submit", "ask", "steer"),
+    "Approvals": ("tickets", "decide"),
+    "Look": ("inspect", "sessions", "show", "events", "dead"),
+    "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
+    "Stores and rules": ("store", "check", "explain", "demo"),
+}
+
+
 class Seconds(click.FloatRange):
     """A number of seconds."""
 
@@ -97,6 +106,18 @@ class Lazy(click.Group):
         found = [name for name, module in self.later.items() if find_spec(module)]
         return [*super().list_commands(ctx), *found]
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what they are for; those of no section come last."""
+        names = self.list_commands(ctx)
+        listed = {name for section in SECTIONS.values() for name in section}
+        rest = tuple([name for name in names if name not in listed])
+        for title, section in {**SECTIONS, "More": rest}.items():
+            commands = [(n, self.get_command(ctx, n)) for n in section if n in names]
+            rows = [(n, c.get_short_help_str(120)) for n, c in commands if c is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.later:
             return super().get_command(ctx, name)
@@ -132,6 +153,9 @@ def tenure() -> None:
       tenure inspect --store sqlite:agent.db ann
       tenure show --store sqlite:agent.db ann
       tenure events --store sqlite:agent.db ann --follow
+    List the questions to people, and decide on one:
+      tenure tickets --store sqlite:agent.db
+      tenure decide --store sqlite:agent.db ann TICKET approve --by ada
     Check the rules in every state of small systems; print a rule whose number is in a message:
       tenure check
       tenure explain LEASE-5

@@ -11,6 +11,7 @@ from tenure.queries import Question, Record
 
 from ..stores.base import Corrupt, Quarantined, SchemaMismatch, Unavailable
 from ..stores.files.reader import FilesReader
+from ..stores.payloads import hook_of_environment
 from ..stores.sqlite.reader import SqliteReader
 from ..stores.url import is_server, sqlite_path, stored_path
 from .exit import UnreadableSession, session_of, store_lost, unreadable_if_it_fails, usage_error
@@ -85,7 +86,7 @@ async def open_read_only(
         if sqlite_path(url) is None:
             store: SqliteReader | FilesReader = await _files_reader(url, path, log_line)
         else:
-            store = SqliteReader(path)
+            store = SqliteReader(path, hook_of_environment())
     except (Unavailable, Corrupt, SchemaMismatch, OSError) as error:
         raise store_lost(url, error) from error
     except ValueError as error:
@@ -100,7 +101,7 @@ async def _files_reader(url: str, path: Path, log_line: Callable[[str], None]) -
     """Open a folder; wait for the process that owns it."""
 
     async def attempt() -> FilesReader:
-        return FilesReader(path)
+        return FilesReader(path, hook_of_environment())
 
     return await retry_or_exit(url, attempt, PATIENCE_S, log_line)
 

@@ -103,16 +103,18 @@ async def _execute(url: str, session: str, as_json: bool, body: Body) -> int:
     return Exit.OK
 
 
-# -- the run at work
+# -- the running turn
 
 
 @changes
 @click.option(
-    "--rollback", is_flag=True, help="The turn leaves nothing, if it started no once step."
+    "--rollback",
+    is_flag=True,
+    help="Leave nothing of the turn in the transcript, if it started no once step.",
 )
 @click.argument("text", required=False)
 def interrupt(store: str, session: str, text: str | None, rollback: bool, as_json: bool) -> None:
-    """Supersede the inputs of the user that wait, ask the turn at work to stop, and submit TEXT instead.
+    """Supersede the inputs of the user that wait, ask the running turn to stop, and submit TEXT instead.
 
     \b
     Example:
@@ -123,7 +125,7 @@ def interrupt(store: str, session: str, text: str | None, rollback: bool, as_jso
         done = await client.interrupt(session, text, rollback=rollback)
         new = None if done.replacement is None else done.replacement.input_id
         asked = (
-            "nothing was at work" if done.run_id is None else f"run {done.run_id} was asked to stop"
+            "no turn was running" if done.run_id is None else f"run {done.run_id} was asked to stop"
         )
         told = f"interrupted; {asked}" + (f"; new input {new}" if new else "")
         return told, {"run_id": done.run_id, "input_id": new, "rolled_back": done.rolled_back}
@@ -134,7 +136,7 @@ def interrupt(store: str, session: str, text: str | None, rollback: bool, as_jso
 @changes
 @click.argument("run_id", metavar="RUN")
 def cancel(store: str, session: str, run_id: str, as_json: bool) -> None:
-    """Ask exactly this run to stop, in whichever process it runs."""
+    """Ask one run to stop, in whichever process it runs."""
 
     async def body(client: Client) -> Answer:
         done = await client.cancel(session, run_id)
@@ -164,7 +166,7 @@ def withdraw(store: str, session: str, input_id: str, as_json: bool) -> None:
 @click.argument("input_id", metavar="INPUT")
 @click.argument("text", metavar="TEXT")
 def replace(store: str, session: str, input_id: str, text: str, kind: str, as_json: bool) -> None:
-    """Replace an input that waits by one with TEXT, in its place."""
+    """Put a new input with TEXT in the place of one that waits."""
 
     async def body(client: Client) -> Answer:
         done = await client.replace(session, input_id, NewInput(new_id(), kind, text))
@@ -178,11 +180,15 @@ def replace(store: str, session: str, input_id: str, text: str, kind: str, as_js
 
 @changes
 @click.option(
-    "--lane", type=click.Choice([lane.value for lane in Lane]), default="user", show_default=True
+    "--lane",
+    type=click.Choice([lane.value for lane in Lane]),
+    default="user",
+    show_default=True,
+    help="Lane of the inputs.",
 )
 @click.argument("input_ids", nargs=-1, required=True, metavar="INPUT...")
 def reorder(store: str, session: str, input_ids: tuple[str, ...], lane: str, as_json: bool) -> None:
-    """Let ready inputs exchange their places, so that they come in this order."""
+    """Change the order of ready inputs to the order given."""
 
     async def body(client: Client) -> Answer:
         await client.reorder(session, input_ids, lane=Lane(lane))
@@ -282,7 +288,7 @@ def retire(store: str, session: str, abandon: bool, as_json: bool) -> None:
 @changes
 @ABANDON
 def stop(store: str, session: str, abandon: bool, as_json: bool) -> None:
-    """Admit nothing, ask the turn at work to stop, and begin nothing else.  `tenure reopen` undoes it."""
+    """Admit nothing, ask the running turn to stop, and begin nothing else.  `tenure reopen` undoes it."""
 
     async def body(client: Client) -> Answer:
         return told_phase(await client.stop_session(session, abandon=abandon))
@@ -292,7 +298,7 @@ def stop(store: str, session: str, abandon: bool, as_json: bool) -> None:
 
 @changes
 def reset(store: str, session: str, as_json: bool) -> None:
-    """End the open turn, abandon all inputs, and open the session.  Refused while a worker holds it."""
+    """End the open turn, abandon all inputs, and open the session.  Refused while a worker has its lease."""
 
     async def body(client: Client) -> Answer:
         return told_phase(await client.reset(session))
@@ -312,14 +318,24 @@ def reopen(store: str, session: str, as_json: bool) -> None:
 
 @changes
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def destroy(store: str, session: str, yes: bool, as_json: bool) -> None:
-    """End all work of a session for good.  Its transcript stays readable."""
+@click.option("--erase", is_flag=True, help="Also erase all its texts, which cannot be undone.")
+def destroy(store: str, session: str, yes: bool, erase: bool, as_json: bool) -> None:
+    """End all work of a session for good.  Its transcript stays readable, unless it is erased.
+
+    \b
+    Example, erase what a person has written:
+      tenure destroy --store sqlite:agent.db ann --erase --yes
+    """
     if not yes:
         if not sys.stdin.isatty():
             invoke_async(_refuse_to_ask())
-        click.confirm(f"Destroy session {session} for good?", abort=True, err=True)
+        also = " and erase its texts" if erase else ""
+        click.confirm(f"Destroy session {session} for good{also}?", abort=True, err=True)
 
     async def body(client: Client) -> Answer:
+        if erase:
+            told, more = told_phase(await client.erase(session))
+            return f"{told}; its texts are erased", {**more, "erased": True}
         return told_phase(await client.destroy(session))
 
     execute(store, session, as_json, body)

@@ -43,7 +43,7 @@ def sessions(
     after: str,
     limit: int,
 ) -> None:
-    """Find sessions by what people know them by.
+    """Find sessions by label, parent, phase or time of creation.
 
     \b
     Prints a JSON line for each: {"session", "phase", "name", "labels", "relation", "data",
@@ -54,7 +54,7 @@ def sessions(
 
     \b
     The order is that of the ids; with --label, --parent or --newest it is that of creation.
-    What sessions are working on is listed by tenure inspect.
+    For runs, leases and inboxes use tenure inspect.
 
     \b
     Example:

@@ -154,17 +154,15 @@ async def _ask(url: str, session: str, text: str, within_s: float, key: str | No
 @click.option(
     "--follow-up",
     is_flag=True,
-    help="Let it enter where the turn would end, and continue the turn.",
+    help="Take it where the turn would end; the turn then continues.",
 )
-@click.option(
-    "--run", "target", metavar="RUN", help="The run to give it to; default: the one at work."
-)
+@click.option("--run", "target", metavar="RUN", help="Run that gets it; default: the running one.")
 @click.option(
     "--if-idle",
     default=IfIdle.QUEUE.value,
     type=click.Choice([choice.value for choice in IfIdle]),
     show_default=True,
-    help="What happens if no run is at work.",
+    help="What happens if no turn is running.",
 )
 @KEY
 @WAIT
@@ -180,14 +178,14 @@ def steer(
     if_idle: str,
     key: str | None,
 ) -> None:
-    """Give an input to the turn that a session is working on.
+    """Give an input to the running turn of a session.
 
     It enters before the next call of the model.  If the turn ends first, the input is processed on its own.
 
     \b
     Prints a JSON line, waits and exits as tenure submit.  The input is
     addressed        to the run run_id, or
-    queued           because no run is at work
+    queued           because no turn is running
 
     \b
     Example:

@@ -32,7 +32,7 @@ __all__ = ["decide", "tickets"]
 def tickets(store: str, session: str | None) -> None:
     """List the open tickets of a session, or of all sessions that wait for people.
 
-    Of a named session the times that it waits for are listed too (kind "timer", no offers).
+    With SESSION, the pauses of its run are listed too (kind "timer", no offers).
 
     \b
     Prints a JSON line for each: {"session", "ticket", "run", "kind", "prompt", "offers",
@@ -96,7 +96,12 @@ def _line(ticket: Ticket) -> dict[str, Any]:
 @click.command()
 @click.option("--store", required=True, metavar="URL", help=STORE_HELP)
 @click.option("--by", default="", metavar="NAME", help="Who decides; stored with the ticket.")
-@click.option("--id", "decision_id", metavar="ID", help="The id of the decision: the same is once.")
+@click.option(
+    "--id",
+    "decision_id",
+    metavar="ID",
+    help="Idempotency key: the same id and decision has no further effect.",
+)
 @click.argument("session")
 @click.argument("ticket")
 @click.argument("action", type=click.Choice([each.value for each in ACTIONS]))
@@ -104,9 +109,10 @@ def _line(ticket: Ticket) -> dict[str, Any]:
 def decide(
     store: str, session: str, ticket: str, action: str, text: str, by: str, decision_id: str | None
 ) -> None:
-    """Settle a ticket.  Its run goes on, in any process that works on the store.
+    """Decide on a ticket: approve, edit, reject or answer it.  Its run then continues, in any process that works on the
+    store.
 
-    TEXT: the answer, the reason of a rejection, or the arguments of an edit.
+    TEXT: the answer, the reason of a rejection, or the arguments of an edit (a JSON object).
 
     \b
     Prints one JSON line: {"session", "ticket", "run", "action"}
@@ -117,8 +123,8 @@ def decide(
 
     \b
     Exit codes:
-      0  settled
-      1  refused: unknown, settled already (by whom is printed), or not offered
+      0  decided
+      1  refused: unknown, decided already (by whom is printed), or not offered
       2  invalid arguments, or no such store
       4  store unavailable, unreadable, or of a newer release
     """

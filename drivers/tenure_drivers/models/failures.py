@@ -115,6 +115,9 @@ def _refused(error: openai.APIStatusError) -> Failure:
     kind = kind_of(status, found, words)
     if status in (404, 405) and _is_wrong_url(found, words):
         kind, words = ErrorKind.INVALID_REQUEST, f"{words} (is the base URL right?)"
+    if 300 <= status <= 399:
+        there = error.response.headers.get("location", "").partition("?")[0]
+        words = f"it redirects to {there!r}, which is not followed (is the base URL right?)"
     head = f"{status} {found.get('code') or found.get('type') or ''}".strip()
     return Failure(kind, f"{head}: {words}", read_retry_after_ms(error.response.headers))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,8 @@ __all__ = ["OpenAIModel"]
 PATH = "/chat/completions"
 SECRET_MIN = 8  # shorter header values are not treated as secrets
 NO_KEY = "none"  # the SDK requires a key, some servers do not
+REPLY_BYTES_MAX = 64_000_000  # of a reply, unpacked: a server may send without end
+URL_LOGGERS = ("httpx", "httpx2")  # of the libraries that log every URL, with its query
 
 
 class OpenAIModel:
@@ -77,7 +80,16 @@ class OpenAIModel:
             timeout=openai.Timeout(timeout_ms / 1000, connect=connect_timeout_ms / 1000),
             default_headers=headers,
             default_query=query or None,
+            # A redirect to another server would take the headers along, and with them their secrets.
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks={"response": [_bound]}
+            ),
         )
+        for value in query.values():
+            know_secret(str(value))
+        if query:
+            for name in URL_LOGGERS:
+                logging.getLogger(name).addFilter(_hide_secrets)
         self._url = f"{str(self._client.base_url).rstrip('/')}{PATH}"  # without its query
 
     def __repr__(self) -> str:
@@ -183,6 +195,28 @@ class OpenAIModel:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return without_secrets(text)
+
+
+async def _bound(response: Any) -> None:
+    """Limit the bytes of a reply, and read them as UTF-8, whatever the server says."""
+    response.encoding = "utf-8"
+    whole = response.aiter_bytes
+
+    async def counted(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in whole(chunk_size):
+            size += len(piece)
+            if size > REPLY_BYTES_MAX:
+                raise Malformed(f"the reply has more than {REPLY_BYTES_MAX:,} bytes")
+            yield piece
+
+    response.aiter_bytes = counted
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """Take known secrets out of a record of another library."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
 
 
 def _split(url: str | None) -> tuple[str | None, dict[str, object]]:

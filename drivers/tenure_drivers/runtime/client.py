@@ -25,15 +25,17 @@ from tenure.commands import (
     Withdrawn,
 )
 from tenure.limits import COMMIT_ATTACHED_MAX
-from tenure.machines.ticket import Action
+from tenure.machines.ticket import ACTIONS, Action
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter
+from tenure.questions.retention import PrunePass
 from tenure.questions.tickets import AllOpenTickets, OpenTickets
-from tenure.records import EventBatch, Ticket
+from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
 from tenure.replace import replace
+from tenure.retention import Retention
 from tenure.turn.chat_policy import write_prompt
 
 from ..blobs.base import BlobStore
@@ -43,6 +45,7 @@ from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
 from .feed import Change, follow_changes
 from .input_waiter import InputWaiter, TrackedInput
+from .pruning import prune_session
 from .receipts import Receipt
 from .retry import retry
 from .session_attachments import AttachmentMethods
@@ -213,7 +216,10 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         return answer
 
     async def tickets(self, session_id: str | None = None) -> tuple[Ticket, ...]:
-        """Return the open tickets of a session, or of the sessions that wait longest for people, at most 256."""
+        """Return the open tickets of a session, or of all sessions that wait for people, the longest wait first.
+
+        At most 256.
+        """
         if session_id is None:
             return await self.ask(AllOpenTickets())
         return await self.ask(OpenTickets(session_id))
@@ -228,7 +234,14 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         by: str = "",
         decision_id: str | None = None,
     ) -> DecisionTaken:
-        """Settle a ticket.  Raises CommandRefused if it is unknown, settled, or does not offer this."""
+        """Decide on a ticket.  `decision_id`: a second call with the same id has no further effect.
+
+        Raises CommandRefused if it is unknown, decided already, or does not offer this action, ValueError for another
+        action than those of `Action`.
+        """
+        if action not in set(Action):
+            offered = ", ".join([each.value for each in ACTIONS])
+            raise ValueError(f"action {action!r}: expected one of {offered}")
         decide = Decide(session_id, ticket_id, decision_id or new_id(), Action(action), body, by)
         answer = await self.execute(decide)
         if isinstance(answer, Refused):
@@ -326,6 +339,21 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         handled.  Raises ValueError for another text.  Spec: specs/feed.md.
         """
         return follow_changes(self.store, cursor, clock=self.clock)
+
+    async def prune(self, session_id: str, retention: Retention) -> PrunePass:
+        """Remove what a retention does not keep of a session, now.  Returns how many rows of each kind."""
+        return await prune_session(self, session_id, retention)
+
+    async def erase(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """Destroy a session for good and erase its texts.  It may be repeated until it returns."""
+        try:
+            changed = await self.destroy(session_id, erase_payloads=True, command_id=command_id)
+        except CommandRefused as error:
+            if error.refused.reason is not Refusal.PHASE:
+                raise
+            changed = PhaseChanged(Phase.DESTROYED)  # it was asked before, perhaps not to the end
+        await self.prune(session_id, Retention())
+        return changed
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot of the store."""

@@ -14,7 +14,7 @@ __all__ = ["Drained"]
 
 @frozen
 class Drained:
-    """What has become of the turns that were in progress when a runtime began to drain (RUNNER-140).
+    """What became of the turns that were running when a runtime began to drain (RUNNER-140).
 
     `ended`: their end is stored.  `released`: they are due again at once, for any worker.  `given_up`: another owner
     has them, or they are due when their leases have expired.

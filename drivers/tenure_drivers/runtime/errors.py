@@ -54,9 +54,9 @@ class SubmissionRefused(TenureError):
 
 
 class Busy(SubmissionRefused):
-    """The session is at work, and the submission does not wait.  Nothing of it is stored, not even its key.
+    """A turn of the session is running, and the submission does not wait.  Nothing of it is stored, not even its key.
 
-    `run_id`: the run at work, or one that waits for its retry; None if an input is only ready, or under a lease without
+    `run_id`: the running run, or one that waits for its retry; None if an input is only ready, or under a lease without
     a run.
     """
 
@@ -66,7 +66,7 @@ class Busy(SubmissionRefused):
 
 
 class StillRunning(TenureError):
-    """A run works on the input.  It goes on: await it, or ask it to stop with `Client.abort`."""
+    """A run works on the input and continues.  Wait for it, or stop it with `Client.abort`."""
 
     def __init__(self, session_id: str, input_id: str, run_id: str) -> None:
         super().__init__(f"input {input_id} of session {session_id}: run {run_id} works on it")
@@ -132,7 +132,10 @@ class Cancelled(TenureError):
 
 
 class Steered(TenureError):
-    """A commit that yields was refused: inputs are meant for the turn.  `turn.checkpoint(at_end=True)` returns them."""
+    """A commit with `yields=True` was refused because inputs wait for the turn.
+
+    `turn.checkpoint(at_end=True)` returns them.
+    """
 
     def __init__(self, run_id: str) -> None:
         super().__init__(
@@ -145,7 +148,10 @@ class LeaseLost(TenureError):
 
 
 class Parked(TenureError):
-    """The turn waits, and this attempt of it is over.  Clean up and re-raise; it runs again when what it waits for has come."""
+    """The turn waits, so this attempt ends.
+
+    Clean up and re-raise.  The agent runs again when the decision, the time or the input has come.
+    """
 
 
 class AlreadyCommitted(TenureError):
@@ -171,9 +177,9 @@ class TurnFailed(TenureError):
 
 
 class BaseExceptionRaised(TenureError):
-    """User code raised `error`, which is no Exception: SystemExit, a panic of an extension module, a timeout of gevent.
+    """Your code raised `error`, which is not a subclass of Exception: SystemExit, a panic of an extension module.
 
-    Its original would end the task or the process that runs other turns too.  This also stands for an exception whose
+    If the original were raised, it would end the task or the process that runs other turns too.  This also stands for an exception whose
     class cannot be read, so that every handler of exceptions would fail.
     """
 

@@ -24,7 +24,7 @@ CURSOR = re.compile(r"f1-(\d{1,18})")
 
 @frozen
 class Change:
-    """A session that has changed.  `cursor`: where to go on after this change; keep it when you have handled the change."""
+    """A session that has changed.  After you have handled it, store `cursor`: `changes(cursor)` continues there."""
 
     session_id: str
     changed_at_ms: int

@@ -30,7 +30,7 @@ class ReceiptSource(Protocol):
 
 
 class Receipt:
-    """Names one input that is in a store.
+    """A submitted input: reads its status, or waits for its end.
 
     `how` tells how the input was admitted: `queued`, `delayed`, `addressed` to the run `run_id`, or `known` if it was in
     the store already.

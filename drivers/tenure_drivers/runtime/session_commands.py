@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenure.commands import (
@@ -12,6 +12,7 @@ from tenure.commands import (
     Amended,
     Destroy,
     NewInput,
+    NewProfile,
     PhaseChanged,
     Readmit,
     Readmitted,
@@ -28,11 +29,12 @@ from tenure.commands import (
     Withdraw,
     Withdrawn,
 )
+from tenure.frame import NewState, Switch
 from tenure.machines.lease import Owner
 from tenure.outcome import Refused
 from tenure.policy import Lane
 from tenure.queries import Command
-from tenure.transcript import NewNode
+from tenure.transcript import NewNode, UsageDelta
 
 from .clock import new_id
 from .errors import CommandRefused
@@ -120,9 +122,13 @@ class SessionCommands:
         rewind: Rewind | None = None,
         hide: Sequence[str] = (),
         show: Sequence[str] = (),
+        switch: Switch | None = None,
+        states: Mapping[str, str | None] | None = None,
+        usage: Sequence[UsageDelta] = (),
+        profile: NewProfile | None = None,
         command_id: str | None = None,
     ) -> Amended:
-        """Move the leaf back, add nodes after it, hide nodes or show them, while no turn is open.
+        """Move the leaf back, add nodes after it, hide nodes or show them, and what else Amend can do, while no turn is open.
 
         Takes the lease of the session for the time of the command, so it is refused while somebody works on it.
         """
@@ -131,10 +137,12 @@ class SessionCommands:
             lease_id = new_id()
             acquired = await self._obeyed(Acquire(session_id, lease_id, Owner("client", lease_id)))
         try:
+            changed = tuple([NewState(name, text) for name, text in (states or {}).items()])
             return await self._obeyed(
                 Amend(
                     session_id, command_id or new_id(), acquired.fence, acquired.revision,
-                    tuple(nodes), rewind, hide=tuple(hide), show=tuple(show),
+                    tuple(nodes), rewind, profile, switch, changed, tuple(usage), tuple(hide),
+                    tuple(show),
                 )
             )  # fmt: skip
         finally:
@@ -162,6 +170,11 @@ class SessionCommands:
         """Open a session that was retired or stopped."""
         return await self._obeyed(Reopen(session_id, command_id or new_id()))
 
-    async def destroy(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
-        """End all work of a session for good, also under a live lease."""
-        return await self._obeyed(Destroy(session_id, command_id or new_id()))
+    async def destroy(
+        self, session_id: str, *, erase_payloads: bool = False, command_id: str | None = None
+    ) -> PhaseChanged:
+        """End all work of a session for good, also under a live lease.
+
+        `erase_payloads`: its texts are to be erased too, by whoever prunes next; `Client.erase` does it at once.
+        """
+        return await self._obeyed(Destroy(session_id, command_id or new_id(), erase_payloads))

@@ -84,7 +84,7 @@ class SessionReading:
         return await self.ask(NodeOf(session_id, node_id, hidden))
 
     async def session(self, session_id: str) -> LoadedSession | None:
-        """Return the row of a session, its profile, the state that its agent has stored, and its usage."""
+        """Return the row of a session, its profile, its frames, the states of the current one, and its usage."""
         return await self.ask(LoadSession(session_id))
 
     async def settled_changes(

@@ -18,7 +18,7 @@ from tenure.limits import BODY_BYTES_MAX
 
 from .errors import BaseExceptionRaised, IllegalResult, StepFailed, describe
 from .finite import find_nonfinite
-from .user_code import as_exception, guard
+from .user_code import as_exception, ending_forks, guard
 
 __all__ = [
     "Passes",
@@ -59,7 +59,8 @@ async def call(f: Callable[..., Any], args: tuple[Any, ...], kw: dict[str, Any])
     Raises BaseExceptionRaised if it raised what is no Exception.
     """
     if is_async(f):
-        return await guard(f(*args, **kw))
+        with ending_forks():
+            return await guard(f(*args, **kw))
     value = await in_thread(functools.partial(f, *args, **kw))
     return await guard(value) if inspect.isawaitable(value) else value
 
@@ -82,7 +83,8 @@ async def in_thread(f: Callable[[], Any]) -> Any:
         value: Any = None
         error: Exception | None = None
         try:
-            value = variables.run(f)
+            with ending_forks():
+                value = variables.run(f)
         except StopIteration as stop:  # no future takes it
             error = RuntimeError(f"the step raised {describe(stop)}")
         except BaseException as raised:

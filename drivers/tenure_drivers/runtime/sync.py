@@ -33,7 +33,9 @@ from tenure.messages.types import Attachment as MessageAttachment
 from tenure.queries import Question
 from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import EventsAfter, InputStatus
+from tenure.questions.retention import PrunePass
 from tenure.records import EventBatch, Input, Ticket
+from tenure.retention import Retention
 from tenure.transcript import NewNode
 
 from .drained import Drained
@@ -355,9 +357,18 @@ class SyncRuntime:
         """As Client.reopen."""
         return self._loop.call(self._runtime.reopen(session_id))
 
-    def destroy(self, session_id: str) -> PhaseChanged:
+    def destroy(self, session_id: str, *, erase_payloads: bool = False) -> PhaseChanged:
         """As Client.destroy."""
-        return self._loop.call(self._runtime.destroy(session_id))
+        done = self._runtime.destroy(session_id, erase_payloads=erase_payloads)
+        return self._loop.call(done)
+
+    def erase(self, session_id: str) -> PhaseChanged:
+        """As Client.erase."""
+        return self._loop.call(self._runtime.erase(session_id))
+
+    def prune(self, session_id: str, retention: Retention) -> PrunePass:
+        """As Client.prune."""
+        return self._loop.call(self._runtime.prune(session_id, retention))
 
     def attach(
         self, session_id: str, data: bytes | Path, media_type: str, name: str = "", **kw: Any

@@ -320,7 +320,7 @@ class Turn:
         return answer.inputs if isinstance(answer, Taken) else ()
 
     async def may_begin(self) -> None:
-        """Wait until an effect may begin.  Raises Cancelled if the turn has to end."""
+        """Return if the turn may continue.  Raises Cancelled if it has to end."""
         await self._ask(MayStart())
 
     def emit(self, delta: Delta) -> None:
@@ -381,7 +381,7 @@ class Turn:
         within_s: float | None = None,
         on_input: WhileWaiting | str | None = None,
     ) -> Decision:
-        """Ask a person, and wait for the decision.  Raises Parked, which must leave the code of the turn.
+        """Ask a person, and return the decision.  Raises Parked while there is none: do not catch it.
 
         The code runs again from its beginning when the decision has come, and this call returns it.  `offers`: some of
         approve, edit, reject and answer.  After `within_s` the action is `timeout`.  `on_input`: what an input of the
@@ -410,7 +410,7 @@ class Turn:
         offers: Sequence[Action | str] = ANSWER,
         within_s: float | None = None,
     ) -> str:
-        """Open a ticket and return its id, to be sent to who decides; `wait` waits for it."""
+        """Open a ticket and return its id, without waiting.  Send the id to a person; `wait` waits for the decision."""
         ticket_id, new = self._ticket(self._next(name), prompt, offers, within_s)
         await self._waits.open(new)
         return ticket_id

@@ -8,23 +8,42 @@ Spec: specs/run.md, FAIL-15.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterator
+from typing import Any, Final, TypeVar
 
 from ..redaction import without_secrets
 from ..stores.errors import TenureError
 from .errors import BaseExceptionRaised, describe
 
-__all__ = ["as_exception", "guard", "log", "log_failure", "must_propagate"]
+__all__ = ["as_exception", "ending_forks", "guard", "log", "log_failure", "must_propagate"]
 
 
 T = TypeVar("T")
 
 log = logging.getLogger("tenure.turn")
+FORKED: Final = 70  # exit code of a fork that returned
+
+
+@contextlib.contextmanager
+def ending_forks() -> Iterator[None]:
+    """End a process that code of users has forked and that returns from that code, or raises.
+
+    Otherwise it would go on as a second worker, with the connections, locks and signals of the first one.
+    """
+    began_in = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != began_in:
+            sys.stderr.write(f"a fork of process {began_in} returned from its function: ended\n")
+            os._exit(FORKED)
 
 
 def must_propagate(error: BaseException, task: asyncio.Task[Any] | None) -> bool:

@@ -22,7 +22,7 @@ FORM = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class AgentRegistry(Protocol):
-    """Finds the agent of a resolution."""
+    """Finds the agent of a version, such as `helper@7`."""
 
     @property
     def newest(self) -> str:

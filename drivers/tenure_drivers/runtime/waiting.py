@@ -30,7 +30,7 @@ WITHIN_MAX_S: Final = 100 * 365 * 86_400
 
 @frozen
 class Decision:
-    """How a ticket was settled: the action, the text that came with it, and who decided.
+    """The decision on a ticket: the action, its text, and who decided.
 
     `action` is None if inputs have entered the turn instead (`on_input="fold"`): then `inputs` has them.
     """
@@ -53,7 +53,7 @@ def decision_of(settled: Settled) -> Decision:
 
 @frozen
 class Waited:
-    """What has come: the decision on each ticket, None while it is open, and the inputs that entered the turn."""
+    """The result of `wait`: the decision on each ticket (None while it is open), and the inputs that entered."""
 
     decisions: tuple[Decision | None, ...]
     inputs: tuple[Input, ...] = ()

@@ -51,14 +51,14 @@ def wall_clock_ms() -> int:
 
 
 class Durability(enum.StrEnum):
-    """What the effects of an answered command survive."""
+    """What an executed command survives."""
 
     NOTHING = "nothing"  # they end with the store object
     CRASH = "crash"  # a crash of the process and of the machine: they are on disk before the answer
 
 
 class Capability(enum.StrEnum):
-    """What a store can do beyond the contract; the conformance suite tests what a store claims."""
+    """A feature that a store may have; the conformance suite tests the declared ones."""
 
     REOPEN = "reopen"  # opened again, it holds what it held
     PROCESSES = "processes"  # several OS processes may use it at once
@@ -88,7 +88,10 @@ class Unavailable(TenureError):
 
 
 class Unusable(Unavailable):
-    """Unavailable until a person changes something: a password, a permission, a database.  A retry cannot help."""
+    """The store cannot be used until a person changes something: a password, a permission, a database.
+
+    A retry cannot help.
+    """
 
 
 class OutcomeUnknown(TenureError):

@@ -132,6 +132,13 @@ def _record(number: int, fields: dict[str, Any], release: int) -> Record:
         raise InvalidExport(
             f"line {number}: expected these columns of {table}: {', '.join(codec.stored)}"
         )
+    for column in codec.columns[: len(codec.stored)]:
+        value, kind = row[column.name], int if column.sql_type == "INTEGER" else str
+        if value.__class__ is not kind and not (value is None and column.nullable):
+            found = json.dumps(value)[:80]
+            raise InvalidExport(
+                f"line {number}: {table}.{column.name}: expected {kind.__name__}, found {found}"
+            )
     try:
         return codec.decode([row[name] for name in codec.stored])
     except Exception as error:

@@ -13,6 +13,7 @@ from tenure.records import RECORDS
 from tenure.release import OLDEST, RELEASE, since
 
 from .base import Corrupt, SchemaTooNew, SchemaTooOld
+from .payloads import PayloadHook
 from .row_codec import RowCodec, codec_of
 
 __all__ = ["Layout", "check_active", "layout_of", "warn_if_older"]
@@ -24,17 +25,31 @@ Answerer = Callable[[Query[Any]], Any]
 
 
 class Layout:
-    """What a release stores, without what later releases added; it never changes (SCHEMA-9)."""
+    """What a release stores, without what later releases added; it never changes (SCHEMA-9).
 
-    def __init__(self, release: int) -> None:
+    `payloads`: the hook that seals texts (STATE-20).
+    """
+
+    def __init__(self, release: int, payloads: PayloadHook | None = None) -> None:
         self.release = release
+        self.payloads = payloads
+        self._sealed: dict[type[Record], RowCodec[Any]] = {}
         self.records: tuple[type[Record], ...] = tuple(r for r in RECORDS if since(r) <= release)
         self.indexes: tuple[Index[Any], ...] = tuple(i for i in INDEXES if i.since <= release)
         self._names = frozenset(index.name for index in self.indexes)
 
     def codec(self, record: type[R]) -> RowCodec[R]:
         """Return the codec of a record type."""
-        return codec_of(record, self.release)
+        if self.payloads is None or not record.payloads:
+            return codec_of(record, self.release)
+        found = self._sealed.get(record)
+        if found is None:
+            found = self._sealed[record] = RowCodec(record, self.release, self.payloads)
+        return found
+
+    def at(self, release: int) -> Layout:
+        """Return the layout of another release, with the same hook."""
+        return layout_of(release, self.payloads)
 
     def has(self, query: Query[Any]) -> bool:
         """Return True if the tables can answer a query."""
@@ -58,9 +73,13 @@ class Layout:
 
 
 @cache
-def layout_of(release: int) -> Layout:
-    """Return the layout of a release up to this one."""
+def _plain_layout(release: int) -> Layout:
     return Layout(release)
+
+
+def layout_of(release: int, payloads: PayloadHook | None = None) -> Layout:
+    """Return the layout of a release up to this one, with a payload hook or without."""
+    return _plain_layout(release) if payloads is None else Layout(release, payloads)
 
 
 def check_active(active: int, where: str, oldest: int = OLDEST) -> int:

@@ -10,6 +10,7 @@ from tenure.release import RELEASE
 
 from .base import Capability, Clock, Durability, wall_clock_ms
 from .grouped_store import TablesStore
+from .payloads import PayloadHook
 from .url import StoreUrl
 
 O = TypeVar("O")
@@ -19,13 +20,20 @@ V = TypeVar("V")
 class MemoryStore(TablesStore):
     """One process; its records end with the object.  A command runs at once, on its caller's thread.
 
-    `active`: for tests, the release before this one, as if it was still at work (specs/schema.md).
+    `active`: for tests, the release before this one, as if it was still at work (specs/schema.md).  `payloads` is not
+    used: nothing is written (STATE-20).
     """
 
     durability = Durability.NOTHING
     capabilities: frozenset[Capability] = frozenset()
 
-    def __init__(self, *, clock: Clock = wall_clock_ms, active: int = RELEASE) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock = wall_clock_ms,
+        active: int = RELEASE,
+        payloads: PayloadHook | None = None,
+    ) -> None:
         super().__init__("memory:", clock, active=active)
 
     async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:

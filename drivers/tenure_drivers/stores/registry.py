@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from ..redaction import know_password_of
 from .base import Clock, Store, wall_clock_ms
 from .migration import Migrator
+from .payloads import hook_of_environment
 from .url import KNOWN, StoreUrl
 
 GROUP: Final = "tenure.stores"
@@ -44,11 +45,15 @@ def open_store(url: str, *, clock: Clock = wall_clock_ms, **options: Any) -> Sto
 
     A PostgreSQL URL has libpq's form; its query may also have `tenure_schema=NAME` and `prepare=off`.  Installed
     packages may register other schemes.  `migrate` (files, SQLite): "auto" brings a store of an earlier release forward
-    if nobody else has it open, "no" does not (SCHEMA-10).
+    if nobody else has it open, "no" does not (SCHEMA-10).  `payloads`: the hook that seals texts (STATE-20); without it,
+    the one that the variable TENURE_PAYLOADS names, as `module:name`.
     Raises ValueError for any other URL, and the errors of the store that is opened.
     """
     parsed = StoreUrl.parse(url)
     know_password_of(url)
+    payloads = options.pop("payloads", None) or hook_of_environment()
+    if payloads is not None:
+        options["payloads"] = payloads
     return find_opener(parsed)(parsed, clock=clock, **options)
 
 

@@ -25,7 +25,8 @@ from tenure.queries import Record
 from tenure.release import RELEASE, added_in, since
 from tenure.upgrades import downgrade, upgrade, version_at
 
-from .base import Corrupt
+from .base import Corrupt, Unavailable
+from .payloads import SEALED_SINCE, NotActive, PayloadHook, sealing, unsealing
 
 __all__ = ["VERSION", "RowCodec", "codec_of", "table_of"]
 
@@ -156,7 +157,9 @@ class RowCodec(Generic[R]):
     `encode` returns all `columns`.  `decode` takes the first of them, `stored`, without the derived ones.
     """
 
-    def __init__(self, record: type[R], release: int = RELEASE) -> None:
+    def __init__(
+        self, record: type[R], release: int = RELEASE, payloads: PayloadHook | None = None
+    ) -> None:
         self.record = record
         self.release = release
         self.table = table_of(record)
@@ -178,6 +181,12 @@ class RowCodec(Generic[R]):
         if record.version > 1:
             self._decode = self._upgrading(self._decode)
         self.key_at = tuple(names.index(name) for name in self.key)
+        at = tuple([names.index(name) for name in record.payloads if name in names])
+        if payloads is not None and at:
+            if release < SEALED_SINCE:
+                payloads = NotActive(payloads)
+            self.encode = sealing(self.encode, at, payloads, Unavailable)
+            self._decode = unsealing(self._decode, at, payloads, Unavailable)
 
     def _flat(self, name: str) -> Flat:
         classes = [c for c in typing.get_args(self.fields[name]) if since(c) <= self.release]
@@ -186,9 +195,11 @@ class RowCodec(Generic[R]):
         return Flat(name, variants, frozenset(later))
 
     def decode(self, row: Any) -> R:
-        """Return the record of a row.  Raises Corrupt with the table and the key."""
+        """Return the record of a row.  Raises Corrupt with the table and the key, Unavailable if a hook does not work."""
         try:
             return self._decode(row)
+        except Unavailable:
+            raise
         except Exception as error:  # a damaged row may fail anywhere in the constructors
             key = tuple(row[at] for at in self.key_at)
             raise Corrupt(self.table, key, repr(error)) from error

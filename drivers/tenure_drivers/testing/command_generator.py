@@ -6,6 +6,7 @@ machine and the random walk of the kernel's tests use it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -47,9 +48,11 @@ from tenure.commands import (
     Reorder,
     Replace,
     RequestCancel,
+    Reseal,
     Reset,
     Retire,
     Rewind,
+    RowName,
     Stop,
     Sweep,
     Switch,
@@ -59,6 +62,7 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure, RetryLimits
+from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Mode, Termination, Waiting, WaitReason
@@ -78,8 +82,10 @@ from tenure.policy import (
     WhileWaiting,
 )
 from tenure.queries import Command, Get
+from tenure.questions.retention import NextPrune
 from tenure.records import (
     Attachment,
+    Blob,
     Child,
     EntryKind,
     Fork,
@@ -91,15 +97,16 @@ from tenure.records import (
     Session,
     Ticket,
 )
+from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
-from tenure.world import EMPTY, World, evolve
+from tenure.world import EMPTY, World, ask, evolve
 
 __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Node, Ticket, Attachment)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -125,12 +132,22 @@ ERRORS = (
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
 STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
+EACH = Keep(COMMANDS_FOR_MS_MIN)
+RETENTIONS = (
+    Retention(Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, 0, COMMANDS_FOR_MS_MIN),
+    Retention(Keep(0, 9), EACH, destroyed_for_ms=0),
+    Retention.for_ms(COMMANDS_FOR_MS_MIN),
+    Retention(),
+)
+ORDER = tuple((kind,) for kind in PruneKind if kind is not PruneKind.DONE)
 DIGESTS = ("a" * 64, "b" * 64)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
 
 
 class CommandGenerator:
     """Generates commands that fit the rows, commands that fitted earlier rows, and commands that never fit.
+
+    With `prunes`, it prunes too, and some ids have a time.
 
     It learns the rows from the answers that it observes.  `pick` chooses one of several values.  `ids` is the size of
     each pool of ids, `bulk` the number of inputs of the largest Admit.  One in `calm` commands interrupts, withdraws,
@@ -145,8 +162,9 @@ class CommandGenerator:
         ids: int = 12,
         bulk: int = 2,
         calm: int = 8,
+        prunes: bool = True,
     ) -> None:
-        self.pick = pick
+        self.pick, self.prunes, self.now_ms = pick, prunes, 0
         self.sessions = sessions
         self.ids = range(ids)
         self.sizes = range(1, bulk + 1)
@@ -173,6 +191,7 @@ class CommandGenerator:
 
     def send(self, now_ms: int) -> AnyCommand:
         """Return the next command: mostly a new one, sometimes an earlier one again."""
+        self.now_ms = now_ms
         if self.sent and self.pick(range(10)) == 0:
             return self.pick(self.sent[-20:])  # type: ignore[no-any-return]
         command = self._new(self.pick(self.sessions), now_ms)
@@ -183,6 +202,8 @@ class CommandGenerator:
         pick = self.pick
         row: Session | None = self.world.answer(Get(Session, (session,)))
         if pick(self.calm) == 0:
+            if self.prunes and pick(range(3)) == 0:
+                return self._prune(session, now_ms)
             return self._disturb(session, now_ms)
         if row is None or pick(range(4)) == 0:
             return self._admit(session, now_ms)
@@ -208,8 +229,16 @@ class CommandGenerator:
     def _id(self, prefix: str) -> str:
         """Return an id: mostly one of the pool, else a new one."""
         self.generated += 1
+        if self.prunes and self.pick(range(4)) == 0:
+            return self._timed_id(prefix)
         new = self.pick(range(10)) >= 7
         return f"{prefix}-{self.generated}" if new else f"{prefix}{self.pick(self.ids)}"
+
+    def _timed_id(self, prefix: str) -> str:
+        """Return an id with the time of now, as drivers make them (RETENTION-4)."""
+        digits = f"{max(self.now_ms, 0):012x}"
+        number = ord(prefix[0]) << 32 | self.generated
+        return f"{digits[:8]}-{digits[8:]}-7000-8000-{number:012x}"
 
     def _rows(self, kind: type[R], session: str) -> list[R]:
         return [row for row in self.world.all(kind) if row.session_id == session]
@@ -522,12 +551,25 @@ class CommandGenerator:
         old = self.pick((*dead, *dead, *self._inputs(session)))
         return Readmit(session, command_id, old, self._id("i"))
 
+    def _reseal(self, session: str) -> AnyCommand:
+        nodes = [RowName("Node", (node.node_id,)) for node in self._rows(Node, session)]
+        blobs = [RowName("Blob", (blob.digest,)) for blob in self._rows(Blob, session)]
+        known = (*nodes, *blobs, RowName("Node", ("none",)), RowName("Profile"))
+        return Reseal(session, (self.pick(known), self.pick(known)))
+
     def _event(self, session: str) -> int:
         """Return the number of an event: of any, of the last one, or of the one after it."""
         row: Session | None = self.world.answer(Get(Session, (session,)))
         last = 0 if row is None else row.next_event - 1
         number: int = self.pick((*range(last), last, last, last, last + self.pick(RARELY)))
         return number
+
+    def _prune(self, session: str, now_ms: int) -> AnyCommand:
+        """Return the next step of a pass, from some kind on; or one that is out of date."""
+        without = self.pick(tuple(itertools.accumulate(ORDER, lambda a, b: (*a, *b), initial=())))
+        question = NextPrune(session, self.pick(RETENTIONS), now_ms, without)
+        step: AnyCommand | None = ask(question, self.world.answer)
+        return Sweep(session) if step is None else step
 
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
@@ -544,7 +586,7 @@ class CommandGenerator:
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
                 *(self._readmit(s, id_), self._decide(s), self._let_go(s), self._let_go(s)),
-                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s))),
+                *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s)), self._reseal(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(
@@ -553,7 +595,9 @@ class CommandGenerator:
                     Open(s, self._profile()),
                 ),
                 *(pick(phases), pick(phases)),
-                Destroy(s, id_) if pick(range(12)) == 0 else Sweep(s),
+                Destroy(s, id_, self.prunes and pick((True, False)))
+                if pick(range(12)) == 0
+                else Sweep(s),
             )
         )
         return command

@@ -18,6 +18,8 @@ from attrs import field, frozen
 
 from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
+from .pruning import SYSTEMS as PRUNING
+from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.hiding_model import HidingModel
@@ -143,6 +145,18 @@ def search_turn(
     return ModelResult(config.description, explored)
 
 
+def search_pruning(
+    system: PruneSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+    first_only: bool = False,
+) -> ModelResult:
+    """Explore a small system of one session that is pruned."""
+    model = PruneModel(system)
+    explored = explore(model, limit, progress, first_only)
+    return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
+
+
 def search_attachments(
     config: AttachConfig,
     progress: Callable[[Progress], object] | None = None,
@@ -164,6 +178,7 @@ def search_hiding(
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
+    **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
     ATTACH.name: partial(search_attachments, ATTACH),
@@ -181,7 +196,8 @@ def names(deep: bool = False) -> tuple[str, ...]:
 
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
-    others = {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
+    others = {system.name: system.description for system in PRUNING}
+    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}

@@ -16,10 +16,12 @@ from ..indexes import (
     EVENT_BATCHES,
     FRAMES,
     LABELS,
+    NODES,
     OPEN_RUNS,
     OPEN_TICKETS,
 )
 from ..limits import LABELS_MAX
+from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import load_session_rows
 from ..records import Attachment, Frame, Label, Node, Profile, Run, Ticket
@@ -60,8 +62,19 @@ def leaf_stored(b: Snapshot) -> bool:
     return node is not None and not node.open_calls and node.path_digest == tip.path_digest
 
 
+def nodes_numbered(b: Snapshot) -> bool:
+    """Return True if the last number of a node is below the next one, which the open turn counts on from."""
+    last = b.world.answer(First(NODES, (b.session.session_id,), 1, backwards=True))
+    if not last or last[0].seq is None:
+        return True
+    written = sum([run.node_count or 0 for run in b.unfinished()])
+    return last[0].seq < (b.session.next_node or 0) + written
+
+
 def labels_stored(b: Snapshot) -> bool:
     """Return True if the rows of labels are those of the profile, with its time."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed table by table (RETENTION-8)
     s = b.session.session_id
     profile = b.world.answer(Get(Profile, (s,)))
     rows = b.world.answer(First(LABELS, (s,), 1_000_000_000))
@@ -73,6 +86,8 @@ def labels_stored(b: Snapshot) -> bool:
 
 def frame_leaves_stored(b: Snapshot) -> bool:
     """Return True if the leaf of every frame is stored, with its path and without open tool calls."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # as above
     for frame in b.world.all(Frame):
         if frame.leaf is not None:
             node = b.world.answer(Get(Node, (frame.session_id, frame.leaf.node_id)))
@@ -85,6 +100,7 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
     "the leaf of the transcript is stored, and has no open calls": leaf_stored,
+    "the number of every node is below the next one": nodes_numbered,
     "the rows of labels are those of the profile, at most 16": labels_stored,
     "the leaf of every frame is stored, and has no open calls": frame_leaves_stored,
     **WRITTEN_PROPERTIES,
@@ -94,7 +110,7 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
 
 @frozen
 class Rows(Question[tuple[Record, ...]]):
-    """Ask for the rows that the properties need: all but journals and the transcript before its leaf.
+    """Ask for the rows that the properties need: all but journals and the transcript before its leaf and its last node.
 
     The answer is empty if there is no such session.
     """
@@ -119,6 +135,8 @@ class Rows(Question[tuple[Record, ...]]):
         found += yield First(LABELS, (s,), PAGE)
         frames: tuple[Frame, ...] = yield First(FRAMES, (s,), EVERY_ROW)
         tips = {tip.node_id for tip in (session.leaf, *[f.leaf for f in frames]) if tip is not None}
+        numbered: tuple[Node, ...] = yield First(NODES, (s,), 1, backwards=True)
+        tips |= {node.node_id for node in numbered}
         nodes = yield Each(tuple([Get(Node, (s, node_id)) for node_id in sorted(tips)]))
         found += [*frames, *[node for node in nodes if node is not None]]
         found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)

@@ -36,8 +36,10 @@ from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewe
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
+from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
+from .reseal import Reseal, RowName
 from .restore import Restore
 from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
@@ -98,6 +100,8 @@ __all__ = [
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Prune",
+    "Pruned",
     "Publish",
     "Published",
     "Readmit",
@@ -114,10 +118,12 @@ __all__ = [
     "Replaced",
     "Reopen",
     "RequestCancel",
+    "Reseal",
     "Reset",
     "Restore",
     "Retire",
     "Rewind",
+    "RowName",
     "Stop",
     "Sweep",
     "Swept",

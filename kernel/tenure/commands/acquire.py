@@ -10,7 +10,7 @@ from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, LeaseTaken, Phase, Session
 from ..transcript import Tip
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
-from .replay import check_command_id
+from .replay import check_command_id, check_pruned
 from .session_view import CommandView, session_queries
 from .transaction import Transaction
 
@@ -51,13 +51,15 @@ class Acquire(Command[CommandView, Acquired | BegunBefore]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("acquire", self.lease_id, view.executed):
+        if refused := check_command_id("acquire", self.lease_id, view.executed, None):
             return refused
         lease = session.lease
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             return Decided(_acquired(session), "LEASE-22", replayed=True)
         if view.executed is not None:
             return Decided(BegunBefore(None, None), "LEASE-23", replayed=True)
+        if refused := check_pruned(session, self.lease_id):
+            return refused
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         if session.phase in (Phase.STOPPED, Phase.DESTROYED):

@@ -110,7 +110,7 @@ class Amend(Command[AmendView, Amended]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("amend", self.command_id, executed):
+        if refused := check_command_id("amend", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, Amended, "COMMIT-20")

@@ -32,7 +32,7 @@ from .grant import (
     take_up,
     validate_grant,
 )
-from .replay import check_command_id
+from .replay import check_command_id, check_pruned
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 from .validation import validate_id, validate_limits
@@ -103,11 +103,13 @@ class Begin(Command[BeginView, BeginOutcome]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("begin", self.lease_id, view.executed):
+        if refused := check_command_id("begin", self.lease_id, view.executed, None):
             return refused
         replay = self._replay(view, session)
         if replay is not None:
             return replay
+        if refused := check_pruned(session, self.lease_id):
+            return refused
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         problem = (

@@ -49,6 +49,7 @@ from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .attachment_counts import count_attachments
 from .contributors import apply_to, is_targeted
 from .nodes import append_nodes, first_number, open_calls_after, validate_body, validate_nodes
+from .replay import not_found
 from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
 from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
@@ -171,13 +172,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(contents)
         if view.written:
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
                 return Decided(self._again(view, session, run), "JOURNAL-2", replayed=True)
+        if run.pruned:
+            return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view, now_ms):
             return refused
         return self.write(view, session, run, digest, contents, now_ms)

@@ -52,6 +52,7 @@ from .nodes import (
     validate_body,
     validate_nodes,
 )
+from .replay import not_found
 from .session_view import SessionView, session_queries
 from .states import all_changes, blob_queries, hash_states, store_states, validate_states
 from .steering import no_targets, takeable, targeted_queries
@@ -183,11 +184,13 @@ class Commit(Command[CommitView, Committed]):
     def decide(self, view: CommitView, now_ms: int) -> Decided[Committed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._replay(view, session, run.stamp, digest)
+        if run.pruned:
+            return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)

@@ -144,6 +144,9 @@ def apply_switch(tx: Transaction, switch: Switch | None, found: Found) -> None:
     tx.write(*_count_holders(session.session_id, holders, move.left.states, given))
     _enter(tx, move, _count(session) + (how is Switched.OPENED), holders)
     tx.append_event(EventKind.FRAME_SWITCHED, detail=f"{how.value} {switch.frame_id}".rstrip())
+    if move.leaf != session.leaf:  # EVENT-81
+        leaf = "" if move.leaf is None else move.leaf.node_id
+        tx.append_event(EventKind.LEAF_MOVED, detail=leaf)
 
 
 def _left(session: Session, known: Frame | None) -> Frame:

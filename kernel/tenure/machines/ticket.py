@@ -32,7 +32,7 @@ class TicketKind(enum.StrEnum):
 
 
 class Action(enum.StrEnum):
-    """How a ticket was settled; the first four may be offered to who decides."""
+    """How a ticket ended.  The first four may be offered to a person."""
 
     APPROVE = "approve"
     EDIT = "edit"  # approved, with other arguments

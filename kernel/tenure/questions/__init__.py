@@ -8,6 +8,7 @@ from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachme
 from .changes import (
     ChangeCursor,
     ChangesPage,
+    FrameSwitched,
     InputEnded,
     LeafMoved,
     LoadChanges,
@@ -46,8 +47,9 @@ from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
+from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
-from .tickets import AllOpenTickets, OpenTickets
+from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 
 __all__ = [
     "AllDeadLetters",
@@ -60,6 +62,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "FrameSwitched",
     "Graph",
     "GraphPage",
     "HeldAttachments",
@@ -80,6 +83,7 @@ __all__ = [
     "LoadRun",
     "LoadSession",
     "LoadStates",
+    "LoadTickets",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
@@ -95,6 +99,9 @@ __all__ = [
     "Said",
     "ScrapSessions",
     "Scraps",
+    "SealablePage",
+    "SealableRows",
+    "SealedUpTo",
     "SessionAttachments",
     "SessionItem",
     "Sessions",

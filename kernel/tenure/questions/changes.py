@@ -19,6 +19,7 @@ from .path import leaf_of
 __all__ = [
     "ChangeCursor",
     "ChangesPage",
+    "FrameSwitched",
     "InputEnded",
     "LeafMoved",
     "LoadChanges",
@@ -82,7 +83,15 @@ class InputEnded:
     by: str
 
 
-SettledChange: TypeAlias = LeafMoved | NodesHidden | NodesShown | InputEnded
+@frozen
+class FrameSwitched:
+    """Another frame is the current one; "" is the first one."""
+
+    event: int
+    frame_id: str
+
+
+SettledChange: TypeAlias = LeafMoved | NodesHidden | NodesShown | InputEnded | FrameSwitched
 
 
 @frozen
@@ -120,17 +129,34 @@ class LoadChanges(Question[ChangesPage | None]):
         batches: tuple[EventBatch, ...] = yield from EventsAfter(s, event, limit).steps()
         complete = not batches or batches[0].seq <= event + 1
         for batch in batches[:limit]:
+            elsewhere = any(told.kind is EventKind.LEAF_MOVED for told in batch.events)  # READ-24
             for number, told in enumerate(batch.events, batch.seq):
                 if number <= event:
                     continue
-                moved = yield from self._moved(session, batch, number, told)
-                if moved is not None:
-                    revision = moved.revision
-                    found.append(moved)
+                revision = yield from self._revision(revision, told)
+                if told.kind is EventKind.LEAF_MOVED:
+                    found.append(LeafMoved(number, revision, None, told.detail or None))
+                elif not elsewhere:
+                    moved = yield from self._moved(session, batch, number, told)
+                    found += [] if moved is None else [moved]
                 found += yield from self._others(number, told)
             event = max(event, batch.seq + len(batch.events) - 1)
         more = event < session.next_event - 1
         return ChangesPage(tuple(found), ChangeCursor(revision, event), more, complete)
+
+    def _revision(self, revision: int, told: Event) -> Steps:
+        """Return the revision after an event."""
+        if told.kind is EventKind.AMENDED:
+            return int(told.detail)
+        if told.kind is not EventKind.RUN_FINISHED:
+            return revision
+        run = yield Get(Run, (self.session_id, told.run_id or ""))
+        if run is None:
+            return revision
+        if run.stamp is not None:
+            return run.stamp.revision
+        last = None if run.tip is None else (yield Get(Node, (self.session_id, run.tip.node_id)))
+        return revision if last is None else last.revision
 
     def _others(self, number: int, told: Event) -> Steps:
         """Return what an event says of hidden nodes and of inputs."""
@@ -138,6 +164,8 @@ class LoadChanges(Question[ChangesPage | None]):
             return [NodesHidden(number, tuple(told.detail.split(" ")))]
         if told.kind is EventKind.NODES_SHOWN:
             return [NodesShown(number, tuple(told.detail.split(" ")))]
+        if told.kind is EventKind.FRAME_SWITCHED:
+            return [FrameSwitched(number, told.detail.partition(" ")[2])]
         if told.kind not in ENDS:
             return []
         keys = [(self.session_id, input_id) for input_id in told.input_ids]

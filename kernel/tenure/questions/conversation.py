@@ -179,14 +179,14 @@ class LoadConversation(Question[Conversation | None]):
         listed = [*_lines(lines, runs)]
         since_ms = 0 if earlier is None else earlier.at_ms
         event = session.next_event if before is None else before[0]
-        ended, event = yield from self._ended(event, since_ms)
+        shown = {entered.input_id for line in lines for entered in line.inputs}
+        ended, event = yield from self._ended(event, since_ms, shown)
         for one in (*ended, *superseded):
             place = next(
                 (n for n, item in enumerate(listed) if item.at_ms > one.at_ms), len(listed)
             )
             listed.insert(place, one)
         if open_turn is not None:
-            shown = {i.input_id for line in lines for i in line.inputs}  # of its earlier turns
             listed += _provisional(open_turn, shown)
         position = None
         if earlier is not None or event > 1:
@@ -203,8 +203,11 @@ class LoadConversation(Question[Conversation | None]):
                 runs[run_id] = yield Get(Run, (self.session_id, run_id))
         return runs
 
-    def _ended(self, event: int, since_ms: int) -> Steps:
-        """READ-12: load the inputs that ended without an answer before an event, and where a page before goes on."""
+    def _ended(self, event: int, since_ms: int, shown: set[str]) -> Steps:
+        """READ-12: load the inputs that ended without an answer before an event, and where a page before goes on.
+
+        `shown`: those of the page, which need not be looked up.
+        """
         found: list[EndedInput] = []
         for _ in range(PAGES_MAX):
             page: tuple[EventBatch, ...] = yield First(
@@ -216,6 +219,8 @@ class LoadConversation(Question[Conversation | None]):
                 event = batch.seq
                 for told in reversed(batch.events):
                     for input_id in reversed(told.input_ids if told.kind in ENDS else ()):
+                        if input_id in shown:
+                            continue
                         one = yield from self._unanswered(input_id, batch.at_ms, told.detail)
                         found += [] if one is None else [one]
             if len(page) < PAGE:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ..indexes import NODE_IDS, NODES, USAGES
-from ..queries import First, Get, Query, Question, existing
-from ..records import Blob, Node, Profile, Session, Usage
+from ..queries import First, Get, Query, Question
+from ..records import Frame, Node, Profile, Session, Usage
+from .frames import LoadFrames, StateText, named_states, state_steps
 
 __all__ = ["FROM_THE_FIRST", "Graph", "GraphPage", "LoadSession", "LoadedSession", "NodeOf"]
 
@@ -81,17 +82,21 @@ class NodeOf(Question[Node | None]):
 
 @frozen
 class LoadedSession:
-    """What a session has besides its history.  `state`: the text that its agent has stored."""
+    """What a session has besides its history.
+
+    `frames`: as LoadFrames answers; `states`: those of the current one, by name.
+    """
 
     session: Session
     profile: Profile | None
-    state: str | None = field(repr=lambda s: "None" if s is None else f"<{len(s)} characters>")
+    frames: tuple[Frame, ...]
+    states: tuple[StateText, ...]
     usage: tuple[Usage, ...]
 
 
 @frozen
 class LoadSession(Question[LoadedSession | None]):
-    """READ-5: a session's row, its profile, its state and its usage; None if there is no such session."""
+    """READ-5: a session's row, its profile, its frames, the states of the current one, and its usage; None if there is no such session."""
 
     session_id: str
 
@@ -100,9 +105,7 @@ class LoadSession(Question[LoadedSession | None]):
         if session is None:
             return None
         profile = yield Get(Profile, (self.session_id,))
-        state = None
-        if session.state_digest is not None:
-            blob = yield Get(Blob, (self.session_id, session.state_digest))
-            state = existing(blob, f"blob {session.state_digest} of the state").body
+        frames = yield from LoadFrames(self.session_id).steps()
+        states = yield from state_steps(self.session_id, named_states(session))
         usage = yield First(USAGES, (self.session_id,), PAGE)
-        return LoadedSession(session, profile, state, usage)
+        return LoadedSession(session, profile, frames, states, usage)

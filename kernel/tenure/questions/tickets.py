@@ -27,7 +27,7 @@ class LoadTickets(Question[tuple[Ticket, ...]]):
 
 @frozen
 class OpenTickets(Question[tuple[Ticket, ...]]):
-    """The open tickets of unfinished runs of a session, at most `limit`."""
+    """The open tickets of unfinished runs of a session, at most `limit`; those of a run in the order of their opening."""
 
     session_id: str
     limit: int = PAGE
@@ -38,7 +38,9 @@ class OpenTickets(Question[tuple[Ticket, ...]]):
         for run in runs:
             if run.open_tickets and len(found) < self.limit:
                 prefix = (self.session_id, run.run_id)
-                found += yield First(OPEN_TICKETS, prefix, self.limit - len(found))
+                page = yield First(OPEN_TICKETS, prefix, self.limit - len(found))
+                opened = [each.ticket_id for each in run.open_tickets]
+                found += sorted(page, key=lambda ticket: opened.index(ticket.ticket_id))
         return tuple(found)
 
 

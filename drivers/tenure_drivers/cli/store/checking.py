@@ -23,7 +23,7 @@ from ..session_pages import session_ids
 from .blob_checking import opened_blobs
 from .shared import existing, report, store_option
 
-__all__ = ["check", "readmit"]
+__all__ = ["check", "counted", "readmit"]
 
 
 @click.command()

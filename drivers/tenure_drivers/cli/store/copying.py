@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -95,9 +96,10 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 
     A path that is no regular file, such as a pipe, is written directly.
     """
-    into = path if path.exists() and not path.is_file() else Path(f"{path}.part")
+    direct = path.exists() and not path.is_file()
+    into = path if direct else Path(f"{path}.{secrets.token_hex(4)}.part")  # two may export at once
     try:
-        with into.open("w", encoding="utf-8") as out:
+        with into.open("w" if direct else "x", encoding="utf-8") as out:
             out.writelines(f"{line}\n" for line in lines)
             if into != path:
                 out.flush()

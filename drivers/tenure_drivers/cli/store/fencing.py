@@ -54,8 +54,8 @@ def fence_all(store: str, by: int, name: str | None) -> None:  # fmt: skip
     for one.
     After this command every new generation is larger than all lost ones.
 
-    Workers may be running.  The lease of a turn in progress ends; the turn resumes at once, and its retry budget is not
-    charged.
+    Workers may be running.  The lease of a running turn ends; the turn resumes at once, and this does not count
+    as a loss.
 
     If it is interrupted, call it again with the --id that it printed.  Finished sessions are skipped.
 

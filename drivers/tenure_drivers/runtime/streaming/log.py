@@ -30,7 +30,8 @@ class Settled:
 
 @frozen
 class Gap:
-    """Items were missed.  Holds the settled state instead: the end of the transcript, and its last event's number.
+    """Items were missed.  Holds the stored state instead: the end of the transcript, and the number of its last
+    event.
 
     The items after it continue from there.  `open` is the turn in progress: its prompts, and the last of the messages
     that it has not committed.  They are provisional.  The beginning of a reply in progress may be missing.

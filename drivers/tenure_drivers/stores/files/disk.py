@@ -101,40 +101,43 @@ class Disk:
 class Ownership:
     """A lock on a folder that the operating system releases when the process ends.
 
-    Raises Unavailable, with the pid of the owner, if another process holds it.
+    The folder itself is locked, and the file with the pid of the owner, which somebody may remove.
+    Raises Unavailable, with the pid of the owner, if another process holds one of them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._files: list[int] = []
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            found = _in_use(folder, self._file)
-            os.close(self._file)
-            raise found from error
-        except BaseException:
-            os.close(self._file)
-            raise
+            for path, flags in ((self.path, os.O_RDWR | os.O_CREAT), (folder, os.O_RDONLY)):
+                self._files.append(os.open(path, flags | os.O_CLOEXEC, 0o666))
+            for file in self._files:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException as error:
+            found = _in_use(folder, self._files[0]) if isinstance(error, BlockingIOError) else error
+            self.close_in_child()
+            raise found from error.__cause__
         with contextlib.suppress(OSError):  # on a full disk, messages lack the owner's pid
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            os.ftruncate(self._files[0], 0)
+            os.pwrite(self._files[0], f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         _OWNED.add(self)
 
     def release(self) -> None:
         """Release the lock."""
         _OWNED.discard(self)
-        os.ftruncate(self._file, 0)
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        os.close(self._file)
+        os.ftruncate(self._files[0], 0)
+        for file in self._files:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        self.close_in_child()
 
     def close_in_child(self) -> None:
-        """Close the descriptor of a forked child; the parent keeps the lock."""
-        os.close(self._file)
+        """Close the descriptors of a forked child; the parent keeps the lock."""
+        while self._files:
+            os.close(self._files.pop())
 
 
-def _in_use(folder: Path, file: int) -> Unavailable:
-    owner = os.read(file, 300).decode(errors="replace").strip()
+def _in_use(folder: Path, file: int | None) -> Unavailable:
+    owner = "" if file is None else os.read(file, 300).decode(errors="replace").strip()
     whom = f"process {owner}" if owner else "another process"
     return Unavailable(
         f"{folder} is in use by {whom}: one process at a time may open a files store"
@@ -143,23 +146,22 @@ def _in_use(folder: Path, file: int) -> Unavailable:
 
 @contextlib.contextmanager
 def no_owner(folder: Path) -> Iterator[None]:
-    """Keep a folder without an owner while it is read.  Creates no lock file; without one there is no owner.
+    """Keep a folder without an owner while it is read.  Creates no lock file.
 
     Raises Unavailable, with the pid of the owner, if a process owns the folder.
     """
-    try:
-        file = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+        files = []
+        for path in (folder / LOCK, folder):
+            with contextlib.suppress(FileNotFoundError):
+                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                stack.callback(os.close, files[-1])
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            for file in files:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _in_use(folder, file) from error
+            raise _in_use(folder, files[0] if len(files) > 1 else None) from error
         yield
-    finally:
-        os.close(file)
 
 
 _OWNED: weakref.WeakSet[Ownership] = weakref.WeakSet()

@@ -26,6 +26,7 @@ from tenure.release import RELEASE
 
 from ..base import Corrupt
 from ..layout import Layout, check_active, layout_of
+from ..payloads import PayloadHook
 from ..row_codec import RowCodec
 
 __all__ = [
@@ -208,7 +209,8 @@ def _codecs(release: int = RELEASE) -> dict[str, RowCodec[Any]]:
 class Rows:
     """Rows by table and key, not decoded until all lines were applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, payloads: PayloadHook | None = None) -> None:
+        self._layout = layout_of(RELEASE, payloads)
         self.tables: dict[str, dict[Any, list[Any]]] = {table: {} for table in _codecs()}
         self._keys = {table: codec.key_at for table, codec in _codecs().items()}
 
@@ -237,7 +239,7 @@ class Rows:
         """Return the records by type and key.  Raises Corrupt with table and key for an invalid row."""
         found: dict[type[Record], dict[Any, Any]] = {}
         for table, rows in self.tables.items():
-            codec = _codecs()[table]
+            codec = self._layout.codec(_codecs()[table].record)
             found[codec.record] = {key: codec.decode(row) for key, row in rows.items()}
             rows.clear()
         return found

@@ -10,6 +10,7 @@ from tenure.queries import Question, Record
 
 from ..base import Quarantined, answer_of
 from ..ordered_tables import MemoryTables
+from ..payloads import PayloadHook
 from .disk import LOCK, Disk, no_owner, not_opened
 from .recovery import Recovery
 
@@ -29,8 +30,9 @@ class FilesReader:
     ValueError if it is empty.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], payloads: PayloadHook | None = None) -> None:
         self.folder = Path(folder)
+        self._payloads = payloads
         self._sizes: Sizes = {}
         self._tables = MemoryTables()
         self.active = 0  # the release whose rows the newest log has
@@ -64,7 +66,7 @@ class FilesReader:
             raise not_opened(self.folder, error) from error
 
     def _read(self) -> None:
-        found = Recovery(Disk(), self.folder).read()
+        found = Recovery(Disk(), self.folder, self._payloads).read()
         if found is None:
             raise ValueError(f"{self.folder} holds no store: the folder is empty")
         self._tables = MemoryTables()

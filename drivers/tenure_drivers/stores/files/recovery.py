@@ -15,6 +15,7 @@ from tenure.release import RELEASE
 
 from ..base import Corrupt
 from ..layout import Layout, layout_of
+from ..payloads import PayloadHook
 from .disk import LOCK, Disk
 from .format import (
     Damaged,
@@ -147,9 +148,9 @@ def active_of(folder: Path) -> int | None:
 class Recovery:
     """Reads a folder, from its newest snapshot on.  Raises Corrupt, SchemaTooNew or OSError."""
 
-    def __init__(self, disk: Disk, folder: Path) -> None:
+    def __init__(self, disk: Disk, folder: Path, payloads: PayloadHook | None = None) -> None:
         self.disk, self.folder = disk, folder
-        self.rows = Rows()
+        self.rows = Rows(payloads)
         self.position = LogPosition()
         self.repaired: Repaired | None = None
         self.sizes = {LOG: 0, SNAPSHOT: 0}

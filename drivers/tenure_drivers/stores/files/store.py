@@ -23,6 +23,7 @@ from ..group_commit import GROUP_MAX, Answer
 from ..grouped_store import Commands, TablesStore
 from ..layout import Layout, check_active, layout_of, warn_if_older
 from ..migration import Migrate, Numbers, may_migrate
+from ..payloads import PayloadHook
 from ..url import StoreUrl
 from .disk import Disk, Ownership, not_opened
 from .format import LogPosition, writes_of
@@ -64,10 +65,13 @@ class FilesStore(TablesStore):
         log_bytes_max: int = LOG_BYTES_MAX,
         disk: Disk | None = None,
         migrate: Migrate = "auto",
+        payloads: PayloadHook | None = None,
     ) -> None:
-        self.folder = Path(folder)
-        super().__init__(str(self.folder), clock, group_max=group_max)
+        self.folder = Path(folder).absolute()  # agents may change the working folder
+        super().__init__(str(Path(folder)), clock, group_max=group_max)
         self._log_bytes_max = log_bytes_max
+        self._payloads = payloads
+        self._layouts: dict[int, Layout] = {}  # a layout with a hook has codecs of its own
         self._disk = disk or Disk()
         self._snapshot_lock = threading.Lock()  # held around a snapshot
         self._engine_gate = threading.Lock()  # held by a snapshot that waits for the engine
@@ -169,7 +173,7 @@ class FilesStore(TablesStore):
             holds_store(self.folder)  # before a lock is created in a folder of something else
             self._ownership = Ownership(self.folder)
             try:
-                found = Recovery(self._disk, self.folder).load()
+                found = Recovery(self._disk, self.folder, self._payloads).load()
             except BaseException:
                 self._ownership.release()
                 raise
@@ -204,7 +208,10 @@ class FilesStore(TablesStore):
 
     @property
     def _layout(self) -> Layout:
-        return layout_of(self.active)
+        found = self._layouts.get(self.active)
+        if found is None:
+            found = self._layouts[self.active] = layout_of(self.active, self._payloads)
+        return found
 
     def _release(self) -> None:
         super()._release()

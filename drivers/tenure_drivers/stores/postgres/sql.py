@@ -17,7 +17,7 @@ from psycopg.adapt import Dumper
 
 from tenure.queries import Index, Record
 
-from ..layout import Layout, layout_of
+from ..layout import Layout
 from ..row_codec import Column, RowCodec
 
 __all__ = [
@@ -148,7 +148,7 @@ class Sql:
 
     def at(self, release: int) -> Sql:
         """Return the statements for the rows of another release."""
-        return Sql(self.schema, layout_of(release))
+        return Sql(self.schema, self.layout.at(release))
 
     def name(self, table: str) -> str:
         """Return the quoted name of a table with its schema."""

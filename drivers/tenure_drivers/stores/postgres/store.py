@@ -33,6 +33,7 @@ from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
 from ..layout import layout_of, warn_if_older
+from ..payloads import PayloadHook
 from ..url import StoreUrl, split_server_options
 from .connection import StoreConnection, parse_dsn, translated
 from .notify import PostgresNotifier
@@ -90,13 +91,14 @@ class PostgresStore(GroupedStore):
         idle_ms: int = IDLE_MS,
         create: bool = True,
         read_only: bool = False,
+        payloads: PayloadHook | None = None,
     ) -> None:
         if not 0 < len(schema.encode()) <= SCHEMA_BYTES_MAX or set("\x00%") & set(schema):
             raise ValueError(f"schema {schema!r}: 1 to {SCHEMA_BYTES_MAX} bytes, no % among them")
         parse_dsn(dsn)
         super().__init__(f"schema {schema!r}")
         self.dsn, self.schema = dsn, schema
-        self._sql = Sql(schema, layout_of(RELEASE))
+        self._sql = Sql(schema, layout_of(RELEASE, payloads))
         self._clock = clock
         self._prepare = prepare
         self._read_only = read_only

@@ -13,6 +13,7 @@ from tenure.queries import Question, Record
 
 from ..base import Corrupt, Quarantined, Unavailable, answer_of
 from ..layout import layout_of
+from ..payloads import PayloadHook
 from .connection import connect_with, has_log, translated
 from .filesystem import refuse_odd_files
 from .schema import check_schema, no_store, read_active, tables_at
@@ -29,10 +30,10 @@ class SqliteReader:
     Raises Unavailable, Corrupt or SchemaTooNew if the file cannot be opened, ValueError if it is empty.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], payloads: PayloadHook | None = None) -> None:
         self.path = Path(path)
         self._connection, active = _connect(self.path)
-        self._tables = Tables(self._connection, layout_of(active))
+        self._tables = Tables(self._connection, layout_of(active, payloads))
 
     @property
     def active(self) -> int:

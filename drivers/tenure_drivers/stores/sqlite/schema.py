@@ -183,7 +183,7 @@ def tables_at(
     active = user_version(connection)
     if active == tables.layout.release:
         return tables
-    return Tables(connection, layout_of(check_active(active, str(path), oldest)))
+    return Tables(connection, tables.layout.at(check_active(active, str(path), oldest)))
 
 
 # -- migration and activation

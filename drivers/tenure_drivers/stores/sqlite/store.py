@@ -30,6 +30,7 @@ from ..group_commit import GROUP_MAX, Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore, run_or_split
 from ..layout import check_active, layout_of
 from ..migration import Migrate, may_migrate
+from ..payloads import PayloadHook
 from ..url import StoreUrl
 from .connection import connect, translated
 from .filesystem import refuse_network, refuse_odd_files
@@ -78,9 +79,10 @@ class SqliteStore(GroupedStore):
         wal_bytes_max: int = WAL_BYTES_MAX,
         group_max: int = GROUP_MAX,
         migrate: Migrate = "auto",
+        payloads: PayloadHook | None = None,
     ) -> None:
-        self.path = Path(path)
-        super().__init__(str(self.path))
+        super().__init__(str(Path(path)))
+        self.path = Path(path).absolute()  # agents may change the working folder
         refuse_network(self.path)
         refuse_odd_files(self.path)
         self._clock = clock
@@ -91,10 +93,11 @@ class SqliteStore(GroupedStore):
             checkpoint_pages=checkpoint_pages,
             wal_bytes_max=wal_bytes_max,
             migrate=may_migrate(migrate),
+            payloads=payloads,
         )
         self._reader = connect(self.path, checkpoint_pages)
         self._due_reader = connect(self.path, checkpoint_pages)
-        self._answers = Tables(self._reader, layout_of(self._writer.active))
+        self._answers = Tables(self._reader, layout_of(self._writer.active, payloads))
         self._due_lock = threading.Lock()
         self._question_thread = ThreadPoolExecutor(1, f"tenure-ask-{self.path.name}")
         self._processes = self._writer.processes = FileProcesses(self.path)

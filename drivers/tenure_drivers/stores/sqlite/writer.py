@@ -18,6 +18,7 @@ from ..base import Clock, OutcomeUnknown, Unavailable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
 from ..layout import check_active, layout_of, warn_if_older
+from ..payloads import PayloadHook
 from .connection import BUSY, FULL, connect, identity, primary_code, translated
 from .notify import FileProcesses, lock_holder
 from .schema import prepare, read_active, tables_at, upgrade_alone, user_version
@@ -44,6 +45,7 @@ class Writer:
         checkpoint_pages: int,
         wal_bytes_max: int,
         migrate: bool,
+        payloads: PayloadHook | None = None,
     ) -> None:
         self.path = path
         self.engine = threading.Lock()
@@ -66,7 +68,7 @@ class Writer:
         except BaseException:
             self.connection.close()
             raise
-        self._tables = Tables(self.connection, layout_of(self.active))
+        self._tables = Tables(self.connection, layout_of(self.active, payloads))
 
     # -- the transaction of a group
 
@@ -209,18 +211,21 @@ def names_of_files(path: Path) -> tuple[str, ...]:
 
 
 def execute_in(
-    connection: sqlite3.Connection, command: Command[V, O], now_ms: int
+    connection: sqlite3.Connection,
+    command: Command[V, O],
+    now_ms: int,
+    payloads: PayloadHook | None = None,
 ) -> Decided[O] | Refused:
     """Execute a command inside the caller's own transaction, begun IMMEDIATE on a store's file.
 
     It takes effect when the caller commits; the caller publishes the hints after that.  After any exception the caller
-    must roll back.
+    must roll back.  `payloads`: the hook of the store.
     """
     size = measure_command(command)
     if isinstance(size, Refused):
         return size
     active = check_active(user_version(connection), "the database")
-    tables = Tables(connection, layout_of(active))
+    tables = Tables(connection, layout_of(active, payloads))
     answer = execute_wave(tables, [command], now_ms, active, sqlite3.Error)[0]
     if isinstance(answer, Exception):
         raise answer

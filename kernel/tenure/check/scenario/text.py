@@ -26,6 +26,7 @@ from ...commands import (
     NewTicket,
     Parent,
     Rewind,
+    RowName,
     Switch,
     Target,
     Then,
@@ -51,6 +52,7 @@ from ...queries import Command, Question
 from ...questions import core
 from ...records import Child, EntryKind, Fork, Phase, Relation, Root
 from ...replace import replace
+from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 
 __all__ = [
@@ -78,6 +80,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "run_.WaitReason": WaitReason,
     "ticket_.Action": Action,
     "ticket_.TicketKind": TicketKind,
+    "PruneKind": PruneKind,
     "WhileWaiting": WhileWaiting,
     "IfIdle": IfIdle,
     "IfOver": IfOver,
@@ -181,6 +184,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
     "tuple[NewState, ...]": tuple,
+    "tuple[RowName, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
     "NewProfile | None": NewProfile,
@@ -196,6 +200,7 @@ ITEMS: Final[dict[type, str]] = {
     NewState: "state",
     NewTicket: "ticket",
     Rewind: "rewind",
+    RowName: "row",
     Switch: "switch",
     UsageDelta: "usage",
 }
@@ -223,6 +228,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "states", _build(NewState, words[1:])
     if words[0] == "switch" and "switch" in parts:
         return "switch", _build(Switch, words[1:])
+    if words[0] == "row" and "rows" in parts:
+        return "rows", _build(RowName, words[1:])
     if words[0] == "usage" and "usage" in parts:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
@@ -291,6 +298,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return _pair(text)
         case "tuple[tuple[str, str], ...]":
             return tuple(map(_pair, text.split(",")))
+        case "tuple[int, ...]":
+            return tuple(map(int, text.split(",")))
         case "tuple[ticket_.Action, ...]":
             return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
@@ -300,6 +309,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "Retention":
+            return _retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -365,6 +376,19 @@ def _policy(text: str) -> Policy:
     return Policy(Lane(lane), **changes)
 
 
+def _retention(text: str) -> Retention:
+    """Read what is kept, each for how long and for how many events: `journals:0/10,commands_for_ms:172800000`."""
+    fields: dict[str, Any] = {}
+    for word in text.split(",") if text != "nothing" else ():
+        name, _, value = word.partition(":")
+        if name.endswith("_ms"):
+            fields[name] = int(value)
+            continue
+        for_ms, _, last = value.partition("/")
+        fields[name] = Keep(int(for_ms), int(last or 0))
+    return Retention(**fields)
+
+
 # -- values to text
 
 
@@ -427,6 +451,8 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
+        case Retention():
+            return _retention_word(value)
         case Root():
             return "root"
         case Child(parent, cause):
@@ -434,7 +460,7 @@ def _word(value: Any, session_id: str) -> str:
         case Fork(origin, node):
             return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
         case tuple():
-            parts = ["=".join(each) if isinstance(each, tuple) else each for each in value]
+            parts = ["=".join(each) if isinstance(each, tuple) else str(each) for each in value]
             paired = any(isinstance(each, tuple) for each in value)
             text = ",".join(parts)
             return json.dumps(text) if paired or " " in text else text
@@ -455,3 +481,14 @@ def _policy_word(policy: Policy) -> str:
     if policy.retry is not None:
         words += [f"{name}:{getattr(policy.retry, name)}" for name in RETRY]
     return ",".join(words)
+
+
+def _retention_word(policy: Retention) -> str:
+    words = []
+    for a in attrs.fields(Retention):
+        value = getattr(policy, a.name)
+        if isinstance(value, Keep):
+            words.append(f"{a.name}:{value.for_ms}" + f"/{value.last}" * bool(value.last))
+        elif value is not None and value != a.default:
+            words.append(f"{a.name}:{value}")
+    return ",".join(words) or "nothing"

@@ -263,7 +263,7 @@ AMEND_STOP: Final = ModelConfig(
     workers=1,
     probes=True,
     expects=clauses(
-        "COMMIT-20,22,23 FRAME-7 STATE-3 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11"
+        "COMMIT-20,22,23 FRAME-7 STATE-3,24 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11"
     ),
 )
 NEXT: Final = ModelConfig(

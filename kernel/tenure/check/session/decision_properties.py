@@ -30,6 +30,7 @@ from .ordering_oracle import (
     newly_taken,
     nothing_due,
 )
+from .pruning_properties import PRUNING_PROPERTIES
 from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
@@ -71,13 +72,18 @@ def written_once(t: Step) -> bool:
     return len(set(rows)) == len(rows)
 
 
+def resealed_alike(t: Step) -> bool:
+    """A Reseal changes no record."""
+    return not isinstance(t.command, c.Reseal) or t.before.world == t.after.world
+
+
 def numbered(t: Step) -> bool:
     kinds = [
         w.record if isinstance(w, Drop) else w.record.__class__
         for w in t.decided.writes
         if not isinstance(w, Insert)
     ]
-    if EventBatch in kinds:
+    if EventBatch in kinds and not isinstance(t.command, c.Prune):
         return False
     events = [
         w.record
@@ -93,6 +99,8 @@ def numbered(t: Step) -> bool:
 
 def revised(t: Step) -> bool:
     before, after = t.before.session, t.after.session
+    if isinstance(t.command, c.Prune):
+        return after.revision == before.revision  # CHANGES_NOTHING_ELSE
     if after.leaf != before.leaf and after.revision == before.revision:
         return False
     return after.revision - before.revision in (0, 1)
@@ -290,6 +298,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "a replay writes nothing": replays_write_nothing,
     "a command writes at most 256 rows, Admit five an input, two, and a profile": bounded,
     "a decision writes a row at most once": written_once,
+    "a Reseal writes rows as they are": resealed_alike,
     "events are numbered without gaps, and written once": numbered,
     "a revision is one more than the last, and the leaf moves with it": revised,
     "marks, the next rank and the time of change never fall": never_fall,
@@ -319,6 +328,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
     **TRANSCRIPT_PROPERTIES,
 }
