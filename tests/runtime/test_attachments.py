@@ -155,6 +155,21 @@ def test_a_client_stores_reads_and_forgets(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_erasing_a_session_deletes_its_bytes(tmp_path: Path) -> None:  # ATTACH-23
+    async def body(store: MemoryStore, blobs: FolderStore) -> None:
+        client = Client(store, blobs=blobs)
+        await client.attach("s", PICTURE, "image/png")
+        kept = await client.attach("t", PICTURE, "image/png")
+        await blobs.put("s", digest_of(b"late")[0], b"late")  # of an upload that has aged
+
+        await client.erase("s")
+
+        assert (await rows(store), await stored(blobs)) == ({}, set())
+        assert await client.attachment("t", kept.uri) == PICTURE
+
+    run(tmp_path, body)
+
+
 def test_without_a_store_of_bytes_there_are_no_attachments(tmp_path: Path) -> None:
     async def body(store: MemoryStore, blobs: FolderStore) -> None:
         with pytest.raises(NoBlobStore):

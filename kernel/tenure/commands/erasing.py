@@ -16,6 +16,7 @@ from ..machines import ticket as ticket_
 from ..outcome import Key
 from ..queries import Record
 from ..records import (
+    Attachment,
     Blob,
     BlobHolders,
     EntryKind,
@@ -32,6 +33,7 @@ from ..records import (
     PruneProgress,
     QueueEntry,
     Run,
+    Scrap,
     Session,
     Ticket,
     Usage,
@@ -105,6 +107,11 @@ def _label(row: Label) -> Label:
     return replace(row, value="")
 
 
+def _attachment(row: Attachment) -> Attachment:
+    """ATTACH-23: its bytes are to be deleted."""
+    return replace(row, state=Scrap()) if row.held else row
+
+
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Input: _input,
     QueueEntry: _queue_entry,
@@ -117,6 +124,7 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Frame: _frame,
     Profile: _profile,
     Label: _label,
+    Attachment: _attachment,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Final, TypeVar
 from attrs import frozen
 
 from ..event import Event, EventKind
-from ..indexes import EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
+from ..indexes import ATTACHMENT_STAGES, EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
 from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
 from ..queries import Command, Each, First, Get, Index, Query, Reads, Record, read
 from ..records import (
     RECORDS,
+    Attachment,
     EventBatch,
     ExecutedCommand,
     Input,
@@ -33,11 +34,13 @@ from ..replace import replace
 from ..retention import PruneKind, Retention
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
+from .attachment_counts import without_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 
 __all__ = [
     "BATCHES_READ",
+    "GOING_INDEXES",
     "GOING_WITH_SESSION",
     "Prune",
     "Pruned",
@@ -57,6 +60,8 @@ GOING_WITH_SESSION: Final = {
     for record in RECORDS
     if record not in (Session, PruneProgress, ExecutedCommand)
 }
+# An attachment goes as a scrap, after its bytes (ATTACH-23), so those that are held are read first.
+GOING_INDEXES: Final[dict[Any, Index[Any]]] = {**PRIMARY, Attachment: ATTACHMENT_STAGES}
 
 
 @frozen
@@ -150,7 +155,7 @@ class Prune(Command[PruneView, Pruned]):
         """Return the table of this step, and the key after which it is read; None: it has none."""
         if self.kind is PruneKind.SESSION and len(self.names) == 1:
             table = GOING_WITH_SESSION.get(self.names[0])
-            return None if table is None else (PRIMARY[table], ())
+            return None if table is None else (GOING_INDEXES[table], ())
         found = place_of(self.place) if self.kind is PruneKind.ERASE else None
         if found is None or len(found[1]) not in (0, len(found[0].key) - 1):
             return None
@@ -298,7 +303,12 @@ class Prune(Command[PruneView, Pruned]):
             session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
         )
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
-        removal.drop(*view.rows)
+        if table is Attachment:
+            held = [row for row in view.rows if row.held]
+            removal.writes += [Update(ERASED[table](row)) for row in held]
+            empty = without_attachments(empty, held, now_ms)
+        else:
+            removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)
 
     def _erase(
@@ -313,6 +323,8 @@ class Prune(Command[PruneView, Pruned]):
         for row in view.rows:
             if (after := ERASED[table](row)) != row:
                 writes.append(Update(after))
+        if table is Attachment:
+            session = without_attachments(session, view.rows, now_ms)
         if len(view.rows) == PRUNE_ROWS_MAX:
             place = place_after(table, key_of(table)(view.rows[-1])[1:])
         else:

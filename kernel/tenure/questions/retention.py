@@ -11,6 +11,7 @@ from ..commands.erasing import ERASED, place_after
 from ..commands.prunable import WALKED, cut_of, names_of
 from ..commands.prune import (
     BATCHES_READ,
+    GOING_INDEXES,
     GOING_WITH_SESSION,
     Prune,
     Pruned,
@@ -79,8 +80,8 @@ class NextPrune(Question[Step | None]):
         tables = sorted(GOING_WITH_SESSION, key=lambda name: name == EventBatch.__name__)
         left: list[str] = []
         for name in tables:
-            rows = yield First(PRIMARY[GOING_WITH_SESSION[name]], (self.session_id,), 1)
-            left += [name] if rows else []
+            rows = yield First(GOING_INDEXES[GOING_WITH_SESSION[name]], (self.session_id,), 1)
+            left += [name] if rows and getattr(rows[0], "held", True) else []  # no scraps
         due_ms = session.changed_at_ms + keep_ms
         if left and due_ms <= self.now_ms and at_rest(session):
             if PruneKind.SESSION not in self.without:
