@@ -23,6 +23,8 @@ from ..records import (
     EventBatch,
     ExecutedCommand,
     Frame,
+    ImportedPage,
+    ImportProgress,
     Input,
     JournalEntry,
     Label,
@@ -108,8 +110,12 @@ def _label(row: Label) -> Label:
 
 
 def _attachment(row: Attachment) -> Attachment:
-    """ATTACH-23: its bytes are to be deleted."""
+    """ATTACH-23: let go of it, so that its bytes are deleted."""
     return replace(row, state=Scrap()) if row.held else row
+
+
+def _progress(row: ImportProgress) -> ImportProgress:
+    return replace(row, origin=None)
 
 
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
@@ -125,11 +131,12 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Profile: _profile,
     Label: _label,
     Attachment: _attachment,
+    ImportProgress: _progress,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress),
+    *(Session, PruneProgress, ImportedPage),
 )
 
 

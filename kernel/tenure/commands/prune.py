@@ -11,7 +11,13 @@ from typing import Any, ClassVar, Final, TypeVar
 from attrs import frozen
 
 from ..event import Event, EventKind
-from ..indexes import ATTACHMENT_STAGES, EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
+from ..indexes import (
+    ATTACHMENT_STAGES,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    JOURNAL_ENTRIES,
+    PRIMARY,
+)
 from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
@@ -22,6 +28,7 @@ from ..records import (
     EventBatch,
     ExecutedCommand,
     Input,
+    Intent,
     JournalEntry,
     Phase,
     PruneProgress,
@@ -34,13 +41,12 @@ from ..replace import replace
 from ..retention import PruneKind, Retention
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
-from .attachment_counts import without_attachments
+from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 
 __all__ = [
     "BATCHES_READ",
-    "GOING_INDEXES",
     "GOING_WITH_SESSION",
     "Prune",
     "Pruned",
@@ -60,8 +66,6 @@ GOING_WITH_SESSION: Final = {
     for record in RECORDS
     if record not in (Session, PruneProgress, ExecutedCommand)
 }
-# An attachment goes as a scrap, after its bytes (ATTACH-23), so those that are held are read first.
-GOING_INDEXES: Final[dict[Any, Index[Any]]] = {**PRIMARY, Attachment: ATTACHMENT_STAGES}
 
 
 @frozen
@@ -155,7 +159,9 @@ class Prune(Command[PruneView, Pruned]):
         """Return the table of this step, and the key after which it is read; None: it has none."""
         if self.kind is PruneKind.SESSION and len(self.names) == 1:
             table = GOING_WITH_SESSION.get(self.names[0])
-            return None if table is None else (GOING_INDEXES[table], ())
+            if table is Attachment:  # those that the session holds come first
+                return ATTACHMENT_STAGES, ()
+            return None if table is None else (PRIMARY[table], ())
         found = place_of(self.place) if self.kind is PruneKind.ERASE else None
         if found is None or len(found[1]) not in (0, len(found[0].key) - 1):
             return None
@@ -302,13 +308,13 @@ class Prune(Command[PruneView, Pruned]):
         empty = replace(
             session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
         )
+        if table is Attachment:  # whoever deletes its bytes drops the row
+            writes: list[Write] = []
+            writes += [Update(after) for row in view.rows if (after := ERASED[table](row)) != row]
+            empty = let_go(empty, view.rows, now_ms)
+            return self._removed(view, empty, view.progress, writes, len(writes) < PRUNE_ROWS_MAX)
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
-        if table is Attachment:
-            held = [row for row in view.rows if row.held]
-            removal.writes += [Update(ERASED[table](row)) for row in held]
-            empty = without_attachments(empty, held, now_ms)
-        else:
-            removal.drop(*view.rows)
+        removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)
 
     def _erase(
@@ -323,14 +329,14 @@ class Prune(Command[PruneView, Pruned]):
         for row in view.rows:
             if (after := ERASED[table](row)) != row:
                 writes.append(Update(after))
-        if table is Attachment:
-            session = without_attachments(session, view.rows, now_ms)
         if len(view.rows) == PRUNE_ROWS_MAX:
             place = place_after(table, key_of(table)(view.rows[-1])[1:])
         else:
             following = table_after(table)
             place = "" if following is None else place_after(following)
         progress = replace(progress, erasing=place)
+        if table is Attachment:
+            session = let_go(session, view.rows, now_ms)
         if place:
             return self._removed(view, session, progress, writes, False)
         batch = (Event(EventKind.ERASED),)
@@ -371,6 +377,14 @@ class Prune(Command[PruneView, Pruned]):
         if progress is not None and progress != (view.progress or PruneProgress(self.session_id)):
             writes.append(Insert(progress) if view.progress is None else Update(progress))
         return Decided(Pruned(self.kind, rows, done), clause, tuple(writes))
+
+
+def let_go(session: Session, rows: Sequence[Attachment], now_ms: int) -> Session:
+    """Return a destroyed session at rest without those of the attachments that it holds."""
+    held = [row for row in rows if row.held]
+    intents = sum([isinstance(row.state, Intent) for row in held])
+    after = count_attachments(session, -intents, len(held), now_ms)
+    return replace(after, due_at_ms=after.intents_at_ms)  # at rest nothing else is due
 
 
 def at_rest(session: Session) -> bool:
