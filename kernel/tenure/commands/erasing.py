@@ -16,12 +16,15 @@ from ..machines import ticket as ticket_
 from ..outcome import Key
 from ..queries import Record
 from ..records import (
+    Attachment,
     Blob,
     BlobHolders,
     EntryKind,
     EventBatch,
     ExecutedCommand,
     Frame,
+    ImportedPage,
+    ImportProgress,
     Input,
     JournalEntry,
     Label,
@@ -32,6 +35,7 @@ from ..records import (
     PruneProgress,
     QueueEntry,
     Run,
+    Scrap,
     Session,
     Ticket,
     Usage,
@@ -105,6 +109,15 @@ def _label(row: Label) -> Label:
     return replace(row, value="")
 
 
+def _attachment(row: Attachment) -> Attachment:
+    """ATTACH-23: let go of it, so that its bytes are deleted."""
+    return replace(row, state=Scrap()) if row.held else row
+
+
+def _progress(row: ImportProgress) -> ImportProgress:
+    return replace(row, origin=None)
+
+
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Input: _input,
     QueueEntry: _queue_entry,
@@ -117,11 +130,13 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Frame: _frame,
     Profile: _profile,
     Label: _label,
+    Attachment: _attachment,
+    ImportProgress: _progress,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress),
+    *(Session, PruneProgress, ImportedPage),
 )
 
 

@@ -11,16 +11,24 @@ from typing import Any, ClassVar, Final, TypeVar
 from attrs import frozen
 
 from ..event import Event, EventKind
-from ..indexes import EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
+from ..indexes import (
+    ATTACHMENT_STAGES,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    JOURNAL_ENTRIES,
+    PRIMARY,
+)
 from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
 from ..queries import Command, Each, First, Get, Index, Query, Reads, Record, read
 from ..records import (
     RECORDS,
+    Attachment,
     EventBatch,
     ExecutedCommand,
     Input,
+    Intent,
     JournalEntry,
     Phase,
     PruneProgress,
@@ -33,6 +41,7 @@ from ..replace import replace
 from ..retention import PruneKind, Retention
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
+from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 
@@ -150,6 +159,8 @@ class Prune(Command[PruneView, Pruned]):
         """Return the table of this step, and the key after which it is read; None: it has none."""
         if self.kind is PruneKind.SESSION and len(self.names) == 1:
             table = GOING_WITH_SESSION.get(self.names[0])
+            if table is Attachment:  # those that the session holds come first
+                return ATTACHMENT_STAGES, ()
             return None if table is None else (PRIMARY[table], ())
         found = place_of(self.place) if self.kind is PruneKind.ERASE else None
         if found is None or len(found[1]) not in (0, len(found[0].key) - 1):
@@ -297,6 +308,11 @@ class Prune(Command[PruneView, Pruned]):
         empty = replace(
             session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
         )
+        if table is Attachment:  # whoever deletes its bytes drops the row
+            writes: list[Write] = []
+            writes += [Update(after) for row in view.rows if (after := ERASED[table](row)) != row]
+            empty = let_go(empty, view.rows, now_ms)
+            return self._removed(view, empty, view.progress, writes, len(writes) < PRUNE_ROWS_MAX)
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
         removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)
@@ -319,6 +335,8 @@ class Prune(Command[PruneView, Pruned]):
             following = table_after(table)
             place = "" if following is None else place_after(following)
         progress = replace(progress, erasing=place)
+        if table is Attachment:
+            session = let_go(session, view.rows, now_ms)
         if place:
             return self._removed(view, session, progress, writes, False)
         batch = (Event(EventKind.ERASED),)
@@ -359,6 +377,13 @@ class Prune(Command[PruneView, Pruned]):
         if progress is not None and progress != (view.progress or PruneProgress(self.session_id)):
             writes.append(Insert(progress) if view.progress is None else Update(progress))
         return Decided(Pruned(self.kind, rows, done), clause, tuple(writes))
+
+
+def let_go(session: Session, rows: Sequence[Attachment], now_ms: int) -> Session:
+    """Return the session without those of the attachments that it holds."""
+    held = [row for row in rows if row.held]
+    intents = sum([isinstance(row.state, Intent) for row in held])
+    return count_attachments(session, -intents, len(held), now_ms)
 
 
 def at_rest(session: Session) -> bool:
