@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tenure.publisher.protocol import PublishedEvent
     from tenure.questions.core import InputStatus
     from tenure.records import Ticket
+    from tenure.retention import Keep, Retention
     from tenure.transcript import NewNode
     from tenure.turn.protocol import HandOff
     from tenure.turn.shortening import drop_turns, shorten, shorten_results
@@ -117,6 +118,7 @@ __all__ = [
     "IfOver",
     "IllegalResult",
     "InputStatus",
+    "Keep",
     "Lane",
     "LastFailure",
     "LeaseLost",
@@ -137,6 +139,7 @@ __all__ = [
     "PublishedEvent",
     "Receipt",
     "Report",
+    "Retention",
     "RetryLimits",
     "Runtime",
     "SchemaTooNew",

@@ -38,6 +38,7 @@ class EventKind(enum.StrEnum):
     REPLAY_DIFFERED = "replay_differed"  # a resumed turn differs from its journal
     RUN_WAITING = "run_waiting"  # its run has parked: the reason, and the ids of its tickets
     TICKET_OPENED = "ticket_opened"
+    ERASED = "erased"  # the texts of a destroyed session
     TICKET_SETTLED = "ticket_settled"  # how, by which decision, and by whom
     FRAME_SWITCHED = "frame_switched"  # opened or back, and the id of the frame
     NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
@@ -45,6 +46,7 @@ class EventKind(enum.StrEnum):
     LEAF_MOVED = "leaf_moved"  # by a switch of the frame: the node, or nothing
     added = enum.nonmember(
         {
+            "ERASED": 2,
             "FRAME_SWITCHED": 2,
             "INPUT_APPLIED": 2,
             "INPUT_READMITTED": 2,

@@ -6,10 +6,14 @@ from typing import Any, Final
 
 from .queries import Index
 from .records import (
+    RECORDS,
+    Attachment,
     Blob,
     BlobHolders,
     EventBatch,
+    ExecutedCommand,
     Frame,
+    ImportedPage,
     Input,
     JournalEntry,
     Label,
@@ -27,6 +31,9 @@ from .records import (
 __all__ = [
     "AGED",
     "ASKING",
+    "ATTACHMENTS",
+    "ATTACHMENT_BYTES",
+    "ATTACHMENT_STAGES",
     "BLOBS",
     "BLOB_HOLDERS",
     "BY_KEY",
@@ -36,9 +43,11 @@ __all__ = [
     "DELAYED",
     "DUE",
     "EVENT_BATCHES",
+    "EXECUTED_COMMANDS",
     "FROM_SESSION",
     "FRAMES",
     "FUTURE",
+    "IMPORTED_PAGES",
     "INDEXES",
     "JOURNAL_ENTRIES",
     "LABELLED",
@@ -49,8 +58,11 @@ __all__ = [
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
+    "PRIMARY",
+    "PRUNABLE",
     "QUEUE_ENTRIES",
     "READY",
+    "SCRAPS",
     "SESSIONS",
     "SLOT",
     "TARGETED",
@@ -104,6 +116,13 @@ UNPUBLISHED: Final = Index(
     since=2,
     for_workers=True,
 )
+# Whoever prunes finds sessions by it (RETENTION-12).
+PRUNABLE: Final = Index(
+    "session_prunable", Session, ("prune_at_ms", "session_id"), since=2, for_workers=True
+)
+EXECUTED_COMMANDS: Final = Index(
+    "executed_command_age", ExecutedCommand, ("session_id", "at_ms", "command_id"), since=2
+)
 OPEN_TICKETS: Final = Index("ticket_open", Ticket, ("session_id", "open_run", "ticket_id"), since=2)
 TICKET_DEADLINES: Final = Index(
     "ticket_deadline", Ticket, ("session_id", "open_until_ms", "ticket_id"), since=2
@@ -119,13 +138,28 @@ FROM_SESSION: Final = Index(
 LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
+IMPORTED_PAGES: Final = Index(
+    "imported_page_pk", ImportedPage, ImportedPage.key, unique=True, since=2
+)
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
+ATTACHMENTS: Final = Index("attachment_pk", Attachment, Attachment.key, unique=True, since=2)
+ATTACHMENT_STAGES: Final = Index(
+    "attachment_stage", Attachment, ("session_id", "stage", "at_ms", "attachment_id"), since=2
+)
+# Who has or deletes the same bytes; those that hold them come first.
+ATTACHMENT_BYTES: Final = Index(
+    "attachment_digest", Attachment, ("session_id", "digest", "stage", "attachment_id"), since=2
+)
+# Whoever deletes bytes finds sessions by it (ATTACH-40).
+SCRAPS: Final = Index(
+    "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
+)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
-INDEXES: Final[tuple[Index[Any], ...]] = (
+DECLARED: Final[tuple[Index[Any], ...]] = (
     DUE,
     FUTURE,
     CHANGED,
@@ -148,13 +182,33 @@ INDEXES: Final[tuple[Index[Any], ...]] = (
     OPEN_TICKETS,
     TICKET_DEADLINES,
     UNPUBLISHED,
+    PRUNABLE,
+    EXECUTED_COMMANDS,
     NODES,
     NODE_IDS,
     CREATED,
     FROM_SESSION,
     LABELLED,
     LABELS,
+    ATTACHMENTS,
+    ATTACHMENT_STAGES,
+    ATTACHMENT_BYTES,
+    SCRAPS,
     FRAMES,
     BLOBS,
     BLOB_HOLDERS,
+    IMPORTED_PAGES,
 )
+
+
+def _primary(record: type[Any]) -> Index[Any]:
+    """Return the index of a record's primary key, which a store need not build (RETENTION-8)."""
+    declared = [i for i in DECLARED if i.record is record and i.columns == record.key]
+    name = "".join(["_" + c.lower() if c.isupper() else c for c in record.__name__])[1:]
+    made = Index(f"{name}_pk", record, record.key, unique=True, since=max(record.since, 2))
+    return next(iter(declared), made)
+
+
+PRIMARY: Final[dict[type[Any], Index[Any]]] = {record: _primary(record) for record in RECORDS}
+
+INDEXES: Final[tuple[Index[Any], ...]] = tuple(dict.fromkeys((*DECLARED, *PRIMARY.values())))

@@ -6,24 +6,36 @@ from typing import Final
 
 __all__ = [
     "ADMITTED_MAX",
+    "ATTACHED_MAX",
+    "ATTACHMENTS_MAX",
     "BEGIN_ABANDONED_MAX",
     "BEGIN_PROMOTED_MAX",
     "BODY_BYTES_MAX",
     "CHECKPOINT_ENTRIES_MAX",
     "CHECKPOINT_NODES_MAX",
     "CHECKPOINT_ROWS_MAX",
+    "COMMANDS_FOR_MS_MIN",
     "COMMAND_BYTES_MAX",
+    "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
+    "INTENTS_MAX",
+    "INTENT_AGE_MS",
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "ORIGIN_BYTES_MAX",
+    "PAGES_MAX",
+    "PAGE_BYTES_MAX",
+    "PAGE_NODES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
+    "PRUNE_NAMES_MAX",
+    "PRUNE_ROWS_MAX",
+    "REPEATED_MS_MAX",
     "PROFILE_BYTES_MAX",
     "RESEALED_ROWS_MAX",
     "RESTORED_CHARACTERS_MAX",
@@ -32,8 +44,10 @@ __all__ = [
     "RUN_BYTES_MAX",
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
+    "SCRAP_CLAIM_MS",
     "STATES_MAX",
     "SWEEP_ABANDONED_MAX",
+    "SWEEP_INTENTS_MAX",
     "SWEEP_PROMOTED_MAX",
     "SWEEP_ROWS_MAX",
     "SWEEP_TICKETS_MAX",
@@ -56,10 +70,23 @@ BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
 COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
 
+# of an import (IMPORT-5)
+PAGE_NODES_MAX: Final = 64
+PAGE_BYTES_MAX: Final = 4_000_000  # of the bodies of a page that has several nodes
+PAGES_MAX: Final = 1_000_000
+
 # of a profile (PROFILE-3)
 LABELS_MAX: Final = 16
 LABEL_CHARACTERS_MAX: Final = 200  # of the value of a label, of a name, of a cause
 PROFILE_BYTES_MAX: Final = 16_384  # of its data
+
+# of attachments (ATTACH-3, ATTACH-11)
+ATTACHMENTS_MAX: Final = 64  # of one Intend, Forget, ClaimScraps or DropScraps
+ATTACHED_MAX: Final = 32  # of one Checkpoint or Amend
+COMMIT_ATTACHED_MAX: Final = 8
+INTENTS_MAX: Final = 256  # of a session
+INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
+SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)
@@ -82,6 +109,7 @@ TICKET_BYTES_MAX: Final = 1_000_000  # of a question, and of a decision
 SWEEP_TICKETS_MAX: Final = 32  # tickets that a Sweep times out; as many of ended runs (TICKET-30)
 BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready
 BEGIN_ABANDONED_MAX: Final = 8  # heads that a Begin ends (INBOX-55)
+SWEEP_INTENTS_MAX: Final = 64  # aged intents that a Sweep drops (ATTACH-30)
 SWEEP_ABANDONED_MAX: Final = 96  # heads that a Sweep ends (SWEEP-27)
 SWEEP_PROMOTED_MAX: Final = 192
 SWEEP_ROWS_MAX: Final = 240  # rows of one Sweep besides the session's and the events' (SWEEP-6)
@@ -89,3 +117,11 @@ WITHDRAW_ROWS_MAX: Final = 240  # rows of one WithdrawFrom, likewise (INBOX-27)
 RESEALED_ROWS_MAX: Final = 256  # of one Reseal (STATE-24)
 RESTORED_ROWS_MAX: Final = 128  # of one Restore
 RESTORED_CHARACTERS_MAX: Final = 8_000_000  # after which `restoring` begins another Restore
+
+# retention (RETENTION-2, RETENTION-3)
+REPEATED_MS_MAX: Final = (
+    86_400_000  # no driver repeats a command for longer, and no lease is longer (LEASE-21)
+)
+COMMANDS_FOR_MS_MIN: Final = 2 * REPEATED_MS_MAX
+PRUNE_ROWS_MAX: Final = 240  # rows of one Prune besides the session's and its progress
+PRUNE_NAMES_MAX: Final = 256  # inputs or tickets, and as many runs, of one Prune

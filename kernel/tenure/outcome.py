@@ -47,12 +47,15 @@ class Refusal(enum.StrEnum):
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_TICKET = "unknown_ticket"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
+    DELETING = "deleting"  # its bytes are being deleted: try again
     PHASE = "phase"  # the session's phase does not allow it
     IDLE = "idle"  # there is no current run for this input
     ILLEGAL = "illegal"  # not valid or beyond a limit: the detail tells which
+    PRUNED = "pruned"  # what would recognise a repetition was removed: send it with a new id if it is new
     NOT_ACTIVE = "not_active"  # an earlier release, which may still be at work, could not read it
     # what may be withdrawn
     BOUND = "bound"  # a run works on it, or has made progress with it

@@ -175,6 +175,7 @@ A9 = TypeVar("A9")
 A10 = TypeVar("A10")
 A11 = TypeVar("A11")
 A12 = TypeVar("A12")
+A13 = TypeVar("A13")
 
 
 # fmt: off
@@ -202,6 +203,8 @@ def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10], V], q1: Query
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], /) -> Reads[V]: ...
 @overload
 def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], q12: Query[A12], /) -> Reads[V]: ...
+@overload
+def read(view: Callable[[A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12, A13], V], q1: Query[A1], q2: Query[A2], q3: Query[A3], q4: Query[A4], q5: Query[A5], q6: Query[A6], q7: Query[A7], q8: Query[A8], q9: Query[A9], q10: Query[A10], q11: Query[A11], q12: Query[A12], q13: Query[A13], /) -> Reads[V]: ...
 # fmt: on
 def read(view: Callable[..., V], *queries: Query[Any]) -> Reads[V]:
     """Return the reads of a view class; mypy checks each query against its field."""

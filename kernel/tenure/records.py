@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-import enum
 from typing import ClassVar, Final
 
 from attrs import field, frozen
 
+from .attachment_records import Attached, Attachment, Intent, Scrap
 from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
+from .import_records import ImportedPage, ImportProgress
+from .journal_records import EntryKind, JournalEntry
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -22,6 +24,7 @@ from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
+from .retention import PruneProgress
 from .run_values import Contributor, LastEnd, OpenTicket, Stamp
 from .stored_outcomes import (
     Admission,
@@ -47,6 +50,8 @@ __all__ = [
     "RECORDS",
     "Admission",
     "Amended",
+    "Attached",
+    "Attachment",
     "Blob",
     "BlobHolders",
     "Cancel",
@@ -61,7 +66,10 @@ __all__ = [
     "Fork",
     "Frame",
     "HowAdmitted",
+    "ImportProgress",
+    "ImportedPage",
     "Input",
+    "Intent",
     "Interrupted",
     "JournalEntry",
     "Label",
@@ -74,6 +82,7 @@ __all__ = [
     "Parent",
     "Phase",
     "PhaseChanged",
+    "PruneProgress",
     "Profile",
     "QueueEntry",
     "Readmitted",
@@ -84,6 +93,7 @@ __all__ = [
     "Root",
     "Run",
     "RunTakenUp",
+    "Scrap",
     "Session",
     "Stamp",
     "Ticket",
@@ -113,6 +123,13 @@ class Session(Record):
         "open_ticket_count": 2,
         "asking_since_ms": 2,
         "unpublished_since_ms": 2,
+        "prune_at_ms": 2,
+        "pruned_before_ms": 2,
+        "erased": 2,
+        "intent_count": 2,
+        "intents_at_ms": 2,
+        "scrap_count": 2,
+        "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
     }
@@ -147,6 +164,15 @@ class Session(Record):
     open_ticket_count: int | None = None  # None: 0
     asking_since_ms: int | None = None  # since when its run waits for people
     unpublished_since_ms: int | None = None  # since when it has events after `published`
+    prune_at_ms: int | None = None  # when to look for what may be pruned; None: nobody has looked
+    pruned_before_ms: int | None = (
+        None  # an id with an earlier time may be of a row that was removed
+    )
+    erased: bool | None = None  # its texts; False: they are to be erased
+    intent_count: int | None = None  # attachments whose bytes are being stored; None: 0
+    intents_at_ms: int | None = None  # no intent of a client is aged before
+    scrap_count: int | None = None  # attachments whose bytes are to be deleted; None: 0
+    scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
 
@@ -190,7 +216,7 @@ class Session(Record):
 class Input(Record):
     """An input as it was submitted; written once.  `payload` is opaque text."""
 
-    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}
+    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2, "pruned": 2}
     key: ClassVar = ("session_id", "input_id")
     payloads: ClassVar = ("payload", "origin")
     session_id: str
@@ -207,6 +233,7 @@ class Input(Record):
     origin: str | None = None  # opaque to tenure
     parent: Parent | None = None
     resolution: str | None = None  # the version of the agent that it asks for
+    pruned: bool | None = None  # only what recognises its repetition is left
 
 
 @frozen
@@ -236,7 +263,13 @@ class QueueEntry(Record):
 class Run(Record):
     """A run: the work on one or more inputs, over any number of leases."""
 
-    added: ClassVar = {"reversible": 2, "open_tickets": 2, "resolution": 2, "node_count": 2}
+    added: ClassVar = {
+        "reversible": 2,
+        "open_tickets": 2,
+        "resolution": 2,
+        "pruned": 2,
+        "node_count": 2,
+    }
     ignorable: ClassVar = ("reversible", "node_count")
     key: ClassVar = ("session_id", "run_id")
     flat: ClassVar = ("state",)
@@ -259,6 +292,7 @@ class Run(Record):
     reversible: bool | None = None  # None: nothing is recorded, or a once step was started
     open_tickets: tuple[OpenTicket, ...] | None = None
     resolution: str | None = None  # the version of the agent that it began with
+    pruned: bool | None = None  # its journal or its stamp was removed
     node_count: int | None = None  # how many numbered nodes it has written; None: 0
 
     @property
@@ -292,39 +326,6 @@ class Run(Record):
         """The position in the queue: that of its first input."""
         first = self.contributors[0]
         return (first.priority, first.rank)
-
-
-class EntryKind(enum.StrEnum):
-    """What a journal entry records."""
-
-    START = "start"  # a once step is about to run
-    REPORT = "report"
-    UNKNOWN = "unknown"  # a once step was started, and its outcome is unknown
-    NODE = "node"
-    TAKEN = "taken"  # inputs that the checkpoint has taken: their ids, with blanks between them
-    NOTE = "note"  # a message for people; also appended as an event
-    TICKET = "ticket"  # a ticket was opened: its id
-    WAIT = "wait"  # the run has parked
-    added = enum.nonmember({"TAKEN": 2, "TICKET": 2, "WAIT": 2})
-
-
-@frozen
-class JournalEntry(Record):
-    """One entry of a run's journal, with the lease and the digest of its checkpoint."""
-
-    key: ClassVar = ("session_id", "run_id", "turn", "n", "i")
-    payloads: ClassVar = ("body",)
-    session_id: str
-    run_id: str
-    turn: int
-    n: int
-    i: int
-    kind: EntryKind
-    effect_id: str
-    lease_id: str
-    digest: str
-    node_id: str | None = None
-    body: str = ""
 
 
 @frozen
@@ -479,8 +480,12 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Usage,
     Blob,
     Ticket,
+    PruneProgress,
     Profile,
     Label,
+    Attachment,
     Frame,
     BlobHolders,
+    ImportProgress,
+    ImportedPage,
 )

@@ -24,12 +24,14 @@ __all__ = [
     "Supersede",
     "TakeUp",
     "TimedOut",
+    "UNLEASED_PHASES",
     "Wait",
     "asking_since_ms",
     "due_at_ms",
     "delay_order",
     "ended_unwritten",
     "heads_matter",
+    "intents_aged",
     "meeting",
     "next_work",
     "order_of",
@@ -43,6 +45,8 @@ __all__ = [
 
 
 BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases in which runs begin
+# phases in which no lease is granted (PHASE-3)
+UNLEASED_PHASES: Final = frozenset((Phase.STOPPED, Phase.DESTROYED, Phase.IMPORTING))
 FOLDING: Final = frozenset((run_.WaitReason.USER_INPUT, run_.WaitReason.BACKGROUND))
 
 
@@ -311,11 +315,11 @@ def due_at_ms(
     """DUE-6: return the earliest time at which anything can be done, from the stored rows alone; None: never."""
     if session.sweep:
         return 0  # DUE-1
-    due: int | None = None
+    due = session.intents_at_ms  # ATTACH-32
     if delayed and session.phase in BEGINNING_PHASES:
         first = delayed[0].state
         assert isinstance(first, Delayed)
-        due = first.until_ms  # DUE-2
+        due = first.until_ms if due is None else min(due, first.until_ms)  # DUE-2
     expires = getattr(session.lease, "expires_at_ms", None)
     if expires is not None:
         other = expires + 1  # DUE-3
@@ -325,6 +329,11 @@ def due_at_ms(
     if other is None or (due is not None and due < other):
         return due
     return int(other)
+
+
+def intents_aged(session: Session, now_ms: int) -> bool:
+    """ATTACH-32: return whether an intent without a run may be aged, so that Sweep has something to do."""
+    return session.intents_at_ms is not None and session.intents_at_ms <= now_ms
 
 
 def asking_since_ms(session: Session, runs: Mapping[str, Run], now_ms: int) -> int | None:

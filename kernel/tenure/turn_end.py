@@ -36,7 +36,7 @@ class Record:
     """Journal entries, nodes and usage that become durable in one checkpoint.
 
     `environment` describes what a model was asked with.  `take`: the checkpoint also takes inputs.  `tickets`: it also
-    opens these.
+    opens these.  `attach`: it also attaches these attachments, beside at least one entry or node.
     """
 
     entries: tuple[NewEntry, ...] = ()
@@ -45,12 +45,13 @@ class Record:
     environment: str | None = field(default=None, repr=_length)
     take: Take | None = None
     tickets: tuple[NewTicket, ...] = ()
+    attach: tuple[str, ...] = ()
 
     @property
     def alone(self) -> bool:
         """True if the record needs a checkpoint of its own."""
         more = self.nodes or self.usage or self.environment or self.take or self.tickets
-        return self.starts or bool(more)
+        return self.starts or bool(more or self.attach)
 
     @property
     def only_takes(self) -> bool:
@@ -81,7 +82,7 @@ class TurnEnd:
     """How a turn ends, and what its commit contains.
 
     The commit admits `hand_off` as an input, names the agent that goes on (`frame`) or makes a `switch`, and sets
-    `states`, if they are given.  If it `yields`, it is refused while inputs wait that the turn could take instead
+    `states`, if they are given.  It attaches `attach`.  If it `yields`, it is refused while inputs wait that the turn could take instead
     (COMMIT-43).
     """
 
@@ -95,6 +96,7 @@ class TurnEnd:
     yields: bool = False
     switch: Switch | None = None
     states: tuple[NewState, ...] = ()
+    attach: tuple[str, ...] = ()
 
     @property
     def closes(self) -> bool:

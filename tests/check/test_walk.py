@@ -36,6 +36,9 @@ from tenure.commands import (
     Checkpoint,
     Commit,
     Decide,
+    DropScraps,
+    Forget,
+    Intend,
     Interrupt,
     NewInput,
     NothingDue,
@@ -45,8 +48,10 @@ from tenure.commands import (
     admit,
     cancel,
     commit,
+    profile,
     transaction,
 )
+from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Ended, How
 from tenure.machines.lease import Held
 from tenure.machines.run import Termination, Waiting
@@ -82,7 +87,10 @@ def is_known(command: Command[Any, Any], outcome: object) -> bool:
         assert isinstance(outcome, Admitted)
         found = [receipt.input_id for receipt in outcome.admissions]
         return found == [new.input_id for new in command.inputs]
-    return not isinstance(command, NEVER_REPLAYED) and not isinstance(outcome, NothingDue)
+    named_by_a_row = (Intend, Forget, DropScraps)  # which a later command may have changed
+    return not isinstance(command, (*NEVER_REPLAYED, *named_by_a_row)) and not isinstance(
+        outcome, NothingDue
+    )
 
 
 def session_of(world: World) -> Session | None:
@@ -92,8 +100,9 @@ def session_of(world: World) -> Session | None:
 class Walk:
     """One session, with the commands that led to its rows."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, *, prunes: bool = False) -> None:
+        """`prunes`: the session is pruned, and sometimes days pass."""
+        self.seed, self.prunes = seed, prunes
         self.dice = random.Random(seed)
         self.now_ms = 1_000_000
         self.generator = CommandGenerator(
@@ -102,6 +111,7 @@ class Walk:
             ids=self.dice.choice((4, 40, 4_000)),
             bulk=self.dice.choice((1, 1, 2, 9, 80)),
             calm=self.dice.choice((2, 6, 30)),
+            prunes=prunes,
         )
         self.taken_back: tuple[tuple[str, str], ...] = ()  # superseded inputs that have not ended
         self.trace: list[tuple[int, Command[Any, Any]]] = []
@@ -171,6 +181,8 @@ class Walk:
         row = session_of(self.world)
         if row is not None and isinstance(row.lease, Held) and self.dice.random() < 0.05:
             self.now_ms = row.lease.expires_at_ms + self.dice.choice((0, 1))
+        elif self.prunes and self.dice.random() < 0.01:
+            self.now_ms += COMMANDS_FOR_MS_MIN
         else:
             self.now_ms += self.dice.choice((0, 0, 0, 1, 5, 30, 61, 400, 2_000, -25, -1_500))
 
@@ -199,7 +211,7 @@ class Walk:
         else:
             raise AssertionError("not finished after 4,000 steps")
         row = session_of(self.world)
-        if row is not None and row.phase is not Phase.STOPPED:
+        if row is not None and row.phase not in (Phase.STOPPED, Phase.IMPORTING):
             left = [e for e in self.world.all(QueueEntry) if not isinstance(e.state, Ended)]
             assert not left, f"never ends: {left}"
         self.generator, self.now_ms, self.taken_back, self.trace, self.done = kept
@@ -238,7 +250,7 @@ def told(walk: Walk, error: BaseException, last: int = 40) -> str:
 def test_a_long_walk() -> None:
     """TENURE_WALK_STEPS and TENURE_WALK_SEED make it longer, or another one."""
     for at in range(STEPS // CHAPTER):
-        walk = Walk(SEED * 1_000_000 + at)
+        walk = Walk(SEED * 1_000_000 + at, prunes=at % 2 == 1)
         try:
             walk.chapter(CHAPTER)
         except Exception as error:
@@ -298,9 +310,20 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commit, "closing_nodes", lambda *_: ())
 
 
+def labels_left_behind(patch: pytest.MonkeyPatch) -> None:
+    write = profile._write_labels
+
+    def none_dropped(tx: Any, changed: Any, before: dict[str, str]) -> None:
+        kept = {name: before[name] for name, _ in changed.labels if name in before}
+        write(tx, changed, kept)
+
+    patch.setattr(profile, "_write_labels", none_dropped)
+
+
 @pytest.mark.parametrize(
     ("patch", "sentence"),
     [
+        (labels_left_behind, "the rows of labels are those of the profile"),
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
         (calls_left_open, "has no open calls"),
         (numbered_again, "the number of every node is below the next one"),
@@ -362,7 +385,7 @@ def stores_in(folder: Path, schema: str, clock: ManualClock) -> tuple[Store, ...
 
 async def in_stores(folder: Path, schema: str, seed: int) -> None:
     folder.mkdir()
-    walk, clock = Walk(seed), ManualClock()
+    walk, clock = Walk(seed, prunes=seed % 2 == 1), ManualClock()
     stores = stores_in(folder, schema, clock)
     try:
         for _ in range(30):

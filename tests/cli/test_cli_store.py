@@ -28,11 +28,14 @@ from tenure.check.invariants import PROPERTIES, violations
 from tenure.commands.restore import Restore
 from tenure.machines.lease import Vacant
 from tenure.queries import Get
+from tenure.questions.core import LoadOverview
 from tenure.records import Session
 from tenure.release import RELEASE
 from tenure.world import World, world_of
+from tenure_drivers import Runtime
 from tenure_drivers.cli.store.command import store
 from tenure_drivers.cli.store.copying import write_whole
+from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.export import InvalidExport, exported, imported
 from tenure_drivers.stores.registry import open_store
@@ -131,6 +134,8 @@ DAMAGES = {
     "open_run names": "UPDATE session SET open_run = 'missing'",
     "lease_run names": "UPDATE session SET lease_run = 'missing'",
     "cancel flag": """UPDATE session SET cancel = '{"run_id":"x","by":"y","how":"abandoned"}'""",
+    "the counts of intents": "UPDATE session SET intent_count = coalesce(intent_count, 0) + 1",
+    "an intent has an unfinished run": "UPDATE attachment SET run_id = 'missing' WHERE state = 'intent' AND session_id IN (SELECT session_id FROM session WHERE NOT sweep)",
     "every blob is held": "UPDATE blob_holders SET holders = holders + 1",
     "exactly the current frame": "UPDATE frame SET status = 'active' WHERE status = 'superseded'",
     "the number of every node": "UPDATE session SET next_node = 1 WHERE next_node > 1",
@@ -162,7 +167,8 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
-    assert len(PROPERTIES) == 26
+    # the bytes that are being deleted by the system `attach`
+    assert len(PROPERTIES) == 32
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(
@@ -760,3 +766,63 @@ def test_a_dry_run_refuses_a_folder_of_something_else(tmp_path: Path, run: Run) 
     code, _, err = run("migrate", "--store", f"files:{tmp_path}", "--dry-run")
 
     assert code == 4 and "not a files store" in err, err
+
+
+# -- prune
+
+
+def with_journals(url: str) -> None:
+    """Let two sessions work, and destroy one of them."""
+
+    async def answer(turn: Turn) -> str:
+        return str(await turn.step("look up", lambda: turn.text))
+
+    async def whole() -> None:
+        made = open_store(url)
+        async with Runtime(made, answer) as runtime:
+            for session in ("ann", "bob"):
+                await (await runtime.submit(session, "hello")).ended()
+            await runtime.destroy("bob")
+            while (await made.ask(LoadOverview("bob"))).session.sweep:  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+        await made.aclose()
+
+    asyncio.run(whole())
+
+
+def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
+    with_journals(url)
+    options = ("--store", url, "--journals", "0s", "--destroyed", "0s")
+    before = held(url)
+
+    dry = run("prune", *options, "--dry-run")
+
+    assert held(url) == before
+    done = run("prune", *options)
+    assert dry[:2] == done[:2]
+    assert dry[0] == 0 and [line.split(":")[0] for line in dry[1].splitlines()] == ["ann", "bob"]
+    assert held(url) != before
+    assert run("prune", *options)[1:] == ("", "0 rows removed or changed\n")
+    assert run("check", "--store", url)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--keep", "30"), "'30': expected a number and s, m, h or d, such as 30d"),
+        (("--keep", "1d"), "inputs.for_ms 86400000: expected 172800000"),
+        (("--events", "9d"), "events without journals"),
+        (("--last", "-1", "--journals", "9d"), "journals.last -1: expected 0"),
+        (("nobody",), "no session 'nobody'"),
+        (("nobody", "--dry-run"), "no session 'nobody'"),
+    ],
+)
+def test_what_prune_refuses(
+    options: tuple[str, ...], message: str, tmp_path: Path, run: Run
+) -> None:
+    url = f"sqlite:{tmp_path / 's.db'}"
+    worked(url)
+
+    code, out, err = run("prune", "--store", url, *options)
+
+    assert (code, out) == (2, "") and message in err, err

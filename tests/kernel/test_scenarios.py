@@ -34,7 +34,19 @@ NAMED = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
 PAGES = (  # whose clauses are about commands; the others have tests of their own
     *("lease", "inbox", "run", "journal", "commit", "transcript", "cancel", "phase", "sweep"),
-    *("due", "event", "store", "ticket", "frame", "profile", "reading", "state"),
+    *(
+        "due",
+        "event",
+        "store",
+        "ticket",
+        "frame",
+        "import",
+        "profile",
+        "reading",
+        "state",
+        "retention",
+    ),
+    "attachment",
 )
 
 UNREACHED = {
@@ -43,6 +55,7 @@ UNREACHED = {
     "FAIL-18": "about a store of an earlier release: tests/stores/test_schema.py",
     "FAIL-15": "a clause of drivers: tests/runtime/test_raised.py",
     "RUN-73": "a clause of drivers: tests/runtime/test_versions.py",
+    "RETENTION-13": "a clause of drivers: tests/runtime/test_retention.py",
     "INBOX-59": "a property of a status, which no answer shows: tests/runtime/test_ends.py",
     "LEASE-12": "commands end a lease only if one is on the row",
     "PLACE-2": "no command answers with it: a delayed input that is not due stays as it is",
@@ -51,6 +64,9 @@ UNREACHED = {
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
     "WAIT-32": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
     "WAIT-33": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
+    **{f"IMPORT-{n}": "about forks: tests/runtime/test_importing.py" for n in range(20, 24)},
+    "IMPORT-30": "about conversations of other systems: tests/kernel/test_foreign.py",
+    "IMPORT-31": "about conversations of other systems: tests/kernel/test_foreign.py",
     "TICKET-2": "Decide and Sweep look first whether a ticket is open",
     "STORE-1": "tests of every store, and test_a_store_agrees below",
     "STORE-3": "tests of every store",
@@ -72,6 +88,9 @@ UNREACHED = {
     },
     "STORE-55": "a clause of drivers: the conformance suite",
     "FRAME-6": "tests/kernel/test_frames.py: 256 frames are too many for a scenario",
+    "ATTACH-4": "tests/kernel/test_attachments.py: a scenario would have 257 attachments",
+    "ATTACH-52": "a clause of drivers: tests/runtime/test_attachments.py",
+    "ATTACH-53": "a clause of drivers: tests/runtime/test_attachments.py",
     "STORE-45": "tests/stores/test_field_types.py: the language of scenarios has no rows",
     "STORE-17": "test_a_session_counts_its_inputs_and_runs",
 }  # clauses that no scenario can show, with the test or the reason; all rows: test_machines.py
@@ -135,8 +154,11 @@ def test_replays_and_refusals_write_nothing(path: Path) -> None:  # STORE-2
 def test_an_input_that_ends_is_named_by_one_event(path: Path) -> None:  # EVENT-6
     ends = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
     for step in steps(path.read_text(encoding="utf-8")):
-        rows = set(step.after) - set(step.before)
-        events = [event for row in rows if isinstance(row, EventBatch) for event in row.events]
+        # erasing changes batches that are there
+        known = {(batch.session_id, batch.seq) for batch in step.before.all(EventBatch)}
+        after = step.after.all(EventBatch)
+        rows = [batch for batch in after if (batch.session_id, batch.seq) not in known]
+        events = [event for row in rows for event in row.events]
         named = [name for event in events if event.kind in ends for name in event.input_ids]
         over, before = (
             {

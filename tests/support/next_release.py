@@ -124,18 +124,18 @@ def edits() -> list[Edit]:
         ),
         (
             "tenure/indexes.py",
-            "INDEXES: Final",
+            "DECLARED: Final",
             f'BOOKMARKS: Final = Index("bookmark_note", Bookmark, ("session_id", "note"), since={n})\n'
             f'NOTES: Final = Index("input_note", Input, ("session_id", "note"), since={n})\n'
-            "INDEXES: Final",
+            "DECLARED: Final",
         ),
         ("tenure/indexes.py", "    USAGES,\n", "    USAGES,\n    BOOKMARKS,\n    NOTES,\n"),
         # a column, and the field of a command that fills it
         (
             "tenure/records.py",
-            '    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}\n',
+            '    added: ClassVar = {"retry_of": 2, "origin": 2, "parent": 2, "resolution": 2, "pruned": 2}\n',
             f'    ignorable: ClassVar = ("mood",)\n'
-            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2, "origin": 2, "parent": 2, "resolution": 2}}\n',
+            f'    added: ClassVar = {{"note": {n}, "mood": {n}, "retry_of": 2, "origin": 2, "parent": 2, "resolution": 2, "pruned": 2}}\n',
         ),
         (
             "tenure/records.py",

@@ -44,6 +44,7 @@ from ..runtime.user_code import guard, log_failure
 from ..runtime.waiting import decision_of
 from ..stores.base import Unavailable
 from .model_gate import ModelGate
+from .references import References
 from .tools import FunctionTool, collect
 
 __all__ = ["ChatAgent", "ChatTurnHost"]
@@ -143,11 +144,12 @@ class ChatTurnHost:
     shown: list[str] = field(factory=list)  # pieces of text that the model call has streamed
     shown_attempt: int = 0  # of the model call that they belong to
     active: ChatAgent = field(init=False)
+    references: References = field(init=False)
     raised: Exception | None = None  # what the model client or the environment raised last
     frame: str = ""
 
     def __attrs_post_init__(self) -> None:
-        self.active = self.agent
+        self.active, self.references = self.agent, References(self.turn)
 
     async def run(self) -> None:
         """Run the turn until it is committed.  Raises TurnFailed, and what a refused commit raises."""
@@ -299,6 +301,7 @@ class ChatTurnHost:
         return protocol.ModelReplied(key, answer)
 
     async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
+        request = await self.references.resolved(request)
         return await self.active.client.complete(request, self._emit, key)
 
     async def _shortened(self, request: Request, budget: int) -> Request:
@@ -366,11 +369,12 @@ class ChatTurnHost:
 
     async def _record(self, effect: protocol.WriteRecord) -> protocol.Event:
         try:
-            inputs = await self.turn.record(effect.record)
+            inputs = await self.turn.record(await self.references.with_record(effect.record))
         except Cancelled as error:
             return protocol.NotRecorded.stopped(effect.key, str(error))
         except (IllegalWrite, CommandRefused) as error:
             return protocol.NotRecorded(effect.key, error.refused)
+        self.references.note_inputs(inputs)
         return protocol.Recorded(effect.key, inputs)
 
     async def _park(self, effect: protocol.Park) -> protocol.Event:
@@ -405,7 +409,7 @@ class ChatTurnHost:
             after_ms, cause = failure.retry_after_ms, self.raised
             raise TurnFailed(failure.kind, failure.message, after_ms, last.usage) from cause
         try:
-            await self.turn.end(last)
+            await self.turn.end(await self.references.with_end(last))
         except Cancelled:
             return protocol.CancelSeen()
         except Steered:

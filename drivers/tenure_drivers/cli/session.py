@@ -318,14 +318,24 @@ def reopen(store: str, session: str, as_json: bool) -> None:
 
 @changes
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def destroy(store: str, session: str, yes: bool, as_json: bool) -> None:
-    """End all work of a session for good.  Its transcript stays readable."""
+@click.option("--erase", is_flag=True, help="Also erase all its texts, which cannot be undone.")
+def destroy(store: str, session: str, yes: bool, erase: bool, as_json: bool) -> None:
+    """End all work of a session for good.  Its transcript stays readable, unless it is erased.
+
+    \b
+    Example, erase what a person has written:
+      tenure destroy --store sqlite:agent.db ann --erase --yes
+    """
     if not yes:
         if not sys.stdin.isatty():
             invoke_async(_refuse_to_ask())
-        click.confirm(f"Destroy session {session} for good?", abort=True, err=True)
+        also = " and erase its texts" if erase else ""
+        click.confirm(f"Destroy session {session} for good{also}?", abort=True, err=True)
 
     async def body(client: Client) -> Answer:
+        if erase:
+            told, more = told_phase(await client.erase(session))
+            return f"{told}; its texts are erased", {**more, "erased": True}
         return told_phase(await client.destroy(session))
 
     execute(store, session, as_json, body)

@@ -14,6 +14,7 @@ from tenure.commands import (
     Decide,
     DecisionTaken,
     IfIdle,
+    ImportNode,
     Interrupt,
     Interrupted,
     NewInput,
@@ -24,23 +25,32 @@ from tenure.commands import (
     Withdraw,
     Withdrawn,
 )
+from tenure.limits import COMMIT_ATTACHED_MAX
 from tenure.machines.ticket import ACTIONS, Action
+from tenure.messages.types import Attachment as MessageAttachment
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.core import EventsAfter
+from tenure.questions.retention import PrunePass
 from tenure.questions.tickets import AllOpenTickets, OpenTickets
-from tenure.records import EventBatch, Ticket
+from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
 from tenure.replace import replace
+from tenure.retention import Retention
+from tenure.turn.chat_policy import write_prompt
 
+from ..blobs.base import BlobStore
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
 from .feed import Change, follow_changes
+from .importing import Imported, fork_session, import_nodes
 from .input_waiter import InputWaiter, TrackedInput
+from .pruning import prune_session
 from .receipts import Receipt
 from .retry import retry
+from .session_attachments import AttachmentMethods
 from .session_commands import SessionCommands
 from .session_reading import POLL_S, SessionReading
 from .strategies import BusyStrategy, admit_by_strategy, check_strategy
@@ -63,7 +73,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client(SessionReading, SessionCommands):
+class Client(SessionReading, SessionCommands, AttachmentMethods):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)
@@ -74,9 +84,13 @@ class Client(SessionReading, SessionCommands):
         *,
         changes: SessionChanges | None = None,
         policies: Mapping[str, Policy] | None = None,
+        blobs: BlobStore | None = None,
     ) -> None:
-        """`policies`: for kinds of your own, or instead of those that tenure has for a kind."""
-        self.store = store
+        """`policies`: for kinds of your own, or instead of those that tenure has for a kind.
+
+        `blobs`: the store of the bytes of attachments.
+        """
+        self.store, self.blobs = store, blobs
         self.policies = dict(policies or {})
         self.session_changes = SessionChanges(store) if changes is None else changes
         self._waiter = InputWaiter(store, self.session_changes)
@@ -127,10 +141,12 @@ class Client(SessionReading, SessionCommands):
         busy: BusyStrategy = "enqueue",
         within_s: float | None = None,
         profile: NewProfile | None = None,
+        attachments: Sequence[MessageAttachment] = (),
     ) -> Receipt:
         """Admit one input to a session, which is created if it does not exist; None makes an id (`Receipt.session_id`).
 
-        `profile`: what people know the session by, if it is created.
+        `profile`: what people know the session by, if it is created.  `attachments`: what `attach` has returned, at most 8,
+        for an agent that reads messages, such as ChatAgent.
 
         A second submission with the same `key` and text is the same input.  Raises SubmissionRefused.
 
@@ -145,6 +161,10 @@ class Client(SessionReading, SessionCommands):
           then nothing of the input is stored.  `within_s` is for this strategy only.
         """
         check_strategy(busy, within_s)
+        if len(attachments) > COMMIT_ATTACHED_MAX:
+            raise ValueError(f"{len(attachments)} attachments; at most {COMMIT_ATTACHED_MAX}")
+        if attachments:
+            text = write_prompt(text, tuple(attachments))
         session_id = new_id() if session_id is None else session_id
         new = NewInput(
             input_id or new_id(), kind, text, source, key, priority, available_at_ms,
@@ -295,6 +315,37 @@ class Client(SessionReading, SessionCommands):
             raise CommandRefused("interrupt", answer)
         return answer
 
+    async def fork(
+        self,
+        session_id: str,
+        new_session_id: str | None = None,
+        *,
+        at: str | None = None,
+        whole: bool = False,
+        profile: NewProfile | None = None,
+    ) -> Imported:
+        """Copy what was said in a session into a new one, up to the node `at`, or to the leaf; from the last compaction on.
+
+        `whole`: also what a compaction stands for.  `profile`: of the new session; it gets the relation `Fork`.
+        If the process ends meanwhile, the same call with the same `new_session_id` goes on.  Raises CommandRefused.
+        """
+        new = new_id() if new_session_id is None else new_session_id
+        return await fork_session(self, session_id, new, at, whole, profile)
+
+    async def import_session(
+        self,
+        session_id: str,
+        nodes: Sequence[ImportNode],
+        *,
+        profile: NewProfile | None = None,
+        origin: str | None = None,
+    ) -> Imported:
+        """Open a session with these nodes as its transcript.
+
+        If the process ends meanwhile, the same call goes on.  Raises CommandRefused.
+        """
+        return await import_nodes(self, session_id, nodes, profile, origin)
+
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""
         listener = SessionListener()
@@ -321,6 +372,21 @@ class Client(SessionReading, SessionCommands):
         handled.  Raises ValueError for another text.  Spec: specs/feed.md.
         """
         return follow_changes(self.store, cursor, clock=self.clock)
+
+    async def prune(self, session_id: str, retention: Retention) -> PrunePass:
+        """Remove what a retention does not keep of a session, now.  Returns how many rows of each kind."""
+        return await prune_session(self, session_id, retention)
+
+    async def erase(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
+        """Destroy a session for good and erase its texts.  It may be repeated until it returns."""
+        try:
+            changed = await self.destroy(session_id, erase_payloads=True, command_id=command_id)
+        except CommandRefused as error:
+            if error.refused.reason is not Refusal.PHASE:
+                raise
+            changed = PhaseChanged(Phase.DESTROYED)  # it was asked before, perhaps not to the end
+        await self.prune(session_id, Retention())
+        return changed
 
     async def ask(self, question: Question[A]) -> A:
         """Answer a question from one snapshot of the store."""

@@ -38,6 +38,7 @@ from tenure.runner.protocol import (
 )
 from tenure.runner.states import HOLDING, LeaseLost
 
+from ..blobs.base import BlobStore
 from ..stores import base
 from .clock import boot_clock_ms, new_id
 from .effect_loop import EffectLoop
@@ -85,8 +86,10 @@ class RunnerHost:
         on_run_finished: Callable[[str, RunFinished], None] | None = None,
         on_left: Callable[[Left], None] = lambda left: None,
         show: Show | None = None,
+        blobs: BlobStore | None = None,
     ) -> None:
         self.store, self.config, self.code, self.clock = store, config, code, clock
+        self.blobs = blobs
         self.on_run_finished, self.on_left, self.show = on_run_finished, on_left, show
         self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
         self.stopped: Stop | None = None

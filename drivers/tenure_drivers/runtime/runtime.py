@@ -10,22 +10,26 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tenure.commands import Admission, HowAdmitted, NewInput, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
 from tenure.queries import Command
+from tenure.retention import Retention
 from tenure.runner.machine import RunnerConfig
 from tenure.runner.protocol import Drain, Left, RunFinished, RunnerStopReason
 
+from ..blobs.base import BlobStore
 from ..stores.base import Store, Unavailable
+from .attachments import ScrapCollector
 from .client import Client
 from .clock import boot_clock_ms, new_id
 from .drained import Drained
 from .errors import NothingDue, StillRunning, describe
 from .limits import Limit
 from .process import local_process
+from .pruning import PrunerHost
 from .publisher_host import PublisherHost, Sink
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
@@ -81,21 +85,27 @@ class Runtime(Client):
         live: Broadcast | None = None,
         policies: Mapping[str, Policy] | None = None,
         sink: Sink | None = None,
+        retention: Retention | None = None,
         agents: AgentRegistry | None = None,
         limits: Sequence[Limit] = (),
+        blobs: BlobStore | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
 
-        `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`)."""
+        `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`).  `retention`: what it does
+        not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
+        bytes of attachments; with it, the runtime also deletes those that no session holds any more."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
             raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # otherwise every Begin would be refused without a message
+        if retention is not None and (problem := retention.problem()):
+            raise ValueError(f"retention: {problem}")
         if agent is not None and agents is not None:
             raise ValueError("agent and agents: expected one of them")
-        super().__init__(store, policies=policies)
+        super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents
         self.owner_id = owner_id or legal_name(f"worker-{platform.node()}")
@@ -109,6 +119,8 @@ class Runtime(Client):
         self.sink = sink
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
+        self._pruner = None if retention is None else PrunerHost(store, retention)
+        self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
         self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
@@ -166,6 +178,11 @@ class Runtime(Client):
         if self.sink is not None and not self._ended:
             self._publisher = PublisherHost(self.store, self.sink, clock=self.clock)
             self._publisher.start()
+        if self._pruner is not None and not self._ended:
+            self._pruner.start()
+        if self.blobs is not None and not self._ended:
+            self._collector = ScrapCollector(self, self.blobs)
+            self._collector.start()
         if self.live.channel is not None and not self._ended:
             self._retain(asyncio.create_task(self._carry()))
 
@@ -188,6 +205,8 @@ class Runtime(Client):
         if self._ready is not None and not self._ready.done():
             self._ready.cancel()
             await asyncio.wait([self._ready])
+        if self._pruner is not None:
+            await self._pruner.stop()
         own = [host.drain(grace_ms) for host in list(self._own)]
         if self._worker is not None:
             self._worker.drain(grace_ms)
@@ -219,6 +238,8 @@ class Runtime(Client):
                 await self._worker.stop()
             if self._publisher is not None:
                 await self._publisher.stop()
+            if self._collector is not None:
+                await self._collector.stop()
             await self._waiter.stop()
             await self.session_changes.stop()
             self.live.close()
@@ -231,6 +252,8 @@ class Runtime(Client):
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:
         answer = await super()._execute(command)
+        if self._collector is not None and isinstance(command, Forget | Amend):
+            self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
         return answer
@@ -281,6 +304,7 @@ class Runtime(Client):
             on_run_finished=self._on_run_finished,
             on_left=self._note_left,
             show=self.live.publish,
+            blobs=self.blobs,
         )
 
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:

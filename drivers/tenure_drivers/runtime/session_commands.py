@@ -170,6 +170,11 @@ class SessionCommands:
         """Open a session that was retired or stopped."""
         return await self._obeyed(Reopen(session_id, command_id or new_id()))
 
-    async def destroy(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
-        """End all work of a session for good, also under a live lease."""
-        return await self._obeyed(Destroy(session_id, command_id or new_id()))
+    async def destroy(
+        self, session_id: str, *, erase_payloads: bool = False, command_id: str | None = None
+    ) -> PhaseChanged:
+        """End all work of a session for good, also under a live lease.
+
+        `erase_payloads`: its texts are to be erased too, by whoever prunes next; `Client.erase` does it at once.
+        """
+        return await self._obeyed(Destroy(session_id, command_id or new_id(), erase_payloads))

@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tenure.commands import (
@@ -18,6 +19,7 @@ from tenure.commands import (
     CancelRequested,
     Committed,
     DecisionTaken,
+    ImportNode,
     Interrupted,
     NewInput,
     PhaseChanged,
@@ -28,14 +30,18 @@ from tenure.commands import (
 )
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
+from tenure.messages.types import Attachment as MessageAttachment
 from tenure.queries import Question
 from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import EventsAfter, InputStatus
+from tenure.questions.retention import PrunePass
 from tenure.records import EventBatch, Input, Ticket
+from tenure.retention import Retention
 from tenure.transcript import NewNode
 
 from .drained import Drained
 from .errors import describe
+from .importing import Imported
 from .receipts import Receipt
 from .runtime import Runtime
 from .steps import Passes
@@ -217,6 +223,14 @@ class SyncTurn:
         """As Turn.wait."""
         return self._loop.call(self._turn.wait(*ticket_ids, **options))
 
+    def attach(self, data: bytes | Path, media_type: str, name: str = "") -> MessageAttachment:
+        """As Turn.attach."""
+        return self._loop.call(self._turn.attach(data, media_type, name))
+
+    def attachment(self, named: str) -> bytes | None:
+        """As Turn.attachment."""
+        return self._loop.call(self._turn.attachment(named))
+
     def pause(self, seconds: float) -> None:
         """As Turn.pause."""
         self._loop.call(self._turn.pause(seconds))
@@ -345,9 +359,40 @@ class SyncRuntime:
         """As Client.reopen."""
         return self._loop.call(self._runtime.reopen(session_id))
 
-    def destroy(self, session_id: str) -> PhaseChanged:
+    def destroy(self, session_id: str, *, erase_payloads: bool = False) -> PhaseChanged:
         """As Client.destroy."""
-        return self._loop.call(self._runtime.destroy(session_id))
+        done = self._runtime.destroy(session_id, erase_payloads=erase_payloads)
+        return self._loop.call(done)
+
+    def erase(self, session_id: str) -> PhaseChanged:
+        """As Client.erase."""
+        return self._loop.call(self._runtime.erase(session_id))
+
+    def prune(self, session_id: str, retention: Retention) -> PrunePass:
+        """As Client.prune."""
+        return self._loop.call(self._runtime.prune(session_id, retention))
+
+    def attach(
+        self, session_id: str, data: bytes | Path, media_type: str, name: str = "", **kw: Any
+    ) -> MessageAttachment:
+        """As Client.attach."""
+        return self._loop.call(self._runtime.attach(session_id, data, media_type, name, **kw))
+
+    def attachment(self, session_id: str, named: str) -> bytes | None:
+        """As Client.attachment."""
+        return self._loop.call(self._runtime.attachment(session_id, named))
+
+    def forget(self, session_id: str, *named: str) -> None:
+        """As Client.forget."""
+        self._loop.call(self._runtime.forget(session_id, *named))
+
+    def fork(self, session_id: str, new_session_id: str | None = None, **kw: Any) -> Imported:
+        """As Client.fork."""
+        return self._loop.call(self._runtime.fork(session_id, new_session_id, **kw))
+
+    def import_session(self, session_id: str, nodes: Sequence[ImportNode], **kw: Any) -> Imported:
+        """As Client.import_session."""
+        return self._loop.call(self._runtime.import_session(session_id, nodes, **kw))
 
     def amend(self, session_id: str, nodes: Sequence[NewNode] = (), **kw: Any) -> Amended:
         """As Client.amend."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import Begun, Committed, Decide, GoOn, NewEntry, NewInput, NewTicket
@@ -13,6 +14,7 @@ from tenure.frame import Switch
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.run import Mode, Termination, WaitReason
 from tenure.machines.ticket import Action, Settled, TicketKind
+from tenure.messages.types import Attachment as MessageAttachment
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
 from tenure.policy import Audience, Boundary, WhileWaiting
@@ -40,7 +42,16 @@ from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, Take, TurnEnd, TurnWait
 from tenure.waits import given_id
 
+from ..blobs.base import BlobStore
 from ..stores.base import Store
+from .attachments import (
+    AttachmentFiles,
+    NoBlobStore,
+    Patient,
+    attachment_id_of,
+    id_in_turn,
+    ids_of,
+)
 from .clock import new_id
 from .errors import (
     AlreadyCommitted,
@@ -83,6 +94,9 @@ class TurnHost(Protocol):
     @property
     def store(self) -> Store: ...
 
+    @property
+    def blobs(self) -> BlobStore | None: ...
+
     def request(self, turn_id: int, request: TurnRequest, /) -> Awaitable[Any]: ...
 
     def publish(
@@ -114,6 +128,7 @@ class Turn:
         self.agent: str = loaded.agent  # the name of the agent of the frame; "" is the first one
         self.failures: int = loaded.run.retry.failures  # since something was last recorded
         self.attempt: int = loaded.run.retry.failure_count() + 1  # since the last checkpoint
+        self._fence = begun.fence
         self.generation: int = begun.fence.generation
         self.cancelled = False  # the turn has to end
         self.stop_reply: TurnReply | None = None  # the reason for that
@@ -315,6 +330,46 @@ class Turn:
         """
         self._host.publish(self.session_id, self.run_id, self.generation, delta, self.generation)
 
+    # -- attachments
+
+    @property
+    def _files(self) -> AttachmentFiles:
+        if self._host.blobs is None:
+            raise NoBlobStore
+        return AttachmentFiles(Patient(self._host.store), self._host.blobs)
+
+    async def attach(
+        self, data: bytes | Path, media_type: str, name: str = ""
+    ) -> MessageAttachment:
+        """Store bytes, or those of a file, as an attachment of the session, and return how messages refer to it.
+
+        This is a step: when the turn is entered again, the bytes are not stored again.  Raises NoBlobStore,
+        CommandRefused, OSError, and what the store of bytes raises.
+        """
+        effect_id = self._next("attach")
+        entry = self._read(effect_id)
+        if entry is not None and step_action(entry) is StepAction.REPLAY:
+            return unpack(effect_id, entry.body, MessageAttachment)  # type: ignore[no-any-return]
+        await self.may_begin()
+        try:
+            made = await self._files.store(
+                self.session_id, data, media_type, name, fence=self._fence, run_id=self.run_id,
+                make_id=lambda digest: id_in_turn(self.run_id, self.turn, effect_id, digest),
+            )  # fmt: skip
+        except CommandRefused as error:
+            if error.refused.reason is Refusal.FENCED:
+                raise LeaseLost(lease_lost(self.session_id, self.run_id)) from error
+            raise
+        named = {"uri": made.uri, "media_type": made.media_type, "name": made.name}
+        body, _ = pack(effect_id, named, Any)
+        attached = (attachment_id_of(made.uri) or "",)
+        await self._ask(Record((report(effect_id, body),), attach=attached), f"step {effect_id}")
+        return made
+
+    async def attachment(self, named: str) -> bytes | None:
+        """Return the bytes of an attachment of the session, named by its URI or id; None: it holds no such one."""
+        return await self._files.read(self.session_id, named)
+
     # -- waiting
 
     async def ask(
@@ -453,12 +508,14 @@ class Turn:
         frame: str | Switch | None = None,
         yields: bool = False,
         states: Mapping[str, str | None] | None = None,
+        attach: Sequence[str] = (),
     ) -> Committed:
         """End the turn: its inputs, the transcript, the events, the states and the lease, in one transaction.
 
         `text` is the last message of the assistant, after `nodes`.  `frame` names the agent that goes on, or is a Switch
         to another frame.  `states` are set by name, and None ends one; `state` is the one of that name.  `yields`: raise
-        Steered instead if `checkpoint(at_end=True)` would return inputs.
+        Steered instead if `checkpoint(at_end=True)` would return inputs.  `attach`: at most 8 attachments, by URI or id, that
+        a client has stored; those of `turn.attach` are attached already.
         """
         self._must_be_open()
         switch = frame if isinstance(frame, Switch) else None
@@ -466,7 +523,7 @@ class Turn:
         return await self.end(
             TurnEnd(
                 termination, reason, with_text(nodes, text), tuple(usage), state, hand_off,
-                agent, yields, switch, new_states(states),
+                agent, yields, switch, new_states(states), ids_of(attach),
             )
         )  # fmt: skip
 

@@ -149,8 +149,12 @@ class MemoryTables:
         self.rows: dict[type[Record], dict[Key, Any]] = {}
         self.orders = {index.name: IndexOrder(index) for index in all_indexes}
         self.of: dict[type[Record], list[IndexOrder]] = {}
+        self._unbuilt: set[str] = set()  # orders of primary keys that nobody has asked for
         for order in self.orders.values():
-            self.of.setdefault(order.index.record, []).append(order)
+            if order.index.columns == order.index.record.key:
+                self._unbuilt.add(order.index.name)
+            else:
+                self.of.setdefault(order.index.record, []).append(order)
         self.unique = {
             kind: [o for o in orders if o.index.unique and o.index.columns != kind.key]
             for kind, orders in self.of.items()
@@ -174,7 +178,17 @@ class MemoryTables:
     def first(self, query: First[Any], without: Container[Key] = ()) -> tuple[Any, ...]:
         """Answer a query of an index, without the records with these keys."""
         rows = self.rows.get(query.index.record, {})
-        return tuple([rows[key] for key in self.orders[query.index.name].first(query, without)])
+        return tuple([rows[key] for key in self.order(query.index).first(query, without)])
+
+    def order(self, index: Index[Any]) -> IndexOrder:
+        """Return the order of an index.  One of primary keys is built when it is asked for, and kept from then on."""
+        order = self.orders[index.name]
+        if index.name in self._unbuilt:
+            self._unbuilt.discard(index.name)
+            order.fill(self.rows.get(index.record, {}))
+            self.of.setdefault(index.record, []).append(order)
+            self._moves.clear()
+        return order
 
     def put(self, kind: type[Record], changed: Mapping[Key, Record | None]) -> None:
         """Write records of one kind, or remove those that are None, unchecked; `WriteOverlay` has checked them."""
@@ -214,7 +228,8 @@ class MemoryTables:
         """Replace all records by `rows`."""
         self.rows = rows
         for order in self.orders.values():
-            order.fill(rows.get(order.index.record, {}))
+            if order.index.name not in self._unbuilt:
+                order.fill(rows.get(order.index.record, {}))
 
     # -- looking for work
 

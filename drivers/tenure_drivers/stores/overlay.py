@@ -100,7 +100,7 @@ class WriteOverlay:
             changed = {key: r for some in sessions.values() for key, r in some.items()}
         if not changed:
             return cast(tuple[Any, ...], self.tables.answer(query))
-        order, rows = self.tables.orders[index.name], self.tables.rows.get(index.record, {})
+        order, rows = self.tables.order(index), self.tables.rows.get(index.record, {})
         found = {key: rows[key] for key in order.first(query, changed)}
         found |= {key: record for key, record in changed.items() if record is not None}
         keyed = [(order.index_key(record), key) for key, record in found.items()]

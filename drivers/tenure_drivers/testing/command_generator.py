@@ -6,6 +6,7 @@ machine and the random walk of the kernel's tests use it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,13 +18,21 @@ from tenure.commands import (
     Begin,
     Begun,
     Checkpoint,
+    ClaimScraps,
     Commit,
     Committed,
     Decide,
     Destroy,
+    DropScraps,
     Fail,
+    Forget,
     IfIdle,
+    Import,
+    ImportNode,
+    ImportPage,
+    Intend,
     Interrupt,
+    NewAttachment,
     NewEntry,
     NewInput,
     NewProfile,
@@ -56,6 +65,8 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure, RetryLimits
+from tenure.imports import digest_of_page, promise
+from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Mode, Termination, Waiting, WaitReason
@@ -75,27 +86,33 @@ from tenure.policy import (
     WhileWaiting,
 )
 from tenure.queries import Command, Get
+from tenure.questions.retention import NextPrune
 from tenure.records import (
+    Attachment,
     Blob,
     Child,
     EntryKind,
     Fork,
+    ImportProgress,
     Node,
+    Phase,
     QueueEntry,
     Root,
     Run,
+    Scrap,
     Session,
     Ticket,
 )
+from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
-from tenure.world import EMPTY, World, evolve
+from tenure.world import EMPTY, World, ask, evolve
 
 __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -121,11 +138,31 @@ ERRORS = (
 ENTRIES = (EntryKind.START, EntryKind.REPORT, EntryKind.UNKNOWN, EntryKind.NOTE)
 STATES = ("plan", "tasks", "state", "n1", "n2", "n3", "n4", "n5", "n6")
 RARELY = (0,) * 19 + (1,)
+EACH = Keep(COMMANDS_FOR_MS_MIN)
+RETENTIONS = (
+    Retention(Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, 0, COMMANDS_FOR_MS_MIN),
+    Retention(Keep(0, 9), EACH, destroyed_for_ms=0),
+    Retention.for_ms(COMMANDS_FOR_MS_MIN),
+    Retention(),
+)
+ORDER = tuple((kind,) for kind in PruneKind if kind is not PruneKind.DONE)
+DIGESTS = ("a" * 64, "b" * 64)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
+
+IMPORTED = (
+    ImportNode("asked", Role.USER, "add \u00e9", 1),
+    ImportNode("called", Role.ASSISTANT, "add", 2, ("c1",)),
+    ImportNode("found", Role.TOOL, "5", 3, ("c1",)),
+    ImportNode("told", Role.ASSISTANT, "it is 5", 4),
+)
+PAGES = (IMPORTED[:2], (IMPORTED[2], IMPORTED[0]), IMPORTED[3:])
+PROMISE: Import = promise(map(digest_of_page, PAGES))
 
 
 class CommandGenerator:
     """Generates commands that fit the rows, commands that fitted earlier rows, and commands that never fit.
+
+    With `prunes`, it prunes too, and some ids have a time.
 
     It learns the rows from the answers that it observes.  `pick` chooses one of several values.  `ids` is the size of
     each pool of ids, `bulk` the number of inputs of the largest Admit.  One in `calm` commands interrupts, withdraws,
@@ -140,8 +177,9 @@ class CommandGenerator:
         ids: int = 12,
         bulk: int = 2,
         calm: int = 8,
+        prunes: bool = True,
     ) -> None:
-        self.pick = pick
+        self.pick, self.prunes, self.now_ms = pick, prunes, 0
         self.sessions = sessions
         self.ids = range(ids)
         self.sizes = range(1, bulk + 1)
@@ -168,6 +206,7 @@ class CommandGenerator:
 
     def send(self, now_ms: int) -> AnyCommand:
         """Return the next command: mostly a new one, sometimes an earlier one again."""
+        self.now_ms = now_ms
         if self.sent and self.pick(range(10)) == 0:
             return self.pick(self.sent[-20:])  # type: ignore[no-any-return]
         command = self._new(self.pick(self.sessions), now_ms)
@@ -178,7 +217,13 @@ class CommandGenerator:
         pick = self.pick
         row: Session | None = self.world.answer(Get(Session, (session,)))
         if pick(self.calm) == 0:
+            if self.prunes and pick(range(3)) == 0:
+                return self._prune(session, now_ms)
             return self._disturb(session, now_ms)
+        if row is None and pick(range(8)) == 0:
+            return Open(session, self._profile(), PROMISE)
+        if row is not None and row.phase is Phase.IMPORTING and pick((True, True, False)):
+            return self._import_page(session)
         if row is None or pick(range(4)) == 0:
             return self._admit(session, now_ms)
         if isinstance(row.lease, Held) and pick(range(4)) > 0:
@@ -203,8 +248,16 @@ class CommandGenerator:
     def _id(self, prefix: str) -> str:
         """Return an id: mostly one of the pool, else a new one."""
         self.generated += 1
+        if self.prunes and self.pick(range(4)) == 0:
+            return self._timed_id(prefix)
         new = self.pick(range(10)) >= 7
         return f"{prefix}-{self.generated}" if new else f"{prefix}{self.pick(self.ids)}"
+
+    def _timed_id(self, prefix: str) -> str:
+        """Return an id with the time of now, as drivers make them (RETENTION-4)."""
+        digits = f"{max(self.now_ms, 0):012x}"
+        number = ord(prefix[0]) << 32 | self.generated
+        return f"{digits[:8]}-{digits[8:]}-7000-8000-{number:012x}"
 
     def _rows(self, kind: type[R], session: str) -> list[R]:
         return [row for row in self.world.all(kind) if row.session_id == session]
@@ -240,6 +293,15 @@ class CommandGenerator:
             only_if_idle=self.pick(range(12)) == 0,
             profile=self._profile(),
         )
+
+    def _import_page(self, session: str) -> AnyCommand:
+        """Return a page: mostly the next one, sometimes any, or with the content of another one."""
+        pick = self.pick
+        progress: ImportProgress | None = self.world.answer(Get(ImportProgress, (session,)))
+        next_ = 1 if progress is None else progress.next_page
+        number = pick((next_, next_, next_, 1, 2, 3, 4))
+        nodes = PAGES[(number - 1 + pick(RARELY)) % len(PAGES)]
+        return ImportPage(session, number, nodes)
 
     def _profile(self, few: int = 4) -> NewProfile | None:
         """Return a profile: one in `few` times, sometimes one that is refused."""
@@ -283,7 +345,7 @@ class CommandGenerator:
         kinds: tuple[Callable[..., AnyCommand], ...] = (
             *(self._commit, self._commit, self._commit, self._checkpoint, self._checkpoint),
             *(self._fail, self._fail, self._renew, self._release, self._reclaim),
-            *(self._park, self._park, self._park),
+            *(self._park, self._park, self._park, self._intend, self._intend),
         )
         if run is None:
             kinds = (self._release_session, self._amend, self._amend, self._renew)
@@ -324,6 +386,7 @@ class CommandGenerator:
             yields=pick((True, False, False)),
             switch=switch,
             states=self._states(),
+            attach=self._attached(row.session_id),
         )
 
     def _switch(self, row: Session) -> Switch | None:
@@ -357,6 +420,7 @@ class CommandGenerator:
             take_max=pick((1, 2, 64)),
             take_id=self._id("take"),
             tickets=self._tickets((0,) * 9 + (1,)),
+            attach=self._attached(row.session_id),
         )
 
     def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
@@ -418,6 +482,8 @@ class CommandGenerator:
             usage=pick(((), (), (UsageDelta("import", "m", 1, 2, 3),))),
             hide=hide,
             show=show,
+            attach=self._attached(session),
+            forget=self._attached(session),
         )
 
     def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -437,6 +503,51 @@ class CommandGenerator:
                 named.append(after[0])
         ids = tuple([node.node_id for node in named])
         return ((), ids) if first.hidden else (ids, ())
+
+    # -- attachments
+
+    def _attachments(self, session: str) -> list[str]:
+        return [row.attachment_id for row in self._rows(Attachment, session)] or ["a?"]
+
+    def _attached(self, session: str) -> tuple[str, ...]:
+        """Return what a command attaches or forgets: mostly nothing, mostly known."""
+        held = [row.attachment_id for row in self._rows(Attachment, session) if row.held]
+        if not held:
+            return () if self.pick(range(20)) else (self._id("a"),)
+        return (self.pick(held),) if self.pick(range(3)) == 0 else ()
+
+    def _intend(self, row: Session, fence: Fence | None, run: Run | None) -> AnyCommand:
+        pick = self.pick
+        known = self._attachments(row.session_id)
+        ids = {
+            pick((self._id("a"), self._id("a"), *known[-2:])): None for _ in range(pick((1, 1, 3)))
+        }
+        new = [
+            NewAttachment(each, pick(DIGESTS), 1, pick(("image/png",) * 4 + ("text/plain", "")))
+            for each in ids
+        ]
+        run_id = None if run is None else run.run_id
+        return Intend(row.session_id, tuple(new), fence, run_id)
+
+    def _let_go(self, session: str) -> AnyCommand:
+        """Return a command of who forgets attachments, or deletes their bytes."""
+        pick = self.pick
+        row: Session | None = self.world.answer(Get(Session, (session,)))
+        rows = self._rows(Attachment, session)
+        scraps = [s for s in rows if isinstance(s.state, Scrap)]
+        if row is not None and (not rows or pick(range(6)) == 0):
+            return self._intend(row, None, None)
+        if row is None or not scraps or pick(range(6)) == 0:
+            return Forget(session, (pick((*self._attachments(session), self._id("a"))),))
+        named = pick(scraps)
+        claim_id = pick((getattr(named.state, "claim_id", None) or "d1", "d2"))
+        return pick(  # type: ignore[no-any-return]
+            (
+                ClaimScraps(session, claim_id, ((named.attachment_id, named.digest),)),
+                ClaimScraps(session, claim_id, ((named.attachment_id, pick(DIGESTS)),)),
+                DropScraps(session, claim_id, (named.attachment_id,)),
+            )
+        )
 
     # -- commands of users and operators
 
@@ -481,6 +592,13 @@ class CommandGenerator:
         number: int = self.pick((*range(last), last, last, last, last + self.pick(RARELY)))
         return number
 
+    def _prune(self, session: str, now_ms: int) -> AnyCommand:
+        """Return the next step of a pass, from some kind on; or one that is out of date."""
+        without = self.pick(tuple(itertools.accumulate(ORDER, lambda a, b: (*a, *b), initial=())))
+        question = NextPrune(session, self.pick(RETENTIONS), now_ms, without)
+        step: AnyCommand | None = ask(question, self.world.answer)
+        return Sweep(session) if step is None else step
+
     def _disturb(self, session: str, now_ms: int) -> AnyCommand:
         pick, s, id_ = self.pick, session, self._id("c")
         inputs = self._inputs(s)
@@ -495,7 +613,7 @@ class CommandGenerator:
             (
                 *(Interrupt(s, id_, replacement), interrupt),
                 *(self._replace(s, id_, now_ms), self._reorder(s, id_)) * 2,
-                *(self._readmit(s, id_), self._decide(s)),
+                *(self._readmit(s, id_), self._decide(s), self._let_go(s), self._let_go(s)),
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s)), self._reseal(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
                 *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
@@ -505,7 +623,9 @@ class CommandGenerator:
                     Open(s, self._profile()),
                 ),
                 *(pick(phases), pick(phases)),
-                Destroy(s, id_) if pick(range(12)) == 0 else Sweep(s),
+                Destroy(s, id_, self.prunes and pick((True, False)))
+                if pick(range(12)) == 0
+                else Sweep(s),
             )
         )
         return command

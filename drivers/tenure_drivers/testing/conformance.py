@@ -33,6 +33,8 @@ from tenure.world import EMPTY, world_of
 from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
+from .conformance_import import ImportConformance
+from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
@@ -91,7 +93,13 @@ class ReopenConformance:
 
 
 class StoreConformance(
-    ReopenConformance, FeedConformance, ReadingConformance, StatesConformance, WorkersConformance
+    ReopenConformance,
+    FeedConformance,
+    ImportConformance,
+    ReadingConformance,
+    StatesConformance,
+    PruningConformance,
+    WorkersConformance,
 ):
     """The whole suite.  `specs/writing-a-store.md` describes it."""
 

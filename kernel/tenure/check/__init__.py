@@ -16,7 +16,10 @@ from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
+from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
+from .pruning import SYSTEMS as PRUNING
+from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.hiding_model import HidingModel
@@ -142,6 +145,29 @@ def search_turn(
     return ModelResult(config.description, explored)
 
 
+def search_pruning(
+    system: PruneSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+    first_only: bool = False,
+) -> ModelResult:
+    """Explore a small system of one session that is pruned."""
+    model = PruneModel(system)
+    explored = explore(model, limit, progress, first_only)
+    return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
+
+
+def search_attachments(
+    config: AttachConfig,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of attachments."""
+    model = AttachModel(config)
+    explored = explore(model, limit, progress)
+    return ModelResult(config.description, explored, model.decisions, model.clauses)
+
+
 def search_hiding(
     progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
 ) -> ModelResult:
@@ -152,10 +178,15 @@ def search_hiding(
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
+    **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
+    ATTACH.name: partial(search_attachments, ATTACH),
 }
-LARGE: Final[dict[str, SearchModel]] = {config.name: partial(search, config) for config in DEEP}
+LARGE: Final[dict[str, SearchModel]] = {
+    **{config.name: partial(search, config) for config in DEEP},
+    ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+}
 
 
 def names(deep: bool = False) -> tuple[str, ...]:
@@ -165,10 +196,12 @@ def names(deep: bool = False) -> tuple[str, ...]:
 
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
-    others = {HidingModel.name: HidingModel.description}
+    others = {system.name: system.description for system in PRUNING}
+    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
-    return small | {config.name: config.description for config in DEEP} if deep else small
+    large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
+    return small | large if deep else small
 
 
 def check(

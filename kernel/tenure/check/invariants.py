@@ -7,20 +7,25 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from ..attachment_records import Stage
 from ..indexes import (
+    ATTACHMENT_BYTES,
+    ATTACHMENT_STAGES,
     BLOB_HOLDERS,
     BLOBS,
     EVENT_BATCHES,
     FRAMES,
+    IMPORTED_PAGES,
     LABELS,
     NODES,
     OPEN_RUNS,
     OPEN_TICKETS,
 )
 from ..limits import LABELS_MAX
+from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
-from ..questions.history import load_session_rows
-from ..records import Frame, Label, Node, Profile, Run, Ticket
+from ..questions.history import all_rows, load_session_rows
+from ..records import Attachment, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -69,6 +74,8 @@ def nodes_numbered(b: Snapshot) -> bool:
 
 def labels_stored(b: Snapshot) -> bool:
     """Return True if the rows of labels are those of the profile, with its time."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed table by table (RETENTION-8)
     s = b.session.session_id
     profile = b.world.answer(Get(Profile, (s,)))
     rows = b.world.answer(First(LABELS, (s,), 1_000_000_000))
@@ -80,6 +87,8 @@ def labels_stored(b: Snapshot) -> bool:
 
 def frame_leaves_stored(b: Snapshot) -> bool:
     """Return True if the leaf of every frame is stored, with its path and without open tool calls."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # as above
     for frame in b.world.all(Frame):
         if frame.leaf is not None:
             node = b.world.answer(Get(Node, (frame.session_id, frame.leaf.node_id)))
@@ -119,10 +128,16 @@ class Rows(Question[tuple[Record, ...]]):
         found: list[Record] = [session, *queue_entries, *runs, *events]
         if session.open_ticket_count or session.asking_since_ms is not None:
             found += yield from tickets_of(s, runs)
+        if session.intent_count or session.scrap_count:
+            found += yield from attachments_of(s)
         found += [entered for entered in inputs if entered is not None]
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
         found += yield First(LABELS, (s,), PAGE)
+        progress = yield Get(ImportProgress, (s,))
+        if progress is not None:
+            found.append(progress)
+            found += yield from all_rows(IMPORTED_PAGES, s)
         frames: tuple[Frame, ...] = yield First(FRAMES, (s,), EVERY_ROW)
         tips = {tip.node_id for tip in (session.leaf, *[f.leaf for f in frames]) if tip is not None}
         numbered: tuple[Node, ...] = yield First(NODES, (s,), 1, backwards=True)
@@ -132,6 +147,19 @@ class Rows(Question[tuple[Record, ...]]):
         found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)
         found += yield First(BLOBS, (s,), EVERY_ROW)
         return tuple(found)
+
+
+def attachments_of(session_id: str) -> Generator[Query[Any], Any, list[Attachment]]:
+    """Load the intents and scraps of a session, and what holds the bytes of the scraps."""
+    found: list[Attachment] = []
+    for stage in (Stage.INTENT, Stage.SCRAP, Stage.CLAIMED):
+        found += yield First(ATTACHMENT_STAGES, (session_id, stage.value), 1_000_000_000)
+    digests = {row.digest for row in found if not row.held}
+    held = yield Each(
+        tuple([First(ATTACHMENT_BYTES, (session_id, digest), 1) for digest in sorted(digests)])
+    )
+    known = {row.attachment_id for row in found}
+    return found + [row for (row,) in held if row.attachment_id not in known]
 
 
 def tickets_of(

@@ -5,11 +5,14 @@ A command is decided over a view of the rows of one session.  Modules here impor
 
 from ..event import Parent
 from ..frame import NewState, Switch, Switched
+from ..imports import Import, ImportNode
 from ..records import (
     Admission,
     Amended,
     CancelRequested,
+    Child,
     FencedOff,
+    Fork,
     HowAdmitted,
     Interrupted,
     PhaseChanged,
@@ -17,11 +20,13 @@ from ..records import (
     Reclaimed,
     Reordered,
     Replaced,
+    Root,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
-from .admit import Admit, Open, Opened
+from .admit import Admit
 from .amend import Amend, Rewind
+from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
 from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
@@ -32,13 +37,17 @@ from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
+from .import_page import ImportPage, PageImported
+from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
+from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
 from .restore import Restore
+from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -56,7 +65,17 @@ __all__ = [
     "BegunBefore",
     "BusyWith",
     "CancelRequested",
+    "Child",
     "Checkpoint",
+    "ClaimScraps",
+    "DropScraps",
+    "Forget",
+    "Forgotten",
+    "Intend",
+    "Intended",
+    "NewAttachment",
+    "ScrapsClaimed",
+    "ScrapsDropped",
     "Checkpointed",
     "Commit",
     "Committed",
@@ -69,9 +88,13 @@ __all__ = [
     "Fail",
     "FenceOff",
     "FencedOff",
+    "Fork",
     "GoOn",
     "HowAdmitted",
     "IfIdle",
+    "Import",
+    "ImportNode",
+    "ImportPage",
     "Interrupt",
     "Interrupted",
     "NewEntry",
@@ -83,11 +106,14 @@ __all__ = [
     "NothingDue",
     "Open",
     "Opened",
+    "PageImported",
     "Parent",
     "Park",
     "Parked",
     "PhaseChanged",
     "Admission",
+    "Prune",
+    "Pruned",
     "Publish",
     "Published",
     "Readmit",
@@ -108,6 +134,7 @@ __all__ = [
     "Reset",
     "Restore",
     "Retire",
+    "Root",
     "Rewind",
     "RowName",
     "Stop",

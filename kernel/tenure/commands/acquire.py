@@ -7,10 +7,11 @@ from attrs import frozen
 from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, LeaseTaken, Phase, Session
+from ..records import ExecutedCommand, LeaseTaken, Session
+from ..scheduling import UNLEASED_PHASES
 from ..transcript import Tip
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
-from .replay import check_command_id
+from .replay import check_command_id, check_pruned
 from .session_view import CommandView, session_queries
 from .transaction import Transaction
 
@@ -51,16 +52,18 @@ class Acquire(Command[CommandView, Acquired | BegunBefore]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("acquire", self.lease_id, view.executed):
+        if refused := check_command_id("acquire", self.lease_id, view.executed, None):
             return refused
         lease = session.lease
         if isinstance(lease, lease_.Held) and lease.lease_id == self.lease_id:
             return Decided(_acquired(session), "LEASE-22", replayed=True)
         if view.executed is not None:
             return Decided(BegunBefore(None, None), "LEASE-23", replayed=True)
+        if refused := check_pruned(session, self.lease_id):
+            return refused
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+        if session.phase in UNLEASED_PHASES:
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
         tx = Transaction.on(view, session, now_ms, self.lease_id)
         acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)

@@ -8,12 +8,14 @@ from attrs import frozen
 
 from ..event import EventKind
 from ..frame import NewState, Switch, Switched
-from ..limits import CHECKPOINT_NODES_MAX
+from ..limits import ATTACHED_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Amended, Blob, ExecutedCommand, Node, Profile, Session, Usage
+from ..records import Amended, Attachment, Blob, ExecutedCommand, Node, Profile, Session, Usage
 from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node
+from .attach import forget
+from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .checkpoint import check_fence
 from .hiding import hide_and_show, node_queries, refuse_hiding
 from .nodes import first_number, open_calls_after, validate_nodes
@@ -46,6 +48,7 @@ class AmendView(SessionView):
     usage: tuple[Usage | None, ...]
     blobs: tuple[Blob | None, ...]
     switch: Found
+    attachments: tuple[Attachment | None, ...]  # those to attach and to forget
 
     @property
     def profile(self) -> Profile | None:
@@ -58,7 +61,8 @@ class Amend(Command[AmendView, Amended]):
     """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
     It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE.
+    `attach`, `forget`: ids of at most 64 attachments.
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE, UNKNOWN_ATTACHMENT.
     """
 
     added: ClassVar = {
@@ -68,6 +72,8 @@ class Amend(Command[AmendView, Amended]):
         "usage": 2,
         "hide": 2,
         "show": 2,
+        "attach": 2,
+        "forget": 2,
     }
     session_id: str
     command_id: str
@@ -81,6 +87,8 @@ class Amend(Command[AmendView, Amended]):
     usage: tuple[UsageDelta, ...] = ()
     hide: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
+    attach: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -95,13 +103,14 @@ class Amend(Command[AmendView, Amended]):
             usage_queries(s, self.usage),
             blob_queries(s, self.states),
             switch_queries(s, self.switch, self.states),
+            attachment_queries(s, (*self.attach, *self.forget)),
         )
 
     def decide(self, view: AmendView, now_ms: int) -> Decided[Amended] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("amend", self.command_id, executed):
+        if refused := check_command_id("amend", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, Amended, "COMMIT-20")
@@ -129,12 +138,14 @@ class Amend(Command[AmendView, Amended]):
         return tx.decided(amended, "COMMIT-23")
 
     def _change(self, tx: Transaction, view: AmendView) -> tuple[Tip | None, Switched | None]:
-        """Store the states, count the usage, then switch the frame.  Return the leaf, and what the Switch did."""
+        """Store the states, count the usage, attach and forget, then switch the frame.  Return the leaf, and what the Switch did."""
         if self.states:
             stored, blobs = store_states(tx.session, self.states, view.blobs)
             tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
             tx.write(*blobs)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        tx.attach(attach(view.attachments[: len(self.attach)], tx.now_ms))
+        forget(tx, view.attachments[len(self.attach) :])
         how = how_switched(tx.session, self.switch, view.switch)
         apply_switch(tx, self.switch, view.switch)
         return tx.session.leaf, how
@@ -153,13 +164,20 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
-        if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
-            return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
+        if self.profile is not None:
+            if problem := validate_change(self.profile, self.session_id, view.profile):
+                return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
         return (
             validate_states(session, None, self.states)
             or check_switch(session, self.switch, view.switch)
             or refuse_hiding(self.hide, self.show, view.marked)
+            or self._refuse_attachments(view)
         )
+
+    def _refuse_attachments(self, view: AmendView) -> Refused | None:
+        if problem := validate_ids((*self.attach, *self.forget), 2 * ATTACHED_MAX):
+            return Refused(Refusal.ILLEGAL, "ATTACH-11", problem)
+        return refuse_unknown(self.attach, view.attachments[: len(self.attach)])
 
     def _validate(self) -> str | None:
         """TRANSCRIPT-6: return what is wrong with the nodes and the usage.  No call may stay open."""

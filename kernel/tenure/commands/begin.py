@@ -19,7 +19,7 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Run, RunTakenUp, Session
+from ..records import ExecutedCommand, Run, RunTakenUp, Session
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -32,7 +32,7 @@ from .grant import (
     take_up,
     validate_grant,
 )
-from .replay import check_command_id
+from .replay import check_command_id, check_pruned
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 from .validation import validate_id, validate_limits
@@ -103,11 +103,13 @@ class Begin(Command[BeginView, BeginOutcome]):
         session = view.session
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("begin", self.lease_id, view.executed):
+        if refused := check_command_id("begin", self.lease_id, view.executed, None):
             return refused
         replay = self._replay(view, session)
         if replay is not None:
             return replay
+        if refused := check_pruned(session, self.lease_id):
+            return refused
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
         problem = (
@@ -118,7 +120,7 @@ class Begin(Command[BeginView, BeginOutcome]):
         )
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+        if session.phase in scheduling.UNLEASED_PHASES:
             if session.sweep:
                 return Decided(NothingDue(session.due_at_ms, True), "PHASE-14")
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
@@ -166,6 +168,7 @@ class Begin(Command[BeginView, BeginOutcome]):
             case scheduling.Wait() | scheduling.EndHead() | scheduling.TimedOut():
                 tx.settle()
                 sweep = tx.session.sweep or not isinstance(step, scheduling.Wait)
+                sweep = sweep or scheduling.intents_aged(tx.session, tx.now_ms)
                 return tx.decided(NothingDue(tx.session.due_at_ms, sweep), "INBOX-14")
             case scheduling.TakeUp(run) if (most := self._exceeded(run)) is not None:
                 tx.settle()

@@ -25,7 +25,7 @@ from ..records import (
 from ..scheduling import outdated
 from .admit import AdmitView, admit_into, ingress_queries, look_up
 from .busy import working
-from .replay import check_command_id, replay
+from .replay import check_command_id, not_found, replay
 from .session_view import SessionView, session_queries
 from .submission import NewInput
 from .transaction import Transaction
@@ -60,12 +60,12 @@ class RequestCancel(Command[RequestCancelView, CancelRequested]):
 
     def decide(self, view: RequestCancelView, now_ms: int) -> Decided[CancelRequested] | Refused:
         session, run, executed = view.session, view.run, view.executed
-        if refused := check_command_id("request_cancel", self.command_id, executed):
+        if refused := check_command_id("request_cancel", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, CancelRequested, "CANCEL-1")
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "CANCEL-2", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "CANCEL-2", self.run_id)
         if isinstance(run.state, run_.Done):
             return Refused(Refusal.ENDED, "CANCEL-4", run.state)
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -202,7 +202,7 @@ class Interrupt(Command[InterruptView, Interrupted]):
 
     def decide(self, view: InterruptView, now_ms: int) -> Decided[Interrupted] | Refused:
         session, executed = view.session, view.executed
-        if refused := check_command_id("interrupt", self.command_id, executed):
+        if refused := check_command_id("interrupt", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, Interrupted, "CANCEL-8")

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from ..event import Event, EventKind
 from ..indexes import JOURNAL_ENTRIES, READY
 from ..limits import (
+    ATTACHED_MAX,
     CHECKPOINT_ENTRIES_MAX,
     CHECKPOINT_NODES_MAX,
     CHECKPOINT_ROWS_MAX,
@@ -20,6 +21,7 @@ from ..outcome import Decided, Insert, Refusal, Refused, Update, Write
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, First, Get, Query, Reads, read
 from ..records import (
+    Attachment,
     Blob,
     Cancel,
     EntryKind,
@@ -43,8 +45,11 @@ from ..transcript import (
     hash_parts,
     hash_text,
 )
+from .attached import attach, attachment_queries, refuse_unknown, validate_ids
+from .attachment_counts import count_attachments
 from .contributors import apply_to, is_targeted
 from .nodes import append_nodes, first_number, open_calls_after, validate_body, validate_nodes
+from .replay import not_found
 from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
 from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
@@ -96,6 +101,7 @@ class CheckpointView:
     users: tuple[QueueEntry, ...]
     systems: tuple[QueueEntry, ...]
     known: tuple[Ticket | None, ...]
+    attached: tuple[Attachment | None, ...] = ()
 
 
 @frozen
@@ -106,10 +112,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     The START entry of a once step must be stored before the step runs.
     `tickets`: opens them, for ids that are to be sent out before the run waits (TICKET-6).
     `take`: also take at most `take_max` inputs, at this boundary, under the effect id `take_id` (JOURNAL-32).
-    Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL.
+    `attach`: also attach these attachments, at most 32, beside at least one entry or node.
+    Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL, UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2, "tickets": 2}
+    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2, "tickets": 2, "attach": 2}
     ignorable: ClassVar = (
         "take",
         "take_max",
@@ -130,6 +137,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     take_max: int = RUN_INPUTS_MAX
     take_id: str = ""
     tickets: tuple[NewTicket, ...] = ()
+    attach: tuple[str, ...] = ()
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
@@ -148,6 +156,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             self._heads(Lane.USER, "ready_user_count"),
             self._heads(Lane.SYSTEM, "ready_system_count"),
             ticket_queries(s, [new.ticket_id for new in self.tickets]),
+            attachment_queries(s, self.attach),
         )
 
     @property
@@ -163,13 +172,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def decide(self, view: CheckpointView, now_ms: int) -> Decided[Checkpointed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "JOURNAL-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(contents)
         if view.written:
             first = view.written[0]
             if first.lease_id == self.fence.lease_id and first.digest == digest:
                 return Decided(self._again(view, session, run), "JOURNAL-2", replayed=True)
+        if run.pruned:
+            return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view, now_ms):
             return refused
         return self.write(view, session, run, digest, contents, now_ms)
@@ -183,6 +194,8 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return Refused(Refusal.STALE, "JOURNAL-3", (run.turn, run.next_checkpoint))
         if problem := self.problem(run, view.known, now_ms):
             return Refused(Refusal.ILLEGAL, "JOURNAL-4", problem)
+        if refused := refuse_unknown(self.attach, view.attached):
+            return refused
         starts = any(e.kind is EntryKind.START for e in self.entries)
         if starts and session.cancel is not None:
             return Refused(Refusal.CANCELLED, "JOURNAL-5", session.cancel)
@@ -218,11 +231,14 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
                 return f"entry of kind {entry.kind.value}: only the kernel makes it"
         if self.take is not None and (problem := self._validate_take()):
             return problem
+        if self.attach and not self.entries and not self.nodes:
+            return "attach without an entry or a node: expected what names the attachments"
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
             validate_nodes(run.open_calls, self.nodes)
             or validate_tickets(run, self.tickets, known, now_ms)
             or validate_usage(self.usage)
+            or validate_ids(self.attach, ATTACHED_MAX)
             or next((p for p in map(validate_body, bodies) if p), None)
         )
 
@@ -241,6 +257,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             contents,
             *([] if self.take is None else [[self.take.value, self.take_max, self.take_id]]),
             *([new.parts() for new in self.tickets]),
+            *([["attach", list(self.attach)]] if self.attach else []),
         )
 
     def write(
@@ -279,6 +296,9 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             count = (session.open_ticket_count or 0) + len(opened)
             changed = replace(changed, open_ticket_count=count)
         changed, writes = self._store_environment(changed, view)
+        attached = attach(view.attached, now_ms)
+        changed = count_attachments(changed, -len(attached), 0, now_ms)
+        writes += attached
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
         writes += [Insert(row) for row in (*nodes, *opened)]
@@ -294,7 +314,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     def _room(self) -> int:
         """JOURNAL-35: return how many queue entries it may write beside its other rows."""
         rows = len(self.entries) + 2 * len(self.tickets) + len(self.usage)
-        others = 2 * (len(self.nodes) + 1) + rows + 1 + 2 + 3
+        others = 2 * (len(self.nodes) + 1) + rows + len(self.attach) + 1 + 2 + 3
         return CHECKPOINT_ROWS_MAX - others
 
     def _apply(

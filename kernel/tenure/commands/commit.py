@@ -15,6 +15,7 @@ from ..failure import others_max
 from ..frame import NewState, Switch, Switched
 from ..limits import (
     BEGIN_PROMOTED_MAX,
+    COMMIT_ATTACHED_MAX,
     COMMIT_NODES_MAX,
     RUN_BYTES_DEFAULT,
     RUN_INPUTS_DEFAULT,
@@ -25,10 +26,22 @@ from ..machines import run as run_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Boundary, Lane
 from ..queries import Command, Each, Get, Reads, read
-from ..records import Blob, Cancel, Contributor, Input, QueueEntry, Run, Session, Stamp, Usage
+from ..records import (
+    Attachment,
+    Blob,
+    Cancel,
+    Contributor,
+    Input,
+    QueueEntry,
+    Run,
+    Session,
+    Stamp,
+    Usage,
+)
 from ..replace import replace
 from ..transcript import NewNode, UsageDelta, hash_content, hash_node, hash_parts
 from .admit import AdmitView, admit_into
+from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .checkpoint import check_fence
 from .grant import Begun, begun_of, bind, take_up
 from .nodes import (
@@ -39,6 +52,7 @@ from .nodes import (
     validate_body,
     validate_nodes,
 )
+from .replay import not_found
 from .session_view import SessionView, session_queries
 from .states import all_changes, blob_queries, hash_states, store_states, validate_states
 from .steering import no_targets, takeable, targeted_queries
@@ -98,6 +112,7 @@ class CommitView(SessionView):
     successors: tuple[Run | None, ...]
     targeted: tuple[tuple[QueueEntry, ...], ...]
     switch: Found
+    attached: tuple[Attachment | None, ...]
 
 
 @frozen
@@ -106,10 +121,11 @@ class Commit(Command[CommitView, Committed]):
 
     The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
     STAMP_CONFLICT.  A finished turn that `yields` is refused with STEERED while it could take inputs instead.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
-    next run.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL.
+    next run.  `attach`: at most 8 attachments.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL,
+    UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"yields": 2, "resolution": 2, "switch": 2, "states": 2}
+    added: ClassVar = {"yields": 2, "resolution": 2, "switch": 2, "states": 2, "attach": 2}
     ignorable: ClassVar = ("yields", "resolution")
     session_id: str
     fence: lease_.Fence
@@ -132,6 +148,7 @@ class Commit(Command[CommitView, Committed]):
     resolution: str | None = None  # for the next run, as in Begin
     switch: Switch | None = None
     states: tuple[NewState, ...] = ()
+    attach: tuple[str, ...] = ()
 
     def reads(self) -> Reads[CommitView]:
         s, changes = self.session_id, self._changes
@@ -149,6 +166,7 @@ class Commit(Command[CommitView, Committed]):
             if self._yields
             else no_targets(),
             switch_queries(s, self.switch, changes),
+            attachment_queries(s, self.attach),
         )
 
     @property
@@ -166,11 +184,13 @@ class Commit(Command[CommitView, Committed]):
     def decide(self, view: CommitView, now_ms: int) -> Decided[Committed] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "COMMIT-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(run.contributors, contents)
         if run.stamp is not None and run.stamp.turn == self.turn:
             return self._replay(view, session, run.stamp, digest)
+        if run.pruned:
+            return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
@@ -192,6 +212,7 @@ class Commit(Command[CommitView, Committed]):
             tx.update(state_digest=stored.state_digest, current_frame=stored.current_frame)
             tx.write(*blobs)
         tx.write(*count_usage(self.session_id, self.usage, view.usage))
+        tx.attach(attach(view.attached, now_ms))
         if refused := self._admit_hand_off(tx, view):
             return refused
         lease_id = self.fence.lease_id
@@ -233,6 +254,7 @@ class Commit(Command[CommitView, Committed]):
             state,
             *([[frame, *handed]] if continued else ()),
             *([["states", named]] if named else ()),
+            *([["attach", list(self.attach)]] if self.attach else ()),  # ATTACH-13
         )
 
     def _replay(
@@ -274,6 +296,8 @@ class Commit(Command[CommitView, Committed]):
             return refused
         if refused := check_switch(session, self.switch, view.switch):
             return refused
+        if refused := refuse_unknown(self.attach, view.attached):
+            return refused
         return self._steered(session, run, view) if self._yields else None
 
     def _steered(self, session: Session, run: Run, view: CommitView) -> Refused | None:
@@ -307,6 +331,7 @@ class Commit(Command[CommitView, Committed]):
             or (None if self.resolution is None else validate_id("resolution", self.resolution))
             or validate_nodes(open_calls, self.nodes)
             or validate_usage(self.usage)
+            or validate_ids(self.attach, COMMIT_ATTACHED_MAX)
             or validate_text("frame", self.frame or "", AGENT_MAX)
             or (validate_body(self.state) if self.state else None)
         )

@@ -62,7 +62,7 @@ class Decide(Command[DecideView, DecisionTaken]):
 
     def decide(self, view: DecideView, now_ms: int) -> Decided[DecisionTaken] | Refused:
         session, ticket, executed = view.session, view.ticket, view.executed
-        if refused := check_command_id("decide", self.decision_id, executed):
+        if refused := check_command_id("decide", self.decision_id, executed, session):
             return refused
         digest = hash_parts(self.action.value, hash_text(self.body), self.by)
         if executed is not None:

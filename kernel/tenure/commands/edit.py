@@ -31,7 +31,7 @@ from .admit import (
     slot_holders,
     slots_of,
 )
-from .replay import check_command_id
+from .replay import check_command_id, not_found
 from .replay import replay as replay_of
 from .session_view import SessionView, session_queries
 from .submission import Conflict, NewInput
@@ -75,12 +75,12 @@ class Replace(Command[ReplaceView, Replaced]):
 
     def decide(self, view: ReplaceView, now_ms: int) -> Decided[Replaced] | Refused:
         session, old, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("replace", self.command_id, executed):
+        if refused := check_command_id("replace", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay_of(executed, Replaced, "INBOX-36")
         if session is None or old is None:
-            return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
+            return not_found(session, Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         if refused := _refuse_unless_waiting(view, session, old):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
@@ -180,7 +180,7 @@ class Reorder(Command[ReorderView, Reordered]):
 
     def decide(self, view: ReorderView, now_ms: int) -> Decided[Reordered] | Refused:
         session, executed = view.session, view.executed
-        if refused := check_command_id("reorder", self.command_id, executed):
+        if refused := check_command_id("reorder", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay_of(executed, Reordered, "INBOX-36")

@@ -44,7 +44,7 @@ class FenceOff(Command[CommandView, FencedOff]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("fence_off", self.command_id, executed):
+        if refused := check_command_id("fence_off", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, FencedOff, "LEASE-31")

@@ -32,7 +32,7 @@ from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
 from .hints import hints_of
-from .replay import check_command_id, replay
+from .replay import check_command_id, not_found, replay
 from .session_view import CommandView, SessionView, session_queries
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
@@ -92,7 +92,7 @@ class Fail(Command[FailView, Ended]):
     def decide(self, view: FailView, now_ms: int) -> Decided[Ended] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
         if refused := replay_or_fence(session, run, self.fence):
             return refused
         if self.turn != run.turn:
@@ -133,7 +133,7 @@ class Release(Command[ReleaseView, Ended]):
     def decide(self, view: ReleaseView, now_ms: int) -> Decided[Ended] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "FAIL-10", self.run_id)
         if refused := replay_or_fence(session, run, self.fence):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
@@ -157,6 +157,8 @@ def replay_or_fence(
     if last is not None and last.lease_id == fence.lease_id:
         if check_fence(session, fence, run.run_id) is not None:
             return Decided(Ended(last.verdict, last.due_at_ms), "FAIL-11", replayed=True)
+    if run.pruned:
+        return Refused(Refusal.PRUNED, "RETENTION-10", run.run_id)
     return check_fence(session, fence, run.run_id)
 
 
@@ -285,7 +287,7 @@ class Reclaim(Command[CommandView, Reclaimed]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("reclaim", self.command_id, executed):
+        if refused := check_command_id("reclaim", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, Reclaimed, "LEASE-29")

@@ -21,6 +21,7 @@ from ..scheduling import FOLDING
 from ..transcript import NewNode, UsageDelta, hash_node, hash_parts, hash_text
 from .checkpoint import EFFECT_ID_MAX, Checkpoint, CheckpointView, NewEntry, check_fence
 from .nodes import open_calls_after, validate_nodes
+from .replay import not_found
 from .session_view import SessionView, session_queries
 from .tickets import NewTicket, ticket_queries, validate_tickets
 from .transaction import Transaction
@@ -98,13 +99,15 @@ class Park(Command[ParkView, Parked | GoOn]):
     def decide(self, view: ParkView, now_ms: int) -> Decided[Parked | GoOn] | Refused:
         session, run = view.session, view.run
         if session is None or run is None:
-            return Refused(Refusal.UNKNOWN_RUN, "WAIT-1", self.run_id)
+            return not_found(session, Refusal.UNKNOWN_RUN, "WAIT-1", self.run_id)
         contents = [hash_node(node) for node in self.nodes]
         digest = self.digest(contents)
         if view.written:
             first = view.written[0]
             if (first.lease_id, first.digest) == (self.fence.lease_id, digest):
                 return Decided(Parked(self.n + 1), "WAIT-2", replayed=True)
+        if run.pruned:
+            return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view, now_ms):
             return refused
         if self._is_settled(view):

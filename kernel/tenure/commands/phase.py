@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import frozen
 
 from ..event import EventKind
@@ -31,16 +33,23 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
 
     def decide(self, view: CommandView, now_ms: int) -> Decided[PhaseChanged] | Refused:
         session, executed = view.session, view.executed
-        if refused := check_command_id(self.__class__.__name__.lower(), self.command_id, executed):
+        if refused := check_command_id(
+            self.__class__.__name__.lower(), self.command_id, executed, session
+        ):
             return refused
         if executed is not None:
             return replay(executed, PhaseChanged, "PHASE-4")
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "PHASE-5", self.session_id)
-        if session.phase is Phase.DESTROYED:
+        if session.phase is Phase.DESTROYED and not self._may_follow_destroy(session):
             return Refused(Refusal.PHASE, "PHASE-6", session.phase.value)
+        if session.phase is Phase.IMPORTING and not isinstance(self, Destroy):
+            return Refused(Refusal.PHASE, "PHASE-18", session.phase.value)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         return self._change(tx, session)
+
+    def _may_follow_destroy(self, session: Session) -> bool:
+        return False
 
     def _change(self, tx: Transaction, session: Session) -> Decided[PhaseChanged] | Refused:
         raise NotImplementedError
@@ -121,8 +130,16 @@ class Reopen(_PhaseCommand):
 class Destroy(_PhaseCommand):
     """End all work, also under a live lease.  The session's row stays, with its generation.
 
+    `erase_payloads`: its texts are to be erased, by Prune (RETENTION-11); also of a session that is destroyed already.
     Refusals: PHASE, UNKNOWN_SESSION.
     """
+
+    added: ClassVar = {"erase_payloads": 2}
+    erase_payloads: bool = False
+
+    def _may_follow_destroy(self, session: Session) -> bool:
+        """PHASE-16: return whether texts are to be erased of which nobody has asked that before."""
+        return self.erase_payloads and session.erased is None
 
     def _change(self, tx: Transaction, session: Session) -> Decided[PhaseChanged] | Refused:
         working = tx.runs.get(session.lease_run or "")
@@ -131,7 +148,10 @@ class Destroy(_PhaseCommand):
         if working is not None:
             tx.reschedule(working, None, "destroyed")
         run_id = end_open_turn(tx, "destroyed")
-        self._abandon(tx, "destroyed")
+        if session.phase is not Phase.DESTROYED:
+            self._abandon(tx, "destroyed")
+        if self.erase_payloads:
+            tx.update(erased=False, prune_at_ms=0)
         return self._move(tx, Phase.DESTROYED, "PHASE-12", run_id)
 
 

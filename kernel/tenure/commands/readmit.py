@@ -14,7 +14,7 @@ from ..queries import Command, Get, Reads, existing, read
 from ..records import Admission, ExecutedCommand, Input, QueueEntry, Readmitted, Session
 from ..replace import replace
 from .admit import AdmitView, admit_into
-from .replay import check_command_id
+from .replay import check_command_id, not_found
 from .replay import replay as replay_of
 from .session_view import SessionView, session_queries
 from .submission import Conflict, NewInput, Target
@@ -59,12 +59,12 @@ class Readmit(Command[ReadmitView, Readmitted]):
 
     def decide(self, view: ReadmitView, now_ms: int) -> Decided[Readmitted] | Refused:
         session, letter, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("readmit", self.command_id, executed):
+        if refused := check_command_id("readmit", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay_of(executed, Readmitted, "INBOX-36")
         if session is None or letter is None:
-            return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
+            return not_found(session, Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         state = letter.state
         if not isinstance(state, input_.Ended) or state.how is not input_.How.DEAD_LETTERED:
             return Refused(Refusal.NOT_DEAD, "INBOX-56", _status(view, session, letter))

@@ -1,28 +1,46 @@
-"""Commands that are known by their id: their repetition is answered from the row that they left.  Spec: specs/store.md."""
+"""Commands that are known by their id: their repetition is answered from the row that they left.
+
+Specs: specs/store.md, specs/retention.md.
+"""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 from ..outcome import Decided, Refusal, Refused
-from ..records import ExecutedCommand
+from ..records import ExecutedCommand, Session
+from ..retention import is_older
 from .validation import validate_id
 
-__all__ = ["check_command_id", "replay"]
+__all__ = ["check_command_id", "check_pruned", "not_found", "replay"]
 
 
 O = TypeVar("O")
 
 
 def check_command_id(
-    name: str, command_id: str, executed: ExecutedCommand | None
+    name: str, command_id: str, executed: ExecutedCommand | None, session: Session | None
 ) -> Refused | None:
-    """STORE-18, STORE-19: refuse an id of another kind of command, or one that is not a valid id."""
-    if executed is not None and executed.command != name:
-        return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
-    if executed is None and (problem := validate_id("command_id", command_id)):
+    """STORE-18, STORE-19, RETENTION-4: refuse an id of another kind of command, one that is not valid, or one of a row that may be removed."""
+    if executed is not None:
+        if executed.command != name:
+            return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
+        return None
+    if problem := validate_id("command_id", command_id):
         return Refused(Refusal.ILLEGAL, "STORE-19", problem)
+    return check_pruned(session, command_id)
+
+
+def check_pruned(session: Session | None, id_: str) -> Refused | None:
+    """RETENTION-4: refuse an id that no row has, and that is older than rows that were removed."""
+    if session is not None and is_older(id_, session.pruned_before_ms):
+        return Refused(Refusal.PRUNED, "RETENTION-4", id_)
     return None
+
+
+def not_found(session: Session | None, reason: Refusal, clause: str, id_: str) -> Refused:
+    """Return the refusal of a command that names what does not exist, or what was removed."""
+    return check_pruned(session, id_) or Refused(reason, clause, id_)
 
 
 def replay(executed: ExecutedCommand, outcome: type[O], clause: str) -> Decided[O]:

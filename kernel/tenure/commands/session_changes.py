@@ -31,3 +31,6 @@ class SessionChanges(TypedDict, total=False):
     cancel: Cancel | None
     next_node: int | None
     sweep: bool
+    prune_at_ms: int | None
+    erased: bool | None
+    intents_at_ms: int | None

@@ -12,7 +12,9 @@ from ..event import Parent
 from ..outcome import Refusal, Refused
 from ..policy import LANES, POLICIES, IfOver, OnOtherContent, Policy
 from ..records import Admission, HowAdmitted, Input, OpenKey, Session
+from ..replace import replace
 from ..transcript import hash_content
+from .replay import check_pruned
 
 __all__ = ["Admitted", "Conflict", "IfIdle", "NewInput", "Target", "known_admissions"]
 
@@ -102,6 +104,7 @@ class KnownInput:
 
     input_id: str
     content_digest: str
+    pruned: bool = False
 
 
 def known_admissions(
@@ -111,7 +114,7 @@ def known_admissions(
     by_key: Sequence[Sequence[Input]],
     open_keys: Sequence[Sequence[OpenKey]],
 ) -> list[Admission | str] | Refused:
-    """INBOX-1, INBOX-2: return for each input its admission if it is known, else its digest.
+    """INBOX-1, INBOX-2, RETENTION-6: return for each input its admission if it is known, else its digest.
 
     An input is known from the store or from an earlier place of the same batch.
     """
@@ -120,29 +123,38 @@ def known_admissions(
     met: dict[tuple[str, str], KnownInput] = {}
     for found in by_id:
         if found is not None:
-            met["id", found.input_id] = KnownInput(found.input_id, found.content_digest)
+            met["id", found.input_id] = _known(found)
     for key, holders in zip(in_lanes, open_keys, strict=True):
         for holder in _holding(session, holders):
             met["key", key] = KnownInput(holder.input_id, holder.content_digest)
     for key, originals in zip(keyed, by_key, strict=True):
         for original in originals:
-            met["key", key] = KnownInput(original.input_id, original.content_digest)
+            met["key", key] = _known(original)
     receipts: list[Admission | str] = []
     for index, new in enumerate(inputs):
         digest = hash_content(new.kind, new.payload)
         known = met.get(("id", new.input_id)) or met.get(("key", new.key or ""))
         if known is None:
+            if refused := check_pruned(session, new.input_id):
+                return replace(refused, detail=Conflict(index, new.input_id))
             receipts.append(digest)
             met["id", new.input_id] = KnownInput(new.input_id, digest)
             if new.key is not None:
                 met["key", new.key] = KnownInput(new.input_id, digest)
         elif known.content_digest == digest or _original(new, known):
+            if known.pruned:
+                detail = Conflict(index, new.input_id, known.input_id)
+                return Refused(Refusal.PRUNED, "RETENTION-6", detail)
             receipts.append(Admission(known.input_id, HowAdmitted.KNOWN))
         else:
             value = new.input_id if known.input_id == new.input_id else new.key or ""
             conflict = Conflict(index, value, known.input_id)
             return Refused(Refusal.KEY_CONFLICT, "INBOX-2", conflict)
     return receipts
+
+
+def _known(found: Input) -> KnownInput:
+    return KnownInput(found.input_id, found.content_digest, bool(found.pruned))
 
 
 def _holding(session: Session | None, holders: Sequence[OpenKey]) -> list[OpenKey]:

@@ -22,8 +22,9 @@ from ..machines.input import Bound
 from ..outcome import Decided, Drop, Refusal, Refused
 from ..policy import LANES, Lane
 from ..queries import Command, First, Reads, read
-from ..records import MarkRaise, QueueEntry, Run, Ticket
+from ..records import Attachment, MarkRaise, QueueEntry, Run, Ticket
 from ..scheduling import BEGINNING_PHASES, outdated
+from .attach import drop_aged, intents_query
 from .session_view import SessionView, session_queries
 from .tickets import settle_ticket
 from .transaction import Transaction
@@ -57,6 +58,7 @@ class SweepView(SessionView):
     raises_systems: tuple[MarkRaise, ...]
     open_tickets: tuple[Ticket, ...]
     deadlines: tuple[Ticket, ...]
+    intents: tuple[Attachment, ...]
 
 
 @frozen
@@ -81,6 +83,7 @@ class Sweep(Command[SweepView, Swept]):
             First(MARK_RAISES, (s, Lane.SYSTEM), RAISES_READ),
             First(OPEN_TICKETS, (s,), TICKETS_READ, counted="open_ticket_count"),
             First(TICKET_DEADLINES, (s,), SWEEP_TICKETS_MAX, counted="open_ticket_count"),
+            intents_query(s),
         )
 
     def decide(self, view: SweepView, now_ms: int) -> Decided[Swept] | Refused:
@@ -101,6 +104,8 @@ class Sweep(Command[SweepView, Swept]):
             for lane in LANES:
                 count, more = sweep_lane(tx, lane, aged[lane], raises[lane])
                 ended, left = ended + count, left or more
+        left = drop_aged(tx, view.intents) or left
+        if session.sweep:
             tx.update(sweep=left)
         room = max(SWEEP_ROWS_MAX - len(tx.changes), 0) // 2  # each may have an open key
         abandoned = tx.end_abandoned(min(SWEEP_ABANDONED_MAX, room))

@@ -45,6 +45,7 @@ from ..scheduling import (
     unpublished_since_ms,
 )
 from ..world import key_of
+from .attachment_counts import count_attachments
 from .contributors import bound_state, ended_by, is_targeted, queue_entry_of, returned_state
 from .hints import hints_of
 from .merge import merge
@@ -81,6 +82,8 @@ class Transaction:
     steered: str | None = None
     targeted_added: int = 0
     tickets_added: int = 0
+    intents_added: int = 0
+    scraps_added: int = 0
     ready_added: dict[Lane, int] = field(factory=lambda: {Lane.USER: 0, Lane.SYSTEM: 0})
     delayed_added: int = 0
     settled: bool = False
@@ -262,6 +265,11 @@ class Transaction:
             self.append_event(EventKind.INPUT_PROMOTED, detail=str(count))
         return count
 
+    def attach(self, writes: Sequence[Update]) -> None:
+        """ATTACH-12: write intents that become attachments."""
+        self.write(*writes)
+        self.intents_added -= len(writes)
+
     # -- the lease
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused) -> None:
@@ -404,6 +412,8 @@ class Transaction:
             self.update(open_run=None)
         if cancel is not None and cancel.run_id == run.run_id:
             self.update(cancel=None)
+        if (self.session.intent_count or 0) + self.intents_added:
+            self.update(sweep=True)  # ATTACH-31
 
     def ask_to_cancel(self, run: Run, cancel: Cancel) -> None:
         """CANCEL-3, CANCEL-60: end a run that waits; else set the cancel flag unless it is set, and make the run due."""
@@ -443,6 +453,7 @@ class Transaction:
         session = self.session
         if not self.changes and not self.events and session == before:
             return
+        session = count_attachments(session, self.intents_added, self.scraps_added, self.now_ms)
         unfinished = session.unfinished_run_count + len(self.runs) - self.unfinished_before
         self.session = session = replace(
             session,

@@ -17,7 +17,7 @@ from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
 from .contributors import bound_state, queue_entry_of
-from .replay import check_command_id, replay
+from .replay import check_command_id, not_found, replay
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
 
@@ -61,7 +61,7 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
     def decide(self, view: WithdrawView, now_ms: int) -> Decided[Withdrawn] | Refused:
         session, queue_entry = view.session, view.queue_entry
         if session is None or queue_entry is None:
-            return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
+            return not_found(session, Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         state, answer = queue_entry.state, Withdrawn(self.input_id)
         if isinstance(state, input_.Ended):
             if state.how is input_.How.WITHDRAWN and state.by == self.command_id:
@@ -71,7 +71,7 @@ class Withdraw(Command[WithdrawView, Withdrawn]):
         run = runs.get(getattr(state, "run_id", ""))
         if ended := scheduling.ended_unwritten(session, queue_entry, run, runs):
             return Refused(Refusal.ENDED, "INBOX-22", ended)
-        if refused := check_command_id("withdraw", self.command_id, None):
+        if refused := check_command_id("withdraw", self.command_id, None, session):
             return refused
         tx = Transaction.on(view, session, now_ms, self.command_id)
         if run is None:
@@ -170,12 +170,12 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
 
     def decide(self, view: WithdrawFromView, now_ms: int) -> Decided[WithdrawnCount] | Refused:
         session, queue_entry, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("withdraw_from", self.command_id, executed):
+        if refused := check_command_id("withdraw_from", self.command_id, executed, session):
             return refused
         if executed is not None:
             return replay(executed, WithdrawnCount, "INBOX-26")
         if session is None or queue_entry is None or queue_entry.lane is not self.lane:
-            return Refused(Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
+            return not_found(session, Refusal.UNKNOWN_INPUT, "INBOX-20", self.input_id)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         taken, more = self._take(tx, session, queue_entry.seq, view.latest)
         if taken:

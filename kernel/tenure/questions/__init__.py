@@ -4,6 +4,7 @@
 operators.
 """
 
+from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
 from .changes import (
     ChangeCursor,
     ChangesPage,
@@ -43,6 +44,7 @@ from .core import (
 )
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
+from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
@@ -64,6 +66,7 @@ __all__ = [
     "FrameSwitched",
     "Graph",
     "GraphPage",
+    "HeldAttachments",
     "Inbox",
     "InboxInput",
     "InboxItem",
@@ -74,6 +77,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",
@@ -95,9 +99,12 @@ __all__ = [
     "Result",
     "RunEnd",
     "Said",
+    "ScrapSessions",
+    "Scraps",
     "SealablePage",
     "SealableRows",
     "SealedUpTo",
+    "SessionAttachments",
     "SessionItem",
     "Sessions",
     "SessionsPage",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -38,6 +38,7 @@ from ..records import (
     Ticket,
     Usage,
 )
+from ..replace import replace
 from ..transcript import Form, Role
 from .frames import StateText, state_steps
 from .input_status import InputStatus, Result, WaitInfo
@@ -105,10 +106,10 @@ class LoadRun(Question[LoadedRun | None]):
         run = yield Get(Run, (self.session_id, self.run_id))
         if session is None or run is None:
             return None
-        inputs = []
+        rows = []
         for contributor in run.contributors:
-            found = yield Get(Input, (self.session_id, contributor.input_id))
-            inputs.append(existing(found, f"input {contributor.input_id} of run {self.run_id}"))
+            rows.append((yield Get(Input, (self.session_id, contributor.input_id))))
+        run, inputs = with_inputs(run, rows)
         entries = (
             yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
         )
@@ -125,11 +126,25 @@ class LoadRun(Question[LoadedRun | None]):
         tickets: tuple[Ticket, ...] = ()
         if opened:
             found = yield Each(tuple([Get(Ticket, (self.session_id, e.body)) for e in opened]))
+            if isinstance(
+                run.state, run_.Done
+            ):  # RETENTION-5: they may be removed before its journal
+                found = [ticket for ticket in found if ticket is not None]
             tickets = all_existing(found, "ticket")
         return LoadedRun(
-            run, tuple(inputs), entries, state, cancel, tickets, states,
+            run, inputs, entries, state, cancel, tickets, states,
             session.frame_id, session.agent,
         )  # fmt: skip
+
+
+def with_inputs(run: Run, rows: Sequence[Input | None]) -> tuple[Run, tuple[Input, ...]]:
+    """Return a run with its inputs; of one that has ended, with those that were not removed (RETENTION-6)."""
+    pairs = list(zip(run.contributors, rows, strict=True))
+    if isinstance(run.state, run_.Done) and None in rows:
+        pairs = [(c, row) for c, row in pairs if row is not None]
+        run = replace(run, contributors=tuple([c for c, _ in pairs]))
+    inputs = [existing(row, f"input {c.input_id} of run {run.run_id}") for c, row in pairs]
+    return run, tuple(inputs)
 
 
 @frozen

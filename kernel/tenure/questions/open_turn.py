@@ -7,7 +7,7 @@ from attrs import field, frozen
 from ..indexes import JOURNAL_ENTRIES
 from ..queries import Each, First, Get, Question, all_existing, existing
 from ..records import EntryKind, Input, JournalEntry, Node, Run, Session
-from .core import Journal, Steps
+from .core import Journal, Steps, with_inputs
 
 __all__ = ["LoadOpenTurn", "OpenTurn", "inputs_of", "load_open_turn", "load_turn_of"]
 
@@ -69,13 +69,14 @@ def load_open_turn(session: Session | None, limit: int | None = None) -> Steps:
 def load_turn_of(run: Run, limit: int | None = None) -> Steps:
     """Load what the current turn of a run has written."""
     s = run.session_id
-    inputs = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
+    rows = yield Each(tuple([Get(Input, (s, c.input_id)) for c in run.contributors]))
+    run, inputs = with_inputs(run, rows)
     entries = (yield from _entries(run, limit)) if run.next_checkpoint else ()
     written = [entry for entry in entries if entry.kind is EntryKind.NODE]
     nodes = yield Each(tuple([Get(Node, (s, entry.effect_id)) for entry in written]))
     return OpenTurn(
         run,
-        all_existing(inputs, f"input of run {run.run_id}"),
+        inputs,
         entries,
         all_existing(nodes, f"node of run {run.run_id}"),
     )

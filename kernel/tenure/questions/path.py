@@ -153,8 +153,16 @@ def lines_of(session_id: str, nodes: Sequence[Node]) -> Steps:
     keys = [(session_id, each) for node in shown for each in node.inputs]
     for at in range(0, len(keys), PAGE):
         found += yield Each(tuple([Get(Input, key) for key in keys[at : at + PAGE]]))
-    inputs = iter(all_existing(found, "input of a node"))
-    return tuple([TranscriptLine(tuple([next(inputs) for _ in n.inputs]), n) for n in shown])
+    if None in found:
+        session: Session | None = yield Get(Session, (session_id,))
+        if session is None or session.pruned_before_ms is None:
+            all_existing(found, "input of a node")  # raises
+    rows = iter(found)
+    lines = []
+    for node in shown:  # RETENTION-6: one that was rolled back may name an input that was removed
+        own = [next(rows) for _ in node.inputs]
+        lines.append(TranscriptLine(tuple([row for row in own if row is not None]), node))
+    return tuple(lines)
 
 
 def on_path(node: Node) -> Node | None:

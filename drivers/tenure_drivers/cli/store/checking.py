@@ -20,6 +20,7 @@ from ..invoke import invoke_async
 from ..open_store import Reader, open_read_only
 from ..output import log
 from ..session_pages import session_ids
+from .blob_checking import opened_blobs
 from .shared import existing, report, store_option
 
 __all__ = ["check", "counted", "readmit"]
@@ -27,8 +28,9 @@ __all__ = ["check", "counted", "readmit"]
 
 @click.command()
 @store_option
+@click.option("--blobs", metavar="URL", help="Also compare attachments with this store of bytes.")
 @click.argument("sessions", nargs=-1)
-def check(store: str, sessions: tuple[str, ...]) -> None:
+def check(store: str, blobs: str | None, sessions: tuple[str, ...]) -> None:
     """Check the stored rows of all or some sessions.
 
     Read-only and safe while workers are running: each session is read in one snapshot.  Prints one line for each
@@ -39,19 +41,26 @@ def check(store: str, sessions: tuple[str, ...]) -> None:
     numbers have no gaps, ranks are unique, every input has a queue entry.
 
     \b
+    With --blobs: every attachment has its bytes, and all bytes belong to an attachment.  URL is folder:PATH,
+    rows: (in the store), or s3://BUCKET/PREFIX.
+
+    \b
     Exit codes:
       0  no violation
       1  at least one violation
       2  no such store or session
       4  the store is unavailable or unreadable, or a newer release is active
     """
-    invoke_async(_check(store, sessions))
+    invoke_async(_check(store, sessions, blobs))
 
 
-async def _check(url: str, names: tuple[str, ...]) -> int:
+async def _check(url: str, names: tuple[str, ...], blobs_url: str | None) -> int:
     broken = checked = missing = 0
     unreadable: list[UnreadableSession] = []
-    async with open_read_only(url, log_line=log) as found:
+    async with (
+        open_read_only(url, log_line=log) as found,
+        opened_blobs(blobs_url, url) as blobs,
+    ):
         for aside in await _quarantined(url, found):
             broken += 1
             report(f"{aside.session_id}: quarantined: {aside.reason}")
@@ -64,12 +73,18 @@ async def _check(url: str, names: tuple[str, ...]) -> int:
                     continue
                 checked += 1
                 wrong = list(violations(rows))
+                wrong += [] if blobs is None else await blobs.session(found, name)
             except UnreadableSession as error:
                 checked += 1
                 wrong = [str(error)]
             broken += len(wrong)
             for violation in wrong:
                 report(f"{name}: {violation}")
+        if blobs is not None and not names:
+            others = await blobs.others()
+            broken += len(others)
+            for violation in others:
+                report(violation)
     for each in unreadable:
         checked += 1
         broken += 1

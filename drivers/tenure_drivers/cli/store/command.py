@@ -1,4 +1,4 @@
-"""`tenure store`: check, migrate, activate, reseal, export, import and fence a whole store, and end a quarantine."""
+"""`tenure store`: check, migrate, prune, reseal, export, import and fence a whole store, and end a quarantine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .checking import check, readmit
 from .copying import export_, import_
 from .fencing import fence_all
 from .migrating import activate, migrate
+from .pruning import prune
 from .resealing import reseal
 
 __all__ = ["store"]
@@ -15,7 +16,7 @@ __all__ = ["store"]
 
 @click.group()
 def store() -> None:
-    """Check, migrate, activate or copy a store, end all its leases, or end the quarantine of a session.
+    """Check, migrate, activate, prune or copy a store, end all its leases, or end the quarantine of a session.
 
     \b
     After you restored a backup, or made an asynchronous standby server the primary:
@@ -27,5 +28,5 @@ def store() -> None:
     """
 
 
-for command in (check, readmit, fence_all, migrate, activate, reseal, export_, import_):
+for command in (check, readmit, fence_all, migrate, activate, prune, reseal, export_, import_):
     store.add_command(command)

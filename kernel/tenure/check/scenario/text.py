@@ -18,6 +18,9 @@ import attrs
 from ... import commands, questions
 from ...commands import (
     IfIdle,
+    Import,
+    ImportNode,
+    NewAttachment,
     NewEntry,
     NewInput,
     NewProfile,
@@ -49,9 +52,11 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core
-from ...records import Child, EntryKind, Fork, Phase, Relation, Root
+from ...records import Child, EntryKind, Fork, Phase, Root
 from ...replace import replace
+from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from .relations import read_pair, read_relation, write_relation
 
 __all__ = [
     "BARE",
@@ -78,6 +83,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "run_.WaitReason": WaitReason,
     "ticket_.Action": Action,
     "ticket_.TicketKind": TicketKind,
+    "PruneKind": PruneKind,
     "WhileWaiting": WhileWaiting,
     "IfIdle": IfIdle,
     "IfOver": IfOver,
@@ -174,6 +180,8 @@ def read_question(line: str) -> Question[Any]:
 
 
 PARTS: Final[dict[str, type]] = {
+    "tuple[ImportNode, ...]": tuple,
+    "tuple[NewAttachment, ...]": tuple,
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
@@ -183,6 +191,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[RowName, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
+    "Import | None": Import,
     "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
     "Switch | None": Switch,
@@ -191,6 +200,8 @@ PARTS: Final[dict[str, type]] = {
 
 
 ITEMS: Final[dict[type, str]] = {
+    Import: "import",
+    NewAttachment: "attachment",
     NewProfile: "profile",
     NewState: "state",
     NewTicket: "ticket",
@@ -207,6 +218,10 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if parts.keys() == {"nodes"}:
+        return "nodes", _build(ImportNode, words)
+    if words[0] == "import" and "importing" in parts:
+        return "importing", _build(Import, words[1:])
     if words[0] == "profile" and "profile" in parts:
         return "profile", _build(NewProfile, words[1:])
     if parts.keys() & {"inputs", "replacement", "new"}:
@@ -215,6 +230,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "entries", _build(NewEntry, words)
     if words[0] in ROLES and "nodes" in parts:
         return "nodes", _build(NewNode, words)
+    if words[0] == "attachment" and "attachments" in parts:
+        return "attachments", _build(NewAttachment, words[1:])
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
     if words[0] == "state" and "states" in parts:
@@ -288,9 +305,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "tuple[str, ...]":
             return tuple(text.split(","))
         case "tuple[str, str]":
-            return _pair(text)
+            return read_pair(text)
         case "tuple[tuple[str, str], ...]":
-            return tuple(map(_pair, text.split(",")))
+            return tuple(map(read_pair, text.split(",")))
         case "tuple[int, ...]":
             return tuple(map(int, text.split(",")))
         case "tuple[ticket_.Action, ...]":
@@ -302,6 +319,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "Policy":
             return _policy(text)
+        case "Retention":
+            return _retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -312,26 +331,11 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
         case "Relation":
-            return _relation(text)
+            return read_relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    """Read `name=value`."""
-    name, _, value = text.partition("=")
-    return name, value
-
-
-def _relation(text: str) -> Relation:
-    """Read `root`, `child:parent:cause`, or `fork:origin:node`, with `-` for no node."""
-    kind, _, rest = text.partition(":")
-    session_id, _, more = rest.partition(":")
-    if kind == "child":
-        return Child(session_id, more)
-    return Root() if kind == "root" else Fork(session_id, None if more == NOTHING else more)
 
 
 def _unquote(word: str) -> str:
@@ -365,6 +369,19 @@ def _policy(text: str) -> Policy:
             case _:
                 changes |= FLAGS[name]
     return Policy(Lane(lane), **changes)
+
+
+def _retention(text: str) -> Retention:
+    """Read what is kept, each for how long and for how many events: `journals:0/10,commands_for_ms:172800000`."""
+    fields: dict[str, Any] = {}
+    for word in text.split(",") if text != "nothing" else ():
+        name, _, value = word.partition(":")
+        if name.endswith("_ms"):
+            fields[name] = int(value)
+            continue
+        for_ms, _, last = value.partition("/")
+        fields[name] = Keep(int(for_ms), int(last or 0))
+    return Retention(**fields)
 
 
 # -- values to text
@@ -429,16 +446,15 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
-        case Root():
-            return "root"
-        case Child(parent, cause):
-            return _word(f"child:{parent}:{cause}", session_id)
-        case Fork(origin, node):
-            return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
+        case Retention():
+            return _retention_word(value)
+        case Root() | Child() | Fork():
+            return _word(write_relation(value), session_id)
         case tuple():
             parts = ["=".join(each) if isinstance(each, tuple) else str(each) for each in value]
             paired = any(isinstance(each, tuple) for each in value)
-            return json.dumps(",".join(parts)) if paired else ",".join(parts)
+            text = ",".join(parts)
+            return json.dumps(text) if paired or " " in text else text
         case _:
             return str(value)
 
@@ -456,3 +472,14 @@ def _policy_word(policy: Policy) -> str:
     if policy.retry is not None:
         words += [f"{name}:{getattr(policy.retry, name)}" for name in RETRY]
     return ",".join(words)
+
+
+def _retention_word(policy: Retention) -> str:
+    words = []
+    for a in attrs.fields(Retention):
+        value = getattr(policy, a.name)
+        if isinstance(value, Keep):
+            words.append(f"{a.name}:{value.for_ms}" + f"/{value.last}" * bool(value.last))
+        elif value is not None and value != a.default:
+            words.append(f"{a.name}:{value}")
+    return ",".join(words) or "nothing"

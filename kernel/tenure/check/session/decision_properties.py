@@ -18,9 +18,11 @@ from ...machines import run as run_
 from ...outcome import Drop, Insert
 from ...records import EventBatch, Frame, MarkRaise, Node, Phase
 from ...world import key_of
+from .attachment_properties import ATTACHMENT_DECISIONS
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
 from .frame_properties import FRAME_PROPERTIES
+from .import_properties import IMPORT_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
     barrier_respected,
@@ -29,6 +31,7 @@ from .ordering_oracle import (
     newly_taken,
     nothing_due,
 )
+from .pruning_properties import PRUNING_PROPERTIES
 from .readmission_properties import READMISSION_PROPERTIES
 from .rollback_properties import ROLLBACK_PROPERTIES
 from .snapshot import Snapshot, rank_of, rows_of
@@ -81,7 +84,7 @@ def numbered(t: Step) -> bool:
         for w in t.decided.writes
         if not isinstance(w, Insert)
     ]
-    if EventBatch in kinds:
+    if EventBatch in kinds and not isinstance(t.command, c.Prune):
         return False
     events = [
         w.record
@@ -97,6 +100,8 @@ def numbered(t: Step) -> bool:
 
 def revised(t: Step) -> bool:
     before, after = t.before.session, t.after.session
+    if isinstance(t.command, c.Prune):
+        return after.revision == before.revision  # CHANGES_NOTHING_ELSE
     if after.leaf != before.leaf and after.revision == before.revision:
         return False
     return after.revision - before.revision in (0, 1)
@@ -310,6 +315,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **{sentence: partial(_after, holds) for sentence, holds in WRITTEN_PROPERTIES.items()},
     "a rank changes only by Reorder, and an input goes back only by a split or a rollback": ranks_kept,
     **EDIT_PROPERTIES,
+    **ATTACHMENT_DECISIONS,
     "nothing is begun before earlier work, except work that may be passed over": in_order,
     "a run that holds is never overtaken": hold_respected,
     "a barrier begins only when no earlier run is unfinished": barrier_respected,
@@ -323,6 +329,8 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
     **TRANSCRIPT_PROPERTIES,
+    **IMPORT_PROPERTIES,
 }

@@ -26,6 +26,8 @@ ENDS_AS_MARKED: Final = "an input that a mark has taken back ends as the mark sa
 
 
 def terminal_absorbs(t: Step) -> bool:
+    if isinstance(t.command, c.Prune):
+        return True  # it removes ended inputs, and runs of destroyed sessions: NOTHING_LIVE
     queue_entries = all(
         not isinstance(before.state, input_.Ended) or isinstance(t.command, c.Readmit)
         for before, _ in t.moved()

@@ -9,6 +9,7 @@ from typing import Final
 from ... import commands as c
 from ...frame import FrameStatus
 from ...limits import FRAMES_MAX, STATES_MAX
+from ...phase import Phase
 from ...records import Blob, BlobHolders, Frame, Session
 from ...transcript import hash_text
 from .snapshot import Snapshot, rows_of
@@ -36,6 +37,8 @@ def frames_of(b: Snapshot) -> dict[str, Frame]:
 
 def blobs_held(b: Snapshot) -> bool:
     """Every pointer has its blob, every blob a pointer, and the pointers of frames are counted."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed table by table (RETENTION-8)
     held = Counter(each.digest for frame in frames_of(b).values() for each in frame.states)
     counted = {row.digest: row.holders for row in rows_of(b.world, BlobHolders).values()}
     own = set(own_states(b.session).values())
@@ -48,6 +51,8 @@ def blobs_held(b: Snapshot) -> bool:
 
 def one_active(b: Snapshot) -> bool:
     """If there are rows of frames, the current one is the only active one, and its row has no states."""
+    if b.session.phase is Phase.DESTROYED:
+        return True  # as above
     frames, current = frames_of(b), b.session.current_frame
     if not frames:
         return current is None or not current.frame_count
@@ -90,6 +95,8 @@ def told(t: Step) -> States:
 
 def states_as_told(t: Step) -> bool:
     """The states are those that the command sets, those of the frame that is entered, or as before."""
+    if isinstance(t.command, c.Prune):
+        return True  # CHANGES_NOTHING_ELSE
     switch, after = switch_of(t), own_states(t.after.session)
     if switch is None:
         return after == told(t)
@@ -101,6 +108,8 @@ def states_as_told(t: Step) -> bool:
 
 def left_as_it_was(t: Step) -> bool:
     """The frame that is left keeps its states and its leaf; all others keep their rows."""
+    if isinstance(t.command, c.Prune):
+        return True  # NOTHING_LIVE, ERASES_ONLY
     before, after, switch = frames_of(t.before), frames_of(t.after), switch_of(t)
     if switch is None:
         return before == after and t.before.session.frame_id == t.after.session.frame_id

@@ -217,7 +217,7 @@ def due_of(
         begins: int | None = session.lease.expires_at_ms + 1
     else:
         begins = starts_at(session, runs, queue_entries, -1)
-    times = (begins, *promotions(session, queue_entries))
+    times = (begins, session.intents_at_ms, *promotions(session, queue_entries))
     return min((at for at in times if at is not None), default=None)
 
 

@@ -13,7 +13,9 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
+from .attachment_properties import ATTACHMENT_STATES
 from .frame_properties import FRAME_STATES
+from .import_properties import IMPORT_STATES
 from .ordering_oracle import due_of
 from .snapshot import Snapshot, rank_of, rows_of
 from .steering_properties import JOURNAL_AGREES, journal_agrees
@@ -114,7 +116,10 @@ def stopped(b: Snapshot) -> bool:
 
 
 def inputs(b: Snapshot) -> bool:
-    return {i.input_id for i in rows_of(b.world, Input).values()} == b.queue_entries.keys()
+    if b.session.phase is Phase.DESTROYED:
+        return True  # its rows are removed table by table
+    given = [i.input_id for i in rows_of(b.world, Input).values() if not i.pruned]
+    return set(given) == b.queue_entries.keys()
 
 
 def due(b: Snapshot) -> bool:
@@ -160,6 +165,8 @@ def superseded(b: Snapshot) -> bool:
 def journals(b: Snapshot) -> bool:
     numbers: dict[tuple[str, int], set[int]] = {}
     for entry in rows_of(b.world, JournalEntry).values():
+        if entry.run_id in b.runs and b.runs[entry.run_id].pruned:
+            continue
         numbers.setdefault((entry.run_id, entry.turn), set()).add(entry.n)
     return all(max(found) == len(found) - 1 for found in numbers.values())
 
@@ -171,7 +178,7 @@ def due_now(b: Snapshot) -> bool:
 
 
 STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
-    "every input has a queue entry, and every queue entry an input": inputs,
+    "every input has a queue entry, unless it was pruned, and every queue entry an input": inputs,
     "at most one turn is open, and open_run names it": open_turn,
     "at most one run is under the lease, and lease_run names it": lease_run,
     "a run's contributors are the inputs bound to it": contributors,
@@ -181,7 +188,9 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "the counts on the session's row are those of its rows": tallied,
     "counters and groups are bounded": counters,
     **WAITING_STATES,
+    **ATTACHMENT_STATES,
     **FRAME_STATES,
+    **IMPORT_STATES,
     "stopped means no lease and no open turn, and is reached at once": stopped,
 }
 

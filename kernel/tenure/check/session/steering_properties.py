@@ -173,11 +173,16 @@ def stays_taken(t: Step) -> bool:
 def journal_agrees(b: Snapshot) -> bool:
     """The entries `taken` name the contributors of each checkpoint, so every later holder finds the same."""
     taken: dict[tuple[str, int], list[str]] = {}
-    for entry in rows_of(b.world, JournalEntry).values():
+    entries = [
+        entry
+        for entry in rows_of(b.world, JournalEntry).values()
+        if entry.run_id not in b.runs or not b.runs[entry.run_id].pruned
+    ]
+    for entry in entries:
         if entry.kind is EntryKind.TAKEN:
             taken[entry.run_id, entry.n] = entry.body.split(" ")
     bound: dict[tuple[str, int], list[str]] = {}
-    journals = {entry.run_id for entry in rows_of(b.world, JournalEntry).values()}
+    journals = {entry.run_id for entry in entries}
     for run_id in journals & b.runs.keys():
         for x in b.runs[run_id].contributors:
             if x.checkpoint is not None:

@@ -34,7 +34,9 @@ def numbered_in_order(t: Step) -> bool:
 
 def hidden_by_amend(t: Step) -> bool:
     """A stored node changes only by an Amend that names it, and only in whether it is hidden."""
-    named = (*t.command.hide, *t.command.show) if isinstance(t.command, c.Amend) else ()
+    if isinstance(t.command, c.Prune):
+        return True  # ERASES_ONLY
+    hide, show = (t.command.hide, t.command.show) if isinstance(t.command, c.Amend) else ((), ())
     before = rows_of(t.before.world, Node)
     for write in t.decided.writes:
         if not isinstance(write, Update) or not _is_node(write.record):
@@ -45,7 +47,7 @@ def hidden_by_amend(t: Step) -> bool:
             continue  # it writes rows as they are
         if replace(after, hidden=old.hidden, hidden_at_ms=old.hidden_at_ms) != old:
             return False
-        if after.node_id not in named or after.hidden is not (after.node_id in t.command.hide):
+        if after.node_id not in (*hide, *show) or after.hidden is not (after.node_id in hide):
             return False
     return True
 

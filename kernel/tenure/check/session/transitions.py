@@ -46,7 +46,7 @@ TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
     *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
-NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.Reseal)
+NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal)
 OTHER: Final = lease_.Owner("other", "other")
 PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried; its number says which
 
@@ -87,9 +87,9 @@ class TransitionCache:
             snapshot.canonical[retained] = number
         return number
 
-    def initial_snapshot(self) -> Snapshot:
-        """Return an open session without inputs."""
-        answer = self._decide(EMPTY, c.Open(S))
+    def initial_snapshot(self, importing: c.Import | None = None) -> Snapshot:
+        """Return a session without inputs, open or importing."""
+        answer = self._decide(EMPTY, c.Open(S, importing=importing))
         assert isinstance(answer, Decided)
         return snapshot_of(-1, evolve(EMPTY, answer.writes))
 

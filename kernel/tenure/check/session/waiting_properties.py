@@ -91,6 +91,8 @@ WAITING_STATES: Final[dict[str, Callable[[Snapshot], bool]]] = {
 
 def settled_once(t: Step) -> bool:
     """The first settlement wins for ever, and only an open ticket is settled."""
+    if isinstance(t.command, c.Prune):
+        return True  # NOTHING_LIVE
     before, after = tickets_of(t.before), tickets_of(t.after)
     return all(
         name in after and (isinstance(old.state, ticket_.Open) or after[name] == old)

@@ -1,0 +1,147 @@
+"""The small systems of a session that is pruned, and bugs that they find."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tenure.check import explore
+from tenure.check.pruning import (
+    NOT_AGAIN,
+    STILL_KNOWN,
+    SYSTEMS,
+    TEXTS_GONE,
+    PruneModel,
+)
+from tenure.check.session.pruning_properties import NOTHING_LIVE, ONLY_PUBLISHED
+from tenure.commands import erasing, prunable, prune
+from tenure.questions import retention as questions
+from tenure.records import RECORDS, Node
+from tenure.replace import replace
+from tenure.retention import Keep, PruneKind, is_older, time_of
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+BY_NAME = {system.name: system for system in SYSTEMS}
+
+
+@pytest.fixture(autouse=True)
+def without_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@frozen
+class Bug:
+    name: str
+    system: str
+    violates: tuple[str, ...]
+    patch: Patch
+
+
+def walk_again(kind: PruneKind, **changes: Any) -> Patch:
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        changed = replace(prunable.WALKED[kind], **changes)
+        monkeypatch.setitem(prunable.WALKED, kind, changed)
+
+    return patch
+
+
+def events_unpublished(patch: pytest.MonkeyPatch) -> None:
+    for module in (prune, questions):
+        patch.setattr(module, "events_until", lambda session, progress: session.next_event)
+
+
+def no_horizon(patch: pytest.MonkeyPatch) -> None:
+    def forgets(removal: prunable.Removal, id_: str) -> bool:
+        return is_older(id_, removal.cut_ms)
+
+    patch.setattr(prunable.Removal, "forgets", forgets)
+
+
+def ids_without_a_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(prunable, "time_of", lambda id_: time_of(id_) or 0)
+
+
+def keys_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def remove(removal: prunable.Removal, named: prunable.Named) -> prunable.Verdict:
+        given = removal.found.inputs.get(named.name)
+        if given is not None and removal.found.queue_entries.get(named.name) is not None:
+            removal.drop(given, removal.found.queue_entries[named.name])
+        return prunable.Verdict.DONE
+
+    walk_again(PruneKind.INPUTS, remove=remove)(patch)
+
+
+def lease_forgotten(patch: pytest.MonkeyPatch) -> None:
+    for module in (prune, questions):
+        patch.setattr(module, "lease_of", lambda session: None)
+
+
+def transcript_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def remove(removal: prunable.Removal, named: prunable.Named) -> prunable.Verdict:
+        blind = replace(removal.found, runs={})
+        removal.found = blind
+        return prunable._remove_input(removal, named)
+
+    walk_again(PruneKind.INPUTS, remove=remove)(patch)
+
+
+def not_after_the_work(patch: pytest.MonkeyPatch) -> None:
+    for module in (prune, questions):
+        patch.setattr(module, "at_rest", lambda session: True)
+
+
+def reports_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(erasing.ERASED, Node, lambda node: node)
+
+
+def inputs_kept(patch: pytest.MonkeyPatch) -> None:
+    first = next(iter(erasing.ERASED))
+    patch.setitem(erasing.ERASED, first, lambda row: replace(row, payload=""))
+
+
+BUGS = (
+    Bug(
+        "a stamp that is asked again is pruned",
+        "prune",
+        (NOTHING_LIVE, STILL_KNOWN),
+        walk_again(PruneKind.STAMPS, keep=lambda policy: Keep(0)),
+    ),
+    Bug("events before the publisher's cursor", "prune", (ONLY_PUBLISHED,), events_unpublished),
+    Bug("no horizon", "prune", (NOT_AGAIN,), no_horizon),
+    Bug("an id without a time is forgotten", "prune-inputs", (NOT_AGAIN,), ids_without_a_time),
+    Bug("a key is forgotten", "prune-inputs", (NOTHING_LIVE, NOT_AGAIN), keys_forgotten),
+    Bug("the row of a held lease", "prune-inputs", (NOTHING_LIVE,), lease_forgotten),
+    Bug("inputs of the transcript", "prune", (NOTHING_LIVE,), transcript_forgotten),
+    Bug("rows before the work was swept", "destroyed", (NOTHING_LIVE,), not_after_the_work),
+    Bug("origins are not erased", "erase", (TEXTS_GONE,), inputs_kept),
+)
+
+
+def test_every_record_is_erased_or_has_no_text() -> None:
+    known = {*erasing.ERASED, *erasing.WITHOUT_TEXTS}
+
+    assert known == set(RECORDS)
+    assert not erasing.ERASED.keys() & set(erasing.WITHOUT_TEXTS)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_a_pruned_session_keeps_every_property(system: Any) -> None:
+    explored = explore(PruneModel(system))
+
+    assert explored.good, [trace.text() for trace in explored.traces()] or explored.unseen
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_the_explorer_finds_the_bug(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug.patch(monkeypatch)
+
+    explored = explore(PruneModel(BY_NAME[bug.system]), first_only=True)
+
+    assert explored.broken, f"{bug.name} is not found"
+    assert set(explored.broken) & set(bug.violates), list(explored.broken)
