@@ -60,7 +60,7 @@ def test_an_invalid_environment_variable_is_reported_with_the_agent(
     ("variable", "value", "message"),
     [
         ("OPENAI_BASE_URL", "http://127.0.0.1:99999/v1", "invalid base URL: Port out of range"),
-        ("ALL_PROXY", "nonsense://127.0.0.1:1", "the OpenAI SDK cannot use this environment"),
+        ("ALL_PROXY", "nonsense://127.0.0.1:1", "Unknown scheme for proxy URL"),
         ("SSL_CERT_FILE", "/nonexistent", "the OpenAI SDK cannot use this environment"),
     ],
 )
