@@ -16,6 +16,8 @@ from ..machines import ticket as ticket_
 from ..outcome import Key
 from ..queries import Record
 from ..records import (
+    Attached,
+    Attachment,
     Blob,
     BlobHolders,
     EntryKind,
@@ -32,6 +34,7 @@ from ..records import (
     PruneProgress,
     QueueEntry,
     Run,
+    Scrap,
     Session,
     Ticket,
     Usage,
@@ -92,6 +95,11 @@ def _blob(row: Blob) -> Blob:
     return replace(row, body="")
 
 
+def _attachment(row: Attachment) -> Attachment:
+    """Let go of what is attached: whoever deletes the bytes of scraps deletes these.  Sweep lets go of intents."""
+    return replace(row, state=Scrap()) if isinstance(row.state, Attached) else row
+
+
 def _frame(row: Frame) -> Frame:
     return replace(row, reason="", options=None)
 
@@ -117,6 +125,7 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Frame: _frame,
     Profile: _profile,
     Label: _label,
+    Attachment: _attachment,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (

@@ -10,14 +10,17 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from attrs import frozen
 
+from ..attachment_records import Stage
 from ..event import Event, EventKind
-from ..indexes import EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
+from ..indexes import ATTACHMENT_STAGES, EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
 from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
 from ..queries import Command, Each, First, Get, Index, Query, Reads, Record, read
 from ..records import (
     RECORDS,
+    Attached,
+    Attachment,
     EventBatch,
     ExecutedCommand,
     Input,
@@ -33,6 +36,7 @@ from ..replace import replace
 from ..retention import PruneKind, Retention
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
+from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 
@@ -44,6 +48,7 @@ __all__ = [
     "at_rest",
     "events_until",
     "lease_of",
+    "rows_left",
 ]
 
 
@@ -56,6 +61,10 @@ GOING_WITH_SESSION: Final = {
     record.__name__: record
     for record in RECORDS
     if record not in (Session, PruneProgress, ExecutedCommand)
+}
+# Of attachments only those that are attached: they become scraps, and go with their bytes (ATTACH-44).
+ROWS_OF: Final[dict[type[Record], tuple[Index[Any], Key]]] = {
+    Attachment: (ATTACHMENT_STAGES, (Stage.ATTACHED.value,))
 }
 
 
@@ -143,6 +152,8 @@ class Prune(Command[PruneView, Pruned]):
         found = self._table()
         if found is None:
             return Each(())
+        if self.kind is PruneKind.SESSION:
+            return rows_left(self.session_id, self.names[0], PRUNE_ROWS_MAX)
         index, after = found
         return First(index, (self.session_id,), PRUNE_ROWS_MAX, after)
 
@@ -298,6 +309,9 @@ class Prune(Command[PruneView, Pruned]):
             session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
         )
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
+        if table is Attachment:
+            empty, writes = _let_go(empty, view.rows, now_ms)
+            return self._removed(view, empty, view.progress, writes, False)
         removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)
 
@@ -310,9 +324,11 @@ class Prune(Command[PruneView, Pruned]):
         found = place_of(self.place)
         assert found is not None, self.place
         table, writes = found[0], list[Write]()
-        for row in view.rows:
+        for row in view.rows if table is not Attachment else ():
             if (after := ERASED[table](row)) != row:
                 writes.append(Update(after))
+        if table is Attachment:
+            session, writes = _let_go(session, view.rows, now_ms)
         if len(view.rows) == PRUNE_ROWS_MAX:
             place = place_after(table, key_of(table)(view.rows[-1])[1:])
         else:
@@ -359,6 +375,23 @@ class Prune(Command[PruneView, Pruned]):
         if progress is not None and progress != (view.progress or PruneProgress(self.session_id)):
             writes.append(Insert(progress) if view.progress is None else Update(progress))
         return Decided(Pruned(self.kind, rows, done), clause, tuple(writes))
+
+
+def rows_left(session_id: str, table: str, limit: int) -> First[Any]:
+    """Return the query of the rows of a table that go with a destroyed session."""
+    record = GOING_WITH_SESSION[table]
+    index, within = ROWS_OF.get(record, (PRIMARY[record], ()))
+    return First(index, (session_id, *within), limit)
+
+
+def _let_go(
+    session: Session, rows: Sequence[Attachment], now_ms: int
+) -> tuple[Session, list[Write]]:
+    """Make scraps of what is attached, so that its bytes are deleted."""
+    gone = [
+        replace(ERASED[Attachment](r), at_ms=now_ms) for r in rows if isinstance(r.state, Attached)
+    ]
+    return count_attachments(session, 0, len(gone), now_ms), [Update(row) for row in gone]
 
 
 def at_rest(session: Session) -> bool:

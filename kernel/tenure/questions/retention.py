@@ -17,6 +17,7 @@ from ..commands.prune import (
     at_rest,
     events_until,
     lease_of,
+    rows_left,
 )
 from ..commands.sweep import Sweep, Swept
 from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, PRIMARY, PRUNABLE
@@ -79,7 +80,7 @@ class NextPrune(Question[Step | None]):
         tables = sorted(GOING_WITH_SESSION, key=lambda name: name == EventBatch.__name__)
         left: list[str] = []
         for name in tables:
-            rows = yield First(PRIMARY[GOING_WITH_SESSION[name]], (self.session_id,), 1)
+            rows = yield rows_left(self.session_id, name, 1)
             left += [name] if rows else []
         due_ms = session.changed_at_ms + keep_ms
         if left and due_ms <= self.now_ms and at_rest(session):
