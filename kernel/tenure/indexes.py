@@ -13,6 +13,7 @@ from .records import (
     EventBatch,
     ExecutedCommand,
     Frame,
+    ImportedPage,
     Input,
     JournalEntry,
     Label,
@@ -46,6 +47,7 @@ __all__ = [
     "FROM_SESSION",
     "FRAMES",
     "FUTURE",
+    "IMPORTED_PAGES",
     "INDEXES",
     "JOURNAL_ENTRIES",
     "LABELLED",
@@ -136,6 +138,9 @@ FROM_SESSION: Final = Index(
 LABELLED: Final = Index(
     "label_value", Label, ("name", "value", "created_at_ms", "session_id"), since=2
 )
+IMPORTED_PAGES: Final = Index(
+    "imported_page_pk", ImportedPage, ImportedPage.key, unique=True, since=2
+)
 LABELS: Final = Index("label_pk", Label, Label.key, unique=True, since=2)
 ATTACHMENTS: Final = Index("attachment_pk", Attachment, Attachment.key, unique=True, since=2)
 ATTACHMENT_STAGES: Final = Index(
@@ -192,6 +197,7 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     FRAMES,
     BLOBS,
     BLOB_HOLDERS,
+    IMPORTED_PAGES,
 )
 
 

@@ -28,6 +28,9 @@ __all__ = [
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "ORIGIN_BYTES_MAX",
+    "PAGES_MAX",
+    "PAGE_BYTES_MAX",
+    "PAGE_NODES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PRIORITY_MAX",
     "PRUNE_NAMES_MAX",
@@ -66,6 +69,11 @@ ORIGIN_BYTES_MAX: Final = 16_384  # of the origin of an input (INBOX-61)
 BODY_BYTES_MAX: Final = 10_000_000  # of a node, a journal entry, a state
 COMMAND_BYTES_MAX: Final = 1_000_000_000  # of all texts of a command (STORE-43)
 MESSAGE_BYTES_MAX: Final = 9_500_000  # of a message as the body of a node, below BODY_BYTES_MAX
+
+# of an import (IMPORT-5)
+PAGE_NODES_MAX: Final = 64
+PAGE_BYTES_MAX: Final = 4_000_000  # of the bodies of a page that has several nodes
+PAGES_MAX: Final = 1_000_000
 
 # of a profile (PROFILE-3)
 LABELS_MAX: Final = 16

@@ -15,3 +15,5 @@ class Phase(enum.StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     DESTROYED = "destroyed"
+    IMPORTING = "importing"  # until its import is whole (specs/import.md)
+    added = enum.nonmember({"IMPORTING": 2})

@@ -14,6 +14,7 @@ from .event import Event, Origin, Parent
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
+from .import_records import ImportedPage, ImportProgress
 from .journal_records import EntryKind, JournalEntry
 from .machines import input as input_
 from .machines import lease as lease_
@@ -65,6 +66,8 @@ __all__ = [
     "Fork",
     "Frame",
     "HowAdmitted",
+    "ImportProgress",
+    "ImportedPage",
     "Input",
     "Intent",
     "Interrupted",
@@ -483,4 +486,6 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Attachment,
     Frame,
     BlobHolders,
+    ImportProgress,
+    ImportedPage,
 )

@@ -24,6 +24,7 @@ __all__ = [
     "Supersede",
     "TakeUp",
     "TimedOut",
+    "UNLEASED_PHASES",
     "Wait",
     "asking_since_ms",
     "due_at_ms",
@@ -44,6 +45,8 @@ __all__ = [
 
 
 BEGINNING_PHASES: Final = frozenset((Phase.OPEN, Phase.RETIRED))  # phases in which runs begin
+# phases in which no lease is granted (PHASE-3)
+UNLEASED_PHASES: Final = frozenset((Phase.STOPPED, Phase.DESTROYED, Phase.IMPORTING))
 FOLDING: Final = frozenset((run_.WaitReason.USER_INPUT, run_.WaitReason.BACKGROUND))
 
 

@@ -70,6 +70,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "waiting-input": (3_781, 8_451),
     "waiting-background": (5_393, 15_804),
     "approval": (1_245, 4_053),
+    "import": (3_711, 11_459),
 }
 
 # Clauses that no model reaches.  Most are rows of machines for cases that the commands exclude before.
@@ -91,7 +92,6 @@ UNREACHED = {
     "TICKET-11",  # a model decides under one id with one content; see the scenarios of tickets
     "RETENTION-1",  # every model has a session
     "RETENTION-2",  # who prunes makes legal steps; see retention/refused.txt
-    *("PROFILE-3", "PROFILE-4"),  # no decision depends on a profile; see the scenarios of profiles
     *(f"TRANSCRIPT-{n}" for n in (40, 42, 44, 45)),  # sessions drop nodes; see the system `hiding`
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
 }

@@ -40,6 +40,7 @@ from tenure.check.session.configs import (
     STOP,
 )
 from tenure.check.session.configs_frames import BLOBS, FRAMES
+from tenure.check.session.configs_import import IMPORT
 from tenure.check.session.configs_waiting import APPROVAL, WAITING, WAITING_ANY, WAITING_INPUT
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
@@ -58,6 +59,7 @@ from tenure.commands import (
     contributors,
     edit,
     grant,
+    import_page,
     nodes,
     park,
     publish,
@@ -86,7 +88,7 @@ from tenure.machines import run as run_
 from tenure.machines.input import How, Ready
 from tenure.outcome import Decided, Stepped
 from tenure.policy import LANES, Lane
-from tenure.records import Contributor, Run
+from tenure.records import Contributor, Phase, Run
 from tenure.replace import replace
 from tenure.transcript import Form
 
@@ -665,6 +667,43 @@ def unpublished_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transaction, "unpublished_since_ms", lambda session, added, now_ms: None)
 
 
+def last_page_without_digest(patch: pytest.MonkeyPatch) -> None:
+    refuse = import_page._refuse_opening
+    patch.setattr(
+        import_page,
+        "_refuse_opening",
+        lambda progress, so_far, calls: refuse(progress, progress.digest, calls),
+    )
+
+
+def opened_with_open_calls(patch: pytest.MonkeyPatch) -> None:
+    refuse = import_page._refuse_opening
+    patch.setattr(
+        import_page,
+        "_refuse_opening",
+        lambda progress, so_far, calls: refuse(progress, progress.digest, ()),
+    )
+
+
+def page_not_known_again(patch: pytest.MonkeyPatch) -> None:
+    decide = import_page.ImportPage.decide
+
+    def anew(self: Any, view: Any, now_ms: int) -> Any:
+        return decide(self, replace(view, page=None), now_ms)
+
+    patch.setattr(import_page.ImportPage, "decide", anew)
+
+
+def node_met_again_replaced(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(import_page, "_unmet", lambda new, stored: new)
+
+
+def begins_while_importing(patch: pytest.MonkeyPatch) -> None:
+    phases = scheduling.BEGINNING_PHASES | {Phase.IMPORTING}
+    patch.setattr(scheduling, "BEGINNING_PHASES", phases)
+    patch.setattr(scheduling, "UNLEASED_PHASES", scheduling.UNLEASED_PHASES - phases)
+
+
 DUE = "due_at_ms agrees"
 
 
@@ -727,6 +766,11 @@ def switch_not_stamped(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS = (
+    Mutant("a last page without the digest", IMPORT, 4, ("an import is whole",), last_page_without_digest),
+    Mutant("an import that ends with open calls", IMPORT, 4, ("a node follows", "an import is whole"), opened_with_open_calls),
+    Mutant("a page that is not known again", IMPORT, 1, (REPLAYED,), page_not_known_again),
+    Mutant("a node of an import written twice", IMPORT, 3, (NO_ASSERTION_ERROR,), node_met_again_replaced),
+    Mutant("a run begins during an import", IMPORT, 1, (DUE, WORK_IS_DUE), begins_while_importing),
     Mutant("no fence check", LEASE, 6, ("no write lands with a stale fence", NO_ASSERTION_ERROR), no_fence),
     Mutant("no generation bump", LEASE, 2, ("each new lease",), no_generation),
     Mutant("a lease that ends a millisecond early", LEASE, 2, (WORK_IS_DUE,), expires_early),

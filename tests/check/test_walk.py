@@ -48,6 +48,7 @@ from tenure.commands import (
     admit,
     cancel,
     commit,
+    profile,
     transaction,
 )
 from tenure.limits import COMMANDS_FOR_MS_MIN
@@ -210,7 +211,7 @@ class Walk:
         else:
             raise AssertionError("not finished after 4,000 steps")
         row = session_of(self.world)
-        if row is not None and row.phase is not Phase.STOPPED:
+        if row is not None and row.phase not in (Phase.STOPPED, Phase.IMPORTING):
             left = [e for e in self.world.all(QueueEntry) if not isinstance(e.state, Ended)]
             assert not left, f"never ends: {left}"
         self.generator, self.now_ms, self.taken_back, self.trace, self.done = kept
@@ -309,9 +310,20 @@ def calls_left_open(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commit, "closing_nodes", lambda *_: ())
 
 
+def labels_left_behind(patch: pytest.MonkeyPatch) -> None:
+    write = profile._write_labels
+
+    def none_dropped(tx: Any, changed: Any, before: dict[str, str]) -> None:
+        kept = {name: before[name] for name, _ in changed.labels if name in before}
+        write(tx, changed, kept)
+
+    patch.setattr(profile, "_write_labels", none_dropped)
+
+
 @pytest.mark.parametrize(
     ("patch", "sentence"),
     [
+        (labels_left_behind, "the rows of labels are those of the profile"),
         (limit_ignored, "a new run binds inputs in order, up to the limit"),
         (calls_left_open, "has no open calls"),
         (numbered_again, "the number of every node is below the next one"),

@@ -38,6 +38,7 @@ def examples() -> list[str]:
 
 def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
     prompts(tmp_path / "prompts.jsonl", [HELLO])
+    prompts(tmp_path / "conversation.json", [{"role": "user", "content": "hello"}])
     ran = []
     for line in examples():
         if line == ALL_MODELS:
@@ -60,5 +61,5 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
 
     assert set(ran) == {
         "run", "submit", "ask", "steer", "inspect", "show", "events", "store", "check", "explain",
-        "interrupt", "dead", "tickets", "decide", "sessions", "destroy",
+        "interrupt", "dead", "tickets", "decide", "sessions", "destroy", "fork", "import",
     }  # fmt: skip

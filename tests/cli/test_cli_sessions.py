@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from cli_process import tenure
 
-from tenure.commands import NewProfile, Open, Retire
-from tenure.profile_records import Child, Fork
+from tenure.commands import Child, Fork, NewProfile, Open, Retire
 from tenure_drivers.stores.sqlite.store import SqliteStore
 from tenure_drivers.testing.fixtures import ManualClock
 

@@ -17,7 +17,6 @@ FLOWS = sorted((ROOT / "specs" / "scenarios" / "event" / "flows").glob("*.txt"))
 TABLE = re.compile(r"(?<=<!-- flows -->\n).*?(?=<!-- end -->)", re.DOTALL)
 NO_FLOW = {
     EventKind.REPLAY_DIFFERED: "a note of a checkpoint: specs/scenarios/event/publish.txt",
-    EventKind.AMENDED: "an edit of the transcript: specs/scenarios/commit/amend.txt",
     EventKind.NODES_HIDDEN: "an edit of the transcript: specs/scenarios/transcript/hide.txt",
     EventKind.LEAF_MOVED: "a frame with a path of its own: specs/scenarios/reading/frames.txt",
     EventKind.NODES_SHOWN: "an edit of the transcript: specs/scenarios/transcript/hide.txt",

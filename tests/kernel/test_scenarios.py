@@ -34,7 +34,18 @@ NAMED = re.compile(r"\b[A-Z]+-\d+\b")
 DEFINED = re.compile(r"^- \*\*([A-Z]+-\d+)\*\*", re.MULTILINE)
 PAGES = (  # whose clauses are about commands; the others have tests of their own
     *("lease", "inbox", "run", "journal", "commit", "transcript", "cancel", "phase", "sweep"),
-    *("due", "event", "store", "ticket", "frame", "profile", "reading", "state", "retention"),
+    *(
+        "due",
+        "event",
+        "store",
+        "ticket",
+        "frame",
+        "import",
+        "profile",
+        "reading",
+        "state",
+        "retention",
+    ),
     "attachment",
 )
 
@@ -53,6 +64,9 @@ UNREACHED = {
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
     "WAIT-32": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
     "WAIT-33": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
+    **{f"IMPORT-{n}": "about forks: tests/runtime/test_importing.py" for n in range(20, 24)},
+    "IMPORT-30": "about conversations of other systems: tests/kernel/test_foreign.py",
+    "IMPORT-31": "about conversations of other systems: tests/kernel/test_foreign.py",
     "TICKET-2": "Decide and Sweep look first whether a ticket is open",
     "STORE-1": "tests of every store, and test_a_store_agrees below",
     "STORE-3": "tests of every store",

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tenure.commands import Intend, NewAttachment
+from tenure.commands import Intend, NewAttachment, Sweep
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.messages.types import Reply, Request
 from tenure.outcome import Decided
 from tenure.questions import HeldAttachments, SessionAttachments
 from tenure.records import Attached, Attachment, Intent, Scrap
+from tenure.retention import Retention
 from tenure_drivers import ChatAgent, Client, Runtime
 from tenure_drivers.blobs.base import digest_of
 from tenure_drivers.blobs.folder import FolderStore
@@ -24,6 +25,7 @@ from tenure_drivers.runtime.errors import CommandRefused
 from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.base import Unavailable
 from tenure_drivers.stores.memory import MemoryStore
+from tenure_drivers.testing.fixtures import ManualClock
 
 PICTURE = b"a picture"
 DIGEST, SIZE = digest_of(PICTURE)
@@ -270,3 +272,38 @@ def test_a_prompt_has_at_most_eight_attachments(tmp_path: Path) -> None:
             await Client(store, blobs=blobs).submit("s", "look", attachments=many)
 
     run(tmp_path, body)
+
+
+@pytest.mark.parametrize("erased", [True, False])
+def test_a_destroyed_session_that_is_erased_or_removed_lets_go_of_its_bytes(
+    tmp_path: Path, erased: bool
+) -> None:  # ATTACH-23
+    clock = ManualClock()
+
+    async def body() -> None:
+        store, blobs = MemoryStore(clock=clock), FolderStore(tmp_path / "bytes")
+        client = Client(store, blobs=blobs)
+        await client.submit("s", "hello")
+        attached = await client.attach("s", PICTURE, "image/png")
+        named = attachment_id_of(attached.uri)
+        assert named is not None
+        assert await client.attachment("s", named) == PICTURE
+
+        if erased:
+            await client.erase("s")
+        else:
+            await client.destroy("s")
+            await store.execute(Sweep("s"))
+            await client.prune("s", Retention(destroyed_for_ms=10))
+            assert await client.attachment("s", named) == PICTURE
+            clock.now_ms += 11
+            await client.prune("s", Retention(destroyed_for_ms=10))
+
+        assert await client.attachment("s", named) is None
+        assert isinstance((await rows(store))[named].state, Scrap)
+        await ScrapCollector(client, blobs).collect_all()
+        assert await rows(store) == {} and await stored(blobs) == set()
+        assert not [row for row in await store.dump() if isinstance(row, Attachment)]
+        await store.aclose()
+
+    asyncio.run(body())

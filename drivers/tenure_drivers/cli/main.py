@@ -11,6 +11,7 @@ import importlib.metadata
 import math
 from collections.abc import Iterator
 from importlib.util import find_spec
+from keyword import iskeyword
 from typing import Any, ClassVar, Final
 
 import click
@@ -41,6 +42,7 @@ SESSION_COMMANDS: Final = (
 SECTIONS: Final = {  # of `tenure --help`
     "Work": ("run", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
+    "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead"),
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
     "Stores and rules": ("store", "check", "explain", "demo"),
@@ -86,6 +88,8 @@ class Lazy(click.Group):
         "decide": "tenure_drivers.cli.tickets",
         "demo": "tenure_drivers.demo.command",
         "explain": "tenure_drivers.cli.explain",
+        "fork": "tenure_drivers.cli.importing",
+        "import": "tenure_drivers.cli.importing",
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",
@@ -124,7 +128,7 @@ class Lazy(click.Group):
         if find_spec(self.later[name]) is None:
             return None
         module = importlib.import_module(self.later[name])
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
         return command
 
 
@@ -279,7 +283,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 
     \b
     Without SESSION, print one line for each session, with these columns:
-      phase      open, retired, stopping, stopped or destroyed
+      phase      open, retired, stopping, stopped, destroyed or importing
       lease      the owner, and the time that is left
       open run   the run whose turn has recorded something and has not ended
       unended    the number of inputs that have not ended

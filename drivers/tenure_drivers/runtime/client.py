@@ -14,6 +14,7 @@ from tenure.commands import (
     Decide,
     DecisionTaken,
     IfIdle,
+    ImportNode,
     Interrupt,
     Interrupted,
     NewInput,
@@ -44,6 +45,7 @@ from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
 from .errors import CommandRefused, StillRunning, SubmissionRefused
 from .feed import Change, follow_changes
+from .importing import Imported, fork_session, import_nodes
 from .input_waiter import InputWaiter, TrackedInput
 from .pruning import prune_session
 from .receipts import Receipt
@@ -312,6 +314,37 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         if isinstance(answer, Refused):
             raise CommandRefused("interrupt", answer)
         return answer
+
+    async def fork(
+        self,
+        session_id: str,
+        new_session_id: str | None = None,
+        *,
+        at: str | None = None,
+        whole: bool = False,
+        profile: NewProfile | None = None,
+    ) -> Imported:
+        """Copy what was said in a session into a new one, up to the node `at`, or to the leaf; from the last compaction on.
+
+        `whole`: also what a compaction stands for.  `profile`: of the new session; it gets the relation `Fork`.
+        If the process ends meanwhile, the same call with the same `new_session_id` goes on.  Raises CommandRefused.
+        """
+        new = new_id() if new_session_id is None else new_session_id
+        return await fork_session(self, session_id, new, at, whole, profile)
+
+    async def import_session(
+        self,
+        session_id: str,
+        nodes: Sequence[ImportNode],
+        *,
+        profile: NewProfile | None = None,
+        origin: str | None = None,
+    ) -> Imported:
+        """Open a session with these nodes as its transcript.
+
+        If the process ends meanwhile, the same call goes on.  Raises CommandRefused.
+        """
+        return await import_nodes(self, session_id, nodes, profile, origin)
 
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""

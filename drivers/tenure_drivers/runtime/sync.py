@@ -19,6 +19,7 @@ from tenure.commands import (
     CancelRequested,
     Committed,
     DecisionTaken,
+    ImportNode,
     Interrupted,
     NewInput,
     PhaseChanged,
@@ -40,6 +41,7 @@ from tenure.transcript import NewNode
 
 from .drained import Drained
 from .errors import describe
+from .importing import Imported
 from .receipts import Receipt
 from .runtime import Runtime
 from .steps import Passes
@@ -383,6 +385,14 @@ class SyncRuntime:
     def forget(self, session_id: str, *named: str) -> None:
         """As Client.forget."""
         self._loop.call(self._runtime.forget(session_id, *named))
+
+    def fork(self, session_id: str, new_session_id: str | None = None, **kw: Any) -> Imported:
+        """As Client.fork."""
+        return self._loop.call(self._runtime.fork(session_id, new_session_id, **kw))
+
+    def import_session(self, session_id: str, nodes: Sequence[ImportNode], **kw: Any) -> Imported:
+        """As Client.import_session."""
+        return self._loop.call(self._runtime.import_session(session_id, nodes, **kw))
 
     def amend(self, session_id: str, nodes: Sequence[NewNode] = (), **kw: Any) -> Amended:
         """As Client.amend."""

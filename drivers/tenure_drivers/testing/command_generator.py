@@ -27,6 +27,9 @@ from tenure.commands import (
     Fail,
     Forget,
     IfIdle,
+    Import,
+    ImportNode,
+    ImportPage,
     Intend,
     Interrupt,
     NewAttachment,
@@ -62,6 +65,7 @@ from tenure.commands import (
     WithdrawFrom,
 )
 from tenure.failure import ErrorKind, Failure, RetryLimits
+from tenure.imports import digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
@@ -89,7 +93,9 @@ from tenure.records import (
     Child,
     EntryKind,
     Fork,
+    ImportProgress,
     Node,
+    Phase,
     QueueEntry,
     Root,
     Run,
@@ -142,6 +148,15 @@ RETENTIONS = (
 ORDER = tuple((kind,) for kind in PruneKind if kind is not PruneKind.DONE)
 DIGESTS = ("a" * 64, "b" * 64)
 RELATIONS = (Root(), Root(), Root(), Child("s1", "r1"), Fork("s2", None))
+
+IMPORTED = (
+    ImportNode("asked", Role.USER, "add \u00e9", 1),
+    ImportNode("called", Role.ASSISTANT, "add", 2, ("c1",)),
+    ImportNode("found", Role.TOOL, "5", 3, ("c1",)),
+    ImportNode("told", Role.ASSISTANT, "it is 5", 4),
+)
+PAGES = (IMPORTED[:2], (IMPORTED[2], IMPORTED[0]), IMPORTED[3:])
+PROMISE: Import = promise(map(digest_of_page, PAGES))
 
 
 class CommandGenerator:
@@ -205,6 +220,10 @@ class CommandGenerator:
             if self.prunes and pick(range(3)) == 0:
                 return self._prune(session, now_ms)
             return self._disturb(session, now_ms)
+        if row is None and pick(range(8)) == 0:
+            return Open(session, self._profile(), PROMISE)
+        if row is not None and row.phase is Phase.IMPORTING and pick((True, True, False)):
+            return self._import_page(session)
         if row is None or pick(range(4)) == 0:
             return self._admit(session, now_ms)
         if isinstance(row.lease, Held) and pick(range(4)) > 0:
@@ -274,6 +293,15 @@ class CommandGenerator:
             only_if_idle=self.pick(range(12)) == 0,
             profile=self._profile(),
         )
+
+    def _import_page(self, session: str) -> AnyCommand:
+        """Return a page: mostly the next one, sometimes any, or with the content of another one."""
+        pick = self.pick
+        progress: ImportProgress | None = self.world.answer(Get(ImportProgress, (session,)))
+        next_ = 1 if progress is None else progress.next_page
+        number = pick((next_, next_, next_, 1, 2, 3, 4))
+        nodes = PAGES[(number - 1 + pick(RARELY)) % len(PAGES)]
+        return ImportPage(session, number, nodes)
 
     def _profile(self, few: int = 4) -> NewProfile | None:
         """Return a profile: one in `few` times, sometimes one that is refused."""

@@ -33,6 +33,7 @@ from tenure.world import EMPTY, world_of
 from ..stores.base import Capability, Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
+from .conformance_import import ImportConformance
 from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_states import StatesConformance
@@ -94,6 +95,7 @@ class ReopenConformance:
 class StoreConformance(
     ReopenConformance,
     FeedConformance,
+    ImportConformance,
     ReadingConformance,
     StatesConformance,
     PruningConformance,

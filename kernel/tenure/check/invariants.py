@@ -15,6 +15,7 @@ from ..indexes import (
     BLOBS,
     EVENT_BATCHES,
     FRAMES,
+    IMPORTED_PAGES,
     LABELS,
     NODES,
     OPEN_RUNS,
@@ -23,8 +24,8 @@ from ..indexes import (
 from ..limits import LABELS_MAX
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
-from ..questions.history import load_session_rows
-from ..records import Attachment, Frame, Label, Node, Profile, Run, Ticket
+from ..questions.history import all_rows, load_session_rows
+from ..records import Attachment, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -133,6 +134,10 @@ class Rows(Question[tuple[Record, ...]]):
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]
         found += yield First(LABELS, (s,), PAGE)
+        progress = yield Get(ImportProgress, (s,))
+        if progress is not None:
+            found.append(progress)
+            found += yield from all_rows(IMPORTED_PAGES, s)
         frames: tuple[Frame, ...] = yield First(FRAMES, (s,), EVERY_ROW)
         tips = {tip.node_id for tip in (session.leaf, *[f.leaf for f in frames]) if tip is not None}
         numbered: tuple[Node, ...] = yield First(NODES, (s,), 1, backwards=True)

@@ -5,11 +5,14 @@ A command is decided over a view of the rows of one session.  Modules here impor
 
 from ..event import Parent
 from ..frame import NewState, Switch, Switched
+from ..imports import Import, ImportNode
 from ..records import (
     Admission,
     Amended,
     CancelRequested,
+    Child,
     FencedOff,
+    Fork,
     HowAdmitted,
     Interrupted,
     PhaseChanged,
@@ -17,10 +20,11 @@ from ..records import (
     Reclaimed,
     Reordered,
     Replaced,
+    Root,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
-from .admit import Admit, Open, Opened
+from .admit import Admit
 from .amend import Amend, Rewind
 from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
@@ -33,6 +37,8 @@ from .edit import NotReady, Reorder, Replace
 from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
+from .import_page import ImportPage, PageImported
+from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
 from .profile import NewProfile
@@ -59,6 +65,7 @@ __all__ = [
     "BegunBefore",
     "BusyWith",
     "CancelRequested",
+    "Child",
     "Checkpoint",
     "ClaimScraps",
     "DropScraps",
@@ -81,9 +88,13 @@ __all__ = [
     "Fail",
     "FenceOff",
     "FencedOff",
+    "Fork",
     "GoOn",
     "HowAdmitted",
     "IfIdle",
+    "Import",
+    "ImportNode",
+    "ImportPage",
     "Interrupt",
     "Interrupted",
     "NewEntry",
@@ -95,6 +106,7 @@ __all__ = [
     "NothingDue",
     "Open",
     "Opened",
+    "PageImported",
     "Parent",
     "Park",
     "Parked",
@@ -122,6 +134,7 @@ __all__ = [
     "Reset",
     "Restore",
     "Retire",
+    "Root",
     "Rewind",
     "RowName",
     "Stop",

@@ -7,7 +7,8 @@ from attrs import frozen
 from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, LeaseTaken, Phase, Session
+from ..records import ExecutedCommand, LeaseTaken, Session
+from ..scheduling import UNLEASED_PHASES
 from ..transcript import Tip
 from .grant import TTL_MS_DEFAULT, BegunBefore, end_lapsed, grant, validate_grant
 from .replay import check_command_id, check_pruned
@@ -62,7 +63,7 @@ class Acquire(Command[CommandView, Acquired | BegunBefore]):
             return refused
         if problem := validate_grant(self.lease_id, self.owner, self.ttl_ms):
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+        if session.phase in UNLEASED_PHASES:
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)
         tx = Transaction.on(view, session, now_ms, self.lease_id)
         acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, now_ms)

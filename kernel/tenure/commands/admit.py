@@ -1,4 +1,4 @@
-"""Open and Admit: open a session, and admit inputs to it.  Spec: specs/inbox.md."""
+"""Admit: admit inputs to a session, which is created if it does not exist.  Spec: specs/inbox.md."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ from .validation import size_of, validate_id, validate_retry, validate_time
 __all__ = [
     "Admit",
     "AdmitView",
-    "Open",
-    "Opened",
     "admit_into",
     "end_for",
     "ingress_queries",
@@ -36,50 +34,6 @@ __all__ = [
     "slot_holders",
     "slots_of",
 ]
-
-
-@frozen
-class Opened:
-    """The session exists."""
-
-    session_id: str
-
-
-@frozen
-class OpenView:
-    """The session, if it exists."""
-
-    session: Session | None
-
-
-@frozen
-class Open(Command[OpenView, Opened]):
-    """Create the session, unless it exists.  Writes the row of the session, one of events, and those of the profile.
-
-    Refusals: ILLEGAL.
-    """
-
-    added: ClassVar = {"profile": 2}
-    session_id: str
-    profile: NewProfile | None = None
-
-    def reads(self) -> Reads[OpenView]:
-        return read(OpenView, Get(Session, (self.session_id,)))
-
-    def decide(self, view: OpenView, now_ms: int) -> Decided[Opened] | Refused:
-        if view.session is not None:
-            return Decided(Opened(self.session_id), "PHASE-1", replayed=True)
-        if problem := validate_id("session_id", self.session_id):
-            return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
-        if self.profile is not None and (problem := validate_profile(self.profile)):
-            return Refused(Refusal.ILLEGAL, "PROFILE-3", problem)
-        tx = Transaction.on(
-            SessionView(None, (), (), (), ()), Session(self.session_id), now_ms, self.session_id
-        )
-        tx.append_event(EventKind.SESSION_OPENED)
-        if self.profile is not None:
-            create_profile(tx, self.profile)
-        return tx.decided(Opened(self.session_id), "PHASE-2")
 
 
 @frozen
@@ -122,7 +76,7 @@ class Admit(Command[AdmitView, Admitted]):
     def decide(self, view: AdmitView, now_ms: int) -> Decided[Admitted] | Refused:
         if problem := self._shape():
             return Refused(Refusal.ILLEGAL, "INBOX-4", problem)
-        if self.profile is not None and (wrong := validate_profile(self.profile)):
+        if self.profile is not None and (wrong := validate_profile(self.profile, self.session_id)):
             return Refused(Refusal.ILLEGAL, "PROFILE-3", wrong)
         session = view.session
         tx = Transaction.on(
@@ -260,7 +214,7 @@ def _validate(tx: Transaction, index: int, new: NewInput) -> Refused | None:
     if policy is None:
         detail = Conflict(index, new.kind)
         return Refused(Refusal.UNKNOWN_KIND, "INBOX-5", detail)
-    open_for_it = tx.session.phase is Phase.OPEN or (
+    open_for_it = tx.session.phase in (Phase.OPEN, Phase.IMPORTING) or (
         tx.session.phase is Phase.RETIRED and policy.when_retired
     )
     if not open_for_it:

@@ -164,8 +164,9 @@ class Amend(Command[AmendView, Amended]):
             return Refused(Refusal.ILLEGAL, "COMMIT-22", problem)
         if self.rewind is not None and self.rewind.node_id is not None and view.target is None:
             return Refused(Refusal.ILLEGAL, "COMMIT-22", f"no node {self.rewind.node_id!r}")
-        if self.profile is not None and (problem := validate_change(self.profile, view.profile)):
-            return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
+        if self.profile is not None:
+            if problem := validate_change(self.profile, self.session_id, view.profile):
+                return Refused(Refusal.ILLEGAL, "PROFILE-4", problem)
         return (
             validate_states(session, None, self.states)
             or check_switch(session, self.switch, view.switch)

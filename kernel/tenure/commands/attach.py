@@ -137,9 +137,9 @@ class Intend(Command[IntendView, Intended]):
             tx.write(Insert(made) if row is None else Update(made))
             tx.intents_added += 1
             tx.scraps_added -= row is not None
-        aged_ms, first_ms = now_ms + INTENT_AGE_MS, session.intents_at_ms
-        if self.run_id is None and (first_ms is None or aged_ms < first_ms):
-            tx.update(intents_at_ms=aged_ms)  # earlier than the first one if the clock was set back
+        aged_ms, known_ms = now_ms + INTENT_AGE_MS, session.intents_at_ms
+        if self.run_id is None and (known_ms is None or aged_ms < known_ms):
+            tx.update(intents_at_ms=aged_ms)  # earlier than others if the clock was set back
         return tx.decided(Intended(), "ATTACH-7")
 
     def _refused(self, view: IntendView, session: Session) -> Refused | None:

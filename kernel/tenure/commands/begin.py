@@ -19,7 +19,7 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
-from ..records import ExecutedCommand, Phase, Run, RunTakenUp, Session
+from ..records import ExecutedCommand, Run, RunTakenUp, Session
 from .grant import (
     TTL_MS_DEFAULT,
     Begun,
@@ -120,7 +120,7 @@ class Begin(Command[BeginView, BeginOutcome]):
         )
         if problem is not None:
             return Refused(Refusal.ILLEGAL, "LEASE-21", problem)
-        if session.phase in (Phase.STOPPED, Phase.DESTROYED):
+        if session.phase in scheduling.UNLEASED_PHASES:
             if session.sweep:
                 return Decided(NothingDue(session.due_at_ms, True), "PHASE-14")
             return Refused(Refusal.PHASE, "PHASE-3", session.phase.value)

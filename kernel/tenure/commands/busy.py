@@ -6,7 +6,7 @@ from attrs import frozen
 
 from ..machines import lease as lease_
 from ..policy import Lane
-from ..records import Session
+from ..records import Phase, Session
 from ..scheduling import head, outdated
 from .session_view import SessionView
 
@@ -17,7 +17,7 @@ __all__ = ["BusyWith", "busy_with", "working"]
 class BusyWith:
     """Why a session is busy: a run that works or waits, or else an input that is ready.
 
-    Both are None under a lease without a run.
+    Both are None under a lease without a run, and during an import.
     """
 
     run_id: str | None = None
@@ -34,7 +34,12 @@ def working(session: Session, now_ms: int) -> BusyWith | None:
 
 
 def busy_with(view: SessionView, session: Session, now_ms: int) -> BusyWith | None:
-    """INBOX-35: return what is at work, unfinished or ready; None: the session is idle.  Delayed inputs do not count."""
+    """INBOX-35: return what is at work, unfinished or ready; None: the session is idle.  Delayed inputs do not count.
+
+    IMPORT-2: an import is at work.
+    """
+    if session.phase is Phase.IMPORTING:
+        return BusyWith()
     if found := working(session, now_ms):
         return found
     for run in view.runs:

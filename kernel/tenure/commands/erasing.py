@@ -16,7 +16,6 @@ from ..machines import ticket as ticket_
 from ..outcome import Key
 from ..queries import Record
 from ..records import (
-    Attached,
     Attachment,
     Blob,
     BlobHolders,
@@ -24,6 +23,8 @@ from ..records import (
     EventBatch,
     ExecutedCommand,
     Frame,
+    ImportedPage,
+    ImportProgress,
     Input,
     JournalEntry,
     Label,
@@ -95,11 +96,6 @@ def _blob(row: Blob) -> Blob:
     return replace(row, body="")
 
 
-def _attachment(row: Attachment) -> Attachment:
-    """Let go of what is attached: whoever deletes the bytes of scraps deletes these.  Sweep lets go of intents."""
-    return replace(row, state=Scrap()) if isinstance(row.state, Attached) else row
-
-
 def _frame(row: Frame) -> Frame:
     return replace(row, reason="", options=None)
 
@@ -111,6 +107,15 @@ def _profile(row: Profile) -> Profile:
 
 def _label(row: Label) -> Label:
     return replace(row, value="")
+
+
+def _attachment(row: Attachment) -> Attachment:
+    """ATTACH-23: let go of it, so that its bytes are deleted."""
+    return replace(row, state=Scrap()) if row.held else row
+
+
+def _progress(row: ImportProgress) -> ImportProgress:
+    return replace(row, origin=None)
 
 
 ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
@@ -126,11 +131,12 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Profile: _profile,
     Label: _label,
     Attachment: _attachment,
+    ImportProgress: _progress,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress),
+    *(Session, PruneProgress, ImportedPage),
 )
 
 

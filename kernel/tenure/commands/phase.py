@@ -43,6 +43,8 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
             return Refused(Refusal.UNKNOWN_SESSION, "PHASE-5", self.session_id)
         if session.phase is Phase.DESTROYED and not self._may_follow_destroy(session):
             return Refused(Refusal.PHASE, "PHASE-6", session.phase.value)
+        if session.phase is Phase.IMPORTING and not isinstance(self, Destroy):
+            return Refused(Refusal.PHASE, "PHASE-18", session.phase.value)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         return self._change(tx, session)
 

@@ -36,8 +36,8 @@ class NewProfile:
     )
 
 
-def validate_profile(new: NewProfile) -> str | None:
-    """PROFILE-3: return which limit a profile violates, or None."""
+def validate_profile(new: NewProfile, session_id: str) -> str | None:
+    """PROFILE-3: return which limit the profile of this session violates, or None."""
     names = [name for name, _ in new.labels]
     if len(names) > LABELS_MAX:
         return f"{len(names)} labels; at most {LABELS_MAX}"
@@ -59,11 +59,13 @@ def validate_profile(new: NewProfile) -> str | None:
             return f"data of {size} bytes; at most {PROFILE_BYTES_MAX}"
         if problem := validate_text("data", new.data, PROFILE_BYTES_MAX):
             return problem
-    return _validate_relation(new.relation)
+    return _validate_relation(new.relation, session_id)
 
 
-def _validate_relation(relation: Relation) -> str | None:
+def _validate_relation(relation: Relation, session_id: str) -> str | None:
     match relation:
+        case Child(parent=other) | Fork(origin=other) if other == session_id:
+            return f"relation {relation}: a session does not come from itself"
         case Child(parent, cause):
             return validate_id("parent", parent) or validate_text(
                 "cause", cause, LABEL_CHARACTERS_MAX
@@ -85,9 +87,9 @@ def create_profile(tx: Transaction, new: NewProfile) -> None:
     _write_labels(tx, profile, {})
 
 
-def validate_change(new: NewProfile, old: Profile | None) -> str | None:
+def validate_change(new: NewProfile, session_id: str, old: Profile | None) -> str | None:
     """PROFILE-4: return why a profile cannot take the place of another one, or None."""
-    if problem := validate_profile(new):
+    if problem := validate_profile(new, session_id):
         return problem
     if old is None or new.relation in (Root(), old.relation):
         return None

@@ -10,20 +10,25 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from attrs import frozen
 
-from ..attachment_records import Stage
 from ..event import Event, EventKind
-from ..indexes import ATTACHMENT_STAGES, EVENT_BATCHES, EXECUTED_COMMANDS, JOURNAL_ENTRIES, PRIMARY
+from ..indexes import (
+    ATTACHMENT_STAGES,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    JOURNAL_ENTRIES,
+    PRIMARY,
+)
 from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
 from ..queries import Command, Each, First, Get, Index, Query, Reads, Record, read
 from ..records import (
     RECORDS,
-    Attached,
     Attachment,
     EventBatch,
     ExecutedCommand,
     Input,
+    Intent,
     JournalEntry,
     Phase,
     PruneProgress,
@@ -48,7 +53,6 @@ __all__ = [
     "at_rest",
     "events_until",
     "lease_of",
-    "rows_left",
 ]
 
 
@@ -61,10 +65,6 @@ GOING_WITH_SESSION: Final = {
     record.__name__: record
     for record in RECORDS
     if record not in (Session, PruneProgress, ExecutedCommand)
-}
-# Of attachments only those that are attached: they become scraps, and go with their bytes (ATTACH-44).
-ROWS_OF: Final[dict[type[Record], tuple[Index[Any], Key]]] = {
-    Attachment: (ATTACHMENT_STAGES, (Stage.ATTACHED.value,))
 }
 
 
@@ -152,8 +152,6 @@ class Prune(Command[PruneView, Pruned]):
         found = self._table()
         if found is None:
             return Each(())
-        if self.kind is PruneKind.SESSION:
-            return rows_left(self.session_id, self.names[0], PRUNE_ROWS_MAX)
         index, after = found
         return First(index, (self.session_id,), PRUNE_ROWS_MAX, after)
 
@@ -161,6 +159,8 @@ class Prune(Command[PruneView, Pruned]):
         """Return the table of this step, and the key after which it is read; None: it has none."""
         if self.kind is PruneKind.SESSION and len(self.names) == 1:
             table = GOING_WITH_SESSION.get(self.names[0])
+            if table is Attachment:  # those that the session holds come first
+                return ATTACHMENT_STAGES, ()
             return None if table is None else (PRIMARY[table], ())
         found = place_of(self.place) if self.kind is PruneKind.ERASE else None
         if found is None or len(found[1]) not in (0, len(found[0].key) - 1):
@@ -308,10 +308,12 @@ class Prune(Command[PruneView, Pruned]):
         empty = replace(
             session, leaf=None, state_digest=None, environment_digest=None, current_frame=None
         )
+        if table is Attachment:  # whoever deletes its bytes drops the row
+            writes: list[Write] = []
+            writes += [Update(after) for row in view.rows if (after := ERASED[table](row)) != row]
+            empty = let_go(empty, view.rows, now_ms)
+            return self._removed(view, empty, view.progress, writes, len(writes) < PRUNE_ROWS_MAX)
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
-        if table is Attachment:
-            empty, writes = _let_go(empty, view.rows, now_ms)
-            return self._removed(view, empty, view.progress, writes, False)
         removal.drop(*view.rows)
         return self._removed(view, empty, view.progress, removal.writes, False)
 
@@ -324,17 +326,17 @@ class Prune(Command[PruneView, Pruned]):
         found = place_of(self.place)
         assert found is not None, self.place
         table, writes = found[0], list[Write]()
-        for row in view.rows if table is not Attachment else ():
+        for row in view.rows:
             if (after := ERASED[table](row)) != row:
                 writes.append(Update(after))
-        if table is Attachment:
-            session, writes = _let_go(session, view.rows, now_ms)
         if len(view.rows) == PRUNE_ROWS_MAX:
             place = place_after(table, key_of(table)(view.rows[-1])[1:])
         else:
             following = table_after(table)
             place = "" if following is None else place_after(following)
         progress = replace(progress, erasing=place)
+        if table is Attachment:
+            session = let_go(session, view.rows, now_ms)
         if place:
             return self._removed(view, session, progress, writes, False)
         batch = (Event(EventKind.ERASED),)
@@ -377,21 +379,12 @@ class Prune(Command[PruneView, Pruned]):
         return Decided(Pruned(self.kind, rows, done), clause, tuple(writes))
 
 
-def rows_left(session_id: str, table: str, limit: int) -> First[Any]:
-    """Return the query of the rows of a table that go with a destroyed session."""
-    record = GOING_WITH_SESSION[table]
-    index, within = ROWS_OF.get(record, (PRIMARY[record], ()))
-    return First(index, (session_id, *within), limit)
-
-
-def _let_go(
-    session: Session, rows: Sequence[Attachment], now_ms: int
-) -> tuple[Session, list[Write]]:
-    """Make scraps of what is attached, so that its bytes are deleted."""
-    gone = [
-        replace(ERASED[Attachment](r), at_ms=now_ms) for r in rows if isinstance(r.state, Attached)
-    ]
-    return count_attachments(session, 0, len(gone), now_ms), [Update(row) for row in gone]
+def let_go(session: Session, rows: Sequence[Attachment], now_ms: int) -> Session:
+    """Return the session without those of the attachments that it holds."""
+    held = [row for row in rows if row.held]
+    intents = sum([isinstance(row.state, Intent) for row in held])
+    left = count_attachments(session, -intents, len(held), now_ms)
+    return replace(left, due_at_ms=left.intents_at_ms)  # nothing else of it is due: it is at rest
 
 
 def at_rest(session: Session) -> bool:

@@ -44,6 +44,7 @@ from .core import (
 )
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
+from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
 from .path import LoadPage, TranscriptPage
@@ -76,6 +77,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",
     "LoadOverview",

@@ -11,7 +11,16 @@ from ..event import Event, EventKind
 from ..indexes import NODES
 from ..machines.input import Ended, How
 from ..queries import Chain, Each, First, Get, Query, Question
-from ..records import Amended, EventBatch, ExecutedCommand, Node, QueueEntry, Run, Session
+from ..records import (
+    Amended,
+    EventBatch,
+    ExecutedCommand,
+    ImportProgress,
+    Node,
+    QueueEntry,
+    Run,
+    Session,
+)
 from ..transcript import Tip
 from .core import EventsAfter
 from .path import leaf_of
@@ -191,6 +200,9 @@ class LoadChanges(Question[ChangesPage | None]):
             return None
         done = yield Get(ExecutedCommand, (self.session_id, batch.causation_id))
         if done is None or not isinstance(done.outcome, Amended):
+            imported = yield Get(ImportProgress, (self.session_id,))
+            if imported is not None and imported.tip is not None and told.detail == "1":
+                return LeafMoved(number, 1, None, imported.tip.node_id)  # IMPORT-9
             return self._anew(session, number)
         leaf = done.outcome.leaf
         keep = yield from self._before_amend(batch.causation_id, leaf)

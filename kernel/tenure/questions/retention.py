@@ -17,12 +17,11 @@ from ..commands.prune import (
     at_rest,
     events_until,
     lease_of,
-    rows_left,
 )
 from ..commands.sweep import Sweep, Swept
 from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, PRIMARY, PRUNABLE
 from ..queries import First, Get, Question, Record
-from ..records import EventBatch, Phase, PruneProgress, Session
+from ..records import Attachment, EventBatch, Phase, PruneProgress, Session
 from ..replace import replace
 from ..retention import PruneKind, Retention
 from .core import PAGE, Steps
@@ -77,10 +76,13 @@ class NextPrune(Question[Step | None]):
         keep_ms = self.policy.destroyed_for_ms
         if keep_ms is None:
             return None, times
-        tables = sorted(GOING_WITH_SESSION, key=lambda name: name == EventBatch.__name__)
+        last = (EventBatch.__name__, Attachment.__name__)
+        tables = sorted(
+            GOING_WITH_SESSION, key=lambda name: last.index(name) if name in last else -1
+        )
         left: list[str] = []
         for name in tables:
-            rows = yield rows_left(self.session_id, name, 1)
+            rows = yield First(PRIMARY[GOING_WITH_SESSION[name]], (self.session_id,), 1)
             left += [name] if rows else []
         due_ms = session.changed_at_ms + keep_ms
         if left and due_ms <= self.now_ms and at_rest(session):

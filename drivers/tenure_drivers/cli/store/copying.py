@@ -117,7 +117,8 @@ def write_whole(path: Path, lines: Iterable[str]) -> None:
 def import_(store: str, file: str) -> None:
     """Read an export into a store.
 
-    Reads FILE (default: standard input) and creates the store if needed.
+    Reads FILE (default: standard input), which tenure store export has written, and creates the store if needed.  A
+    conversation of another system is read by tenure import.
 
     A session that the store already holds must have equal rows; it is then skipped.  If an import is interrupted, repeat it.
     Leases are imported too: run fence-all afterwards if their holders may still be alive.

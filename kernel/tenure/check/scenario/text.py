@@ -18,6 +18,8 @@ import attrs
 from ... import commands, questions
 from ...commands import (
     IfIdle,
+    Import,
+    ImportNode,
     NewAttachment,
     NewEntry,
     NewInput,
@@ -50,10 +52,11 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core
-from ...records import Child, EntryKind, Fork, Phase, Relation, Root
+from ...records import Child, EntryKind, Fork, Phase, Root
 from ...replace import replace
 from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from .relations import read_pair, read_relation, write_relation
 
 __all__ = [
     "BARE",
@@ -177,6 +180,7 @@ def read_question(line: str) -> Question[Any]:
 
 
 PARTS: Final[dict[str, type]] = {
+    "tuple[ImportNode, ...]": tuple,
     "tuple[NewAttachment, ...]": tuple,
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
@@ -187,6 +191,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[RowName, ...]": tuple,
     "NewInput": NewInput,
     "NewInput | None": NewInput,
+    "Import | None": Import,
     "NewProfile | None": NewProfile,
     "Rewind | None": Rewind,
     "Switch | None": Switch,
@@ -195,6 +200,7 @@ PARTS: Final[dict[str, type]] = {
 
 
 ITEMS: Final[dict[type, str]] = {
+    Import: "import",
     NewAttachment: "attachment",
     NewProfile: "profile",
     NewState: "state",
@@ -212,6 +218,10 @@ def _parts(cls: type) -> dict[str, type]:
 
 
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
+    if parts.keys() == {"nodes"}:
+        return "nodes", _build(ImportNode, words)
+    if words[0] == "import" and "importing" in parts:
+        return "importing", _build(Import, words[1:])
     if words[0] == "profile" and "profile" in parts:
         return "profile", _build(NewProfile, words[1:])
     if parts.keys() & {"inputs", "replacement", "new"}:
@@ -295,9 +305,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "tuple[str, ...]":
             return tuple(text.split(","))
         case "tuple[str, str]":
-            return _pair(text)
+            return read_pair(text)
         case "tuple[tuple[str, str], ...]":
-            return tuple(map(_pair, text.split(",")))
+            return tuple(map(read_pair, text.split(",")))
         case "tuple[int, ...]":
             return tuple(map(int, text.split(",")))
         case "tuple[ticket_.Action, ...]":
@@ -321,26 +331,11 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
         case "Relation":
-            return _relation(text)
+            return read_relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
             raise ScenarioSyntaxError(f"{word}: a {kind} has no text form")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    """Read `name=value`."""
-    name, _, value = text.partition("=")
-    return name, value
-
-
-def _relation(text: str) -> Relation:
-    """Read `root`, `child:parent:cause`, or `fork:origin:node`, with `-` for no node."""
-    kind, _, rest = text.partition(":")
-    session_id, _, more = rest.partition(":")
-    if kind == "child":
-        return Child(session_id, more)
-    return Root() if kind == "root" else Fork(session_id, None if more == NOTHING else more)
 
 
 def _unquote(word: str) -> str:
@@ -453,12 +448,8 @@ def _word(value: Any, session_id: str) -> str:
             return _policy_word(value)
         case Retention():
             return _retention_word(value)
-        case Root():
-            return "root"
-        case Child(parent, cause):
-            return _word(f"child:{parent}:{cause}", session_id)
-        case Fork(origin, node):
-            return _word(f"fork:{origin}:{NOTHING if node is None else node}", session_id)
+        case Root() | Child() | Fork():
+            return _word(write_relation(value), session_id)
         case tuple():
             parts = ["=".join(each) if isinstance(each, tuple) else str(each) for each in value]
             paired = any(isinstance(each, tuple) for each in value)

@@ -28,6 +28,8 @@ from ...records import (
     ExecutedCommand,
     FencedOff,
     Frame,
+    ImportedPage,
+    ImportProgress,
     Input,
     Label,
     LastEnd,
@@ -35,6 +37,7 @@ from ...records import (
     Node,
     OpenKey,
     OpenTicket,
+    Phase,
     PhaseChanged,
     Profile,
     QueueEntry,
@@ -114,9 +117,13 @@ def canonicalize(world: World, retained: Retained) -> World:
         for run in runs.values()
         if run.run_id in retained.runs or not isinstance(run.state, run_.Done)
     }
-    tables = {}
+    tables: dict[type[Any], Rows] = {}
     digest = world.digest
+    (before,) = rows_of(world, Session).values()
     for kind, rows in world.tables.items():
+        if kind is Node and before.phase is Phase.IMPORTING:
+            tables[kind] = rows  # a page may name a node again
+            continue
         renamed = _renamed(kind, rows.by_key, names, kept)
         if renamed is None:
             tables[kind] = rows
@@ -140,6 +147,8 @@ def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -
     if kind in (EventBatch, Node, Usage):
         return []
     if kind in (OpenKey, MarkRaise, Profile, Label, Blob, BlobHolders, Attachment):
+        return None
+    if kind in (ImportProgress, ImportedPage):
         return None
     new = [_record(kind, record, names, kept) for record in rows.values()]
     if all(n is old for n, old in zip(new, rows.values(), strict=True)):
@@ -209,7 +218,8 @@ def _session(s: Session, names: Renaming) -> Session:
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
-        asking_since_ms=None if s.asking_since_ms is None else NOW, next_node=None,
+        asking_since_ms=None if s.asking_since_ms is None else NOW,
+        next_node=s.next_node if s.phase is Phase.IMPORTING else None,
     )  # fmt: skip
 
 

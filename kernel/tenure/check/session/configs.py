@@ -10,6 +10,7 @@ from typing import Final
 from ...policy import Lane
 from . import operators as o
 from .configs_frames import ALL as FRAMES
+from .configs_import import ALL as IMPORTING
 from .configs_waiting import ALL as WAITING
 from .pieces import (
     ABANDON,
@@ -263,7 +264,7 @@ AMEND_STOP: Final = ModelConfig(
     workers=1,
     probes=True,
     expects=clauses(
-        "COMMIT-20,22,23 FRAME-7 STATE-3,24 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11"
+        "COMMIT-20,22,23 FRAME-7 STATE-3,24 INBOX-3 LEASE-13,23,24,27,28,29 PHASE-3,7,9,11 PROFILE-4"
     ),
 )
 NEXT: Final = ModelConfig(
@@ -464,4 +465,5 @@ DEFAULT: Final = (
     ),
     *WAITING,
     *FRAMES,
+    *IMPORTING,
 )

@@ -22,6 +22,7 @@ from .attachment_properties import ATTACHMENT_DECISIONS
 from .edit_properties import EDIT_PROPERTIES
 from .ending_properties import ENDING_PROPERTIES
 from .frame_properties import FRAME_PROPERTIES
+from .import_properties import IMPORT_PROPERTIES
 from .ordering_oracle import (
     BEGINNING,
     barrier_respected,
@@ -331,4 +332,5 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
     **TRANSCRIPT_PROPERTIES,
+    **IMPORT_PROPERTIES,
 }

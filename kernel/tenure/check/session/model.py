@@ -88,9 +88,9 @@ class SessionModel(StateEncoder):
     # -- the protocol of the explorer
 
     def initial(self) -> Iterable[State]:
-        """Yield the initial state: an open session without inputs."""
+        """Yield the initial state: a session without inputs, open or importing."""
         idle = self.worker(IDLE_WORKER)
-        snapshot = self.transitions.initial_snapshot()
+        snapshot = self.transitions.initial_snapshot(self.config.importing)
         yield self.state(snapshot, (idle,) * self.config.workers, History())
 
     def actions(self, state: State) -> Iterator[tuple[Any, State]]:
@@ -126,6 +126,8 @@ class SessionModel(StateEncoder):
         """Return True if all inputs were admitted and have ended, and nothing is left to do."""
         snapshot = self.transitions.snapshots[state[0]]
         session = snapshot.session
+        if session.phase.value == "importing":
+            return False
         if session.phase.value == "stopped" and "reopen" not in self.operators:
             return True
         if self.config.publishers and not published(snapshot):

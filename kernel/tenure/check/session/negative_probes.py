@@ -23,6 +23,7 @@ OTHER = "other"
 OTHER_OWNER = lease_.Owner("other", "other")
 UNREADABLE = NewNode(Role.ASSISTANT, "\x00")
 FAILED = Failure(ErrorKind.TRANSIENT)
+TWICE_LABELLED = c.NewProfile(labels=(("a", "1"), ("a", "2")))
 
 
 def illegal_commands(snapshot: Snapshot) -> list[Any]:
@@ -61,7 +62,7 @@ def is_busy(snapshot: Snapshot) -> bool:
         isinstance(e.state, Ready) and e.state.mark == session.mark(e.lane)
         for e in snapshot.queue_entries.values()
     )
-    return runs or ready or snapshot.live()
+    return runs or ready or snapshot.live() or session.phase is Phase.IMPORTING
 
 
 def _unknown() -> list[Any]:
@@ -96,6 +97,10 @@ def _unknown() -> list[Any]:
         c.Park(S, other_fence, "nothing", 1, 0, "w", WaitReason.USER_INPUT),
         c.Decide(S, "nothing", "c.1", Action.APPROVE),
         c.Open(S),
+        c.Open(S, importing=c.Import(1, "another")),
+        c.Admit(S, (c.NewInput("z", "prompt", "z"),), profile=TWICE_LABELLED),
+        c.ImportPage(OTHER, 1, ()),
+        c.ImportPage(S, 9, ()),
     ]
 
 
@@ -180,7 +185,10 @@ def _phases(snapshot: Snapshot) -> list[Any]:
         found += [c.Reopen(S, "c.1"), c.Reset(S, "c.1"), c.Stop(S, "c.1"), c.Destroy(S, "c.1")]
     if snapshot.session.phase in (Phase.STOPPING, Phase.STOPPED):
         found.append(c.Retire(S, "c.1"))
-    if snapshot.session.phase is not Phase.OPEN:
+    if snapshot.session.phase is Phase.IMPORTING:
+        found += [c.Reopen(S, "c.1"), c.Reset(S, "c.1"), c.Stop(S, "c.1"), c.Retire(S, "c.1")]
+        found.append(c.Acquire(S, "another", OTHER_OWNER))
+    if snapshot.session.phase not in (Phase.OPEN, Phase.IMPORTING):
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),)))
     if is_busy(snapshot):
         found.append(c.Admit(S, (c.NewInput("z", "prompt", "z"),), only_if_idle=True))
@@ -261,6 +269,7 @@ def _with_the_fence(snapshot: Snapshot) -> list[Any]:
             c.Amend(S, "c.1", fence, REVISION, rewind=c.Rewind("nothing")),
             c.Amend(S, "c.1", fence, REVISION, switch=c.Switch("f 1")),
             c.Amend(S, "c.1", fence, REVISION, states=(c.NewState("", "x"),)),
+            c.Amend(S, "c.1", fence, REVISION, profile=TWICE_LABELLED),
         ]
     run = snapshot.runs[run_id]
     nodes = (UNREADABLE,)

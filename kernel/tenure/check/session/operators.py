@@ -20,6 +20,7 @@ __all__ = [
     "decide",
     "destroy",
     "fence_off",
+    "import_page",
     "interrupt",
     "interrupt_at_rest",
     "readmit",
@@ -144,6 +145,11 @@ def reopen() -> Operator:
         lambda snapshot, holders: command if snapshot.session.phase in closed else None,
         repeated=True,
     )
+
+
+def import_page(number: int, nodes: tuple[c.ImportNode, ...], name: str = "page") -> Operator:
+    """Return who sends a page of an import, at any time and any number of times."""
+    return Operator(f"{name} {number}", always(c.ImportPage(S, number, nodes)), repeated=True)
 
 
 def reclaim() -> Operator:

@@ -15,6 +15,7 @@ from ...machines import run as run_
 from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
 from .attachment_properties import ATTACHMENT_STATES
 from .frame_properties import FRAME_STATES
+from .import_properties import IMPORT_STATES
 from .ordering_oracle import due_of
 from .snapshot import Snapshot, rank_of, rows_of
 from .steering_properties import JOURNAL_AGREES, journal_agrees
@@ -189,6 +190,7 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     **WAITING_STATES,
     **ATTACHMENT_STATES,
     **FRAME_STATES,
+    **IMPORT_STATES,
     "stopped means no lease and no open turn, and is reached at once": stopped,
 }
 

@@ -49,6 +49,7 @@ class ModelConfig:
     count_failures: bool = False  # without it, no run is given up after too many failures
     clock_back: bool = False  # the clock is set back once
     hour: bool = False  # a run may have failed for an hour
+    importing: c.Import | None = None  # the session begins with this promise
     publishers: int = 0  # that may have given events to the sink at the same time
     probes: bool = False  # illegal commands are tried, each in every fourth state
     expects: tuple[str, ...] = ()  # clauses that must fire

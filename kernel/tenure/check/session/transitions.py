@@ -87,9 +87,9 @@ class TransitionCache:
             snapshot.canonical[retained] = number
         return number
 
-    def initial_snapshot(self) -> Snapshot:
-        """Return an open session without inputs."""
-        answer = self._decide(EMPTY, c.Open(S))
+    def initial_snapshot(self, importing: c.Import | None = None) -> Snapshot:
+        """Return a session without inputs, open or importing."""
+        answer = self._decide(EMPTY, c.Open(S, importing=importing))
         assert isinstance(answer, Decided)
         return snapshot_of(-1, evolve(EMPTY, answer.writes))
 
