@@ -157,6 +157,21 @@ def test_a_client_stores_reads_and_forgets(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_erasing_a_session_deletes_its_bytes(tmp_path: Path) -> None:  # ATTACH-23
+    async def body(store: MemoryStore, blobs: FolderStore) -> None:
+        client = Client(store, blobs=blobs)
+        await client.attach("s", PICTURE, "image/png")
+        kept = await client.attach("t", PICTURE, "image/png")
+        await blobs.put("s", digest_of(b"late")[0], b"late")  # of an upload that has aged
+
+        await client.erase("s")
+
+        assert (await rows(store), await stored(blobs)) == ({}, set())
+        assert await client.attachment("t", kept.uri) == PICTURE
+
+    run(tmp_path, body)
+
+
 def test_without_a_store_of_bytes_there_are_no_attachments(tmp_path: Path) -> None:
     async def body(store: MemoryStore, blobs: FolderStore) -> None:
         with pytest.raises(NoBlobStore):
@@ -298,9 +313,9 @@ def test_a_destroyed_session_that_is_erased_or_removed_lets_go_of_its_bytes(
             assert await client.attachment("s", named) == PICTURE
             clock.now_ms += 11
             await client.prune("s", Retention(destroyed_for_ms=10))
+            assert isinstance((await rows(store))[named].state, Scrap)
 
         assert await client.attachment("s", named) is None
-        assert isinstance((await rows(store))[named].state, Scrap)
         await ScrapCollector(client, blobs).collect_all()
         assert await rows(store) == {} and await stored(blobs) == set()
         assert not [row for row in await store.dump() if isinstance(row, Attachment)]

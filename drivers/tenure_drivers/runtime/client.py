@@ -378,7 +378,10 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         return await prune_session(self, session_id, retention)
 
     async def erase(self, session_id: str, *, command_id: str | None = None) -> PhaseChanged:
-        """Destroy a session for good and erase its texts.  It may be repeated until it returns."""
+        """Destroy a session for good and erase its texts, and with `blobs` its attachments.
+
+        It may be repeated until it returns.
+        """
         try:
             changed = await self.destroy(session_id, erase_payloads=True, command_id=command_id)
         except CommandRefused as error:
@@ -386,6 +389,7 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
                 raise
             changed = PhaseChanged(Phase.DESTROYED)  # it was asked before, perhaps not to the end
         await self.prune(session_id, Retention())
+        await self.erase_attachments(session_id)
         return changed
 
     async def ask(self, question: Question[A]) -> A:

@@ -11,7 +11,7 @@ from tenure.outcome import Refused
 from tenure.queries import Command, Question
 
 from ..blobs.base import BlobStore
-from .attachments import AttachmentFiles, NoBlobStore, ids_of
+from .attachments import AttachmentFiles, NoBlobStore, ScrapCollector, ids_of
 from .clock import new_id
 from .errors import CommandRefused
 
@@ -70,3 +70,12 @@ class AttachmentMethods:
         answer = await self.execute(Forget(session_id, ids_of(named)))
         if isinstance(answer, Refused):
             raise CommandRefused("forget", answer)
+
+    async def erase_attachments(self, session_id: str) -> None:
+        """Delete all bytes of a session whose texts were erased; without a store of bytes do nothing.
+
+        A destroyed session gets no new attachments (ATTACH-2), so what is left without a row goes too.
+        """
+        if self.blobs is not None:
+            await ScrapCollector(self, self.blobs).collect(session_id)
+            await self.blobs.delete_session(session_id)

@@ -380,11 +380,11 @@ class Prune(Command[PruneView, Pruned]):
 
 
 def let_go(session: Session, rows: Sequence[Attachment], now_ms: int) -> Session:
-    """Return the session without those of the attachments that it holds."""
+    """Return a destroyed session at rest without those of the attachments that it holds."""
     held = [row for row in rows if row.held]
     intents = sum([isinstance(row.state, Intent) for row in held])
-    left = count_attachments(session, -intents, len(held), now_ms)
-    return replace(left, due_at_ms=left.intents_at_ms)  # nothing else of it is due: it is at rest
+    after = count_attachments(session, -intents, len(held), now_ms)
+    return replace(after, due_at_ms=after.intents_at_ms)  # at rest nothing else is due
 
 
 def at_rest(session: Session) -> bool:
