@@ -298,6 +298,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         changed, writes = self._store_environment(changed, view)
         attached = attach(view.attached, now_ms)
         changed = count_attachments(changed, -len(attached), 0, now_ms)
+        changed = replace(changed, intents_at_ms=session.intents_at_ms)  # due is not recomputed
         writes += attached
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
