@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from cli_process import TENURE
 from disks import disk
 from pg_server import drop, shared
 from psycopg.conninfo import conninfo_to_dict
+from stored_forms import FIXTURES
 
 from tenure.check.invariants import PROPERTIES, violations
 from tenure.commands.restore import Restore
@@ -113,6 +115,18 @@ def test_check_finds_no_violation_after_any_commands(url: str, run: Run) -> None
 
     assert (code, out) == (0, ""), out
     assert "3 sessions checked, 0 violations" in err
+
+
+@pytest.mark.parametrize("name", ["sqlite:store.sqlite", "files:files"])
+def test_a_store_of_release_1_is_checked_before_it_is_activated(
+    name: str, tmp_path: Path, run: Run
+) -> None:
+    kind, _, file = name.partition(":")
+    shutil.copytree(FIXTURES / "1", tmp_path / "1")
+
+    code, out, err = run("check", "--store", f"{kind}:{tmp_path / '1' / file}")
+
+    assert (code, out) == (0, "") and "18 sessions checked, 0 violations" in err
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from ..attachment_records import Stage
+from ..commands.states import digests_of
 from ..indexes import (
     ATTACHMENT_BYTES,
     ATTACHMENT_STAGES,
@@ -25,7 +26,7 @@ from ..limits import LABELS_MAX
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import all_rows, load_session_rows
-from ..records import Attachment, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
+from ..records import Attachment, Blob, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -145,7 +146,11 @@ class Rows(Question[tuple[Record, ...]]):
         nodes = yield Each(tuple([Get(Node, (s, node_id)) for node_id in sorted(tips)]))
         found += [*frames, *[node for node in nodes if node is not None]]
         found += yield First(BLOB_HOLDERS, (s,), EVERY_ROW)
-        found += yield First(BLOBS, (s,), EVERY_ROW)
+        blobs: tuple[Blob, ...] = yield First(BLOBS, (s,), EVERY_ROW)
+        # While release 1 is active there is no such index (SCHEMA-4): what the session names is found without it.
+        named = sorted(digests_of(session) - {blob.digest for blob in blobs})
+        more = yield Each(tuple([Get(Blob, (s, digest)) for digest in named]))
+        found += [*blobs, *[blob for blob in more if blob is not None]]
         return tuple(found)
 
 
