@@ -8,20 +8,24 @@ from tenure.commands import (
     Admit,
     Begin,
     Begun,
+    Checkpoint,
     ClaimScraps,
     Commit,
     Forget,
     Intend,
     NewAttachment,
+    NewEntry,
     NewInput,
+    Release,
+    Renew,
     Sweep,
     Swept,
 )
-from tenure.limits import INTENTS_MAX
+from tenure.limits import INTENT_AGE_MS, INTENTS_MAX
 from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.queries import Command, Each, First, Get
-from tenure.records import Attachment, Scrap, Session
+from tenure.records import Attachment, EntryKind, Scrap, Session
 from tenure.world import EMPTY, World, evolve
 
 
@@ -86,6 +90,25 @@ def test_forgetting_and_claiming_as_many_as_allowed_writes_a_row_for_each() -> N
     _, claimed = executed(world, ClaimScraps("s", "d1", pairs))
 
     assert (len(forgotten.writes), len(claimed.writes)) == (65, 64)
+
+
+def test_a_session_whose_last_intent_a_checkpoint_has_attached_is_swept_once() -> None:
+    world, begun = with_run()
+    world, _ = executed(world, Intend("s", (new(1),)))
+    entry = NewEntry(EntryKind.REPORT, "look")
+    world, _ = executed(world, Checkpoint("s", begun.fence, "r1", 1, 0, (entry,), attach=("a1",)))
+    world, _ = executed(world, Release("s", begun.fence, "r1"))
+    (session,) = world.all(Session)
+    assert (session.intent_count, session.intents_at_ms) == (None, None)  # Release has settled it
+
+    world, begun = with_run()
+    world, _ = executed(world, Intend("s", (new(1),)))
+    world, _ = executed(world, Checkpoint("s", begun.fence, "r1", 1, 0, (entry,), attach=("a1",)))
+    world, _ = executed(world, Renew("s", begun.fence), INTENT_AGE_MS + 1_000)
+    world, _ = executed(world, Sweep("s"), INTENT_AGE_MS + 1_000)
+
+    (session,) = world.all(Session)
+    assert (session.intents_at_ms, session.due_at_ms) == (None, INTENT_AGE_MS + 31_001)
 
 
 def test_without_attachments_a_commit_reads_nothing_for_them() -> None:

@@ -250,6 +250,8 @@ def drop_aged(tx: Transaction, intents: Sequence[Attachment]) -> bool:
     `intents`: all of the session.
     """
     if not intents:
+        if tx.session.intents_at_ms is not None:  # a checkpoint has attached the last one
+            tx.update(intents_at_ms=None)
         return False
     aged = [row for row in intents if _is_aged(tx, row)]
     room = min(SWEEP_INTENTS_MAX, max(SWEEP_ROWS_MAX - len(tx.changes), 0))
