@@ -54,3 +54,21 @@ def test_an_invalid_environment_variable_is_reported_with_the_agent(
         UnknownAgent, match="'openai:gpt-x': (the API key contains|invalid base URL)"
     ):
         openai_model("openai:gpt-x")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("OPENAI_BASE_URL", "http://127.0.0.1:99999/v1", "invalid base URL: Port out of range"),
+        ("ALL_PROXY", "nonsense://127.0.0.1:1", "Unknown scheme for proxy URL"),
+        ("SSL_CERT_FILE", "/nonexistent", "the OpenAI SDK cannot use this environment"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_reported(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(UnknownAgent, match=message):
+        openai_model("openai:gpt-x")

@@ -74,6 +74,7 @@ STEPS = int(os.environ.get("TENURE_WALK_STEPS", "6000"))
 SEED = int(os.environ.get("TENURE_WALK_SEED", "1"))
 CHAPTER = 250  # commands before a new session: later ones collide with ever more rows
 MUTANT_CHAPTERS = 1_000
+FEW = 8
 SEEDS = Path(__file__).with_name("walk_seeds.json")
 STATES = PROPERTIES | DETAIL_PROPERTIES
 

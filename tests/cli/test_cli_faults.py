@@ -663,3 +663,20 @@ def test_a_fork_of_an_agent_that_returns_is_ended(tmp_path: Path, fails: bool) -
     assert [line["text"] for line in ran.lines] == ["child ended with 70", "70"]
     assert [line["text"] for line in plain.lines] == ["child ended with 70"] * 2
     assert "returned from its function: ended" in ran.err and "Traceback" not in ran.err
+
+
+def test_the_exit_code_of_an_agent_is_not_that_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "async def agent(turn):\n"
+        "    if turn.generation == 1 and turn.text == 'ends':\n"
+        "        os._exit(4)\n"
+        "    return turn.text\n",
+        encoding="utf-8",
+    )
+    prompts(tmp_path / "p", [{**HELLO, "text": "ends"}, {"session": "bob", "text": "hello"}])
+
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
+
+    assert ran.code == 0 and column(ran.lines, "text") == ["ends", "hello"], ran.err
+    assert "ended with exit code 4; starting another" in ran.err

@@ -686,3 +686,16 @@ def test_every_query_uses_its_index(path: Path) -> None:
     assert [p for p in plans if "SCAN" in p[2] and p[1]] == []
     assert "queue_entry" in str(plans)
     store.close()
+
+
+def test_a_schema_that_is_not_utf_8_is_corrupt(path: Path) -> None:
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = CAST(replace(sql, 'queue_entry_dead', CAST(x'ff' AS TEXT)) AS TEXT)"
+            " WHERE name = 'queue_entry_dead'"
+        )
+
+    with pytest.raises(Corrupt, match="its schema is damaged|malformed"):
+        SqliteStore(path)

@@ -174,11 +174,11 @@ def edits() -> list[Edit]:
         ),
         # a member of an enumeration
         (
-            "tenure/records.py",
+            "tenure/journal_records.py",
             '    NOTE = "note"  # a message for people; also appended as an event\n',
             '    NOTE = "note"\n    REMARK = "remark"\n',
         ),
-        ("tenure/records.py", '{"TAKEN": 2', f'{{"REMARK": {n}, "TAKEN": 2'),
+        ("tenure/journal_records.py", '{"TAKEN": 2', f'{{"REMARK": {n}, "TAKEN": 2'),
     ]
 
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from ..redaction import without_secrets
 from .base import Agent, UnknownAgent
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ def openai_model(name: str, **options: Any) -> OpenAIModel:
         return OpenAIModel(model, **options)
     except ValueError as error:
         raise UnknownAgent(f"invalid agent {name!r}: {error}") from error
+    except (
+        Exception
+    ) as error:  # of the SDK: proxies and certificates of the environment that cannot be used
+        why = without_secrets(f"{type(error).__name__}: {error}")
+        raise UnknownAgent(
+            f"agent {name!r}: the OpenAI SDK cannot use this environment "
+            f"(proxies, SSL_CERT_FILE): {why}"
+        ) from error
 
 
 def openai_agent(name: str, **options: Any) -> Agent:

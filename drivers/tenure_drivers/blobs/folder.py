@@ -30,7 +30,7 @@ class FolderStore:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # agents may change the working folder
         with self._errors():
             (self.folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
             self._drop_unfinished()

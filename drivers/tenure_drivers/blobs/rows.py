@@ -47,8 +47,8 @@ class SqliteDatabase:
     """A connection to an SQLite file that a store has made."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection = connect(path, CHECKPOINT_PAGES)
+        self.path = path.absolute()
+        self._connection = connect(self.path, CHECKPOINT_PAGES)
         for table in TABLES:
             self.execute(table.replace("{bytes}", "BLOB"))
 

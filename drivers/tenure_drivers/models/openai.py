@@ -227,6 +227,10 @@ def _split(url: str | None) -> tuple[str | None, dict[str, object]]:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         where = f"{parts.scheme}://{parts.hostname or ''}"
         raise ValueError(f"invalid base URL {where!r}: expected http:// or https://")
+    try:
+        parts.port  # noqa: B018 - it is parsed when it is read
+    except ValueError as error:
+        raise ValueError(f"invalid base URL: {error}") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("invalid base URL: it contains a password. Use a key or headers instead")
     return urlunsplit(parts._replace(query="", fragment="")), dict(parse_qsl(parts.query))

@@ -123,7 +123,10 @@ class WorkerPool:
 
     def _judge(self, pid: int, code: int, messages: list[str]) -> None:
         what = messages[-1] if messages and messages[-1] != "ready" else _ended(code)
-        if "ready" in messages and code == Exit.LOST:  # its patience has ended
+        said = (
+            bool(messages) and messages[-1] != "ready"
+        )  # the exit code alone may be that of an agent
+        if "ready" in messages and said and code == Exit.LOST:  # its patience has ended
             raise CliExit(Exit.LOST, what)
         if "ready" in messages:
             self._fruitless = 0

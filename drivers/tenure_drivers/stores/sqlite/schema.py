@@ -17,7 +17,7 @@ from ..base import Corrupt
 from ..layout import Layout, check_active, layout_of
 from ..migration import NotMigrated, Numbers, columns_lacking, incomplete, schema_number
 from .connection import BUSY, LOCKED, connect_with, has_log, primary_code, translated
-from .sql import Tables, create_index, create_table
+from .sql import Tables, create_index, create_table, is_invalid_text
 
 __all__ = [
     "SqliteMigrator",
@@ -92,11 +92,17 @@ def user_version(connection: sqlite3.Connection) -> int:
 def lacking(connection: sqlite3.Connection, path: Path, layout: Layout) -> list[str]:
     """Return the statements that add what the file lacks.  Raises Corrupt for what cannot be added."""
     found: dict[str, dict[str, tuple[str, bool]]] = {}
-    for table, column, kind, not_null in connection.execute(COLUMNS):
-        found.setdefault(table, {})[column] = (kind, bool(not_null))
-    indexes = {
-        sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index'")
-    }
+    try:
+        for table, column, kind, not_null in connection.execute(COLUMNS):
+            found.setdefault(table, {})[column] = (kind, bool(not_null))
+        indexes = {
+            sql
+            for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'index'")
+        }
+    except sqlite3.OperationalError as error:
+        if not is_invalid_text(error):
+            raise
+        raise Corrupt(str(path), (), f"its schema is damaged: {error}") from error
     return _statements(path, layout, found, indexes)
 
 

@@ -14,7 +14,7 @@ from .step import Step
 __all__ = ["ATTACHMENT_DECISIONS", "ATTACHMENT_STATES"]
 
 
-FORGETTING: Final = ("Forget", "Amend")
+FORGETTING: Final = ("Prune", "Forget", "Amend")
 
 
 def _rows(b: Snapshot) -> Iterable[Attachment]:

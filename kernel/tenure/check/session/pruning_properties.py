@@ -137,7 +137,10 @@ def changes_nothing_else(t: Step) -> bool:
         own = replace(
             own, erased=before.erased, leaf=before.leaf, state_digest=before.state_digest,
             environment_digest=before.environment_digest,
-            current_frame=before.current_frame, next_event=before.next_event,
+            current_frame=before.current_frame, scrap_count=before.scrap_count,
+            intent_count=before.intent_count, intents_at_ms=before.intents_at_ms,
+            due_at_ms=before.due_at_ms,
+            scraps_since_ms=before.scraps_since_ms, next_event=before.next_event,
             changed_at_ms=before.changed_at_ms, unpublished_since_ms=before.unpublished_since_ms,
         )  # fmt: skip
     return own == before

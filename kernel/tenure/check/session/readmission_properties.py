@@ -16,15 +16,17 @@ __all__ = ["READMISSION_PROPERTIES"]
 
 
 def readmitted_once(t: Step) -> bool:
-    """Each dead letter and the one input that has its content name each other."""
-    inputs = rows_of(t.after.world, Input).values()
-    named = {new.retry_of: new.input_id for new in inputs if new.retry_of is not None}
+    """Each dead letter and the one input that has its content name each other, unless one of them was pruned."""
+    entries = t.after.queue_entries
+    inputs = [row for row in rows_of(t.after.world, Input).values() if row.retry_of in entries]
+    named = {new.retry_of: new.input_id for new in inputs if new.input_id in entries}
     again = {
         name: entry.state.readmitted_as
-        for name, entry in t.after.queue_entries.items()
-        if isinstance(entry.state, input_.Ended) and entry.state.readmitted_as is not None
+        for name, entry in entries.items()
+        if isinstance(entry.state, input_.Ended) and entry.state.readmitted_as in entries
     }
-    return named == again and len(named) == len([new for new in inputs if new.retry_of is not None])
+    several = [new for new in inputs if new.input_id in entries]
+    return named == again and len(named) == len(several)
 
 
 def readmitted_whole(t: Step) -> bool:
