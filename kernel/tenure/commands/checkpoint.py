@@ -297,10 +297,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             changed = replace(changed, open_ticket_count=count)
         changed, writes = self._store_environment(changed, view)
         attached = attach(view.attached, now_ms)
-        if attached:
+        if (
+            attached
+        ):  # due_at_ms stays, so the time of the intents does too; Sweep or Commit clears it
             counted = count_attachments(changed, -len(attached), 0, now_ms)
-            # due is not recomputed, so the time stays; Sweep or a later command clears it
-            changed = replace(counted, intents_at_ms=session.intents_at_ms)
+            changed = replace(counted, intents_at_ms=changed.intents_at_ms)
         writes += attached
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
