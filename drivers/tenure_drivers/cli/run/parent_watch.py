@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -10,10 +11,12 @@ import sys
 import threading
 from typing import Final
 
-__all__ = ["ParentWatch"]
+__all__ = ["ALIVE", "ALIVE_S", "ParentWatch"]
 
 
 PR_SET_PDEATHSIG: Final = 1
+ALIVE: Final = "alive"
+ALIVE_S: Final = 1.0
 
 
 class ParentWatch:
@@ -38,6 +41,15 @@ class ParentWatch:
             self._end.sendall(" ".join(message.split()).encode("utf-8", "backslashreplace") + b"\n")
         except OSError:
             pass
+
+    async def say_alive(self) -> None:
+        """Say every second that the event loop runs."""
+        while True:
+            try:
+                self._end.send(ALIVE.encode() + b"\n", socket.MSG_DONTWAIT)
+            except OSError:  # also if the parent stands still and reads nothing
+                pass
+            await asyncio.sleep(ALIVE_S)
 
     def _wait_for_the_end(self) -> None:
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ..exit import CliExit, Exit
+from .parent_watch import ALIVE, ALIVE_S
 
 __all__ = ["STORE", "WorkerPool"]
 
@@ -26,6 +27,7 @@ AGAIN_S: Final = 0.05
 AGAIN_S_MAX: Final = 2.0
 LIVED_S: Final = 5.0
 LAST_MESSAGE_S: Final = 1.0
+SILENT_S: Final = 90.0  # three times as long as a lease lasts
 STORE: Final = "TENURE_WORKER_STORE"  # not an argument: other users can read process arguments, passwords included
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
@@ -47,6 +49,9 @@ class WorkerPool:
         self._log_line = log_line
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
+        self._heard_s: dict[
+            int, float
+        ] = {}  # when the event loop of a worker last said that it runs
         self._draining = False
         self._fruitless = 0
 
@@ -102,6 +107,7 @@ class WorkerPool:
         listening = asyncio.create_task(
             _listen(ours, messages, lambda message: self._read_message(process.pid, message))
         )
+        watching = asyncio.create_task(self._kill_if_silent(process))
         try:
             code = await process.wait()
             # A child process of the worker may keep the other end open.
@@ -111,12 +117,33 @@ class WorkerPool:
             raise
         finally:
             listening.cancel()
+            watching.cancel()
+            self._heard_s.pop(process.pid, None)
             del self._running[process.pid]
             self._ready.discard(process.pid)
         if not self._draining:
             self._judge(process.pid, code, messages)
 
+    async def _kill_if_silent(self, process: asyncio.subprocess.Process) -> None:
+        """Kill a worker whose event loop stands still: it loses its leases, and its sessions would wait for ever."""
+        looked_s = time.monotonic()
+        while True:
+            await asyncio.sleep(ALIVE_S)
+            before_s, looked_s = looked_s, time.monotonic()
+            heard_s = self._heard_s.get(process.pid)
+            if heard_s is None or self._draining:
+                continue
+            if looked_s - before_s > 10 * ALIVE_S:  # this process stood still too
+                self._heard_s[process.pid] = looked_s
+            elif looked_s - heard_s > SILENT_S:
+                self._log_line(
+                    f"worker {process.pid}: its event loop has not run for {SILENT_S:.0f} s: killed"
+                )
+                process.kill()
+                return
+
     def _read_message(self, pid: int, message: str) -> None:
+        self._heard_s[pid] = time.monotonic()
         if message == "ready":
             self._ready.add(pid)
             self._fruitless = 0
@@ -156,8 +183,10 @@ async def _listen(
     reader, writer = await asyncio.open_connection(sock=end)
     try:
         while line := await reader.readline():
-            messages.append(line.decode("utf-8", "replace").strip())
-            on_message(messages[-1])
+            message = line.decode("utf-8", "replace").strip()
+            if message != ALIVE:
+                messages.append(message)
+            on_message(message)
     except OSError:  # it exited with unread data on our end
         pass
     finally:

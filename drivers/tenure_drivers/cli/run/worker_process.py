@@ -86,11 +86,13 @@ async def work(
         )
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
+        alive = asyncio.create_task(parent_watch.say_alive())
         await asyncio.wait(
             {working, asyncio.create_task(drained.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
         companion.drain()
         await working
+        alive.cancel()
 
 
 def main(arguments: Sequence[str]) -> int:
