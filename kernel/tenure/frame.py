@@ -25,7 +25,8 @@ class FrameStatus(enum.StrEnum):
     """Whether a frame is the one that the session is in."""
 
     ACTIVE = "active"
-    SUPERSEDED = "superseded"
+    SUPERSEDED = "superseded"  # it was left
+    PRUNED = "pruned"  # it was left, and what it held was removed (RETENTION-14)
     since = enum.nonmember(2)
 
 

@@ -33,6 +33,7 @@ class Frame(Record):
     states: tuple[NamedState, ...]
     opened_at_ms: int | None  # None: of the first frame it is not known
     revision: int  # of the session when it was opened
+    left_at_ms: int | None = None  # None: it is the current one
 
     @property
     def digests(self) -> tuple[str, ...]:

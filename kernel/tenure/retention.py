@@ -37,6 +37,7 @@ class PruneKind(enum.StrEnum):
     INPUTS = "inputs"  # that have ended and are not in the transcript
     COMMANDS = "commands"  # the rows by which repeated commands are recognised
     EVENTS = "events"
+    FRAMES = "frames"  # that were left: all but the row that says so
     SESSION = "session"  # all rows of a destroyed session but its own
     ERASE = "erase"  # the texts of a destroyed session
     DONE = "done"  # nothing: it notes when to look again
@@ -45,9 +46,10 @@ class PruneKind(enum.StrEnum):
 
 @frozen
 class Keep:
-    """How long something is kept after the event that ended it.
+    """How long something is kept after the event that ended it, or a frame after it was left.
 
-    `last`: it is kept longer while that event is among so many latest events of its session.
+    `last`: it is kept longer while that event is among so many latest events of its session, or the frame among those
+    that were left last.
     """
 
     since: ClassVar = 2
@@ -70,10 +72,11 @@ class Retention:
     events: Keep | None = None
     destroyed_for_ms: int | None = None
     keys_for_ms: int = KEYS_FOR_MS
+    frames: Keep | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
-        """Return the policy that keeps everything equally long, but keys at least 30 days."""
+        """Return the policy that keeps everything equally long, but keys at least 30 days, and frames for ever."""
         keep = Keep(for_ms)
         return cls(keep, keep, for_ms, keep, for_ms, max(for_ms, KEYS_FOR_MS))
 
@@ -84,7 +87,12 @@ class Retention:
 
     def problem(self) -> str | None:
         """Return what is wrong with it, or None."""
-        kept = {"journals": self.journals, "inputs": self.inputs, "events": self.events}
+        kept = {
+            "journals": self.journals,
+            "inputs": self.inputs,
+            "events": self.events,
+            "frames": self.frames,
+        }
         times = {f"{name}.for_ms": keep.for_ms for name, keep in kept.items() if keep is not None}
         times |= {f"{name}.last": keep.last for name, keep in kept.items() if keep is not None}
         times |= {

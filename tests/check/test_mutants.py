@@ -722,12 +722,12 @@ def state_of_a_frame_dropped(patch: pytest.MonkeyPatch) -> None:
 
 def holders_never_let_go(patch: pytest.MonkeyPatch) -> None:
     """A frame that is entered again still counts as a holder of its states."""
-    original = switch._count_holders
+    original = switch.count_holders
 
     def count(session_id: Any, holders: Any, taken: Any, given: Any) -> Any:
         return original(session_id, holders, taken, ())
 
-    patch.setattr(switch, "_count_holders", count)
+    patch.setattr(switch, "count_holders", count)
 
 
 def shared_by_the_row_alone(patch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,11 @@ from tenure.check.pruning import (
     TEXTS_GONE,
     PruneModel,
 )
-from tenure.check.session.pruning_properties import NOTHING_LIVE, ONLY_PUBLISHED
-from tenure.commands import erasing, prunable, prune
+from tenure.check.session.frame_properties import FRAME_STATES
+from tenure.check.session.pruning_properties import NEVER_BACK, NOTHING_LIVE, ONLY_PUBLISHED
+from tenure.commands import amend, erasing, prunable, prune, prune_frames
+from tenure.commands.prune_frames import PrunableFrames, prunable_frames
+from tenure.frame import FrameStatus
 from tenure.questions import retention as questions
 from tenure.records import RECORDS, Node
 from tenure.replace import replace
@@ -105,6 +108,45 @@ def inputs_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(erasing.ERASED, first, lambda row: replace(row, payload=""))
 
 
+def frames_found(found: Callable[..., PrunableFrames]) -> Patch:
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (prune, questions):
+            monkeypatch.setattr(module, "prunable_frames", found)
+
+    return patch
+
+
+def the_current_frame_too(rows: Any, keep: Keep, now_ms: int) -> PrunableFrames:
+    left = [row if row.left_at_ms else replace(row, left_at_ms=0) for row in rows]
+    superseded = [
+        replace(row, status=FrameStatus.SUPERSEDED)
+        for row in left
+        if row.status is not FrameStatus.PRUNED
+    ]
+    return prunable_frames(superseded, keep, now_ms)
+
+
+def frames_of_any_age(rows: Any, keep: Keep, now_ms: int) -> PrunableFrames:
+    return prunable_frames(rows, Keep(0), now_ms)
+
+
+def holders_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(prune_frames, "count_holders", lambda *_: [])
+
+
+def blobs_of_the_session(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(prune_frames, "digests_of", lambda session: set())
+
+
+def shared_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(prune_frames, "_without_shared", lambda session, released: session)
+
+
+def entered_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(amend, "check_switch", lambda *_: None)
+
+
+HELD = next(iter(FRAME_STATES))
 BUGS = (
     Bug(
         "a stamp that is asked again is pruned",
@@ -119,6 +161,12 @@ BUGS = (
     Bug("the row of a held lease", "prune-inputs", (NOTHING_LIVE,), lease_forgotten),
     Bug("inputs of the transcript", "prune", (NOTHING_LIVE,), transcript_forgotten),
     Bug("rows before the work was swept", "destroyed", (NOTHING_LIVE,), not_after_the_work),
+    Bug("the current frame", "prune-frames", (NOTHING_LIVE,), frames_found(the_current_frame_too)),
+    Bug("a frame of any age", "prune-frames", (NOTHING_LIVE,), frames_found(frames_of_any_age)),
+    Bug("holders are not let go", "prune-frames", (HELD,), holders_kept),
+    Bug("a blob that the session names", "prune-frames", (HELD,), blobs_of_the_session),
+    Bug("a blob is shared for ever", "prune-frames", (HELD,), shared_for_ever),
+    Bug("a pruned frame is entered again", "prune-frames", (NEVER_BACK,), entered_again),
     Bug("origins are not erased", "erase", (TEXTS_GONE,), inputs_kept),
 )
 

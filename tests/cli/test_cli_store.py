@@ -27,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict
 from stored_forms import FIXTURES
 
 from tenure.check.invariants import PROPERTIES, violations
+from tenure.commands import Switch
 from tenure.commands.restore import Restore
 from tenure.machines.lease import Vacant
 from tenure.queries import Get
@@ -789,7 +790,8 @@ def with_journals(url: str) -> None:
     """Let two sessions work, and destroy one of them."""
 
     async def answer(turn: Turn) -> str:
-        return str(await turn.step("look up", lambda: turn.text))
+        await turn.commit(str(await turn.step("look up", lambda: turn.text)), frame=Switch("aside"))
+        return ""
 
     async def whole() -> None:
         made = open_store(url)
@@ -806,7 +808,7 @@ def with_journals(url: str) -> None:
 
 def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
     with_journals(url)
-    options = ("--store", url, "--journals", "0s", "--destroyed", "0s")
+    options = ("--store", url, "--journals", "0s", "--destroyed", "0s", "--frames", "0s")
     before = held(url)
 
     dry = run("prune", *options, "--dry-run")
@@ -814,6 +816,7 @@ def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
     assert held(url) == before
     done = run("prune", *options)
     assert dry[:2] == done[:2]
+    assert "ann: journals 2, frames 1" in dry[1]
     assert dry[0] == 0 and [line.split(":")[0] for line in dry[1].splitlines()] == ["ann", "bob"]
     assert held(url) != before
     assert run("prune", *options)[1:] == ("", "0 rows removed or changed\n")
@@ -827,6 +830,7 @@ def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
         (("--keep", "1d"), "inputs.for_ms 86400000: expected 172800000"),
         (("--events", "9d"), "events without journals"),
         (("--last", "-1", "--journals", "9d"), "journals.last -1: expected 0"),
+        (("--last-frames", "-1", "--frames", "0s"), "frames.last -1: expected 0"),
         (("nobody",), "no session 'nobody'"),
         (("nobody", "--dry-run"), "no session 'nobody'"),
     ],

@@ -23,13 +23,16 @@ from tenure.commands import (
     Switch,
     Switched,
 )
-from tenure.limits import FRAMES_MAX, STATES_MAX
+from tenure.frame import FrameStatus
+from tenure.limits import FRAMES_MAX, PRUNE_ROWS_MAX, STATES_MAX
 from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Insert, Refused
 from tenure.queries import Command, Each, Get, Named
 from tenure.questions import LoadFrames
+from tenure.questions.retention import PrunePass
 from tenure.records import Blob, Frame, Session
 from tenure.release import decide_at
+from tenure.retention import Keep, Retention
 from tenure.transcript import NewNode, Role, hash_text
 from tenure.world import EMPTY, World, ask, evolve
 
@@ -122,6 +125,45 @@ def test_the_257th_frame_is_refused() -> None:  # FRAME-6
     assert (refused.reason.value, refused.clause, refused.detail) == ("full", "FRAME-6", FRAMES_MAX)
     assert outcome(back).switched is Switched.BACK
     assert len(ask(LoadFrames("s"), played.world.answer)) == FRAMES_MAX
+
+
+def test_a_full_session_is_pruned_in_bounded_steps() -> None:  # RETENTION-3, RETENTION-14
+    played = Played()
+    played.do(Admit("s", (NewInput("i", "prompt", "hello"),)))
+    for n in range(1, FRAMES_MAX):
+        own = tuple([NewState(f"n{i}", f"{n} {i}") for i in range(STATES_MAX)])
+        played.amend(switch=Switch(f"f{n}", inherit=False), states=own)
+    found = PrunePass("s", Retention(frames=Keep(0, 2)))
+    rows: list[int] = []
+    while (step := ask(found.question(1_000), played.world.answer)) is not None:
+        done = played.do(step)
+        rows += [done.rows]
+        assert played.writes <= PRUNE_ROWS_MAX + 1
+        found = found.after(done)
+
+    frames = ask(LoadFrames("s"), played.world.answer)
+    kept = {frame.frame_id for frame in frames if frame.status is not FrameStatus.PRUNED}
+    assert played.broken() == []
+    assert kept == {"f98", "f99", "f255"}  # left at the same time, the ids say which is last
+    assert max(rows) <= PRUNE_ROWS_MAX and len(rows) < 25
+    refused = played.amend(switch=Switch("f1"))
+    assert isinstance(refused, Refused)
+    assert (refused.reason.value, refused.clause, refused.detail) == ("pruned", "FRAME-12", "f1")
+
+
+def test_a_session_in_its_first_frame_is_not_asked_for_frames() -> None:
+    played = Played()
+    played.turn(state="notes")
+    asked: list[int] = []
+    for frames in (None, Keep(0)):
+        steps = PrunePass("s", Retention(frames=frames)).question(1_000).steps()
+        answer, count = None, 0
+        try:
+            while True:
+                answer, count = played.world.answer(steps.send(answer)), count + 1
+        except StopIteration:
+            asked.append(count)
+    assert asked[0] == asked[1]
 
 
 def test_a_switch_costs_the_same_whatever_a_session_holds() -> None:

@@ -473,6 +473,12 @@ def test_an_illegal_commit_fails_the_run_permanently() -> None:
     assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
 
 
+@shows("RUNNER-39")
+def test_a_commit_to_a_pruned_frame_fails_the_run_permanently() -> None:
+    script = at_work().ends(Finished(END)).answer(no(Refusal.PRUNED, "aside"))
+    assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
+
+
 @shows("RUNNER-92")
 def test_an_illegal_fail_is_replaced_by_a_permanent_one_without_its_usage() -> None:
     usage = (UsageDelta("api", "m", -1),)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from carrying import Body
 
-from tenure.commands import NewInput, Prune
+from tenure.commands import NewInput, Prune, Switch
 from tenure.commands.validation import texts_of
+from tenure.failure import ErrorKind
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Command
@@ -164,6 +165,28 @@ def test_a_client_prunes_and_counts(carry: Carry) -> None:
         assert done.told() == f"journals {done.count}"
         assert (await Client(store).prune("ann", Retention(Keep(0)))).told() == "nothing"
         assert (await Client(store).prune("nobody", Retention(Keep(0)))).without == ()
+
+    carry(body)
+
+
+def test_a_turn_that_goes_back_to_a_pruned_frame_fails_at_once(carry: Carry) -> None:  # FRAME-12
+    async def body(store: Store) -> None:
+        async def aside(turn: Turn) -> str:
+            await turn.commit("done", frame=Switch(turn.text))
+            return ""
+
+        async with Runtime(store, aside) as runtime:
+            for text in ("plan", "buy"):
+                assert (await (await runtime.submit("ann", text)).ended()).status == "consumed"
+            done = await runtime.prune("ann", Retention(frames=Keep(0)))
+            failed = await (await runtime.submit("ann", "plan")).ended()
+            ended = await (await runtime.submit("ann", "new")).ended()
+
+        assert done.told() == "frames 2"
+        assert failed.status == "dead_lettered" and failed.last_failure is not None
+        assert failed.last_failure.kind is ErrorKind.INVALID_REQUEST
+        assert "FRAME-12" in failed.last_failure.message
+        assert ended.status == "consumed"
 
     carry(body)
 

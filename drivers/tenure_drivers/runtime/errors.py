@@ -114,7 +114,7 @@ class CommandRefused(TenureError):
 
 
 class IllegalWrite(CommandRefused):
-    """A write of the turn can never succeed: it is too large, or contains invalid text."""
+    """A write of the turn can never succeed: it is too large, contains invalid text, or switches to a pruned frame."""
 
     kind = ErrorKind.INVALID_REQUEST
 

@@ -553,7 +553,7 @@ class Turn:
         if isinstance(answer, Refused) and answer.reason is Refusal.STEERED:
             raise Steered(self.run_id)
         if isinstance(answer, Refused):
-            illegal = answer.reason is Refusal.ILLEGAL
+            illegal = answer.reason in (Refusal.ILLEGAL, Refusal.PRUNED)
             raise (IllegalWrite if illegal else CommandRefused)(what, answer)
         match answer:
             case TurnReply.COMMITTED:

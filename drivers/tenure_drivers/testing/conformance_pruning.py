@@ -18,7 +18,7 @@ __all__ = ["PruningConformance"]
 
 
 EACH = Keep(COMMANDS_FOR_MS_MIN)
-RETENTION = Retention(Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, 0, COMMANDS_FOR_MS_MIN)
+RETENTION = Retention(Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, 0, COMMANDS_FOR_MS_MIN, Keep(0, 1))
 
 
 class PruningConformance:

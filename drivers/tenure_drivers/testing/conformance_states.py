@@ -21,12 +21,15 @@ from tenure.commands import (
     Switch,
     Switched,
 )
+from tenure.outcome import Decided, Refusal, Refused
 from tenure.questions import LoadFrames, LoadStates
+from tenure.questions.retention import PrunePass
 from tenure.records import Blob, BlobHolders, EntryKind
+from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import NewNode, Role
 
 from ..stores.base import Store
-from .fixtures import ManualClock, Opener, asynchronous, begin, prompt
+from .fixtures import ManualClock, Opener, asynchronous, begin, executed, prompt
 
 __all__ = ["StatesConformance"]
 
@@ -76,6 +79,36 @@ class StatesConformance:
         held = {bodies[row.digest]: row.holders for row in rows if isinstance(row, BlobHolders)}
         assert sorted(bodies.values()) == ["a", "b", "e"]
         assert held == {"a": 3, "b": 1, "e": 1}
+
+    @asynchronous
+    async def test_a_pruned_frame_lets_go_of_its_blobs(self, opened: Opener) -> None:
+        clock = ManualClock()
+        store = opened(clock)
+        await self._turn(store)
+        steps: tuple[dict[str, Any], ...] = (
+            {"states": A, "switch": Switch("f")},
+            {"states": B, "switch": Switch("g", inherit=False)},
+            {"states": (NewState("plan", "a"),)},
+        )
+        for n, step in enumerate(steps):
+            await self._amend(store, n, **step)
+        found = PrunePass("s", Retention(frames=Keep(0)))
+        while (step_ := await store.ask(found.question(clock.now_ms))) is not None:
+            answer = await executed(store, step_)
+            assert isinstance(answer, Decided)
+            found = found.after(answer.outcome)
+
+        # two frames, the counts of a and b, and b; the session's row has a
+        assert found.rows[PruneKind.FRAMES] == 5
+        assert list(violations(await store.ask(Rows("s")))) == []
+        rows = await store.dump()
+        assert sorted([row.body for row in rows if isinstance(row, Blob)]) == ["a", "e"]
+        acquired = await store.execute(Acquire("s", "l", begin("s", 1).owner))
+        assert isinstance(acquired, Acquired)
+        again = Amend("s", "c", acquired.fence, acquired.revision, switch=Switch("f"))
+        refused = await store.execute(again)
+        assert isinstance(refused, Refused)
+        assert (refused.reason, refused.clause) == (Refusal.PRUNED, "FRAME-12")
 
     async def _turn(self, store: Store) -> None:
         """Run a turn that leaves an environment, the same text as a state of later commands."""

@@ -52,7 +52,9 @@ OBEYED: Final = "no step of a pass is refused"
 BEGINS_MS: Final = 1_000_000_000_000
 LEAPS_MS: Final = (0, COMMANDS_FOR_MS_MIN + 1_000, KEYS_FOR_MS + 1_000)  # after the beginning
 EACH: Final = Keep(COMMANDS_FOR_MS_MIN)
-POLICY: Final = Retention(Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, COMMANDS_FOR_MS_MIN)
+POLICY: Final = Retention(
+    Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, COMMANDS_FOR_MS_MIN, frames=EACH
+)
 SECRET: Final = "secret"
 
 
@@ -78,6 +80,21 @@ WITHDRAW: Final = c.WithdrawFrom(S, _id(5), _id(3))
 WITHDRAW_KEYED: Final = c.Withdraw(S, "by-hand-too", "by-hand")
 ACQUIRE: Final = c.Acquire(S, _id(6), lease_.Owner("w", "w.1"), ttl_ms=86_400_000)
 DESTROY: Final = c.Destroy(S, "destroy", erase_payloads=True)
+EDITOR: Final = c.Acquire(S, LEASE, lease_.Owner("w", "w.1"), ttl_ms=86_400_000)
+PLAN: Final = c.NewState("plan", "a")
+
+
+def _amend(number: int, frame_id: str, *states: c.NewState) -> c.Amend:
+    switch = c.Switch(frame_id)
+    return c.Amend(S, f"amend-{number}", FENCE, number, switch=switch, states=states)
+
+
+ASIDE: Final = (
+    _amend(0, "f", PLAN),
+    _amend(1, "g", c.NewState("tasks", "b"), c.NewState("same", "a")),
+    _amend(2, "", c.NewState("plan", "c")),
+)
+BACK_IN_F: Final = _amend(3, "f")
 
 
 @frozen
@@ -137,6 +154,13 @@ SYSTEMS: Final = (
         (ADMIT, BEGIN, RECORD, FAIL, DESTROY),
         sweeps=True,
         expects=clauses("RETENTION-11"),
+    ),
+    PruneSystem(
+        "prune-frames",
+        "frames that were left are pruned, while the session goes on in others and back; they share states",
+        (EDITOR, *ASIDE, BACK_IN_F, _amend(4, "g", PLAN)),
+        refuses=False,
+        expects=clauses("FRAME-12 RETENTION-14"),
     ),
 )
 
@@ -224,7 +248,9 @@ class PruneModel:
         if not isinstance(answer, Decided) or not answer.writes:
             return
         done = state.done if at is None else tuple(sorted((*state.done, (at, state.leap))))
-        after = replace(state, world=evolve(state.world, answer.writes), done=done, ended=False)
+        world = evolve(state.world, answer.writes)
+        broken = _violated(state, world, command, answer)
+        after = replace(state, world=world, done=done, ended=False, broken=broken)
         yield (("user", command.__class__.__name__, answer.clause, "session"), after)
 
     def _prune(self, state: PruneState) -> Iterator[tuple[Any, PruneState]]:

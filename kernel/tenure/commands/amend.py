@@ -62,7 +62,7 @@ class Amend(Command[AmendView, Amended]):
 
     It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
     `attach`, `forget`: ids of at most 64 attachments.
-    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, UNKNOWN_NODE, UNKNOWN_ATTACHMENT.
+    Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, PRUNED, UNKNOWN_NODE, UNKNOWN_ATTACHMENT.
     """
 
     added: ClassVar = {

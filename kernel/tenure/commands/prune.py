@@ -15,18 +15,21 @@ from ..indexes import (
     ATTACHMENT_STAGES,
     EVENT_BATCHES,
     EXECUTED_COMMANDS,
+    FRAMES,
     JOURNAL_ENTRIES,
     PRIMARY,
 )
-from ..limits import PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
+from ..limits import FRAMES_MAX, PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Key, Refusal, Refused, Update, Write
-from ..queries import Command, Each, First, Get, Index, Query, Reads, Record, read
+from ..queries import Command, Each, First, Get, Index, Named, Query, Reads, Record, read
 from ..records import (
     RECORDS,
     Attachment,
+    BlobHolders,
     EventBatch,
     ExecutedCommand,
+    Frame,
     Input,
     Intent,
     JournalEntry,
@@ -44,6 +47,7 @@ from ..world import key_of
 from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
+from .prune_frames import FRAMES_A_STEP, holders_of, prunable_frames, prune_frames
 
 __all__ = [
     "BATCHES_READ",
@@ -92,6 +96,7 @@ class PruneView:
     inputs: tuple[Input | None, ...]
     executed: tuple[ExecutedCommand, ...]
     rows: tuple[Any, ...]
+    holders: tuple[tuple[BlobHolders, ...], ...]
 
 
 @frozen
@@ -99,7 +104,7 @@ class Prune(Command[PruneView, Pruned]):
     """Remove at most 240 rows of one kind that the policy no longer keeps.  A repetition is a new, monotone step.
 
     `after`: the last event, or the time of the last command, that the kind has done.  `place`: the id of that command, or
-    where erasing is.  `names`: the inputs or tickets that the next events have ended, or a table.  `runs`: their runs.
+    where erasing is.  `names`: the inputs or tickets that the next events have ended, frames, or a table.  `runs`: their runs.
     `next_ms`: for DONE, when something else may be removed.
     Refusals: UNKNOWN_SESSION, ILLEGAL.
     """
@@ -133,6 +138,7 @@ class Prune(Command[PruneView, Pruned]):
             Each(tuple([Get(Input, (s, name)) for name in inputs])),
             self._executed(),
             self._rows(),
+            self._holders(),
         )
 
     def _batches(self) -> Query[tuple[EventBatch, ...]]:
@@ -148,7 +154,14 @@ class Prune(Command[PruneView, Pruned]):
         after = (self.after, self.place)
         return First(EXECUTED_COMMANDS, (self.session_id,), PRUNE_ROWS_MAX, after)
 
+    def _holders(self) -> Query[tuple[tuple[BlobHolders, ...], ...]]:
+        names = self.names[:FRAMES_A_STEP] if self.kind is PruneKind.FRAMES else ()
+        frames = [Get(Frame, (self.session_id, name)) for name in names]
+        return Each(tuple([Named(frame, "digests", BlobHolders) for frame in frames]))
+
     def _rows(self) -> Query[tuple[Any, ...]]:
+        if self.kind is PruneKind.FRAMES:
+            return First(FRAMES, (self.session_id,), FRAMES_MAX)
         found = self._table()
         if found is None:
             return Each(())
@@ -185,6 +198,8 @@ class Prune(Command[PruneView, Pruned]):
                 return self._commands(view, session, progress, now_ms)
             case PruneKind.EVENTS:
                 return self._events(view, session, progress, now_ms)
+            case PruneKind.FRAMES:
+                return self._frames(view, session, now_ms)
             case PruneKind.SESSION:
                 return self._session(view, session, now_ms)
             case PruneKind.ERASE:
@@ -293,6 +308,18 @@ class Prune(Command[PruneView, Pruned]):
             removal.drop(batch)
             progress = replace(progress, events_through=end)
         return self._removed(view, session, progress, removal.writes, done)
+
+    def _frames(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
+        """RETENTION-14: remove what frames hold that were left; the counts of the blobs that they name stay exact."""
+        keep = self.policy.frames
+        if keep is None or session.current_frame is None:
+            return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
+        prunable = prunable_frames(view.rows, keep, now_ms).now
+        names = self.names[:FRAMES_A_STEP]
+        chosen = [frame for frame in prunable if frame.frame_id in names]
+        after, writes = prune_frames(session, chosen, holders_of(view.holders))
+        done = len(chosen) == len(prunable)
+        return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
 
     def _session(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
         """RETENTION-8: remove the rows of a destroyed session, table by table."""

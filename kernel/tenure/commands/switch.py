@@ -23,6 +23,7 @@ __all__ = [
     "Found",
     "apply_switch",
     "check_switch",
+    "count_holders",
     "hash_switch",
     "how_switched",
     "set_agent",
@@ -67,11 +68,14 @@ def hash_switch(switch: Switch) -> list[object]:
 
 
 def check_switch(session: Session, switch: Switch | None, found: Found) -> Refused | None:
-    """FRAME-6, FRAME-7: refuse a Switch with illegal values, or to one frame too many."""
+    """FRAME-6, FRAME-7, FRAME-12: refuse a Switch with illegal values, to one frame too many, or to one that was pruned."""
     if switch is None:
         return None
     if problem := _problem(switch):
         return Refused(Refusal.ILLEGAL, "FRAME-7", problem)
+    target: Frame | None = found[0]
+    if target is not None and target.status is FrameStatus.PRUNED:
+        return Refused(Refusal.PRUNED, "FRAME-12", switch.frame_id)
     if how_switched(session, switch, found) is Switched.OPENED:
         count = _count(session) + 1
         if count > FRAMES_MAX:
@@ -134,14 +138,14 @@ def apply_switch(tx: Transaction, switch: Switch | None, found: Found) -> None:
     tx.via.append("FRAME-2" if how is Switched.OPENED else "FRAME-4")
     target, here, *counted, texts = found
     known = here[0] if here else None
-    left = _left(session, known)
+    left = _left(session, known, tx.now_ms)
     move = _opened(tx, switch, left) if target is None else _back(session, switch, target, left)
     tx.write(Insert(move.left) if known is None else Update(move.left))
     tx.write(Insert(move.entered) if target is None else Update(move.entered))
     holders = {row.digest: row.holders for row in (*counted[0], *counted[1])}
     holders |= {row.digest: row.holders for row in texts if row is not None}
     given = () if target is None else target.states
-    tx.write(*_count_holders(session.session_id, holders, move.left.states, given))
+    tx.write(*count_holders(session.session_id, holders, move.left.states, given))
     _enter(tx, move, _count(session) + (how is Switched.OPENED), holders)
     tx.append_event(EventKind.FRAME_SWITCHED, detail=f"{how.value} {switch.frame_id}".rstrip())
     if move.leaf != session.leaf:  # EVENT-81
@@ -149,7 +153,7 @@ def apply_switch(tx: Transaction, switch: Switch | None, found: Found) -> None:
         tx.append_event(EventKind.LEAF_MOVED, detail=leaf)
 
 
-def _left(session: Session, known: Frame | None) -> Frame:
+def _left(session: Session, known: Frame | None, now_ms: int) -> Frame:
     """Return the row of the frame that is left: it gets the states, the agent and the leaf of the session."""
     states = states_of(session)
     named = tuple([NamedState(name, states[name]) for name in sorted(states)])
@@ -162,6 +166,7 @@ def _left(session: Session, known: Frame | None) -> Frame:
         status=FrameStatus.SUPERSEDED,
         leaf=session.leaf,
         states=named,
+        left_at_ms=now_ms,
     )
 
 
@@ -187,12 +192,12 @@ def _opened(tx: Transaction, switch: Switch, left: Frame) -> _Move:
 
 def _back(session: Session, switch: Switch, target: Frame, left: Frame) -> _Move:
     """FRAME-4, FRAME-5: go back to a frame: its states move to the session's row."""
-    entered = replace(target, status=FrameStatus.ACTIVE, leaf=None, states=())
+    entered = replace(target, status=FrameStatus.ACTIVE, leaf=None, states=(), left_at_ms=None)
     states = {each.name: each.digest for each in target.states}
     return _Move(left, entered, states, target.leaf if switch.own_path else session.leaf)
 
 
-def _count_holders(
+def count_holders(
     session_id: str,
     holders: dict[str, int],
     taken: tuple[NamedState, ...],

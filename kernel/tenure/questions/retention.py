@@ -18,8 +18,10 @@ from ..commands.prune import (
     events_until,
     lease_of,
 )
+from ..commands.prune_frames import FRAMES_A_STEP, prunable_frames
 from ..commands.sweep import Sweep, Swept
-from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, PRIMARY, PRUNABLE
+from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, PRIMARY, PRUNABLE
+from ..limits import FRAMES_MAX
 from ..queries import First, Get, Question, Record
 from ..records import Attachment, EventBatch, Phase, PruneProgress, Session
 from ..replace import replace
@@ -53,7 +55,8 @@ class NextPrune(Question[Step | None]):
         stored = yield Get(PruneProgress, (self.session_id,))
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
-        for part in (self._destroyed, self._walks, self._commands, self._events):
+        parts = (self._destroyed, self._walks, self._commands, self._events, self._frames)
+        for part in parts:
             step, next_times = yield from part(session, progress)
             if step is not None:
                 return step
@@ -140,6 +143,17 @@ class NextPrune(Question[Step | None]):
         if removable and kind not in self.without:
             return self._prune(kind), []
         return None, [found[0].at_ms + keep.for_ms]
+
+    def _frames(self, session: Session, progress: PruneProgress) -> Steps:
+        keep, kind, current = self.policy.frames, PruneKind.FRAMES, session.current_frame
+        if keep is None or current is None or current.frame_count < 2:
+            return None, []
+        rows = yield First(FRAMES, (self.session_id,), FRAMES_MAX)
+        found = prunable_frames(rows, keep, self.now_ms)
+        if found.now and kind not in self.without:
+            names = [frame.frame_id for frame in found.now[:FRAMES_A_STEP]]
+            return self._prune(kind, names=tuple(names)), []
+        return None, [] if found.next_ms is None else [found.next_ms]
 
 
 @frozen

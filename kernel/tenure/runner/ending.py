@@ -309,8 +309,11 @@ def cancel_instead(s: Ending, e: RunCancelled, clause: str) -> Outcome:
 
 def fail_instead(s: Ending, e: CommitRefused, clause: str) -> Outcome:
     """Fail the run: its commit can never be executed, but a Fail can."""
-    illegal = e.answer.reason is Refusal.ILLEGAL
-    kind = ErrorKind.INVALID_REQUEST if illegal else ErrorKind.TRANSIENT
+    hopeless = e.answer.reason in (
+        Refusal.ILLEGAL,
+        Refusal.PRUNED,
+    )  # FRAME-12: a frame stays pruned
+    kind = ErrorKind.INVALID_REQUEST if hopeless else ErrorKind.TRANSIENT
     failure = Failure(kind, f"the commit was refused: {e.answer}"[:500])
     return send_final(s.core, s.held_run, fail(s.held_run, failure), e.now_ms, clause)
 

@@ -58,22 +58,32 @@ def kept(name: str, what: str) -> Callable[[F], F]:
 
 @click.command()
 @store_option
-@kept("keep", "Keep everything for so long.  The options below say otherwise for one kind.")
+@kept("keep", "Keep everything but frames for so long.  The options below say otherwise.")
 @kept("journals", "Keep what a run has recorded, after its end.")
 @kept("inputs", "Keep inputs that have ended outside the transcript.  At least 2d.")
 @kept("commands", "Keep what recognises repeated commands.  At least 2d.")
 @kept("events", "Keep events.  Not shorter than journals, inputs and commands, which are needed.")
+@kept("frames", "Keep the states of frames that were left.  Without it they stay.")
 @kept("destroyed", "Keep the rows of a destroyed session.")
 @kept("keys", "Keep inputs with an idempotency key.  Default: 30d, or --keep if it is longer.")
 @click.option("--last", default=0, metavar="N", help="Also keep what the last N events are about.")
+@click.option(
+    "--last-frames", default=0, metavar="N", help="Also keep the last N frames that were left."
+)
 @click.option("--dry-run", is_flag=True, help="Count what would be removed, and change nothing.")
 @click.argument("sessions", nargs=-1)
 def prune(
-    store: str, sessions: tuple[str, ...], last: int, dry_run: bool, **durations: int | None
+    store: str,
+    sessions: tuple[str, ...],
+    last: int,
+    last_frames: int,
+    dry_run: bool,
+    **durations: int | None,
 ) -> None:
     """Remove from all or some sessions what is older than you want to keep it.
 
     The transcript stays.  A command whose trace was removed is refused if it is sent again; it is not carried out twice.
+    So is a switch to a frame whose states were removed.
     Workers may be running.  If it is interrupted, call it again.  Without a duration it only erases the texts of sessions
     that were destroyed with --erase.
 
@@ -91,13 +101,13 @@ def prune(
       2  invalid arguments, or no such store or session
       4  the store is unavailable, or a session cannot be read: all others are pruned
     """
-    retention = retention_of(durations, last)
+    retention = retention_of(durations, last, last_frames)
     if problem := retention.problem():
         raise click.UsageError(problem)
     invoke_async((_dry_run if dry_run else _prune)(store, sessions, retention))
 
 
-def retention_of(durations: Mapping[str, int | None], last: int) -> Retention:
+def retention_of(durations: Mapping[str, int | None], last: int, last_frames: int) -> Retention:
     """Return the retention that the options ask for."""
 
     def of(name: str) -> int | None:
@@ -112,8 +122,15 @@ def retention_of(durations: Mapping[str, int | None], last: int) -> Retention:
     keys = durations["keys"]
     if keys is None:
         keys = max(durations["keep"] or 0, default.keys_for_ms)
+    frames = None if durations["frames"] is None else Keep(durations["frames"], last_frames)
     return Retention(
-        keep("journals"), keep("inputs"), of("commands"), keep("events"), of("destroyed"), keys
+        keep("journals"),
+        keep("inputs"),
+        of("commands"),
+        keep("events"),
+        of("destroyed"),
+        keys,
+        frames,
     )
 
 

@@ -169,7 +169,7 @@ def _record(kind: Any, record: Any, names: Renaming, kept: set[str]) -> Any:
         return _ticket(record, kept)
     if kind is Frame:
         leaf = None if record.leaf is None else Tip(record.frame_id, record.frame_id)
-        return replace(record, leaf=leaf, opened_at_ms=None, revision=0)
+        return replace(record, leaf=leaf, opened_at_ms=None, left_at_ms=None, revision=0)
     if record.run_id not in kept:
         return None
     if kind is Run:

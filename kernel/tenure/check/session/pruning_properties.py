@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ... import commands as c
+from ...frame import FrameStatus
 from ...limits import COMMANDS_FOR_MS_MIN
 from ...machines import input as input_
 from ...machines import run as run_
 from ...outcome import Drop, Update
 from ...records import (
+    Blob,
+    BlobHolders,
     EventBatch,
     ExecutedCommand,
     Frame,
@@ -23,15 +26,17 @@ from ...records import (
     Ticket,
 )
 from ...replace import replace
+from ...retention import PruneKind
 from .snapshot import Snapshot, rows_of
 from .step import Step, lease_id_of
 
-__all__ = ["NOTHING_LIVE", "PRUNING_PROPERTIES", "path_inputs"]
+__all__ = ["NEVER_BACK", "NOTHING_LIVE", "PRUNING_PROPERTIES", "path_inputs"]
 
 
 NOTHING_LIVE: Final = "nothing live is pruned"
 ONLY_PUBLISHED: Final = "an event is pruned only after it was published"
 CHANGES_NOTHING_ELSE: Final = "a Prune changes nothing that a decision about work reads"
+NEVER_BACK: Final = "a pruned frame is never entered again, and no other one is opened under its id"
 ERASES_ONLY: Final = "texts are erased only in a destroyed session, where that was asked"
 
 
@@ -67,6 +72,8 @@ def _may_go(t: Step, kind: Any, row: Any) -> bool:
         return False
     if kind is EventBatch:
         return True
+    if kind in (Blob, BlobHolders) and t.command.kind is PruneKind.FRAMES:
+        return True  # that nothing names them is a property of states
     if kind is ExecutedCommand:
         old = t.after.now_ms - row.at_ms >= COMMANDS_FOR_MS_MIN
         return bool(old and row.command_id != lease_id_of(session.lease))
@@ -108,7 +115,23 @@ def _may_change(t: Step) -> bool:
         before = rows_of(t.before.world, Input)[key]
         if before != given and not _input_may_go(t, before):
             return False
-    return True
+    return _frames_may_change(t)
+
+
+def _frames_may_change(t: Step) -> bool:
+    """A frame loses what it holds only as long after it was left as the policy says, and never the current one."""
+    before, after = rows_of(t.before.world, Frame), rows_of(t.after.world, Frame)
+    left = sorted([f.left_at_ms for f in before.values() if f.status is FrameStatus.SUPERSEDED])
+    for key, frame in before.items():
+        if after.get(key) == frame:
+            continue
+        keep = t.command.policy.frames
+        if keep is None or frame.status is not FrameStatus.SUPERSEDED:
+            return False
+        later = sum([at_ms > frame.left_at_ms for at_ms in left])
+        if frame.left_at_ms > t.after.now_ms - keep.for_ms or later < keep.last:
+            return False
+    return before.keys() == after.keys()
 
 
 def _is_two_days_old(t: Step, run_id: str) -> bool:
@@ -133,6 +156,9 @@ def changes_nothing_else(t: Step) -> bool:
         return True
     before, after = t.before.session, t.after.session
     own = replace(after, prune_at_ms=before.prune_at_ms, pruned_before_ms=before.pruned_before_ms)
+    if t.command.kind is PruneKind.FRAMES and after.current_frame is not None:
+        shared = () if before.current_frame is None else before.current_frame.shared
+        own = replace(own, current_frame=replace(after.current_frame, shared=shared))
     if before.phase is Phase.DESTROYED:
         own = replace(
             own, erased=before.erased, leaf=before.leaf, state_digest=before.state_digest,
@@ -147,11 +173,20 @@ def changes_nothing_else(t: Step) -> bool:
 
 
 def erases_only(t: Step) -> bool:
-    if not isinstance(t.command, c.Prune):
+    if not isinstance(t.command, c.Prune) or t.command.kind is PruneKind.FRAMES:
         return True
     kinds = (Node, JournalEntry, EventBatch, Frame)
     changed = [w for w in t.decided.writes if isinstance(w, Update) and isinstance(w.record, kinds)]
     return not changed or t.before.session.erased is False
+
+
+def never_back(t: Step) -> bool:
+    """What is left of a pruned frame stays as it is, so it is neither entered nor opened."""
+    if t.before.session.phase is Phase.DESTROYED:
+        return True  # its rows may be removed
+    before, after = rows_of(t.before.world, Frame), rows_of(t.after.world, Frame)
+    pruned = [key for key, frame in before.items() if frame.status is FrameStatus.PRUNED]
+    return all(after.get(key) == before[key] for key in pruned)
 
 
 PRUNING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
@@ -159,4 +194,5 @@ PRUNING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     ONLY_PUBLISHED: only_published,
     CHANGES_NOTHING_ELSE: changes_nothing_else,
     ERASES_ONLY: erases_only,
+    NEVER_BACK: never_back,
 }
