@@ -46,6 +46,7 @@ from tenure_drivers.stores.group_commit import (
 )
 from tenure_drivers.stores.grouped_store import TablesStore
 from tenure_drivers.stores.layout import Layout
+from tenure_drivers.stores.memory import MemoryStore
 from tenure_drivers.stores.ordered_tables import MemoryTables
 from tenure_drivers.stores.overlay import WriteOverlay
 from tenure_drivers.testing.agreement import Agreement
@@ -421,6 +422,23 @@ def test_the_suite_catches(store: type[Grouped]) -> None:
 
     assert found != []
     assert CAUGHT_BY.get(store, found[0]) in found
+
+
+class PromisesTooMuch(MemoryStore):
+    durability = Durability.CRASH
+
+
+class PromisesTooMuchConformance(StoreConformance):
+    capabilities = PromisesTooMuch.capabilities
+
+
+def test_the_suite_catches_a_durability_that_reopening_cannot_show() -> None:
+    suite = PromisesTooMuchConformance()
+
+    with pytest.raises(AssertionError, match="does not claim"):
+        suite.test_a_store_that_survives_a_crash_can_be_opened_again(
+            lambda clock: PromisesTooMuch(clock=clock)
+        )
 
 
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)

@@ -22,18 +22,27 @@ from tenure.commands import (
     Amend,
     Begin,
     Checkpoint,
+    ClaimScraps,
     Commit,
     Decide,
     Destroy,
+    DropScraps,
     Fail,
     FenceOff,
+    Forget,
     IfIdle,
+    ImportPage,
+    Intend,
     Interrupt,
+    NewAttachment,
     NewEntry,
     NewInput,
+    NewProfile,
+    NewState,
     NewTicket,
     Open,
     Park,
+    Prune,
     Publish,
     Readmit,
     Reclaim,
@@ -44,23 +53,30 @@ from tenure.commands import (
     Reorder,
     Replace,
     RequestCancel,
+    Reseal,
     Reset,
     Retire,
+    Rewind,
+    RowName,
     Stop,
     Sweep,
+    Switch,
     Then,
     Withdraw,
     WithdrawFrom,
 )
 from tenure.commands.restore import Restore, restoring
 from tenure.failure import ErrorKind, Failure
+from tenure.imports import ImportNode, digest_of_page, promise
+from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Mode, Termination, WaitReason
 from tenure.machines.ticket import Action, TicketKind
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
-from tenure.records import EntryKind, Node, Session
+from tenure.records import Child, EntryKind, Node, Session
+from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World
 from tenure_drivers.stores.base import Store
@@ -152,9 +168,36 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
     acquired = Acquire(s, "L1", OWNER, 60_000)
     ticket = NewTicket("t1", "ask#1", TicketKind.APPROVAL, "may I?", (Action.EDIT,), 60_000)
     parked = Park(s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, tickets=(ticket,))
+    profile = NewProfile("name", (("team", "x"),), Child("p", "why"), "{}")
+    switch = Switch("f1", "planner", "why", True, "{}", False)
+    states = (NewState("plan", "first this"),)
+    files = tuple(NewAttachment(f"a{n}", f"{n}" * 64, 3, "image/png") for n in (1, 2))
+    intend = Intend(s, files)
+    imported = (ImportNode("n1", Role.USER, "hello", 1_000, (), Form.TEXT),)
+    promised = promise([digest_of_page(imported)], "a file")
+    keep = Keep(COMMANDS_FOR_MS_MIN, 1)
+    kept = Retention(keep, keep, COMMANDS_FOR_MS_MIN, keep, 1_000, COMMANDS_FOR_MS_MIN)
     return [
-        (Open(s),),
-        (Admit(s, (full, handed), True, 9, True),),
+        (Open(s, profile, promised),),
+        (Open(s, None, promised), ImportPage(s, 1, imported)),
+        (Admit(s, (full, handed), True, 9, True, profile),),
+        (*begun(s), Intend(s, files, fence, "r1")),
+        (admitted(s), intend, Forget(s, ("a1",))),
+        (admitted(s), intend, Forget(s, ("a1",)), ClaimScraps(s, "k1", (("a1", "1" * 64),))),
+        (admitted(s), intend, Forget(s, ("a1",)), ClaimScraps(s, "k1", (("a1", "1" * 64),)),
+         DropScraps(s, "k1", ("a1",))),
+        (admitted(s), Prune(s, kept, PruneKind.INPUTS, 0, "", ("i1",), ("r1",), 5_000)),
+        (admitted(s), Reseal(s, (RowName("JournalEntry", ("r1",), (1, 0, 0)),))),
+        (*begun(s), intend, Checkpoint(
+            s, fence, "r1", 1, 0, (entry,), tickets=(ticket,), attach=("a1",),
+        )),
+        (*begun(s), intend, Commit(
+            s, fence, "r1", 1, 0, 0, switch=switch, states=states, attach=("a1",), resolution="v1",
+        )),
+        (admitted(s), acquired, intend, Amend(s, "c0", fence, 0, (node,)), Amend(
+            s, "c1", fence, 1, (node,), Rewind("c0/0"), profile, switch, states, usage, ("c0/0",),
+            (), ("a1",), ("a2",),
+        )),
         (admitted(s), Begin(s, "L1", "r1", OWNER, 60_000, 8, 1_000, 0, ("i1",))),
         (*begun(s), Checkpoint(
             s, fence, "r1", 1, 0, (entry,), (node,), usage, "environment",
@@ -191,6 +234,7 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (admitted(s), Publish(s, 1)),
         (admitted(s), Sweep(s)),
         *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
+        (admitted(s), Destroy(s, "c1", True)),
         (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),
     ]  # fmt: skip
 

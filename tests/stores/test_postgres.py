@@ -683,7 +683,7 @@ async def test_every_statement_of_a_decision_names_its_sessions(schema: str) -> 
         return real(statements)
 
     link.run = listen  # type: ignore[method-assign]
-    for _ in range(150):
+    for _ in range(300):
         watch.now_ms += 40
         group = client.send_some(watch.now_ms)
         for command, answer in zip(

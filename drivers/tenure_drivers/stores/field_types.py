@@ -96,12 +96,33 @@ def _measure_of_items(kind: Any) -> Measure:
     return source.compile("measure", "value", f"tuple of {kind}")
 
 
+@cache
+def _measure_of_places(kinds: tuple[Any, ...]) -> Measure:
+    """Return the check of a tuple with a kind for each place."""
+    source, sizes = Source(), ["0"]
+    for at, kind in enumerate(kinds):
+        value = f"value[{at}]"
+        condition = _condition(source, kind, value)
+        source.lines.append(f"if not ({condition}): raise {source.refer(_WrongTypeError)}")
+        sizes.append(_size(source, kind, value) or "0")
+    source.lines.append(f"return {' + '.join(sizes)}")
+    return source.compile("measure", "value", f"tuple of {kinds}")
+
+
+def _places(kind: Any) -> tuple[Any, ...] | None:
+    """Return the kinds of the places of a tuple; None if it may have any length."""
+    kinds = typing.get_args(kind)
+    return None if kinds[-1:] == (Ellipsis,) else kinds
+
+
 def _condition(source: Source, kind: Any, value: str) -> str:
     """Return the condition that a value has the declared class."""
     if kind is int:
         return f"type({value}) is int and {INTEGER_MIN} <= {value} <= {INTEGER_MAX}"
     if typing.get_origin(kind) is tuple:
-        return f"type({value}) is tuple"
+        places = _places(kind)
+        length = "" if places is None else f" and len({value}) == {len(places)}"
+        return f"type({value}) is tuple{length}"
     if _is_exact(kind):
         return f"type({value}) is {source.refer(kind)}"
     return f"{source.refer(_fits)}({source.refer(kind)}, type({value}))"
@@ -112,6 +133,8 @@ def _size(source: Source, kind: Any, value: str) -> str | None:
     if kind is str:
         return f"len({value})"
     if typing.get_origin(kind) is tuple:
+        if (places := _places(kind)) is not None:
+            return f"{source.refer(_measure_of_places(places))}({value})"
         return f"{source.refer(_measure_of_items(typing.get_args(kind)[0]))}({value})"
     if attrs.has(kind):
         return f"{source.refer(_measure_of(kind))}({value})"
@@ -174,8 +197,13 @@ def _problems(kind: Any, value: Any, path: str) -> Iterator[str]:
     if not _fits(kind, cls) or (cls is int and not INTEGER_MIN <= value <= INTEGER_MAX):
         yield f"{path} {_shown(value)}: expected {_named(inner)}{' or None' * nullable}"
     elif cls is tuple:
-        for at, each in enumerate(value):
-            yield from _problems(typing.get_args(inner)[0], each, f"{path}[{at}]")
+        places = _places(inner)
+        if places is not None and len(value) != len(places):
+            yield f"{path} {_shown(value)}: expected {_named(inner)}"
+            return
+        kinds = places or typing.get_args(inner)[:1] * len(value)
+        for at, (each_kind, each) in enumerate(zip(kinds, value, strict=True)):
+            yield from _problems(each_kind, each, f"{path}[{at}]")
     else:
         yield from _problems_of_class(value, f"{path}.")
 

@@ -30,12 +30,13 @@ from tenure.records import Blob, Input, Session
 from tenure.transcript import NewNode, Role
 from tenure.world import EMPTY, world_of
 
-from ..stores.base import Capability, Clock, Due, Store, Unavailable
+from ..stores.base import Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_import import ImportConformance
 from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
+from .conformance_reopening import DurabilityConformance, ReopenConformance
 from .conformance_states import StatesConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
@@ -54,7 +55,6 @@ from .fixtures import (
     in_turn,
     prompt,
 )
-from .requirements import requires
 
 __all__ = [
     "START_MS",
@@ -75,25 +75,9 @@ __all__ = [
 ]
 
 
-@requires(Capability.REOPEN)
-class ReopenConformance:
-    """A store that is opened again holds what it answered."""
-
-    @asynchronous
-    async def test_answered_commands_are_there_after_reopening(self, opened: Opener) -> None:
-        store = opened(ManualClock())
-        await asyncio.gather(*[store.execute(prompt(f"s{n}", n)) for n in range(20)])
-        before = world_of(await store.dump())
-        await store.aclose()
-        await store.aclose()
-
-        store = opened(ManualClock())
-
-        assert world_of(await store.dump()) == before
-
-
 class StoreConformance(
     ReopenConformance,
+    DurabilityConformance,
     FeedConformance,
     ImportConformance,
     ReadingConformance,

@@ -180,8 +180,8 @@ SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
     **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
-    **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
     ATTACH.name: partial(search_attachments, ATTACH),
+    **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEEP},
