@@ -197,9 +197,8 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {HidingModel.name: HidingModel.description}
+    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
-    others |= {ATTACH.name: ATTACH.description}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
     return small | large if deep else small
