@@ -83,7 +83,7 @@ def prune(
     """Remove from all or some sessions what is older than you want to keep it.
 
     The transcript stays.  A command whose trace was removed is refused if it is sent again; it is not carried out twice.
-    So is a switch to a frame whose states were removed.
+    A switch to a frame whose states were removed is refused, too.
     Workers may be running.  If it is interrupted, call it again.  Without a duration it only erases the texts of sessions
     that were destroyed with --erase.
 
