@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -100,6 +101,12 @@ def name_of(path: Path) -> str:
     return path.relative_to(SPECS / "scenarios").with_suffix("").as_posix()
 
 
+@functools.cache
+def steps_of(path: Path) -> tuple[Step, ...]:
+    """The steps of a scenario, which several tests look at."""
+    return tuple(steps(path.read_text(encoding="utf-8")))
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
 def test_a_scenario_has_the_answers_that_are_written(
     path: Path, request: pytest.FixtureRequest
@@ -116,7 +123,7 @@ def test_a_scenario_has_the_answers_that_are_written(
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
 def test_due_at_ms_is_a_function_of_the_rows(path: Path) -> None:  # DUE-1 .. DUE-6
-    for step in steps(path.read_text(encoding="utf-8")):
+    for step in steps_of(path):
         for session in step.after.all(Session):
             s = session.session_id
             runs = step.after.answer(First(OPEN_RUNS, (s,), 32))
@@ -130,7 +137,7 @@ def test_due_at_ms_is_a_function_of_the_rows(path: Path) -> None:  # DUE-1 .. DU
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
 def test_a_session_counts_its_inputs_and_runs(path: Path) -> None:  # STORE-17
-    for step in steps(path.read_text(encoding="utf-8")):
+    for step in steps_of(path):
         for session in step.after.all(Session):
             s = session.session_id
             lanes = [len(step.after.answer(First(READY, (s, lane), 1000))) for lane in LANES]
@@ -144,7 +151,7 @@ def test_a_session_counts_its_inputs_and_runs(path: Path) -> None:  # STORE-17
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
 def test_replays_and_refusals_write_nothing(path: Path) -> None:  # STORE-2
-    for step in steps(path.read_text(encoding="utf-8")):
+    for step in steps_of(path):
         if isinstance(step.answer, Refused) or getattr(step.answer, "replayed", False):
             assert step.after == step.before
             assert getattr(step.answer, "writes", ()) == ()
@@ -153,7 +160,7 @@ def test_replays_and_refusals_write_nothing(path: Path) -> None:  # STORE-2
 @pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
 def test_an_input_that_ends_is_named_by_one_event(path: Path) -> None:  # EVENT-6
     ends = (EventKind.INPUT_ENDED, EventKind.RUN_FINISHED)
-    for step in steps(path.read_text(encoding="utf-8")):
+    for step in steps_of(path):
         # erasing changes batches that are there
         known = {(batch.session_id, batch.seq) for batch in step.before.all(EventBatch)}
         after = step.after.all(EventBatch)
@@ -194,7 +201,7 @@ def fired() -> set[str]:
     """Return the clauses of all answers, and of the rows of machines that they used."""
     found: set[str] = set()
     for path in SCENARIOS:
-        for step in steps(path.read_text(encoding="utf-8")):
+        for step in steps_of(path):
             if isinstance(step.answer, Decided | Refused):
                 found.add(step.answer.clause)
                 found.update(getattr(step.answer, "via", ()))
