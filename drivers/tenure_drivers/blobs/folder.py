@@ -40,7 +40,7 @@ class FolderStore:
         return frozenset({BlobCapability.MANIFEST})
 
     async def put(self, session_id: str, digest: str, data: bytes | Path) -> None:
-        """Store bytes.  Raises DigestMismatch, and OSError if the file `data` cannot be read."""
+        """Store bytes.  Raises DigestMismatch, and Unavailable if the file `data` cannot be read."""
         await self._do(lambda: self._put(session_id, digest, data))
 
     def _put(self, session_id: str, digest: str, data: bytes | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -13,7 +14,7 @@ from obstore import exceptions
 from obstore.store import S3Store as Server
 
 from ..stores.base import Unavailable, Unusable
-from .base import BlobCapability, check_whole, checked, digest_of, session_key
+from .base import BlobCapability, check_whole, checked, session_key
 
 __all__ = ["S3Store"]
 
@@ -46,11 +47,11 @@ class S3Store:
         with self._errors():
             if size > WHOLE_BYTES_MAX:
                 if isinstance(data, Path):
-                    digest_of(data)  # so that a file that cannot be read leaves no parts
+                    data.open("rb").close()  # a file that cannot be opened leaves no parts
                 await obstore.put_async(self._server, path, checked(data, digest))
                 return
             with contextlib.suppress(exceptions.AlreadyExistsError):
-                whole = b"".join(checked(data, digest))
+                whole = await asyncio.to_thread(b"".join, checked(data, digest))
                 await obstore.put_async(self._server, path, whole, mode="create")
 
     async def get(self, session_id: str, digest: str) -> bytes | None:
