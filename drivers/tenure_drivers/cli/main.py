@@ -40,7 +40,7 @@ SESSION_COMMANDS: Final = (
 
 
 SECTIONS: Final = {  # of `tenure --help`
-    "Work": ("run", "submit", "ask", "steer"),
+    "Work": ("run", "work", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
     "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead"),
@@ -96,6 +96,7 @@ class Lazy(click.Group):
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
+        "work": "tenure_drivers.cli.run.service",
     }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

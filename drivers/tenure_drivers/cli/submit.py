@@ -114,7 +114,7 @@ def submit(
     \b
     Examples:
       tenure submit --store sqlite:agent.db ann 'hello'
-      tenure submit --store sqlite:agent.db --busy reject ann 'only if you are idle'
+      tenure submit --store sqlite:agent.db --busy reject bob 'only if you are idle'
 
     \b
     Exit codes:
