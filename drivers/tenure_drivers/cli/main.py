@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -21,16 +20,10 @@ from tenure.release import RELEASE
 from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
+from .options import AGENT_HELP, READ_HELP, STORE_HELP, Seconds
 from .output import open_standard_streams
 
 __all__ = []
-
-
-STORE_HELP: Final = (
-    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (ends with the process)."
-)
-READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
-AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
 SESSION_COMMANDS: Final = (
@@ -47,27 +40,6 @@ SECTIONS: Final = {  # of `tenure --help`
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
     "Stores and rules": ("store", "check", "explain", "demo"),
 }
-
-
-class Seconds(click.FloatRange):
-    """A number of seconds."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is no number, which no range excludes."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return found
-
-
-def label(text: str) -> tuple[str, str]:
-    """Split NAME=VALUE at the first =, for an option."""
-    name, divider, value = text.partition("=")
-    if not name or not divider:
-        raise click.BadParameter(f"{text!r}: expected NAME=VALUE")
-    return name, value
 
 
 @contextlib.contextmanager

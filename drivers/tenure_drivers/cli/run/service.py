@@ -12,7 +12,7 @@ from ...stores.url import redact
 from ..exit import Exit, usage_error
 from ..invoke import invoke
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
-from ..main import AGENT_HELP, STORE_HELP, Seconds
+from ..options import AGENT_HELP, STORE_HELP, Seconds
 from ..output import answers_apart, log
 from ..retrying_store import opened, stop_if_unusable
 from .command import Job, Signals, drained, worker_pool
