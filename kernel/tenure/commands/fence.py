@@ -14,6 +14,7 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, FencedOff
+from ..transcript import hash_parts
 from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
 from .transaction import Transaction
@@ -44,7 +45,8 @@ class FenceOff(Command[CommandView, FencedOff]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("fence_off", self.command_id, executed, session):
+        digest = hash_parts(self.by)
+        if refused := check_command_id("fence_off", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, FencedOff, "LEASE-31")
@@ -63,5 +65,5 @@ class FenceOff(Command[CommandView, FencedOff]):
             else:
                 tx.reschedule(run, None, "fenced_off")
         fenced = FencedOff(tx.session.lease.generation, run_id)
-        tx.remember(self.command_id, "fence_off", fenced)
+        tx.remember(self.command_id, "fence_off", fenced, digest)
         return tx.decided(fenced, "LEASE-30")

@@ -29,7 +29,7 @@ from ..records import (
 )
 from ..replace import replace
 from ..scheduling import due_at_ms
-from ..transcript import UsageDelta
+from ..transcript import UsageDelta, hash_parts
 from .checkpoint import check_fence
 from .hints import hints_of
 from .replay import check_command_id, not_found, replay
@@ -287,7 +287,8 @@ class Reclaim(Command[CommandView, Reclaimed]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("reclaim", self.command_id, executed, session):
+        digest = hash_parts(self.observed.generation, self.observed.lease_id)
+        if refused := check_command_id("reclaim", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, Reclaimed, "LEASE-29")
@@ -300,5 +301,5 @@ class Reclaim(Command[CommandView, Reclaimed]):
         run_id = session.lease_run
         tx.lose_lease(outcome)
         reclaimed = Reclaimed(seen.generation, run_id)
-        tx.remember(self.command_id, "reclaim", reclaimed)
+        tx.remember(self.command_id, "reclaim", reclaimed, digest)
         return tx.decided(reclaimed, outcome.clause)
