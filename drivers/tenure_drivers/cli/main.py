@@ -70,6 +70,14 @@ def label(text: str) -> tuple[str, str]:
     return name, value
 
 
+def position(text: str) -> tuple[int, str]:
+    """Split EVENT:NODE, where a page of a conversation ends."""
+    event, divider, node_id = text.partition(":")
+    if not divider or not event.isdecimal() or len(event) > 18:
+        raise click.BadParameter(f"{text!r}: expected a position as `tenure show` prints it")
+    return int(event), node_id
+
+
 @contextlib.contextmanager
 def interrupts_end_the_process() -> Iterator[None]:
     """Exit after Ctrl-C outside the body of a command too; click would print "Aborted!" and exit with 1."""
@@ -186,6 +194,11 @@ def tenure() -> None:
     "--name",
     default="",
     help="Included in generated keys.  Use a new name to process the same file again.",
+)
+@click.option(
+    "--blobs",
+    metavar="URL",
+    help="Store of the bytes of attachments: folder:PATH, rows:, s3://BUCKET/PREFIX or nothing:.",
 )
 @click.option(
     "--wait",
@@ -318,10 +331,16 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 )
 @click.option(
     "--limit", default=200, type=click.IntRange(1), show_default=True,
-    help="Number of messages to show, counted from the end.",
+    help="Number of messages to show, counted from the end, or from --before.",
+)  # fmt: skip
+@click.option(
+    "--before", type=position, metavar="POSITION",
+    help="Show the page before this position, which the page after it has printed.",
 )  # fmt: skip
 @click.argument("session")
-def show(store: str, session: str, form: str | None, limit: int) -> None:
+def show(
+    store: str, session: str, form: str | None, limit: int, before: tuple[int, str] | None
+) -> None:
     """Print a conversation: inputs, replies, tool calls, results.
 
     \b
@@ -339,6 +358,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     finish, are shown at their place in the conversation.  At the end come the output of the current turn
     that is not committed yet, and the inbox.
     Long texts are cut.  --json prints everything, including reasoning.
+    If something was before, the output names the position: --before POSITION shows the page before it.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
@@ -355,7 +375,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     """
     from .show import command as show_command
 
-    invoke_async(show_command.show(store, session, limit, form or "text"))
+    invoke_async(show_command.show(store, session, limit, form or "text", before))
 
 
 @tenure.command()
