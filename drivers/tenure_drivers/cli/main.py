@@ -161,6 +161,11 @@ def tenure() -> None:
     help="Included in generated keys.  Use a new name to process the same file again.",
 )
 @click.option(
+    "--blobs",
+    metavar="URL",
+    help="Store of the bytes of attachments: folder:PATH, rows:, s3://BUCKET/PREFIX or nothing:.",
+)
+@click.option(
     "--wait",
     is_flag=True,
     help="Wait for prompts with a future available_at_ms, and for questions that have a time limit.",
@@ -298,10 +303,16 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 )
 @click.option(
     "--limit", default=200, type=click.IntRange(1), show_default=True,
-    help="Number of messages to show, counted from the end.",
+    help="Number of messages to show, counted from the end, or from --before.",
+)  # fmt: skip
+@click.option(
+    "--before", type=position, metavar="POSITION",
+    help="Show the page before this position, which the page after it has printed.",
 )  # fmt: skip
 @click.argument("session")
-def show(store: str, session: str, form: str | None, limit: int) -> None:
+def show(
+    store: str, session: str, form: str | None, limit: int, before: tuple[int, str] | None
+) -> None:
     """Print a conversation: inputs, replies, tool calls, results.
 
     \b
@@ -319,6 +330,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     finish, are shown at their place in the conversation.  At the end come the output of the current turn
     that is not committed yet, and the inbox.
     Long texts are cut.  --json prints everything, including reasoning.
+    If something was before, the output names the position: --before POSITION shows the page before it.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
@@ -335,7 +347,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     """
     from .show import command as show_command
 
-    invoke_async(show_command.show(store, session, limit, form or "text"))
+    invoke_async(show_command.show(store, session, limit, form or "text", before))
 
 
 @tenure.command()

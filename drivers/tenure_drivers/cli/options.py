@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["AGENT_HELP", "READ_HELP", "STORE_HELP", "Seconds", "label"]
+__all__ = ["AGENT_HELP", "READ_HELP", "STORE_HELP", "Seconds", "label", "position"]
 
 
 STORE_HELP: Final = (
@@ -36,3 +36,11 @@ def label(text: str) -> tuple[str, str]:
     if not name or not divider:
         raise click.BadParameter(f"{text!r}: expected NAME=VALUE")
     return name, value
+
+
+def position(text: str) -> tuple[int, str]:
+    """Split EVENT:NODE, where a page of a conversation ends."""
+    event, divider, node_id = text.partition(":")
+    if not divider or not event.isdecimal() or len(event) > 18:
+        raise click.BadParameter(f"{text!r}: expected a position as `tenure show` prints it")
+    return int(event), node_id

@@ -16,11 +16,13 @@ from typing import Any, Final, Protocol
 from attrs import define, field, frozen
 
 from ...agents.registry import UnknownAgent, find_agent
+from ...blobs.registry import open_blobs
+from ...redaction import without_secrets
 from ...runtime.changes import SessionChanges
 from ...runtime.client import Client
-from ...stores.base import Capability, wall_clock_ms
+from ...stores.base import Capability, Unavailable, Unusable, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import Exit, UnreadableSession, usage_error
+from ..exit import Exit, UnreadableSession, store_lost, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, answers_apart, log
@@ -49,6 +51,7 @@ class Job:
     workers: int = 1
     ordered: bool = True
     name: str = ""
+    blobs: str | None = None
     wait: bool = False
     patience_s: float = 30.0
     grace_s: float = 30.0
@@ -111,6 +114,18 @@ def stop_if_bad(bad: list[BadLine]) -> None:
     raise usage_error(*said, f"{lines}; nothing was admitted")
 
 
+async def stop_if_no_blobs(job: Job) -> None:
+    """Raise a CliExit if the store of bytes has a wrong URL or cannot be opened."""
+    if job.blobs is None:
+        return
+    try:
+        await open_blobs(job.blobs, job.store).aclose()
+    except ValueError as error:
+        raise usage_error(f"--blobs: {error}") from error
+    except (Unavailable, Unusable) as error:
+        raise store_lost(without_secrets(job.blobs), error) from error
+
+
 # -- the work
 
 
@@ -162,6 +177,7 @@ async def run(job: Job, content: bytes) -> int:
         find_agent(job.agent)
     except UnknownAgent as error:
         raise usage_error(f"--agent: {error}") from error
+    await stop_if_no_blobs(job)
     stop_if_unusable(job.store)
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
@@ -203,7 +219,7 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         arguments += ["--grace", str(job.grace_s)]
-        return WorkerPool(job.store, arguments, job.workers, log_line=log)
+        return WorkerPool(job.store, arguments, job.workers, log_line=log, blobs_url=job.blobs)
     if job.workers > 1:
         raise usage_error(
             f"--workers {job.workers}: the {job.store} store supports one process only"
@@ -211,8 +227,9 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     from .worker_process import InProcessWorker
 
     return InProcessWorker(
-        store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s
-    )
+        store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s,
+        blobs_url=job.blobs,
+    )  # fmt: skip
 
 
 async def _until_settled(
