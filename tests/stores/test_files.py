@@ -563,7 +563,7 @@ def test_the_error_for_an_unreadable_row_names_it(folder: Path) -> None:
         FilesStore(folder)
 
 
-FORGED = (
+FORGED: tuple[tuple[int, str, Any], ...] = (
     (0, "schema", None),
     (0, "schema", "2"),
     (0, "seq", []),
