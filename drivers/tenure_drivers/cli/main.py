@@ -20,7 +20,7 @@ from tenure.release import RELEASE
 from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
-from .options import AGENT_HELP, READ_HELP, STORE_HELP, Seconds
+from .options import AGENT_HELP, READ_HELP, STORE_HELP, Seconds, position
 from .output import open_standard_streams
 
 __all__ = []

@@ -22,13 +22,14 @@ from ...runtime.changes import SessionChanges
 from ...runtime.client import Client
 from ...stores.base import Capability, Unavailable, Unusable, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import Exit, UnreadableSession, store_lost, usage_error
+from ..exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, answers_apart, log
 from ..retrying_store import RetryingStore, opened, stop_if_unusable
 from . import validation
 from .admission import Admission, by_session, each_session
+from .agent_exit import end_without_threads, exit_now, report_exits
 from .input_watcher import FileInput, InputWatcher
 from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
@@ -163,7 +164,7 @@ class Signals:
 
     def _stop_at_once(self, number: int) -> None:
         self.workers.kill()
-        os._exit(128 + number)
+        exit_now(128 + number)
 
 
 def stop_s(grace_s: float) -> float:
@@ -226,6 +227,7 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
         )
     from .worker_process import InProcessWorker
 
+    report_exits(lambda what: log(f"tenure run: {what}; the next run resumes what is unfinished"))
     return InProcessWorker(
         store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s,
         blobs_url=job.blobs,
@@ -264,11 +266,11 @@ async def drained(workers: Workers, working: asyncio.Task[None], grace_s: float)
     timeout_s = DRAIN_S if failing else stop_s(grace_s)
     done, _ = await asyncio.wait({working}, timeout=timeout_s)
     if not done:
-        log("the workers do not stop: they are killed, and the next run resumes their turns")
+        log("the workers do not stop: they are killed, and the next run resumes what is unfinished")
         workers.kill()
         done, _ = await asyncio.wait({working}, timeout=DRAIN_S)
     if not done:  # code of the agent in this process swallows its cancellation
-        os._exit(Exit.UNFINISHED)
+        exit_now(Exit.UNFINISHED)
     if not failing:
         working.result()
 
@@ -300,5 +302,13 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
 
 def main(job: Job) -> int:
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    with answers_apart():  # agents may print, and start programs that do
-        return asyncio.run(run(job, read_file(job.file)))
+    code = int(Exit.UNFINISHED)
+    try:
+        with answers_apart():  # agents may print, and start programs that do
+            code = asyncio.run(run(job, read_file(job.file)))
+        return code
+    except CliExit as stop:
+        code = stop.code
+        raise
+    finally:
+        end_without_threads(code, lambda what: log(f"tenure run: {what}"))
