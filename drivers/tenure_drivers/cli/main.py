@@ -20,7 +20,7 @@ from tenure.release import RELEASE
 from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
-from .options import AGENT_HELP, READ_HELP, STORE_HELP, Seconds, position
+from .options import FOR_WORKERS, READ_HELP, position
 from .output import open_standard_streams
 
 __all__ = []
@@ -140,15 +140,7 @@ def tenure() -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
-@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
-@click.option(
-    "--workers",
-    default=1,
-    type=click.IntRange(1, 256),
-    show_default=True,
-    help="Number of worker processes.",
-)
+@FOR_WORKERS
 @click.option(
     "--ordered/--no-ordered",
     default=True,
@@ -161,32 +153,9 @@ def tenure() -> None:
     help="Included in generated keys.  Use a new name to process the same file again.",
 )
 @click.option(
-    "--blobs",
-    metavar="URL",
-    help="Store of the bytes of attachments: folder:PATH, rows:, s3://BUCKET/PREFIX or nothing:.",
-)
-@click.option(
     "--wait",
     is_flag=True,
     help="Wait for prompts with a future available_at_ms, and for questions that have a time limit.",
-)
-@click.option(
-    "--patience",
-    "patience_s",
-    default=30.0,
-    type=Seconds(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long the command and its workers retry while the store is unavailable.",
-)
-@click.option(
-    "--grace",
-    "grace_s",
-    default=30.0,
-    type=Seconds(min=0, max=86_400),
-    metavar="SECONDS",
-    show_default=True,
-    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
 def run(**options: Any) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,7 +35,7 @@ from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
-__all__ = ["Job", "Signals", "drained", "main", "worker_pool"]
+__all__ = ["Job", "Signals", "drained", "in_event_loop", "main", "stop_if_no_blobs", "worker_pool"]
 
 
 VALIDATED_AT_ONCE: Final = 4
@@ -300,15 +300,20 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
             await task
 
 
-def main(job: Job) -> int:
+def in_event_loop(job: Job, body: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine that has imported the agent, and return its exit code; threads of the agent do not delay the end."""
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
     code = int(Exit.UNFINISHED)
     try:
         with answers_apart():  # agents may print, and start programs that do
-            code = asyncio.run(run(job, read_file(job.file)))
+            code = asyncio.run(body())
         return code
     except CliExit as stop:
         code = stop.code
         raise
     finally:
         end_without_threads(code, lambda what: log(f"tenure run: {what}"))
+
+
+def main(job: Job) -> int:
+    return in_event_loop(job, lambda: run(job, read_file(job.file)))
