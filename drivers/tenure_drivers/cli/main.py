@@ -389,6 +389,7 @@ def show(
 def events(store: str, session: str, after: int, follow: bool, as_json: bool) -> None:
     """Print the events of a session.  Their numbers have no gaps.
 
+    If retention has removed some of them, standard error says which.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b

@@ -42,6 +42,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .events import EventsPage, LoadEvents
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
@@ -63,6 +64,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "EventsPage",
     "FrameSwitched",
     "Graph",
     "GraphPage",
@@ -77,6 +79,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadEvents",
     "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",
