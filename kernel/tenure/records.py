@@ -20,6 +20,7 @@ from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
 from .machines import ticket as ticket_
+from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
@@ -40,6 +41,7 @@ from .stored_outcomes import (
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     RunTakenUp,
     TicketDecided,
     WithdrawnCount,
@@ -79,6 +81,7 @@ __all__ = [
     "Node",
     "OpenKey",
     "OpenTicket",
+    "Outbound",
     "Parent",
     "Phase",
     "PhaseChanged",
@@ -90,6 +93,7 @@ __all__ = [
     "Relation",
     "Reordered",
     "Replaced",
+    "Resent",
     "Root",
     "Run",
     "RunTakenUp",
@@ -132,6 +136,7 @@ class Session(Record):
         "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
+        "next_outbound": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
@@ -175,6 +180,7 @@ class Session(Record):
     scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+    next_outbound: int | None = None  # number of the next row of Outbound; None: none was written
 
     @property
     def frame_id(self) -> str:
@@ -488,4 +494,5 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     BlobHolders,
     ImportProgress,
     ImportedPage,
+    Outbound,
 )

@@ -25,6 +25,7 @@ __all__ = [
     "Reclaimed",
     "Reordered",
     "Replaced",
+    "Resent",
     "RunTakenUp",
     "TicketDecided",
     "WithdrawnCount",
@@ -174,6 +175,14 @@ class TicketDecided:
     digest: str
 
 
+@frozen
+class Resent:
+    """A row of Outbound that is sent again, under this number."""
+
+    since: ClassVar = 2
+    number: int
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -188,4 +197,5 @@ ExecutedOutcome: TypeAlias = (
     | Reordered
     | Readmitted
     | TicketDecided
+    | Resent
 )
