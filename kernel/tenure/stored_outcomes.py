@@ -19,6 +19,7 @@ __all__ = [
     "FencedOff",
     "HowAdmitted",
     "Interrupted",
+    "JobAsked",
     "LeaseTaken",
     "PhaseChanged",
     "Readmitted",
@@ -183,6 +184,15 @@ class Resent:
     number: int
 
 
+@frozen
+class JobAsked:
+    """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
+
+    since: ClassVar = 2
+    by: str
+    ended: bool
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -198,4 +208,5 @@ ExecutedOutcome: TypeAlias = (
     | Readmitted
     | TicketDecided
     | Resent
+    | JobAsked
 )

@@ -49,6 +49,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     ),
     "attachment",
     "outbound",
+    "job",
 )
 
 UNREACHED = {

@@ -39,6 +39,7 @@ class Resend(Command[ResendView, Resent]):
     """
 
     since: ClassVar = 2
+    serves_all: ClassVar = True
     session_id: str
     command_id: str
     number: int

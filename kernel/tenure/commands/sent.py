@@ -67,6 +67,7 @@ class _OfRow(Command[SentView, O]):
     """A command about a row that was sent."""
 
     __slots__ = ()
+    serves_all: ClassVar = True
     number: int
     to: str
     peer: str
@@ -209,6 +210,7 @@ class LineUp(Command[LineUpView, OutboundDelayed]):
     """
 
     since: ClassVar = 2
+    serves_all: ClassVar = True
     session_id: str
     to: str
     numbers: tuple[int, ...]

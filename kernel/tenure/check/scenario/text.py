@@ -35,7 +35,8 @@ from ...commands import (
     Target,
     Then,
 )
-from ...failure import ErrorKind, Failure
+from ...failure import ErrorKind, Failure, RetryLimits
+from ...machines.job import Disposition
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
 from ...machines.ticket import Action, TicketKind
@@ -51,6 +52,8 @@ from ...questions import core
 from ...records import Child, EntryKind, Fork, Phase, Root
 from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from ...verdict import Observed
+from .job_values import read_limits, read_observed, write_limits, write_observed
 from .policies import read_policy, read_retention, write_policy, write_retention
 from .relations import read_pair, read_relation, write_relation
 
@@ -88,6 +91,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Role": Role,
     "Then": Then,
     "lease_.Evidence": Evidence,
+    "Disposition": Disposition,
     "run_.Termination": Termination,
 }
 MADE_BY_KERNEL: Final = frozenset(
@@ -308,6 +312,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "lease_.Owner":
             owner_id, _, incarnation_id = text.partition("/")
             return Owner(owner_id, incarnation_id)
+        case "tuple[Observed, ...]":
+            return read_observed(text)
+        case "RetryLimits":
+            return read_limits(text)
         case "Policy":
             return read_policy(text)
         case "Retention":
@@ -412,6 +420,10 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return write_policy(value)
+        case RetryLimits():
+            return write_limits(value)
+        case (Observed(), *_):
+            return write_observed(value)
         case Retention():
             return write_retention(value)
         case Root() | Child() | Fork():
