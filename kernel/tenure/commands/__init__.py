@@ -48,6 +48,7 @@ from .readmit import Readmit
 from .reseal import Reseal, RowName
 from .restore import Restore
 from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
+from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -84,6 +85,7 @@ __all__ = [
     "Decide",
     "DecisionTaken",
     "Destroy",
+    "EndNoted",
     "Ended",
     "Fail",
     "FenceOff",
@@ -137,6 +139,7 @@ __all__ = [
     "Root",
     "Rewind",
     "RowName",
+    "Settle",
     "Stop",
     "Sweep",
     "Swept",

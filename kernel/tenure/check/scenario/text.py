@@ -35,8 +35,8 @@ from ...commands import (
 )
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.lease import Evidence, Fence, Owner
-from ...machines.run import Mode, Termination, WaitReason
-from ...machines.ticket import Action, TicketKind
+from ...machines.run import Termination, WaitReason
+from ...machines.ticket import Action, Rest, TicketKind, Work
 from ...policy import (
     Audience,
     Boundary,
@@ -79,9 +79,9 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
-    "run_.Mode": Mode,
     "run_.WaitReason": WaitReason,
     "ticket_.Action": Action,
+    "ticket_.Rest": Rest,
     "ticket_.TicketKind": TicketKind,
     "PruneKind": PruneKind,
     "WhileWaiting": WhileWaiting,
@@ -330,6 +330,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "Parent":
             parent_session, _, parent_run = text.rpartition("/")
             return Parent(parent_session, parent_run)
+        case "ticket_.Work":
+            other, _, input_id = text.rpartition("/")
+            return Work(other, None if input_id == NOTHING else input_id)
         case "Relation":
             return read_relation(text)
         case "str | Target":
@@ -442,6 +445,8 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.generation}:{value.lease_id}{other}"
         case Owner():
             return f"{value.owner_id}/{value.incarnation_id}"
+        case Work():
+            return f"{value.done_by}/{value.input_id or NOTHING}"
         case Parent():
             return f"{value.session_id}/{value.run_id}"
         case Policy():
