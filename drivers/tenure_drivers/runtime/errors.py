@@ -200,13 +200,14 @@ class StepFailed(TenureError):
 
 
 class StepOutcomeUnknown(TenureError):
-    """A once step was started before a crash, and its outcome is unknown.  It never runs again."""
+    """A once step was started by an earlier attempt, and its outcome is unknown.  It never runs again."""
 
     kind = ErrorKind.NOT_RECONSTRUCTED
 
     def __init__(self, effect_id: str) -> None:
         super().__init__(
-            f"step {effect_id}: outcome unknown (started before a crash; no probe resolved it)"
+            f"step {effect_id}: outcome unknown: an earlier attempt started it and ended without recording a "
+            "result (a crash, a time limit, a pause or a clock step); no probe resolved it"
         )
         self.effect_id = effect_id
 
