@@ -332,6 +332,7 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
     Each line has the number, the time, the kind, the run, the inputs, and what else the kind says.
     The kinds are in specs/event.md; tenure explain EVENT-1 prints the first of its rules.
+    If retention has removed some of them, standard error says which.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
