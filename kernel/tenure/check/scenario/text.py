@@ -59,7 +59,7 @@ from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...verdict import Observed
 from .job_values import read_limits, read_observed, write_limits, write_observed
-from .relations import read_pair, read_relation, write_relation
+from .relations import read_pair, read_relation, read_work, split_last, write_relation
 
 __all__ = [
     "BARE",
@@ -336,11 +336,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             number, _, place = text.partition(":")
             return int(number), place
         case "Parent":
-            parent_session, _, parent_run = text.rpartition("/")
-            return Parent(parent_session, parent_run)
+            return Parent(*split_last(text))
         case "ticket_.Work":
-            other, _, input_id = text.rpartition("/")
-            return Work(other, None if input_id == NOTHING else input_id)
+            return read_work(text)
         case "Relation":
             return read_relation(text)
         case "str | Target":
