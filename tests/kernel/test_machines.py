@@ -69,6 +69,7 @@ PAGES = {
     "run": "run.md",
     "runner": "runner.md",
     "ticket": "ticket.md",
+    "outbound": "outbound.md",
     "publisher": "publisher.md",
     "worker": "worker.md",
 }

@@ -32,9 +32,11 @@ from tenure.commands import (
     ImportPage,
     Intend,
     Interrupt,
+    LineUp,
     NewAttachment,
     NewEntry,
     NewInput,
+    NewOutbound,
     NewProfile,
     NewState,
     NewTicket,
@@ -52,10 +54,15 @@ from tenure.commands import (
     Replace,
     RequestCancel,
     Reseal,
+    Resend,
     Reset,
     Retire,
     Rewind,
     RowName,
+    Sendable,
+    SendFailed,
+    SendRefused,
+    Sent,
     Settle,
     Stop,
     Sweep,
@@ -96,6 +103,7 @@ from tenure.records import (
     Fork,
     ImportProgress,
     Node,
+    Outbound,
     Phase,
     QueueEntry,
     Root,
@@ -113,7 +121,7 @@ __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment, Outbound)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -233,7 +241,7 @@ class CommandGenerator:
             return self._hold(row, fence, row.lease_run or "")
         if session in self.fences and pick(range(6)) == 0:
             return self._hold(row, *pick(self.fences[session][-6:]))
-        kinds = (*(self._begin,) * 4, Sweep, self._acquire, *self._answers(row))
+        kinds = (*(self._begin,) * 4, Sweep, self._acquire, self._relay, *self._answers(row))
         command: AnyCommand = pick(kinds)(session)
         return command
 
@@ -389,6 +397,39 @@ class CommandGenerator:
             switch=switch,
             states=self._states(),
             attach=self._attached(row.session_id),
+            outbound=self._outbound(),
+        )
+
+    def _outbound(self) -> tuple[NewOutbound, ...]:
+        """Return what a command sends: mostly nothing, sometimes too much."""
+        pick = self.pick
+        if pick(range(6)):
+            return ()
+        to = pick((*self.sessions, "t1", "t 1")) if pick(range(30)) == 0 else "t1"
+        wake = Admit(to, (NewInput(pick(("", self._id("i"))), "wake", "go"),))
+        kinds: tuple[Sendable, ...] = (
+            *(wake, wake, RequestCancel("t2", "", self._id("r"))),
+            Decide("t2", self._id("t"), self._id("c"), Action.ANSWER, "yes"),
+        )
+        count = pick((1, 1, 2, 3, 8, 9))
+        return tuple([NewOutbound(pick(kinds), pick(("", "", "", "far"))) for _ in range(count)])
+
+    def _relay(self, session: str) -> AnyCommand:
+        """Return a command of a relay, or of who sends a command again."""
+        pick = self.pick
+        rows = self._rows(Outbound, session)
+        if not rows:
+            return Sent(session, pick((1, 2)), "t1")
+        row = pick((rows[0], rows[0], rows[-1], pick(rows)))
+        number, to, peer = row.number + pick(RARELY), row.to, row.peer
+        return pick(  # type: ignore[no-any-return]
+            (
+                *(Sent(session, number, to, peer), Sent(session, number, to, peer)),
+                SendFailed(session, number, to, row.attempts, "timed out", peer),
+                SendRefused(session, number, to, "phase", "INBOX-6", "destroyed", peer),
+                LineUp(session, to, tuple(sorted({number, pick(rows).number})), peer),
+                Resend(session, self._id("c"), number),
+            )
         )
 
     def _switch(self, row: Session) -> Switch | None:
@@ -423,6 +464,7 @@ class CommandGenerator:
             take_id=self._id("take"),
             tickets=self._tickets((0,) * 9 + (1,)),
             attach=self._attached(row.session_id),
+            outbound=self._outbound(),
         )
 
     def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
@@ -491,6 +533,7 @@ class CommandGenerator:
             show=show,
             attach=self._attached(session),
             forget=self._attached(session),
+            outbound=self._outbound(),
         )
 
     def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -113,6 +113,7 @@ def never_fall(t: Step) -> bool:
         after.user_mark >= before.user_mark
         and after.system_mark >= before.system_mark
         and after.next_rank >= before.next_rank
+        and (after.next_outbound or 1) >= (before.next_outbound or 1)
         and after.changed_at_ms >= before.changed_at_ms
     )
 

@@ -47,7 +47,7 @@ TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
     *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
-NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal)
+NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal, c.LineUp)
 OTHER: Final = lease_.Owner("other", "other")
 PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried; its number says which
 
