@@ -352,7 +352,7 @@ class Run(Record):
 
 @frozen
 class Ticket(Record):
-    """A question that a run has asked, or a time that it waits for."""
+    """A question that a run has asked, a time that it waits for, or work that it awaits."""
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "ticket_id")
@@ -369,6 +369,7 @@ class Ticket(Record):
     opened_at_ms: int
     prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     state: ticket_.Open | ticket_.Settled = ticket_.Open()
+    awaits: ticket_.Work | None = None  # what settles it with its end
 
     @property
     def open_run(self) -> str | None:

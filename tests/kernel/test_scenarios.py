@@ -66,6 +66,7 @@ UNREACHED = {
     "PLACE-6": "only runs consume and dead-letter, and only inputs that are bound to them",
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
     "WAIT-32": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
+    "WAIT-36": "a rule of replay: tests/runtime/test_waiting.py",
     "WAIT-33": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
     **{f"IMPORT-{n}": "about forks: tests/runtime/test_importing.py" for n in range(20, 24)},
     "IMPORT-30": "about conversations of other systems: tests/kernel/test_foreign.py",

@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 
 from tenure.commands import NewTicket
-from tenure.machines.run import Mode, WaitReason
-from tenure.machines.ticket import ACTIONS, Action, Settled, TicketKind
+from tenure.machines.run import WaitReason
+from tenure.machines.ticket import ACTIONS, Action, Rest, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
@@ -146,20 +146,27 @@ class Waits:
         effect_id: str,
         ticket_ids: Sequence[str],
         reason: WaitReason,
-        mode: Mode,
         on_input: WhileWaiting | None,
         new: NewTicket | None = None,
+        needs: int | None = None,
+        rest: Rest = Rest.KEEP,
     ) -> Waited:
-        """Return what the turn waits for if it has come, else park: raise Parked."""
+        """Return what the turn waits for if it has come, else park: raise Parked (WAIT-36).
+
+        `needs`: how many of the tickets; None: all.  `rest`: what becomes of the others, which Park decides.
+        """
         if (given := self.given.get(given_id(effect_id))) is not None:
             return Waited(self._found(ticket_ids, given), self.turn.entered(effect_id))
         found = self._found(ticket_ids)
-        enough = any(found) if mode is Mode.ANY else all(found)
+        enough = sum([each is not None for each in found])
         inputs = self.turn.entered(effect_id)
-        if not inputs and not (ticket_ids and enough):
+        missing = len(found) if rest is not Rest.KEEP or needs is None else needs
+        if not inputs and not (ticket_ids and enough >= missing):
             opened = () if new is None else (new,)
             named = tuple([each for each in ticket_ids if new is None or each != new.ticket_id])
-            await self.turn.park(TurnWait(effect_id, reason, named, mode, on_input, opened))
+            await self.turn.park(
+                TurnWait(effect_id, reason, named, needs, on_input, opened, rest=rest)
+            )
             self.note(await self.turn.read(LoadTickets(self.turn.session_id, tuple(ticket_ids))))
             found = self._found(ticket_ids)
         if (entry := given_entry(effect_id, ticket_ids, self.decisions)) is not None:
