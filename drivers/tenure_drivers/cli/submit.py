@@ -12,6 +12,7 @@ from tenure.commands import IfIdle, NewProfile
 from ..runtime.client import Client
 from ..runtime.errors import NotAnswered, StillRunning, SubmissionRefused
 from ..runtime.receipts import Receipt
+from ..runtime.wait_text import waits_for
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
 from .main import STORE_HELP, Seconds
@@ -19,7 +20,6 @@ from .main import label as label_of
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why
-from .waits import waits_for
 
 __all__ = ["ask", "steer", "submit"]
 
