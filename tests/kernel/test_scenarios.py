@@ -55,6 +55,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
 UNREACHED = {
     "LEASE-2": "commands know the lease id on the row before they ask the machine (LEASE-22)",
     "FAIL-17": "a property of all kinds: tests/kernel/test_failures.py",
+    "FAIL-22": "it is part of FAIL-3: run/outage_and_clock.txt, tests/kernel/test_failures.py",
     "FAIL-18": "about a store of an earlier release: tests/stores/test_schema.py",
     "FAIL-15": "a clause of drivers: tests/runtime/test_raised.py",
     "RUN-73": "a clause of drivers: tests/runtime/test_versions.py",
