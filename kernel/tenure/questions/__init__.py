@@ -42,12 +42,19 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .events import EventsPage, LoadEvents
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .jobs import JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
 from .open_turn import LoadOpenTurn, OpenTurn
+from .outbound import (
+    OutboundPage,
+    SessionOutbound,
+    UndeliverableOutbound,
+    WaitingOutbound,
+)
 from .path import LoadPage, TranscriptPage
 from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -56,6 +63,10 @@ from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 __all__ = [
     "AllDeadLetters",
     "AllOpenTickets",
+    "OutboundPage",
+    "SessionOutbound",
+    "UndeliverableOutbound",
+    "WaitingOutbound",
     "ChangeCursor",
     "ChangesPage",
     "Conversation",
@@ -64,6 +75,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "EventsPage",
     "FrameSwitched",
     "Graph",
     "GraphPage",
@@ -85,6 +97,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadEvents",
     "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",
