@@ -120,7 +120,9 @@ def result_of(value: Any) -> ToolResult:
         case ToolResult():
             return value
         case HandOff():
-            return ToolResult(f"handed off to {value.frame}", hand_off=value)
+            to = value.frame
+            name = to if isinstance(to, str) else (to.agent or f"frame {to.frame_id}".rstrip())
+            return ToolResult(f"handed off to {name}", hand_off=value)
         case Attachment():
             return ToolResult(value.name or value.uri, attachments=(value,))
         case None:

@@ -21,6 +21,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CommandRefused",
+    "EventsPruned",
     "IllegalResult",
     "IllegalWrite",
     "LeaseLost",
@@ -105,6 +106,20 @@ class NotEnded(TimeoutError, TenureError):
         because = because and f"; {because}"
         super().__init__(f"input {input_id} of session {session_id}: {known}{because}")
         self.session_id, self.input_id, self.status = session_id, input_id, status
+
+
+class EventsPruned(TenureError):
+    """Retention has removed events that a reader asks for, up to number `pruned_to`.
+
+    What they have changed is in the session: read it anew, and go on with `events(session_id, after=pruned_to)`.
+    """
+
+    def __init__(self, session_id: str, after: int, pruned_to: int) -> None:
+        super().__init__(
+            f"events {after + 1} to {pruned_to} of session {session_id} were removed by retention: "
+            f"read the session, and go on after {pruned_to}"
+        )
+        self.session_id, self.after, self.pruned_to = session_id, after, pruned_to
 
 
 class CommandRefused(TenureError):

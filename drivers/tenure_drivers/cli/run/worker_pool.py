@@ -19,7 +19,7 @@ from typing import Final
 from ..exit import CliExit, Exit
 from .parent_watch import ALIVE, ALIVE_S, DRAIN
 
-__all__ = ["STORE", "WorkerPool"]
+__all__ = ["BLOBS", "STORE", "WorkerPool"]
 
 
 FRUITLESS_MAX: Final = 5  # exits in a row of workers that never became ready
@@ -29,6 +29,7 @@ LIVED_S: Final = 5.0
 LAST_MESSAGE_S: Final = 1.0
 SILENT_S: Final = 90.0  # three times as long as a lease lasts
 STORE: Final = "TENURE_WORKER_STORE"  # not an argument: other users can read process arguments, passwords included
+BLOBS: Final = "TENURE_WORKER_BLOBS"  # for the same reason
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
 
@@ -42,8 +43,11 @@ class WorkerPool:
         count: int,
         *,
         log_line: Callable[[str], None],
+        blobs_url: str | None = None,
     ) -> None:
         self._environment = {**os.environ, STORE: store_url}
+        if blobs_url is not None:
+            self._environment[BLOBS] = blobs_url
         self._arguments = arguments
         self._count = count
         self._log_line = log_line
