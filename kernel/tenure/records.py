@@ -16,7 +16,7 @@ from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
-from .job_records import Job, JobPart, JobText
+from .job_records import Job, JobPart, JobText, Requested
 from .journal_records import EntryKind, JournalEntry
 from .kind import Kind
 from .machines import input as input_
@@ -100,6 +100,7 @@ __all__ = [
     "Readmitted",
     "Reclaimed",
     "Relation",
+    "Requested",
     "Reordered",
     "Replaced",
     "Resent",
@@ -351,7 +352,7 @@ class Run(Record):
 
 @frozen
 class Ticket(Record):
-    """A question that a run has asked, or a time that it waits for."""
+    """A question that a run has asked, a time that it waits for, or work that it awaits."""
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "ticket_id")
@@ -368,6 +369,7 @@ class Ticket(Record):
     opened_at_ms: int
     prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     state: ticket_.Open | ticket_.Settled = ticket_.Open()
+    awaits: ticket_.Work | None = None  # what settles it with its end
 
     @property
     def open_run(self) -> str | None:
@@ -435,6 +437,8 @@ class MarkRaise(Record):
 class ExecutedCommand(Record):
     """STORE-2: a command that acts on the state it finds was executed; its repetition answers `outcome`."""
 
+    added: ClassVar = {"content_digest": 2}
+    ignorable: ClassVar = ("content_digest",)
     key: ClassVar = ("session_id", "command_id")
     flat: ClassVar = ("outcome",)
     session_id: str
@@ -442,6 +446,7 @@ class ExecutedCommand(Record):
     command: str
     at_ms: int
     outcome: ExecutedOutcome
+    content_digest: str | None = None  # STORE-56; None: any repetition is a replay
 
 
 @frozen

@@ -30,7 +30,8 @@ from turn_play import (
 
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
-from tenure.machines.run import Mode, Termination
+from tenure.frame import Switch
+from tenure.machines.run import Termination
 from tenure.machines.ticket import Action, Settled
 from tenure.messages.codec import decode, from_json, node_of
 from tenure.messages.types import (
@@ -531,6 +532,23 @@ def test_hand_offs_in_a_row_are_limited() -> None:  # TURN-41
 
     assert isinstance(played.last, TurnEnd)
     assert (played.last.reason, played.last.hand_off) == ("hand_off_limit", None)
+
+
+def test_a_hand_off_with_a_switch_is_made_by_the_commit() -> None:  # TURN-41
+    switch = Switch("f", agent="writer", reason="the text", inherit=False)
+    played = Play(
+        script(calling(("b", "look"))),
+        use=lambda call, attempt: protocol.ToolResult(
+            "gone", hand_off=protocol.HandOff(switch, "go on")
+        ),
+    ).begin()
+    played.go(until=TurnEnd)
+
+    again = replace_play(played).begin().go()  # after a crash
+
+    assert isinstance(again.last, TurnEnd)
+    assert (again.last.switch, again.last.frame) == (switch, None)
+    assert again.last == played.effects[0]
 
 
 def test_a_hand_off_survives_a_crash() -> None:  # TURN-6
@@ -1108,7 +1126,7 @@ def test_calls_that_need_nobody_run_before_the_turn_parks() -> None:  # TURN-92,
     assert played.texts == ["assistant: ", "tool: pay p", "tool: look l"]
     (new,) = played.parked.tickets if played.parked else ()
     assert (new.prompt, new.call_id, new.effect_id) == ("buy?", "b", "1:approval:0")
-    assert played.parked is not None and played.parked.mode is Mode.ANY
+    assert played.parked is not None and played.parked.needs == 1
     starts = [e.effect_id for e in played.entries if e.kind is EntryKind.START]
     assert starts == ["1:tool:1"]  # TURN-90: the call that waits is not marked
 

@@ -63,6 +63,7 @@ from tenure.commands import (
     SendFailed,
     SendRefused,
     Sent,
+    Settle,
     Stop,
     Sweep,
     Switch,
@@ -76,8 +77,8 @@ from tenure.imports import digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
-from tenure.machines.run import Mode, Termination, Waiting, WaitReason
-from tenure.machines.ticket import ACTIONS, Action, TicketKind
+from tenure.machines.run import Termination, Waiting, WaitReason
+from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind, Work
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
@@ -468,14 +469,18 @@ class CommandGenerator:
 
     def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
         pick = self.pick
-        return tuple(
-            NewTicket(
-                *(self._id("t"), self._id("e"), pick(tuple(TicketKind)), "may I?"),
-                offers=pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
-                within_ms=pick((None, 40, 9_000)),
+        found = []
+        for kind in [pick(tuple(TicketKind)) for _ in range(pick(counts))]:
+            work = kind is TicketKind.WORK
+            found.append(
+                NewTicket(
+                    *(self._id("t"), self._id("e"), kind, "may I?"),
+                    offers=() if work else pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
+                    within_ms=pick((None, 40, 9_000)),
+                    awaits=pick((None, Work("child", "i"), Work("job"))) if work else None,
+                )
             )
-            for _ in range(pick(counts))
-        )
+        return tuple(found)
 
     def _park(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -483,11 +488,12 @@ class CommandGenerator:
         return Park(
             *(row.session_id, fence, run.run_id, self._turn(run), self._n(run), self._id("e")),
             pick(tuple(WaitReason)),
-            (pick(asked),) if asked and pick((True, False)) else (),
-            pick(tuple(Mode)),
+            tuple(dict.fromkeys(pick(asked) for _ in range(pick((0, 1, 2))))) if asked else (),
+            pick((None, None, None, 1, 2)),
             pick((None, None, WhileWaiting.FOLD, WhileWaiting.HOLD, WhileWaiting.SUPERSEDE)),
             nodes=self._nodes(run),
             tickets=self._tickets((0, 1, 1, 1, 2)),
+            rest=pick((Rest.KEEP, Rest.SUPERSEDE)),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -599,6 +605,10 @@ class CommandGenerator:
         pick = self.pick
         tickets = [ticket.ticket_id for ticket in self._rows(Ticket, session)] or ["t?"]
         asked = pick((*tickets, *tickets[-3:]))
+        row: Ticket | None = self.world.answer(Get(Ticket, (session, asked)))
+        work = row is not None and row.kind is TicketKind.WORK
+        if work != (pick(range(10)) == 0):
+            return Settle(session, self._id("c"), asked, pick(ENDS), pick(("", "done")), "other")
         return Decide(session, asked, self._id("c"), pick(ACTIONS), pick(("", "yes")), "somebody")
 
     def _replace(self, session: str, command_id: str, now_ms: int) -> AnyCommand:

@@ -15,6 +15,7 @@ from ..records import (
     Fork,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     PhaseChanged,
     Readmitted,
     Reclaimed,
@@ -39,7 +40,9 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
+from .jobs.ask import CancelJob, Drain, RequestAbandon
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.journal import JobCheckpoint, JobCheckpointed
 from .jobs.register import Register, Registered
 from .jobs.start import JobStarted, Start
 from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
@@ -57,12 +60,19 @@ from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .send import NewOutbound
 from .sendable import Sendable
 from .sent import LineUp, OutboundDelayed, OutboundSettled, SendFailed, SendRefused, Sent
+from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "CancelJob",
+    "Drain",
+    "JobAsked",
+    "JobCheckpoint",
+    "JobCheckpointed",
+    "RequestAbandon",
     "Complete",
     "Deferred",
     "FailJob",
@@ -112,6 +122,7 @@ __all__ = [
     "Decide",
     "DecisionTaken",
     "Destroy",
+    "EndNoted",
     "Ended",
     "Fail",
     "FenceOff",
@@ -171,6 +182,7 @@ __all__ = [
     "Root",
     "Rewind",
     "RowName",
+    "Settle",
     "Stop",
     "Sweep",
     "Swept",
