@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Resend, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
@@ -292,7 +292,8 @@ class Runtime(Client):
             self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
-        if getattr(command, "outbound", ()):
+        sends = isinstance(command, Resend) or (isinstance(command, Amend) and command.outbound)
+        if sends:
             self._note_sent()
         return answer
 

@@ -574,12 +574,16 @@ class Turn:
         self._must_be_open()
         if not isinstance(end, TurnEnd):
             raise IllegalResult(f"the end of a turn is {type(end).__name__}, expected TurnEnd")
-        if self._outbound and not end.closes:
-            end = replace(end, outbound=(*self._outbound, *end.outbound))
-        request = EndTurn(new_id(), end)
+        request = EndTurn(new_id(), self.with_sent(end))
         answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
         return answer
+
+    def with_sent(self, end: TurnEnd) -> TurnEnd:
+        """Return the end of the turn with what it has sent; a turn that was cancelled sends nothing."""
+        if not self._outbound or end.closes:
+            return end
+        return replace(end, outbound=(*self._outbound, *end.outbound))
 
     def _must_be_open(self) -> None:
         if self.committed is not None:
