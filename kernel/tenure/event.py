@@ -44,8 +44,26 @@ class EventKind(enum.StrEnum):
     NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
     NODES_SHOWN = "nodes_shown"
     LEAF_MOVED = "leaf_moved"  # by a switch of the frame: the node, or nothing
+    UNDELIVERABLE = "undeliverable"  # a command to be sent: its number, target and refusal
+    RESENT = "resent"  # one that was undeliverable: its number, and the new one
+    JOB_REGISTERED = "job_registered"
+    JOB_TAKEN = "job_taken"  # the generation of the lease
+    JOB_STARTED = "job_started"  # likewise
+    JOB_RESCHEDULED = "job_rescheduled"  # it may be taken again: why, and from when on
+    JOB_LEFT = "job_left"  # nobody knows whether its owner is at work: why
+    JOB_SIGNALLED = "job_signalled"  # the name and the number of the signal
+    JOB_ENDED = "job_ended"  # how, and why
+    ABANDON_REQUESTED = "abandon_requested"
     added = enum.nonmember(
         {
+            "ABANDON_REQUESTED": 2,
+            "JOB_ENDED": 2,
+            "JOB_LEFT": 2,
+            "JOB_REGISTERED": 2,
+            "JOB_SIGNALLED": 2,
+            "JOB_RESCHEDULED": 2,
+            "JOB_STARTED": 2,
+            "JOB_TAKEN": 2,
             "ERASED": 2,
             "FRAME_SWITCHED": 2,
             "INPUT_APPLIED": 2,
@@ -56,6 +74,8 @@ class EventKind(enum.StrEnum):
             "LEAF_MOVED": 2,
             "NODES_HIDDEN": 2,
             "NODES_SHOWN": 2,
+            "RESENT": 2,
+            "UNDELIVERABLE": 2,
         }
     )
 

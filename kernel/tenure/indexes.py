@@ -10,16 +10,20 @@ from .records import (
     Attachment,
     Blob,
     BlobHolders,
+    Emission,
     EventBatch,
     ExecutedCommand,
     Frame,
     ImportedPage,
     Input,
+    Job,
+    JobSignal,
     JournalEntry,
     Label,
     MarkRaise,
     Node,
     OpenKey,
+    Outbound,
     Profile,
     QueueEntry,
     Run,
@@ -42,6 +46,8 @@ __all__ = [
     "DEAD",
     "DELAYED",
     "DUE",
+    "EMISSIONS",
+    "EMISSION_KEY",
     "EVENT_BATCHES",
     "EXECUTED_COMMANDS",
     "FROM_SESSION",
@@ -49,6 +55,11 @@ __all__ = [
     "FUTURE",
     "IMPORTED_PAGES",
     "INDEXES",
+    "JOB_CHANGED",
+    "JOB_LEFT",
+    "JOB_OPEN",
+    "JOB_ORIGIN",
+    "JOB_STARTER",
     "JOURNAL_ENTRIES",
     "LABELLED",
     "LABELS",
@@ -58,12 +69,18 @@ __all__ = [
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
+    "OUTBOUND",
+    "OUTBOUND_DUE",
+    "OUTBOUND_ROUTE",
+    "OUTBOUND_UNDELIVERABLE",
     "PRIMARY",
     "PRUNABLE",
     "QUEUE_ENTRIES",
     "READY",
     "SCRAPS",
     "SESSIONS",
+    "SIGNALS",
+    "SIGNAL_ID",
     "SLOT",
     "TARGETED",
     "TICKET_DEADLINES",
@@ -156,9 +173,39 @@ ATTACHMENT_BYTES: Final = Index(
 SCRAPS: Final = Index(
     "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
 )
+# JOB-80: jobs in the order of their changes, those that have not ended, those of a session, those that were left, and
+# the owner-bound work that an owner has started.
+JOB_CHANGED: Final = Index("job_changed", Job, ("changed_at_ms", "session_id"), since=2)
+JOB_OPEN: Final = Index("job_open", Job, ("open_since_ms", "session_id"), since=2)
+JOB_ORIGIN: Final = Index("job_origin", Job, ("origin", "registered_at_ms", "session_id"), since=2)
+JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), since=2)
+EMISSIONS: Final = Index("emission_pk", Emission, Emission.key, unique=True, since=2)
+EMISSION_KEY: Final = Index(
+    "emission_key", Emission, ("session_id", "key_value"), unique=True, since=2
+)
+SIGNALS: Final = Index("job_signal_pk", JobSignal, JobSignal.key, unique=True, since=2)
+SIGNAL_ID: Final = Index(
+    "job_signal_id", JobSignal, ("session_id", "signal_id"), unique=True, since=2
+)
+JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
+OUTBOUND: Final = Index("outbound_pk", Outbound, Outbound.key, unique=True, since=2)
+# Relays find what may be sent by it, for each store to which they send (OUTBOUND-20).
+OUTBOUND_DUE: Final = Index(
+    "outbound_due",
+    Outbound,
+    ("peer", "due_at_ms", "session_id", "number"),
+    since=2,
+    for_workers=True,
+)
+OUTBOUND_ROUTE: Final = Index(
+    "outbound_route", Outbound, ("session_id", "waiting_route", "number"), since=2
+)
+OUTBOUND_UNDELIVERABLE: Final = Index(
+    "outbound_undeliverable", Outbound, ("refused_at_ms", "session_id", "number"), since=2
+)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 DECLARED: Final[tuple[Index[Any], ...]] = (
@@ -201,6 +248,19 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     BLOBS,
     BLOB_HOLDERS,
     IMPORTED_PAGES,
+    OUTBOUND,
+    OUTBOUND_DUE,
+    OUTBOUND_ROUTE,
+    OUTBOUND_UNDELIVERABLE,
+    JOB_CHANGED,
+    JOB_OPEN,
+    JOB_ORIGIN,
+    JOB_STARTER,
+    JOB_LEFT,
+    EMISSIONS,
+    EMISSION_KEY,
+    SIGNALS,
+    SIGNAL_ID,
 )
 
 

@@ -19,15 +19,19 @@ __all__ = [
     "COMMAND_BYTES_MAX",
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
+    "EMISSION_BYTES_MAX",
+    "EVENT_TYPES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
     "INTENTS_MAX",
     "INTENT_AGE_MS",
+    "JOB_INPUT_BYTES_MAX",
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
+    "OUTBOUND_MAX",
     "ORIGIN_BYTES_MAX",
     "PAGES_MAX",
     "PAGE_BYTES_MAX",
@@ -46,6 +50,8 @@ __all__ = [
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
     "SCRAP_CLAIM_MS",
+    "SCHEMA_BYTES_MAX",
+    "SIGNAL_NAMES_MAX",
     "STATES_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_INTENTS_MAX",
@@ -92,6 +98,13 @@ INTENTS_MAX: Final = 256  # of a session
 INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
 SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
+# of a job (JOB-33)
+JOB_INPUT_BYTES_MAX: Final = 10_000_000
+EVENT_TYPES_MAX: Final = 32  # EMIT-2
+SCHEMA_BYTES_MAX: Final = 65_536  # of one event type
+SIGNAL_NAMES_MAX: Final = 32  # SIGNAL-5
+EMISSION_BYTES_MAX: Final = 1_000_000  # of an emission, and of a signal
+
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)
 RUN_INPUTS_MAX: Final = 64  # inputs bound to one run (INBOX-16)
@@ -109,6 +122,7 @@ FRAME_OPTIONS_BYTES_MAX: Final = 16_384  # FRAME-7
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
 OPEN_TICKETS_MAX: Final = 32  # of a run (TICKET-5)
+OUTBOUND_MAX: Final = 8  # commands that one command sends (OUTBOUND-3)
 TICKET_BYTES_MAX: Final = 1_000_000  # of a question, and of a decision
 SWEEP_TICKETS_MAX: Final = 32  # tickets that a Sweep times out; as many of ended runs (TICKET-30)
 BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready

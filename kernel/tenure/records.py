@@ -10,16 +10,29 @@ from typing import ClassVar, Final
 from attrs import field, frozen
 
 from .attachment_records import Attached, Attachment, Intent, Scrap
-from .event import Event, Origin, Parent
+from .event import Parent
+from .event_records import EventBatch
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
+from .job_records import (
+    Emission,
+    Job,
+    JobEventType,
+    JobPart,
+    JobSignal,
+    JobText,
+    Requested,
+    SignalWait,
+)
 from .journal_records import EntryKind, JournalEntry
+from .kind import Kind
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
-from .machines import ticket as ticket_
+from .node_records import Node
+from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
@@ -34,17 +47,20 @@ from .stored_outcomes import (
     FencedOff,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     LeaseTaken,
     PhaseChanged,
     Readmitted,
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     RunTakenUp,
     TicketDecided,
     WithdrawnCount,
 )
-from .transcript import Form, Role, Tip
+from .ticket_records import Ticket
+from .transcript import Tip
 
 __all__ = [
     "RECORDS",
@@ -58,6 +74,7 @@ __all__ = [
     "CancelRequested",
     "Child",
     "Contributor",
+    "Emission",
     "EntryKind",
     "EventBatch",
     "ExecutedCommand",
@@ -71,7 +88,13 @@ __all__ = [
     "Input",
     "Intent",
     "Interrupted",
+    "Job",
+    "JobAsked",
+    "JobEventType",
+    "JobPart",
+    "JobText",
     "JournalEntry",
+    "Kind",
     "Label",
     "LastEnd",
     "LeaseTaken",
@@ -79,6 +102,7 @@ __all__ = [
     "Node",
     "OpenKey",
     "OpenTicket",
+    "Outbound",
     "Parent",
     "Phase",
     "PhaseChanged",
@@ -88,13 +112,17 @@ __all__ = [
     "Readmitted",
     "Reclaimed",
     "Relation",
+    "Requested",
     "Reordered",
     "Replaced",
+    "Resent",
     "Root",
     "Run",
     "RunTakenUp",
     "Scrap",
     "Session",
+    "JobSignal",
+    "SignalWait",
     "Stamp",
     "Ticket",
     "TicketDecided",
@@ -132,6 +160,10 @@ class Session(Record):
         "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
+        "next_outbound": 2,
+        "kind": 2,
+        "work_at_ms": 2,
+        "left_since_ms": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
@@ -175,6 +207,10 @@ class Session(Record):
     scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+    next_outbound: int | None = None  # number of the next row of Outbound; None: none was written
+    kind: Kind | None = None  # None: a session
+    work_at_ms: int | None = None  # when a job or a trigger has work that needs no lease
+    left_since_ms: int | None = None  # since when a job is left, until it is renewed or ends
 
     @property
     def frame_id(self) -> str:
@@ -329,81 +365,6 @@ class Run(Record):
 
 
 @frozen
-class Ticket(Record):
-    """A question that a run has asked, or a time that it waits for."""
-
-    since: ClassVar = 2
-    key: ClassVar = ("session_id", "ticket_id")
-    payloads: ClassVar = ("prompt", "body")
-    flat: ClassVar = ("state",)
-    derived: ClassVar = ("open_run", "open_until_ms")
-    session_id: str
-    ticket_id: str
-    run_id: str
-    call_id: str | None
-    kind: ticket_.TicketKind
-    offers: tuple[ticket_.Action, ...]
-    deadline_ms: int | None
-    opened_at_ms: int
-    prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
-    state: ticket_.Open | ticket_.Settled = ticket_.Open()
-
-    @property
-    def open_run(self) -> str | None:
-        """The run while the ticket is open; None once it is settled."""
-        return self.run_id if self.state.__class__ is ticket_.Open else None
-
-    @property
-    def open_until_ms(self) -> int | None:
-        """The deadline while the ticket is open; None once it is settled."""
-        return self.deadline_ms if self.state.__class__ is ticket_.Open else None
-
-
-@frozen
-class Node(Record):
-    """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
-
-    added: ClassVar = {"seq": 2, "hidden_at_ms": 2, "pruned": 2}
-    ignorable: ClassVar = ("seq",)
-    key: ClassVar = ("session_id", "node_id")
-    payloads: ClassVar = ("body",)
-    session_id: str
-    node_id: str
-    parent: str | None
-    run_id: str | None
-    revision: int  # the revision in which it becomes visible, if it does
-    role: Role
-    inputs: tuple[str, ...]  # their payloads precede it in the transcript
-    call_ids: tuple[str, ...]
-    path_digest: str
-    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
-    at_ms: int
-    body: str
-    form: Form = Form.TEXT
-    open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
-    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
-    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
-    pruned: bool | None = None  # it is hidden, and its body was removed
-
-
-@frozen
-class EventBatch(Record):
-    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`.
-
-    `origins`: of the inputs that it has admitted, those that have one; None: none has.
-    """
-
-    added: ClassVar = {"origins": 2}
-    key: ClassVar = ("session_id", "seq")
-    session_id: str
-    seq: int
-    at_ms: int
-    causation_id: str
-    events: tuple[Event, ...]
-    origins: tuple[Origin, ...] | None = None
-
-
-@frozen
 class OpenKey(Record):
     """An idempotency key that is free again when its input has ended."""
 
@@ -492,4 +453,10 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     BlobHolders,
     ImportProgress,
     ImportedPage,
+    Outbound,
+    Job,
+    JobText,
+    JobEventType,
+    Emission,
+    JobSignal,
 )

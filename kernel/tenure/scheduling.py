@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 from .limits import RUN_BYTES_MAX, RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
+from .machines import lease as lease_
 from .machines import run as run_
 from .machines.input import Bound, Delayed, Ended, How, Ready
 from .policy import LANES, IfOver, Lane, WhileWaiting
@@ -313,6 +314,8 @@ def due_at_ms(
     delayed: Sequence[QueueEntry],
 ) -> int | None:
     """DUE-6: return the earliest time at which anything can be done, from the stored rows alone; None: never."""
+    if session.kind is not None:
+        return _due_without_runs(session)
     if session.sweep:
         return 0  # DUE-1
     due = session.intents_at_ms  # ATTACH-32
@@ -331,6 +334,18 @@ def due_at_ms(
     return int(other)
 
 
+def _due_without_runs(session: Session) -> int | None:
+    """DUE-61: return when a job or a trigger is due.
+
+    A job that was left is due when it is to be looked at, also while its lease stays on the row.
+    """
+    lease = session.lease
+    if lease.__class__ is lease_.Held and session.left_since_ms is None:
+        assert isinstance(lease, lease_.Held)
+        return lease.expires_at_ms + 1
+    return session.work_at_ms
+
+
 def intents_aged(session: Session, now_ms: int) -> bool:
     """ATTACH-32: return whether an intent without a run may be aged, so that Sweep has something to do."""
     return session.intents_at_ms is not None and session.intents_at_ms <= now_ms
@@ -339,7 +354,7 @@ def intents_aged(session: Session, now_ms: int) -> bool:
 def asking_since_ms(session: Session, runs: Mapping[str, Run], now_ms: int) -> int | None:
     """WAIT-30: return since when the open turn waits for people; None: it does not."""
     run = runs.get(session.open_run or "")
-    if run is None or all(each.timer for each in run.waits_for()):
+    if run is None or all(each.unasked for each in run.waits_for()):
         return None
     return now_ms if session.asking_since_ms is None else session.asking_since_ms
 

@@ -19,12 +19,14 @@ __all__ = [
     "FencedOff",
     "HowAdmitted",
     "Interrupted",
+    "JobAsked",
     "LeaseTaken",
     "PhaseChanged",
     "Readmitted",
     "Reclaimed",
     "Reordered",
     "Replaced",
+    "Resent",
     "RunTakenUp",
     "TicketDecided",
     "WithdrawnCount",
@@ -174,6 +176,23 @@ class TicketDecided:
     digest: str
 
 
+@frozen
+class Resent:
+    """A row of Outbound that is sent again, under this number."""
+
+    since: ClassVar = 2
+    number: int
+
+
+@frozen
+class JobAsked:
+    """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
+
+    since: ClassVar = 2
+    by: str
+    ended: bool
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -188,4 +207,6 @@ ExecutedOutcome: TypeAlias = (
     | Reordered
     | Readmitted
     | TicketDecided
+    | Resent
+    | JobAsked
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -21,16 +20,10 @@ from tenure.release import RELEASE
 from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
+from .options import FOR_WORKERS, READ_HELP, position
 from .output import open_standard_streams
 
 __all__ = []
-
-
-STORE_HELP: Final = (
-    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (ends with the process)."
-)
-READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
-AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
 SESSION_COMMANDS: Final = (
@@ -40,42 +33,13 @@ SESSION_COMMANDS: Final = (
 
 
 SECTIONS: Final = {  # of `tenure --help`
-    "Work": ("run", "submit", "ask", "steer"),
+    "Work": ("run", "work", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
     "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead"),
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
     "Stores and rules": ("store", "check", "explain", "demo"),
 }
-
-
-class Seconds(click.FloatRange):
-    """A number of seconds."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is no number, which no range excludes."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return found
-
-
-def label(text: str) -> tuple[str, str]:
-    """Split NAME=VALUE at the first =, for an option."""
-    name, divider, value = text.partition("=")
-    if not name or not divider:
-        raise click.BadParameter(f"{text!r}: expected NAME=VALUE")
-    return name, value
-
-
-def position(text: str) -> tuple[int, str]:
-    """Split EVENT:NODE, where a page of a conversation ends."""
-    event, divider, node_id = text.partition(":")
-    if not divider or not event.isdecimal() or len(event) > 18:
-        raise click.BadParameter(f"{text!r}: expected a position as `tenure show` prints it")
-    return int(event), node_id
 
 
 @contextlib.contextmanager
@@ -104,6 +68,7 @@ class Lazy(click.Group):
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
+        "work": "tenure_drivers.cli.run.service",
     }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -175,15 +140,7 @@ def tenure() -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
-@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
-@click.option(
-    "--workers",
-    default=1,
-    type=click.IntRange(1, 256),
-    show_default=True,
-    help="Number of worker processes.",
-)
+@FOR_WORKERS
 @click.option(
     "--ordered/--no-ordered",
     default=True,
@@ -196,32 +153,9 @@ def tenure() -> None:
     help="Included in generated keys.  Use a new name to process the same file again.",
 )
 @click.option(
-    "--blobs",
-    metavar="URL",
-    help="Store of the bytes of attachments: folder:PATH, rows:, s3://BUCKET/PREFIX or nothing:.",
-)
-@click.option(
     "--wait",
     is_flag=True,
     help="Wait for prompts with a future available_at_ms, and for questions that have a time limit.",
-)
-@click.option(
-    "--patience",
-    "patience_s",
-    default=30.0,
-    type=Seconds(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long the command and its workers retry while the store is unavailable.",
-)
-@click.option(
-    "--grace",
-    "grace_s",
-    default=30.0,
-    type=Seconds(min=0, max=86_400),
-    metavar="SECONDS",
-    show_default=True,
-    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
 def run(**options: Any) -> None:
@@ -303,7 +237,14 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
       due        when there is work for the session
       revision   how often the visible transcript has changed
     With SESSION, print also its inbox in order, its unfinished runs and their journals, its dead letters,
-    the end of its transcript, and its usage.
+    the end of its transcript, and its usage:
+      status     of an input: ready, delayed, bound (a run works on it), or how it ended
+      rank       the place of a ready input among those of its priority
+      due        when the input or the run may begin; -: when it is its turn
+      state      of a run: running, rescheduled (it is to be tried again) or waiting (for people or a time)
+      turn, n    of a run: the number of its turn, and of the turn's next checkpoint
+      failures   attempts of a run that raised; outages: of a service; losses: worker processes that died
+      entry      of a journal: turn.checkpoint.position; kind and step: what was recorded there
     Read-only: never creates or changes a store, and is safe while workers are running.
     If a session cannot be read, its id is printed and the remaining sessions are shown.
 
@@ -389,6 +330,8 @@ def show(
 def events(store: str, session: str, after: int, follow: bool, as_json: bool) -> None:
     """Print the events of a session.  Their numbers have no gaps.
 
+    Each line has the number, the time, the kind, the run, the inputs, and what else the kind says.
+    The kinds are in specs/event.md; tenure explain EVENT-1 prints the first of its rules.
     If retention has removed some of them, standard error says which.
     Read-only: never creates or changes a store, and is safe while workers are running.
 

@@ -20,8 +20,8 @@ from ..runtime.clock import new_id
 from ..runtime.errors import CommandRefused
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
-from .main import READ_HELP, STORE_HELP
 from .open_store import existing_path, open_read_only
+from .options import READ_HELP, STORE_HELP
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why
@@ -207,6 +207,7 @@ def reorder(store: str, session: str, input_ids: tuple[str, ...], lane: str, as_
 def dead(store: str, session: str | None, as_json: bool) -> None:
     """List the dead letters of all sessions, or of one: inputs whose run was given up.
 
+    Each line has the session, the input, its kind, its text, and the reason.
     Read-only.  `tenure retry` admits one again.
 
     \b

@@ -15,11 +15,13 @@ from ..records import (
     Fork,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     PhaseChanged,
     Readmitted,
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     Root,
     WithdrawnCount,
 )
@@ -38,6 +40,14 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
+from .jobs.ask import CancelJob, Drain, RequestAbandon
+from .jobs.emit import Emit, Emitted
+from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.journal import JobCheckpoint, JobCheckpointed
+from .jobs.register import EventType, Register, Registered
+from .jobs.signal import NotSignalled, Signal, Signalled, SignalStored, Wait
+from .jobs.start import JobStarted, Start
+from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
 from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
@@ -46,14 +56,48 @@ from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
+from .resend import Resend
 from .restore import Restore
 from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
+from .send import NewOutbound
+from .sendable import Sendable
+from .sent import LineUp, OutboundDelayed, OutboundSettled, SendFailed, SendRefused, Sent
+from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "Emit",
+    "Emitted",
+    "EventType",
+    "NotSignalled",
+    "Signal",
+    "SignalStored",
+    "Signalled",
+    "Wait",
+    "CancelJob",
+    "Drain",
+    "JobAsked",
+    "JobCheckpoint",
+    "JobCheckpointed",
+    "RequestAbandon",
+    "Complete",
+    "Deferred",
+    "FailJob",
+    "JobEnded",
+    "JobReleased",
+    "JobStarted",
+    "Left",
+    "LetGo",
+    "NotDue",
+    "Register",
+    "Registered",
+    "Start",
+    "Take",
+    "Taken",
+    "TakenBefore",
     "Acquire",
     "Acquired",
     "Admit",
@@ -77,6 +121,10 @@ __all__ = [
     "ScrapsClaimed",
     "ScrapsDropped",
     "Checkpointed",
+    "LineUp",
+    "NewOutbound",
+    "OutboundDelayed",
+    "OutboundSettled",
     "Commit",
     "Committed",
     "Conflict",
@@ -84,6 +132,7 @@ __all__ = [
     "Decide",
     "DecisionTaken",
     "Destroy",
+    "EndNoted",
     "Ended",
     "Fail",
     "FenceOff",
@@ -132,11 +181,18 @@ __all__ = [
     "RequestCancel",
     "Reseal",
     "Reset",
+    "Resend",
+    "Resent",
     "Restore",
+    "SendFailed",
+    "SendRefused",
+    "Sendable",
+    "Sent",
     "Retire",
     "Root",
     "Rewind",
     "RowName",
+    "Settle",
     "Stop",
     "Sweep",
     "Swept",

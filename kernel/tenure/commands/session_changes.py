@@ -30,7 +30,10 @@ class SessionChanges(TypedDict, total=False):
     current_frame: CurrentFrame | None
     cancel: Cancel | None
     next_node: int | None
+    next_outbound: int | None
     sweep: bool
     prune_at_ms: int | None
     erased: bool | None
     intents_at_ms: int | None
+    work_at_ms: int | None
+    left_since_ms: int | None

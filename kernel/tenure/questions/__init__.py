@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` and `frames` serve holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
+`core` and `frames` serve holders and clients, `jobs` those of jobs, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
 operators.
 """
 
@@ -47,7 +47,14 @@ from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
+from .jobs import Emissions, JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
 from .open_turn import LoadOpenTurn, OpenTurn
+from .outbound import (
+    OutboundPage,
+    SessionOutbound,
+    UndeliverableOutbound,
+    WaitingOutbound,
+)
 from .path import LoadPage, TranscriptPage
 from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -56,11 +63,16 @@ from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 __all__ = [
     "AllDeadLetters",
     "AllOpenTickets",
+    "OutboundPage",
+    "SessionOutbound",
+    "UndeliverableOutbound",
+    "WaitingOutbound",
     "ChangeCursor",
     "ChangesPage",
     "Conversation",
     "DeadLetter",
     "DeadLetters",
+    "Emissions",
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
@@ -75,7 +87,14 @@ __all__ = [
     "InboxPage",
     "InputEnded",
     "InputStatus",
+    "JobItem",
+    "JobStatus",
+    "Jobs",
+    "JobsPage",
     "Journal",
+    "LoadJob",
+    "LoadedJob",
+    "StartedBy",
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",

@@ -60,7 +60,10 @@ __all__ = [
 ]
 
 
-UNKNOWN = "interrupted: this call was started before a crash and its outcome is unknown; it is not run again"
+UNKNOWN = (
+    "interrupted: this call was started by an earlier attempt and its outcome is unknown; "
+    "it is not run again"
+)
 
 
 def finish(

@@ -22,9 +22,9 @@ from ..exit import (
     unreadable_if_it_fails,
     usage_error,
 )
+from ..moments import moment
 from ..open_store import Reader, open_read_only
 from ..output import log, printable, write_bytes, write_lines, write_text
-from ..run.progress_report import moment
 from ..session_pages import session_pages
 from . import json as inspect_json
 

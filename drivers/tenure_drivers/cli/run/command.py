@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,19 +22,20 @@ from ...runtime.changes import SessionChanges
 from ...runtime.client import Client
 from ...stores.base import Capability, Unavailable, Unusable, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import Exit, UnreadableSession, store_lost, usage_error
+from ..exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, answers_apart, log
 from ..retrying_store import RetryingStore, opened, stop_if_unusable
 from . import validation
 from .admission import Admission, by_session, each_session
+from .agent_exit import end_without_threads, exit_now, report_exits
 from .input_watcher import FileInput, InputWatcher
 from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
-__all__ = ["Job", "main"]
+__all__ = ["Job", "Signals", "drained", "in_event_loop", "main", "stop_if_no_blobs", "worker_pool"]
 
 
 VALIDATED_AT_ONCE: Final = 4
@@ -163,7 +164,7 @@ class Signals:
 
     def _stop_at_once(self, number: int) -> None:
         self.workers.kill()
-        os._exit(128 + number)
+        exit_now(128 + number)
 
 
 def stop_s(grace_s: float) -> float:
@@ -190,7 +191,7 @@ async def run(job: Job, content: bytes) -> int:
 
 
 async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
-    workers = await _worker_pool(job, store)
+    workers = await worker_pool(job, store)
     signals = Signals(workers, job.grace_s, asyncio.Event())
     signals.install()
     bar = Bar("prompts", len(rows))
@@ -215,7 +216,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
             log(str(admission.count))
 
 
-async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
+async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         arguments += ["--grace", str(job.grace_s)]
@@ -226,6 +227,7 @@ async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
         )
     from .worker_process import InProcessWorker
 
+    report_exits(lambda what: log(f"tenure run: {what}; the next run resumes what is unfinished"))
     return InProcessWorker(
         store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s,
         blobs_url=job.blobs,
@@ -250,25 +252,25 @@ async def _until_settled(
         ):
             await _first(working, admitting, watching, asked)
     finally:
-        await _drained(workers, working, job.grace_s)
+        await drained(workers, working, job.grace_s)
     if signals.asked.is_set():
         await watch.look_at_all()
         return True
     return False
 
 
-async def _drained(workers: Workers, working: asyncio.Task[None], grace_s: float) -> None:
+async def drained(workers: Workers, working: asyncio.Task[None], grace_s: float) -> None:
     """Drain the workers and wait for them.  Kill those that do not stop; after a failure, after DRAIN_S seconds."""
     failing = sys.exc_info()[0] is not None
     workers.drain()
     timeout_s = DRAIN_S if failing else stop_s(grace_s)
     done, _ = await asyncio.wait({working}, timeout=timeout_s)
     if not done:
-        log("the workers do not stop: they are killed, and the next run resumes their turns")
+        log("the workers do not stop: they are killed, and the next run resumes what is unfinished")
         workers.kill()
         done, _ = await asyncio.wait({working}, timeout=DRAIN_S)
     if not done:  # code of the agent in this process swallows its cancellation
-        os._exit(Exit.UNFINISHED)
+        exit_now(Exit.UNFINISHED)
     if not failing:
         working.result()
 
@@ -298,7 +300,20 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
             await task
 
 
-def main(job: Job) -> int:
+def in_event_loop(job: Job, body: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine that has imported the agent, and return its exit code; threads of the agent do not delay the end."""
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    with answers_apart():  # agents may print, and start programs that do
-        return asyncio.run(run(job, read_file(job.file)))
+    code = int(Exit.UNFINISHED)
+    try:
+        with answers_apart():  # agents may print, and start programs that do
+            code = asyncio.run(body())
+        return code
+    except CliExit as stop:
+        code = stop.code
+        raise
+    finally:
+        end_without_threads(code, lambda what: log(f"tenure run: {what}"))
+
+
+def main(job: Job) -> int:
+    return in_event_loop(job, lambda: run(job, read_file(job.file)))

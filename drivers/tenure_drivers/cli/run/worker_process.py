@@ -19,6 +19,7 @@ from ...stores.base import Store
 from ..exit import CliExit, Exit, store_lost
 from ..output import log
 from ..retrying_store import opened
+from .agent_exit import end_without_threads, report_exits
 from .parent_watch import ParentWatch
 from .patient_store import PatientStore
 from .worker_pool import BLOBS, STORE
@@ -111,12 +112,12 @@ async def work(
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
         alive = asyncio.create_task(parent_watch.say_alive())
-        await asyncio.wait(
-            {working, asyncio.create_task(drained.wait())}, return_when=asyncio.FIRST_COMPLETED
-        )
+        asked = [asyncio.create_task(w) for w in (drained.wait(), parent_watch.drain_asked())]
+        await asyncio.wait({working, *asked}, return_when=asyncio.FIRST_COMPLETED)
         companion.drain()
         await working
-        alive.cancel()
+        for task in (alive, *asked):
+            task.cancel()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -134,7 +135,9 @@ def main(arguments: Sequence[str]) -> int:
         # code of the agent must not find passwords in them
         url, blobs = os.environ.pop(STORE), os.environ.pop(BLOBS, None)
         working = work(url, blobs, options.agent, options.patience, options.grace, parent_watch)
+        report_exits(parent_watch.send)
         asyncio.run(working)
+        end_without_threads(Exit.OK, lambda what: log(f"worker {os.getpid()}: {what}"))
         return Exit.OK
     except CliExit as stop:
         parent_watch.send("; ".join(stop.lines))

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 from tenure.questions.conversation import LoadConversation
 
 from ..exit import no_session, unreadable_if_it_fails, usage_error
+from ..moments import moment
 from ..open_store import open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
-from ..run.progress_report import moment
 from .conversation import as_json
 
 __all__ = ["show"]

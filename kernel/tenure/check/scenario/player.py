@@ -23,6 +23,7 @@ from ...queries import Command, Question
 from ...questions import SessionItem
 from ...questions.core import TranscriptLine
 from ...records import Contributor, Input, Node
+from ...release import RELEASE, decide_at
 from ...transcript import Tip
 from ...world import EMPTY, World, ask, evolve, key_of
 from .text import BARE, NOTHING, ScenarioSyntaxError, read_command, read_question
@@ -35,6 +36,7 @@ SHOWN_MAX: Final = 100
 LISTED: Final = ("items", "lines", "nodes", "changes")  # of a page: one in a line
 UNSHOWN: Final = frozenset(
     (
+        "end_digest",
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
         *(
             "unfinished_run_count",
@@ -122,7 +124,7 @@ def steps(text: str, world: World = EMPTY, now_ms: int = 0) -> Iterator[Step]:
         answer: Any = None
         after = world
         if block.command is not None:
-            answer = block.command.decide(world.load(block.command.reads()), now_ms)
+            answer = decide_at(RELEASE, block.command, world.load(block.command.reads()), now_ms)
             if isinstance(answer, Decided):
                 after = evolve(world, answer.writes)
         elif block.question is not None:
@@ -182,6 +184,8 @@ def _show_hint(hint: Hint) -> str:
         words.append(f"cancel={hint.cancel_run}")
     if hint.steer_run is not None:
         words.append(f"steer={hint.steer_run}")
+    if hint.outbound:
+        words.append("outbound")
     return " ".join(words)
 
 

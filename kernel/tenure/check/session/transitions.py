@@ -10,6 +10,7 @@ from ... import commands as c
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
+from ...release import RELEASE, decide_at
 from ...replace import replace
 from ...world import EMPTY, World, evolve
 from .canonical import Retained, canonicalize
@@ -46,7 +47,7 @@ TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
     *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
-NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal)
+NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal, c.LineUp)
 OTHER: Final = lease_.Owner("other", "other")
 PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried; its number says which
 
@@ -132,7 +133,9 @@ class TransitionCache:
         return () if takes_all(before, after, command, answer) else (TAKES_ALL,)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
-        answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
+        answer: Decided[Any] | Refused = decide_at(
+            RELEASE, command, world.load(command.reads()), NOW
+        )
         self.decisions += 1
         self.clauses[answer.clause] = self.clauses.get(answer.clause, 0) + 1
         for clause in getattr(answer, "via", ()):
@@ -229,7 +232,7 @@ def same_answer(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
         return nothing and again.reason is Refusal.PHASE
     if again.writes:
         return False
-    if isinstance(first.outcome, c.NothingDue):
+    if isinstance(first.outcome, (c.NothingDue, c.GoOn)) or _was_settled(first.outcome):
         return bool(again.outcome == first.outcome)
     if not again.replayed:
         return False
@@ -237,3 +240,8 @@ def same_answer(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
         ids = [r.input_id for r in first.outcome.admissions]
         return ids == [r.input_id for r in again.outcome.admissions]
     return bool(again.outcome == first.outcome)
+
+
+def _was_settled(outcome: Any) -> bool:
+    """Return True if the end of work came after its ticket was settled: that changes nothing, and is not remembered."""
+    return isinstance(outcome, c.EndNoted) and outcome.earlier is not None
