@@ -22,6 +22,7 @@ from tenure.commands import (
     Amend,
     Begin,
     CancelJob,
+    CancelOrphans,
     Checkpoint,
     ClaimScraps,
     Commit,
@@ -37,6 +38,7 @@ from tenure.commands import (
     FailJob,
     FenceOff,
     Forget,
+    Grant,
     IfIdle,
     ImportPage,
     Intend,
@@ -67,6 +69,7 @@ from tenure.commands import (
     Reseal,
     Reset,
     Retire,
+    Revoke,
     Rewind,
     RowName,
     Settle,
@@ -77,6 +80,7 @@ from tenure.commands import (
     Switch,
     Take,
     Then,
+    Transfer,
     Wait,
     Withdraw,
     WithdrawFrom,
@@ -288,6 +292,10 @@ def job_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (started[0], RequestAbandon(s, "q1", "ann", "why")),
         (started[0], CancelJob(s, "x1", "bob")),
         (*started, Complete(s, "out", fence), DestroyJob(s, "d1", True)),
+        (admitted(s), Grant(s, ("j1", "j2"), "ann")),
+        (admitted(s), Grant(s, ("j1",)), Revoke(s, ("j1", "j2"))),
+        (admitted(s), Transfer(s, "c1", "s9", ("j1",))),
+        (admitted(s), Grant(s, ("j1",)), Destroy(s, "c1"), CancelOrphans(s, "c2", ("j1",))),
     ]
 
 

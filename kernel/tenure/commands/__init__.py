@@ -44,6 +44,7 @@ from .jobs.ask import CancelJob, Drain, RequestAbandon
 from .jobs.destroy import DestroyJob
 from .jobs.emit import Emit, Emitted
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.handle import CancelOrphans, Grant, Granted, Revoke, Transfer
 from .jobs.journal import JobCheckpoint, JobCheckpointed
 from .jobs.register import EventType, Register, Registered
 from .jobs.signal import NotSignalled, Signal, Signalled, SignalStored, Wait
@@ -70,6 +71,11 @@ from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "CancelOrphans",
+    "Grant",
+    "Granted",
+    "Revoke",
+    "Transfer",
     "DestroyJob",
     "Emit",
     "Emitted",

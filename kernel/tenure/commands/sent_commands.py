@@ -13,6 +13,7 @@ from .cancel import RequestCancel
 from .decide import Decide
 from .encoding import decode
 from .jobs.ask import CancelJob
+from .jobs.handle import Revoke
 from .jobs.register import Register
 from .jobs.signal import Signal
 from .sendable import Sendable, nth_id
@@ -26,6 +27,7 @@ SENDABLE: Final[tuple[type[Sendable], ...]] = (
     Decide,
     Register,
     RequestCancel,
+    Revoke,
     Signal,
 )
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
