@@ -244,6 +244,8 @@ class Runtime(Client):
         if own:
             await asyncio.wait(own)
         if self._relay is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relay.flush(), grace_ms / 1000)
             self._relay.drain()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._relay.finished.wait(), grace_ms / 1000)
