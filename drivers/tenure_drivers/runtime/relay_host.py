@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenure.commands import OutboundDelayed
+from tenure.commands.validation import validate_id
 from tenure.outcome import Refused, Stepped
 from tenure.queries import Command
 from tenure.relay import protocol
@@ -23,12 +24,20 @@ from ..stores.base import Clock, Store, wall_clock_ms
 from .effect_loop import EffectLoop
 from .errors import describe
 
-__all__ = ["RelayHost"]
+__all__ = ["RelayHost", "named_stores"]
 
 
 log = logging.getLogger("tenure")
 TARGET_TIMEOUT_S = 30.0  # RELAY-21
 FLUSH_S = 0.005
+
+
+def named_stores(peers: Mapping[str, Store]) -> dict[str, Store]:
+    """RELAY-20: return the stores of targets by their names.  Raises ValueError for a name that no command can have."""
+    for name in peers:
+        if problem := validate_id("peer", name):
+            raise ValueError(problem)
+    return dict(peers)
 
 
 class RelayHost:
