@@ -264,7 +264,7 @@ def test_a_drain_stores_what_came_of_the_rows_that_are_being_sent() -> None:
     relay.feed(Delivered(0, A, 1, more=True))
     assert relay.only(Record).command == Sent("a", 1, "t")
     relay.feed(Noticed(0))
-    assert relay.effects == ()
+    assert not relay.effects
     relay.feed(Recorded(0, A, more=True))
     relay.feed(ReadFailed(0, B))
     assert relay.effects == (Finish(),) and relay.state == Finished()
