@@ -31,7 +31,7 @@ from .limits import Limit
 from .process import local_process
 from .pruning import PrunerHost
 from .publisher_host import PublisherHost, Sink
-from .relay_host import RelayHost
+from .relay_host import RelayHost, named_stores
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
@@ -108,9 +108,6 @@ class Runtime(Client):
             raise ValueError(f"retention: {problem}")
         if agent is not None and agents is not None:
             raise ValueError("agent and agents: expected one of them")
-        for name in peers or {}:
-            if problem := validate_id("peer", name):
-                raise ValueError(problem)
         super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents
@@ -118,14 +115,11 @@ class Runtime(Client):
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.limits = tuple(limits)
-        self.live = (
-            Broadcast(store, channel, changes=self.session_changes) if live is None else live
-        )
+        self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
-        self.sink = sink
+        self.sink, self.peers = sink, named_stores(peers or {})
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
-        self.peers = dict(peers or {})
         self._relay: RelayHost | None = None
         self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
@@ -244,6 +238,8 @@ class Runtime(Client):
         if own:
             await asyncio.wait(own)
         if self._relay is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relay.flush(), grace_ms / 1000)
             self._relay.drain()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._relay.finished.wait(), grace_ms / 1000)
