@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from .kind import Kind
+
 __all__ = [
     "Decided",
     "Drop",
@@ -133,6 +135,7 @@ class Hint:
     due_at_ms: int | None
     cancel_run: str | None = None  # a run that was asked to stop; its holder may act at once
     steer_run: str | None = None  # a run that an input is addressed to
+    kind: Kind | None = None  # of the aggregate; None: a session
 
 
 @frozen

@@ -27,5 +27,5 @@ def hints_of(
         or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
     )
     if earlier or cancelled is not None or steered is not None:
-        return (Hint(after.session_id, due, cancelled, steered),)
+        return (Hint(after.session_id, due, cancelled, steered, after.kind),)
     return ()

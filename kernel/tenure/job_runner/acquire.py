@@ -8,7 +8,7 @@ from ..commands import Deferred, JobEnded, Left, NotDue, Take, TakenBefore
 from ..machines.job import Disposition
 from ..machines.lease import Owner
 from ..outcome import Stepped
-from ..questions.jobs import CurrentJob, LoadJob
+from ..questions.job_work import CurrentJob, LoadJob
 from ..runner.protocol import RunnerStopReason, SetTimer
 from ..runner.states import RenewalTimer, send
 from ..verdict import Observed

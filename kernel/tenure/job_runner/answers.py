@@ -7,24 +7,20 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..commands.holder import Renew, Renewed
 from ..commands import (
     Complete,
-    Drain,
-    Emit,
     FailJob,
-    JobCheckpoint,
     JobEnded,
     LetGo,
     Start,
     Take,
     Taken,
-    Wait,
 )
+from ..commands.holder import Renew, Renewed
+from ..job_records import Job
 from ..machines.lease import Held
 from ..outcome import Refusal, Refused
-from ..questions.jobs import CurrentJob, FoundJob, LoadedJob, LoadJob
-from ..job_records import Job
+from ..questions.job_work import CurrentJob, FoundJob, LoadedJob, LoadJob
 from ..runner.protocol import (
     Answered,
     OutcomeUnknown,
@@ -35,6 +31,15 @@ from ..runner.protocol import (
 from ..runner.states import PendingCall, RenewalTimer
 from .protocol import OwnersObserved, WorkEnded
 from .states import CALLING, HOLDING, Losing, Observing, Working
+from .stub import (
+    Drain,
+    Emit,
+    JobCheckpoint,
+    JobWaits,
+    SignalFound,
+    SignalMissing,
+    Wait,
+)
 
 __all__ = [
     "CallRefused",
@@ -250,6 +255,18 @@ def _of_write(answer: Any, now_ms: int) -> Any:
     return (JobOver if isinstance(answer, JobEnded) else Written)(now_ms, answer)
 
 
+def _of_wait(answer: Any, now_ms: int) -> Any:
+    match answer:
+        case SignalFound():
+            return SignalCame(now_ms, answer)
+        case SignalMissing():
+            return SignalAwaited(now_ms)
+        case JobWaits():
+            return JobParked(now_ms, answer)
+        case _:
+            return _of_write(answer, now_ms)
+
+
 def _of_final(answer: Any, now_ms: int) -> Any:
     if isinstance(answer, Refused):
         return _of_refusal(answer, now_ms)
@@ -264,6 +281,7 @@ _OF_CALL: Final[dict[type, Callable[[Any, int], Any]]] = {
     Start: _of_write,
     Emit: _of_write,
     JobCheckpoint: _of_write,
+    Wait: _of_wait,
     Complete: _of_final,
     FailJob: _of_final,
     LetGo: _of_final,

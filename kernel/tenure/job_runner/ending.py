@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Complete, Drain, FailJob, JobEnded, LetGo
+from ..commands import Complete, FailJob, JobEnded, LetGo
 from ..failure import ErrorKind, Failure
 from ..outcome import Stepped
 from ..queries import Command, Question
@@ -30,7 +30,6 @@ from .protocol import (
     InterruptWork,
     JobLeft,
     NotifyWork,
-    Raised,
     Returned,
     Stop,
     WorkEnded,
@@ -51,6 +50,7 @@ from .states import (
     WorkStopReason,
     next_id,
 )
+from .stub import Drain
 
 __all__ = [
     "abandon_lost",
@@ -67,14 +67,14 @@ __all__ = [
     "is_not_bound",
     "leave",
     "let_go_of",
-    "lose_fenced",
+    "lose",
     "lose_over",
     "lose_parked",
     "notify",
     "output_refused",
     "refused_finally",
     "stop",
-    "stop_broken",
+    "fail",
     "stop_closed",
     "stop_lost",
     "stop_over",
@@ -112,10 +112,10 @@ def final_command(s: Working, work_exit: WorkExit) -> Command[Any, Any]:
         return Complete(fence.session_id, work_exit.output, fence)
     if s.stop_reason is WorkStopReason.CANCELLED:
         failed = Failure(ErrorKind.TRANSIENT, "the job was cancelled")
-        return FailJob(fence.session_id, fence, failed)
+        return FailJob(fence.session_id, failed, fence)
     if s.stop_reason is WorkStopReason.DRAINING or isinstance(work_exit, Abandoned):
         return return_of(s.core, s.held)
-    return FailJob(fence.session_id, fence, work_exit.failure)
+    return FailJob(fence.session_id, work_exit.failure, fence)
 
 
 def return_of(core: Core, held: HeldJob) -> Command[Any, Any]:
@@ -164,7 +164,7 @@ def fail_instead(s: Ending, e: CallRefused, clause: str) -> Outcome:
     """Fail the job: its output can never be stored, but a failure can."""
     fence = s.held.fence
     failure = Failure(ErrorKind.INVALID_REQUEST, f"the output was refused: {e.answer}"[:500])
-    command = FailJob(fence.session_id, fence, failure)
+    command = FailJob(fence.session_id, failure, fence)
     return send_final(s.core, s.held, command, e.now_ms, clause)
 
 
@@ -240,9 +240,7 @@ def end_holding(s: Any, answer: WorkReply, stop_: Stop, now_ms: int, clause: str
     """End the holding in any state: first the work, then what it had started."""
     bound = s.held.bound and answer is WorkReply.LEASE_LOST
     if isinstance(s, Working) and s.exit is None:
-        core, supervision, timer = notify(
-            s.core, s.supervision, now_ms + s.core.config.grace_ms
-        )
+        core, supervision, timer = notify(s.core, s.supervision, now_ms + s.core.config.grace_ms)
         asked = () if s.asked is None else (s.asked,)
         ids = [*[r.id for r in (*asked, *s.queue, *s.awaiting)], *s.late]
         replies = tuple([Reply(id, answer) for id in ids])
@@ -254,7 +252,7 @@ def end_holding(s: Any, answer: WorkReply, stop_: Stop, now_ms: int, clause: str
     return stop(stop_, clause)
 
 
-def lose_fenced(s: Any, e: Fenced | RenewalRefused, clause: str) -> Outcome:
+def lose(s: Any, e: Fenced | RenewalRefused, clause: str) -> Outcome:
     """End the work: the job belongs to another owner, or its lease was ended."""
     lost = Stop(RunnerStopReason.FENCED, e.answer, JobLeft.GIVEN_UP)
     return end_holding(s, WorkReply.LEASE_LOST, lost, e.now_ms, clause)
@@ -278,7 +276,7 @@ def let_go_of(s: Any, e: JobMissing, clause: str) -> Outcome:
     return stop(Stop(RunnerStopReason.BROKEN, message, JobLeft.GIVEN_UP), clause)
 
 
-def stop_broken(s: Any, e: StoreBroken, clause: str) -> Outcome:
+def fail(s: Any, e: StoreBroken, clause: str) -> Outcome:
     """End the holding: the call can never be executed."""
     if not isinstance(s, HOLDING):
         left = JobLeft.GIVEN_UP if isinstance(s, Closing) else None
@@ -315,8 +313,3 @@ def interrupt(s: Any, e: StageOver, clause: str) -> Outcome:
 def abandon_lost(s: Losing, e: StageOver | WorkEnded, clause: str) -> Outcome:
     """Go on without work that does not end."""
     return close_lost(s, e, clause) if s.bound else leave(s, e, clause)
-
-
-def raised(message: str) -> Raised:
-    """Return the exit of work that failed for a reason of the runner's."""
-    return Raised(Failure(ErrorKind.TRANSIENT, message))

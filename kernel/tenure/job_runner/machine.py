@@ -76,18 +76,18 @@ from .ending import (
     close_lost,
     closed_by_drain,
     end_bound,
+    fail,
     fail_instead,
     interrupt,
     is_bound,
     is_not_bound,
     leave,
     let_go_of,
-    lose_fenced,
+    lose,
     lose_over,
     lose_parked,
     output_refused,
     refused_finally,
-    stop_broken,
     stop_closed,
     stop_lost,
     stop_over,
@@ -194,7 +194,7 @@ RULES: Table[Outcome] = Table(
         Row("JOBRUN-29", Working, SignalAwaited, always, await_signal),  # same, Ending
         Row("JOBRUN-35", Working, JobParked, always, lose_parked),  # Losing, Stopped
         Row("JOBRUN-36", Working, JobOver, always, lose_over),  # Losing, Stopped
-        Row("JOBRUN-37", Working, Fenced, always, lose_fenced),  # Losing, Closing, Stopped
+        Row("JOBRUN-37", Working, Fenced, always, lose),  # Losing, Closing, Stopped
         Row("JOBRUN-38", Working, CallRefused, always, return_refusal),  # same, Ending
         # -- its end, a drain, and its time
         Row("JOBRUN-30", Working, WorkEnded, nothing_pending, end_work),  # Ending
@@ -241,7 +241,7 @@ RULES: Table[Outcome] = Table(
             for state in (Loading, Working)
             for row in (
                 Row("JOBRUN-41", state, RenewalDue, always, send_renewal),  # same
-                Row("JOBRUN-37", state, RenewalRefused, always, lose_fenced),  # Losing, Closing, Stopped
+                Row("JOBRUN-37", state, RenewalRefused, always, lose),  # Losing, Closing, Stopped
             )
         ],
         Row("JOBRUN-44", Ending, RenewalDue, always, postpone),  # same
@@ -254,7 +254,7 @@ RULES: Table[Outcome] = Table(
                 Row("JOBRUN-61", state, StoreUnavailable, always, wait_unavailable),  # same
                 Row("JOBRUN-61", state, OutcomeUnknown, always, wait_unsure),  # same
                 Row("JOBRUN-62", state, RetryDue, should_retry, retry),  # same
-                Row("JOBRUN-64", state, StoreBroken, always, stop_broken),  # Losing, Closing, Stopped
+                Row("JOBRUN-64", state, StoreBroken, always, fail),  # Losing, Closing, Stopped
             )
         ],
         *[

@@ -13,7 +13,7 @@ from attrs import frozen
 from ..commands import NewEntry
 from ..failure import Failure
 from ..machines.lease import Evidence, Fence, LocalProcess
-from ..questions.jobs import LoadedJob
+from ..questions.job_work import LoadedJob
 from ..runner.protocol import (
     Answered,
     Ask,
@@ -192,15 +192,7 @@ class Stop:
 
 
 Effect: TypeAlias = (
-    Execute
-    | Ask
-    | ObserveOwners
-    | StartWork
-    | Reply
-    | NotifyWork
-    | InterruptWork
-    | SetTimer
-    | Stop
+    Execute | Ask | ObserveOwners | StartWork | Reply | NotifyWork | InterruptWork | SetTimer | Stop
 )
 
 

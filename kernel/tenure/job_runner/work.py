@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Emit, JobCheckpoint, Start, Wait
+from ..commands import Start
 from ..outcome import Stepped
 from ..queries import Command
 from ..replace import replace
-from ..runner.protocol import Drain, Reply, RunnerStopReason
+from ..runner.protocol import Drain, Reply
 from ..runner.states import SupervisionStage
 from .answers import CallRefused, SignalAwaited, SignalCame, StageOver, Written
 from .ending import call, conclude, notify
@@ -28,12 +28,12 @@ from .protocol import (
     WorkRequested,
 )
 from .states import Losing, Outcome, Request, Working, WorkStopReason
+from .stub import Emit, JobCheckpoint, Wait
 
 __all__ = [
     "abandon",
     "await_signal",
     "cancel",
-    "drain_again",
     "drain_work",
     "end_work",
     "enqueue",
@@ -269,9 +269,7 @@ def cancel(s: Working, now_ms: int) -> tuple[Working, tuple[Effect, ...]]:
         *timer,
     )
     reason = WorkStopReason.CANCELLED
-    s = replace(
-        s, core=core, supervision=supervision, stop_reason=reason, late=(), awaiting=()
-    )
+    s = replace(s, core=core, supervision=supervision, stop_reason=reason, late=(), awaiting=())
     return s, effects
 
 
@@ -295,9 +293,7 @@ def drain_work(s: Working, e: Drain, clause: str) -> Outcome:
     core, supervision, timer = notify(
         s.core.drain(e.grace_ms), s.supervision, e.now_ms + e.grace_ms
     )
-    s = replace(
-        s, core=core, supervision=supervision, stop_reason=WorkStopReason.DRAINING
-    )
+    s = replace(s, core=core, supervision=supervision, stop_reason=WorkStopReason.DRAINING)
     return Stepped(s, clause, (NotifyWork(supervision.work_id, WorkReply.DRAINING), *timer))
 
 
