@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from tenure.machines.lease import Evidence, LocalProcess
 from tenure.messages.types import Delta
+from tenure.outcome import Hint
 from tenure.runner.machine import RunnerConfig, State, start, step
 from tenure.runner.protocol import (
     Ask,
+    CancelSeen,
     CheckProcess,
     Drain,
     Effect,
@@ -26,6 +28,7 @@ from tenure.runner.protocol import (
     RunnerStopReason,
     SetTimer,
     StartTurn,
+    SteeringSeen,
     Stop,
     TurnRequest,
     TurnRequested,
@@ -99,6 +102,13 @@ class RunnerHost(MachineHost[State, Event, Effect]):
         """Drain the runner.  The future is done when the runner has stopped."""
         self.feed(Drain(self.clock(), grace_ms))
         return self._closed
+
+    def hinted(self, hint: Hint) -> None:
+        """Pass on a hint about the session."""
+        if hint.cancel_run is not None:
+            self.feed(CancelSeen(self.clock(), hint.cancel_run))
+        if hint.steer_run is not None:
+            self.feed(SteeringSeen(self.clock(), hint.steer_run))
 
     def _warn_of_block(self, late_ms: int) -> None:
         if self._run_id is not None:

@@ -15,8 +15,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tenure.failure import ErrorKind
 from tenure.machines.lease import LocalProcess
 
+from ...stores.errors import TenureError
 from ..process import process_of
 
 __all__ = ["TAIL_BYTES", "Child", "ChildNotStarted"]
@@ -33,8 +35,10 @@ GUARD: Final = 'trap "" HUP INT TERM; read -r done || kill -s KILL -- "-$1"'
 SHELL: Final = "/bin/sh"
 
 
-class ChildNotStarted(OSError):
+class ChildNotStarted(TenureError):
     """The program cannot be executed."""
+
+    kind = ErrorKind.INVALID_REQUEST
 
 
 class Child:
