@@ -15,6 +15,7 @@ from ..records import (
     Fork,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     PhaseChanged,
     Readmitted,
     Reclaimed,
@@ -38,7 +39,9 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
+from .jobs.ask import CancelJob, Drain, RequestAbandon
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.journal import JobCheckpoint, JobCheckpointed
 from .jobs.register import Register, Registered
 from .jobs.start import JobStarted, Start
 from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
@@ -58,6 +61,12 @@ from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "CancelJob",
+    "Drain",
+    "JobAsked",
+    "JobCheckpoint",
+    "JobCheckpointed",
+    "RequestAbandon",
     "Complete",
     "Deferred",
     "FailJob",
