@@ -78,7 +78,7 @@ class Job(Record):
     signals: tuple[SignalCount, ...] = ()
     emitted: int = 0
     last_end: LastEnd | None = None  # of its last FailJob or LetGo
-    process: LocalProcess | None = None  # the child process of its last start (JOB-54)
+    process: LocalProcess | None = None  # the child process of its last start (JOB-39)
 
     @property
     def started_by(self) -> str | None:

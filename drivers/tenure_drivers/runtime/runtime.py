@@ -66,6 +66,13 @@ def legal_name(text: str) -> str:
     return "".join(fit)[:OWNER_CHARACTERS_MAX]
 
 
+def check_positive(**numbers: int) -> None:
+    """Raise ValueError for the first of these that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} {number}: at least 1")
+
+
 class Runtime(Client):
     """A client that also runs turns: of an agent, or of loops of your own with `turn`.
 
@@ -105,12 +112,10 @@ class Runtime(Client):
         not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
         bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `jobs`: the
         definitions of the jobs that it executes, at most `jobs_at_once` at a time."""
-        if sessions_at_once < 1:
-            raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
-        if jobs_at_once < 1:
-            raise ValueError(f"jobs_at_once {jobs_at_once}: at least 1")
-        if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
-            raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
+        check_positive(
+            sessions_at_once=sessions_at_once, jobs_at_once=jobs_at_once, ttl_ms=ttl_ms,
+            turn_deadline_ms=turn_deadline_ms, limit=limit,
+        )  # fmt: skip
         if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
             raise ValueError(problem)  # otherwise every Begin would be refused without a message
         if retention is not None and (problem := retention.problem()):
@@ -124,7 +129,7 @@ class Runtime(Client):
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.limits = tuple(limits)
-        self.jobs, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
+        self.definitions, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
         self.live = (
             Broadcast(store, channel, changes=self.session_changes) if live is None else live
         )
@@ -178,7 +183,7 @@ class Runtime(Client):
             lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
         )
         has_agent = self.agent is not None or self.agents is not None
-        if (has_agent or self.jobs) and not self._ended:
+        if (has_agent or self.definitions) and not self._ended:
             self._worker = WorkerHost(
                 self.store,
                 self._make,
@@ -188,7 +193,7 @@ class Runtime(Client):
                 on_hint=self._hinted,
                 limits=self.limits,
                 serves=frozenset((Kind.SESSION, Kind.JOB) if has_agent else (Kind.JOB,)),
-                jobs_at_once=self.jobs_at_once if self.jobs else None,
+                jobs_at_once=self.jobs_at_once if self.definitions else None,
             )
             self._worker.start()
         if self.sink is not None and not self._ended:
@@ -309,9 +314,9 @@ class Runtime(Client):
 
     def _job_host(self, job_id: str) -> JobHost:
         owner = Owner(self.owner_id, new_id(), self._process)
-        names = frozenset(self.jobs)
+        names = frozenset(self.definitions)
         plan = JobRunnerConfig(job_id, new_id(), owner, names, ttl_ms=self.ttl_ms)
-        code = DefinedWork(self.jobs, self._turns)
+        code = DefinedWork(self.definitions, self._turns)
         return JobHost(self.store, plan, code, clock=self.clock, on_stop=self._note_job)
 
     def _note_job(self, job_id: str, stop: JobStop) -> None:

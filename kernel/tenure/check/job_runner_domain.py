@@ -9,7 +9,10 @@ from typing import Any, Final
 from ..commands import (
     Complete,
     Deferred,
+    Drain,
     FailJob,
+    JobCheckpoint,
+    JobCheckpointed,
     JobEnded,
     JobReleased,
     JobStarted,
@@ -62,12 +65,13 @@ from ..job_runner.states import (
     Working,
     WorkStopReason,
 )
-from ..job_runner.stub import Drain, Emit, JobCheckpoint, JobWaits, SignalFound, SignalMissing, Wait
+from ..job_runner.stub import Emit, JobWaits, SignalFound, SignalMissing, Wait
 from ..machines.job import Disposition, How
 from ..machines.lease import Evidence, Fence, Held, LocalProcess, Owner
 from ..outcome import Refusal, Refused
-from ..questions.job_work import CurrentJob, FoundJob, LoadedJob, LoadJob
-from ..records import Cancel, EntryKind, Job
+from ..questions.job_work import LoadedWork, LoadWork
+from ..questions.jobs import JobItem, JobStatus
+from ..records import Cancel, EntryKind, Job, Session
 from ..replace import replace
 from ..runner import protocol
 from ..runner.protocol import (
@@ -103,7 +107,7 @@ FENCE: Final = Fence("j", 1, "lease")
 JOB: Final = Job("j", "build", Disposition.OWNER_BOUND, "digest", 0, 0)
 STARTED_JOB: Final = replace(JOB, starter=OTHER)
 HELD: Final = Held(3, "l3", OTHER, 300, 900)
-LOADED: Final = LoadedJob(JOB, "null")
+LOADED: Final = LoadedWork(JOB, "null")
 TAKEN: Final = Taken(FENCE, 300, "build", Disposition.OWNER_BOUND, 0, 0)
 ENTRY: Final = NewEntry(EntryKind.REPORT, "pay#1", "{}")
 FAILURE: Final = Failure(ErrorKind.TRANSIENT)
@@ -155,13 +159,13 @@ def _states() -> Iterator[State]:
     yield Stopped()
     for core in CORES:
         yield Observing(core, CALL_ID, STARTED_JOB, (OTHER,))
-        yield from [Reading(core, call) for call in calls(CurrentJob("j"))]
+        yield from [Reading(core, call) for call in calls(JobStatus("j"))]
         yield from [Taking(core, call) for call in calls(Take("j", "lease", OWNER, 300))]
         yield from [Closing(core, call, STOP) for call in calls(FINALS[3])]
         for supervision, bound in itertools.product(supervisions(), (False, True)):
             yield Losing(core, supervision, WorkReply.LEASE_LOST, STOP, bound)
         for held in LEASES:
-            yield from [Loading(core, held, call) for call in calls(LoadJob("j"))]
+            yield from [Loading(core, held, call) for call in calls(LoadWork("j"))]
             for final in FINALS:
                 yield from [Ending(core, held, call) for call in calls(final)]
             yield from _working(core, held)
@@ -219,7 +223,12 @@ REFUSED: Final = tuple(
 )
 RELEASED: Final = JobReleased("released", None)
 ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a store
-    CurrentJob: (None, FoundJob(JOB, None), FoundJob(JOB, HELD), FoundJob(STARTED_JOB, HELD)),
+    JobStatus: (
+        None,
+        JobItem(Session("j"), JOB),
+        JobItem(Session("j", lease=HELD), JOB),
+        JobItem(Session("j", lease=HELD), STARTED_JOB),
+    ),
     Take: (
         TAKEN,
         replace(TAKEN, disposition=Disposition.RERUNNABLE),
@@ -230,12 +239,12 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a sto
         NotDue("retry", 900),
         *REFUSED,
     ),
-    LoadJob: (None, LOADED),
+    LoadWork: (None, LOADED),
     Renew: (Renewed(300, None, 0), Renewed(300, Cancel("j", "user"), 0), *REFUSED[:1]),
     Start: (JobStarted(1), ENDED, *REFUSED),
     Emit: ("emitted", *REFUSED),
     Wait: (SignalFound("1"), SignalMissing(), JobWaits(), ENDED, *REFUSED),
-    JobCheckpoint: ("checkpointed", *REFUSED),
+    JobCheckpoint: (JobCheckpointed(1), JobCheckpointed(1, True), *REFUSED),
     Complete: (ENDED, *REFUSED),
     FailJob: (ENDED, RELEASED, *REFUSED),
     LetGo: (ENDED, RELEASED, *REFUSED),

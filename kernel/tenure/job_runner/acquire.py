@@ -8,7 +8,8 @@ from ..commands import Deferred, JobEnded, Left, NotDue, Take, TakenBefore
 from ..machines.job import Disposition
 from ..machines.lease import Owner
 from ..outcome import Stepped
-from ..questions.job_work import CurrentJob, LoadJob
+from ..questions.job_work import LoadWork
+from ..questions.jobs import JobStatus
 from ..runner.protocol import RunnerStopReason, SetTimer
 from ..runner.states import RenewalTimer, send
 from ..verdict import Observed
@@ -50,7 +51,7 @@ __all__ = [
 def start(config: JobRunnerConfig, now_ms: int) -> Outcome:
     """Return the first state of a runner: it reads the job (JOBRUN-1)."""
     id, core = next_id(Core(config))
-    pending, effect = send(CurrentJob(config.job_id), id, now_ms)
+    pending, effect = send(JobStatus(config.job_id), id, now_ms)
     return Stepped(Reading(core, pending), "JOBRUN-1", (effect,))
 
 
@@ -142,7 +143,7 @@ def stop_not_taken(s: Taking, e: NotTaken, clause: str) -> Outcome:
 def hold(s: Taking, e: Granted, clause: str) -> Outcome:
     """Take over the lease, and read what the work needs.  The deadline counts from the first sending of the Take."""
     held, core, timer = _held(s, e)
-    core, pending, effect = call(core, LoadJob(core.config.job_id), e.now_ms)
+    core, pending, effect = call(core, LoadWork(core.config.job_id), e.now_ms)
     return Stepped(Loading(core, held, pending), clause, (timer, effect))
 
 

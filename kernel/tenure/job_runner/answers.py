@@ -9,7 +9,9 @@ from attrs import frozen
 
 from ..commands import (
     Complete,
+    Drain,
     FailJob,
+    JobCheckpoint,
     JobEnded,
     LetGo,
     Start,
@@ -20,7 +22,8 @@ from ..commands.holder import Renew, Renewed
 from ..job_records import Job
 from ..machines.lease import Held
 from ..outcome import Refusal, Refused
-from ..questions.job_work import CurrentJob, FoundJob, LoadedJob, LoadJob
+from ..questions.job_work import LoadedWork, LoadWork
+from ..questions.jobs import JobItem, JobStatus
 from ..runner.protocol import (
     Answered,
     OutcomeUnknown,
@@ -31,15 +34,7 @@ from ..runner.protocol import (
 from ..runner.states import PendingCall, RenewalTimer
 from .protocol import OwnersObserved, WorkEnded
 from .states import CALLING, HOLDING, Losing, Observing, Working
-from .stub import (
-    Drain,
-    Emit,
-    JobCheckpoint,
-    JobWaits,
-    SignalFound,
-    SignalMissing,
-    Wait,
-)
+from .stub import Emit, JobWaits, SignalFound, SignalMissing, Wait
 
 __all__ = [
     "CallRefused",
@@ -108,7 +103,7 @@ class JobLoaded:
     """What the work needs."""
 
     now_ms: int
-    loaded: LoadedJob
+    loaded: LoadedWork
 
 
 @frozen
@@ -224,15 +219,18 @@ class StageOver:
 # -- what an answer means
 
 
-def _of_reading(answer: FoundJob | None, now_ms: int) -> Any:
-    return JobMissing(now_ms) if answer is None else JobFound(now_ms, answer.job, answer.lease)
+def _of_reading(answer: JobItem | None, now_ms: int) -> Any:
+    if answer is None:
+        return JobMissing(now_ms)
+    lease = answer.session.lease
+    return JobFound(now_ms, answer.job, lease if isinstance(lease, Held) else None)
 
 
 def _of_take(answer: Any, now_ms: int) -> Any:
     return Granted(now_ms, answer) if isinstance(answer, Taken) else NotTaken(now_ms, answer)
 
 
-def _of_load(answer: LoadedJob | None, now_ms: int) -> Any:
+def _of_load(answer: LoadedWork | None, now_ms: int) -> Any:
     return JobMissing(now_ms) if answer is None else JobLoaded(now_ms, answer)
 
 
@@ -274,9 +272,9 @@ def _of_final(answer: Any, now_ms: int) -> Any:
 
 
 _OF_CALL: Final[dict[type, Callable[[Any, int], Any]]] = {
-    CurrentJob: _of_reading,
+    JobStatus: _of_reading,
     Take: _of_take,
-    LoadJob: _of_load,
+    LoadWork: _of_load,
     Renew: _of_renewal,
     Start: _of_write,
     Emit: _of_write,

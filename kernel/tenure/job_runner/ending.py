@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Complete, FailJob, JobEnded, LetGo
+from ..commands import Complete, Drain, FailJob, JobEnded, LetGo
 from ..failure import ErrorKind, Failure
 from ..outcome import Stepped
 from ..queries import Command, Question
@@ -50,7 +50,6 @@ from .states import (
     WorkStopReason,
     next_id,
 )
-from .stub import Drain
 
 __all__ = [
     "abandon_lost",
@@ -106,7 +105,7 @@ def drain_of(core: Core) -> Drain:
 
 
 def final_command(s: Working, work_exit: WorkExit) -> Command[Any, Any]:
-    """Return the final command for work that has ended (JOBRUN-30 to JOBRUN-33)."""
+    """JOBRUN-30, JOBRUN-31, JOBRUN-32: return the final command for work that has ended."""
     fence = s.held.fence
     if isinstance(work_exit, Returned):
         return Complete(fence.session_id, work_exit.output, fence)

@@ -13,7 +13,7 @@ from attrs import frozen
 from ..commands import NewEntry
 from ..failure import Failure
 from ..machines.lease import Evidence, Fence, LocalProcess
-from ..questions.job_work import LoadedJob
+from ..questions.job_work import LoadedWork
 from ..runner.protocol import (
     Answered,
     Ask,
@@ -155,7 +155,7 @@ class StartWork:
 
     id: int
     fence: Fence
-    loaded: LoadedJob
+    loaded: LoadedWork
 
 
 @frozen

@@ -1,17 +1,14 @@
+"""Commands that come with signals."""
+
 from typing import Any
 
 from attrs import frozen
 
-from ..commands import NewEntry
-from ..machines.lease import Fence, Owner
+from ..machines.lease import Fence
 from ..queries import Command
 
 
-@frozen
-class Drain(Command[Any, Any]):
-    session_id: str
-    owner: Owner
-    lease_id: str
+__all__ = ["Emit", "JobWaits", "SignalFound", "SignalMissing", "Wait"]
 
 
 @frozen
@@ -30,14 +27,6 @@ class Wait(Command[Any, Any]):
     fence: Fence
     name: str
     n: int
-
-
-@frozen
-class JobCheckpoint(Command[Any, Any]):
-    session_id: str
-    fence: Fence
-    n: int
-    entries: tuple[NewEntry, ...] = ()
 
 
 @frozen

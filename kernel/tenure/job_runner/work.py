@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import Start
+from ..commands import JobCheckpoint, JobCheckpointed, Start
 from ..outcome import Stepped
 from ..queries import Command
 from ..replace import replace
@@ -28,7 +28,7 @@ from .protocol import (
     WorkRequested,
 )
 from .states import Losing, Outcome, Request, Working, WorkStopReason
-from .stub import Emit, JobCheckpoint, Wait
+from .stub import Emit, Wait
 
 __all__ = [
     "abandon",
@@ -232,9 +232,13 @@ def written(s: Working, e: Written, clause: str) -> Outcome:
     held, effects = s.held, replied(s, WorkReply.PROCEED)
     if isinstance(s.pending.what, Start):
         held = replace(held, started=True)
-    elif isinstance(s.pending.what, JobCheckpoint):
-        held = replace(held, n=held.n + 1)
-    return follow(replace(s, held=held), e.now_ms, clause, effects)
+    elif isinstance(e.answer, JobCheckpointed):
+        held = replace(held, n=e.answer.n, cancelled=held.cancelled or e.answer.cancel)
+    s = replace(s, held=held)
+    if held.cancelled:
+        s, notice = cancel(s, e.now_ms)
+        effects += notice
+    return follow(s, e.now_ms, clause, effects)
 
 
 def signal(s: Working, e: SignalCame, clause: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""Questions of the holders of jobs.  Spec: specs/job-runner.md."""
+"""What the work of a job needs, for its holder.  Spec: specs/job-runner.md."""
 
 from __future__ import annotations
 
@@ -7,39 +7,16 @@ from typing import Any
 
 from attrs import frozen
 
-from ..machines.lease import Held
 from ..queries import Get, Query, Question, existing
-from ..records import Job, JobPart, JobText, JournalEntry, Session
+from ..records import Job, JobPart, JobText, JournalEntry
 from .core import journal_steps
 
-__all__ = ["CurrentJob", "FoundJob", "LoadJob", "LoadedJob"]
+__all__ = ["LoadWork", "LoadedWork"]
 
 
 @frozen
-class FoundJob:
-    """A job, and the lease on its row, live or not."""
-
-    job: Job
-    lease: Held | None
-
-
-@frozen
-class CurrentJob(Question[FoundJob | None]):
-    """Read a job and its lease; None: there is no job with this id."""
-
-    job_id: str
-
-    def steps(self) -> Generator[Query[Any], Any, FoundJob | None]:
-        session = yield Get(Session, (self.job_id,))
-        job = yield Get(Job, (self.job_id,))
-        if session is None or job is None:
-            return None
-        return FoundJob(job, session.lease if isinstance(session.lease, Held) else None)
-
-
-@frozen
-class LoadedJob:
-    """What the work of a job needs: the job, its input and its journal, in order."""
+class LoadedWork:
+    """A job, its input and its whole journal, in order."""
 
     job: Job
     input: str
@@ -47,12 +24,12 @@ class LoadedJob:
 
 
 @frozen
-class LoadJob(Question[LoadedJob | None]):
+class LoadWork(Question[LoadedWork | None]):
     """Read what the work of a job needs; None: there is no job with this id."""
 
     job_id: str
 
-    def steps(self) -> Generator[Query[Any], Any, LoadedJob | None]:
+    def steps(self) -> Generator[Query[Any], Any, LoadedWork | None]:
         job = yield Get(Job, (self.job_id,))
         if job is None:
             return None
@@ -60,4 +37,4 @@ class LoadJob(Question[LoadedJob | None]):
         entries: tuple[JournalEntry, ...] = ()
         if job.next_checkpoint:
             entries = yield from journal_steps(self.job_id, self.job_id)
-        return LoadedJob(job, existing(text, f"the input of job {self.job_id}").body, entries)
+        return LoadedWork(job, existing(text, f"input of job {self.job_id}").body, entries)

@@ -120,21 +120,17 @@ class Child:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        descriptor = self._popen.stdout.fileno()
-        while True:
-            try:
-                chunk = os.read(descriptor, READ_BYTES)
-            except OSError:
-                return
-            if not chunk:
-                return
-            self.written += len(chunk)
-            self._tail += chunk
-            del self._tail[:-TAIL_BYTES]
+        with self._popen.stdout as output:
+            while chunk := os.read(output.fileno(), READ_BYTES):
+                self.written += len(chunk)
+                self._tail += chunk
+                del self._tail[:-TAIL_BYTES]
 
     def _wait(self) -> None:
         if hasattr(os, "waitid"):  # while it is not reaped, its pid and its group are not used anew
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._popen.wait()
         with self._lock:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
@@ -142,15 +138,14 @@ class Child:
             status = self._popen.wait()
             self._reaped = True
         self._guard.wait()
+        for pipe in (self._popen.stdin, self._guard.stdin):
+            if pipe is not None:
+                pipe.close()
         self._reader.join(DRAIN_S)
         with contextlib.suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._settle, status)
 
     def _settle(self, status: int) -> None:
-        for pipe in (self._popen.stdin, self._guard.stdin):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
         if not self._ended.done():
             self._ended.set_result(status)
 

@@ -17,7 +17,7 @@ from tenure.job_runner.protocol import (
 )
 
 from ..errors import Cancelled, LeaseLost, Parked, describe, failure_of
-from ..user_code import log_failure, must_propagate
+from ..user_code import log, must_propagate, traceback_of
 from .definition import JobDefinition
 from .host import JobHost
 from .work import Work
@@ -78,5 +78,9 @@ class DefinedWork:
             isinstance(error, Cancelled) and work.cancelled
         ):
             return Abandoned()  # the runner knows why
-        log_failure("", work.id, f"job {work.id} ({work.runner}) failed: {describe(error)}", error)
+        log.warning(
+            "job %s (%s): attempt %d failed: %s%s",
+            work.id, work.runner, work.attempt, describe(error), traceback_of(error),
+            extra={"job_id": work.id},
+        )  # fmt: skip
         return Raised(failure_of(error, random.randrange(JITTER_MS)))

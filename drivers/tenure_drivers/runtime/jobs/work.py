@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from tenure.job_runner.protocol import (
 )
 from tenure.machines.lease import LocalProcess
 from tenure.outcome import Refusal, Refused
+from tenure.records import EntryKind
 from tenure.steps import effect_id_of, idempotency_key, latest_entries, noted_versions
 
 from ..errors import Cancelled, CommandRefused, IllegalResult, IllegalWrite, LeaseLost, Parked
@@ -37,6 +38,8 @@ __all__ = ["BlockingWork", "Work", "json_of"]
 
 
 T = TypeVar("T")
+
+TURN: Final = 1  # of all entries of a job
 
 
 def json_of(what: str, value: Any) -> str:
@@ -75,8 +78,8 @@ class Work(Steps):
         self._uses: Counter[str] = Counter()
         self._events = 0
         self._signals: Counter[str] = Counter()
-        self._journal = latest_entries(loaded.entries, 0)
-        self._noted = noted_versions(loaded.entries, 0)
+        self._journal = latest_entries(loaded.entries, TURN)
+        self._noted = noted_versions(loaded.entries, TURN)
         self._unread = {*self._journal}
 
     @property
@@ -135,10 +138,11 @@ class Work(Steps):
     # -- requests
 
     async def _write(self, entry: NewEntry) -> None:
-        await self._ask(RecordEntries((entry,)))
+        if entry.kind is not EntryKind.NOTE:  # it is logged; the journal of a job has none
+            await self._ask(RecordEntries((entry,)))
 
     def _key_of(self, effect_id: str) -> str:
-        return idempotency_key(self.id, 0, effect_id)
+        return idempotency_key(self.id, TURN, effect_id)
 
     def _named(self) -> str:
         return f"job {self.id}"

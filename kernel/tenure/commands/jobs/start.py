@@ -38,7 +38,7 @@ class JobStarted:
 class Start(Command[JobView, JobStarted | JobEnded]):
     """Note that the holder starts the job.  Sent once under a lease, before the effect.
 
-    `process`: the child process that executes it, which waits until this is stored (JOB-54).
+    `process`: the child process that executes it, which waits until this is stored (JOB-39).
 
     If somebody has asked to abandon or to cancel it, it ends without being started.
     Refusals: UNKNOWN_JOB, FENCED, ENDED, STARTED, ILLEGAL.
@@ -65,7 +65,7 @@ class Start(Command[JobView, JobStarted | JobEnded]):
         if refused := refuse_fence(session, self.fence):
             return refused
         if self.process is not None and (problem := validate_process(self.process)):
-            return Refused(Refusal.ILLEGAL, "JOB-54", problem)
+            return Refused(Refusal.ILLEGAL, "JOB-39", problem)
         stepped = job_.step(job.state, start)
         if isinstance(stepped, Refused):
             return stepped

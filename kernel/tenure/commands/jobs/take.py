@@ -43,7 +43,7 @@ SILENT_OWNER: Final = "silent_owner"
 NO_RUNNER: Final = "no_runner"
 RUNNER_MISSING: Final = "runner_missing"
 RUNNER_MISSING_MS: Final = (
-    3_600_000  # JOB-53: how long a job waits for a worker that has its runner
+    3_600_000  # JOB-38: how long a job waits for a worker that has its runner
 )
 
 
@@ -113,7 +113,7 @@ TakeOutcome = Taken | TakenBefore | JobEnded | Deferred | Left | NotDue
 class Take(Command[CommandView, TakeOutcome]):
     """Carry out the verdict on a job: take it, end it, or leave it.  `evidence`: what was observed of its owners.
 
-    `able`: this worker has the runner of the job.  Otherwise it takes nothing (JOB-53).
+    `able`: this worker has the runner of the job.  Otherwise it takes nothing (JOB-38).
 
     The verdict is computed from the rows behind the lock, never from a row that was read before.  Writes a few rows.
     Refusals: UNKNOWN_JOB, KEY_CONFLICT, ILLEGAL.
@@ -197,7 +197,7 @@ class Take(Command[CommandView, TakeOutcome]):
         return _taken(tx.session, tx.job)
 
     def _is_overdue(self, tx: JobTransaction) -> bool:
-        """JOB-53: return whether nobody has taken the job for so long that nobody has its runner."""
+        """JOB-38: return whether nobody has taken the job for so long that nobody has its runner."""
         state, lease = tx.job.state, tx.session.lease
         since = tx.job.changed_at_ms
         if isinstance(state, job_.Waiting):
