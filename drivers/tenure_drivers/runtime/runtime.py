@@ -73,6 +73,12 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(f"{name} {number}: at least 1")
 
 
+def check_owner(owner_id: str | None) -> None:
+    """Raise ValueError for an id with which every Begin would be refused without a message."""
+    if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
+        raise ValueError(problem)
+
+
 class Runtime(Client):
     """A client that also runs turns: of an agent, or of loops of your own with `turn`.
 
@@ -116,8 +122,7 @@ class Runtime(Client):
             sessions_at_once=sessions_at_once, jobs_at_once=jobs_at_once, ttl_ms=ttl_ms,
             turn_deadline_ms=turn_deadline_ms, limit=limit,
         )  # fmt: skip
-        if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
-            raise ValueError(problem)  # otherwise every Begin would be refused without a message
+        check_owner(owner_id)
         if retention is not None and (problem := retention.problem()):
             raise ValueError(f"retention: {problem}")
         if agent is not None and agents is not None:
@@ -130,9 +135,7 @@ class Runtime(Client):
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.limits = tuple(limits)
         self.definitions, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
-        self.live = (
-            Broadcast(store, channel, changes=self.session_changes) if live is None else live
-        )
+        self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
         self.sink = sink
         self._worker: WorkerHost | None = None
@@ -145,7 +148,7 @@ class Runtime(Client):
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
         self._left: Counter[Left] = Counter()  # turns that have ended since the drain began
-        self._jobs_left: dict[str, JobLeft] = {}  # likewise
+        self._jobs_left: dict[str, JobLeft] = {}
 
     # -- starting and stopping
 
