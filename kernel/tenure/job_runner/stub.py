@@ -7,7 +7,6 @@ from attrs import frozen
 from ..machines.lease import Fence
 from ..queries import Command
 
-
 __all__ = ["Emit", "JobWaits", "SignalFound", "SignalMissing", "Wait"]
 
 
