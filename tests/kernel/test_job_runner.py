@@ -19,7 +19,6 @@ from tenure.check.job_runner_domain import (
     RELEASED,
     TAKEN,
 )
-from tenure.check.machine_domains import JOB_RUNNER, survey
 from tenure.commands import (
     Complete,
     Deferred,
@@ -181,10 +180,6 @@ def started(taken: Any = TAKEN) -> Script:
     script.answer(JobStarted(1))
     assert script.replied() is WorkReply.PROCEED
     return script
-
-
-def test_the_table_has_exactly_one_row_for_each_case() -> None:
-    assert survey(JOB_RUNNER).wrong == ()
 
 
 @shows(

@@ -35,7 +35,7 @@ from ...commands import (
 )
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
-from ...machines.lease import Evidence, Fence, Owner
+from ...machines.lease import Evidence, Fence, LocalProcess, Owner
 from ...machines.run import Mode, Termination, WaitReason
 from ...machines.ticket import Action, TicketKind
 from ...policy import (
@@ -58,7 +58,14 @@ from ...replace import replace
 from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...verdict import Observed
-from .job_values import read_limits, read_observed, write_limits, write_observed
+from .job_values import (
+    read_limits,
+    read_observed,
+    read_process,
+    write_limits,
+    write_observed,
+    write_process,
+)
 from .relations import read_pair, read_relation, write_relation
 
 __all__ = [
@@ -323,6 +330,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "tuple[Observed, ...]":
             return read_observed(text)
+        case "lease_.LocalProcess":
+            return read_process(text)
         case "RetryLimits":
             return read_limits(text)
         case "Policy":
@@ -458,6 +467,8 @@ def _word(value: Any, session_id: str) -> str:
             return write_limits(value)
         case (Observed(), *_):
             return write_observed(value)
+        case LocalProcess():
+            return write_process(value)
         case Retention():
             return _retention_word(value)
         case Root() | Child() | Fork():

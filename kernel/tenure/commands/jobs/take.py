@@ -173,8 +173,10 @@ class Take(Command[CommandView, TakeOutcome]):
 
     def _take(self, tx: JobTransaction) -> TakeOutcome:
         """JOB-43, JOB-45: end what is left of the last lease, then grant one, if the job is due."""
-        if not self.able and not self._is_overdue(tx):
-            return NotDue(NO_RUNNER, None)
+        if not self.able:
+            tx.via.append("JOB-38")
+            if not self._is_overdue(tx):
+                return NotDue(NO_RUNNER, None)
         tx.lose()
         state = tx.job.state
         if isinstance(state, job_.Ended):
