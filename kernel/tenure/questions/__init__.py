@@ -42,6 +42,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .events import EventsPage, LoadEvents
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
@@ -64,6 +65,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "EventsPage",
     "FrameSwitched",
     "Graph",
     "GraphPage",
@@ -85,6 +87,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadEvents",
     "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",
