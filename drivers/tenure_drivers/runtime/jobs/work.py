@@ -29,7 +29,7 @@ from tenure.records import EntryKind
 from tenure.steps import effect_id_of, idempotency_key, latest_entries, noted_versions
 
 from ..errors import Cancelled, CommandRefused, IllegalResult, IllegalWrite, LeaseLost, Parked
-from ..finite import find_nonfinite
+from ..json_values import find_not_json
 from ..step_calls import Probe, Steps
 from ..steps import Passes
 from .host import JobHost
@@ -48,7 +48,7 @@ def json_of(what: str, value: Any) -> str:
         text = msgspec.json.encode(value).decode()
     except Exception as error:
         raise IllegalResult(f"{what}: {type(value).__name__} is not JSON: {error}") from error
-    if "null" in text and (found := find_nonfinite(value)) is not None:
+    if (found := find_not_json(value, text)) is not None:
         raise IllegalResult(f"{what}: {found} is not JSON")
     return text
 
