@@ -21,6 +21,7 @@ from .records import (
     MarkRaise,
     Node,
     OpenKey,
+    Outbound,
     Profile,
     QueueEntry,
     Run,
@@ -64,6 +65,10 @@ __all__ = [
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
+    "OUTBOUND",
+    "OUTBOUND_DUE",
+    "OUTBOUND_ROUTE",
+    "OUTBOUND_UNDELIVERABLE",
     "PRIMARY",
     "PRUNABLE",
     "QUEUE_ENTRIES",
@@ -170,6 +175,21 @@ JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id")
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
+OUTBOUND: Final = Index("outbound_pk", Outbound, Outbound.key, unique=True, since=2)
+# Relays find what may be sent by it, for each store to which they send (OUTBOUND-20).
+OUTBOUND_DUE: Final = Index(
+    "outbound_due",
+    Outbound,
+    ("peer", "due_at_ms", "session_id", "number"),
+    since=2,
+    for_workers=True,
+)
+OUTBOUND_ROUTE: Final = Index(
+    "outbound_route", Outbound, ("session_id", "waiting_route", "number"), since=2
+)
+OUTBOUND_UNDELIVERABLE: Final = Index(
+    "outbound_undeliverable", Outbound, ("refused_at_ms", "session_id", "number"), since=2
+)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 DECLARED: Final[tuple[Index[Any], ...]] = (
@@ -211,6 +231,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     BLOBS,
     BLOB_HOLDERS,
     IMPORTED_PAGES,
+    OUTBOUND,
+    OUTBOUND_DUE,
+    OUTBOUND_ROUTE,
+    OUTBOUND_UNDELIVERABLE,
     JOB_CHANGED,
     JOB_OPEN,
     JOB_ORIGIN,

@@ -23,6 +23,7 @@ from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
 from .machines import ticket as ticket_
+from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
@@ -44,6 +45,7 @@ from .stored_outcomes import (
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     RunTakenUp,
     TicketDecided,
     WithdrawnCount,
@@ -88,6 +90,7 @@ __all__ = [
     "Node",
     "OpenKey",
     "OpenTicket",
+    "Outbound",
     "Parent",
     "Phase",
     "PhaseChanged",
@@ -100,6 +103,7 @@ __all__ = [
     "Requested",
     "Reordered",
     "Replaced",
+    "Resent",
     "Root",
     "Run",
     "RunTakenUp",
@@ -142,6 +146,7 @@ class Session(Record):
         "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
+        "next_outbound": 2,
         "kind": 2,
         "work_at_ms": 2,
         "left_since_ms": 2,
@@ -188,6 +193,7 @@ class Session(Record):
     scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+    next_outbound: int | None = None  # number of the next row of Outbound; None: none was written
     kind: Kind | None = None  # None: a session
     work_at_ms: int | None = None  # when a job or a trigger has work that needs no lease
     left_since_ms: int | None = None  # since when a job is left, until it is renewed or ends
@@ -346,7 +352,7 @@ class Run(Record):
 
 @frozen
 class Ticket(Record):
-    """A question that a run has asked, or a time that it waits for."""
+    """A question that a run has asked, a time that it waits for, or work that it awaits."""
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "ticket_id")
@@ -363,6 +369,7 @@ class Ticket(Record):
     opened_at_ms: int
     prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     state: ticket_.Open | ticket_.Settled = ticket_.Open()
+    awaits: ticket_.Work | None = None  # what settles it with its end
 
     @property
     def open_run(self) -> str | None:
@@ -490,6 +497,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     BlobHolders,
     ImportProgress,
     ImportedPage,
+    Outbound,
     Job,
     JobText,
 )

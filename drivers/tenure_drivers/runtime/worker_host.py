@@ -16,7 +16,7 @@ from tenure.worker import protocol
 from tenure.worker.limits import Keys, Rule, Usage
 from tenure.worker.machine import step
 
-from ..stores.base import Corrupt, Store, wall_clock_ms
+from ..stores.base import Corrupt, SchemaMismatch, Store, wall_clock_ms
 from .effect_loop import EffectLoop
 from .jobs.host import JobHost
 from .limits import Limit, keys_of
@@ -35,7 +35,7 @@ class WorkerHost:
     """One worker.  `make` makes the runner of a session or a job, beside at most so many others.
 
     `on_hint` receives every hint.  `limits`: for the sessions that are taken.  `serves`: what it takes.  `jobs_at_once`:
-    how many of its slots jobs may have.
+    how many of its slots jobs may have.  `on_failure` receives the error with which the worker stops for good.
     """
 
     def __init__(
@@ -50,11 +50,13 @@ class WorkerHost:
         limits: Sequence[Limit] = (),
         serves: Container[Kind] = SESSIONS,
         jobs_at_once: int | None = None,
+        on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
         self.on_hint, self.limits, self.serves = on_hint, limits, serves
         self.runners: dict[str, RunnerHost | JobHost] = {}
         self._kinds: dict[str, Kind] = {}  # of what is due and is no session
+        self.on_failure = on_failure
         self.finished = asyncio.Event()
         self.grace_ms = 0
         self._loop = asyncio.get_running_loop()
@@ -127,6 +129,12 @@ class WorkerHost:
         try:
             due = await self.store.due(look.limit)
             horizon = await self.store.horizon()
+        except SchemaMismatch as error:  # it never works again with this release
+            log.error("this worker stops: %s", error)
+            self._machine.feed(protocol.LookFailed(self.clock(), look.id))
+            self.on_failure(error)
+            self.drain(0)
+            return
         except Exception as error:
             self._log_once(f"cannot look for work: {error}")
             self._machine.feed(protocol.LookFailed(self.clock(), look.id))

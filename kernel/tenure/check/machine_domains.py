@@ -17,8 +17,10 @@ from ..job_runner.answers import classify as classify_job
 from ..machines import input as input_
 from ..machines import job as job_
 from ..machines import lease as lease_
+from ..machines import outbound as outbound_
 from ..machines import run as run_
 from ..machines import ticket as ticket_
+from ..outbound_records import Behind, Due, Undeliverable
 from ..outcome import Refused
 from ..publisher import machine as publisher_
 from ..rules import Row, Table
@@ -30,6 +32,7 @@ from . import job_runner_domain, publisher_domain, runner_domain, worker_domain
 __all__ = [
     "LEASE",
     "MACHINES",
+    "OUTBOUND",
     "PUBLISHER",
     "QUEUE_ENTRY",
     "RUN",
@@ -209,14 +212,14 @@ RUN: Final = Machine(
         *[run_.Running(g, recorded) for g in GENERATIONS for recorded in (False, True)],
         *[run_.Rescheduled(due, hold) for due in (None, 1) for hold in (False, True)],
         *[
-            run_.Waiting(run_.WaitReason.TOOL, tickets, mode, None, "w")
-            for tickets in ((), ("t",), ("t", "u"))
-            for mode in run_.Mode
+            run_.Waiting(run_.WaitReason.TOOL, tickets, needs, None, "w")
+            for tickets in ((), ("t",), ("t", "u"), ("t", "u", "v"))
+            for needs in range(min(len(tickets), 1), len(tickets) + 1)
         ],
         *map(run_.Done, run_.Termination),
     ),
     (
-        run_.Wait(run_.Waiting(run_.WaitReason.TOOL, ("t",), run_.Mode.ALL, None, "w")),
+        run_.Wait(run_.Waiting(run_.WaitReason.TOOL, ("t",), 1, None, "w")),
         *map(run_.Settle, ("t", "v")),
         *map(run_.TakeUp, GENERATIONS),
         run_.Record(),
@@ -247,6 +250,24 @@ TICKET: Final = Machine(
     ticket_.RULES,
     (ticket_.Open(), ticket_.Settled(ticket_.Action.APPROVE)),
     (ticket_.Settle(ticket_.Settled(ticket_.Action.REJECT)),),
+)
+
+GONE = "relays name only rows that are to be sent (OUTBOUND-33)"
+UNDELIVERED: Final = Undeliverable(5, "phase", "INBOX-6", "destroyed")
+OUTBOUND: Final = Machine(
+    "outbound",
+    outbound_.RULES,
+    (Due(0), Due(7), Behind(), UNDELIVERED),
+    (outbound_.Delay(9), outbound_.Line(), outbound_.Promote(), outbound_.Refuse(UNDELIVERED)),
+    {
+        (Behind, outbound_.Delay): "only the first row of a route is sent (OUTBOUND-31)",
+        (Behind, outbound_.Refuse): "only the first row of a route is sent (OUTBOUND-31)",
+        (Behind, outbound_.Line): "LineUp names only rows that are due (OUTBOUND-36)",
+        (Undeliverable, outbound_.Delay): GONE,
+        (Undeliverable, outbound_.Line): GONE,
+        (Undeliverable, outbound_.Promote): "Resend writes a new row (OUTBOUND-42)",
+        (Undeliverable, outbound_.Refuse): GONE,
+    },
 )
 
 _ABANDONED: Final = job_.Ended(job_.How.ABANDONED, "a", 1)
@@ -310,7 +331,9 @@ PUBLISHER: Final = Machine(
     classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (JOB, JOB_RUNNER, LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
+MACHINES: Final = (
+    *(JOB, JOB_RUNNER, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER),
+)
 
 
 # -- drawing

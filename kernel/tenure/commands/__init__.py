@@ -21,6 +21,7 @@ from ..records import (
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     Root,
     WithdrawnCount,
 )
@@ -53,8 +54,13 @@ from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
+from .resend import Resend
 from .restore import Restore
 from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
+from .send import NewOutbound
+from .sendable import Sendable
+from .sent import LineUp, OutboundDelayed, OutboundSettled, SendFailed, SendRefused, Sent
+from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -105,6 +111,10 @@ __all__ = [
     "ScrapsClaimed",
     "ScrapsDropped",
     "Checkpointed",
+    "LineUp",
+    "NewOutbound",
+    "OutboundDelayed",
+    "OutboundSettled",
     "Commit",
     "Committed",
     "Conflict",
@@ -112,6 +122,7 @@ __all__ = [
     "Decide",
     "DecisionTaken",
     "Destroy",
+    "EndNoted",
     "Ended",
     "Fail",
     "FenceOff",
@@ -160,11 +171,18 @@ __all__ = [
     "RequestCancel",
     "Reseal",
     "Reset",
+    "Resend",
+    "Resent",
     "Restore",
+    "SendFailed",
+    "SendRefused",
+    "Sendable",
+    "Sent",
     "Retire",
     "Root",
     "Rewind",
     "RowName",
+    "Settle",
     "Stop",
     "Sweep",
     "Swept",

@@ -49,6 +49,12 @@ from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .jobs import JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
 from .open_turn import LoadOpenTurn, OpenTurn
+from .outbound import (
+    OutboundPage,
+    SessionOutbound,
+    UndeliverableOutbound,
+    WaitingOutbound,
+)
 from .path import LoadPage, TranscriptPage
 from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -57,6 +63,10 @@ from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 __all__ = [
     "AllDeadLetters",
     "AllOpenTickets",
+    "OutboundPage",
+    "SessionOutbound",
+    "UndeliverableOutbound",
+    "WaitingOutbound",
     "ChangeCursor",
     "ChangesPage",
     "Conversation",

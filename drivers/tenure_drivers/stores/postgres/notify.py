@@ -156,7 +156,10 @@ def _kind_of(hint: Hint) -> tuple[str, ...]:
 def hints_of(payload: str) -> list[Hint]:
     """Decode a payload.  An invalid one means that any session may have changed."""
     try:
-        found = [Hint(*msgspec.structs.astuple(row)) for row in _decode(payload)]
+        found = [
+            Hint(row.session_id, row.due_at_ms, row.cancel_run, row.steer_run, kind=row.kind)
+            for row in _decode(payload)
+        ]
         return found or [Hint("", None)]
     except (ValueError, TypeError, msgspec.MsgspecError):
         return [Hint("", None)]

@@ -36,6 +36,7 @@ SHOWN_MAX: Final = 100
 LISTED: Final = ("items", "lines", "nodes", "changes")  # of a page: one in a line
 UNSHOWN: Final = frozenset(
     (
+        "end_digest",
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
         *(
             "unfinished_run_count",
@@ -183,6 +184,8 @@ def _show_hint(hint: Hint) -> str:
         words.append(f"cancel={hint.cancel_run}")
     if hint.steer_run is not None:
         words.append(f"steer={hint.steer_run}")
+    if hint.outbound:
+        words.append("outbound")
     return " ".join(words)
 
 
