@@ -57,6 +57,10 @@ from .errors import (
     Parked,
     Steered,
 )
+from .jobs.definition import JobDefinition
+from .jobs.handle import JobHandle
+from .jobs.process_job import Process
+from .jobs.turn_jobs import TurnJobs, job_id_of
 from .named_states import new_states, states_of
 from .step_calls import Probe, Steps
 from .steps import pack, unpack
@@ -224,6 +228,36 @@ class Turn(Steps):
     async def attachment(self, named: str) -> bytes | None:
         """Return the bytes of an attachment of the session, named by its URI or id; None: it holds no such one."""
         return await self._files.read(self.session_id, named)
+
+    # -- jobs
+
+    @property
+    def jobs(self) -> TurnJobs:
+        """The jobs of the session."""
+        return TurnJobs(self._host.store, self.session_id)
+
+    async def start(
+        self,
+        what: JobDefinition | Process,
+        input: Any = None,
+        *,
+        name: str = "start",
+        wake: bool = True,
+    ) -> JobHandle:
+        """Start a job and return its handle.  This is a step: it is started once, also if the turn is entered again.
+
+        With `wake` a message of the kind `wake` comes into the session when the job has ended.  Raises CommandRefused.
+        """
+        effect_id = self._next(name)
+        key = self._key_of(effect_id)
+        entry = self._read(effect_id)
+        if entry is not None and step_action(entry) is StepAction.REPLAY:
+            return self.jobs.job(job_id_of(self.session_id, key))
+        await self.may_begin()
+        handle = await self.jobs.start(key, what, input, wake=wake)
+        body, _ = pack(effect_id, handle.id, str)
+        await self._write(report(effect_id, body))
+        return handle
 
     # -- waiting
 

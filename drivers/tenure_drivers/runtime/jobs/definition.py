@@ -32,9 +32,10 @@ class NewJob:
 
 
 class JobDefinition(ABC):
-    """What a worker executes for the jobs of one runner."""
+    """What a worker executes for the jobs of one runner.  `description`: what it does, for a model."""
 
     name: str
+    description: str = ""
 
     @abstractmethod
     def new(self, input: Any = None) -> NewJob:
@@ -58,6 +59,7 @@ class JobFunction(JobDefinition):
     ) -> None:
         self.f, self.disposition, self.name = f, disposition, name
         self.events, self.retry = dict(events), retry
+        self.description = inspect.getdoc(f) or ""
         parameters = list(inspect.signature(f).parameters.values())
         if not 1 <= len(parameters) <= 2:
             raise TypeError(f"job {name}: expected a function of the work and of an input")

@@ -79,6 +79,7 @@ class Processes(JobDefinition):
     """
 
     name = PROCESS
+    description = 'Execute a program: {"argv": [...], "env": {...}, "cwd": "..."}.'
 
     def new(self, input: Any = None) -> NewJob:
         """Return the job to register for `input`, the fields of a `Process`."""
