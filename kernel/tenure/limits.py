@@ -18,6 +18,8 @@ __all__ = [
     "COMMAND_BYTES_MAX",
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
+    "EMISSION_BYTES_MAX",
+    "EVENT_TYPES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
@@ -47,6 +49,8 @@ __all__ = [
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
     "SCRAP_CLAIM_MS",
+    "SCHEMA_BYTES_MAX",
+    "SIGNAL_NAMES_MAX",
     "STATES_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_INTENTS_MAX",
@@ -92,6 +96,10 @@ SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
 # of a job (JOB-33)
 JOB_INPUT_BYTES_MAX: Final = 10_000_000
+EVENT_TYPES_MAX: Final = 32  # EMIT-2
+SCHEMA_BYTES_MAX: Final = 65_536  # of one event type
+SIGNAL_NAMES_MAX: Final = 32  # SIGNAL-5
+EMISSION_BYTES_MAX: Final = 1_000_000  # of an emission, and of a signal
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)

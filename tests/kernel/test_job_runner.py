@@ -29,10 +29,13 @@ from tenure.commands import (
     JobStarted,
     LetGo,
     NotDue,
+    NotSignalled,
     Renew,
     Renewed,
+    Signalled,
     Start,
     Take,
+    Wait,
 )
 from tenure.failure import ErrorKind, Failure
 from tenure.job_runner.machine import RULES, JobRunnerConfig, Outcome, start, step
@@ -60,7 +63,6 @@ from tenure.job_runner.protocol import (
     WorkRequested,
 )
 from tenure.job_runner.states import HOLDING, Losing, Stopped, Working
-from tenure.job_runner.stub import JobWaits, SignalFound, SignalMissing, Wait
 from tenure.machines.job import Disposition
 from tenure.machines.lease import Evidence
 from tenure.outcome import Refusal, Refused
@@ -289,15 +291,15 @@ def test_writes_follow_each_other() -> None:
 
 @shows("JOBRUN-28", "JOBRUN-29", "JOBRUN-47")
 def test_a_signal_that_has_not_come_is_asked_for_again_after_a_hint() -> None:
-    script = started().asks(AwaitSignal("go", 1)).answer(SignalMissing()).none(Reply)
+    script = started().asks(AwaitSignal("go", 1)).answer(NotSignalled(True)).none(Reply)
     script.event(JobHinted(0))
     assert [e.command.__class__ for e in script.last if isinstance(e, Execute)] == [Renew, Wait]
-    assert script.answer(SignalFound("5")).replied() == SignalFound("5")
+    assert script.answer(Signalled("x", "5")).replied() == Signalled("x", "5")
 
 
 @shows("JOBRUN-35", "JOBRUN-55", "JOBRUN-54")
 def test_a_job_that_lets_go_for_a_signal_ends_its_attempt() -> None:
-    script = started(RERUNNABLE).asks(AwaitSignal("go", 1)).answer(JobWaits())
+    script = started(RERUNNABLE).asks(AwaitSignal("go", 1)).answer(NotSignalled(False))
     assert script.replied() is WorkReply.PARKED
     assert script.asks(MayGoOn(), 2).replied(2) is WorkReply.PARKED
     stop = script.ends(Abandoned()).none(Execute).stopped()

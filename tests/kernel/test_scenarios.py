@@ -50,6 +50,8 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     "attachment",
     "outbound",
     "job",
+    "signal",
+    "signal",
 )
 
 UNREACHED = {

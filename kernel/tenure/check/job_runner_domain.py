@@ -10,6 +10,8 @@ from ..commands import (
     Complete,
     Deferred,
     Drain,
+    Emit,
+    Emitted,
     FailJob,
     JobCheckpoint,
     JobCheckpointed,
@@ -20,12 +22,15 @@ from ..commands import (
     LetGo,
     NewEntry,
     NotDue,
+    NotSignalled,
     Renew,
     Renewed,
+    Signalled,
     Start,
     Take,
     Taken,
     TakenBefore,
+    Wait,
 )
 from ..failure import ErrorKind, Failure
 from ..job_runner.protocol import (
@@ -65,7 +70,6 @@ from ..job_runner.states import (
     Working,
     WorkStopReason,
 )
-from ..job_runner.stub import Emit, JobWaits, SignalFound, SignalMissing, Wait
 from ..machines.job import Disposition, How
 from ..machines.lease import Evidence, Fence, Held, LocalProcess, Owner
 from ..outcome import Refusal, Refused
@@ -250,8 +254,8 @@ ANSWERS: Final[dict[type, tuple[Any, ...]]] = {  # the possible answers of a sto
     LoadWork: (None, LOADED),
     Renew: (Renewed(300, None, 0), Renewed(300, Cancel("j", "user"), 0), *REFUSED[:1]),
     Start: (JobStarted(1), ENDED, *REFUSED),
-    Emit: ("emitted", *REFUSED),
-    Wait: (SignalFound("1"), SignalMissing(), JobWaits(), ENDED, *REFUSED),
+    Emit: (Emitted(1), *REFUSED),
+    Wait: (Signalled("x", "1"), NotSignalled(True), NotSignalled(False), ENDED, *REFUSED),
     JobCheckpoint: (JobCheckpointed(1), JobCheckpointed(1, True), *REFUSED),
     Complete: (ENDED, *REFUSED),
     FailJob: (ENDED, RELEASED, *REFUSED),

@@ -10,13 +10,17 @@ from attrs import frozen
 from ..commands import (
     Complete,
     Drain,
+    Emit,
     FailJob,
     JobCheckpoint,
     JobEnded,
     LetGo,
+    NotSignalled,
+    Signalled,
     Start,
     Take,
     Taken,
+    Wait,
 )
 from ..commands.holder import Renew, Renewed
 from ..job_records import Job
@@ -34,7 +38,6 @@ from ..runner.protocol import (
 from ..runner.states import PendingCall, RenewalTimer
 from .protocol import OwnersObserved, WorkEnded
 from .states import CALLING, HOLDING, Losing, Observing, Working
-from .stub import Emit, JobWaits, SignalFound, SignalMissing, Wait
 
 __all__ = [
     "CallRefused",
@@ -255,11 +258,11 @@ def _of_write(answer: Any, now_ms: int) -> Any:
 
 def _of_wait(answer: Any, now_ms: int) -> Any:
     match answer:
-        case SignalFound():
+        case Signalled():
             return SignalCame(now_ms, answer)
-        case SignalMissing():
+        case NotSignalled(held=True):
             return SignalAwaited(now_ms)
-        case JobWaits():
+        case NotSignalled():
             return JobParked(now_ms, answer)
         case _:
             return _of_write(answer, now_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..commands import JobCheckpoint, JobCheckpointed, Start
+from ..commands import Emit, JobCheckpoint, JobCheckpointed, Start, Wait
 from ..outcome import Stepped
 from ..queries import Command
 from ..replace import replace
@@ -28,7 +28,6 @@ from .protocol import (
     WorkRequested,
 )
 from .states import Losing, Outcome, Request, Working, WorkStopReason
-from .stub import Emit, Wait
 
 __all__ = [
     "abandon",

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from tenure.commands import EventType
 from tenure.commands.validation import validate_id
 from tenure.failure import RetryLimits
 from tenure.machines.job import Disposition
@@ -17,7 +18,14 @@ from tenure.machines.job import Disposition
 from ..steps import call, in_thread, is_async
 from .work import BlockingWork, Work, json_of
 
-__all__ = ["JobDefinition", "JobFunction", "NewJob", "definitions_by_name", "job"]
+__all__ = [
+    "JobDefinition",
+    "JobFunction",
+    "NewJob",
+    "definitions_by_name",
+    "event_type",
+    "job",
+]
 
 
 @frozen
@@ -27,8 +35,13 @@ class NewJob:
     runner: str
     input: str
     disposition: Disposition
-    event_types: tuple[tuple[str, str], ...] = ()  # name, JSON schema
+    event_types: tuple[EventType, ...] = ()
     retry: RetryLimits | None = None
+
+
+def event_type(name: str, schema: Any) -> EventType:
+    """Return a type of events with a JSON schema; None: any JSON."""
+    return EventType(name, None if schema is None else json_of(f"the schema of {name}", schema))
 
 
 class JobDefinition(ABC):
@@ -77,7 +90,7 @@ class JobFunction(JobDefinition):
 
     def new(self, input: Any = None) -> NewJob:
         """Return the job to register for this input."""
-        types = tuple([(name, json_of(name, schema)) for name, schema in self.events.items()])
+        types = tuple([event_type(name, schema) for name, schema in self.events.items()])
         text = json_of(f"the input of job {self.name}", input)
         return NewJob(self.name, text, self.disposition, types, self.retry)
 

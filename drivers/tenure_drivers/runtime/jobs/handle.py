@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from attrs import frozen
 
-from tenure.commands import CancelJob, JobAsked, Register, RequestAbandon
+from tenure.commands import CancelJob, JobAsked, Register, RequestAbandon, Signal
 from tenure.machines.job import How
 from tenure.outcome import Refused
 from tenure.queries import Command, Question
-from tenure.questions.jobs import JobItem, Jobs, JobsPage, JobStatus, LoadJob
+from tenure.questions.jobs import Emissions, JobItem, Jobs, JobsPage, JobStatus, LoadJob
 
 from ...stores.base import Unavailable
 from ...stores.errors import TenureError
@@ -21,14 +22,24 @@ from ..clock import new_id
 from ..errors import CommandRefused
 from .definition import JobDefinition, NewJob
 from .process_job import Process
+from .work import json_of
 
-__all__ = ["JobHandle", "JobMethods", "JobNotCompleted", "JobNotEnded", "JobResult", "register"]
+__all__ = [
+    "JobEvent",
+    "JobHandle",
+    "JobMethods",
+    "JobNotCompleted",
+    "JobNotEnded",
+    "JobResult",
+    "register",
+]
 
 
 A = TypeVar("A")
 O = TypeVar("O")
 V = TypeVar("V")
 
+EVENTS_POLL_S = 0.2  # an event of a job is no change of its session
 POLL_S = 3.0  # changes are reported; this is for clocks that are set back
 CLIENT = "client"
 
@@ -65,6 +76,21 @@ class JobResult:
         if self.output is None:
             raise JobNotCompleted(self.job_id, self.how, self.reason)
         return msgspec.json.decode(self.output)
+
+
+@frozen
+class JobEvent:
+    """An event that a job has emitted.  `body` is JSON as text."""
+
+    seq: int
+    type: str
+    at_ms: int
+    body: str
+
+    @property
+    def value(self) -> Any:
+        """What the job has emitted."""
+        return msgspec.json.decode(self.body)
 
 
 class JobSource(Protocol):
@@ -134,6 +160,40 @@ class JobHandle:
         """Wait until the job has ended, and return what it returned.  Raises JobNotCompleted, and what `ended` raises."""
         return (await self.ended(timeout)).value
 
+    async def events(self, after: int = 0) -> AsyncIterator[JobEvent]:
+        """Yield the events that the job emits, after number `after`, until the job has ended.
+
+        `JobEvent.seq` of the last one is where another reader goes on.  Raises LookupError if the store has no such job.
+        """
+        changes, listener = self._source.session_changes, SessionListener()
+        changes.subscribe(self.id, listener)
+        try:
+            while True:
+                listener.woken.clear()
+                item = await self.status()  # before the events: after its end there are no more
+                if item is None:
+                    raise LookupError(f"no job {self.id}")
+                while page := await self._source.ask(Emissions(self.id, after)):
+                    for row in page:
+                        after = row.seq
+                        yield JobEvent(row.seq, row.type, row.at_ms, row.body)
+                if item.job.open_since_ms is None:
+                    return
+                await listener.wait(EVENTS_POLL_S)
+        finally:
+            changes.unsubscribe(self.id, listener)
+
+    async def signal(self, name: str, value: Any = None, *, signal_id: str | None = None) -> int:
+        """Tell the job something, and return the number of the signal among those of its name.  Raises CommandRefused.
+
+        With a `signal_id` the call may be repeated.
+        """
+        body = json_of(f"signal {name}", value)
+        answer = await self._source.execute(Signal(self.id, signal_id or new_id(), name, body))
+        if isinstance(answer, Refused):
+            raise CommandRefused(f"signal {name} of job {self.id}", answer)
+        return answer.number
+
     async def cancel(self, by: str = CLIENT, *, command_id: str | None = None) -> JobAsked:
         """Ask the job to end.  One that is at work ends when its worker has ended it.  Raises CommandRefused."""
         return await self._ask("cancel", CancelJob(self.id, command_id or new_id(), by))
@@ -170,7 +230,7 @@ def register(
     """Return the command that registers a job."""
     return Register(
         job_id, new.runner, new.input, new.disposition, origin=origin, wake_target=wake_target,
-        retry=new.retry, available_at_ms=available_at_ms,
+        retry=new.retry, available_at_ms=available_at_ms, event_types=new.event_types,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tenure.machines.job import Disposition
 from ...stores.errors import TenureError
 from ..errors import Cancelled, LeaseLost
 from .child import Child
-from .definition import JobDefinition, NewJob
+from .definition import JobDefinition, NewJob, event_type
 from .work import Work, json_of
 
 __all__ = ["Process", "ProcessFailed", "Processes"]
@@ -68,7 +68,7 @@ class Process:
             raise TypeError("a process takes its input from its arguments")
         text = json_of("the process", ProcessInput(self.argv, self.env, self.cwd))
         how = Disposition.RERUNNABLE if self.rerunnable else Disposition.OWNER_BOUND
-        return NewJob(PROCESS, text, how, ((OUTPUT, json_of(OUTPUT, SCHEMA)),))
+        return NewJob(PROCESS, text, how, (event_type(OUTPUT, SCHEMA),))
 
 
 class Processes(JobDefinition):

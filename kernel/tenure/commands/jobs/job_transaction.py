@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from ...event import EventKind
 from ...failure import ErrorKind, GiveUp, Retry, decide_after_loss
+from ...job_records import SignalCount
 from ...machines import job as job_
 from ...machines import lease as lease_
 from ...outcome import Decided, Insert, Refusal, Refused, Stepped, Update
@@ -19,6 +20,8 @@ from ...transcript import hash_parts
 from ...verdict import Observed, Rule, Verdict, facts_of, judge
 from ..aggregate import AggregateTransaction
 from ..replay import check_pruned
+from ..send import send
+from .wakes import end_wake
 
 __all__ = [
     "CommandView",
@@ -215,6 +218,8 @@ class JobTransaction(AggregateTransaction):
         self.job = replace(self.job, state=state, waits=None, hold=None, look_at_ms=None, looks=0)
         self.update(cancel=None, left_since_ms=None)
         self.append_event(EventKind.JOB_ENDED, f"{how.value}: {reason}" if reason else how.value)
+        if self.job.wake_target is not None:
+            send(self, end_wake(self.job, how, reason))
 
     def leave(self, reason: str) -> int:
         """JOB-42: note that the job is left, and return when to look again.
@@ -232,6 +237,14 @@ class JobTransaction(AggregateTransaction):
         if before is None:
             self.append_event(EventKind.JOB_LEFT, reason)
         return at_ms
+
+    def count_signal(self, name: str) -> int:
+        """SIGNAL-1: count a signal of a name, and return its number."""
+        counts = {each.name: each.count for each in self.job.signals}
+        counts[name] = counts.get(name, 0) + 1
+        signals = tuple([SignalCount(*each) for each in counts.items()])
+        self.job = replace(self.job, signals=signals)
+        return counts[name]
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused, counts: bool) -> None:
         """JOB-49: end the lease by a command that is not its holder's.  `counts`: it counts a loss.
