@@ -79,6 +79,12 @@ def check_owner(owner_id: str | None) -> None:
         raise ValueError(problem)
 
 
+def check_agents(agent: Agent | None, agents: AgentRegistry | None) -> None:
+    """Raise ValueError if both are given."""
+    if agent is not None and agents is not None:
+        raise ValueError("agent and agents: expected one of them")
+
+
 class Runtime(Client):
     """A client that also runs turns: of an agent, or of loops of your own with `turn`.
 
@@ -123,10 +129,9 @@ class Runtime(Client):
             turn_deadline_ms=turn_deadline_ms, limit=limit,
         )  # fmt: skip
         check_owner(owner_id)
+        check_agents(agent, agents)
         if retention is not None and (problem := retention.problem()):
             raise ValueError(f"retention: {problem}")
-        if agent is not None and agents is not None:
-            raise ValueError("agent and agents: expected one of them")
         super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents

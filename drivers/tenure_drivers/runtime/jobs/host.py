@@ -72,7 +72,7 @@ class JobHost(MachineHost[State, Event, Effect]):
 
     def hinted(self, hint: Hint) -> None:
         """Pass on a hint: the job may have been asked to end, or a signal may have come."""
-        if hint.cancel_run is not None or hint.due_at_ms == 0:
+        if hint.cancel_run is not None or hint.steer_run is not None or hint.due_at_ms == 0:
             self.feed(JobHinted(self.clock()))
 
     async def request(self, work_id: int, request: WorkRequest) -> Any:
