@@ -1,7 +1,8 @@
-"""`tenure ps`, `job`, `cancel-job`, `abandon` and `drain`: work that outlives turns, as operators see it."""
+"""`tenure ps`, `job`, `signal`, `cancel-job`, `abandon` and `drain`: work that outlives turns, as operators see it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from tenure.machines.job import Ended
 from tenure.machines.lease import LocalProcess, Owner
 from tenure.outcome import Refusal, Refused
 from tenure.questions.core import PAGE
-from tenure.questions.jobs import JobItem, Jobs, LoadJob, StartedBy
+from tenure.questions.jobs import Emissions, JobItem, Jobs, LoadJob, StartedBy
 from tenure.questions.sessions import position_of
 from tenure.records import Job
 from tenure.replace import replace
@@ -23,12 +24,12 @@ from ..runtime.errors import CommandRefused
 from ..runtime.process import evidence, local_process
 from .exit import CliExit, Exit
 from .invoke import invoke_async
-from .open_store import existing_path, open_read_only
+from .open_store import Reader, existing_path, open_read_only
 from .options import READ_HELP, STORE_HELP
 from .output import log, write_lines
 from .retrying_store import opened
 
-__all__ = ["abandon", "cancel_job", "drain", "job", "ps"]
+__all__ = ["abandon", "cancel_job", "drain", "job", "ps", "signal"]
 
 
 SHOWN_MAX: Final = 10_000  # characters of an input or an output
@@ -48,10 +49,10 @@ CODES: Final = """
 """
 
 
-def asks(command: Callable[..., Any]) -> click.Command:
-    """Make a command that asks something of one job, with the exit codes in its help."""
+def changes(command: Callable[..., Any]) -> click.Command:
+    """Make a command that changes one job, with the exit codes in its help."""
     command.__doc__ = (command.__doc__ or "").rstrip() + CODES
-    return click.command()(STORE(BY(click.argument("job_id", metavar="JOB")(command))))
+    return click.command()(STORE(click.argument("job_id", metavar="JOB")(command)))
 
 
 # -- reading
@@ -136,14 +137,16 @@ def _owner_name(owner: Owner | None) -> str | None:
 
 @click.command()
 @READ
+@click.option("--events", is_flag=True, help="Also list the events that it has emitted.")
 @click.argument("job_id", metavar="JOB")
-def job(store: str, job_id: str) -> None:
+def job(store: str, job_id: str, events: bool) -> None:
     """Print everything about a job as one JSON object.
 
     \b
     The fields of `tenure ps`, and: "input", "output" (what looks like a secret is removed, and what is longer than
     10,000 characters is cut), "starter", "holder", "process" (each with what this host knows of it: dead or unknown),
-    "evidence" of its end, "started_at_ms", "look_at_ms", "checkpoints"
+    "evidence" of its end, "started_at_ms", "look_at_ms", "checkpoints", "events" (how many it has emitted)
+    With --events a line follows for each event: {"seq", "type", "at_ms", "value"}
 
     \b
     Example:
@@ -156,12 +159,23 @@ def job(store: str, job_id: str) -> None:
       2  invalid arguments, or no such store
       4  store unavailable, unreadable, or of a newer release
     """
-    invoke_async(_job(store, job_id))
+    invoke_async(_job(store, job_id, events))
 
 
-async def _job(url: str, job_id: str) -> int:
+async def _emitted(store: Reader, job_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while page := await store.ask(Emissions(job_id, len(found))):
+        found += [
+            {"seq": e.seq, "type": e.type, "at_ms": e.at_ms, "value": _json_of(_shown(e.body))}
+            for e in page
+        ]
+    return found
+
+
+async def _job(url: str, job_id: str, events: bool) -> int:
     async with open_read_only(url, log_line=log) as store:
         loaded = await store.ask(LoadJob(job_id, limit=1))
+        emitted = await _emitted(store, job_id) if events else []
     if loaded is None:
         raise CliExit(Exit.UNFINISHED, f"the store has no job {job_id}")
     item, row = loaded.item, loaded.item.job
@@ -182,7 +196,9 @@ async def _job(url: str, job_id: str) -> int:
                 "started_at_ms": row.started_at_ms,
                 "look_at_ms": row.look_at_ms,
                 "checkpoints": row.next_checkpoint,
-            }
+                "events": row.emitted,
+            },
+            *emitted,
         ]
     )
     return Exit.OK
@@ -208,7 +224,8 @@ def _process(process: LocalProcess | None, here: LocalProcess | None) -> dict[st
 # -- asking
 
 
-@asks
+@changes
+@BY
 def cancel_job(store: str, job_id: str, by: str) -> None:
     """Ask a job to end.  What nobody works on ends at once; work under way ends when its worker has ended it.
 
@@ -222,7 +239,8 @@ def cancel_job(store: str, job_id: str, by: str) -> None:
     _ask(store, job_id, "cancel", lambda client: client.job(job_id).cancel(by))
 
 
-@asks
+@changes
+@BY
 @click.option("--reason", default="", metavar="TEXT", help="Why; stored with the job.")
 def abandon(store: str, job_id: str, by: str, reason: str) -> None:
     """Give up a job whose owner is lost.  It ends as abandoned, and never starts again; what it did is unknown.
@@ -237,6 +255,47 @@ def abandon(store: str, job_id: str, by: str, reason: str) -> None:
       tenure abandon --store sqlite:agent.db build-8 --by ada --reason "its host was replaced"
     """
     _ask(store, job_id, "abandon", lambda client: client.job(job_id).abandon(by, reason))
+
+
+@changes
+@click.option("--id", "signal_id", metavar="ID", help="Idempotency key: the same id is one signal.")
+@click.argument("name")
+@click.argument("value", default="null")
+def signal(store: str, job_id: str, name: str, value: str, signal_id: str | None) -> None:
+    """Tell a job something, under a NAME.  VALUE is JSON; a text that is no JSON is taken as it is.
+
+    The n-th signal of a name is what the n-th wait of the job for that name returns.
+
+    \b
+    Prints one JSON line: {"job", "signal", "number"}
+
+    \b
+    Example:
+      tenure signal --store sqlite:agent.db build-9 approve true --id 1
+    """
+
+    async def run() -> int:
+        existing_path(store)
+        async with opened(store, log_line=log) as found:
+            try:
+                number = (
+                    await Client(found)
+                    .job(job_id)
+                    .signal(name, _json_of(value), signal_id=signal_id)
+                )
+            except CommandRefused as error:
+                raise CliExit(Exit.UNFINISHED, why(job_id, error.refused)) from error
+        write_lines([{"job": job_id, "signal": name, "number": number}])
+        return Exit.OK
+
+    invoke_async(run())
+
+
+def _json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _ask(url: str, job_id: str, what: str, body: Callable[[Client], Awaitable[Any]]) -> None:

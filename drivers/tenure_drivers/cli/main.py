@@ -32,7 +32,7 @@ SESSION_COMMANDS: Final = (
 )
 
 
-JOB_COMMANDS: Final = ("ps", "job", "cancel-job", "abandon", "drain")
+JOB_COMMANDS: Final = ("ps", "job", "signal", "cancel-job", "abandon", "drain")
 
 
 SECTIONS: Final = {  # of `tenure --help`
