@@ -37,20 +37,16 @@ OTHERS: Final = ("type", "enum", "const", "properties", "required", "additionalP
 KNOWN: Final = frozenset((*OTHERS, *SIZES)) | ANNOTATIONS
 
 
-class _NotJsonError(ValueError):
-    """A text that is no JSON value."""
-
-
 def read_json(text: str) -> Any:
     """Return the value of a JSON text.  Raises ValueError, also for what is no JSON: NaN and infinities."""
 
     def refuse(word: str) -> Any:
-        raise _NotJsonError(f"{word} is no JSON value")
+        raise ValueError(f"{word} is no JSON value")
 
     try:
         return json.loads(text, parse_constant=refuse)
     except RecursionError as error:
-        raise _NotJsonError("too many levels") from error
+        raise ValueError("too many levels") from error
 
 
 def validate_schema(schema: Any, depth: int = 0) -> str | None:
