@@ -274,3 +274,73 @@ def test_a_model_sees_only_jobs_of_its_session(carry: Carry) -> None:
         assert any("this session has no job j" in line for line in said), said
 
     carry(body)
+
+
+# -- events and signals
+
+
+@job(disposition="rerunnable", events={"progress": {"type": "integer"}, "note": None})
+async def guided(work: Work) -> list[Any]:
+    """Wait for two signals, without a worker."""
+    await work.emit("progress", 1)
+    first = await work.wait_signal("go")
+    await work.emit("progress", 2)
+    second = await work.wait_signal("go")
+    await work.emit("note", {"attempt": work.attempt})
+    return [first, second]
+
+
+@job(disposition="owner_bound", events={"waits": None})
+def guided_in_thread(work: BlockingWork) -> list[Any]:
+    work.emit("waits")
+    return [work.wait_signal("go"), work.wait_signal("go")]
+
+
+def test_the_nth_signal_satisfies_the_nth_wait(carry: Carry) -> None:
+    async def body(store: Store) -> None:
+        async with Runtime(store, jobs=[guided, guided_in_thread]) as runtime:
+            early = await runtime.start_job(guided)
+            assert await early.signal("go", "a", signal_id="1") == 1
+            assert await early.signal("go", "a", signal_id="1") == 1
+            late = await runtime.start_job(guided_in_thread)
+            async for event in late.events():
+                assert event.type == "waits"
+                await late.signal("go", [1])
+                await late.signal("go", [2])
+
+            assert await late.result(WAIT_S) == [[1], [2]]
+            await until_status(early, "waiting")
+            assert await early.signal("go", "b") == 2
+            assert await early.result(WAIT_S) == ["a", "b"]
+            emitted = [(e.seq, e.type, e.value) async for e in early.events()]
+            assert [e[:2] for e in emitted] == [(1, "progress"), (2, "progress"), (3, "note")]
+            assert [e.seq async for e in early.events(after=2)] == [3]
+
+    carry(body)
+
+
+def test_an_event_of_another_type_fails_the_job(carry: Carry) -> None:
+    @job(disposition="owner_bound")
+    async def loud(work: Work) -> None:
+        await work.emit("noise", 1)
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, jobs=[loud]) as runtime:
+            result = await (await runtime.start_job(loud)).ended(WAIT_S)
+        assert result.how is How.FAILED and "noise" in result.reason
+
+    carry(body)
+
+
+def test_a_process_emits_the_end_of_its_output(carry: Carry) -> None:
+    async def body(store: Store) -> None:
+        async with Runtime(store, jobs=[Processes()]) as runtime:
+            handle = await runtime.start_job(
+                Process(["sh", "-c", "echo one; echo two >&2; exit 1"])
+            )
+            result = await handle.ended(WAIT_S)
+            events = [(e.type, e.value) async for e in handle.events()]
+
+        assert (result.how, events) == (How.FAILED, [("output", "one\ntwo\n")])
+
+    carry(body)
