@@ -146,6 +146,8 @@ TICKET_DEADLINES: Final = Index(
 )
 # Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
 NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+# Whoever prunes finds hidden nodes by it (RETENTION-15).
+HIDDEN: Final = Index("node_hidden", Node, ("session_id", "hidden_at_ms", "node_id"), since=2)
 NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 # For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
 CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
@@ -233,6 +235,7 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     EXECUTED_COMMANDS,
     NODES,
     NODE_IDS,
+    HIDDEN,
     CREATED,
     FROM_SESSION,
     LABELLED,

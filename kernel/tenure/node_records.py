@@ -16,7 +16,7 @@ __all__ = ["Node"]
 class Node(Record):
     """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
-    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
+    added: ClassVar = {"seq": 2, "hidden_at_ms": 2, "pruned": 2}
     ignorable: ClassVar = ("seq",)
     key: ClassVar = ("session_id", "node_id")
     payloads: ClassVar = ("body",)
@@ -36,3 +36,4 @@ class Node(Record):
     open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
     seq: int | None = None  # its number in the order of writing; None: release 1 has written it
     hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
+    pruned: bool | None = None  # it is hidden, and its body was removed

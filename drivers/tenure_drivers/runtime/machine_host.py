@@ -50,6 +50,7 @@ class MachineHost(ABC, Generic[S, E, F]):
     ) -> None:
         self.store, self.name, self.clock = store, name, clock
         self.stopped: Any = None  # the Stop of the machine
+        self.on_sent: Callable[[], None] = lambda: None  # a command has sent something
         self.unanswered: dict[str, str] = {}  # what the store said, by the kind of the failed call
         self._loop = asyncio.get_running_loop()
         self._machine: EffectLoop[S, Any, F] = EffectLoop(
@@ -159,6 +160,8 @@ class MachineHost(ABC, Generic[S, E, F]):
         else:
             self.unanswered.pop(type(what).__name__, None)
             event = Answered(self.clock(), effect.id, answer)
+            if getattr(what, "outbound", ()):
+                self.on_sent()
         self.feed(event)
 
     def _log_unanswered(self, what: object, error: Exception) -> None:

@@ -81,10 +81,11 @@ class RunnerHost(MachineHost[State, Event, Effect]):
         on_left: Callable[[Left], None] = lambda left: None,
         show: Show | None = None,
         blobs: BlobStore | None = None,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(store, f"session {config.session_id}", step, clock=clock)
         self.config, self.code = config, code
-        self.blobs = blobs
+        self.blobs, self.on_sent = blobs, on_sent
         self.on_run_finished, self.on_left, self.show = on_run_finished, on_left, show
         self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
         # A renewal is due after a third of the lease, so the lease has ended this much later.

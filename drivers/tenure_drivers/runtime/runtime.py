@@ -7,10 +7,10 @@ import contextlib
 import logging
 import platform
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Resend, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.job_runner.machine import JobRunnerConfig
 from tenure.job_runner.protocol import JobLeft
@@ -38,6 +38,7 @@ from .limits import Limit
 from .process import local_process
 from .pruning import PrunerHost
 from .publisher_host import PublisherHost, Sink
+from .relay_host import RelayHost
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
@@ -73,10 +74,13 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(f"{name} {number}: at least 1")
 
 
-def check_owner(owner_id: str | None) -> None:
-    """Raise ValueError for an id with which every Begin would be refused without a message."""
+def check_names(owner_id: str | None, peers: Iterable[str]) -> None:
+    """Raise ValueError for an owner with which every Begin would be refused without a message, and for a peer."""
     if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
         raise ValueError(problem)
+    for name in peers:
+        if problem := validate_id("peer", name):
+            raise ValueError(problem)
 
 
 def check_agents(agent: Agent | None, agents: AgentRegistry | None) -> None:
@@ -117,18 +121,20 @@ class Runtime(Client):
         blobs: BlobStore | None = None,
         jobs: Sequence[JobDefinition] = (),
         jobs_at_once: int = 16,
+        peers: Mapping[str, Store] | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
 
         `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`).  `retention`: what it does
         not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
-        bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `jobs`: the
-        definitions of the jobs that it executes, at most `jobs_at_once` at a time."""
+        bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `peers`: stores of
+        other systems by name, to which sessions of this one may send (specs/relay.md).  `jobs`: the definitions of the
+        jobs that it executes, at most `jobs_at_once` at a time."""
         check_positive(
             sessions_at_once=sessions_at_once, jobs_at_once=jobs_at_once, ttl_ms=ttl_ms,
             turn_deadline_ms=turn_deadline_ms, limit=limit,
         )  # fmt: skip
-        check_owner(owner_id)
+        check_names(owner_id, peers or {})
         check_agents(agent, agents)
         if retention is not None and (problem := retention.problem()):
             raise ValueError(f"retention: {problem}")
@@ -145,6 +151,8 @@ class Runtime(Client):
         self.sink = sink
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
+        self.peers = dict(peers or {})
+        self._relay: RelayHost | None = None
         self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
@@ -226,6 +234,9 @@ class Runtime(Client):
         if self.sink is not None and not self._ended:
             self._publisher = PublisherHost(self.store, self.sink, clock=self.clock)
             self._publisher.start()
+        if not self._ended:
+            self._relay = RelayHost(self.store, self.peers, clock=self.clock)
+            self._relay.start()
         if self._pruner is not None and not self._ended:
             self._pruner.start()
         if self.blobs is not None and not self._ended:
@@ -261,6 +272,10 @@ class Runtime(Client):
             await self._worker.finished.wait()
         if own:
             await asyncio.wait(own)
+        if self._relay is not None:
+            self._relay.drain()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relay.finished.wait(), grace_ms / 1000)
         if self._publisher is not None:
             self._publisher.drain()
             with contextlib.suppress(TimeoutError):  # it may take until `stop`
@@ -284,6 +299,8 @@ class Runtime(Client):
         finally:
             if self._worker is not None:
                 await self._worker.stop()
+            if self._relay is not None:
+                await self._relay.stop()
             if self._publisher is not None:
                 await self._publisher.stop()
             if self._collector is not None:
@@ -304,6 +321,9 @@ class Runtime(Client):
             self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
+        sends = isinstance(command, Resend) or (isinstance(command, Amend) and command.outbound)
+        if sends:
+            self._note_sent()
         return answer
 
     # -- runners
@@ -366,7 +386,13 @@ class Runtime(Client):
             on_left=self._note_left,
             show=self.live.publish,
             blobs=self.blobs,
+            on_sent=self._note_sent,
         )
+
+    def _note_sent(self) -> None:
+        """Send at once what this process has written.  A worker learns it by a hint."""
+        if self._relay is not None and self._worker is None:
+            self._relay.notice()
 
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
         self._waiter.ended(session_id, over.input_ids)
@@ -375,6 +401,8 @@ class Runtime(Client):
             self._publisher.notice()
 
     def _hinted(self, hint: Hint) -> None:
+        if hint.outbound and self._relay is not None:
+            self._relay.notice()
         self.live.hint(hint.session_id)
 
     # -- streaming

@@ -238,6 +238,8 @@ class WorkerHost:
         runner = self.runners.get(hint.session_id)
         if runner is not None:
             runner.hinted(hint)
+        if hint.outbound and hint.due_at_ms is None:
+            return  # it is for a relay
         if hint.session_id and not self._learn(hint.session_id, hint.kind):
             return
         at_once = hint.due_at_ms == 0
