@@ -250,3 +250,31 @@ def test_the_process_of_a_job_reports_its_status_and_its_output(url: str) -> Non
             assert "no such program" in (await none.ended()).reason
 
     over(url, body)
+
+
+def test_an_agent_starts_a_build_once_and_is_woken_by_its_end_over_a_kill(
+    url: str, tmp_path: Path
+) -> None:
+    more = ("3600000", "", str(tmp_path))
+
+    async def body(store: Store) -> None:
+        client = Client(store)
+        receipt = await client.submit("ann", "build it")
+        with worker(url, *more) as first:
+            await until((tmp_path / "waits").exists)
+            await until((tmp_path / "starts").exists)
+            first.kill()
+        (tmp_path / "release").touch()
+        with worker(url, *more):
+            job_id = await receipt.result(WAIT_S)
+            assert job_id is not None
+            assert await client.job(job_id).result() == {"status": 0}
+            await until(lambda: "has ended" in (tmp_path / "said").read_text())
+        assert [i.job.session_id for i in (await client.jobs(origin="ann")).items] == [job_id]
+
+        woken = f"job {job_id} (process) has ended: completed"
+        assert (tmp_path / "said").read_text().splitlines() == ["build it", "build it", woken]
+        assert (tmp_path / "starts").read_text().split() == ["started", "started"]
+        assert (tmp_path / "builds").read_text().split()[-1] == "built"
+
+    over(url, body)

@@ -344,3 +344,24 @@ def test_a_process_emits_the_end_of_its_output(carry: Carry) -> None:
         assert (result.how, events) == (How.FAILED, [("output", "one\ntwo\n")])
 
     carry(body)
+
+
+def test_a_session_is_woken_when_its_job_ends(carry: Carry) -> None:
+    said: list[str] = []
+
+    async def agent(turn: Turn) -> str:
+        said.append(turn.text)
+        if len(said) == 1:
+            await turn.start(add, {"x": 1, "y": 2})
+        return "done"
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent, jobs=[add]) as runtime:
+            await (await runtime.submit("ann", "go")).ended(WAIT_S)
+            (item,) = (await runtime.jobs(origin="ann", changed=False)).items
+            while len(said) < 2:
+                await asyncio.sleep(0.01)
+
+        assert said[1] == f"job {item.job.session_id} (add) has ended: completed"
+
+    carry(body)

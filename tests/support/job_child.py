@@ -1,6 +1,6 @@
-"""A worker process for jobs that tests kill, stop and drain: `job_child.py STORE [TTL_MS] [NAMESPACE]`.
+"""A worker process for jobs that tests kill, stop and drain: `job_child.py STORE [TTL_MS] [NAMESPACE] [FOLDER]`.
 
-It prints `ready`, and at the end what its drain has ended.  NAMESPACE replaces its pid namespace, as in a container.
+It prints `ready`, and at the end what its drain has ended.  NAMESPACE, unless empty, replaces its pid namespace, as in a container.  With FOLDER it has an agent that starts a build there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 from tenure.replace import replace
 from tenure_drivers.runtime import runtime as runtime_module
 from tenure_drivers.runtime.jobs.definition import job
-from tenure_drivers.runtime.jobs.process_job import Processes
+from tenure_drivers.runtime.jobs.process_job import Process, Processes
 from tenure_drivers.runtime.jobs.work import Work
 from tenure_drivers.runtime.process import local_process
 from tenure_drivers.runtime.runtime import Runtime
+from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.registry import open_store
 
 
@@ -37,9 +38,30 @@ async def twice(work: Work, folder: str) -> list[str]:
     return [first, await work.step("second", write, "second")]
 
 
+class Builder:
+    """An agent that starts a build, and is woken by its end.  Its first attempt waits to be killed after the start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def __call__(self, turn: Turn) -> str:
+        with (self.folder / "said").open("a") as file:
+            file.write(f"{turn.text}\n")
+        if not turn.text.startswith("build"):
+            return "noted"
+        wait = 'while [ ! -e "$0/release" ]; do sleep 0.02; done'
+        program = f'echo started >> "$0/starts"; {wait}; echo built >> "$0/builds"'
+        build = Process(["sh", "-c", program, str(self.folder)], rerunnable=True)
+        handle = await turn.start(build)
+        if not (self.folder / "release").exists():
+            (self.folder / "waits").touch()
+            await asyncio.Event().wait()
+        return handle.id
+
+
 async def main() -> None:
     ttl_ms = int(sys.argv[2]) if sys.argv[2:] else 3_600_000
-    if sys.argv[3:]:
+    if sys.argv[3:] and sys.argv[3]:
         mine = local_process()
         assert mine is not None
         there = replace(mine, pid_namespace=sys.argv[3])
@@ -47,7 +69,8 @@ async def main() -> None:
     store = open_store(sys.argv[1])
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    runtime = Runtime(store, jobs=[twice, Processes()], ttl_ms=ttl_ms)
+    agent = Builder(Path(sys.argv[4])) if sys.argv[4:] else None
+    runtime = Runtime(store, agent, jobs=[twice, Processes()], ttl_ms=ttl_ms)
     await runtime.start()
     print("ready", flush=True)
     await asked.wait()

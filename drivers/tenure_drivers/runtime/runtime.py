@@ -148,12 +148,15 @@ class Runtime(Client):
         self.definitions, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
         self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
-        self.sink = sink
+        self.sink, self.peers = sink, dict(peers or {})
+        self._pruner = None if retention is None else PrunerHost(store, retention)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what the start, the turns and the drain use."""
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
-        self.peers = dict(peers or {})
         self._relay: RelayHost | None = None
-        self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[None] | None = None
