@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         JobResult,
     )
     from .runtime.jobs.process_job import Process, Processes
+    from .runtime.jobs.session_job import ChildSession, Sessions
     from .runtime.jobs.work import BlockingWork, Work
     from .runtime.limits import Limit
     from .runtime.publisher_host import Sink
@@ -114,6 +115,7 @@ __all__ = [
     "Change",
     "Channel",
     "ChatAgent",
+    "ChildSession",
     "Client",
     "CommandRefused",
     "Corrupt",
@@ -166,6 +168,7 @@ __all__ = [
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",
+    "Sessions",
     "Settled",
     "Sink",
     "Steered",

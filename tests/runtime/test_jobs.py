@@ -12,15 +12,17 @@ from carrying import WAIT_S, Body
 from scripted_chat import Scripted, calling, saying, texts, transcript
 
 from tenure.commands import CancelJob, Register, Take
+from tenure.failure import ErrorKind
 from tenure.machines.job import Disposition, How
 from tenure.machines.lease import Owner
 from tenure_drivers.agents.chat import ChatAgent
 from tenure_drivers.agents.job_tools import job_tools
 from tenure_drivers.runtime.client import Client
-from tenure_drivers.runtime.errors import Cancelled
+from tenure_drivers.runtime.errors import Cancelled, TurnFailed
 from tenure_drivers.runtime.jobs.definition import job
 from tenure_drivers.runtime.jobs.handle import JobHandle, JobNotCompleted, JobNotEnded
 from tenure_drivers.runtime.jobs.process_job import Process, Processes
+from tenure_drivers.runtime.jobs.session_job import ChildSession, Sessions
 from tenure_drivers.runtime.jobs.work import BlockingWork, Work
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.runtime.turn import Turn
@@ -363,5 +365,49 @@ def test_a_session_is_woken_when_its_job_ends(carry: Carry) -> None:
                 await asyncio.sleep(0.01)
 
         assert said[1] == f"job {item.job.session_id} (add) has ended: completed"
+
+    carry(body)
+
+
+# -- child sessions
+
+
+def test_a_child_session_returns_the_answer_of_its_run(carry: Carry) -> None:
+    async def agent(turn: Turn) -> str:
+        if turn.text == "no":
+            raise TurnFailed(ErrorKind.INVALID_REQUEST, "refused")
+        return turn.text.upper()
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent, jobs=[Sessions()]) as runtime:
+            first = await runtime.start_job(ChildSession("hello"), job_id="j")
+            second = await runtime.start_job(ChildSession("again", "ann"))
+            third = await runtime.start_job(ChildSession("no"))
+
+            assert await first.result(WAIT_S) == "HELLO"
+            assert await second.result(WAIT_S) == "AGAIN"
+            assert "refused" in (await third.ended(WAIT_S)).reason
+            status = await runtime.receipt("j.session", "j").ended(WAIT_S)
+            assert status.answer == "HELLO"
+
+    carry(body)
+
+
+def test_a_cancel_of_the_job_stops_the_run_of_its_child_session(carry: Carry) -> None:
+    began = asyncio.Event()
+
+    async def agent(turn: Turn) -> None:
+        began.set()
+        await turn.notified()
+        await turn.may_begin()
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent, jobs=[Sessions()]) as runtime:
+            handle = await runtime.start_job(ChildSession("wait", "ann"), job_id="j")
+            await began.wait()
+            await handle.cancel()
+            assert (await handle.ended(WAIT_S)).how is How.CANCELLED
+            status = await runtime.receipt("ann", "j").ended(WAIT_S)
+        assert status.termination == "cancelled"
 
     carry(body)

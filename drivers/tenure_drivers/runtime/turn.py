@@ -70,9 +70,8 @@ from .errors import (
     Parked,
     Steered,
 )
-from .jobs.definition import JobDefinition
+from .jobs.definition import JobRequest
 from .jobs.handle import JobHandle
-from .jobs.process_job import Process
 from .jobs.turn_jobs import TurnJobs, job_id_of
 from .named_states import new_states, states_of
 from .step_calls import Probe, Steps
@@ -252,7 +251,7 @@ class Turn(Steps):
 
     async def start(
         self,
-        what: JobDefinition | Process,
+        what: JobRequest,
         input: Any = None,
         *,
         name: str = "start",

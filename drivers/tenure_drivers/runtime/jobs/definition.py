@@ -21,6 +21,7 @@ from .work import BlockingWork, Work, json_of
 __all__ = [
     "JobDefinition",
     "JobFunction",
+    "JobRequest",
     "NewJob",
     "definitions_by_name",
     "event_type",
@@ -44,15 +45,19 @@ def event_type(name: str, schema: Any) -> EventType:
     return EventType(name, None if schema is None else json_of(f"the schema of {name}", schema))
 
 
-class JobDefinition(ABC):
-    """What a worker executes for the jobs of one runner.  `description`: what it does, for a model."""
-
-    name: str
-    description: str = ""
+class JobRequest(ABC):
+    """What can be registered as a job."""
 
     @abstractmethod
     def new(self, input: Any = None) -> NewJob:
         """Return the job to register for this input."""
+
+
+class JobDefinition(JobRequest):
+    """What a worker executes for the jobs of one runner.  `description`: what it does, for a model."""
+
+    name: str
+    description: str = ""
 
     @abstractmethod
     async def execute(self, work: Work) -> str:

@@ -20,8 +20,7 @@ from ...stores.errors import TenureError
 from ..changes import SessionChanges, SessionListener
 from ..clock import new_id
 from ..errors import CommandRefused
-from .definition import JobDefinition, NewJob
-from .process_job import Process
+from .definition import JobRequest, NewJob
 from .work import json_of
 
 __all__ = [
@@ -212,10 +211,12 @@ class JobHandle:
         return answer
 
 
-def new_job(what: JobDefinition | Process, input: Any) -> NewJob:
-    """Return the job to register for a definition, or for a process."""
-    if not isinstance(what, JobDefinition | Process):
-        raise TypeError(f"{what!r} is no job: decorate the function with @job, or use Process")
+def new_job(what: JobRequest, input: Any) -> NewJob:
+    """Return the job to register.  Raises TypeError for what is none."""
+    if not isinstance(what, JobRequest):
+        raise TypeError(
+            f"{what!r} is no job: decorate the function with @job, or use Process or ChildSession"
+        )
     return what.new(input)
 
 
@@ -249,7 +250,7 @@ class JobMethods:
 
     async def start_job(
         self,
-        what: JobDefinition | Process,
+        what: JobRequest,
         input: Any = None,
         *,
         job_id: str | None = None,

@@ -14,10 +14,10 @@ from tenure.machines.job import Disposition
 from ...stores.errors import TenureError
 from ..errors import Cancelled, LeaseLost
 from .child import Child
-from .definition import JobDefinition, NewJob, event_type
+from .definition import JobDefinition, JobRequest, NewJob, event_type
 from .work import Work, json_of
 
-__all__ = ["Process", "ProcessFailed", "Processes"]
+__all__ = ["PROCESS", "Process", "ProcessFailed", "Processes"]
 
 
 PROCESS: Final = "process"
@@ -42,7 +42,7 @@ class ProcessInput(msgspec.Struct, frozen=True):
     cwd: str | None = None
 
 
-class Process:
+class Process(JobRequest):
     """A job that executes a program.  Give it to `start_job`; a worker needs `Processes()` among its jobs.
 
     `argv` is executed without a shell.  `env` replaces the environment of the worker.  It is owner-bound unless

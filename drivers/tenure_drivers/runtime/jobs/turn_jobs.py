@@ -11,9 +11,8 @@ from ...stores.base import Store
 from ..attachments import Patient
 from ..changes import SessionChanges
 from ..errors import CommandRefused
-from .definition import JobDefinition
+from .definition import JobRequest
 from .handle import JobHandle, new_job, register
-from .process_job import Process
 
 __all__ = ["TurnJobs", "job_id_of"]
 
@@ -32,7 +31,7 @@ class TurnJobs(Patient):
         self.session_changes = SessionChanges(store)
 
     async def start(
-        self, key: str, what: JobDefinition | Process, input: Any, *, wake: bool = True
+        self, key: str, what: JobRequest, input: Any, *, wake: bool = True
     ) -> JobHandle:
         """Register the job of this key, which may be repeated.  Raises CommandRefused."""
         job_id = job_id_of(self.session_id, key)

@@ -28,6 +28,7 @@ from tenure.outcome import Refusal, Refused
 from tenure.records import EntryKind
 from tenure.steps import effect_id_of, idempotency_key, latest_entries, noted_versions
 
+from ...stores.base import Store
 from ..errors import Cancelled, CommandRefused, IllegalResult, IllegalWrite, LeaseLost, Parked
 from ..json_values import find_not_json
 from ..step_calls import Probe, Steps
@@ -75,12 +76,18 @@ class Work(Steps):
         self.begun = False
         self._raw = loaded.input
         self._notified = asyncio.Event()
+        self._notices: list[Callable[[], None]] = []
         self._uses: Counter[str] = Counter()
         self._events = 0
         self._signals: Counter[str] = Counter()
         self._journal = latest_entries(loaded.entries, TURN)
         self._noted = noted_versions(loaded.entries, TURN)
         self._unread = {*self._journal}
+
+    @property
+    def store(self) -> Store:
+        """The store of the worker."""
+        return self._host.store
 
     @property
     def input(self) -> Any:
@@ -128,6 +135,12 @@ class Work(Steps):
         """Note that the work has to end; the runner calls this."""
         self.cancelled, self.stop_reply = True, reply
         self._notified.set()
+        for notice in self._notices:
+            notice()
+
+    def on_notice(self, notice: Callable[[], None]) -> None:
+        """Call this when the work has to end."""
+        self._notices.append(notice)
 
     async def notified(self) -> WorkReply:
         """Wait until the work has to end, and return the reason."""
