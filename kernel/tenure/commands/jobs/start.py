@@ -13,8 +13,8 @@ from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...replace import replace
-from ..grant import validate_process
 from ...run_values import LastEnd
+from ..grant import validate_process
 from .job_transaction import (
     JobTransaction,
     JobView,
