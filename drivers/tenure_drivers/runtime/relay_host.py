@@ -33,7 +33,7 @@ TARGET_TIMEOUT_S = 30.0  # RELAY-21
 class RelayHost:
     """One relay.  It sends the rows of up to `at_once` routes at the same time.
 
-    `peers`: the stores of targets by their names; the own one is always among them.
+    RELAY-20: `peers` are the stores of targets by their names; the own one is always among them.
     """
 
     def __init__(
