@@ -22,14 +22,13 @@ from .kind import Kind
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
-from .machines import ticket as ticket_
 from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .retention import PruneProgress
-from .run_values import Contributor, LastEnd, OpenTicket, Stamp
+from .run_values import Contributor, LastEnd, OpenTicket, Stamp, TicketName
 from .stored_outcomes import (
     Admission,
     Amended,
@@ -50,6 +49,7 @@ from .stored_outcomes import (
     TicketDecided,
     WithdrawnCount,
 )
+from .ticket_records import Ticket
 from .transcript import Form, Role, Tip
 
 __all__ = [
@@ -112,6 +112,7 @@ __all__ = [
     "Stamp",
     "Ticket",
     "TicketDecided",
+    "TicketName",
     "Usage",
     "WithdrawnCount",
 ]
@@ -260,8 +261,9 @@ class Input(Record):
 
 @frozen
 class QueueEntry(Record):
-    """The state of an input in its queue."""
+    """The state of an input in its queue.  `settles`: the ticket that its end settles."""
 
+    added: ClassVar = {"settles": 2}
     key: ClassVar = ("session_id", "input_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("dead_seq",)
@@ -271,6 +273,7 @@ class QueueEntry(Record):
     lane: Lane
     priority: int
     state: input_.Delayed | input_.Ready | input_.Bound | input_.Ended
+    settles: TicketName | None = None
 
     @property
     def dead_seq(self) -> int | None:
@@ -348,38 +351,6 @@ class Run(Record):
         """The position in the queue: that of its first input."""
         first = self.contributors[0]
         return (first.priority, first.rank)
-
-
-@frozen
-class Ticket(Record):
-    """A question that a run has asked, a time that it waits for, or work that it awaits."""
-
-    since: ClassVar = 2
-    key: ClassVar = ("session_id", "ticket_id")
-    payloads: ClassVar = ("prompt", "body")
-    flat: ClassVar = ("state",)
-    derived: ClassVar = ("open_run", "open_until_ms")
-    session_id: str
-    ticket_id: str
-    run_id: str
-    call_id: str | None
-    kind: ticket_.TicketKind
-    offers: tuple[ticket_.Action, ...]
-    deadline_ms: int | None
-    opened_at_ms: int
-    prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
-    state: ticket_.Open | ticket_.Settled = ticket_.Open()
-    awaits: ticket_.Work | None = None  # what settles it with its end
-
-    @property
-    def open_run(self) -> str | None:
-        """The run while the ticket is open; None once it is settled."""
-        return self.run_id if self.state.__class__ is ticket_.Open else None
-
-    @property
-    def open_until_ms(self) -> int | None:
-        """The deadline while the ticket is open; None once it is settled."""
-        return self.deadline_ms if self.state.__class__ is ticket_.Open else None
 
 
 @frozen

@@ -10,7 +10,20 @@ from .failure import RetryLimits
 from .frame import Switched
 from .policy import Delivery, Lane, WhileWaiting
 
-__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp"]
+__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp", "TicketName"]
+
+
+@frozen
+class TicketName:
+    """A ticket of another session, which the end of an input or of a job settles.
+
+    `asked_by`: that session.  `peer`: the name of its store; "" is the same one.
+    """
+
+    since: ClassVar = 2
+    asked_by: str
+    ticket_id: str
+    peer: str = ""
 
 
 @frozen
@@ -29,6 +42,7 @@ class Contributor:
         "checkpoint": 2,
         "while_waiting": 2,
         "retry": 2,
+        "settles": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     input_id: str
@@ -45,6 +59,7 @@ class Contributor:
     checkpoint: int | None = None  # that has taken it; None: the run began with it
     while_waiting: WhileWaiting | None = None
     retry: RetryLimits | None = None
+    settles: TicketName | None = None
 
 
 @frozen

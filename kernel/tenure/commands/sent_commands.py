@@ -10,14 +10,24 @@ from typing import Final
 from ..outbound_records import Outbound
 from .admit import Admit
 from .cancel import RequestCancel
+from .cancel_input import CancelInput
 from .decide import Decide
 from .encoding import decode
+from .jobs.ask import CancelJob
 from .sendable import Sendable, nth_id
+from .settlement import Settle
 
 __all__ = ["SENDABLE", "command_of"]
 
 
-SENDABLE: Final[tuple[type[Sendable], ...]] = (Admit, Decide, RequestCancel)
+SENDABLE: Final[tuple[type[Sendable], ...]] = (
+    Admit,
+    Decide,
+    RequestCancel,
+    CancelInput,
+    CancelJob,
+    Settle,
+)
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
 
 

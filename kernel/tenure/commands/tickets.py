@@ -55,7 +55,11 @@ class NewTicket:
         """Return what a repetition of the command must have in common with it."""
         offers = [each.value for each in self.offers]
         words = [self.ticket_id, self.effect_id, self.kind.value, hash_text(self.prompt)]
-        work = [] if self.awaits is None else [self.awaits.done_by, self.awaits.input_id]
+        work = (
+            []
+            if self.awaits is None
+            else [self.awaits.done_by, self.awaits.input_id, self.awaits.peer]
+        )
         return [*words, offers, self.within_ms, self.call_id, *work]
 
 
@@ -158,9 +162,9 @@ def settle_ticket(tx: Transaction, ticket: Ticket, settlement: ticket_.Settled) 
     return goes_on
 
 
-def settle_rest(tx: Transaction, waited: Iterable[Ticket | None]) -> bool:
-    """WAIT-35: settle those of the tickets of a wait that are open: it has enough without them.  Return whether any was."""
+def settle_rest(tx: Transaction, waited: Iterable[Ticket | None]) -> list[Ticket]:
+    """WAIT-35: settle those of the tickets of a wait that are open, as it has enough without them, and return them."""
     left = [each for each in waited if each is not None and isinstance(each.state, ticket_.Open)]
     for ticket in left:
         settle_ticket(tx, ticket, ticket_.Settled(ticket_.Action.SUPERSEDED, ticket.run_id))
-    return bool(left)
+    return left

@@ -67,11 +67,15 @@ class Rest(enum.StrEnum):
 
 @frozen
 class Work:
-    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id."""
+    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id.
+
+    `peer`: the name of its store; "" is the same one.
+    """
 
     since: ClassVar = 2
     done_by: str
     input_id: str | None = None
+    peer: str = ""
 
 
 @frozen

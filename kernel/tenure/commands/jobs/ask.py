@@ -15,6 +15,7 @@ from ...queries import Command, Reads, read
 from ...records import Cancel, JobAsked, Requested
 from ...replace import replace
 from ..replay import check_command_id, replay
+from ..sendable import Sendable
 from ..validation import validate_id, validate_text
 from .job_transaction import (
     CommandView,
@@ -102,12 +103,13 @@ class RequestAbandon(_Asking):
 
 
 @frozen
-class CancelJob(_Asking):
+class CancelJob(_Asking, Sendable):
     """Ask to cancel a job.  What nobody works on, and may be started, ends at once; else its holder is told by Renew.
 
     Owner-bound work that was started waits for its owner.  Refusals: UNKNOWN_JOB, ENDED, KEY_CONFLICT, ILLEGAL.
     """
 
+    moot: ClassVar = (Refusal.ENDED,)
     name: ClassVar = "cancel_job"
     clause: ClassVar = "JOB-73"
 
