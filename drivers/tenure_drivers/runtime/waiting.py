@@ -21,7 +21,7 @@ from tenure.waits import given_entry, given_id, given_tickets, question_id
 from .clock import new_id
 from .errors import IllegalResult
 
-__all__ = ["Decision", "Waited", "Waits", "decision_of"]
+__all__ = ["Decision", "Waited", "Waits", "actions_of", "decision_of", "milliseconds_of"]
 
 
 ANSWER: Final = (Action.ANSWER,)
@@ -60,19 +60,19 @@ class Waited:
 
 
 def actions_of(offers: Sequence[Action | str]) -> tuple[Action, ...]:
-    """Return what a ticket offers.  Raises IllegalResult."""
+    """Return what a ticket offers.  Raises ValueError."""
     words = [each.value for each in ACTIONS]
     if isinstance(offers, str) or not all([each in words for each in offers]):
-        raise IllegalResult(f"offers {offers!r}: expected a list of {', '.join(words)}")
+        raise ValueError(f"offers {offers!r}: expected a list of {', '.join(words)}")
     return tuple(dict.fromkeys(map(Action, offers)))
 
 
 def milliseconds_of(within_s: float | None) -> int | None:
-    """Return a time limit in milliseconds.  Raises IllegalResult."""
+    """Return a time limit in milliseconds.  Raises ValueError, also for NaN."""
     if within_s is None:
         return None
     if not isinstance(within_s, int | float) or not 0 <= within_s <= WITHIN_MAX_S:
-        raise IllegalResult(f"{within_s!r} seconds: expected a number from 0 to {WITHIN_MAX_S:,}")
+        raise ValueError(f"{within_s!r} seconds: expected a number from 0 to {WITHIN_MAX_S:,}")
     return round(within_s * 1000)
 
 
@@ -129,7 +129,10 @@ class Waits:
         within_s: float | None,
     ) -> tuple[str, NewTicket | None]:
         """Return the id of a ticket, and the ticket to open; None: an earlier attempt has opened it."""
-        actions, within_ms = actions_of(offers), milliseconds_of(within_s)
+        try:
+            actions, within_ms = actions_of(offers), milliseconds_of(within_s)
+        except ValueError as error:
+            raise IllegalResult(str(error)) from error
         name = question_id(effect_id, self.ids, self.tickets, prompt, actions)
         if name in self.ids:
             return self.ids[name], None

@@ -18,12 +18,14 @@ from attrs import field, frozen
 
 from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
+from .jobs import JOB_SYSTEMS, JOB_SYSTEMS_DEEP, JobModel, JobSystem
 from .pruning import SYSTEMS as PRUNING
 from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.hiding_model import HidingModel
 from .session.model import SessionModel
+from .session.resealing_model import ResealModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
 from .turn.model import CONFIGS as TURNS
@@ -168,6 +170,17 @@ def search_attachments(
     return ModelResult(config.description, explored, model.decisions, model.clauses)
 
 
+def search_job(
+    system: JobSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of a job."""
+    model = JobModel(system)
+    explored = explore(model, limit, progress)
+    return ModelResult(system.description, explored, model.decisions, model.clauses)
+
+
 def search_hiding(
     progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
 ) -> ModelResult:
@@ -175,17 +188,27 @@ def search_hiding(
     return ModelResult(HidingModel.description, explore(HidingModel(), limit, progress))
 
 
+def search_resealing(
+    progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
+) -> ModelResult:
+    """Explore the small system of texts that are sealed again."""
+    return ModelResult(ResealModel.description, explore(ResealModel(), limit, progress))
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
     **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
+    ResealModel.name: search_resealing,
     ATTACH.name: partial(search_attachments, ATTACH),
+    **{system.name: partial(search_job, system) for system in JOB_SYSTEMS},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEEP},
     ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+    **{system.name: partial(search_job, system) for system in JOB_SYSTEMS_DEEP},
 }
 
 
@@ -197,10 +220,13 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
+    others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH)}
+    others |= {system.name: system.description for system in JOB_SYSTEMS}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
-    large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
+    large = {
+        config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS, *JOB_SYSTEMS_DEEP)
+    }
     return small | large if deep else small
 
 

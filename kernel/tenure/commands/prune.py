@@ -16,6 +16,7 @@ from ..indexes import (
     EVENT_BATCHES,
     EXECUTED_COMMANDS,
     FRAMES,
+    HIDDEN,
     JOURNAL_ENTRIES,
     PRIMARY,
 )
@@ -49,6 +50,7 @@ from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 from .prune_frames import FRAMES_A_STEP, holders_of, prunable_frames, prune_frames
+from .prune_hidden import prune_hidden
 
 __all__ = [
     "BATCHES_READ",
@@ -163,6 +165,8 @@ class Prune(Command[PruneView, Pruned]):
     def _rows(self) -> Query[tuple[Any, ...]]:
         if self.kind is PruneKind.FRAMES:
             return First(FRAMES, (self.session_id,), FRAMES_MAX)
+        if self.kind is PruneKind.HIDDEN:
+            return First(HIDDEN, (self.session_id,), PRUNE_ROWS_MAX, (self.after, self.place))
         found = self._table()
         if found is None:
             return Each(())
@@ -201,6 +205,8 @@ class Prune(Command[PruneView, Pruned]):
                 return self._events(view, session, progress, now_ms)
             case PruneKind.FRAMES:
                 return self._frames(view, session, now_ms)
+            case PruneKind.HIDDEN:
+                return self._hidden(view, session, progress, now_ms)
             case PruneKind.SESSION:
                 return self._session(view, session, now_ms)
             case PruneKind.ERASE:
@@ -221,6 +227,8 @@ class Prune(Command[PruneView, Pruned]):
             return self.after == progress.through(self.kind)
         if self.kind is PruneKind.COMMANDS:
             return (self.after, self.place) == (progress.commands_at_ms, progress.commands_id)
+        if self.kind is PruneKind.HIDDEN:
+            return (self.after, self.place) == (progress.hidden_at_ms, progress.hidden_id)
         if self.kind is PruneKind.ERASE:
             return self.place == (progress.erasing or place_after(next(iter(ERASED))))
         return True
@@ -321,6 +329,16 @@ class Prune(Command[PruneView, Pruned]):
         after, writes = prune_frames(session, chosen, holders_of(view.holders))
         done = len(chosen) == len(prunable)
         return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
+
+    def _hidden(
+        self, view: PruneView, session: Session, progress: PruneProgress, now_ms: int
+    ) -> Decided[Pruned]:
+        """RETENTION-15: remove the bodies of nodes that were hidden long enough ago."""
+        keep_ms = self.policy.hidden_for_ms
+        if keep_ms is None:
+            return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
+        progress, writes, done = prune_hidden(progress, view.rows, now_ms - keep_ms)
+        return self._removed(view, session, progress, writes, done, clause="RETENTION-15")
 
     def _session(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
         """RETENTION-8: remove the rows of a destroyed session, table by table."""

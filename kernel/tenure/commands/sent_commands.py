@@ -14,6 +14,8 @@ from .cancel_input import CancelInput
 from .decide import Decide
 from .encoding import decode
 from .jobs.ask import CancelJob
+from .jobs.register import Register
+from .jobs.signal import Signal
 from .sendable import Sendable, nth_id
 from .settlement import Settle
 
@@ -22,11 +24,13 @@ __all__ = ["SENDABLE", "command_of"]
 
 SENDABLE: Final[tuple[type[Sendable], ...]] = (
     Admit,
-    Decide,
-    RequestCancel,
     CancelInput,
     CancelJob,
+    Decide,
+    Register,
+    RequestCancel,
     Settle,
+    Signal,
 )
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
 

@@ -20,7 +20,7 @@ from ..commands.prune import (
 )
 from ..commands.prune_frames import FRAMES_A_STEP, prunable_frames
 from ..commands.sweep import Sweep, Swept
-from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, PRIMARY, PRUNABLE
+from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, HIDDEN, PRIMARY, PRUNABLE
 from ..limits import FRAMES_MAX
 from ..queries import First, Get, Question, Record
 from ..records import Attachment, EventBatch, Outbound, Phase, PruneProgress, Session
@@ -55,8 +55,8 @@ class NextPrune(Question[Step | None]):
         stored = yield Get(PruneProgress, (self.session_id,))
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
-        parts = (self._destroyed, self._walks, self._commands, self._events, self._frames)
-        for part in parts:
+        first = (self._destroyed, self._walks, self._commands)
+        for part in (*first, self._events, self._frames, self._hidden):
             step, next_times = yield from part(session, progress)
             if step is not None:
                 return step
@@ -154,6 +154,19 @@ class NextPrune(Question[Step | None]):
             names = [frame.frame_id for frame in found.now[:FRAMES_A_STEP]]
             return self._prune(kind, names=tuple(names)), []
         return None, [] if found.next_ms is None else [found.next_ms]
+
+    def _hidden(self, session: Session, progress: PruneProgress) -> Steps:
+        keep_ms, kind = self.policy.hidden_for_ms, PruneKind.HIDDEN
+        if keep_ms is None:
+            return None, []
+        after = (progress.hidden_at_ms, progress.hidden_id)
+        found = yield First(HIDDEN, (self.session_id,), 1, after)
+        if not found:
+            return None, []
+        due_ms = found[0].hidden_at_ms + keep_ms
+        if due_ms <= self.now_ms and kind not in self.without:
+            return self._prune(kind, after=after[0], place=after[1]), []
+        return None, [due_ms]
 
 
 @frozen
