@@ -38,7 +38,7 @@ from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .retention import PruneProgress
-from .run_values import Contributor, LastEnd, OpenTicket, Stamp, TicketName
+from .run_values import Contributor, LastEnd, OpenTicket, Stamp, TicketName, Work
 from .stored_outcomes import (
     Admission,
     Amended,
@@ -129,6 +129,7 @@ __all__ = [
     "TicketName",
     "Usage",
     "WithdrawnCount",
+    "Work",
 ]
 
 

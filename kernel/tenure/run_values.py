@@ -10,7 +10,20 @@ from .failure import RetryLimits
 from .frame import Switched
 from .policy import Delivery, Lane, WhileWaiting
 
-__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp", "TicketName"]
+__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp", "TicketName", "Work"]
+
+
+@frozen
+class Work:
+    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id.
+
+    `peer`: the name of its store; "" is the same one.
+    """
+
+    since: ClassVar = 2
+    done_by: str
+    input_id: str | None = None
+    peer: str = ""
 
 
 @frozen
@@ -71,6 +84,7 @@ class OpenTicket:
     call_id: str | None = None  # the tool call that waits for it
     deadline_ms: int | None = None
     unasked: bool = False  # nobody is asked: a timer, or work
+    awaits: Work | None = None  # the work whose end settles it
 
 
 @frozen

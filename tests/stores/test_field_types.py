@@ -73,11 +73,11 @@ from tenure.imports import ImportNode, digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination, WaitReason
-from tenure.machines.ticket import Action, Rest, TicketKind, Work
+from tenure.machines.ticket import Action, Rest, TicketKind
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
-from tenure.records import Child, EntryKind, Node, Session
+from tenure.records import Child, EntryKind, Node, Session, Work
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World

@@ -80,7 +80,7 @@ from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination, Waiting, WaitReason
-from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind, Work
+from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
@@ -113,6 +113,7 @@ from tenure.records import (
     Scrap,
     Session,
     Ticket,
+    Work,
 )
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta

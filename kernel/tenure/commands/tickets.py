@@ -13,7 +13,7 @@ from ..machines import run as run_
 from ..machines import ticket as ticket_
 from ..outcome import Update
 from ..queries import Each, Get
-from ..records import OpenTicket, Run, Ticket
+from ..records import OpenTicket, Run, Ticket, Work
 from ..replace import replace
 from ..transcript import hash_text
 from .transaction import Transaction
@@ -49,7 +49,7 @@ class NewTicket:
     offers: tuple[ticket_.Action, ...] = ()
     within_ms: int | None = None
     call_id: str | None = None
-    awaits: ticket_.Work | None = None
+    awaits: Work | None = None
 
     def parts(self) -> list[object]:
         """Return what a repetition of the command must have in common with it."""
@@ -138,7 +138,8 @@ def open_tickets(
             deadline, now_ms, new.prompt, awaits=new.awaits,
         )  # fmt: skip
         rows.append(row)
-        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, new.kind in UNASKED))
+        unasked = new.kind in UNASKED
+        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, unasked, new.awaits))
     return replace(run, open_tickets=tuple(opened)), tuple(rows)
 
 

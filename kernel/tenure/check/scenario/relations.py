@@ -5,8 +5,7 @@ Specs: specs/profile.md, specs/ticket.md.
 
 from __future__ import annotations
 
-from ...machines.ticket import Work
-from ...records import Child, Fork, Relation, Root, TicketName
+from ...records import Child, Fork, Relation, Root, TicketName, Work
 
 __all__ = [
     "read_pair",

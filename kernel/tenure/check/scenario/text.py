@@ -40,7 +40,7 @@ from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Termination, WaitReason
-from ...machines.ticket import Action, Rest, TicketKind, Work
+from ...machines.ticket import Action, Rest, TicketKind
 from ...policy import (
     Boundary,
     IfOver,
@@ -50,7 +50,7 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core
-from ...records import Child, EntryKind, Fork, Phase, Root, TicketName
+from ...records import Child, EntryKind, Fork, Phase, Root, TicketName, Work
 from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...verdict import Observed
@@ -342,7 +342,7 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "ticket_.Work":
+        case "Work":
             return read_work(text)
         case "TicketName":
             return read_ticket(text)
