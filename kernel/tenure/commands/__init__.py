@@ -43,6 +43,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
 from .jobs.ask import CancelJob, Drain, RequestAbandon
+from .jobs.destroy import DestroyJob
 from .jobs.emit import Emit, Emitted
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
 from .jobs.journal import JobCheckpoint, JobCheckpointed
@@ -71,6 +72,7 @@ from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "DestroyJob",
     "Emit",
     "Emitted",
     "EventType",
