@@ -39,7 +39,7 @@ from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .retention import PruneProgress
-from .run_values import Contributor, LastEnd, OpenTicket, Stamp
+from .run_values import Contributor, LastEnd, OpenTicket, Stamp, TicketName, Work
 from .stored_outcomes import (
     Admission,
     Amended,
@@ -130,8 +130,10 @@ __all__ = [
     "Stamp",
     "Ticket",
     "TicketDecided",
+    "TicketName",
     "Usage",
     "WithdrawnCount",
+    "Work",
 ]
 
 
@@ -278,8 +280,9 @@ class Input(Record):
 
 @frozen
 class QueueEntry(Record):
-    """The state of an input in its queue."""
+    """The state of an input in its queue.  `settles`: the ticket that its end settles."""
 
+    added: ClassVar = {"settles": 2}
     key: ClassVar = ("session_id", "input_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("dead_seq",)
@@ -289,6 +292,7 @@ class QueueEntry(Record):
     lane: Lane
     priority: int
     state: input_.Delayed | input_.Ready | input_.Bound | input_.Ended
+    settles: TicketName | None = None
 
     @property
     def dead_seq(self) -> int | None:

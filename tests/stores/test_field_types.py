@@ -21,6 +21,7 @@ from tenure.commands import (
     Admit,
     Amend,
     Begin,
+    CancelInput,
     CancelJob,
     CancelOrphans,
     Checkpoint,
@@ -92,11 +93,11 @@ from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.job import Disposition
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination, WaitReason
-from tenure.machines.ticket import Action, Rest, TicketKind, Work
+from tenure.machines.ticket import Action, Rest, TicketKind
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
-from tenure.records import Child, EntryKind, Node, Session
+from tenure.records import Child, EntryKind, Node, Session, Work
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.verdict import Observed
@@ -247,6 +248,7 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (admitted(s), acquired, Amend(s, "c1", fence, 0, (node,))),
         (admitted(s), acquired, ReleaseSession(s, fence)),
         (admitted(s), Withdraw(s, "c1", "i1")),
+        (admitted(s), CancelInput(s, "c1", "i1")),
         (admitted(s), WithdrawFrom(s, "c1", "i1")),
         (admitted(s), Replace(s, "c1", "i1", full)),
         (admitted(s), Reorder(s, "c1", Lane.USER, ("i1",))),

@@ -23,6 +23,7 @@ from ..records import (
     Replaced,
     Resent,
     Root,
+    TicketName,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
@@ -32,6 +33,7 @@ from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
 from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
+from .cancel_input import CancelInput
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
 from .decide import Decide, DecisionTaken
@@ -116,6 +118,7 @@ __all__ = [
     "Begun",
     "BegunBefore",
     "BusyWith",
+    "CancelInput",
     "CancelRequested",
     "Child",
     "Checkpoint",
@@ -207,6 +210,7 @@ __all__ = [
     "Switch",
     "Switched",
     "Target",
+    "TicketName",
     "Then",
     "Withdraw",
     "WithdrawFrom",
