@@ -5,6 +5,7 @@ operators.
 """
 
 from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
+from .awaited import WorkCanEnd
 from .changes import (
     ChangeCursor,
     ChangesPage,
@@ -62,6 +63,7 @@ from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 
 __all__ = [
+    "WorkCanEnd",
     "AllDeadLetters",
     "AllOpenTickets",
     "OutboundPage",
