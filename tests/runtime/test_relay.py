@@ -15,28 +15,22 @@ from carrying import WAIT_S, Body
 from paths import TESTS
 
 from tenure.commands import (
-    Acquire,
-    Acquired,
     Admit,
-    Amend,
     Destroy,
     NewOutbound,
     Open,
-    ReleaseSession,
     Reopen,
     RequestCancel,
     Resend,
     Retire,
     sent,
 )
-from tenure.machines.lease import Fence, Owner
 from tenure.outbound_records import Due, Outbound, Undeliverable
-from tenure.outcome import Refused
 from tenure.queries import Command
 from tenure.questions import SessionOutbound
 from tenure.records import Input, QueueEntry
 from tenure.relay import machine
-from tenure_drivers import NewInput, Turn
+from tenure_drivers import Client, NewInput, Turn
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.stores.base import Store, Unavailable
 from tenure_drivers.stores.memory import MemoryStore
@@ -46,11 +40,7 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 async def send(store: Store, *sent: NewOutbound, session: str = "s", by: str = "c1") -> None:
     """Send commands from a session, which is opened for it."""
     await store.execute(Open(session))
-    acquired = await store.execute(Acquire(session, f"lease-{by}", Owner("w", "w.1")))
-    assert isinstance(acquired, Acquired), acquired
-    amend = Amend(session, by, acquired.fence, acquired.revision, outbound=sent)
-    answer = await store.execute(amend)
-    assert not isinstance(answer, Refused), answer
+    await Client(store).amend(session, outbound=sent, command_id=by)
 
 
 def wake(to: str, text: str = "go", id_: str = "", peer: str = "") -> NewOutbound:
@@ -287,8 +277,6 @@ def test_a_relay_that_is_killed_50_times_loses_and_doubles_nothing(tmp_path: Pat
             for by in range(2):
                 new = [wake(f"t{m % 3}", f"{n:02}/{by}{m}", peer="far") for m in range(8)]
                 await send(store, *new, session=f"s{n}", by=f"c{by}")
-                session = await store.execute(ReleaseSession(f"s{n}", fence_of(f"s{n}", by)))
-                assert not isinstance(session, Refused), session
         await store.aclose()
         await SqliteStore(far).aclose()
 
@@ -315,7 +303,3 @@ def test_a_relay_that_is_killed_50_times_loses_and_doubles_nothing(tmp_path: Pat
         arrived = [e.payload for e in got if e.session_id == f"t{m}" and e.payload[:2] == f"{n:02}"]
         assert arrived == expected, "each once, in order"
     assert len(got) == sessions * 16
-
-
-def fence_of(session: str, generation: int) -> Fence:
-    return Fence(session, generation + 1, f"lease-c{generation}")
