@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .machines import job as job_
-from .machines.lease import Owner
+from .machines.lease import LocalProcess, Owner
 from .queries import Record
 from .run_values import LastEnd
 
@@ -17,6 +17,7 @@ __all__ = [
     "Emission",
     "Job",
     "JobEventType",
+    "JobGrant",
     "JobPart",
     "JobSignal",
     "JobText",
@@ -88,6 +89,7 @@ class Job(Record):
     signals: tuple[SignalCount, ...] = ()
     emitted: int = 0
     last_end: LastEnd | None = None  # of its last FailJob or LetGo
+    process: LocalProcess | None = None  # the child process of its last start (JOB-39)
 
     @property
     def started_by(self) -> str | None:
@@ -175,3 +177,15 @@ class JobSignal(Record):
     digest: str
     at_ms: int
     body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")
+
+
+@frozen
+class JobGrant(Record):
+    """A session may see a job.  `by`: who has given it, or the session that it comes from; for people."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "job_id")
+    session_id: str
+    job_id: str
+    by: str
+    at_ms: int

@@ -43,7 +43,7 @@ def named_stores(peers: Mapping[str, Store]) -> dict[str, Store]:
 class RelayHost:
     """One relay.  It sends the rows of up to `at_once` routes at the same time.
 
-    `peers`: the stores of targets by their names; the own one is always among them.
+    RELAY-20: `peers` are the stores of targets by their names; the own one is always among them.
     """
 
     def __init__(

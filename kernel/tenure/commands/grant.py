@@ -31,6 +31,7 @@ __all__ = [
     "grant",
     "take_up",
     "validate_grant",
+    "validate_process",
 ]
 
 
@@ -73,11 +74,11 @@ def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | Non
         validate_id("lease_id", lease_id)
         or validate_id("owner_id", owner.owner_id)
         or validate_id("incarnation_id", owner.incarnation_id)
-        or (None if owner.process is None else _validate_process(owner.process))
+        or (None if owner.process is None else validate_process(owner.process))
     )
 
 
-def _validate_process(process: lease_.LocalProcess) -> str | None:
+def validate_process(process: lease_.LocalProcess) -> str | None:
     return (
         validate_text("process host", process.host)
         or validate_text("process boot", process.boot)
@@ -134,22 +135,11 @@ def bind(
             Contributor(
                 queue_entry.input_id, queue_entry.seq, queue_entry.priority,
                 state.ready_rank, state.size, state.open_key, state.delivery, state.barrier,
-                while_waiting=state.while_waiting, retry=state.retry,
+                while_waiting=state.while_waiting, retry=state.retry, settles=queue_entry.settles,
             )
         )  # fmt: skip
         bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))
-        tx.write(
-            Update(
-                QueueEntry(
-                    queue_entry.session_id,
-                    queue_entry.input_id,
-                    queue_entry.seq,
-                    queue_entry.lane,
-                    queue_entry.priority,
-                    bound,
-                )
-            )
-        )
+        tx.write(Update(replace(queue_entry, state=bound)))
     generation = tx.session.lease.generation
     run = Run(
         tx.session.session_id, run_id, first.lane, mark, hold,

@@ -38,9 +38,9 @@ from ...commands import (
 )
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
-from ...machines.lease import Evidence, Fence, Owner
+from ...machines.lease import Evidence, Fence, LocalProcess, Owner
 from ...machines.run import Termination, WaitReason
-from ...machines.ticket import Action, Rest, TicketKind, Work
+from ...machines.ticket import Action, Rest, TicketKind
 from ...policy import (
     Boundary,
     IfOver,
@@ -50,13 +50,29 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core
-from ...records import Child, EntryKind, Fork, Phase, Root
+from ...records import Child, EntryKind, Fork, Phase, Root, TicketName, Work
 from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...verdict import Observed
-from .job_values import read_limits, read_observed, write_limits, write_observed
+from .job_values import (
+    read_limits,
+    read_observed,
+    read_process,
+    write_limits,
+    write_observed,
+    write_process,
+)
 from .policies import read_policy, read_retention, write_policy, write_retention
-from .relations import read_pair, read_relation, read_work, split_last, write_relation
+from .relations import (
+    read_pair,
+    read_relation,
+    read_ticket,
+    read_work,
+    split_last,
+    write_relation,
+    write_ticket,
+    write_work,
+)
 
 __all__ = [
     "BARE",
@@ -319,6 +335,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "tuple[Observed, ...]":
             return read_observed(text)
+        case "lease_.LocalProcess":
+            return read_process(text)
         case "RetryLimits":
             return read_limits(text)
         case "Policy":
@@ -333,8 +351,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "ticket_.Work":
+        case "Work":
             return read_work(text)
+        case "TicketName":
+            return read_ticket(text)
         case "Relation":
             return read_relation(text)
         case "str | Target":
@@ -423,7 +443,9 @@ def _word(value: Any, session_id: str) -> str:
         case Owner():
             return f"{value.owner_id}/{value.incarnation_id}"
         case Work():
-            return f"{value.done_by}/{value.input_id or NOTHING}"
+            return write_work(value)
+        case TicketName():
+            return write_ticket(value)
         case Parent():
             return f"{value.session_id}/{value.run_id}"
         case Policy():
@@ -432,6 +454,8 @@ def _word(value: Any, session_id: str) -> str:
             return write_limits(value)
         case (Observed(), *_):
             return write_observed(value)
+        case LocalProcess():
+            return write_process(value)
         case Retention():
             return write_retention(value)
         case Root() | Child() | Fork():
