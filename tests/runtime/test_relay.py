@@ -107,6 +107,25 @@ def test_what_a_turn_sends_arrives_in_order_when_it_is_committed(
 
 
 @pytest.mark.usefixtures("never_polls")
+def test_what_a_process_without_a_relay_sends_is_sent_by_another_one(tmp_path: Path) -> None:
+    async def body() -> None:  # RELAY-23
+        own = SqliteStore(tmp_path / "s.db")
+        async with Runtime(own, echo):
+            await until(lambda: listens(own))
+            other = SqliteStore(tmp_path / "s.db")
+            await send(other, wake("t", "go"))
+            await until_sent(own)
+            await other.aclose()
+        assert [each.payload for each in await inputs_of(own, "t")] == ["go"]
+        await own.aclose()
+
+    async def listens(store: SqliteStore) -> bool:
+        return bool(store._hint_bus._listeners)
+
+    asyncio.run(body())
+
+
+@pytest.mark.usefixtures("never_polls")
 def test_a_turn_of_an_own_loop_sends_too(carry: Callable[[Body], None]) -> None:  # RELAY-5
     async def body(store: Store) -> None:
         async with Runtime(store) as runtime:
