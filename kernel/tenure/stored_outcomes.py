@@ -17,6 +17,7 @@ __all__ = [
     "CancelRequested",
     "ExecutedOutcome",
     "FencedOff",
+    "GrantsMoved",
     "HowAdmitted",
     "Interrupted",
     "JobAsked",
@@ -185,6 +186,14 @@ class Resent:
 
 
 @frozen
+class GrantsMoved:
+    """How many grants a session was given, or has lost."""
+
+    since: ClassVar = 2
+    count: int
+
+
+@frozen
 class JobAsked:
     """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
 
@@ -209,4 +218,5 @@ ExecutedOutcome: TypeAlias = (
     | TicketDecided
     | Resent
     | JobAsked
+    | GrantsMoved
 )

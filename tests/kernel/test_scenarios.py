@@ -51,6 +51,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     "outbound",
     "job",
     "signal",
+    "handle",
     "signal",
 )
 
