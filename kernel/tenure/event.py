@@ -44,8 +44,22 @@ class EventKind(enum.StrEnum):
     NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
     NODES_SHOWN = "nodes_shown"
     LEAF_MOVED = "leaf_moved"  # by a switch of the frame: the node, or nothing
+    JOB_REGISTERED = "job_registered"
+    JOB_TAKEN = "job_taken"  # the generation of the lease
+    JOB_STARTED = "job_started"  # likewise
+    JOB_RESCHEDULED = "job_rescheduled"  # it may be taken again: why, and from when on
+    JOB_LEFT = "job_left"  # nobody knows whether its owner is at work: why
+    JOB_ENDED = "job_ended"  # how, and why
+    ABANDON_REQUESTED = "abandon_requested"
     added = enum.nonmember(
         {
+            "ABANDON_REQUESTED": 2,
+            "JOB_ENDED": 2,
+            "JOB_LEFT": 2,
+            "JOB_REGISTERED": 2,
+            "JOB_RESCHEDULED": 2,
+            "JOB_STARTED": 2,
+            "JOB_TAKEN": 2,
             "ERASED": 2,
             "FRAME_SWITCHED": 2,
             "INPUT_APPLIED": 2,

@@ -15,6 +15,7 @@ from .records import (
     Frame,
     ImportedPage,
     Input,
+    Job,
     JournalEntry,
     Label,
     MarkRaise,
@@ -49,6 +50,11 @@ __all__ = [
     "FUTURE",
     "IMPORTED_PAGES",
     "INDEXES",
+    "JOB_CHANGED",
+    "JOB_LEFT",
+    "JOB_OPEN",
+    "JOB_ORIGIN",
+    "JOB_STARTER",
     "JOURNAL_ENTRIES",
     "LABELLED",
     "LABELS",
@@ -154,6 +160,13 @@ ATTACHMENT_BYTES: Final = Index(
 SCRAPS: Final = Index(
     "session_scraps", Session, ("scraps_since_ms", "session_id"), since=2, for_workers=True
 )
+# JOB-80: jobs in the order of their changes, those that have not ended, those of a session, those that were left, and
+# the owner-bound work that an owner has started.
+JOB_CHANGED: Final = Index("job_changed", Job, ("changed_at_ms", "session_id"), since=2)
+JOB_OPEN: Final = Index("job_open", Job, ("open_since_ms", "session_id"), since=2)
+JOB_ORIGIN: Final = Index("job_origin", Job, ("origin", "registered_at_ms", "session_id"), since=2)
+JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), since=2)
+JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
@@ -198,6 +211,11 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     BLOBS,
     BLOB_HOLDERS,
     IMPORTED_PAGES,
+    JOB_CHANGED,
+    JOB_OPEN,
+    JOB_ORIGIN,
+    JOB_STARTER,
+    JOB_LEFT,
 )
 
 

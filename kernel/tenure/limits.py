@@ -23,6 +23,7 @@ __all__ = [
     "ID_CHARACTERS_MAX",
     "INTENTS_MAX",
     "INTENT_AGE_MS",
+    "JOB_INPUT_BYTES_MAX",
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
@@ -87,6 +88,9 @@ COMMIT_ATTACHED_MAX: Final = 8
 INTENTS_MAX: Final = 256  # of a session
 INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
 SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
+
+# of a job (JOB-33)
+JOB_INPUT_BYTES_MAX: Final = 10_000_000
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)

@@ -41,6 +41,11 @@ class Refusal(enum.StrEnum):
     FENCED = "fenced"  # the fence is not that of the session's lease
     NOT_OBSERVED = "not_observed"  # a reclaim names another lease than the session's
     STALE = "stale"  # another checkpoint number or turn than the run's
+    NO_AUTHORITY = "no_authority"  # only who registered the job may end it
+    OTHER_KIND = (
+        "other_kind"  # this id is that of a session, a job or a trigger: the detail tells which
+    )
+    STARTED = "started"  # owner-bound work that was started does not start again
     # what may enter
     FULL = "full"  # more inputs would wait than the caller allows; the detail is how many wait now
     UNKNOWN_SESSION = "unknown_session"
@@ -49,6 +54,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN_TICKET = "unknown_ticket"
     UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
     UNKNOWN_NODE = "unknown_node"
+    UNKNOWN_JOB = "unknown_job"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     DELETING = "deleting"  # its bytes are being deleted: try again

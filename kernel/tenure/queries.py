@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from attrs import frozen
 
+from .kind import Kind
 from .outcome import Decided, Key, Refused
 
 __all__ = [
@@ -221,9 +222,12 @@ class Command(Generic[V, O_co]):
     """A command on one session (STORE-4): what it reads, and a decision over exactly that.
 
     `decide` checks first whether the command was executed before (STORE-2).
+    `serves`: the kind of aggregates that it is for; None: sessions.  `serves_all`: those of every kind (JOB-2).
     """
 
     __slots__ = ()
+    serves: ClassVar[Kind | None] = None
+    serves_all: ClassVar[bool] = False
     session_id: str
 
     def reads(self) -> Reads[V]:

@@ -10,12 +10,15 @@ from typing import ClassVar, Final
 from attrs import field, frozen
 
 from .attachment_records import Attached, Attachment, Intent, Scrap
-from .event import Event, Origin, Parent
+from .event import Parent
+from .event_records import EventBatch
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
+from .job_records import Job, JobPart, JobText
 from .journal_records import EntryKind, JournalEntry
+from .kind import Kind
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
@@ -34,6 +37,7 @@ from .stored_outcomes import (
     FencedOff,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     LeaseTaken,
     PhaseChanged,
     Readmitted,
@@ -71,7 +75,12 @@ __all__ = [
     "Input",
     "Intent",
     "Interrupted",
+    "Job",
+    "JobAsked",
+    "JobPart",
+    "JobText",
     "JournalEntry",
+    "Kind",
     "Label",
     "LastEnd",
     "LeaseTaken",
@@ -132,6 +141,9 @@ class Session(Record):
         "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
+        "kind": 2,
+        "work_at_ms": 2,
+        "left_since_ms": 2,
     }
     ignorable: ClassVar = ("unpublished_since_ms", "next_node")
     key: ClassVar = ("session_id",)
@@ -175,6 +187,9 @@ class Session(Record):
     scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+    kind: Kind | None = None  # None: a session
+    work_at_ms: int | None = None  # when a job or a trigger has work that needs no lease
+    left_since_ms: int | None = None  # since when a job is left, until it is renewed or ends
 
     @property
     def frame_id(self) -> str:
@@ -386,23 +401,6 @@ class Node(Record):
 
 
 @frozen
-class EventBatch(Record):
-    """EVENT-2, EVENT-3: the events of one command, numbered from `seq`.
-
-    `origins`: of the inputs that it has admitted, those that have one; None: none has.
-    """
-
-    added: ClassVar = {"origins": 2}
-    key: ClassVar = ("session_id", "seq")
-    session_id: str
-    seq: int
-    at_ms: int
-    causation_id: str
-    events: tuple[Event, ...]
-    origins: tuple[Origin, ...] | None = None
-
-
-@frozen
 class OpenKey(Record):
     """An idempotency key that is free again when its input has ended."""
 
@@ -488,4 +486,6 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     BlobHolders,
     ImportProgress,
     ImportedPage,
+    Job,
+    JobText,
 )

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import attrs
 
+from .kind import Kind
 from .outcome import Decided, Drop, Refusal, Refused
 from .queries import Command
 from .replace import replace
@@ -30,7 +31,15 @@ OLDEST: Final = max(1, RELEASE - 1)  # SCHEMA-1: the lowest active number with w
 
 
 def decide_at(active: int, command: Command[V, O], view: V, now_ms: int) -> Decided[O] | Refused:
-    """Decide a command for a store with this active number (SCHEMA-3)."""
+    """Decide a command for a store with this active number (SCHEMA-3).
+
+    JOB-2: a command for another kind of aggregate is refused here, and nowhere else.
+    """
+    if not command.serves_all:
+        session: Any = view.session  # type: ignore[attr-defined]
+        if session is not None and session.kind is not command.serves:
+            kind = session.kind or Kind.SESSION
+            return Refused(Refusal.OTHER_KIND, "JOB-2", kind.value)
     if active >= RELEASE:
         return command.decide(view, now_ms)
     command = reduced(command, active)

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 from .limits import RUN_BYTES_MAX, RUN_INPUTS_MAX, UNFINISHED_RUNS_MAX
+from .machines import lease as lease_
 from .machines import run as run_
 from .machines.input import Bound, Delayed, Ended, How, Ready
 from .policy import LANES, IfOver, Lane, WhileWaiting
@@ -313,6 +314,8 @@ def due_at_ms(
     delayed: Sequence[QueueEntry],
 ) -> int | None:
     """DUE-6: return the earliest time at which anything can be done, from the stored rows alone; None: never."""
+    if session.kind is not None:
+        return _due_without_runs(session)
     if session.sweep:
         return 0  # DUE-1
     due = session.intents_at_ms  # ATTACH-32
@@ -329,6 +332,18 @@ def due_at_ms(
     if other is None or (due is not None and due < other):
         return due
     return int(other)
+
+
+def _due_without_runs(session: Session) -> int | None:
+    """DUE-61: return when a job or a trigger is due.
+
+    A job that was left is due when it is to be looked at, also while its lease stays on the row.
+    """
+    lease = session.lease
+    if lease.__class__ is lease_.Held and session.left_since_ms is None:
+        assert isinstance(lease, lease_.Held)
+        return lease.expires_at_ms + 1
+    return session.work_at_ms
 
 
 def intents_aged(session: Session, now_ms: int) -> bool:

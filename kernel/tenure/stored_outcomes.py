@@ -19,6 +19,7 @@ __all__ = [
     "FencedOff",
     "HowAdmitted",
     "Interrupted",
+    "JobAsked",
     "LeaseTaken",
     "PhaseChanged",
     "Readmitted",
@@ -174,6 +175,15 @@ class TicketDecided:
     digest: str
 
 
+@frozen
+class JobAsked:
+    """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
+
+    since: ClassVar = 2
+    by: str
+    ended: bool
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -188,4 +198,5 @@ ExecutedOutcome: TypeAlias = (
     | Reordered
     | Readmitted
     | TicketDecided
+    | JobAsked
 )

@@ -29,7 +29,12 @@ CLOCKS_AND_RANDOMNESS = {
 IO_BUILTINS = {"__import__", "breakpoint", "eval", "exec", "input", "open", "print"}
 UNCLEAR = {"context", "handler", "helper", "manager", "util"}
 ENUMS = {"Enum", "Flag", "IntEnum", "IntFlag", "StrEnum"}
-MUTABLE = {"Transaction", "Removal"}  # accumulate the writes of one decision and never leave it
+MUTABLE = {
+    "Transaction",
+    "AggregateTransaction",
+    "JobTransaction",
+    "Removal",
+}  # accumulate the writes of one decision and never leave it
 NOT_CLAUSES = {"SHA-256", "UTF-8", "UTF-16"}
 
 KERNEL_LINES_MAX = 500  # a table or a class may be long, if it is one subject

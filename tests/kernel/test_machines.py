@@ -63,6 +63,7 @@ from tenure.runner import machine as runner_machine
 from tenure.worker import machine as worker_machine
 
 PAGES = {
+    "job": "job.md",
     "lease": "lease.md",
     "queue_entry": "inbox.md",
     "run": "run.md",

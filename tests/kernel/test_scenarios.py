@@ -48,6 +48,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
         "retention",
     ),
     "attachment",
+    "job",
 )
 
 UNREACHED = {

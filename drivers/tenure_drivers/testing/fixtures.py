@@ -16,6 +16,7 @@ from tenure.machines.lease import Owner
 from tenure.outcome import Decided, Hint, Insert, Refused, Update
 from tenure.queries import Command, First, Get, Query, Question, Reads, read
 from tenure.records import Blob, EventBatch, Session
+from tenure.release import RELEASE, decide_at
 from tenure.world import EMPTY, World, evolve, world_of
 
 from ..stores.base import Clock, Store
@@ -85,7 +86,7 @@ def decided(world: World, command: Command[Any, Any], now_ms: int) -> tuple[obje
     if isinstance(size, Refused):
         return size, world
     try:
-        answer = command.decide(world.load(command.reads()), now_ms)
+        answer = decide_at(RELEASE, command, world.load(command.reads()), now_ms)
         return answer, evolve(world, answer.writes) if isinstance(answer, Decided) else world
     except AssertionError as error:
         return error.__class__, world

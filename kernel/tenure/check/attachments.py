@@ -20,6 +20,7 @@ from ..machines import lease as lease_
 from ..machines import run as run_
 from ..outcome import Decided, Refused, Update
 from ..records import Attachment, EntryKind, Intent, QueueEntry, Run, Scrap, Session
+from ..release import RELEASE, decide_at
 from ..replace import replace
 from ..world import EMPTY, World, evolve, world_of
 from .explorer import Model
@@ -302,7 +303,9 @@ class AttachModel(Model[State]):
             yield found
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
-        answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
+        answer: Decided[Any] | Refused = decide_at(
+            RELEASE, command, world.load(command.reads()), NOW
+        )
         self.decisions += 1
         for clause in (answer.clause, *getattr(answer, "via", ())):
             self.clauses[clause] = self.clauses.get(clause, 0) + 1

@@ -13,6 +13,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ..machines import input as input_
+from ..machines import job as job_
 from ..machines import lease as lease_
 from ..machines import run as run_
 from ..machines import ticket as ticket_
@@ -246,6 +247,29 @@ TICKET: Final = Machine(
     (ticket_.Settle(ticket_.Settled(ticket_.Action.REJECT)),),
 )
 
+_ABANDONED: Final = job_.Ended(job_.How.ABANDONED, "a", 1)
+
+JOB: Final = Machine(
+    "job",
+    job_.RULES,
+    (
+        job_.Waiting(),
+        job_.Held(1),
+        job_.Started(1),
+        job_.Started(2, True),
+        _ABANDONED,
+    ),
+    (
+        job_.Take(2),
+        job_.Start(1),
+        job_.Start(2),
+        job_.Record(),
+        job_.LetGo(None),
+        job_.End(_ABANDONED),
+        job_.End(job_.Ended(job_.How.COMPLETED, "c", 2)),
+    ),
+)
+
 RUNNER: Final = Machine(
     "runner",
     runner_.RULES,
@@ -274,7 +298,7 @@ PUBLISHER: Final = Machine(
     classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
+MACHINES: Final = (JOB, LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
 
 
 # -- drawing

@@ -38,6 +38,10 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
+from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.register import Register, Registered
+from .jobs.start import JobStarted, Start
+from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
 from .open import Open, Opened
 from .park import GoOn, Park, Parked
 from .phase import Destroy, Reopen, Reset, Retire, Stop
@@ -54,6 +58,21 @@ from .tickets import NewTicket
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "Complete",
+    "Deferred",
+    "FailJob",
+    "JobEnded",
+    "JobReleased",
+    "JobStarted",
+    "Left",
+    "LetGo",
+    "NotDue",
+    "Register",
+    "Registered",
+    "Start",
+    "Take",
+    "Taken",
+    "TakenBefore",
     "Acquire",
     "Acquired",
     "Admit",

@@ -14,11 +14,12 @@ from ..failure import Failure, LastFailure, decide_retry
 from ..indexes import DELAYED
 from ..machines import lease as lease_
 from ..machines.run import Rescheduled
-from ..outcome import Decided, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused, Stepped, Update
 from ..queries import Command, First, Get, Reads, read
 from ..records import (
     Cancel,
     ExecutedCommand,
+    Job,
     LastEnd,
     LeaseTaken,
     QueueEntry,
@@ -32,6 +33,7 @@ from ..scheduling import due_at_ms
 from ..transcript import UsageDelta
 from .checkpoint import check_fence
 from .hints import hints_of
+from .jobs.job_transaction import JobTransaction, JobView
 from .replay import check_command_id, not_found, replay
 from .session_view import CommandView, SessionView, session_queries
 from .transaction import Transaction
@@ -233,6 +235,7 @@ class RenewView:
 class Renew(Command[RenewView, Renewed]):
     """Renew a lease.  A repetition is a new, monotone step.  Writes one row.  Refusals: UNKNOWN_SESSION, FENCED."""
 
+    serves_all: ClassVar[bool] = True
     urgent: ClassVar[bool] = True  # a store may execute it before others
 
     session_id: str
@@ -257,6 +260,8 @@ class Renew(Command[RenewView, Renewed]):
             held, lease_.Held
         )  # then only the lease and delayed inputs decide when it is due
         after = replace(session, lease=held)
+        if session.left_since_ms is not None:  # JOB-48
+            after = replace(after, left_since_ms=None)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
         steering = bool(session.targeted_count)  # LEASE-52
         answer = Renewed(held.ttl_ms, session.cancel, session.user_mark, steering)
@@ -268,22 +273,30 @@ class Renew(Command[RenewView, Renewed]):
 
 
 @frozen
-class Reclaim(Command[CommandView, Reclaimed]):
+class ReclaimView(CommandView):
+    """The session, the row of the command if it was executed before, and the job, if it is one."""
+
+    job: Job | None
+
+
+@frozen
+class Reclaim(Command[ReclaimView, Reclaimed]):
     """End the observed lease if there is evidence that its holder is dead, or if it has lapsed.
 
     Refusals: UNKNOWN_SESSION, NOT_OBSERVED, HELD.
     """
 
+    serves_all: ClassVar[bool] = True
     session_id: str
     command_id: str
     observed: lease_.Fence
     evidence: lease_.Evidence
 
-    def reads(self) -> Reads[CommandView]:
-        s = self.session_id
-        return read(CommandView, *session_queries(s), Get(ExecutedCommand, (s, self.command_id)))
+    def reads(self) -> Reads[ReclaimView]:
+        s, executed = self.session_id, Get(ExecutedCommand, (self.session_id, self.command_id))
+        return read(ReclaimView, *session_queries(s), executed, Get(Job, (s,)))
 
-    def decide(self, view: CommandView, now_ms: int) -> Decided[Reclaimed] | Refused:
+    def decide(self, view: ReclaimView, now_ms: int) -> Decided[Reclaimed] | Refused:
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
@@ -296,9 +309,21 @@ class Reclaim(Command[CommandView, Reclaimed]):
         outcome = lease_.step(session.lease, command)
         if isinstance(outcome, Refused):
             return outcome
+        if view.job is not None:
+            return self._decide_job(JobView(session, view.job), outcome, now_ms)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         tx.lose_lease(outcome)
         reclaimed = Reclaimed(seen.generation, run_id)
+        tx.remember(self.command_id, "reclaim", reclaimed)
+        return tx.decided(reclaimed, outcome.clause)
+
+    def _decide_job(
+        self, view: JobView, outcome: Stepped[lease_.Lease, None], now_ms: int
+    ) -> Decided[Reclaimed]:
+        """JOB-49: end the lease of a job.  It counts a loss if the job may be started."""
+        tx = JobTransaction.on(view, now_ms, self.command_id)
+        tx.vacate(outcome, counts=True)
+        reclaimed = Reclaimed(self.observed.generation, None)
         tx.remember(self.command_id, "reclaim", reclaimed)
         return tx.decided(reclaimed, outcome.clause)

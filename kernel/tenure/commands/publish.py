@@ -38,6 +38,7 @@ class Publish(Command[PublishView, Published]):
     """
 
     since: ClassVar = 2
+    serves_all: ClassVar = True
     session_id: str
     through: int
 

@@ -34,3 +34,5 @@ class SessionChanges(TypedDict, total=False):
     prune_at_ms: int | None
     erased: bool | None
     intents_at_ms: int | None
+    work_at_ms: int | None
+    left_since_ms: int | None

@@ -38,6 +38,7 @@ from ..records import (
     Ticket,
     Usage,
 )
+from ..release import RELEASE, decide_at
 from ..replace import replace
 from ..transcript import Form, Role
 from .frames import StateText, state_steps
@@ -310,7 +311,7 @@ class WouldRefuse(Question[Refused | None]):
         answers = []
         for query in reads.queries:
             answers.append((yield query))
-        decided = self.command.decide(reads.view(*answers), self.now_ms)
+        decided = decide_at(RELEASE, self.command, reads.view(*answers), self.now_ms)
         return decided if isinstance(decided, Refused) else None
 
 

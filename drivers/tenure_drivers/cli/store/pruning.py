@@ -11,6 +11,7 @@ import click
 from tenure.outcome import Decided, Refused
 from tenure.queries import Record
 from tenure.questions.retention import AllRows, PrunePass
+from tenure.release import RELEASE, decide_at
 from tenure.retention import Keep, Retention
 from tenure.world import ask, key_of
 
@@ -192,7 +193,7 @@ def rehearsed(rows: tuple[Record, ...], session: str, retention: Retention) -> P
     while (step := ask(done.question(now_ms), tables.answer)) is not None:
         reads: Any = step.reads()
         view = reads.view(*[tables.answer(query) for query in reads.queries])
-        decided: Decided[Any] | Refused = step.decide(view, now_ms)
+        decided: Decided[Any] | Refused = decide_at(RELEASE, step, view, now_ms)
         assert isinstance(decided, Decided), decided
         overlay = WriteOverlay(tables)
         overlay.write([decided])

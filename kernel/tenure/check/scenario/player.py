@@ -23,6 +23,7 @@ from ...queries import Command, Question
 from ...questions import SessionItem
 from ...questions.core import TranscriptLine
 from ...records import Contributor, Input, Node
+from ...release import RELEASE, decide_at
 from ...transcript import Tip
 from ...world import EMPTY, World, ask, evolve, key_of
 from .text import BARE, NOTHING, ScenarioSyntaxError, read_command, read_question
@@ -122,7 +123,7 @@ def steps(text: str, world: World = EMPTY, now_ms: int = 0) -> Iterator[Step]:
         answer: Any = None
         after = world
         if block.command is not None:
-            answer = block.command.decide(world.load(block.command.reads()), now_ms)
+            answer = decide_at(RELEASE, block.command, world.load(block.command.reads()), now_ms)
             if isinstance(answer, Decided):
                 after = evolve(world, answer.writes)
         elif block.question is not None:

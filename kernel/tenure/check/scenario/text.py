@@ -34,6 +34,7 @@ from ...commands import (
     Then,
 )
 from ...failure import ErrorKind, Failure, RetryLimits
+from ...machines.job import Disposition
 from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
 from ...machines.ticket import Action, TicketKind
@@ -56,6 +57,8 @@ from ...records import Child, EntryKind, Fork, Phase, Root
 from ...replace import replace
 from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from ...verdict import Observed
+from .job_values import read_limits, read_observed, write_limits, write_observed
 from .relations import read_pair, read_relation, write_relation
 
 __all__ = [
@@ -92,6 +95,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Role": Role,
     "Then": Then,
     "lease_.Evidence": Evidence,
+    "Disposition": Disposition,
     "run_.Termination": Termination,
 }
 FLAGS: Final[dict[str, dict[str, Any]]] = {
@@ -317,6 +321,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "lease_.Owner":
             owner_id, _, incarnation_id = text.partition("/")
             return Owner(owner_id, incarnation_id)
+        case "tuple[Observed, ...]":
+            return read_observed(text)
+        case "RetryLimits":
+            return read_limits(text)
         case "Policy":
             return _policy(text)
         case "Retention":
@@ -446,6 +454,10 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.session_id}/{value.run_id}"
         case Policy():
             return _policy_word(value)
+        case RetryLimits():
+            return write_limits(value)
+        case (Observed(), *_):
+            return write_observed(value)
         case Retention():
             return _retention_word(value)
         case Root() | Child() | Fork():

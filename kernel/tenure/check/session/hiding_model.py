@@ -16,6 +16,7 @@ from ...machines.lease import Fence, Owner
 from ...outcome import Decided, Refused
 from ...queries import Command, Get
 from ...records import EventBatch, ExecutedCommand, Node, Session
+from ...release import RELEASE, decide_at
 from ...replace import replace
 from ...transcript import Form, NewNode, Role
 from ...world import EMPTY, World, evolve, world_of
@@ -71,7 +72,7 @@ class HidingModel(Model[HidingState]):
             c.Amend(S, "t", FENCE, 0, NODES),
         )
         for command in commands:
-            decided = command.decide(world.load(command.reads()), NOW)
+            decided = decide_at(RELEASE, command, world.load(command.reads()), NOW)
             assert isinstance(decided, Decided), decided
             world = evolve(world, decided.writes)
         yield HidingState(world)
@@ -87,7 +88,7 @@ class HidingModel(Model[HidingState]):
             yield self._after(state, c.Amend(S, "a", FENCE, revision, rewind=back))
 
     def _after(self, state: HidingState, command: c.Amend) -> tuple[Any, HidingState]:
-        decided: Any = command.decide(state.world.load(command.reads()), NOW)
+        decided: Any = decide_at(RELEASE, command, state.world.load(command.reads()), NOW)
         named = EXCHANGE & {*command.hide, *command.show}
         whole = command.rewind is not None or named in (frozenset(), EXCHANGE)
         if isinstance(decided, Refused):

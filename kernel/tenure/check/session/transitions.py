@@ -10,6 +10,7 @@ from ... import commands as c
 from ...machines import input as input_
 from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
+from ...release import RELEASE, decide_at
 from ...replace import replace
 from ...world import EMPTY, World, evolve
 from .canonical import Retained, canonicalize
@@ -132,7 +133,9 @@ class TransitionCache:
         return () if takes_all(before, after, command, answer) else (TAKES_ALL,)
 
     def _decide(self, world: World, command: Any) -> Decided[Any] | Refused:
-        answer: Decided[Any] | Refused = command.decide(world.load(command.reads()), NOW)
+        answer: Decided[Any] | Refused = decide_at(
+            RELEASE, command, world.load(command.reads()), NOW
+        )
         self.decisions += 1
         self.clauses[answer.clause] = self.clauses.get(answer.clause, 0) + 1
         for clause in getattr(answer, "via", ()):

@@ -22,6 +22,7 @@ from ...policy import IfOver
 from ...questions.core import LoadInputs
 from ...questions.tickets import LoadTickets
 from ...records import Input, Ticket
+from ...release import RELEASE, decide_at
 from ...replace import replace
 from ...transcript import Role, UsageDelta
 from ...turn import machine as turn_
@@ -74,7 +75,7 @@ class TurnModel:
     def initial(self) -> Iterable[State]:
         """Yield the initial state: one prompt is admitted."""
         admit = c.Admit(S, (c.NewInput("i", "prompt", "go"),))
-        answer = admit.decide(EMPTY.load(admit.reads()), 0)
+        answer = decide_at(RELEASE, admit, EMPTY.load(admit.reads()), 0)
         assert isinstance(answer, Decided)
         yield State(evolve(EMPTY, answer.writes))
 
@@ -146,7 +147,7 @@ class TurnModel:
     ) -> tuple[State, Decided[Any] | Refused]:
         """Execute a command at the time of the current life, or `sooner_ms` (negative: before it)."""
         now_ms = state.lives * 1_000_000 + sooner_ms
-        answer = command.decide(state.world.load(command.reads()), now_ms)
+        answer = decide_at(RELEASE, command, state.world.load(command.reads()), now_ms)
         self.fired.add(answer.clause)
         if isinstance(answer, Refused):
             return state, answer
