@@ -20,12 +20,15 @@ from .records import (
     Label,
     MarkRaise,
     Node,
+    Occurrence,
     OpenKey,
     Profile,
     QueueEntry,
     Run,
     Session,
+    Subscription,
     Ticket,
+    Trigger,
     Usage,
 )
 
@@ -43,6 +46,7 @@ __all__ = [
     "DEAD",
     "DELAYED",
     "DUE",
+    "ENABLED",
     "EVENT_BATCHES",
     "EXECUTED_COMMANDS",
     "FROM_SESSION",
@@ -61,6 +65,7 @@ __all__ = [
     "MARK_RAISES",
     "NODES",
     "NODE_IDS",
+    "OCCURRENCES",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -71,8 +76,10 @@ __all__ = [
     "SCRAPS",
     "SESSIONS",
     "SLOT",
+    "SUBSCRIPTIONS",
     "TARGETED",
     "TICKET_DEADLINES",
+    "TRIGGERS",
     "UNPUBLISHED",
     "USAGES",
 ]
@@ -167,6 +174,13 @@ JOB_OPEN: Final = Index("job_open", Job, ("open_since_ms", "session_id"), since=
 JOB_ORIGIN: Final = Index("job_origin", Job, ("origin", "registered_at_ms", "session_id"), since=2)
 JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), since=2)
 JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
+# TRIGGER-33, RETENTION-15: what gets the occurrences of a trigger, and its occurrences, the oldest first.
+ENABLED: Final = Index("subscription_enabled", Subscription, ("session_id", "enabled_id"), since=2)
+SUBSCRIPTIONS: Final = Index("subscription_pk", Subscription, Subscription.key, unique=True, since=2)
+OCCURRENCES: Final = Index(
+    "occurrence_age", Occurrence, ("session_id", "recorded_at_ms", "source", "key_value"), since=2
+)
+TRIGGERS: Final = Index("trigger_pk", Trigger, Trigger.key, unique=True, since=2)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
@@ -216,6 +230,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     JOB_ORIGIN,
     JOB_STARTER,
     JOB_LEFT,
+    ENABLED,
+    SUBSCRIPTIONS,
+    OCCURRENCES,
+    TRIGGERS,
 )
 
 

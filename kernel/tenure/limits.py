@@ -18,6 +18,7 @@ __all__ = [
     "COMMAND_BYTES_MAX",
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
+    "FIRED_TIMES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
@@ -27,6 +28,7 @@ __all__ = [
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
+    "OCCURRENCE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "ORIGIN_BYTES_MAX",
     "PAGES_MAX",
@@ -47,6 +49,7 @@ __all__ = [
     "RUN_INPUTS_MAX",
     "SCRAP_CLAIM_MS",
     "STATES_MAX",
+    "SUBSCRIPTIONS_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_INTENTS_MAX",
     "SWEEP_PROMOTED_MAX",
@@ -91,6 +94,11 @@ SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
 # of a job (JOB-33)
 JOB_INPUT_BYTES_MAX: Final = 10_000_000
+
+# of a trigger
+OCCURRENCE_BYTES_MAX: Final = 65_536  # of the body of an occurrence, and of the text of a subscription
+SUBSCRIPTIONS_MAX: Final = 32  # that are not deleted (TRIGGER-22)
+FIRED_TIMES_MAX: Final = 32  # that one Fire brings (TRIGGER-44)
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)

@@ -49,6 +49,7 @@ from .stored_outcomes import (
     WithdrawnCount,
 )
 from .transcript import Form, Role, Tip
+from .trigger_records import Occurrence, Subscription, Trigger
 
 __all__ = [
     "RECORDS",
@@ -86,6 +87,7 @@ __all__ = [
     "LeaseTaken",
     "MarkRaise",
     "Node",
+    "Occurrence",
     "OpenKey",
     "OpenTicket",
     "Parent",
@@ -105,8 +107,10 @@ __all__ = [
     "Scrap",
     "Session",
     "Stamp",
+    "Subscription",
     "Ticket",
     "TicketDecided",
+    "Trigger",
     "Usage",
     "WithdrawnCount",
 ]
@@ -488,4 +492,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     ImportedPage,
     Job,
     JobText,
+    Trigger,
+    Subscription,
+    Occurrence,
 )

@@ -38,6 +38,7 @@ class PruneKind(enum.StrEnum):
     COMMANDS = "commands"  # the rows by which repeated commands are recognised
     EVENTS = "events"
     FRAMES = "frames"  # that were left: all but the row that says so
+    OCCURRENCES = "occurrences"  # of a trigger
     SESSION = "session"  # all rows of a destroyed session but its own
     ERASE = "erase"  # the texts of a destroyed session
     DONE = "done"  # nothing: it notes when to look again
@@ -63,6 +64,7 @@ class Retention:
 
     `commands_for_ms`: the rows and stamps by which repetitions are recognised.  `keys_for_ms`: an input with a retained
     key, after its admission.  `destroyed_for_ms`: the rows of a destroyed session, after its last change.
+    `occurrences_for_ms`: what has occurred in a trigger.
     """
 
     since: ClassVar = 2
@@ -73,12 +75,16 @@ class Retention:
     destroyed_for_ms: int | None = None
     keys_for_ms: int = KEYS_FOR_MS
     frames: Keep | None = None
+    occurrences_for_ms: int | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
         """Return the policy that keeps everything equally long, but keys at least 30 days, and frames for ever."""
         keep = Keep(for_ms)
-        return cls(keep, keep, for_ms, keep, for_ms, max(for_ms, KEYS_FOR_MS))
+        keys_for_ms = max(for_ms, KEYS_FOR_MS)
+        return cls(
+            keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms
+        )
 
     @property
     def stamps(self) -> Keep | None:
@@ -97,7 +103,7 @@ class Retention:
         times |= {f"{name}.last": keep.last for name, keep in kept.items() if keep is not None}
         times |= {
             name: value
-            for name in ("commands_for_ms", "destroyed_for_ms", "keys_for_ms")
+            for name in TIMES
             if (value := getattr(self, name)) is not None
         }
         for name, value in times.items():
@@ -118,7 +124,8 @@ class Retention:
         return None
 
 
-RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms")
+TIMES: Final = ("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "occurrences_for_ms")
+RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms", "occurrences_for_ms")
 
 
 @frozen

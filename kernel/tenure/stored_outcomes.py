@@ -27,7 +27,9 @@ __all__ = [
     "Reordered",
     "Replaced",
     "RunTakenUp",
+    "SubscriptionChanged",
     "TicketDecided",
+    "TriggerChanged",
     "WithdrawnCount",
 ]
 
@@ -184,6 +186,25 @@ class JobAsked:
     ended: bool
 
 
+@frozen
+class TriggerChanged:
+    """The revision of the schedule of a trigger now."""
+
+    since: ClassVar = 2
+    revision: int
+
+
+@frozen
+class SubscriptionChanged:
+    """A subscription now."""
+
+    since: ClassVar = 2
+    incarnation: int
+    revision: int
+    enabled: bool
+    deleted: bool
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -199,4 +220,6 @@ ExecutedOutcome: TypeAlias = (
     | Readmitted
     | TicketDecided
     | JobAsked
+    | TriggerChanged
+    | SubscriptionChanged
 )

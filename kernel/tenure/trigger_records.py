@@ -14,7 +14,7 @@ from .policy import Policy
 from .queries import Record
 
 __all__ = [
-    "Delivery",
+    "Reservation",
     "Missed",
     "Occurrence",
     "Schedule",
@@ -129,7 +129,7 @@ class Subscription(Record):
 
 
 @frozen
-class Delivery:
+class Reservation:
     """TRIGGER-33: what an occurrence starts for one subscription, as that was when it occurred.
 
     `to`: the job or the session that the command is for.  `started_id`: of the job or of the input.  `number`: of the row
@@ -162,4 +162,4 @@ class Occurrence(Record):
     at_ms: int
     recorded_at_ms: int
     body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")
-    deliveries: tuple[Delivery, ...] = ()
+    reservations: tuple[Reservation, ...] = ()

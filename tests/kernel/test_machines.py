@@ -68,6 +68,7 @@ PAGES = {
     "queue_entry": "inbox.md",
     "run": "run.md",
     "runner": "runner.md",
+    "subscription": "trigger.md",
     "ticket": "ticket.md",
     "publisher": "publisher.md",
     "worker": "worker.md",

@@ -16,6 +16,7 @@ from ..machines import input as input_
 from ..machines import job as job_
 from ..machines import lease as lease_
 from ..machines import run as run_
+from ..machines import subscription as subscription_
 from ..machines import ticket as ticket_
 from ..outcome import Refused
 from ..publisher import machine as publisher_
@@ -32,6 +33,7 @@ __all__ = [
     "QUEUE_ENTRY",
     "RUN",
     "RUNNER",
+    "SUBSCRIPTION",
     "TICKET",
     "WORKER",
     "Machine",
@@ -270,6 +272,32 @@ JOB: Final = Machine(
     ),
 )
 
+SUBSCRIPTION: Final = Machine(
+    "subscription",
+    subscription_.RULES,
+    (
+        subscription_.ABSENT,
+        subscription_.Live(1, 2),
+        subscription_.Live(1, 2, False),
+        subscription_.Deleted(1, 2),
+    ),
+    (
+        subscription_.Register(),
+        subscription_.Register(same=True),
+        *[
+            change(expected)
+            for change in (
+                subscription_.Update,
+                subscription_.Enable,
+                subscription_.Disable,
+                subscription_.Delete,
+                subscription_.Revive,
+            )
+            for expected in (1, 2)
+        ],
+    ),
+)
+
 RUNNER: Final = Machine(
     "runner",
     runner_.RULES,
@@ -298,7 +326,7 @@ PUBLISHER: Final = Machine(
     classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (JOB, LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, TICKET, WORKER)
+MACHINES: Final = (JOB, LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER)
 
 
 # -- drawing

@@ -55,6 +55,9 @@ from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
+from .triggers.occur import Fire, Fired, Occur, Occurred
+from .triggers.schedule import DeleteTrigger, SetTrigger
+from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
@@ -85,8 +88,11 @@ __all__ = [
     "BusyWith",
     "CancelRequested",
     "Child",
+    "Change",
+    "ChangeSubscription",
     "Checkpoint",
     "ClaimScraps",
+    "DeleteTrigger",
     "DropScraps",
     "Forget",
     "Forgotten",
@@ -106,6 +112,8 @@ __all__ = [
     "Ended",
     "Fail",
     "FenceOff",
+    "Fire",
+    "Fired",
     "FencedOff",
     "Fork",
     "GoOn",
@@ -123,6 +131,8 @@ __all__ = [
     "NewTicket",
     "NotReady",
     "NothingDue",
+    "Occur",
+    "Occurred",
     "Open",
     "Opened",
     "PageImported",
@@ -156,7 +166,9 @@ __all__ = [
     "Root",
     "Rewind",
     "RowName",
+    "SetTrigger",
     "Stop",
+    "Subscribe",
     "Sweep",
     "Swept",
     "Switch",

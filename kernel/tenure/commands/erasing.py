@@ -30,6 +30,7 @@ from ..records import (
     Label,
     MarkRaise,
     Node,
+    Occurrence,
     OpenKey,
     Profile,
     PruneProgress,
@@ -37,7 +38,9 @@ from ..records import (
     Run,
     Scrap,
     Session,
+    Subscription,
     Ticket,
+    Trigger,
     Usage,
 )
 from ..replace import replace
@@ -114,6 +117,14 @@ def _attachment(row: Attachment) -> Attachment:
     return replace(row, state=Scrap()) if row.held else row
 
 
+def _subscription(row: Subscription) -> Subscription:
+    return replace(row, text=None)
+
+
+def _occurrence(row: Occurrence) -> Occurrence:
+    return replace(row, body="")
+
+
 def _progress(row: ImportProgress) -> ImportProgress:
     return replace(row, origin=None)
 
@@ -132,11 +143,13 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Label: _label,
     Attachment: _attachment,
     ImportProgress: _progress,
+    Subscription: _subscription,
+    Occurrence: _occurrence,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress, ImportedPage),
+    *(Session, PruneProgress, ImportedPage, Trigger),
 )
 
 

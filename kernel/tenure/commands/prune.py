@@ -17,6 +17,7 @@ from ..indexes import (
     EXECUTED_COMMANDS,
     FRAMES,
     JOURNAL_ENTRIES,
+    OCCURRENCES,
     PRIMARY,
 )
 from ..limits import FRAMES_MAX, PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
@@ -41,7 +42,7 @@ from ..records import (
     Ticket,
 )
 from ..replace import replace
-from ..retention import PruneKind, Retention
+from ..retention import PruneKind, Retention, time_of
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
 from .attachment_counts import count_attachments
@@ -110,6 +111,7 @@ class Prune(Command[PruneView, Pruned]):
     """
 
     since: ClassVar = 2
+    serves_all: ClassVar = True
     session_id: str
     policy: Retention
     kind: PruneKind
@@ -162,6 +164,8 @@ class Prune(Command[PruneView, Pruned]):
     def _rows(self) -> Query[tuple[Any, ...]]:
         if self.kind is PruneKind.FRAMES:
             return First(FRAMES, (self.session_id,), FRAMES_MAX)
+        if self.kind is PruneKind.OCCURRENCES:
+            return First(OCCURRENCES, (self.session_id,), PRUNE_ROWS_MAX)
         found = self._table()
         if found is None:
             return Each(())
@@ -200,6 +204,8 @@ class Prune(Command[PruneView, Pruned]):
                 return self._events(view, session, progress, now_ms)
             case PruneKind.FRAMES:
                 return self._frames(view, session, now_ms)
+            case PruneKind.OCCURRENCES:
+                return self._occurrences(view, session, now_ms)
             case PruneKind.SESSION:
                 return self._session(view, session, now_ms)
             case PruneKind.ERASE:
@@ -320,6 +326,27 @@ class Prune(Command[PruneView, Pruned]):
         after, writes = prune_frames(session, chosen, holders_of(view.holders))
         done = len(chosen) == len(prunable)
         return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
+
+    def _occurrences(
+        self, view: PruneView, session: Session, now_ms: int
+    ) -> Decided[Pruned]:
+        """RETENTION-15: remove what has occurred in a trigger.  What it has started is not affected."""
+        keep_ms = self.policy.occurrences_for_ms
+        if keep_ms is None:
+            return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
+        cut_ms = now_ms - keep_ms
+        removal = Removal(session, self.policy, now_ms, cut_ms, Found({}, {}, {}, {}, {}))
+        done = len(view.rows) < PRUNE_ROWS_MAX
+        for row in view.rows:
+            timed = time_of(row.key_value) is not None
+            if row.recorded_at_ms > cut_ms or (timed and not removal.forgets(row.key_value)):
+                done = True
+                break
+            removal.drop(row)
+        rows, horizon_ms = removal.writes, removal.horizon_ms
+        return self._removed(
+            view, session, view.progress, rows, done, horizon_ms, clause="RETENTION-15"
+        )
 
     def _session(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
         """RETENTION-8: remove the rows of a destroyed session, table by table."""

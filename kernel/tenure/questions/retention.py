@@ -20,7 +20,16 @@ from ..commands.prune import (
 )
 from ..commands.prune_frames import FRAMES_A_STEP, prunable_frames
 from ..commands.sweep import Sweep, Swept
-from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, PRIMARY, PRUNABLE
+from ..indexes import (
+    CHANGED,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    FRAMES,
+    OCCURRENCES,
+    PRIMARY,
+    PRUNABLE,
+)
+from ..kind import Kind
 from ..limits import FRAMES_MAX
 from ..queries import First, Get, Question, Record
 from ..records import Attachment, EventBatch, Phase, PruneProgress, Session
@@ -56,6 +65,8 @@ class NextPrune(Question[Step | None]):
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
         parts = (self._destroyed, self._walks, self._commands, self._events, self._frames)
+        if session.kind is Kind.TRIGGER:
+            parts = (*parts, self._occurrences)
         for part in parts:
             step, next_times = yield from part(session, progress)
             if step is not None:
@@ -154,6 +165,19 @@ class NextPrune(Question[Step | None]):
             names = [frame.frame_id for frame in found.now[:FRAMES_A_STEP]]
             return self._prune(kind, names=tuple(names)), []
         return None, [] if found.next_ms is None else [found.next_ms]
+
+
+    def _occurrences(self, session: Session, progress: PruneProgress) -> Steps:
+        keep_ms, kind = self.policy.occurrences_for_ms, PruneKind.OCCURRENCES
+        if keep_ms is None:
+            return None, []
+        found = yield First(OCCURRENCES, (self.session_id,), 1)
+        if not found:
+            return None, []
+        due_ms = found[0].recorded_at_ms + keep_ms
+        if due_ms <= self.now_ms and kind not in self.without:
+            return self._prune(kind), []
+        return None, [due_ms]
 
 
 @frozen

@@ -17,6 +17,7 @@ import attrs
 
 from ... import commands, questions
 from ...commands import (
+    Change,
     IfIdle,
     Import,
     ImportNode,
@@ -57,6 +58,7 @@ from ...records import Child, EntryKind, Fork, Phase, Root
 from ...replace import replace
 from ...retention import Keep, PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
 from ...verdict import Observed
 from .job_values import read_limits, read_observed, write_limits, write_observed
 from .relations import read_pair, read_relation, write_relation
@@ -79,6 +81,7 @@ NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Boundary": Boundary,
+    "Change": Change,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
@@ -91,6 +94,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "IfIdle": IfIdle,
     "IfOver": IfOver,
     "Lane": Lane,
+    "Missed": Missed,
     "Phase": Phase,
     "Role": Role,
     "Then": Then,
@@ -200,6 +204,9 @@ PARTS: Final[dict[str, type]] = {
     "Rewind | None": Rewind,
     "Switch | None": Switch,
     "Failure": Failure,
+    "Schedule | None": Schedule,
+    "Starts": StartsJob,
+    "Starts | None": StartsJob,
 }
 
 
@@ -211,9 +218,15 @@ ITEMS: Final[dict[type, str]] = {
     NewTicket: "ticket",
     Rewind: "rewind",
     RowName: "row",
+    Schedule: "schedule",
+    StartsInput: "input",
+    StartsJob: "job",
     Switch: "switch",
     UsageDelta: "usage",
 }
+
+
+STARTS: Final = {"input": StartsInput, "job": StartsJob}
 
 
 def _parts(cls: type) -> dict[str, type]:
@@ -224,6 +237,10 @@ def _parts(cls: type) -> dict[str, type]:
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
     if parts.keys() == {"nodes"}:
         return "nodes", _build(ImportNode, words)
+    if words[0] in STARTS and "starts" in parts:
+        return "starts", _build(STARTS[words[0]], words[1:])
+    if words[0] == "schedule" and "schedule" in parts:
+        return "schedule", _build(Schedule, words[1:])
     if words[0] == "import" and "importing" in parts:
         return "importing", _build(Import, words[1:])
     if words[0] == "profile" and "profile" in parts:

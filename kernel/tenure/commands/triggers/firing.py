@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ...records import Missed
+from ...trigger_records import Missed
 
 __all__ = ["ON_TIME_MS", "Firing", "firing_of"]
 

@@ -13,28 +13,29 @@ from ...kind import Kind
 from ...limits import FIRED_TIMES_MAX, OCCURRENCE_BYTES_MAX, SUBSCRIPTIONS_MAX
 from ...outcome import Decided, Insert, Refusal, Refused
 from ...queries import Command, First, Get, Query, Reads, read
-from ...records import Delivery, Occurrence, Subscription
+from ...records import Occurrence, Subscription
 from ...replace import replace
 from ...transcript import hash_parts, hash_text
+from ...trigger_records import Reservation
 from ..replay import check_pruned
 from ..send import send
 from ..validation import size_of, validate_id, validate_text, validate_time
 from .firing import firing_of
-from .starting import Occurred, command_for, id_for
+from .starting import OccurrenceFacts, command_for, id_for
 from .trigger_transaction import TriggerTransaction, TriggerView, refuse, trigger_queries
 
-__all__ = ["SCHEDULE", "Delivered", "Fire", "Fired", "Occur"]
+__all__ = ["SCHEDULE", "Occurred", "Fire", "Fired", "Occur"]
 
 
 SCHEDULE: Final = "schedule"  # the source of what Fire has made
 
 
 @frozen
-class Delivered:
+class Occurred:
     """What an occurrence starts, one for each subscription that was enabled."""
 
     since: ClassVar = 2
-    deliveries: tuple[Delivery, ...]
+    reservations: tuple[Reservation, ...]
 
 
 @frozen
@@ -46,7 +47,7 @@ class Fired:
 
     since: ClassVar = 2
     at_ms: int | None
-    deliveries: tuple[Delivery, ...]
+    reservations: tuple[Reservation, ...]
     passed_over: int
     next_at_ms: int | None
 
@@ -72,7 +73,7 @@ def enabled_query(trigger_id: str) -> Query[tuple[Subscription, ...]]:
 
 
 @frozen
-class Occur(Command[OccurView, Delivered]):
+class Occur(Command[OccurView, Occurred]):
     """Store that something has occurred, and what that starts, in one transaction.  Writes at most 67 rows.
 
     `source` and `key_value` name it: the same again is a replay.  `body`: opaque text.  `at_ms`: when it occurred; None:
@@ -92,21 +93,21 @@ class Occur(Command[OccurView, Delivered]):
         known = Get(Occurrence, (s, self.source, self.key_value))
         return read(OccurView, *trigger_queries(s), known, enabled_query(s))
 
-    def decide(self, view: OccurView, now_ms: int) -> Decided[Delivered] | Refused:
+    def decide(self, view: OccurView, now_ms: int) -> Decided[Occurred] | Refused:
         known, digest = view.known, hash_parts(hash_text(self.body))
         if known is not None:
             if known.digest != digest:
                 return Refused(Refusal.KEY_CONFLICT, "TRIGGER-32", self.key_value)
-            return Decided(Delivered(known.deliveries), "TRIGGER-31", replayed=True)
+            return Decided(Occurred(known.reservations), "TRIGGER-31", replayed=True)
         if refused := refuse(view, self.session_id) or check_pruned(view.session, self.key_value):
             return refused
         if problem := self._validate(now_ms):
             return Refused(Refusal.ILLEGAL, "TRIGGER-30", problem)
         tx = TriggerTransaction.on(view, now_ms, self.key_value)
         at_ms = now_ms if self.at_ms is None else self.at_ms
-        occurred = Occurred(self.session_id, self.source, self.key_value, at_ms, now_ms, self.body)
-        made = deliver(tx, occurred, digest, view.subscriptions)
-        return tx.decided(Delivered(made), "TRIGGER-33")
+        facts = OccurrenceFacts(self.session_id, self.source, self.key_value, at_ms, now_ms, self.body)
+        made = deliver(tx, facts, digest, view.subscriptions)
+        return tx.decided(Occurred(made), "TRIGGER-33")
 
     def _validate(self, now_ms: int) -> str | None:
         if self.source == SCHEDULE:
@@ -160,11 +161,11 @@ class Fire(Command[FireView, Fired]):
         tx.trigger = replace(trigger, next_at_ms=firing.next_at_ms)
         if firing.passed_over:
             tx.append_event(EventKind.TIMES_PASSED_OVER, str(firing.passed_over))
-        made: tuple[Delivery, ...] = ()
+        made: tuple[Reservation, ...] = ()
         if firing.at_ms is not None:
             key = str(firing.at_ms)
-            occurred = Occurred(self.session_id, SCHEDULE, key, firing.at_ms, now_ms, "")
-            made = deliver(tx, occurred, hash_parts(hash_text("")), view.subscriptions)
+            facts = OccurrenceFacts(self.session_id, SCHEDULE, key, firing.at_ms, now_ms, "")
+            made = deliver(tx, facts, hash_parts(hash_text("")), view.subscriptions)
         answer = Fired(firing.at_ms, made, firing.passed_over, firing.next_at_ms)
         return tx.decided(answer, firing.clause)
 
@@ -178,29 +179,29 @@ class Fire(Command[FireView, Fired]):
 
 
 def deliver(
-    tx: TriggerTransaction, occurred: Occurred, digest: str, subscriptions: Sequence[Subscription]
-) -> tuple[Delivery, ...]:
+    tx: TriggerTransaction, facts: OccurrenceFacts, digest: str, subscriptions: Sequence[Subscription]
+) -> tuple[Reservation, ...]:
     """TRIGGER-33: write an occurrence, and the command for each subscription as it is now."""
-    made: list[Delivery] = []
+    made: list[Reservation] = []
     for row in subscriptions:
-        started_id = id_for(occurred, row)
-        command = command_for(occurred, row.subscription_id, row.starts, row.text, started_id)
+        started_id = id_for(facts, row)
+        command = command_for(facts, row.subscription_id, row.starts, row.text, started_id)
         sent = send(tx, command)
         made.append(
-            Delivery(
+            Reservation(
                 row.subscription_id, row.state.incarnation, row.state.revision,
                 command.session_id, started_id, sent.number,
             )  # fmt: skip
         )
-    deliveries = tuple(made)
+    reservations = tuple(made)
     tx.write(
         Insert(
             Occurrence(
-                occurred.trigger_id, occurred.source, occurred.key_value, digest, occurred.at_ms,
-                occurred.recorded_at_ms, occurred.body, deliveries,
+                facts.trigger_id, facts.source, facts.key_value, digest, facts.at_ms,
+                facts.recorded_at_ms, facts.body, reservations,
             )  # fmt: skip
         )
     )
-    detail = f"{occurred.source} {occurred.key_value} for {len(deliveries)}"
+    detail = f"{facts.source} {facts.key_value} for {len(reservations)}"
     tx.append_event(EventKind.OCCURRED, detail)
-    return deliveries
+    return reservations

@@ -11,15 +11,10 @@ from ...kind import Kind
 from ...outcome import Decided, Refusal, Refused
 from ...phase import Phase
 from ...queries import Command, Reads, read
-from ...records import (
-    Missed,
-    PhaseChanged,
-    Schedule,
-    Session,
-    Trigger,
-    TriggerChanged,
-)
+from ...records import PhaseChanged, Session, Trigger
 from ...replace import replace
+from ...stored_outcomes import TriggerChanged
+from ...trigger_records import Missed, Schedule
 from ..replay import check_command_id, replay
 from ..validation import validate_id, validate_text, validate_time
 from .trigger_transaction import CommandView, TriggerTransaction, command_queries, refuse

@@ -8,8 +8,9 @@ from typing import TypeAlias
 from attrs import frozen
 
 from ...limits import OCCURRENCE_BYTES_MAX
-from ...records import Child, Starts, StartsInput, StartsJob, Subscription
+from ...records import Child, Subscription
 from ...transcript import hash_parts, hash_text
+from ...trigger_records import Starts, StartsJob
 from ..admit import Admit, validate_input
 from ..encoding import encode
 from ..jobs.register import Register
@@ -18,14 +19,14 @@ from ..sendable import uuid_of
 from ..submission import NewInput
 from ..validation import size_of, validate_id, validate_text
 
-__all__ = ["Occurred", "command_for", "digest_of", "id_for", "validate_starts"]
+__all__ = ["OccurrenceFacts", "command_for", "digest_of", "id_for", "validate_starts"]
 
 
 Starting: TypeAlias = Admit | Register
 
 
 @frozen
-class Occurred:
+class OccurrenceFacts:
     """What has occurred, for the commands that it leads to."""
 
     trigger_id: str
@@ -36,35 +37,35 @@ class Occurred:
     body: str
 
 
-def id_for(occurred: Occurred, row: Subscription) -> str:
+def id_for(facts: OccurrenceFacts, row: Subscription) -> str:
     """TRIGGER-33: return the id of what an occurrence starts for a subscription as it is now.
 
     It begins with the time at which the occurrence is stored, so whoever prunes knows its age (RETENTION-4).
     """
     state = row.state
     words = hash_parts(
-        occurred.trigger_id, occurred.source, occurred.key_value, row.subscription_id,
+        facts.trigger_id, facts.source, facts.key_value, row.subscription_id,
         state.incarnation, state.revision,
     )  # fmt: skip
-    return uuid_of(words, occurred.recorded_at_ms)
+    return uuid_of(words, facts.recorded_at_ms)
 
 
 def command_for(
-    occurred: Occurred, subscription_id: str, starts: Starts, text: str | None, started_id: str
+    facts: OccurrenceFacts, subscription_id: str, starts: Starts, text: str | None, started_id: str
 ) -> Starting:
     """TRIGGER-34, TRIGGER-35: return the command that registers the job or admits the input."""
-    given = occurred.body if text is None else _filled(text, occurred)
+    given = facts.body if text is None else _filled(text, facts)
     if isinstance(starts, StartsJob):
         return Register(
-            started_id, starts.runner, given, starts.disposition, origin=occurred.trigger_id,
-            registered_by=occurred.trigger_id, wake_target=starts.wake_target, retry=starts.retry,
+            started_id, starts.runner, given, starts.disposition, origin=facts.trigger_id,
+            registered_by=facts.trigger_id, wake_target=starts.wake_target, retry=starts.retry,
         )  # fmt: skip
     origin = {
-        "trigger": occurred.trigger_id,
+        "trigger": facts.trigger_id,
         "subscription": subscription_id,
-        "source": occurred.source,
-        "key": occurred.key_value,
-        "at_ms": occurred.at_ms,
+        "source": facts.source,
+        "key": facts.key_value,
+        "at_ms": facts.at_ms,
     }
     new = NewInput(
         started_id, starts.kind, given, "trigger", supersession_key=starts.supersession_key,
@@ -72,14 +73,14 @@ def command_for(
     )  # fmt: skip
     if starts.session_id is not None:
         return Admit(starts.session_id, (new,))
-    profile = NewProfile(relation=Child(occurred.trigger_id, occurred.key_value))
+    profile = NewProfile(relation=Child(facts.trigger_id, facts.key_value))
     return Admit(started_id, (new,), profile=profile)
 
 
-def _filled(text: str, occurred: Occurred) -> str:
+def _filled(text: str, facts: OccurrenceFacts) -> str:
     """Return a text with the key and the body of an occurrence in their places."""
-    parts = [part.replace("{key}", occurred.key_value) for part in text.split("{body}")]
-    return occurred.body.join(parts)
+    parts = [part.replace("{key}", facts.key_value) for part in text.split("{body}")]
+    return facts.body.join(parts)
 
 
 def digest_of(starts: Starts, text: str | None) -> str:
@@ -98,7 +99,7 @@ def validate_starts(
             return f"text of {size} bytes; at most {OCCURRENCE_BYTES_MAX}"
         if problem := validate_text("text", text, OCCURRENCE_BYTES_MAX):
             return problem
-    example = Occurred(trigger_id, "example", "0", now_ms, now_ms, "")
+    example = OccurrenceFacts(trigger_id, "example", "0", now_ms, now_ms, "")
     made = command_for(example, subscription_id, starts, text, "example")
     if isinstance(made, Register):
         return made.problem(now_ms)

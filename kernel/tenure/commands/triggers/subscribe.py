@@ -13,8 +13,10 @@ from ...limits import SUBSCRIPTIONS_MAX
 from ...machines import subscription as subscription_
 from ...outcome import Decided, Insert, Refusal, Refused, Update
 from ...queries import Command, Get, Reads, read
-from ...records import ExecutedCommand, Starts, Subscription, SubscriptionChanged
+from ...records import ExecutedCommand, Subscription
 from ...replace import replace
+from ...stored_outcomes import SubscriptionChanged
+from ...trigger_records import Starts
 from ..replay import check_command_id, replay
 from .starting import digest_of, validate_starts
 from .trigger_transaction import CommandView, TriggerTransaction, command_queries, refuse
