@@ -44,6 +44,8 @@ class EventKind(enum.StrEnum):
     NODES_HIDDEN = "nodes_hidden"  # by an Amend: their ids, with blanks between them
     NODES_SHOWN = "nodes_shown"
     LEAF_MOVED = "leaf_moved"  # by a switch of the frame: the node, or nothing
+    UNDELIVERABLE = "undeliverable"  # a command to be sent: its number, target and refusal
+    RESENT = "resent"  # one that was undeliverable: its number, and the new one
     JOB_REGISTERED = "job_registered"
     JOB_TAKEN = "job_taken"  # the generation of the lease
     JOB_STARTED = "job_started"  # likewise
@@ -78,6 +80,8 @@ class EventKind(enum.StrEnum):
             "LEAF_MOVED": 2,
             "NODES_HIDDEN": 2,
             "NODES_SHOWN": 2,
+            "RESENT": 2,
+            "UNDELIVERABLE": 2,
         }
     )
 

@@ -22,6 +22,7 @@ from .records import (
     Node,
     Occurrence,
     OpenKey,
+    Outbound,
     Profile,
     QueueEntry,
     Run,
@@ -69,6 +70,10 @@ __all__ = [
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
+    "OUTBOUND",
+    "OUTBOUND_DUE",
+    "OUTBOUND_ROUTE",
+    "OUTBOUND_UNDELIVERABLE",
     "PRIMARY",
     "PRUNABLE",
     "QUEUE_ENTRIES",
@@ -184,6 +189,21 @@ TRIGGERS: Final = Index("trigger_pk", Trigger, Trigger.key, unique=True, since=2
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
+OUTBOUND: Final = Index("outbound_pk", Outbound, Outbound.key, unique=True, since=2)
+# Relays find what may be sent by it, for each store to which they send (OUTBOUND-20).
+OUTBOUND_DUE: Final = Index(
+    "outbound_due",
+    Outbound,
+    ("peer", "due_at_ms", "session_id", "number"),
+    since=2,
+    for_workers=True,
+)
+OUTBOUND_ROUTE: Final = Index(
+    "outbound_route", Outbound, ("session_id", "waiting_route", "number"), since=2
+)
+OUTBOUND_UNDELIVERABLE: Final = Index(
+    "outbound_undeliverable", Outbound, ("refused_at_ms", "session_id", "number"), since=2
+)
 USAGES: Final = Index("usage_pk", Usage, Usage.key, unique=True)
 
 DECLARED: Final[tuple[Index[Any], ...]] = (
@@ -225,6 +245,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     BLOBS,
     BLOB_HOLDERS,
     IMPORTED_PAGES,
+    OUTBOUND,
+    OUTBOUND_DUE,
+    OUTBOUND_ROUTE,
+    OUTBOUND_UNDELIVERABLE,
     JOB_CHANGED,
     JOB_OPEN,
     JOB_ORIGIN,

@@ -30,6 +30,7 @@ __all__ = [
     "MESSAGE_BYTES_MAX",
     "OCCURRENCE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
+    "OUTBOUND_MAX",
     "ORIGIN_BYTES_MAX",
     "PAGES_MAX",
     "PAGE_BYTES_MAX",
@@ -117,6 +118,7 @@ FRAME_OPTIONS_BYTES_MAX: Final = 16_384  # FRAME-7
 USAGE_MAX: Final = 8  # usage records of one command
 USAGE_COUNT_MAX: Final = 10**12  # of each count of one command; a store adds them up in 63 bits
 OPEN_TICKETS_MAX: Final = 32  # of a run (TICKET-5)
+OUTBOUND_MAX: Final = 8  # commands that one command sends (OUTBOUND-3)
 TICKET_BYTES_MAX: Final = 1_000_000  # of a question, and of a decision
 SWEEP_TICKETS_MAX: Final = 32  # tickets that a Sweep times out; as many of ended runs (TICKET-30)
 BEGIN_PROMOTED_MAX: Final = 8  # inputs that a Begin or a Commit makes ready

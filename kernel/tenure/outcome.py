@@ -52,6 +52,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN_INPUT = "unknown_input"
     UNKNOWN_RUN = "unknown_run"
     UNKNOWN_TICKET = "unknown_ticket"
+    UNKNOWN_OUTBOUND = "unknown_outbound"
     UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_JOB = "unknown_job"
@@ -135,6 +136,7 @@ class Hint:
     due_at_ms: int | None
     cancel_run: str | None = None  # a run that was asked to stop; its holder may act at once
     steer_run: str | None = None  # a run that an input is addressed to
+    outbound: bool = False  # it has something to be sent
 
 
 @frozen

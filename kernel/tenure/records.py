@@ -23,6 +23,7 @@ from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
 from .machines import ticket as ticket_
+from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
@@ -44,6 +45,7 @@ from .stored_outcomes import (
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     RunTakenUp,
     TicketDecided,
     WithdrawnCount,
@@ -90,6 +92,7 @@ __all__ = [
     "Occurrence",
     "OpenKey",
     "OpenTicket",
+    "Outbound",
     "Parent",
     "Phase",
     "PhaseChanged",
@@ -101,6 +104,7 @@ __all__ = [
     "Relation",
     "Reordered",
     "Replaced",
+    "Resent",
     "Root",
     "Run",
     "RunTakenUp",
@@ -145,6 +149,7 @@ class Session(Record):
         "scraps_since_ms": 2,
         "current_frame": 2,
         "next_node": 2,
+        "next_outbound": 2,
         "kind": 2,
         "work_at_ms": 2,
         "left_since_ms": 2,
@@ -191,6 +196,7 @@ class Session(Record):
     scraps_since_ms: int | None = None  # since when it has some
     current_frame: CurrentFrame | None = None  # None: no frame was opened, nothing is named
     next_node: int | None = None  # number of the next run's first node (READ-2); None: none has one
+    next_outbound: int | None = None  # number of the next row of Outbound; None: none was written
     kind: Kind | None = None  # None: a session
     work_at_ms: int | None = None  # when a job or a trigger has work that needs no lease
     left_since_ms: int | None = None  # since when a job is left, until it is renewed or ends
@@ -490,6 +496,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     BlobHolders,
     ImportProgress,
     ImportedPage,
+    Outbound,
     Job,
     JobText,
     Trigger,

@@ -26,6 +26,7 @@ __all__ = [
     "Reclaimed",
     "Reordered",
     "Replaced",
+    "Resent",
     "RunTakenUp",
     "SubscriptionChanged",
     "TicketDecided",
@@ -178,6 +179,14 @@ class TicketDecided:
 
 
 @frozen
+class Resent:
+    """A row of Outbound that is sent again, under this number."""
+
+    since: ClassVar = 2
+    number: int
+
+
+@frozen
 class JobAsked:
     """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
 
@@ -219,6 +228,7 @@ ExecutedOutcome: TypeAlias = (
     | Reordered
     | Readmitted
     | TicketDecided
+    | Resent
     | JobAsked
     | TriggerChanged
     | SubscriptionChanged

@@ -155,6 +155,8 @@ DAMAGES = {
     "exactly the current frame": "UPDATE frame SET status = 'active' WHERE status = 'superseded'",
     "the number of every node": "UPDATE session SET next_node = 1 WHERE next_node > 1",
     "the leaf of every frame": """UPDATE frame SET leaf = replace(leaf, '"node_id":"', '"node_id":"x') WHERE leaf IS NOT NULL""",
+    "the number of every outbound": "UPDATE session SET next_outbound = 1 WHERE next_outbound > 1",
+    "the first outbound command": "UPDATE outbound SET state = 'behind', due_at_ms = NULL",
     "stopped means": "UPDATE session SET phase = 'stopping', lease = 'vacant', open_run = NULL",
 }
 
@@ -183,7 +185,7 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
     # the bytes that are being deleted by the system `attach`
-    assert len(PROPERTIES) == 32
+    assert len(PROPERTIES) == 34
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(

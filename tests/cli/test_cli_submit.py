@@ -143,3 +143,38 @@ def test_the_text_may_come_from_standard_input(folder: Path) -> None:
     (inspected,) = tenure("inspect", *STORE, "--json", "ann", cwd=folder).lines
     assert json.loads(ran.out)["how"] == "queued"
     assert [i["text"] for i in inspected["inbox"]] == ["from a file"]
+
+
+def test_the_place_in_the_queue_and_the_time_are_options(tmp_path: Path) -> None:
+    at = str(2**41)
+    tenure("submit", *STORE, "ann", "later", cwd=tmp_path)
+    tenure("submit", *STORE, "--priority", "5", "ann", "first", cwd=tmp_path)
+    tenure("submit", *STORE, "--available-at-ms", at, "ann", "one day", cwd=tmp_path)
+
+    (seen,) = tenure("inspect", *STORE, "--json", "ann", cwd=tmp_path).lines
+    found = [(i["text"], i["status"], i["priority"], i["due_at_ms"]) for i in seen["inbox"]]
+    assert found == [
+        ("first", "ready", 5, None),
+        ("later", "ready", 128, None),
+        ("one day", "delayed", 128, int(at)),
+    ]
+
+
+def test_a_busy_session_is_left_alone_or_taken_over(tmp_path: Path) -> None:
+    (line,) = tenure("submit", *STORE, "ann", "hello", cwd=tmp_path).lines
+
+    refused = tenure("submit", *STORE, "--busy", "reject", "ann", "again", cwd=tmp_path)
+    assert refused.code == 1 and line["input_id"] in refused.err and not refused.lines
+    taken = tenure("submit", *STORE, "--busy", "interrupt", "ann", "instead", cwd=tmp_path)
+    assert taken.code == 0
+    without = tenure("submit", *STORE, "--busy", "replace", "ann", "again", cwd=tmp_path)
+    wrong = tenure("submit", *STORE, "--within", "1", "ann", "again", cwd=tmp_path)
+    assert (without.code, wrong.code) == (2, 2) and "--within" in without.err
+    replaced = tenure(
+        "submit", *STORE, "--busy", "replace", "--within", "5", "ann", "last", cwd=tmp_path
+    )
+    assert replaced.code == 0
+
+    (seen,) = tenure("inspect", *STORE, "--json", "ann", cwd=tmp_path).lines
+    found = [(i["text"], i["status"]) for i in seen["inbox"]]
+    assert found == [("hello", "superseded"), ("instead", "superseded"), ("last", "ready")]

@@ -70,6 +70,7 @@ PAGES = {
     "runner": "runner.md",
     "subscription": "trigger.md",
     "ticket": "ticket.md",
+    "outbound": "outbound.md",
     "publisher": "publisher.md",
     "worker": "worker.md",
 }

@@ -48,6 +48,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
         "retention",
     ),
     "attachment",
+    "outbound",
     "job",
 )
 
@@ -88,6 +89,8 @@ UNREACHED = {
         f"STATE-{n}": "a clause of drivers: tests/stores/test_payloads.py"
         for n in (20, 21, 22, 23, 25)
     },
+    "OUTBOUND-4": "tests/kernel/test_outbound.py: the ids of rows, and of the commands in them",
+    "OUTBOUND-5": "tests/kernel/test_outbound.py: every command that may be sent, as text",
     "STORE-55": "a clause of drivers: the conformance suite",
     "FRAME-6": "tests/kernel/test_frames.py: 256 frames are too many for a scenario",
     "ATTACH-4": "tests/kernel/test_attachments.py: a scenario would have 257 attachments",

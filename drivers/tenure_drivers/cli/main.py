@@ -40,7 +40,7 @@ SESSION_COMMANDS: Final = (
 
 
 SECTIONS: Final = {  # of `tenure --help`
-    "Work": ("run", "submit", "ask", "steer"),
+    "Work": ("run", "work", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
     "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead"),
@@ -96,6 +96,7 @@ class Lazy(click.Group):
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
+        "work": "tenure_drivers.cli.run.service",
     }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -290,7 +291,14 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
       due        when there is work for the session
       revision   how often the visible transcript has changed
     With SESSION, print also its inbox in order, its unfinished runs and their journals, its dead letters,
-    the end of its transcript, and its usage.
+    the end of its transcript, and its usage:
+      status     of an input: ready, delayed, bound (a run works on it), or how it ended
+      rank       the place of a ready input among those of its priority
+      due        when the input or the run may begin; -: when it is its turn
+      state      of a run: running, rescheduled (it is to be tried again) or waiting (for people or a time)
+      turn, n    of a run: the number of its turn, and of the turn's next checkpoint
+      failures   attempts of a run that raised; outages: of a service; losses: worker processes that died
+      entry      of a journal: turn.checkpoint.position; kind and step: what was recorded there
     Read-only: never creates or changes a store, and is safe while workers are running.
     If a session cannot be read, its id is printed and the remaining sessions are shown.
 
@@ -369,6 +377,8 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
 def events(store: str, session: str, after: int, follow: bool, as_json: bool) -> None:
     """Print the events of a session.  Their numbers have no gaps.
 
+    Each line has the number, the time, the kind, the run, the inputs, and what else the kind says.
+    The kinds are in specs/event.md; tenure explain EVENT-1 prints the first of its rules.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b

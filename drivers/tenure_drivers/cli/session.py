@@ -207,6 +207,7 @@ def reorder(store: str, session: str, input_ids: tuple[str, ...], lane: str, as_
 def dead(store: str, session: str | None, as_json: bool) -> None:
     """List the dead letters of all sessions, or of one: inputs whose run was given up.
 
+    Each line has the session, the input, its kind, its text, and the reason.
     Read-only.  `tenure retry` admits one again.
 
     \b

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
@@ -12,6 +12,7 @@ from tenure.commands import IfIdle, NewProfile
 from ..runtime.client import Client
 from ..runtime.errors import NotAnswered, StillRunning, SubmissionRefused
 from ..runtime.receipts import Receipt
+from ..runtime.strategies import BusyStrategy
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
 from .main import STORE_HELP, Seconds
@@ -53,6 +54,32 @@ TEXT: Final = click.argument("text", default="-", metavar="[TEXT|-]")
     metavar="NAME=VALUE",
     help="A label of it; may be repeated.",
 )
+@click.option(
+    "--priority",
+    type=int,
+    metavar="NUMBER",
+    help="0 (first) to 1000000 (last); default: that of the kind, 128 for a prompt.",
+)
+@click.option(
+    "--available-at-ms",
+    type=int,
+    metavar="MS",
+    help="Earliest time to start, in milliseconds since 1970.",
+)
+@click.option(
+    "--busy",
+    default="enqueue",
+    type=click.Choice(get_args(BusyStrategy)),
+    show_default=True,
+    help="What happens if a turn of the session is running.",
+)
+@click.option(
+    "--within",
+    "within_s",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="With --busy replace: how long to wait until no turn is running.",
+)
 @KEY
 @WAIT
 @SESSION
@@ -76,17 +103,29 @@ def submit(
     With --wait also: {"ended", "termination", "checkpoint", "text"}; ended is null if it has not ended
 
     \b
-    Example:
+    --busy, while a turn of the session is running:
+      enqueue    the input waits in the queue
+      reject     nothing is stored; also if another input is ready or waits for a retry
+      interrupt  the inputs of the user that wait are superseded, and the running turn is asked to stop
+      rollback   likewise, and the turn leaves nothing in the transcript, unless it has started a once step
+      replace    each running turn is asked to stop; when none runs, the inputs of the user that wait are
+                 superseded and the input is admitted; if that takes longer than --within, nothing is stored
+
+    \b
+    Examples:
       tenure submit --store sqlite:agent.db ann 'hello'
+      tenure submit --store sqlite:agent.db --busy reject bob 'only if you are idle'
 
     \b
     Exit codes:
       0  submitted; with --wait: and its run has finished
-      1  refused; with --wait: it was not consumed, or its run did not finish
+      1  refused or busy; with --wait: it was not consumed, or its run did not finish
       2  invalid arguments
       3  with --wait: it has not ended yet
       4  store unavailable, unreadable, or of a newer release
     """
+    if (options["busy"] == "replace") is (options["within_s"] is None):
+        raise usage_error("--busy replace needs --within SECONDS, and only it has that option")
     if name is not None or labels:
         options["profile"] = NewProfile(name, labels)
     invoke_async(_submit(store, session, text, wait_s, options))

@@ -21,8 +21,10 @@ from ..indexes import (
     NODES,
     OPEN_RUNS,
     OPEN_TICKETS,
+    OUTBOUND,
 )
 from ..limits import LABELS_MAX
+from ..outbound_records import Due, Outbound
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import all_rows, load_session_rows
@@ -98,6 +100,24 @@ def frame_leaves_stored(b: Snapshot) -> bool:
     return True
 
 
+def outbound_numbered(b: Snapshot) -> bool:
+    """Return True if the counter of the session is above the number of every row."""
+    following = b.session.next_outbound or 1
+    return all(0 < row.number < following for row in b.world.all(Outbound))
+
+
+def routes_move(b: Snapshot) -> bool:
+    """Return True if the first row of every route is due, now or later."""
+    met: set[str] = set()
+    for row in sorted(b.world.all(Outbound), key=lambda row: row.number):
+        route = row.waiting_route
+        if route is not None and route not in met:
+            met.add(route)
+            if not isinstance(row.state, Due):
+                return False
+    return True
+
+
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
@@ -105,6 +125,8 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "the number of every node is below the next one": nodes_numbered,
     "the rows of labels are those of the profile, at most 16": labels_stored,
     "the leaf of every frame is stored, and has no open calls": frame_leaves_stored,
+    "the number of every outbound command is below the next one": outbound_numbered,
+    "the first outbound command of every route is due": routes_move,
     **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
 }
@@ -131,6 +153,8 @@ class Rows(Question[tuple[Record, ...]]):
             found += yield from tickets_of(s, runs)
         if session.intent_count or session.scrap_count:
             found += yield from attachments_of(s)
+        if session.next_outbound is not None:
+            found += yield from all_rows(OUTBOUND, s)
         found += [entered for entered in inputs if entered is not None]
         profile = yield Get(Profile, (s,))
         found += [] if profile is None else [profile]

@@ -15,9 +15,11 @@ from attrs import field, frozen
 from ..machines import input as input_
 from ..machines import job as job_
 from ..machines import lease as lease_
+from ..machines import outbound as outbound_
 from ..machines import run as run_
 from ..machines import subscription as subscription_
 from ..machines import ticket as ticket_
+from ..outbound_records import Behind, Due, Undeliverable
 from ..outcome import Refused
 from ..publisher import machine as publisher_
 from ..rules import Row, Table
@@ -29,6 +31,7 @@ from . import publisher_domain, runner_domain, worker_domain
 __all__ = [
     "LEASE",
     "MACHINES",
+    "OUTBOUND",
     "PUBLISHER",
     "QUEUE_ENTRY",
     "RUN",
@@ -249,6 +252,24 @@ TICKET: Final = Machine(
     (ticket_.Settle(ticket_.Settled(ticket_.Action.REJECT)),),
 )
 
+GONE = "relays name only rows that are to be sent (OUTBOUND-33)"
+UNDELIVERED: Final = Undeliverable(5, "phase", "INBOX-6", "destroyed")
+OUTBOUND: Final = Machine(
+    "outbound",
+    outbound_.RULES,
+    (Due(0), Due(7), Behind(), UNDELIVERED),
+    (outbound_.Delay(9), outbound_.Line(), outbound_.Promote(), outbound_.Refuse(UNDELIVERED)),
+    {
+        (Behind, outbound_.Delay): "only the first row of a route is sent (OUTBOUND-31)",
+        (Behind, outbound_.Refuse): "only the first row of a route is sent (OUTBOUND-31)",
+        (Behind, outbound_.Line): "LineUp names only rows that are due (OUTBOUND-36)",
+        (Undeliverable, outbound_.Delay): GONE,
+        (Undeliverable, outbound_.Line): GONE,
+        (Undeliverable, outbound_.Promote): "Resend writes a new row (OUTBOUND-42)",
+        (Undeliverable, outbound_.Refuse): GONE,
+    },
+)
+
 _ABANDONED: Final = job_.Ended(job_.How.ABANDONED, "a", 1)
 
 JOB: Final = Machine(
@@ -326,7 +347,9 @@ PUBLISHER: Final = Machine(
     classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
 )
 
-MACHINES: Final = (JOB, LEASE, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER)
+MACHINES: Final = (
+    *(JOB, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER),
+)
 
 
 # -- drawing

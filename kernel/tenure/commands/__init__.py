@@ -20,6 +20,7 @@ from ..records import (
     Reclaimed,
     Reordered,
     Replaced,
+    Resent,
     Root,
     WithdrawnCount,
 )
@@ -50,8 +51,12 @@ from .prune import Prune, Pruned
 from .publish import Publish, Published
 from .readmit import Readmit
 from .reseal import Reseal, RowName
+from .resend import Resend
 from .restore import Restore
 from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
+from .send import NewOutbound
+from .sendable import Sendable
+from .sent import LineUp, OutboundDelayed, OutboundSettled, SendFailed, SendRefused, Sent
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -102,6 +107,10 @@ __all__ = [
     "ScrapsClaimed",
     "ScrapsDropped",
     "Checkpointed",
+    "LineUp",
+    "NewOutbound",
+    "OutboundDelayed",
+    "OutboundSettled",
     "Commit",
     "Committed",
     "Conflict",
@@ -161,7 +170,13 @@ __all__ = [
     "RequestCancel",
     "Reseal",
     "Reset",
+    "Resend",
+    "Resent",
     "Restore",
+    "SendFailed",
+    "SendRefused",
+    "Sendable",
+    "Sent",
     "Retire",
     "Root",
     "Rewind",

@@ -14,9 +14,11 @@ from ..outcome import Decided, Insert, Refusal, Refused
 from ..policy import Delivery, IfOver, KeyScope, OnRetry, OnSameSlot, Policy
 from ..queries import Command, Each, First, Get, Reads, read
 from ..records import Admission, HowAdmitted, Input, OpenKey, Phase, QueueEntry, Session
+from ..replace import replace
 from ..scheduling import target_ended
 from .busy import busy_with
 from .profile import NewProfile, create_profile, validate_profile
+from .sendable import MakeId, Sendable
 from .session_view import SessionView, session_queries
 from .steering import NoTarget, resolve_target
 from .submission import Admitted, Conflict, NewInput, Target, known_admissions
@@ -47,7 +49,7 @@ class AdmitView(SessionView):
 
 
 @frozen
-class Admit(Command[AdmitView, Admitted]):
+class Admit(Command[AdmitView, Admitted], Sendable):
     """Admit up to 256 inputs, all or none.  Writes at most five rows for each input, two more, and those of a profile.
 
     `open`: create the session if it does not exist.  `queue_max`: at most so many inputs may be ready or delayed then.
@@ -63,6 +65,12 @@ class Admit(Command[AdmitView, Admitted]):
     queue_max: int | None = None
     only_if_idle: bool = False
     profile: NewProfile | None = None
+
+    def identified(self, make: MakeId) -> Admit:
+        """OUTBOUND-4: return it with ids of inputs in the place of empty ones."""
+        given = enumerate(self.inputs)
+        named = [new if new.input_id else replace(new, input_id=make(n)) for n, new in given]
+        return replace(self, inputs=tuple(named))
 
     def reads(self) -> Reads[AdmitView]:
         s = self.session_id

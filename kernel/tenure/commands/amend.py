@@ -21,6 +21,7 @@ from .hiding import hide_and_show, node_queries, refuse_hiding
 from .nodes import first_number, open_calls_after, validate_nodes
 from .profile import NewProfile, change_profile, validate_change
 from .replay import check_command_id, replay
+from .send import NewOutbound, send, validate_outbound
 from .session_view import SessionView, session_queries
 from .states import blob_queries, store_states, validate_states
 from .switch import Found, apply_switch, check_switch, how_switched, switch_queries
@@ -61,7 +62,7 @@ class Amend(Command[AmendView, Amended]):
     """Add at most 64 nodes, move the leaf, set states, count usage, switch the frame, replace the profile.
 
     It needs a lease of Acquire.  `hide`, `show`: ids of at most 64 nodes (TRANSCRIPT-40).
-    `attach`, `forget`: ids of at most 64 attachments.
+    `attach`, `forget`: ids of at most 64 attachments.  `outbound`: at most 8 commands that are sent to other sessions.
     Refusals: UNKNOWN_SESSION, FENCED, OPEN_TURN, REVISION, ILLEGAL, FULL, PRUNED, UNKNOWN_NODE, UNKNOWN_ATTACHMENT.
     """
 
@@ -74,6 +75,7 @@ class Amend(Command[AmendView, Amended]):
         "show": 2,
         "attach": 2,
         "forget": 2,
+        "outbound": 2,
     }
     session_id: str
     command_id: str
@@ -89,6 +91,7 @@ class Amend(Command[AmendView, Amended]):
     show: tuple[str, ...] = ()
     attach: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
+    outbound: tuple[NewOutbound, ...] = ()
 
     def reads(self) -> Reads[AmendView]:
         s = self.session_id
@@ -148,6 +151,8 @@ class Amend(Command[AmendView, Amended]):
         forget(tx, view.attachments[len(self.attach) :])
         how = how_switched(tx.session, self.switch, view.switch)
         apply_switch(tx, self.switch, view.switch)
+        for new in self.outbound:
+            send(tx, new.command, new.peer)
         return tx.session.leaf, how
 
     def _refused(self, view: AmendView, session: Session) -> Refused | None:
@@ -181,7 +186,8 @@ class Amend(Command[AmendView, Amended]):
 
     def _validate(self) -> str | None:
         """TRANSCRIPT-6: return what is wrong with the nodes and the usage.  No call may stay open."""
-        if problem := validate_nodes((), self.nodes) or validate_usage(self.usage):
+        problem = validate_nodes((), self.nodes) or validate_usage(self.usage)
+        if problem := problem or validate_outbound(self.outbound):
             return problem
         left = open_calls_after((), self.nodes)
         return f"calls without a result: {left}" if left else None

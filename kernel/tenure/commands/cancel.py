@@ -26,6 +26,7 @@ from ..scheduling import outdated
 from .admit import AdmitView, admit_into, ingress_queries, look_up
 from .busy import working
 from .replay import check_command_id, not_found, replay
+from .sendable import Sendable
 from .session_view import SessionView, session_queries
 from .submission import NewInput
 from .transaction import Transaction
@@ -42,9 +43,10 @@ class RequestCancelView(SessionView):
 
 
 @frozen
-class RequestCancel(Command[RequestCancelView, CancelRequested]):
+class RequestCancel(Command[RequestCancelView, CancelRequested], Sendable):
     """Ask exactly this run to stop.  Writes at most 64 queue entries and a few rows.  Refusals: UNKNOWN_RUN, ENDED."""
 
+    moot: ClassVar = (Refusal.ENDED,)
     session_id: str
     command_id: str
     run_id: str

@@ -48,8 +48,10 @@ from ..transcript import (
 from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .attachment_counts import count_attachments
 from .contributors import apply_to, is_targeted
+from .hints import hints_of
 from .nodes import append_nodes, first_number, open_calls_after, validate_body, validate_nodes
 from .replay import not_found
+from .send import NewOutbound, hash_outbound, outbound_rows, validate_outbound
 from .states import store_environment
 from .steering import no_targets, takeable, targeted_queries
 from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
@@ -116,7 +118,14 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     Refusals: FENCED, STALE, CANCELLED, UNKNOWN_RUN, ILLEGAL, UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"take": 2, "take_max": 2, "take_id": 2, "tickets": 2, "attach": 2}
+    added: ClassVar = {
+        "take": 2,
+        "take_max": 2,
+        "take_id": 2,
+        "tickets": 2,
+        "attach": 2,
+        "outbound": 2,
+    }
     ignorable: ClassVar = (
         "take",
         "take_max",
@@ -138,6 +147,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
     take_id: str = ""
     tickets: tuple[NewTicket, ...] = ()
     attach: tuple[str, ...] = ()
+    outbound: tuple[NewOutbound, ...] = ()
 
     def reads(self) -> Reads[CheckpointView]:
         s = self.session_id
@@ -233,12 +243,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return problem
         if self.attach and not self.entries and not self.nodes:
             return "attach without an entry or a node: expected what names the attachments"
+        if self.outbound and not self.entries and not self.nodes:
+            return "outbound without an entry or a node: expected what recognises a repetition"
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
             validate_nodes(run.open_calls, self.nodes)
             or validate_tickets(run, self.tickets, known, now_ms)
             or validate_usage(self.usage)
             or validate_ids(self.attach, ATTACHED_MAX)
+            or validate_outbound(self.outbound)
             or next((p for p in map(validate_body, bodies) if p), None)
         )
 
@@ -258,6 +271,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             *([] if self.take is None else [[self.take.value, self.take_max, self.take_id]]),
             *([new.parts() for new in self.tickets]),
             *([["attach", list(self.attach)]] if self.attach else []),
+            *([["outbound", hash_outbound(self.outbound)]] if self.outbound else []),
         )
 
     def write(
@@ -303,6 +317,8 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             counted = count_attachments(changed, -len(attached), 0, now_ms)
             changed = replace(counted, intents_at_ms=changed.intents_at_ms)
         writes += attached
+        changed, sent = outbound_rows(changed, self.outbound, self.fence.lease_id, now_ms)
+        writes += sent
         writes += count_usage(self.session_id, self.usage, view.usage)
         writes += [Insert(e) for e in self._lines(digest, nodes, ids)]
         writes += [Insert(row) for row in (*nodes, *opened)]
@@ -313,12 +329,15 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             writes.insert(0, Update(changed))
         more = len(found) > len(taken)
         answer = Checkpointed(self.n + 1, run.tip, self._cancel(session), True, ids, more)
-        return Decided(answer, "JOURNAL-7", tuple(writes), via=(stepped.clause, *via))
+        hints = hints_of(session, changed) if sent else ()
+        return Decided(answer, "JOURNAL-7", tuple(writes), hints, via=(stepped.clause, *via))
 
     def _room(self) -> int:
         """JOURNAL-35: return how many queue entries it may write beside its other rows."""
         rows = len(self.entries) + 2 * len(self.tickets) + len(self.usage)
-        others = 2 * (len(self.nodes) + 1) + rows + len(self.attach) + 1 + 2 + 3
+        others = (
+            2 * (len(self.nodes) + 1) + rows + len(self.attach) + len(self.outbound) + 1 + 2 + 3
+        )
         return CHECKPOINT_ROWS_MAX - others
 
     def _apply(

@@ -53,6 +53,7 @@ from .nodes import (
     validate_nodes,
 )
 from .replay import not_found
+from .send import NewOutbound, hash_outbound, send, validate_outbound
 from .session_view import SessionView, session_queries
 from .states import all_changes, blob_queries, hash_states, store_states, validate_states
 from .steering import no_targets, takeable, targeted_queries
@@ -121,11 +122,19 @@ class Commit(Command[CommitView, Committed]):
 
     The same commit again is a replay, whatever the lease is by then.  Another commit of the turn is refused with
     STAMP_CONFLICT.  A finished turn that `yields` is refused with STEERED while it could take inputs instead.  Writes at most 64 queue entries with their keys, 32 nodes, 8 usage rows, and 64 queue entries of the
-    next run.  `attach`: at most 8 attachments.  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL,
+    next run.  `attach`: at most 8 attachments.
+    `outbound`: at most 8 commands that are sent to other sessions (OUTBOUND-1).  Other refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, REVISION, ILLEGAL,
     UNKNOWN_ATTACHMENT.
     """
 
-    added: ClassVar = {"yields": 2, "resolution": 2, "switch": 2, "states": 2, "attach": 2}
+    added: ClassVar = {
+        "yields": 2,
+        "resolution": 2,
+        "switch": 2,
+        "states": 2,
+        "attach": 2,
+        "outbound": 2,
+    }
     ignorable: ClassVar = ("yields", "resolution")
     session_id: str
     fence: lease_.Fence
@@ -149,6 +158,7 @@ class Commit(Command[CommitView, Committed]):
     switch: Switch | None = None
     states: tuple[NewState, ...] = ()
     attach: tuple[str, ...] = ()
+    outbound: tuple[NewOutbound, ...] = ()
 
     def reads(self) -> Reads[CommitView]:
         s, changes = self.session_id, self._changes
@@ -224,6 +234,8 @@ class Commit(Command[CommitView, Committed]):
         else:
             tx.finish(stamped, self.termination, self.reason)
         apply_switch(tx, self.switch, view.switch)
+        for each in self.outbound:
+            send(tx, each.command, each.peer)
         return self._hand_over(tx, revision, switched)
 
     def _roll_back(
@@ -255,6 +267,7 @@ class Commit(Command[CommitView, Committed]):
             *([[frame, *handed]] if continued else ()),
             *([["states", named]] if named else ()),
             *([["attach", list(self.attach)]] if self.attach else ()),  # ATTACH-13
+            *([["outbound", hash_outbound(self.outbound)]] if self.outbound else ()),
         )
 
     def _replay(
@@ -332,6 +345,7 @@ class Commit(Command[CommitView, Committed]):
             or validate_nodes(open_calls, self.nodes)
             or validate_usage(self.usage)
             or validate_ids(self.attach, COMMIT_ATTACHED_MAX)
+            or validate_outbound(self.outbound)
             or validate_text("frame", self.frame or "", AGENT_MAX)
             or (validate_body(self.state) if self.state else None)
         )

@@ -12,6 +12,7 @@ from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Phase, Session, Ticket, TicketDecided
 from ..transcript import hash_parts, hash_text
 from .replay import check_command_id
+from .sendable import Sendable
 from .session_view import CommandView, session_queries
 from .tickets import settle_ticket, validate_ticket_text
 from .transaction import Transaction
@@ -36,7 +37,7 @@ class DecideView(CommandView):
 
 
 @frozen
-class Decide(Command[DecideView, DecisionTaken]):
+class Decide(Command[DecideView, DecisionTaken], Sendable):
     """Settle a ticket, for ever.  If its run waits for no other, it goes on at once.  Writes a few rows.
 
     `body`: the arguments of an edit, the reason of a rejection, or the answer.  `by`: who decides, for people.
@@ -44,6 +45,8 @@ class Decide(Command[DecideView, DecisionTaken]):
     """
 
     since: ClassVar = 2
+    id_field: ClassVar = "decision_id"
+    moot: ClassVar = (Refusal.ENDED,)
     session_id: str
     ticket_id: str
     decision_id: str

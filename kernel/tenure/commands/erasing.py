@@ -13,6 +13,7 @@ from ..event import Event, EventKind
 from ..machines import input as input_
 from ..machines import run as run_
 from ..machines import ticket as ticket_
+from ..outbound_records import Undeliverable
 from ..outcome import Key
 from ..queries import Record
 from ..records import (
@@ -32,6 +33,7 @@ from ..records import (
     Node,
     Occurrence,
     OpenKey,
+    Outbound,
     Profile,
     PruneProgress,
     QueueEntry,
@@ -95,6 +97,14 @@ def _ticket(row: Ticket) -> Ticket:
     return replace(row, prompt="", state=state)
 
 
+def _outbound(row: Outbound) -> Outbound:
+    """OUTBOUND-50: what was not sent yet cannot be sent any more."""
+    state = row.state
+    if not isinstance(state, Undeliverable):
+        state = Undeliverable(row.at_ms, "pruned", "OUTBOUND-50", "")
+    return replace(row, command="", error=None, state=replace(state, detail=""))
+
+
 def _blob(row: Blob) -> Blob:
     return replace(row, body="")
 
@@ -145,6 +155,7 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     ImportProgress: _progress,
     Subscription: _subscription,
     Occurrence: _occurrence,
+    Outbound: _outbound,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (

@@ -17,15 +17,16 @@ def hints_of(
 ) -> tuple[Hint, ...]:
     """DUE-9: return a hint if workers may believe that a session is due later than it is.
 
-    Also if a run was cancelled, or if an input is addressed to one (`steered`).
+    Also if a run was cancelled, if an input is addressed to one (`steered`), or if something is to be sent (OUTBOUND-21).
     """
     due = after.due_at_ms
+    sends = after.next_outbound != (None if before is None else before.next_outbound)
     earlier = due is not None and (
         before is None
         or before.due_at_ms is None
         or due < before.due_at_ms
         or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
     )
-    if earlier or cancelled is not None or steered is not None:
-        return (Hint(after.session_id, due, cancelled, steered),)
+    if earlier or cancelled is not None or steered is not None or sends:
+        return (Hint(after.session_id, due, cancelled, steered, sends),)
     return ()

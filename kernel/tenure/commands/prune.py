@@ -34,6 +34,7 @@ from ..records import (
     Input,
     Intent,
     JournalEntry,
+    Outbound,
     Phase,
     PruneProgress,
     QueueEntry,
@@ -368,8 +369,11 @@ class Prune(Command[PruneView, Pruned]):
             empty = let_go(empty, view.rows, now_ms)
             return self._removed(view, empty, view.progress, writes, len(writes) < PRUNE_ROWS_MAX)
         removal = Removal(session, self.policy, now_ms, now_ms, Found({}, {}, {}, {}, {}))
-        removal.drop(*view.rows)
-        return self._removed(view, empty, view.progress, removal.writes, False)
+        going = view.rows
+        if table is Outbound:  # OUTBOUND-51
+            going = tuple([row for row in going if row.waiting_route is None])
+        removal.drop(*going)
+        return self._removed(view, empty, view.progress, removal.writes, not going)
 
     def _erase(
         self, view: PruneView, session: Session, progress: PruneProgress, now_ms: int

@@ -30,6 +30,7 @@ class SessionChanges(TypedDict, total=False):
     current_frame: CurrentFrame | None
     cancel: Cancel | None
     next_node: int | None
+    next_outbound: int | None
     sweep: bool
     prune_at_ms: int | None
     erased: bool | None

@@ -47,6 +47,12 @@ from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .open_turn import LoadOpenTurn, OpenTurn
+from .outbound import (
+    OutboundPage,
+    SessionOutbound,
+    UndeliverableOutbound,
+    WaitingOutbound,
+)
 from .path import LoadPage, TranscriptPage
 from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
@@ -56,6 +62,10 @@ from .triggers import LoadTrigger, Occurrences, TriggerItem, Triggers, TriggersP
 __all__ = [
     "AllDeadLetters",
     "AllOpenTickets",
+    "OutboundPage",
+    "SessionOutbound",
+    "UndeliverableOutbound",
+    "WaitingOutbound",
     "ChangeCursor",
     "ChangesPage",
     "Conversation",

@@ -32,7 +32,7 @@ from ..indexes import (
 from ..kind import Kind
 from ..limits import FRAMES_MAX
 from ..queries import First, Get, Question, Record
-from ..records import Attachment, EventBatch, Phase, PruneProgress, Session
+from ..records import Attachment, EventBatch, Outbound, Phase, PruneProgress, Session
 from ..replace import replace
 from ..retention import PruneKind, Retention
 from .core import PAGE, Steps
@@ -90,7 +90,7 @@ class NextPrune(Question[Step | None]):
         keep_ms = self.policy.destroyed_for_ms
         if keep_ms is None:
             return None, times
-        last = (EventBatch.__name__, Attachment.__name__)
+        last = (EventBatch.__name__, Attachment.__name__, Outbound.__name__)
         tables = sorted(
             GOING_WITH_SESSION, key=lambda name: last.index(name) if name in last else -1
         )

@@ -32,7 +32,7 @@ from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
-__all__ = ["Job", "main"]
+__all__ = ["Job", "Signals", "drained", "main", "worker_pool"]
 
 
 VALIDATED_AT_ONCE: Final = 4
@@ -174,7 +174,7 @@ async def run(job: Job, content: bytes) -> int:
 
 
 async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
-    workers = await _worker_pool(job, store)
+    workers = await worker_pool(job, store)
     signals = Signals(workers, job.grace_s, asyncio.Event())
     signals.install()
     bar = Bar("prompts", len(rows))
@@ -199,7 +199,7 @@ async def _work(job: Job, store: RetryingStore, rows: list[FileInput]) -> int:
             log(str(admission.count))
 
 
-async def _worker_pool(job: Job, store: RetryingStore) -> Workers:
+async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         arguments += ["--grace", str(job.grace_s)]
@@ -233,14 +233,14 @@ async def _until_settled(
         ):
             await _first(working, admitting, watching, asked)
     finally:
-        await _drained(workers, working, job.grace_s)
+        await drained(workers, working, job.grace_s)
     if signals.asked.is_set():
         await watch.look_at_all()
         return True
     return False
 
 
-async def _drained(workers: Workers, working: asyncio.Task[None], grace_s: float) -> None:
+async def drained(workers: Workers, working: asyncio.Task[None], grace_s: float) -> None:
     """Drain the workers and wait for them.  Kill those that do not stop; after a failure, after DRAIN_S seconds."""
     failing = sys.exc_info()[0] is not None
     workers.drain()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from tenure.commands import Admit, Conflict, NewInput
+from tenure.commands import Admit, BusyWith, Conflict, NewInput
 from tenure.limits import ADMITTED_MAX
 from tenure.outcome import Refusal, Refused
 from tenure.policy import POLICIES, OnRetry, Policy
@@ -59,6 +59,10 @@ def new_input(line: PromptLine, input_id: str, policy: Policy) -> NewInput:
 def why(refused: Refused) -> str:
     """Return a refusal as a message that names the value."""
     detail = refused.detail
+    if isinstance(detail, BusyWith):
+        work = f"run {detail.run_id}" if detail.run_id else f"input {detail.ready}"
+        what = work if detail.run_id or detail.ready else "a lease without a run"
+        return f"the session is busy with {what}; nothing was stored ({refused.clause})"
     if not isinstance(detail, Conflict):
         return str(refused)
     if refused.reason is Refusal.KEY_CONFLICT:

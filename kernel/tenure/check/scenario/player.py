@@ -183,6 +183,8 @@ def _show_hint(hint: Hint) -> str:
         words.append(f"cancel={hint.cancel_run}")
     if hint.steer_run is not None:
         words.append(f"steer={hint.steer_run}")
+    if hint.outbound:
+        words.append("outbound")
     return " ".join(words)
 
 

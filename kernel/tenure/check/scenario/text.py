@@ -24,12 +24,14 @@ from ...commands import (
     NewAttachment,
     NewEntry,
     NewInput,
+    NewOutbound,
     NewProfile,
     NewState,
     NewTicket,
     Parent,
     Rewind,
     RowName,
+    Sendable,
     Switch,
     Target,
     Then,
@@ -40,27 +42,21 @@ from ...machines.lease import Evidence, Fence, Owner
 from ...machines.run import Mode, Termination, WaitReason
 from ...machines.ticket import Action, TicketKind
 from ...policy import (
-    Audience,
     Boundary,
-    Delivery,
     IfOver,
-    KeyScope,
     Lane,
-    OnOtherContent,
-    OnRetry,
-    OnSameSlot,
     Policy,
     WhileWaiting,
 )
 from ...queries import Command, Question
 from ...questions import core
 from ...records import Child, EntryKind, Fork, Phase, Root
-from ...replace import replace
-from ...retention import Keep, PruneKind, Retention
+from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
 from ...verdict import Observed
 from .job_values import read_limits, read_observed, write_limits, write_observed
+from .policies import read_policy, read_retention, write_policy, write_retention
 from .relations import read_pair, read_relation, write_relation
 
 __all__ = [
@@ -102,25 +98,6 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Disposition": Disposition,
     "run_.Termination": Termination,
 }
-FLAGS: Final[dict[str, dict[str, Any]]] = {
-    "earliest": {"delivery": Delivery.EARLIEST},
-    "before_completion": {"delivery": Delivery.BEFORE_COMPLETION},
-    "hold": {"on_retry": OnRetry.HOLD},
-    "original": {"on_other_content": OnOtherContent.ORIGINAL},
-    "open": {"key_scope": KeyScope.OPEN},
-    "when_retired": {"when_retired": True},
-    "barrier": {"barrier": True},
-    "coalesce": {"on_same_slot": OnSameSlot.COALESCE},
-    "model": {"audience": Audience.MODEL},
-    "nobody": {"audience": Audience.NOBODY},
-    "may_be_empty": {"may_be_empty": True},
-    "steers": {"steers": True},
-    "folds": {"while_waiting": WhileWaiting.FOLD},
-    "holds": {"while_waiting": WhileWaiting.HOLD},
-    "supersedes": {"while_waiting": WhileWaiting.SUPERSEDE},
-    "background": {"while_waiting": WhileWaiting.BACKGROUND},
-}
-RETRY: Final = tuple([a.name for a in attrs.fields(RetryLimits)])
 MADE_BY_KERNEL: Final = frozenset(
     kind.value for kind in (EntryKind.NODE, EntryKind.TAKEN, EntryKind.TICKET, EntryKind.WAIT)
 )
@@ -193,6 +170,7 @@ PARTS: Final[dict[str, type]] = {
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
+    "tuple[NewOutbound, ...]": tuple,
     "tuple[NewTicket, ...]": tuple,
     "tuple[UsageDelta, ...]": tuple,
     "tuple[NewState, ...]": tuple,
@@ -265,6 +243,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "usage", _build(UsageDelta, words[1:])
     if "failure" in parts:
         return "failure", _build(Failure, words)
+    if words[0] == "send" and "outbound" in parts:
+        return "outbound", _sent(words[1:])
     if words[0] == "rewind" and "rewind" in parts:
         return "rewind", _build(Rewind, words[1:])
     if "hand_off" in parts:
@@ -272,6 +252,17 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
     raise ScenarioSyntaxError(
         f"{' '.join(words)}: not an item of {', '.join(parts) or 'this command'}"
     )
+
+
+def _sent(words: list[str]) -> NewOutbound:
+    """Read a command that is sent, in one line: its items follow `;`.  `peer=name` before it is another store."""
+    peer = ""
+    if words and words[0].startswith("peer="):
+        peer, words = words[0].removeprefix("peer="), words[1:]
+    command = read_command(" ".join(words).split(" ; "))
+    if not isinstance(command, Sendable):
+        raise ScenarioSyntaxError(f"{' '.join(words)}: a command that cannot be sent")
+    return NewOutbound(command, peer)
 
 
 def _build(cls: type, words: list[str]) -> Any:
@@ -343,9 +334,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "RetryLimits":
             return read_limits(text)
         case "Policy":
-            return _policy(text)
+            return read_policy(text)
         case "Retention":
-            return _retention(text)
+            return read_retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -377,38 +368,6 @@ def _fence(text: str, session_id: str) -> Fence:
     return Fence(other or session_id, int(generation), lease_id)
 
 
-def _policy(text: str) -> Policy:
-    """Read a lane and the values that are not the default: `system,batch:wake,earliest,priority:5`."""
-    lane, *flags = text.split(",")
-    changes: dict[str, Any] = {}
-    for flag in flags:
-        name, _, value = flag.partition(":")
-        match name:
-            case "batch":
-                changes["batch"] = value
-            case "priority":
-                changes["priority"] = int(value)
-            case _ if name in RETRY:
-                limits = changes.get("retry", RetryLimits())
-                changes["retry"] = replace(limits, **{name: int(value)})
-            case _:
-                changes |= FLAGS[name]
-    return Policy(Lane(lane), **changes)
-
-
-def _retention(text: str) -> Retention:
-    """Read what is kept, each for how long and for how many events: `journals:0/10,commands_for_ms:172800000`."""
-    fields: dict[str, Any] = {}
-    for word in text.split(",") if text != "nothing" else ():
-        name, _, value = word.partition(":")
-        if name.endswith("_ms"):
-            fields[name] = int(value)
-            continue
-        for_ms, _, last = value.partition("/")
-        fields[name] = Keep(int(for_ms), int(last or 0))
-    return Retention(**fields)
-
-
 # -- values to text
 
 
@@ -430,6 +389,13 @@ def write_command(command: Command[Any, Any]) -> str:
 
 
 def _item_words(item: Any, session_id: str) -> list[str]:
+    if isinstance(item, NewOutbound):
+        command: Any = item.command
+        return [
+            "send",
+            *([f"peer={item.peer}"] if item.peer else []),
+            write_command(command).replace("\n  ", " ; "),
+        ]
     words = _words(item, list(attrs.fields(item.__class__)), session_id)
     for kind, name in ITEMS.items():
         if isinstance(item, kind):
@@ -470,13 +436,13 @@ def _word(value: Any, session_id: str) -> str:
         case Parent():
             return f"{value.session_id}/{value.run_id}"
         case Policy():
-            return _policy_word(value)
+            return write_policy(value)
         case RetryLimits():
             return write_limits(value)
         case (Observed(), *_):
             return write_observed(value)
         case Retention():
-            return _retention_word(value)
+            return write_retention(value)
         case Root() | Child() | Fork():
             return _word(write_relation(value), session_id)
         case tuple():
@@ -486,29 +452,3 @@ def _word(value: Any, session_id: str) -> str:
             return json.dumps(text) if paired or " " in text else text
         case _:
             return str(value)
-
-
-def _policy_word(policy: Policy) -> str:
-    words = [policy.lane.value]
-    if policy.batch is not None:
-        words.append(f"batch:{policy.batch}")
-    for flag, change in FLAGS.items():
-        ((name, value),) = change.items()
-        if getattr(policy, name) == value:
-            words.append(flag)
-    if policy.priority != 128:
-        words.append(f"priority:{policy.priority}")
-    if policy.retry is not None:
-        words += [f"{name}:{getattr(policy.retry, name)}" for name in RETRY]
-    return ",".join(words)
-
-
-def _retention_word(policy: Retention) -> str:
-    words = []
-    for a in attrs.fields(Retention):
-        value = getattr(policy, a.name)
-        if isinstance(value, Keep):
-            words.append(f"{a.name}:{value.for_ms}" + f"/{value.last}" * bool(value.last))
-        elif value is not None and value != a.default:
-            words.append(f"{a.name}:{value}")
-    return ",".join(words) or "nothing"

@@ -1,0 +1,105 @@
+"""`tenure work`: a pool of workers that works on whatever is submitted, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from ...agents.registry import UnknownAgent, find_agent
+from ...stores.base import Capability
+from ...stores.url import redact
+from ..exit import Exit, usage_error
+from ..invoke import invoke
+from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
+from ..main import AGENT_HELP, STORE_HELP, Seconds
+from ..output import answers_apart, log
+from ..retrying_store import opened, stop_if_unusable
+from .command import Job, Signals, drained, worker_pool
+
+__all__ = ["work"]
+
+
+@click.command()
+@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
+@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
+@click.option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1, 256),
+    show_default=True,
+    help="Number of worker processes.",
+)
+@click.option(
+    "--patience",
+    "patience_s",
+    default=30.0,
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    show_default=True,
+    help="How long the workers retry while the store is unavailable.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    default=30.0,
+    type=Seconds(min=0, max=86_400),
+    metavar="SECONDS",
+    show_default=True,
+    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
+)
+def work(store: str, agent: str, workers: int, patience_s: float, grace_s: float) -> None:
+    """Work on what is submitted to a store, until Ctrl-C or SIGTERM.
+
+    Other processes submit with tenure submit, tenure ask or Client.  Any number of these commands may work on one store,
+    on any number of hosts.  A worker that dies is started again, and another worker resumes its turns.
+    Agents are as for tenure run.
+
+    \b
+    Example:
+      tenure work --store sqlite:agent.db --agent echo --workers 3
+
+    \b
+    Exit codes:
+      0  Ctrl-C or SIGTERM: turns in progress had --grace seconds to end, and the next worker resumes those
+         that did not; a second signal stops at once, with code 130 or 143
+      2  invalid arguments
+      4  store unavailable, unreadable, or of a newer release; or no worker could be started
+    """
+    job = Job(store, agent, workers=workers, patience_s=patience_s, grace_s=grace_s)
+    raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * workers)
+
+    def body() -> int:
+        with answers_apart():  # agents may print, and start programs that do
+            return asyncio.run(_work(job))
+
+    invoke(body)
+
+
+async def _work(job: Job) -> int:
+    try:
+        find_agent(job.agent)
+    except UnknownAgent as error:
+        raise usage_error(f"--agent: {error}") from error
+    stop_if_unusable(job.store)
+    async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:
+        if Capability.PROCESSES not in store.store.capabilities:
+            raise usage_error(
+                f"--store {redact(job.store)}: one process only may open this store, so nothing could be "
+                "submitted meanwhile; use sqlite: or postgresql:, or tenure run"
+            )
+        workers = await worker_pool(job, store)
+        signals = Signals(workers, job.grace_s, asyncio.Event())
+        signals.install()
+        many = "1 worker" if job.workers == 1 else f"{job.workers} workers"
+        log(f"{many} on {redact(store.url)}, agent {job.agent}; Ctrl-C stops them")
+        working = asyncio.create_task(workers.work())
+        asked = asyncio.create_task(signals.asked.wait())
+        try:
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            asked.cancel()
+            await drained(workers, working, job.grace_s)
+    return Exit.OK

@@ -1,0 +1,27 @@
+"""The commands that may be sent, and the form in which they are read again.  Spec: specs/outbound.md.
+
+A command joins with `Sendable` in its class, and with its place here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..outbound_records import Outbound
+from .admit import Admit
+from .cancel import RequestCancel
+from .decide import Decide
+from .encoding import decode
+from .sendable import Sendable, nth_id
+
+__all__ = ["SENDABLE", "command_of"]
+
+
+SENDABLE: Final[tuple[type[Sendable], ...]] = (Admit, Decide, RequestCancel)
+BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
+
+
+def command_of(row: Outbound) -> Sendable:
+    """OUTBOUND-4, OUTBOUND-5: return the command of a row, with its ids.  Raises UnreadableCommand."""
+    command: Sendable = decode(row.command, BY_NAME)
+    return command.identified(lambda n: nth_id(row.outbound_id, n))
