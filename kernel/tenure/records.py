@@ -16,7 +16,7 @@ from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
-from .job_records import Job, JobPart, JobText
+from .job_records import Job, JobPart, JobText, Requested
 from .journal_records import EntryKind, JournalEntry
 from .kind import Kind
 from .machines import input as input_
@@ -102,6 +102,7 @@ __all__ = [
     "Readmitted",
     "Reclaimed",
     "Relation",
+    "Requested",
     "Reordered",
     "Replaced",
     "Resent",

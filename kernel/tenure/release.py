@@ -36,7 +36,7 @@ def decide_at(active: int, command: Command[V, O], view: V, now_ms: int) -> Deci
     JOB-2: a command for another kind of aggregate is refused here, and nowhere else.
     """
     if not command.serves_all:
-        session: Any = view.session  # type: ignore[attr-defined]
+        session: Any = getattr(view, "session", None)
         if session is not None and session.kind is not command.serves:
             kind = session.kind or Kind.SESSION
             return Refused(Refusal.OTHER_KIND, "JOB-2", kind.value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from tenure.kind import Kind
 from tenure.outcome import Decided, Hint, Refused
 from tenure.queries import Command, Query, Question, Record, RowsContradict
 from tenure.world import ask
@@ -21,6 +22,8 @@ __all__ = [
     "Clock",
     "Corrupt",
     "Due",
+    "DuePlace",
+    "DueRow",
     "DueSampler",
     "Durability",
     "Inconsistent",
@@ -33,6 +36,7 @@ __all__ = [
     "Unavailable",
     "Unusable",
     "answer_of",
+    "due_of",
     "outcome_of",
     "wall_clock_ms",
 ]
@@ -68,10 +72,11 @@ class Capability(enum.StrEnum):
 
 @frozen
 class Due:
-    """A session that has had work since `due_at_ms`."""
+    """A session, a job or a trigger that has had work since `due_at_ms`."""
 
     session_id: str
     due_at_ms: int
+    kind: Kind = Kind.SESSION
 
 
 @frozen
@@ -238,6 +243,16 @@ def outcome_of(decided: Decided[O] | Refused) -> O | Refused:
 ROWS_PER_LOOK: int = 1024
 
 
+DuePlace: TypeAlias = tuple[int, str]  # due_at_ms, session_id
+DueRow: TypeAlias = tuple[int, str, str | None]  # with the kind; None: a session
+KINDS: Final[dict[str | None, Kind]] = {kind.value: kind for kind in Kind}
+
+
+def due_of(rows: Iterable[DueRow]) -> tuple[Due, ...]:
+    """Return rows of `DueSampler` as answers of `due`.  An unknown kind is found when the row is read."""
+    return tuple([Due(id_, at_ms, KINDS.get(kind, Kind.SESSION)) for at_ms, id_, kind in rows])
+
+
 class DueSampler:
     """Turns ordered reads of the due index into random samples that leave out no session.
 
@@ -246,19 +261,19 @@ class DueSampler:
     """
 
     def __init__(self) -> None:
-        self.after: tuple[int, str] | None = None
+        self.after: DuePlace | None = None
 
     def sample(
-        self, limit: int, look: Callable[[tuple[int, str] | None, int], list[tuple[int, str]]]
-    ) -> list[tuple[int, str]]:
+        self, limit: int, look: Callable[[DuePlace | None, int], list[DueRow]]
+    ) -> list[DueRow]:
         """Return up to `limit` rows.
 
-        `look(after, count)` returns up to `count` rows (due_at_ms, session_id) in order, all greater than `after`.
+        `look(after, count)` returns up to `count` rows (due_at_ms, session_id, kind) in order, all greater than `after`.
         """
         count = max(ROWS_PER_LOOK, limit)
         found = look(self.after, count)
         if len(found) < count and self.after is not None:
             known = set(found)
             found += [row for row in look(None, count - len(found)) if row not in known]
-        self.after = found[-1] if len(found) == count else None
+        self.after = found[-1][:2] if len(found) == count else None
         return random.sample(found, min(limit, len(found)))

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 from tenure import indexes
 from tenure.outcome import Key
 from tenure.queries import Chain, Each, First, Get, Index, Named, Query, Record, answer_named
+from tenure.records import Session
 from tenure.world import (
     Columns,
     chain_of,
@@ -18,7 +19,7 @@ from tenure.world import (
     turned,
 )
 
-from .base import Due, DueSampler
+from .base import Due, DuePlace, DueRow, DueSampler, due_of
 
 __all__ = ["MemoryTables"]
 
@@ -236,34 +237,38 @@ class MemoryTables:
     def due(
         self,
         now_ms: int,
-        after: tuple[int, str] | None,
+        after: DuePlace | None,
         count: int,
         without: Container[str] = (),
-    ) -> list[tuple[int, str]]:
-        """Return up to `count` pairs (due_at_ms, session_id) that are due, in order, after `after`."""
+    ) -> list[DueRow]:
+        """Return up to `count` rows (due_at_ms, session_id, kind) that are due, in order, after `after`."""
         keys = self.orders[indexes.DUE.name].keys
         start: Any = ((),) if after is None else ((*after, LAST),)
-        found: list[tuple[int, str]] = []
+        found: list[DueRow] = []
         for index_key, _ in keys.upward(start):
             if index_key[0] > now_ms or len(found) >= count:
                 break
             if index_key[1] not in without:
-                found.append((index_key[0], index_key[1]))
+                found.append((index_key[0], index_key[1], self._kind_of(index_key[1])))
         return found
+
+    def _kind_of(self, session_id: str) -> str | None:
+        kind: str | None = self.rows[Session][(session_id,)].kind
+        return kind
 
     def sample_due(
         self, sampler: DueSampler, now_ms: int, limit: int, without: Container[str] = ()
     ) -> tuple[Due, ...]:
         """Return sessions that are due, then sessions whose lease begins in the future (STORE-5)."""
         found = sampler.sample(limit, lambda after, count: self.due(now_ms, after, count, without))
-        known = {session for _, session in found}
+        known = {session for _, session, _ in found}
         upcoming = self.orders[indexes.FUTURE.name].keys
         for (_, session), _ in upcoming.upward(((now_ms, LAST),), after=True):
             if len(found) >= limit:
                 break
             if session not in known and session not in without:
-                found.append((now_ms, session))
-        return tuple([Due(session, at) for at, session in found])
+                found.append((now_ms, session, self._kind_of(session)))
+        return due_of(found)
 
     def horizon(self, now_ms: int, without: Container[str] = ()) -> int | None:
         """Return the earliest `due_at_ms` after `now_ms`."""

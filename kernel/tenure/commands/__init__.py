@@ -15,6 +15,7 @@ from ..records import (
     Fork,
     HowAdmitted,
     Interrupted,
+    JobAsked,
     PhaseChanged,
     Readmitted,
     Reclaimed,
@@ -39,7 +40,9 @@ from .fence import FenceOff
 from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
+from .jobs.ask import CancelJob, Drain, RequestAbandon
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.journal import JobCheckpoint, JobCheckpointed
 from .jobs.register import Register, Registered
 from .jobs.start import JobStarted, Start
 from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
@@ -66,6 +69,12 @@ from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "CancelJob",
+    "Drain",
+    "JobAsked",
+    "JobCheckpoint",
+    "JobCheckpointed",
+    "RequestAbandon",
     "Complete",
     "Deferred",
     "FailJob",

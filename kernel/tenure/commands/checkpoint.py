@@ -58,7 +58,13 @@ from .tickets import NewTicket, open_tickets, ticket_queries, validate_tickets
 from .usage import count_usage, usage_queries, validate_usage
 from .validation import validate_text
 
-__all__ = ["Checkpoint", "Checkpointed", "NewEntry", "check_fence"]
+__all__ = [
+    "Checkpoint",
+    "Checkpointed",
+    "NewEntry",
+    "check_fence",
+    "validate_effect_id",
+]
 
 
 NOTE_MAX = 2_000
@@ -235,7 +241,7 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
         if len(self.entries) > CHECKPOINT_ENTRIES_MAX or len(self.nodes) > CHECKPOINT_NODES_MAX:
             return f"{len(self.entries)} entries, {len(self.nodes)} nodes; at most 64 of each"
         for entry in self.entries:
-            if problem := validate_text("effect_id", entry.effect_id, EFFECT_ID_MAX):
+            if problem := validate_effect_id(entry.effect_id):
                 return problem
             if entry.kind in MADE_BY_KERNEL:
                 return f"entry of kind {entry.kind.value}: only the kernel makes it"
@@ -421,6 +427,11 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             JournalEntry(*key, i, EntryKind.NODE, node.node_id, lease_id, digest, node.node_id)
             for i, node in enumerate(nodes, len(lines))
         ]
+
+
+def validate_effect_id(effect_id: str) -> str | None:
+    """Return what is wrong with the name of an entry, or None."""
+    return validate_text("effect_id", effect_id, EFFECT_ID_MAX)
 
 
 def check_fence(session: Session, fence: lease_.Fence, run_id: str | None) -> Refused | None:

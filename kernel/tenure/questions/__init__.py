@@ -1,6 +1,6 @@
 """Read-only questions to a store, each answered from one snapshot.
 
-`core` and `frames` serve holders and clients, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
+`core` and `frames` serve holders and clients, `jobs` those of jobs, `tickets` who is asked, `sessions` finds sessions, `inspect` and `history` serve
 operators.
 """
 
@@ -46,6 +46,7 @@ from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
+from .jobs import JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
 from .open_turn import LoadOpenTurn, OpenTurn
 from .outbound import (
     OutboundPage,
@@ -84,7 +85,14 @@ __all__ = [
     "InboxPage",
     "InputEnded",
     "InputStatus",
+    "JobItem",
+    "JobStatus",
+    "Jobs",
+    "JobsPage",
     "Journal",
+    "LoadJob",
+    "LoadedJob",
+    "StartedBy",
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",

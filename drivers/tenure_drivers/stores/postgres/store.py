@@ -15,6 +15,7 @@ import psycopg
 
 from tenure.outcome import Hint, Refused
 from tenure.queries import Command, Query, Question, Record
+from tenure.records import Session
 from tenure.release import OLDEST, RELEASE
 
 from ..base import (
@@ -22,10 +23,13 @@ from ..base import (
     Clock,
     Corrupt,
     Due,
+    DuePlace,
+    DueRow,
     Durability,
     Quarantined,
     Unusable,
     answer_of,
+    due_of,
     outcome_of,
     wall_clock_ms,
 )
@@ -204,23 +208,26 @@ class PostgresStore(GroupedStore):
         now_ms = self._now(connection)
         table, working = self._sql.name("session"), self._sql.not_quarantined("s")
         select = (
-            "SELECT {0}, session_id FROM {1} s WHERE {0} {2} %s {3} AND {4} "
+            "SELECT {0}, session_id, {5} FROM {1} s WHERE {0} {2} %s {3} AND {4} "
             "ORDER BY {0}, session_id LIMIT %s"
         )
 
-        def look(after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+        later = connection.sql.layout.codec(Session).later
+        kind = "NULL" if "kind" in later else "kind"  # SCHEMA-4
+
+        def look(after: DuePlace | None, count: int) -> list[DueRow]:
             after_sql = "AND (due_at_ms, session_id) > (%s, %s)" if after else ""
-            text = select.format("due_at_ms", table, "<=", after_sql, working)
+            text = select.format("due_at_ms", table, "<=", after_sql, working, kind)
             return list(connection.run([(text, (now_ms, *(after or ()), count))])[0][0])
 
         found = self._sampler.sample(limit, look)
         if len(found) < limit:
-            text = select.format("lease_from_ms", table, ">", "", working)
-            known = {session_id for _, session_id in found}
+            text = select.format("lease_from_ms", table, ">", "", working, kind)
+            known = {session_id for _, session_id, _ in found}
             rows = connection.run([(text, (now_ms, limit))])[0][0]
-            more = [(now_ms, session_id) for _, session_id in rows if session_id not in known]
+            more = [(now_ms, id_, kind) for _, id_, kind in rows if id_ not in known]
             found += more[: limit - len(found)]
-        return tuple([Due(session_id, at) for at, session_id in found])
+        return due_of(found)
 
     async def horizon(self) -> int | None:
         """Return the earliest `due_at_ms` in the future."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tenure.outcome import Decided, Drop, Insert
 from tenure.queries import Chain, Each, First, Get, Index, Named, Query, Record, answer_named
@@ -26,6 +26,7 @@ __all__ = [
     "is_invalid_text",
     "quarantine_of",
     "quoted",
+    "KIND",
     "select_due",
     "select_first",
     "update_record",
@@ -204,8 +205,11 @@ def select_chain(codec: RowCodec[Any], via: str) -> str:
     )
 
 
+KIND: Final = '"kind"'  # which a store of release 1 does not have
+
+
 def select_due(index: Index[Any], when: str, after: bool) -> str:
-    """Return the query of time and session id over an index of these two columns, without quarantined sessions.
+    """Return the query of time, session id and kind over an index of the first two, without quarantined sessions.
 
     `when` is the operator that compares the time with the first parameter.
     """
@@ -213,7 +217,7 @@ def select_due(index: Index[Any], when: str, after: bool) -> str:
     table = table_of(index.record)
     condition = f' AND ("{moment}", "{session}") > (?, ?)' if after else ""
     return (
-        f'SELECT "{moment}", "{session}" FROM "{table}" INDEXED BY "{index.name}" '
+        f'SELECT "{moment}", "{session}", {KIND} FROM "{table}" INDEXED BY "{index.name}" '
         f'WHERE "{moment}" {when} ?{condition} AND {NOT_QUARANTINED} '
         f'ORDER BY "{moment}", "{session}" LIMIT ?'
     )

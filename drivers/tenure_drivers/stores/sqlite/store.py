@@ -15,15 +15,20 @@ from typing import Any, TypeVar
 from tenure import indexes
 from tenure.outcome import Hint
 from tenure.queries import Question, Record
+from tenure.records import Session
+from tenure.release import added_in
 
 from ..base import (
     Capability,
     Clock,
     Corrupt,
     Due,
+    DuePlace,
+    DueRow,
     Durability,
     Quarantined,
     answer_of,
+    due_of,
     wall_clock_ms,
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit
@@ -37,6 +42,7 @@ from .filesystem import refuse_network, refuse_odd_files
 from .notify import FileProcesses, HintListener
 from .schema import SqliteMigrator, tables_at, user_version
 from .sql import (
+    KIND,
     SELECT_QUARANTINE,
     Tables,
     all_records,
@@ -160,13 +166,13 @@ class SqliteStore(GroupedStore):
         now_ms = self._clock()
         found = self._sampler.sample(limit, lambda a, count: self._due(now_ms, a, count))
         if len(found) < limit:
-            known = {session for _, session in found}
+            known = {session for _, session, _ in found}
             upcoming = self._read_now(select_due(indexes.FUTURE, ">", False), (now_ms, limit))
-            more = [(now_ms, session) for _, session in upcoming if session not in known]
+            more = [(now_ms, id_, kind) for _, id_, kind in upcoming if id_ not in known]
             found += more[: limit - len(found)]
-        return tuple([Due(session, at) for at, session in found])
+        return due_of(found)
 
-    def _due(self, now_ms: int, after: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
+    def _due(self, now_ms: int, after: DuePlace | None, count: int) -> list[DueRow]:
         values = (now_ms, *(after or ()), count)
         return self._read_now(select_due(indexes.DUE, "<=", after is not None), values)
 
@@ -184,7 +190,10 @@ class SqliteStore(GroupedStore):
         self._writer.check_files()
         try:
             with self._due_lock:
-                check_active(user_version(self._due_reader), str(self.path))
+                active = user_version(self._due_reader)
+                check_active(active, str(self.path))
+                if active < added_in(Session, "kind"):  # SCHEMA-4
+                    sql = sql.replace(KIND, "NULL")
                 try:
                     return self._due_reader.execute(sql, values).fetchall()
                 except sqlite3.OperationalError as error:

@@ -184,7 +184,9 @@ class JobTransaction(AggregateTransaction):
         how = job_.How.CANCELLED
         self.end(how, digest_of_end(how), " ".join(filter(None, (by, reason))))
 
-    def end_abandoned(self, writer: job_.Writer, names_owners: bool) -> None:
+    def end_abandoned(
+        self, writer: job_.Writer, names_owners: bool, fence: lease_.Fence | None = None
+    ) -> None:
         """End the job as abandoned.  The evidence names its starter and its holder, unless it never started."""
         owners: list[lease_.Owner] = []
         if names_owners:
@@ -196,7 +198,7 @@ class JobTransaction(AggregateTransaction):
         if writer is job_.Writer.REQUEST and request is not None:
             reason = " ".join(filter(None, (request.by, request.reason)))
         how = job_.How.ABANDONED
-        self.end(how, digest_of_end(how, writer.value), reason, evidence)
+        self.end(how, digest_of_end(how, writer.value), reason, evidence, fence)
 
     def end(
         self,
