@@ -181,7 +181,9 @@ JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), sin
 JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
 # TRIGGER-33, RETENTION-15: what gets the occurrences of a trigger, and its occurrences, the oldest first.
 ENABLED: Final = Index("subscription_enabled", Subscription, ("session_id", "enabled_id"), since=2)
-SUBSCRIPTIONS: Final = Index("subscription_pk", Subscription, Subscription.key, unique=True, since=2)
+SUBSCRIPTIONS: Final = Index(
+    "subscription_pk", Subscription, Subscription.key, unique=True, since=2
+)
 OCCURRENCES: Final = Index(
     "occurrence_age", Occurrence, ("session_id", "recorded_at_ms", "source", "key_value"), since=2
 )

@@ -97,7 +97,9 @@ SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 JOB_INPUT_BYTES_MAX: Final = 10_000_000
 
 # of a trigger
-OCCURRENCE_BYTES_MAX: Final = 65_536  # of the body of an occurrence, and of the text of a subscription
+OCCURRENCE_BYTES_MAX: Final = (
+    65_536  # of the body of an occurrence, and of the text of a subscription
+)
 SUBSCRIPTIONS_MAX: Final = 32  # that are not deleted (TRIGGER-22)
 FIRED_TIMES_MAX: Final = 32  # that one Fire brings (TRIGGER-44)
 

@@ -23,6 +23,7 @@ from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
 from .machines import ticket as ticket_
+from .node_records import Node
 from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
@@ -50,7 +51,7 @@ from .stored_outcomes import (
     TicketDecided,
     WithdrawnCount,
 )
-from .transcript import Form, Role, Tip
+from .transcript import Tip
 from .trigger_records import Occurrence, Subscription, Trigger
 
 __all__ = [
@@ -383,32 +384,6 @@ class Ticket(Record):
     def open_until_ms(self) -> int | None:
         """The deadline while the ticket is open; None once it is settled."""
         return self.deadline_ms if self.state.__class__ is ticket_.Open else None
-
-
-@frozen
-class Node(Record):
-    """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
-
-    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
-    ignorable: ClassVar = ("seq",)
-    key: ClassVar = ("session_id", "node_id")
-    payloads: ClassVar = ("body",)
-    session_id: str
-    node_id: str
-    parent: str | None
-    run_id: str | None
-    revision: int  # the revision in which it becomes visible, if it does
-    role: Role
-    inputs: tuple[str, ...]  # their payloads precede it in the transcript
-    call_ids: tuple[str, ...]
-    path_digest: str
-    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
-    at_ms: int
-    body: str
-    form: Form = Form.TEXT
-    open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
-    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
-    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
 
 
 @frozen

@@ -82,9 +82,7 @@ class Retention:
         """Return the policy that keeps everything equally long, but keys at least 30 days, and frames for ever."""
         keep = Keep(for_ms)
         keys_for_ms = max(for_ms, KEYS_FOR_MS)
-        return cls(
-            keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms
-        )
+        return cls(keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms)
 
     @property
     def stamps(self) -> Keep | None:
@@ -101,11 +99,7 @@ class Retention:
         }
         times = {f"{name}.for_ms": keep.for_ms for name, keep in kept.items() if keep is not None}
         times |= {f"{name}.last": keep.last for name, keep in kept.items() if keep is not None}
-        times |= {
-            name: value
-            for name in TIMES
-            if (value := getattr(self, name)) is not None
-        }
+        times |= {name: value for name in TIMES if (value := getattr(self, name)) is not None}
         for name, value in times.items():
             least = COMMANDS_FOR_MS_MIN if name in RECOGNISING else 0
             if not least <= value <= TIME_MS_MAX:

@@ -67,12 +67,12 @@ class StartsJob:
 class StartsInput:
     """A subscription that admits an input for each occurrence.
 
-    `session_id`: of the session that gets it; None: a new session for each occurrence.  The other fields are those of
+    `to`: the session that gets it; None: a new session for each occurrence.  The other fields are those of
     `NewInput`.
     """
 
     since: ClassVar = 2
-    session_id: str | None
+    to: str | None
     kind: str = "prompt"
     supersession_key: str | None = None
     policy: Policy | None = None
@@ -109,13 +109,13 @@ class Subscription(Record):
 
     since: ClassVar = 2
     key: ClassVar = ("session_id", "subscription_id")
-    flat: ClassVar = ("state",)
+    flat: ClassVar = ("starts", "state")
     derived: ClassVar = ("enabled_id",)
     payloads: ClassVar = ("text",)
     session_id: str
     subscription_id: str
     digest: str
-    starts: Starts
+    starts: StartsJob | StartsInput
     text: str | None = field(
         repr=lambda t: repr(t) if t is None or len(t) < 80 else f"<{len(t)} characters>"
     )

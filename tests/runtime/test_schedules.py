@@ -55,7 +55,9 @@ def test_the_times_over_a_clock_change_are_those_of_cronsim(
 def test_a_time_that_does_not_exist_occurs_after_the_gap_and_a_double_one_once() -> None:
     nightly = Schedule("cron", "30 2 * * *", "Europe/Berlin")
     gap, double = (
-        times_due(nightly, first_time(nightly, ms(change) - 25 * HOUR_MS) or 0, ms(change) + 25 * HOUR_MS)
+        times_due(
+            nightly, first_time(nightly, ms(change) - 25 * HOUR_MS) or 0, ms(change) + 25 * HOUR_MS
+        )
         for change in CHANGES
     )
 
@@ -118,7 +120,10 @@ def test_a_date_that_never_comes_has_no_time() -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (Schedule("cron", "every day"), "wrong number of fields; expected five fields, minute hour"),
+        (
+            Schedule("cron", "every day"),
+            "wrong number of fields; expected five fields, minute hour",
+        ),
         (Schedule("cron", "61 * * * *"), "cron '61 .*': bad minute; expected five fields"),
         (Schedule("cron", "* * * * *", "Mars/Base"), "'Mars/Base' is unknown .* Europe/Berlin"),
         (Schedule("every", "1w"), "every '1w': expected a number and s, m, h or d, such as 90s"),

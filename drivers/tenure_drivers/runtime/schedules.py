@@ -1,7 +1,7 @@
 """Schedules: the times of cron expressions, of intervals, and of single times.  Spec: specs/trigger.md.
 
-The kernel stores a schedule as text.  This module knows calendars and clock changes; for cron it uses cronsim, the extra
-`cron`.
+The kernel stores a schedule as text.  This module knows calendars and clock changes: it computes the times of cron
+expressions with cronsim, the extra `cron` (TRIGGER-50), of intervals (TRIGGER-51), and single times (TRIGGER-52).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def schedule_of(
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Check that a schedule can be computed.  Raises ValueError, which says what to write instead."""
+    """TRIGGER-53: check that a schedule can be computed.  Raises ValueError, which says what to write instead."""
     next(_times_after(schedule, 0), None)
 
 

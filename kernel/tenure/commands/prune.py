@@ -328,9 +328,7 @@ class Prune(Command[PruneView, Pruned]):
         done = len(chosen) == len(prunable)
         return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
 
-    def _occurrences(
-        self, view: PruneView, session: Session, now_ms: int
-    ) -> Decided[Pruned]:
+    def _occurrences(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
         """RETENTION-15: remove what has occurred in a trigger.  What it has started is not affected."""
         keep_ms = self.policy.occurrences_for_ms
         if keep_ms is None:

@@ -12,12 +12,13 @@ from .admit import Admit
 from .cancel import RequestCancel
 from .decide import Decide
 from .encoding import decode
+from .jobs.register import Register
 from .sendable import Sendable, nth_id
 
 __all__ = ["SENDABLE", "command_of"]
 
 
-SENDABLE: Final[tuple[type[Sendable], ...]] = (Admit, Decide, RequestCancel)
+SENDABLE: Final[tuple[type[Sendable], ...]] = (Admit, Decide, Register, RequestCancel)
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
 
 

@@ -64,9 +64,9 @@ class NextPrune(Question[Step | None]):
         stored = yield Get(PruneProgress, (self.session_id,))
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
-        parts = (self._destroyed, self._walks, self._commands, self._events, self._frames)
+        parts = [self._destroyed, self._walks, self._commands, self._events, self._frames]
         if session.kind is Kind.TRIGGER:
-            parts = (*parts, self._occurrences)
+            parts.append(self._occurrences)
         for part in parts:
             step, next_times = yield from part(session, progress)
             if step is not None:
@@ -165,7 +165,6 @@ class NextPrune(Question[Step | None]):
             names = [frame.frame_id for frame in found.now[:FRAMES_A_STEP]]
             return self._prune(kind, names=tuple(names)), []
         return None, [] if found.next_ms is None else [found.next_ms]
-
 
     def _occurrences(self, session: Session, progress: PruneProgress) -> Steps:
         keep_ms, kind = self.policy.occurrences_for_ms, PruneKind.OCCURRENCES

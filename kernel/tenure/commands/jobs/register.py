@@ -15,6 +15,7 @@ from ...outcome import Decided, Insert, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...records import Job, JobPart, JobText, Session
 from ...transcript import hash_parts, hash_text
+from ..sendable import Sendable
 from ..validation import (
     size_of,
     validate_id,
@@ -36,7 +37,7 @@ class Registered:
 
 
 @frozen
-class Register(Command[JobView, Registered]):
+class Register(Command[JobView, Registered], Sendable):
     """Create a job, unless it exists.  Writes four rows.
 
     `runner` names the code that executes it, `input` is opaque text.  `disposition` is required: who may execute it,
@@ -47,6 +48,7 @@ class Register(Command[JobView, Registered]):
 
     since: ClassVar = 2
     serves: ClassVar = Kind.JOB
+    id_field: ClassVar = "session_id"
     session_id: str
     runner: str
     input: str = field(repr=lambda i: repr(i) if len(i) < 80 else f"<{len(i)} characters>")

@@ -12,7 +12,7 @@ from ...indexes import ENABLED
 from ...kind import Kind
 from ...limits import FIRED_TIMES_MAX, OCCURRENCE_BYTES_MAX, SUBSCRIPTIONS_MAX
 from ...outcome import Decided, Insert, Refusal, Refused
-from ...queries import Command, First, Get, Query, Reads, read
+from ...queries import Command, Each, First, Get, Query, Reads, read
 from ...records import Occurrence, Subscription
 from ...replace import replace
 from ...transcript import hash_parts, hash_text
@@ -62,8 +62,9 @@ class OccurView(TriggerView):
 
 @frozen
 class FireView(TriggerView):
-    """The trigger, and the subscriptions that are enabled."""
+    """The trigger, what has occurred at these times before, and the subscriptions that are enabled."""
 
+    known: tuple[Occurrence | None, ...]
     subscriptions: tuple[Subscription, ...]
 
 
@@ -105,7 +106,9 @@ class Occur(Command[OccurView, Occurred]):
             return Refused(Refusal.ILLEGAL, "TRIGGER-30", problem)
         tx = TriggerTransaction.on(view, now_ms, self.key_value)
         at_ms = now_ms if self.at_ms is None else self.at_ms
-        facts = OccurrenceFacts(self.session_id, self.source, self.key_value, at_ms, now_ms, self.body)
+        facts = OccurrenceFacts(
+            self.session_id, self.source, self.key_value, at_ms, now_ms, self.body
+        )
         made = deliver(tx, facts, digest, view.subscriptions)
         return tx.decided(Occurred(made), "TRIGGER-33")
 
@@ -140,7 +143,9 @@ class Fire(Command[FireView, Fired]):
 
     def reads(self) -> Reads[FireView]:
         s = self.session_id
-        return read(FireView, *trigger_queries(s), enabled_query(s))
+        times = self.times_ms[:FIRED_TIMES_MAX]
+        known = Each(tuple([Get(Occurrence, (s, SCHEDULE, str(at_ms))) for at_ms in times]))
+        return read(FireView, *trigger_queries(s), known, enabled_query(s))
 
     def decide(self, view: FireView, now_ms: int) -> Decided[Fired] | Refused:
         if refused := refuse(view, self.session_id):
@@ -162,8 +167,11 @@ class Fire(Command[FireView, Fired]):
         if firing.passed_over:
             tx.append_event(EventKind.TIMES_PASSED_OVER, str(firing.passed_over))
         made: tuple[Reservation, ...] = ()
+        key = str(firing.at_ms)
+        if any(row is not None and row.key_value == key for row in view.known):
+            answer = Fired(None, (), firing.passed_over, firing.next_at_ms)
+            return tx.decided(answer, "TRIGGER-49")
         if firing.at_ms is not None:
-            key = str(firing.at_ms)
             facts = OccurrenceFacts(self.session_id, SCHEDULE, key, firing.at_ms, now_ms, "")
             made = deliver(tx, facts, hash_parts(hash_text("")), view.subscriptions)
         answer = Fired(firing.at_ms, made, firing.passed_over, firing.next_at_ms)
@@ -179,9 +187,12 @@ class Fire(Command[FireView, Fired]):
 
 
 def deliver(
-    tx: TriggerTransaction, facts: OccurrenceFacts, digest: str, subscriptions: Sequence[Subscription]
+    tx: TriggerTransaction,
+    facts: OccurrenceFacts,
+    digest: str,
+    subscriptions: Sequence[Subscription],
 ) -> tuple[Reservation, ...]:
-    """TRIGGER-33: write an occurrence, and the command for each subscription as it is now."""
+    """TRIGGER-33, TRIGGER-36: write an occurrence, and for each subscription as it is now a command that is to be sent."""
     made: list[Reservation] = []
     for row in subscriptions:
         started_id = id_for(facts, row)
@@ -189,16 +200,26 @@ def deliver(
         sent = send(tx, command)
         made.append(
             Reservation(
-                row.subscription_id, row.state.incarnation, row.state.revision,
-                command.session_id, started_id, sent.number,
+                row.subscription_id,
+                row.state.incarnation,
+                row.state.revision,
+                command.session_id,
+                started_id,
+                sent.number,
             )  # fmt: skip
         )
     reservations = tuple(made)
     tx.write(
         Insert(
             Occurrence(
-                facts.trigger_id, facts.source, facts.key_value, digest, facts.at_ms,
-                facts.recorded_at_ms, facts.body, reservations,
+                facts.trigger_id,
+                facts.source,
+                facts.key_value,
+                digest,
+                facts.at_ms,
+                facts.recorded_at_ms,
+                facts.body,
+                reservations,
             )  # fmt: skip
         )
     )

@@ -88,9 +88,7 @@ class SetTrigger(Command[CommandView, TriggerChanged]):
             return Refused(Refusal.KEY_CONFLICT, "TRIGGER-6", trigger.revision)
         return Decided(TriggerChanged(trigger.revision), "TRIGGER-6", replayed=True)
 
-    def _write(
-        self, tx: TriggerTransaction, revision: int, clause: str
-    ) -> Decided[TriggerChanged]:
+    def _write(self, tx: TriggerTransaction, revision: int, clause: str) -> Decided[TriggerChanged]:
         changed = TriggerChanged(revision)
         tx.append_event(EventKind.TRIGGER_CHANGED, f"revision {revision}")
         tx.remember(self.command_id, "set_trigger", changed)

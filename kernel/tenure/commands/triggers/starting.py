@@ -71,8 +71,8 @@ def command_for(
         started_id, starts.kind, given, "trigger", supersession_key=starts.supersession_key,
         policy=starts.policy, origin=json.dumps(origin, separators=(",", ":")),
     )  # fmt: skip
-    if starts.session_id is not None:
-        return Admit(starts.session_id, (new,))
+    if starts.to is not None:
+        return Admit(starts.to, (new,))
     profile = NewProfile(relation=Child(facts.trigger_id, facts.key_value))
     return Admit(started_id, (new,), profile=profile)
 
@@ -107,7 +107,7 @@ def validate_starts(
     policy = new.rules()
     if policy is None:
         return f"kind {new.kind!r} has no policy: expected one of tenure's kinds, or a policy"
-    if problem := validate_id("session_id", made.session_id):
+    if problem := validate_id("to", made.session_id):
         return problem
     if text == "" and not policy.may_be_empty:
         return "text '': expected a text, or None for the body of the occurrence"

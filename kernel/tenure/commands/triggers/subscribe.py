@@ -117,9 +117,7 @@ class Subscribe(_SubscriptionCommand):
         default=None, repr=lambda t: repr(t) if t is None or len(t) < 80 else f"<{len(t)}>"
     )
 
-    def decide(
-        self, view: SubscriptionView, now_ms: int
-    ) -> Decided[SubscriptionChanged] | Refused:
+    def decide(self, view: SubscriptionView, now_ms: int) -> Decided[SubscriptionChanged] | Refused:
         if answer := self._executed_before(view, "subscribe"):
             return answer
         found, digest = view.subscription, digest_of(self.starts, self.text)
@@ -160,9 +158,7 @@ class ChangeSubscription(_SubscriptionCommand):
         default=None, repr=lambda t: repr(t) if t is None or len(t) < 80 else f"<{len(t)}>"
     )
 
-    def decide(
-        self, view: SubscriptionView, now_ms: int
-    ) -> Decided[SubscriptionChanged] | Refused:
+    def decide(self, view: SubscriptionView, now_ms: int) -> Decided[SubscriptionChanged] | Refused:
         if answer := self._executed_before(view, "change_subscription"):
             return answer
         found = view.subscription

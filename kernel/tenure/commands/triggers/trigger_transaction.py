@@ -84,4 +84,4 @@ class TriggerTransaction(AggregateTransaction):
         if self.trigger != before:
             row = self.trigger
             self.rows.insert(0, Insert(row) if before is None else Update(row))
-        return super(TriggerTransaction, self).decided(outcome, clause)
+        return super().decided(outcome, clause)
