@@ -55,6 +55,7 @@ class ErrorKind(enum.StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     CONTENT_FILTERED = "content_filtered"
     REFUSED_BY_PROVIDER = "refused_by_provider"  # the model will not answer
+    LIMIT_REACHED = "limit_reached"  # the session has as many frames as it may have
     UNKNOWN_AGENT = "unknown_agent"
     NOT_RECONSTRUCTED = "not_reconstructed"
     REPLAY_MISMATCH = "replay_mismatch"
@@ -67,6 +68,7 @@ class ErrorKind(enum.StrEnum):
             "STREAM_INTERRUPTED": 2,
             "VERSION_MISSING": 2,
             "REFUSED_BY_PROVIDER": 2,
+            "LIMIT_REACHED": 2,
         }
     )
     instead = enum.nonmember(  # FAIL-18: what is stored while release 1 is active
@@ -75,6 +77,7 @@ class ErrorKind(enum.StrEnum):
             "STREAM_INTERRUPTED": "UNAVAILABLE",
             "VERSION_MISSING": "UNAVAILABLE",
             "REFUSED_BY_PROVIDER": "CONTENT_FILTERED",
+            "LIMIT_REACHED": "INVALID_REQUEST",
         }
     )
 
@@ -106,6 +109,7 @@ NATURES: Final[dict[ErrorKind, Nature]] = {
         ErrorKind.MODEL_NOT_FOUND,
         ErrorKind.CONTENT_FILTERED,
         ErrorKind.REFUSED_BY_PROVIDER,
+        ErrorKind.LIMIT_REACHED,
         ErrorKind.UNKNOWN_AGENT,
         ErrorKind.NOT_RECONSTRUCTED,
         ErrorKind.REPLAY_MISMATCH,

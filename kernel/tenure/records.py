@@ -415,6 +415,8 @@ class MarkRaise(Record):
 class ExecutedCommand(Record):
     """STORE-2: a command that acts on the state it finds was executed; its repetition answers `outcome`."""
 
+    added: ClassVar = {"content_digest": 2}
+    ignorable: ClassVar = ("content_digest",)
     key: ClassVar = ("session_id", "command_id")
     flat: ClassVar = ("outcome",)
     session_id: str
@@ -422,6 +424,7 @@ class ExecutedCommand(Record):
     command: str
     at_ms: int
     outcome: ExecutedOutcome
+    content_digest: str | None = None  # STORE-56; None: any repetition is a replay
 
 
 @frozen

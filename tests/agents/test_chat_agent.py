@@ -17,6 +17,7 @@ from scripted_chat import ONE, Scripted, calling, saying, texts, transcript
 
 from tenure.check.turn.properties import unanswered
 from tenure.failure import ErrorKind, Failure
+from tenure.frame import FrameStatus, Switch
 from tenure.messages.types import (
     Attachment,
     Delta,
@@ -26,7 +27,9 @@ from tenure.messages.types import (
     Request,
     ToolCall,
 )
+from tenure.questions import LoadFrames
 from tenure.questions.core import InputStatus, LoadOverview
+from tenure.records import Frame
 from tenure.transcript import Role
 from tenure.turn.chat_policy import write_prompt
 from tenure.turn.loading import LoadTurn
@@ -291,6 +294,28 @@ def test_agents_hand_off_to_each_other() -> None:
 
     assert writer.requests[0].system == "write"
     assert writer.requests[0].messages[-1].text == "[hand off from hand_off:1]\nwrite it"
+
+
+def test_a_hand_off_opens_a_frame_of_its_own() -> None:
+    @tool
+    def pass_on() -> HandOff:
+        return HandOff(Switch("draft", agent="writer", reason="write it"), "go on")
+
+    planner = Scripted(calling(("c", "pass_on", "{}")))
+    agent = ChatAgent(planner, [pass_on], frames={"writer": ChatAgent(Scripted(saying("written")))})
+    store = open_store("memory:")
+
+    async def main() -> tuple[Frame, ...]:
+        async with Runtime(store, agent) as runtime:
+            run = (await (await runtime.submit("s", "plan it")).ended(WAIT_S)).run_id
+            ended = await runtime.receipt("s", f"{run}:1:hand_off").ended(WAIT_S)
+            assert ended.status == "consumed"
+        return await store.ask(LoadFrames("s"))
+
+    first, second = asyncio.run(main())
+
+    assert (first.frame_id, first.agent, first.status) == ("", "", FrameStatus.SUPERSEDED)
+    assert (second.frame_id, second.agent, second.status) == ("draft", "writer", FrameStatus.ACTIVE)
 
 
 def test_an_unknown_frame_ends_the_run() -> None:

@@ -265,9 +265,10 @@ class Mean:
         ([1.0, None, -math.inf], "-inf at $[2]"),
         ({"rows": [{"mean": math.inf}]}, "inf at $.rows[0].mean"),
         (Mean((1.0,), {"a": math.nan}), "nan at $.by_name.a"),
+        ({"a": {2: "x", "2": "y"}}, "the equal keys 2 and '2' at $.a"),
     ],
 )
-def test_a_number_that_is_not_json_is_refused_with_its_place(value: Any, place: str) -> None:
+def test_a_value_that_is_not_json_is_refused_with_its_place(value: Any, place: str) -> None:
     result = run(tool(name="mean")(lambda: value))
 
     assert result.is_error and not result.retryable

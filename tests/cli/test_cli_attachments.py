@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_process import prompts
+from cli_process import tenure as process
 
 from tenure_drivers import Runtime
 from tenure_drivers.blobs.base import digest_of
@@ -85,3 +87,30 @@ def test_show_names_the_attachments_of_a_prompt(tmp_path: Path, run: Run) -> Non
     code, out, _ = run("show", "--store", f"sqlite:{tmp_path / 'a.db'}", "s")
 
     assert code == 0 and "[plan.txt (text/plain)]" in out
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "files:a"])
+def test_agents_of_tenure_run_attach(tmp_path: Path, store: str) -> None:
+    """In worker processes, and in the process of the command line for a store that supports one process only."""
+    (tmp_path / "drawing.py").write_text(DRAWING)
+    prompts(tmp_path / "p", [{"session": "s", "text": "draw"}])
+    words = ("run", "--store", store, "--agent", "drawing:agent")
+
+    done = process(*words, "--blobs", "folder:bytes", "p", cwd=tmp_path)
+
+    assert done.code == 0, done.err
+    assert done.lines[0]["text"] == "folder"
+    stored = [path for path in (tmp_path / "bytes").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in stored] == [PICTURE]
+    wrong = process(*words, "--blobs", "tape:1", "p", cwd=tmp_path)
+    assert wrong.code == 2
+    assert "--blobs: unknown URL of attachments 'tape:1'" in wrong.err
+
+
+DRAWING = """
+import os
+
+async def agent(turn):
+    await turn.attach(b"a picture", "image/png")
+    return os.environ.get("TENURE_WORKER_BLOBS", "folder")  # which workers do not pass on
+"""

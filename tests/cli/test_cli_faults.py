@@ -607,10 +607,77 @@ def test_workers_that_ignore_signals_do_not_keep_a_run_from_ending(tmp_path: Pat
     )
     prompts(tmp_path / "p", [HELLO])
 
-    ran = tenure(*RUN, "mine:agent", "--grace", 0.1, "p", cwd=tmp_path)
+    ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
 
     assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
-    assert "the workers do not stop" in ran.err
+    assert ran.err == "1 admitted, 0 known already\n"  # they are asked on a socket, and end at once
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
+def test_threads_of_an_agent_do_not_keep_a_run_from_ending(tmp_path: Path, store: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import threading\n"
+        "async def agent(turn):\n"
+        "    threading.Thread(target=threading.Event().wait, name='poller').start()\n"
+        "    return turn.text\n"
+    )
+    prompts(tmp_path / "p", [HELLO])
+
+    ran = tenure("run", "--store", store, "--agent", "mine:agent", "p", cwd=tmp_path)
+
+    assert (ran.code, column(ran.lines, "text")) == (0, ["hello"])
+    assert "code of the agent left threads running, which end with the process: poller" in ran.err
+
+
+EXITS = """
+import os
+
+
+async def agent(turn):
+    if turn.text == "ends" and turn.generation == 1:
+        os._exit(0)
+    return turn.text
+"""
+
+
+@pytest.mark.parametrize("store", ["sqlite:a.db", "files:a"])
+def test_an_agent_that_ends_its_process_with_0_has_not_ended_well(
+    tmp_path: Path, store: str
+) -> None:
+    (tmp_path / "mine.py").write_text(EXITS)
+    prompts(tmp_path / "p", [{**HELLO, "text": "ends"}])
+    command = ("run", "--store", store, "--agent", "mine:agent", "p")
+
+    ran = tenure(*command, cwd=tmp_path)
+
+    assert "code of the agent called os._exit(0)" in ran.err
+    if store.startswith("files:"):  # the agent runs in the process of the command
+        assert (ran.code, ran.out) == (1, "")
+        assert "the next run resumes what is unfinished" in ran.err
+        ran = tenure(*command, cwd=tmp_path)
+    assert (ran.code, column(ran.lines, "text")) == (0, ["ends"])
+    assert column(ran.lines, "failures") == [1]  # a loss
+
+
+def test_a_provider_that_asks_to_wait_long_is_told_about(tmp_path: Path) -> None:
+    agent = (
+        "from pathlib import Path\n"
+        "from tenure_drivers import TurnFailed\n"
+        "async def agent(turn):\n"
+        "    Path('begun').touch()\n"
+        "    raise TurnFailed('rate_limited', 'slow down', retry_after_ms=1_800_000)\n"
+    )
+    process = begun(tmp_path, agent, *RUN, "mine:agent")
+    assert process.stderr is not None
+    told = ""
+    while "next attempt" not in told and process.poll() is None:
+        told = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    ran = finish(process)
+
+    assert ran.code == 130
+    assert told.startswith(f"session {HELLO['session']}: next attempt at 20")
+    assert "in 30 min: rate_limited: slow down (attempt 1)" in told
 
 
 @pytest.mark.parametrize("store", ["sqlite:a.db", "memory:"])
@@ -681,4 +748,4 @@ def test_the_exit_code_of_an_agent_is_not_that_of_the_store(tmp_path: Path) -> N
     ran = tenure(*RUN, "mine:agent", "p", cwd=tmp_path)
 
     assert ran.code == 0 and column(ran.lines, "text") == ["ends", "hello"], ran.err
-    assert "ended with exit code 4; starting another" in ran.err
+    assert "code of the agent called os._exit(4); starting another" in ran.err

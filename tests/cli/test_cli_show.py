@@ -121,8 +121,37 @@ def test_a_limit_shows_the_end_and_a_note(tmp_path: Path) -> None:
 
     lines = shown(tmp_path, "--limit", "1")
 
-    assert lines[1] == "... (use --limit to show more)"
     assert [line for line in lines if line.startswith("  ")] == ["  three", "  three"]
+    assert lines[1].startswith("... (what was before: --before ")
+
+
+def test_pages_are_turned_back_to_the_beginning(tmp_path: Path) -> None:
+    worked(tmp_path, "one", "two", "three")
+    texts, options = list[str](), list[str]()
+    while True:
+        page = json.loads("\n".join(shown(tmp_path, "--json", "--limit", "1", *options)))
+        texts = [item["text"] for item in page["conversation"]] + texts
+        if page["before"] is None:
+            break
+        options = ["--before", page["before"]]
+
+    assert texts == ["one", "one", "two", "two", "three", "three"]
+    assert shown(tmp_path, "--before", "1:unknown")[1:] == []
+    wrong = tenure(*SHOW, "--before", "node", "ann", cwd=tmp_path)
+    assert wrong.code == 2 and "'node': expected a position" in wrong.err
+
+
+def test_erased_texts_are_said_to_be_erased(tmp_path: Path) -> None:
+    worked(tmp_path, "secret")
+    assert (
+        tenure("destroy", "--store", "sqlite:a.db", "--erase", "--yes", "ann", cwd=tmp_path).code
+        == 0
+    )
+
+    lines = shown(tmp_path)
+
+    assert lines[0].endswith(", its texts were erased")
+    assert "secret" not in "\n".join(lines)
 
 
 def test_control_characters_are_escaped(tmp_path: Path) -> None:

@@ -252,6 +252,22 @@ def test_a_temporary_folder_that_is_full_is_named_in_one_line(tmp_path: Path) ->
     assert "full" in ran.stderr.splitlines()[-1] and "set TMPDIR" in ran.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("size", ["900k", "1500k"])
+def test_a_temporary_folder_that_fills_up_is_named_in_one_line(tmp_path: Path, size: str) -> None:
+    with disk(tmp_path / "tiny", size) as tiny:
+        ran = subprocess.run(
+            [sys.executable, "-c", TENURE, "demo", "--inputs", "60", "--sessions", "10"],
+            env=os.environ | {"TMPDIR": str(tiny)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+
+    assert ran.returncode == 2 and "Traceback" not in ran.stderr, ran.stderr
+    assert "No space left" in ran.stderr.splitlines()[-1] or "full" in ran.stderr.splitlines()[-1]
+    assert "set TMPDIR" in ran.stderr.splitlines()[-1]
+
+
 def test_a_page_that_cannot_be_written_leaves_the_report() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", TENURE, "demo", *SMALL, "--json", "--html", "/dev/full"],

@@ -479,6 +479,12 @@ def test_a_commit_to_a_pruned_frame_fails_the_run_permanently() -> None:
     assert script.sent().failure.kind is ErrorKind.INVALID_REQUEST
 
 
+@shows("RUNNER-39")
+def test_a_commit_that_opens_a_frame_too_many_fails_the_run_permanently() -> None:
+    script = at_work().ends(Finished(END)).answer(no(Refusal.FULL, 256))
+    assert script.sent().failure.kind is ErrorKind.LIMIT_REACHED
+
+
 @shows("RUNNER-92")
 def test_an_illegal_fail_is_replaced_by_a_permanent_one_without_its_usage() -> None:
     usage = (UsageDelta("api", "m", -1),)

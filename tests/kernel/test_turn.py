@@ -30,6 +30,7 @@ from turn_play import (
 
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
+from tenure.frame import Switch
 from tenure.machines.run import Mode, Termination
 from tenure.machines.ticket import Action, Settled
 from tenure.messages.codec import decode, from_json, node_of
@@ -531,6 +532,23 @@ def test_hand_offs_in_a_row_are_limited() -> None:  # TURN-41
 
     assert isinstance(played.last, TurnEnd)
     assert (played.last.reason, played.last.hand_off) == ("hand_off_limit", None)
+
+
+def test_a_hand_off_with_a_switch_is_made_by_the_commit() -> None:  # TURN-41
+    switch = Switch("f", agent="writer", reason="the text", inherit=False)
+    played = Play(
+        script(calling(("b", "look"))),
+        use=lambda call, attempt: protocol.ToolResult(
+            "gone", hand_off=protocol.HandOff(switch, "go on")
+        ),
+    ).begin()
+    played.go(until=TurnEnd)
+
+    again = replace_play(played).begin().go()  # after a crash
+
+    assert isinstance(again.last, TurnEnd)
+    assert (again.last.switch, again.last.frame) == (switch, None)
+    assert again.last == played.effects[0]
 
 
 def test_a_hand_off_survives_a_crash() -> None:  # TURN-6

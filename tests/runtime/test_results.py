@@ -53,6 +53,28 @@ def test_what_a_probe_reports_is_checked_too() -> None:
     assert pack("x#1", {"a": None}, Any) == ('{"value":{"a":null}}', {"a": None})
 
 
+def test_keys_that_are_one_key_in_json_are_refused_with_their_place() -> None:
+    """Of two equal keys one would be lost at every replay."""
+
+    def counts() -> dict[str, Any]:
+        return {"by id": [{1: "a", "1": "b"}]}
+
+    async def plain(turn: Turn) -> str:
+        return repr(await turn.step("counts", counts))
+
+    said = "step counts#1 returned the equal keys 1 and '1' at $.by id[0], which is not JSON"
+    assert said in ask(plain).reason
+
+
+def test_keys_that_differ_in_json_are_legal() -> None:
+    from tenure_drivers.runtime.steps import pack
+
+    body, value = pack("x#1", {1: "a", "01": "é", "x": {1: 0, 2.5: 10**30}}, Any)
+
+    assert value == {"1": "a", "01": "é", "x": {"1": 0, "2.5": 10**30}}
+    assert body.startswith('{"value":{"1":"a","01":"é"')
+
+
 def test_a_recorded_null_is_replayed_as_it_was() -> None:
     from tenure_drivers.runtime.steps import unpack
 

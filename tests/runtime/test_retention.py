@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 from carrying import Body
 
-from tenure.commands import NewInput, Prune, Switch
+from tenure.commands import Admit, NewInput, Prune, Switch, Withdraw
 from tenure.commands.validation import texts_of
 from tenure.failure import ErrorKind
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.outcome import Refusal, Refused
 from tenure.queries import Command
+from tenure.questions import ChangeCursor, EventsPage, LoadChanges, LoadEvents
 from tenure.questions.retention import AllRows, PrunePass
 from tenure.records import EventBatch, Input, JournalEntry, Session
+from tenure.replace import replace
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.world import World, world_of
-from tenure_drivers import Client, Runtime, Store, SyncRuntime, open_store
+from tenure_drivers import Client, EventsPruned, Runtime, Store, SyncRuntime, open_store
 from tenure_drivers.runtime.pruning import prune_session
 from tenure_drivers.runtime.turn import Turn
 from tenure_drivers.stores.memory import MemoryStore
@@ -167,6 +169,39 @@ def test_a_client_prunes_and_counts(carry: Carry) -> None:
         assert (await Client(store).prune("nobody", Retention(Keep(0)))).without == ()
 
     carry(body)
+
+
+def test_readers_are_told_which_events_were_removed() -> None:  # EVENT-83, READ-23
+    async def body() -> None:
+        clock = ManualClock()
+        store = MemoryStore(clock=clock)
+        client, keep = Client(store), Keep(COMMANDS_FOR_MS_MIN)
+        removed = Retention(keep, keep, keep.for_ms, replace(keep, last=1))
+        await executed(store, Admit("ann", (NewInput("p", "prompt", "hello"),)))
+        await executed(store, Withdraw("ann", "c", "p"))
+        (session,) = [row for row in await store.dump() if isinstance(row, Session)]
+        last = session.next_event - 1
+        clock.now_ms += 2 * COMMANDS_FOR_MS_MIN
+
+        assert await store.ask(LoadEvents("ann", last)) == EventsPage(())
+        await prune_session(store, "ann", removed, clock)
+        with pytest.raises(EventsPruned, match="events 1 to 2 .* read the session") as raised:
+            await anext(client.events("ann"))
+        assert raised.value.pruned_to == 2
+        page = await store.ask(LoadEvents("ann", 2))
+        assert (await anext(client.events("ann", 2)),) == page.batches
+
+        await prune_session(store, "ann", replace(removed, events=keep), clock)
+        assert await store.ask(LoadEvents("ann")) == EventsPage((), last)
+        assert await store.ask(LoadEvents("nobody", 5)) == EventsPage(())
+        changes = await store.ask(LoadChanges("ann"))
+        assert changes is not None
+        assert (changes.changes, changes.more, changes.complete) == ((), False, False)
+        assert changes.after == ChangeCursor(session.revision, last)
+        again = await store.ask(LoadChanges("ann", changes.after))
+        assert again is not None and again.complete
+
+    asyncio.run(body())
 
 
 def test_a_turn_that_goes_back_to_a_pruned_frame_fails_at_once(carry: Carry) -> None:  # FRAME-12

@@ -123,11 +123,7 @@ def test_a_last_line_with_missing_pages_is_removed(folder: Path) -> None:
     put(store, "x" * 20_000)
     data = (folder / LOG).read_bytes()
     store.close()
-    for first, last in (
-        (size, size + 4096),
-        (size + 4096, size + 8192),
-        (len(data) - 9, len(data)),
-    ):
+    for first, last in ((size, 4096), (4096, 8192), (len(data) // 512 * 512, len(data))):
         torn = data[:first] + bytes(last - first) + data[last:]
         (folder / LOG).write_bytes(torn)
 
@@ -136,6 +132,24 @@ def test_a_last_line_with_missing_pages_is_removed(folder: Path) -> None:
         assert again.repaired is not None and again.repaired.line == 3
         assert again.execute_now(Put("s", "d", "one")) == "one"
         again.close()
+
+
+def test_a_changed_last_line_that_is_complete_is_refused_not_removed(folder: Path) -> None:
+    store = FilesStore(folder)
+    put(store, "one")
+    size = (folder / LOG).stat().st_size
+    put(store, "a b@c")
+    data = (folder / LOG).read_bytes()
+    store._log.abandon()  # as a crash leaves it: without a closing line
+    store._ownership.release()
+    for at in range(size, len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << bit
+            (folder / LOG).write_bytes(damaged)
+            with pytest.raises(Corrupt, match=f"line 3 at byte {size} cannot be read"):
+                FilesReader(folder)
+            assert (folder / LOG).read_bytes() == damaged
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
@@ -547,6 +561,52 @@ def test_the_error_for_an_unreadable_row_names_it(folder: Path) -> None:
         FilesStore(folder)
     with pytest.raises(Corrupt):  # and not "in use"
         FilesStore(folder)
+
+
+FORGED: tuple[tuple[int, str, Any], ...] = (
+    (0, "schema", None),
+    (0, "schema", "2"),
+    (0, "seq", []),
+    (0, "after", 7),
+    (0, "after", "x"),
+    (0, "tables", []),
+    (0, "tables", {"session": 5}),
+    (0, "tenure", {}),
+    (1, "seq", None),
+    (1, "writes", 5),
+    (1, "writes", [[]]),
+    (1, "writes", [5]),
+    (1, "writes", [["+", "session"]]),
+    (1, "writes", [["+", [], "s"]]),
+    (1, "writes", [["+", "blob", "s", "d", 5]]),
+    (1, "writes", [["+", "blob", 5, "d", "text"]]),
+    (1, "writes", [["+", "blob", "s", ["d"], "text"]]),
+    (1, "writes", [["+", "blob", "s", None, "text"]]),
+)
+
+
+@pytest.mark.parametrize(("number", "name", "value"), FORGED)
+def test_impossible_values_with_right_checksums_are_refused(
+    folder: Path, number: int, name: str, value: object
+) -> None:
+    store = FilesStore(folder)
+    put(store, "one")
+    store.close()
+    crc, forged = 0, b""
+    for at, text in enumerate((folder / LOG).read_bytes().splitlines()):
+        fields = json.loads(text)
+        del fields["crc"], fields["len"]
+        if at == number:
+            assert name in fields
+            fields[name] = value
+        line, crc = line_of(json.dumps(fields, separators=(",", ":")).encode()[1:-1], crc)
+        forged += line
+    (folder / LOG).write_bytes(forged)
+
+    for opening in (FilesReader, FilesStore, FilesStore):  # the last one: and not "in use"
+        with pytest.raises(Corrupt) as raised:
+            opening(folder)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_folder_without_a_store_is_not_changed(folder: Path) -> None:

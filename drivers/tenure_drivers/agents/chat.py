@@ -61,7 +61,7 @@ class ChatAgent:
 
     `parameters` is a JSON object for the provider.  `window` is the context window of the model, in tokens.  `strict`
     fails a turn if its environment has changed since a crash.  `frames` names the agents that a tool can hand off to
-    with `HandOff(frame, text)`.  `show` receives pieces of the reply as they arrive; they are not stored.  `policy`
+    with `HandOff(name, text)`, or with a Switch in the place of the name.  `show` receives pieces of the reply as they arrive; they are not stored.  `policy`
     decides what a reply means.  `result_max` is how many characters of a tool result a request contains; a tool may have
     a limit of its own, and the transcript holds the whole.  `on_overflow(messages, budget)` shortens a request that did
     not fit the context to about `budget` characters, or summarises it; it may be async.  None: such a turn fails at once.

@@ -16,7 +16,7 @@ from tenure.messages.types import Attachment, Disposition, RetryPolicy, Tool, To
 from tenure.turn.protocol import HandOff, ToolResult
 
 from ..runtime.errors import describe, text_of
-from ..runtime.finite import find_nonfinite
+from ..runtime.json_values import find_not_json
 from ..runtime.steps import Report, call
 from ..runtime.waiting import Decision
 from ..stores.errors import TenureError
@@ -120,7 +120,9 @@ def result_of(value: Any) -> ToolResult:
         case ToolResult():
             return value
         case HandOff():
-            return ToolResult(f"handed off to {value.frame}", hand_off=value)
+            to = value.frame
+            name = to if isinstance(to, str) else (to.agent or f"frame {to.frame_id}".rstrip())
+            return ToolResult(f"handed off to {name}", hand_off=value)
         case Attachment():
             return ToolResult(value.name or value.uri, attachments=(value,))
         case None:
@@ -129,7 +131,7 @@ def result_of(value: Any) -> ToolResult:
             return ToolResult(value)
         case _:
             text = msgspec.json.encode(value, enc_hook=encode_model).decode()
-            if "null" in text and (found := find_nonfinite(value, encode_model)) is not None:
+            if (found := find_not_json(value, text, encode_model)) is not None:
                 raise ToolFailed(f"the tool returned {found}, which is not JSON")
             return ToolResult(text)
 

@@ -18,9 +18,9 @@ from ..runtime.importing import Imported
 from .exit import CliExit, Exit, usage_error
 from .input_file import text_lines
 from .invoke import invoke_async
-from .main import STORE_HELP
-from .main import label as label_of
 from .open_store import existing_path
+from .options import STORE_HELP
+from .options import label as label_of
 from .output import log, write_lines
 from .retrying_store import opened
 from .run.validation import why

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
-import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -21,16 +20,10 @@ from tenure.release import RELEASE
 from .exit import Exit
 from .invoke import code_of, invoke, invoke_async
 from .limits import check_threads, raise_limit_of_open_files
+from .options import FOR_WORKERS, READ_HELP, position
 from .output import open_standard_streams
 
 __all__ = []
-
-
-STORE_HELP: Final = (
-    "sqlite:PATH, files:FOLDER, postgresql://HOST/DATABASE, or memory: (ends with the process)."
-)
-READ_HELP: Final = "Store URL, as for tenure run.  The store is only read."
-AGENT_HELP: Final = "echo | ledger:FILE | flaky:N | script:FILE | openai:MODEL | module:attribute."
 
 
 SESSION_COMMANDS: Final = (
@@ -47,27 +40,6 @@ SECTIONS: Final = {  # of `tenure --help`
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
     "Stores and rules": ("store", "check", "explain", "demo"),
 }
-
-
-class Seconds(click.FloatRange):
-    """A number of seconds."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is no number, which no range excludes."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return found
-
-
-def label(text: str) -> tuple[str, str]:
-    """Split NAME=VALUE at the first =, for an option."""
-    name, divider, value = text.partition("=")
-    if not name or not divider:
-        raise click.BadParameter(f"{text!r}: expected NAME=VALUE")
-    return name, value
 
 
 @contextlib.contextmanager
@@ -168,15 +140,7 @@ def tenure() -> None:
 
 
 @tenure.command()
-@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
-@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
-@click.option(
-    "--workers",
-    default=1,
-    type=click.IntRange(1, 256),
-    show_default=True,
-    help="Number of worker processes.",
-)
+@FOR_WORKERS
 @click.option(
     "--ordered/--no-ordered",
     default=True,
@@ -192,24 +156,6 @@ def tenure() -> None:
     "--wait",
     is_flag=True,
     help="Wait for prompts with a future available_at_ms, and for questions that have a time limit.",
-)
-@click.option(
-    "--patience",
-    "patience_s",
-    default=30.0,
-    type=Seconds(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long the command and its workers retry while the store is unavailable.",
-)
-@click.option(
-    "--grace",
-    "grace_s",
-    default=30.0,
-    type=Seconds(min=0, max=86_400),
-    metavar="SECONDS",
-    show_default=True,
-    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
 )
 @click.argument("file", default="-", metavar="[FILE|-]")
 def run(**options: Any) -> None:
@@ -326,10 +272,16 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 )
 @click.option(
     "--limit", default=200, type=click.IntRange(1), show_default=True,
-    help="Number of messages to show, counted from the end.",
+    help="Number of messages to show, counted from the end, or from --before.",
+)  # fmt: skip
+@click.option(
+    "--before", type=position, metavar="POSITION",
+    help="Show the page before this position, which the page after it has printed.",
 )  # fmt: skip
 @click.argument("session")
-def show(store: str, session: str, form: str | None, limit: int) -> None:
+def show(
+    store: str, session: str, form: str | None, limit: int, before: tuple[int, str] | None
+) -> None:
     """Print a conversation: inputs, replies, tool calls, results.
 
     \b
@@ -347,6 +299,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     finish, are shown at their place in the conversation.  At the end come the output of the current turn
     that is not committed yet, and the inbox.
     Long texts are cut.  --json prints everything, including reasoning.
+    If something was before, the output names the position: --before POSITION shows the page before it.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b
@@ -363,7 +316,7 @@ def show(store: str, session: str, form: str | None, limit: int) -> None:
     """
     from .show import command as show_command
 
-    invoke_async(show_command.show(store, session, limit, form or "text"))
+    invoke_async(show_command.show(store, session, limit, form or "text", before))
 
 
 @tenure.command()
@@ -379,6 +332,7 @@ def events(store: str, session: str, after: int, follow: bool, as_json: bool) ->
 
     Each line has the number, the time, the kind, the run, the inputs, and what else the kind says.
     The kinds are in specs/event.md; tenure explain EVENT-1 prints the first of its rules.
+    If retention has removed some of them, standard error says which.
     Read-only: never creates or changes a store, and is safe while workers are running.
 
     \b

@@ -20,8 +20,8 @@ from ..runtime.clock import new_id
 from ..runtime.errors import CommandRefused
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
-from .main import READ_HELP, STORE_HELP
 from .open_store import existing_path, open_read_only
+from .options import READ_HELP, STORE_HELP
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why

@@ -14,9 +14,9 @@ from tenure.replace import replace
 
 from .exit import CliExit, Exit, UnreadableSession
 from .invoke import invoke_async
-from .main import READ_HELP
-from .main import label as label_of
 from .open_store import Reader, open_read_only
+from .options import READ_HELP
+from .options import label as label_of
 from .output import log, write_lines
 
 __all__ = ["sessions"]

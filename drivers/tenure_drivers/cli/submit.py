@@ -15,8 +15,8 @@ from ..runtime.receipts import Receipt
 from ..runtime.strategies import BusyStrategy
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
-from .main import STORE_HELP, Seconds
-from .main import label as label_of
+from .options import STORE_HELP, Seconds
+from .options import label as label_of
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why

@@ -18,8 +18,8 @@ from ..runtime.client import Client
 from ..runtime.errors import CommandRefused
 from .exit import CliExit, Exit, UnreadableSession
 from .invoke import invoke_async
-from .main import READ_HELP, STORE_HELP
 from .open_store import Reader, existing_path, open_read_only
+from .options import READ_HELP, STORE_HELP
 from .output import log, write_lines
 from .retrying_store import opened
 

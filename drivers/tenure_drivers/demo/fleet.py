@@ -7,6 +7,7 @@ a dead or stopped process that still holds a lease with a run was in the middle 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from ..console.timeline.page import Life, Pause
 from ..stores.base import Store, wall_clock_ms
 from ..stores.sqlite.notify import lock_holder
 from .plan import Fault, Kind, Stage
-from .worker import DATABASE, LEDGER, TTL_MS, owner_id
+from .worker import DATABASE, LEDGER, NO_ROOM, TTL_MS, owner_id
 
 __all__ = ["LOOK_S", "Fleet"]
 
@@ -124,11 +125,13 @@ class Fleet:
                 self.start(name)
 
     def unexpected_end(self) -> str | None:
-        """Return how a worker ended that was not killed, or None."""
+        """Return how a worker ended that was not killed, or None.  Raises OSError if it found the disk full."""
         for worker in self.workers.values():
             code = worker.process.poll()
             if self.self_killing and code == -signal.SIGKILL:
                 continue
+            if code == NO_ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
             if code is not None and not worker.targeted:
                 return f"{worker.name} ended unexpectedly with exit code {code}"
         return None

@@ -6,13 +6,15 @@ python -m tenure_drivers.demo.worker FOLDER NAME SEED AGENT
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,10 +28,10 @@ from ..runtime.runtime import Runtime
 from ..runtime.steps import Report
 from ..runtime.turn import Turn
 from ..runtime.versions import Agent
-from ..stores.base import Store, wall_clock_ms
+from ..stores.base import Store, Unavailable, wall_clock_ms
 from ..stores.registry import open_store
 
-__all__ = ["AGENTS", "DATABASE", "LEDGER", "SERVER", "TTL_MS", "owner_id", "store_in"]
+__all__ = ["AGENTS", "DATABASE", "LEDGER", "NO_ROOM", "SERVER", "TTL_MS", "owner_id", "store_in"]
 
 
 A = TypeVar("A")
@@ -43,6 +45,8 @@ SERVER: Final = (
 LEDGER: Final = "ledger.txt"
 TTL_MS: Final = 1_000
 SESSIONS_AT_ONCE: Final = 8
+NO_ROOM: Final = 28  # exit code of a worker that found the disk full
+ROOM_MIN: Final = 64 * 1024  # bytes; with less, the disk is full
 ANSWER_DELAY_MS: Final = (30, 220)
 REPORT_DELAY_MS: Final = (20, 120)
 
@@ -67,24 +71,29 @@ class RecordingStore:
         )  # fmt: skip
         self.quarantined, self.readmit = store.quarantined, store.readmit
         self.dump, self.aclose = store.dump, store.aclose
-        self._before = before
+        self._before, self._path = before, log
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def record(self, what: str, command: Command[Any, Any], **more: Any) -> None:
         """Append a line to the log."""
         line = {"at_ms": wall_clock_ms(), "pid": os.getpid(), "what": what}
         line |= {"session_id": command.session_id, **more}
-        os.write(self._log, (json.dumps(line) + "\n").encode())
+        with ending_if_full(self._path):
+            os.write(self._log, (json.dumps(line) + "\n").encode())
 
     async def execute(self, command: Command[V, O]) -> O | Refused:
         """Execute a command as the store does, and log it."""
-        self._before_sending(command)
-        return self._after_answer(command, await self._store.execute(command))
+        with ending_if_full(self._path):
+            self._before_sending(command)
+            answer = await self._store.execute(command)
+        return self._after_answer(command, answer)
 
     async def decide(self, command: Command[V, O]) -> Decided[O] | Refused:
         """Execute a command as the store does, and log it."""
-        self._before_sending(command)
-        return self._after_answer(command, await self._store.decide(command))
+        with ending_if_full(self._path):
+            self._before_sending(command)
+            answer = await self._store.decide(command)
+        return self._after_answer(command, answer)
 
     def _before_sending(self, command: Command[Any, Any]) -> None:
         self._before(command)
@@ -117,12 +126,13 @@ class Ledger:
 
     def write(self, input_id: str, text: str) -> None:
         """Append a line and fsync it."""
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, f"{input_id} {text}\n".encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with ending_if_full(self.path):
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(fd, f"{input_id} {text}\n".encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
     async def delay_report(self, input_id: str) -> None:
         """Wait for a random time between an effect and its report."""
@@ -205,6 +215,17 @@ def store_in(folder: Path) -> Store:
 # -- the process
 
 
+@contextlib.contextmanager
+def ending_if_full(path: Path) -> Iterator[None]:
+    """End this process with NO_ROOM if something fails while the disk is full: a retry would fail until the demo ends."""
+    try:
+        yield
+    except (OSError, Unavailable):
+        if shutil.disk_usage(path.parent).free < ROOM_MIN:
+            os._exit(NO_ROOM)
+        raise
+
+
 def owner_id(name: str, pid: int) -> str:
     """Return the owner id of one process of a worker."""
     return f"{name}.{pid}"
@@ -219,7 +240,9 @@ async def work(folder: Path, name: str, seed: str, agent: str) -> None:
         sys.stdin.fileno(), os._exit, 1
     )  # readable means end-of-file: the parent never writes
     made, before = made_of(agent, folder, seed)
-    store = RecordingStore(store_in(folder), folder / f"{name}.log", before)
+    log = folder / f"{name}.log"
+    with ending_if_full(log):
+        store = RecordingStore(store_in(folder), log, before)
     try:
         runtime = Runtime(
             store,

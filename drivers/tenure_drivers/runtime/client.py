@@ -31,7 +31,7 @@ from tenure.messages.types import Attachment as MessageAttachment
 from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
-from tenure.questions.core import EventsAfter
+from tenure.questions.events import EventsPage, LoadEvents
 from tenure.questions.retention import PrunePass
 from tenure.questions.tickets import AllOpenTickets, OpenTickets
 from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
@@ -43,7 +43,7 @@ from ..blobs.base import BlobStore
 from ..stores.base import Unavailable
 from .changes import ReadableStore, SessionChanges, SessionListener
 from .clock import boot_clock_ms, new_id
-from .errors import CommandRefused, StillRunning, SubmissionRefused
+from .errors import CommandRefused, EventsPruned, StillRunning, SubmissionRefused
 from .feed import Change, follow_changes
 from .importing import Imported, fork_session, import_nodes
 from .input_waiter import InputWaiter, TrackedInput
@@ -347,20 +347,25 @@ class Client(SessionReading, SessionCommands, AttachmentMethods):
         return await import_nodes(self, session_id, nodes, profile, origin)
 
     async def events(self, session_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
-        """Yield the events of a session after number `after`, then new ones as they happen.  Never ends."""
+        """Yield the events of a session after number `after`, then new ones as they happen.  Never ends.
+
+        Raises EventsPruned if retention has removed events after that number.
+        """
         listener = SessionListener()
         self.session_changes.subscribe(session_id, listener)
         try:
             while True:
                 listener.woken.clear()
                 try:
-                    page = await self.ask(EventsAfter(session_id, after))
+                    page = await self.ask(LoadEvents(session_id, after))
                 except Unavailable:
-                    page = ()
-                for event in page:
+                    page = EventsPage(())
+                if page.pruned_to is not None:
+                    raise EventsPruned(session_id, after, page.pruned_to)
+                for event in page.batches:
                     yield event
                     after = event.seq + len(event.events) - 1
-                if not page:
+                if not page.batches:
                     await listener.wait(POLL_S)
         finally:
             self.session_changes.unsubscribe(session_id, listener)

@@ -20,6 +20,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CommandRefused",
+    "EventsPruned",
     "IllegalResult",
     "IllegalWrite",
     "LeaseLost",
@@ -103,6 +104,20 @@ class NotEnded(TimeoutError, TenureError):
         because = because and f"; {because}"
         super().__init__(f"input {input_id} of session {session_id}: {known}{because}")
         self.session_id, self.input_id, self.status = session_id, input_id, status
+
+
+class EventsPruned(TenureError):
+    """Retention has removed events that a reader asks for, up to number `pruned_to`.
+
+    What they have changed is in the session: read it anew, and go on with `events(session_id, after=pruned_to)`.
+    """
+
+    def __init__(self, session_id: str, after: int, pruned_to: int) -> None:
+        super().__init__(
+            f"events {after + 1} to {pruned_to} of session {session_id} were removed by retention: "
+            f"read the session, and go on after {pruned_to}"
+        )
+        self.session_id, self.after, self.pruned_to = session_id, after, pruned_to
 
 
 class CommandRefused(TenureError):
@@ -200,13 +215,14 @@ class StepFailed(TenureError):
 
 
 class StepOutcomeUnknown(TenureError):
-    """A once step was started before a crash, and its outcome is unknown.  It never runs again."""
+    """A once step was started by an earlier attempt, and its outcome is unknown.  It never runs again."""
 
     kind = ErrorKind.NOT_RECONSTRUCTED
 
     def __init__(self, effect_id: str) -> None:
         super().__init__(
-            f"step {effect_id}: outcome unknown (started before a crash; no probe resolved it)"
+            f"step {effect_id}: outcome unknown: an earlier attempt started it and ended without recording a "
+            "result (a crash, a time limit, a pause or a clock step); no probe resolved it"
         )
         self.effect_id = effect_id
 

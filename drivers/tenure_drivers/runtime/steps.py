@@ -17,7 +17,7 @@ from attrs import frozen
 from tenure.limits import BODY_BYTES_MAX
 
 from .errors import BaseExceptionRaised, IllegalResult, StepFailed, describe
-from .finite import find_nonfinite
+from .json_values import find_not_json
 from .user_code import as_exception, ending_forks, guard
 
 __all__ = [
@@ -137,7 +137,7 @@ def pack(effect_id: str, value: Any, type_: Any, version: str | None = None) -> 
     except Exception as error:
         message = f"step {effect_id} returned {type(value).__name__}, which is not JSON: {error}"
         raise IllegalResult(message) from error
-    if "null" in body and (found := find_nonfinite(value)) is not None:
+    if (found := find_not_json(value, body)) is not None:
         raise IllegalResult(f"step {effect_id} returned {found}, which is not JSON")
     if len(body) > BODY_BYTES_MAX or len(body.encode()) > BODY_BYTES_MAX:
         message = (
@@ -187,7 +187,7 @@ def pack_raised(
         again = _raised_again(msgspec.json.decode(body)["raised"], passes)
     except Exception as problem:
         raise IllegalResult(f"{not_json}: {describe(problem)}") from raised
-    if "null" in body and (found := find_nonfinite(data)) is not None:
+    if (found := find_not_json(data, body)) is not None:
         raise IllegalResult(f"{not_json}: {found}") from raised
     if again is None or len(body.encode()) > BODY_BYTES_MAX:
         raise IllegalResult(f"step {effect_id} raised {name}, which is too large") from raised

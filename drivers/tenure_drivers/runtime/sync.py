@@ -33,14 +33,15 @@ from tenure.machines.ticket import Action
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.queries import Question
 from tenure.questions import Conversation, TranscriptLine
-from tenure.questions.core import EventsAfter, InputStatus
+from tenure.questions.core import InputStatus
+from tenure.questions.events import LoadEvents
 from tenure.questions.retention import PrunePass
 from tenure.records import EventBatch, Input, Ticket
 from tenure.retention import Retention
 from tenure.transcript import NewNode
 
 from .drained import Drained
-from .errors import describe
+from .errors import EventsPruned, describe
 from .importing import Imported
 from .receipts import Receipt
 from .runtime import Runtime
@@ -411,8 +412,11 @@ class SyncRuntime:
         return self._loop.call(self._runtime.ask(question))
 
     def events(self, session_id: str, after: int = 0) -> tuple[EventBatch, ...]:
-        """Return the events after number `after` that exist now, at most 256 batches."""
-        return self.ask(EventsAfter(session_id, after))
+        """Return the events after number `after` that exist now, at most 256 batches.  Raises EventsPruned as Client.events."""
+        page = self.ask(LoadEvents(session_id, after))
+        if page.pruned_to is not None:
+            raise EventsPruned(session_id, after, page.pruned_to)
+        return page.batches
 
     @contextlib.contextmanager
     def turn(self, session_id: str, submit: NewInput | str | None = None) -> Iterator[SyncTurn]:

@@ -14,7 +14,7 @@ import enum
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -203,6 +203,22 @@ class RowCodec(Generic[R]):
         except Exception as error:  # a damaged row may fail anywhere in the constructors
             key = tuple(row[at] for at in self.key_at)
             raise Corrupt(self.table, key, repr(error)) from error
+
+    def check_types(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Raise Corrupt, with the key, for a row with a value that is not of its column's type."""
+        columns, good = self.columns, set()
+        for row in rows:
+            types = tuple(map(type, row))
+            if types in good:
+                continue
+            for column, type_, value in zip(
+                columns, types, row, strict=False
+            ):  # without derived ones
+                wanted = str if column.sql_type == "TEXT" else int
+                if type_ is not wanted and not (value is None and column.nullable):
+                    key = tuple(row[at] for at in self.key_at)
+                    raise Corrupt(self.table, key, f"{column.name} is {value!r:.80}")
+            good.add(types)
 
     def _columns(self) -> Iterator[Column]:
         for name, kind in self.fields.items():

@@ -61,10 +61,12 @@ class AggregateTransaction:
         self.via.append(outcome.clause)
         return outcome.state
 
-    def remember(self, command_id: str, command: str, outcome: ExecutedOutcome) -> None:
-        """Store the outcome of this command under its id, for its repetition (STORE-2)."""
-        session_id = self.session.session_id
-        self.write(Insert(ExecutedCommand(session_id, command_id, command, self.now_ms, outcome)))
+    def remember(
+        self, command_id: str, command: str, outcome: ExecutedOutcome, digest: str | None = None
+    ) -> None:
+        """Store the outcome of this command under its id, for its repetition (STORE-2), and the digest of its content (STORE-56)."""
+        at = (self.session.session_id, command_id, command, self.now_ms)
+        self.write(Insert(ExecutedCommand(*at, outcome, digest)))
 
     def end_lease(self, fence: lease_.Fence | None = None) -> None:
         """End the lease, if there is one: by its holder, because it is over, or because its holder is dead."""

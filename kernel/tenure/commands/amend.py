@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import astuple, frozen
 
 from ..event import EventKind
 from ..frame import NewState, Switch, Switched
@@ -13,18 +13,18 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
 from ..records import Amended, Attachment, Blob, ExecutedCommand, Node, Profile, Session, Usage
-from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node
+from ..transcript import NewNode, Tip, UsageDelta, extend_path, hash_node, hash_parts
 from .attach import forget
 from .attached import attach, attachment_queries, refuse_unknown, validate_ids
 from .checkpoint import check_fence
 from .hiding import hide_and_show, node_queries, refuse_hiding
 from .nodes import first_number, open_calls_after, validate_nodes
-from .profile import NewProfile, change_profile, validate_change
+from .profile import NewProfile, change_profile, hash_profile, validate_change
 from .replay import check_command_id, replay
 from .send import NewOutbound, send, validate_outbound
 from .session_view import SessionView, session_queries
-from .states import blob_queries, store_states, validate_states
-from .switch import Found, apply_switch, check_switch, how_switched, switch_queries
+from .states import blob_queries, hash_states, store_states, validate_states
+from .switch import Found, apply_switch, check_switch, hash_switch, how_switched, switch_queries
 from .transaction import Transaction
 from .usage import count_usage, usage_queries, validate_usage
 
@@ -113,7 +113,8 @@ class Amend(Command[AmendView, Amended]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("amend", self.command_id, executed, session):
+        digest = self._digest()
+        if refused := check_command_id("amend", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, Amended, "COMMIT-20")
@@ -137,8 +138,22 @@ class Amend(Command[AmendView, Amended]):
         tx.append_event(EventKind.AMENDED, detail=str(revision))
         hide_and_show(tx, self.hide, self.show, view.marked)
         amended = Amended(revision, *self._change(tx, view))
-        tx.remember(self.command_id, "amend", amended)
+        tx.remember(self.command_id, "amend", amended, digest)
         return tx.decided(amended, "COMMIT-23")
+
+    def _digest(self) -> str:
+        """STORE-56: return the digest of what is to be changed."""
+        rewind = None if self.rewind is None else [self.rewind.node_id]
+        return hash_parts(
+            [(*hash_node(node), node.hidden) for node in self.nodes],
+            rewind,
+            None if self.profile is None else hash_profile(self.profile),
+            None if self.switch is None else hash_switch(self.switch),
+            hash_states(self.states),
+            [astuple(usage) for usage in self.usage],
+            [self.hide, self.show],
+            [self.attach, self.forget],
+        )
 
     def _change(self, tx: Transaction, view: AmendView) -> tuple[Tip | None, Switched | None]:
         """Store the states, count the usage, attach and forget, then switch the frame.  Return the leaf, and what the Switch did."""

@@ -23,6 +23,7 @@ from ..records import (
     Run,
 )
 from ..scheduling import outdated
+from ..transcript import hash_content, hash_parts
 from .admit import AdmitView, admit_into, ingress_queries, look_up
 from .busy import working
 from .replay import check_command_id, not_found, replay
@@ -62,7 +63,10 @@ class RequestCancel(Command[RequestCancelView, CancelRequested], Sendable):
 
     def decide(self, view: RequestCancelView, now_ms: int) -> Decided[CancelRequested] | Refused:
         session, run, executed = view.session, view.run, view.executed
-        if refused := check_command_id("request_cancel", self.command_id, executed, session):
+        digest = hash_parts(self.run_id)
+        if refused := check_command_id(
+            "request_cancel", self.command_id, executed, session, digest
+        ):
             return refused
         if executed is not None:
             return replay(executed, CancelRequested, "CANCEL-1")
@@ -75,7 +79,7 @@ class RequestCancel(Command[RequestCancelView, CancelRequested], Sendable):
             return Refused(Refusal.ENDED, "CANCEL-11", session.mark(run.lane))
         cancel = Cancel(self.run_id, self.command_id)
         requested = CancelRequested(self.run_id, self._stop(tx, run, cancel))
-        tx.remember(self.command_id, "request_cancel", requested)
+        tx.remember(self.command_id, "request_cancel", requested, digest)
         return tx.decided(requested, "CANCEL-5")
 
     def _stop(self, tx: Transaction, run: Run, cancel: Cancel) -> bool:
@@ -204,7 +208,9 @@ class Interrupt(Command[InterruptView, Interrupted]):
 
     def decide(self, view: InterruptView, now_ms: int) -> Decided[Interrupted] | Refused:
         session, executed = view.session, view.executed
-        if refused := check_command_id("interrupt", self.command_id, executed, session):
+        new = self.replacement
+        digest = hash_parts(new and hash_content(new.kind, new.payload), self.rollback)
+        if refused := check_command_id("interrupt", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, Interrupted, "CANCEL-8")
@@ -232,5 +238,5 @@ class Interrupt(Command[InterruptView, Interrupted]):
                 return admitted
             admission = admitted.admissions[0]
         interrupted = Interrupted(mark, run_id, admission, rolled_back)
-        tx.remember(self.command_id, "interrupt", interrupted)
+        tx.remember(self.command_id, "interrupt", interrupted, digest)
         return tx.decided(interrupted, "CANCEL-10")

@@ -21,6 +21,7 @@ from ..records import (
     Session,
 )
 from ..replace import replace
+from ..transcript import hash_content, hash_parts
 from .admit import (
     AdmitView,
     admit_into,
@@ -75,7 +76,8 @@ class Replace(Command[ReplaceView, Replaced]):
 
     def decide(self, view: ReplaceView, now_ms: int) -> Decided[Replaced] | Refused:
         session, old, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("replace", self.command_id, executed, session):
+        digest = hash_parts(self.input_id, hash_content(self.new.kind, self.new.payload))
+        if refused := check_command_id("replace", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay_of(executed, Replaced, "INBOX-36")
@@ -89,7 +91,7 @@ class Replace(Command[ReplaceView, Replaced]):
         if isinstance(admission, Refused):
             return admission
         replaced = Replaced(admission)
-        tx.remember(self.command_id, "replace", replaced)
+        tx.remember(self.command_id, "replace", replaced, digest)
         return tx.decided(replaced, "INBOX-38")
 
     def _admit(self, tx: Transaction, view: ReplaceView, old: QueueEntry) -> Admission | Refused:
@@ -180,7 +182,8 @@ class Reorder(Command[ReorderView, Reordered]):
 
     def decide(self, view: ReorderView, now_ms: int) -> Decided[Reordered] | Refused:
         session, executed = view.session, view.executed
-        if refused := check_command_id("reorder", self.command_id, executed, session):
+        digest = hash_parts(self.lane.value, self.input_ids)
+        if refused := check_command_id("reorder", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay_of(executed, Reordered, "INBOX-36")
@@ -199,7 +202,7 @@ class Reorder(Command[ReorderView, Reordered]):
         tx = Transaction.on(view, session, now_ms, self.command_id)
         tx.move_ready(self.lane, [e for e in _exchanged(entries) if e not in entries])
         reordered = Reordered(count)
-        tx.remember(self.command_id, "reorder", reordered)
+        tx.remember(self.command_id, "reorder", reordered, digest)
         return tx.decided(reordered, "INBOX-42")
 
     def _not_ready(self, view: ReorderView, session: Session, entry: QueueEntry) -> str | None:

@@ -14,6 +14,7 @@ from ..machines import lease as lease_
 from ..outcome import Decided, Refusal, Refused
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, FencedOff, Job
+from ..transcript import hash_parts
 from .jobs.job_transaction import JobTransaction, JobView
 from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
@@ -53,14 +54,15 @@ class FenceOff(Command[FenceView, FencedOff]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("fence_off", self.command_id, executed, session):
+        digest = hash_parts(self.by)
+        if refused := check_command_id("fence_off", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, FencedOff, "LEASE-31")
         if not 1 <= self.by <= BY_MAX:
             return Refused(Refusal.ILLEGAL, "LEASE-32", f"by {self.by}: expected 1 to {BY_MAX}")
         if view.job is not None:
-            return self._decide_job(JobView(session, view.job), now_ms)
+            return self._decide_job(JobView(session, view.job), now_ms, digest)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         if isinstance(session.lease, lease_.Held):
@@ -74,13 +76,13 @@ class FenceOff(Command[FenceView, FencedOff]):
             else:
                 tx.reschedule(run, None, "fenced_off")
         fenced = FencedOff(tx.session.lease.generation, run_id)
-        tx.remember(self.command_id, "fence_off", fenced)
+        tx.remember(self.command_id, "fence_off", fenced, digest)
         return tx.decided(fenced, "LEASE-30")
 
-    def _decide_job(self, view: JobView, now_ms: int) -> Decided[FencedOff]:
+    def _decide_job(self, view: JobView, now_ms: int, digest: str) -> Decided[FencedOff]:
         """JOB-49: fence off a job.  It counts no loss."""
         tx = JobTransaction.on(view, now_ms, self.command_id)
         tx.vacate(lease_.step(tx.session.lease, lease_.FenceOff(self.by)), counts=False)
         fenced = FencedOff(tx.session.lease.generation)
-        tx.remember(self.command_id, "fence_off", fenced)
+        tx.remember(self.command_id, "fence_off", fenced, digest)
         return tx.decided(fenced, "LEASE-30")

@@ -30,7 +30,7 @@ from ..records import (
 )
 from ..replace import replace
 from ..scheduling import due_at_ms
-from ..transcript import UsageDelta
+from ..transcript import UsageDelta, hash_parts
 from .checkpoint import check_fence
 from .hints import hints_of
 from .jobs.job_transaction import JobTransaction, JobView
@@ -300,7 +300,8 @@ class Reclaim(Command[ReclaimView, Reclaimed]):
         session, executed = view.session, view.executed
         if session is None:
             return Refused(Refusal.UNKNOWN_SESSION, "LEASE-20", self.session_id)
-        if refused := check_command_id("reclaim", self.command_id, executed, session):
+        digest = hash_parts(self.observed.generation, self.observed.lease_id)
+        if refused := check_command_id("reclaim", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, Reclaimed, "LEASE-29")
@@ -310,20 +311,20 @@ class Reclaim(Command[ReclaimView, Reclaimed]):
         if isinstance(outcome, Refused):
             return outcome
         if view.job is not None:
-            return self._decide_job(JobView(session, view.job), outcome, now_ms)
+            return self._decide_job(JobView(session, view.job), outcome, now_ms, digest)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         run_id = session.lease_run
         tx.lose_lease(outcome)
         reclaimed = Reclaimed(seen.generation, run_id)
-        tx.remember(self.command_id, "reclaim", reclaimed)
+        tx.remember(self.command_id, "reclaim", reclaimed, digest)
         return tx.decided(reclaimed, outcome.clause)
 
     def _decide_job(
-        self, view: JobView, outcome: Stepped[lease_.Lease, None], now_ms: int
+        self, view: JobView, outcome: Stepped[lease_.Lease, None], now_ms: int, digest: str
     ) -> Decided[Reclaimed]:
         """JOB-49: end the lease of a job.  It counts a loss if the job may be started."""
         tx = JobTransaction.on(view, now_ms, self.command_id)
         tx.vacate(outcome, counts=True)
         reclaimed = Reclaimed(self.observed.generation, None)
-        tx.remember(self.command_id, "reclaim", reclaimed)
+        tx.remember(self.command_id, "reclaim", reclaimed, digest)
         return tx.decided(reclaimed, outcome.clause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import astuple, frozen
 
 from ..event import EventKind
 from ..machines import lease as lease_
@@ -14,6 +14,7 @@ from ..outcome import Decided, Refusal, Refused
 from ..policy import LANES
 from ..queries import Command, Get, Reads, read
 from ..records import ExecutedCommand, Phase, PhaseChanged, Session
+from ..transcript import hash_parts
 from .cancel import cancel_working, end_lapsed_lease, raise_mark
 from .replay import check_command_id, replay
 from .session_view import CommandView, session_queries
@@ -34,7 +35,7 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
     def decide(self, view: CommandView, now_ms: int) -> Decided[PhaseChanged] | Refused:
         session, executed = view.session, view.executed
         if refused := check_command_id(
-            self.__class__.__name__.lower(), self.command_id, executed, session
+            self.__class__.__name__.lower(), self.command_id, executed, session, self._digest()
         ):
             return refused
         if executed is not None:
@@ -47,6 +48,10 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
             return Refused(Refusal.PHASE, "PHASE-18", session.phase.value)
         tx = Transaction.on(view, session, now_ms, self.command_id)
         return self._change(tx, session)
+
+    def _digest(self) -> str:
+        """STORE-56: return the digest of how the phase is to change."""
+        return hash_parts(*astuple(self)[2:])
 
     def _may_follow_destroy(self, session: Session) -> bool:
         return False
@@ -62,7 +67,7 @@ class _PhaseCommand(Command[CommandView, PhaseChanged]):
             tx.append_event(EventKind.PHASE_CHANGED, detail=phase.value)
         name = self.__class__.__name__.lower()
         changed = PhaseChanged(phase, run_id, *_counts(tx.before))
-        tx.remember(self.command_id, name, changed)
+        tx.remember(self.command_id, name, changed, self._digest())
         return tx.decided(changed, clause)
 
     def _abandon(self, tx: Transaction, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from attrs import field, frozen
+from attrs import astuple, field, frozen
 
 from ..limits import LABEL_CHARACTERS_MAX, LABELS_MAX, PROFILE_BYTES_MAX
 from ..outcome import Drop, Insert, Update
@@ -13,7 +13,14 @@ from ..replace import replace
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_text
 
-__all__ = ["NewProfile", "change_profile", "create_profile", "validate_change", "validate_profile"]
+__all__ = [
+    "NewProfile",
+    "change_profile",
+    "create_profile",
+    "hash_profile",
+    "validate_change",
+    "validate_profile",
+]
 
 
 NODE_CHARACTERS_MAX: Final = 1_000  # of the id of a node, which contains the id of its run
@@ -34,6 +41,12 @@ class NewProfile:
         default=None,
         repr=lambda d: repr(d) if d is None or len(d) < 80 else f"<{len(d)} characters>",
     )
+
+
+def hash_profile(new: NewProfile) -> list[object]:
+    """Return the parts of a profile that enter a digest."""
+    relation = [new.relation.__class__.__name__.lower(), *astuple(new.relation)]
+    return [new.name, sorted(new.labels), relation, new.data]
 
 
 def validate_profile(new: NewProfile, session_id: str) -> str | None:

@@ -13,6 +13,7 @@ from ..outcome import Decided, Refusal, Refused, Update
 from ..queries import Command, Get, Reads, existing, read
 from ..records import Admission, ExecutedCommand, Input, QueueEntry, Readmitted, Session
 from ..replace import replace
+from ..transcript import hash_parts
 from .admit import AdmitView, admit_into
 from .replay import check_command_id, not_found
 from .replay import replay as replay_of
@@ -59,7 +60,8 @@ class Readmit(Command[ReadmitView, Readmitted]):
 
     def decide(self, view: ReadmitView, now_ms: int) -> Decided[Readmitted] | Refused:
         session, letter, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("readmit", self.command_id, executed, session):
+        digest = hash_parts(self.input_id)
+        if refused := check_command_id("readmit", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay_of(executed, Readmitted, "INBOX-36")
@@ -82,7 +84,7 @@ class Readmit(Command[ReadmitView, Readmitted]):
         if isinstance(admission, Refused):
             return admission
         readmitted = Readmitted(admission)
-        tx.remember(self.command_id, "readmit", readmitted)
+        tx.remember(self.command_id, "readmit", readmitted, digest)
         return tx.decided(readmitted, "INBOX-58")
 
     def _admit(self, tx: Transaction, old: Input, letter: QueueEntry) -> Admission | Refused:

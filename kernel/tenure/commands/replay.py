@@ -19,12 +19,23 @@ O = TypeVar("O")
 
 
 def check_command_id(
-    name: str, command_id: str, executed: ExecutedCommand | None, session: Session | None
+    name: str,
+    command_id: str,
+    executed: ExecutedCommand | None,
+    session: Session | None,
+    digest: str | None = None,
 ) -> Refused | None:
-    """STORE-18, STORE-19, RETENTION-4: refuse an id of another kind of command, one that is not valid, or one of a row that may be removed."""
+    """Refuse an id that this command cannot have; `digest` is that of its content.
+
+    STORE-18, STORE-56: one of another kind of command, or of other content.  STORE-19: one that is not valid.
+    RETENTION-4: one of a row that may be removed.
+    """
     if executed is not None:
         if executed.command != name:
             return Refused(Refusal.KEY_CONFLICT, "STORE-18", executed.command)
+        if executed.content_digest is not None and executed.content_digest != digest:
+            text = f"{name} {command_id!r} had other content; a new command needs a new id"
+            return Refused(Refusal.KEY_CONFLICT, "STORE-56", text)
         return None
     if problem := validate_id("command_id", command_id):
         return Refused(Refusal.ILLEGAL, "STORE-19", problem)

@@ -430,10 +430,12 @@ class Transaction:
 
     # -- the end
 
-    def remember(self, command_id: str, command: str, outcome: ExecutedOutcome) -> None:
-        """Store the outcome of this command under its id, for its repetition (STORE-2)."""
-        session_id = self.session.session_id
-        self.write(Insert(ExecutedCommand(session_id, command_id, command, self.now_ms, outcome)))
+    def remember(
+        self, command_id: str, command: str, outcome: ExecutedOutcome, digest: str | None = None
+    ) -> None:
+        """Store the outcome of this command under its id, for its repetition (STORE-2), and the digest of its content (STORE-56)."""
+        at = (self.session.session_id, command_id, command, self.now_ms)
+        self.write(Insert(ExecutedCommand(*at, outcome, digest)))
 
     def settle(self) -> None:
         """Settle the phase, recompute `due_at_ms`, number the events and write the session, once.

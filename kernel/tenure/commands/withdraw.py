@@ -16,6 +16,7 @@ from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
 from ..replace import replace
+from ..transcript import hash_parts
 from .contributors import bound_state, queue_entry_of
 from .replay import check_command_id, not_found, replay
 from .session_view import SessionView, session_queries
@@ -170,7 +171,8 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
 
     def decide(self, view: WithdrawFromView, now_ms: int) -> Decided[WithdrawnCount] | Refused:
         session, queue_entry, executed = view.session, view.queue_entry, view.executed
-        if refused := check_command_id("withdraw_from", self.command_id, executed, session):
+        digest = hash_parts(self.input_id, self.lane.value)
+        if refused := check_command_id("withdraw_from", self.command_id, executed, session, digest):
             return refused
         if executed is not None:
             return replay(executed, WithdrawnCount, "INBOX-26")
@@ -181,7 +183,7 @@ class WithdrawFrom(Command[WithdrawFromView, WithdrawnCount]):
         if taken:
             tx.append_event(EventKind.INPUT_ENDED, None, tuple(taken), "withdrawn")
         withdrawn = WithdrawnCount(len(taken), more)
-        tx.remember(self.command_id, "withdraw_from", withdrawn)
+        tx.remember(self.command_id, "withdraw_from", withdrawn, digest)
         return tx.decided(withdrawn, "INBOX-27")
 
     def _take(

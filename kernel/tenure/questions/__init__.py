@@ -42,6 +42,7 @@ from .core import (
     Statuses,
     TranscriptLine,
 )
+from .events import EventsPage, LoadEvents
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
@@ -75,6 +76,7 @@ __all__ = [
     "EndedInput",
     "EnteredInput",
     "EventsAfter",
+    "EventsPage",
     "FrameSwitched",
     "Graph",
     "GraphPage",
@@ -96,6 +98,7 @@ __all__ = [
     "LeafMoved",
     "LoadChanges",
     "LoadConversation",
+    "LoadEvents",
     "LoadImport",
     "LoadFrames",
     "LoadOpenTurn",

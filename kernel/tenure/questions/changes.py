@@ -22,7 +22,7 @@ from ..records import (
     Session,
 )
 from ..transcript import Tip
-from .core import EventsAfter
+from .events import EventsPage, LoadEvents
 from .path import leaf_of
 
 __all__ = [
@@ -135,9 +135,10 @@ class LoadChanges(Question[ChangesPage | None]):
             return None
         revision, event = self.after.revision, self.after.event
         found: list[SettledChange] = []
-        batches: tuple[EventBatch, ...] = yield from EventsAfter(s, event, limit).steps()
-        complete = not batches or batches[0].seq <= event + 1
-        for batch in batches[:limit]:
+        page: EventsPage = yield from LoadEvents(s, event, limit).steps()
+        if page.pruned_to is not None and not page.batches:
+            revision, event = session.revision, page.pruned_to
+        for batch in page.batches[:limit]:
             elsewhere = any(told.kind is EventKind.LEAF_MOVED for told in batch.events)  # READ-24
             for number, told in enumerate(batch.events, batch.seq):
                 if number <= event:
@@ -151,7 +152,8 @@ class LoadChanges(Question[ChangesPage | None]):
                 found += yield from self._others(number, told)
             event = max(event, batch.seq + len(batch.events) - 1)
         more = event < session.next_event - 1
-        return ChangesPage(tuple(found), ChangeCursor(revision, event), more, complete)
+        after = ChangeCursor(revision, event)
+        return ChangesPage(tuple(found), after, more, page.pruned_to is None)
 
     def _revision(self, revision: int, told: Event) -> Steps:
         """Return the revision after an event."""

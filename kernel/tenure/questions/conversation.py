@@ -128,7 +128,7 @@ class LoadConversation(Question[Conversation | None]):
     """READ-10: a page of the conversation; None if there is no such session.
 
     `before`: where an earlier answer says that the page before it ends; None: the end, with the open turn and the inbox.
-    `limit`: how many nodes of the transcript are looked at.
+    A page before an unknown node is empty.  `limit`: how many nodes of the transcript are looked at.
     """
 
     session_id: str
@@ -141,6 +141,9 @@ class LoadConversation(Question[Conversation | None]):
             session = yield Get(Session, (s,))
             if session is None:
                 return None
+            node_id = self.before[1]
+            if node_id and (yield Get(Node, (s, node_id))) is None:
+                return Conversation(session, (), None, (), None)
             return (yield from self._page(session, self.before))
         overview = yield from LoadOverview(s, PAGE).steps()
         return None if overview is None else (yield from self._last_page(overview))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ..commands import Begun, Commit, Fail, Release, Then
 from ..failure import ErrorKind, Failure
@@ -80,6 +80,13 @@ __all__ = [
     "take_next",
     "wait_for_lease",
 ]
+
+
+HOPELESS: Final = {  # RUNNER-39: refusals of a commit that no repetition escapes
+    Refusal.ILLEGAL: ErrorKind.INVALID_REQUEST,
+    Refusal.PRUNED: ErrorKind.INVALID_REQUEST,  # FRAME-12: a frame stays pruned
+    Refusal.FULL: ErrorKind.LIMIT_REACHED,  # FRAME-6: the number of frames never falls
+}
 
 
 # -- final commands
@@ -309,11 +316,7 @@ def cancel_instead(s: Ending, e: RunCancelled, clause: str) -> Outcome:
 
 def fail_instead(s: Ending, e: CommitRefused, clause: str) -> Outcome:
     """Fail the run: its commit can never be executed, but a Fail can."""
-    hopeless = e.answer.reason in (
-        Refusal.ILLEGAL,
-        Refusal.PRUNED,
-    )  # FRAME-12: a frame stays pruned
-    kind = ErrorKind.INVALID_REQUEST if hopeless else ErrorKind.TRANSIENT
+    kind = HOPELESS.get(e.answer.reason, ErrorKind.TRANSIENT)
     failure = Failure(kind, f"the commit was refused: {e.answer}"[:500])
     return send_final(s.core, s.held_run, fail(s.held_run, failure), e.now_ms, clause)
 

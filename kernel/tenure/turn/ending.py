@@ -7,6 +7,7 @@ import hashlib
 from ..commands import NewInput
 from ..commands.nodes import UNDECIDED
 from ..failure import ErrorKind, Failure
+from ..frame import Switch
 from ..limits import ID_CHARACTERS_MAX
 from ..machines.run import Termination
 from ..messages.types import Disposition, Message, ToolCall
@@ -59,7 +60,10 @@ __all__ = [
 ]
 
 
-UNKNOWN = "interrupted: this call was started before a crash and its outcome is unknown; it is not run again"
+UNKNOWN = (
+    "interrupted: this call was started by an earlier attempt and its outcome is unknown; "
+    "it is not run again"
+)
 
 
 def finish(
@@ -93,7 +97,10 @@ def _last_effect(core: Core, outcome: Ending, nodes: tuple[NewNode, ...]) -> Tur
             return TurnEnd(nodes=nodes, usage=core.usage, yields=True)
         case HandedOff(hand_off):
             new = _hand_off_input(core, hand_off)
-            return TurnEnd(nodes=nodes, usage=core.usage, hand_off=new, frame=hand_off.frame)
+            end = TurnEnd(nodes=nodes, usage=core.usage, hand_off=new)
+            if isinstance(hand_off.frame, Switch):
+                return replace(end, switch=hand_off.frame)
+            return replace(end, frame=hand_off.frame)
         case _:
             return TurnEnd(nodes=nodes, usage=core.usage)
 

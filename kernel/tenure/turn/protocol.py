@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 
 from ..failure import Failure
+from ..frame import Switch
 from ..limits import RUN_INPUTS_MAX
 from ..machines.ticket import Settled
 from ..messages.types import Attachment, Reply, Request, Tool, ToolCall
@@ -115,9 +116,9 @@ class Environment:
 
 @frozen
 class HandOff:
-    """Another agent continues: `frame` names it, `text` is its input."""
+    """Another agent continues: `frame` names it or is a Switch to the frame in which it continues, `text` is its input."""
 
-    frame: str
+    frame: str | Switch
     text: str = field(repr=shorten)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from ..frame import Switch
 from ..machines.ticket import Settled
 from ..messages.codec import InvalidMessage, decode, from_json, non_defaults, to_json
 from ..messages.types import Attachment, Message
@@ -184,13 +185,17 @@ def report_body(result: ToolResult, *, whole: bool) -> str:
             else {}
         )
     if result.hand_off is not None:
-        found["hand_off"] = {"frame": result.hand_off.frame, "text": result.hand_off.text}
+        found["hand_off"] = non_defaults(result.hand_off)
     return to_json(found)
+
+
+def _hand_off(frame: str | dict[str, Any], text: str) -> HandOff:
+    return HandOff(Switch(**frame) if isinstance(frame, dict) else frame, text)
 
 
 def _recorded_report(entry: JournalEntry) -> RecordedReport:
     found = from_json(entry.body)
-    hand_off = HandOff(**found["hand_off"]) if "hand_off" in found else None
+    hand_off = _hand_off(**found["hand_off"]) if "hand_off" in found else None
     result = None
     if "result" in found:
         fields = found["result"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tenure.questions.core import EventsAfter
+from tenure.questions.events import LoadEvents
 from tenure.questions.inspect import ListSessions, LoadSessionDetail
 
 from ...stores.base import wall_clock_ms
@@ -22,9 +22,9 @@ from ..exit import (
     unreadable_if_it_fails,
     usage_error,
 )
+from ..moments import moment
 from ..open_store import Reader, open_read_only
-from ..output import printable, write_bytes, write_lines, write_text
-from ..run.progress_report import moment
+from ..output import log, printable, write_bytes, write_lines, write_text
 from ..session_pages import session_pages
 from . import json as inspect_json
 
@@ -237,7 +237,11 @@ async def events(url: str, session_id: str, after: int, follow: bool, as_json: b
         if await store.ask(LoadSessionDetail(session_id, 0, 1)) is None:
             raise usage_error(no_session(session_id, url))
         while True:
-            rows = await store.ask(EventsAfter(session_id, after))
+            page = await store.ask(LoadEvents(session_id, after))
+            if page.pruned_to is not None:
+                log(f"events {after + 1} to {page.pruned_to} were removed by retention")
+                after = page.pruned_to
+            rows = page.batches
             with unreadable_if_it_fails(session_id):
                 found = [event for row in rows for event in inspect_json.events(row, after)]
             if found:

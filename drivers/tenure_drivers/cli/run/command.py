@@ -9,30 +9,33 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from attrs import define, field, frozen
 
 from ...agents.registry import UnknownAgent, find_agent
+from ...blobs.registry import open_blobs
+from ...redaction import without_secrets
 from ...runtime.changes import SessionChanges
 from ...runtime.client import Client
-from ...stores.base import Capability, wall_clock_ms
+from ...stores.base import Capability, Unavailable, Unusable, wall_clock_ms
 from ...stores.url import sqlite_path
-from ..exit import Exit, UnreadableSession, usage_error
+from ..exit import CliExit, Exit, UnreadableSession, store_lost, usage_error
 from ..input_file import stop_if_not_text
 from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
 from ..output import Bar, answers_apart, log
 from ..retrying_store import RetryingStore, opened, stop_if_unusable
 from . import validation
 from .admission import Admission, by_session, each_session
+from .agent_exit import end_without_threads, exit_now, report_exits
 from .input_watcher import FileInput, InputWatcher
 from .progress_report import Report
 from .prompt_file import BadLine, PromptLine, parse
 from .worker_pool import WorkerPool
 
-__all__ = ["Job", "Signals", "drained", "main", "worker_pool"]
+__all__ = ["Job", "Signals", "drained", "in_event_loop", "main", "stop_if_no_blobs", "worker_pool"]
 
 
 VALIDATED_AT_ONCE: Final = 4
@@ -49,6 +52,7 @@ class Job:
     workers: int = 1
     ordered: bool = True
     name: str = ""
+    blobs: str | None = None
     wait: bool = False
     patience_s: float = 30.0
     grace_s: float = 30.0
@@ -111,6 +115,18 @@ def stop_if_bad(bad: list[BadLine]) -> None:
     raise usage_error(*said, f"{lines}; nothing was admitted")
 
 
+async def stop_if_no_blobs(job: Job) -> None:
+    """Raise a CliExit if the store of bytes has a wrong URL or cannot be opened."""
+    if job.blobs is None:
+        return
+    try:
+        await open_blobs(job.blobs, job.store).aclose()
+    except ValueError as error:
+        raise usage_error(f"--blobs: {error}") from error
+    except (Unavailable, Unusable) as error:
+        raise store_lost(without_secrets(job.blobs), error) from error
+
+
 # -- the work
 
 
@@ -148,7 +164,7 @@ class Signals:
 
     def _stop_at_once(self, number: int) -> None:
         self.workers.kill()
-        os._exit(128 + number)
+        exit_now(128 + number)
 
 
 def stop_s(grace_s: float) -> float:
@@ -162,6 +178,7 @@ async def run(job: Job, content: bytes) -> int:
         find_agent(job.agent)
     except UnknownAgent as error:
         raise usage_error(f"--agent: {error}") from error
+    await stop_if_no_blobs(job)
     stop_if_unusable(job.store)
     path = sqlite_path(job.store)
     if path is not None and not path.exists():
@@ -203,16 +220,18 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         arguments += ["--grace", str(job.grace_s)]
-        return WorkerPool(job.store, arguments, job.workers, log_line=log)
+        return WorkerPool(job.store, arguments, job.workers, log_line=log, blobs_url=job.blobs)
     if job.workers > 1:
         raise usage_error(
             f"--workers {job.workers}: the {job.store} store supports one process only"
         )
     from .worker_process import InProcessWorker
 
+    report_exits(lambda what: log(f"tenure run: {what}; the next run resumes what is unfinished"))
     return InProcessWorker(
-        store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s
-    )
+        store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s,
+        blobs_url=job.blobs,
+    )  # fmt: skip
 
 
 async def _until_settled(
@@ -247,11 +266,11 @@ async def drained(workers: Workers, working: asyncio.Task[None], grace_s: float)
     timeout_s = DRAIN_S if failing else stop_s(grace_s)
     done, _ = await asyncio.wait({working}, timeout=timeout_s)
     if not done:
-        log("the workers do not stop: they are killed, and the next run resumes their turns")
+        log("the workers do not stop: they are killed, and the next run resumes what is unfinished")
         workers.kill()
         done, _ = await asyncio.wait({working}, timeout=DRAIN_S)
     if not done:  # code of the agent in this process swallows its cancellation
-        os._exit(Exit.UNFINISHED)
+        exit_now(Exit.UNFINISHED)
     if not failing:
         working.result()
 
@@ -281,7 +300,20 @@ async def _background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.T
             await task
 
 
-def main(job: Job) -> int:
+def in_event_loop(job: Job, body: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine that has imported the agent, and return its exit code; threads of the agent do not delay the end."""
     raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * job.workers)
-    with answers_apart():  # agents may print, and start programs that do
-        return asyncio.run(run(job, read_file(job.file)))
+    code = int(Exit.UNFINISHED)
+    try:
+        with answers_apart():  # agents may print, and start programs that do
+            code = asyncio.run(body())
+        return code
+    except CliExit as stop:
+        code = stop.code
+        raise
+    finally:
+        end_without_threads(code, lambda what: log(f"tenure run: {what}"))
+
+
+def main(job: Job) -> int:
+    return in_event_loop(job, lambda: run(job, read_file(job.file)))

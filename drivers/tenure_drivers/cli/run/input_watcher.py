@@ -14,6 +14,7 @@ from ...runtime.changes import SessionChanges
 from ...runtime.input_waiter import InputWaiter, SessionInputs, TrackedInput
 from ...stores.base import Clock
 from ..exit import UnreadableSession
+from ..moments import moment
 from ..output import log
 from ..retrying_store import RetryingStore
 from .prompt_file import PromptLine
@@ -23,6 +24,10 @@ __all__ = ["FileInput", "InputWatcher"]
 
 GATHER_S: Final = 0.05  # changes within this time are read and reported together
 QUARANTINE_S: Final = 0.5  # between two reads of the quarantine
+LONG_MS: Final = (
+    61_000  # a retry that is later was asked for: the usual backoff with its jitter is shorter
+)
+SHOWN_RETRIES_MAX: Final = 20
 
 
 @define(eq=False)
@@ -61,6 +66,7 @@ class InputWatcher:
         self.report: Callable[[], Awaitable[None]] = no_report
         self._waiter = InputWaiter(store, changes, gather_s=GATHER_S, on_error=self._failed)
         self._complete = False
+        self._retries: set[tuple[str | None, int | None]] = set()  # runs that were told about
 
     def follow(self, rows: Iterable[FileInput]) -> None:
         """Follow these lines, which have been admitted."""
@@ -78,10 +84,31 @@ class InputWatcher:
             await self._waiter.look()
             await self.report()
             now_ms = self._clock()
+            self._tell_of_retries(now_ms)
             sessions = self._waiter.sessions.values()
             if self._complete and all(stuck(s, now_ms, wait=wait) for s in sessions):
                 return
             await self._waiter.pause()
+
+    def _tell_of_retries(self, now_ms: int) -> None:
+        """Log which runs wait long for their next attempt, and why: otherwise the command would seem to hang."""
+        for session in self._waiter.sessions.values():
+            for status in (each.status for each in session.tracked()):
+                if len(self._retries) == SHOWN_RETRIES_MAX:
+                    return
+                if status is None or status.status != "bound" or status.last_failure is None:
+                    continue
+                wait_ms = (status.due_at_ms or 0) - now_ms
+                told = status.run_id, status.due_at_ms
+                if wait_ms > LONG_MS and told not in self._retries:
+                    self._retries.add(told)
+                    more = len(self._retries) == SHOWN_RETRIES_MAX
+                    log(
+                        f"session {session.session_id}: next attempt at {moment(status.due_at_ms or 0)}, "
+                        f"in {round(wait_ms / 60_000)} min: {status.last_failure}"
+                        + "; further waits are not shown"
+                        * more
+                    )
 
     async def look_at_all(self) -> None:
         """Read the status of every input that has not ended."""

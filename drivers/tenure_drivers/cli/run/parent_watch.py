@@ -11,18 +11,25 @@ import sys
 import threading
 from typing import Final
 
-__all__ = ["ALIVE", "ALIVE_S", "ParentWatch"]
+from ...runtime.steps import in_thread
+
+__all__ = ["ALIVE", "ALIVE_S", "DRAIN", "ParentWatch"]
 
 
 PR_SET_PDEATHSIG: Final = 1
 ALIVE: Final = "alive"
+DRAIN: Final = b"drain\n"
 ALIVE_S: Final = 1.0
 
 
 class ParentWatch:
-    """Reports status over the socket at standard input; end-of-file on it means that the parent has exited."""
+    """Reports status over the socket at standard input; end-of-file on it means that the parent has exited.
+
+    The parent asks on it to drain, so that code of the agent which handles SIGTERM itself does not matter.
+    """
 
     def __init__(self, parent_pid: int) -> None:
+        self._asked_to_drain = threading.Event()
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # the parent handles Ctrl-C, and drains the workers
@@ -42,6 +49,10 @@ class ParentWatch:
         except OSError:
             pass
 
+    async def drain_asked(self) -> None:
+        """Return when the parent has asked to drain."""
+        await in_thread(self._asked_to_drain.wait)
+
     async def say_alive(self) -> None:
         """Say every second that the event loop runs."""
         while True:
@@ -54,7 +65,7 @@ class ParentWatch:
     def _wait_for_the_end(self) -> None:
         try:
             while self._end.recv(64):
-                pass
+                self._asked_to_drain.set()
         except OSError:
             pass
         os.kill(os.getpid(), signal.SIGKILL)  # at once, even if the event loop is blocked

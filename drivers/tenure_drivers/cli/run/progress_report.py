@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
 from ..exit import Exit
+from ..moments import moment
 from ..output import Bar, log
 from ..waits import waits_for
 from .admission import Count
 from .input_watcher import FileInput
 
-__all__ = ["Report", "answer", "moment"]
+__all__ = ["Report", "answer"]
 
 
 def answer(row: FileInput) -> dict[str, Any]:
@@ -92,12 +92,3 @@ def _succeeded(row: FileInput) -> bool:
 def _due(row: FileInput) -> tuple[float, int]:
     due = row.status.due_at_ms if row.status else None
     return (float("inf") if due is None else due, row.line.number)
-
-
-def moment(at_ms: int) -> str:
-    """Return a time as ISO 8601 with its number of milliseconds."""
-    try:
-        shown = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
-    except (OverflowError, ValueError, OSError):
-        return str(at_ms)
-    return f"{shown.isoformat(timespec='milliseconds').replace('+00:00', 'Z')} ({at_ms})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
 
@@ -11,44 +12,17 @@ from ...stores.base import Capability
 from ...stores.url import redact
 from ..exit import Exit, usage_error
 from ..invoke import invoke
-from ..limits import FILES_MIN, FILES_PER_WORKER, raise_limit_of_open_files
-from ..main import AGENT_HELP, STORE_HELP, Seconds
-from ..output import answers_apart, log
+from ..options import FOR_WORKERS
+from ..output import log
 from ..retrying_store import opened, stop_if_unusable
-from .command import Job, Signals, drained, worker_pool
+from .command import Job, Signals, drained, in_event_loop, stop_if_no_blobs, worker_pool
 
 __all__ = ["work"]
 
 
 @click.command()
-@click.option("--store", required=True, metavar="URL", help=STORE_HELP)
-@click.option("--agent", required=True, metavar="AGENT", help=AGENT_HELP)
-@click.option(
-    "--workers",
-    default=1,
-    type=click.IntRange(1, 256),
-    show_default=True,
-    help="Number of worker processes.",
-)
-@click.option(
-    "--patience",
-    "patience_s",
-    default=30.0,
-    type=Seconds(min=0),
-    metavar="SECONDS",
-    show_default=True,
-    help="How long the workers retry while the store is unavailable.",
-)
-@click.option(
-    "--grace",
-    "grace_s",
-    default=30.0,
-    type=Seconds(min=0, max=86_400),
-    metavar="SECONDS",
-    show_default=True,
-    help="After Ctrl-C or SIGTERM: how long turns in progress may take to finish.",
-)
-def work(store: str, agent: str, workers: int, patience_s: float, grace_s: float) -> None:
+@FOR_WORKERS
+def work(**options: Any) -> None:
     """Work on what is submitted to a store, until Ctrl-C or SIGTERM.
 
     Other processes submit with tenure submit, tenure ask or Client.  Any number of these commands may work on one store,
@@ -66,14 +40,8 @@ def work(store: str, agent: str, workers: int, patience_s: float, grace_s: float
       2  invalid arguments
       4  store unavailable, unreadable, or of a newer release; or no worker could be started
     """
-    job = Job(store, agent, workers=workers, patience_s=patience_s, grace_s=grace_s)
-    raise_limit_of_open_files(FILES_MIN + FILES_PER_WORKER * workers)
-
-    def body() -> int:
-        with answers_apart():  # agents may print, and start programs that do
-            return asyncio.run(_work(job))
-
-    invoke(body)
+    job = Job(**options)
+    invoke(lambda: in_event_loop(job, lambda: _work(job)))
 
 
 async def _work(job: Job) -> int:
@@ -81,6 +49,7 @@ async def _work(job: Job) -> int:
         find_agent(job.agent)
     except UnknownAgent as error:
         raise usage_error(f"--agent: {error}") from error
+    await stop_if_no_blobs(job)
     stop_if_unusable(job.store)
     async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:
         if Capability.PROCESSES not in store.store.capabilities:

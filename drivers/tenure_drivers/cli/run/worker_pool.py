@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ..exit import CliExit, Exit
-from .parent_watch import ALIVE, ALIVE_S
+from .parent_watch import ALIVE, ALIVE_S, DRAIN
 
-__all__ = ["STORE", "WorkerPool"]
+__all__ = ["BLOBS", "STORE", "WorkerPool"]
 
 
 FRUITLESS_MAX: Final = 5  # exits in a row of workers that never became ready
@@ -29,6 +29,7 @@ LIVED_S: Final = 5.0
 LAST_MESSAGE_S: Final = 1.0
 SILENT_S: Final = 90.0  # three times as long as a lease lasts
 STORE: Final = "TENURE_WORKER_STORE"  # not an argument: other users can read process arguments, passwords included
+BLOBS: Final = "TENURE_WORKER_BLOBS"  # for the same reason
 MODULE: Final = "tenure_drivers.cli.run.worker_process"
 
 
@@ -42,12 +43,16 @@ class WorkerPool:
         count: int,
         *,
         log_line: Callable[[str], None],
+        blobs_url: str | None = None,
     ) -> None:
         self._environment = {**os.environ, STORE: store_url}
+        if blobs_url is not None:
+            self._environment[BLOBS] = blobs_url
         self._arguments = arguments
         self._count = count
         self._log_line = log_line
         self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._ends: dict[int, socket.socket] = {}  # our ends of the parent watches
         self._ready: set[int] = set()
         self._heard_s: dict[
             int, float
@@ -65,18 +70,22 @@ class WorkerPool:
                 group.create_task(self._keep_running())
 
     def drain(self) -> None:
-        """Ask every worker to finish its turns and exit."""
+        """Ask every worker to finish its turns and exit.  One that is not ready has no turns."""
         self._draining = True
-        self._signal(signal.SIGTERM)
+        for pid, end in self._ends.items():
+            with contextlib.suppress(OSError):
+                end.send(DRAIN, socket.MSG_DONTWAIT)
+            if pid not in self._ready:
+                self._signal(signal.SIGTERM, pid)
 
     def kill(self) -> None:
         self._draining = True
-        self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL, *self._running)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._running.values():
+    def _signal(self, number: signal.Signals, *pids: int) -> None:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+                self._running[pid].send_signal(number)
 
     async def _keep_running(self) -> None:
         """Keep one worker running: start another when it exits."""
@@ -100,7 +109,7 @@ class WorkerPool:
                 stdin=theirs.fileno(),
                 stdout=2,  # standard output is for answers
             )
-        self._running[process.pid] = process
+        self._running[process.pid], self._ends[process.pid] = process, ours
         if self._draining:
             process.terminate()
         messages: list[str] = []
@@ -119,7 +128,7 @@ class WorkerPool:
             listening.cancel()
             watching.cancel()
             self._heard_s.pop(process.pid, None)
-            del self._running[process.pid]
+            del self._running[process.pid], self._ends[process.pid]
             self._ready.discard(process.pid)
         if not self._draining:
             self._judge(process.pid, code, messages)

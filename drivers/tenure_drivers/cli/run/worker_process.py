@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ...agents.registry import UnknownAgent, find_agent
+from ...blobs.registry import open_blobs
 from ...runtime.runtime import Runtime
 from ...stores.base import Store
 from ..exit import CliExit, Exit, store_lost
 from ..output import log
 from ..retrying_store import opened
+from .agent_exit import end_without_threads, report_exits
 from .parent_watch import ParentWatch
 from .patient_store import PatientStore
-from .worker_pool import STORE
+from .worker_pool import BLOBS, STORE
 
 __all__ = ["InProcessWorker"]
 
@@ -35,18 +37,35 @@ class InProcessWorker:
     """A worker in the process of the command line, for a store that supports one process only."""
 
     def __init__(
-        self, url: str, store: Store, agent: str, *, patience_s: float, grace_s: float
+        self,
+        url: str,
+        store: Store,
+        agent: str,
+        *,
+        patience_s: float,
+        grace_s: float,
+        blobs_url: str | None = None,
     ) -> None:
+        """`blobs_url`: the store of the bytes of attachments.  Raises ValueError if it is wrong."""
         self._url = url
+        self._blobs = None if blobs_url is None else open_blobs(blobs_url, url)
         self._grace_ms = round(grace_s * 1000)
         self._store = PatientStore(store, patience_s)
         self._runtime = Runtime(
-            self._store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE
-        )
+            self._store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE,
+            blobs=self._blobs,
+        )  # fmt: skip
         self._drained = asyncio.Event()
 
     async def work(self) -> None:
         """Work until drained.  Raises CliExit if the store is unavailable for longer than the patience."""
+        try:
+            await self._work_until_lost()
+        finally:
+            if self._blobs is not None:
+                await self._blobs.aclose()
+
+    async def _work_until_lost(self) -> None:
         lost = self._store.lost
         working = asyncio.create_task(self._work())
         either: set[asyncio.Future[Any]] = {working, lost}
@@ -76,23 +95,29 @@ def owner() -> str:
 
 
 async def work(
-    store_url: str, agent: str, patience_s: float, grace_s: float, parent_watch: ParentWatch
+    store_url: str,
+    blobs_url: str | None,
+    agent: str,
+    patience_s: float,
+    grace_s: float,
+    parent_watch: ParentWatch,
 ) -> None:
     drained = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, drained.set)
     async with opened(store_url, patience_s=patience_s) as store:
         companion = InProcessWorker(
-            store.url, store.store, agent, patience_s=patience_s, grace_s=grace_s
-        )
+            store.url, store.store, agent, patience_s=patience_s, grace_s=grace_s,
+            blobs_url=blobs_url,
+        )  # fmt: skip
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
         alive = asyncio.create_task(parent_watch.say_alive())
-        await asyncio.wait(
-            {working, asyncio.create_task(drained.wait())}, return_when=asyncio.FIRST_COMPLETED
-        )
+        asked = [asyncio.create_task(w) for w in (drained.wait(), parent_watch.drain_asked())]
+        await asyncio.wait({working, *asked}, return_when=asyncio.FIRST_COMPLETED)
         companion.drain()
         await working
-        alive.cancel()
+        for task in (alive, *asked):
+            task.cancel()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -107,9 +132,12 @@ def main(arguments: Sequence[str]) -> int:
         level=logging.WARNING, format=f"worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
     try:
-        url = os.environ.pop(STORE)  # code of the agent must not find the password in it
-        working = work(url, options.agent, options.patience, options.grace, parent_watch)
+        # code of the agent must not find passwords in them
+        url, blobs = os.environ.pop(STORE), os.environ.pop(BLOBS, None)
+        working = work(url, blobs, options.agent, options.patience, options.grace, parent_watch)
+        report_exits(parent_watch.send)
         asyncio.run(working)
+        end_without_threads(Exit.OK, lambda what: log(f"worker {os.getpid()}: {what}"))
         return Exit.OK
     except CliExit as stop:
         parent_watch.send("; ".join(stop.lines))

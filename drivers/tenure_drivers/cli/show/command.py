@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 from tenure.questions.conversation import LoadConversation
 
 from ..exit import no_session, unreadable_if_it_fails, usage_error
+from ..moments import moment
 from ..open_store import open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
-from ..run.progress_report import moment
 from .conversation import as_json
 
 __all__ = ["show"]
@@ -31,10 +31,15 @@ Item: TypeAlias = dict[str, Any]
 Lines: TypeAlias = Iterator[tuple[str, str]]
 
 
-async def show(url: str, session_id: str, limit: int, form: str) -> None:
-    """Print the last `limit` nodes of a conversation.  `form` is text, markdown or json.  Raises CliExit."""
+async def show(
+    url: str, session_id: str, limit: int, form: str, before: tuple[int, str] | None = None
+) -> None:
+    """Print the last `limit` nodes of a conversation, or those before a position.
+
+    `form` is text, markdown or json.  Raises CliExit.
+    """
     async with open_read_only(url) as store:
-        seen = await store.ask(LoadConversation(session_id, limit=limit))
+        seen = await store.ask(LoadConversation(session_id, before, limit))
     if seen is None:
         raise usage_error(no_session(session_id, url))
     with unreadable_if_it_fails(session_id):
@@ -139,6 +144,8 @@ def state(found: Item) -> str:
     words = [f"session {clean(found['session'])}", found["phase"], f"revision {found['revision']}"]
     if found["open_run"]:
         words.append(f"run {found['open_run']} {found['run_state']}")
+    if found["erased"] is not None:
+        words.append("its texts were erased" if found["erased"] else "its texts are being erased")
     return ", ".join(words)
 
 
@@ -175,7 +182,7 @@ def text(found: Item) -> Lines:
     """Yield the conversation as (style, line)."""
     yield "head", state(found)
     if found["more_before"]:
-        yield "head", "... (use --limit to show more)"
+        yield "head", f"... (what was before: --before {clean(found['before'])})"
     begun = False
     for item in found["conversation"]:
         if item.get("open") and not begun:
@@ -245,6 +252,8 @@ def markdown(found: Item) -> Iterator[str]:
     yield f"# Session {clean(found['session'])}"
     yield ""
     yield state(found)
+    if found["more_before"]:
+        yield f"\n*What was before: `--before {clean(found['before'])}`*"
     begun = False
     for item in found["conversation"]:
         if item.get("open") and not begun:

@@ -160,6 +160,8 @@ def as_json(seen: Conversation) -> Item:
         "failures": None if run is None else run.retry.failures,
         "last_failure": None if run is None else last_failure(run.retry.last),
         "more_before": seen.before is not None,
+        "before": None if seen.before is None else f"{seen.before[0]}:{seen.before[1]}",
+        "erased": session.erased,
         "conversation": items(seen),
         "inbox": [
             input_item(one.waiting.input)

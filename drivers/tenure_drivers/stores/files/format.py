@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,7 @@ __all__ = [
     "heading",
     "line_of",
     "lines",
+    "readable",
     "rows_of",
     "transaction",
     "writes_of",
@@ -52,6 +54,8 @@ INSERT, UPDATE, DROP = "+", "=", "-"
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder().decode
 _HEAD = re.compile(rb'\{"crc":"[0-9a-f]{8}","len":(\d{1,15}),')
+_HEAD_MAX = 40  # bytes that it may have
+SECTOR = 512  # bytes that a disk writes together
 
 
 @frozen
@@ -152,7 +156,7 @@ def lines(path: Path, file: BinaryIO) -> Iterator[Line]:
         found = zlib.crc32(rest, crc)
         if not text.startswith(b'{"crc":"%08x",' % found) or not text.endswith(b"\n"):
             last = not file.read(1)
-            raise Damaged(path, number, offset, _why(text), last and _as_torn(text))
+            raise Damaged(path, number, offset, _why(text), last and _is_torn(text, offset))
         try:
             fields = _loads(text)
         except msgspec.DecodeError as error:
@@ -172,12 +176,36 @@ def _why(text: bytes) -> str:
     return "the checksum does not match"
 
 
-def _as_torn(text: bytes) -> bool:
-    """Return True if a crash may have left this line: bytes may be missing, but it is one line and not too long."""
+def _is_torn(text: bytes, offset: int) -> bool:
+    """Return True if a crash may have left this last line: its end is missing, or whole sectors that read as zeros.
+
+    A complete line with other bytes is damage: its transaction may have been acknowledged.
+    """
     head = _HEAD.match(text)
-    if head is not None:
-        return len(text) - head.end() <= int(head[1])
-    return b'{"crc":"' not in text[1:]
+    if b"\0" in text:
+        return _lacks_sectors(text, offset)
+    if text.endswith(b"\n"):
+        return False  # the newline is written last
+    return len(text) - head.end() < int(head[1]) if head else len(text) < _HEAD_MAX
+
+
+def _lacks_sectors(text: bytes, offset: int) -> bool:
+    """Return True if each sector with a zero byte has nothing but zeros in this line; JSON has no zero byte."""
+    for at in range(-(offset % SECTOR), len(text), SECTOR):
+        part = text[max(at, 0) : at + SECTOR]
+        if b"\0" in part and part.strip(b"\0"):
+            return False
+    return True
+
+
+@contextmanager
+def readable(path: Path, line: Line) -> Iterator[None]:
+    """Raise Damaged where the fields of a line, whose checksum is right, are not those that a store writes."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = f"impossible content: {error!r}"
+        raise Damaged(path, line.number, line.offset, why) from error
 
 
 def check_heading(path: Path, line: Line, what: str) -> Heading:
@@ -214,15 +242,12 @@ class Rows:
         self.tables: dict[str, dict[Any, list[Any]]] = {table: {} for table in _codecs()}
         self._keys = {table: codec.key_at for table, codec in _codecs().items()}
 
-    def apply(self, path: Path, line: Line, release: int) -> int:
-        """Apply the writes of a line in a file of a release; return their number."""
+    def apply(self, line: Line, release: int) -> int:
+        """Apply the writes of a line in a file of a release; return their number.  Call it within `readable`."""
         writes = line.fields["writes"]
-        try:
-            for op, table, *row in writes:
-                known = row if release == RELEASE or op == DROP else _as_now(table, row, release)
-                self._apply(op, table, known)
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise Damaged(path, line.number, line.offset, f"impossible write: {error!r}") from error
+        for op, table, *row in writes:
+            known = row if release == RELEASE or op == DROP else _as_now(table, row, release)
+            self._apply(op, table, known)
         return len(writes)
 
     def _apply(self, op: str, table: str, row: list[Any]) -> None:
@@ -240,6 +265,7 @@ class Rows:
         found: dict[type[Record], dict[Any, Any]] = {}
         for table, rows in self.tables.items():
             codec = self._layout.codec(_codecs()[table].record)
+            codec.check_types(rows.values())  # JSON may have any type anywhere
             found[codec.record] = {key: codec.decode(row) for key, row in rows.items()}
             rows.clear()
         return found

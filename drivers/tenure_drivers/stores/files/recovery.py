@@ -28,6 +28,7 @@ from .format import (
     heading,
     line_of,
     lines,
+    readable,
     rows_of,
     transaction,
 )
@@ -138,7 +139,8 @@ def active_of(folder: Path) -> int | None:
     path = names.logs[max(names.logs)]
     with path.open("rb") as file:
         for line in lines(path, file):
-            return check_heading(path, line, LOG).release
+            with readable(path, line):
+                return check_heading(path, line, LOG).release
     raise Corrupt(str(path), (), "the file is empty")
 
 
@@ -194,16 +196,17 @@ class Recovery:
         named = release = 0
         with path.open("rb") as file:
             for line in lines(path, file):
-                if line.number == 1:
-                    heading = check_heading(path, line, SNAPSHOT)
-                    self.position, release = heading.start, heading.release
-                elif "rows" not in line.fields:
-                    named += self.rows.apply(path, line, release)
-                elif line.fields["rows"] == named and not file.read(1):
-                    self.sizes[SNAPSHOT] = path.stat().st_size
-                    return
-                else:
-                    raise Damaged(path, line.number, line.offset, f"it ends after {named} rows")
+                with readable(path, line):
+                    if line.number == 1:
+                        heading = check_heading(path, line, SNAPSHOT)
+                        self.position, release = heading.start, heading.release
+                    elif "rows" not in line.fields:
+                        named += self.rows.apply(line, release)
+                    elif line.fields["rows"] == named and not file.read(1):
+                        self.sizes[SNAPSHOT] = path.stat().st_size
+                        return
+                    else:
+                        raise Damaged(path, line.number, line.offset, f"it ends after {named} rows")
         raise Corrupt(str(path), (), "the last line is missing")
 
     def _log(self, path: Path, newest: bool) -> Heading:
@@ -211,10 +214,11 @@ class Recovery:
         with path.open("rb") as file:
             try:
                 for line in lines(path, file):
-                    if heading is None:
-                        heading = self._heading(path, line)
-                    else:
-                        self._line(path, line, heading.release)
+                    with readable(path, line):
+                        if heading is None:
+                            heading = self._heading(path, line)
+                        else:
+                            self._line(path, line, heading.release)
             except Damaged as error:
                 if not (newest and error.torn and heading is not None):
                     raise
@@ -242,7 +246,7 @@ class Recovery:
             why = f"expected transaction {seq}, found {line.fields['seq']}"
             raise Damaged(path, line.number, line.offset, why)
         if not self.closed:
-            self.rows.apply(path, line, release)
+            self.rows.apply(line, release)
         self.position = LogPosition(seq, line.crc)
 
     def _make_durable(self, log: Log) -> None:

@@ -182,12 +182,12 @@ class FilesStore(TablesStore):
         self.repaired = found.repaired
         if self.repaired is not None:
             log.warning("%s", self.repaired)
-        self.tables.fill(found.rows)
         self._log = found.log
         self._log_bytes = max(0, found.log_bytes - found.log.size)  # of older files
         self._snapshot_bytes = found.snapshot_bytes
         self.active = found.active
         try:
+            self.tables.fill(found.rows)
             if migrate and found.active < RELEASE:
                 self._activate()
             warn_if_older(check_active(self.active, str(self.folder)), str(self.folder))

@@ -195,7 +195,9 @@ def _executed(done: ExecutedCommand, retained: Retained) -> ExecutedCommand | No
         outcome = replace(outcome, revision=0)
     elif isinstance(outcome, PhaseChanged):
         outcome = PhaseChanged(outcome.phase, outcome.run_id)
-    return replace(done, command_id=name, at_ms=0, outcome=outcome)
+    # the digest of a Reclaim has a generation and a lease id, which get other names here
+    digest = None if isinstance(outcome, Reclaimed) else done.content_digest
+    return replace(done, command_id=name, at_ms=0, outcome=outcome, content_digest=digest)
 
 
 def _session(s: Session, names: Renaming) -> Session:

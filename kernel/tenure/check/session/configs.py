@@ -230,7 +230,7 @@ DESTROY: Final = ModelConfig(
     (o.destroy(), o.interrupt(1), o.reclaim()),
     lose=False,
     probes=True,
-    expects=clauses("CANCEL-12 COMMIT-4 LEASE-16 PHASE-6,12"),
+    expects=clauses("CANCEL-12 COMMIT-4 LEASE-16 PHASE-6,12 STORE-56"),
     ends=("consumed", "abandoned", "superseded"),
 )
 FENCE: Final = ModelConfig(

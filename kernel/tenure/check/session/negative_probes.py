@@ -11,7 +11,7 @@ from ...machines.input import Bound, Ended, How, Ready
 from ...machines.run import Done, Termination, WaitReason
 from ...machines.ticket import Action, Open
 from ...policy import IfOver, Lane
-from ...records import EntryKind, Phase, QueueEntry, Ticket
+from ...records import EntryKind, ExecutedCommand, Phase, QueueEntry, Ticket
 from ...transcript import NewNode, Role, UsageDelta
 from .ordering_oracle import left_behind
 from .snapshot import REVISION, TTL, S, Snapshot, rows_of
@@ -33,6 +33,7 @@ def illegal_commands(snapshot: Snapshot) -> list[Any]:
         *_illegal(snapshot),
         *_inputs(snapshot),
         *_phases(snapshot),
+        *_other_content(snapshot),
         *_decisions(snapshot),
         *_without_the_fence(snapshot),
         *(_with_the_fence(snapshot) if isinstance(snapshot.session.lease, lease_.Held) else ()),
@@ -205,6 +206,25 @@ def _rolls_back(snapshot: Snapshot) -> bool:
     """Return True if the open turn ends as soon as its lease does."""
     cancel = snapshot.session.cancel
     return cancel is not None and cancel.rollback
+
+
+def _other_content(snapshot: Snapshot) -> list[Any]:
+    """Return commands with the ids of commands that were executed, and with other content."""
+    found: list[Any] = []
+    for row in rows_of(snapshot.world, ExecutedCommand).values():
+        match row.command:
+            case "interrupt":
+                found.append(c.Interrupt(S, row.command_id, c.NewInput("z", "prompt", "other")))
+            case "request_cancel":
+                found.append(c.RequestCancel(S, row.command_id, OTHER))
+            case "amend":
+                fence = lease_.Fence(S, 1, "l1")
+                found.append(c.Amend(S, row.command_id, fence, 0, (UNREADABLE,)))
+            case "retire":
+                found.append(c.Retire(S, row.command_id, abandon_queued=True))
+            case "destroy":
+                found.append(c.Destroy(S, row.command_id, erase_payloads=True))
+    return found
 
 
 def _decisions(snapshot: Snapshot) -> list[Any]:
