@@ -26,6 +26,7 @@ from .session.hiding_model import HidingModel
 from .session.model import SessionModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
+from .triggers import TRIGGER_SYSTEMS, TriggerModel, TriggerSystem
 from .turn.model import CONFIGS as TURNS
 from .turn.model import TurnModel
 
@@ -168,6 +169,17 @@ def search_attachments(
     return ModelResult(config.description, explored, model.decisions, model.clauses)
 
 
+def search_triggers(
+    system: TriggerSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of a trigger."""
+    model = TriggerModel(system)
+    explored = explore(model, limit, progress)
+    return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
+
+
 def search_hiding(
     progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
 ) -> ModelResult:
@@ -181,6 +193,7 @@ SMALL: Final[dict[str, SearchModel]] = {
     **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
     ATTACH.name: partial(search_attachments, ATTACH),
+    **{system.name: partial(search_triggers, system) for system in TRIGGER_SYSTEMS},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {
@@ -198,6 +211,7 @@ def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
     others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
+    others |= {system.name: system.description for system in TRIGGER_SYSTEMS}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}

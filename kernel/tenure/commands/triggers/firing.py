@@ -39,10 +39,13 @@ def firing_of(
     if len(come) < len(times_ms):  # TRIGGER-43: who computed them has a clock that is ahead
         next_at_ms = times_ms[len(come)]
     first, last = come[0], come[-1]
+    superseded = next_at_ms is not None and next_at_ms <= now_ms  # it was computed a while ago
     match missed:
         case Missed.ALL:
             return Firing(first, 0, come[1] if len(come) > 1 else next_at_ms, "TRIGGER-46")
-        case Missed.NONE if now_ms - last >= ON_TIME_MS:
+        case Missed.NONE if superseded or now_ms - last >= ON_TIME_MS:
             return Firing(None, len(come), next_at_ms, "TRIGGER-48")
+        case Missed.ONE if superseded:
+            return Firing(None, len(come), next_at_ms, "TRIGGER-47")
         case _:
             return Firing(last, len(come) - 1, next_at_ms, "TRIGGER-47")
