@@ -11,6 +11,7 @@ from attrs import frozen
 from .replace import replace
 
 __all__ = [
+    "ATTEMPT_MAX_MS",
     "BACKOFF_BASE_MS",
     "BACKOFF_CAP_MS",
     "DEFAULT_LIMITS",
@@ -121,6 +122,7 @@ LOSSES_MAX: Final = 16
 LOSSES_BEFORE_SPLIT: Final = 2
 OTHERS_MAX: Final = ((4, 0), (3, 1), (2, 7))  # losses, and how many others may run beside the run
 GIVE_UP_AFTER_MS: Final = 3_600_000
+ATTEMPT_MAX_MS: Final = 600_000  # of an outage, counted for one attempt
 BACKOFF_BASE_MS: Final = 250
 BACKOFF_CAP_MS: Final = 30_000
 
@@ -175,11 +177,14 @@ class LastFailure:
 class RetryState:
     """The failures of a run since its last checkpoint, and the last one of all."""
 
+    added: ClassVar = {"retry_due_ms": 2}
+    ignorable: ClassVar = ("retry_due_ms",)
     failures: int = 0  # transient, reported by holders
     outages: int = 0  # provider failures since `first_failure_ms`
     losses: int = 0  # leases that ended with nothing recorded under them
-    first_failure_ms: int | None = None
+    first_failure_ms: int | None = None  # later by the time that is not counted (FAIL-22)
     last: LastFailure | None = None
+    retry_due_ms: int | None = None  # when the attempt after the last provider failure was due
 
     def failure_count(self) -> int:
         """Return the sum of failures, outages and losses."""
@@ -226,15 +231,24 @@ def decide_retry(
     if nature is Nature.PERMANENT:
         return GiveUp(state, True, "FAIL-1")
     if nature is Nature.PROVIDER:
-        first = now_ms if state.first_failure_ms is None else state.first_failure_ms
+        first = _outage_from(state, now_ms)
         after = RetryState(state.failures, state.outages + 1, state.losses, first, state.last)
         if now_ms - first >= limits.give_up_after_ms:
             return GiveUp(after, False, "FAIL-2")
-        return Retry(_due(after, failure, now_ms, limits), after, True, "FAIL-3")
+        due_at_ms = _due(after, failure, now_ms, limits)
+        return Retry(due_at_ms, replace(after, retry_due_ms=due_at_ms), True, "FAIL-3")
     after = RetryState(state.failures + 1, 0, state.losses, None, state.last)
     if after.failures >= limits.failures:
         return GiveUp(after, False, "FAIL-4")
     return Retry(_due(after, failure, now_ms, limits), after, False, "FAIL-5")
+
+
+def _outage_from(state: RetryState, now_ms: int) -> int:
+    """FAIL-22: return from when an outage counts: an attempt counts for ATTEMPT_MAX_MS at most after it was due."""
+    if state.first_failure_ms is None:
+        return now_ms
+    late = 0 if state.retry_due_ms is None else now_ms - state.retry_due_ms - ATTEMPT_MAX_MS
+    return min(state.first_failure_ms + max(late, 0), now_ms)
 
 
 def jitter_ms(run_id: str, state: RetryState, limits: RetryLimits = DEFAULT_LIMITS) -> int:

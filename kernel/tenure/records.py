@@ -22,8 +22,6 @@ from .kind import Kind
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
-from .machines import ticket as ticket_
-from .node_records import Node
 from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
@@ -51,7 +49,8 @@ from .stored_outcomes import (
     TicketDecided,
     WithdrawnCount,
 )
-from .transcript import Tip
+from .ticket_records import Ticket
+from .transcript import Form, Role, Tip
 from .trigger_records import Occurrence, Subscription, Trigger
 
 __all__ = [
@@ -356,34 +355,29 @@ class Run(Record):
 
 
 @frozen
-class Ticket(Record):
-    """A question that a run has asked, or a time that it waits for."""
+class Node(Record):
+    """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
 
-    since: ClassVar = 2
-    key: ClassVar = ("session_id", "ticket_id")
-    payloads: ClassVar = ("prompt", "body")
-    flat: ClassVar = ("state",)
-    derived: ClassVar = ("open_run", "open_until_ms")
+    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
+    ignorable: ClassVar = ("seq",)
+    key: ClassVar = ("session_id", "node_id")
+    payloads: ClassVar = ("body",)
     session_id: str
-    ticket_id: str
-    run_id: str
-    call_id: str | None
-    kind: ticket_.TicketKind
-    offers: tuple[ticket_.Action, ...]
-    deadline_ms: int | None
-    opened_at_ms: int
-    prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
-    state: ticket_.Open | ticket_.Settled = ticket_.Open()
-
-    @property
-    def open_run(self) -> str | None:
-        """The run while the ticket is open; None once it is settled."""
-        return self.run_id if self.state.__class__ is ticket_.Open else None
-
-    @property
-    def open_until_ms(self) -> int | None:
-        """The deadline while the ticket is open; None once it is settled."""
-        return self.deadline_ms if self.state.__class__ is ticket_.Open else None
+    node_id: str
+    parent: str | None
+    run_id: str | None
+    revision: int  # the revision in which it becomes visible, if it does
+    role: Role
+    inputs: tuple[str, ...]  # their payloads precede it in the transcript
+    call_ids: tuple[str, ...]
+    path_digest: str
+    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
+    at_ms: int
+    body: str
+    form: Form = Form.TEXT
+    open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
+    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
+    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
 
 
 @frozen

@@ -55,7 +55,7 @@ class OpenTicket:
     ticket_id: str
     call_id: str | None = None  # the tool call that waits for it
     deadline_ms: int | None = None
-    timer: bool = False  # nobody is asked
+    unasked: bool = False  # nobody is asked: a timer, or work
 
 
 @frozen

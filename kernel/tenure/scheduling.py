@@ -354,7 +354,7 @@ def intents_aged(session: Session, now_ms: int) -> bool:
 def asking_since_ms(session: Session, runs: Mapping[str, Run], now_ms: int) -> int | None:
     """WAIT-30: return since when the open turn waits for people; None: it does not."""
     run = runs.get(session.open_run or "")
-    if run is None or all(each.timer for each in run.waits_for()):
+    if run is None or all(each.unasked for each in run.waits_for()):
         return None
     return now_ms if session.asking_since_ms is None else session.asking_since_ms
 

@@ -10,7 +10,8 @@ from attrs import field, frozen
 from .commands import NewEntry, NewInput, NewTicket
 from .frame import NewState, Switch
 from .limits import RUN_INPUTS_MAX
-from .machines.run import Mode, Termination, WaitReason
+from .machines.run import Termination, WaitReason
+from .machines.ticket import Rest
 from .policy import Boundary, WhileWaiting
 from .records import EntryKind
 from .transcript import NewNode, UsageDelta
@@ -71,10 +72,11 @@ class TurnWait:
     effect_id: str
     reason: WaitReason
     waits_for: tuple[str, ...] = ()
-    mode: Mode = Mode.ALL
+    needs: int | None = None
     on_input: WhileWaiting | None = None
     tickets: tuple[NewTicket, ...] = ()
     record: Record = Record()
+    rest: Rest = Rest.KEEP
 
 
 @frozen

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tenure.commands import NewTicket, Park
+from attrs import evolve as evolve_command
+
+from tenure.commands import NewState, NewTicket, Park, Switch
 from tenure.commands.restore import Restore
-from tenure.limits import RESTORED_ROWS_MAX
+from tenure.limits import RESTORED_ROWS_MAX, STATES_MAX
 from tenure.machines import input as input_
 from tenure.machines.run import WaitReason
 from tenure.machines.ticket import Action, TicketKind
@@ -31,6 +33,8 @@ from .items import Client
 from .window import BODY, PAYLOAD
 
 SESSION, TICKET = "session-000000", "ticket"
+FRAME_IDS = tuple(f"f{number:03d}" for number in range(255))
+NODES_MIN = 12
 NEVER_MS = 10**12
 
 
@@ -108,6 +112,35 @@ def transcript(length: int, session_id: str = SESSION, body: str = BODY) -> Iter
             (), (), "c1:old", False, 1, body,
         )  # fmt: skip
     yield Session(session_id, revision=length, leaf=Tip(f"old-{length:08d}", "c1:old"))
+
+
+def framed(frames: int, blobs: int = 0, session_id: str = SESSION) -> list[Any]:
+    """A session with at least ten nodes and this many frames, which hold at least so many blobs together."""
+    world, client = EMPTY, Client(0)
+    client.session_id = session_id
+    for number in range(max(frames - 1, NODES_MIN)):
+        begun: Any = None
+        for step in range(3):
+            command: Any = client.admit() if step == 0 else client.begin()
+            if step == 2:
+                names = range(min(STATES_MAX, max(0, blobs - STATES_MAX * number)))
+                states = tuple([NewState(f"n{n}", f"{n} of {number}") for n in names])
+                frame_id = FRAME_IDS[number % (frames - 1)]
+                command = evolve_command(
+                    client.commit(begun), switch=Switch(frame_id), states=states
+                )
+            decided = command.decide(world.load(command.reads()), 1_000)
+            assert isinstance(decided, Decided), decided
+            world, begun = evolve(world, decided.writes), decided.outcome
+    return sorted(world, key=lambda row: isinstance(row, Session))
+
+
+def with_blobs(blobs: int) -> Iterator[Any]:
+    """A session with a few or with 250 frames, and others, which have this many blobs together."""
+    of_session = min(blobs, 250 * STATES_MAX)
+    for number in range(max(1, blobs // of_session)):
+        session_id = SESSION if number == 0 else f"other-{number:06d}"
+        yield from framed(max(3, of_session // STATES_MAX + 1), of_session, session_id)
 
 
 def written(path: Path, records: Iterable[Any], clock: list[int]) -> SqliteStore:

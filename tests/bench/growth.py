@@ -1,4 +1,4 @@
-"""Costs that may not grow: begin by the depth of the inbox, commit by the length of the transcript; a burst; reopening; waiting."""
+"""Costs that may not grow, by the depth of the inbox, the length of the transcript, frames and blobs; a burst; reopening; waiting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from tenure.commands import Admit, Begin, Checkpoint, Decide, NewInput, Sweep
+from tenure.commands import Admit, Begin, Checkpoint, Decide, NewInput, NewState, Sweep, Switch
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.ticket import Action
 from tenure.outcome import Refused
@@ -25,7 +25,19 @@ from tenure.records import Session
 from tenure.replace import replace
 from tenure_drivers.stores.sqlite.store import SqliteStore
 
-from .filling import SESSION, TICKET, inbox, restored_now, started, transcript, waiting, written
+from .filling import (
+    FRAME_IDS,
+    SESSION,
+    TICKET,
+    framed,
+    inbox,
+    restored_now,
+    started,
+    transcript,
+    waiting,
+    with_blobs,
+    written,
+)
 from .items import OWNER, Client
 from .measure import Figure, exactly
 from .stores import Bench, Section
@@ -34,6 +46,9 @@ from .window import PAYLOAD
 NOW_MS = 1_000_000
 ROUNDS, ITEMS = 5, 50
 NODES = 10  # of a page
+FRAMES = (2, 256)
+BLOBS = (10, 10_000)
+DRAWN = ("inputs", "nodes")
 RUNS = tuple(
     f"steered-{number}" for number in range(ROUNDS)
 )  # a hundredth of the inputs is for them
@@ -103,32 +118,66 @@ def read(store: Any, times: int, done: int) -> dict[str, float]:
     return {"read": asyncio.run(pages())}
 
 
-STEPS: dict[str, Callable[[Any, int, int], dict[str, float]]] = {"take": steer, "read": read}
+def switch(store: Any, times: int, done: int) -> dict[str, float]:
+    """The median of a commit that switches to another frame and sets a state there, in microseconds."""
+    client, taken = Client(0, done=done), list[float]()
+    for number in range(times):
+        assert not isinstance(store.execute_now(client.admit()), Refused)
+        begun = store.execute_now(evolve(client.begin(), limit=1))
+        commit = evolve(
+            client.commit(begun),
+            switch=Switch(FRAME_IDS[number % 2]),
+            states=(NewState("n0", client.name),),
+        )
+        started = time.perf_counter_ns()
+        outcome = store.execute_now(commit)
+        taken.append((time.perf_counter_ns() - started) / 1_000)
+        assert not isinstance(outcome, Refused), outcome
+    return {"switch": statistics.median(taken[times // 5 :])}
+
+
+STEPS: dict[str, Callable[[Any, int, int], dict[str, float]]] = {
+    "take": steer, "read": read, "switch": switch,
+}  # fmt: skip
 
 
 def curve(
-    bench: Bench, title: str, step: str, of: str, sizes: Iterable[int], make: Make, opened: Open
+    bench: Bench,
+    title: str,
+    steps: tuple[str, ...],
+    of: str,
+    sizes: Iterable[int],
+    make: Make,
+    opened: Open,
 ) -> list[Figure]:
     """All sizes stand side by side and take turns: ratios are those of the same round."""
     stores: dict[int, Any] = {}
-    rounds: list[dict[int, float]] = []
-    steps = STEPS.get(step, work)
+    rounds: dict[str, list[dict[int, float]]] = {step: [] for step in steps}
     try:
         for size in sizes:
-            bench.say(f"{title}: {step} at {size:,} {of}")
+            bench.say(f"{title}: {', '.join(steps)} at {size:,} {of}")
             stores[size] = opened(make(size))
-        for number in range(ROUNDS):
-            done = 10_000_000 + number * ITEMS
-            rounds.append({n: steps(store, ITEMS, done)[step] for n, store in stores.items()})
+        for number, step in itertools.product(range(ROUNDS), steps):
+            done = 10_000_000 * (1 + steps.index(step)) + number * ITEMS
+            measured = STEPS.get(step, work)
+            rounds[step].append(
+                {n: measured(store, ITEMS, done)[step] for n, store in stores.items()}
+            )
     finally:
         for store in stores.values():
             asyncio.run(store.aclose())
-    first, out = next(iter(stores)), []
-    for size in stores:
+    return [figure for step in steps for figure in ladder(title, step, of, rounds[step])]
+
+
+def ladder(title: str, step: str, of: str, rounds: list[dict[int, float]]) -> list[Figure]:
+    """The figures of one step, by size."""
+    first, out = next(iter(rounds[0])), []
+    drawn = {"curve": f"{step}, {title}"} if of in DRAWN else {}
+    for size in rounds[0]:
         values = [taken[size] for taken in rounds]
         figure = Figure(
             f"{title}: {step} at {size:,} {of}", statistics.median(values), "us", min(values),
-            max(values), facts={"curve": f"{step}, {title}", "size": size, "of": of},
+            max(values), facts={**drawn, "size": size, "of": of},
         )  # fmt: skip
         if size != first:
             ratio = statistics.median(taken[size] / taken[first] for taken in rounds)
@@ -156,10 +205,7 @@ def on_sqlite(bench: Bench, depths: list[int], lengths: list[int]) -> Section:
     def opened(records: Iterable[Any]) -> Any:
         return written(bench.folder / f"growth-{next(numbers)}.db", records, [NOW_MS])
 
-    out = curve(bench, "sqlite", "begin", "inputs", depths, inbox, opened)
-    out += curve(bench, "sqlite", "take", "inputs", depths, steered, opened)
-    out += curve(bench, "sqlite", "read", "nodes", lengths, transcript, opened)
-    out += curve(bench, "sqlite", "commit", "nodes", lengths, transcript, opened)
+    out = all_curves(bench, "sqlite", depths, lengths, opened)
     for file in bench.folder.glob("growth-*.db*"):
         file.unlink()
     return out, []
@@ -177,11 +223,21 @@ def on_another(bench: Bench, title: str, depths: list[int], lengths: list[int]) 
         def opened(records: Iterable[Any]) -> Any:
             return restored_now(url.replace("NEW", str(next(numbers))), records, [NOW_MS])
 
-        out = curve(bench, title, "begin", "inputs", depths, inbox, opened)
-        out += curve(bench, title, "take", "inputs", depths, steered, opened)
-        out += curve(bench, title, "read", "nodes", lengths, transcript, opened)
-        out += curve(bench, title, "commit", "nodes", lengths, transcript, opened)
+        out = all_curves(bench, title, depths, lengths, opened)
     return out, []
+
+
+def all_curves(
+    bench: Bench, title: str, depths: list[int], lengths: list[int], opened: Open
+) -> list[Figure]:
+    out = curve(bench, title, ("begin",), "inputs", depths, inbox, opened)
+    out += curve(bench, title, ("take",), "inputs", depths, steered, opened)
+    turn = ("read", "commit", "switch")
+    out += curve(bench, title, turn, "nodes", lengths, transcript, opened)
+    out += curve(bench, title, turn, "frames", FRAMES, framed, opened)
+    return out + curve(
+        bench, title, turn, "blobs", [n for n in BLOBS if n <= max(lengths)], with_blobs, opened
+    )
 
 
 def burst(bench: Bench, depth: int) -> Section:

@@ -76,7 +76,7 @@ ABOUT = {
     "postgres": "The floor is *minimal* on one connection; with as many connections as sessions the server shares its flushes among "
     "them, and that is what a queue by hand would do.\n",
     "growth": "Medians of single commands. The depth holds while it is measured: as much comes as goes. *take*: a checkpoint takes "
-    "one input that names its run, where a hundredth of the inputs names this or another run. *read*: a node of a page of ten at the end of the path. On SQLite nothing is "
+    "one input that names its run, where a hundredth of the inputs names this or another run. *read*: a node of a page of ten at the end of the path. *switch*: a commit that goes back to another frame and sets a state. Frames are those of one session, which has at most 256; blobs are those of five sessions with 250 frames each. On SQLite nothing is "
     "synced here: what is measured is work.\n",
     "history": "One turn adds two messages of 450 B to a session that has so many: the commit alone, five turns on each of two "
     "fresh sessions a round. By hand: two rows and a compare-and-set, one transaction. LangGraph's savers write the whole "

@@ -112,7 +112,7 @@ def styled(name: str) -> tuple[str, str]:
     if who:
         return LINES.get(who, FLOOR), "--" if store == "postgres" else "-"
     step, _, store = name.partition(", ")
-    return LINES.get(store, FLOOR), {"commit": "--", "take": ":"}.get(step, "-")
+    return LINES.get(store, FLOOR), {"commit": "--", "take": ":", "switch": "-."}.get(step, "-")
 
 
 def curves(axes: Any, found: list[dict[str, Any]], title: str, x: str, y: str) -> None:

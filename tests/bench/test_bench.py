@@ -57,7 +57,15 @@ def test_ratios_are_those_to_what_was_measured_next_and_a_case_that_fails_is_nam
 
 
 @pytest.mark.parametrize(
-    "rows", [filling.inbox(100), growth.steered(100), filling.transcript(50), filling.started()]
+    "rows",
+    [
+        filling.inbox(100),
+        growth.steered(100),
+        filling.transcript(50),
+        filling.started(),
+        filling.framed(20),
+        filling.with_blobs(30),
+    ],
 )
 def test_rows_made_by_hand_obey_the_laws_of_those_the_kernel_writes(rows: Any) -> None:
     assert list(violations(list(rows))) == []
@@ -87,17 +95,22 @@ def test_items_are_measured_on_a_server_of_our_own(bench: stores.Bench) -> None:
     assert {f.facts["curve"] for f in histories} >= {"postgres: tenure", "postgres: by hand"}
 
 
-def test_growth_is_measured_and_something_falls_due_in_the_burst(bench: stores.Bench) -> None:
+def test_growth_is_measured_and_something_falls_due_in_the_burst(
+    bench: stores.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "ITEMS", 5)
+    monkeypatch.setattr(growth, "FRAMES", (2, 20))
     curves, failed = command.each(growth.curves(bench, 10))
     burst, _ = growth.burst(bench, 3_000)  # asserts that inputs were promoted
     reopened, _ = growth.reopening(bench, 20, 2)
     waiting, _ = growth.waiting_sessions(bench, 20)  # asserts that only who was answered is due
 
     assert failed == []
-    titles = {f.facts["curve"] for f in curves}
+    titles = {f.facts["curve"] for f in curves if "curve" in f.facts}
+    assert {f.facts["of"] for f in curves} == {"inputs", "nodes", "frames", "blobs"}
     assert titles == {
         f"{step}, {store}"
-        for step in ("begin", "take", "read", "commit")
+        for step in ("begin", "take", "read", "commit", "switch")
         for store in ("sqlite", "memory", "files")
     }
     assert len(burst) == 2

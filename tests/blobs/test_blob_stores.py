@@ -168,9 +168,28 @@ def test_a_file_that_cannot_be_read_is_named(
     opened: Callable[[], BlobStore], tmp_path: Path
 ) -> None:
     async def body(store: BlobStore) -> None:
-        with pytest.raises((Unavailable, OSError), match="missing"):
+        with pytest.raises(Unavailable, match="missing"):
             await store.put("ann", name_of(SMALL), tmp_path / "missing")
+        with pytest.raises(Unavailable, match=str(tmp_path)):
+            await store.put("ann", name_of(SMALL), tmp_path)  # a folder
         assert await listed(store.keys()) == []
+
+    used(opened, body)
+
+
+def test_a_large_file_is_stored_whole_or_not_at_all(
+    opened: Callable[[], BlobStore], tmp_path: Path
+) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(LARGE * 12)  # 24 MB
+
+    async def body(store: BlobStore) -> None:
+        with pytest.raises(DigestMismatch):
+            await store.put("ann", name_of(SMALL), file)
+        assert await store.get("ann", name_of(SMALL)) is None
+        digest, _ = digest_of(file)
+        await store.put("ann", digest, file)
+        assert await store.get("ann", digest) == LARGE * 12
 
     used(opened, body)
 

@@ -41,7 +41,7 @@ from tenure.check.session.configs import (
 )
 from tenure.check.session.configs_frames import BLOBS, FRAMES
 from tenure.check.session.configs_import import IMPORT
-from tenure.check.session.configs_waiting import APPROVAL, WAITING, WAITING_ANY, WAITING_INPUT
+from tenure.check.session.configs_waiting import APPROVAL, JOIN, WAITING, WAITING_ANY, WAITING_INPUT
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
 from tenure.check.session.steering_properties import TAKES_ALL
@@ -64,6 +64,7 @@ from tenure.commands import (
     park,
     publish,
     readmit,
+    settlement,
     states,
     steering,
     sweep,
@@ -85,6 +86,7 @@ from tenure.commands import (
 from tenure.machines import input as input_
 from tenure.machines import lease
 from tenure.machines import run as run_
+from tenure.machines import ticket as ticket_
 from tenure.machines.input import How, Ready
 from tenure.outcome import Decided, Stepped
 from tenure.policy import LANES, Lane
@@ -567,7 +569,41 @@ def target_left_out_of_due(patch: pytest.MonkeyPatch) -> None:
 
 
 def parked_without_a_look(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(park.Park, "_is_settled", lambda self, view: False)
+    patch.setattr(park.Park, "_has_enough", lambda self, view: False)
+
+
+def settled_before_counts_not(patch: pytest.MonkeyPatch) -> None:
+    """A Park waits for as many as it needs, whatever has come before."""
+    missing = park.Park._missing
+
+    def all_of_them(self: Any, view: Any) -> int:
+        left = missing(self, view)
+        return left if left <= 0 else self.needs or self._count
+
+    patch.setattr(park.Park, "_missing", all_of_them)
+
+
+def superseded_too_early(patch: pytest.MonkeyPatch) -> None:
+    """A Park goes on without the rest as soon as one ticket is settled."""
+    patch.setattr(park.Park, "_has_enough", lambda self, view: self._missing(view) < 2)
+
+
+def a_loser_settles_again(patch: pytest.MonkeyPatch) -> None:
+    """The end of work settles a ticket that was superseded."""
+    patch.setattr(settlement, "settlement_of", lambda ticket, view: ticket_.Open())
+    patch.setattr(ticket_, "step", lambda state, command: Stepped(command.settlement, "TICKET-1"))
+
+
+def goes_on_with_whatever_comes(patch: pytest.MonkeyPatch) -> None:
+    """Whatever settles a ticket makes its run go on."""
+    step = run_.step
+
+    def any_(state: Any, command: Any) -> Any:
+        if isinstance(state, run_.Waiting) and isinstance(command, run_.Settle):
+            return Stepped(run_.Rescheduled(), "RUN-62")
+        return step(state, command)
+
+    patch.setattr(run_, "step", any_)
 
 
 def folded_at_admission(patch: pytest.MonkeyPatch) -> None:
@@ -612,7 +648,7 @@ def entered_at_the_first_of_all(patch: pytest.MonkeyPatch) -> None:
 
     def any_(state: Any, command: Any) -> Any:
         if isinstance(state, run_.Waiting) and isinstance(command, run_.Settle):
-            state = replace(state, mode=run_.Mode.ANY)
+            state = replace(state, needs=1)
         return step(state, command)
 
     patch.setattr(run_, "step", any_)
@@ -824,6 +860,10 @@ MUTANTS = (
     Mutant("due by deadline alone", WAITING_INPUT, 6, (DUE, WORK_IS_DUE), due_by_deadline_alone),
     Mutant("another turn at re-entry", APPROVAL, 11, (ONCE,), another_turn_at_re_entry),
     Mutant("entered at the first of all", WAITING, 5, ("a run that waits goes on",), entered_at_the_first_of_all),
+    Mutant("what has come before counts not", JOIN, 6, ("an answer that was given",), settled_before_counts_not),
+    Mutant("superseded too early", JOIN, 5, ("a ticket is superseded",), superseded_too_early),
+    Mutant("a loser settles again", JOIN, 8, ("the first settlement",), a_loser_settles_again),
+    Mutant("whatever comes is enough", JOIN, 5, ("a run that waits goes on",), goes_on_with_whatever_comes),
     Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
     Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),
     Mutant("published by the slowest", PUBLISHING, 6, ("the cursor only grows",), published_by_the_slowest),

@@ -38,6 +38,7 @@ from tenure.commands import (
     Decide,
     DropScraps,
     Forget,
+    GoOn,
     Intend,
     Interrupt,
     NewInput,
@@ -82,7 +83,8 @@ STATES = PROPERTIES | DETAIL_PROPERTIES
 def is_known(command: Command[Any, Any], outcome: object) -> bool:
     """Return whether the command, executed again at any later time, changes nothing.
 
-    Not so: a Begin that found nothing, and an Admit for which the input of an open key stands, which may have ended.
+    Not so: a Begin that found nothing, a Park after which the holder goes on, and an Admit for which the input of an
+    open key stands, which may have ended.
     """
     if isinstance(command, Admit):
         assert isinstance(outcome, Admitted)
@@ -90,7 +92,7 @@ def is_known(command: Command[Any, Any], outcome: object) -> bool:
         return found == [new.input_id for new in command.inputs]
     named_by_a_row = (Intend, Forget, DropScraps)  # which a later command may have changed
     return not isinstance(command, (*NEVER_REPLAYED, *named_by_a_row)) and not isinstance(
-        outcome, NothingDue
+        outcome, NothingDue | GoOn
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from tenure.failure import (
+    ATTEMPT_MAX_MS,
     BACKOFF_CAP_MS,
     DEFAULT_LIMITS,
     FAILURES_MAX,
@@ -89,6 +90,26 @@ def test_no_sequence_of_kinds_is_retried_without_end(kinds: list[ErrorKind]) -> 
     assert attempts <= min([TRIED_MAX, *permanent])
     assert lasted_ms <= LONGEST_MS
     assert verdict.state.failures <= FAILURES_MAX
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(1, 60), st.booleans())
+def test_one_step_of_a_clock_neither_ends_an_outage_nor_keeps_it_for_ever(
+    step_ms: int, at: int, while_it_ran: bool
+) -> None:  # FAIL-22
+    state, now_ms, lived_ms = NO_FAILURES, 10**13, 0
+    for attempt in itertools.count(1):
+        if attempt == at and while_it_ran:
+            now_ms += step_ms
+        verdict = decide_retry(state, Failure(ErrorKind.OVERLOADED), now_ms)
+        if isinstance(verdict, GiveUp):
+            break
+        state, pause_ms = verdict.state, verdict.due_at_ms - now_ms
+        lived_ms, now_ms = lived_ms + pause_ms, now_ms + pause_ms
+        if attempt == at and not while_it_ran:
+            now_ms += step_ms
+
+    assert GIVE_UP_AFTER_MS - ATTEMPT_MAX_MS <= lived_ms
+    assert lived_ms <= 2 * GIVE_UP_AFTER_MS + 2 * BACKOFF_CAP_MS
 
 
 retry_limits = st.builds(

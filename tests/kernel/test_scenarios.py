@@ -56,6 +56,7 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
 UNREACHED = {
     "LEASE-2": "commands know the lease id on the row before they ask the machine (LEASE-22)",
     "FAIL-17": "a property of all kinds: tests/kernel/test_failures.py",
+    "FAIL-22": "it is part of FAIL-3: run/outage_and_clock.txt, tests/kernel/test_failures.py",
     "FAIL-18": "about a store of an earlier release: tests/stores/test_schema.py",
     "FAIL-15": "a clause of drivers: tests/runtime/test_raised.py",
     "RUN-73": "a clause of drivers: tests/runtime/test_versions.py",
@@ -67,6 +68,7 @@ UNREACHED = {
     "PLACE-6": "only runs consume and dead-letter, and only inputs that are bound to them",
     "PLACE-10": "commands check first, so the machine of an ended queue entry is never stepped",
     "WAIT-32": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
+    "WAIT-36": "a rule of replay: tests/runtime/test_waiting.py",
     "WAIT-33": "a rule of replay: tests/kernel/test_waits.py, tests/runtime/test_waiting.py",
     **{f"IMPORT-{n}": "about forks: tests/runtime/test_importing.py" for n in range(20, 24)},
     "IMPORT-30": "about conversations of other systems: tests/kernel/test_foreign.py",

@@ -31,7 +31,7 @@ from turn_play import (
 from tenure.check.turn.model import CONFIGS, State, TurnModel
 from tenure.failure import ErrorKind, Failure
 from tenure.frame import Switch
-from tenure.machines.run import Mode, Termination
+from tenure.machines.run import Termination
 from tenure.machines.ticket import Action, Settled
 from tenure.messages.codec import decode, from_json, node_of
 from tenure.messages.types import (
@@ -1126,7 +1126,7 @@ def test_calls_that_need_nobody_run_before_the_turn_parks() -> None:  # TURN-92,
     assert played.texts == ["assistant: ", "tool: pay p", "tool: look l"]
     (new,) = played.parked.tickets if played.parked else ()
     assert (new.prompt, new.call_id, new.effect_id) == ("buy?", "b", "1:approval:0")
-    assert played.parked is not None and played.parked.mode is Mode.ANY
+    assert played.parked is not None and played.parked.needs == 1
     starts = [e.effect_id for e in played.entries if e.kind is EntryKind.START]
     assert starts == ["1:tool:1"]  # TURN-90: the call that waits is not marked
 

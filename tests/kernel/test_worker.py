@@ -233,6 +233,8 @@ def test_a_hint_for_later_makes_the_worker_look() -> None:
     script = started().looked("a").event(Hinted(0, "a", False))
     assert len(script.every(Look)) == 1
     assert script.looked(next_in=250).every(SetTimer)[-1].at_ms == 250
+    # The clock of a worker is ahead of the store's: the moment has come for it alone.
+    assert started().looked(next_in=0).every(SetTimer)[-1].at_ms == 20
 
 
 @shows("WORKER-2", "WORKER-6")

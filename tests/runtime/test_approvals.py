@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -308,10 +309,20 @@ def test_an_async_function_may_say_it() -> None:
         ({"approve": True, "resume": "tool"}, "needs a parameter decision"),
         (
             {"approve": True, "offers": ("timeout",)},
-            "expected some of approve, edit, reject, answer",
+            "expected a list of approve, edit, reject, answer",
         ),
-        ({"approve": True, "offers": ()}, "expected some of approve"),
-        ({"approve": True, "within_s": -1}, "within_s -1: expected at least 0"),
+        ({"approve": True, "offers": ()}, "expected at least one action"),
+        ({"approve": True, "within_s": -1}, "tool buy: -1 seconds: expected a number from 0"),
+        (
+            {"approve": True, "within_s": math.nan},
+            "tool buy: nan seconds: expected a number from 0",
+        ),
+        (
+            {"approve": True, "within_s": math.inf},
+            "tool buy: inf seconds: expected a number from 0",
+        ),
+        ({"approve": True, "within_s": "9"}, "tool buy: '9' seconds: expected a number from 0"),
+        ({"approve": True, "offers": "approve"}, "tool buy: offers 'approve': expected a list of"),
         ({"approve": "yes"}, "approve 'yes': expected True or a function"),
         ({"approve": lambda price: True}, "has the parameter price, and the tool has not"),
     ],

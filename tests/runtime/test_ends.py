@@ -96,7 +96,9 @@ def test_who_waits_is_told_what_its_run_waits_for() -> None:  # INBOX-59
             behind = await runtime.submit("s", "and then?")
             while not (tickets := await runtime.tickets()):
                 await asyncio.sleep(0.01)
-            with pytest.raises(NotEnded, match=f"waits: .*, ticket {tickets[0].ticket_id}"):
+            with pytest.raises(
+                NotEnded, match=rf"is waiting for .* \(ticket {tickets[0].ticket_id}\)"
+            ):
                 while True:  # until the waiter has read it
                     try:
                         await receipt.ended(0.05)

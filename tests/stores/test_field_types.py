@@ -58,6 +58,7 @@ from tenure.commands import (
     Retire,
     Rewind,
     RowName,
+    Settle,
     Stop,
     Sweep,
     Switch,
@@ -70,8 +71,8 @@ from tenure.failure import ErrorKind, Failure
 from tenure.imports import ImportNode, digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
-from tenure.machines.run import Mode, Termination, WaitReason
-from tenure.machines.ticket import Action, TicketKind
+from tenure.machines.run import Termination, WaitReason
+from tenure.machines.ticket import Action, Rest, TicketKind, Work
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
@@ -167,7 +168,8 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
     entry = NewEntry(EntryKind.REPORT, "e#1", "body")
     acquired = Acquire(s, "L1", OWNER, 60_000)
     ticket = NewTicket("t1", "ask#1", TicketKind.APPROVAL, "may I?", (Action.EDIT,), 60_000)
-    parked = Park(s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, tickets=(ticket,))
+    work = NewTicket("t2", "join#1", TicketKind.WORK, awaits=Work("other", "j1"))
+    parked = Park(s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, tickets=(ticket, work))
     profile = NewProfile("name", (("team", "x"),), Child("p", "why"), "{}")
     switch = Switch("f1", "planner", "why", True, "{}", False)
     states = (NewState("plan", "first this"),)
@@ -208,10 +210,11 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
             Then.NEXT, "r2", 8, 1_000, handed, "frame", False,
         )),
         (*begun(s), Park(
-            s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, (), Mode.ANY, WhileWaiting.FOLD,
-            (entry,), (node,), (ticket,), usage, "environment",
+            s, fence, "r1", 1, 0, "ask#1", WaitReason.APPROVAL, (), 1, WhileWaiting.FOLD,
+            (entry,), (node,), (ticket,), usage, "environment", Rest.SUPERSEDE,
         )),
         (*begun(s), parked, Decide(s, "t1", "d1", Action.EDIT, "{}", "ann")),
+        (*begun(s), parked, Settle(s, "d1", "t2", Action.FAILED, "{}", "child")),
         (*begun(s), Fail(s, fence, "r1", 1, Failure(ErrorKind.TRANSIENT, "why", 1, 1), usage)),
         (*begun(s), Release(s, fence, "r1")),
         (*begun(s), Renew(s, fence)),

@@ -12,6 +12,7 @@ from tenure.machines.ticket import ACTIONS, Action
 from tenure.messages.types import Approval, ToolCall
 
 from ..runtime.steps import call
+from ..runtime.waiting import actions_of, milliseconds_of
 
 __all__ = ["ApprovalOptions", "Approver", "approval_of", "default_question", "legal_text"]
 
@@ -82,9 +83,14 @@ def approval_of(
             )
         return None, None
     _validate(name, options)
-    within = None if options.within_s is None else round(options.within_s * 1000)
+    try:
+        offers, within = actions_of(options.offers), milliseconds_of(options.within_s)
+    except ValueError as error:
+        raise ValueError(f"tool {name}: {error}") from error
+    if not offers:
+        raise ValueError(f"tool {name}: offers []: expected at least one action")
     approval = Approval(
-        tuple([Action(each) for each in options.offers]), within, options.approver == "other",
+        offers, within, options.approver == "other",
         options.resume == "tool", options.remember == "run",
     )  # fmt: skip
     if options.approve is True:
@@ -103,12 +109,6 @@ def _validate(name: str, options: ApprovalOptions) -> None:
             raise ValueError(f"tool {name}: {option} {given!r}: expected one of {known}")
     if options.approve is not True and not callable(options.approve):
         raise TypeError(f"tool {name}: approve {options.approve!r}: expected True or a function")
-    offers = [str(each) for each in options.offers]
-    if not offers or not set(offers) <= {each.value for each in ACTIONS}:
-        known_offers = ", ".join([each.value for each in ACTIONS])
-        raise ValueError(f"tool {name}: offers {offers}: expected some of {known_offers}")
-    if options.within_s is not None and options.within_s < 0:
-        raise ValueError(f"tool {name}: within_s {options.within_s}: expected at least 0")
 
 
 def _names(

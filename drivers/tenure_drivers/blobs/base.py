@@ -63,7 +63,7 @@ class BlobStore(Protocol):
     async def put(self, session_id: str, digest: str, data: bytes | Path) -> None:
         """Store bytes, durably: all of them, or after an error or a crash none that `get` finds.
 
-        Raises DigestMismatch if the bytes have another digest.
+        Raises DigestMismatch if the bytes have another digest, and Unavailable if the file `data` cannot be read.
         """
         ...
 

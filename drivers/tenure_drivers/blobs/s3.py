@@ -20,6 +20,7 @@ __all__ = ["S3Store"]
 
 
 WHOLE_BYTES_MAX: Final = 16_000_000  # more is uploaded in parts
+PART_BYTES: Final = 8_000_000  # servers take parts of at least 5 MB
 REFUSALS: Final = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 RETRY: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
@@ -41,18 +42,42 @@ class S3Store:
         return frozenset({BlobCapability.MANIFEST})
 
     async def put(self, session_id: str, digest: str, data: bytes | Path) -> None:
-        """Store bytes as one object.  Raises DigestMismatch, and OSError if the file `data` cannot be read."""
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        """Store bytes as one object.  Raises DigestMismatch, and Unavailable if the file `data` cannot be read.
+
+        Of a large file two pieces of PART_BYTES are in memory, read by threads beside the event loop.
+        """
         path = path_of(session_id, digest)
+        pieces = checked(data, digest)
+        first = await next_part(pieces, data, WHOLE_BYTES_MAX)
         with self._errors():
-            if size > WHOLE_BYTES_MAX:
-                if isinstance(data, Path):
-                    data.open("rb").close()  # a file that cannot be opened leaves no parts
-                await obstore.put_async(self._server, path, checked(data, digest))
+            if len(first) < WHOLE_BYTES_MAX:
+                with contextlib.suppress(exceptions.AlreadyExistsError):
+                    await obstore.put_async(self._server, path, first, mode="create")
                 return
-            with contextlib.suppress(exceptions.AlreadyExistsError):
-                whole = await asyncio.to_thread(b"".join, checked(data, digest))
-                await obstore.put_async(self._server, path, whole, mode="create")
+            await self._put_in_parts(path, first, pieces, data)
+
+    async def _put_in_parts(
+        self, path: str, part: bytes, pieces: Iterator[bytes], data: bytes | Path
+    ) -> None:
+        """Upload an object of which `part` is the beginning.  It is found when all of it is there."""
+        failed: list[BaseException] = []
+
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                following = part
+                while following:
+                    yield following
+                    following = await next_part(pieces, data, PART_BYTES)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        try:
+            await obstore.put_async(self._server, path, parts(), chunk_size=PART_BYTES)
+        except Exception as error:
+            if failed:  # the library wraps what the generator raises
+                raise failed[0] from error
+            raise
 
     async def get(self, session_id: str, digest: str) -> bytes | None:
         """Return the bytes; None if there is no such object."""
@@ -127,6 +152,22 @@ class S3Store:
         except exceptions.BaseError as error:
             self._check_bucket(error)
             raise Unavailable(f"{self.name}: {first_line(error)}") from error
+
+
+async def next_part(pieces: Iterator[bytes], data: bytes | Path, size: int) -> bytes:
+    """Return the next pieces, together at least `size` bytes unless they end.  Raises Unavailable if a file cannot be read."""
+
+    def read() -> bytes:
+        found, left = list[bytes](), size
+        while left > 0 and (piece := next(pieces, None)) is not None:
+            found.append(piece)
+            left -= len(piece)
+        return b"".join(found)
+
+    try:
+        return await asyncio.to_thread(read)
+    except OSError as error:
+        raise Unavailable(f"{data!s}: {error}") from error
 
 
 def path_of(session_id: str, digest: str) -> str:

@@ -13,6 +13,7 @@ from ..runtime.client import Client
 from ..runtime.errors import NotAnswered, StillRunning, SubmissionRefused
 from ..runtime.receipts import Receipt
 from ..runtime.strategies import BusyStrategy
+from ..runtime.wait_text import waits_for
 from .exit import CliExit, Exit, usage_error
 from .invoke import invoke_async
 from .options import STORE_HELP, Seconds
@@ -20,7 +21,6 @@ from .options import label as label_of
 from .output import log, write_lines, write_text
 from .retrying_store import opened
 from .run.validation import why
-from .waits import waits_for
 
 __all__ = ["ask", "steer", "submit"]
 

@@ -8,11 +8,12 @@ from tenure.commands.usage import validate_usage
 from tenure.failure import GIVE_UP_AFTER_MS, ErrorKind, Failure
 from tenure.machines.lease import Held, Holder
 from tenure.outcome import Refused
-from tenure.questions.core import InputStatus, WaitInfo
+from tenure.questions.core import InputStatus
 from tenure.transcript import UsageDelta
 
 from ..redaction import without_secrets
 from ..stores.errors import TenureError
+from .wait_text import waits_for
 
 __all__ = [
     "AlreadyCommitted",
@@ -98,7 +99,8 @@ class NotEnded(TimeoutError, TenureError):
             known = "not known yet: the store has not answered"
         else:
             facts = [f"is {status.status}", status.run_id and f"run {status.run_id}"]
-            waits = status.wait and _waits(status.wait)
+            wait = status.wait
+            waits = wait and f"run {wait.run_id} is {waits_for(wait.reason, wait.tickets)}"
             failed = status.last_failure and f"the last failure was {status.last_failure}"
             known = ", ".join([fact for fact in (*facts, waits, failed) if fact])
         because = because and f"; {because}"
@@ -243,11 +245,6 @@ class IllegalResult(TenureError):
     """The result of a step or an agent cannot be stored."""
 
     kind = ErrorKind.INVALID_REQUEST
-
-
-def _waits(wait: WaitInfo) -> str:
-    tickets = " ".join(("ticket", *wait.tickets)) if wait.tickets else "no ticket"
-    return f"run {wait.run_id} waits: {wait.reason}, {tickets}"
 
 
 def _why(reason: str, detail: Any) -> str:

@@ -8,7 +8,7 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
 from tenure.commands.validation import validate_id
@@ -122,6 +122,7 @@ class Runtime(Client):
         self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
+        self._failure: asyncio.Future[None] | None = None
         self._unanswered: Exception | None = None  # the first failure of a store that is away
         self._own: set[RunnerHost] = set()  # of turns in the caller's own loops
         self._turns: set[asyncio.Task[None]] = set()
@@ -156,6 +157,23 @@ class Runtime(Client):
             why = "" if self._unanswered is None else f": {self._unanswered}"
             raise Unavailable(f"the store has not answered in {within_s:g} s{why}") from None
 
+    async def until_failed(self) -> NoReturn:
+        """Wait until the worker has stopped by itself, and raise why: SchemaTooNew or SchemaTooOld.
+
+        A worker stops only if another release is active in the store.  Any other failure of a store it outlives.
+        """
+        if self._failure is None:
+            self._failure = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._failure)
+        raise AssertionError("a failure without an error")
+
+    def _fail(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = asyncio.get_running_loop().create_future()
+        if not self._failure.done():
+            self._failure.set_exception(error)
+            self._failure.exception()  # nobody need wait for it
+
     def _note_failure(self, error: Exception) -> None:
         self._unanswered = error
 
@@ -173,6 +191,7 @@ class Runtime(Client):
                 clock=self.clock,
                 on_hint=self._hinted,
                 limits=self.limits,
+                on_failure=self._fail,
             )
             self._worker.start()
         if self.sink is not None and not self._ended:

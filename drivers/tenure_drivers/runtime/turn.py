@@ -12,8 +12,8 @@ from tenure.commands import Begun, Committed, Decide, GoOn, NewEntry, NewInput, 
 from tenure.commands import Parked as ParkedAnswer
 from tenure.frame import Switch
 from tenure.limits import RUN_INPUTS_MAX
-from tenure.machines.run import Mode, Termination, WaitReason
-from tenure.machines.ticket import Action, Settled, TicketKind
+from tenure.machines.run import Termination, WaitReason
+from tenure.machines.ticket import Action, Rest, Settled, TicketKind
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.messages.types import Delta
 from tenure.outcome import Refusal, Refused
@@ -391,7 +391,7 @@ class Turn:
         effect_id = self._next(name)
         ticket_id, new = self._ticket(effect_id, prompt, offers, within_s)
         reason = WaitReason.APPROVAL if Action.APPROVE in offers else WaitReason.TOOL
-        waited = await self._wait((ticket_id,), reason, Mode.ALL, on_input, new)
+        waited = await self._wait((ticket_id,), reason, on_input, new)
         (decision,) = waited.decisions
         return decision or Decision(None, inputs=waited.inputs)
 
@@ -426,29 +426,30 @@ class Turn:
 
         `reason`: with `user_input` or `background`, what comes in next enters the turn.
         """
-        mode = Mode.ANY if any else Mode.ALL
-        return await self._wait(ticket_ids, WaitReason(reason), mode, on_input)
+        needs = 1 if any and ticket_ids else None
+        return await self._wait(ticket_ids, WaitReason(reason), on_input, needs=needs)
 
     async def pause(self, seconds: float) -> None:
         """Wait for a time, without a process.  Raises Parked, as `ask` does."""
         effect_id = self._next("pause")
         self._unread.discard(effect_id)
         ticket_id, new = self._waits.new(effect_id, TicketKind.TIMER, "", (), seconds)
-        await self._wait((ticket_id,), WaitReason.PAUSE, Mode.ALL, None, new)
+        await self._wait((ticket_id,), WaitReason.PAUSE, None, new)
 
     async def _wait(
         self,
         ticket_ids: Sequence[str],
         reason: WaitReason,
-        mode: Mode,
         on_input: WhileWaiting | str | None,
         new: NewTicket | None = None,
+        needs: int | None = None,
+        rest: Rest = Rest.KEEP,
     ) -> Waited:
         self._waited += 1
         effect_id = effect_id_of("wait", self._waited)
         self._unread -= {effect_id, given_id(effect_id)}
         word = word_of(on_input)
-        return await self._waits.wait(effect_id, ticket_ids, reason, mode, word, new)
+        return await self._waits.wait(effect_id, ticket_ids, reason, word, new, needs, rest)
 
     def entered(self, effect_id: str) -> tuple[Input, ...]:
         """Return the inputs that entered the turn while it waited under this effect id."""

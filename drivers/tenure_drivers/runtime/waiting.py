@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 
 from tenure.commands import NewTicket
-from tenure.machines.run import Mode, WaitReason
-from tenure.machines.ticket import ACTIONS, Action, Settled, TicketKind
+from tenure.machines.run import WaitReason
+from tenure.machines.ticket import ACTIONS, Action, Rest, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
@@ -21,7 +21,7 @@ from tenure.waits import given_entry, given_id, given_tickets, question_id
 from .clock import new_id
 from .errors import IllegalResult
 
-__all__ = ["Decision", "Waited", "Waits", "decision_of"]
+__all__ = ["Decision", "Waited", "Waits", "actions_of", "decision_of", "milliseconds_of"]
 
 
 ANSWER: Final = (Action.ANSWER,)
@@ -60,19 +60,19 @@ class Waited:
 
 
 def actions_of(offers: Sequence[Action | str]) -> tuple[Action, ...]:
-    """Return what a ticket offers.  Raises IllegalResult."""
+    """Return what a ticket offers.  Raises ValueError."""
     words = [each.value for each in ACTIONS]
     if isinstance(offers, str) or not all([each in words for each in offers]):
-        raise IllegalResult(f"offers {offers!r}: expected a list of {', '.join(words)}")
+        raise ValueError(f"offers {offers!r}: expected a list of {', '.join(words)}")
     return tuple(dict.fromkeys(map(Action, offers)))
 
 
 def milliseconds_of(within_s: float | None) -> int | None:
-    """Return a time limit in milliseconds.  Raises IllegalResult."""
+    """Return a time limit in milliseconds.  Raises ValueError, also for NaN."""
     if within_s is None:
         return None
     if not isinstance(within_s, int | float) or not 0 <= within_s <= WITHIN_MAX_S:
-        raise IllegalResult(f"{within_s!r} seconds: expected a number from 0 to {WITHIN_MAX_S:,}")
+        raise ValueError(f"{within_s!r} seconds: expected a number from 0 to {WITHIN_MAX_S:,}")
     return round(within_s * 1000)
 
 
@@ -129,7 +129,10 @@ class Waits:
         within_s: float | None,
     ) -> tuple[str, NewTicket | None]:
         """Return the id of a ticket, and the ticket to open; None: an earlier attempt has opened it."""
-        actions, within_ms = actions_of(offers), milliseconds_of(within_s)
+        try:
+            actions, within_ms = actions_of(offers), milliseconds_of(within_s)
+        except ValueError as error:
+            raise IllegalResult(str(error)) from error
         name = question_id(effect_id, self.ids, self.tickets, prompt, actions)
         if name in self.ids:
             return self.ids[name], None
@@ -146,20 +149,27 @@ class Waits:
         effect_id: str,
         ticket_ids: Sequence[str],
         reason: WaitReason,
-        mode: Mode,
         on_input: WhileWaiting | None,
         new: NewTicket | None = None,
+        needs: int | None = None,
+        rest: Rest = Rest.KEEP,
     ) -> Waited:
-        """Return what the turn waits for if it has come, else park: raise Parked."""
+        """Return what the turn waits for if it has come, else park: raise Parked (WAIT-36).
+
+        `needs`: how many of the tickets; None: all.  `rest`: what becomes of the others, which Park decides.
+        """
         if (given := self.given.get(given_id(effect_id))) is not None:
             return Waited(self._found(ticket_ids, given), self.turn.entered(effect_id))
         found = self._found(ticket_ids)
-        enough = any(found) if mode is Mode.ANY else all(found)
+        enough = sum([each is not None for each in found])
         inputs = self.turn.entered(effect_id)
-        if not inputs and not (ticket_ids and enough):
+        missing = len(found) if rest is not Rest.KEEP or needs is None else needs
+        if not inputs and not (ticket_ids and enough >= missing):
             opened = () if new is None else (new,)
             named = tuple([each for each in ticket_ids if new is None or each != new.ticket_id])
-            await self.turn.park(TurnWait(effect_id, reason, named, mode, on_input, opened))
+            await self.turn.park(
+                TurnWait(effect_id, reason, named, needs, on_input, opened, rest=rest)
+            )
             self.note(await self.turn.read(LoadTickets(self.turn.session_id, tuple(ticket_ids))))
             found = self._found(ticket_ids)
         if (entry := given_entry(effect_id, ticket_ids, self.decisions)) is not None:

@@ -14,7 +14,7 @@ from tenure.worker import protocol
 from tenure.worker.limits import Keys, Usage
 from tenure.worker.machine import step
 
-from ..stores.base import Corrupt, Store, wall_clock_ms
+from ..stores.base import Corrupt, SchemaMismatch, Store, wall_clock_ms
 from .effect_loop import EffectLoop
 from .limits import Limit, keys_of
 from .process import ProcessWatch, evidence
@@ -30,7 +30,7 @@ RECONNECT_S = 0.25
 class WorkerHost:
     """One worker.  `make` makes the runner of a session, beside at most so many others; `on_hint` receives every hint.
 
-    `limits`: for what is taken.
+    `limits`: for what is taken.  `on_failure` receives the error with which the worker stops for good.
     """
 
     def __init__(
@@ -43,10 +43,12 @@ class WorkerHost:
         clock: Callable[[], int],
         on_hint: Callable[[Hint], None] = lambda hint: None,
         limits: Sequence[Limit] = (),
+        on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
         self.on_hint, self.limits = on_hint, limits
         self.runners: dict[str, RunnerHost] = {}
+        self.on_failure = on_failure
         self.finished = asyncio.Event()
         self.grace_ms = 0
         self._loop = asyncio.get_running_loop()
@@ -115,6 +117,12 @@ class WorkerHost:
         try:
             due = await self.store.due(look.limit)
             horizon = await self.store.horizon()
+        except SchemaMismatch as error:  # it never works again with this release
+            log.error("this worker stops: %s", error)
+            self._machine.feed(protocol.LookFailed(self.clock(), look.id))
+            self.on_failure(error)
+            self.drain(0)
+            return
         except Exception as error:
             self._log_once(f"cannot look for work: {error}")
             self._machine.feed(protocol.LookFailed(self.clock(), look.id))

@@ -32,9 +32,11 @@ from tenure.commands import (
     ImportPage,
     Intend,
     Interrupt,
+    LineUp,
     NewAttachment,
     NewEntry,
     NewInput,
+    NewOutbound,
     NewProfile,
     NewState,
     NewTicket,
@@ -52,10 +54,16 @@ from tenure.commands import (
     Replace,
     RequestCancel,
     Reseal,
+    Resend,
     Reset,
     Retire,
     Rewind,
     RowName,
+    Sendable,
+    SendFailed,
+    SendRefused,
+    Sent,
+    Settle,
     Stop,
     Sweep,
     Switch,
@@ -69,8 +77,8 @@ from tenure.imports import digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
-from tenure.machines.run import Mode, Termination, Waiting, WaitReason
-from tenure.machines.ticket import ACTIONS, Action, TicketKind
+from tenure.machines.run import Termination, Waiting, WaitReason
+from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind, Work
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
@@ -95,6 +103,7 @@ from tenure.records import (
     Fork,
     ImportProgress,
     Node,
+    Outbound,
     Phase,
     QueueEntry,
     Root,
@@ -112,7 +121,7 @@ __all__ = ["OWNERS", "SESSIONS", "CommandGenerator"]
 
 AnyCommand = Command[Any, Any]
 Pick = Callable[[Sequence[Any]], Any]
-R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment)
+R = TypeVar("R", QueueEntry, Run, Blob, Node, Ticket, Attachment, Outbound)
 
 SESSIONS = ("s1", "s2", "s3")
 OWNERS = (Owner("worker-1", "first"), Owner("worker-2", "second"))
@@ -232,7 +241,7 @@ class CommandGenerator:
             return self._hold(row, fence, row.lease_run or "")
         if session in self.fences and pick(range(6)) == 0:
             return self._hold(row, *pick(self.fences[session][-6:]))
-        kinds = (*(self._begin,) * 4, Sweep, self._acquire, *self._answers(row))
+        kinds = (*(self._begin,) * 4, Sweep, self._acquire, self._relay, *self._answers(row))
         command: AnyCommand = pick(kinds)(session)
         return command
 
@@ -388,6 +397,39 @@ class CommandGenerator:
             switch=switch,
             states=self._states(),
             attach=self._attached(row.session_id),
+            outbound=self._outbound(),
+        )
+
+    def _outbound(self) -> tuple[NewOutbound, ...]:
+        """Return what a command sends: mostly nothing, sometimes too much."""
+        pick = self.pick
+        if pick(range(6)):
+            return ()
+        to = pick((*self.sessions, "t1", "t 1")) if pick(range(30)) == 0 else "t1"
+        wake = Admit(to, (NewInput(pick(("", self._id("i"))), "wake", "go"),))
+        kinds: tuple[Sendable, ...] = (
+            *(wake, wake, RequestCancel("t2", "", self._id("r"))),
+            Decide("t2", self._id("t"), self._id("c"), Action.ANSWER, "yes"),
+        )
+        count = pick((1, 1, 2, 3, 8, 9))
+        return tuple([NewOutbound(pick(kinds), pick(("", "", "", "far"))) for _ in range(count)])
+
+    def _relay(self, session: str) -> AnyCommand:
+        """Return a command of a relay, or of who sends a command again."""
+        pick = self.pick
+        rows = self._rows(Outbound, session)
+        if not rows:
+            return Sent(session, pick((1, 2)), "t1")
+        row = pick((rows[0], rows[0], rows[-1], pick(rows)))
+        number, to, peer = row.number + pick(RARELY), row.to, row.peer
+        return pick(  # type: ignore[no-any-return]
+            (
+                *(Sent(session, number, to, peer), Sent(session, number, to, peer)),
+                SendFailed(session, number, to, row.attempts, "timed out", peer),
+                SendRefused(session, number, to, "phase", "INBOX-6", "destroyed", peer),
+                LineUp(session, to, tuple(sorted({number, pick(rows).number})), peer),
+                Resend(session, self._id("c"), number),
+            )
         )
 
     def _switch(self, row: Session) -> Switch | None:
@@ -422,18 +464,23 @@ class CommandGenerator:
             take_id=self._id("take"),
             tickets=self._tickets((0,) * 9 + (1,)),
             attach=self._attached(row.session_id),
+            outbound=self._outbound(),
         )
 
     def _tickets(self, counts: Sequence[int]) -> tuple[NewTicket, ...]:
         pick = self.pick
-        return tuple(
-            NewTicket(
-                *(self._id("t"), self._id("e"), pick(tuple(TicketKind)), "may I?"),
-                offers=pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
-                within_ms=pick((None, 40, 9_000)),
+        found = []
+        for kind in [pick(tuple(TicketKind)) for _ in range(pick(counts))]:
+            work = kind is TicketKind.WORK
+            found.append(
+                NewTicket(
+                    *(self._id("t"), self._id("e"), kind, "may I?"),
+                    offers=() if work else pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
+                    within_ms=pick((None, 40, 9_000)),
+                    awaits=pick((None, Work("child", "i"), Work("job"))) if work else None,
+                )
             )
-            for _ in range(pick(counts))
-        )
+        return tuple(found)
 
     def _park(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
         pick = self.pick
@@ -441,11 +488,12 @@ class CommandGenerator:
         return Park(
             *(row.session_id, fence, run.run_id, self._turn(run), self._n(run), self._id("e")),
             pick(tuple(WaitReason)),
-            (pick(asked),) if asked and pick((True, False)) else (),
-            pick(tuple(Mode)),
+            tuple(dict.fromkeys(pick(asked) for _ in range(pick((0, 1, 2))))) if asked else (),
+            pick((None, None, None, 1, 2)),
             pick((None, None, WhileWaiting.FOLD, WhileWaiting.HOLD, WhileWaiting.SUPERSEDE)),
             nodes=self._nodes(run),
             tickets=self._tickets((0, 1, 1, 1, 2)),
+            rest=pick((Rest.KEEP, Rest.SUPERSEDE)),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -485,6 +533,7 @@ class CommandGenerator:
             show=show,
             attach=self._attached(session),
             forget=self._attached(session),
+            outbound=self._outbound(),
         )
 
     def _to_hide(self, session: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -556,6 +605,10 @@ class CommandGenerator:
         pick = self.pick
         tickets = [ticket.ticket_id for ticket in self._rows(Ticket, session)] or ["t?"]
         asked = pick((*tickets, *tickets[-3:]))
+        row: Ticket | None = self.world.answer(Get(Ticket, (session, asked)))
+        work = row is not None and row.kind is TicketKind.WORK
+        if work != (pick(range(10)) == 0):
+            return Settle(session, self._id("c"), asked, pick(ENDS), pick(("", "done")), "other")
         return Decide(session, asked, self._id("c"), pick(ACTIONS), pick(("", "yes")), "somebody")
 
     def _replace(self, session: str, command_id: str, now_ms: int) -> AnyCommand:

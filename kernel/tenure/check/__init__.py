@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
+from .jobs import JOB_SYSTEMS, JOB_SYSTEMS_DEEP, JobModel, JobSystem
 from .pruning import SYSTEMS as PRUNING
 from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
@@ -180,6 +181,17 @@ def search_triggers(
     return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
 
 
+def search_job(
+    system: JobSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of a job."""
+    model = JobModel(system)
+    explored = explore(model, limit, progress)
+    return ModelResult(system.description, explored, model.decisions, model.clauses)
+
+
 def search_hiding(
     progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
 ) -> ModelResult:
@@ -194,11 +206,13 @@ SMALL: Final[dict[str, SearchModel]] = {
     HidingModel.name: search_hiding,
     ATTACH.name: partial(search_attachments, ATTACH),
     **{system.name: partial(search_triggers, system) for system in TRIGGER_SYSTEMS},
+    **{system.name: partial(search_job, system) for system in JOB_SYSTEMS},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEEP},
     ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+    **{system.name: partial(search_job, system) for system in JOB_SYSTEMS_DEEP},
 }
 
 
@@ -212,9 +226,12 @@ def descriptions(deep: bool = False) -> dict[str, str]:
     others = {system.name: system.description for system in PRUNING}
     others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
     others |= {system.name: system.description for system in TRIGGER_SYSTEMS}
+    others |= {system.name: system.description for system in JOB_SYSTEMS}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
-    large = {config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS)}
+    large = {
+        config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS, *JOB_SYSTEMS_DEEP)
+    }
     return small | large if deep else small
 
 

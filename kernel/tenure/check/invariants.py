@@ -22,13 +22,28 @@ from ..indexes import (
     OPEN_RUNS,
     OPEN_TICKETS,
     OUTBOUND,
+    SUBSCRIPTIONS,
 )
+from ..kind import Kind
 from ..limits import LABELS_MAX
+from ..machines.subscription import Live
 from ..outbound_records import Due, Outbound
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
 from ..questions.history import all_rows, load_session_rows
-from ..records import Attachment, Blob, Frame, ImportProgress, Label, Node, Profile, Run, Ticket
+from ..records import (
+    Attachment,
+    Blob,
+    Frame,
+    ImportProgress,
+    Label,
+    Node,
+    Profile,
+    Run,
+    Subscription,
+    Ticket,
+    Trigger,
+)
 from ..world import world_of
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
@@ -118,6 +133,19 @@ def routes_move(b: Snapshot) -> bool:
     return True
 
 
+def trigger_agrees(b: Snapshot) -> bool:
+    """Return True if a trigger is due at its next time, and counts its subscriptions that are not deleted."""
+    session = b.session
+    if session.kind is not Kind.TRIGGER or session.phase is Phase.DESTROYED:
+        return True  # as above
+    trigger = b.world.answer(Get(Trigger, (session.session_id,)))
+    live = [isinstance(row.state, Live) for row in b.world.all(Subscription)]
+    return trigger is not None and (trigger.next_at_ms, trigger.subscription_count) == (
+        session.due_at_ms,
+        sum(live),
+    )
+
+
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
@@ -127,6 +155,7 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "the leaf of every frame is stored, and has no open calls": frame_leaves_stored,
     "the number of every outbound command is below the next one": outbound_numbered,
     "the first outbound command of every route is due": routes_move,
+    "a trigger is due at its next time, and counts its subscriptions": trigger_agrees,
     **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
 }
@@ -153,6 +182,10 @@ class Rows(Question[tuple[Record, ...]]):
             found += yield from tickets_of(s, runs)
         if session.intent_count or session.scrap_count:
             found += yield from attachments_of(s)
+        if session.kind is Kind.TRIGGER:
+            trigger = yield Get(Trigger, (s,))
+            found += [] if trigger is None else [trigger]
+            found += yield from all_rows(SUBSCRIPTIONS, s)
         if session.next_outbound is not None:
             found += yield from all_rows(OUTBOUND, s)
         found += [entered for entered in inputs if entered is not None]

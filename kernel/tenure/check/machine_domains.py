@@ -212,14 +212,14 @@ RUN: Final = Machine(
         *[run_.Running(g, recorded) for g in GENERATIONS for recorded in (False, True)],
         *[run_.Rescheduled(due, hold) for due in (None, 1) for hold in (False, True)],
         *[
-            run_.Waiting(run_.WaitReason.TOOL, tickets, mode, None, "w")
-            for tickets in ((), ("t",), ("t", "u"))
-            for mode in run_.Mode
+            run_.Waiting(run_.WaitReason.TOOL, tickets, needs, None, "w")
+            for tickets in ((), ("t",), ("t", "u"), ("t", "u", "v"))
+            for needs in range(min(len(tickets), 1), len(tickets) + 1)
         ],
         *map(run_.Done, run_.Termination),
     ),
     (
-        run_.Wait(run_.Waiting(run_.WaitReason.TOOL, ("t",), run_.Mode.ALL, None, "w")),
+        run_.Wait(run_.Waiting(run_.WaitReason.TOOL, ("t",), 1, None, "w")),
         *map(run_.Settle, ("t", "v")),
         *map(run_.TakeUp, GENERATIONS),
         run_.Record(),

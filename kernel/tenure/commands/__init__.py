@@ -60,6 +60,7 @@ from .scraps import ClaimScraps, DropScraps, ScrapsClaimed, ScrapsDropped
 from .send import NewOutbound
 from .sendable import Sendable
 from .sent import LineUp, OutboundDelayed, OutboundSettled, SendFailed, SendRefused, Sent
+from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
@@ -127,6 +128,7 @@ __all__ = [
     "Decide",
     "DecisionTaken",
     "Destroy",
+    "EndNoted",
     "Ended",
     "Fail",
     "FenceOff",
@@ -191,6 +193,7 @@ __all__ = [
     "Rewind",
     "RowName",
     "SetTrigger",
+    "Settle",
     "Stop",
     "Subscribe",
     "Sweep",

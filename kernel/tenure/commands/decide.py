@@ -1,4 +1,4 @@
-"""Decide: settle a ticket.  Spec: specs/ticket.md."""
+"""Decide: a person settles a ticket.  Spec: specs/ticket.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from .tickets import settle_ticket, validate_ticket_text
 from .transaction import Transaction
 from .validation import validate_text
 
-__all__ = ["Decide", "DecisionTaken"]
+__all__ = [
+    "Decide",
+    "DecideView",
+    "DecisionTaken",
+    "check_phase",
+    "earlier_of",
+    "settle_and_remember",
+    "settlement_of",
+]
 
 
 @frozen
@@ -69,7 +77,11 @@ class Decide(Command[DecideView, DecisionTaken], Sendable):
             return refused
         digest = hash_parts(self.action.value, hash_text(self.body), self.by)
         if executed is not None:
-            return self._again(executed, digest)
+            earlier = earlier_of(executed, self.ticket_id, digest)
+            if isinstance(earlier, Refused):
+                return earlier
+            again = DecisionTaken(earlier.ticket_id, earlier.run_id)
+            return Decided(again, "TICKET-10", replayed=True)
         if session is None or ticket is None:
             return Refused(Refusal.UNKNOWN_TICKET, "TICKET-12", self.ticket_id)
         if isinstance(settled := settlement_of(ticket, view), ticket_.Settled):
@@ -78,29 +90,44 @@ class Decide(Command[DecideView, DecisionTaken], Sendable):
             return refused
         tx = Transaction.on(view, session, now_ms, self.decision_id)
         settlement = ticket_.Settled(self.action, self.by, self.body, self.decision_id)
-        settle_ticket(tx, ticket, settlement)
-        stored = TicketDecided(self.ticket_id, ticket.run_id, digest)
-        tx.remember(self.decision_id, "decide", stored)
+        settle_and_remember(tx, ticket, settlement, "decide", digest)
         return tx.decided(DecisionTaken(self.ticket_id, ticket.run_id), "TICKET-16")
 
-    def _again(self, executed: ExecutedCommand, digest: str) -> Decided[DecisionTaken] | Refused:
-        """TICKET-10, TICKET-11: answer a repetition; refuse other content under the same id."""
-        taken = executed.outcome
-        assert isinstance(taken, TicketDecided), executed
-        if (taken.ticket_id, taken.digest) != (self.ticket_id, digest):
-            return Refused(Refusal.KEY_CONFLICT, "TICKET-11", taken.ticket_id)
-        answer = DecisionTaken(taken.ticket_id, taken.run_id)
-        return Decided(answer, "TICKET-10", replayed=True)
-
     def _refused(self, session: Session, ticket: Ticket) -> Refused | None:
-        if session.phase not in (Phase.OPEN, Phase.RETIRED):
-            return Refused(Refusal.PHASE, "TICKET-14", session.phase.value)
+        if refused := check_phase(session):
+            return refused
         if self.action not in ticket.offers:
-            offers = ", ".join(ticket.offers) or "nothing: it is a timer"
+            offers = ", ".join(ticket.offers) or f"nothing: its kind is {ticket.kind.value}"
             problem: str | None = f"{self.action.value}: the ticket offers {offers}"
         else:
             problem = validate_ticket_text("body", self.body) or validate_text("by", self.by)
         return None if problem is None else Refused(Refusal.ILLEGAL, "TICKET-15", problem)
+
+
+def check_phase(session: Session) -> Refused | None:
+    """TICKET-14: refuse to settle a ticket in a session in which no run goes on."""
+    if session.phase in (Phase.OPEN, Phase.RETIRED):
+        return None
+    return Refused(Refusal.PHASE, "TICKET-14", session.phase.value)
+
+
+def earlier_of(executed: ExecutedCommand, ticket_id: str, digest: str) -> TicketDecided | Refused:
+    """TICKET-11: return what a command has settled before; refuse other content under its id."""
+    taken = executed.outcome
+    assert isinstance(taken, TicketDecided), executed
+    if (taken.ticket_id, taken.digest) != (ticket_id, digest):
+        return Refused(Refusal.KEY_CONFLICT, "TICKET-11", taken.ticket_id)
+    return taken
+
+
+def settle_and_remember(
+    tx: Transaction, ticket: Ticket, settlement: ticket_.Settled, command: str, digest: str
+) -> None:
+    """TICKET-16: settle a ticket, and remember the command for its repetition."""
+    settle_ticket(tx, ticket, settlement)
+    assert settlement.decision is not None, settlement
+    stored = TicketDecided(ticket.ticket_id, ticket.run_id, digest)
+    tx.remember(settlement.decision, command, stored)
 
 
 def settlement_of(ticket: Ticket, view: CommandView) -> ticket_.State:

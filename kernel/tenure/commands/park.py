@@ -23,7 +23,7 @@ from .checkpoint import EFFECT_ID_MAX, Checkpoint, CheckpointView, NewEntry, che
 from .nodes import open_calls_after, validate_nodes
 from .replay import not_found
 from .session_view import SessionView, session_queries
-from .tickets import NewTicket, ticket_queries, validate_tickets
+from .tickets import NewTicket, settle_rest, ticket_queries, validate_tickets
 from .transaction import Transaction
 from .usage import usage_queries
 from .validation import validate_text
@@ -40,7 +40,7 @@ class Parked:
 
 @frozen
 class GoOn:
-    """The tickets are settled already: nothing was written, and the holder goes on."""
+    """Enough of the tickets are settled already: the holder goes on.  What Park would record was not written."""
 
 
 @frozen
@@ -59,8 +59,9 @@ class ParkView(SessionView):
 class Park(Command[ParkView, Parked | GoOn]):
     """Write what a checkpoint writes, end the lease, and let the run wait for tickets or inputs.
 
-    It waits for the tickets in `waits_for`, which the run has opened, and for those that it opens here: for ANY or ALL.
-    `on_input`: what an input of lane USER does to it; None: as the reason says.
+    It waits for the tickets in `waits_for`, which the run has opened, and for those that it opens here.  `needs`: how many
+    of them must be settled before the run goes on; None: all.  `rest`: what becomes of the others then, when the run is
+    taken up and sends its Park again.  `on_input`: what an input of lane USER does to it; None: as the reason says.
     Refusals: UNKNOWN_RUN, FENCED, STALE, CANCELLED, ILLEGAL.
     """
 
@@ -73,7 +74,7 @@ class Park(Command[ParkView, Parked | GoOn]):
     effect_id: str
     reason: run_.WaitReason
     waits_for: tuple[str, ...] = ()
-    mode: run_.Mode = run_.Mode.ALL
+    needs: int | None = None
     on_input: WhileWaiting | None = None
     entries: tuple[NewEntry, ...] = ()
     nodes: tuple[NewNode, ...] = ()
@@ -82,6 +83,7 @@ class Park(Command[ParkView, Parked | GoOn]):
     environment: str | None = field(
         default=None, repr=lambda e: "None" if e is None else f"<{len(e)}>"
     )
+    rest: ticket_.Rest = ticket_.Rest.KEEP
 
     def reads(self) -> Reads[ParkView]:
         s, environment = self.session_id, self.environment
@@ -110,17 +112,20 @@ class Park(Command[ParkView, Parked | GoOn]):
             return Refused(Refusal.PRUNED, "RETENTION-10", self.run_id)
         if refused := self._refused(session, run, view, now_ms):
             return refused
-        if self._is_settled(view):
-            return Decided(GoOn(), "WAIT-6")
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
+        if self._has_enough(view):
+            if self.rest is ticket_.Rest.KEEP or not settle_rest(tx, view.waited):
+                return Decided(GoOn(), "WAIT-6")
+            return tx.decided(GoOn(), "WAIT-35")
         run = self._record(tx, view, run, digest, contents)
-        self._wait(tx, run)
+        self._wait(tx, run, self._missing(view))
         return tx.decided(Parked(run.next_checkpoint), "WAIT-7")
 
     def digest(self, contents: list[tuple[object, ...]]) -> str:
         """Return the digest by which a repetition is recognised."""
         on_input = None if self.on_input is None else self.on_input.value
-        words = [self.effect_id, self.reason.value, list(self.waits_for), self.mode.value, on_input]
+        wait = [list(self.waits_for), self.needs, self.rest.value, on_input]
+        words = [self.effect_id, self.reason.value, *wait]
         return hash_parts(self._checkpoint().digest(contents), words)
 
     def _checkpoint(self) -> Checkpoint:
@@ -155,6 +160,8 @@ class Park(Command[ParkView, Parked | GoOn]):
             return "waits_for names a ticket twice"
         if len(self.waits_for) > 2 * OPEN_TICKETS_MAX:
             return f"waits_for names {len(self.waits_for)} tickets; at most {2 * OPEN_TICKETS_MAX}"
+        if self.needs is not None and not 1 <= self.needs <= self._count:
+            return f"needs {self.needs} of {self._count} tickets"
         if self.on_input is WhileWaiting.BACKGROUND:
             return "on_input background: only an input may say so"
         for ticket_id, found in zip(self.waits_for, view.waited, strict=True):
@@ -173,12 +180,19 @@ class Park(Command[ParkView, Parked | GoOn]):
             return "a wait without a ticket while calls are open"
         return None
 
-    def _is_settled(self, view: ParkView) -> bool:
+    @property
+    def _count(self) -> int:
+        """How many tickets it waits for."""
+        return len(self.waits_for) + len(self.tickets)
+
+    def _missing(self, view: ParkView) -> int:
+        """Return how many tickets must still be settled."""
+        settled = sum([t is not None and t.open_run is None for t in view.waited])
+        return (self._count if self.needs is None else self.needs) - settled
+
+    def _has_enough(self, view: ParkView) -> bool:
         """WAIT-6: return whether the run need not wait."""
-        settled = [isinstance(t.state, ticket_.Settled) for t in view.waited if t is not None]
-        if self.mode is run_.Mode.ANY:
-            return any(settled)
-        return bool(settled) and all(settled) and not self.tickets
+        return self._count > 0 and self._missing(view) <= 0
 
     def _record(
         self,
@@ -211,13 +225,13 @@ class Park(Command[ParkView, Parked | GoOn]):
         assert after is not None
         return after
 
-    def _wait(self, tx: Transaction, run: Run) -> None:
+    def _wait(self, tx: Transaction, run: Run, needs: int) -> None:
         """WAIT-7: end the lease, and let the run wait."""
         wanted = {*self.waits_for, *[new.ticket_id for new in self.tickets]}
         open_ = tuple(
             [each.ticket_id for each in run.open_tickets or () if each.ticket_id in wanted]
         )
-        waiting = run_.Waiting(self.reason, open_, self.mode, self.on_input, self.effect_id)
+        waiting = run_.Waiting(self.reason, open_, needs, self.on_input, self.effect_id)
         state = tx.step_to(run_.step(run.state, run_.Wait(waiting)))
         tx.write_run(replace(run, state=state))
         release = lease_.Release(self.fence.generation, self.fence.lease_id)

@@ -167,6 +167,7 @@ class SendRefused(_OfRow[OutboundSettled]):
 class SendFailed(_OfRow[OutboundDelayed]):
     """Try a row again later: its target has not answered, or refuses only for now.  The rows behind it wait with it.
 
+    `attempts`: how often that had happened before, so that each attempt counts once.
     Writes one row.  Refusals: UNKNOWN_SESSION, UNKNOWN_OUTBOUND, NOT_NEXT.
     """
 
@@ -174,6 +175,7 @@ class SendFailed(_OfRow[OutboundDelayed]):
     session_id: str
     number: int
     to: str
+    attempts: int
     error: str
     peer: str = ""
 
@@ -184,6 +186,9 @@ class SendFailed(_OfRow[OutboundDelayed]):
         row = found[1]
         if row is None or row.waiting_route is None:
             return Decided(OutboundDelayed(None), "OUTBOUND-33", replayed=True)
+        if row.attempts != self.attempts:
+            due_at_ms = getattr(row.state, "due_at_ms", 0)
+            return Decided(OutboundDelayed(due_at_ms), "OUTBOUND-33", replayed=True)
         until_ms = now_ms + backoff_ms(row.attempts + 1)
         stepped = outbound_.step(row.state, outbound_.Delay(until_ms))
         attempts, error = row.attempts + 1, _short(self.error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import field, frozen
 
@@ -19,15 +19,26 @@ from ..transcript import hash_text
 from .transaction import Transaction
 from .validation import size_of, validate_id, validate_text
 
-__all__ = ["NewTicket", "open_tickets", "settle_ticket", "ticket_queries", "validate_tickets"]
+__all__ = [
+    "NewTicket",
+    "open_tickets",
+    "settle_rest",
+    "settle_ticket",
+    "ticket_queries",
+    "validate_tickets",
+]
+
+
+UNASKED: Final = (ticket_.TicketKind.TIMER, ticket_.TicketKind.WORK)
 
 
 @frozen
 class NewTicket:
     """A ticket to be opened.  `ticket_id` is random: who knows it may decide.
 
-    `effect_id` names it in the journal.  `offers`: what may be decided; none for a timer, which needs a time.
-    `within_ms`: how long after it was opened it times out.  `call_id`: the open tool call that waits for it.
+    `effect_id` names it in the journal.  `offers`: what may be decided; none for a timer, which needs a time, and for
+    work.  `within_ms`: how long after it was opened it times out.  `call_id`: the open tool call that waits for it.
+    `awaits`: the work whose end settles it.
     """
 
     since: ClassVar = 2
@@ -38,12 +49,14 @@ class NewTicket:
     offers: tuple[ticket_.Action, ...] = ()
     within_ms: int | None = None
     call_id: str | None = None
+    awaits: ticket_.Work | None = None
 
     def parts(self) -> list[object]:
         """Return what a repetition of the command must have in common with it."""
         offers = [each.value for each in self.offers]
         words = [self.ticket_id, self.effect_id, self.kind.value, hash_text(self.prompt)]
-        return [*words, offers, self.within_ms, self.call_id]
+        work = [] if self.awaits is None else [self.awaits.done_by, self.awaits.input_id]
+        return [*words, offers, self.within_ms, self.call_id, *work]
 
 
 def ticket_queries(session_id: str, ticket_ids: Iterable[str]) -> Each[Ticket | None]:
@@ -71,7 +84,9 @@ def _validate(new: NewTicket, now_ms: int) -> str | None:
     within, timer = new.within_ms, new.kind is ticket_.TicketKind.TIMER
     if timer and (new.offers or within is None):
         return f"timer {new.ticket_id}: expected a time and no offers"
-    if not timer and not (new.offers and set(new.offers) <= set(ticket_.ACTIONS)):
+    if problem := _validate_work(new):
+        return problem
+    if new.kind not in UNASKED and not (new.offers and set(new.offers) <= set(ticket_.ACTIONS)):
         return f"offers of ticket {new.ticket_id}: expected some of {', '.join(ticket_.ACTIONS)}"
     if within is not None and not 0 <= within <= TIME_MS_MAX - now_ms:
         return f"within_ms {within}: expected at least 0"
@@ -82,6 +97,19 @@ def _validate(new: NewTicket, now_ms: int) -> str | None:
         or (None if new.call_id is None else validate_id("call_id", new.call_id))
         or validate_text("effect_id", new.effect_id, 400)
         or validate_ticket_text("prompt", new.prompt)
+    )
+
+
+def _validate_work(new: NewTicket) -> str | None:
+    work, awaits = new.kind is ticket_.TicketKind.WORK, new.awaits
+    if work and new.offers:
+        return f"work {new.ticket_id}: expected no offers"
+    if awaits is None:
+        return None
+    if not work:
+        return f"{new.kind.value} {new.ticket_id} awaits the end of work: only a ticket of kind work does"
+    return validate_id("done_by", awaits.done_by) or (
+        None if awaits.input_id is None else validate_id("input_id", awaits.input_id)
     )
 
 
@@ -103,11 +131,10 @@ def open_tickets(
         deadline = None if new.within_ms is None else now_ms + new.within_ms
         row = Ticket(
             run.session_id, new.ticket_id, run.run_id, new.call_id, new.kind, new.offers,
-            deadline, now_ms, new.prompt,
+            deadline, now_ms, new.prompt, awaits=new.awaits,
         )  # fmt: skip
         rows.append(row)
-        timer = new.kind is ticket_.TicketKind.TIMER
-        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, timer))
+        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, new.kind in UNASKED))
     return replace(run, open_tickets=tuple(opened)), tuple(rows)
 
 
@@ -129,3 +156,11 @@ def settle_ticket(tx: Transaction, ticket: Ticket, settlement: ticket_.Settled) 
     if goes_on:
         tx.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail="settled")
     return goes_on
+
+
+def settle_rest(tx: Transaction, waited: Iterable[Ticket | None]) -> bool:
+    """WAIT-35: settle those of the tickets of a wait that are open: it has enough without them.  Return whether any was."""
+    left = [each for each in waited if each is not None and isinstance(each.state, ticket_.Open)]
+    for ticket in left:
+        settle_ticket(tx, ticket, ticket_.Settled(ticket_.Action.SUPERSEDED, ticket.run_id))
+    return bool(left)

@@ -16,7 +16,6 @@ __all__ = [
     "RULES",
     "Done",
     "Finish",
-    "Mode",
     "Record",
     "Reschedule",
     "Rescheduled",
@@ -57,16 +56,9 @@ class WaitReason(enum.StrEnum):
     APPROVAL = "approval"
     TOOL = "tool"
     PAUSE = "pause"
+    WORK = "work"  # what others do: the runs of other sessions, jobs
     USER_INPUT = "user_input"  # what the user says next enters the run
     BACKGROUND = "background"  # what comes in next enters the run, a wake too
-    since = enum.nonmember(2)
-
-
-class Mode(enum.StrEnum):
-    """Which of its tickets a waiting run needs."""
-
-    ANY = "any"
-    ALL = "all"
     since = enum.nonmember(2)
 
 
@@ -74,14 +66,15 @@ class Mode(enum.StrEnum):
 class Waiting:
     """Waiting for tickets or for inputs, without a lease.
 
-    `tickets`: those that are still open.  `on_input`: what an input of lane USER does to it, unless the input says so
-    itself; None: what the reason says.  `effect_id`: of the wait, in the journal.
+    `tickets`: those that are still open.  `needs`: how many of them must be settled before it goes on; 0 if there are
+    none.  `on_input`: what an input of lane USER does to it, unless the input says so itself; None: what the reason
+    says.  `effect_id`: of the wait, in the journal.
     """
 
     since: ClassVar = 2
     cause: WaitReason
     tickets: tuple[str, ...]
-    mode: Mode
+    needs: int
     on_input: WhileWaiting | None
     effect_id: str
 
@@ -169,7 +162,7 @@ def waits_for_others(s: Waiting, c: Settle) -> bool:
 
 
 def needs_more(s: Waiting, c: Settle) -> bool:
-    return waits_for(s, c) and s.mode is Mode.ALL and len(s.tickets) > 1
+    return waits_for(s, c) and s.needs > 1
 
 
 def has_enough(s: Waiting, c: Settle) -> bool:
@@ -194,7 +187,7 @@ def wait(s: Running, c: Wait, clause: str) -> Outcome:
 
 def drop_ticket(s: Waiting, c: Settle, clause: str) -> Outcome:
     left = tuple([each for each in s.tickets if each != c.ticket_id])
-    return Stepped(Waiting(s.cause, left, s.mode, s.on_input, s.effect_id), clause)
+    return Stepped(Waiting(s.cause, left, s.needs - 1, s.on_input, s.effect_id), clause)
 
 
 def become_due(s: Waiting, c: Settle, clause: str) -> Outcome:

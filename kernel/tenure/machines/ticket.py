@@ -12,12 +12,15 @@ from ..rules import Row, Table, always
 
 __all__ = [
     "ACTIONS",
+    "ENDS",
     "RULES",
     "Action",
     "Open",
+    "Rest",
     "Settle",
     "Settled",
     "TicketKind",
+    "Work",
     "step",
 ]
 
@@ -28,22 +31,47 @@ class TicketKind(enum.StrEnum):
     APPROVAL = "approval"  # whether a call may run
     QUESTION = "question"
     TIMER = "timer"  # nobody is asked: only its time ends it
+    WORK = "work"  # nobody is asked: the end of what somebody else does settles it
     since = enum.nonmember(2)
 
 
 class Action(enum.StrEnum):
-    """How a ticket ended.  The first four may be offered to a person."""
+    """How a ticket ended.  The first four may be offered to a person; the next four are ends of work."""
 
     APPROVE = "approve"
     EDIT = "edit"  # approved, with other arguments
     REJECT = "reject"
     ANSWER = "answer"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # or withdrawn, or superseded
+    ABANDONED = "abandoned"  # whoever did it has gone
     TIMEOUT = "timeout"  # its deadline has passed
+    SUPERSEDED = "superseded"  # its run had enough without it
     RUN_ENDED = "run_ended"  # its run ended before
     since = enum.nonmember(2)
 
 
 ACTIONS: Final = (Action.APPROVE, Action.EDIT, Action.REJECT, Action.ANSWER)
+ENDS: Final = (Action.COMPLETED, Action.FAILED, Action.CANCELLED, Action.ABANDONED)
+
+
+class Rest(enum.StrEnum):
+    """What becomes of the tickets of a wait that are still open when it has enough."""
+
+    KEEP = "keep"  # they stay open: a later wait may name them
+    SUPERSEDE = "supersede"  # they are settled: what comes of them later changes nothing
+    CANCEL = "cancel"  # likewise, and the work that they await is cancelled
+    since = enum.nonmember(2)
+
+
+@frozen
+class Work:
+    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id."""
+
+    since: ClassVar = 2
+    done_by: str
+    input_id: str | None = None
 
 
 @frozen
@@ -55,7 +83,7 @@ class Open:
 
 @frozen
 class Settled:
-    """Settled, for ever.  `by`: who decided, or the run that has ended.  `decision`: the id of the Decide."""
+    """Settled, for ever.  `by`: who decided, or the run that has ended.  `decision`: the id of the Decide or Settle."""
 
     since: ClassVar = 2
     how: Action

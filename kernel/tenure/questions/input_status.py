@@ -38,8 +38,8 @@ class WaitInfo:
 
     @property
     def ends_by_itself(self) -> bool:
-        """Whether only time is waited for; any other wait needs a decision or an input."""
-        return self.reason == run_.WaitReason.PAUSE
+        """Whether only time or the work of others is waited for; any other wait needs a decision or an input."""
+        return self.reason in (run_.WaitReason.PAUSE, run_.WaitReason.WORK)
 
 
 @frozen

@@ -8,17 +8,17 @@ from typing import Any, Final
 from attrs import frozen
 
 from ..commands.reseal import RowName
-from ..indexes import BLOBS, FRAMES, JOURNAL_ENTRIES, NODE_IDS, QUEUE_ENTRIES
+from ..indexes import PRIMARY
 from ..limits import RESEALED_ROWS_MAX, RESTORED_CHARACTERS_MAX
-from ..queries import Each, First, Get, Index, Query, Question, Record
-from ..records import EntryKind, Input, JournalEntry, Profile, QueueEntry
+from ..queries import First, Index, Query, Question, Record
+from ..records import RECORDS
 from ..world import key_of
 
 __all__ = ["SealablePage", "SealableRows", "SealedUpTo"]
 
 
-ORDERS: Final[tuple[Index[Any], ...]] = (BLOBS, NODE_IDS, JOURNAL_ENTRIES, QUEUE_ENTRIES, FRAMES)
-PAGE: Final = RESEALED_ROWS_MAX // 2  # a journal entry may name a ticket
+# Every record with texts by its own key: what other rows say about it may have been pruned.
+ORDERS: Final[tuple[Index[Any], ...]] = tuple([PRIMARY[r] for r in RECORDS if r.payloads])
 
 
 @frozen
@@ -45,23 +45,16 @@ class SealableRows(Question[SealablePage]):
     start: SealedUpTo = SealedUpTo()
 
     def steps(self) -> Generator[Query[Any], Any, SealablePage]:
-        part, s = self.start.part, self.session_id
-        if part == len(ORDERS):
-            profile = yield Get(Profile, (s,))
-            return SealablePage(() if profile is None else (RowName("Profile"),), None)
-        rows = yield First(ORDERS[part], (s,), PAGE, self.start.after)
-        texts: Sequence[Record] = rows
-        if ORDERS[part] is QUEUE_ENTRIES:
-            found = yield Each(tuple([Get(Input, (s, row.input_id)) for row in rows]))
-            texts = [row for row in found if row is not None]
-        count = _fitting(texts) if len(texts) == len(rows) else len(rows)
-        names = [name for row in rows[:count] for name in _names(row)]
-        if count < len(rows) or len(rows) == PAGE:
+        part = self.start.part
+        rows = yield First(ORDERS[part], (self.session_id,), RESEALED_ROWS_MAX, self.start.after)
+        count = _fitting(rows)
+        following: SealedUpTo | None = SealedUpTo(part + 1)
+        if rows and (count < len(rows) or count == RESEALED_ROWS_MAX):
             last = rows[count - 1]
-            after = SealedUpTo(part, key_of(last.__class__)(last)[1:])
-        else:
-            after = SealedUpTo(part + 1)
-        return SealablePage(tuple(names), after)
+            following = SealedUpTo(part, key_of(last.__class__)(last)[1:])
+        elif part + 1 == len(ORDERS):
+            following = None
+        return SealablePage(tuple(map(_name, rows[:count])), following)
 
 
 def _fitting(rows: Sequence[Record]) -> int:
@@ -74,12 +67,8 @@ def _fitting(rows: Sequence[Record]) -> int:
     return len(rows)
 
 
-def _names(row: Record) -> tuple[RowName, ...]:
-    """Return the names of the rows that a row stands for."""
-    if isinstance(row, QueueEntry):
-        return (RowName("Input", (row.input_id,)),)
-    if isinstance(row, JournalEntry):
-        own = RowName("JournalEntry", (row.run_id,), (row.turn, row.n, row.i))
-        return (own, RowName("Ticket", (row.body,))) if row.kind is EntryKind.TICKET else (own,)
-    _, *ids = key_of(row.__class__)(row)
-    return (RowName(row.__class__.__name__, tuple([str(each) for each in ids])),)
+def _name(row: Record) -> RowName:
+    _, *key = key_of(row.__class__)(row)
+    texts = tuple([part for part in key if isinstance(part, str)])
+    numbers = tuple([part for part in key if isinstance(part, int)])
+    return RowName(row.__class__.__name__, texts, numbers)

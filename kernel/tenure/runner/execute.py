@@ -215,8 +215,8 @@ def park_command(s: TurnRunning, wait: TurnWait) -> Park:
     begun, record = s.held_run.begun, wait.record
     return Park(
         s.core.config.session_id, begun.fence, begun.run_id, begun.turn, s.held_run.n, wait.effect_id,
-        wait.reason, wait.waits_for, wait.mode, wait.on_input,
-        record.entries, record.nodes, wait.tickets, record.usage, record.environment,
+        wait.reason, wait.waits_for, wait.needs, wait.on_input,
+        record.entries, record.nodes, wait.tickets, record.usage, record.environment, wait.rest,
     )  # fmt: skip
 
 

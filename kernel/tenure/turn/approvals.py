@@ -57,7 +57,7 @@ def decide(core: Core, call: ToolCall, calls: int, settled: Settled, attempt: in
         case Action.REJECT:
             text = f"{REJECTED}: {settled.body}" if settled.body else REJECTED
             return Slot(call, _answer(text, True), settled)
-        case Action.TIMEOUT | Action.RUN_ENDED:
+        case _:
             return Slot(call, _answer(NOBODY, True), settled)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..commands import NewEntry, NewTicket
-from ..machines.run import Mode, WaitReason
+from ..machines.run import WaitReason
 from ..machines.ticket import TicketKind
 from ..replace import replace
 from ..transcript import NewNode
@@ -44,7 +44,7 @@ def park(core: Core, batch: Batch) -> tuple[Core, Batch, Park]:
         core.effect_id("wait", core.records),
         WaitReason.APPROVAL,
         tuple([s.stage.ticket_id for s in batch.slots if isinstance(s.stage, Asked)]),
-        Mode.ANY,
+        1,
         on_input(core, batch),
         tuple([_ticket(core, index, slot) for index, slot in _asking(batch)]),
         Record(tuple(entries), tuple(nodes), core.usage),

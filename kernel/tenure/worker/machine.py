@@ -45,7 +45,7 @@ __all__ = ["RULES", "is_ignored", "step"]
 
 
 POLL_MS_MAX: Final = 5_000
-TIMER_MS_MIN: Final = 2  # a due time in the past must not make the worker look in a busy loop
+TIMER_MS_MIN: Final = 20  # a due time in the past must not make the worker look in a busy loop
 COOL_MS: Final = 50
 LOOK_RETRY_MS: Final = 500
 LOOK_ON_MS: Final = 100  # a full look left a slot free

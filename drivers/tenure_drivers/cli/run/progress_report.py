@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...runtime.wait_text import waits_for
 from ..exit import Exit
 from ..moments import moment
 from ..output import Bar, log
-from ..waits import waits_for
 from .admission import Count
 from .input_watcher import FileInput
 

@@ -23,8 +23,8 @@ from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
 from ...redaction import without_secrets
+from ...runtime.wait_text import waits_for
 from ..inspect.json import last_failure
-from ..waits import waits_for
 
 Item: TypeAlias = dict[str, Any]
 

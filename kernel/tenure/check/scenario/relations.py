@@ -1,10 +1,14 @@
-"""The values of profiles as text: labels, and the session that one comes from.  Spec: specs/profile.md."""
+"""Names of sessions in values as text: labels, the session that one comes from, work that is awaited.
+
+Specs: specs/profile.md, specs/ticket.md.
+"""
 
 from __future__ import annotations
 
+from ...machines.ticket import Work
 from ...records import Child, Fork, Relation, Root
 
-__all__ = ["read_pair", "read_relation", "write_relation"]
+__all__ = ["read_pair", "read_relation", "read_work", "split_last", "write_relation"]
 
 
 NOTHING = "-"
@@ -14,6 +18,18 @@ def read_pair(text: str) -> tuple[str, str]:
     """Read `name=value`."""
     name, _, value = text.partition("=")
     return name, value
+
+
+def split_last(text: str) -> tuple[str, str]:
+    """Read `session/name`."""
+    before, _, after = text.rpartition("/")
+    return before, after
+
+
+def read_work(text: str) -> Work:
+    """Read `session/input`, or `job/-`."""
+    done_by, input_id = split_last(text)
+    return Work(done_by, None if input_id == NOTHING else input_id)
 
 
 def read_relation(text: str) -> Relation:

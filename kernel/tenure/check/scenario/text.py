@@ -39,8 +39,8 @@ from ...commands import (
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
 from ...machines.lease import Evidence, Fence, Owner
-from ...machines.run import Mode, Termination, WaitReason
-from ...machines.ticket import Action, TicketKind
+from ...machines.run import Termination, WaitReason
+from ...machines.ticket import Action, Rest, TicketKind, Work
 from ...policy import (
     Boundary,
     IfOver,
@@ -57,7 +57,7 @@ from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
 from ...verdict import Observed
 from .job_values import read_limits, read_observed, write_limits, write_observed
 from .policies import read_policy, read_retention, write_policy, write_retention
-from .relations import read_pair, read_relation, write_relation
+from .relations import read_pair, read_relation, read_work, split_last, write_relation
 
 __all__ = [
     "BARE",
@@ -81,9 +81,9 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
-    "run_.Mode": Mode,
     "run_.WaitReason": WaitReason,
     "ticket_.Action": Action,
+    "ticket_.Rest": Rest,
     "ticket_.TicketKind": TicketKind,
     "PruneKind": PruneKind,
     "WhileWaiting": WhileWaiting,
@@ -344,8 +344,9 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             number, _, place = text.partition(":")
             return int(number), place
         case "Parent":
-            parent_session, _, parent_run = text.rpartition("/")
-            return Parent(parent_session, parent_run)
+            return Parent(*split_last(text))
+        case "ticket_.Work":
+            return read_work(text)
         case "Relation":
             return read_relation(text)
         case "str | Target":
@@ -433,6 +434,8 @@ def _word(value: Any, session_id: str) -> str:
             return f"{value.generation}:{value.lease_id}{other}"
         case Owner():
             return f"{value.owner_id}/{value.incarnation_id}"
+        case Work():
+            return f"{value.done_by}/{value.input_id or NOTHING}"
         case Parent():
             return f"{value.session_id}/{value.run_id}"
         case Policy():

@@ -20,6 +20,7 @@ from .states import ModelConfig, Moves
 __all__ = [
     "ALL",
     "APPROVAL",
+    "JOIN",
     "WAITING",
     "WAITING_ANY",
     "WAITING_BACKGROUND",
@@ -94,6 +95,23 @@ WAITING_BACKGROUND: Final = ModelConfig(
     lose=False,
     ends=("consumed", "abandoned"),
 )
+JOIN: Final = ModelConfig(
+    "join",
+    "a run that waits for two of a person, a time and work; an end, a cancel; crashes, lost answers",
+    (PROMPT,),
+    {
+        **PLAIN,
+        "begun": ("ask all three",),
+        "asked": ("park for two of three",),
+        "answered": ("park for two of three",),
+        "joined": ("commit",),
+    },
+    (o.decide("r.p"), o.settle("r.p"), o.cancel("r.p")),
+    workers=1,
+    probes=True,
+    expects=clauses("RUN-61,62 TICKET-12,20,21,22,23 WAIT-6,7,35"),
+    ends=("consumed", "abandoned"),
+)
 APPROVAL: Final = ModelConfig(
     "approval",
     "an approval behind a once step; crashes, lost answers",
@@ -108,4 +126,12 @@ APPROVAL: Final = ModelConfig(
     workers=1,
 )
 
-ALL: Final = (WAITING, WAITING_ANY, WAITING_PROMPT, WAITING_INPUT, WAITING_BACKGROUND, APPROVAL)
+ALL: Final = (
+    WAITING,
+    WAITING_ANY,
+    WAITING_PROMPT,
+    WAITING_INPUT,
+    WAITING_BACKGROUND,
+    JOIN,
+    APPROVAL,
+)

@@ -113,6 +113,7 @@ def never_fall(t: Step) -> bool:
         after.user_mark >= before.user_mark
         and after.system_mark >= before.system_mark
         and after.next_rank >= before.next_rank
+        and (after.next_outbound or 1) >= (before.next_outbound or 1)
         and after.changed_at_ms >= before.changed_at_ms
     )
 
@@ -228,9 +229,11 @@ def given_up(t: Step) -> bool:
     if not run.progress and run.mark < t.after.session.mark(run.lane):
         return True  # superseded: Sweep ends it
     limits = run.contributors[0].retry or RetryLimits()
-    first = t.before.runs[run.run_id].retry.first_failure_ms
+    retry = t.before.runs[run.run_id].retry
+    first, due = retry.first_failure_ms, retry.retry_due_ms
+    late = 0 if due is None else max(0, t.after.now_ms - due - 600_000)  # FAIL-22
     outage = run.retry.first_failure_ms is not None and isinstance(t.command, c.Fail)
-    if outage and first is not None and t.after.now_ms - first >= limits.give_up_after_ms:
+    if outage and first is not None and t.after.now_ms - first - late >= limits.give_up_after_ms:
         return False
     return run.retry.failures < limits.failures and run.retry.losses < limits.losses
 

@@ -259,7 +259,8 @@ class SessionModel(StateEncoder):
             return
         after = put(workers, slot, self.worker(next_worker))
         yield label, self.next(snapshot, transition, after, history, extra)
-        nothing = isinstance(answer, Decided) and isinstance(answer.outcome, c.NothingDue)
+        exempt = (c.NothingDue, c.GoOn)  # their repetition is a new, monotone step (STORE-2)
+        nothing = isinstance(answer, Decided) and isinstance(answer.outcome, exempt)
         if self.config.lose and transition.changed and kind != "renew" and not nothing:
             waiting = put(workers, slot, self.worker(replace(sender, sent=kind)))
             lost = (f"w{slot}", kind, description(transition) + ", the answer is lost")

@@ -9,7 +9,7 @@ from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
 from ...machines.input import Bound, Ended, How, Ready
 from ...machines.run import Done, Termination, WaitReason
-from ...machines.ticket import Action, Open
+from ...machines.ticket import Action, Open, TicketKind
 from ...policy import IfOver, Lane
 from ...records import EntryKind, ExecutedCommand, Phase, QueueEntry, Ticket
 from ...transcript import NewNode, Role, UsageDelta
@@ -97,6 +97,7 @@ def _unknown() -> list[Any]:
         c.Release(S, other_fence, "nothing"),
         c.Park(S, other_fence, "nothing", 1, 0, "w", WaitReason.USER_INPUT),
         c.Decide(S, "nothing", "c.1", Action.APPROVE),
+        c.Settle(S, "c.1", "nothing", Action.FAILED),
         c.Open(S),
         c.Open(S, importing=c.Import(1, "another")),
         c.Admit(S, (c.NewInput("z", "prompt", "z"),), profile=TWICE_LABELLED),
@@ -232,6 +233,10 @@ def _decisions(snapshot: Snapshot) -> list[Any]:
     found: list[Any] = []
     for ticket in rows_of(snapshot.world, Ticket).values():
         found.append(c.Decide(S, ticket.ticket_id, "c.no", Action.EDIT))
+        work = ticket.kind is TicketKind.WORK
+        found.append(
+            c.Settle(S, "c.no", ticket.ticket_id, Action.ANSWER if work else Action.FAILED)
+        )
         if not isinstance(ticket.state, Open) or not _accepts(snapshot):
             found.append(c.Decide(S, ticket.ticket_id, "c.no", Action.APPROVE))
     return found

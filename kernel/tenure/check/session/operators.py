@@ -117,6 +117,16 @@ def decide(run_id: str, action: Action = Action.APPROVE) -> Operator:
     )
 
 
+def settle(run_id: str, how: Action = Action.COMPLETED) -> Operator:
+    """Return the end of the work that a run awaits."""
+    ticket_id = f"t3.{run_id}"
+    command = c.Settle(S, f"c.{how.value}.{run_id}", ticket_id, how, "done", "child")
+    return Operator(
+        f"{how.value} {ticket_id}",
+        lambda snapshot, holders: command if run_id in snapshot.runs else None,
+    )
+
+
 def stop(abandon: bool = False) -> Operator:
     return Operator("stop" + " and abandon" * abandon, always(c.Stop(S, "c.stop", abandon)))
 

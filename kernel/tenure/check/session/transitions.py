@@ -47,7 +47,7 @@ TRANSITION_PROPERTIES: Final = (
     *(NO_ASSERTION_ERROR, REPLAYED, WORK_IS_DUE, NO_HOT_LOOP, ILLEGAL_CHANGES_NOTHING),
     *(CAN_WITHDRAW, ONLY_LIVE_LEASES, BEGINS_EXACTLY, TAKES_ALL),
 )
-NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal)
+NEVER_REPLAYED: Final = (c.Renew, c.Sweep, c.ClaimScraps, c.Prune, c.Reseal, c.LineUp)
 OTHER: Final = lease_.Owner("other", "other")
 PROBE_EVERY: Final = 4  # in each state every fourth illegal command is tried; its number says which
 
@@ -232,7 +232,7 @@ def same_answer(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
         return nothing and again.reason is Refusal.PHASE
     if again.writes:
         return False
-    if isinstance(first.outcome, c.NothingDue):
+    if isinstance(first.outcome, (c.NothingDue, c.GoOn)) or _was_settled(first.outcome):
         return bool(again.outcome == first.outcome)
     if not again.replayed:
         return False
@@ -240,3 +240,8 @@ def same_answer(first: Decided[Any], again: Decided[Any] | Refused) -> bool:
         ids = [r.input_id for r in first.outcome.admissions]
         return ids == [r.input_id for r in again.outcome.admissions]
     return bool(again.outcome == first.outcome)
+
+
+def _was_settled(outcome: Any) -> bool:
+    """Return True if the end of work came after its ticket was settled: that changes nothing, and is not remembered."""
+    return isinstance(outcome, c.EndNoted) and outcome.earlier is not None

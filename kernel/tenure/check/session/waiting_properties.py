@@ -104,7 +104,7 @@ def enough(before: Run, tickets: dict[str, Ticket]) -> bool:
     """Enough of the tickets that a run waits for are settled."""
     assert isinstance(before.state, run_.Waiting)
     settled = [isinstance(tickets[n].state, ticket_.Settled) for n in before.state.tickets]
-    return bool(settled) and (any(settled) if before.state.mode is run_.Mode.ANY else all(settled))
+    return bool(settled) and sum(settled) >= before.state.needs
 
 
 def leaves_for_a_reason(t: Step) -> bool:
@@ -117,7 +117,9 @@ def leaves_for_a_reason(t: Step) -> bool:
         case run_.Waiting():
             return not enough(before, tickets_of(t.after))
         case run_.Rescheduled():
-            return isinstance(t.command, c.Decide | c.Sweep) and enough(before, tickets_of(t.after))
+            return isinstance(t.command, c.Decide | c.Settle | c.Sweep) and enough(
+                before, tickets_of(t.after)
+            )
         case run_.Running():
             entered = after.contributors[len(before.contributors) :]
             return isinstance(t.command, c.Begin) and len(entered) == 1
@@ -159,18 +161,17 @@ def same_turn(t: Step) -> bool:
 
 
 def parks_unanswered(t: Step) -> bool:
-    """A run does not park if enough of its tickets are settled."""
+    """A run does not park if enough of its tickets are settled; else it waits for what is missing, and no more."""
     if not isinstance(t.command, c.Park):
         return True
     after, tickets = t.after.runs[t.command.run_id], tickets_of(t.after)
     state = after.state
-    if not isinstance(state, run_.Waiting):
-        return False
     named = {*t.command.waits_for, *[new.ticket_id for new in t.command.tickets]}
+    if not isinstance(state, run_.Waiting):
+        return isinstance(t.decided.outcome, c.GoOn)
     settled = [isinstance(tickets[n].state, ticket_.Settled) for n in named]
-    if state.mode is run_.Mode.ANY:
-        return not any(settled)
-    return not named or not all(settled)
+    needed = len(named) if t.command.needs is None else t.command.needs
+    return not named or 0 < state.needs == needed - sum(settled) <= len(state.tickets)
 
 
 def ended_at_once(t: Step) -> bool:
@@ -185,11 +186,46 @@ def ended_at_once(t: Step) -> bool:
     return not ends or isinstance(t.after.runs[before.run_id].state, run_.Done)
 
 
+def newly(t: Step, *hows: ticket_.Action) -> list[str]:
+    """Return the tickets that this decision has settled in one of these ways."""
+    before = {name: _how(each) for name, each in tickets_of(t.before).items()}
+    after = {name: _how(each) for name, each in tickets_of(t.after).items()}
+    return [name for name, how in after.items() if how in hows and how != before.get(name)]
+
+
+def _how(ticket: Ticket) -> ticket_.Action | None:
+    return ticket.state.how if isinstance(ticket.state, ticket_.Settled) else None
+
+
+def superseded_by_enough(t: Step) -> bool:
+    """A ticket is superseded only by a Park that has enough without it, and then none of that wait is left open."""
+    lost = newly(t, ticket_.Action.SUPERSEDED)
+    if not lost:
+        return True
+    if not isinstance(t.command, c.Park) or t.command.rest is ticket_.Rest.KEEP:
+        return False
+    before, after, named = tickets_of(t.before), tickets_of(t.after), t.command.waits_for
+    won = [name for name in named if before[name] == after[name]]
+    settled = all(isinstance(after[name].state, ticket_.Settled) for name in named)
+    needed = len(named) if t.command.needs is None else t.command.needs
+    return settled and set(lost) <= set(named) and len(won) >= needed
+
+
+def ends_settle_work(t: Step) -> bool:
+    """Only a Settle settles a ticket by the end of work, and it moves nothing that was settled before."""
+    ended = newly(t, *ticket_.ENDS)
+    if not isinstance(t.command, c.Settle):
+        return not ended
+    return ended == [t.command.ticket_id] or t.before.world == t.after.world
+
+
 WAITING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "the first settlement of a ticket wins for ever": settled_once,
     "a run that waits goes on by an answer, a timeout or an input that enters": leaves_for_a_reason,
     "what enters a run that waits is what the table lets in": enters_by_the_table,
     "entering again continues the same turn": same_turn,
     "an answer that was given before parking is not lost": parks_unanswered,
+    "a ticket is superseded only once its run has enough without it": superseded_by_enough,
+    "the end of work settles its ticket, or changes nothing": ends_settle_work,
     "a wait blocks no interrupt, stop or cancel": ended_at_once,
 }

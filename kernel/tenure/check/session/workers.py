@@ -14,8 +14,8 @@ from attrs import frozen
 from ... import commands as c
 from ...failure import ErrorKind, Failure
 from ...machines import lease as lease_
-from ...machines.run import Mode, Termination, WaitReason
-from ...machines.ticket import Action, TicketKind
+from ...machines.run import Termination, WaitReason
+from ...machines.ticket import Action, Rest, TicketKind
 from ...outcome import Decided, Refusal, Refused
 from ...policy import Boundary, WhileWaiting
 from ...records import EntryKind, JournalEntry
@@ -48,6 +48,7 @@ CLOSING: Final = "closing"  # its run is cancelled
 CALLED: Final = "called"  # a call of its run has no result
 ASKED: Final = "asked"  # it has opened tickets
 ANSWERED: Final = "answered"  # enough of them are settled
+JOINED: Final = "joined"  # likewise, and the others are superseded
 EDITING: Final = "editing"  # it holds the session without a run
 AMENDED: Final = "amended"
 
@@ -68,15 +69,18 @@ AFTER: Final = {
     "call": CALLED,
     "answer": REPORTED,
     "ask": ASKED,
+    "ask all three": ASKED,
     "ask about the call": ASKED,
     ENVIRONMENT: REPORTED,
 }
+JOIN: Final = "park for two of three"
 PARKS: Final = {
-    "park for all": (WaitReason.APPROVAL, Mode.ALL, None),
-    "park for any": (WaitReason.APPROVAL, Mode.ANY, None),
-    "park, the prompt ends it": (WaitReason.APPROVAL, Mode.ANY, WhileWaiting.SUPERSEDE),
-    "park for input": (WaitReason.USER_INPUT, Mode.ANY, None),
-    "park for background": (WaitReason.BACKGROUND, Mode.ANY, None),
+    "park for all": (WaitReason.APPROVAL, None, None),
+    "park for any": (WaitReason.APPROVAL, 1, None),
+    "park, the prompt ends it": (WaitReason.APPROVAL, 1, WhileWaiting.SUPERSEDE),
+    "park for input": (WaitReason.USER_INPUT, 1, None),
+    "park for background": (WaitReason.BACKGROUND, 1, None),
+    JOIN: (WaitReason.WORK, 2, None),
 }
 A_TWICE: Final = (c.NewState("state", "a"), c.NewState("plan", "a"))
 B: Final = (c.NewState("state", "b"), c.NewState("plan", None))
@@ -206,18 +210,22 @@ def _asking(kind: str, worker: Worker) -> Any:
     """Return the command that opens the tickets of a run, or parks it."""
     own, run_id, n, turn = fence(worker), worker.run_id, worker.n, worker.turn
     if kind in PARKS:
-        cause, mode, on_input = PARKS[kind]
-        named = (f"t1.{run_id}", f"t2.{run_id}")
-        return c.Park(S, own, run_id, turn, n, WAIT, cause, named, mode, on_input)
+        cause, needs, on_input = PARKS[kind]
+        joins = kind == JOIN
+        named = (f"t1.{run_id}", f"t2.{run_id}", *((f"t3.{run_id}",) if joins else ()))
+        rest = Rest.SUPERSEDE if joins else Rest.KEEP
+        return c.Park(S, own, run_id, turn, n, WAIT, cause, named, needs, on_input, rest=rest)
     calls = kind == "ask about the call"
     nodes = (NewNode(Role.ASSISTANT, "calling", ("x",)),) if calls else ()
     offers = (Action.APPROVE, Action.REJECT)
-    tickets = (
+    tickets: tuple[c.NewTicket, ...] = (
         c.NewTicket(
             f"t1.{run_id}", "a#1", TicketKind.APPROVAL, "?", offers, None, "x" if calls else None
         ),
         c.NewTicket(f"t2.{run_id}", "b#1", TicketKind.TIMER, within_ms=1),
     )
+    if kind == "ask all three":
+        tickets = (*tickets, c.NewTicket(f"t3.{run_id}", "c#1", TicketKind.WORK))
     return c.Checkpoint(S, own, run_id, turn, n, (), nodes, tickets=tickets)
 
 
@@ -246,7 +254,7 @@ def worker_after(
                 step = CLOSING
             return replace(worker, step=step, n=outcome.n, sent="")
         case c.GoOn():
-            return replace(worker, step=ANSWERED, sent="")
+            return replace(worker, step=JOINED if kind == JOIN else ANSWERED, sent="")
         case c.Committed() if outcome.next is not None:
             return _begun(outcome.next, after)
         case c.Renewed():

@@ -370,7 +370,8 @@ class TurnModel:
         record = wait.record
         command = c.Park(
             S, begun.fence, "r", begun.turn, state.n, wait.effect_id, wait.reason, wait.waits_for,
-            wait.mode, wait.on_input, record.entries, record.nodes, wait.tickets, record.usage,
+            wait.needs, wait.on_input, record.entries, record.nodes, wait.tickets, record.usage,
+            rest=wait.rest,
         )  # fmt: skip
         after, answer = self.execute(state, command)
         if isinstance(answer, Refused):

@@ -14,6 +14,7 @@ WORDS: Final[dict[str, str]] = {
     WaitReason.APPROVAL: "an approval",
     WaitReason.TOOL: "an answer",
     WaitReason.PAUSE: "its time",
+    WaitReason.WORK: "the work of others",
     WaitReason.USER_INPUT: "the next message",
     WaitReason.BACKGROUND: "background work",
 }
