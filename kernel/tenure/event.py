@@ -51,6 +51,7 @@ class EventKind(enum.StrEnum):
     JOB_STARTED = "job_started"  # likewise
     JOB_RESCHEDULED = "job_rescheduled"  # it may be taken again: why, and from when on
     JOB_LEFT = "job_left"  # nobody knows whether its owner is at work: why
+    JOB_SIGNALLED = "job_signalled"  # the name and the number of the signal
     JOB_ENDED = "job_ended"  # how, and why
     ABANDON_REQUESTED = "abandon_requested"
     TRIGGER_CHANGED = "trigger_changed"  # made, or its schedule: the revision
@@ -67,6 +68,7 @@ class EventKind(enum.StrEnum):
             "JOB_ENDED": 2,
             "JOB_LEFT": 2,
             "JOB_REGISTERED": 2,
+            "JOB_SIGNALLED": 2,
             "JOB_RESCHEDULED": 2,
             "JOB_STARTED": 2,
             "JOB_TAKEN": 2,

@@ -10,12 +10,14 @@ from .records import (
     Attachment,
     Blob,
     BlobHolders,
+    Emission,
     EventBatch,
     ExecutedCommand,
     Frame,
     ImportedPage,
     Input,
     Job,
+    JobSignal,
     JournalEntry,
     Label,
     MarkRaise,
@@ -48,6 +50,8 @@ __all__ = [
     "DELAYED",
     "DUE",
     "ENABLED",
+    "EMISSIONS",
+    "EMISSION_KEY",
     "EVENT_BATCHES",
     "EXECUTED_COMMANDS",
     "FROM_SESSION",
@@ -80,6 +84,8 @@ __all__ = [
     "READY",
     "SCRAPS",
     "SESSIONS",
+    "SIGNALS",
+    "SIGNAL_ID",
     "SLOT",
     "SUBSCRIPTIONS",
     "TARGETED",
@@ -147,6 +153,8 @@ TICKET_DEADLINES: Final = Index(
 )
 # Nodes in the order of writing; those of release 1 have no number, and are found by their ids (READ-3).
 NODES: Final = Index("node_seq", Node, ("session_id", "seq"), since=2)
+# Whoever prunes finds hidden nodes by it (RETENTION-15).
+HIDDEN: Final = Index("node_hidden", Node, ("session_id", "hidden_at_ms", "node_id"), since=2)
 NODE_IDS: Final = Index("node_pk", Node, Node.key, unique=True, since=2)
 # For people (PROFILE-6): no decision reads them, and a session without a profile is in none (PROFILE-2).
 CREATED: Final = Index("profile_created", Profile, ("created_at_ms", "session_id"), since=2)
@@ -178,8 +186,16 @@ JOB_CHANGED: Final = Index("job_changed", Job, ("changed_at_ms", "session_id"), 
 JOB_OPEN: Final = Index("job_open", Job, ("open_since_ms", "session_id"), since=2)
 JOB_ORIGIN: Final = Index("job_origin", Job, ("origin", "registered_at_ms", "session_id"), since=2)
 JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), since=2)
+EMISSIONS: Final = Index("emission_pk", Emission, Emission.key, unique=True, since=2)
+EMISSION_KEY: Final = Index(
+    "emission_key", Emission, ("session_id", "key_value"), unique=True, since=2
+)
+SIGNALS: Final = Index("job_signal_pk", JobSignal, JobSignal.key, unique=True, since=2)
+SIGNAL_ID: Final = Index(
+    "job_signal_id", JobSignal, ("session_id", "signal_id"), unique=True, since=2
+)
 JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
-# TRIGGER-33, RETENTION-15: what gets the occurrences of a trigger, and its occurrences, the oldest first.
+# TRIGGER-33, RETENTION-16: what gets the occurrences of a trigger, and its occurrences, the oldest first.
 ENABLED: Final = Index("subscription_enabled", Subscription, ("session_id", "enabled_id"), since=2)
 SUBSCRIPTIONS: Final = Index(
     "subscription_pk", Subscription, Subscription.key, unique=True, since=2
@@ -235,6 +251,7 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     EXECUTED_COMMANDS,
     NODES,
     NODE_IDS,
+    HIDDEN,
     CREATED,
     FROM_SESSION,
     LABELLED,
@@ -260,6 +277,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     SUBSCRIPTIONS,
     OCCURRENCES,
     TRIGGERS,
+    EMISSIONS,
+    EMISSION_KEY,
+    SIGNALS,
+    SIGNAL_ID,
 )
 
 

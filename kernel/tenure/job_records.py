@@ -13,7 +13,17 @@ from .machines.lease import Owner
 from .queries import Record
 from .run_values import LastEnd
 
-__all__ = ["Job", "JobPart", "JobText", "Requested", "SignalCount", "SignalWait"]
+__all__ = [
+    "Emission",
+    "Job",
+    "JobEventType",
+    "JobPart",
+    "JobSignal",
+    "JobText",
+    "Requested",
+    "SignalCount",
+    "SignalWait",
+]
 
 
 @frozen
@@ -121,4 +131,47 @@ class JobText(Record):
     payloads: ClassVar = ("body",)
     session_id: str
     part: JobPart
+    body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")
+
+
+@frozen
+class JobEventType(Record):
+    """A type of events that a job may emit.  `schema`: a JSON schema, as text; None: any text."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "name")
+    session_id: str
+    name: str
+    schema: str | None
+
+
+@frozen
+class Emission(Record):
+    """An event that a job has emitted.  Numbered from 1, without gaps; written once."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "seq")
+    payloads: ClassVar = ("body",)
+    session_id: str
+    seq: int
+    type: str
+    key_value: str | None
+    digest: str
+    at_ms: int
+    body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")
+
+
+@frozen
+class JobSignal(Record):
+    """A signal to a job: the one of its name with this number.  Written once."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "name", "number")
+    payloads: ClassVar = ("body",)
+    session_id: str
+    name: str
+    number: int
+    signal_id: str
+    digest: str
+    at_ms: int
     body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")

@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ADMITTED_MAX",
+    "AMENDED_MAX",
     "ATTACHED_MAX",
     "ATTACHMENTS_MAX",
     "BEGIN_ABANDONED_MAX",
@@ -19,6 +20,8 @@ __all__ = [
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
     "FIRED_TIMES_MAX",
+    "EMISSION_BYTES_MAX",
+    "EVENT_TYPES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
     "ID_CHARACTERS_MAX",
@@ -49,6 +52,8 @@ __all__ = [
     "RUN_INPUTS_DEFAULT",
     "RUN_INPUTS_MAX",
     "SCRAP_CLAIM_MS",
+    "SCHEMA_BYTES_MAX",
+    "SIGNAL_NAMES_MAX",
     "STATES_MAX",
     "SUBSCRIPTIONS_MAX",
     "SWEEP_ABANDONED_MAX",
@@ -89,12 +94,19 @@ PROFILE_BYTES_MAX: Final = 16_384  # of its data
 ATTACHMENTS_MAX: Final = 64  # of one Intend, Forget, ClaimScraps or DropScraps
 ATTACHED_MAX: Final = 32  # of one Checkpoint or Amend
 COMMIT_ATTACHED_MAX: Final = 8
+AMENDED_MAX: Final = (
+    128  # nodes and attachments of one Amend, so that it writes at most 200 rows (ATTACH-14)
+)
 INTENTS_MAX: Final = 256  # of a session
 INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
 SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
 # of a job (JOB-33)
 JOB_INPUT_BYTES_MAX: Final = 10_000_000
+EVENT_TYPES_MAX: Final = 32  # EMIT-2
+SCHEMA_BYTES_MAX: Final = 65_536  # of one event type
+SIGNAL_NAMES_MAX: Final = 32  # SIGNAL-5
+EMISSION_BYTES_MAX: Final = 1_000_000  # of an emission, and of a signal
 
 # of a trigger
 OCCURRENCE_BYTES_MAX: Final = (

@@ -16,12 +16,22 @@ from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .frame import CurrentFrame
 from .frame_records import BlobHolders, Frame
 from .import_records import ImportedPage, ImportProgress
-from .job_records import Job, JobPart, JobText, Requested
+from .job_records import (
+    Emission,
+    Job,
+    JobEventType,
+    JobPart,
+    JobSignal,
+    JobText,
+    Requested,
+    SignalWait,
+)
 from .journal_records import EntryKind, JournalEntry
 from .kind import Kind
 from .machines import input as input_
 from .machines import lease as lease_
 from .machines import run as run_
+from .node_records import Node
 from .outbound_records import Outbound
 from .phase import Phase
 from .policy import Lane, Policy
@@ -50,7 +60,7 @@ from .stored_outcomes import (
     WithdrawnCount,
 )
 from .ticket_records import Ticket
-from .transcript import Form, Role, Tip
+from .transcript import Tip
 from .trigger_records import Occurrence, Subscription, Trigger
 
 __all__ = [
@@ -65,6 +75,7 @@ __all__ = [
     "CancelRequested",
     "Child",
     "Contributor",
+    "Emission",
     "EntryKind",
     "EventBatch",
     "ExecutedCommand",
@@ -80,6 +91,7 @@ __all__ = [
     "Interrupted",
     "Job",
     "JobAsked",
+    "JobEventType",
     "JobPart",
     "JobText",
     "JournalEntry",
@@ -111,6 +123,8 @@ __all__ = [
     "RunTakenUp",
     "Scrap",
     "Session",
+    "JobSignal",
+    "SignalWait",
     "Stamp",
     "Subscription",
     "Ticket",
@@ -355,32 +369,6 @@ class Run(Record):
 
 
 @frozen
-class Node(Record):
-    """TRANSCRIPT-1: a node of the transcript.  Visible once a commit moves the leaf past it."""
-
-    added: ClassVar = {"seq": 2, "hidden_at_ms": 2}
-    ignorable: ClassVar = ("seq",)
-    key: ClassVar = ("session_id", "node_id")
-    payloads: ClassVar = ("body",)
-    session_id: str
-    node_id: str
-    parent: str | None
-    run_id: str | None
-    revision: int  # the revision in which it becomes visible, if it does
-    role: Role
-    inputs: tuple[str, ...]  # their payloads precede it in the transcript
-    call_ids: tuple[str, ...]
-    path_digest: str
-    hidden: bool  # on no path and in no projection (TRANSCRIPT-40)
-    at_ms: int
-    body: str
-    form: Form = Form.TEXT
-    open_calls: tuple[str, ...] = ()  # a node with open calls cannot be the leaf
-    seq: int | None = None  # its number in the order of writing; None: release 1 has written it
-    hidden_at_ms: int | None = None  # when an Amend has hidden it; None: it was written as it is
-
-
-@frozen
 class OpenKey(Record):
     """An idempotency key that is free again when its input has ended."""
 
@@ -475,4 +463,7 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Trigger,
     Subscription,
     Occurrence,
+    JobEventType,
+    Emission,
+    JobSignal,
 )

@@ -38,6 +38,7 @@ class PruneKind(enum.StrEnum):
     COMMANDS = "commands"  # the rows by which repeated commands are recognised
     EVENTS = "events"
     FRAMES = "frames"  # that were left: all but the row that says so
+    HIDDEN = "hidden"  # nodes that an Amend has hidden: their bodies
     OCCURRENCES = "occurrences"  # of a trigger
     SESSION = "session"  # all rows of a destroyed session but its own
     ERASE = "erase"  # the texts of a destroyed session
@@ -65,6 +66,7 @@ class Retention:
     `commands_for_ms`: the rows and stamps by which repetitions are recognised.  `keys_for_ms`: an input with a retained
     key, after its admission.  `destroyed_for_ms`: the rows of a destroyed session, after its last change.
     `occurrences_for_ms`: what has occurred in a trigger.
+    `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.
     """
 
     since: ClassVar = 2
@@ -75,11 +77,12 @@ class Retention:
     destroyed_for_ms: int | None = None
     keys_for_ms: int = KEYS_FOR_MS
     frames: Keep | None = None
+    hidden_for_ms: int | None = None
     occurrences_for_ms: int | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
-        """Return the policy that keeps everything equally long, but keys at least 30 days, and frames for ever."""
+        """Return the policy that keeps everything equally long, but keys at least 30 days, and frames and hidden nodes for ever."""
         keep = Keep(for_ms)
         keys_for_ms = max(for_ms, KEYS_FOR_MS)
         return cls(keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms)
@@ -118,7 +121,10 @@ class Retention:
         return None
 
 
-TIMES: Final = ("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "occurrences_for_ms")
+TIMES: Final = (
+    *("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "hidden_for_ms"),
+    "occurrences_for_ms",
+)
 RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms", "occurrences_for_ms")
 
 
@@ -136,7 +142,7 @@ class PruneProgress(Record):
     """How far the pruning of a session is.  `events_through`: those up to this number were removed.
 
     `commands_at_ms`, `commands_id`: the last row of a command that was looked at.  `erasing`: the table that is erased
-    next, and the key after which.
+    next, and the key after which.  `hidden_at_ms`, `hidden_id`: the last hidden node that was looked at.
     """
 
     since: ClassVar = 2
@@ -147,6 +153,8 @@ class PruneProgress(Record):
     commands_id: str = ""
     events_through: int = 0
     erasing: str = ""
+    hidden_at_ms: int = 0
+    hidden_id: str = ""
 
     def through(self, kind: PruneKind) -> int:
         """Return the number of the last event that the walk of a kind has done."""

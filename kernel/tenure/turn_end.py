@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from .commands import NewEntry, NewInput, NewTicket
+from .commands import NewEntry, NewInput, NewOutbound, NewTicket
 from .frame import NewState, Switch
 from .limits import RUN_INPUTS_MAX
 from .machines.run import Termination, WaitReason
@@ -37,7 +37,8 @@ class Record:
     """Journal entries, nodes and usage that become durable in one checkpoint.
 
     `environment` describes what a model was asked with.  `take`: the checkpoint also takes inputs.  `tickets`: it also
-    opens these.  `attach`: it also attaches these attachments, beside at least one entry or node.
+    opens these.  `attach`, `outbound`: it also attaches these attachments and sends these commands, beside at least one
+    entry or node.
     """
 
     entries: tuple[NewEntry, ...] = ()
@@ -47,12 +48,13 @@ class Record:
     take: Take | None = None
     tickets: tuple[NewTicket, ...] = ()
     attach: tuple[str, ...] = ()
+    outbound: tuple[NewOutbound, ...] = ()
 
     @property
     def alone(self) -> bool:
         """True if the record needs a checkpoint of its own."""
         more = self.nodes or self.usage or self.environment or self.take or self.tickets
-        return self.starts or bool(more or self.attach)
+        return self.starts or bool(more or self.attach or self.outbound)
 
     @property
     def only_takes(self) -> bool:
@@ -84,7 +86,7 @@ class TurnEnd:
     """How a turn ends, and what its commit contains.
 
     The commit admits `hand_off` as an input, names the agent that goes on (`frame`) or makes a `switch`, and sets
-    `states`, if they are given.  It attaches `attach`.  If it `yields`, it is refused while inputs wait that the turn could take instead
+    `states`, if they are given.  It attaches `attach`, and sends `outbound`.  If it `yields`, it is refused while inputs wait that the turn could take instead
     (COMMIT-43).
     """
 
@@ -99,6 +101,7 @@ class TurnEnd:
     switch: Switch | None = None
     states: tuple[NewState, ...] = ()
     attach: tuple[str, ...] = ()
+    outbound: tuple[NewOutbound, ...] = ()
 
     @property
     def closes(self) -> bool:

@@ -18,10 +18,19 @@ from tenure.check.pruning import (
     PruneModel,
 )
 from tenure.check.session.frame_properties import FRAME_STATES
-from tenure.check.session.pruning_properties import NEVER_BACK, NOTHING_LIVE, ONLY_PUBLISHED
+from tenure.check.session.pruning_properties import (
+    NEVER_BACK,
+    NOT_EMPTY,
+    NOTHING_LIVE,
+    ONLY_PUBLISHED,
+)
 from tenure.commands import amend, erasing, prunable, prune, prune_frames
 from tenure.commands.prune_frames import PrunableFrames, prunable_frames
+from tenure.commands.prune_hidden import prune_hidden
 from tenure.frame import FrameStatus
+from tenure.indexes import HIDDEN
+from tenure.limits import COMMANDS_FOR_MS_MIN
+from tenure.queries import First
 from tenure.questions import retention as questions
 from tenure.records import RECORDS, Node
 from tenure.replace import replace
@@ -146,6 +155,28 @@ def entered_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(amend, "check_switch", lambda *_: None)
 
 
+def hidden_of_any_age(patch: pytest.MonkeyPatch) -> None:
+    do = prune_hidden
+
+    def wrong(progress: Any, nodes: Any, cut_ms: int) -> Any:
+        return do(progress, nodes, cut_ms + COMMANDS_FOR_MS_MIN)
+
+    patch.setattr(prune, "prune_hidden", wrong)
+    patch.setattr(questions.NextPrune, "_hidden", _at_once)
+
+
+def _at_once(self: Any, session: Any, progress: Any) -> Any:
+    after = (progress.hidden_at_ms, progress.hidden_id)
+    found = yield First(HIDDEN, (self.session_id,), 1, after)
+    if not found or PruneKind.HIDDEN in self.without:
+        return None, []
+    return self._prune(PruneKind.HIDDEN, after=after[0], place=after[1]), []
+
+
+def shown_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(amend, "refuse_hiding", lambda *_: None)
+
+
 HELD = next(iter(FRAME_STATES))
 BUGS = (
     Bug(
@@ -167,6 +198,8 @@ BUGS = (
     Bug("a blob that the session names", "prune-frames", (HELD,), blobs_of_the_session),
     Bug("a blob is shared for ever", "prune-frames", (HELD,), shared_for_ever),
     Bug("a pruned frame is entered again", "prune-frames", (NEVER_BACK,), entered_again),
+    Bug("a hidden node of any age", "prune-hidden", (NOTHING_LIVE,), hidden_of_any_age),
+    Bug("a node without its body is shown", "prune-hidden", (NOT_EMPTY,), shown_again),
     Bug("origins are not erased", "erase", (TEXTS_GONE,), inputs_kept),
 )
 

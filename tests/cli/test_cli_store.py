@@ -34,6 +34,7 @@ from tenure.queries import Get
 from tenure.questions.core import LoadOverview
 from tenure.records import Session
 from tenure.release import RELEASE
+from tenure.transcript import NewNode, Role
 from tenure.world import World, world_of
 from tenure_drivers import Runtime
 from tenure_drivers.cli.store.command import store
@@ -800,6 +801,9 @@ def with_journals(url: str) -> None:
         async with Runtime(made, answer) as runtime:
             for session in ("ann", "bob"):
                 await (await runtime.submit(session, "hello")).ended()
+            said = await runtime.amend("ann", [NewNode(Role.ASSISTANT, "a secret")])
+            assert said.leaf is not None
+            await runtime.amend("ann", hide=[said.leaf.node_id])
             await runtime.destroy("bob")
             while (await made.ask(LoadOverview("bob"))).session.sweep:  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
@@ -810,7 +814,8 @@ def with_journals(url: str) -> None:
 
 def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
     with_journals(url)
-    options = ("--store", url, "--journals", "0s", "--destroyed", "0s", "--frames", "0s")
+    kinds = ("--journals", "--destroyed", "--frames", "--hidden")
+    options = ("--store", url, *[word for kind in kinds for word in (kind, "0s")])
     before = held(url)
 
     dry = run("prune", *options, "--dry-run")
@@ -818,7 +823,7 @@ def test_a_dry_run_says_what_prune_does(url: str, run: Run) -> None:
     assert held(url) == before
     done = run("prune", *options)
     assert dry[:2] == done[:2]
-    assert "ann: journals 2, frames 1" in dry[1]
+    assert "ann: journals 2, frames 1, hidden 1" in dry[1]
     assert dry[0] == 0 and [line.split(":")[0] for line in dry[1].splitlines()] == ["ann", "bob"]
     assert held(url) != before
     assert run("prune", *options)[1:] == ("", "0 rows removed or changed\n")

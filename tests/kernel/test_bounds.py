@@ -17,7 +17,9 @@ from tenure.commands import (
     Checkpointed,
     Commit,
     Fail,
+    Intend,
     Interrupt,
+    NewAttachment,
     NewEntry,
     NewInput,
     NewProfile,
@@ -46,6 +48,7 @@ from tenure.outcome import Decided, Refused
 from tenure.policy import POLICIES, Boundary, Delivery, IfOver, KeyScope, Lane, Policy
 from tenure.queries import Command
 from tenure.records import EntryKind, MarkRaise, QueueEntry
+from tenure.replace import replace
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.world import EMPTY, World, evolve
 
@@ -185,6 +188,29 @@ def test_an_amend_with_everything_writes_198_rows() -> None:
 
     assert isinstance(answer, Decided), answer
     assert len(answer.writes) == 198
+
+
+def test_an_amend_takes_nodes_and_attachments_up_to_a_common_bound() -> None:  # ATTACH-14
+    session = Played()
+    session.answer(Open("s"))
+    session.answer(Acquire("s", "L1", OWNER))
+    files = tuple([NewAttachment(f"a{n}", f"{n:064x}", 1, "image/png") for n in range(64)])
+    session.answer(Intend("s", files))
+    ids = [each.attachment_id for each in files]
+    nodes = (NewNode(Role.USER, "text"),) * 64
+    first = Amend("s", "c1", Fence("s", 1, "L1"), 0, nodes[:1])
+    session.answer(first)
+    most = replace(
+        first, command_id="c2", expected_revision=1, nodes=nodes, attach=tuple(ids[:32]),
+        forget=tuple(ids[32:]),
+    )  # fmt: skip
+
+    refused = session.answer(replace(most, hide=("c1/0",)))
+    taken = session.answer(most)
+
+    assert isinstance(refused, Refused) and refused.clause == "ATTACH-14"
+    assert refused.detail == "64 nodes, 1 to hide or show, 64 attachments: at most 128 together"
+    assert isinstance(taken, Decided) and len(taken.writes) == 64 + 64 + 3
 
 
 def test_a_replace_writes_a_handful_of_rows() -> None:  # INBOX-38

@@ -19,6 +19,7 @@ from tenure.check.machine_domains import (
     MACHINES,
     PUBLISHER,
     QUEUE_ENTRY,
+    RELAY,
     RUN,
     RUNNER,
     WORKER,
@@ -59,6 +60,7 @@ from tenure.machines.lease import (
 from tenure.machines.run import Done, Running, Termination, settle
 from tenure.outcome import Refused
 from tenure.publisher import machine as publisher_machine
+from tenure.relay import machine as relay_machine
 from tenure.runner import machine as runner_machine
 from tenure.worker import machine as worker_machine
 
@@ -72,6 +74,7 @@ PAGES = {
     "ticket": "ticket.md",
     "outbound": "outbound.md",
     "publisher": "publisher.md",
+    "relay": "relay.md",
     "worker": "worker.md",
 }
 
@@ -114,8 +117,13 @@ def test_a_pair_without_rows_raises(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("machine", "module"),
-    [(RUNNER, runner_machine), (WORKER, worker_machine), (PUBLISHER, publisher_machine)],
-    ids=["runner", "worker", "publisher"],
+    [
+        (RUNNER, runner_machine),
+        (WORKER, worker_machine),
+        (PUBLISHER, publisher_machine),
+        (RELAY, relay_machine),
+    ],
+    ids=["runner", "worker", "publisher", "relay"],
 )
 def test_the_comments_of_a_table_name_the_states_that_follow(
     machine: Machine, module: ModuleType
@@ -156,6 +164,7 @@ def test_the_domains_have_not_silently_shrunk() -> None:
     assert survey(RUNNER).cases > 150_000
     assert survey(WORKER).cases > 30_000
     assert survey(PUBLISHER).cases > 30_000
+    assert survey(RELAY).cases > 5_000
 
     running, rescheduled, waiting = 4, 4, 1 + 1 + 2 + 3
     assert len(list(RUN.cases())) == (

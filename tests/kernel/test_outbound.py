@@ -10,14 +10,18 @@ import pytest
 from tenure import commands
 from tenure.commands import (
     Admit,
+    CancelJob,
     Child,
     Commit,
     Decide,
+    EventType,
     NewInput,
     NewOutbound,
     NewProfile,
+    Register,
     RequestCancel,
     Sendable,
+    Signal,
     Target,
 )
 from tenure.commands.encoding import UnreadableCommand, decode, encode
@@ -26,6 +30,7 @@ from tenure.commands.sent import backoff_ms
 from tenure.commands.sent_commands import SENDABLE, command_of
 from tenure.event import Parent
 from tenure.failure import RetryLimits
+from tenure.machines.job import Disposition
 from tenure.machines.ticket import Action
 from tenure.policy import Delivery, IfOver, Lane, Policy
 from tenure.records import Session
@@ -42,6 +47,20 @@ EXAMPLES: tuple[Sendable, ...] = (
     Admit("t", (NewInput("", "prompt", "hello"),), open=False),
     Decide("t", "ticket", "", Action.ANSWER, "yes", "ada"),
     RequestCancel("t", "c", "r"),
+    CancelJob("j", "", "ada"),
+    Register(
+        "j",
+        "build",
+        "make",
+        Disposition.EXTERNAL,
+        "s",
+        "ada",
+        "s",
+        RetryLimits(failures=1),
+        5,
+        (EventType("step", '{"type": "object"}'),),
+    ),
+    Signal("j", "", "go", "now"),
 )
 BY_NAME = {cls.__name__: cls for cls in SENDABLE}
 

@@ -87,9 +87,10 @@ class RunnerHost:
         on_left: Callable[[Left], None] = lambda left: None,
         show: Show | None = None,
         blobs: BlobStore | None = None,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         self.store, self.config, self.code, self.clock = store, config, code, clock
-        self.blobs = blobs
+        self.blobs, self.on_sent = blobs, on_sent
         self.on_run_finished, self.on_left, self.show = on_run_finished, on_left, show
         self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
         self.stopped: Stop | None = None
@@ -229,6 +230,8 @@ class RunnerHost:
         else:
             self.unanswered.pop(type(what).__name__, None)
             event = Answered(self.clock(), effect.id, answer)
+            if getattr(what, "outbound", ()):
+                self.on_sent()
         self.feed(event)
 
     def _log_unanswered(self, what: object, error: Exception) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Resend, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
@@ -31,6 +31,7 @@ from .limits import Limit
 from .process import local_process
 from .pruning import PrunerHost
 from .publisher_host import PublisherHost, Sink
+from .relay_host import RelayHost
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
@@ -89,12 +90,14 @@ class Runtime(Client):
         agents: AgentRegistry | None = None,
         limits: Sequence[Limit] = (),
         blobs: BlobStore | None = None,
+        peers: Mapping[str, Store] | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
 
         `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`).  `retention`: what it does
         not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
-        bytes of attachments; with it, the runtime also deletes those that no session holds any more."""
+        bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `peers`: stores of
+        other systems by name, to which sessions of this one may send (specs/relay.md)."""
         if sessions_at_once < 1:
             raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
         if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
@@ -105,6 +108,9 @@ class Runtime(Client):
             raise ValueError(f"retention: {problem}")
         if agent is not None and agents is not None:
             raise ValueError("agent and agents: expected one of them")
+        for name in peers or {}:
+            if problem := validate_id("peer", name):
+                raise ValueError(problem)
         super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents
@@ -119,6 +125,8 @@ class Runtime(Client):
         self.sink = sink
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
+        self.peers = dict(peers or {})
+        self._relay: RelayHost | None = None
         self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
@@ -197,6 +205,9 @@ class Runtime(Client):
         if self.sink is not None and not self._ended:
             self._publisher = PublisherHost(self.store, self.sink, clock=self.clock)
             self._publisher.start()
+        if not self._ended:
+            self._relay = RelayHost(self.store, self.peers, clock=self.clock)
+            self._relay.start()
         if self._pruner is not None and not self._ended:
             self._pruner.start()
         if self.blobs is not None and not self._ended:
@@ -232,6 +243,10 @@ class Runtime(Client):
             await self._worker.finished.wait()
         if own:
             await asyncio.wait(own)
+        if self._relay is not None:
+            self._relay.drain()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relay.finished.wait(), grace_ms / 1000)
         if self._publisher is not None:
             self._publisher.drain()
             with contextlib.suppress(TimeoutError):  # it may take until `stop`
@@ -255,6 +270,8 @@ class Runtime(Client):
         finally:
             if self._worker is not None:
                 await self._worker.stop()
+            if self._relay is not None:
+                await self._relay.stop()
             if self._publisher is not None:
                 await self._publisher.stop()
             if self._collector is not None:
@@ -275,6 +292,9 @@ class Runtime(Client):
             self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
+        sends = isinstance(command, Resend) or (isinstance(command, Amend) and command.outbound)
+        if sends:
+            self._note_sent()
         return answer
 
     # -- runners
@@ -324,7 +344,13 @@ class Runtime(Client):
             on_left=self._note_left,
             show=self.live.publish,
             blobs=self.blobs,
+            on_sent=self._note_sent,
         )
+
+    def _note_sent(self) -> None:
+        """Send at once what this process has written.  A worker learns it by a hint."""
+        if self._relay is not None and self._worker is None:
+            self._relay.notice()
 
     def _on_run_finished(self, session_id: str, over: RunFinished) -> None:
         self._waiter.ended(session_id, over.input_ids)
@@ -333,6 +359,8 @@ class Runtime(Client):
             self._publisher.notice()
 
     def _hinted(self, hint: Hint) -> None:
+        if hint.outbound and self._relay is not None:
+            self._relay.notice()
         self.live.hint(hint.session_id)
 
     # -- streaming

@@ -8,8 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tenure.commands import Begun, Committed, Decide, GoOn, NewEntry, NewInput, NewTicket
+from tenure.commands import (
+    Admit,
+    Begun,
+    Committed,
+    Decide,
+    GoOn,
+    NewEntry,
+    NewInput,
+    NewOutbound,
+    NewTicket,
+    Parent,
+)
 from tenure.commands import Parked as ParkedAnswer
+from tenure.commands.send import validate_outbound
 from tenure.frame import Switch
 from tenure.limits import RUN_INPUTS_MAX
 from tenure.machines.run import Termination, WaitReason
@@ -22,6 +34,7 @@ from tenure.queries import Question
 from tenure.questions.core import LoadedRun
 from tenure.questions.open_turn import inputs_of
 from tenure.records import EntryKind, Input, JournalEntry
+from tenure.replace import replace
 from tenure.runner.protocol import EndTurn, MayStart, Taken, TurnReply, TurnRequest
 from tenure.steps import (
     StepAction,
@@ -136,6 +149,7 @@ class Turn:
         self.committed: Committed | None = None
         self.steered = asyncio.Event()  # inputs may be addressed to the run; `checkpoint` clears it
         self._notified = asyncio.Event()
+        self._outbound: tuple[NewOutbound, ...] = ()  # sent by the commit
         self._uses: Counter[str] = Counter()
         self._checkpoints = 0
         self._waited = 0
@@ -468,6 +482,33 @@ class Turn:
             )
         )  # fmt: skip
 
+    # -- other sessions
+
+    async def send(
+        self, to: str, submit: NewInput | str, *, peer: str = "", now: bool = False
+    ) -> None:
+        """Submit an input to another session, exactly once, when this turn is committed.
+
+        At most 8 in a turn.  If the turn fails or is cancelled, nothing is sent.  With `now`, it is sent at once and
+        recorded as a step: it arrives whatever becomes of the turn, and is not sent again by a later attempt.
+
+        `submit`: a text is an input of kind `peer_message`.  An input without an id gets one.  `peer`: the name of the
+        store of the other session, if it is not this one (`Runtime(peers=)`).  Inputs for one session arrive in order.
+        """
+        self._must_be_open()
+        new = NewInput("", "peer_message", submit, "session") if isinstance(submit, str) else submit
+        if new.parent is None:
+            new = replace(new, parent=Parent(self.session_id, self.run_id))
+        sent = NewOutbound(Admit(to, (new,)), peer)
+        if problem := validate_outbound((*self._outbound, sent)):
+            raise ValueError(problem)
+        if not now:
+            self._outbound = (*self._outbound, sent)
+            return
+        effect_id = self._next("send")
+        if self._read(effect_id) is None:
+            await self.record(Record((report(effect_id, ""),), outbound=(sent,)))
+
     # -- checkpoint and end
 
     async def checkpoint(
@@ -533,10 +574,16 @@ class Turn:
         self._must_be_open()
         if not isinstance(end, TurnEnd):
             raise IllegalResult(f"the end of a turn is {type(end).__name__}, expected TurnEnd")
-        request = EndTurn(new_id(), end)
+        request = EndTurn(new_id(), self.with_sent(end))
         answer: Committed = await self._ask(request, f"the commit of run {self.run_id}")
         self.committed = answer
         return answer
+
+    def with_sent(self, end: TurnEnd) -> TurnEnd:
+        """Return the end of the turn with what it has sent; a turn that was cancelled sends nothing."""
+        if not self._outbound or end.closes:
+            return end
+        return replace(end, outbound=(*self._outbound, *end.outbound))
 
     def _must_be_open(self) -> None:
         if self.committed is not None:

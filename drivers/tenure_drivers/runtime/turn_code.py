@@ -135,7 +135,8 @@ def exit_of(turn: Turn, value: object) -> TurnExit:
     if turn.committed is not None:
         return Abandoned()  # the commit is answered already, so nothing is left to write
     if value is None or isinstance(value, str):
-        return Finished(EndTurn(new_id(), TurnEnd(nodes=with_text((), value))))
+        end = turn.with_sent(TurnEnd(nodes=with_text((), value)))
+        return Finished(EndTurn(new_id(), end))
     message = f"the agent returned {type(value).__name__}, expected str or None"
     error = IllegalResult(message)
     log_raised(turn, error)

@@ -212,6 +212,8 @@ class WorkerHost:
             runner.feed(CancelSeen(self.clock(), hint.cancel_run))
         if runner is not None and hint.steer_run is not None:
             runner.feed(SteeringSeen(self.clock(), hint.steer_run))
+        if hint.outbound and hint.due_at_ms is None:
+            return  # it is for a relay
         at_once = hint.due_at_ms == 0
         if at_once and self.limits and hint.session_id and runner is None:
             self._machine.spawn(self._hint_with_keys(hint.session_id))

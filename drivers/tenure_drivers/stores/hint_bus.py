@@ -9,11 +9,22 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
 from tenure.outcome import Hint
+from tenure.replace import replace
 
-__all__ = ["HintBus"]
+__all__ = ["HintBus", "for_others"]
 
 
 BUFFER_MAX = 1024  # hints kept for a slow subscriber; older ones are dropped
+
+
+def for_others(hints: Iterable[Hint]) -> list[Hint]:
+    """Return the hints for other processes: they do not learn what this one sends at once (specs/relay.md)."""
+    known = [
+        replace(hint, outbound=False) if hint.outbound else hint
+        for hint in hints
+        if not hint.outbound or hint.due_at_ms is not None or hint.cancel_run or hint.steer_run
+    ]
+    return known
 
 
 class HintSubscription(AsyncIterator[Hint]):

@@ -25,6 +25,7 @@ from .session.configs import DEFAULT
 from .session.configs_deep import DEEP
 from .session.hiding_model import HidingModel
 from .session.model import SessionModel
+from .session.resealing_model import ResealModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
 from .triggers import TRIGGER_SYSTEMS, TriggerModel, TriggerSystem
@@ -199,11 +200,19 @@ def search_hiding(
     return ModelResult(HidingModel.description, explore(HidingModel(), limit, progress))
 
 
+def search_resealing(
+    progress: Callable[[Progress], object] | None = None, limit: int = LIMIT_DEFAULT
+) -> ModelResult:
+    """Explore the small system of texts that are sealed again."""
+    return ModelResult(ResealModel.description, explore(ResealModel(), limit, progress))
+
+
 SearchModel: TypeAlias = Callable[..., ModelResult]
 SMALL: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEFAULT},
     **{system.name: partial(search_pruning, system) for system in PRUNING},
     HidingModel.name: search_hiding,
+    ResealModel.name: search_resealing,
     ATTACH.name: partial(search_attachments, ATTACH),
     **{system.name: partial(search_triggers, system) for system in TRIGGER_SYSTEMS},
     **{system.name: partial(search_job, system) for system in JOB_SYSTEMS},
@@ -224,9 +233,8 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {HidingModel.name: HidingModel.description, ATTACH.name: ATTACH.description}
-    others |= {system.name: system.description for system in TRIGGER_SYSTEMS}
-    others |= {system.name: system.description for system in JOB_SYSTEMS}
+    others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH)}
+    others |= {system.name: system.description for system in (*JOB_SYSTEMS, *TRIGGER_SYSTEMS)}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {

@@ -22,11 +22,12 @@ from ..machines import ticket as ticket_
 from ..outbound_records import Behind, Due, Undeliverable
 from ..outcome import Refused
 from ..publisher import machine as publisher_
+from ..relay import machine as relay_
 from ..rules import Row, Table
 from ..runner import machine as runner_
 from ..runner.answers import classify
 from ..worker import machine as worker_
-from . import publisher_domain, runner_domain, worker_domain
+from . import publisher_domain, relay_domain, runner_domain, worker_domain
 
 __all__ = [
     "LEASE",
@@ -34,6 +35,7 @@ __all__ = [
     "OUTBOUND",
     "PUBLISHER",
     "QUEUE_ENTRY",
+    "RELAY",
     "RUN",
     "RUNNER",
     "SUBSCRIPTION",
@@ -347,8 +349,18 @@ PUBLISHER: Final = Machine(
     classify=lambda state, event: None if publisher_.is_ignored(state, event) else event,
 )
 
+RELAY: Final = Machine(
+    "relay",
+    relay_.RULES,
+    relay_domain.STATES,
+    relay_domain.EVENTS,
+    commands_in=relay_domain.ends,
+    classify=lambda state, event: None if relay_.is_ignored(state, event) else event,
+)
+
 MACHINES: Final = (
-    *(JOB, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER),
+    *(JOB, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY, RELAY, RUN, RUNNER, SUBSCRIPTION, TICKET),
+    WORKER,
 )
 
 

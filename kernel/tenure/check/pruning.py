@@ -53,8 +53,9 @@ BEGINS_MS: Final = 1_000_000_000_000
 LEAPS_MS: Final = (0, COMMANDS_FOR_MS_MIN + 1_000, KEYS_FOR_MS + 1_000)  # after the beginning
 EACH: Final = Keep(COMMANDS_FOR_MS_MIN)
 POLICY: Final = Retention(
-    Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, COMMANDS_FOR_MS_MIN, frames=EACH
-)
+    Keep(0), EACH, COMMANDS_FOR_MS_MIN, EACH, COMMANDS_FOR_MS_MIN, frames=EACH,
+    hidden_for_ms=COMMANDS_FOR_MS_MIN,
+)  # fmt: skip
 SECRET: Final = "secret"
 
 
@@ -94,6 +95,10 @@ ASIDE: Final = (
     _amend(1, "g", c.NewState("tasks", "b"), c.NewState("same", "a")),
     _amend(2, "", c.NewState("plan", "c")),
 )
+SAID: Final = (NewNode(Role.ASSISTANT, "one"), NewNode(Role.ASSISTANT, "two"))
+SAY: Final = c.Amend(S, "say", FENCE, 0, SAID)
+HIDE: Final = c.Amend(S, "hide", FENCE, 1, hide=("say/0",))
+SHOW: Final = c.Amend(S, "show", FENCE, 2, show=("say/0",), hide=("say/1",))
 BACK_IN_F: Final = _amend(3, "f")
 
 
@@ -161,6 +166,14 @@ SYSTEMS: Final = (
         (EDITOR, *ASIDE, BACK_IN_F, _amend(4, "g", PLAN)),
         refuses=False,
         expects=clauses("FRAME-12 RETENTION-14"),
+    ),
+    PruneSystem(
+        "prune-hidden",
+        "nodes are hidden and shown again, and the bodies of those that stay hidden are pruned",
+        (EDITOR, SAY, HIDE, SHOW),
+        leaps=2,
+        refuses=False,
+        expects=clauses("RETENTION-15 TRANSCRIPT-46"),
     ),
 )
 

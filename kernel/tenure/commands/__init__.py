@@ -41,9 +41,11 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
 from .jobs.ask import CancelJob, Drain, RequestAbandon
+from .jobs.emit import Emit, Emitted
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
 from .jobs.journal import JobCheckpoint, JobCheckpointed
-from .jobs.register import Register, Registered
+from .jobs.register import EventType, Register, Registered
+from .jobs.signal import NotSignalled, Signal, Signalled, SignalStored, Wait
 from .jobs.start import JobStarted, Start
 from .jobs.take import Deferred, JobEnded, Left, NotDue, Take, Taken, TakenBefore
 from .open import Open, Opened
@@ -70,6 +72,14 @@ from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "Emit",
+    "Emitted",
+    "EventType",
+    "NotSignalled",
+    "Signal",
+    "SignalStored",
+    "Signalled",
+    "Wait",
     "CancelJob",
     "Drain",
     "JobAsked",

@@ -38,6 +38,7 @@ class AggregateTransaction:
     events: list[Event] = field(factory=list)
     via: list[str] = field(factory=list)
     cancelled: str | None = None  # the job that was asked to stop
+    signalled: str | None = None  # the job whose signal has come
 
     def update(self, **changes: Unpack[SessionChanges]) -> None:
         """Change fields of the row `Session`."""
@@ -102,5 +103,5 @@ class AggregateTransaction:
         if self.events:
             at = (session.session_id, seq, self.now_ms, self.causation_id)
             batch = (Insert(EventBatch(*at, tuple(self.events))),)
-        hints = hints_of(self.before, session, self.cancelled)
+        hints = hints_of(self.before, session, self.cancelled, self.signalled)
         return Decided(outcome, clause, (head, *self.rows, *batch), hints, False, via)

@@ -8,7 +8,7 @@ from attrs import astuple, frozen
 
 from ..event import EventKind
 from ..frame import NewState, Switch, Switched
-from ..limits import ATTACHED_MAX, CHECKPOINT_NODES_MAX
+from ..limits import AMENDED_MAX, ATTACHED_MAX, CHECKPOINT_NODES_MAX
 from ..machines import lease as lease_
 from ..outcome import Decided, Insert, Refusal, Refused
 from ..queries import Command, Each, Get, Reads, read
@@ -197,6 +197,15 @@ class Amend(Command[AmendView, Amended]):
     def _refuse_attachments(self, view: AmendView) -> Refused | None:
         if problem := validate_ids((*self.attach, *self.forget), 2 * ATTACHED_MAX):
             return Refused(Refusal.ILLEGAL, "ATTACH-11", problem)
+        marked, attachments = len(self.hide) + len(self.show), len(self.attach) + len(self.forget)
+        count = len(self.nodes) + marked + attachments
+        if count > AMENDED_MAX:
+            problem = (
+                f"{len(self.nodes)} nodes, {marked} to hide or show, {attachments} attachments"
+            )
+            return Refused(
+                Refusal.ILLEGAL, "ATTACH-14", f"{problem}: at most {AMENDED_MAX} together"
+            )
         return refuse_unknown(self.attach, view.attachments[: len(self.attach)])
 
     def _validate(self) -> str | None:

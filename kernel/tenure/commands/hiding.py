@@ -27,7 +27,7 @@ def node_queries(session_id: str, node_ids: Sequence[str]) -> Each[Node | None]:
 def refuse_hiding(
     hide: tuple[str, ...], show: tuple[str, ...], found: tuple[Node | None, ...]
 ) -> Refused | None:
-    """TRANSCRIPT-42, TRANSCRIPT-44, TRANSCRIPT-45: refuse ids that may not be hidden or shown together, or return None."""
+    """TRANSCRIPT-42, TRANSCRIPT-44 to TRANSCRIPT-46: refuse ids that may not be hidden or shown together, or return None."""
     named = (*hide, *show)
     if len(named) > HIDDEN_MAX:
         problem = f"{len(named)} nodes to hide or show; at most {HIDDEN_MAX}"
@@ -40,6 +40,9 @@ def refuse_hiding(
         if node is None:
             return Refused(Refusal.UNKNOWN_NODE, "TRANSCRIPT-45", node_id)
         nodes.append(node)
+    pruned = [node.node_id for node in nodes[len(hide) :] if node.pruned]
+    if pruned:
+        return Refused(Refusal.PRUNED, "TRANSCRIPT-46", pruned[0])
     for part in (nodes[: len(hide)], nodes[len(hide) :]):
         if torn := _torn(part):
             return Refused(Refusal.ILLEGAL, "TRANSCRIPT-42", torn)

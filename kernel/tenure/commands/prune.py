@@ -16,6 +16,7 @@ from ..indexes import (
     EVENT_BATCHES,
     EXECUTED_COMMANDS,
     FRAMES,
+    HIDDEN,
     JOURNAL_ENTRIES,
     OCCURRENCES,
     PRIMARY,
@@ -43,13 +44,15 @@ from ..records import (
     Ticket,
 )
 from ..replace import replace
-from ..retention import PruneKind, Retention, time_of
+from ..retention import PruneKind, Retention
 from ..scheduling import unpublished_since_ms
 from ..world import key_of
 from .attachment_counts import count_attachments
 from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 from .prune_frames import FRAMES_A_STEP, holders_of, prunable_frames, prune_frames
+from .prune_hidden import prune_hidden
+from .prune_occurrences import prune_occurrences
 
 __all__ = [
     "BATCHES_READ",
@@ -167,6 +170,8 @@ class Prune(Command[PruneView, Pruned]):
             return First(FRAMES, (self.session_id,), FRAMES_MAX)
         if self.kind is PruneKind.OCCURRENCES:
             return First(OCCURRENCES, (self.session_id,), PRUNE_ROWS_MAX)
+        if self.kind is PruneKind.HIDDEN:
+            return First(HIDDEN, (self.session_id,), PRUNE_ROWS_MAX, (self.after, self.place))
         found = self._table()
         if found is None:
             return Each(())
@@ -207,6 +212,8 @@ class Prune(Command[PruneView, Pruned]):
                 return self._frames(view, session, now_ms)
             case PruneKind.OCCURRENCES:
                 return self._occurrences(view, session, now_ms)
+            case PruneKind.HIDDEN:
+                return self._hidden(view, session, progress, now_ms)
             case PruneKind.SESSION:
                 return self._session(view, session, now_ms)
             case PruneKind.ERASE:
@@ -227,6 +234,8 @@ class Prune(Command[PruneView, Pruned]):
             return self.after == progress.through(self.kind)
         if self.kind is PruneKind.COMMANDS:
             return (self.after, self.place) == (progress.commands_at_ms, progress.commands_id)
+        if self.kind is PruneKind.HIDDEN:
+            return (self.after, self.place) == (progress.hidden_at_ms, progress.hidden_id)
         if self.kind is PruneKind.ERASE:
             return self.place == (progress.erasing or place_after(next(iter(ERASED))))
         return True
@@ -329,23 +338,24 @@ class Prune(Command[PruneView, Pruned]):
         return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
 
     def _occurrences(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
-        """RETENTION-15: remove what has occurred in a trigger.  What it has started is not affected."""
+        """RETENTION-16: remove what has occurred in a trigger.  What it has started is not affected."""
         keep_ms = self.policy.occurrences_for_ms
         if keep_ms is None:
             return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
-        cut_ms = now_ms - keep_ms
-        removal = Removal(session, self.policy, now_ms, cut_ms, Found({}, {}, {}, {}, {}))
-        done = len(view.rows) < PRUNE_ROWS_MAX
-        for row in view.rows:
-            timed = time_of(row.key_value) is not None
-            if row.recorded_at_ms > cut_ms or (timed and not removal.forgets(row.key_value)):
-                done = True
-                break
-            removal.drop(row)
-        rows, horizon_ms = removal.writes, removal.horizon_ms
-        return self._removed(
-            view, session, view.progress, rows, done, horizon_ms, clause="RETENTION-15"
-        )
+        removal = Removal(session, self.policy, now_ms, now_ms - keep_ms, Found({}, {}, {}, {}, {}))
+        done, at = prune_occurrences(removal, view.rows), removal.horizon_ms
+        rows = removal.writes
+        return self._removed(view, session, view.progress, rows, done, at, clause="RETENTION-16")
+
+    def _hidden(
+        self, view: PruneView, session: Session, progress: PruneProgress, now_ms: int
+    ) -> Decided[Pruned]:
+        """RETENTION-15: remove the bodies of nodes that were hidden long enough ago."""
+        keep_ms = self.policy.hidden_for_ms
+        if keep_ms is None:
+            return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
+        progress, writes, done = prune_hidden(progress, view.rows, now_ms - keep_ms)
+        return self._removed(view, session, progress, writes, done, clause="RETENTION-15")
 
     def _session(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
         """RETENTION-8: remove the rows of a destroyed session, table by table."""

@@ -12,13 +12,22 @@ from .admit import Admit
 from .cancel import RequestCancel
 from .decide import Decide
 from .encoding import decode
+from .jobs.ask import CancelJob
 from .jobs.register import Register
+from .jobs.signal import Signal
 from .sendable import Sendable, nth_id
 
 __all__ = ["SENDABLE", "command_of"]
 
 
-SENDABLE: Final[tuple[type[Sendable], ...]] = (Admit, Decide, Register, RequestCancel)
+SENDABLE: Final[tuple[type[Sendable], ...]] = (
+    Admit,
+    CancelJob,
+    Decide,
+    Register,
+    RequestCancel,
+    Signal,
+)
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}
 
 

@@ -47,7 +47,7 @@ from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
-from .jobs import JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
+from .jobs import Emissions, JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
 from .open_turn import LoadOpenTurn, OpenTurn
 from .outbound import (
     OutboundPage,
@@ -73,6 +73,7 @@ __all__ = [
     "Conversation",
     "DeadLetter",
     "DeadLetters",
+    "Emissions",
     "EndedInput",
     "EnteredInput",
     "EventsAfter",

@@ -6,16 +6,33 @@ from typing import Any
 
 from attrs import frozen
 
-from ..indexes import JOB_CHANGED, JOB_LEFT, JOB_OPEN, JOB_ORIGIN, JOB_STARTER, JOURNAL_ENTRIES
+from ..indexes import (
+    EMISSIONS,
+    JOB_CHANGED,
+    JOB_LEFT,
+    JOB_OPEN,
+    JOB_ORIGIN,
+    JOB_STARTER,
+    JOURNAL_ENTRIES,
+)
 from ..kind import Kind
 from ..machines import job as job_
 from ..machines import lease as lease_
 from ..queries import Each, First, Get, Index, Question, existing
-from ..records import Job, JobPart, JobText, JournalEntry, Session
+from ..records import Emission, Job, JobPart, JobText, JournalEntry, Session
 from .core import PAGE, Steps
 from .sessions import position_of
 
-__all__ = ["JobItem", "JobStatus", "Jobs", "JobsPage", "LoadJob", "LoadedJob", "StartedBy"]
+__all__ = [
+    "Emissions",
+    "JobItem",
+    "JobStatus",
+    "Jobs",
+    "JobsPage",
+    "LoadJob",
+    "LoadedJob",
+    "StartedBy",
+]
 
 
 @frozen
@@ -171,3 +188,15 @@ class StartedBy(Question[tuple[Job, ...]]):
     def steps(self) -> Steps:
         after = (self.after,) if self.after else ()
         return (yield First(JOB_STARTER, (self.incarnation_id,), self.limit, after))
+
+
+@frozen
+class Emissions(Question[tuple[Emission, ...]]):
+    """The events that a job has emitted, after number `after`.  Its readers keep the number of the last one."""
+
+    session_id: str
+    after: int = 0
+    limit: int = PAGE
+
+    def steps(self) -> Steps:
+        return (yield First(EMISSIONS, (self.session_id,), self.limit, (self.after,)))

@@ -25,6 +25,7 @@ from ..indexes import (
     EVENT_BATCHES,
     EXECUTED_COMMANDS,
     FRAMES,
+    HIDDEN,
     OCCURRENCES,
     PRIMARY,
     PRUNABLE,
@@ -64,10 +65,9 @@ class NextPrune(Question[Step | None]):
         stored = yield Get(PruneProgress, (self.session_id,))
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
-        parts = [self._destroyed, self._walks, self._commands, self._events, self._frames]
-        if session.kind is Kind.TRIGGER:
-            parts.append(self._occurrences)
-        for part in parts:
+        first = (self._destroyed, self._walks, self._commands)
+        rest = (self._occurrences,) if session.kind is Kind.TRIGGER else ()
+        for part in (*first, self._events, self._frames, self._hidden, *rest):
             step, next_times = yield from part(session, progress)
             if step is not None:
                 return step
@@ -165,6 +165,19 @@ class NextPrune(Question[Step | None]):
             names = [frame.frame_id for frame in found.now[:FRAMES_A_STEP]]
             return self._prune(kind, names=tuple(names)), []
         return None, [] if found.next_ms is None else [found.next_ms]
+
+    def _hidden(self, session: Session, progress: PruneProgress) -> Steps:
+        keep_ms, kind = self.policy.hidden_for_ms, PruneKind.HIDDEN
+        if keep_ms is None:
+            return None, []
+        after = (progress.hidden_at_ms, progress.hidden_id)
+        found = yield First(HIDDEN, (self.session_id,), 1, after)
+        if not found:
+            return None, []
+        due_ms = found[0].hidden_at_ms + keep_ms
+        if due_ms <= self.now_ms and kind not in self.without:
+            return self._prune(kind, after=after[0], place=after[1]), []
+        return None, [due_ms]
 
     def _occurrences(self, session: Session, progress: PruneProgress) -> Steps:
         keep_ms, kind = self.policy.occurrences_for_ms, PruneKind.OCCURRENCES

@@ -104,7 +104,7 @@ def commit(core: Core, held_run: HeldRun, request: EndTurn, *, yields: bool = Fa
         end.termination, end.reason, end.nodes, end.usage, end.state,
         Then.NEXT if take_next else Then.RELEASE, request.next_run_id if take_next else None,
         config.limit, config.limit_bytes, end.hand_off, end.frame, yields, config.resolution,
-        end.switch, end.states, end.attach,
+        end.switch, end.states, end.attach, end.outbound,
     )  # fmt: skip
 
 

@@ -204,6 +204,7 @@ def checkpoint(s: TurnRunning, record: Record, entries: tuple[NewEntry, ...]) ->
         s.core.config.session_id, begun.fence, begun.run_id, begun.turn, s.held_run.n, entries,
         record.nodes, record.usage, record.environment, tickets=record.tickets,
         attach=record.attach,
+        outbound=record.outbound,
     )  # fmt: skip
     if take is None or s.stop_reason is TurnStopReason.TIMED_OUT:
         return command

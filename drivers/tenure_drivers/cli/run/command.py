@@ -312,7 +312,7 @@ def in_event_loop(job: Job, body: Callable[[], Coroutine[Any, Any, int]]) -> int
         code = stop.code
         raise
     finally:
-        end_without_threads(code, lambda what: log(f"tenure run: {what}"))
+        end_without_threads(code, log)
 
 
 def main(job: Job) -> int:

@@ -59,12 +59,16 @@ def kept(name: str, what: str) -> Callable[[F], F]:
 
 @click.command()
 @store_option
-@kept("keep", "Keep everything but frames for so long.  The options below say otherwise.")
+@kept(
+    "keep",
+    "Keep everything but frames and hidden messages for so long.  The options below say otherwise.",
+)
 @kept("journals", "Keep what a run has recorded, after its end.")
 @kept("inputs", "Keep inputs that have ended outside the transcript.  At least 2d.")
 @kept("commands", "Keep what recognises repeated commands.  At least 2d.")
 @kept("events", "Keep events.  Not shorter than journals, inputs and commands, which are needed.")
 @kept("frames", "Keep the states of frames that were left.  Without it they stay.")
+@kept("hidden", "Keep the texts of messages that were hidden.  Without it they stay.")
 @kept("destroyed", "Keep the rows of a destroyed session.")
 @kept("keys", "Keep inputs with an idempotency key.  Default: 30d, or --keep if it is longer.")
 @click.option("--last", default=0, metavar="N", help="Also keep what the last N events are about.")
@@ -132,6 +136,7 @@ def retention_of(durations: Mapping[str, int | None], last: int, last_frames: in
         of("destroyed"),
         keys,
         frames,
+        durations["hidden"],
     )
 
 

@@ -7,6 +7,7 @@ transaction (`format`, `log`).  A snapshot replaces the log when it has grown (`
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import threading
@@ -168,6 +169,8 @@ class FilesStore(TablesStore):
 
     def _load(self, migrate: bool) -> None:
         try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(self.folder))
             if not self.folder.is_dir():
                 self._disk.make_folder(self.folder)
             holds_store(self.folder)  # before a lock is created in a folder of something else

@@ -36,6 +36,7 @@ from ..base import (
 from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
+from ..hint_bus import for_others
 from ..layout import layout_of, warn_if_older
 from ..payloads import PayloadHook
 from ..url import StoreUrl, split_server_options
@@ -144,7 +145,8 @@ class PostgresStore(GroupedStore):
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
-        self._notifier.publish(list(hints))
+        if others := for_others(hints):
+            self._notifier.publish(others)
 
     async def execute_in(
         self, connection: psycopg.AsyncConnection[Any], command: Command[V, O]

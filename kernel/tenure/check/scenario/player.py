@@ -36,6 +36,7 @@ SHOWN_MAX: Final = 100
 LISTED: Final = ("items", "lines", "nodes", "changes")  # of a page: one in a line
 UNSHOWN: Final = frozenset(
     (
+        "end_digest",
         *("session_id", "changed_at_ms", "next_event", "admitted_at_ms", "at_ms", "causation_id"),
         *(
             "unfinished_run_count",

@@ -18,6 +18,7 @@ import attrs
 from ... import commands, questions
 from ...commands import (
     Change,
+    EventType,
     IfIdle,
     Import,
     ImportNode,
@@ -167,6 +168,7 @@ def read_question(line: str) -> Question[Any]:
 PARTS: Final[dict[str, type]] = {
     "tuple[ImportNode, ...]": tuple,
     "tuple[NewAttachment, ...]": tuple,
+    "tuple[EventType, ...]": tuple,
     "tuple[NewInput, ...]": tuple,
     "tuple[NewEntry, ...]": tuple,
     "tuple[NewNode, ...]": tuple,
@@ -189,6 +191,7 @@ PARTS: Final[dict[str, type]] = {
 
 
 ITEMS: Final[dict[type, str]] = {
+    EventType: "event",
     Import: "import",
     NewAttachment: "attachment",
     NewProfile: "profile",
@@ -231,6 +234,8 @@ def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
         return "nodes", _build(NewNode, words)
     if words[0] == "attachment" and "attachments" in parts:
         return "attachments", _build(NewAttachment, words[1:])
+    if words[0] == "event" and "event_types" in parts:
+        return "event_types", _build(EventType, words[1:])
     if words[0] == "ticket" and "tickets" in parts:
         return "tickets", _build(NewTicket, words[1:])
     if words[0] == "state" and "states" in parts:

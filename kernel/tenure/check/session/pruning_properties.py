@@ -30,13 +30,14 @@ from ...retention import PruneKind
 from .snapshot import Snapshot, rows_of
 from .step import Step, lease_id_of
 
-__all__ = ["NEVER_BACK", "NOTHING_LIVE", "PRUNING_PROPERTIES", "path_inputs"]
+__all__ = ["NEVER_BACK", "NOTHING_LIVE", "NOT_EMPTY", "PRUNING_PROPERTIES", "path_inputs"]
 
 
 NOTHING_LIVE: Final = "nothing live is pruned"
 ONLY_PUBLISHED: Final = "an event is pruned only after it was published"
 CHANGES_NOTHING_ELSE: Final = "a Prune changes nothing that a decision about work reads"
 NEVER_BACK: Final = "a pruned frame is never entered again, and no other one is opened under its id"
+NOT_EMPTY: Final = "a node whose body was pruned is never shown"
 ERASES_ONLY: Final = "texts are erased only in a destroyed session, where that was asked"
 
 
@@ -115,7 +116,7 @@ def _may_change(t: Step) -> bool:
         before = rows_of(t.before.world, Input)[key]
         if before != given and not _input_may_go(t, before):
             return False
-    return _frames_may_change(t)
+    return _frames_may_change(t) and _nodes_may_change(t)
 
 
 def _frames_may_change(t: Step) -> bool:
@@ -130,6 +131,21 @@ def _frames_may_change(t: Step) -> bool:
             return False
         later = sum([at_ms > frame.left_at_ms for at_ms in left])
         if frame.left_at_ms > t.after.now_ms - keep.for_ms or later < keep.last:
+            return False
+    return before.keys() == after.keys()
+
+
+def _nodes_may_change(t: Step) -> bool:
+    """A node loses its body, and nothing else, only as long after it was hidden as the policy says."""
+    before, after = rows_of(t.before.world, Node), rows_of(t.after.world, Node)
+    for key, node in before.items():
+        if after.get(key) == node:
+            continue
+        keep_ms = t.command.policy.hidden_for_ms
+        if keep_ms is None or not node.hidden or node.hidden_at_ms is None:
+            return False
+        old = node.hidden_at_ms <= t.after.now_ms - keep_ms
+        if not old or after.get(key) != replace(node, body="", pruned=True):
             return False
     return before.keys() == after.keys()
 
@@ -173,11 +189,19 @@ def changes_nothing_else(t: Step) -> bool:
 
 
 def erases_only(t: Step) -> bool:
-    if not isinstance(t.command, c.Prune) or t.command.kind is PruneKind.FRAMES:
+    without = (PruneKind.FRAMES, PruneKind.HIDDEN)  # they have properties of their own
+    if not isinstance(t.command, c.Prune) or t.command.kind in without:
         return True
     kinds = (Node, JournalEntry, EventBatch, Frame)
     changed = [w for w in t.decided.writes if isinstance(w, Update) and isinstance(w.record, kinds)]
     return not changed or t.before.session.erased is False
+
+
+def shown_as_written(t: Step) -> bool:
+    """A node that can be seen has the body that it was written with."""
+    nodes = rows_of(t.after.world, Node)
+    gone = t.after.session.phase is Phase.DESTROYED
+    return gone or not any(node.pruned and not node.hidden for node in nodes.values())
 
 
 def never_back(t: Step) -> bool:
@@ -195,4 +219,5 @@ PRUNING_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     CHANGES_NOTHING_ELSE: changes_nothing_else,
     ERASES_ONLY: erases_only,
     NEVER_BACK: never_back,
+    NOT_EMPTY: shown_as_written,
 }

@@ -14,7 +14,9 @@ from ...outcome import Decided, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...records import Cancel, JobAsked, Requested
 from ...replace import replace
+from ...transcript import hash_parts
 from ..replay import check_command_id, replay
+from ..sendable import Sendable
 from ..validation import validate_id, validate_text
 from .job_transaction import (
     CommandView,
@@ -49,7 +51,8 @@ class _Asking(Command[CommandView, JobAsked]):
         session, job = view.session, view.job
         if session is None or job is None:
             return unknown(session, self.session_id)
-        if refused := check_command_id(self.name, self.command_id, view.executed, session):
+        digest = hash_parts(self.by, self._reason())
+        if refused := check_command_id(self.name, self.command_id, view.executed, session, digest):
             return refused
         if view.executed is not None:
             return replay(view.executed, JobAsked, "JOB-75")
@@ -61,7 +64,7 @@ class _Asking(Command[CommandView, JobAsked]):
         counts = self._store(tx, Requested(self.command_id, self.by, now_ms, self._reason()))
         ended = tx.honour()
         asked = JobAsked(counts.by, ended)
-        tx.remember(self.command_id, self.name, asked)
+        tx.remember(self.command_id, self.name, asked, digest)
         return tx.decided(asked, self.clause)
 
     def _validate(self) -> str | None:
@@ -102,12 +105,13 @@ class RequestAbandon(_Asking):
 
 
 @frozen
-class CancelJob(_Asking):
+class CancelJob(Sendable, _Asking):
     """Ask to cancel a job.  What nobody works on, and may be started, ends at once; else its holder is told by Renew.
 
     Owner-bound work that was started waits for its owner.  Refusals: UNKNOWN_JOB, ENDED, KEY_CONFLICT, ILLEGAL.
     """
 
+    moot: ClassVar = (Refusal.ENDED,)
     name: ClassVar = "cancel_job"
     clause: ClassVar = "JOB-73"
 

@@ -26,6 +26,7 @@ from .job_transaction import (
     refuse_fence,
     unknown,
 )
+from .replay_end import ended_of
 from .take import JobEnded
 
 __all__ = ["Complete", "FailJob", "JobReleased", "LetGo"]
@@ -163,7 +164,7 @@ class FailJob(Command[JobView, JobReleased | JobEnded]):
             tx.end(job_.How.FAILED, digest, failed.text, None, self.fence)
         else:
             return self._retry(tx, failed)
-        return tx.decided(_ended(tx.job), "JOB-65")
+        return tx.decided(ended_of(tx.job), "JOB-65")
 
     def _retry(self, tx: JobTransaction, failed: LastFailure) -> Decided[JobReleased | JobEnded]:
         """JOB-64: retry it as a run is, or give it up."""
@@ -215,7 +216,7 @@ class LetGo(Command[JobView, JobReleased | JobEnded]):
                 return Refused(Refusal.STARTED, "JOB-67", job.started_at_ms)
             how = job_.How.CANCELLED
             tx.end(how, digest_of_end(how), job.cancel.by, None, self.fence)
-            return tx.decided(_ended(tx.job), "JOB-66")
+            return tx.decided(ended_of(tx.job), "JOB-66")
         tx.end_lease(self.fence)
         if tx.honour():
             return tx.decided(_remember(tx, "ended", self.fence), "JOB-66")
@@ -240,9 +241,3 @@ def _remember(tx: JobTransaction, verdict: str, fence: lease_.Fence | None) -> J
     if fence is not None:
         tx.job = replace(tx.job, last_end=LastEnd(fence.lease_id, verdict, due))
     return JobReleased(verdict, due)
-
-
-def _ended(job: Job) -> JobEnded:
-    state = job.state
-    assert isinstance(state, job_.Ended), state
-    return JobEnded(state.how, state.reason)

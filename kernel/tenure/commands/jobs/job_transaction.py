@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from ...event import EventKind
 from ...failure import ErrorKind, GiveUp, Retry, decide_after_loss
+from ...job_records import SignalCount
 from ...machines import job as job_
 from ...machines import lease as lease_
 from ...outcome import Decided, Insert, Refusal, Refused, Stepped, Update
@@ -232,6 +233,14 @@ class JobTransaction(AggregateTransaction):
         if before is None:
             self.append_event(EventKind.JOB_LEFT, reason)
         return at_ms
+
+    def count_signal(self, name: str) -> int:
+        """SIGNAL-1: count a signal of a name, and return its number."""
+        counts = {each.name: each.count for each in self.job.signals}
+        counts[name] = counts.get(name, 0) + 1
+        signals = tuple([SignalCount(*each) for each in counts.items()])
+        self.job = replace(self.job, signals=signals)
+        return counts[name]
 
     def vacate(self, outcome: Stepped[lease_.Lease, None] | Refused, counts: bool) -> None:
         """JOB-49: end the lease by a command that is not its holder's.  `counts`: it counts a loss.

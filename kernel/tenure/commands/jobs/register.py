@@ -8,12 +8,13 @@ from attrs import field, frozen
 
 from ...event import EventKind
 from ...failure import RetryLimits
+from ...json_schema import read_json, validate_schema
 from ...kind import Kind
-from ...limits import JOB_INPUT_BYTES_MAX
+from ...limits import EVENT_TYPES_MAX, JOB_INPUT_BYTES_MAX, SCHEMA_BYTES_MAX
 from ...machines.job import Disposition, Waiting
 from ...outcome import Decided, Insert, Refusal, Refused
 from ...queries import Command, Reads, read
-from ...records import Job, JobPart, JobText, Session
+from ...records import Job, JobEventType, JobPart, JobText, Session
 from ...transcript import hash_parts, hash_text
 from ..sendable import Sendable
 from ..validation import (
@@ -25,7 +26,16 @@ from ..validation import (
 )
 from .job_transaction import JobTransaction, JobView, job_queries
 
-__all__ = ["Register", "Registered"]
+__all__ = ["EventType", "Register", "Registered"]
+
+
+@frozen
+class EventType:
+    """A type of events that a job may emit.  `schema`: a JSON schema as text (EMIT-2); None: any text."""
+
+    since: ClassVar = 2
+    name: str
+    schema: str | None = None
 
 
 @frozen
@@ -37,8 +47,8 @@ class Registered:
 
 
 @frozen
-class Register(Command[JobView, Registered], Sendable):
-    """Create a job, unless it exists.  Writes four rows.
+class Register(Sendable, Command[JobView, Registered]):
+    """Create a job, unless it exists.  Writes four rows, and one for each type of events.
 
     `runner` names the code that executes it, `input` is opaque text.  `disposition` is required: who may execute it,
     and how often.  `origin` names the session for which it is registered.  `registered_by` is required for EXTERNAL:
@@ -58,6 +68,7 @@ class Register(Command[JobView, Registered], Sendable):
     wake_target: str | None = None
     retry: RetryLimits | None = None
     available_at_ms: int | None = None
+    event_types: tuple[EventType, ...] = ()
 
     def reads(self) -> Reads[JobView]:
         return read(JobView, *job_queries(self.session_id))
@@ -80,6 +91,8 @@ class Register(Command[JobView, Registered], Sendable):
         )  # fmt: skip
         tx = JobTransaction(None, session, now_ms, self.session_id, job_before=None, job=job)
         tx.write(Insert(JobText(self.session_id, JobPart.INPUT, self.input)))
+        for each in self.event_types:
+            tx.write(Insert(JobEventType(self.session_id, each.name, each.schema)))
         tx.append_event(EventKind.JOB_REGISTERED, self.runner)
         return tx.decided(Registered(self.session_id), "JOB-30")
 
@@ -92,6 +105,7 @@ class Register(Command[JobView, Registered], Sendable):
         return hash_parts(
             self.runner, self.disposition.value, hash_text(self.input), self.origin,
             self.registered_by, self.wake_target, limits,
+            [[each.name, each.schema] for each in self.event_types],
         )  # fmt: skip
 
     def problem(self, now_ms: int) -> str | None:
@@ -113,4 +127,29 @@ class Register(Command[JobView, Registered], Sendable):
             or validate_text("input", self.input, JOB_INPUT_BYTES_MAX)
             or validate_retry(self.retry)
             or validate_time("available_at_ms", self.available_at_ms, now_ms)
+            or self._validate_event_types()
         )
+
+    def _validate_event_types(self) -> str | None:
+        """EMIT-2: return what is wrong with the types of events, or None."""
+        names = [each.name for each in self.event_types]
+        if len(names) > EVENT_TYPES_MAX:
+            return f"{len(names)} event types; at most {EVENT_TYPES_MAX}"
+        for each in self.event_types:
+            if problem := validate_id("event type", each.name):
+                return problem
+            if names.count(each.name) > 1:
+                return f"event type {each.name}: it is declared twice"
+            if each.schema is not None and (problem := _validate_schema(each.schema)):
+                return f"event type {each.name}: {problem}"
+        return None
+
+
+def _validate_schema(schema: str) -> str | None:
+    if (size := size_of(schema)) > SCHEMA_BYTES_MAX:
+        return f"schema of {size} bytes; at most {SCHEMA_BYTES_MAX}"
+    try:
+        found = read_json(schema)
+    except ValueError as error:
+        return f"schema is no JSON: {error}"
+    return validate_text("schema", schema, SCHEMA_BYTES_MAX) or validate_schema(found)

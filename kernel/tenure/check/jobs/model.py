@@ -6,39 +6,29 @@ with a lease that is over.  What is observed of a crashed owner may reach the ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from .. import commands as c
-from ..failure import ErrorKind, Failure, RetryLimits
-from ..machines import job as job_
-from ..machines import lease as lease_
-from ..outcome import Decided, Refused, Update
-from ..queries import Get
-from ..records import ExecutedCommand, Job, Session
-from ..release import RELEASE, decide_at
-from ..replace import replace
-from ..verdict import Facts, Observed, facts_of
-from ..world import EMPTY, World, evolve, world_of
-from .explorer import Model
-from .trace import Line
+from ... import commands as c
+from ...failure import ErrorKind, Failure, RetryLimits
+from ...machines import job as job_
+from ...machines import lease as lease_
+from ...outcome import Decided, Refused, Update
+from ...records import Job, Session
+from ...release import RELEASE, decide_at
+from ...replace import replace
+from ...verdict import Observed, facts_of
+from ...world import EMPTY, World, evolve
+from ..explorer import Model
+from ..trace import Line
+from .canonical import canonical, unused
+from .system import JOB_OWNER, NOW, TTL, J, JobSystem, State, Worker, owner_of, put, rows_of
 
-__all__ = [
-    "JOB_EXTERNAL",
-    "JOB_OWNER",
-    "JOB_RERUN",
-    "JOB_SYSTEMS",
-    "JOB_SYSTEMS_DEEP",
-    "JobModel",
-    "JobSystem",
-]
+__all__ = ["JobModel"]
 
 
-J: Final = "j"
-NOW: Final = 1_000_000_000_000
-TTL: Final = 30_000
 LIMITS: Final = RetryLimits(failures=2, losses=2)
 FAILED: Final = Failure(ErrorKind.TRANSIENT)
 REGISTRAR: Final = "registrar"
@@ -54,87 +44,6 @@ NOT_FOR_EVER: Final = "a look that changes nothing is not repeated at once"
 NOBODY_WAITS: Final = "owner-bound work beside a dead owner waits for nobody"
 ONLY_EXPECTED: Final = "a correct process is refused only what others have ended or taken over"
 KEPT: Final = "a request, a cancel and the first start are never forgotten"
-
-
-@frozen
-class JobSystem:
-    """What may happen.  `older`: makes a Take that carries out the verdict on rows that were read before (a wrong worker)."""
-
-    name: str
-    description: str
-    disposition: job_.Disposition
-    crashes: int = 1
-    lost: int = 1
-    fenced_off: bool = False
-    older: Callable[[c.Take, Facts], c.Take] | None = None
-    sometimes: tuple[str, ...] = ()
-
-
-ENDS: Final = tuple([how.value for how in job_.How])
-JOB_OWNER: Final = JobSystem(
-    "job-owner",
-    "owner-bound work, two workers, a crash, a lost answer, lapses, drain, requests",
-    job_.Disposition.OWNER_BOUND,
-    sometimes=(*ENDS, "sweep", "drain", "request", "left", "a revenant is refused"),
-)
-JOB_RERUN: Final = JobSystem(
-    "job-rerun",
-    "rerunnable work, two workers, a crash, lapses, failures, requests",
-    job_.Disposition.RERUNNABLE,
-    lost=0,
-    sometimes=(*ENDS, "request", "started twice", "a revenant is refused"),
-)
-JOB_EXTERNAL: Final = JobSystem(
-    "job-external",
-    "work that is executed elsewhere, ended by who registered it, requests, two workers that look",
-    job_.Disposition.EXTERNAL,
-    sometimes=("completed", "failed", "cancelled", "abandoned", "request"),
-)
-JOB_SYSTEMS: Final = (JOB_OWNER, JOB_RERUN, JOB_EXTERNAL)
-JOB_SYSTEMS_DEEP: Final = (
-    replace(
-        JOB_OWNER,
-        name="job-owner-deep",
-        description="likewise, with two crashes and a fence off",
-        crashes=2,
-        fenced_off=True,
-    ),
-    replace(
-        JOB_RERUN,
-        name="job-rerun-deep",
-        description="likewise, with a lost answer and a fence off",
-        lost=1,
-        fenced_off=True,
-    ),
-)
-
-
-@frozen
-class Worker:
-    """A worker.  `lease_id` is that of the Take that it sends, `facts` what it read before, `starts` its own start."""
-
-    step: str = "idle"
-    life: int = 0
-    lease_id: str = ""
-    fence: lease_.Fence | None = None
-    facts: Facts | None = None
-    started: bool = False
-    sent: str = ""  # the command whose answer was lost
-
-
-@frozen
-class State:
-    """The rows, the workers, who is dead, and what has happened."""
-
-    world: World
-    workers: tuple[Worker, ...]
-    dead: frozenset[lease_.Owner] = frozenset()
-    starts: int = 0  # of the effect, at most 2 are counted
-    crashes: int = 0
-    lost: int = 0
-    drained: bool = False
-    broken: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()
 
 
 Next: TypeAlias = Iterator[tuple[Any, State]]
@@ -439,24 +348,6 @@ class JobModel(Model[State]):
                 yield KEPT
 
 
-def rows_of(world: World) -> tuple[Session, Job]:
-    """Return the two rows of the job."""
-    session, job = world.answer(Get(Session, (J,))), world.answer(Get(Job, (J,)))
-    assert session is not None and job is not None
-    return session, job
-
-
-def owner_of(slot: int, worker: Worker) -> lease_.Owner:
-    """Return a worker as an owner.  Each of its lives is another one."""
-    return lease_.Owner(f"w{slot}", f"w{slot}.{worker.life}")
-
-
-def put(state: State, slot: int, worker: Worker) -> State:
-    """Return the state with one worker replaced."""
-    workers = (*state.workers[:slot], worker, *state.workers[slot + 1 :])
-    return replace(state, workers=workers)
-
-
 def _due_or_reason(session: Session, job: Job) -> bool:
     """Return whether `due_at_ms` is what the rows say, computed in another way."""
     if isinstance(job.state, job_.Ended) or job.disposition is job_.Disposition.EXTERNAL:
@@ -481,99 +372,3 @@ def _evident(state: State, job: Job, evidence: job_.AbandonEvidence | None) -> b
         case job_.AbandonEvidence(job_.Writer.REQUEST):
             return job.request is not None
     return False
-
-
-# -- canonical states
-
-
-def unused(state: State) -> str:
-    """Return a lease id that nothing in a state names."""
-    known = set(_lease_ids_of(*rows_of(state.world), state))
-    return next(name for name in (f"l{n}" for n in range(99)) if name not in known)
-
-
-def canonical(state: State) -> State:
-    """Return the state without what no later decision reads: times, numbers of events, old leases."""
-    session, job = rows_of(state.world)
-    sent = {worker.lease_id for worker in state.workers if worker.lease_id}
-    if job.last_end is not None and job.last_end.lease_id not in sent:
-        job = replace(job, last_end=None)
-    numbers = sorted(_generations(session, job, state.workers))
-    rank = {number: at for at, number in enumerate(numbers)}
-    names = {
-        name: f"l{at}" for at, name in enumerate(dict.fromkeys(_lease_ids_of(session, job, state)))
-    }
-    rows: list[Any] = [_session(session, rank, names), _job(job, rank, names)]
-    for row in state.world.all(ExecutedCommand):
-        if row.command != "take":
-            rows.append(replace(row, at_ms=NOW))
-        elif row.command_id in names:
-            rows.append(replace(row, command_id=names[row.command_id], at_ms=NOW))
-    workers = tuple([_worker(worker, rank, names) for worker in state.workers])
-    return replace(state, world=world_of(rows), workers=workers)
-
-
-def _lease_ids_of(session: Session, job: Job, state: State) -> Iterator[str]:
-    if isinstance(session.lease, lease_.Held):
-        yield session.lease.lease_id
-    for worker in state.workers:
-        if worker.lease_id:
-            yield worker.lease_id
-    if job.last_end is not None:
-        yield job.last_end.lease_id
-
-
-def _generations(session: Session, job: Job, workers: Iterable[Worker]) -> set[int]:
-    found = {0, session.lease.generation}
-    if isinstance(job.state, job_.Held | job_.Started):
-        found.add(job.state.generation)
-    return found | {worker.fence.generation for worker in workers if worker.fence is not None}
-
-
-def _session(session: Session, rank: dict[int, int], names: dict[str, str]) -> Session:
-    lease = session.lease
-    if isinstance(lease, lease_.Held):
-        until = NOW + TTL if lease_.live_at(lease, NOW) else NOW - 1
-        lease = replace(
-            lease,
-            generation=rank[lease.generation],
-            lease_id=names[lease.lease_id],
-            expires_at_ms=until,
-        )
-    else:
-        lease = lease_.Vacant(rank[lease.generation])
-    return replace(
-        session, lease=lease, next_event=1, changed_at_ms=0, due_at_ms=_time(session.due_at_ms),
-        work_at_ms=_time(session.work_at_ms),
-        left_since_ms=None if session.left_since_ms is None else NOW,
-    )  # fmt: skip
-
-
-def _job(job: Job, rank: dict[int, int], names: dict[str, str]) -> Job:
-    state, last = job.state, job.last_end
-    if isinstance(state, job_.Held | job_.Started):
-        state = replace(state, generation=rank[state.generation])
-    elif isinstance(state, job_.Waiting):
-        state = job_.Waiting(_time(state.due_at_ms))
-    if last is not None:
-        last = replace(last, lease_id=names[last.lease_id], due_at_ms=None)
-    left = job.look_at_ms is not None
-    return replace(
-        job, state=state, last_end=last, look_at_ms=_time(job.look_at_ms), looks=1 if left else 0,
-        attempts=0, registered_at_ms=0, changed_at_ms=0,
-        failures=replace(job.failures, last=None),
-    )  # fmt: skip
-
-
-def _worker(worker: Worker, rank: dict[int, int], names: dict[str, str]) -> Worker:
-    fence = worker.fence
-    if fence is not None:
-        fence = lease_.Fence(J, rank[fence.generation], names[fence.lease_id])
-    return replace(worker, fence=fence, lease_id=names.get(worker.lease_id, ""))
-
-
-def _time(at_ms: int | None) -> int | None:
-    """Return a time as one of two: now, or later."""
-    if at_ms is None:
-        return None
-    return NOW + TTL + 1 if at_ms > NOW else NOW

@@ -1,0 +1,14 @@
+"""The model of a job: two workers, and people who ask to abandon or cancel it."""
+
+from .model import JobModel
+from .system import JOB_EXTERNAL, JOB_OWNER, JOB_RERUN, JOB_SYSTEMS, JOB_SYSTEMS_DEEP, JobSystem
+
+__all__ = [
+    "JOB_EXTERNAL",
+    "JOB_OWNER",
+    "JOB_RERUN",
+    "JOB_SYSTEMS",
+    "JOB_SYSTEMS_DEEP",
+    "JobModel",
+    "JobSystem",
+]
