@@ -9,8 +9,15 @@ import pytest
 from attrs import evolve, frozen
 
 from tenure.check.explorer import explore
-from tenure.check.jobs import JOB_EXTERNAL, JOB_OWNER, JOB_RERUN, JobModel, JobSystem
-from tenure.commands import Start, Take
+from tenure.check.jobs import (
+    JOB_EXTERNAL,
+    JOB_OWNER,
+    JOB_RERUN,
+    SIGNALS,
+    JobModel,
+    JobSystem,
+)
+from tenure.commands import Start, Take, Wait
 from tenure.commands.jobs.job_transaction import JobTransaction, fence_of
 from tenure.machines.lease import Held
 from tenure.records import Job
@@ -20,6 +27,7 @@ ONLY_STARTER = "nobody but its starter holds owner-bound work that was started"
 FENCED = "whatever a holder sends has exactly the fence of the lease"
 FOR_EVER = "a look that changes nothing is not repeated at once"
 NOBODY_WAITS = "owner-bound work beside a dead owner waits for nobody"
+LOST = "no job waits for a signal that has come"
 BEHIND = "nothing starts behind a request or a cancel"
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -80,9 +88,24 @@ def start_behind_a_request(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Start, "decide", blind)
 
 
+def a_signal_is_counted_at_its_wait(patch: pytest.MonkeyPatch) -> None:
+    """The wait is resolved, and not the log read: a signal that nobody waits for is the one of the next wait."""
+    decide = Wait.decide
+
+    def resolved(self: Any, view: Any, now_ms: int) -> Any:
+        return decide(self, evolve(view, signal=None), now_ms)
+
+    patch.setattr(Wait, "decide", resolved)
+
+
 @pytest.mark.parametrize(
     ("system", "size"),
-    [(JOB_OWNER, (6_852, 29_512)), (JOB_RERUN, (5_836, 28_081)), (JOB_EXTERNAL, (8, 7))],
+    [
+        (JOB_OWNER, (6_828, 29_458)),
+        (JOB_RERUN, (5_836, 28_081)),
+        (JOB_EXTERNAL, (8, 7)),
+        (SIGNALS, (4_238, 22_613)),
+    ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_the_model_is_small_and_holds(system: JobSystem, size: tuple[int, int]) -> None:
@@ -100,6 +123,7 @@ def test_the_model_is_small_and_holds(system: JobSystem, size: tuple[int, int]) 
         (SMALL, left_unwritten, FOR_EVER),
         (SMALL, start_unfenced, FENCED),
         (SMALL, start_behind_a_request, BEHIND),
+        (SIGNALS, a_signal_is_counted_at_its_wait, LOST),
     ],
     ids=[
         "a verdict on older rows",
@@ -107,6 +131,7 @@ def test_the_model_is_small_and_holds(system: JobSystem, size: tuple[int, int]) 
         "left unwritten",
         "started unfenced",
         "started behind a request",
+        "a wait that does not read the log",
     ],
 )
 def test_the_model_finds_the_bug(

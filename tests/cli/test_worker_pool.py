@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,20 @@ async def begun(client: Client) -> bool:
         if any(event.kind.value == "run_started" for event in batch.events):
             return True
     return False
+
+
+def test_a_signal_to_a_worker_that_has_just_ended_reaps_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Otherwise asyncio logs an unknown child process, and its exit code is lost."""
+
+    async def run() -> int:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(7)")
+        os.waitid(
+            os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
+        )  # it has ended, and waits to be reaped
+        worker_pool._send(process, signal.SIGTERM)
+        return await process.wait()
+
+    assert asyncio.run(run()) == 7
+    assert "Unknown child process" not in caplog.text

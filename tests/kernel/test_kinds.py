@@ -20,6 +20,7 @@ COMMANDS = [c for c in PUBLIC if isinstance(c, type) and issubclass(c, Command)]
 FOR_ALL = {
     *("FenceOff", "Prune", "Publish", "Reclaim", "Renew"),
     *("LineUp", "Resend", "SendFailed", "SendRefused", "Sent"),
+    *("Prune", "Reseal", "Restore"),
 }
 
 

@@ -21,19 +21,28 @@ from tenure.commands import (
     Admit,
     Amend,
     Begin,
+    CancelJob,
     Checkpoint,
     ClaimScraps,
     Commit,
+    Complete,
     Decide,
     Destroy,
+    DestroyJob,
+    Drain,
     DropScraps,
+    Emit,
+    EventType,
     Fail,
+    FailJob,
     FenceOff,
     Forget,
     IfIdle,
     ImportPage,
     Intend,
     Interrupt,
+    JobCheckpoint,
+    LetGo,
     NewAttachment,
     NewEntry,
     NewInput,
@@ -46,12 +55,14 @@ from tenure.commands import (
     Publish,
     Readmit,
     Reclaim,
+    Register,
     Release,
     ReleaseSession,
     Renew,
     Reopen,
     Reorder,
     Replace,
+    RequestAbandon,
     RequestCancel,
     Reseal,
     Reset,
@@ -59,17 +70,22 @@ from tenure.commands import (
     Rewind,
     RowName,
     Settle,
+    Signal,
+    Start,
     Stop,
     Sweep,
     Switch,
+    Take,
     Then,
+    Wait,
     Withdraw,
     WithdrawFrom,
 )
 from tenure.commands.restore import Restore, restoring
-from tenure.failure import ErrorKind, Failure
+from tenure.failure import ErrorKind, Failure, RetryLimits
 from tenure.imports import ImportNode, digest_of_page, promise
 from tenure.limits import COMMANDS_FOR_MS_MIN
+from tenure.machines.job import Disposition
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination, WaitReason
 from tenure.machines.ticket import Action, Rest, TicketKind, Work
@@ -79,6 +95,7 @@ from tenure.queries import Command, Record
 from tenure.records import Child, EntryKind, Node, Session
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
+from tenure.verdict import Observed
 from tenure.world import EMPTY, World
 from tenure_drivers.stores.base import Store
 from tenure_drivers.stores.field_types import measure_command
@@ -239,7 +256,39 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
         (admitted(s), Destroy(s, "c1", True)),
         (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),
+        *job_examples(s),
     ]  # fmt: skip
+
+
+def job_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
+    """Examples of the commands of jobs, each after those that it needs."""
+    fence = Fence(s, 1, "L1")
+    register = Register(
+        s, "build", "in", Disposition.OWNER_BOUND, "s1", "ann", "s1", RetryLimits(3, 4, 5, 6, 7), 5,
+        (EventType("note", "{}"),),
+    )  # fmt: skip
+    take = Take(s, "L1", OWNER, 60_000, (Observed(OWNER, Evidence.DEAD),))
+    started = (attrs.evolve(register, available_at_ms=None), take, Start(s, fence))
+    external = attrs.evolve(register, disposition=Disposition.EXTERNAL, available_at_ms=None)
+    failure = Failure(ErrorKind.TRANSIENT, "why", 1, 1)
+    return [
+        (register,),
+        started[:2],
+        started,
+        (*started, JobCheckpoint(s, fence, 0, (NewEntry(EntryKind.REPORT, "a#1", "1"),))),
+        (*started, Emit(s, fence, "note", "{}", "k1", True)),
+        (*started, Wait(s, fence, "go", 1)),
+        (started[0], Signal(s, "g1", "go", "now")),
+        (*started, Complete(s, "out", fence)),
+        (external, Complete(s, "out", None, "ann")),
+        (*started, FailJob(s, failure, fence)),
+        (external, FailJob(s, failure, None, "ann")),
+        (*started[:2], LetGo(s, fence)),
+        (*started, Drain(s, OWNER, "L1")),
+        (started[0], RequestAbandon(s, "q1", "ann", "why")),
+        (started[0], CancelJob(s, "x1", "bob")),
+        (*started, Complete(s, "out", fence), DestroyJob(s, "d1", True)),
+    ]
 
 
 def variants() -> Iterator[tuple[Command[Any, Any], ...]]:

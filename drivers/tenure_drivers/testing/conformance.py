@@ -34,6 +34,7 @@ from ..stores.base import Clock, Due, Store, Unavailable
 from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_import import ImportConformance
+from .conformance_jobs import JobConformance
 from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_reopening import DurabilityConformance, ReopenConformance
@@ -83,6 +84,7 @@ class StoreConformance(
     ReadingConformance,
     StatesConformance,
     PruningConformance,
+    JobConformance,
     WorkersConformance,
 ):
     """The whole suite.  `specs/writing-a-store.md` describes it."""

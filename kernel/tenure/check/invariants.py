@@ -14,6 +14,7 @@ from ..indexes import (
     ATTACHMENT_STAGES,
     BLOB_HOLDERS,
     BLOBS,
+    EMISSIONS,
     EVENT_BATCHES,
     FRAMES,
     IMPORTED_PAGES,
@@ -22,6 +23,7 @@ from ..indexes import (
     OPEN_RUNS,
     OPEN_TICKETS,
     OUTBOUND,
+    SIGNALS,
     SUBSCRIPTIONS,
 )
 from ..kind import Kind
@@ -36,15 +38,20 @@ from ..records import (
     Blob,
     Frame,
     ImportProgress,
+    Job,
+    JobPart,
+    JobText,
     Label,
     Node,
     Profile,
     Run,
+    Session,
     Subscription,
     Ticket,
     Trigger,
 )
 from ..world import world_of
+from .jobs.properties import violated
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
 
@@ -176,6 +183,8 @@ class Rows(Question[tuple[Record, ...]]):
         if rows is None:
             return ()
         session, queue_entries, inputs, events = rows
+        if session.kind is Kind.JOB:
+            return (yield from job_rows_of(session))
         runs: tuple[Run, ...] = yield First(OPEN_RUNS, (s,), PAGE)
         found: list[Record] = [session, *queue_entries, *runs, *events]
         if session.open_ticket_count or session.asking_since_ms is not None:
@@ -236,7 +245,10 @@ def tickets_of(
 
 
 def violations(rows: Sequence[Record]) -> Iterator[str]:
-    """Yield a text for each property that the rows of a session violate."""
+    """Yield a text for each property that the rows of a session or a job violate."""
+    if any(isinstance(row, Session) and row.kind is Kind.JOB for row in rows):
+        yield from _violations_of_job(rows)
+        return
     try:
         snapshot = snapshot_of(0, world_of(rows))
     except Exception as error:  # damaged rows may fail anywhere
@@ -250,3 +262,23 @@ def violations(rows: Sequence[Record]) -> Iterator[str]:
         else:
             if not held:
                 yield f"violated: {name}"
+
+
+def _violations_of_job(rows: Sequence[Record]) -> Iterator[str]:
+    try:
+        for name in violated(world_of(rows)):
+            yield f"violated: {name}"
+    except Exception as error:  # damaged rows may fail anywhere
+        yield f"the rows contradict each other: {error}"
+
+
+def job_rows_of(session: Session) -> Generator[Query[Any], Any, tuple[Record, ...]]:
+    """Load the rows of a job."""
+    s = session.session_id
+    job: Job | None = yield Get(Job, (s,))
+    texts = yield Each(tuple([Get(JobText, (s, part)) for part in JobPart]))
+    emissions = yield from all_rows(EMISSIONS, s)
+    signals = yield from all_rows(SIGNALS, s)
+    events = yield from all_rows(EVENT_BATCHES, s)
+    found = [row for row in (job, *texts) if row is not None]
+    return (session, *found, *emissions, *signals, *events)

@@ -41,6 +41,7 @@ from .grant import Begun, BegunBefore
 from .holder import Ended, Fail, Reclaim, Release, ReleaseSession, Renew, Renewed
 from .import_page import ImportPage, PageImported
 from .jobs.ask import CancelJob, Drain, RequestAbandon
+from .jobs.destroy import DestroyJob
 from .jobs.emit import Emit, Emitted
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
 from .jobs.journal import JobCheckpoint, JobCheckpointed
@@ -72,6 +73,7 @@ from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "DestroyJob",
     "Emit",
     "Emitted",
     "EventType",

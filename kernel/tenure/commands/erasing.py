@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..event import Event, EventKind
+from ..kind import Kind
 from ..machines import input as input_
+from ..machines import job as job_
 from ..machines import run as run_
 from ..machines import ticket as ticket_
 from ..outbound_records import Undeliverable
@@ -20,6 +22,7 @@ from ..records import (
     Attachment,
     Blob,
     BlobHolders,
+    Emission,
     EntryKind,
     EventBatch,
     ExecutedCommand,
@@ -27,6 +30,10 @@ from ..records import (
     ImportedPage,
     ImportProgress,
     Input,
+    Job,
+    JobEventType,
+    JobSignal,
+    JobText,
     JournalEntry,
     Label,
     MarkRaise,
@@ -51,7 +58,13 @@ __all__ = ["ERASED", "WITHOUT_TEXTS", "place_after", "place_of", "table_after"]
 
 
 NAMING: Final = (EntryKind.TAKEN, EntryKind.TICKET)  # the body has ids
-FREE_TEXTS: Final = (EventKind.RUN_FAILED, EventKind.REPLAY_DIFFERED)
+FREE_TEXTS: Final = (
+    EventKind.RUN_FAILED,
+    EventKind.REPLAY_DIFFERED,
+    EventKind.JOB_ENDED,
+    EventKind.JOB_RESCHEDULED,
+    EventKind.ABANDON_REQUESTED,
+)
 
 
 def _input(row: Input) -> Input:
@@ -95,6 +108,24 @@ def _ticket(row: Ticket) -> Ticket:
     if isinstance(state, ticket_.Settled):
         state = replace(state, by="", body="")
     return replace(row, prompt="", state=state)
+
+
+def _job(row: Job) -> Job:
+    """JOB-93: what people and runners have written."""
+    state = row.state
+    if isinstance(state, job_.Ended):
+        state = replace(state, reason="")
+    request = None if row.request is None else replace(row.request, reason="")
+    failures = replace(row.failures, last=None)
+    return replace(row, state=state, request=request, failures=failures)
+
+
+def _body(row: JobText | Emission | JobSignal) -> JobText | Emission | JobSignal:
+    return replace(row, body="")
+
+
+def _event_type(row: JobEventType) -> JobEventType:
+    return replace(row, schema=None)
 
 
 def _outbound(row: Outbound) -> Outbound:
@@ -156,6 +187,11 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Subscription: _subscription,
     Occurrence: _occurrence,
     Outbound: _outbound,
+    Job: _job,
+    JobText: _body,
+    Emission: _body,
+    JobSignal: _body,
+    JobEventType: _event_type,
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
@@ -164,11 +200,18 @@ WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
 )
 
 
-def table_after(table: type[Record] | None) -> type[Record] | None:
-    """Return the table that is erased after another one, or first; None after the last."""
+# what a session has not, and what a job has
+OF_JOBS: Final = (Job, JobText, Emission, JobSignal, JobEventType)
+OF_A_JOB: Final = (Input, JournalEntry, EventBatch, Outbound, *OF_JOBS)
+
+
+def table_after(table: type[Record], kind: Kind | None = None) -> type[Record] | None:
+    """Return the table that is erased after another one, of those that a kind has; None after the last."""
     tables = list(ERASED)
-    at = 0 if table is None else tables.index(table) + 1
-    return tables[at] if at < len(tables) else None
+    for following in tables[tables.index(table) + 1 :]:
+        if following in OF_A_JOB if kind is Kind.JOB else following not in OF_JOBS:
+            return following
+    return None
 
 
 def place_of(text: str) -> tuple[type[Record], Key] | None:

@@ -398,7 +398,7 @@ class Prune(Command[PruneView, Pruned]):
         if len(view.rows) == PRUNE_ROWS_MAX:
             place = place_after(table, key_of(table)(view.rows[-1])[1:])
         else:
-            following = table_after(table)
+            following = table_after(table, session.kind)
             place = "" if following is None else place_after(following)
         progress = replace(progress, erasing=place)
         if table is Attachment:

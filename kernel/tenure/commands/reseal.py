@@ -47,6 +47,7 @@ class Reseal(Command[ResealView, int]):
     """
 
     since: ClassVar = 2
+    serves_all: ClassVar = True
     session_id: str
     rows: tuple[RowName, ...]
 

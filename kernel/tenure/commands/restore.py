@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from attrs import frozen
 
@@ -30,6 +31,7 @@ class Restore(Command[RestoreView, int]):
     and once it exists nothing can be restored into the session.  Refusals: KEY_CONFLICT, ILLEGAL.
     """
 
+    serves_all: ClassVar = True
     session_id: str
     records: tuple[Record, ...]
 

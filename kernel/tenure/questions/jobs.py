@@ -19,7 +19,7 @@ from ..kind import Kind
 from ..machines import job as job_
 from ..machines import lease as lease_
 from ..queries import Each, First, Get, Index, Question, existing
-from ..records import Emission, Job, JobPart, JobText, JournalEntry, Session
+from ..records import Emission, Job, JobPart, JobText, JournalEntry, Phase, Session
 from .core import PAGE, Steps
 from .sessions import position_of
 
@@ -88,6 +88,8 @@ class JobStatus(Question[JobItem | None]):
         session = yield Get(Session, (self.session_id,))
         job = yield Get(Job, (self.session_id,))
         if session is None or session.kind is not Kind.JOB:
+            return None
+        if job is None and session.phase is Phase.DESTROYED:  # JOB-90: its rows were removed
             return None
         return JobItem(session, existing(job, f"job {self.session_id}"))
 

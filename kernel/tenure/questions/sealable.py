@@ -69,6 +69,6 @@ def _fitting(rows: Sequence[Record]) -> int:
 
 def _name(row: Record) -> RowName:
     _, *key = key_of(row.__class__)(row)
-    texts = tuple([part for part in key if isinstance(part, str)])
+    texts = tuple([str(part) for part in key if isinstance(part, str)])
     numbers = tuple([part for part in key if isinstance(part, int)])
     return RowName(row.__class__.__name__, texts, numbers)

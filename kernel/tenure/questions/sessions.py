@@ -92,6 +92,8 @@ class Sessions(Question[SessionsPage]):
         return (CREATED, ()) if self.label is None else (LABELLED, self.label)
 
     def _has(self, session: Session, profile: Profile | None) -> bool:
+        if session.kind is not None:  # JOB-83
+            return False
         if self.phase is not None and session.phase is not self.phase:
             return False
         if self.label is None:

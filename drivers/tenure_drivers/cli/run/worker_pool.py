@@ -84,8 +84,7 @@ class WorkerPool:
 
     def _signal(self, number: signal.Signals, *pids: int) -> None:
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                self._running[pid].send_signal(number)
+            _send(self._running[pid], number)
 
     async def _keep_running(self) -> None:
         """Keep one worker running: start another when it exits."""
@@ -111,7 +110,7 @@ class WorkerPool:
             )
         self._running[process.pid], self._ends[process.pid] = process, ours
         if self._draining:
-            process.terminate()
+            _send(process, signal.SIGTERM)
         messages: list[str] = []
         listening = asyncio.create_task(
             _listen(ours, messages, lambda message: self._read_message(process.pid, message))
@@ -122,7 +121,7 @@ class WorkerPool:
             # A child process of the worker may keep the other end open.
             await asyncio.wait((listening,), timeout=LAST_MESSAGE_S)
         except asyncio.CancelledError:
-            process.kill()
+            _send(process, signal.SIGKILL)
             raise
         finally:
             listening.cancel()
@@ -148,7 +147,7 @@ class WorkerPool:
                 self._log_line(
                     f"worker {process.pid}: its event loop has not run for {SILENT_S:.0f} s: killed"
                 )
-                process.kill()
+                _send(process, signal.SIGKILL)
                 return
 
     def _read_message(self, pid: int, message: str) -> None:
@@ -177,6 +176,16 @@ class WorkerPool:
             self._log_line(
                 f"{len(self._ready)} of {self._count} workers running; retrying the others"
             )
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a process unless it has ended.
+
+    The methods of the process would reap it if it has just ended, and asyncio logs that somebody else did.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def _ended(code: int) -> str:

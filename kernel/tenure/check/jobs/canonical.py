@@ -7,7 +7,7 @@ from typing import Any
 
 from ...machines import job as job_
 from ...machines import lease as lease_
-from ...records import ExecutedCommand, Job, Session
+from ...records import ExecutedCommand, Job, JobSignal, Session
 from ...replace import replace
 from ...world import world_of
 from .system import NOW, TTL, J, State, Worker, rows_of
@@ -38,6 +38,7 @@ def canonical(state: State) -> State:
             rows.append(replace(row, at_ms=NOW))
         elif row.command_id in names:
             rows.append(replace(row, command_id=names[row.command_id], at_ms=NOW))
+    rows += [replace(row, at_ms=NOW) for row in state.world.all(JobSignal)]
     workers = tuple([_worker(worker, rank, names) for worker in state.workers])
     return replace(state, world=world_of(rows), workers=workers)
 

@@ -43,6 +43,8 @@ DUE: Final = "a job that has not ended is due, external, or left until a time"
 NOT_FOR_EVER: Final = "a look that changes nothing is not repeated at once"
 NOBODY_WAITS: Final = "owner-bound work beside a dead owner waits for nobody"
 ONLY_EXPECTED: Final = "a correct process is refused only what others have ended or taken over"
+NTH_TO_NTH: Final = "the n-th signal of a name satisfies the n-th wait"
+NOT_LOST: Final = "no job waits for a signal that has come"
 KEPT: Final = "a request, a cancel and the first start are never forgotten"
 
 
@@ -69,7 +71,7 @@ class JobModel(Model[State]):
         """The properties."""
         return (
             *(STARTS_ONCE, NOT_BEHIND, ONE_END, EVIDENCE, FENCED, ONLY_STARTER),
-            *(DUE, NOT_FOR_EVER, NOBODY_WAITS, ONLY_EXPECTED, KEPT),
+            *(DUE, NOT_FOR_EVER, NOBODY_WAITS, ONLY_EXPECTED, KEPT, NTH_TO_NTH, NOT_LOST),
         )
 
     @property
@@ -113,6 +115,8 @@ class JobModel(Model[State]):
                 found.append(ONLY_STARTER)
         if not _due_or_reason(session, job):
             found.append(DUE)
+        if job.waits is not None and job.waits.number <= len(state.order):
+            found.append(NOT_LOST)
         ended = job.state
         if isinstance(ended, job_.Ended) and ended.how is job_.How.ABANDONED:
             if not _evident(state, job, ended.evidence):
@@ -131,6 +135,8 @@ class JobModel(Model[State]):
             found.append("left")
         if state.starts > 1:
             found.append("started twice")
+        if job.waits is not None:
+            found.append("waits")
         return found
 
     def finished(self, state: State) -> bool:
@@ -160,7 +166,12 @@ class JobModel(Model[State]):
                 yield from self._send_any(state, slot, "Start", "LetGo")
             case "started":
                 _, job = rows_of(state.world)
-                yield from self._send_any(state, slot, "Complete", "FailJob")
+                if worker.waited < len(self.system.signals):
+                    yield from self._send_any(state, slot, "Wait")
+                else:
+                    yield from self._send_any(state, slot, "Complete")
+                if not self.system.signals:
+                    yield from self._send_any(state, slot, "FailJob")
                 bound = self.system.disposition is job_.Disposition.OWNER_BOUND
                 if not bound or job.cancel is not None:
                     yield from self._send_any(state, slot, "LetGo")
@@ -198,6 +209,7 @@ class JobModel(Model[State]):
             c.LetGo(J, fence),
             c.Drain(J, owner_of(slot, worker), fence.lease_id),
             c.Renew(J, fence),
+            c.Wait(J, fence, "go", worker.waited + 1),
         )
         return {command.__class__.__name__: command for command in commands}
 
@@ -218,7 +230,12 @@ class JobModel(Model[State]):
 
     def _people(self, state: State) -> Next:
         _, job = rows_of(state.world)
-        if isinstance(job.state, job_.Ended):
+        for name in self.system.signals:  # also again, and too late
+            command = c.Signal(J, name, "go", name)
+            for label, after in self._send(state, None, command):
+                if after.world != state.world or after.broken:
+                    yield label, after
+        if isinstance(job.state, job_.Ended) or self.system.signals:
             return
         if job.request is None:
             yield from self._send(state, None, c.RequestAbandon(J, "q", "ann", "lost"))
@@ -274,6 +291,9 @@ class JobModel(Model[State]):
         broken = tuple(self._violated(state, command, answer, world))
         after = replace(state, world=world, broken=broken, seen=())
         if slot is None:
+            if isinstance(answer, Decided) and isinstance(answer.outcome, c.SignalStored):
+                new = () if answer.replayed else (command.signal_id,)
+                after = replace(after, order=(*state.order, *new))
             yield label, after
             return
         yield label, self._told(after, slot, command, answer)
@@ -305,6 +325,10 @@ class JobModel(Model[State]):
                     return put(state, slot, replace(worker, step="started"))
                 state = replace(state, starts=min(state.starts + 1, 2))
                 return put(state, slot, replace(worker, step="started", started=True))
+            case c.Signalled():
+                return put(state, slot, replace(worker, waited=worker.waited + 1))
+            case c.NotSignalled(held=True):
+                return put(state, slot, worker)
             case c.Renewed():
                 return put(state, slot, state.workers[slot])
             case _:
@@ -335,6 +359,9 @@ class JobModel(Model[State]):
             )
             if not fits:
                 yield FENCED
+        if isinstance(command, c.Wait) and isinstance(answer.outcome, c.Signalled):
+            if state.order[command.number - 1] != answer.outcome.body:
+                yield NTH_TO_NTH
         if isinstance(command, c.Take):
             looked = isinstance(answer.outcome, c.Left | c.NotDue | c.Deferred)
             due = after_session.due_at_ms
@@ -357,6 +384,8 @@ def _due_or_reason(session: Session, job: Job) -> bool:
     if isinstance(session.lease, lease_.Held):
         live = lease_.live_at(session.lease, NOW)
         return session.due_at_ms is not None and (session.due_at_ms > NOW) is live
+    if isinstance(job.state, job_.Waiting) and job.waits is not None:
+        return session.due_at_ms is None
     if isinstance(job.state, job_.Waiting) and job.state.due_at_ms is not None:
         return session.due_at_ms == job.state.due_at_ms
     return session.due_at_ms is not None and session.due_at_ms <= NOW

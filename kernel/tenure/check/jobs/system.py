@@ -27,6 +27,8 @@ __all__ = [
     "NOW",
     "State",
     "TTL",
+    "SIGNALS",
+    "SIGNALS_BOUND",
     "Worker",
     "owner_of",
     "put",
@@ -49,6 +51,7 @@ class JobSystem:
     crashes: int = 1
     lost: int = 1
     fenced_off: bool = False
+    signals: tuple[str, ...] = ()  # that are sent, each with its id as its body
     older: Callable[[c.Take, Facts], c.Take] | None = None
     sometimes: tuple[str, ...] = ()
 
@@ -73,8 +76,24 @@ JOB_EXTERNAL: Final = JobSystem(
     job_.Disposition.EXTERNAL,
     sometimes=("completed", "failed", "cancelled", "abandoned", "request"),
 )
-JOB_SYSTEMS: Final = (JOB_OWNER, JOB_RERUN, JOB_EXTERNAL)
+SIGNALS: Final = JobSystem(
+    "signals",
+    "rerunnable work that waits for two signals, sent in any order and again, two workers, a crash",
+    job_.Disposition.RERUNNABLE,
+    lost=0,
+    signals=("a", "b"),
+    sometimes=("completed", "waits", "started twice", "a revenant is refused"),
+)
+SIGNALS_BOUND: Final = replace(
+    SIGNALS,
+    name="signals-bound",
+    description="likewise, with owner-bound work, which keeps its lease",
+    disposition=job_.Disposition.OWNER_BOUND,
+    sometimes=("completed", "waits", "abandoned", "a revenant is refused"),
+)
+JOB_SYSTEMS: Final = (JOB_OWNER, JOB_RERUN, JOB_EXTERNAL, SIGNALS)
 JOB_SYSTEMS_DEEP: Final = (
+    SIGNALS_BOUND,
     replace(
         JOB_OWNER,
         name="job-owner-deep",
@@ -103,6 +122,7 @@ class Worker:
     facts: Facts | None = None
     started: bool = False
     sent: str = ""  # the command whose answer was lost
+    waited: int = 0  # how many signals it has waited for
 
 
 @frozen
@@ -116,6 +136,7 @@ class State:
     crashes: int = 0
     lost: int = 0
     drained: bool = False
+    order: tuple[str, ...] = ()  # the signals, as they came
     broken: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
 

@@ -27,9 +27,6 @@ from .take import JobEnded
 __all__ = ["NotSignalled", "Signal", "SignalStored", "Signalled", "Wait"]
 
 
-WAITING = "waiting"
-
-
 @frozen
 class SignalStored:
     """The signal is the one of its name with this number."""
@@ -152,8 +149,11 @@ class Wait(Command[WaitView, Signalled | NotSignalled | JobEnded]):
         session, job = view.session, view.job
         if session is None or job is None:
             return unknown(session, self.session_id)
-        if released_before(job, self.fence) == WAITING:
-            return Decided(NotSignalled(False), "SIGNAL-14", replayed=True)
+        match released_before(job, self.fence):
+            case "waiting":
+                return Decided(NotSignalled(False), "SIGNAL-14", replayed=True)
+            case "ended":
+                return Decided(ended_of(job), "SIGNAL-14", replayed=True)
         if isinstance(job.state, job_.Ended):
             return Refused(Refusal.ENDED, "JOB-21", job.state.how.value)
         if refused := refuse_fence(session, self.fence):
@@ -170,9 +170,10 @@ class Wait(Command[WaitView, Signalled | NotSignalled | JobEnded]):
             return tx.decided(NotSignalled(True), "SIGNAL-12")
         tx.end_lease(self.fence)
         if tx.honour():
+            tx.job = replace(tx.job, last_end=LastEnd(self.fence.lease_id, "ended"))
             return tx.decided(ended_of(tx.job), "JOB-47")
         tx.reschedule(None, f"waits for signal {self.name} {self.number}")
-        tx.job = replace(tx.job, waits=waits, last_end=LastEnd(self.fence.lease_id, WAITING))
+        tx.job = replace(tx.job, waits=waits, last_end=LastEnd(self.fence.lease_id, "waiting"))
         return tx.decided(NotSignalled(False), "SIGNAL-11")
 
     def _validate(self, job: Job) -> str | None:

@@ -13,6 +13,7 @@ from ...machines import lease as lease_
 from ...outcome import Decided, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...replace import replace
+from ...run_values import LastEnd
 from .job_transaction import (
     JobTransaction,
     JobView,
@@ -20,6 +21,7 @@ from .job_transaction import (
     refuse_fence,
     unknown,
 )
+from .replay_end import ended_of, released_before
 from .take import JobEnded
 
 __all__ = ["JobStarted", "Start"]
@@ -54,6 +56,8 @@ class Start(Command[JobView, JobStarted | JobEnded]):
         if session is None or job is None:
             return unknown(session, self.session_id)
         start = job_.Start(self.fence.generation)
+        if released_before(job, self.fence) == "ended":
+            return Decided(ended_of(job), "JOB-53", replayed=True)
         if isinstance(job.state, job_.Ended):
             stepped = job_.step(job.state, start)
             assert isinstance(stepped, Refused)
@@ -88,6 +92,5 @@ class Start(Command[JobView, JobStarted | JobEnded]):
         """JOB-52: end the job, because somebody has asked for it, without starting it."""
         tx.end_lease(self.fence)
         assert tx.honour(), tx.job
-        state = tx.job.state
-        assert isinstance(state, job_.Ended), state
-        return tx.decided(JobEnded(state.how, state.reason), "JOB-52")
+        tx.job = replace(tx.job, last_end=LastEnd(self.fence.lease_id, "ended"))
+        return tx.decided(ended_of(tx.job), "JOB-52")
