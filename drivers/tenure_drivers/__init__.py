@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .agents.base import Agent, UnknownAgent
     from .agents.chat import ChatAgent
+    from .agents.job_tools import job_tools
     from .agents.registry import find_agent
     from .agents.tools import ToolFailed, tool
     from .runtime.client import Client
@@ -61,6 +62,17 @@ if TYPE_CHECKING:
         TurnFailed,
     )
     from .runtime.feed import Change
+    from .runtime.jobs.definition import JobDefinition, job
+    from .runtime.jobs.handle import (
+        JobEvent,
+        JobHandle,
+        JobNotCompleted,
+        JobNotEnded,
+        JobResult,
+    )
+    from .runtime.jobs.process_job import Process, Processes
+    from .runtime.jobs.session_job import ChildSession, Sessions
+    from .runtime.jobs.work import BlockingWork, Work
     from .runtime.limits import Limit
     from .runtime.publisher_host import Sink
     from .runtime.receipts import Receipt
@@ -96,12 +108,14 @@ __all__ = [
     "AlreadyCommitted",
     "Audience",
     "BaseExceptionRaised",
+    "BlockingWork",
     "Busy",
     "Cancelled",
     "Capability",
     "Change",
     "Channel",
     "ChatAgent",
+    "ChildSession",
     "Client",
     "CommandRefused",
     "Corrupt",
@@ -120,6 +134,12 @@ __all__ = [
     "IfOver",
     "IllegalResult",
     "InputStatus",
+    "JobDefinition",
+    "JobEvent",
+    "JobHandle",
+    "JobNotCompleted",
+    "JobNotEnded",
+    "JobResult",
     "Keep",
     "Lane",
     "LastFailure",
@@ -138,6 +158,8 @@ __all__ = [
     "Parent",
     "Parked",
     "Policy",
+    "Process",
+    "Processes",
     "PublishedEvent",
     "Receipt",
     "Report",
@@ -146,6 +168,7 @@ __all__ = [
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",
+    "Sessions",
     "Settled",
     "Sink",
     "Steered",
@@ -173,8 +196,11 @@ __all__ = [
     "WaitReason",
     "Waited",
     "WhileWaiting",
+    "Work",
     "drop_turns",
     "find_agent",
+    "job",
+    "job_tools",
     "open_store",
     "shorten",
     "shorten_results",

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .machines import job as job_
-from .machines.lease import Owner
+from .machines.lease import LocalProcess, Owner
 from .queries import Record
 from .run_values import LastEnd
 
@@ -88,6 +88,7 @@ class Job(Record):
     signals: tuple[SignalCount, ...] = ()
     emitted: int = 0
     last_end: LastEnd | None = None  # of its last FailJob or LetGo
+    process: LocalProcess | None = None  # the child process of its last start (JOB-39)
 
     @property
     def started_by(self) -> str | None:

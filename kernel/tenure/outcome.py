@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from .kind import Kind
+
 __all__ = [
     "Decided",
     "Drop",
@@ -137,6 +139,7 @@ class Hint:
     cancel_run: str | None = None  # a run that was asked to stop; its holder may act at once
     steer_run: str | None = None  # a run that an input is addressed to
     outbound: bool = False  # it has something to be sent
+    kind: Kind | None = None  # of the aggregate; None: a session
 
 
 @frozen

@@ -50,7 +50,9 @@ def older(take: Take, facts: Facts) -> Take:
     """Make a Take that trusts what was read before, if that said that the job may be taken."""
     if judge(facts).verdict is not Verdict.TAKE:
         return take
-    return OlderTake(take.session_id, take.lease_id, take.owner, take.ttl_ms, take.evidence, facts)
+    return OlderTake(
+        take.session_id, take.lease_id, take.owner, take.ttl_ms, take.evidence, facts=facts
+    )
 
 
 def may_always_start(patch: pytest.MonkeyPatch) -> None:

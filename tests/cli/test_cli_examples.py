@@ -54,6 +54,8 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
             (tmp_path / redirected).write_text(done.out, encoding="utf-8")
         if words[0] == "decide":  # its ticket is made up
             assert done.code == 1 and "there is no ticket" in done.err, (line, done.err)
+        elif words[0] in ("job", "signal", "cancel-job", "abandon"):  # likewise its job
+            assert done.code == 1 and "the store has no" in done.err, (line, done.err)
         elif words[0] == "ask":
             assert done.code == 3 and "was withdrawn" in done.err, (line, done.err)
         else:
@@ -63,4 +65,5 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
     assert set(ran) == {
         "run", "submit", "ask", "steer", "inspect", "show", "events", "store", "check", "explain",
         "interrupt", "dead", "tickets", "decide", "sessions", "destroy", "fork", "import",
+        "ps", "job", "signal", "cancel-job", "abandon", "drain",
     }  # fmt: skip

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from paths import SPECS
 
 from tenure.check.machine_domains import (
+    JOB_RUNNER,
     LEASE,
     MACHINES,
     PUBLISHER,
@@ -45,6 +46,7 @@ from tenure.failure import (
     decide_after_loss,
     decide_retry,
 )
+from tenure.job_runner import machine as job_runner_machine
 from tenure.machines import input as input_
 from tenure.machines.input import How
 from tenure.machines.lease import (
@@ -66,6 +68,7 @@ from tenure.worker import machine as worker_machine
 
 PAGES = {
     "job": "job.md",
+    "job_runner": "job-runner.md",
     "lease": "lease.md",
     "queue_entry": "inbox.md",
     "run": "run.md",
@@ -122,8 +125,9 @@ def test_a_pair_without_rows_raises(machine: Machine) -> None:
         (WORKER, worker_machine),
         (PUBLISHER, publisher_machine),
         (RELAY, relay_machine),
+        (JOB_RUNNER, job_runner_machine),
     ],
-    ids=["runner", "worker", "publisher", "relay"],
+    ids=["runner", "worker", "publisher", "relay", "job_runner"],
 )
 def test_the_comments_of_a_table_name_the_states_that_follow(
     machine: Machine, module: ModuleType

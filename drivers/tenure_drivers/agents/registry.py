@@ -72,7 +72,8 @@ def _flaky(name: str, times: str) -> Agent:
     return flaky(int(times))
 
 
-def _imported(name: str, module: str, attribute: str) -> Agent:
+def import_attribute(name: str, module: str, attribute: str) -> Any:
+    """Return an attribute of a module; the current folder is searched first.  Raises UnknownAgent."""
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -99,6 +100,11 @@ def _imported(name: str, module: str, attribute: str) -> Agent:
             raise
         except BaseException as error:  # raised by the module's own `__getattr__`
             raise _import_failed(name, module, error) from error
+    return found
+
+
+def _imported(name: str, module: str, attribute: str) -> Agent:
+    found = import_attribute(name, module, attribute)
     if not callable(found) or not (_asynchronous(found) or _takes_turn(found)):
         raise UnknownAgent(
             f"invalid agent {name!r}: expected an async function, not {type(found).__name__}."
@@ -124,4 +130,4 @@ def _import_failed(name: str, module: str, error: BaseException) -> UnknownAgent
     return UnknownAgent(f"invalid agent {name!r}: cannot import {module}: {describe(error)}")
 
 
-__all__ = ["KNOWN", "Agent", "UnknownAgent", "find_agent"]
+__all__ = ["KNOWN", "Agent", "UnknownAgent", "find_agent", "import_attribute"]

@@ -32,9 +32,13 @@ SESSION_COMMANDS: Final = (
 )
 
 
+JOB_COMMANDS: Final = ("ps", "job", "signal", "cancel-job", "abandon", "drain")
+
+
 SECTIONS: Final = {  # of `tenure --help`
     "Work": ("run", "work", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
+    "Jobs": JOB_COMMANDS,
     "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead"),
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
@@ -65,6 +69,7 @@ class Lazy(click.Group):
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",
+        **dict.fromkeys(JOB_COMMANDS, "tenure_drivers.cli.jobs"),
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
@@ -101,7 +106,9 @@ class Lazy(click.Group):
         if find_spec(self.later[name]) is None:
             return None
         module = importlib.import_module(self.later[name])
-        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
+        command: click.Command = getattr(
+            module, f"{name}_" if iskeyword(name) else name.replace("-", "_")
+        )
         return command
 
 

@@ -71,6 +71,13 @@ FOR_WORKERS: Final = _all(
         help="Number of worker processes.",
     ),
     click.option(
+        "--jobs",
+        "jobs",
+        multiple=True,
+        metavar="JOBS",
+        help="Jobs to execute: process | session | module:attribute; may be given several times.",
+    ),
+    click.option(
         "--blobs",
         metavar="URL",
         help="Store of the bytes of attachments: folder:PATH, rows:, s3://BUCKET/PREFIX or nothing:.",

@@ -47,6 +47,7 @@ from .errors import CommandRefused, EventsPruned, StillRunning, SubmissionRefuse
 from .feed import Change, follow_changes
 from .importing import Imported, fork_session, import_nodes
 from .input_waiter import InputWaiter, TrackedInput
+from .jobs.handle import JobMethods
 from .pruning import prune_session
 from .receipts import Receipt
 from .retry import retry
@@ -73,7 +74,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client(SessionReading, SessionCommands, AttachmentMethods):
+class Client(SessionReading, SessionCommands, AttachmentMethods, JobMethods):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)

@@ -11,7 +11,7 @@ from typing import Final
 
 from tenure.machines.lease import Evidence, LocalProcess
 
-__all__ = ["ProcessWatch", "evidence", "local_process"]
+__all__ = ["ProcessWatch", "evidence", "local_process", "process_of"]
 
 
 PROC = Path("/proc")
@@ -20,7 +20,12 @@ WATCHED_MAX: Final = 256  # a file descriptor each
 
 def local_process() -> LocalProcess | None:
     """Identify this process.  None if /proc cannot be read: then its leases end only by time."""
-    start = _start(os.getpid())
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> LocalProcess | None:
+    """Identify a process of this pid namespace; None if /proc cannot be read."""
+    start = _start(pid)
     try:
         boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink(PROC / "self/ns/pid")
@@ -28,7 +33,7 @@ def local_process() -> LocalProcess | None:
         return None
     if start is None or not boot:
         return None
-    return LocalProcess(platform.node(), boot, space, os.getpid(), start)
+    return LocalProcess(platform.node(), boot, space, pid, start)
 
 
 def same_scope(mine: LocalProcess, other: LocalProcess) -> bool:

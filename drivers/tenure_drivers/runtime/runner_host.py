@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from tenure.machines.lease import Evidence, LocalProcess
 from tenure.messages.types import Delta
+from tenure.outcome import Hint
 from tenure.runner.machine import RunnerConfig, State, start, step
 from tenure.runner.protocol import (
-    Answered,
     Ask,
+    CancelSeen,
     CheckProcess,
     Drain,
     Effect,
@@ -22,17 +22,14 @@ from tenure.runner.protocol import (
     InterruptTurn,
     Left,
     NotifyTurn,
-    OutcomeUnknown,
     ProcessChecked,
     Reply,
     RunFinished,
     RunnerStopReason,
     SetTimer,
     StartTurn,
+    SteeringSeen,
     Stop,
-    StoreBroken,
-    StoreUnavailable,
-    TimerFired,
     TurnRequest,
     TurnRequested,
 )
@@ -41,7 +38,7 @@ from tenure.runner.states import HOLDING, LeaseLost
 from ..blobs.base import BlobStore
 from ..stores import base
 from .clock import boot_clock_ms, new_id
-from .effect_loop import EffectLoop
+from .machine_host import MachineHost
 from .process import evidence
 from .user_code import log as turn_log
 
@@ -70,11 +67,8 @@ class TurnCode(Protocol):
     def cancel(self, turn_id: int, /) -> None: ...
 
 
-class RunnerHost:
-    """One runner.  The task of `run` executes its calls one after the other; renewals run in tasks of their own.
-
-    The turn code waits for replies, not for calls.  So cancelling the code never cancels a command.
-    """
+class RunnerHost(MachineHost[State, Event, Effect]):
+    """The runner of one session."""
 
     def __init__(
         self,
@@ -89,57 +83,33 @@ class RunnerHost:
         blobs: BlobStore | None = None,
         on_sent: Callable[[], None] = lambda: None,
     ) -> None:
-        self.store, self.config, self.code, self.clock = store, config, code, clock
+        super().__init__(store, f"session {config.session_id}", step, clock=clock)
+        self.config, self.code = config, code
         self.blobs, self.on_sent = blobs, on_sent
         self.on_run_finished, self.on_left, self.show = on_run_finished, on_left, show
         self.watch: Callable[[LocalProcess], None] = lambda process: None  # a holder that may live
-        self.stopped: Stop | None = None
-        self._loop = asyncio.get_running_loop()
-        self._machine: EffectLoop[State, Event, Effect] = EffectLoop(
-            step, self._perform, TimerFired, clock=clock, on_error=self._stop_broken
-        )
         # A renewal is due after a third of the lease, so the lease has ended this much later.
         self._machine.watch_timers(2 * config.ttl_ms // 3, self._warn_of_block)
         self._run_id: str | None = None  # of the turn that was started last
-        self.unanswered: dict[str, str] = {}  # what the store said, by the kind of the failed call
-        self._calls: deque[Execute | Ask] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._request_id = 0
-        self._closed: asyncio.Future[None] = self._loop.create_future()
 
     # -- the machine
 
     async def run(self) -> Stop:
         """Run until the machine has stopped and no call is in progress."""
-        try:
-            self._machine.start(start(self.config, self.clock()))
-            while self.stopped is None:
-                if self._calls:
-                    await self._call(self._calls.popleft())
-                    continue
-                self._wake = self._loop.create_future()
-                await self._wake
-            if self._machine.tasks:
-                await asyncio.wait(self._machine.tasks)
-            return self.stopped
-        finally:
-            self._close()
+        stopped: Stop = await self.run_from(start(self.config, self.clock()))
+        return stopped
 
     def drain(self, grace_ms: int) -> asyncio.Future[None]:
         """Drain the runner.  The future is done when the runner has stopped."""
         self.feed(Drain(self.clock(), grace_ms))
         return self._closed
 
-    @property
-    def closed(self) -> bool:
-        """True if the runner has stopped, so that no event changes anything."""
-        return self._closed.done()
-
-    def feed(self, event: Event) -> None:
-        """Report an event to the machine."""
-        self._machine.check_timers(event.now_ms)
-        self._machine.feed(event)
+    def hinted(self, hint: Hint) -> None:
+        """Pass on a hint about the session."""
+        if hint.cancel_run is not None:
+            self.feed(CancelSeen(self.clock(), hint.cancel_run))
+        if hint.steer_run is not None:
+            self.feed(SteeringSeen(self.clock(), hint.steer_run))
 
     def _warn_of_block(self, late_ms: int) -> None:
         if self._run_id is not None:
@@ -157,15 +127,10 @@ class RunnerHost:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Execute() if getattr(effect.command, "urgent", False):
-                self._machine.spawn(self._call(effect))
             case Execute() | Ask():
-                self._calls.append(effect)
-                self._resume()
+                self.send(effect)
             case Reply(id, answer):
-                reply = self._replies.pop(id, None)
-                if reply is not None and not reply.done():
-                    reply.set_result(answer)
+                self.reply(id, answer)
             case StartTurn():
                 self._run_id = effect.begun.run_id
                 self.code.begin(self, effect)
@@ -184,21 +149,12 @@ class RunnerHost:
                 if self.on_run_finished is not None:
                     self.on_run_finished(self.config.session_id, effect)
             case Stop():
-                self.stopped = effect
-                self._resume()
-
-    def _resume(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+                self.stop(effect)
 
     def _close(self) -> None:
-        if not self._closed.done():
-            if (left := self._left()) is not None:
-                self.on_left(left)
-            self._closed.set_result(None)
-        self._machine.close()
-        for reply in self._replies.values():
-            reply.cancel()
+        if not self._closed.done() and (left := self._left()) is not None:
+            self.on_left(left)
+        super()._close()
 
     def _left(self) -> Left | None:
         """Return how the last turn was left; one that was cancelled together with its runner is given up."""
@@ -207,39 +163,6 @@ class RunnerHost:
         if stop is not None:
             return stop.left
         return Left.GIVEN_UP if isinstance(state, HOLDING) else None
-
-    # -- the store
-
-    async def _call(self, effect: Execute | Ask) -> None:
-        event: Event
-        what = effect.command if isinstance(effect, Execute) else effect.question
-        try:
-            if isinstance(effect, Execute):
-                answer: Any = await self.store.execute(effect.command)
-            else:
-                answer = await self.store.ask(effect.question)
-        except base.Unavailable as error:
-            self._log_unanswered(what, error)
-            event = StoreUnavailable(self.clock(), effect.id)
-        except base.OutcomeUnknown as error:
-            self._log_unanswered(what, error)
-            event = OutcomeUnknown(self.clock(), effect.id)
-        except Exception as error:
-            log.error("session %s: %s", self.config.session_id, error)
-            event = StoreBroken(self.clock(), effect.id, f"{type(error).__name__}: {error}")
-        else:
-            self.unanswered.pop(type(what).__name__, None)
-            event = Answered(self.clock(), effect.id, answer)
-            if getattr(what, "outbound", ()):
-                self.on_sent()
-        self.feed(event)
-
-    def _log_unanswered(self, what: object, error: Exception) -> None:
-        """Log what the store said, once for each kind of call until one of this kind is answered."""
-        kind = type(what).__name__
-        if kind not in self.unanswered:
-            log.warning("session %s: %s: %s; trying again", self.config.session_id, kind, error)
-        self.unanswered[kind] = str(error)
 
     # -- the turn code
 
@@ -252,14 +175,4 @@ class RunnerHost:
 
     async def request(self, turn_id: int, request: TurnRequest) -> Any:
         """Make a request for the turn code, and wait for the reply."""
-        self._request_id += 1
-        id = self._request_id
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._replies[id] = reply
-        self.feed(TurnRequested(self.clock(), turn_id, id, request))
-        if reply.done():
-            return reply.result()
-        try:
-            return await reply
-        finally:
-            self._replies.pop(id, None)
+        return await self.await_reply(lambda id: TurnRequested(self.clock(), turn_id, id, request))

@@ -7,11 +7,15 @@ import contextlib
 import logging
 import platform
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Resend, Withdraw
 from tenure.commands.validation import validate_id
+from tenure.job_runner.machine import JobRunnerConfig
+from tenure.job_runner.protocol import JobLeft
+from tenure.job_runner.protocol import Stop as JobStop
+from tenure.kind import Kind
 from tenure.machines.lease import Owner
 from tenure.outcome import Hint, Refusal, Refused
 from tenure.policy import Policy
@@ -27,6 +31,9 @@ from .client import Client
 from .clock import boot_clock_ms, new_id
 from .drained import Drained
 from .errors import NothingDue, StillRunning, describe
+from .jobs.code import DefinedWork
+from .jobs.definition import JobDefinition, definitions_by_name
+from .jobs.host import JobHost
 from .limits import Limit
 from .process import local_process
 from .pruning import PrunerHost
@@ -60,6 +67,28 @@ def legal_name(text: str) -> str:
     return "".join(fit)[:OWNER_CHARACTERS_MAX]
 
 
+def check_positive(**numbers: int) -> None:
+    """Raise ValueError for the first of these that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} {number}: at least 1")
+
+
+def check_names(owner_id: str | None, peers: Iterable[str]) -> None:
+    """Raise ValueError for an owner with which every Begin would be refused without a message, and for a peer."""
+    if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
+        raise ValueError(problem)
+    for name in peers:
+        if problem := validate_id("peer", name):
+            raise ValueError(problem)
+
+
+def check_agents(agent: Agent | None, agents: AgentRegistry | None) -> None:
+    """Raise ValueError if both are given."""
+    if agent is not None and agents is not None:
+        raise ValueError("agent and agents: expected one of them")
+
+
 class Runtime(Client):
     """A client that also runs turns: of an agent, or of loops of your own with `turn`.
 
@@ -90,6 +119,8 @@ class Runtime(Client):
         agents: AgentRegistry | None = None,
         limits: Sequence[Limit] = (),
         blobs: BlobStore | None = None,
+        jobs: Sequence[JobDefinition] = (),
+        jobs_at_once: int = 16,
         peers: Mapping[str, Store] | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
@@ -97,20 +128,16 @@ class Runtime(Client):
         `sink`: is given the events of all sessions, at least once each (see `PublishedEvent`).  `retention`: what it does
         not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
         bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `peers`: stores of
-        other systems by name, to which sessions of this one may send (specs/relay.md)."""
-        if sessions_at_once < 1:
-            raise ValueError(f"sessions_at_once {sessions_at_once}: at least 1")
-        if ttl_ms < 1 or turn_deadline_ms < 1 or limit < 1:
-            raise ValueError("ttl_ms, turn_deadline_ms and limit are at least 1")
-        if owner_id is not None and (problem := validate_id("owner_id", owner_id)):
-            raise ValueError(problem)  # otherwise every Begin would be refused without a message
+        other systems by name, to which sessions of this one may send (specs/relay.md).  `jobs`: the definitions of the
+        jobs that it executes, at most `jobs_at_once` at a time."""
+        check_positive(
+            sessions_at_once=sessions_at_once, jobs_at_once=jobs_at_once, ttl_ms=ttl_ms,
+            turn_deadline_ms=turn_deadline_ms, limit=limit,
+        )  # fmt: skip
+        check_names(owner_id, peers or {})
+        check_agents(agent, agents)
         if retention is not None and (problem := retention.problem()):
             raise ValueError(f"retention: {problem}")
-        if agent is not None and agents is not None:
-            raise ValueError("agent and agents: expected one of them")
-        for name in peers or {}:
-            if problem := validate_id("peer", name):
-                raise ValueError(problem)
         super().__init__(store, policies=policies, blobs=blobs)
         self.store: Store = store
         self.agent, self.agents = agent, agents
@@ -118,16 +145,18 @@ class Runtime(Client):
         self.sessions_at_once, self.ttl_ms, self.limit = sessions_at_once, ttl_ms, limit
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.limits = tuple(limits)
-        self.live = (
-            Broadcast(store, channel, changes=self.session_changes) if live is None else live
-        )
+        self.definitions, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
+        self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
-        self.sink = sink
+        self.sink, self.peers = sink, dict(peers or {})
+        self._pruner = None if retention is None else PrunerHost(store, retention)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what the start, the turns and the drain use."""
         self._worker: WorkerHost | None = None
         self._publisher: PublisherHost | None = None
-        self.peers = dict(peers or {})
         self._relay: RelayHost | None = None
-        self._pruner = None if retention is None else PrunerHost(store, retention)
         self._collector: ScrapCollector | None = None
         self._ready: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[None] | None = None
@@ -136,6 +165,7 @@ class Runtime(Client):
         self._turns: set[asyncio.Task[None]] = set()
         self._ended = False
         self._left: Counter[Left] = Counter()  # turns that have ended since the drain began
+        self._jobs_left: dict[str, JobLeft] = {}
 
     # -- starting and stopping
 
@@ -190,7 +220,7 @@ class Runtime(Client):
             lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
         )
         has_agent = self.agent is not None or self.agents is not None
-        if has_agent and not self._ended:
+        if (has_agent or self.definitions) and not self._ended:
             self._worker = WorkerHost(
                 self.store,
                 self._make,
@@ -199,6 +229,8 @@ class Runtime(Client):
                 clock=self.clock,
                 on_hint=self._hinted,
                 limits=self.limits,
+                serves=frozenset((Kind.SESSION, Kind.JOB) if has_agent else (Kind.JOB,)),
+                jobs_at_once=self.jobs_at_once if self.definitions else None,
                 on_failure=self._fail,
             )
             self._worker.start()
@@ -251,7 +283,7 @@ class Runtime(Client):
             self._publisher.drain()
             with contextlib.suppress(TimeoutError):  # it may take until `stop`
                 await asyncio.wait_for(self._publisher.finished.wait(), grace_ms / 1000)
-        return Drained.of(self._left)
+        return Drained.of(self._left, self._jobs_left)
 
     def _note_left(self, left: Left) -> None:
         if self._ended:
@@ -284,7 +316,7 @@ class Runtime(Client):
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)
-        return Drained.of(self._left)
+        return Drained.of(self._left, self._jobs_left)
 
     async def _execute(self, command: Command[V, O]) -> O | Refused:
         answer = await super()._execute(command)
@@ -323,10 +355,23 @@ class Runtime(Client):
             resolution=None if self.agents is None else self.agents.newest,
         )
 
-    def _make(self, session_id: str, others: int) -> RunnerHost:
+    def _make(self, session_id: str, kind: Kind, others: int) -> RunnerHost | JobHost:
+        if kind is Kind.JOB:
+            return self._job_host(session_id)
         counted = any(limit.per_minute is not None for limit in self.limits)
         plan = self.plan(session_id, 1 if counted else RUNS_MAX, others)
         return self._host(plan, AgentTurn(self._agent_of, self._turns))
+
+    def _job_host(self, job_id: str) -> JobHost:
+        owner = Owner(self.owner_id, new_id(), self._process)
+        names = frozenset(self.definitions)
+        plan = JobRunnerConfig(job_id, new_id(), owner, names, ttl_ms=self.ttl_ms)
+        code = DefinedWork(self.definitions, self._turns)
+        return JobHost(self.store, plan, code, clock=self.clock, on_stop=self._note_job)
+
+    def _note_job(self, job_id: str, stop: JobStop) -> None:
+        if self._ended and stop.left is not None:
+            self._jobs_left[job_id] = stop.left
 
     def _agent_of(self, turn: Turn) -> Agent:
         if self.agents is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ from tenure.policy import Audience, Boundary, WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun
 from tenure.questions.open_turn import inputs_of
-from tenure.records import EntryKind, Input, JournalEntry
+from tenure.records import EntryKind, Input
 from tenure.replace import replace
 from tenure.runner.protocol import EndTurn, MayStart, Taken, TurnReply, TurnRequest
 from tenure.steps import (
@@ -42,14 +42,8 @@ from tenure.steps import (
     idempotency_key,
     latest_entries,
     noted_versions,
-    once_action,
     report,
-    start_mark,
     step_action,
-    unknown,
-    validate_name,
-    validate_version,
-    version_note,
 )
 from tenure.transcript import NewNode, Role, UsageDelta
 from tenure.turn_end import Record, Take, TurnEnd, TurnWait
@@ -75,30 +69,19 @@ from .errors import (
     LeaseLost,
     Parked,
     Steered,
-    StepOutcomeUnknown,
 )
+from .jobs.definition import JobRequest
+from .jobs.handle import JobHandle
+from .jobs.turn_jobs import TurnJobs, job_id_of
 from .named_states import new_states, states_of
-from .steps import (
-    Passes,
-    Report,
-    call,
-    pack,
-    pack_outcome,
-    pack_raised,
-    result_type,
-    takes_key,
-    unpack,
-    validate_passes,
-    version_of,
-)
-from .user_code import log
+from .step_calls import Probe, Steps
+from .steps import pack, unpack
 from .waiting import ANSWER, Decision, Waited, Waits, word_of
 
 __all__ = ["Probe", "Turn", "lease_lost", "with_text"]
 
 
 A = TypeVar("A")
-Probe = Callable[[str], Any]
 
 
 class TurnHost(Protocol):
@@ -117,7 +100,7 @@ class TurnHost(Protocol):
     ) -> None: ...
 
 
-class Turn:
+class Turn(Steps):
     """The turn of a run, as one attempt has it: each attempt gets an object of its own.
 
     A step has a name and the number of its use in the turn (`search#2`).  So every attempt must ask for the steps of one
@@ -172,139 +155,14 @@ class Turn:
 
     # -- steps
 
-    async def step(
-        self,
-        name: str,
-        f: Callable[..., Any],
-        *args: Any,
-        passes: Passes = (),
-        version: str | int | None = None,
-        **kw: Any,
-    ) -> Any:
-        """Call `f` and record its result.  If the journal has a result, return it without a call.
-
-        `f` may run again after it or its process was interrupted.  A sync `f` runs in a thread.
-
-        An exception of a type in `passes` is a result too: it is recorded, and raised again at every replay with its
-        type and data.  `version` names the version of `f`: a warning and a note in the journal say once that a recorded
-        result is of another version.  The old result is used.
-        """
-        version = self._checked(passes, version)
-        effect_id, type_ = self._next(name), result_type(f)
-        entry = self._read(effect_id)
-        if entry is not None and step_action(entry) is StepAction.REPLAY:
-            return await self._replay(entry, type_, passes, version)
-        await self.may_begin()
-        try:
-            body, value = pack(effect_id, await call(f, args, kw), type_, version)
-        except Exception as error:
-            packed = pack_raised(effect_id, error, passes, version)
-            if packed is None:
-                raise
-            await self._write(report(effect_id, packed[0]))
-            raise packed[1] from error
-        await self._write(report(effect_id, body))
-        return value
-
-    async def once(
-        self,
-        name: str,
-        f: Callable[..., Any],
-        *args: Any,
-        probe: Probe | None = None,
-        passes: Passes = (),
-        version: str | int | None = None,
-    ) -> Any:
-        """Call `f` at most once, even if processes crash.  A parameter `key` of `f` receives an idempotency key.
-
-        If `f` was started before a crash and there is no result, `probe(key)` returns a `Report(value)` or None.
-
-        Raises StepFailed if `f` raised, and StepOutcomeUnknown if the probe returned None or is missing.  Both are
-        raised again at every replay.  `passes` and `version` as in `step`.
-        """
-        version = self._checked(passes, version)
-        effect_id, type_ = self._next(name), result_type(f)
-        key = idempotency_key(self.run_id, self.turn, effect_id)
-        entry = self._read(effect_id)
-        match once_action(entry):
-            case StepAction.MARK:
-                await self._write(start_mark(effect_id))
-                await self.may_begin()  # the mark may have taken longer than the lease lasts
-                kw = {"key": key} if takes_key(f) else {}
-                return await self._call_once(effect_id, call(f, args, kw), type_, passes, version)
-            case StepAction.PROBE:
-                return await self._probe(effect_id, key, probe, type_, version)
-            case StepAction.UNKNOWN:
-                raise StepOutcomeUnknown(effect_id)
-        assert entry is not None
-        return await self._replay(entry, type_, passes, version)
-
-    async def _call_once(
-        self,
-        effect_id: str,
-        work: Awaitable[Any],
-        type_: Any,
-        passes: Passes,
-        version: str | None,
-    ) -> Any:
-        try:
-            body, value = pack(effect_id, await work, type_, version)
-        except Exception as error:
-            body, raised = pack_outcome(effect_id, error, passes, version)
-            await self._write(report(effect_id, body))
-            raise raised from error
-        await self._write(report(effect_id, body))
-        return value
-
-    async def _replay(
-        self, entry: JournalEntry, type_: Any, passes: Passes, version: str | None
-    ) -> Any:
-        effect_id = entry.effect_id
-        if version is not None:
-            note = version_note(self._noted, effect_id, version_of(entry.body), version)
-            if note is not None:
-                message = "session %s, run %s: %s. The old result is used"
-                log.warning(message, self.session_id, self.run_id, note.body)
-                self._noted.add(note.effect_id)
-                await self._write(note)
-        return unpack(effect_id, entry.body, type_, passes)
-
-    async def _probe(
-        self, effect_id: str, key: str, probe: Probe | None, type_: Any, version: str | None
-    ) -> Any:
-        await self.may_begin()
-        found = None if probe is None else await call(probe, (key,), {})
-        if found is None:
-            await self._write(unknown(effect_id))
-            raise StepOutcomeUnknown(effect_id)
-        if not isinstance(found, Report):
-            message = f"the probe of step {effect_id} returned {type(found).__name__}"
-            raise IllegalResult(f"{message}, expected Report or None")
-        body, value = pack(effect_id, found.value, type_, version)
-        await self._write(report(effect_id, body))
-        return value
-
-    def _checked(self, passes: Passes, version: str | int | None) -> str | None:
-        """Return the version as text.  Raises TypeError or ValueError for an invalid option of a step."""
-        validate_passes(passes)
-        problem = validate_version(version)
-        if problem is not None:
-            raise ValueError(problem)
-        return None if version is None else str(version)
-
-    def _next(self, name: str) -> str:
-        problem = validate_name(name)
-        if problem is not None:
-            raise ValueError(problem)
-        self._uses[name] += 1
-        return effect_id_of(name, self._uses[name])
-
-    def _read(self, effect_id: str) -> JournalEntry | None:
-        self._unread.discard(effect_id)
-        return self._journal.get(effect_id)
-
     async def _write(self, entry: NewEntry) -> None:
         await self._ask(Record((entry,)), f"step {entry.effect_id}")
+
+    def _key_of(self, effect_id: str) -> str:
+        return idempotency_key(self.run_id, self.turn, effect_id)
+
+    def _named(self) -> str:
+        return f"session {self.session_id}, run {self.run_id}"
 
     # -- for agents with a journal format of their own
 
@@ -383,6 +241,36 @@ class Turn:
     async def attachment(self, named: str) -> bytes | None:
         """Return the bytes of an attachment of the session, named by its URI or id; None: it holds no such one."""
         return await self._files.read(self.session_id, named)
+
+    # -- jobs
+
+    @property
+    def jobs(self) -> TurnJobs:
+        """The jobs of the session."""
+        return TurnJobs(self._host.store, self.session_id)
+
+    async def start(
+        self,
+        what: JobRequest,
+        input: Any = None,
+        *,
+        name: str = "start",
+        wake: bool = True,
+    ) -> JobHandle:
+        """Start a job and return its handle.  This is a step: it is started once, also if the turn is entered again.
+
+        With `wake` a message of the kind `wake` comes into the session when the job has ended.  Raises CommandRefused.
+        """
+        effect_id = self._next(name)
+        key = self._key_of(effect_id)
+        entry = self._read(effect_id)
+        if entry is not None and step_action(entry) is StepAction.REPLAY:
+            return self.jobs.job(job_id_of(self.session_id, key))
+        await self.may_begin()
+        handle = await self.jobs.start(key, what, input, wake=wake)
+        body, _ = pack(effect_id, handle.id, str)
+        await self._write(report(effect_id, body))
+        return handle
 
     # -- waiting
 

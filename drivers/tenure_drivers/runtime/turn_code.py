@@ -22,6 +22,7 @@ from tenure.runner.protocol import (
 from tenure.turn_end import TurnEnd
 
 from .clock import new_id
+from .current_turn import CURRENT_TURN
 from .errors import Cancelled, IllegalResult, LeaseLost, Parked, describe, failure_of, usage_of
 from .runner_host import RunnerHost
 from .steps import call, in_thread, is_async
@@ -72,6 +73,7 @@ class AgentTurn:
 
     async def _work(self, host: RunnerHost, turn_id: int, turn: Turn) -> None:
         turn_exit: TurnExit = Abandoned()
+        CURRENT_TURN.set(turn)
         try:
             turn_exit = exit_of(turn, await self._call(turn))
         except BaseException as error:

@@ -22,7 +22,15 @@ from ..redaction import without_secrets
 from ..stores.errors import TenureError
 from .errors import BaseExceptionRaised, describe
 
-__all__ = ["as_exception", "ending_forks", "guard", "log", "log_failure", "must_propagate"]
+__all__ = [
+    "as_exception",
+    "ending_forks",
+    "guard",
+    "log",
+    "log_failure",
+    "must_propagate",
+    "traceback_of",
+]
 
 
 T = TypeVar("T")
@@ -120,11 +128,12 @@ def log_failure(session_id: str, run_id: str, what: str, error: BaseException) -
     has the attributes `session_id` and `run_id`.
     """
     names = {"session_id": session_id, "run_id": run_id}
-    shown = _traceback(error)
+    shown = traceback_of(error)
     log.warning("session %s, run %s: %s%s", session_id, run_id, what, shown, extra=names)
 
 
-def _traceback(error: BaseException) -> str:
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of an error of user code for the log, after a line break; empty: its message says all."""
     if isinstance(error, TenureError) and not isinstance(error, BaseExceptionRaised):
         if error.__cause__ is None:
             return ""

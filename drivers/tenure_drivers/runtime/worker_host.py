@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from typing import Final
 
+from tenure.kind import Kind
 from tenure.machines.lease import Evidence, Held, LocalProcess
 from tenure.outcome import Hint, Stepped
 from tenure.records import Session
-from tenure.runner.protocol import CancelSeen, Drain, RunnerStopReason, SteeringSeen
+from tenure.runner.protocol import Drain, RunnerStopReason
 from tenure.worker import protocol
-from tenure.worker.limits import Keys, Usage
+from tenure.worker.limits import Keys, Rule, Usage
 from tenure.worker.machine import step
 
 from ..stores.base import Corrupt, SchemaMismatch, Store, wall_clock_ms
 from .effect_loop import EffectLoop
+from .jobs.host import JobHost
 from .limits import Limit, keys_of
 from .process import ProcessWatch, evidence
 from .runner_host import RunnerHost
@@ -25,29 +28,34 @@ __all__ = ["WorkerHost"]
 
 log = logging.getLogger("tenure")
 RECONNECT_S = 0.25
+SESSIONS: Final = frozenset((Kind.SESSION,))
 
 
 class WorkerHost:
-    """One worker.  `make` makes the runner of a session, beside at most so many others; `on_hint` receives every hint.
+    """One worker.  `make` makes the runner of a session or a job, beside at most so many others.
 
-    `limits`: for what is taken.  `on_failure` receives the error with which the worker stops for good.
+    `on_hint` receives every hint.  `limits`: for the sessions that are taken.  `serves`: what it takes.  `jobs_at_once`:
+    how many of its slots jobs may have.  `on_failure` receives the error with which the worker stops for good.
     """
 
     def __init__(
         self,
         store: Store,
-        make: Callable[[str, int], RunnerHost],
+        make: Callable[[str, Kind, int], RunnerHost | JobHost],
         *,
         slots: int,
         process: LocalProcess | None,
         clock: Callable[[], int],
         on_hint: Callable[[Hint], None] = lambda hint: None,
         limits: Sequence[Limit] = (),
+        serves: Container[Kind] = SESSIONS,
+        jobs_at_once: int | None = None,
         on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
-        self.on_hint, self.limits = on_hint, limits
-        self.runners: dict[str, RunnerHost] = {}
+        self.on_hint, self.limits, self.serves = on_hint, limits, serves
+        self.runners: dict[str, RunnerHost | JobHost] = {}
+        self._kinds: dict[str, Kind] = {}  # of what is due and is no session
         self.on_failure = on_failure
         self.finished = asyncio.Event()
         self.grace_ms = 0
@@ -55,7 +63,11 @@ class WorkerHost:
         self._machine: EffectLoop[protocol.State, protocol.Event, protocol.Effect] = EffectLoop(
             step, self._perform, protocol.TimerFired, clock=clock
         )
-        usage = Usage(tuple([limit.rule for limit in limits])) if limits else None
+        rules = [limit.rule for limit in limits]
+        if jobs_at_once is not None:
+            rules.append(Rule(jobs_at_once))
+        self._has_rules, self._job_keys = bool(rules), (*([None] * len(limits)), "job")
+        usage = Usage(tuple(rules)) if rules else None
         self._machine.start(Stepped(protocol.Serving(slots, usage=usage), ""))
         self._page: tuple[int, str] | None = None
         self._holders = ProcessWatch(process, self._holder_ended)
@@ -92,7 +104,7 @@ class WorkerHost:
                 self.finished.set()
 
     async def _run(self, session_id: str, others: int) -> None:
-        runner = self.make(session_id, others)
+        runner = self.make(session_id, self._kinds.pop(session_id, Kind.SESSION), others)
         runner.watch = self._holders.watch
         self.runners[session_id] = runner
         reason, others_max = RunnerStopReason.BROKEN, 0
@@ -135,20 +147,35 @@ class WorkerHost:
         except Exception as error:  # no reason to leave what is due
             self._log_once(f"cannot look for dead holders: {error}")
         next_in = None if horizon is None else max(0, horizon - wall_clock_ms())
-        ids = tuple([d.session_id for d in due] + dead)
+        found = [d.session_id for d in due if self._learn(d.session_id, d.kind)]
+        ids = tuple(found + dead)
         full = len(due) >= look.limit
-        keys = await self._keys(ids) if self.limits else ()
+        keys = await self._keys(ids) if self._has_rules else ()
         self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in, keys))
 
     async def _keys(self, ids: tuple[str, ...]) -> tuple[Keys, ...]:
-        """Return the keys of sessions.  If their frames cannot be read, they count as the first one."""
-        frames: tuple[str, ...] = ("",) * len(ids)
+        """Return the keys of sessions and jobs.  If the frames cannot be read, they count as the first one."""
+        sessions = tuple([i for i in ids if i not in self._kinds]) if self.limits else ()
+        frames: tuple[str, ...] = ("",) * len(sessions)
         try:
-            if ids:
-                frames = await self.store.ask(protocol.Frames(ids))
+            if sessions:
+                frames = await self.store.ask(protocol.Frames(sessions))
         except Exception as error:
             self._log_once(f"cannot read the frames of sessions for the limits: {error}")
-        return tuple([keys_of(self.limits, *each) for each in zip(ids, frames, strict=True)])
+        known = dict(zip(sessions, frames, strict=True))
+        return tuple([self._keys_of(i, known.get(i, "")) for i in ids])
+
+    def _keys_of(self, session_id: str, frame: str) -> Keys:
+        if session_id in self._kinds:
+            return self._job_keys
+        return (*keys_of(self.limits, session_id, frame), None)[: len(self._job_keys)]
+
+    def _learn(self, session_id: str, kind: Kind | None) -> bool:
+        """Note the kind of what is due.  Return whether this worker takes it."""
+        kind = kind or Kind.SESSION
+        if kind is not Kind.SESSION and kind in self.serves:
+            self._kinds[session_id] = kind
+        return kind in self.serves
 
     def _log_once(self, failure: str) -> None:
         if failure != self._last_failure:  # looks are repeated
@@ -176,7 +203,8 @@ class WorkerHost:
                 lease = session.lease
                 if isinstance(lease, Held) and session.session_id not in self.runners:
                     if evidence(self.process, lease.owner.process) is Evidence.DEAD:
-                        dead.append(session.session_id)
+                        if self._learn(session.session_id, session.kind):
+                            dead.append(session.session_id)
                     else:
                         self._holders.watch(lease.owner.process)
             if len(page) < protocol.LOOK_MAX:
@@ -208,14 +236,14 @@ class WorkerHost:
     def _receive(self, hint: Hint) -> None:
         self.on_hint(hint)
         runner = self.runners.get(hint.session_id)
-        if runner is not None and hint.cancel_run is not None:
-            runner.feed(CancelSeen(self.clock(), hint.cancel_run))
-        if runner is not None and hint.steer_run is not None:
-            runner.feed(SteeringSeen(self.clock(), hint.steer_run))
+        if runner is not None:
+            runner.hinted(hint)
         if hint.outbound and hint.due_at_ms is None:
             return  # it is for a relay
+        if hint.session_id and not self._learn(hint.session_id, hint.kind):
+            return
         at_once = hint.due_at_ms == 0
-        if at_once and self.limits and hint.session_id and runner is None:
+        if at_once and self._has_rules and hint.session_id and runner is None:
             self._machine.spawn(self._hint_with_keys(hint.session_id))
             return
         self._machine.feed(protocol.Hinted(self.clock(), hint.session_id, at_once))

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from ..job_runner import machine as job_runner_
+from ..job_runner.answers import classify as classify_job
 from ..machines import input as input_
 from ..machines import job as job_
 from ..machines import lease as lease_
@@ -27,7 +29,7 @@ from ..rules import Row, Table
 from ..runner import machine as runner_
 from ..runner.answers import classify
 from ..worker import machine as worker_
-from . import publisher_domain, relay_domain, runner_domain, worker_domain
+from . import job_runner_domain, publisher_domain, relay_domain, runner_domain, worker_domain
 
 __all__ = [
     "LEASE",
@@ -331,6 +333,16 @@ RUNNER: Final = Machine(
     loops=False,
 )
 
+JOB_RUNNER: Final = Machine(
+    "job_runner",
+    job_runner_.RULES,
+    job_runner_domain.STATES,
+    job_runner_domain.EVENTS,
+    commands_in=job_runner_domain.answers,
+    classify=classify_job,
+    loops=False,
+)
+
 WORKER: Final = Machine(
     "worker",
     worker_.RULES,
@@ -359,8 +371,8 @@ RELAY: Final = Machine(
 )
 
 MACHINES: Final = (
-    *(JOB, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY, RELAY, RUN, RUNNER, SUBSCRIPTION, TICKET),
-    WORKER,
+    *(JOB, JOB_RUNNER, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY),
+    *(RELAY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER),
 )
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "grant",
     "take_up",
     "validate_grant",
+    "validate_process",
 ]
 
 
@@ -73,11 +74,11 @@ def validate_grant(lease_id: str, owner: lease_.Owner, ttl_ms: int) -> str | Non
         validate_id("lease_id", lease_id)
         or validate_id("owner_id", owner.owner_id)
         or validate_id("incarnation_id", owner.incarnation_id)
-        or (None if owner.process is None else _validate_process(owner.process))
+        or (None if owner.process is None else validate_process(owner.process))
     )
 
 
-def _validate_process(process: lease_.LocalProcess) -> str | None:
+def validate_process(process: lease_.LocalProcess) -> str | None:
     return (
         validate_text("process host", process.host)
         or validate_text("process boot", process.boot)

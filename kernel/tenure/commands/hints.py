@@ -28,5 +28,5 @@ def hints_of(
         or (before.lease.__class__ is lease_.Held and after.lease.__class__ is lease_.Vacant)
     )
     if earlier or cancelled is not None or steered is not None or sends:
-        return (Hint(after.session_id, due, cancelled, steered, sends),)
+        return (Hint(after.session_id, due, cancelled, steered, sends, after.kind),)
     return ()

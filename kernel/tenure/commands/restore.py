@@ -53,7 +53,11 @@ class Restore(Command[RestoreView, int]):
         if missing and view.session is not None:
             return Refused(Refusal.KEY_CONFLICT, "STORE-39", view.session)
         hints = tuple(
-            [Hint(self.session_id, r.due_at_ms) for r in missing if isinstance(r, Session)]
+            [
+                Hint(self.session_id, r.due_at_ms, kind=r.kind)
+                for r in missing
+                if isinstance(r, Session)
+            ]
         )
         writes = tuple([Insert(record) for record in missing])
         return Decided(len(missing), "STORE-39", writes, hints, replayed=not missing)

@@ -65,6 +65,7 @@ __all__ = [
     "TranscriptLine",
     "WaitInfo",
     "WouldRefuse",
+    "journal_steps",
 ]
 
 
@@ -112,7 +113,9 @@ class LoadRun(Question[LoadedRun | None]):
             rows.append((yield Get(Input, (self.session_id, contributor.input_id))))
         run, inputs = with_inputs(run, rows)
         entries = (
-            yield from _journal(self.session_id, self.run_id) if run.next_checkpoint else _nothing()
+            yield from journal_steps(self.session_id, self.run_id)
+            if run.next_checkpoint
+            else _nothing()
         )
         state = None
         if session.state_digest is not None:
@@ -165,7 +168,8 @@ def _nothing() -> Steps:
     yield
 
 
-def _journal(session_id: str, run_id: str) -> Steps:
+def journal_steps(session_id: str, run_id: str) -> Steps:
+    """The journal of a run, or of a job whose id is both."""
     entries: list[JournalEntry] = []
     after: tuple[int, ...] = ()
     while True:
@@ -184,7 +188,7 @@ class Journal(Question[tuple[JournalEntry, ...]]):
     run_id: str
 
     def steps(self) -> Steps:
-        return (yield from _journal(self.session_id, self.run_id))
+        return (yield from journal_steps(self.session_id, self.run_id))
 
 
 # -- for clients

@@ -294,12 +294,12 @@ def next_id(core: Core) -> tuple[int, Core]:
 
 def send(
     what: Command[Any, Any] | Question[Any], id: int, now_ms: int
-) -> tuple[PendingCall, Effect]:
+) -> tuple[PendingCall, Execute | Ask]:
     """Return a new call and its effect."""
     return PendingCall(id, what, now_ms, now_ms), effect_of(id, what)
 
 
-def effect_of(id: int, what: Command[Any, Any] | Question[Any]) -> Effect:
+def effect_of(id: int, what: Command[Any, Any] | Question[Any]) -> Execute | Ask:
     """Return the effect that sends this."""
     return Execute(id, what) if isinstance(what, Command) else Ask(id, what)
 
@@ -309,7 +309,7 @@ def retry_delay_ms(tries: int) -> int:
     return int(min(RETRY_MS * 2 ** min(tries, 20), RETRY_MS_MAX))
 
 
-def wait(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCall, Effect]:
+def wait(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCall, SetTimer]:
     """Return the call that waits for its next attempt, and the timer of that attempt."""
     waiting = replace(
         pending, tries=pending.tries + 1, unsure=pending.unsure or unsure, waiting=True
@@ -317,7 +317,7 @@ def wait(pending: PendingCall, now_ms: int, *, unsure: bool) -> tuple[PendingCal
     return waiting, SetTimer(pending.id, now_ms + retry_delay_ms(pending.tries))
 
 
-def resend(pending: PendingCall, now_ms: int) -> tuple[PendingCall, Effect]:
+def resend(pending: PendingCall, now_ms: int) -> tuple[PendingCall, Execute | Ask]:
     """Send the same call again.  If it was certainly not executed, its time starts now (RUNNER-80, RUNNER-81)."""
     sent_ms = pending.sent_ms if pending.unsure else now_ms
     return replace(pending, sent_ms=sent_ms, waiting=False), effect_of(pending.id, pending.what)

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from attrs import define, field, frozen
 
+from ...agents.job_registry import UnknownJob, find_jobs
 from ...agents.registry import UnknownAgent, find_agent
 from ...blobs.registry import open_blobs
 from ...redaction import without_secrets
@@ -53,6 +54,7 @@ class Job:
     ordered: bool = True
     name: str = ""
     blobs: str | None = None
+    jobs: tuple[str, ...] = ()
     wait: bool = False
     patience_s: float = 30.0
     grace_s: float = 30.0
@@ -172,12 +174,21 @@ def stop_s(grace_s: float) -> float:
     return 2 * grace_s + DRAIN_S
 
 
-async def run(job: Job, content: bytes) -> int:
-    lines, bad = await check_shapes(content, job.name)
+def stop_if_unknown(job: Job) -> None:
+    """Exit if there is no such agent, or no such job."""
     try:
         find_agent(job.agent)
     except UnknownAgent as error:
         raise usage_error(f"--agent: {error}") from error
+    try:
+        find_jobs(job.jobs)
+    except UnknownJob as error:
+        raise usage_error(f"--jobs: {error}") from error
+
+
+async def run(job: Job, content: bytes) -> int:
+    lines, bad = await check_shapes(content, job.name)
+    stop_if_unknown(job)
     await stop_if_no_blobs(job)
     stop_if_unusable(job.store)
     path = sqlite_path(job.store)
@@ -220,6 +231,7 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     if Capability.PROCESSES in store.store.capabilities:
         arguments = ["--agent", job.agent, "--patience", str(job.patience_s)]
         arguments += ["--grace", str(job.grace_s)]
+        arguments += [word for name in job.jobs for word in ("--jobs", name)]
         return WorkerPool(job.store, arguments, job.workers, log_line=log, blobs_url=job.blobs)
     if job.workers > 1:
         raise usage_error(
@@ -230,7 +242,7 @@ async def worker_pool(job: Job, store: RetryingStore) -> Workers:
     report_exits(lambda what: log(f"tenure run: {what}; the next run resumes what is unfinished"))
     return InProcessWorker(
         store.url, store.store, job.agent, patience_s=job.patience_s, grace_s=job.grace_s,
-        blobs_url=job.blobs,
+        blobs_url=job.blobs, jobs=job.jobs,
     )  # fmt: skip
 
 

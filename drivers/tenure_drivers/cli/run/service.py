@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from ...agents.registry import UnknownAgent, find_agent
 from ...stores.base import Capability
 from ...stores.url import redact
 from ..exit import Exit, usage_error
@@ -15,7 +14,15 @@ from ..invoke import invoke
 from ..options import FOR_WORKERS
 from ..output import log
 from ..retrying_store import opened, stop_if_unusable
-from .command import Job, Signals, drained, in_event_loop, stop_if_no_blobs, worker_pool
+from .command import (
+    Job,
+    Signals,
+    drained,
+    in_event_loop,
+    stop_if_no_blobs,
+    stop_if_unknown,
+    worker_pool,
+)
 
 __all__ = ["work"]
 
@@ -45,10 +52,7 @@ def work(**options: Any) -> None:
 
 
 async def _work(job: Job) -> int:
-    try:
-        find_agent(job.agent)
-    except UnknownAgent as error:
-        raise usage_error(f"--agent: {error}") from error
+    stop_if_unknown(job)
     await stop_if_no_blobs(job)
     stop_if_unusable(job.store)
     async with opened(job.store, patience_s=job.patience_s, log_line=log) as store:

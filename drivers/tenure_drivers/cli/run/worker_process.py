@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ...agents.job_registry import UnknownJob, find_jobs
 from ...agents.registry import UnknownAgent, find_agent
 from ...blobs.registry import open_blobs
 from ...runtime.runtime import Runtime
@@ -45,15 +46,16 @@ class InProcessWorker:
         patience_s: float,
         grace_s: float,
         blobs_url: str | None = None,
+        jobs: Sequence[str] = (),
     ) -> None:
-        """`blobs_url`: the store of the bytes of attachments.  Raises ValueError if it is wrong."""
+        """`jobs`: names of definitions.  `blobs_url`: the store of the bytes of attachments.  Raises ValueError if it is wrong."""
         self._url = url
         self._blobs = None if blobs_url is None else open_blobs(blobs_url, url)
         self._grace_ms = round(grace_s * 1000)
         self._store = PatientStore(store, patience_s)
         self._runtime = Runtime(
             self._store, find_agent(agent), owner_id=owner(), sessions_at_once=SESSIONS_AT_ONCE,
-            blobs=self._blobs,
+            blobs=self._blobs, jobs=find_jobs(jobs),
         )  # fmt: skip
         self._drained = asyncio.Event()
 
@@ -100,6 +102,7 @@ async def work(
     agent: str,
     patience_s: float,
     grace_s: float,
+    jobs: Sequence[str],
     parent_watch: ParentWatch,
 ) -> None:
     drained = asyncio.Event()
@@ -107,7 +110,7 @@ async def work(
     async with opened(store_url, patience_s=patience_s) as store:
         companion = InProcessWorker(
             store.url, store.store, agent, patience_s=patience_s, grace_s=grace_s,
-            blobs_url=blobs_url,
+            blobs_url=blobs_url, jobs=jobs,
         )  # fmt: skip
         working = asyncio.create_task(companion.work())
         parent_watch.send("ready")
@@ -126,6 +129,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--agent", required=True)
     parser.add_argument("--patience", type=float, required=True)
     parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--jobs", action="append", default=[])
     options = parser.parse_args(arguments)
     parent_watch = ParentWatch(options.parent)
     logging.basicConfig(
@@ -134,7 +138,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         # code of the agent must not find passwords in them
         url, blobs = os.environ.pop(STORE), os.environ.pop(BLOBS, None)
-        working = work(url, blobs, options.agent, options.patience, options.grace, parent_watch)
+        working = work(
+            url, blobs, options.agent, options.patience, options.grace, options.jobs, parent_watch
+        )
         report_exits(parent_watch.send)
         asyncio.run(working)
         end_without_threads(Exit.OK, lambda what: log(f"worker {os.getpid()}: {what}"))
@@ -144,6 +150,9 @@ def main(arguments: Sequence[str]) -> int:
         return stop.code
     except UnknownAgent as error:
         parent_watch.send(f"--agent: {error}")
+        return Exit.UNUSABLE
+    except UnknownJob as error:
+        parent_watch.send(f"--jobs: {error}")
         return Exit.UNUSABLE
     except Exception as error:
         log(f"worker {os.getpid()}: {type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import psycopg
 
+from tenure.kind import Kind
 from tenure.outcome import Hint
 
 from .connection import Connection, connect
@@ -22,7 +23,18 @@ PAYLOAD_BYTES_MAX = 7_900  # the server's limit is 8,000
 LISTEN_S = 0.5
 NOTIFY = "SELECT pg_notify(%s, %s)"
 
-_decode = msgspec.json.Decoder(list[tuple[str, int | None, str | None, str | None]]).decode
+
+class HintRow(msgspec.Struct, array_like=True):
+    """A hint in a payload."""
+
+    session_id: str
+    due_at_ms: int | None
+    cancel_run: str | None
+    steer_run: str | None
+    kind: Kind | None = None
+
+
+_decode = msgspec.json.Decoder(list[HintRow]).decode
 
 
 class PostgresNotifier:
@@ -122,7 +134,7 @@ class PostgresNotifier:
 def payloads(hints: Sequence[Hint]) -> list[str]:
     """Encode hints as few payloads, without duplicates."""
     distinct = dict.fromkeys(
-        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run) for h in hints]
+        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run, *_kind_of(h)) for h in hints]
     )
     found: list[str] = []
     part: list[str] = []
@@ -136,9 +148,18 @@ def payloads(hints: Sequence[Hint]) -> list[str]:
     return [*found, f"[{', '.join(part)}]"]
 
 
+def _kind_of(hint: Hint) -> tuple[str, ...]:
+    """Return the kind of what is no session: the first release knows four fields, and takes more as "any session"."""
+    return () if hint.kind is None else (hint.kind.value,)
+
+
 def hints_of(payload: str) -> list[Hint]:
     """Decode a payload.  An invalid one means that any session may have changed."""
     try:
-        return [Hint(*one) for one in _decode(payload)] or [Hint("", None)]
+        found = [
+            Hint(row.session_id, row.due_at_ms, row.cancel_run, row.steer_run, kind=row.kind)
+            for row in _decode(payload)
+        ]
+        return found or [Hint("", None)]
     except (ValueError, TypeError, msgspec.MsgspecError):
         return [Hint("", None)]

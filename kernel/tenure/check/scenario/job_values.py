@@ -5,10 +5,17 @@ from __future__ import annotations
 import attrs
 
 from ...failure import RetryLimits
-from ...machines.lease import Evidence, Owner
+from ...machines.lease import Evidence, LocalProcess, Owner
 from ...verdict import Observed
 
-__all__ = ["read_limits", "read_observed", "write_limits", "write_observed"]
+__all__ = [
+    "read_limits",
+    "read_observed",
+    "read_process",
+    "write_limits",
+    "write_observed",
+    "write_process",
+]
 
 
 def read_observed(text: str) -> tuple[Observed, ...]:
@@ -39,3 +46,15 @@ def write_limits(limits: RetryLimits) -> str:
     """Return the text that `read_limits` reads."""
     names = [a.name for a in attrs.fields(RetryLimits)]
     return ",".join(f"{name}:{getattr(limits, name)}" for name in names)
+
+
+def read_process(text: str) -> LocalProcess:
+    """Read a process: `host/boot/ns/7/12`, the last two its pid and its start."""
+    host, boot, namespace, pid, start = text.split("/")
+    return LocalProcess(host, boot, namespace, int(pid), start)
+
+
+def write_process(process: LocalProcess) -> str:
+    """Return the text that `read_process` reads."""
+    where = f"{process.host}/{process.boot}/{process.pid_namespace}"
+    return f"{where}/{process.pid}/{process.start}"

@@ -39,7 +39,7 @@ from ...commands import (
 )
 from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
-from ...machines.lease import Evidence, Fence, Owner
+from ...machines.lease import Evidence, Fence, LocalProcess, Owner
 from ...machines.run import Termination, WaitReason
 from ...machines.ticket import Action, Rest, TicketKind, Work
 from ...policy import (
@@ -56,7 +56,14 @@ from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
 from ...verdict import Observed
-from .job_values import read_limits, read_observed, write_limits, write_observed
+from .job_values import (
+    read_limits,
+    read_observed,
+    read_process,
+    write_limits,
+    write_observed,
+    write_process,
+)
 from .policies import read_policy, read_retention, write_policy, write_retention
 from .relations import read_pair, read_relation, read_work, split_last, write_relation
 
@@ -336,6 +343,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return Owner(owner_id, incarnation_id)
         case "tuple[Observed, ...]":
             return read_observed(text)
+        case "lease_.LocalProcess":
+            return read_process(text)
         case "RetryLimits":
             return read_limits(text)
         case "Policy":
@@ -449,6 +458,8 @@ def _word(value: Any, session_id: str) -> str:
             return write_limits(value)
         case (Observed(), *_):
             return write_observed(value)
+        case LocalProcess():
+            return write_process(value)
         case Retention():
             return write_retention(value)
         case Root() | Child() | Fork():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import ClassVar
 
 from attrs import field, frozen
@@ -15,14 +14,13 @@ from ...machines import job as job_
 from ...machines import lease as lease_
 from ...outcome import Decided, Insert, Refusal, Refused
 from ...queries import Command, Each, First, Get, Query, Reads, read
-from ...records import Emission, Job, JobEventType
+from ...records import Emission, JobEventType
 from ...replace import replace
 from ...transcript import hash_parts, hash_text
-from ..admit import Admit
 from ..send import send
-from ..submission import NewInput
 from ..validation import size_of, validate_id, validate_text
 from .job_transaction import JobTransaction, JobView, job_queries, refuse_fence, unknown
+from .wakes import wake
 
 __all__ = ["Emit", "Emitted"]
 
@@ -91,7 +89,7 @@ class Emit(Command[EmitView, Emitted]):
         row = Emission(self.session_id, seq, self.type, self.key, digest, now_ms, self.body)
         tx.write(Insert(row))
         if self.wake and job.wake_target is not None:
-            send(tx, self._wake(job, seq))
+            send(tx, wake(job, f"event {self.key or seq}", self.body))  # EMIT-8
         return tx.decided(Emitted(seq), "EMIT-1")
 
     def _validate(self, event_type: JobEventType | None) -> str | None:
@@ -111,10 +109,3 @@ class Emit(Command[EmitView, Emitted]):
         except ValueError as error:
             return f"body is no JSON: {error}"
         return violation(read_json(event_type.schema), value)
-
-    def _wake(self, job: Job, seq: int) -> Admit:
-        """EMIT-8: return the wake.  Its id follows from the target and the key of the event, so it is sent once."""
-        assert job.wake_target is not None, job
-        words = f"{job.wake_target} {job.session_id} {self.key or seq}"
-        wake_id = f"wake:{hashlib.sha256(words.encode()).hexdigest()}"
-        return Admit(job.wake_target, (NewInput(wake_id, "wake", self.body, source="job"),))

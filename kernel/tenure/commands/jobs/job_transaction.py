@@ -20,6 +20,8 @@ from ...transcript import hash_parts
 from ...verdict import Observed, Rule, Verdict, facts_of, judge
 from ..aggregate import AggregateTransaction
 from ..replay import check_pruned
+from ..send import send
+from .wakes import end_wake
 
 __all__ = [
     "CommandView",
@@ -216,6 +218,8 @@ class JobTransaction(AggregateTransaction):
         self.job = replace(self.job, state=state, waits=None, hold=None, look_at_ms=None, looks=0)
         self.update(cancel=None, left_since_ms=None)
         self.append_event(EventKind.JOB_ENDED, f"{how.value}: {reason}" if reason else how.value)
+        if self.job.wake_target is not None:
+            send(self, end_wake(self.job, how, reason))
 
     def leave(self, reason: str) -> int:
         """JOB-42: note that the job is left, and return when to look again.

@@ -14,6 +14,7 @@ from ...outcome import Decided, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...replace import replace
 from ...run_values import LastEnd
+from ..grant import validate_process
 from .job_transaction import (
     JobTransaction,
     JobView,
@@ -39,14 +40,17 @@ class JobStarted:
 class Start(Command[JobView, JobStarted | JobEnded]):
     """Note that the holder starts the job.  Sent once under a lease, before the effect.
 
+    `process`: the child process that executes it, which waits until this is stored (JOB-39).
+
     If somebody has asked to abandon or to cancel it, it ends without being started.
-    Refusals: UNKNOWN_JOB, FENCED, ENDED, STARTED.
+    Refusals: UNKNOWN_JOB, FENCED, ENDED, STARTED, ILLEGAL.
     """
 
     since: ClassVar = 2
     serves: ClassVar = Kind.JOB
     session_id: str
     fence: lease_.Fence
+    process: lease_.LocalProcess | None = None
 
     def reads(self) -> Reads[JobView]:
         return read(JobView, *job_queries(self.session_id))
@@ -64,6 +68,8 @@ class Start(Command[JobView, JobStarted | JobEnded]):
             return stepped
         if refused := refuse_fence(session, self.fence):
             return refused
+        if self.process is not None and (problem := validate_process(self.process)):
+            return Refused(Refusal.ILLEGAL, "JOB-39", problem)
         stepped = job_.step(job.state, start)
         if isinstance(stepped, Refused):
             return stepped
@@ -82,6 +88,7 @@ class Start(Command[JobView, JobStarted | JobEnded]):
             job,
             state=state,
             attempts=job.attempts + 1,
+            process=self.process,
             starter=lease.owner if first else job.starter,
             started_at_ms=now_ms if first else job.started_at_ms,
         )

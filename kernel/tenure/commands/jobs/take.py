@@ -17,7 +17,14 @@ from ...replace import replace
 from ...verdict import Observed, Rule, Verdict
 from ..grant import TTL_MS_DEFAULT, validate_grant
 from ..replay import check_command_id, check_pruned
-from .job_transaction import CommandView, JobTransaction, command_queries, fence_of, unknown
+from .job_transaction import (
+    CommandView,
+    JobTransaction,
+    command_queries,
+    digest_of_end,
+    fence_of,
+    unknown,
+)
 
 __all__ = [
     "Deferred",
@@ -33,6 +40,11 @@ __all__ = [
 
 OBSERVED_MAX: Final = 4  # the holder and the starter, as they were and as they are
 SILENT_OWNER: Final = "silent_owner"
+NO_RUNNER: Final = "no_runner"
+RUNNER_MISSING: Final = "runner_missing"
+RUNNER_MISSING_MS: Final = (
+    3_600_000  # JOB-38: how long a job waits for a worker that has its runner
+)
 
 
 @frozen
@@ -87,7 +99,7 @@ class Left:
 
 @frozen
 class NotDue:
-    """There is nothing to take before `due_at_ms`; None: until a command comes.  `reason`: external, retry or signal."""
+    """There is nothing to take before `due_at_ms`; None: until a command comes.  `reason`: external, retry, signal or no_runner."""
 
     since: ClassVar = 2
     reason: str
@@ -101,6 +113,8 @@ TakeOutcome = Taken | TakenBefore | JobEnded | Deferred | Left | NotDue
 class Take(Command[CommandView, TakeOutcome]):
     """Carry out the verdict on a job: take it, end it, or leave it.  `evidence`: what was observed of its owners.
 
+    `able`: this worker has the runner of the job.  Otherwise it takes nothing (JOB-38).
+
     The verdict is computed from the rows behind the lock, never from a row that was read before.  Writes a few rows.
     Refusals: UNKNOWN_JOB, KEY_CONFLICT, ILLEGAL.
     """
@@ -112,6 +126,7 @@ class Take(Command[CommandView, TakeOutcome]):
     owner: lease_.Owner
     ttl_ms: int = TTL_MS_DEFAULT
     evidence: tuple[Observed, ...] = ()
+    able: bool = True
 
     def reads(self) -> Reads[CommandView]:
         return read(CommandView, *command_queries(self.session_id, self.lease_id))
@@ -158,6 +173,10 @@ class Take(Command[CommandView, TakeOutcome]):
 
     def _take(self, tx: JobTransaction) -> TakeOutcome:
         """JOB-43, JOB-45: end what is left of the last lease, then grant one, if the job is due."""
+        if not self.able:
+            tx.via.append("JOB-38")
+            if not self._is_overdue(tx):
+                return NotDue(NO_RUNNER, None)
         tx.lose()
         state = tx.job.state
         if isinstance(state, job_.Ended):
@@ -167,6 +186,9 @@ class Take(Command[CommandView, TakeOutcome]):
             return NotDue("signal", None)
         if state.due_at_ms is not None and state.due_at_ms > tx.now_ms:
             return NotDue("retry", state.due_at_ms)
+        if not self.able:
+            tx.end(job_.How.FAILED, digest_of_end(job_.How.FAILED, RUNNER_MISSING), RUNNER_MISSING)
+            return _ended(tx.job)
         acquire = lease_.Acquire(self.lease_id, self.owner, self.ttl_ms, tx.now_ms)
         lease = tx.step_to(lease_.step(tx.session.lease, acquire))
         tx.update(lease=lease, left_since_ms=None)
@@ -175,6 +197,16 @@ class Take(Command[CommandView, TakeOutcome]):
         tx.append_event(EventKind.JOB_TAKEN, str(lease.generation))
         tx.remember(self.lease_id, "take", LeaseTaken())
         return _taken(tx.session, tx.job)
+
+    def _is_overdue(self, tx: JobTransaction) -> bool:
+        """JOB-38: return whether nobody has taken the job for so long that nobody has its runner."""
+        state, lease = tx.job.state, tx.session.lease
+        since = tx.job.changed_at_ms
+        if isinstance(state, job_.Waiting):
+            since = max(since, state.due_at_ms or 0)
+        if isinstance(lease, lease_.Held):
+            since = max(since, lease.expires_at_ms)
+        return tx.now_ms - since > RUNNER_MISSING_MS
 
 
 def _taken(session: Session, job: Job) -> Taken:
