@@ -11,7 +11,12 @@ from cronsim import CronSim
 
 from tenure.limits import FIRED_TIMES_MAX
 from tenure.trigger_records import Schedule
-from tenure_drivers.runtime.schedules import check_schedule, first_time, schedule_of, times_due
+from tenure_drivers.runtime.triggers.schedules import (
+    check_schedule,
+    first_time,
+    schedule_of,
+    times_due,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR_MS = 3_600_000
