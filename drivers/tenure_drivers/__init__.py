@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         JobResult,
     )
     from .runtime.jobs.process_job import Process, Processes
-    from .runtime.jobs.session_job import ChildSession, Sessions
+    from .runtime.jobs.session_job import ChildSession, ChildSessions
     from .runtime.jobs.work import BlockingWork, Work
     from .runtime.limits import Limit
     from .runtime.publisher_host import Sink
@@ -116,6 +116,7 @@ __all__ = [
     "Channel",
     "ChatAgent",
     "ChildSession",
+    "ChildSessions",
     "Client",
     "CommandRefused",
     "Corrupt",
@@ -168,7 +169,6 @@ __all__ = [
     "Runtime",
     "SchemaTooNew",
     "SchemaTooOld",
-    "Sessions",
     "Settled",
     "Sink",
     "Steered",

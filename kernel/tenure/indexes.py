@@ -17,6 +17,7 @@ from .records import (
     ImportedPage,
     Input,
     Job,
+    JobGrant,
     JobSignal,
     JournalEntry,
     Label,
@@ -60,6 +61,8 @@ __all__ = [
     "IMPORTED_PAGES",
     "INDEXES",
     "JOB_CHANGED",
+    "JOB_GRANTEES",
+    "JOB_GRANTS",
     "JOB_LEFT",
     "JOB_OPEN",
     "JOB_ORIGIN",
@@ -186,6 +189,8 @@ JOB_CHANGED: Final = Index("job_changed", Job, ("changed_at_ms", "session_id"), 
 JOB_OPEN: Final = Index("job_open", Job, ("open_since_ms", "session_id"), since=2)
 JOB_ORIGIN: Final = Index("job_origin", Job, ("origin", "registered_at_ms", "session_id"), since=2)
 JOB_STARTER: Final = Index("job_starter", Job, ("started_by", "session_id"), since=2)
+JOB_GRANTS: Final = Index("job_grant_pk", JobGrant, JobGrant.key, unique=True, since=2)
+JOB_GRANTEES: Final = Index("job_grantee", JobGrant, ("job_id", "session_id"), since=2)
 EMISSIONS: Final = Index("emission_pk", Emission, Emission.key, unique=True, since=2)
 EMISSION_KEY: Final = Index(
     "emission_key", Emission, ("session_id", "key_value"), unique=True, since=2
@@ -277,6 +282,8 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     SUBSCRIPTIONS,
     OCCURRENCES,
     TRIGGERS,
+    JOB_GRANTS,
+    JOB_GRANTEES,
     EMISSIONS,
     EMISSION_KEY,
     SIGNALS,

@@ -17,6 +17,7 @@ __all__ = [
     "Emission",
     "Job",
     "JobEventType",
+    "JobGrant",
     "JobPart",
     "JobSignal",
     "JobText",
@@ -176,3 +177,15 @@ class JobSignal(Record):
     digest: str
     at_ms: int
     body: str = field(repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)} characters>")
+
+
+@frozen
+class JobGrant(Record):
+    """A session may see a job.  `by`: who has given it, or the session that it comes from; for people."""
+
+    since: ClassVar = 2
+    key: ClassVar = ("session_id", "job_id")
+    session_id: str
+    job_id: str
+    by: str
+    at_ms: int

@@ -24,6 +24,7 @@ __all__ = [
     "EVENT_TYPES_MAX",
     "FRAMES_MAX",
     "FRAME_OPTIONS_BYTES_MAX",
+    "GRANTS_MAX",
     "ID_CHARACTERS_MAX",
     "INTENTS_MAX",
     "INTENT_AGE_MS",
@@ -103,6 +104,7 @@ SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
 
 # of a job (JOB-33)
 JOB_INPUT_BYTES_MAX: Final = 10_000_000
+GRANTS_MAX: Final = 64  # of one command (GRANT-2)
 EVENT_TYPES_MAX: Final = 32  # EMIT-2
 SCHEMA_BYTES_MAX: Final = 65_536  # of one event type
 SIGNAL_NAMES_MAX: Final = 32  # SIGNAL-5

@@ -20,6 +20,7 @@ from .job_records import (
     Emission,
     Job,
     JobEventType,
+    JobGrant,
     JobPart,
     JobSignal,
     JobText,
@@ -38,13 +39,14 @@ from .policy import Lane, Policy
 from .profile_records import Child, Fork, Label, Profile, Relation, Root
 from .queries import Record
 from .retention import PruneProgress
-from .run_values import Contributor, LastEnd, OpenTicket, Stamp
+from .run_values import Contributor, LastEnd, OpenTicket, Stamp, TicketName, Work
 from .stored_outcomes import (
     Admission,
     Amended,
     CancelRequested,
     ExecutedOutcome,
     FencedOff,
+    GrantsMoved,
     HowAdmitted,
     Interrupted,
     JobAsked,
@@ -91,7 +93,9 @@ __all__ = [
     "Interrupted",
     "Job",
     "JobAsked",
+    "GrantsMoved",
     "JobEventType",
+    "JobGrant",
     "JobPart",
     "JobText",
     "JournalEntry",
@@ -130,8 +134,10 @@ __all__ = [
     "Ticket",
     "TicketDecided",
     "Trigger",
+    "TicketName",
     "Usage",
     "WithdrawnCount",
+    "Work",
 ]
 
 
@@ -278,8 +284,9 @@ class Input(Record):
 
 @frozen
 class QueueEntry(Record):
-    """The state of an input in its queue."""
+    """The state of an input in its queue.  `settles`: the ticket that its end settles."""
 
+    added: ClassVar = {"settles": 2}
     key: ClassVar = ("session_id", "input_id")
     flat: ClassVar = ("state",)
     derived: ClassVar = ("dead_seq",)
@@ -289,6 +296,7 @@ class QueueEntry(Record):
     lane: Lane
     priority: int
     state: input_.Delayed | input_.Ready | input_.Bound | input_.Ended
+    settles: TicketName | None = None
 
     @property
     def dead_seq(self) -> int | None:
@@ -466,4 +474,5 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     JobEventType,
     Emission,
     JobSignal,
+    JobGrant,
 )

@@ -10,7 +10,33 @@ from .failure import RetryLimits
 from .frame import Switched
 from .policy import Delivery, Lane, WhileWaiting
 
-__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp"]
+__all__ = ["Contributor", "LastEnd", "OpenTicket", "Stamp", "TicketName", "Work"]
+
+
+@frozen
+class Work:
+    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id.
+
+    `peer`: the name of its store; "" is the same one.
+    """
+
+    since: ClassVar = 2
+    done_by: str
+    input_id: str | None = None
+    peer: str = ""
+
+
+@frozen
+class TicketName:
+    """A ticket of another session, which the end of an input or of a job settles.
+
+    `asked_by`: that session.  `peer`: the name of its store; "" is the same one.
+    """
+
+    since: ClassVar = 2
+    asked_by: str
+    ticket_id: str
+    peer: str = ""
 
 
 @frozen
@@ -29,6 +55,7 @@ class Contributor:
         "checkpoint": 2,
         "while_waiting": 2,
         "retry": 2,
+        "settles": 2,
     }
     ignorable: ClassVar = ("delivery", "while_waiting")
     input_id: str
@@ -45,6 +72,7 @@ class Contributor:
     checkpoint: int | None = None  # that has taken it; None: the run began with it
     while_waiting: WhileWaiting | None = None
     retry: RetryLimits | None = None
+    settles: TicketName | None = None
 
 
 @frozen
@@ -56,6 +84,7 @@ class OpenTicket:
     call_id: str | None = None  # the tool call that waits for it
     deadline_ms: int | None = None
     unasked: bool = False  # nobody is asked: a timer, or work
+    awaits: Work | None = None  # the work whose end settles it
 
 
 @frozen

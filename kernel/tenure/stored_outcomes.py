@@ -17,6 +17,7 @@ __all__ = [
     "CancelRequested",
     "ExecutedOutcome",
     "FencedOff",
+    "GrantsMoved",
     "HowAdmitted",
     "Interrupted",
     "JobAsked",
@@ -187,6 +188,14 @@ class Resent:
 
 
 @frozen
+class GrantsMoved:
+    """How many grants a session was given, or has lost."""
+
+    since: ClassVar = 2
+    count: int
+
+
+@frozen
 class JobAsked:
     """A request to abandon or to cancel a job.  `by`: whose request counts.  `ended`: the job has ended with it."""
 
@@ -232,4 +241,5 @@ ExecutedOutcome: TypeAlias = (
     | JobAsked
     | TriggerChanged
     | SubscriptionChanged
+    | GrantsMoved
 )

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from .machines import ticket as ticket_
 from .queries import Record
+from .run_values import Work
 
 __all__ = ["Ticket"]
 
@@ -31,7 +32,7 @@ class Ticket(Record):
     opened_at_ms: int
     prompt: str = field(repr=lambda p: repr(p) if len(p) < 80 else f"<{len(p)} characters>")
     state: ticket_.Open | ticket_.Settled = ticket_.Open()
-    awaits: ticket_.Work | None = None  # what settles it with its end
+    awaits: Work | None = None  # what settles it with its end
 
     @property
     def open_run(self) -> str | None:

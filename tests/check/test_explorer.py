@@ -69,6 +69,7 @@ PINNED: dict[str, tuple[int, int]] = {
     "waiting-prompt": (1_955, 4_128),
     "waiting-input": (3_781, 8_451),
     "waiting-background": (5_393, 15_804),
+    "children": (1_464, 4_556),
     "join": (1_674, 6_284),
     "approval": (1_245, 4_053),
     "import": (3_711, 11_459),

@@ -41,7 +41,14 @@ from tenure.check.session.configs import (
 )
 from tenure.check.session.configs_frames import BLOBS, FRAMES
 from tenure.check.session.configs_import import IMPORT
-from tenure.check.session.configs_waiting import APPROVAL, JOIN, WAITING, WAITING_ANY, WAITING_INPUT
+from tenure.check.session.configs_waiting import (
+    APPROVAL,
+    CHILDREN,
+    JOIN,
+    WAITING,
+    WAITING_ANY,
+    WAITING_INPUT,
+)
 from tenure.check.session.model import ONCE
 from tenure.check.session.states import ModelConfig
 from tenure.check.session.steering_properties import TAKES_ALL
@@ -70,6 +77,7 @@ from tenure.commands import (
     sweep,
     switch,
     withdraw,
+    work_end,
 )
 from tenure.commands import (
     checkpoint as checkpoint,
@@ -88,7 +96,7 @@ from tenure.machines import lease
 from tenure.machines import run as run_
 from tenure.machines import ticket as ticket_
 from tenure.machines.input import How, Ready
-from tenure.outcome import Decided, Stepped
+from tenure.outcome import Decided, Stepped, Update
 from tenure.policy import LANES, Lane
 from tenure.records import Contributor, Phase, Run
 from tenure.replace import replace
@@ -606,6 +614,17 @@ def goes_on_with_whatever_comes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run_, "step", any_)
 
 
+def withdrawn_without_a_word(patch: pytest.MonkeyPatch) -> None:
+    """The withdrawal of an input that a run has bound tells no ticket."""
+    patch.setattr(
+        withdraw, "write_end", lambda tx, queue_entry, run=None: tx.write(Update(queue_entry))
+    )
+
+
+def every_end_is_a_success(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(work_end, "how_ended", lambda state, run: ticket_.Action.COMPLETED)
+
+
 def folded_at_admission(patch: pytest.MonkeyPatch) -> None:
     """Only an input that comes while the run waits enters it."""
     meet = scheduling._meet
@@ -864,6 +883,8 @@ MUTANTS = (
     Mutant("superseded too early", JOIN, 5, ("a ticket is superseded",), superseded_too_early),
     Mutant("a loser settles again", JOIN, 8, ("the first settlement",), a_loser_settles_again),
     Mutant("whatever comes is enough", JOIN, 5, ("a run that waits goes on",), goes_on_with_whatever_comes),
+    Mutant("withdrawn without a word", CHILDREN, 5, ("an input that settles",), withdrawn_without_a_word),
+    Mutant("every end is a success", CHILDREN, 4, ("an input that settles",), every_end_is_a_success),
     Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
     Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),
     Mutant("published by the slowest", PUBLISHING, 6, ("the cursor only grows",), published_by_the_slowest),

@@ -20,6 +20,7 @@ from tenure.commands import (
     NewProfile,
     Register,
     RequestCancel,
+    Revoke,
     Sendable,
     Signal,
     Target,
@@ -61,6 +62,7 @@ EXAMPLES: tuple[Sendable, ...] = (
         (EventType("step", '{"type": "object"}'),),
     ),
     Signal("j", "", "go", "now"),
+    Revoke("t", ("j1", "j2")),
 )
 BY_NAME = {cls.__name__: cls for cls in SENDABLE}
 

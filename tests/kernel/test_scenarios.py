@@ -52,6 +52,8 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     "job",
     "trigger",
     "signal",
+    "handle",
+    "signal",
 )
 
 UNREACHED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from paths import SUPPORT
+from pg_server import drop, needed, shared
+from psycopg.conninfo import conninfo_to_dict
 
 from tenure.commands import Start, Take, Taken
 from tenure.machines.job import AbandonEvidence, Ended, How, Writer
@@ -94,6 +97,16 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:{tmp_path / 'store.db'}"
 
 
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    needed()
+    schema = f"jobs_{os.getpid()}"
+    found = conninfo_to_dict(shared())
+    host = str(found["host"]).replace("/", "%2F")
+    yield f"postgresql://{found['user']}@/{found['dbname']}?host={host}&tenure_schema={schema}"
+    drop(shared(), schema)
+
+
 def test_a_killed_worker_is_found_by_another_one_and_its_child_is_dead(
     url: str, tmp_path: Path
 ) -> None:
@@ -118,6 +131,13 @@ def test_a_killed_worker_is_found_by_another_one_and_its_child_is_dead(
         assert len(pids(tmp_path)) == 1
 
     over(url, body)
+
+
+@pytest.mark.postgres
+def test_a_killed_worker_is_found_by_another_one_on_postgresql(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    test_a_killed_worker_is_found_by_another_one_and_its_child_is_dead(postgres_url, tmp_path)
 
 
 def test_work_of_a_container_is_left_until_somebody_asks(url: str, tmp_path: Path) -> None:
@@ -198,6 +218,22 @@ def test_a_drained_worker_names_exactly_what_it_has_ended(url: str, tmp_path: Pa
             assert (result.how, result.reason) == (How.ABANDONED, "drain")
         item = await again.status()
         assert item is not None and item.status == "waiting"
+
+    over(url, body)
+
+
+def test_a_child_that_ignores_a_signal_is_killed_after_its_time(url: str, tmp_path: Path) -> None:
+    program = f'trap "" TERM; echo $$ >> "{tmp_path}/pids"; while :; do sleep 0.05; done'
+
+    async def body(store: Store) -> None:
+        handle = await Client(store).start_job(Process(["sh", "-c", program]), job_id="j")
+        with worker(url) as first:
+            await until(lambda: len(pids(tmp_path)) == 1)
+            child = await child_of(handle)
+            first.terminate()
+            assert first.stdout is not None
+            assert first.stdout.readline() == "drained j\n"
+            assert dead(child)
 
     over(url, body)
 

@@ -22,7 +22,7 @@ from tenure_drivers.runtime.errors import Cancelled, TurnFailed
 from tenure_drivers.runtime.jobs.definition import job
 from tenure_drivers.runtime.jobs.handle import JobHandle, JobNotCompleted, JobNotEnded
 from tenure_drivers.runtime.jobs.process_job import Process, Processes
-from tenure_drivers.runtime.jobs.session_job import ChildSession, Sessions
+from tenure_drivers.runtime.jobs.session_job import ChildSession, ChildSessions
 from tenure_drivers.runtime.jobs.work import BlockingWork, Work
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.runtime.turn import Turn
@@ -265,6 +265,26 @@ def test_a_model_starts_a_job_and_looks_at_it(carry: Carry) -> None:
     carry(body)
 
 
+def test_a_model_signals_a_job_that_waits(carry: Carry) -> None:
+    async def body(store: Store) -> None:
+        client = Client(store)
+
+        async def tell(emit: Any) -> Any:
+            (item,) = (await client.jobs(origin="ann")).items
+            arguments = {"job_id": item.job.session_id, "name": "go", "value": 1}
+            told = ("c2", "signal_job", msgspec.json.encode(arguments).decode())
+            return calling(told, ("c3", *told[1:]))
+
+        start = calling(("c1", "start_job", '{"job": "guided"}'))
+        agent = ChatAgent(Scripted(start, tell, saying("told")), tools=job_tools(guided))
+        async with Runtime(store, agent, jobs=[guided]) as runtime:
+            await (await runtime.submit("ann", "begin")).result(WAIT_S)
+            (item,) = (await client.jobs(origin="ann", changed=True)).items
+            assert await client.job(item.job.session_id).result(WAIT_S) == [1, 1]
+
+    carry(body)
+
+
 def test_a_model_sees_only_jobs_of_its_session(carry: Carry) -> None:
     async def body(store: Store) -> None:
         await Client(store).start_job(add, {"x": 1, "y": 2}, job_id="j", origin="bob")
@@ -379,7 +399,7 @@ def test_a_child_session_returns_the_answer_of_its_run(carry: Carry) -> None:
         return turn.text.upper()
 
     async def body(store: Store) -> None:
-        async with Runtime(store, agent, jobs=[Sessions()]) as runtime:
+        async with Runtime(store, agent, jobs=[ChildSessions()]) as runtime:
             first = await runtime.start_job(ChildSession("hello"), job_id="j")
             second = await runtime.start_job(ChildSession("again", "ann"))
             third = await runtime.start_job(ChildSession("no"))
@@ -402,7 +422,7 @@ def test_a_cancel_of_the_job_stops_the_run_of_its_child_session(carry: Carry) ->
         await turn.may_begin()
 
     async def body(store: Store) -> None:
-        async with Runtime(store, agent, jobs=[Sessions()]) as runtime:
+        async with Runtime(store, agent, jobs=[ChildSessions()]) as runtime:
             handle = await runtime.start_job(ChildSession("wait", "ann"), job_id="j")
             await began.wait()
             await handle.cancel()

@@ -21,7 +21,9 @@ from tenure.commands import (
     Admit,
     Amend,
     Begin,
+    CancelInput,
     CancelJob,
+    CancelOrphans,
     Checkpoint,
     ClaimScraps,
     Commit,
@@ -37,6 +39,7 @@ from tenure.commands import (
     FailJob,
     FenceOff,
     Forget,
+    Grant,
     IfIdle,
     ImportPage,
     Intend,
@@ -67,6 +70,7 @@ from tenure.commands import (
     Reseal,
     Reset,
     Retire,
+    Revoke,
     Rewind,
     RowName,
     Settle,
@@ -77,6 +81,7 @@ from tenure.commands import (
     Switch,
     Take,
     Then,
+    Transfer,
     Wait,
     Withdraw,
     WithdrawFrom,
@@ -88,11 +93,11 @@ from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.job import Disposition
 from tenure.machines.lease import Evidence, Fence, LocalProcess, Owner
 from tenure.machines.run import Termination, WaitReason
-from tenure.machines.ticket import Action, Rest, TicketKind, Work
+from tenure.machines.ticket import Action, Rest, TicketKind
 from tenure.outcome import Decided, Refusal, Refused
 from tenure.policy import POLICIES, Boundary, IfOver, Lane, WhileWaiting
 from tenure.queries import Command, Record
-from tenure.records import Child, EntryKind, Node, Session
+from tenure.records import Child, EntryKind, Node, Session, Work
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
 from tenure.verdict import Observed
@@ -243,6 +248,7 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (admitted(s), acquired, Amend(s, "c1", fence, 0, (node,))),
         (admitted(s), acquired, ReleaseSession(s, fence)),
         (admitted(s), Withdraw(s, "c1", "i1")),
+        (admitted(s), CancelInput(s, "c1", "i1")),
         (admitted(s), WithdrawFrom(s, "c1", "i1")),
         (admitted(s), Replace(s, "c1", "i1", full)),
         (admitted(s), Reorder(s, "c1", Lane.USER, ("i1",))),
@@ -288,6 +294,10 @@ def job_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (started[0], RequestAbandon(s, "q1", "ann", "why")),
         (started[0], CancelJob(s, "x1", "bob")),
         (*started, Complete(s, "out", fence), DestroyJob(s, "d1", True)),
+        (admitted(s), Grant(s, ("j1", "j2"), "ann")),
+        (admitted(s), Grant(s, ("j1",)), Revoke(s, ("j1", "j2"))),
+        (admitted(s), Transfer(s, "c1", "s9", ("j1",))),
+        (admitted(s), Grant(s, ("j1",)), Destroy(s, "c1"), CancelOrphans(s, "c2", ("j1",))),
     ]
 
 

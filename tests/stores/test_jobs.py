@@ -77,8 +77,12 @@ def test_a_destroyed_job_is_removed_but_for_its_id() -> None:
 
 
 def kept(rows: tuple[Any, ...]) -> set[type]:
-    """Ids without a time recognise repetitions for ever, and what is to be sent stays."""
-    return {type(row) for row in rows if type(row).__name__ in ("ExecutedCommand", "Outbound")}
+    """Ids without a time recognise repetitions for ever, and what is to be sent or published stays."""
+    return {
+        type(row)
+        for row in rows
+        if type(row).__name__ in ("ExecutedCommand", "Outbound", "EventBatch")
+    }
 
 
 def pruned(world: World, job_id: str, now_ms: int) -> World:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..runtime.jobs.definition import JobDefinition, definitions_by_name
 from ..runtime.jobs.process_job import PROCESS, Processes
-from ..runtime.jobs.session_job import SESSION, Sessions
+from ..runtime.jobs.session_job import SESSION, ChildSessions
 from .base import UnknownAgent
 from .registry import import_attribute
 
@@ -35,7 +35,7 @@ def _named(name: str) -> list[JobDefinition]:
     if name == PROCESS:
         return [Processes()]
     if name == SESSION:
-        return [Sessions()]
+        return [ChildSessions()]
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise UnknownJob(f"unknown job {name!r}: expected process, session or module:attribute")

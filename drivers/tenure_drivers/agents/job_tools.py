@@ -11,16 +11,23 @@ from tenure.questions.jobs import LoadJob
 from ..runtime.current_turn import current_turn
 from ..runtime.errors import CommandRefused
 from ..runtime.jobs.definition import JobDefinition, definitions_by_name
+from ..runtime.jobs.handle import JobHandle
 from .tools import FunctionTool, ToolFailed, make
 
 __all__ = ["job_tools"]
 
 
 OUTPUT_MAX: Final = 20_000  # characters of an output
+SIGNAL: Final = {
+    "type": "object",
+    "properties": {"job_id": {"type": "string"}, "name": {"type": "string"}, "value": {}},
+    "required": ["job_id", "name"],
+    "additionalProperties": False,
+}
 
 
 def job_tools(*definitions: JobDefinition) -> list[FunctionTool]:
-    """Return the tools start_job, check_job and cancel_job, for jobs of these definitions.
+    """Return the tools start_job, check_job, signal_job and cancel_job, for jobs of these definitions.
 
     The model continues while a job is at work, and a message wakes the session when the job has ended.  The tools see
     only jobs that the session itself has started.
@@ -53,6 +60,14 @@ def job_tools(*definitions: JobDefinition) -> list[FunctionTool]:
             found["output"] = shown if cut else msgspec.json.decode(loaded.output)
         return found
 
+    async def signal_job(job_id: str, name: str, value: Any = None, *, key: str) -> str:
+        handle = await _own(job_id)
+        try:
+            number = await handle.signal(name, value, signal_id=key)
+        except CommandRefused as error:
+            return f"the job was not told: {error.refused.reason.value}"
+        return f"told; this is {name} {number}"
+
     async def cancel_job(job_id: str, *, key: str) -> str:
         handle = await _own(job_id)
         try:
@@ -67,11 +82,16 @@ def job_tools(*definitions: JobDefinition) -> list[FunctionTool]:
             check_job,
             description="Return the status of a job, and its output when it has completed.",
         ),
+        make(
+            signal_job,
+            description="Tell a job something under a name that it waits for.",
+            schema=SIGNAL,
+        ),
         make(cancel_job, description="Ask a job to end."),
     ]
 
 
-async def _own(job_id: str) -> Any:
+async def _own(job_id: str) -> JobHandle:
     try:
         return await current_turn().jobs.own(job_id)
     except LookupError as error:

@@ -40,7 +40,7 @@ SECTIONS: Final = {  # of `tenure --help`
     "Approvals": ("tickets", "decide"),
     "Jobs and triggers": (*JOB_COMMANDS, "triggers"),
     "Begin with a conversation": ("fork", "import"),
-    "Look": ("inspect", "sessions", "show", "events", "dead"),
+    "Look": ("inspect", "sessions", "show", "events", "dead", "outbound"),
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
     "Stores and rules": ("store", "check", "explain", "demo"),
 }
@@ -66,6 +66,7 @@ class Lazy(click.Group):
         "explain": "tenure_drivers.cli.explain",
         "fork": "tenure_drivers.cli.importing",
         "import": "tenure_drivers.cli.importing",
+        "outbound": "tenure_drivers.cli.outbound",
         "steer": "tenure_drivers.cli.submit",
         "store": "tenure_drivers.cli.store.command",
         "submit": "tenure_drivers.cli.submit",

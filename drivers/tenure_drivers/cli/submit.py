@@ -180,7 +180,11 @@ async def _ask(url: str, session: str, text: str, within_s: float, key: str | No
         except StillRunning as error:
             status = await client.receipt(session, error.input_id).status()
             wait = None if status is None else status.wait
-            now = "" if wait is None else f", which is {waits_for(wait.reason, wait.tickets)}"
+            now = (
+                ""
+                if wait is None
+                else f", which is {waits_for(wait.reason, wait.tickets, wait.awaits)}"
+            )
             raise CliExit(Exit.DELAYED, f"{error}{now}") from error
         except TimeoutError as error:
             raise CliExit(Exit.DELAYED, str(error)) from error

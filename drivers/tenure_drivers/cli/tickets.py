@@ -16,6 +16,7 @@ from tenure.records import Ticket
 from ..redaction import without_secrets
 from ..runtime.client import Client
 from ..runtime.errors import CommandRefused
+from ..runtime.wait_text import work_of
 from .exit import CliExit, Exit, UnreadableSession
 from .invoke import invoke_async
 from .open_store import Reader, existing_path, open_read_only
@@ -32,11 +33,12 @@ __all__ = ["decide", "tickets"]
 def tickets(store: str, session: str | None) -> None:
     """List the open tickets of a session, or of all sessions that wait for people.
 
-    With SESSION, the pauses of its run are listed too (kind "timer", no offers).
+    With SESSION, the pauses of its run and the work that it awaits are listed too (kind "timer" and
+    "work", no offers).
 
     \b
     Prints a JSON line for each: {"session", "ticket", "run", "kind", "prompt", "offers",
-    "deadline_ms", "opened_at_ms"}, at most 256, the sessions that wait longest first; what looks
+    "deadline_ms", "opened_at_ms", "awaits"}, at most 256, the sessions that wait longest first; what looks
     like a secret is removed from the prompt
 
     \b
@@ -90,6 +92,7 @@ def _line(ticket: Ticket) -> dict[str, Any]:
         "offers": [each.value for each in ticket.offers],
         "deadline_ms": ticket.deadline_ms,
         "opened_at_ms": ticket.opened_at_ms,
+        "awaits": None if ticket.awaits is None else work_of(ticket.awaits),
     }
 
 

@@ -21,6 +21,7 @@ from tenure.commands import (
     NewProfile,
     Parent,
     RequestCancel,
+    Resend,
     Target,
     Withdraw,
     Withdrawn,
@@ -32,9 +33,10 @@ from tenure.outcome import Refusal, Refused
 from tenure.policy import IfOver, Policy
 from tenure.queries import Command, Question
 from tenure.questions.events import EventsPage, LoadEvents
+from tenure.questions.outbound import SessionOutbound, UndeliverableOutbound
 from tenure.questions.retention import PrunePass
 from tenure.questions.tickets import AllOpenTickets, OpenTickets
-from tenure.records import EventBatch, Phase, PhaseChanged, Ticket
+from tenure.records import EventBatch, Outbound, Phase, PhaseChanged, Ticket
 from tenure.replace import replace
 from tenure.retention import Retention
 from tenure.turn.chat_policy import write_prompt
@@ -251,6 +253,25 @@ class Client(SessionReading, SessionCommands, AttachmentMethods, JobMethods, Tri
         if isinstance(answer, Refused):
             raise CommandRefused("decide", answer)
         return answer
+
+    async def outbox(self, session_id: str | None = None) -> tuple[Outbound, ...]:
+        """Return what a session has sent and what has not arrived yet, or the undeliverable commands of all sessions.
+
+        At most 256, the oldest first.
+        """
+        if session_id is None:
+            return (await self.ask(UndeliverableOutbound())).items
+        return await self.ask(SessionOutbound(session_id))
+
+    async def resend(self, session_id: str, number: int, *, command_id: str | None = None) -> int:
+        """Send an undeliverable command again, and return its new number.  One that waits is sent at once.
+
+        Raises CommandRefused if there is no such command.
+        """
+        answer = await self.execute(Resend(session_id, command_id or new_id(), number))
+        if isinstance(answer, Refused):
+            raise CommandRefused("resend", answer)
+        return answer.number
 
     async def run(
         self,

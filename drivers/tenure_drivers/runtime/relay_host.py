@@ -12,28 +12,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenure.commands import OutboundDelayed
+from tenure.commands.validation import validate_id
 from tenure.outcome import Refused, Stepped
 from tenure.queries import Command
 from tenure.relay import protocol
 from tenure.relay.answers import report_of
-from tenure.relay.machine import step
+from tenure.relay.machine import is_at_rest, step
 from tenure.replace import replace
 
 from ..stores.base import Clock, Store, wall_clock_ms
 from .effect_loop import EffectLoop
 from .errors import describe
 
-__all__ = ["RelayHost"]
+__all__ = ["RelayHost", "named_stores"]
 
 
 log = logging.getLogger("tenure")
 TARGET_TIMEOUT_S = 30.0  # RELAY-21
+FLUSH_S = 0.005
+
+
+def named_stores(peers: Mapping[str, Store]) -> dict[str, Store]:
+    """RELAY-20: return the stores of targets by their names.  Raises ValueError for a name that no command can have."""
+    for name in peers:
+        if problem := validate_id("peer", name):
+            raise ValueError(problem)
+    return dict(peers)
 
 
 class RelayHost:
     """One relay.  It sends the rows of up to `at_once` routes at the same time.
 
-    `peers`: the stores of targets by their names; the own one is always among them.
+    RELAY-20: `peers` are the stores of targets by their names; the own one is always among them.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class RelayHost:
         self.store, self.clock, self.wall_clock = store, clock, wall_clock
         self.stores = {"": store, **(peers or {})}
         self.finished = asyncio.Event()
+        self._noticed = False
         self._machine: EffectLoop[protocol.State, protocol.Event, protocol.Effect] = EffectLoop(
             step, self._perform, protocol.TimerFired, clock=clock
         )
@@ -60,7 +71,13 @@ class RelayHost:
 
     def notice(self) -> None:
         """Note that this process has written something to be sent."""
+        self._noticed = True
         self._machine.feed(protocol.Noticed(self.clock()))
+
+    async def flush(self) -> None:
+        """Wait until everything that this process has written was tried once."""
+        while self._noticed and not is_at_rest(self._machine.state):
+            await asyncio.sleep(FLUSH_S)
 
     def drain(self) -> None:
         """Send no more.  `finished` is set when what came of the rows that are being sent is stored."""

@@ -38,7 +38,7 @@ from .limits import Limit
 from .process import local_process
 from .pruning import PrunerHost
 from .publisher_host import PublisherHost, Sink
-from .relay_host import RelayHost
+from .relay_host import RelayHost, named_stores
 from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
@@ -152,7 +152,7 @@ class Runtime(Client):
         self.fires = triggers
         self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
-        self.sink, self.peers = sink, dict(peers or {})
+        self.sink, self.peers = sink, named_stores(peers or {})
         self._pruner = None if retention is None else PrunerHost(store, retention)
         self._set_up()
 
@@ -289,6 +289,8 @@ class Runtime(Client):
         if own:
             await asyncio.wait(own)
         if self._relay is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relay.flush(), grace_ms / 1000)
             self._relay.drain()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._relay.finished.wait(), grace_ms / 1000)

@@ -224,6 +224,14 @@ class SyncTurn:
         """As Turn.wait."""
         return self._loop.call(self._turn.wait(*ticket_ids, **options))
 
+    def start_run(self, to: str, submit: NewInput | str, **options: Any) -> str:
+        """As Turn.start_run."""
+        return self._loop.call(self._turn.start_run(to, submit, **options))
+
+    def join(self, *ticket_ids: str, **options: Any) -> Waited:
+        """As Turn.join."""
+        return self._loop.call(self._turn.join(*ticket_ids, **options))
+
     def attach(self, data: bytes | Path, media_type: str, name: str = "") -> MessageAttachment:
         """As Turn.attach."""
         return self._loop.call(self._turn.attach(data, media_type, name))

@@ -331,6 +331,43 @@ class Turn(Steps):
         needs = 1 if any and ticket_ids else None
         return await self._wait(ticket_ids, WaitReason(reason), on_input, needs=needs)
 
+    async def start_run(
+        self, to: str, submit: NewInput | str, *, within_s: float | None = None
+    ) -> str:
+        """Submit an input to another session, and return the id of a ticket that its end settles.  `join` waits for it.
+
+        Input and ticket are recorded in one step: the input arrives exactly once, whatever becomes of this turn.  Its
+        decision has the action `completed`, `failed`, `cancelled` or `abandoned`, and the answer or the reason as its text;
+        after `within_s` the action is `timeout`.  `submit`: a text is a prompt.  An input without an id gets one.
+        """
+        self._must_be_open()
+        effect_id = self._next("start_run")
+        self._unread.discard(effect_id)
+        new = NewInput("", "prompt", submit, "session") if isinstance(submit, str) else submit
+        if new.parent is None:
+            new = replace(new, parent=Parent(self.session_id, self.run_id))
+        return await self._waits.start(effect_id, to, new, within_s)
+
+    async def join(
+        self,
+        *ticket_ids: str,
+        n: int | None = None,
+        cancel_rest: bool = False,
+        on_input: WhileWaiting | str | None = None,
+    ) -> Waited:
+        """Wait until `n` of these tickets are settled (None: all), whoever settles them.  Raises Parked, as `ask` does.
+
+        The others are then superseded: what comes of them later changes nothing.  With `cancel_rest`, the work that they
+        await is cancelled.  The result has the decision on each ticket, in order, and those that came `in_time`.
+        """
+        if not ticket_ids or (n is not None and not 1 <= n <= len(ticket_ids)):
+            raise IllegalResult(f"n {n} of {len(ticket_ids)} tickets: expected 1 to all of them")
+        needs = None if n is None or n == len(ticket_ids) else n
+        rest = Rest.KEEP if needs is None else Rest.CANCEL if cancel_rest else Rest.SUPERSEDE
+        reason = self._waits.reason(ticket_ids)
+        waited = await self._wait(ticket_ids, reason, on_input, needs=needs, rest=rest)
+        return await self._waits.with_answers(ticket_ids, waited)
+
     async def pause(self, seconds: float) -> None:
         """Wait for a time, without a process.  Raises Parked, as `ask` does."""
         effect_id = self._next("pause")

@@ -7,14 +7,16 @@ from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from tenure.commands import NewTicket
+from tenure.commands import Admit, NewInput, NewOutbound, NewTicket, TicketName
+from tenure.commands.send import validate_outbound
 from tenure.machines.run import WaitReason
 from tenure.machines.ticket import ACTIONS, Action, Rest, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
-from tenure.questions.core import LoadedRun
+from tenure.questions.core import LoadedRun, Status
 from tenure.questions.tickets import LoadTickets
-from tenure.records import EntryKind, Input, Ticket
+from tenure.records import EntryKind, Input, Ticket, Work
+from tenure.replace import replace
 from tenure.turn_end import Record, TurnWait
 from tenure.waits import given_entry, given_id, given_tickets, question_id
 
@@ -41,6 +43,11 @@ class Decision:
     inputs: tuple[Input, ...] = ()
 
     @property
+    def completed(self) -> bool:
+        """Whether the work that was awaited has been completed: `body` is its result."""
+        return self.action is Action.COMPLETED
+
+    @property
     def approved(self) -> bool:
         """Whether what was asked for may be done, as it is or with other arguments."""
         return self.action in (Action.APPROVE, Action.EDIT)
@@ -53,10 +60,15 @@ def decision_of(settled: Settled) -> Decision:
 
 @frozen
 class Waited:
-    """The result of `wait`: the decision on each ticket (None while it is open), and the inputs that entered."""
+    """The result of `wait` and `join`: the decision on each ticket (None while it is open), and the inputs that entered."""
 
     decisions: tuple[Decision | None, ...]
     inputs: tuple[Input, ...] = ()
+
+    @property
+    def in_time(self) -> tuple[Decision, ...]:
+        """The decisions on the tickets that were settled before the rest was superseded."""
+        return tuple([d for d in self.decisions if d and d.action is not Action.SUPERSEDED])
 
 
 def actions_of(offers: Sequence[Action | str]) -> tuple[Action, ...]:
@@ -101,6 +113,8 @@ class Waits:
     def __init__(self, turn: WaitingTurn, loaded: LoadedRun) -> None:
         self.turn = turn
         self.ids: dict[str, str] = {}  # of tickets, by effect id
+        self.kinds: dict[str, TicketKind] = {}  # of tickets, by id
+        self.work: dict[str, Work] = {}  # that tickets await, by id
         self.tickets = {each.ticket_id: each for each in loaded.tickets}
         self.given = given_tickets(loaded.entries, loaded.run.turn)
         self.decisions: dict[str, Decision] = {}  # by ticket id
@@ -117,6 +131,9 @@ class Waits:
     def note(self, tickets: Iterable[Ticket]) -> None:
         """Keep the settlements of tickets."""
         for each in tickets:
+            self.kinds[each.ticket_id] = each.kind
+            if each.awaits is not None:
+                self.work[each.ticket_id] = each.awaits
             if isinstance(each.state, Settled):
                 self.decisions[each.ticket_id] = decision_of(each.state)
 
@@ -137,7 +154,48 @@ class Waits:
         if name in self.ids:
             return self.ids[name], None
         self.ids[name] = new_id()
+        self.kinds[self.ids[name]] = kind
         return self.ids[name], NewTicket(self.ids[name], name, kind, prompt, actions, within_ms)
+
+    async def start(self, effect_id: str, to: str, submit: NewInput, within_s: float | None) -> str:
+        """Submit an input to another session with the ticket that its end settles, and return the ticket's id."""
+        if (known := self.ids.get(effect_id)) is not None:
+            return known
+        within_ms, ticket_id = milliseconds_of(within_s), new_id()
+        sent = replace(
+            submit,
+            input_id=submit.input_id or ticket_id,
+            settles=TicketName(self.turn.session_id, ticket_id),
+        )
+        work = Work(to, sent.input_id)
+        new = NewTicket(ticket_id, effect_id, TicketKind.WORK, within_ms=within_ms, awaits=work)
+        outbound = (NewOutbound(Admit(to, (sent,))),)
+        if problem := validate_outbound(outbound):
+            raise ValueError(problem)
+        self.ids[effect_id] = ticket_id
+        self.kinds[ticket_id], self.work[ticket_id] = TicketKind.WORK, work
+        await self.turn.record(Record(tickets=(new,), outbound=outbound))
+        return ticket_id
+
+    def reason(self, ticket_ids: Iterable[str]) -> WaitReason:
+        """Return why a turn waits for these tickets: for people, if any of them asks one."""
+        kinds = {self.kinds.get(each) for each in ticket_ids}
+        people = kinds - {TicketKind.WORK, TicketKind.TIMER}
+        return WaitReason.TOOL if people else WaitReason.WORK
+
+    async def with_answers(self, ticket_ids: Sequence[str], waited: Waited) -> Waited:
+        """Return what a wait gave, with the answers that were too long or too early for an end of work (TICKET-43)."""
+        found = list(waited.decisions)
+        for index, (ticket_id, decision) in enumerate(zip(ticket_ids, found, strict=True)):
+            work = self.work.get(ticket_id)
+            if decision is None or not decision.completed or decision.body or work is None:
+                continue
+            if work.input_id is None or work.peer:
+                continue
+            status = await self.turn.read(Status(work.done_by, work.input_id))
+            if status is not None and status.answer:
+                found[index] = replace(decision, body=status.answer)
+        return replace(waited, decisions=tuple(found))
 
     async def open(self, new: NewTicket | None) -> None:
         """Open a ticket without waiting for it."""

@@ -29,6 +29,7 @@ __all__ = ["WorkerHost"]
 
 log = logging.getLogger("tenure")
 RECONNECT_S = 0.25
+KINDS_MAX: Final = 8_192
 SESSIONS: Final = frozenset((Kind.SESSION,))
 
 
@@ -178,6 +179,10 @@ class WorkerHost:
         kind = kind or Kind.SESSION
         if kind is not Kind.SESSION and kind in self.serves:
             self._kinds[session_id] = kind
+            while (
+                len(self._kinds) > KINDS_MAX
+            ):  # others have taken the oldest, or a look finds them
+                del self._kinds[next(iter(self._kinds))]
         return kind in self.serves
 
     def _log_once(self, failure: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from tenure import indexes
@@ -115,8 +115,8 @@ class IndexOrder:
             sorted([(index_key, key) for index_key, key in keyed if index_key is not None])
         )
 
-    def first(self, query: First[Any], without: Container[Key] = ()) -> list[Key]:
-        """Return the primary keys that answer a query, except those in `without`."""
+    def first(self, query: First[Any], without: Collection[Key] = ()) -> list[Key]:
+        """Return the primary keys that answer a query, except those of the sessions in `without`."""
         prefix, after, index = query.prefix, query.after, query.index
         if index.descending:
             if after:
@@ -128,7 +128,7 @@ class IndexOrder:
         for index_key, key in self._walk(prefix, after, query.backwards):
             if len(found) >= query.limit or index_key[:width] != prefix:
                 break
-            if key not in without:
+            if not without or key[:1] not in without:
                 found.append(key)
         return found
 
@@ -176,8 +176,8 @@ class MemoryTables:
             return answer_named(query, self.answer)
         raise AssertionError(f"no such query: {query!r}")
 
-    def first(self, query: First[Any], without: Container[Key] = ()) -> tuple[Any, ...]:
-        """Answer a query of an index, without the records with these keys."""
+    def first(self, query: First[Any], without: Collection[Key] = ()) -> tuple[Any, ...]:
+        """Answer a query of an index, without the records of these sessions."""
         rows = self.rows.get(query.index.record, {})
         return tuple([rows[key] for key in self.order(query.index).first(query, without)])
 

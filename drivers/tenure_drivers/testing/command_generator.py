@@ -17,6 +17,7 @@ from tenure.commands import (
     Amend,
     Begin,
     Begun,
+    CancelInput,
     Checkpoint,
     ClaimScraps,
     Commit,
@@ -69,6 +70,7 @@ from tenure.commands import (
     Switch,
     Target,
     Then,
+    TicketName,
     Withdraw,
     WithdrawFrom,
 )
@@ -78,7 +80,7 @@ from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.input import Delayed, Ended, How, Ready
 from tenure.machines.lease import Evidence, Fence, Held, Owner
 from tenure.machines.run import Termination, Waiting, WaitReason
-from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind, Work
+from tenure.machines.ticket import ACTIONS, ENDS, Action, Rest, TicketKind
 from tenure.outcome import Decided
 from tenure.policy import (
     LANES,
@@ -111,6 +113,7 @@ from tenure.records import (
     Scrap,
     Session,
     Ticket,
+    Work,
 )
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
@@ -292,6 +295,9 @@ class CommandGenerator:
             origin=pick((None, None, None, '{"adapter": "chat"}')),
             resolution=pick((None, None, None, None, "agent@1")),
             parent=Parent(pick(self.sessions), self._id("r")) if pick(range(8)) == 0 else None,
+            settles=TicketName("parent", self._id("t"), pick(("", "", "far")))
+            if pick(range(8)) == 0
+            else None,
         )
 
     def _admit(self, session: str, now_ms: int) -> AnyCommand:
@@ -477,7 +483,9 @@ class CommandGenerator:
                     *(self._id("t"), self._id("e"), kind, "may I?"),
                     offers=() if work else pick((ACTIONS, ACTIONS, (Action.ANSWER,), ())),
                     within_ms=pick((None, 40, 9_000)),
-                    awaits=pick((None, Work("child", "i"), Work("job"))) if work else None,
+                    awaits=pick((None, Work("child", "i"), Work("job", None, "far")))
+                    if work
+                    else None,
                 )
             )
         return tuple(found)
@@ -493,7 +501,7 @@ class CommandGenerator:
             pick((None, None, WhileWaiting.FOLD, WhileWaiting.HOLD, WhileWaiting.SUPERSEDE)),
             nodes=self._nodes(run),
             tickets=self._tickets((0, 1, 1, 1, 2)),
-            rest=pick((Rest.KEEP, Rest.SUPERSEDE)),
+            rest=pick(tuple(Rest)),
         )
 
     def _fail(self, row: Session, fence: Fence, run: Run) -> AnyCommand:
@@ -670,7 +678,7 @@ class CommandGenerator:
                 *(self._readmit(s, id_), self._decide(s), self._let_go(s), self._let_go(s)),
                 *(Publish(s, pick((0, 1, 3))), Publish(s, self._event(s)), self._reseal(s)),
                 *(RequestCancel(s, id_, pick(runs)), RequestCancel(s, id_, pick(runs[-2:]))),
-                *(Withdraw(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
+                *(CancelInput(s, id_, pick(inputs)), Withdraw(s, id_, pick(inputs[-3:]))),
                 *(
                     WithdrawFrom(s, id_, pick(inputs), pick(LANES)),
                     Sweep(s),

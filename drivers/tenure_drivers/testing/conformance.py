@@ -35,6 +35,7 @@ from .command_generator import CommandGenerator
 from .conformance_feed import FeedConformance
 from .conformance_import import ImportConformance
 from .conformance_jobs import JobConformance
+from .conformance_outbound import OutboundConformance
 from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_reopening import DurabilityConformance, ReopenConformance
@@ -85,6 +86,7 @@ class StoreConformance(
     StatesConformance,
     PruningConformance,
     JobConformance,
+    OutboundConformance,
     WorkersConformance,
 ):
     """The whole suite.  `specs/writing-a-store.md` describes it."""

@@ -19,6 +19,7 @@ from attrs import field, frozen
 from .attachments import ATTACH, ATTACH_TWO_RUNS, AttachConfig, AttachModel
 from .explorer import CAN_FINISH, LIMIT_DEFAULT, Explored, Model, Progress, explore
 from .jobs import JOB_SYSTEMS, JOB_SYSTEMS_DEEP, JobModel, JobSystem
+from .outbound import OUTBOUND_DEEP, OUTBOUND_SYSTEM, OutboundModel, OutboundSystem
 from .pruning import SYSTEMS as PRUNING
 from .pruning import PruneModel, PruneSystem
 from .session.configs import DEFAULT
@@ -182,6 +183,17 @@ def search_triggers(
     return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
 
 
+def search_outbound(
+    system: OutboundSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of a session that sends to others."""
+    model = OutboundModel(system)
+    explored = explore(model, limit, progress)
+    return ModelResult(system.description, explored, model.decisions, model.clauses)
+
+
 def search_job(
     system: JobSystem,
     progress: Callable[[Progress], object] | None = None,
@@ -215,12 +227,14 @@ SMALL: Final[dict[str, SearchModel]] = {
     ResealModel.name: search_resealing,
     ATTACH.name: partial(search_attachments, ATTACH),
     **{system.name: partial(search_triggers, system) for system in TRIGGER_SYSTEMS},
+    OUTBOUND_SYSTEM.name: partial(search_outbound, OUTBOUND_SYSTEM),
     **{system.name: partial(search_job, system) for system in JOB_SYSTEMS},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
 }
 LARGE: Final[dict[str, SearchModel]] = {
     **{config.name: partial(search, config) for config in DEEP},
     ATTACH_TWO_RUNS.name: partial(search_attachments, ATTACH_TWO_RUNS),
+    OUTBOUND_DEEP.name: partial(search_outbound, OUTBOUND_DEEP),
     **{system.name: partial(search_job, system) for system in JOB_SYSTEMS_DEEP},
 }
 
@@ -233,12 +247,13 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH)}
+    others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH, OUTBOUND_SYSTEM)}
     others |= {system.name: system.description for system in (*JOB_SYSTEMS, *TRIGGER_SYSTEMS)}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {
-        config.name: config.description for config in (*DEEP, ATTACH_TWO_RUNS, *JOB_SYSTEMS_DEEP)
+        config.name: config.description
+        for config in (*DEEP, ATTACH_TWO_RUNS, OUTBOUND_DEEP, *JOB_SYSTEMS_DEEP)
     }
     return small | large if deep else small
 

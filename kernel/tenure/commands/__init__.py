@@ -23,6 +23,7 @@ from ..records import (
     Replaced,
     Resent,
     Root,
+    TicketName,
     WithdrawnCount,
 )
 from .acquire import Acquire, Acquired
@@ -32,6 +33,7 @@ from .attach import Forget, Forgotten, Intend, Intended, NewAttachment
 from .begin import Begin, NothingDue
 from .busy import BusyWith
 from .cancel import Interrupt, RequestCancel
+from .cancel_input import CancelInput
 from .checkpoint import Checkpoint, Checkpointed, NewEntry
 from .commit import Commit, Committed, Then
 from .decide import Decide, DecisionTaken
@@ -44,6 +46,7 @@ from .jobs.ask import CancelJob, Drain, RequestAbandon
 from .jobs.destroy import DestroyJob
 from .jobs.emit import Emit, Emitted
 from .jobs.end import Complete, FailJob, JobReleased, LetGo
+from .jobs.handle import CancelOrphans, Grant, Granted, Revoke, Transfer
 from .jobs.journal import JobCheckpoint, JobCheckpointed
 from .jobs.register import EventType, Register, Registered
 from .jobs.signal import NotSignalled, Signal, Signalled, SignalStored, Wait
@@ -73,6 +76,11 @@ from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
+    "CancelOrphans",
+    "Grant",
+    "Granted",
+    "Revoke",
+    "Transfer",
     "DestroyJob",
     "Emit",
     "Emitted",
@@ -113,6 +121,7 @@ __all__ = [
     "Begun",
     "BegunBefore",
     "BusyWith",
+    "CancelInput",
     "CancelRequested",
     "Child",
     "Change",
@@ -213,6 +222,7 @@ __all__ = [
     "Switch",
     "Switched",
     "Target",
+    "TicketName",
     "Then",
     "Withdraw",
     "WithdrawFrom",

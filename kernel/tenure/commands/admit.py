@@ -253,6 +253,7 @@ def validate_input(new: NewInput, policy: Policy, now_ms: int) -> str | None:
         or validate_time("available_at_ms", new.available_at_ms, now_ms)
         or _validate_text("payload", new.payload)
         or _validate_origin(new)
+        or _validate_settles(new, policy)
     )
     if problem is None and not 0 <= priority <= PRIORITY_MAX:
         problem = f"priority {priority}: expected 0 to {PRIORITY_MAX}"
@@ -288,6 +289,20 @@ def _validate_origin(new: NewInput) -> str | None:
     if size > ORIGIN_BYTES_MAX:
         return f"origin of {size} bytes; at most {ORIGIN_BYTES_MAX}"
     return _validate_text("origin", origin)
+
+
+def _validate_settles(new: NewInput, policy: Policy) -> str | None:
+    """TICKET-40: return what is wrong with the ticket that an input settles, or None."""
+    settles = new.settles
+    if settles is None:
+        return None
+    if policy.key_scope is KeyScope.OPEN and new.key is not None:
+        return f"settles ticket {settles.ticket_id}, with a key that is free again at its end"
+    return (
+        validate_id("settles.asked_by", settles.asked_by)
+        or validate_id("settles.ticket_id", settles.ticket_id)
+        or (validate_id("settles.peer", settles.peer) if settles.peer else None)
+    )
 
 
 def _validate_text(name: str, text: str) -> str | None:
@@ -327,7 +342,9 @@ def _admit_one(
             rank = getattr(old.state, "ready_rank", None)
         end_for(tx, old, how, new.input_id)
     state = _state_of(tx, new, policy, slot, rank, delayed=delayed)
-    queue_entry = QueueEntry(session.session_id, new.input_id, seq, policy.lane, priority, state)
+    queue_entry = QueueEntry(
+        session.session_id, new.input_id, seq, policy.lane, priority, state, new.settles
+    )
     retained = None if policy.key_scope is KeyScope.OPEN else new.key
     tx.write(
         Insert(

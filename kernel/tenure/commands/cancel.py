@@ -32,7 +32,14 @@ from .session_view import SessionView, session_queries
 from .submission import NewInput
 from .transaction import Transaction
 
-__all__ = ["Interrupt", "RequestCancel", "cancel_working", "end_lapsed_lease", "raise_mark"]
+__all__ = [
+    "Interrupt",
+    "RequestCancel",
+    "cancel_working",
+    "end_lapsed_lease",
+    "raise_mark",
+    "stop_run",
+]
 
 
 @frozen
@@ -78,29 +85,31 @@ class RequestCancel(Command[RequestCancelView, CancelRequested], Sendable):
         if is_superseded(tx, run):
             return Refused(Refusal.ENDED, "CANCEL-11", session.mark(run.lane))
         cancel = Cancel(self.run_id, self.command_id)
-        requested = CancelRequested(self.run_id, self._stop(tx, run, cancel))
+        requested = CancelRequested(self.run_id, stop_run(tx, run, cancel))
         tx.remember(self.command_id, "request_cancel", requested, digest)
         return tx.decided(requested, "CANCEL-5")
 
-    def _stop(self, tx: Transaction, run: Run, cancel: Cancel) -> bool:
-        session, lease = tx.session, tx.session.lease
-        if isinstance(lease, lease_.Held) and session.lease_run == run.run_id:
-            if lease_.live_at(lease, tx.now_ms):
-                tx.ask_to_cancel(run, cancel)
-                return False
-            tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
-            tx.update(cancel=session.cancel or cancel)
-            tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
-            left = tx.runs.get(run.run_id)
-            if left is not None and left.state != run_.Rescheduled():
-                tx.reschedule(left, None, "cancelled")  # due at once, so that it is closed
-            return left is None
-        if run.progress:
+
+def stop_run(tx: Transaction, run: Run, cancel: Cancel) -> bool:
+    """Ask an unfinished run to stop, or end it.  Return whether it has ended."""
+    session, lease = tx.session, tx.session.lease
+    if isinstance(lease, lease_.Held) and session.lease_run == run.run_id:
+        if lease_.live_at(lease, tx.now_ms):
             tx.ask_to_cancel(run, cancel)
-            return run.run_id not in tx.runs
+            return False
         tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
-        tx.end_cancelled(run, cancel.how, cancel.by)
-        return True
+        tx.update(cancel=session.cancel or cancel)
+        tx.lose_lease(lease_.step(lease, lease_.End(tx.now_ms)))
+        left = tx.runs.get(run.run_id)
+        if left is not None and left.state != run_.Rescheduled():
+            tx.reschedule(left, None, "cancelled")  # due at once, so that it is closed
+        return left is None
+    if run.progress:
+        tx.ask_to_cancel(run, cancel)
+        return run.run_id not in tx.runs
+    tx.append_event(EventKind.CANCEL_REQUESTED, run.run_id, detail=cancel.by)
+    tx.end_cancelled(run, cancel.how, cancel.by)
+    return True
 
 
 def is_superseded(tx: Transaction, run: Run) -> bool:

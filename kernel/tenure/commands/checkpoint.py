@@ -249,8 +249,8 @@ class Checkpoint(Command[CheckpointView, Checkpointed]):
             return problem
         if self.attach and not self.entries and not self.nodes:
             return "attach without an entry or a node: expected what names the attachments"
-        if self.outbound and not self.entries and not self.nodes:
-            return "outbound without an entry or a node: expected what recognises a repetition"
+        if self.outbound and not (self.entries or self.nodes or self.tickets):
+            return "outbound without an entry, a node or a ticket: expected what recognises a repetition"
         bodies = [e.body for e in self.entries] + ([self.environment] if self.environment else [])
         return (
             validate_nodes(run.open_calls, self.nodes)

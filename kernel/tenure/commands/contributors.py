@@ -16,7 +16,9 @@ def bound_state(run: Run, c: Contributor, position: int) -> input_.Bound:
 
 def queue_entry_of(run: Run, c: Contributor, state: input_.State) -> QueueEntry:
     """Return the queue entry of a contributor, in another state."""
-    return QueueEntry(run.session_id, c.input_id, c.seq, run.lane_of(c), c.priority, state)
+    return QueueEntry(
+        run.session_id, c.input_id, c.seq, run.lane_of(c), c.priority, state, c.settles
+    )
 
 
 def apply_to(
@@ -28,7 +30,7 @@ def apply_to(
     contributor = Contributor(
         queue_entry.input_id, queue_entry.seq, queue_entry.priority, ready.ready_rank, ready.size, ready.open_key,
         ready.delivery, ready.barrier, queue_entry.lane, ready.mark, ready.hold, n, ready.while_waiting,
-        ready.retry,
+        ready.retry, queue_entry.settles,
     )  # fmt: skip
     return input_.step(ready, input_.Apply(run.run_id, position, mark, n)), contributor
 

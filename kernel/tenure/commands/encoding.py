@@ -34,7 +34,8 @@ class UnreadableCommand(ValueError):
 def encode(command: object) -> str:
     """OUTBOUND-5: return the text of a command."""
     kind = command.__class__
-    found = {"v": VERSION, "command": kind.__name__, "fields": _encode_fields(command)}
+    name = getattr(kind, "sent_as", kind.__name__)
+    found = {"v": VERSION, "command": name, "fields": _encode_fields(command)}
     text = _plain(found)
     try:
         text.encode()

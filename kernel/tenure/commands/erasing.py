@@ -32,6 +32,7 @@ from ..records import (
     Input,
     Job,
     JobEventType,
+    JobGrant,
     JobSignal,
     JobText,
     JournalEntry,
@@ -195,6 +196,7 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
 }
 # open keys end with their inputs
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
+    JobGrant,
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
     *(Session, PruneProgress, ImportedPage, Trigger),
 )

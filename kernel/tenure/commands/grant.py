@@ -135,22 +135,11 @@ def bind(
             Contributor(
                 queue_entry.input_id, queue_entry.seq, queue_entry.priority,
                 state.ready_rank, state.size, state.open_key, state.delivery, state.barrier,
-                while_waiting=state.while_waiting, retry=state.retry,
+                while_waiting=state.while_waiting, retry=state.retry, settles=queue_entry.settles,
             )
         )  # fmt: skip
         bound = tx.step_to(input_.step(state, input_.Bind(run_id, position, mark)))
-        tx.write(
-            Update(
-                QueueEntry(
-                    queue_entry.session_id,
-                    queue_entry.input_id,
-                    queue_entry.seq,
-                    queue_entry.lane,
-                    queue_entry.priority,
-                    bound,
-                )
-            )
-        )
+        tx.write(Update(replace(queue_entry, state=bound)))
     generation = tx.session.lease.generation
     run = Run(
         tx.session.session_id, run_id, first.lane, mark, hold,

@@ -19,9 +19,11 @@ from ..records import Blob, EntryKind, EventBatch, JournalEntry, Run, Session, T
 from ..replace import replace
 from ..scheduling import FOLDING
 from ..transcript import NewNode, UsageDelta, hash_node, hash_parts, hash_text
+from .cancel_work import cancel_of
 from .checkpoint import EFFECT_ID_MAX, Checkpoint, CheckpointView, NewEntry, check_fence
 from .nodes import open_calls_after, validate_nodes
 from .replay import not_found
+from .send import send
 from .session_view import SessionView, session_queries
 from .tickets import NewTicket, settle_rest, ticket_queries, validate_tickets
 from .transaction import Transaction
@@ -114,12 +116,21 @@ class Park(Command[ParkView, Parked | GoOn]):
             return refused
         tx = Transaction.on(view, session, now_ms, self.fence.lease_id)
         if self._has_enough(view):
-            if self.rest is ticket_.Rest.KEEP or not settle_rest(tx, view.waited):
-                return Decided(GoOn(), "WAIT-6")
-            return tx.decided(GoOn(), "WAIT-35")
+            return self._go_on(tx, view)
         run = self._record(tx, view, run, digest, contents)
         self._wait(tx, run, self._missing(view))
         return tx.decided(Parked(run.next_checkpoint), "WAIT-7")
+
+    def _go_on(self, tx: Transaction, view: ParkView) -> Decided[GoOn]:
+        """WAIT-6, WAIT-35: settle what the wait does not need any more, and cancel its work if that is asked."""
+        if self.rest is ticket_.Rest.KEEP:
+            return Decided(GoOn(), "WAIT-6")
+        left = settle_rest(tx, view.waited)
+        for ticket in left if self.rest is ticket_.Rest.CANCEL else ():
+            if (cancel := cancel_of(ticket, tx.session.session_id)) is not None:
+                send(tx, cancel.command, cancel.peer)
+                tx.via.append("WAIT-37")
+        return tx.decided(GoOn(), "WAIT-35") if left else Decided(GoOn(), "WAIT-6")
 
     def digest(self, contents: list[tuple[object, ...]]) -> str:
         """Return the digest by which a repetition is recognised."""

@@ -32,10 +32,11 @@ class ResendView:
 
 @frozen
 class Resend(Command[ResendView, Resent]):
-    """Send a command again that is undeliverable: under a new id, behind all that its session has sent since.
+    """Send a command again that is undeliverable, behind all that its session has sent since.
 
+    It keeps its id, unless its target does not remember so old ids: then it may have been executed before.
     One that waits for its time is due at once, and keeps its number.  Writes at most five rows.
-    Refusals: UNKNOWN_SESSION, UNKNOWN_OUTBOUND.
+    Refusals: UNKNOWN_SESSION, UNKNOWN_OUTBOUND, PRUNED.
     """
 
     since: ClassVar = 2
@@ -64,7 +65,9 @@ class Resend(Command[ResendView, Resent]):
         if row is None:
             return Refused(Refusal.UNKNOWN_OUTBOUND, "OUTBOUND-41", self.number)
         if isinstance(row.state, Undeliverable):
-            return self._again(session, row, now_ms)
+            if not row.command:
+                return Refused(Refusal.PRUNED, "OUTBOUND-50", self.number)
+            return self._again(session, row, row.state, now_ms)
         hints = (Hint(self.session_id, session.due_at_ms, outbound=True),)
         resent, via = Resent(self.number), list[str]()
         writes = [self._remember(resent, now_ms)]
@@ -74,10 +77,13 @@ class Resend(Command[ResendView, Resent]):
             via.append(stepped.clause)
         return Decided(resent, "OUTBOUND-43", tuple(writes), hints, via=tuple(via))
 
-    def _again(self, session: Session, row: Outbound, now_ms: int) -> Decided[Resent]:
+    def _again(
+        self, session: Session, row: Outbound, how: Undeliverable, now_ms: int
+    ) -> Decided[Resent]:
         """OUTBOUND-42: write the command as a new row, in the place of the old one."""
-        number = session.next_outbound or 1
-        outbound_id = id_of_row(self.session_id, number, self.command_id, now_ms)
+        number, outbound_id = session.next_outbound or 1, row.outbound_id
+        if how.refusal == Refusal.PRUNED.value:
+            outbound_id = id_of_row(self.session_id, number, self.command_id, now_ms)
         new = Outbound(self.session_id, number, row.peer, row.to, outbound_id, now_ms, row.command)
         after = replace(session, next_outbound=number + 1)
         words = f"{self.number} {number}"

@@ -10,22 +10,28 @@ from typing import Final
 from ..outbound_records import Outbound
 from .admit import Admit
 from .cancel import RequestCancel
+from .cancel_input import CancelInput
 from .decide import Decide
 from .encoding import decode
 from .jobs.ask import CancelJob
+from .jobs.handle import Revoke
 from .jobs.register import Register
 from .jobs.signal import Signal
 from .sendable import Sendable, nth_id
+from .settlement import Settle
 
 __all__ = ["SENDABLE", "command_of"]
 
 
 SENDABLE: Final[tuple[type[Sendable], ...]] = (
     Admit,
+    CancelInput,
     CancelJob,
     Decide,
     Register,
     RequestCancel,
+    Revoke,
+    Settle,
     Signal,
 )
 BY_NAME: Final = {cls.__name__: cls for cls in SENDABLE}

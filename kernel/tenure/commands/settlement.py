@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from attrs import field, frozen
+from attrs import frozen
 
 from ..machines import ticket as ticket_
 from ..outcome import Decided, Refusal, Refused
@@ -17,6 +15,7 @@ from .session_view import session_queries
 from .tickets import validate_ticket_text
 from .transaction import Transaction
 from .validation import validate_text
+from .work_end import WorkEnd
 
 __all__ = ["EndNoted", "Settle"]
 
@@ -31,20 +30,12 @@ class EndNoted:
 
 
 @frozen
-class Settle(Command[DecideView, EndNoted]):
+class Settle(WorkEnd, Command[DecideView, EndNoted]):
     """Settle a ticket that awaits work, with the end of that work.  Sent by machines; for people there is Decide.
 
     `how`: one of completed, failed, cancelled and abandoned.  `body`: the result, or the reason.  `by`: what has ended.
     Refusals: KEY_CONFLICT, UNKNOWN_TICKET, PHASE, ILLEGAL.
     """
-
-    since: ClassVar = 2
-    session_id: str
-    command_id: str
-    ticket_id: str
-    how: ticket_.Action
-    body: str = field(default="", repr=lambda b: repr(b) if len(b) < 80 else f"<{len(b)}>")
-    by: str = ""
 
     def reads(self) -> Reads[DecideView]:
         s = self.session_id

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from ..event import Parent
 from ..outcome import Refusal, Refused
 from ..policy import LANES, POLICIES, IfOver, OnOtherContent, Policy
-from ..records import Admission, HowAdmitted, Input, OpenKey, Session
+from ..records import Admission, HowAdmitted, Input, OpenKey, Session, TicketName
 from ..replace import replace
 from ..transcript import hash_content
 from .replay import check_pruned
@@ -42,7 +42,8 @@ class NewInput:
     that is to take it, by id or as `Target`; None is the current run if the policy says that the input steers.
     `if_idle`: if there is no current run.  `if_over`: if the named run has ended, or ends without it.  `origin`: opaque text
     about where the input comes from, for its agent; at most 16,384 bytes.  `parent`: the run on whose behalf it is submitted.
-    `resolution`: the version of the agent that is to work on it (RUN-70).
+    `resolution`: the version of the agent that is to work on it (RUN-70).  `settles`: the ticket of another session that its
+    end settles (TICKET-40); an input that is known already settles none.
     """
 
     added: ClassVar = {
@@ -52,6 +53,7 @@ class NewInput:
         "origin": 2,
         "parent": 2,
         "resolution": 2,
+        "settles": 2,
     }
     input_id: str
     kind: str
@@ -72,6 +74,7 @@ class NewInput:
     )
     parent: Parent | None = None
     resolution: str | None = None
+    settles: TicketName | None = None
 
     def rules(self) -> Policy | None:
         """Return the policy of this input; None if its kind is unknown."""

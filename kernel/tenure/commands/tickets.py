@@ -13,7 +13,7 @@ from ..machines import run as run_
 from ..machines import ticket as ticket_
 from ..outcome import Update
 from ..queries import Each, Get
-from ..records import OpenTicket, Run, Ticket
+from ..records import OpenTicket, Run, Ticket, Work
 from ..replace import replace
 from ..transcript import hash_text
 from .transaction import Transaction
@@ -49,13 +49,17 @@ class NewTicket:
     offers: tuple[ticket_.Action, ...] = ()
     within_ms: int | None = None
     call_id: str | None = None
-    awaits: ticket_.Work | None = None
+    awaits: Work | None = None
 
     def parts(self) -> list[object]:
         """Return what a repetition of the command must have in common with it."""
         offers = [each.value for each in self.offers]
         words = [self.ticket_id, self.effect_id, self.kind.value, hash_text(self.prompt)]
-        work = [] if self.awaits is None else [self.awaits.done_by, self.awaits.input_id]
+        work = (
+            []
+            if self.awaits is None
+            else [self.awaits.done_by, self.awaits.input_id, self.awaits.peer]
+        )
         return [*words, offers, self.within_ms, self.call_id, *work]
 
 
@@ -134,7 +138,8 @@ def open_tickets(
             deadline, now_ms, new.prompt, awaits=new.awaits,
         )  # fmt: skip
         rows.append(row)
-        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, new.kind in UNASKED))
+        unasked = new.kind in UNASKED
+        opened.append(OpenTicket(new.ticket_id, new.call_id, deadline, unasked, new.awaits))
     return replace(run, open_tickets=tuple(opened)), tuple(rows)
 
 
@@ -158,9 +163,9 @@ def settle_ticket(tx: Transaction, ticket: Ticket, settlement: ticket_.Settled) 
     return goes_on
 
 
-def settle_rest(tx: Transaction, waited: Iterable[Ticket | None]) -> bool:
-    """WAIT-35: settle those of the tickets of a wait that are open: it has enough without them.  Return whether any was."""
+def settle_rest(tx: Transaction, waited: Iterable[Ticket | None]) -> list[Ticket]:
+    """WAIT-35: settle those of the tickets of a wait that are open, as it has enough without them, and return them."""
     left = [each for each in waited if each is not None and isinstance(each.state, ticket_.Open)]
     for ticket in left:
         settle_ticket(tx, ticket, ticket_.Settled(ticket_.Action.SUPERSEDED, ticket.run_id))
-    return bool(left)
+    return left

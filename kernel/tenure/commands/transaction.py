@@ -52,6 +52,7 @@ from .merge import merge
 from .nodes import close_open_calls, first_number
 from .session_changes import SessionChanges
 from .session_view import SessionView
+from .work_end import write_end
 
 __all__ = ["Transaction"]
 
@@ -203,7 +204,7 @@ class Transaction:
         old = queue_entry.state
         key, mark = getattr(old, "open_key", None), getattr(old, "mark", 0)
         state = self.step_to(input_.step(queue_entry.state, input_.End(how, by)))
-        self.write(Update(replace(queue_entry, state=state)))
+        write_end(self, replace(queue_entry, state=state))
         self.release_key(key, queue_entry.lane, mark)
         if isinstance(queue_entry.state, input_.Ready):
             heads = self.ready[queue_entry.lane]
@@ -373,7 +374,7 @@ class Transaction:
                 continue
             bound = bound_state(run, contributor, position)
             ended = self.step_to(input_.step(bound, input_.End(how, by)))
-            self.write(Update(queue_entry_of(run, contributor, ended)))
+            write_end(self, queue_entry_of(run, contributor, ended), replace(run, state=state))
             self.release_key_of(run, contributor)
             ids.append(contributor.input_id)
         self.write_run(replace(run, state=state))

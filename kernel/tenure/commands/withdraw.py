@@ -11,7 +11,7 @@ from ..limits import WITHDRAW_ROWS_MAX
 from ..machines import input as input_
 from ..machines import lease as lease_
 from ..machines import run as run_
-from ..outcome import Decided, Refusal, Refused, Update
+from ..outcome import Decided, Refusal, Refused
 from ..policy import Lane
 from ..queries import Command, First, Get, Reads, read
 from ..records import ExecutedCommand, QueueEntry, Run, Session, WithdrawnCount
@@ -21,6 +21,7 @@ from .contributors import bound_state, queue_entry_of
 from .replay import check_command_id, not_found, replay
 from .session_view import SessionView, session_queries
 from .transaction import Transaction
+from .work_end import write_end
 
 __all__ = ["Withdraw", "WithdrawFrom", "Withdrawn", "withdraw_bound"]
 
@@ -114,7 +115,7 @@ def _take_out(tx: Transaction, run: Run, input_id: str, by: str) -> bool:
     gone = run.contributors[position]
     bound = bound_state(run, gone, position)
     state = tx.step_to(input_.step(bound, input_.End(input_.How.WITHDRAWN, by)))
-    tx.write(Update(queue_entry_of(run, gone, state)))
+    write_end(tx, queue_entry_of(run, gone, state))
     tx.release_key_of(run, gone)
     if rest:
         tx.write_run(replace(run, contributors=rest))

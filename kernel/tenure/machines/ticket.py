@@ -20,7 +20,6 @@ __all__ = [
     "Settle",
     "Settled",
     "TicketKind",
-    "Work",
     "step",
 ]
 
@@ -63,15 +62,6 @@ class Rest(enum.StrEnum):
     SUPERSEDE = "supersede"  # they are settled: what comes of them later changes nothing
     CANCEL = "cancel"  # likewise, and the work that they await is cancelled
     since = enum.nonmember(2)
-
-
-@frozen
-class Work:
-    """What somebody else does: the session `done_by` with an input; `input_id` None: the job with that id."""
-
-    since: ClassVar = 2
-    done_by: str
-    input_id: str | None = None
 
 
 @frozen

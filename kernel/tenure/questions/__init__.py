@@ -45,6 +45,7 @@ from .core import (
 from .events import EventsPage, LoadEvents
 from .frames import LoadFrames, LoadStates, StateText
 from .graph import Graph, GraphPage, LoadedSession, LoadSession, NodeOf
+from .handles import Grantees, Grants, Orphans
 from .imports import LoadImport
 from .inbox import Inbox, InboxItem, InboxPage
 from .jobs import Emissions, JobItem, Jobs, JobsPage, JobStatus, LoadedJob, LoadJob, StartedBy
@@ -81,6 +82,8 @@ __all__ = [
     "FrameSwitched",
     "Graph",
     "GraphPage",
+    "Grantees",
+    "Grants",
     "HeldAttachments",
     "Inbox",
     "InboxInput",
@@ -120,6 +123,7 @@ __all__ = [
     "OpenCall",
     "OpenTickets",
     "OpenTurn",
+    "Orphans",
     "Overview",
     "Result",
     "RunEnd",

@@ -285,7 +285,8 @@ def _wait(session: Session, queue_entry: QueueEntry, run: Run | None) -> Steps:
             return None
     if run is None or not isinstance(run.state, run_.Waiting):
         return None
-    return WaitInfo(run.run_id, run.state.cause.value, run.state.tickets)
+    awaits = tuple([each.awaits for each in run.waits_for() if each.awaits is not None])
+    return WaitInfo(run.run_id, run.state.cause.value, run.state.tickets, awaits)
 
 
 def _checkpoint_of(run: Run, input_id: str) -> int | None:

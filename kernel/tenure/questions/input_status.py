@@ -9,6 +9,7 @@ from attrs import frozen
 from ..failure import LastFailure
 from ..machines import input as input_
 from ..machines import run as run_
+from ..records import Work
 
 __all__ = ["InputStatus", "Result", "WaitInfo"]
 
@@ -35,6 +36,7 @@ class WaitInfo:
     run_id: str
     reason: str
     tickets: tuple[str, ...]
+    awaits: tuple[Work, ...] = ()  # whose ends settle some of the tickets
 
     @property
     def ends_by_itself(self) -> bool:

@@ -44,7 +44,7 @@ from .protocol import (
     TimerFired,
 )
 
-__all__ = ["POLL_MS", "RULES", "is_ignored", "step"]
+__all__ = ["POLL_MS", "RULES", "is_at_rest", "is_ignored", "step"]
 
 
 POLL_MS: Final = 5_000
@@ -254,6 +254,11 @@ def without(sending: tuple[Sending, ...], route: Route) -> tuple[Sending, ...]:
 
 
 # -- drain
+
+
+def is_at_rest(s: State | None) -> bool:
+    """True if the relay has tried everything that it knows, and does not look (RELAY-22)."""
+    return not isinstance(s, Relaying) or not (s.looking or s.noticed or s.backlog or s.sending)
 
 
 def drain(s: Relaying, e: Drain, clause: str) -> Outcome:

@@ -75,7 +75,7 @@ class Report:
         status = first.status
         state = status.status if status else "not admitted"
         if status is not None and status.wait is not None:
-            state = waits_for(status.wait.reason, status.wait.tickets)
+            state = waits_for(status.wait.reason, status.wait.tickets, status.wait.awaits)
         until = f" until {moment(status.due_at_ms)}" if status and status.due_at_ms else ""
         others = f", and {len(rest) - 1} more" if len(rest) > 1 else ""
         log(f"line {first.line.number} of session {first.line.session} is {state}{until}{others}")

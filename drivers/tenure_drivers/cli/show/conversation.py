@@ -23,7 +23,7 @@ from tenure.transcript import Form, Role
 from tenure.turn.chat_policy import read_prompt
 
 from ...redaction import without_secrets
-from ...runtime.wait_text import waits_for
+from ...runtime.wait_text import waits_for, work_of
 from ..inspect.json import last_failure
 
 Item: TypeAlias = dict[str, Any]
@@ -192,6 +192,7 @@ def _ticket(ticket: Ticket) -> Item:
         "prompt": without_secrets(ticket.prompt),
         "offers": [each.value for each in ticket.offers],
         "deadline_ms": ticket.deadline_ms,
+        "awaits": None if ticket.awaits is None else work_of(ticket.awaits),
     }
 
 

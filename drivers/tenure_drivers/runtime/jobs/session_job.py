@@ -21,7 +21,7 @@ from ..errors import Cancelled, CommandRefused, TurnFailed
 from .definition import JobDefinition, JobRequest, NewJob
 from .work import Work, json_of
 
-__all__ = ["SESSION", "ChildSession", "Sessions"]
+__all__ = ["SESSION", "ChildSession", "ChildSessions"]
 
 
 SESSION: Final = "session"
@@ -38,7 +38,7 @@ class SessionInput(msgspec.Struct, frozen=True):
 class ChildSession(JobRequest):
     """A job that submits a text to a session, a new one unless `session_id` names one, and returns the answer.
 
-    Give it to `start_job`; a worker needs `Sessions()` among its jobs.
+    Give it to `start_job`; a worker needs `ChildSessions()` among its jobs.
     """
 
     def __init__(self, text: str, session_id: str | None = None) -> None:
@@ -52,7 +52,7 @@ class ChildSession(JobRequest):
         return NewJob(SESSION, text, Disposition.RERUNNABLE)
 
 
-class Sessions(JobDefinition):
+class ChildSessions(JobDefinition):
     """The runner of `ChildSession`: it submits the text once, and ends as the run of it ends.
 
     The job returns the answer.  A run that has not finished fails it.  A cancel of the job withdraws the input, or asks its

@@ -5,10 +5,18 @@ Specs: specs/profile.md, specs/ticket.md.
 
 from __future__ import annotations
 
-from ...machines.ticket import Work
-from ...records import Child, Fork, Relation, Root
+from ...records import Child, Fork, Relation, Root, TicketName, Work
 
-__all__ = ["read_pair", "read_relation", "read_work", "split_last", "write_relation"]
+__all__ = [
+    "read_pair",
+    "read_relation",
+    "read_ticket",
+    "read_work",
+    "split_last",
+    "write_relation",
+    "write_ticket",
+    "write_work",
+]
 
 
 NOTHING = "-"
@@ -27,9 +35,26 @@ def split_last(text: str) -> tuple[str, str]:
 
 
 def read_work(text: str) -> Work:
-    """Read `session/input`, or `job/-`."""
+    """Read `session/input`, or `job/-`, each with `@store` behind it if it is in another one."""
+    text, _, peer = text.partition("@")
     done_by, input_id = split_last(text)
-    return Work(done_by, None if input_id == NOTHING else input_id)
+    return Work(done_by, None if input_id == NOTHING else input_id, peer)
+
+
+def write_work(work: Work) -> str:
+    """Return the text that `read_work` converts to this work."""
+    return f"{work.done_by}/{work.input_id or NOTHING}" + (f"@{work.peer}" if work.peer else "")
+
+
+def read_ticket(text: str) -> TicketName:
+    """Read `session/ticket`, or `session/ticket@store`."""
+    text, _, peer = text.partition("@")
+    return TicketName(*split_last(text), peer)
+
+
+def write_ticket(name: TicketName) -> str:
+    """Return the text that `read_ticket` converts to this name."""
+    return f"{name.asked_by}/{name.ticket_id}" + (f"@{name.peer}" if name.peer else "")
 
 
 def read_relation(text: str) -> Relation:

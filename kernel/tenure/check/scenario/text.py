@@ -41,7 +41,7 @@ from ...failure import ErrorKind, Failure, RetryLimits
 from ...machines.job import Disposition
 from ...machines.lease import Evidence, Fence, LocalProcess, Owner
 from ...machines.run import Termination, WaitReason
-from ...machines.ticket import Action, Rest, TicketKind, Work
+from ...machines.ticket import Action, Rest, TicketKind
 from ...policy import (
     Boundary,
     IfOver,
@@ -51,7 +51,7 @@ from ...policy import (
 )
 from ...queries import Command, Question
 from ...questions import core
-from ...records import Child, EntryKind, Fork, Phase, Root
+from ...records import Child, EntryKind, Fork, Phase, Root, TicketName, Work
 from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
 from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
@@ -65,7 +65,16 @@ from .job_values import (
     write_process,
 )
 from .policies import read_policy, read_retention, write_policy, write_retention
-from .relations import read_pair, read_relation, read_work, split_last, write_relation
+from .relations import (
+    read_pair,
+    read_relation,
+    read_ticket,
+    read_work,
+    split_last,
+    write_relation,
+    write_ticket,
+    write_work,
+)
 
 __all__ = [
     "BARE",
@@ -359,8 +368,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "ticket_.Work":
+        case "Work":
             return read_work(text)
+        case "TicketName":
+            return read_ticket(text)
         case "Relation":
             return read_relation(text)
         case "str | Target":
@@ -449,7 +460,9 @@ def _word(value: Any, session_id: str) -> str:
         case Owner():
             return f"{value.owner_id}/{value.incarnation_id}"
         case Work():
-            return f"{value.done_by}/{value.input_id or NOTHING}"
+            return write_work(value)
+        case TicketName():
+            return write_ticket(value)
         case Parent():
             return f"{value.session_id}/{value.run_id}"
         case Policy():

@@ -19,6 +19,7 @@ from ...machines import input as input_
 from ...machines import lease as lease_
 from ...machines import run as run_
 from ...machines import ticket as ticket_
+from ...outbound_records import Outbound
 from ...records import (
     Amended,
     Attachment,
@@ -144,7 +145,7 @@ def canonicalize(world: World, retained: Retained) -> World:
 
 def _renamed(kind: Any, rows: dict[Any, Any], names: Renaming, kept: set[str]) -> list[Any] | None:
     """Return the records to keep, renamed.  Return None if none has changed."""
-    if kind in (EventBatch, Node, Usage):
+    if kind in (EventBatch, Node, Usage, Outbound):
         return []
     if kind in (OpenKey, MarkRaise, Profile, Label, Blob, BlobHolders, Attachment):
         return None
@@ -220,7 +221,7 @@ def _session(s: Session, names: Renaming) -> Session:
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
         next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
-        asking_since_ms=None if s.asking_since_ms is None else NOW,
+        next_outbound=None, asking_since_ms=None if s.asking_since_ms is None else NOW,
         next_node=s.next_node if s.phase is Phase.IMPORTING else None,
     )  # fmt: skip
 

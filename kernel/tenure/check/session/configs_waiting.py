@@ -7,6 +7,7 @@ from typing import Final
 from ...machines.ticket import Action
 from . import operators as o
 from .pieces import (
+    CHILD_1,
     ONCE,
     PLAIN,
     PROMPT,
@@ -20,6 +21,7 @@ from .states import ModelConfig, Moves
 __all__ = [
     "ALL",
     "APPROVAL",
+    "CHILDREN",
     "JOIN",
     "WAITING",
     "WAITING_ANY",
@@ -126,7 +128,20 @@ APPROVAL: Final = ModelConfig(
     workers=1,
 )
 
+CHILDREN: Final = ModelConfig(
+    "children",
+    "an input of another session that tells it of its end; failures, a cancel, an interrupt; crashes",
+    (CHILD_1,),
+    extended(ONCE, begun=("fail for good",), reported=("fail for good",)),
+    (o.cancel_input("p"), o.interrupt(1)),
+    workers=1,
+    lose=False,
+    probes=True,
+    expects=clauses("CANCEL-1,61,62,63"),
+    ends=("consumed", "dead_lettered", "superseded", "withdrawn", "abandoned"),
+)
 ALL: Final = (
+    CHILDREN,
     WAITING,
     WAITING_ANY,
     WAITING_PROMPT,

@@ -40,6 +40,7 @@ from .steering_properties import STEERING_PROPERTIES
 from .step import Step, lease_id_of
 from .transcript_properties import TRANSCRIPT_PROPERTIES
 from .waiting_properties import WAITING_PROPERTIES
+from .work_properties import WORK_PROPERTIES
 
 __all__ = ["DECISION_PROPERTIES"]
 
@@ -215,7 +216,11 @@ def counted(t: Step) -> bool:
         return now == was
     if isinstance(t.command, c.Commit | c.Release | c.Destroy | c.FenceOff):
         return now == was
-    if isinstance(t.command, c.Withdraw) and isinstance(after.state, run_.Done) and now == was:
+    if (
+        isinstance(t.command, c.Withdraw | c.CancelInput)
+        and isinstance(after.state, run_.Done)
+        and now == was
+    ):
         return True  # its last input was withdrawn
     assert isinstance(before.state, run_.Running)
     return now == was + (0 if before.state.recorded else 1)
@@ -332,6 +337,7 @@ DECISION_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     **ROLLBACK_PROPERTIES,
     **READMISSION_PROPERTIES,
     **WAITING_PROPERTIES,
+    **WORK_PROPERTIES,
     **PRUNING_PROPERTIES,
     **FRAME_PROPERTIES,
     **TRANSCRIPT_PROPERTIES,

@@ -83,7 +83,7 @@ def ended_for_a_reason(t: Step) -> bool:
             continue
         if isinstance(before.state, input_.Ended):
             continue  # readmitted
-        withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom)
+        withdrawn = isinstance(t.command, c.Withdraw | c.WithdrawFrom | c.CancelInput)
         swept = isinstance(t.command, c.Sweep) and state.how in (How.SUPERSEDED, How.ABANDONED)
         swept = swept or (isinstance(t.command, c.Begin) and state.how is How.ABANDONED)
         if swept and _left_by_its_target(t, before):
@@ -164,9 +164,16 @@ def cancelled_stays_cancelled(t: Step) -> bool:
 
 
 def asked(t: Step) -> bool:
-    if not isinstance(t.command, c.RequestCancel):
-        return True
-    run, cancel = t.after.runs[t.command.run_id], t.after.session.cancel
+    match t.command:
+        case c.RequestCancel():
+            run_id: str | None = t.command.run_id
+        case c.CancelInput():
+            run_id = getattr(t.after.queue_entries[t.command.input_id].state, "run_id", None)
+        case _:
+            return True
+    if run_id is None:
+        return True  # the input was withdrawn
+    run, cancel = t.after.runs[run_id], t.after.session.cancel
     if isinstance(run.state, run_.Done):
         return True
     return cancel is not None and cancel.run_id == run.run_id and not t.after.sleeping(run)

@@ -91,6 +91,7 @@ def _unknown() -> list[Any]:
         c.WithdrawFrom(S, "c.1", "nothing"),
         c.Withdraw(S, "c.1", "nothing"),
         c.RequestCancel(S, "c.1", "nothing"),
+        c.CancelInput(S, "c.1", "nothing"),
         c.Checkpoint(S, other_fence, "nothing", 1, 0),
         c.Commit(S, other_fence, "nothing", 1, 0, 0),
         c.Fail(S, other_fence, "nothing", 1, FAILED),

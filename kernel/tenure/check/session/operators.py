@@ -107,6 +107,11 @@ def cancel(run_id: str) -> Operator:
     )
 
 
+def cancel_input(input_id: str) -> Operator:
+    command = c.CancelInput(S, f"c.cancel.{input_id}", input_id)
+    return Operator(f"cancel {input_id}", _if_known(input_id, command))
+
+
 def decide(run_id: str, action: Action = Action.APPROVE) -> Operator:
     """Return the person who is asked about a run."""
     ticket_id = f"t1.{run_id}"

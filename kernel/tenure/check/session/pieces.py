@@ -7,6 +7,7 @@ from typing import Final
 from ... import commands as c
 from ...failure import RetryLimits
 from ...policy import IfOver, KeyScope, Lane, OnOtherContent, Policy
+from ...records import TicketName
 from .snapshot import LATER
 from .states import Moves
 
@@ -42,6 +43,7 @@ __all__ = [
     "WAKE_1",
     "WAKE_2",
     "WAKE_3",
+    "CHILD_1",
     "clauses",
     "extended",
 ]
@@ -84,6 +86,8 @@ REPORT_4: Final = (
 )
 SLOT_1: Final = (c.NewInput("s", "wake", "s", supersession_key="one"),)
 SLOT_2: Final = (c.NewInput("t", "wake", "t", supersession_key="one"),)
+
+CHILD_1: Final = (c.NewInput("p", "prompt", "p", settles=TicketName("parent", "t1")),)
 
 QUEUED: Final = (c.NewInput("q", "prompt", "q"),)
 STEER: Final = (c.NewInput("s", "steering", "s"),)

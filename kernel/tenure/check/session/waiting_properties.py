@@ -126,7 +126,8 @@ def leaves_for_a_reason(t: Step) -> bool:
     if isinstance(t.command, c.Begin):
         heads = t.before.queue_entries.values()
         return any(_ends(before, entry.input_id, t) for entry in heads)
-    return isinstance(t.command, c.RequestCancel | c.Interrupt | c.Stop | c.Reset | c.Destroy)
+    ends = c.RequestCancel | c.CancelInput | c.Interrupt | c.Stop | c.Reset | c.Destroy
+    return isinstance(t.command, ends)
 
 
 def _ends(run: Run, input_id: str, t: Step) -> bool:

@@ -111,7 +111,7 @@ class CancelJob(Sendable, _Asking):
     Owner-bound work that was started waits for its owner.  Refusals: UNKNOWN_JOB, ENDED, KEY_CONFLICT, ILLEGAL.
     """
 
-    moot: ClassVar = (Refusal.ENDED,)
+    moot: ClassVar = (Refusal.ENDED, Refusal.UNKNOWN_JOB)
     name: ClassVar = "cancel_job"
     clause: ClassVar = "JOB-73"
 
