@@ -53,7 +53,6 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     "trigger",
     "signal",
     "handle",
-    "signal",
 )
 
 UNREACHED = {
