@@ -45,7 +45,8 @@ def played(seed: int = 3, steps: int = 300) -> World:
 
 def test_an_import_of_an_export_has_the_same_triggers() -> None:
     world = played()
-    assert list(world.all(Occurrence)) and list(world.all(Outbound))
+    assert any(True for _ in world.all(Occurrence))
+    assert any(True for _ in world.all(Outbound))
 
     assert world_of(tuple(imported(exported(world)))) == world
     asyncio.run(restore(world))
