@@ -64,7 +64,8 @@ class Retention:
 
     `commands_for_ms`: the rows and stamps by which repetitions are recognised.  `keys_for_ms`: an input with a retained
     key, after its admission.  `destroyed_for_ms`: the rows of a destroyed session, after its last change.
-    `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.
+    `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.  `jobs_for_ms`: a job, after its end; then it is
+    destroyed (JOB-94).
     """
 
     since: ClassVar = 2
@@ -76,12 +77,14 @@ class Retention:
     keys_for_ms: int = KEYS_FOR_MS
     frames: Keep | None = None
     hidden_for_ms: int | None = None
+    jobs_for_ms: int | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
         """Return the policy that keeps everything equally long, but keys at least 30 days, and frames and hidden nodes for ever."""
         keep = Keep(for_ms)
-        return cls(keep, keep, for_ms, keep, for_ms, max(for_ms, KEYS_FOR_MS))
+        keys = max(for_ms, KEYS_FOR_MS)
+        return cls(keep, keep, for_ms, keep, for_ms, keys, jobs_for_ms=for_ms)
 
     @property
     def stamps(self) -> Keep | None:
@@ -100,7 +103,10 @@ class Retention:
         times |= {f"{name}.last": keep.last for name, keep in kept.items() if keep is not None}
         times |= {
             name: value
-            for name in ("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "hidden_for_ms")
+            for name in (
+                *("commands_for_ms", "destroyed_for_ms", "keys_for_ms"),
+                *("hidden_for_ms", "jobs_for_ms"),
+            )
             if (value := getattr(self, name)) is not None
         }
         for name, value in times.items():
@@ -121,7 +127,7 @@ class Retention:
         return None
 
 
-RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms")
+RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms", "jobs_for_ms")
 
 
 @frozen
