@@ -92,9 +92,7 @@ PROFILE_BYTES_MAX: Final = 16_384  # of its data
 ATTACHMENTS_MAX: Final = 64  # of one Intend, Forget, ClaimScraps or DropScraps
 ATTACHED_MAX: Final = 32  # of one Checkpoint or Amend
 COMMIT_ATTACHED_MAX: Final = 8
-AMENDED_MAX: Final = (
-    128  # nodes and attachments of one Amend, so that it writes at most 200 rows (ATTACH-14)
-)
+AMENDED_MAX: Final = 128  # nodes and attachments of one Amend, so that it writes at most 200 rows beside what it sends (ATTACH-14)
 INTENTS_MAX: Final = 256  # of a session
 INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
 SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
