@@ -21,7 +21,16 @@ from ..commands.prune import (
 )
 from ..commands.prune_frames import FRAMES_A_STEP, prunable_frames
 from ..commands.sweep import Sweep, Swept
-from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, HIDDEN, PRIMARY, PRUNABLE
+from ..indexes import (
+    CHANGED,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    FRAMES,
+    HIDDEN,
+    OCCURRENCES,
+    PRIMARY,
+    PRUNABLE,
+)
 from ..kind import Kind
 from ..limits import FRAMES_MAX
 from ..machines import job as job_
@@ -72,7 +81,8 @@ class NextPrune(Question[Step | None]):
             if step is not None:
                 return step
         first = (self._destroyed, self._walks, self._commands)
-        for part in (*first, self._events, self._frames, self._hidden):
+        rest = (self._occurrences,) if session.kind is Kind.TRIGGER else ()
+        for part in (*first, self._events, self._frames, self._hidden, *rest):
             step, next_times = yield from part(session, progress)
             if step is not None:
                 return step
@@ -195,6 +205,18 @@ class NextPrune(Question[Step | None]):
         due_ms = found[0].hidden_at_ms + keep_ms
         if due_ms <= self.now_ms and kind not in self.without:
             return self._prune(kind, after=after[0], place=after[1]), []
+        return None, [due_ms]
+
+    def _occurrences(self, session: Session, progress: PruneProgress) -> Steps:
+        keep_ms, kind = self.policy.occurrences_for_ms, PruneKind.OCCURRENCES
+        if keep_ms is None:
+            return None, []
+        found = yield First(OCCURRENCES, (self.session_id,), 1)
+        if not found:
+            return None, []
+        due_ms = found[0].recorded_at_ms + keep_ms
+        if due_ms <= self.now_ms and kind not in self.without:
+            return self._prune(kind), []
         return None, [due_ms]
 
 

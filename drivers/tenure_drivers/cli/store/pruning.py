@@ -138,7 +138,7 @@ def retention_of(durations: Mapping[str, int | None], last: int, last_frames: in
         keys,
         frames,
         durations["hidden"],
-        of("jobs"),
+        jobs_for_ms=of("jobs"),
     )
 
 
