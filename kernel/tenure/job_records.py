@@ -11,7 +11,7 @@ from .failure import DEFAULT_LIMITS, NO_FAILURES, RetryLimits, RetryState
 from .machines import job as job_
 from .machines.lease import LocalProcess, Owner
 from .queries import Record
-from .run_values import LastEnd
+from .run_values import LastEnd, TicketName
 
 __all__ = [
     "Emission",
@@ -89,6 +89,7 @@ class Job(Record):
     signals: tuple[SignalCount, ...] = ()
     emitted: int = 0
     last_end: LastEnd | None = None  # of its last FailJob or LetGo
+    settles: TicketName | None = None  # the ticket of a session that its end settles
     process: LocalProcess | None = None  # the child process of its last start (JOB-39)
 
     @property

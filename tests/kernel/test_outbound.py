@@ -56,6 +56,8 @@ EXAMPLES: tuple[Sendable, ...] = (
     Admit("t", (NewInput("", "prompt", "hello"),), open=False),
     Decide("t", "ticket", "", Action.ANSWER, "yes", "ada"),
     RequestCancel("t", "c", "r"),
+    CancelInput("t", "", "i"),
+    Settle("t", "", "ticket", Action.COMPLETED, "done", "child"),
     CancelJob("j", "", "ada"),
     Register(
         "j",

@@ -389,6 +389,44 @@ def test_a_session_is_woken_when_its_job_ends(carry: Carry) -> None:
     carry(body)
 
 
+def test_a_turn_joins_jobs_without_a_process(carry: Carry) -> None:
+    attempts: list[int] = []
+
+    async def agent(turn: Turn) -> str:
+        attempts.append(turn.attempt)
+        first = await turn.start_job(add, {"x": 1, "y": 2})
+        second = await turn.start_job(fail)
+        waited = await turn.join(first, second)
+        return " ".join(f"{d.action}: {d.body}" for d in waited.decisions if d is not None)
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent, jobs=[add, fail]) as runtime:
+            answer = await (await runtime.submit("ann", "go")).result(WAIT_S)
+            assert answer == "completed: 3 failed: transient: ValueError: attempt 1"
+            assert len((await runtime.jobs(origin="ann")).items) == 2
+
+    carry(body)
+    assert len(attempts) > 1
+
+
+def test_the_first_of_two_jobs_is_enough_and_the_other_is_cancelled(carry: Carry) -> None:
+    async def agent(turn: Turn) -> str:
+        first = await turn.start_job(add, {"x": 1, "y": 2})
+        second = await turn.start_job(guided)
+        waited = await turn.join(first, second, n=1, cancel_rest=True)
+        assert waited.decisions[0] is not None
+        return f"{second} {waited.decisions[0].body}"
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent, jobs=[add, guided]) as runtime:
+            answer = await (await runtime.submit("ann", "go")).result(WAIT_S)
+            assert answer is not None
+            job_id, body = answer.split()
+            assert (body, (await runtime.job(job_id).ended(WAIT_S)).how) == ("3", How.CANCELLED)
+
+    carry(body)
+
+
 # -- child sessions
 
 

@@ -35,49 +35,8 @@ def job_tools(*definitions: JobDefinition) -> list[FunctionTool]:
     known = definitions_by_name(definitions)
     if not known:
         raise ValueError("job_tools: expected the definitions of jobs that the model may start")
-
-    async def start_job(job: str, input: Any = None, *, key: str) -> dict[str, str]:
-        definition = known.get(job)
-        if definition is None:
-            raise ToolFailed(f"there is no job {job!r}; expected one of {', '.join(known)}")
-        turn = current_turn()
-        try:
-            handle = await turn.jobs.start(key, definition, input)
-        except CommandRefused as error:
-            raise ToolFailed(str(error)) from error
-        return {"job_id": handle.id}
-
-    async def check_job(job_id: str) -> dict[str, Any]:
-        handle = await _own(job_id)
-        loaded = await current_turn().read(LoadJob(handle.id, limit=1))
-        assert loaded is not None
-        found: dict[str, Any] = {"status": loaded.item.status}
-        if loaded.item.why:
-            found["why"] = loaded.item.why
-        if loaded.output is not None:
-            cut = len(loaded.output) > OUTPUT_MAX
-            shown = loaded.output[:OUTPUT_MAX]
-            found["output"] = shown if cut else msgspec.json.decode(loaded.output)
-        return found
-
-    async def signal_job(job_id: str, name: str, value: Any = None, *, key: str) -> str:
-        handle = await _own(job_id)
-        try:
-            number = await handle.signal(name, value, signal_id=key)
-        except CommandRefused as error:
-            return f"the job was not told: {error.refused.reason.value}"
-        return f"told; this is {name} {number}"
-
-    async def cancel_job(job_id: str, *, key: str) -> str:
-        handle = await _own(job_id)
-        try:
-            asked = await handle.cancel(current_turn().session_id, command_id=key)
-        except CommandRefused as error:
-            return f"the job was not cancelled: {error.refused.reason.value}"
-        return "cancelled" if asked.ended else "asked to end"
-
     return [
-        make(start_job, description=_described(known), schema=_schema(known)),
+        make(StartTool(known).start_job, description=_described(known), schema=_schema(known)),
         make(
             check_job,
             description="Return the status of a job, and its output when it has completed.",
@@ -89,6 +48,56 @@ def job_tools(*definitions: JobDefinition) -> list[FunctionTool]:
         ),
         make(cancel_job, description="Ask a job to end."),
     ]
+
+
+class StartTool:
+    """The tool that starts one of some jobs."""
+
+    def __init__(self, known: dict[str, JobDefinition]) -> None:
+        self.known = known
+
+    async def start_job(self, job: str, input: Any = None, *, key: str) -> dict[str, str]:
+        definition = self.known.get(job)
+        if definition is None:
+            raise ToolFailed(f"there is no job {job!r}; expected one of {', '.join(self.known)}")
+        turn = current_turn()
+        try:
+            handle = await turn.jobs.start(key, definition, input)
+        except CommandRefused as error:
+            raise ToolFailed(str(error)) from error
+        return {"job_id": handle.id}
+
+
+async def check_job(job_id: str) -> dict[str, Any]:
+    handle = await _own(job_id)
+    loaded = await current_turn().read(LoadJob(handle.id, limit=1))
+    assert loaded is not None
+    found: dict[str, Any] = {"status": loaded.item.status}
+    if loaded.item.why:
+        found["why"] = loaded.item.why
+    if loaded.output is not None:
+        cut = len(loaded.output) > OUTPUT_MAX
+        shown = loaded.output[:OUTPUT_MAX]
+        found["output"] = shown if cut else msgspec.json.decode(loaded.output)
+    return found
+
+
+async def signal_job(job_id: str, name: str, value: Any = None, *, key: str) -> str:
+    handle = await _own(job_id)
+    try:
+        number = await handle.signal(name, value, signal_id=key)
+    except CommandRefused as error:
+        return f"the job was not told: {error.refused.reason.value}"
+    return f"told; this is {name} {number}"
+
+
+async def cancel_job(job_id: str, *, key: str) -> str:
+    handle = await _own(job_id)
+    try:
+        asked = await handle.cancel(current_turn().session_id, command_id=key)
+    except CommandRefused as error:
+        return f"the job was not cancelled: {error.refused.reason.value}"
+    return "cancelled" if asked.ended else "asked to end"
 
 
 async def _own(job_id: str) -> JobHandle:

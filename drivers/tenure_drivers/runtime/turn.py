@@ -71,7 +71,7 @@ from .errors import (
     Steered,
 )
 from .jobs.definition import JobRequest
-from .jobs.handle import JobHandle
+from .jobs.handle import JobHandle, new_job, register
 from .jobs.turn_jobs import TurnJobs, job_id_of
 from .named_states import new_states, states_of
 from .step_calls import Probe, Steps
@@ -271,6 +271,23 @@ class Turn(Steps):
         body, _ = pack(effect_id, handle.id, str)
         await self._write(report(effect_id, body))
         return handle
+
+    async def start_job(
+        self, what: JobRequest, input: Any = None, *, within_s: float | None = None
+    ) -> str:
+        """Start a job for `join`, and return the id of a ticket that its end settles; it is the id of the job too.
+
+        Job and ticket are recorded in one step: the job is started exactly once.  The decision has the action `completed`,
+        `failed`, `cancelled` or `abandoned`, and the output as JSON, or the reason, as its text; after `within_s` the action
+        is `timeout`.
+        """
+        self._must_be_open()
+        effect_id = self._next("start_job")
+        self._unread.discard(effect_id)
+        new = new_job(what, input)
+        return await self._waits.start_job(
+            effect_id, lambda job_id: register(job_id, new, origin=self.session_id), within_s
+        )
 
     # -- waiting
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from tenure.commands import Admit, NewInput, NewOutbound, NewTicket, TicketName
+from tenure.commands import Admit, NewInput, NewOutbound, NewTicket, Register, Sendable, TicketName
 from tenure.commands.send import validate_outbound
 from tenure.machines.run import WaitReason
 from tenure.machines.ticket import ACTIONS, Action, Rest, Settled, TicketKind
 from tenure.policy import WhileWaiting
 from tenure.queries import Question
 from tenure.questions.core import LoadedRun, Status
+from tenure.questions.jobs import LoadJob
 from tenure.questions.tickets import LoadTickets
 from tenure.records import EntryKind, Input, Ticket, Work
 from tenure.replace import replace
@@ -161,15 +162,32 @@ class Waits:
         """Submit an input to another session with the ticket that its end settles, and return the ticket's id."""
         if (known := self.ids.get(effect_id)) is not None:
             return known
-        within_ms, ticket_id = milliseconds_of(within_s), new_id()
+        ticket_id = new_id()
         sent = replace(
             submit,
             input_id=submit.input_id or ticket_id,
             settles=TicketName(self.turn.session_id, ticket_id),
         )
         work = Work(to, sent.input_id)
+        return await self._open_work(effect_id, ticket_id, work, Admit(to, (sent,)), within_s)
+
+    async def start_job(
+        self, effect_id: str, register: Callable[[str], Register], within_s: float | None
+    ) -> str:
+        """Register a job with the ticket that its end settles, and return the ticket's id, which is the job's too."""
+        if (known := self.ids.get(effect_id)) is not None:
+            return known
+        ticket_id = new_id()
+        settles = TicketName(self.turn.session_id, ticket_id)
+        command = replace(register(ticket_id), settles=settles)
+        return await self._open_work(effect_id, ticket_id, Work(ticket_id), command, within_s)
+
+    async def _open_work(
+        self, effect_id: str, ticket_id: str, work: Work, command: Sendable, within_s: float | None
+    ) -> str:
+        within_ms = milliseconds_of(within_s)
         new = NewTicket(ticket_id, effect_id, TicketKind.WORK, within_ms=within_ms, awaits=work)
-        outbound = (NewOutbound(Admit(to, (sent,))),)
+        outbound = (NewOutbound(command),)
         if problem := validate_outbound(outbound):
             raise ValueError(problem)
         self.ids[effect_id] = ticket_id
@@ -190,7 +208,12 @@ class Waits:
             work = self.work.get(ticket_id)
             if decision is None or not decision.completed or decision.body or work is None:
                 continue
-            if work.input_id is None or work.peer:
+            if work.peer:
+                continue
+            if work.input_id is None:
+                loaded = await self.turn.read(LoadJob(work.done_by, limit=1))
+                if loaded is not None and loaded.output:
+                    found[index] = replace(decision, body=loaded.output)
                 continue
             status = await self.turn.read(Status(work.done_by, work.input_id))
             if status is not None and status.answer:

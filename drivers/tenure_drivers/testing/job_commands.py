@@ -35,7 +35,7 @@ from tenure.commands import (
 )
 from tenure.failure import ErrorKind, Failure, RetryLimits
 from tenure.machines.job import Disposition
-from tenure.machines.lease import Evidence, Fence, Held, Owner
+from tenure.machines.lease import Evidence, Fence, Held, LocalProcess, Owner
 from tenure.outcome import Decided
 from tenure.queries import Command, Get
 from tenure.records import EntryKind, Job, Session
@@ -50,6 +50,7 @@ Pick: TypeAlias = Callable[[Sequence[Any]], Any]
 
 JOBS = ("j1", "j2", "j3", "j4")
 WORKERS = (Owner("worker-1", "first"), Owner("worker-1", "second"), Owner("worker-2", "first"))
+CHILD = LocalProcess("host", "boot", "space", 7, "12")  # the process that executes a job
 SCHEMA = '{"type": "object", "required": ["done"], "properties": {"done": {"type": "integer"}}}'
 TYPES = (EventType("progress", SCHEMA), EventType("note"))
 BODIES = ('{"done": 1}', '{"done": "half"}', "note", "\u00e9\U0001f600")
@@ -146,7 +147,10 @@ class JobCommandGenerator:
         observed = tuple([Observed(each, pick(tuple(Evidence))) for each in owners])
         if pick(range(2)):
             observed = ()
-        return Take(job.session_id, self._id("l"), pick(WORKERS), pick((60, 60, 1_000)), observed)
+        able = pick(range(6)) > 0
+        return Take(
+            job.session_id, self._id("l"), pick(WORKERS), pick((60, 60, 1_000)), observed, able
+        )
 
     # -- commands of a holder, or of a former one
 
@@ -159,7 +163,7 @@ class JobCommandGenerator:
         key = pick((None, self._id("k")))
         return pick(  # type: ignore[no-any-return]
             (
-                *(Start(job_id, fence),) * 4,
+                *(Start(job_id, fence, pick((None, CHILD))),) * 4,
                 *(JobCheckpoint(job_id, fence, n, (NewEntry(kinds, "a#1", "1"),)),) * 2,
                 *(Emit(job_id, fence, pick(TYPES).name, pick(BODIES), key, pick(SELDOM)),) * 3,
                 *(Wait(job_id, fence, pick(("go", "halt")), number),) * 2,

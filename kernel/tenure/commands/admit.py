@@ -23,7 +23,7 @@ from .session_view import SessionView, session_queries
 from .steering import NoTarget, resolve_target
 from .submission import Admitted, Conflict, NewInput, Target, known_admissions
 from .transaction import Transaction
-from .validation import size_of, validate_id, validate_retry, validate_time
+from .validation import size_of, validate_id, validate_retry, validate_ticket_name, validate_time
 
 __all__ = [
     "Admit",
@@ -298,11 +298,7 @@ def _validate_settles(new: NewInput, policy: Policy) -> str | None:
         return None
     if policy.key_scope is KeyScope.OPEN and new.key is not None:
         return f"settles ticket {settles.ticket_id}, with a key that is free again at its end"
-    return (
-        validate_id("settles.asked_by", settles.asked_by)
-        or validate_id("settles.ticket_id", settles.ticket_id)
-        or (validate_id("settles.peer", settles.peer) if settles.peer else None)
-    )
+    return validate_ticket_name(settles)
 
 
 def _validate_text(name: str, text: str) -> str | None:

@@ -12,8 +12,10 @@ import attrs
 
 from ..failure import MOST_LIMITS, RetryLimits
 from ..limits import ID_CHARACTERS_MAX, TIME_MS_MAX
+from ..run_values import TicketName
 
 __all__ = [
+    "validate_ticket_name",
     "sanitize",
     "size_of",
     "texts_of",
@@ -98,3 +100,12 @@ def validate_text(name: str, text: str, characters_max: int = 2_000) -> str | No
 def sanitize(text: str) -> str:
     """Replace what no store can hold (NUL, lone surrogates), for instance in an error message."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def validate_ticket_name(name: TicketName) -> str | None:
+    """TICKET-40: require legal ids in the name of a ticket that an end settles."""
+    return (
+        validate_id("settles.asked_by", name.asked_by)
+        or validate_id("settles.ticket_id", name.ticket_id)
+        or (validate_id("settles.peer", name.peer) if name.peer else None)
+    )

@@ -120,7 +120,7 @@ class Complete(Command[JobView, JobEnded]):
         if problem := validate_text("output", self.output, BODY_BYTES_MAX):
             return Refused(Refusal.ILLEGAL, "JOB-62", problem)
         tx = JobTransaction.on(view, now_ms, by.causation_id)
-        tx.end(how, digest, self.authority or "", None, self.fence)
+        tx.end(how, digest, self.authority or "", None, self.fence, self.output)
         tx.write(Insert(JobText(self.session_id, JobPart.OUTPUT, self.output)))
         return tx.decided(JobEnded(how, self.authority or ""), "JOB-60")
 

@@ -21,7 +21,7 @@ from ...verdict import Observed, Rule, Verdict, facts_of, judge
 from ..aggregate import AggregateTransaction
 from ..replay import check_pruned
 from ..send import send
-from .wakes import end_wake
+from .wakes import end_of_work, end_wake
 
 __all__ = [
     "CommandView",
@@ -210,8 +210,12 @@ class JobTransaction(AggregateTransaction):
         reason: str = "",
         evidence: job_.AbandonEvidence | None = None,
         fence: lease_.Fence | None = None,
+        output: str = "",
     ) -> None:
-        """JOB-19: end the job and its lease, for ever.  `fence`: of the holder that ends it."""
+        """JOB-19: end the job and its lease, for ever.  `fence`: of the holder that ends it.
+
+        Tell the session that it wakes, and the ticket that it settles.
+        """
         ended = job_.Ended(how, digest, self.now_ms, reason, evidence)
         state = self.step_to(job_.step(self.job.state, job_.End(ended)))
         self.end_lease(fence)
@@ -220,6 +224,9 @@ class JobTransaction(AggregateTransaction):
         self.append_event(EventKind.JOB_ENDED, f"{how.value}: {reason}" if reason else how.value)
         if self.job.wake_target is not None:
             send(self, end_wake(self.job, how, reason))
+        if (settles := self.job.settles) is not None:
+            send(self, end_of_work(self.job, settles, how, reason, output), settles.peer)
+            self.via.append("JOB-69")
 
     def leave(self, reason: str) -> int:
         """JOB-42: note that the job is left, and return when to look again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import attrs
 from attrs import field, frozen
 
 from ...event import EventKind
@@ -15,6 +16,7 @@ from ...machines.job import Disposition, Waiting
 from ...outcome import Decided, Insert, Refusal, Refused
 from ...queries import Command, Reads, read
 from ...records import Job, JobEventType, JobPart, JobText, Session
+from ...run_values import TicketName
 from ...transcript import hash_parts, hash_text
 from ..sendable import Sendable
 from ..validation import (
@@ -22,6 +24,7 @@ from ..validation import (
     validate_id,
     validate_retry,
     validate_text,
+    validate_ticket_name,
     validate_time,
 )
 from .job_transaction import JobTransaction, JobView, job_queries
@@ -52,7 +55,7 @@ class Register(Sendable, Command[JobView, Registered]):
 
     `runner` names the code that executes it, `input` is opaque text.  `disposition` is required: who may execute it,
     and how often.  `origin` names the session for which it is registered.  `registered_by` is required for EXTERNAL:
-    who may end it.  `available_at_ms`: nobody takes it before.
+    who may end it.  `available_at_ms`: nobody takes it before.  `settles`: the ticket of a session that its end settles.
     Refusals: KEY_CONFLICT if the job was registered with other content, ILLEGAL.
     """
 
@@ -69,6 +72,7 @@ class Register(Sendable, Command[JobView, Registered]):
     retry: RetryLimits | None = None
     available_at_ms: int | None = None
     event_types: tuple[EventType, ...] = ()
+    settles: TicketName | None = None
 
     def reads(self) -> Reads[JobView]:
         return read(JobView, *job_queries(self.session_id))
@@ -81,13 +85,13 @@ class Register(Sendable, Command[JobView, Registered]):
                 found = None if job is None else job.runner
                 return Refused(Refusal.KEY_CONFLICT, "JOB-32", found)
             return Decided(Registered(self.session_id), "JOB-31", replayed=True)
-        if problem := self._validate(now_ms):
+        if problem := self.problem(now_ms):
             return Refused(Refusal.ILLEGAL, "JOB-33", problem)
         session = Session(self.session_id, kind=Kind.JOB)
         state = Waiting(self.available_at_ms)
         job = Job(
             self.session_id, self.runner, self.disposition, digest, now_ms, now_ms, state, self.origin,
-            self.registered_by, self.wake_target, self.retry,
+            self.registered_by, self.wake_target, self.retry, settles=self.settles,
         )  # fmt: skip
         tx = JobTransaction(None, session, now_ms, self.session_id, job_before=None, job=job)
         tx.write(Insert(JobText(self.session_id, JobPart.INPUT, self.input)))
@@ -106,9 +110,11 @@ class Register(Sendable, Command[JobView, Registered]):
             self.runner, self.disposition.value, hash_text(self.input), self.origin,
             self.registered_by, self.wake_target, limits,
             [[each.name, each.schema] for each in self.event_types],
+            *(() if self.settles is None else (list(attrs.astuple(self.settles)),)),
         )  # fmt: skip
 
-    def _validate(self, now_ms: int) -> str | None:
+    def problem(self, now_ms: int) -> str | None:
+        """JOB-33: return what is wrong with it, or None."""
         if (size := size_of(self.input)) > JOB_INPUT_BYTES_MAX:
             return f"input of {size} bytes; at most {JOB_INPUT_BYTES_MAX}"
         external = self.disposition is Disposition.EXTERNAL
@@ -127,6 +133,7 @@ class Register(Sendable, Command[JobView, Registered]):
             or validate_retry(self.retry)
             or validate_time("available_at_ms", self.available_at_ms, now_ms)
             or self._validate_event_types()
+            or (None if self.settles is None else validate_ticket_name(self.settles))
         )
 
     def _validate_event_types(self) -> str | None:
