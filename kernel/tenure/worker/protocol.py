@@ -139,7 +139,7 @@ class Connected:
 class Looked:
     """A look found these sessions; with `full` there may be more.  `next_in_ms`: when the next one will be due.
 
-    `keys`: of each session, if there are limits.
+    `keys`: of each session, if there are limits.  `dead`: those of them whose holder is dead.
     """
 
     now_ms: int
@@ -148,6 +148,7 @@ class Looked:
     full: bool
     next_in_ms: int | None
     keys: tuple[Keys, ...] = ()
+    dead: tuple[str, ...] = ()
 
 
 @frozen

@@ -27,6 +27,7 @@ from .job_transaction import (
 )
 
 __all__ = [
+    "NO_RUNNER",
     "Deferred",
     "JobEnded",
     "Left",
