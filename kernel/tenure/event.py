@@ -54,9 +54,17 @@ class EventKind(enum.StrEnum):
     JOB_SIGNALLED = "job_signalled"  # the name and the number of the signal
     JOB_ENDED = "job_ended"  # how, and why
     ABANDON_REQUESTED = "abandon_requested"
+    TRIGGER_CHANGED = "trigger_changed"  # made, or its schedule: the revision
+    SUBSCRIPTION_CHANGED = "subscription_changed"  # its id, what it is now, and its revision
+    OCCURRED = "occurred"  # the source and the key, and for how many subscriptions
+    TIMES_PASSED_OVER = "times_passed_over"  # how many times of a schedule do not occur
     added = enum.nonmember(
         {
             "ABANDON_REQUESTED": 2,
+            "OCCURRED": 2,
+            "SUBSCRIPTION_CHANGED": 2,
+            "TIMES_PASSED_OVER": 2,
+            "TRIGGER_CHANGED": 2,
             "JOB_ENDED": 2,
             "JOB_LEFT": 2,
             "JOB_REGISTERED": 2,

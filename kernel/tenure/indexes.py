@@ -23,13 +23,16 @@ from .records import (
     Label,
     MarkRaise,
     Node,
+    Occurrence,
     OpenKey,
     Outbound,
     Profile,
     QueueEntry,
     Run,
     Session,
+    Subscription,
     Ticket,
+    Trigger,
     Usage,
 )
 
@@ -47,6 +50,7 @@ __all__ = [
     "DEAD",
     "DELAYED",
     "DUE",
+    "ENABLED",
     "EMISSIONS",
     "EMISSION_KEY",
     "EVENT_BATCHES",
@@ -69,6 +73,7 @@ __all__ = [
     "MARK_RAISES",
     "NODES",
     "NODE_IDS",
+    "OCCURRENCES",
     "OPEN_KEYS",
     "OPEN_RUNS",
     "OPEN_TICKETS",
@@ -85,8 +90,10 @@ __all__ = [
     "SIGNALS",
     "SIGNAL_ID",
     "SLOT",
+    "SUBSCRIPTIONS",
     "TARGETED",
     "TICKET_DEADLINES",
+    "TRIGGERS",
     "UNPUBLISHED",
     "USAGES",
 ]
@@ -193,6 +200,15 @@ SIGNAL_ID: Final = Index(
     "job_signal_id", JobSignal, ("session_id", "signal_id"), unique=True, since=2
 )
 JOB_LEFT: Final = Index("session_left", Session, ("left_since_ms", "session_id"), since=2)
+# TRIGGER-33, RETENTION-16: what gets the occurrences of a trigger, and its occurrences, the oldest first.
+ENABLED: Final = Index("subscription_enabled", Subscription, ("session_id", "enabled_id"), since=2)
+SUBSCRIPTIONS: Final = Index(
+    "subscription_pk", Subscription, Subscription.key, unique=True, since=2
+)
+OCCURRENCES: Final = Index(
+    "occurrence_age", Occurrence, ("session_id", "recorded_at_ms", "source", "key_value"), since=2
+)
+TRIGGERS: Final = Index("trigger_pk", Trigger, Trigger.key, unique=True, since=2)
 FRAMES: Final = Index("frame_pk", Frame, Frame.key, unique=True, since=2)
 BLOBS: Final = Index("blob_pk", Blob, Blob.key, unique=True, since=2)
 BLOB_HOLDERS: Final = Index("blob_holders_pk", BlobHolders, BlobHolders.key, unique=True, since=2)
@@ -262,6 +278,10 @@ DECLARED: Final[tuple[Index[Any], ...]] = (
     JOB_ORIGIN,
     JOB_STARTER,
     JOB_LEFT,
+    ENABLED,
+    SUBSCRIPTIONS,
+    OCCURRENCES,
+    TRIGGERS,
     JOB_GRANTS,
     JOB_GRANTEES,
     EMISSIONS,

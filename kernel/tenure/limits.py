@@ -19,6 +19,7 @@ __all__ = [
     "COMMAND_BYTES_MAX",
     "COMMIT_ATTACHED_MAX",
     "COMMIT_NODES_MAX",
+    "FIRED_TIMES_MAX",
     "EMISSION_BYTES_MAX",
     "EVENT_TYPES_MAX",
     "FRAMES_MAX",
@@ -31,6 +32,7 @@ __all__ = [
     "LABELS_MAX",
     "LABEL_CHARACTERS_MAX",
     "MESSAGE_BYTES_MAX",
+    "OCCURRENCE_BYTES_MAX",
     "OPEN_TICKETS_MAX",
     "OUTBOUND_MAX",
     "ORIGIN_BYTES_MAX",
@@ -54,6 +56,7 @@ __all__ = [
     "SCHEMA_BYTES_MAX",
     "SIGNAL_NAMES_MAX",
     "STATES_MAX",
+    "SUBSCRIPTIONS_MAX",
     "SWEEP_ABANDONED_MAX",
     "SWEEP_INTENTS_MAX",
     "SWEEP_PROMOTED_MAX",
@@ -92,9 +95,7 @@ PROFILE_BYTES_MAX: Final = 16_384  # of its data
 ATTACHMENTS_MAX: Final = 64  # of one Intend, Forget, ClaimScraps or DropScraps
 ATTACHED_MAX: Final = 32  # of one Checkpoint or Amend
 COMMIT_ATTACHED_MAX: Final = 8
-AMENDED_MAX: Final = (
-    128  # nodes and attachments of one Amend, so that it writes at most 200 rows (ATTACH-14)
-)
+AMENDED_MAX: Final = 128  # nodes and attachments of one Amend, so that it writes at most 200 rows beside what it sends (ATTACH-14)
 INTENTS_MAX: Final = 256  # of a session
 INTENT_AGE_MS: Final = 86_400_000  # after which an intent without a run is aged
 SCRAP_CLAIM_MS: Final = 300_000  # how long nobody else deletes the bytes
@@ -106,6 +107,13 @@ EVENT_TYPES_MAX: Final = 32  # EMIT-2
 SCHEMA_BYTES_MAX: Final = 65_536  # of one event type
 SIGNAL_NAMES_MAX: Final = 32  # SIGNAL-5
 EMISSION_BYTES_MAX: Final = 1_000_000  # of an emission, and of a signal
+
+# of a trigger
+OCCURRENCE_BYTES_MAX: Final = (
+    65_536  # of the body of an occurrence, and of the text of a subscription
+)
+SUBSCRIPTIONS_MAX: Final = 32  # that are not deleted (TRIGGER-22)
+FIRED_TIMES_MAX: Final = 32  # that one Fire brings (TRIGGER-44)
 
 # rows of one command (STORE-4)
 ADMITTED_MAX: Final = 256  # inputs of one Admit (INBOX-8)

@@ -58,6 +58,8 @@ class Refusal(enum.StrEnum):
     UNKNOWN_ATTACHMENT = "unknown_attachment"  # the session does not hold it
     UNKNOWN_NODE = "unknown_node"
     UNKNOWN_JOB = "unknown_job"
+    UNKNOWN_TRIGGER = "unknown_trigger"
+    UNKNOWN_SUBSCRIPTION = "unknown_subscription"
     UNKNOWN_KIND = "unknown_kind"
     KEY_CONFLICT = "key_conflict"  # this key or id was used with other content before
     DELETING = "deleting"  # its bytes are being deleted: try again
@@ -76,7 +78,7 @@ class Refusal(enum.StrEnum):
     NOT_NEXT = "not_next"  # the detail names the inputs that come next
     # what may be committed
     STAMP_CONFLICT = "stamp_conflict"  # this turn was committed with other content
-    REVISION = "revision"  # the transcript has another revision
+    REVISION = "revision"  # the transcript, or what is to be changed, has another revision
     CANCELLED = "cancelled"  # the run was asked to stop; close it instead
     STEERED = "steered"  # inputs for the turn wait; take them instead
     OPEN_TURN = "open_turn"  # not while a turn is open

@@ -63,6 +63,7 @@ from .stored_outcomes import (
 )
 from .ticket_records import Ticket
 from .transcript import Tip
+from .trigger_records import Occurrence, Subscription, Trigger
 
 __all__ = [
     "RECORDS",
@@ -104,6 +105,7 @@ __all__ = [
     "LeaseTaken",
     "MarkRaise",
     "Node",
+    "Occurrence",
     "OpenKey",
     "OpenTicket",
     "Outbound",
@@ -128,8 +130,10 @@ __all__ = [
     "JobSignal",
     "SignalWait",
     "Stamp",
+    "Subscription",
     "Ticket",
     "TicketDecided",
+    "Trigger",
     "TicketName",
     "Usage",
     "WithdrawnCount",
@@ -464,6 +468,9 @@ RECORDS: Final[tuple[type[Record], ...]] = (
     Outbound,
     Job,
     JobText,
+    Trigger,
+    Subscription,
+    Occurrence,
     JobEventType,
     Emission,
     JobSignal,

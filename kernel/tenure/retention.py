@@ -39,6 +39,7 @@ class PruneKind(enum.StrEnum):
     EVENTS = "events"
     FRAMES = "frames"  # that were left: all but the row that says so
     HIDDEN = "hidden"  # nodes that an Amend has hidden: their bodies
+    OCCURRENCES = "occurrences"  # of a trigger
     SESSION = "session"  # all rows of a destroyed session but its own
     ERASE = "erase"  # the texts of a destroyed session
     DONE = "done"  # nothing: it notes when to look again
@@ -64,6 +65,7 @@ class Retention:
 
     `commands_for_ms`: the rows and stamps by which repetitions are recognised.  `keys_for_ms`: an input with a retained
     key, after its admission.  `destroyed_for_ms`: the rows of a destroyed session, after its last change.
+    `occurrences_for_ms`: what has occurred in a trigger.
     `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.
     """
 
@@ -76,12 +78,14 @@ class Retention:
     keys_for_ms: int = KEYS_FOR_MS
     frames: Keep | None = None
     hidden_for_ms: int | None = None
+    occurrences_for_ms: int | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
         """Return the policy that keeps everything equally long, but keys at least 30 days, and frames and hidden nodes for ever."""
         keep = Keep(for_ms)
-        return cls(keep, keep, for_ms, keep, for_ms, max(for_ms, KEYS_FOR_MS))
+        keys_for_ms = max(for_ms, KEYS_FOR_MS)
+        return cls(keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms)
 
     @property
     def stamps(self) -> Keep | None:
@@ -98,11 +102,7 @@ class Retention:
         }
         times = {f"{name}.for_ms": keep.for_ms for name, keep in kept.items() if keep is not None}
         times |= {f"{name}.last": keep.last for name, keep in kept.items() if keep is not None}
-        times |= {
-            name: value
-            for name in ("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "hidden_for_ms")
-            if (value := getattr(self, name)) is not None
-        }
+        times |= {name: value for name in TIMES if (value := getattr(self, name)) is not None}
         for name, value in times.items():
             least = COMMANDS_FOR_MS_MIN if name in RECOGNISING else 0
             if not least <= value <= TIME_MS_MAX:
@@ -121,7 +121,11 @@ class Retention:
         return None
 
 
-RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms")
+TIMES: Final = (
+    *("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "hidden_for_ms"),
+    "occurrences_for_ms",
+)
+RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms", "occurrences_for_ms")
 
 
 @frozen

@@ -29,7 +29,9 @@ __all__ = [
     "Replaced",
     "Resent",
     "RunTakenUp",
+    "SubscriptionChanged",
     "TicketDecided",
+    "TriggerChanged",
     "WithdrawnCount",
 ]
 
@@ -202,6 +204,25 @@ class JobAsked:
     ended: bool
 
 
+@frozen
+class TriggerChanged:
+    """The revision of the schedule of a trigger now."""
+
+    since: ClassVar = 2
+    revision: int
+
+
+@frozen
+class SubscriptionChanged:
+    """A subscription now."""
+
+    since: ClassVar = 2
+    incarnation: int
+    revision: int
+    enabled: bool
+    deleted: bool
+
+
 ExecutedOutcome: TypeAlias = (
     LeaseTaken
     | RunTakenUp
@@ -218,5 +239,7 @@ ExecutedOutcome: TypeAlias = (
     | TicketDecided
     | Resent
     | JobAsked
+    | TriggerChanged
+    | SubscriptionChanged
     | GrantsMoved
 )

@@ -621,6 +621,10 @@ def withdrawn_without_a_word(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def the_rest_works_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(park, "cancel_of", lambda ticket, by: None)
+
+
 def every_end_is_a_success(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(work_end, "how_ended", lambda state, run: ticket_.Action.COMPLETED)
 
@@ -884,6 +888,7 @@ MUTANTS = (
     Mutant("a loser settles again", JOIN, 8, ("the first settlement",), a_loser_settles_again),
     Mutant("whatever comes is enough", JOIN, 5, ("a run that waits goes on",), goes_on_with_whatever_comes),
     Mutant("withdrawn without a word", CHILDREN, 5, ("an input that settles",), withdrawn_without_a_word),
+    Mutant("the rest works on", JOIN, 6, ("the work of tickets",), the_rest_works_on),
     Mutant("every end is a success", CHILDREN, 4, ("an input that settles",), every_end_is_a_success),
     Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
     Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),

@@ -65,5 +65,5 @@ def test_every_example_of_a_help_text_runs(tmp_path: Path) -> None:
     assert set(ran) == {
         "run", "submit", "ask", "steer", "inspect", "show", "events", "store", "check", "explain",
         "interrupt", "dead", "tickets", "decide", "sessions", "destroy", "fork", "import",
-        "ps", "job", "signal", "cancel-job", "abandon", "drain",
+        "ps", "job", "signal", "cancel-job", "abandon", "drain", "outbound", "triggers",
     }  # fmt: skip

@@ -22,6 +22,7 @@ from tenure.commands import (
     NewAttachment,
     NewEntry,
     NewInput,
+    NewOutbound,
     NewProfile,
     NothingDue,
     Open,
@@ -161,8 +162,8 @@ def test_a_reorder_names_1_to_64_inputs(count: int) -> None:  # INBOX-40
     assert answer.clause == "INBOX-40"
 
 
-def test_an_amend_with_everything_writes_198_rows() -> None:
-    """64 nodes, 64 others hidden, 16 labels instead of 16, 8 states that a frame inherits, 8 counts of usage."""
+def test_an_amend_with_everything_writes_206_rows() -> None:
+    """64 nodes, 64 others hidden, 16 labels instead of 16, 8 states that a frame inherits, 8 counts of usage, 8 commands sent."""
     session = Played()
     session.answer(Open("s"))
     session.answer(Acquire("s", "L1", OWNER))
@@ -181,13 +182,14 @@ def test_an_amend_with_everything_writes_198_rows() -> None:
     amend("c1", 0, nodes=nodes, states=states, profile=NewProfile(labels=labels("a")))
     hide = tuple([f"c1/{n}" for n in range(64)])
     everything: dict[str, Any] = {"nodes": nodes, "hide": hide, "usage": usage, "states": others}
+    everything["outbound"] = tuple([NewOutbound(Admit("t", (NewInput("", "wake", "x"),)))] * 8)
 
     answer = amend(
         "c2", 1, **everything, switch=Switch("f1"), profile=NewProfile(labels=labels("b"))
     )
 
     assert isinstance(answer, Decided), answer
-    assert len(answer.writes) == 198
+    assert len(answer.writes) == 206
 
 
 def test_an_amend_takes_nodes_and_attachments_up_to_a_common_bound() -> None:  # ATTACH-14
@@ -335,10 +337,20 @@ def test_a_checkpoint_writes_at_most_256_rows() -> None:  # JOURNAL-35
     session.admit(steering(70))
     said = (NewNode(Role.USER, "x"),) * CHECKPOINT_NODES_MAX
     entries = tuple([NewEntry(EntryKind.REPORT, f"e{n}", "{}") for n in range(64)])
+    sent = (NewOutbound(Admit("t", (NewInput("", "wake", "x"),))),) * 8
 
     answer = session.answer(
         Checkpoint(
-            "s", begun.fence, "rL1", 1, 0, entries, said, take=Boundary.AFTER_WORK, take_id="c"
+            "s",
+            begun.fence,
+            "rL1",
+            1,
+            0,
+            entries,
+            said,
+            take=Boundary.AFTER_WORK,
+            take_id="c",
+            outbound=sent,
         )
     )
 

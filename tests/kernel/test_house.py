@@ -33,6 +33,7 @@ MUTABLE = {
     "Transaction",
     "AggregateTransaction",
     "JobTransaction",
+    "TriggerTransaction",
     "Removal",
 }  # accumulate the writes of one decision and never leave it
 NOT_CLAUSES = {"SHA-256", "UTF-8", "UTF-16"}

@@ -18,7 +18,7 @@ from tenure.release import RELEASE, decide_at
 PUBLIC = [getattr(tenure.commands, name) for name in tenure.commands.__all__]
 COMMANDS = [c for c in PUBLIC if isinstance(c, type) and issubclass(c, Command)]
 FOR_ALL = {
-    *("FenceOff", "Publish", "Reclaim", "Renew"),
+    *("FenceOff", "Prune", "Publish", "Reclaim", "Renew"),
     *("LineUp", "Resend", "SendFailed", "SendRefused", "Sent"),
     *("Prune", "Reseal", "Restore"),
 }

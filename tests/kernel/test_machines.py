@@ -73,6 +73,7 @@ PAGES = {
     "queue_entry": "inbox.md",
     "run": "run.md",
     "runner": "runner.md",
+    "subscription": "trigger.md",
     "ticket": "ticket.md",
     "outbound": "outbound.md",
     "publisher": "publisher.md",

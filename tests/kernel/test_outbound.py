@@ -10,6 +10,7 @@ import pytest
 from tenure import commands
 from tenure.commands import (
     Admit,
+    CancelInput,
     CancelJob,
     Child,
     Commit,
@@ -22,6 +23,7 @@ from tenure.commands import (
     RequestCancel,
     Revoke,
     Sendable,
+    Settle,
     Signal,
     Target,
 )
@@ -48,6 +50,8 @@ EXAMPLES: tuple[Sendable, ...] = (
     Admit("t", (NewInput("", "prompt", "hello"),), open=False),
     Decide("t", "ticket", "", Action.ANSWER, "yes", "ada"),
     RequestCancel("t", "c", "r"),
+    CancelInput("t", "", "i"),
+    Settle("t", "", "ticket", Action.COMPLETED, "done", "child"),
     CancelJob("j", "", "ada"),
     Register(
         "j",

@@ -360,6 +360,6 @@ def test_the_first_row_of_a_route_is_sent_also_if_others_are_due() -> None:
     assert ask(LoadHead(B, 1_400), world.answer) is None
 
 
-@shows("RELAY-21")
-def test_every_clause_of_the_page_has_a_test() -> None:  # RELAY-21: a timeout of the host
+@shows("RELAY-21", "RELAY-23")
+def test_every_clause_of_the_page_has_a_test() -> None:  # those are clauses of the host
     assert named(globals()) == defined("relay.md")

@@ -50,9 +50,9 @@ PAGES = (  # whose clauses are about commands; the others have tests of their ow
     "attachment",
     "outbound",
     "job",
+    "trigger",
     "signal",
     "handle",
-    "signal",
 )
 
 UNREACHED = {
@@ -107,6 +107,10 @@ UNREACHED = {
     "ATTACH-52": "a clause of drivers: tests/runtime/test_attachments.py",
     "ATTACH-53": "a clause of drivers: tests/runtime/test_attachments.py",
     "STORE-45": "tests/stores/test_field_types.py: the language of scenarios has no rows",
+    **{
+        f"TRIGGER-{n}": "a clause of drivers: tests/runtime/test_schedules.py" for n in (50, 51, 52)
+    },
+    "TRIGGER-53": "a clause of drivers: tests/runtime/test_triggers.py",
     "STORE-17": "test_a_session_counts_its_inputs_and_runs",
 }  # clauses that no scenario can show, with the test or the reason; all rows: test_machines.py
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tenure.commands import Intend, NewAttachment, Sweep
+from tenure.commands import Intend, NewAttachment, Open, Sweep
 from tenure.messages.types import Attachment as MessageAttachment
 from tenure.messages.types import Reply, Request
 from tenure.outcome import Decided
@@ -322,3 +322,20 @@ def test_a_destroyed_session_that_is_erased_or_removed_lets_go_of_its_bytes(
         await store.aclose()
 
     asyncio.run(body())
+
+
+def test_an_amend_attaches_and_forgets(tmp_path: Path) -> None:
+    async def body(store: MemoryStore, blobs: FolderStore) -> None:
+        client = Client(store, blobs=blobs)
+        await client.execute(Open("s"))
+        attached = await client.attach("s", PICTURE, "image/png")
+        name = attachment_id_of(attached.uri) or ""
+        assert isinstance((await rows(store))[name].state, Intent)
+
+        await client.amend("s", attach=[name])
+        assert isinstance((await rows(store))[name].state, Attached)
+
+        await client.amend("s", forget=[name])
+        assert isinstance((await rows(store))[name].state, Scrap)
+
+    run(tmp_path, body)

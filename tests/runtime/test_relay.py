@@ -15,28 +15,22 @@ from carrying import WAIT_S, Body
 from paths import TESTS
 
 from tenure.commands import (
-    Acquire,
-    Acquired,
     Admit,
-    Amend,
     Destroy,
     NewOutbound,
     Open,
-    ReleaseSession,
     Reopen,
     RequestCancel,
     Resend,
     Retire,
     sent,
 )
-from tenure.machines.lease import Fence, Owner
 from tenure.outbound_records import Due, Outbound, Undeliverable
-from tenure.outcome import Refused
 from tenure.queries import Command
 from tenure.questions import SessionOutbound
 from tenure.records import Input, QueueEntry
 from tenure.relay import machine
-from tenure_drivers import NewInput, Turn
+from tenure_drivers import Client, NewInput, Turn
 from tenure_drivers.runtime.runtime import Runtime
 from tenure_drivers.stores.base import Store, Unavailable
 from tenure_drivers.stores.memory import MemoryStore
@@ -46,11 +40,7 @@ from tenure_drivers.stores.sqlite.store import SqliteStore
 async def send(store: Store, *sent: NewOutbound, session: str = "s", by: str = "c1") -> None:
     """Send commands from a session, which is opened for it."""
     await store.execute(Open(session))
-    acquired = await store.execute(Acquire(session, f"lease-{by}", Owner("w", "w.1")))
-    assert isinstance(acquired, Acquired), acquired
-    amend = Amend(session, by, acquired.fence, acquired.revision, outbound=sent)
-    answer = await store.execute(amend)
-    assert not isinstance(answer, Refused), answer
+    await Client(store).amend(session, outbound=sent, command_id=by)
 
 
 def wake(to: str, text: str = "go", id_: str = "", peer: str = "") -> NewOutbound:
@@ -114,6 +104,25 @@ def test_what_a_turn_sends_arrives_in_order_when_it_is_committed(
         assert all(each.parent is not None and each.parent.session_id == "s" for each in heard)
 
     carry(body)
+
+
+@pytest.mark.usefixtures("never_polls")
+def test_what_a_process_without_a_relay_sends_is_sent_by_another_one(tmp_path: Path) -> None:
+    async def body() -> None:  # RELAY-23
+        own = SqliteStore(tmp_path / "s.db")
+        async with Runtime(own, echo):
+            await until(lambda: listens(own))
+            other = SqliteStore(tmp_path / "s.db")
+            await send(other, wake("t", "go"))
+            await until_sent(own)
+            await other.aclose()
+        assert [each.payload for each in await inputs_of(own, "t")] == ["go"]
+        await own.aclose()
+
+    async def listens(store: SqliteStore) -> bool:
+        return bool(store._hint_bus._listeners)
+
+    asyncio.run(body())
 
 
 @pytest.mark.usefixtures("never_polls")
@@ -287,8 +296,6 @@ def test_a_relay_that_is_killed_50_times_loses_and_doubles_nothing(tmp_path: Pat
             for by in range(2):
                 new = [wake(f"t{m % 3}", f"{n:02}/{by}{m}", peer="far") for m in range(8)]
                 await send(store, *new, session=f"s{n}", by=f"c{by}")
-                session = await store.execute(ReleaseSession(f"s{n}", fence_of(f"s{n}", by)))
-                assert not isinstance(session, Refused), session
         await store.aclose()
         await SqliteStore(far).aclose()
 
@@ -315,7 +322,3 @@ def test_a_relay_that_is_killed_50_times_loses_and_doubles_nothing(tmp_path: Pat
         arrived = [e.payload for e in got if e.session_id == f"t{m}" and e.payload[:2] == f"{n:02}"]
         assert arrived == expected, "each once, in order"
     assert len(got) == sessions * 16
-
-
-def fence_of(session: str, generation: int) -> Fence:
-    return Fence(session, generation + 1, f"lease-c{generation}")

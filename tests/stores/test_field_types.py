@@ -46,9 +46,11 @@ from tenure.commands import (
     Interrupt,
     JobCheckpoint,
     LetGo,
+    LineUp,
     NewAttachment,
     NewEntry,
     NewInput,
+    NewOutbound,
     NewProfile,
     NewState,
     NewTicket,
@@ -68,11 +70,15 @@ from tenure.commands import (
     RequestAbandon,
     RequestCancel,
     Reseal,
+    Resend,
     Reset,
     Retire,
     Revoke,
     Rewind,
     RowName,
+    SendFailed,
+    SendRefused,
+    Sent,
     Settle,
     Signal,
     Start,
@@ -262,8 +268,29 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         *[(admitted(s), kind(s, "c1")) for kind in (Retire, Stop, Reset, Reopen, Destroy)],
         (admitted(s), Destroy(s, "c1", True)),
         (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),
+        *outbound_examples(s),
         *job_examples(s),
     ]  # fmt: skip
+
+
+def outbound_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
+    """Examples of the commands that send, and of what relays store."""
+    fence = Fence(s, 1, "L1")
+    new = NewInput("", "wake", "x")
+    sent = (NewOutbound(Admit("t", (new,))), NewOutbound(RequestCancel("t", "", "r"), "far"))
+    node = NewNode(Role.ASSISTANT, "x")
+    acquired = Acquire(s, "L1", OWNER, 60_000)
+    amended = (Open(s), acquired, Amend(s, "c1", fence, 0, outbound=sent))
+    return [
+        (*begun(s), Commit(s, fence, "r1", 1, 0, 0, outbound=sent[1:])),
+        (*begun(s), Checkpoint(s, fence, "r1", 1, 0, nodes=(node,), outbound=sent[1:])),
+        amended,
+        (*amended, Sent(s, 2, "t", "far")),
+        (*amended, SendFailed(s, 1, "t", 0, "why")),
+        (*amended, SendRefused(s, 1, "t", "phase", "INBOX-3", "why")),
+        (*amended, LineUp(s, "t", (1,))),
+        (*amended, Resend(s, "c2", 1)),
+    ]
 
 
 def job_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:

@@ -852,6 +852,7 @@ async def test_hints_reach_other_processes_and_resume_after_a_lost_connection(sc
 def test_an_invalid_notification_means_that_something_changed(payload: str) -> None:
     assert hints_of(payload) == [Hint("", None)]
     whole = [Hint("s", 5, "r"), Hint("t", None), Hint("u", 0, steer_run="q")]
+    whole += [Hint("v", None, outbound=True)]
     assert hints_of(*payloads(whole)) == whole
 
 

@@ -38,7 +38,7 @@ JOB_COMMANDS: Final = ("ps", "job", "signal", "cancel-job", "abandon", "drain")
 SECTIONS: Final = {  # of `tenure --help`
     "Work": ("run", "work", "submit", "ask", "steer"),
     "Approvals": ("tickets", "decide"),
-    "Jobs": JOB_COMMANDS,
+    "Jobs and triggers": (*JOB_COMMANDS, "triggers"),
     "Begin with a conversation": ("fork", "import"),
     "Look": ("inspect", "sessions", "show", "events", "dead", "outbound"),
     "Change a session": tuple([name for name in SESSION_COMMANDS if name != "dead"]),
@@ -74,6 +74,7 @@ class Lazy(click.Group):
         **dict.fromkeys(SESSION_COMMANDS, "tenure_drivers.cli.session"),
         "sessions": "tenure_drivers.cli.sessions",
         "tickets": "tenure_drivers.cli.tickets",
+        "triggers": "tenure_drivers.cli.triggers",
         "work": "tenure_drivers.cli.run.service",
     }
 

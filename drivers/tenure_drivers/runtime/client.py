@@ -57,6 +57,7 @@ from .session_attachments import AttachmentMethods
 from .session_commands import SessionCommands
 from .session_reading import POLL_S, SessionReading
 from .strategies import BusyStrategy, admit_by_strategy, check_strategy
+from .triggers.handle import TriggerMethods
 
 __all__ = ["Client"]
 
@@ -76,7 +77,7 @@ class ClientStore(ReadableStore, Protocol):
         ...
 
 
-class Client(SessionReading, SessionCommands, AttachmentMethods, JobMethods):
+class Client(SessionReading, SessionCommands, AttachmentMethods, JobMethods, TriggerMethods):
     """Submits commands to one store and asks it questions.  Use it in one event loop."""
 
     clock: Callable[[], int] = staticmethod(boot_clock_ms)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Resend, Withdraw
+from tenure.commands import Admission, Amend, Forget, HowAdmitted, NewInput, Occur, Resend, Withdraw
 from tenure.commands.validation import validate_id
 from tenure.job_runner.machine import JobRunnerConfig
 from tenure.job_runner.protocol import JobLeft
@@ -43,6 +43,7 @@ from .retry import retry
 from .runner_host import RunnerHost, TurnCode
 from .strategies import admit_by_strategy
 from .streaming.broadcast import Broadcast, Channel, Observer
+from .triggers.host import TriggerHost
 from .turn import Turn
 from .turn_code import AgentTurn, InlineTurn
 from .user_code import guard
@@ -121,6 +122,7 @@ class Runtime(Client):
         blobs: BlobStore | None = None,
         jobs: Sequence[JobDefinition] = (),
         jobs_at_once: int = 16,
+        triggers: bool | None = None,
         peers: Mapping[str, Store] | None = None,
     ) -> None:
         """`agents`, instead of `agent`: the versions of it.  A run is worked on by the one that it began with.
@@ -129,7 +131,8 @@ class Runtime(Client):
         not keep is removed from all sessions (specs/retention.md).  `blobs`: the store of the
         bytes of attachments; with it, the runtime also deletes those that no session holds any more.  `peers`: stores of
         other systems by name, to which sessions of this one may send (specs/relay.md).  `jobs`: the definitions of the
-        jobs that it executes, at most `jobs_at_once` at a time."""
+        jobs that it executes, at most `jobs_at_once` at a time.  `triggers`: fire the triggers that are due; None: if
+        it has an agent or jobs."""
         check_positive(
             sessions_at_once=sessions_at_once, jobs_at_once=jobs_at_once, ttl_ms=ttl_ms,
             turn_deadline_ms=turn_deadline_ms, limit=limit,
@@ -146,6 +149,7 @@ class Runtime(Client):
         self.turn_deadline_ms, self.grace_ms, self.clock = turn_deadline_ms, grace_ms, clock
         self.limits = tuple(limits)
         self.definitions, self.jobs_at_once = definitions_by_name(jobs), jobs_at_once
+        self.fires = triggers
         self.live = live or Broadcast(store, channel, changes=self.session_changes)
         self._process = local_process()
         self.sink, self.peers = sink, named_stores(peers or {})
@@ -166,6 +170,7 @@ class Runtime(Client):
         self._ended = False
         self._left: Counter[Left] = Counter()  # turns that have ended since the drain began
         self._jobs_left: dict[str, JobLeft] = {}
+        self._unfired: dict[str, str] = {}  # why triggers cannot be fired
 
     # -- starting and stopping
 
@@ -219,8 +224,8 @@ class Runtime(Client):
         await retry(
             lambda: self.store.due(1), patience_ms=None, on_first_failure=self._note_failure
         )
-        has_agent = self.agent is not None or self.agents is not None
-        if (has_agent or self.definitions) and not self._ended:
+        serves = self._serves()
+        if serves and not self._ended:
             self._worker = WorkerHost(
                 self.store,
                 self._make,
@@ -229,7 +234,7 @@ class Runtime(Client):
                 clock=self.clock,
                 on_hint=self._hinted,
                 limits=self.limits,
-                serves=frozenset((Kind.SESSION, Kind.JOB) if has_agent else (Kind.JOB,)),
+                serves=serves,
                 jobs_at_once=self.jobs_at_once if self.definitions else None,
                 on_failure=self._fail,
             )
@@ -247,6 +252,14 @@ class Runtime(Client):
             self._collector.start()
         if self.live.channel is not None and not self._ended:
             self._retain(asyncio.create_task(self._carry()))
+
+    def _serves(self) -> frozenset[Kind]:
+        """Return what its worker takes; nothing: it needs none."""
+        has_agent = self.agent is not None or self.agents is not None
+        kinds = [Kind.SESSION, Kind.JOB] if has_agent else [Kind.JOB] if self.definitions else []
+        if self.fires or (self.fires is None and kinds):
+            kinds.append(Kind.TRIGGER)
+        return frozenset(kinds)
 
     async def _carry(self) -> None:
         """Receive deltas of other processes, until the channel ends or fails."""
@@ -326,7 +339,9 @@ class Runtime(Client):
             self._collector.notice()
         if self._publisher is not None:
             self._publisher.notice()
-        sends = isinstance(command, Resend) or (isinstance(command, Amend) and command.outbound)
+        sends = isinstance(command, Occur | Resend) or (
+            isinstance(command, Amend) and command.outbound
+        )
         if sends:
             self._note_sent()
         return answer
@@ -357,7 +372,9 @@ class Runtime(Client):
             resolution=None if self.agents is None else self.agents.newest,
         )
 
-    def _make(self, session_id: str, kind: Kind, others: int) -> RunnerHost | JobHost:
+    def _make(self, session_id: str, kind: Kind, others: int) -> RunnerHost | JobHost | TriggerHost:
+        if kind is Kind.TRIGGER:
+            return TriggerHost(self.store, session_id, self._unfired)
         if kind is Kind.JOB:
             return self._job_host(session_id)
         counted = any(limit.per_minute is not None for limit in self.limits)

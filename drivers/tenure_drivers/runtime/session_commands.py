@@ -12,6 +12,7 @@ from tenure.commands import (
     Amended,
     Destroy,
     NewInput,
+    NewOutbound,
     NewProfile,
     PhaseChanged,
     Readmit,
@@ -126,10 +127,14 @@ class SessionCommands:
         states: Mapping[str, str | None] | None = None,
         usage: Sequence[UsageDelta] = (),
         profile: NewProfile | None = None,
+        attach: Sequence[str] = (),
+        forget: Sequence[str] = (),
+        outbound: Sequence[NewOutbound] = (),
         command_id: str | None = None,
     ) -> Amended:
         """Move the leaf back, add nodes after it, hide nodes or show them, and what else Amend can do, while no turn is open.
 
+        `attach`, `forget`: ids of attachments.  `outbound`: commands that are sent to other sessions with it, at most 8.
         Takes the lease of the session for the time of the command, so it is refused while somebody works on it.
         """
         acquired: object = None
@@ -142,7 +147,7 @@ class SessionCommands:
                 Amend(
                     session_id, command_id or new_id(), acquired.fence, acquired.revision,
                     tuple(nodes), rewind, profile, switch, changed, tuple(usage), tuple(hide),
-                    tuple(show),
+                    tuple(show), tuple(attach), tuple(forget), tuple(outbound),
                 )
             )  # fmt: skip
         finally:

@@ -36,7 +36,7 @@ from tenure.questions import Conversation, TranscriptLine
 from tenure.questions.core import InputStatus
 from tenure.questions.events import LoadEvents
 from tenure.questions.retention import PrunePass
-from tenure.records import EventBatch, Input, Ticket
+from tenure.records import EventBatch, Input, Outbound, Ticket
 from tenure.retention import Retention
 from tenure.transcript import NewNode
 
@@ -224,6 +224,10 @@ class SyncTurn:
         """As Turn.wait."""
         return self._loop.call(self._turn.wait(*ticket_ids, **options))
 
+    def send(self, to: str, submit: NewInput | str, **options: Any) -> None:
+        """As Turn.send."""
+        self._loop.call(self._turn.send(to, submit, **options))
+
     def start_run(self, to: str, submit: NewInput | str, **options: Any) -> str:
         """As Turn.start_run."""
         return self._loop.call(self._turn.start_run(to, submit, **options))
@@ -323,6 +327,14 @@ class SyncRuntime:
     ) -> DecisionTaken:
         """As Client.decide."""
         return self._loop.call(self._runtime.decide(session_id, ticket_id, action, body, by=by))
+
+    def outbox(self, session_id: str | None = None) -> tuple[Outbound, ...]:
+        """As Client.outbox."""
+        return self._loop.call(self._runtime.outbox(session_id))
+
+    def resend(self, session_id: str, number: int, **options: Any) -> int:
+        """As Client.resend."""
+        return self._loop.call(self._runtime.resend(session_id, number, **options))
 
     def interrupt(
         self,

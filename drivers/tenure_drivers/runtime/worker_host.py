@@ -22,6 +22,7 @@ from .jobs.host import JobHost
 from .limits import Limit, keys_of
 from .process import ProcessWatch, evidence
 from .runner_host import RunnerHost
+from .triggers.host import TriggerHost
 
 __all__ = ["WorkerHost"]
 
@@ -33,7 +34,7 @@ SESSIONS: Final = frozenset((Kind.SESSION,))
 
 
 class WorkerHost:
-    """One worker.  `make` makes the runner of a session or a job, beside at most so many others.
+    """One worker.  `make` makes the runner of a session, a job or a trigger, beside at most so many others.
 
     `on_hint` receives every hint.  `limits`: for the sessions that are taken.  `serves`: what it takes.  `jobs_at_once`:
     how many of its slots jobs may have.  `on_failure` receives the error with which the worker stops for good.
@@ -42,7 +43,7 @@ class WorkerHost:
     def __init__(
         self,
         store: Store,
-        make: Callable[[str, Kind, int], RunnerHost | JobHost],
+        make: Callable[[str, Kind, int], RunnerHost | JobHost | TriggerHost],
         *,
         slots: int,
         process: LocalProcess | None,
@@ -55,7 +56,7 @@ class WorkerHost:
     ) -> None:
         self.store, self.make, self.process, self.clock = store, make, process, clock
         self.on_hint, self.limits, self.serves = on_hint, limits, serves
-        self.runners: dict[str, RunnerHost | JobHost] = {}
+        self.runners: dict[str, RunnerHost | JobHost | TriggerHost] = {}
         self._kinds: dict[str, Kind] = {}  # of what is due and is no session
         self.on_failure = on_failure
         self.finished = asyncio.Event()
@@ -167,8 +168,10 @@ class WorkerHost:
         return tuple([self._keys_of(i, known.get(i, "")) for i in ids])
 
     def _keys_of(self, session_id: str, frame: str) -> Keys:
-        if session_id in self._kinds:
+        if self._kinds.get(session_id) is Kind.JOB:
             return self._job_keys
+        if session_id in self._kinds:  # a trigger, which no limit is for
+            return (None,) * len(self._job_keys)
         return (*keys_of(self.limits, session_id, frame), None)[: len(self._job_keys)]
 
     def _learn(self, session_id: str, kind: Kind | None) -> bool:

@@ -11,20 +11,10 @@ from collections.abc import AsyncIterator, Iterable
 from tenure.outcome import Hint
 from tenure.replace import replace
 
-__all__ = ["HintBus", "for_others"]
+__all__ = ["HintBus"]
 
 
 BUFFER_MAX = 1024  # hints kept for a slow subscriber; older ones are dropped
-
-
-def for_others(hints: Iterable[Hint]) -> list[Hint]:
-    """Return the hints for other processes: they do not learn what this one sends at once (specs/relay.md)."""
-    known = [
-        replace(hint, outbound=False) if hint.outbound else hint
-        for hint in hints
-        if not hint.outbound or hint.due_at_ms is not None or hint.cancel_run or hint.steer_run
-    ]
-    return known
 
 
 class HintSubscription(AsyncIterator[Hint]):
@@ -91,6 +81,16 @@ class HintBus:
             listeners = list(self._listeners)
         for listener in listeners:
             listener.deliver(hints)
+
+    def for_others(self, hints: Iterable[Hint]) -> list[Hint]:
+        """RELAY-23: return the hints for other processes.  If somebody here listens, this process sends by itself."""
+        if not self._listeners:
+            return list(hints)
+        return [
+            replace(hint, outbound=False) if hint.outbound else hint
+            for hint in hints
+            if not hint.outbound or hint.due_at_ms is not None or hint.cancel_run or hint.steer_run
+        ]
 
     def end(self) -> None:
         """End all subscriptions, also those that come later."""

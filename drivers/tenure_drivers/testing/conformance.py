@@ -40,6 +40,7 @@ from .conformance_pruning import PruningConformance
 from .conformance_reading import ReadingConformance
 from .conformance_reopening import DurabilityConformance, ReopenConformance
 from .conformance_states import StatesConformance
+from .conformance_triggers import TriggerConformance
 from .conformance_workers import Crashes, Locked, WorkersConformance
 from .fixtures import (
     START_MS,
@@ -86,6 +87,7 @@ class StoreConformance(
     StatesConformance,
     PruningConformance,
     JobConformance,
+    TriggerConformance,
     OutboundConformance,
     WorkersConformance,
 ):

@@ -29,6 +29,7 @@ from .session.model import SessionModel
 from .session.resealing_model import ResealModel
 from .session.states import ModelConfig
 from .trace import Line, Trace
+from .triggers import TRIGGER_SYSTEMS, TriggerModel, TriggerSystem
 from .turn.model import CONFIGS as TURNS
 from .turn.model import TurnModel
 
@@ -171,6 +172,17 @@ def search_attachments(
     return ModelResult(config.description, explored, model.decisions, model.clauses)
 
 
+def search_triggers(
+    system: TriggerSystem,
+    progress: Callable[[Progress], object] | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> ModelResult:
+    """Explore a small system of a trigger."""
+    model = TriggerModel(system)
+    explored = explore(model, limit, progress)
+    return ModelResult(system.description, explored, model.clauses.total(), model.clauses)
+
+
 def search_outbound(
     system: OutboundSystem,
     progress: Callable[[Progress], object] | None = None,
@@ -214,6 +226,7 @@ SMALL: Final[dict[str, SearchModel]] = {
     HidingModel.name: search_hiding,
     ResealModel.name: search_resealing,
     ATTACH.name: partial(search_attachments, ATTACH),
+    **{system.name: partial(search_triggers, system) for system in TRIGGER_SYSTEMS},
     OUTBOUND_SYSTEM.name: partial(search_outbound, OUTBOUND_SYSTEM),
     **{system.name: partial(search_job, system) for system in JOB_SYSTEMS},
     **{f"turn-{config.name}": partial(search_turn, config) for config in TURNS},
@@ -235,7 +248,7 @@ def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
     others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH, OUTBOUND_SYSTEM)}
-    others |= {system.name: system.description for system in JOB_SYSTEMS}
+    others |= {system.name: system.description for system in (*JOB_SYSTEMS, *TRIGGER_SYSTEMS)}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {

@@ -24,9 +24,11 @@ from ..indexes import (
     OPEN_TICKETS,
     OUTBOUND,
     SIGNALS,
+    SUBSCRIPTIONS,
 )
 from ..kind import Kind
 from ..limits import LABELS_MAX
+from ..machines.subscription import Live
 from ..outbound_records import Due, Outbound
 from ..phase import Phase
 from ..queries import Each, First, Get, Query, Question, Record
@@ -44,14 +46,16 @@ from ..records import (
     Profile,
     Run,
     Session,
+    Subscription,
     Ticket,
+    Trigger,
 )
 from ..world import world_of
 from .jobs.properties import violated
 from .session.snapshot import Snapshot, snapshot_of
 from .session.state_properties import STATE_PROPERTIES, WRITTEN_PROPERTIES
 
-__all__ = ["PROPERTIES", "Rows", "violations"]
+__all__ = ["PROPERTIES", "TRIGGER_PROPERTIES", "Rows", "violations"]
 
 
 PAGE: Final = 256
@@ -136,6 +140,19 @@ def routes_move(b: Snapshot) -> bool:
     return True
 
 
+def trigger_agrees(b: Snapshot) -> bool:
+    """Return True if a trigger is due at its next time, and counts its subscriptions that are not deleted."""
+    session = b.session
+    if session.phase is Phase.DESTROYED:
+        return session.due_at_ms is None  # its rows may be removed table by table (RETENTION-8)
+    trigger = b.world.answer(Get(Trigger, (session.session_id,)))
+    live = [isinstance(row.state, Live) for row in b.world.all(Subscription)]
+    return trigger is not None and (trigger.next_at_ms, trigger.subscription_count) == (
+        session.due_at_ms,
+        sum(live),
+    )
+
+
 PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "events are numbered without gaps": events_numbered,
     "only existing events are published": published_exists,
@@ -147,6 +164,20 @@ PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "the first outbound command of every route is due": routes_move,
     **WRITTEN_PROPERTIES,
     **STATE_PROPERTIES,
+}
+
+
+# of sessions as well as of triggers
+SHARED: Final = (
+    "events are numbered without gaps",
+    "only existing events are published",
+    "unpublished_since_ms is set exactly if there are events after the cursor",
+    "the number of every outbound command is below the next one",
+    "the first outbound command of every route is due",
+)
+TRIGGER_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
+    **{name: PROPERTIES[name] for name in SHARED},
+    "a trigger is due at its next time, and counts its subscriptions": trigger_agrees,
 }
 
 
@@ -173,6 +204,10 @@ class Rows(Question[tuple[Record, ...]]):
             found += yield from tickets_of(s, runs)
         if session.intent_count or session.scrap_count:
             found += yield from attachments_of(s)
+        if session.kind is Kind.TRIGGER:
+            trigger = yield Get(Trigger, (s,))
+            found += [] if trigger is None else [trigger]
+            found += yield from all_rows(SUBSCRIPTIONS, s)
         if session.next_outbound is not None:
             found += yield from all_rows(OUTBOUND, s)
         found += [entered for entered in inputs if entered is not None]
@@ -223,7 +258,7 @@ def tickets_of(
 
 
 def violations(rows: Sequence[Record]) -> Iterator[str]:
-    """Yield a text for each property that the rows of a session or a job violate."""
+    """Yield a text for each property that the rows of a session, a job or a trigger violate."""
     if any(isinstance(row, Session) and row.kind is Kind.JOB for row in rows):
         yield from _violations_of_job(rows)
         return
@@ -232,7 +267,8 @@ def violations(rows: Sequence[Record]) -> Iterator[str]:
     except Exception as error:  # damaged rows may fail anywhere
         yield f"the rows contradict each other: {error}"
         return
-    for name, holds in PROPERTIES.items():
+    of_trigger = snapshot.session.kind is Kind.TRIGGER
+    for name, holds in (TRIGGER_PROPERTIES if of_trigger else PROPERTIES).items():
         try:
             held = holds(snapshot)
         except Exception as error:

@@ -19,6 +19,7 @@ from ..machines import job as job_
 from ..machines import lease as lease_
 from ..machines import outbound as outbound_
 from ..machines import run as run_
+from ..machines import subscription as subscription_
 from ..machines import ticket as ticket_
 from ..outbound_records import Behind, Due, Undeliverable
 from ..outcome import Refused
@@ -39,6 +40,7 @@ __all__ = [
     "RELAY",
     "RUN",
     "RUNNER",
+    "SUBSCRIPTION",
     "TICKET",
     "WORKER",
     "Machine",
@@ -295,6 +297,32 @@ JOB: Final = Machine(
     ),
 )
 
+SUBSCRIPTION: Final = Machine(
+    "subscription",
+    subscription_.RULES,
+    (
+        subscription_.ABSENT,
+        subscription_.Live(1, 2),
+        subscription_.Live(1, 2, False),
+        subscription_.Deleted(1, 2),
+    ),
+    (
+        subscription_.Register(),
+        subscription_.Register(same=True),
+        *[
+            change(expected)
+            for change in (
+                subscription_.Update,
+                subscription_.Enable,
+                subscription_.Disable,
+                subscription_.Delete,
+                subscription_.Revive,
+            )
+            for expected in (1, 2)
+        ],
+    ),
+)
+
 RUNNER: Final = Machine(
     "runner",
     runner_.RULES,
@@ -344,7 +372,7 @@ RELAY: Final = Machine(
 
 MACHINES: Final = (
     *(JOB, JOB_RUNNER, LEASE, OUTBOUND, PUBLISHER, QUEUE_ENTRY),
-    *(RELAY, RUN, RUNNER, TICKET, WORKER),
+    *(RELAY, RUN, RUNNER, SUBSCRIPTION, TICKET, WORKER),
 )
 
 

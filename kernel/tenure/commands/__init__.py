@@ -70,6 +70,9 @@ from .settlement import EndNoted, Settle
 from .submission import Admitted, Conflict, IfIdle, NewInput, Target
 from .sweep import Sweep, Swept
 from .tickets import NewTicket
+from .triggers.occur import Fire, Fired, Occur, Occurred
+from .triggers.schedule import DeleteTrigger, SetTrigger
+from .triggers.subscribe import Change, ChangeSubscription, Subscribe
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
@@ -121,8 +124,11 @@ __all__ = [
     "CancelInput",
     "CancelRequested",
     "Child",
+    "Change",
+    "ChangeSubscription",
     "Checkpoint",
     "ClaimScraps",
+    "DeleteTrigger",
     "DropScraps",
     "Forget",
     "Forgotten",
@@ -147,6 +153,8 @@ __all__ = [
     "Ended",
     "Fail",
     "FenceOff",
+    "Fire",
+    "Fired",
     "FencedOff",
     "Fork",
     "GoOn",
@@ -164,6 +172,8 @@ __all__ = [
     "NewTicket",
     "NotReady",
     "NothingDue",
+    "Occur",
+    "Occurred",
     "Open",
     "Opened",
     "PageImported",
@@ -203,8 +213,10 @@ __all__ = [
     "Root",
     "Rewind",
     "RowName",
+    "SetTrigger",
     "Settle",
     "Stop",
+    "Subscribe",
     "Sweep",
     "Swept",
     "Switch",

@@ -39,6 +39,7 @@ from ..records import (
     Label,
     MarkRaise,
     Node,
+    Occurrence,
     OpenKey,
     Outbound,
     Profile,
@@ -47,7 +48,9 @@ from ..records import (
     Run,
     Scrap,
     Session,
+    Subscription,
     Ticket,
+    Trigger,
     Usage,
 )
 from ..replace import replace
@@ -156,6 +159,14 @@ def _attachment(row: Attachment) -> Attachment:
     return replace(row, state=Scrap()) if row.held else row
 
 
+def _subscription(row: Subscription) -> Subscription:
+    return replace(row, text=None)
+
+
+def _occurrence(row: Occurrence) -> Occurrence:
+    return replace(row, body="")
+
+
 def _progress(row: ImportProgress) -> ImportProgress:
     return replace(row, origin=None)
 
@@ -174,6 +185,8 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
     Label: _label,
     Attachment: _attachment,
     ImportProgress: _progress,
+    Subscription: _subscription,
+    Occurrence: _occurrence,
     Outbound: _outbound,
     Job: _job,
     JobText: _body,
@@ -185,7 +198,7 @@ ERASED: Final[dict[type[Record], Callable[[Any], Any]]] = {
 WITHOUT_TEXTS: Final[tuple[type[Record], ...]] = (
     JobGrant,
     *(BlobHolders, ExecutedCommand, MarkRaise, OpenKey, Usage),
-    *(Session, PruneProgress, ImportedPage),
+    *(Session, PruneProgress, ImportedPage, Trigger),
 )
 
 

@@ -18,6 +18,7 @@ from ..indexes import (
     FRAMES,
     HIDDEN,
     JOURNAL_ENTRIES,
+    OCCURRENCES,
     PRIMARY,
 )
 from ..limits import FRAMES_MAX, PRUNE_NAMES_MAX, PRUNE_ROWS_MAX
@@ -51,6 +52,7 @@ from .erasing import ERASED, place_after, place_of, table_after
 from .prunable import WALKED, Found, Removal, Verdict, cut_of, entries_read
 from .prune_frames import FRAMES_A_STEP, holders_of, prunable_frames, prune_frames
 from .prune_hidden import prune_hidden
+from .prune_occurrences import prune_occurrences
 
 __all__ = [
     "BATCHES_READ",
@@ -166,6 +168,8 @@ class Prune(Command[PruneView, Pruned]):
     def _rows(self) -> Query[tuple[Any, ...]]:
         if self.kind is PruneKind.FRAMES:
             return First(FRAMES, (self.session_id,), FRAMES_MAX)
+        if self.kind is PruneKind.OCCURRENCES:
+            return First(OCCURRENCES, (self.session_id,), PRUNE_ROWS_MAX)
         if self.kind is PruneKind.HIDDEN:
             return First(HIDDEN, (self.session_id,), PRUNE_ROWS_MAX, (self.after, self.place))
         found = self._table()
@@ -206,6 +210,8 @@ class Prune(Command[PruneView, Pruned]):
                 return self._events(view, session, progress, now_ms)
             case PruneKind.FRAMES:
                 return self._frames(view, session, now_ms)
+            case PruneKind.OCCURRENCES:
+                return self._occurrences(view, session, now_ms)
             case PruneKind.HIDDEN:
                 return self._hidden(view, session, progress, now_ms)
             case PruneKind.SESSION:
@@ -330,6 +336,16 @@ class Prune(Command[PruneView, Pruned]):
         after, writes = prune_frames(session, chosen, holders_of(view.holders))
         done = len(chosen) == len(prunable)
         return self._removed(view, after, view.progress, writes, done, clause="RETENTION-14")
+
+    def _occurrences(self, view: PruneView, session: Session, now_ms: int) -> Decided[Pruned]:
+        """RETENTION-16: remove what has occurred in a trigger.  What it has started is not affected."""
+        keep_ms = self.policy.occurrences_for_ms
+        if keep_ms is None:
+            return Decided(Pruned(self.kind, 0, True), "RETENTION-3")
+        removal = Removal(session, self.policy, now_ms, now_ms - keep_ms, Found({}, {}, {}, {}, {}))
+        done, at = prune_occurrences(removal, view.rows), removal.horizon_ms
+        rows = removal.writes
+        return self._removed(view, session, view.progress, rows, done, at, clause="RETENTION-16")
 
     def _hidden(
         self, view: PruneView, session: Session, progress: PruneProgress, now_ms: int

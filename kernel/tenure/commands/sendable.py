@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 from ..outcome import Refusal
 from ..replace import replace
 
-__all__ = ["MakeId", "Sendable", "id_of_row", "nth_id"]
+__all__ = ["MakeId", "Sendable", "id_of_row", "nth_id", "uuid_of"]
 
 
 MakeId: TypeAlias = Callable[[int], str]
@@ -43,8 +43,12 @@ def id_of_row(session_id: str, number: int, causation_id: str, now_ms: int) -> s
 
     It begins with the time of the row, so whoever prunes knows its age (RETENTION-4).
     """
-    time = f"{now_ms & (2**48 - 1):012x}"
-    return _uuid(time, f"{session_id} {number} {causation_id} {now_ms}")
+    return uuid_of(f"{session_id} {number} {causation_id} {now_ms}", now_ms)
+
+
+def uuid_of(words: str, now_ms: int) -> str:
+    """Return a UUID of version 7 with this time.  Its other digits follow from a text."""
+    return _uuid(f"{now_ms & (2**48 - 1):012x}", words)
 
 
 def nth_id(outbound_id: str, n: int) -> str:

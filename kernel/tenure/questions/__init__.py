@@ -60,6 +60,7 @@ from .path import LoadPage, TranscriptPage
 from .sealable import SealablePage, SealableRows, SealedUpTo
 from .sessions import SessionItem, Sessions, SessionsPage
 from .tickets import AllOpenTickets, LoadTickets, OpenTickets
+from .triggers import LoadTrigger, Occurrences, TriggerItem, Triggers, TriggersPage
 
 __all__ = [
     "AllDeadLetters",
@@ -111,12 +112,14 @@ __all__ = [
     "LoadSession",
     "LoadStates",
     "LoadTickets",
+    "LoadTrigger",
     "LoadTranscript",
     "LoadedRun",
     "LoadedSession",
     "NodeOf",
     "NodesHidden",
     "NodesShown",
+    "Occurrences",
     "OpenCall",
     "OpenTickets",
     "OpenTurn",
@@ -139,4 +142,7 @@ __all__ = [
     "Statuses",
     "TranscriptLine",
     "TranscriptPage",
+    "TriggerItem",
+    "Triggers",
+    "TriggersPage",
 ]

@@ -20,7 +20,17 @@ from ..commands.prune import (
 )
 from ..commands.prune_frames import FRAMES_A_STEP, prunable_frames
 from ..commands.sweep import Sweep, Swept
-from ..indexes import CHANGED, EVENT_BATCHES, EXECUTED_COMMANDS, FRAMES, HIDDEN, PRIMARY, PRUNABLE
+from ..indexes import (
+    CHANGED,
+    EVENT_BATCHES,
+    EXECUTED_COMMANDS,
+    FRAMES,
+    HIDDEN,
+    OCCURRENCES,
+    PRIMARY,
+    PRUNABLE,
+)
+from ..kind import Kind
 from ..limits import FRAMES_MAX
 from ..queries import First, Get, Question, Record
 from ..records import Attachment, EventBatch, Outbound, Phase, PruneProgress, Session
@@ -56,7 +66,8 @@ class NextPrune(Question[Step | None]):
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
         first = (self._destroyed, self._walks, self._commands)
-        for part in (*first, self._events, self._frames, self._hidden):
+        rest = (self._occurrences,) if session.kind is Kind.TRIGGER else ()
+        for part in (*first, self._events, self._frames, self._hidden, *rest):
             step, next_times = yield from part(session, progress)
             if step is not None:
                 return step
@@ -166,6 +177,18 @@ class NextPrune(Question[Step | None]):
         due_ms = found[0].hidden_at_ms + keep_ms
         if due_ms <= self.now_ms and kind not in self.without:
             return self._prune(kind, after=after[0], place=after[1]), []
+        return None, [due_ms]
+
+    def _occurrences(self, session: Session, progress: PruneProgress) -> Steps:
+        keep_ms, kind = self.policy.occurrences_for_ms, PruneKind.OCCURRENCES
+        if keep_ms is None:
+            return None, []
+        found = yield First(OCCURRENCES, (self.session_id,), 1)
+        if not found:
+            return None, []
+        due_ms = found[0].recorded_at_ms + keep_ms
+        if due_ms <= self.now_ms and kind not in self.without:
+            return self._prune(kind), []
         return None, [due_ms]
 
 

@@ -32,6 +32,7 @@ class HintRow(msgspec.Struct, array_like=True):
     cancel_run: str | None
     steer_run: str | None
     kind: Kind | None = None
+    outbound: bool = False
 
 
 _decode = msgspec.json.Decoder(list[HintRow]).decode
@@ -134,7 +135,7 @@ class PostgresNotifier:
 def payloads(hints: Sequence[Hint]) -> list[str]:
     """Encode hints as few payloads, without duplicates."""
     distinct = dict.fromkeys(
-        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run, *_kind_of(h)) for h in hints]
+        [(h.session_id, h.due_at_ms, h.cancel_run, h.steer_run, *_more_of(h)) for h in hints]
     )
     found: list[str] = []
     part: list[str] = []
@@ -148,16 +149,22 @@ def payloads(hints: Sequence[Hint]) -> list[str]:
     return [*found, f"[{', '.join(part)}]"]
 
 
-def _kind_of(hint: Hint) -> tuple[str, ...]:
-    """Return the kind of what is no session: the first release knows four fields, and takes more as "any session"."""
-    return () if hint.kind is None else (hint.kind.value,)
+def _more_of(hint: Hint) -> tuple[str | bool | None, ...]:
+    """Return what few hints have: the first release knows four fields, and takes more as "any session"."""
+    kind = None if hint.kind is None else hint.kind.value
+    if hint.outbound:
+        return kind, True
+    return () if kind is None else (kind,)
 
 
 def hints_of(payload: str) -> list[Hint]:
     """Decode a payload.  An invalid one means that any session may have changed."""
     try:
         found = [
-            Hint(row.session_id, row.due_at_ms, row.cancel_run, row.steer_run, kind=row.kind)
+            Hint(
+                *(row.session_id, row.due_at_ms, row.cancel_run, row.steer_run),
+                *(row.outbound, row.kind),
+            )
             for row in _decode(payload)
         ]
         return found or [Hint("", None)]

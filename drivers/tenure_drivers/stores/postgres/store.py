@@ -36,7 +36,6 @@ from ..base import (
 from ..field_types import measure_command
 from ..group_commit import Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore
-from ..hint_bus import for_others
 from ..layout import layout_of, warn_if_older
 from ..payloads import PayloadHook
 from ..url import StoreUrl, split_server_options
@@ -145,7 +144,7 @@ class PostgresStore(GroupedStore):
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
-        if others := for_others(hints):
+        if others := self._hint_bus.for_others(hints):
             self._notifier.publish(others)
 
     async def execute_in(

@@ -17,7 +17,6 @@ from ..base import Clock, OutcomeUnknown, Unavailable
 from ..field_types import measure_command
 from ..group_commit import GROUP_CHARACTERS_MAX, Answer, Busy, Deferred
 from ..grouped_store import Commands, run_or_split
-from ..hint_bus import for_others
 from ..layout import check_active
 from .connection import BEGIN, ConnectionLost, StoreConnection, translated
 from .notify import NOTIFY, payloads
@@ -253,7 +252,7 @@ class _EmbeddedCommand:
             if isinstance(answer, Exception):
                 raise answer from None
             self.answer = answer
-            hints = for_others(answer.hints) if isinstance(answer, Decided) else []
+            hints = answer.hints if isinstance(answer, Decided) else ()
             notifications = payloads(hints) if hints else ()
             self.statements = [(NOTIFY, (self._channel, payload)) for payload in notifications]
 

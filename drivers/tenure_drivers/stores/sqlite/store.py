@@ -33,7 +33,6 @@ from ..base import (
 )
 from ..group_commit import GROUP_MAX, Answer, GroupCommit
 from ..grouped_store import Commands, GroupedStore, run_or_split
-from ..hint_bus import for_others
 from ..layout import check_active, layout_of
 from ..migration import Migrate, may_migrate
 from ..payloads import PayloadHook
@@ -134,7 +133,7 @@ class SqliteStore(GroupedStore):
 
     def _publish(self, hints: Sequence[Hint]) -> None:
         super()._publish(hints)
-        self._processes.notify(for_others(hints))
+        self._processes.notify(self._hint_bus.for_others(hints))
 
     def _after_group(self) -> None:
         """Bound the log, and leave the lock free while other processes are attached (STORE-22)."""

@@ -17,6 +17,7 @@ import attrs
 
 from ... import commands, questions
 from ...commands import (
+    Change,
     EventType,
     IfIdle,
     Import,
@@ -53,6 +54,7 @@ from ...questions import core
 from ...records import Child, EntryKind, Fork, Phase, Root, TicketName, Work
 from ...retention import PruneKind, Retention
 from ...transcript import Form, NewNode, Role, UsageDelta
+from ...trigger_records import Missed, Schedule, StartsInput, StartsJob
 from ...verdict import Observed
 from .job_values import (
     read_limits,
@@ -92,6 +94,7 @@ NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Boundary": Boundary,
+    "Change": Change,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
@@ -104,6 +107,7 @@ ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "IfIdle": IfIdle,
     "IfOver": IfOver,
     "Lane": Lane,
+    "Missed": Missed,
     "Phase": Phase,
     "Role": Role,
     "Then": Then,
@@ -196,6 +200,9 @@ PARTS: Final[dict[str, type]] = {
     "Rewind | None": Rewind,
     "Switch | None": Switch,
     "Failure": Failure,
+    "Schedule | None": Schedule,
+    "Starts": StartsJob,
+    "Starts | None": StartsJob,
 }
 
 
@@ -208,9 +215,15 @@ ITEMS: Final[dict[type, str]] = {
     NewTicket: "ticket",
     Rewind: "rewind",
     RowName: "row",
+    Schedule: "schedule",
+    StartsInput: "input",
+    StartsJob: "job",
     Switch: "switch",
     UsageDelta: "usage",
 }
+
+
+STARTS: Final = {"input": StartsInput, "job": StartsJob}
 
 
 def _parts(cls: type) -> dict[str, type]:
@@ -221,6 +234,10 @@ def _parts(cls: type) -> dict[str, type]:
 def _item(parts: dict[str, type], words: list[str]) -> tuple[str, Any]:
     if parts.keys() == {"nodes"}:
         return "nodes", _build(ImportNode, words)
+    if words[0] in STARTS and "starts" in parts:
+        return "starts", _build(STARTS[words[0]], words[1:])
+    if words[0] == "schedule" and "schedule" in parts:
+        return "schedule", _build(Schedule, words[1:])
     if words[0] == "import" and "importing" in parts:
         return "importing", _build(Import, words[1:])
     if words[0] == "profile" and "profile" in parts:

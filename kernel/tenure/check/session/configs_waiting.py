@@ -111,7 +111,7 @@ JOIN: Final = ModelConfig(
     (o.decide("r.p"), o.settle("r.p"), o.cancel("r.p")),
     workers=1,
     probes=True,
-    expects=clauses("RUN-61,62 TICKET-12,20,21,22,23 WAIT-6,7,35"),
+    expects=clauses("RUN-61,62 TICKET-12,20,21,22,23 WAIT-6,7,35,37"),
     ends=("consumed", "abandoned"),
 )
 APPROVAL: Final = ModelConfig(
@@ -137,7 +137,7 @@ CHILDREN: Final = ModelConfig(
     workers=1,
     lose=False,
     probes=True,
-    expects=clauses("CANCEL-1,61,62,63"),
+    expects=clauses("CANCEL-1,61,62,63 TICKET-41"),
     ends=("consumed", "dead_lettered", "superseded", "withdrawn", "abandoned"),
 )
 ALL: Final = (

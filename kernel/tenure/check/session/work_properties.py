@@ -10,8 +10,9 @@ from typing import Final
 from ... import commands as c
 from ...machines import input as input_
 from ...machines import run as run_
+from ...machines.ticket import Action, Rest
 from ...outbound_records import Outbound
-from ...records import QueueEntry
+from ...records import QueueEntry, Ticket
 from .snapshot import Snapshot, rows_of
 from .step import Step
 
@@ -66,6 +67,25 @@ def told_once(t: Step) -> bool:
     return ends_sent(t) == due
 
 
+def cancelled_if_asked(t: Step) -> bool:
+    """A Park cancels exactly the work of the tickets that it supersedes, if that is asked."""
+    if not isinstance(t.command, c.Park):
+        return True
+    before = {row.number for row in t.before.world.all(Outbound)}
+    rows = [row for row in t.after.world.all(Outbound) if row.number not in before]
+    old, new = (rows_of(b.world, Ticket) for b in (t.before, t.after))
+    lost = [
+        each.awaits.done_by
+        for name, each in new.items()
+        if each.awaits is not None
+        and getattr(each.state, "how", None) is Action.SUPERSEDED
+        and (name not in old or old[name].state != each.state)
+    ]
+    asked = lost if t.command.rest is Rest.CANCEL else []
+    return sorted(row.to for row in rows) == sorted(asked)
+
+
 WORK_PROPERTIES: Final[dict[str, Callable[[Step], bool]]] = {
     "an input that settles a ticket tells it of its end, once, when it ends": told_once,
+    "the work of tickets that are superseded is cancelled exactly if that is asked": cancelled_if_asked,
 }

@@ -18,7 +18,7 @@ from ...machines.run import Termination, WaitReason
 from ...machines.ticket import Action, Rest, TicketKind
 from ...outcome import Decided, Refusal, Refused
 from ...policy import Boundary, WhileWaiting
-from ...records import EntryKind, JournalEntry
+from ...records import EntryKind, JournalEntry, Work
 from ...replace import replace
 from ...steps import StepAction, latest_entries, once_action, report, start_mark, unknown
 from ...transcript import NewNode, Role
@@ -213,7 +213,7 @@ def _asking(kind: str, worker: Worker) -> Any:
         cause, needs, on_input = PARKS[kind]
         joins = kind == JOIN
         named = (f"t1.{run_id}", f"t2.{run_id}", *((f"t3.{run_id}",) if joins else ()))
-        rest = Rest.SUPERSEDE if joins else Rest.KEEP
+        rest = Rest.CANCEL if joins else Rest.KEEP
         return c.Park(S, own, run_id, turn, n, WAIT, cause, named, needs, on_input, rest=rest)
     calls = kind == "ask about the call"
     nodes = (NewNode(Role.ASSISTANT, "calling", ("x",)),) if calls else ()
@@ -225,7 +225,10 @@ def _asking(kind: str, worker: Worker) -> Any:
         c.NewTicket(f"t2.{run_id}", "b#1", TicketKind.TIMER, within_ms=1),
     )
     if kind == "ask all three":
-        tickets = (*tickets, c.NewTicket(f"t3.{run_id}", "c#1", TicketKind.WORK))
+        tickets = (
+            *tickets,
+            c.NewTicket(f"t3.{run_id}", "c#1", TicketKind.WORK, awaits=Work("child", "j")),
+        )
     return c.Checkpoint(S, own, run_id, turn, n, (), nodes, tickets=tickets)
 
 

@@ -85,7 +85,7 @@ class Register(Sendable, Command[JobView, Registered]):
                 found = None if job is None else job.runner
                 return Refused(Refusal.KEY_CONFLICT, "JOB-32", found)
             return Decided(Registered(self.session_id), "JOB-31", replayed=True)
-        if problem := self._validate(now_ms):
+        if problem := self.problem(now_ms):
             return Refused(Refusal.ILLEGAL, "JOB-33", problem)
         session = Session(self.session_id, kind=Kind.JOB)
         state = Waiting(self.available_at_ms)
@@ -113,7 +113,8 @@ class Register(Sendable, Command[JobView, Registered]):
             *(() if self.settles is None else (list(attrs.astuple(self.settles)),)),
         )  # fmt: skip
 
-    def _validate(self, now_ms: int) -> str | None:
+    def problem(self, now_ms: int) -> str | None:
+        """JOB-33: return what is wrong with it, or None."""
         if (size := size_of(self.input)) > JOB_INPUT_BYTES_MAX:
             return f"input of {size} bytes; at most {JOB_INPUT_BYTES_MAX}"
         external = self.disposition is Disposition.EXTERNAL
