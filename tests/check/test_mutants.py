@@ -127,7 +127,7 @@ def without_collection() -> Iterator[None]:
 def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
     """The oracle takes the due time from the kernel, so that the properties of order must find a bug."""
 
-    def starts_at(session: Any, runs: Any, queue_entries: Any, now_ms: int) -> int | None:
+    def starts_at(session: Any, runs: Any, queue_entries: Any, now_ms: int | None) -> int | None:
         unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
         ready: dict[Lane, list[Any]] = {lane: [] for lane in LANES}
         for entry in queue_entries:
@@ -135,7 +135,7 @@ def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
                 ready[entry.lane].append(entry)
         for entries in ready.values():
             entries.sort(key=lambda e: (-e.state.mark, e.priority, e.state.ready_rank))
-        step = scheduling.next_work(session, unfinished, ready, None if now_ms < 0 else now_ms)
+        step = scheduling.next_work(session, unfinished, ready, now_ms)
         return step.due_at_ms if isinstance(step, scheduling.Wait) else 0
 
     patch.setattr(ordering_oracle, "starts_at", starts_at)
