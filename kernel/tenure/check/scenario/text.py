@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -319,6 +319,19 @@ def _assign(
     return values, rest
 
 
+READERS: Final[dict[str, Callable[[str], Any]]] = {
+    "tuple[Observed, ...]": read_observed,
+    "lease_.LocalProcess": read_process,
+    "RetryLimits": read_limits,
+    "Policy": read_policy,
+    "Retention": read_retention,
+    "Work": read_work,
+    "TicketName": read_ticket,
+    "Relation": read_relation,
+    "tuple[str, str]": read_pair,
+}
+
+
 def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
     kind = str(kind)
     text = _unquote(word)
@@ -328,6 +341,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         kind = kind.removesuffix(" | None")
     if kind in ENUMS:
         return ENUMS[kind](text)
+    if kind in READERS:
+        return READERS[kind](text)
     match kind:
         case "str":
             return text
@@ -337,8 +352,6 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return {"true": True, "false": False}[text]
         case "tuple[str, ...]":
             return tuple(text.split(","))
-        case "tuple[str, str]":
-            return read_pair(text)
         case "tuple[tuple[str, str], ...]":
             return tuple(map(read_pair, text.split(",")))
         case "tuple[Work, ...]":
@@ -352,16 +365,6 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "lease_.Owner":
             owner_id, _, incarnation_id = text.partition("/")
             return Owner(owner_id, incarnation_id)
-        case "tuple[Observed, ...]":
-            return read_observed(text)
-        case "lease_.LocalProcess":
-            return read_process(text)
-        case "RetryLimits":
-            return read_limits(text)
-        case "Policy":
-            return read_policy(text)
-        case "Retention":
-            return read_retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -370,12 +373,6 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "Work":
-            return read_work(text)
-        case "TicketName":
-            return read_ticket(text)
-        case "Relation":
-            return read_relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
