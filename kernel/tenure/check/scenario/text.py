@@ -327,6 +327,18 @@ TUPLES: Final[dict[str, Callable[[str], Any]]] = {
     "tuple[ticket_.Action, ...]": Action,
 }
 
+READERS: Final[dict[str, Callable[[str], Any]]] = {
+    "tuple[Observed, ...]": read_observed,
+    "lease_.LocalProcess": read_process,
+    "RetryLimits": read_limits,
+    "Policy": read_policy,
+    "Retention": read_retention,
+    "Work": read_work,
+    "TicketName": read_ticket,
+    "Relation": read_relation,
+    "tuple[str, str]": read_pair,
+}
+
 
 def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
     kind = str(kind)
@@ -339,6 +351,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         return ENUMS[kind](text)
     if kind in TUPLES:
         return tuple(map(TUPLES[kind], text.split(",")))
+    if kind in READERS:
+        return READERS[kind](text)
     match kind:
         case "str":
             return text
@@ -346,23 +360,11 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(text)
         case "bool":
             return {"true": True, "false": False}[text]
-        case "tuple[str, str]":
-            return read_pair(text)
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
             owner_id, _, incarnation_id = text.partition("/")
             return Owner(owner_id, incarnation_id)
-        case "tuple[Observed, ...]":
-            return read_observed(text)
-        case "lease_.LocalProcess":
-            return read_process(text)
-        case "RetryLimits":
-            return read_limits(text)
-        case "Policy":
-            return read_policy(text)
-        case "Retention":
-            return read_retention(text)
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -371,12 +373,6 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "Work":
-            return read_work(text)
-        case "TicketName":
-            return read_ticket(text)
-        case "Relation":
-            return read_relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:
