@@ -17,7 +17,6 @@ import attrs
 
 from ... import commands, questions
 from ...commands import (
-    Change,
     EventType,
     IfIdle,
     Import,
@@ -33,6 +32,7 @@ from ...commands import (
     Rewind,
     RowName,
     Sendable,
+    SubscriptionChange,
     Switch,
     Target,
     Then,
@@ -94,7 +94,7 @@ NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Boundary": Boundary,
-    "Change": Change,
+    "SubscriptionChange": SubscriptionChange,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
