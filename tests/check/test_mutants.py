@@ -49,7 +49,7 @@ from tenure.check.session.configs_waiting import (
     WAITING_ANY,
     WAITING_INPUT,
 )
-from tenure.check.session.model import ONCE
+from tenure.check.session.model import NO_LATE_RETRY, ONCE
 from tenure.check.session.states import ModelConfig
 from tenure.check.session.steering_properties import TAKES_ALL
 from tenure.check.session.transitions import (
@@ -195,6 +195,27 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
         )
     patch.setattr("tenure.check.session.ordering_oracle.promotions", lambda session, entries: [])
+
+
+def ahead_is_not_due(patch: pytest.MonkeyPatch) -> None:
+    """A retry waits for its time, also if the clock was set back."""
+    patch.setattr(run_, "backoff_is_over", lambda since, due, now: due is None or due <= now)
+
+
+def since_not_stored(patch: pytest.MonkeyPatch) -> None:
+    step = run_.step
+
+    def without(state: Any, command: Any) -> Any:
+        stepped = step(state, command)
+        if isinstance(stepped, Stepped) and isinstance(stepped.state, run_.Rescheduled):
+            return evolve(stepped, state=evolve(stepped.state, since_ms=None))
+        return stepped
+
+    patch.setattr(run_, "step", without)
+
+
+def ahead_is_not_found(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transaction, "retry_from_ms", lambda session, *rest: None)
 
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
@@ -837,6 +858,9 @@ MUTANTS = (
     Mutant("a replay recognised by its number alone", LEASE, 10, (ONCE, REPLAYED), replay_by_number_alone),
     Mutant("due not recomputed", LEASE, 1, (DUE,), due_not_computed),
     Mutant("due without delayed inputs", DELAY, 2, (WORK_IS_DUE,), due_without_delayed),
+    Mutant("a retry of a clock that was ahead waits", DELAY, 5, (NO_HOT_LOOP,), ahead_is_not_due),
+    Mutant("when a retry was scheduled is not stored", DELAY, 5, (NO_LATE_RETRY,), since_not_stored),
+    Mutant("a retry of a clock that was ahead is not found", DELAY, 5, ("retry_from_ms agrees",), ahead_is_not_found),
     Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
     Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),

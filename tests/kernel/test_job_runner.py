@@ -229,7 +229,7 @@ def test_a_worker_without_the_runner_says_so() -> None:
     script = Script(replace(CONFIG, runners=frozenset())).answer(FREE)
     assert script.sent().able is False
     script.answer(NotDue("no_runner", None))
-    assert script.stopped() == Stop(RunnerStopReason.NOTHING_DUE, NotDue("no_runner", None))
+    assert script.stopped() == Stop(RunnerStopReason.NO_RUNNER, NotDue("no_runner", None))
 
 
 @shows("JOBRUN-4")

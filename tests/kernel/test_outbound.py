@@ -15,6 +15,7 @@ from tenure.commands import (
     Child,
     Commit,
     Decide,
+    Emit,
     EventType,
     NewInput,
     NewOutbound,
@@ -28,15 +29,20 @@ from tenure.commands import (
     Target,
 )
 from tenure.commands.encoding import UnreadableCommand, decode, encode
+from tenure.commands.jobs.emit import EmitView
 from tenure.commands.send import outbound_rows
 from tenure.commands.sent import backoff_ms
 from tenure.commands.sent_commands import SENDABLE, command_of
 from tenure.event import Parent
 from tenure.failure import RetryLimits
-from tenure.machines.job import Disposition
+from tenure.kind import Kind
+from tenure.machines.job import Disposition, Started
+from tenure.machines.lease import Fence, Held, Owner
 from tenure.machines.ticket import Action
+from tenure.outbound_records import Outbound
+from tenure.outcome import Decided, Insert
 from tenure.policy import Delivery, IfOver, Lane, Policy
-from tenure.records import Session
+from tenure.records import Job, JobEventType, Session
 from tenure.retention import time_of
 
 FULL = NewInput(
@@ -66,7 +72,9 @@ EXAMPLES: tuple[Sendable, ...] = (
         (EventType("step", '{"type": "object"}'),),
     ),
     Signal("j", "", "go", "now"),
-    Revoke("t", ("j1", "j2")),
+    Revoke("t", ("j1", "j2"), "s", 7),
+    CancelInput("t", "", "i"),
+    Settle("t", "", "ticket", Action.COMPLETED, "done", "s"),
 )
 BY_NAME = {cls.__name__: cls for cls in SENDABLE}
 
@@ -77,6 +85,22 @@ def test_a_command_is_read_as_it_was_written(command: Sendable) -> None:  # OUTB
 
     assert text.encode()  # every store can hold it
     assert decode(text, BY_NAME) == command
+
+
+def test_a_wake_without_a_key_is_not_taken_for_one_with_a_key() -> None:  # EMIT-8
+    owner = Owner("w", "i")
+    lease = Held(1, "L", owner, 30_000, 31_000)
+    session = Session("j", kind=Kind.JOB, lease=lease)
+    job = Job("j", "r", Disposition.RERUNNABLE, "", 0, 0, Started(1), wake_target="s")
+    sent = []
+    for key in (None, "1"):
+        emit = Emit("j", Fence("j", 1, "L"), "note", "look", key, True)
+        decided = emit.decide(EmitView(session, job, JobEventType("j", "note", None), ()), 1_000)
+        assert isinstance(decided, Decided)
+        rows = [w.record for w in decided.writes if isinstance(w, Insert)]
+        sent += [command_of(row) for row in rows if isinstance(row, Outbound)]
+    first, second = [each.inputs[0].input_id for each in sent if isinstance(each, Admit)]
+    assert first != second
 
 
 def test_every_command_that_may_be_sent_has_its_place_and_an_example() -> None:

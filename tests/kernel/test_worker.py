@@ -272,6 +272,43 @@ def test_the_delay_grows_while_a_session_has_nothing_to_begin() -> None:
     assert waits == [50, 100, 200, 400, 800, 1_600, 3_200, 5_000]
 
 
+@shows("WORKER-25")
+def test_a_job_without_a_runner_is_left_alone_for_minutes() -> None:
+    script, now, waits = started(), 0, []
+    script.looked("a")
+    for _ in range(8):
+        script.event(RunnerStopped(now, "a", RunnerStopReason.NO_RUNNER))
+        assert isinstance(script.state, Serving)
+        waits.append(script.state.cooling[0].until_ms - now)
+        now += waits[-1]
+        script.event(Looked(now, script.state.looking, ("a",), False, None))
+        assert script.every(Take) == [Take("a", 1)]
+    assert waits == [5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000]
+
+
+@shows("WORKER-25")
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_death_of_its_holder_ends_that_wait(dead: bool) -> None:
+    script, now = started().looked("a"), 0
+    for wait in (5_000, 10_000):
+        script.event(RunnerStopped(now, "a", RunnerStopReason.NO_RUNNER))
+        assert isinstance(script.state, Serving)
+        if wait == 5_000:
+            now += wait
+            script.event(Looked(now, script.state.looking, ("a",), False, None))
+    ids = ("a",) if dead else ()
+    assert isinstance(script.state, Serving)
+    script.event(Looked(now, script.state.looking, ("a",), False, None, (), ids))
+    assert script.every(Take) == ([Take("a", 1)] if dead else [])
+
+
+@shows("WORKER-25")
+def test_the_worker_looks_past_what_is_left_alone() -> None:
+    script = started().looked("a").event(RunnerStopped(0, "a", RunnerStopReason.NO_RUNNER))
+    assert script.every(Look)[0].limit == 256
+    assert script.looked("a", full=True).every(SetTimer)[-1].at_ms == 1_000
+
+
 @shows("WORKER-9")
 @pytest.mark.parametrize("full", [False, True])
 def test_a_free_slot_makes_the_worker_look_only_if_more_may_be_due(full: bool) -> None:

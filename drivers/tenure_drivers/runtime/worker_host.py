@@ -153,7 +153,8 @@ class WorkerHost:
         ids = tuple(found + dead)
         full = len(due) >= look.limit
         keys = await self._keys(ids) if self._has_rules else ()
-        self._machine.feed(protocol.Looked(self.clock(), look.id, ids, full, next_in, keys))
+        looked = protocol.Looked(self.clock(), look.id, ids, full, next_in, keys, tuple(dead))
+        self._machine.feed(looked)
 
     async def _keys(self, ids: tuple[str, ...]) -> tuple[Keys, ...]:
         """Return the keys of sessions and jobs.  If the frames cannot be read, they count as the first one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..commands import Deferred, JobEnded, Left, NotDue, Take, TakenBefore
+from ..commands.jobs.take import NO_RUNNER
 from ..machines.job import Disposition
 from ..machines.lease import Owner
 from ..outcome import Stepped
@@ -122,6 +123,8 @@ def reason_of(answer: object) -> RunnerStopReason:
             return RunnerStopReason.DONE
         case Deferred():
             return RunnerStopReason.HELD
+        case NotDue(reason) if reason == NO_RUNNER:
+            return RunnerStopReason.NO_RUNNER
         case Left() | NotDue():
             return RunnerStopReason.NOTHING_DUE
         case TakenBefore():

@@ -210,6 +210,7 @@ class RunnerStopReason(enum.StrEnum):
 
     DONE = "done"  # the lease was released after the work
     NOTHING_DUE = "nothing_due"
+    NO_RUNNER = "no_runner"  # this worker has no runner of the job
     NEEDS_ROOM = "needs_room"  # the run allows fewer other sessions beside it (detail: how many)
     HELD = "held"  # another owner holds the session
     REFUSED = "refused"

@@ -49,6 +49,9 @@ TIMER_MS_MIN: Final = 20  # a due time in the past must not make the worker look
 COOL_MS: Final = 50
 LOOK_RETRY_MS: Final = 500
 LOOK_ON_MS: Final = 100  # a full look left a slot free
+LOOK_PAST_MS: Final = 1_000  # a full look found what is left alone
+NO_RUNNER_MS: Final = 5_000  # how long a job without a runner is left alone, the first time
+NO_RUNNER_MS_MAX: Final = 300_000
 
 # -- guards
 
@@ -109,7 +112,7 @@ def look(s: Serving, *, thorough: bool = False) -> tuple[Serving, tuple[Effect, 
         return replace(s, look_again=True), ()
     if free <= 0:
         return replace(s, more_due=True), ()
-    limit = LOOK_MAX if s.aside else min(max(2 * free, 16), LOOK_MAX)
+    limit = LOOK_MAX if s.aside or s.cooling else min(max(2 * free, 16), LOOK_MAX)
     effect = Look(s.next_id, limit, s.thorough)
     s = replace(s, looking=s.next_id, look_again=False, thorough=False, next_id=s.next_id + 1)
     return s, (effect,)
@@ -264,13 +267,21 @@ def take_found(s: Serving, e: Looked, clause: str) -> Outcome:
     look_again = s.look_again
     more_due = e.full or any(i in s.running for i in e.session_ids)
     s = replace(s, looking=0, look_again=False, more_due=more_due, backlog=s.backlog + new)
+    s = replace(s, cooling=tuple([warm(c, e) for c in s.cooling]))
     s, taken = fill(s, e.now_ms)
     next_in_ms = e.next_in_ms
-    if e.full and s.aside and len(s.running) < allowed(s):
-        next_in_ms = min(LOOK_ON_MS, LOOK_ON_MS if next_in_ms is None else next_in_ms)
+    if e.full and (s.aside or s.cooling) and len(s.running) < allowed(s):
+        wait = LOOK_ON_MS if s.aside else LOOK_PAST_MS
+        next_in_ms = wait if next_in_ms is None else min(wait, next_in_ms)
     s, timer = set_timer(s, e.now_ms, next_in_ms)
     s, looks = look(s) if look_again else (s, ())
     return Stepped(s, clause, (*taken, timer, *looks))
+
+
+def warm(c: Cooling, e: Looked) -> Cooling:
+    """End the long wait of a job without a runner, if its holder is dead now: its end needs no runner (WORKER-25)."""
+    late = c.until_ms - e.now_ms > POLL_MS_MAX and c.session_id in e.dead
+    return replace(c, until_ms=e.now_ms) if late else c
 
 
 def remember_hint(s: Serving, e: Hinted, clause: str) -> Outcome:
@@ -327,12 +338,15 @@ def make_room(s: Serving, e: RunnerStopped, clause: str) -> Outcome:
 
 
 def cool(s: Serving, e: RunnerStopped) -> Serving:
-    """Leave a session that was taken in vain alone, for twice as long each time in a row (WORKER-10)."""
+    """Leave a session that was taken in vain alone, for twice as long each time in a row (WORKER-10, WORKER-25)."""
     before = next((c for c in s.cooling if c.session_id == e.session_id), None)
     cooling = [c for c in s.cooling if c is not before and c.until_ms + POLL_MS_MAX > e.now_ms]
     if e.reason is not RunnerStopReason.DONE:
         times = before.times + 1 if before is not None else 1
-        wait = min(COOL_MS * 2 ** min(times - 1, 10), POLL_MS_MAX)
+        first, most = COOL_MS, POLL_MS_MAX
+        if e.reason is RunnerStopReason.NO_RUNNER:
+            first, most = NO_RUNNER_MS, NO_RUNNER_MS_MAX
+        wait = min(first * 2 ** min(times - 1, 10), most)
         cooling.append(Cooling(e.session_id, e.now_ms + wait, times))
     return replace(s, cooling=tuple(cooling))
 

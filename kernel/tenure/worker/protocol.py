@@ -48,7 +48,10 @@ LOOK_MAX: Final = 256
 
 @frozen
 class HeldLeases(Question[tuple[Session, ...]]):
-    """Read a page of the sessions with a lease on their row, live or not.  A worker looks there for dead holders."""
+    """Read a page of the sessions with a lease on their row, live or not.  A worker looks there for dead holders.
+
+    Sessions without a lease whose retry waits for its time are among them (DUE-63).
+    """
 
     after: tuple[int, str] | None = None
     limit: int = LOOK_MAX
@@ -139,7 +142,7 @@ class Connected:
 class Looked:
     """A look found these sessions; with `full` there may be more.  `next_in_ms`: when the next one will be due.
 
-    `keys`: of each session, if there are limits.
+    `keys`: of each session, if there are limits.  `dead`: those of them whose holder is dead.
     """
 
     now_ms: int
@@ -148,6 +151,7 @@ class Looked:
     full: bool
     next_in_ms: int | None
     keys: tuple[Keys, ...] = ()
+    dead: tuple[str, ...] = ()
 
 
 @frozen

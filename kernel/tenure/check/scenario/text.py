@@ -341,6 +341,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return read_pair(text)
         case "tuple[tuple[str, str], ...]":
             return tuple(map(read_pair, text.split(",")))
+        case "tuple[Work, ...]":
+            return tuple(map(read_work, text.split(",")))
         case "tuple[int, ...]":
             return tuple(map(int, text.split(",")))
         case "tuple[ticket_.Action, ...]":

@@ -89,7 +89,8 @@ class Emit(Command[EmitView, Emitted]):
         row = Emission(self.session_id, seq, self.type, self.key, digest, now_ms, self.body)
         tx.write(Insert(row))
         if self.wake and job.wake_target is not None:
-            send(tx, wake(job, f"event {self.key or seq}", self.body))  # EMIT-8
+            key = f"event {seq}" if self.key is None else f"key {self.key}"
+            send(tx, wake(job, key, self.body))  # EMIT-8
         return tx.decided(Emitted(seq), "EMIT-1")
 
     def _validate(self, event_type: JobEventType | None) -> str | None:

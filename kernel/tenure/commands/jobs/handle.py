@@ -104,13 +104,18 @@ def _new(
 
 @frozen
 class Revoke(Sendable, Command[GrantView, Granted]):
-    """Take grants from a session, at most 64.  Those that it has not are left out.  Refusals: UNKNOWN_SESSION, ILLEGAL."""
+    """Take grants from a session, at most 64.  Those that it has not are left out.  Refusals: UNKNOWN_SESSION, ILLEGAL.
+
+    `moved_to`, `moved_at_ms`: of the transfer that sends it; grants that are newer than that stay (GRANT-12).
+    """
 
     since: ClassVar = 2
     id_field: ClassVar = "session_id"
     moot: ClassVar = (Refusal.UNKNOWN_SESSION,)
     session_id: str
     job_ids: tuple[str, ...]
+    moved_to: str | None = None
+    moved_at_ms: int | None = None
 
     def reads(self) -> Reads[GrantView]:
         return read(
@@ -122,9 +127,14 @@ class Revoke(Sendable, Command[GrantView, Granted]):
             return Refused(Refusal.UNKNOWN_SESSION, "GRANT-1", self.session_id)
         if problem := _validate(self.job_ids):
             return Refused(Refusal.ILLEGAL, "GRANT-2", problem)
-        known = [row for row in view.grants if row is not None]
-        writes = tuple([Drop(JobGrant, (self.session_id, row.job_id)) for row in known])
+        taken = [row.job_id for row in view.grants if row is not None and self._takes(row)]
+        writes = tuple([Drop(JobGrant, (self.session_id, job_id)) for job_id in taken])
         return Decided(Granted(len(writes)), "GRANT-5", writes, replayed=not writes)
+
+    def _takes(self, row: JobGrant) -> bool:
+        """GRANT-12: return whether a grant is older than the transfer, so that it has not come back since."""
+        at_ms = self.moved_at_ms
+        return at_ms is None or row.at_ms < at_ms or row.at_ms == at_ms and row.by != self.moved_to
 
 
 class _Moving(Command[MoveView, GrantsMoved]):
@@ -153,7 +163,7 @@ class _Moving(Command[MoveView, GrantsMoved]):
     def moved(
         self,
         session: Session,
-        writes: tuple[Insert | Drop, ...],
+        writes: tuple[Insert | Update | Drop, ...],
         sent: list[NewOutbound],
         now_ms: int,
         clause: str,
@@ -194,9 +204,11 @@ class Transfer(_Moving):
             return Refused(Refusal.ILLEGAL, "GRANT-2", "from_session: it is the same session")
         if session.phase is Phase.DESTROYED:
             return Refused(Refusal.PHASE, "GRANT-3", session.phase.value)
-        new = _new(self.session_id, self.job_ids, view.grants, self.from_session, now_ms)
-        revoke = NewOutbound(Revoke(self.from_session, self.job_ids))
-        return self.moved(session, new, [revoke], now_ms, "GRANT-7", self.from_session)
+        given = [JobGrant(self.session_id, i, self.from_session, now_ms) for i in self.job_ids]
+        pairs = zip(given, view.grants, strict=True)
+        writes = tuple([Insert(new) if old is None else Update(new) for new, old in pairs])
+        revoke = NewOutbound(Revoke(self.from_session, self.job_ids, self.session_id, now_ms))
+        return self.moved(session, writes, [revoke], now_ms, "GRANT-7", self.from_session)
 
 
 @frozen
