@@ -350,8 +350,7 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
-            owner_id, _, incarnation_id = text.partition("/")
-            return Owner(owner_id, incarnation_id)
+            return Owner(*split_last(text))
         case "tuple[Observed, ...]":
             return read_observed(text)
         case "lease_.LocalProcess":
