@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -319,6 +319,15 @@ def _assign(
     return values, rest
 
 
+TUPLES: Final[dict[str, Callable[[str], Any]]] = {
+    "tuple[str, ...]": str,
+    "tuple[tuple[str, str], ...]": read_pair,
+    "tuple[Work, ...]": read_work,
+    "tuple[int, ...]": int,
+    "tuple[ticket_.Action, ...]": Action,
+}
+
+
 def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
     kind = str(kind)
     text = _unquote(word)
@@ -328,6 +337,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         kind = kind.removesuffix(" | None")
     if kind in ENUMS:
         return ENUMS[kind](text)
+    if kind in TUPLES:
+        return tuple(map(TUPLES[kind], text.split(",")))
     match kind:
         case "str":
             return text
@@ -335,18 +346,8 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(text)
         case "bool":
             return {"true": True, "false": False}[text]
-        case "tuple[str, ...]":
-            return tuple(text.split(","))
         case "tuple[str, str]":
             return read_pair(text)
-        case "tuple[tuple[str, str], ...]":
-            return tuple(map(read_pair, text.split(",")))
-        case "tuple[Work, ...]":
-            return tuple(map(read_work, text.split(",")))
-        case "tuple[int, ...]":
-            return tuple(map(int, text.split(",")))
-        case "tuple[ticket_.Action, ...]":
-            return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
