@@ -17,7 +17,6 @@ import attrs
 
 from ... import commands, questions
 from ...commands import (
-    Change,
     EventType,
     IfIdle,
     Import,
@@ -33,6 +32,7 @@ from ...commands import (
     Rewind,
     RowName,
     Sendable,
+    SubscriptionChange,
     Switch,
     Target,
     Then,
@@ -94,7 +94,7 @@ NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Boundary": Boundary,
-    "Change": Change,
+    "SubscriptionChange": SubscriptionChange,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
@@ -363,8 +363,7 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
-            owner_id, _, incarnation_id = text.partition("/")
-            return Owner(owner_id, incarnation_id)
+            return Owner(*split_last(text))
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
