@@ -859,7 +859,7 @@ MUTANTS = (
     Mutant("due not recomputed", LEASE, 1, (DUE,), due_not_computed),
     Mutant("due without delayed inputs", DELAY, 2, (WORK_IS_DUE,), due_without_delayed),
     Mutant("a retry of a clock that was ahead waits", DELAY, 5, (NO_HOT_LOOP,), ahead_is_not_due),
-    Mutant("when a retry was scheduled is not stored", DELAY, 5, (NO_LATE_RETRY,), since_not_stored),
+    Mutant("when a retry was scheduled is not stored", DELAY, 5, ("a run that waits for a time", NO_LATE_RETRY), since_not_stored),
     Mutant("a retry of a clock that was ahead is not found", DELAY, 5, ("retry_from_ms agrees",), ahead_is_not_found),
     Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
