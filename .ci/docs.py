@@ -33,6 +33,8 @@ PUBLIC = (
     "tenure.worker.protocol",
     "tenure.runner.machine",
     "tenure.runner.protocol",
+    "tenure.job_runner.machine",
+    "tenure.job_runner.protocol",
     "tenure.turn.machine",
     "tenure.turn.protocol",
     "tenure.turn_end",

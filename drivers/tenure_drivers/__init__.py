@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tenure.records import Ticket
     from tenure.retention import Keep, Retention
     from tenure.transcript import NewNode
+    from tenure.trigger_records import Missed, Schedule, StartsInput, StartsJob
     from tenure.turn.protocol import HandOff
     from tenure.turn.shortening import drop_turns, shorten, shorten_results
 
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from .runtime.streaming.broadcast import Gap, Observer, Settled
     from .runtime.streaming.log import Channel, StreamMessage
     from .runtime.sync import SyncReceipt, SyncRuntime, SyncTurn
+    from .runtime.triggers.handle import TriggerHandle
     from .runtime.turn import Turn
     from .runtime.versions import AgentRegistry, AgentVersions
     from .runtime.waiting import Decision, Waited
@@ -146,6 +148,7 @@ __all__ = [
     "LastFailure",
     "LeaseLost",
     "Limit",
+    "Missed",
     "NewInput",
     "NewNode",
     "NewProfile",
@@ -167,10 +170,13 @@ __all__ = [
     "Retention",
     "RetryLimits",
     "Runtime",
+    "Schedule",
     "SchemaTooNew",
     "SchemaTooOld",
     "Settled",
     "Sink",
+    "StartsInput",
+    "StartsJob",
     "Steered",
     "StepFailed",
     "StepOutcomeUnknown",
@@ -188,6 +194,7 @@ __all__ = [
     "Termination",
     "Ticket",
     "ToolFailed",
+    "TriggerHandle",
     "Turn",
     "TurnFailed",
     "Unavailable",

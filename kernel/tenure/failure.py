@@ -30,6 +30,8 @@ __all__ = [
     "Retry",
     "RetryLimits",
     "RetryState",
+    "backoff_from_ms",
+    "backoff_is_over",
     "backoff_ms",
     "decide_after_loss",
     "decide_retry",
@@ -221,6 +223,24 @@ def backoff_ms(state: RetryState, limits: RetryLimits = DEFAULT_LIMITS) -> int:
     """RUN-20: return base * 2^(n-1), capped; n counts failures, outages and losses."""
     exponent = min(max(state.failure_count() - 1, 0), 20)
     return int(min(limits.base_ms * 2**exponent, limits.cap_ms))
+
+
+def backoff_from_ms(since_ms: int | None, due_at_ms: int | None) -> int | None:
+    """RUN-25: return before which time a retry is due at once, since the clock was set back by more than its backoff.
+
+    `since_ms`: when it was scheduled; None: it is not a retry, or release 1 has stored it.  `due_at_ms`: its time.
+    """
+    if since_ms is None or due_at_ms is None:
+        return None
+    return 2 * since_ms - due_at_ms
+
+
+def backoff_is_over(since_ms: int | None, due_at_ms: int | None, now_ms: int) -> bool:
+    """Return whether the time of a retry has come, or the clock was set back by more than its backoff (RUN-25)."""
+    if due_at_ms is None or due_at_ms <= now_ms:
+        return True
+    from_ms = backoff_from_ms(since_ms, due_at_ms)
+    return from_ms is not None and from_ms > now_ms
 
 
 def decide_retry(

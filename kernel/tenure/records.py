@@ -174,8 +174,9 @@ class Session(Record):
         "kind": 2,
         "work_at_ms": 2,
         "left_since_ms": 2,
+        "retry_from_ms": 2,
     }
-    ignorable: ClassVar = ("unpublished_since_ms", "next_node")
+    ignorable: ClassVar = ("unpublished_since_ms", "next_node", "retry_from_ms")
     key: ClassVar = ("session_id",)
     flat: ClassVar = ("lease",)
     derived: ClassVar = ("lease_from_ms",)
@@ -221,6 +222,7 @@ class Session(Record):
     kind: Kind | None = None  # None: a session
     work_at_ms: int | None = None  # when a job or a trigger has work that needs no lease
     left_since_ms: int | None = None  # since when a job is left, until it is renewed or ends
+    retry_from_ms: int | None = None  # DUE-63: before this time a retry is due at once
 
     @property
     def frame_id(self) -> str:
@@ -241,12 +243,16 @@ class Session(Record):
 
     @property
     def lease_from_ms(self) -> int | None:
-        """The earliest possible start of the lease.  If it is in the future, the clock fell back after the grant."""
-        lease = self.lease
+        """DUE-8, DUE-63: the earliest possible start of the lease or of a backoff.
+
+        If it is in the future, the clock was set back after that.
+        """
+        lease, retry_from_ms = self.lease, self.retry_from_ms
         if lease.__class__ is lease_.Vacant:
-            return None
+            return retry_from_ms
         assert isinstance(lease, lease_.Held)
-        return lease.expires_at_ms - 2 * lease.ttl_ms
+        from_ms = lease.expires_at_ms - 2 * lease.ttl_ms
+        return from_ms if retry_from_ms is None else max(from_ms, retry_from_ms)
 
     @property
     def waiting(self) -> int:

@@ -66,7 +66,8 @@ class Retention:
     `commands_for_ms`: the rows and stamps by which repetitions are recognised.  `keys_for_ms`: an input with a retained
     key, after its admission.  `destroyed_for_ms`: the rows of a destroyed session, after its last change.
     `occurrences_for_ms`: what has occurred in a trigger.
-    `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.
+    `hidden_for_ms`: the bodies of nodes that an Amend has hidden, after that.  `jobs_for_ms`: a job, after its end; then it is
+    destroyed (JOB-94).
     """
 
     since: ClassVar = 2
@@ -79,13 +80,18 @@ class Retention:
     frames: Keep | None = None
     hidden_for_ms: int | None = None
     occurrences_for_ms: int | None = None
+    jobs_for_ms: int | None = None
 
     @classmethod
     def for_ms(cls, for_ms: int) -> Retention:
         """Return the policy that keeps everything equally long, but keys at least 30 days, and frames and hidden nodes for ever."""
         keep = Keep(for_ms)
         keys_for_ms = max(for_ms, KEYS_FOR_MS)
-        return cls(keep, keep, for_ms, keep, for_ms, keys_for_ms, occurrences_for_ms=for_ms)
+        return cls(
+            *(keep, keep, for_ms, keep, for_ms, keys_for_ms),
+            occurrences_for_ms=for_ms,
+            jobs_for_ms=for_ms,
+        )
 
     @property
     def stamps(self) -> Keep | None:
@@ -123,9 +129,15 @@ class Retention:
 
 TIMES: Final = (
     *("commands_for_ms", "destroyed_for_ms", "keys_for_ms", "hidden_for_ms"),
-    "occurrences_for_ms",
+    *("occurrences_for_ms", "jobs_for_ms"),
 )
-RECOGNISING: Final = ("inputs.for_ms", "commands_for_ms", "keys_for_ms", "occurrences_for_ms")
+RECOGNISING: Final = (
+    "inputs.for_ms",
+    "commands_for_ms",
+    "keys_for_ms",
+    "occurrences_for_ms",
+    "jobs_for_ms",
+)
 
 
 @frozen

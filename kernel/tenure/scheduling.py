@@ -38,6 +38,7 @@ __all__ = [
     "order_of",
     "outdated",
     "queue_order",
+    "retry_from_ms",
     "take_group",
     "target_ended",
     "unpublished_since_ms",
@@ -67,9 +68,13 @@ class NewRun:
 
 @frozen
 class Wait:
-    """Nothing can begin until `due_at_ms`; None: until an input is submitted."""
+    """Nothing can begin until `due_at_ms`; None: until an input is submitted.
+
+    `from_ms`: but before this time something can, since the clock was set back (RUN-25).
+    """
 
     due_at_ms: int | None
+    from_ms: int | None = None
 
 
 @frozen
@@ -187,9 +192,9 @@ def next_work(
 def _resume(run: Run, now_ms: int | None) -> Next:
     state = run.state
     assert isinstance(state, run_.Rescheduled), run
-    if state.due_at_ms is None or (now_ms is not None and state.due_at_ms <= now_ms):
+    if state.due_at_ms is None or (now_ms is not None and state.is_due(now_ms)):
         return TakeUp(run)
-    return Wait(state.due_at_ms)
+    return Wait(state.due_at_ms, state.from_ms)
 
 
 def heads_matter(session: Session, runs: Mapping[str, Run]) -> bool:
@@ -263,6 +268,7 @@ def _word(run: Run, queue_entry: QueueEntry) -> WhileWaiting:
 
 def _first_of(candidates: Sequence[Candidate], unfinished: int, now_ms: int | None) -> Next:
     passed: int | None = None
+    latest: int | None = None
     for _, _, candidate in candidates:
         if isinstance(candidate, QueueEntry):
             if passed is not None and getattr(candidate.state, "barrier", None):
@@ -272,12 +278,14 @@ def _first_of(candidates: Sequence[Candidate], unfinished: int, now_ms: int | No
             continue
         state = candidate.state
         assert isinstance(state, run_.Rescheduled), candidate
-        if state.due_at_ms is None or (now_ms is not None and state.due_at_ms <= now_ms):
+        if state.due_at_ms is None or (now_ms is not None and state.is_due(now_ms)):
             return TakeUp(candidate)
         passed = state.due_at_ms if passed is None else min(passed, state.due_at_ms)
+        if (from_ms := state.from_ms) is not None:
+            latest = from_ms if latest is None else max(latest, from_ms)
         if candidate.hold or state.hold_all:
             break
-    return Wait(passed)
+    return Wait(passed, latest)
 
 
 def take_group(
@@ -332,6 +340,18 @@ def due_at_ms(
     if other is None or (due is not None and due < other):
         return due
     return int(other)
+
+
+def retry_from_ms(
+    session: Session, runs: Mapping[str, Run], ready: Mapping[Lane, Sequence[QueueEntry]]
+) -> int | None:
+    """DUE-63: return before which time a retry of a session without a lease is due at once; None: none is."""
+    if not runs or session.lease.__class__ is lease_.Held:
+        return None
+    if not any([getattr(run.state, "since_ms", None) for run in runs.values()]):
+        return None  # nearly always: the search is saved
+    step = next_work(session, runs, ready, None)
+    return step.from_ms if isinstance(step, Wait) else None
 
 
 def _due_without_runs(session: Session) -> int | None:

@@ -28,6 +28,7 @@ FENCED = "whatever a holder sends has exactly the fence of the lease"
 FOR_EVER = "a look that changes nothing is not repeated at once"
 NOBODY_WAITS = "owner-bound work beside a dead owner waits for nobody"
 LOST = "no job waits for a signal that has come"
+LATE = "a clock that is set back delays no retry by more than its backoff"
 BEHIND = "nothing starts behind a request or a cancel"
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -69,6 +70,18 @@ def left_unwritten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(JobTransaction, "leave", lambda tx, reason: tx.now_ms + 30_000)
 
 
+def ahead_is_not_due(patch: pytest.MonkeyPatch) -> None:
+    """A retry waits for its time, also if the clock was set back."""
+    patch.setattr(
+        "tenure.machines.job.backoff_is_over",
+        lambda since, due, now: due is None or due <= now,
+    )
+
+
+def ahead_is_not_found(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tenure.commands.jobs.job_transaction.retry_from_ms", lambda session, job: None)
+
+
 def start_unfenced(patch: pytest.MonkeyPatch) -> None:
     decide = Start.decide
 
@@ -104,7 +117,7 @@ def a_signal_is_counted_at_its_wait(patch: pytest.MonkeyPatch) -> None:
     ("system", "size"),
     [
         (JOB_OWNER, (6_828, 29_458)),
-        (JOB_RERUN, (5_836, 28_081)),
+        (JOB_RERUN, (5_913, 28_687)),
         (JOB_EXTERNAL, (8, 7)),
         (SIGNALS, (4_238, 22_613)),
     ],
@@ -126,6 +139,8 @@ def test_the_model_is_small_and_holds(system: JobSystem, size: tuple[int, int]) 
         (SMALL, start_unfenced, FENCED),
         (SMALL, start_behind_a_request, BEHIND),
         (SIGNALS, a_signal_is_counted_at_its_wait, LOST),
+        (JOB_RERUN, ahead_is_not_due, LATE),
+        (JOB_RERUN, ahead_is_not_found, LATE),
     ],
     ids=[
         "a verdict on older rows",
@@ -134,6 +149,8 @@ def test_the_model_is_small_and_holds(system: JobSystem, size: tuple[int, int]) 
         "started unfenced",
         "started behind a request",
         "a wait that does not read the log",
+        "a retry of a clock that was ahead waits",
+        "a retry of a clock that was ahead is not found",
     ],
 )
 def test_the_model_finds_the_bug(

@@ -49,7 +49,7 @@ from tenure.check.session.configs_waiting import (
     WAITING_ANY,
     WAITING_INPUT,
 )
-from tenure.check.session.model import ONCE
+from tenure.check.session.model import NO_LATE_RETRY, ONCE
 from tenure.check.session.states import ModelConfig
 from tenure.check.session.steering_properties import TAKES_ALL
 from tenure.check.session.transitions import (
@@ -127,7 +127,7 @@ def without_collection() -> Iterator[None]:
 def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
     """The oracle takes the due time from the kernel, so that the properties of order must find a bug."""
 
-    def starts_at(session: Any, runs: Any, queue_entries: Any, now_ms: int) -> int | None:
+    def starts_at(session: Any, runs: Any, queue_entries: Any, now_ms: int | None) -> int | None:
         unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
         ready: dict[Lane, list[Any]] = {lane: [] for lane in LANES}
         for entry in queue_entries:
@@ -135,7 +135,7 @@ def oracle_agrees(patch: pytest.MonkeyPatch) -> None:
                 ready[entry.lane].append(entry)
         for entries in ready.values():
             entries.sort(key=lambda e: (-e.state.mark, e.priority, e.state.ready_rank))
-        step = scheduling.next_work(session, unfinished, ready, None if now_ms < 0 else now_ms)
+        step = scheduling.next_work(session, unfinished, ready, now_ms)
         return step.due_at_ms if isinstance(step, scheduling.Wait) else 0
 
     patch.setattr(ordering_oracle, "starts_at", starts_at)
@@ -195,6 +195,27 @@ def due_without_delayed(patch: pytest.MonkeyPatch) -> None:
             module, "due_at_ms", lambda s, runs, ready, delayed: compute(s, runs, ready, ())
         )
     patch.setattr("tenure.check.session.ordering_oracle.promotions", lambda session, entries: [])
+
+
+def ahead_is_not_due(patch: pytest.MonkeyPatch) -> None:
+    """A retry waits for its time, also if the clock was set back."""
+    patch.setattr(run_, "backoff_is_over", lambda since, due, now: due is None or due <= now)
+
+
+def since_not_stored(patch: pytest.MonkeyPatch) -> None:
+    step = run_.step
+
+    def without(state: Any, command: Any) -> Any:
+        stepped = step(state, command)
+        if isinstance(stepped, Stepped) and isinstance(stepped.state, run_.Rescheduled):
+            return evolve(stepped, state=evolve(stepped.state, since_ms=None))
+        return stepped
+
+    patch.setattr(run_, "step", without)
+
+
+def ahead_is_not_found(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(transaction, "retry_from_ms", lambda session, *rest: None)
 
 
 def due_as_first_written(patch: pytest.MonkeyPatch) -> None:
@@ -837,6 +858,9 @@ MUTANTS = (
     Mutant("a replay recognised by its number alone", LEASE, 10, (ONCE, REPLAYED), replay_by_number_alone),
     Mutant("due not recomputed", LEASE, 1, (DUE,), due_not_computed),
     Mutant("due without delayed inputs", DELAY, 2, (WORK_IS_DUE,), due_without_delayed),
+    Mutant("a retry of a clock that was ahead waits", DELAY, 5, (NO_HOT_LOOP,), ahead_is_not_due),
+    Mutant("when a retry was scheduled is not stored", DELAY, 5, (NO_LATE_RETRY,), since_not_stored),
+    Mutant("a retry of a clock that was ahead is not found", DELAY, 5, ("retry_from_ms agrees",), ahead_is_not_found),
     Mutant("due while a run holds", ORDER, 5, (NO_HOT_LOOP,), due_as_first_written),
     Mutant("a failure not counted", FAILURE, 3, ("a failure, an outage",), failure_not_counted),
     Mutant("a loss not counted", LEASE, 4, ("a failure, an outage",), loss_not_counted),
@@ -888,7 +912,7 @@ MUTANTS = (
     Mutant("a loser settles again", JOIN, 8, ("the first settlement",), a_loser_settles_again),
     Mutant("whatever comes is enough", JOIN, 5, ("a run that waits goes on",), goes_on_with_whatever_comes),
     Mutant("withdrawn without a word", CHILDREN, 5, ("an input that settles",), withdrawn_without_a_word),
-    Mutant("the rest works on", JOIN, 6, ("the work of tickets",), the_rest_works_on),
+    Mutant("the rest works on", JOIN, 7, ("the work of tickets",), the_rest_works_on),
     Mutant("every end is a success", CHILDREN, 4, ("an input that settles",), every_end_is_a_success),
     Mutant("a flag instead of an end", WAITING, 5, ("a wait blocks no interrupt", "a run that waits is"), flagged_while_it_waits),
     Mutant("tickets left to nobody", WAITING, 6, (NO_HOT_LOOP,), tickets_of_ended_runs_left),

@@ -186,7 +186,7 @@ def test_a_violated_property_is_named(name: str, tmp_path: Path, run: Run) -> No
 def test_every_property_is_tried() -> None:
     # those of waiting are tried in tests/cli/test_cli_tickets.py and by the explorer, as is that of publication
     # the bytes that are being deleted by the system `attach`
-    assert len(PROPERTIES) == 34
+    assert len(PROPERTIES) == 35
 
 
 def test_an_unreadable_row_is_named_and_other_sessions_are_checked(

@@ -21,6 +21,8 @@ def charge():
 
 async def agent(turn):
     charged = await turn.once("charge", charge)
+    if turn.text == "delegate":
+        return (await turn.join(await turn.start_run("bob", "buy it"))).in_time[0].body
     if turn.text == "soon":
         decision = await turn.ask("soon", "Now?", within_s=600)
         return f"{decision.action}"
@@ -89,6 +91,23 @@ def test_a_run_names_what_it_waits_for(folder: Path) -> None:
     assert f"run {ticket['run']} waiting for an approval" in shown.splitlines()[0]
     assert f"-- asks: Buy it? (ticket {ticket['ticket']}: approve, edit, reject)" in shown
     assert (ticket["prompt"], ticket["offers"]) == ("Buy it?", ["approve", "edit", "reject"])
+
+
+def test_a_run_names_the_work_that_it_awaits_and_goes_on_with_its_end(folder: Path) -> None:
+    prompts(folder / "p", [{"session": "ann", "key": "k", "text": "delegate"}])
+
+    waits = run(folder, "p")
+    (work,), (question,) = asked(folder, "ann"), asked(folder, "bob")
+    shown = tenure("show", *STORE, "ann", cwd=folder).out
+    tenure("decide", *STORE, "--by", "ada", "bob", question["ticket"], "approve", cwd=folder)
+    ended = run(folder, "p")
+
+    awaited = f"input {work['ticket']} of session bob"
+    assert (waits.code, work["kind"], work["awaits"]) == (3, "work", awaited)
+    assert f"waiting for the work of others (ticket {work['ticket']}; {awaited})" in waits.err
+    assert f"-- {awaited}" in shown
+    assert ended.lines[0]["text"] == "charged, approve  by ada"
+    assert asked(folder) == []
 
 
 def test_secrets_are_removed_from_a_question(folder: Path) -> None:

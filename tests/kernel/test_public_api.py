@@ -54,9 +54,27 @@ def plain(found: Any) -> Any:
     return found.__func__ if isinstance(found, classmethod | staticmethod) else found
 
 
+SHOWN_MAX = 300  # characters of a default
+
+
+class Long:
+    """Stands for a default with a long text, such as a table of names."""
+
+    def __repr__(self) -> str:
+        return "<long>"
+
+
+def shortened(parameter: inspect.Parameter) -> inspect.Parameter:
+    return (
+        parameter.replace(default=Long()) if len(repr(parameter.default)) > SHOWN_MAX else parameter
+    )
+
+
 def signature(value: Any) -> str:
     try:
-        text = str(inspect.signature(value)).replace("'", "")
+        found = inspect.signature(value)
+        short = found.replace(parameters=[shortened(each) for each in found.parameters.values()])
+        text = str(short).replace("'", "")
         return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     except (TypeError, ValueError):
         return ""

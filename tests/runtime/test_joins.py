@@ -47,7 +47,7 @@ def test_a_turn_waits_for_all_runs_that_it_has_started(carry: Callable[[Body], N
             receipt = await runtime.submit("parent", "compare")
             answer = (await receipt.ended(WAIT_S)).answer
             assert answer == "red: look at red; blue: look at blue"
-        assert len(attempts) >= 1
+        assert len(attempts) in (1, 2)  # it has parked, unless both came before
 
     carry(body)
 
@@ -84,6 +84,34 @@ def test_the_first_is_enough_and_the_work_of_the_rest_is_cancelled(
             assert status is not None and status.termination in (None, "cancelled"), status
             assert status.status in ("withdrawn", "abandoned", "consumed")
             assert await store.ask(OpenTickets("parent")) == ()
+
+    carry(body)
+
+
+def test_a_join_outlives_the_processes_of_all_runs(carry: Callable[[Body], None]) -> None:
+    async def agent(turn: Turn) -> str:
+        if turn.session_id != "parent":
+            return (await turn.ask("colour", "Which?")).body
+        names = ("one", "two", "three")
+        asks = [(name, NewInput(f"of-{name}", "prompt", "ask")) for name in names]
+        tickets = [await turn.start_run(name, ask) for name, ask in asks]
+        joined = await turn.join(*tickets, n=2)
+        return ", ".join([f"{each.by} {each.body}" for each in joined.in_time])
+
+    async def body(store: Store) -> None:
+        async with Runtime(store, agent) as runtime:
+            receipt = await runtime.submit("parent", "go")
+            while len(await runtime.tickets()) < 3:
+                await asyncio.sleep(0.01)
+            await until_waiting(store, "parent", receipt.input_id)
+        for name in ("three", "one"):
+            async with Runtime(store, agent) as runtime:
+                (asked,) = await runtime.tickets(name)
+                await runtime.decide(name, asked.ticket_id, "answer", "red")
+                await runtime.receipt(name, f"of-{name}").ended(WAIT_S)
+        async with Runtime(store, agent) as runtime:
+            status = await runtime.receipt("parent", receipt.input_id).ended(WAIT_S)
+            assert status.answer == "one red, three red"
 
     carry(body)
 

@@ -12,6 +12,7 @@ from tenure.commands.restore import restoring
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.job import Ended
 from tenure.outcome import Decided
+from tenure.queries import Get
 from tenure.questions.retention import AllRows, PrunePass
 from tenure.records import Job, Phase, PruneProgress, Session
 from tenure.retention import Retention
@@ -92,3 +93,20 @@ def pruned(world: World, job_id: str, now_ms: int) -> World:
         assert isinstance(answer, Decided), answer
         found = found.after(answer.outcome)
     return world
+
+
+def test_a_pass_destroys_jobs_that_have_ended_long_ago() -> None:  # JOB-94
+    world, now_ms = played(seed=5), START_MS + 10_000_000
+    for job in world.all(Job):
+        at_once = pruned(world, job.session_id, START_MS)
+        later = pruned(world, job.session_id, now_ms + COMMANDS_FOR_MS_MIN)
+        before = phase_of(world, job.session_id)
+        assert phase_of(at_once, job.session_id) is before
+        ended = isinstance(job.state, Ended)
+        assert phase_of(later, job.session_id) is (Phase.DESTROYED if ended else before)
+
+
+def phase_of(world: World, job_id: str) -> Phase:
+    row = world.answer(Get(Session, (job_id,)))
+    assert row is not None
+    return row.phase

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from tenure.commands import (
-    Change,
     ChangeSubscription,
     DeleteTrigger,
     Fire,
@@ -20,6 +19,7 @@ from tenure.commands import (
     Sent,
     SetTrigger,
     Subscribe,
+    SubscriptionChange,
 )
 from tenure.limits import COMMANDS_FOR_MS_MIN
 from tenure.machines.job import Disposition
@@ -126,8 +126,8 @@ class TriggerCommandGenerator:
         row: Subscription | None = self.world.answer(Get(Subscription, (trigger_id, name)))
         if row is None:
             return self._subscribe(trigger_id)
-        change, at = pick(tuple(Change)), row.state.revision
-        updates = change is Change.UPDATE or pick(range(20)) == 0
+        change, at = pick(tuple(SubscriptionChange)), row.state.revision
+        updates = change is SubscriptionChange.UPDATE or pick(range(20)) == 0
         starts, text = (self._starts(), pick(TEXTS)) if updates else (None, None)
         expected = pick((at, at, at, at - 1, at + 1))
         return ChangeSubscription(trigger_id, self._id("c"), name, change, expected, starts, text)

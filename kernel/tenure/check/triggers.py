@@ -77,7 +77,9 @@ class TriggerSystem:
     sometimes: tuple[str, ...] = ()
 
 
-def _changed(number: int, name: str, change: c.Change, expected: int, **more: Any) -> Any:
+def _changed(
+    number: int, name: str, change: c.SubscriptionChange, expected: int, **more: Any
+) -> Any:
     return c.ChangeSubscription(T, f"c{number}", name, change, expected, **more)
 
 
@@ -94,10 +96,10 @@ TRIGGER_SYSTEMS: Final = (
         "two workers fire a schedule while a subscription is disabled, deleted and revived; crashes and lost answers",
         edits=(
             JOB_A,
-            _changed(1, "a", c.Change.DISABLE, 1),
-            _changed(2, "a", c.Change.DELETE, 1),
-            _changed(3, "a", c.Change.DELETE, 2),
-            _changed(4, "a", c.Change.REVIVE, 3),
+            _changed(1, "a", c.SubscriptionChange.DISABLE, 1),
+            _changed(2, "a", c.SubscriptionChange.DELETE, 1),
+            _changed(3, "a", c.SubscriptionChange.DELETE, 2),
+            _changed(4, "a", c.SubscriptionChange.REVIVE, 3),
         ),
         sometimes=(TWICE, STALE, PASSED, LATE, REVIVED),
     ),
@@ -128,7 +130,7 @@ TRIGGER_SYSTEMS: Final = (
         edits=(
             INPUT_B,
             JOB_A,
-            _changed(1, "a", c.Change.UPDATE, 1, starts=StartsJob("a2"), text="{key}"),
+            _changed(1, "a", c.SubscriptionChange.UPDATE, 1, starts=StartsJob("a2"), text="{key}"),
             c.Destroy("s", "d"),
         ),
         sent=(c.Occur(T, "x", "k"), c.Occur(T, "x", "k", "other"), c.Occur(T, "y", "k")),

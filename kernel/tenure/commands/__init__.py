@@ -26,6 +26,7 @@ from ..records import (
     TicketName,
     WithdrawnCount,
 )
+from ..stored_outcomes import SubscriptionChanged, TriggerChanged
 from .acquire import Acquire, Acquired
 from .admit import Admit
 from .amend import Amend, Rewind
@@ -72,7 +73,7 @@ from .sweep import Sweep, Swept
 from .tickets import NewTicket
 from .triggers.occur import Fire, Fired, Occur, Occurred
 from .triggers.schedule import DeleteTrigger, SetTrigger
-from .triggers.subscribe import Change, ChangeSubscription, Subscribe
+from .triggers.subscribe import ChangeSubscription, Subscribe, SubscriptionChange
 from .withdraw import Withdraw, WithdrawFrom, Withdrawn
 
 __all__ = [
@@ -124,7 +125,6 @@ __all__ = [
     "CancelInput",
     "CancelRequested",
     "Child",
-    "Change",
     "ChangeSubscription",
     "Checkpoint",
     "ClaimScraps",
@@ -217,6 +217,9 @@ __all__ = [
     "Settle",
     "Stop",
     "Subscribe",
+    "SubscriptionChange",
+    "SubscriptionChanged",
+    "TriggerChanged",
     "Sweep",
     "Swept",
     "Switch",

@@ -175,6 +175,9 @@ class Begin(Command[BeginView, BeginOutcome]):
                 apart = NothingDue(tx.session.due_at_ms, tx.session.sweep, most)
                 return tx.decided(apart, "INBOX-18")
             case scheduling.TakeUp(run):
+                due = run.state.due_at_ms if isinstance(run.state, run_.Rescheduled) else None
+                if due is not None and due > tx.now_ms:
+                    tx.via.append("RUN-25")
                 tx.remember(self.lease_id, "begin", RunTakenUp(run.run_id))
                 grant(tx, acquire, run.run_id)
                 run = take_up(tx, run)

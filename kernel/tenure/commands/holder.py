@@ -261,7 +261,7 @@ class Renew(Command[RenewView, Renewed]):
         )  # then only the lease and delayed inputs decide when it is due
         after = replace(session, lease=held)
         if session.left_since_ms is not None:  # JOB-48
-            after = replace(after, left_since_ms=None)
+            after = replace(after, left_since_ms=None, retry_from_ms=None)
         after = replace(after, due_at_ms=due_at_ms(after, {}, {}, view.delayed))
         steering = bool(session.targeted_count)  # LEASE-52
         answer = Renewed(held.ttl_ms, session.cancel, session.user_mark, steering)

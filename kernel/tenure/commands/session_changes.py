@@ -37,3 +37,4 @@ class SessionChanges(TypedDict, total=False):
     intents_at_ms: int | None
     work_at_ms: int | None
     left_since_ms: int | None
+    retry_from_ms: int | None

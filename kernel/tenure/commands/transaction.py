@@ -41,6 +41,7 @@ from ..scheduling import (
     head,
     outdated,
     queue_order,
+    retry_from_ms,
     target_ended,
     unpublished_since_ms,
 )
@@ -332,7 +333,8 @@ class Transaction:
 
         EVENT-28: the event says why.
         """
-        state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold)))
+        since_ms = None if due is None else self.now_ms
+        state = self.step_to(run_.step(run.state, run_.Reschedule(due, hold, since_ms)))
         self.write_run(replace(run, state=state))
         detail = why if due is None else f"{why} until {due}"
         self.append_event(EventKind.RUN_RESCHEDULED, run.run_id, detail=detail)
@@ -470,6 +472,7 @@ class Transaction:
             asking_since_ms=asking_since_ms(session, self.runs, self.now_ms),
             unpublished_since_ms=unpublished_since_ms(session, len(self.events), self.now_ms),
             due_at_ms=due_at_ms(session, self.runs, self.ready, self.delayed),
+            retry_from_ms=retry_from_ms(session, self.runs, self.ready),
             changed_at_ms=max(self.now_ms, session.changed_at_ms),
         )
         self.head = Insert(session) if before is None else Update(session)

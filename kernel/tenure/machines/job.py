@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from ..failure import backoff_from_ms, backoff_is_over
 from ..outcome import Refusal, Refused, Stepped
 from ..rules import Row, Table, always
 from .lease import Owner
@@ -76,10 +77,23 @@ class AbandonEvidence:
 
 @frozen
 class Waiting:
-    """Nobody has it.  `due_at_ms`: not before this time; None: at once, or when its signal comes."""
+    """Nobody has it.  `due_at_ms`: not before this time; None: at once, or when its signal comes.
+
+    `since_ms`: when its retry was scheduled; None: it is not retried.
+    """
 
     since: ClassVar = 2
     due_at_ms: int | None = None
+    since_ms: int | None = None
+
+    @property
+    def from_ms(self) -> int | None:
+        """JOB-59: before this time its retry is due at once; None: it is not."""
+        return backoff_from_ms(self.since_ms, self.due_at_ms)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Return whether its time has come, or the clock was set back by more than its backoff."""
+        return backoff_is_over(self.since_ms, self.due_at_ms, now_ms)
 
 
 @frozen
@@ -138,9 +152,10 @@ class Record:
 
 @frozen
 class LetGo:
-    """Its lease has ended, and it may be taken again from `due_at_ms` on."""
+    """Its lease has ended, and it may be taken again from `due_at_ms` on.  `since_ms`: from now on, if it waits for a time."""
 
     due_at_ms: int | None
+    since_ms: int | None = None
 
 
 @frozen
@@ -192,7 +207,7 @@ def note(s: Started, c: Record, clause: str) -> Outcome:
 
 
 def wait(s: Held | Started, c: LetGo, clause: str) -> Outcome:
-    return Stepped(Waiting(c.due_at_ms), clause)
+    return Stepped(Waiting(c.due_at_ms, c.since_ms), clause)
 
 
 def finish(s: State, c: End, clause: str) -> Outcome:

@@ -7,6 +7,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from ..failure import backoff_from_ms, backoff_is_over
 from ..outcome import Refused, Stepped
 from ..policy import WhileWaiting
 from ..rules import Row, Table, always
@@ -44,10 +45,22 @@ class Running:
 
 @frozen
 class Rescheduled:
-    """Waiting for the next Begin, at once or from `due_at_ms` on."""
+    """Waiting for the next Begin, at once or from `due_at_ms` on.  `since_ms`: when it was scheduled."""
 
+    added: ClassVar = {"since_ms": 2}
+    ignorable: ClassVar = ("since_ms",)
     due_at_ms: int | None = None
     hold_all: bool = False  # the provider failed: everything after it waits
+    since_ms: int | None = None
+
+    @property
+    def from_ms(self) -> int | None:
+        """RUN-25: before this time it is due at once; None: it is not."""
+        return backoff_from_ms(self.since_ms, self.due_at_ms)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Return whether its time has come, or the clock was set back by more than its backoff."""
+        return backoff_is_over(self.since_ms, self.due_at_ms, now_ms)
 
 
 class WaitReason(enum.StrEnum):
@@ -120,10 +133,11 @@ class Record:
 
 @frozen
 class Reschedule:
-    """Make the run wait."""
+    """Make the run wait.  `since_ms`: from now on, if it waits for a time."""
 
     due_at_ms: int | None
     hold_all: bool = False
+    since_ms: int | None = None
 
 
 @frozen
@@ -178,7 +192,7 @@ def record(s: Running, c: Record, clause: str) -> Outcome:
 
 
 def reschedule(s: Running | Rescheduled, c: Reschedule, clause: str) -> Outcome:
-    return Stepped(Rescheduled(c.due_at_ms, c.hold_all), clause)
+    return Stepped(Rescheduled(c.due_at_ms, c.hold_all, c.since_ms), clause)
 
 
 def wait(s: Running, c: Wait, clause: str) -> Outcome:

@@ -5,6 +5,7 @@ operators.
 """
 
 from .attachments import HeldAttachments, Scraps, ScrapSessions, SessionAttachments
+from .awaited import WorkCanEnd
 from .changes import (
     ChangeCursor,
     ChangesPage,
@@ -63,6 +64,7 @@ from .tickets import AllOpenTickets, LoadTickets, OpenTickets
 from .triggers import LoadTrigger, Occurrences, TriggerItem, Triggers, TriggersPage
 
 __all__ = [
+    "WorkCanEnd",
     "AllDeadLetters",
     "AllOpenTickets",
     "OutboundPage",

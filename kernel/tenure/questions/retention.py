@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from ..commands.erasing import ERASED, place_after
+from ..commands.jobs.destroy import DestroyJob
 from ..commands.prunable import WALKED, cut_of, names_of
 from ..commands.prune import (
     BATCHES_READ,
@@ -32,8 +33,18 @@ from ..indexes import (
 )
 from ..kind import Kind
 from ..limits import FRAMES_MAX
+from ..machines import job as job_
 from ..queries import First, Get, Question, Record
-from ..records import Attachment, EventBatch, Outbound, Phase, PruneProgress, Session
+from ..records import (
+    Attachment,
+    EventBatch,
+    Job,
+    Outbound,
+    Phase,
+    PhaseChanged,
+    PruneProgress,
+    Session,
+)
 from ..replace import replace
 from ..retention import PruneKind, Retention
 from .core import PAGE, Steps
@@ -43,7 +54,7 @@ __all__ = ["AllRows", "LookToPrune", "NextPrune", "PrunePass", "ToPrune"]
 
 
 NAMES_WANTED: Final = 16  # of one step, unless one batch of events has more
-Step: TypeAlias = Prune | Sweep
+Step: TypeAlias = Prune | Sweep | DestroyJob
 
 
 @frozen
@@ -65,6 +76,10 @@ class NextPrune(Question[Step | None]):
         stored = yield Get(PruneProgress, (self.session_id,))
         progress = stored or PruneProgress(self.session_id)
         times: list[int] = []  # at which something else may be removed
+        if session.kind is Kind.JOB:
+            step, times = yield from self._job(session)
+            if step is not None:
+                return step
         first = (self._destroyed, self._walks, self._commands)
         rest = (self._occurrences,) if session.kind is Kind.TRIGGER else ()
         for part in (*first, self._events, self._frames, self._hidden, *rest):
@@ -76,6 +91,19 @@ class NextPrune(Question[Step | None]):
 
     def _prune(self, kind: PruneKind, **fields: Any) -> Prune:
         return Prune(self.session_id, self.policy, kind, **fields)
+
+    def _job(self, session: Session) -> Steps:
+        """JOB-94: destroy a job that has ended long enough ago."""
+        keep_ms = self.policy.jobs_for_ms
+        if keep_ms is None or session.phase is Phase.DESTROYED:
+            return None, []
+        job = yield Get(Job, (self.session_id,))
+        if job is None or not isinstance(job.state, job_.Ended):
+            return None, []
+        due_ms = job.state.ended_at_ms + keep_ms
+        if due_ms > self.now_ms:
+            return None, [due_ms]
+        return DestroyJob(self.session_id, "retention"), []
 
     def _destroyed(self, session: Session, progress: PruneProgress) -> Steps:
         """Erase texts first, then remove the rows."""
@@ -205,9 +233,9 @@ class PrunePass:
         """Return the question for the next step."""
         return NextPrune(self.session_id, self.policy, now_ms, self.without)
 
-    def after(self, outcome: Pruned | Swept) -> PrunePass:
+    def after(self, outcome: Pruned | Swept | PhaseChanged) -> PrunePass:
         """Return the pass after the answer to a step."""
-        if isinstance(outcome, Swept):
+        if isinstance(outcome, Swept | PhaseChanged):
             return self
         kind = outcome.kind
         rows = {**self.rows, kind: self.rows.get(kind, 0) + outcome.rows}

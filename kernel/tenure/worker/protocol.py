@@ -48,7 +48,10 @@ LOOK_MAX: Final = 256
 
 @frozen
 class HeldLeases(Question[tuple[Session, ...]]):
-    """Read a page of the sessions with a lease on their row, live or not.  A worker looks there for dead holders."""
+    """Read a page of the sessions with a lease on their row, live or not.  A worker looks there for dead holders.
+
+    Sessions without a lease whose retry waits for its time are among them (DUE-63).
+    """
 
     after: tuple[int, str] | None = None
     limit: int = LOOK_MAX

@@ -8,6 +8,7 @@ from typing import Final
 
 from attrs import define
 
+from tenure.questions.awaited import WorkCanEnd
 from tenure.questions.core import InputStatus
 
 from ...runtime.changes import SessionChanges
@@ -87,8 +88,20 @@ class InputWatcher:
             self._tell_of_retries(now_ms)
             sessions = self._waiter.sessions.values()
             if self._complete and all(stuck(s, now_ms, wait=wait) for s in sessions):
-                return
+                if not await self._work_can_end():
+                    return
             await self._waiter.pause()
+
+    async def _work_can_end(self) -> bool:
+        """Return True if an input waits for inputs of other sessions, and one of them can end by itself."""
+        for session in self._waiter.sessions.values():
+            waits = [each.status.wait for each in session.tracked() if each.status is not None]
+            for wait in waits:
+                if wait is None or not wait.awaits:
+                    continue
+                if await self._store.ask(WorkCanEnd(session.session_id, wait.awaits)):
+                    return True
+        return False
 
     def _tell_of_retries(self, now_ms: int) -> None:
         """Log which runs wait long for their next attempt, and why: otherwise the command would seem to hang."""

@@ -156,10 +156,10 @@ def open_run(found: Item) -> str:
 
 
 def question(item: Item) -> str:
-    """Return an open ticket: what is asked, how to decide it, and until when."""
+    """Return an open ticket: what is asked and how to decide it, or what is awaited, and until when."""
     until = f", until {moment(item['deadline_ms'])}" if item["deadline_ms"] else ""
     if not item["offers"]:
-        return clean(f"a timer{until}")
+        return clean(f"{item['awaits'] or 'a ' + item['kind']}{until}")
     offers = ", ".join(item["offers"])
     return clean(
         f"asks: {cut(item['prompt'], RESULT_MAX)} (ticket {item['ticket']}: {offers}{until})"

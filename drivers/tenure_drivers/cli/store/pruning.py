@@ -69,7 +69,9 @@ def kept(name: str, what: str) -> Callable[[F], F]:
 @kept("events", "Keep events.  Not shorter than journals, inputs and commands, which are needed.")
 @kept("frames", "Keep the states of frames that were left.  Without it they stay.")
 @kept("hidden", "Keep the texts of messages that were hidden.  Without it they stay.")
+@kept("occurrences", "Keep what has occurred in triggers.  At least 2d.")
 @kept("destroyed", "Keep the rows of a destroyed session.")
+@kept("jobs", "Keep jobs after their end.  At least 2d.")
 @kept("keys", "Keep inputs with an idempotency key.  Default: 30d, or --keep if it is longer.")
 @click.option("--last", default=0, metavar="N", help="Also keep what the last N events are about.")
 @click.option(
@@ -137,6 +139,8 @@ def retention_of(durations: Mapping[str, int | None], last: int, last_frames: in
         keys,
         frames,
         durations["hidden"],
+        occurrences_for_ms=of("occurrences"),
+        jobs_for_ms=of("jobs"),
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from tenure.commands import (
-    Change,
     ChangeSubscription,
     DeleteTrigger,
     Occur,
     Occurred,
     SetTrigger,
     Subscribe,
+    SubscriptionChange,
 )
 from tenure.outcome import Refusal, Refused
 from tenure.policy import Policy
@@ -157,32 +157,34 @@ class TriggerHandle:
     ) -> SubscriptionChanged:
         """Let a subscription of this revision start something else."""
         return await self._changed(
-            subscription_id, Change.UPDATE, expected, command_id, starts, text
+            subscription_id, SubscriptionChange.UPDATE, expected, command_id, starts, text
         )
 
     async def enable(
         self, subscription_id: str, expected: int | None = None, *, command_id: str | None = None
     ) -> SubscriptionChanged:
         """Give a subscription what occurs from now on.  `expected`: its revision; None: whatever it is."""
-        return await self._changed(subscription_id, Change.ENABLE, expected, command_id)
+        return await self._changed(subscription_id, SubscriptionChange.ENABLE, expected, command_id)
 
     async def disable(
         self, subscription_id: str, expected: int | None = None, *, command_id: str | None = None
     ) -> SubscriptionChanged:
         """Give a subscription nothing.  What has occurred is still delivered."""
-        return await self._changed(subscription_id, Change.DISABLE, expected, command_id)
+        return await self._changed(
+            subscription_id, SubscriptionChange.DISABLE, expected, command_id
+        )
 
     async def unsubscribe(
         self, subscription_id: str, expected: int | None = None, *, command_id: str | None = None
     ) -> SubscriptionChanged:
         """Delete a subscription."""
-        return await self._changed(subscription_id, Change.DELETE, expected, command_id)
+        return await self._changed(subscription_id, SubscriptionChange.DELETE, expected, command_id)
 
     async def revive(
         self, subscription_id: str, expected: int | None = None, *, command_id: str | None = None
     ) -> SubscriptionChanged:
         """Make a deleted subscription live again, as it was."""
-        return await self._changed(subscription_id, Change.REVIVE, expected, command_id)
+        return await self._changed(subscription_id, SubscriptionChange.REVIVE, expected, command_id)
 
     async def occur(
         self,
@@ -218,7 +220,7 @@ class TriggerHandle:
     async def _changed(
         self,
         subscription_id: str,
-        change: Change,
+        change: SubscriptionChange,
         expected: int | None,
         command_id: str | None,
         starts: Starts | None = None,

@@ -10,6 +10,7 @@ from ...machines import lease as lease_
 from ...records import ExecutedCommand, Job, JobSignal, Session
 from ...replace import replace
 from ...world import world_of
+from .properties import retry_from_of_job
 from .system import NOW, TTL, J, State, Worker, rows_of
 
 __all__ = ["canonical", "unused"]
@@ -32,7 +33,10 @@ def canonical(state: State) -> State:
     names = {
         name: f"l{at}" for at, name in enumerate(dict.fromkeys(_lease_ids_of(session, job, state)))
     }
-    rows: list[Any] = [_session(session, rank, names), _job(job, rank, names)]
+    head, work = _session(session, rank, names), _job(job, rank, names)
+    if head.retry_from_ms is not None:
+        head = replace(head, retry_from_ms=retry_from_of_job(head, work))
+    rows: list[Any] = [head, work]
     for row in state.world.all(ExecutedCommand):
         if row.command != "take":
             rows.append(replace(row, at_ms=NOW))
@@ -84,7 +88,9 @@ def _job(job: Job, rank: dict[int, int], names: dict[str, str]) -> Job:
     if isinstance(state, job_.Held | job_.Started):
         state = replace(state, generation=rank[state.generation])
     elif isinstance(state, job_.Waiting):
-        state = job_.Waiting(_time(state.due_at_ms))
+        ahead = state.from_ms is not None and state.from_ms > NOW
+        since = None if state.since_ms is None else _time(state.due_at_ms) if ahead else NOW
+        state = job_.Waiting(_time(state.due_at_ms), since)
     if last is not None:
         last = replace(last, lease_id=names[last.lease_id], due_at_ms=None)
     left = job.look_at_ms is not None

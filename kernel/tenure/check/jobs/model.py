@@ -45,6 +45,7 @@ NOBODY_WAITS: Final = "owner-bound work beside a dead owner waits for nobody"
 ONLY_EXPECTED: Final = "a correct process is refused only what others have ended or taken over"
 NTH_TO_NTH: Final = "the n-th signal of a name satisfies the n-th wait"
 NOT_LOST: Final = "no job waits for a signal that has come"
+NO_LATE_RETRY: Final = "a clock that is set back delays no retry by more than its backoff"
 KEPT: Final = "a request, a cancel and the first start are never forgotten"
 
 
@@ -72,6 +73,7 @@ class JobModel(Model[State]):
         return (
             *(STARTS_ONCE, NOT_BEHIND, ONE_END, EVIDENCE, FENCED, ONLY_STARTER),
             *(DUE, NOT_FOR_EVER, NOBODY_WAITS, ONLY_EXPECTED, KEPT, NTH_TO_NTH, NOT_LOST),
+            NO_LATE_RETRY,
         )
 
     @property
@@ -135,6 +137,8 @@ class JobModel(Model[State]):
             found.append("left")
         if state.starts > 1:
             found.append("started twice")
+        if (session.retry_from_ms or 0) > NOW:
+            found.append("set back")
         if job.waits is not None:
             found.append("waits")
         return found
@@ -264,9 +268,34 @@ class JobModel(Model[State]):
             after = replace(job, state=state_, look_at_ms=look)
             held = isinstance(lease, lease_.Held) and session.left_since_ms is None
             due = session.due_at_ms if held else NOW
-            head = replace(session, work_at_ms=NOW, due_at_ms=due)
+            ahead = session.retry_from_ms if isinstance(job.state, job_.Started) else None
+            head = replace(session, work_at_ms=NOW, due_at_ms=due, retry_from_ms=ahead)
             world = evolve(state.world, [Update(head), Update(after)])
             yield ("clock", "the pause is over"), replace(state, world=world)
+        waits = isinstance(job.state, job_.Waiting) and job.state.due_at_ms is not None
+        ahead_ms = session.lease_from_ms
+        if self.system.clock_back and waits and (ahead_ms is None or ahead_ms <= NOW):
+            yield ("clock", "it is set back by an hour"), self._set_back(state)
+
+    def _set_back(self, state: State) -> State:
+        """Return the state in which the retry of the job was scheduled an hour from now."""
+        session, job = rows_of(state.world)
+        assert isinstance(job.state, job_.Waiting), job
+        ahead_ms, due_ms, since_ms = 3_600_000, job.state.due_at_ms, job.state.since_ms
+        assert due_ms is not None
+        from_ms = session.retry_from_ms
+        waiting = job_.Waiting(due_ms + ahead_ms, None if since_ms is None else since_ms + ahead_ms)
+        head = replace(
+            session, work_at_ms=due_ms + ahead_ms, due_at_ms=due_ms + ahead_ms,
+            retry_from_ms=None if from_ms is None else from_ms + ahead_ms,
+        )  # fmt: skip
+        rows = [Update(head), Update(replace(job, state=waiting))]
+        found = head.lease_from_ms is not None and head.lease_from_ms > NOW
+        return replace(
+            state,
+            world=evolve(state.world, rows),
+            broken=() if found else (NO_LATE_RETRY,),
+        )
 
     # -- commands
 
@@ -367,6 +396,9 @@ class JobModel(Model[State]):
             due = after_session.due_at_ms
             if looked and due is not None and due <= NOW:
                 yield NOT_FOR_EVER
+            ahead_ms = after_session.lease_from_ms
+            if isinstance(answer.outcome, c.NotDue) and ahead_ms is not None and ahead_ms > NOW:
+                yield NO_LATE_RETRY
             if isinstance(answer.outcome, c.Left) and command.evidence:
                 yield NOBODY_WAITS
         for name in ("request", "cancel", "starter"):

@@ -13,7 +13,7 @@ from ...machines import lease as lease_
 from ...records import Emission, EventBatch, Job, JobPart, JobSignal, JobText, Phase, Session
 from ...world import World
 
-__all__ = ["JOB_PROPERTIES", "JobRows", "due_of_job", "job_rows", "violated"]
+__all__ = ["JOB_PROPERTIES", "JobRows", "due_of_job", "job_rows", "retry_from_of_job", "violated"]
 
 
 @frozen
@@ -44,6 +44,20 @@ def due_of_job(session: Session, job: Job) -> int | None:
     return None if job.waits is not None else job.state.due_at_ms or 0
 
 
+def retry_from_of_job(session: Session, job: Job) -> int | None:
+    """Return before which time a job is due at once, computed in another way than the kernel does."""
+    if isinstance(job.state, job_.Ended) or job.disposition is job_.Disposition.EXTERNAL:
+        return None
+    if session.left_since_ms is not None:
+        return (job.look_at_ms or 0) - 3_600_000
+    state = job.state
+    if not isinstance(state, job_.Waiting) or job.waits is not None:
+        return None
+    if state.due_at_ms is None or state.since_ms is None:
+        return None
+    return state.since_ms - (state.due_at_ms - state.since_ms)
+
+
 def has_its_rows(r: JobRows) -> bool:
     parts = {text.part for text in r.world.all(JobText)}
     completed = isinstance(r.job.state, job_.Ended) and r.job.state.how is job_.How.COMPLETED
@@ -54,6 +68,10 @@ def has_its_rows(r: JobRows) -> bool:
 
 def is_due(r: JobRows) -> bool:
     return r.session.due_at_ms == due_of_job(r.session, r.job)
+
+
+def found_if_ahead(r: JobRows) -> bool:
+    return r.session.retry_from_ms == retry_from_of_job(r.session, r.job)
 
 
 def ended_rests(r: JobRows) -> bool:
@@ -116,6 +134,7 @@ def events_numbered(r: JobRows) -> bool:
 JOB_PROPERTIES: Final[dict[str, Callable[[JobRows], bool]]] = {
     "a job has its input, and its output if it has completed": has_its_rows,
     "due_at_ms agrees with the rows of the job": is_due,
+    "retry_from_ms agrees with the rows of the job": found_if_ahead,
     "a job that has ended has no lease, and waits for nothing": ended_rests,
     "a job that was taken is under the lease that has taken it": held_has_its_lease,
     "nobody but its starter holds owner-bound work that was started": started_by_its_holder,

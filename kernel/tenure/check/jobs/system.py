@@ -51,6 +51,7 @@ class JobSystem:
     crashes: int = 1
     lost: int = 1
     fenced_off: bool = False
+    clock_back: bool = False  # the clock may be set back
     signals: tuple[str, ...] = ()  # that are sent, each with its id as its body
     older: Callable[[c.Take, Facts], c.Take] | None = None
     sometimes: tuple[str, ...] = ()
@@ -65,10 +66,11 @@ JOB_OWNER: Final = JobSystem(
 )
 JOB_RERUN: Final = JobSystem(
     "job-rerun",
-    "rerunnable work, two workers, a crash, lapses, failures, requests",
+    "rerunnable work, two workers, a crash, lapses, failures, requests; the clock is set back",
     job_.Disposition.RERUNNABLE,
     lost=0,
-    sometimes=(*ENDS, "request", "started twice", "a revenant is refused"),
+    clock_back=True,
+    sometimes=(*ENDS, "request", "started twice", "a revenant is refused", "set back"),
 )
 JOB_EXTERNAL: Final = JobSystem(
     "job-external",

@@ -10,14 +10,13 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
 
 from ... import commands, questions
 from ...commands import (
-    Change,
     EventType,
     IfIdle,
     Import,
@@ -33,6 +32,7 @@ from ...commands import (
     Rewind,
     RowName,
     Sendable,
+    SubscriptionChange,
     Switch,
     Target,
     Then,
@@ -94,7 +94,7 @@ NOTHING: Final = "-"
 
 ENUMS: Final[dict[str, type[enum.StrEnum]]] = {
     "Boundary": Boundary,
-    "Change": Change,
+    "SubscriptionChange": SubscriptionChange,
     "ErrorKind": ErrorKind,
     "EntryKind": EntryKind,
     "Form": Form,
@@ -319,6 +319,27 @@ def _assign(
     return values, rest
 
 
+TUPLES: Final[dict[str, Callable[[str], Any]]] = {
+    "tuple[str, ...]": str,
+    "tuple[tuple[str, str], ...]": read_pair,
+    "tuple[Work, ...]": read_work,
+    "tuple[int, ...]": int,
+    "tuple[ticket_.Action, ...]": Action,
+}
+
+READERS: Final[dict[str, Callable[[str], Any]]] = {
+    "tuple[Observed, ...]": read_observed,
+    "lease_.LocalProcess": read_process,
+    "RetryLimits": read_limits,
+    "Policy": read_policy,
+    "Retention": read_retention,
+    "Work": read_work,
+    "TicketName": read_ticket,
+    "Relation": read_relation,
+    "tuple[str, str]": read_pair,
+}
+
+
 def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
     kind = str(kind)
     text = _unquote(word)
@@ -328,6 +349,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
         kind = kind.removesuffix(" | None")
     if kind in ENUMS:
         return ENUMS[kind](text)
+    if kind in TUPLES:
+        return tuple(map(TUPLES[kind], text.split(",")))
+    if kind in READERS:
+        return READERS[kind](text)
     match kind:
         case "str":
             return text
@@ -335,31 +360,10 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(text)
         case "bool":
             return {"true": True, "false": False}[text]
-        case "tuple[str, ...]":
-            return tuple(text.split(","))
-        case "tuple[str, str]":
-            return read_pair(text)
-        case "tuple[tuple[str, str], ...]":
-            return tuple(map(read_pair, text.split(",")))
-        case "tuple[int, ...]":
-            return tuple(map(int, text.split(",")))
-        case "tuple[ticket_.Action, ...]":
-            return tuple(map(Action, text.split(",")))
         case "lease_.Fence":
             return _fence(text, _unquote(all_["session_id"]))
         case "lease_.Owner":
-            owner_id, _, incarnation_id = text.partition("/")
-            return Owner(owner_id, incarnation_id)
-        case "tuple[Observed, ...]":
-            return read_observed(text)
-        case "lease_.LocalProcess":
-            return read_process(text)
-        case "RetryLimits":
-            return read_limits(text)
-        case "Policy":
-            return read_policy(text)
-        case "Retention":
-            return read_retention(text)
+            return Owner(*split_last(text))
         case "ChangeCursor":
             revision, _, event = text.partition(":")
             return questions.ChangeCursor(int(revision), int(event))
@@ -368,12 +372,6 @@ def _value(kind: Any, word: str, all_: dict[str, str]) -> Any:
             return int(number), place
         case "Parent":
             return Parent(*split_last(text))
-        case "Work":
-            return read_work(text)
-        case "TicketName":
-            return read_ticket(text)
-        case "Relation":
-            return read_relation(text)
         case "str | Target":
             return Target(text[1:]) if text.startswith("@") else text
         case _:

@@ -52,7 +52,7 @@ from ...records import (
 from ...replace import replace
 from ...transcript import Tip
 from ...world import Rows, World, key_of
-from .ordering_oracle import due_of
+from .ordering_oracle import due_of, retry_from_of
 from .snapshot import EVENT, LATER, NOW, REVISION, UNUSED_LEASE, S, rank_of, rows_of
 
 __all__ = ["Retained", "canonicalize", "cursors_of", "renamed_cursor"]
@@ -137,7 +137,8 @@ def canonicalize(world: World, retained: Retained) -> World:
     queue_entries, unfinished = rows_of(World(tables), QueueEntry), rows_of(World(tables), Run)
     due = due_of(session, unfinished.values(), queue_entries.values())
     digest -= hash(session)
-    session = replace(session, due_at_ms=due)
+    ahead = retry_from_of(session, unfinished.values(), queue_entries.values())
+    session = replace(session, due_at_ms=due, retry_from_ms=ahead)
     digest += hash(session)
     tables[Session] = Rows({(S,): session})
     return World(tables, digest & 0xFFFF_FFFF_FFFF_FFFF)
@@ -220,7 +221,7 @@ def _session(s: Session, names: Renaming) -> Session:
         s = replace(s, published=cursor, unpublished_since_ms=since)
     return replace(
         s, lease=held, revision=REVISION, leaf=Tip("s", "s"),
-        next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, changed_at_ms=0,
+        next_event=EVENT, next_rank=len(names.ranks) + 1, due_at_ms=None, retry_from_ms=None, changed_at_ms=0,
         next_outbound=None, asking_since_ms=None if s.asking_since_ms is None else NOW,
         next_node=s.next_node if s.phase is Phase.IMPORTING else None,
     )  # fmt: skip
@@ -307,15 +308,18 @@ def _ticket(ticket: Ticket, kept: set[str]) -> Ticket | None:
 
 
 def _rescheduled(state: run_.Rescheduled, clock_back: bool) -> run_.Rescheduled:
-    """Drop a time that has come, unless the clock may be set back."""
-    due = state.due_at_ms
+    """Drop a time that has come, unless the clock may be set back.
+
+    A retry of a clock that was ahead is due in this millisecond for the last time.
+    """
+    due, since = state.due_at_ms, state.since_ms
     if due is not None and due > NOW:
-        return run_.Rescheduled(LATER, state.hold_all)
-    return (
-        run_.Rescheduled(NOW, state.hold_all)
-        if due is not None and clock_back
-        else run_.Rescheduled()
-    )
+        if since is not None:
+            since = LATER if since - NOW > due - since else NOW
+        return run_.Rescheduled(LATER, state.hold_all, since)
+    if due is None or not clock_back:
+        return run_.Rescheduled()
+    return run_.Rescheduled(NOW, state.hold_all, None if since is None else NOW)
 
 
 def saturate(t: RetryState, limits: RetryLimits, contributors: int) -> RetryState:

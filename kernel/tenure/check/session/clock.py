@@ -24,7 +24,8 @@ def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, lis
     for run in snapshot.unfinished():
         state, first = run.state, run.retry.first_failure_ms
         if isinstance(state, run_.Rescheduled) and state.due_at_ms == LATER:
-            row = replace(run, state=run_.Rescheduled(NOW, state.hold_all))
+            since = None if state.since_ms is None else NOW
+            row = replace(run, state=run_.Rescheduled(NOW, state.hold_all, since))
             found.append((f"the backoff of {run.run_id} ends", [row]))
         for ticket in run.open_tickets or ():
             if ticket.deadline_ms == LATER:
@@ -46,7 +47,7 @@ def ticks(snapshot: Snapshot, *, lapse: bool, hour: bool) -> list[tuple[str, lis
 
 
 def set_back(snapshot: Snapshot) -> list[Any]:
-    """Return the rows that differ after the clock is set back by more than two ttl."""
+    """Return the rows that differ after the clock is set back by more than two ttl and two backoffs."""
     rows: list[Any] = []
     lease = snapshot.session.lease
     if isinstance(lease, lease_.Held):
@@ -54,8 +55,9 @@ def set_back(snapshot: Snapshot) -> list[Any]:
         rows.append(replace(snapshot.session, lease=ahead))
     for run in snapshot.unfinished():
         state = run.state
-        if isinstance(state, run_.Rescheduled) and state.due_at_ms == NOW:
-            rows.append(replace(run, state=run_.Rescheduled(LATER, state.hold_all)))
+        if isinstance(state, run_.Rescheduled) and state.due_at_ms is not None:
+            since = None if state.since_ms is None else LATER
+            rows.append(replace(run, state=run_.Rescheduled(LATER, state.hold_all, since)))
     for queue_entry in snapshot.queue_entries.values():
         if isinstance(queue_entry.state, input_.Delayed) and queue_entry.state.until_ms == NOW:
             rows.append(replace(queue_entry, state=replace(queue_entry.state, until_ms=LATER)))

@@ -48,9 +48,11 @@ REPLAYED_LATER: Final = "an executed command that is sent again later is a repla
 ONLY_EXPECTED_REFUSALS: Final = (
     "a correct worker is refused only because it was overtaken, fenced, cancelled or stopped"
 )
+NO_LATE_RETRY: Final = "a clock that is set back delays no retry by more than its backoff"
 PATH_PROPERTIES: Final = (
     *(ONCE, NOT_IF_TAKEN_BACK, ENDS_AS_MARKED, REPLAYED_LATER, ONLY_EXPECTED_REFUSALS),
     ONLY_GIVEN,
+    NO_LATE_RETRY,
 )
 EXPECTED_REFUSALS: Final = frozenset(
     ("fenced", "cancelled", "held", "run_active", "phase", "open_turn", "stamp_conflict", "steered")
@@ -214,9 +216,11 @@ class SessionModel(StateEncoder):
             yield ("clock", text, None), self.state(after, workers, history)
         if self.config.clock_back and not history.set_back and snapshot.known["back"] is not None:
             once = replace(history, set_back=True)
+            back_ = snapshot.known["back"]
+            late = any(map(back_.sleeping, back_.unfinished()))
             yield (
                 ("clock", "the clock is set back", None),
-                self.state(snapshot.known["back"], workers, once),
+                self.state(back_, workers, once, (NO_LATE_RETRY,) if late else ()),
             )
 
     def _work(

@@ -15,12 +15,14 @@ from ...machines import lease as lease_
 from ...machines import run as run_
 from ...policy import IfOver
 from ...records import Phase, QueueEntry, Run, Session
+from .snapshot import wakes_at
 from .step import Step, lease_id_of
 
 __all__ = [
     "BEGINNING",
     "barrier_respected",
     "due_of",
+    "retry_from_of",
     "hold_respected",
     "in_order",
     "left_behind",
@@ -133,15 +135,18 @@ def barrier_respected(t: Step) -> bool:
 
 
 def starts_at(
-    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry], now_ms: int
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry], now_ms: int | None
 ) -> int | None:
-    """The time at which a session without a lease can begin a run.  0: now; None: never."""
+    """The time at which a session without a lease can begin a run.  0: now; None: never.
+
+    `now_ms` None: as of `wakes_at`.
+    """
     unfinished = {run.run_id: run for run in runs if not isinstance(run.state, run_.Done)}
     if session.open_run is not None:
         turn = unfinished[session.open_run]
         if isinstance(turn.state, run_.Waiting):
             return _meets_at(session, turn, unfinished.values(), tuple(queue_entries), now_ms)
-        return _wakes_at(turn, now_ms)
+        return wakes_at(turn, now_ms)
     if session.phase not in BEGINNING:
         return None
     times: list[int] = []
@@ -156,7 +161,7 @@ def starts_at(
             if len(unfinished) < UNFINISHED_RUNS_MAX:
                 return 0
             continue
-        at = _wakes_at(run, now_ms)
+        at = wakes_at(run, now_ms)
         if at == 0:
             return 0
         times.append(at)
@@ -190,7 +195,7 @@ def _meets_at(
     run: Run,
     unfinished: Iterable[Run],
     entries: tuple[QueueEntry, ...],
-    now_ms: int,
+    now_ms: int | None,
 ) -> int | None:
     for entry in heads(session, entries) if session.phase in BEGINNING else ():
         if left_behind(entry, unfinished) or meets(run, entry) != "stays":
@@ -199,12 +204,7 @@ def _meets_at(
     tickets = [each for each in run.open_tickets or () if each.ticket_id in run.state.tickets]
     times = [each.deadline_ms for each in tickets if each.deadline_ms is not None]
     at = min(times, default=None)
-    return at if at is None or at > now_ms else 0
-
-
-def _wakes_at(run: Run, now_ms: int) -> int:
-    at: int | None = getattr(run.state, "due_at_ms", None)
-    return 0 if at is None or at <= now_ms else at
+    return at if at is None or now_ms is None or at > now_ms else 0
 
 
 def due_of(
@@ -216,9 +216,40 @@ def due_of(
     if isinstance(session.lease, lease_.Held):
         begins: int | None = session.lease.expires_at_ms + 1
     else:
-        begins = starts_at(session, runs, queue_entries, -1)
+        begins = starts_at(session, runs, queue_entries, None)
     times = (begins, session.intents_at_ms, *promotions(session, queue_entries))
     return min((at for at in times if at is not None), default=None)
+
+
+def retry_from_of(
+    session: Session, runs: Iterable[Run], queue_entries: Iterable[QueueEntry]
+) -> int | None:
+    """What `retry_from_ms` must be: the latest time before which the session begins a run that it passes over now."""
+    entries, runs = tuple(queue_entries), tuple(runs)
+    if isinstance(session.lease, lease_.Held):
+        return None
+    if starts_at(session, runs, entries, None) in (0, None):
+        return None
+    if session.open_run is not None:
+        reached = [run for run in runs if run.run_id == session.open_run]
+    else:
+        reached = []
+        for _, each in sorted(waiting(session, runs, entries), key=lambda each: each[0]):
+            if isinstance(each, QueueEntry):
+                if reached and getattr(each.state, "barrier", None):
+                    break
+                continue
+            reached.append(each)
+            if holds(each):
+                break
+    times = [
+        2 * run.state.since_ms - run.state.due_at_ms
+        for run in reached
+        if isinstance(run.state, run_.Rescheduled)
+        and run.state.due_at_ms is not None
+        and run.state.since_ms is not None
+    ]
+    return max(times, default=None)
 
 
 def promotions(session: Session, queue_entries: Iterable[QueueEntry]) -> list[int]:

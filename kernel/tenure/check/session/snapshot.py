@@ -27,6 +27,7 @@ __all__ = [
     "rank_of",
     "rows_of",
     "snapshot_of",
+    "wakes_at",
 ]
 
 
@@ -68,8 +69,25 @@ class Snapshot:
 
     def sleeping(self, run: Run) -> bool:
         """Return whether a run waits for a time in the future."""
-        due = getattr(run.state, "due_at_ms", None)
-        return isinstance(run.state, run_.Rescheduled) and due is not None and due > self.now_ms
+        return isinstance(run.state, run_.Rescheduled) and wakes_at(run, self.now_ms) > self.now_ms
+
+
+def wakes_at(run: Run, now_ms: int | None) -> int:
+    """Return when a run that waits for a time may go on: at once also if the clock was set back by more than its backoff.
+
+    `now_ms` None: no time has come, and the clock was not set back.  This repeats the rule independently of the kernel, so that the kernel is checked.
+    """
+    due: int | None = getattr(run.state, "due_at_ms", None)
+    since: int | None = getattr(run.state, "since_ms", None)
+    if due is None:
+        return 0
+    if now_ms is None:
+        return due
+    if due <= now_ms:
+        return 0
+    if since is not None and since - now_ms > due - since:
+        return 0
+    return due
 
 
 def snapshot_of(number: int, world: World, now_ms: int = NOW) -> Snapshot:

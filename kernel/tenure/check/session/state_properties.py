@@ -16,7 +16,7 @@ from ...records import Input, JournalEntry, MarkRaise, OpenKey, Phase
 from .attachment_properties import ATTACHMENT_STATES
 from .frame_properties import FRAME_STATES
 from .import_properties import IMPORT_STATES
-from .ordering_oracle import due_of
+from .ordering_oracle import due_of, retry_from_of
 from .snapshot import Snapshot, rank_of, rows_of
 from .steering_properties import JOURNAL_AGREES, journal_agrees
 from .waiting_properties import WAITING_STATES
@@ -126,6 +126,11 @@ def due(b: Snapshot) -> bool:
     return b.session.due_at_ms == due_of(b.session, b.runs.values(), b.queue_entries.values())
 
 
+def retry_from(b: Snapshot) -> bool:
+    rows = b.runs.values(), b.queue_entries.values()
+    return b.session.retry_from_ms == retry_from_of(b.session, *rows)
+
+
 def unpublished(b: Snapshot) -> bool:
     cursor = b.session.published
     waits = cursor is not None and cursor < b.session.next_event - 1
@@ -197,6 +202,7 @@ STATE_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
 # the explorer's canonical form sets these columns, so they are checked in the rows that a decision writes
 WRITTEN_PROPERTIES: Final[dict[str, Callable[[Snapshot], bool]]] = {
     "due_at_ms agrees with the rows": due,
+    "retry_from_ms agrees with the rows": retry_from,
     "unpublished_since_ms is set exactly if there are events after the cursor": unpublished,
     "ranks are unique and below next_rank": ranks,
 }

@@ -32,6 +32,7 @@ __all__ = [
     "fence_of",
     "job_queries",
     "refuse_fence",
+    "retry_from_ms",
     "unknown",
     "work_at_ms",
 ]
@@ -108,6 +109,15 @@ def work_at_ms(session: Session, job: Job) -> int | None:
     return 0
 
 
+def retry_from_ms(session: Session, job: Job) -> int | None:
+    """DUE-64: return before which time the retry of a job, or the look at one that was left, is due at once."""
+    if work_at_ms(session, job) is None:
+        return None
+    if session.left_since_ms is not None:
+        return None if job.look_at_ms is None else job.look_at_ms - LOOK_MOST_MS
+    return job.state.from_ms if isinstance(job.state, job_.Waiting) else None
+
+
 @define
 class JobTransaction(AggregateTransaction):
     """What one decision on a job changes.  `job` is as of the writes so far."""
@@ -158,7 +168,8 @@ class JobTransaction(AggregateTransaction):
 
     def reschedule(self, due: int | None, why: str) -> None:
         """Make the job wait until somebody takes it, from `due` on."""
-        state = self.step_to(job_.step(self.job.state, job_.LetGo(due)))
+        since_ms = None if due is None else self.now_ms
+        state = self.step_to(job_.step(self.job.state, job_.LetGo(due, since_ms)))
         self.job = replace(self.job, state=state)
         detail = why if due is None else f"{why} until {due}"
         self.append_event(EventKind.JOB_RESCHEDULED, detail)
@@ -273,7 +284,8 @@ class JobTransaction(AggregateTransaction):
 
     def decided(self, outcome: O, clause: str) -> Decided[O]:
         """Settle and return the decision, with the row of the job if it has changed."""
-        self.update(work_at_ms=work_at_ms(self.session, self.job))
+        session, job = self.session, self.job
+        self.update(work_at_ms=work_at_ms(session, job), retry_from_ms=retry_from_ms(session, job))
         before = self.job_before
         if self.job != before:
             changed_at_ms = max(self.now_ms, self.job.changed_at_ms)

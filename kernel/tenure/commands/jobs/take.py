@@ -185,8 +185,10 @@ class Take(Command[CommandView, TakeOutcome]):
         assert isinstance(state, job_.Waiting), state
         if tx.job.waits is not None:
             return NotDue("signal", None)
-        if state.due_at_ms is not None and state.due_at_ms > tx.now_ms:
+        if not state.is_due(tx.now_ms):
             return NotDue("retry", state.due_at_ms)
+        if state.due_at_ms is not None and state.due_at_ms > tx.now_ms:
+            tx.via.append("JOB-59")
         if not self.able:
             tx.end(job_.How.FAILED, digest_of_end(job_.How.FAILED, RUNNER_MISSING), RUNNER_MISSING)
             return _ended(tx.job)

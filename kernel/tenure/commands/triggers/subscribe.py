@@ -21,10 +21,10 @@ from ..replay import check_command_id, replay
 from .starting import digest_of, validate_starts
 from .trigger_transaction import CommandView, TriggerTransaction, command_queries, refuse
 
-__all__ = ["Change", "ChangeSubscription", "Subscribe"]
+__all__ = ["SubscriptionChange", "ChangeSubscription", "Subscribe"]
 
 
-class Change(enum.StrEnum):
+class SubscriptionChange(enum.StrEnum):
     """What becomes of a subscription."""
 
     UPDATE = "update"  # it starts something else
@@ -35,12 +35,12 @@ class Change(enum.StrEnum):
     since = enum.nonmember(2)
 
 
-CHANGES: Final[dict[Change, type[Any]]] = {
-    Change.UPDATE: subscription_.Update,
-    Change.ENABLE: subscription_.Enable,
-    Change.DISABLE: subscription_.Disable,
-    Change.DELETE: subscription_.Delete,
-    Change.REVIVE: subscription_.Revive,
+CHANGES: Final[dict[SubscriptionChange, type[Any]]] = {
+    SubscriptionChange.UPDATE: subscription_.Update,
+    SubscriptionChange.ENABLE: subscription_.Enable,
+    SubscriptionChange.DISABLE: subscription_.Disable,
+    SubscriptionChange.DELETE: subscription_.Delete,
+    SubscriptionChange.REVIVE: subscription_.Revive,
 }
 
 
@@ -151,7 +151,7 @@ class ChangeSubscription(_SubscriptionCommand):
     """
 
     since: ClassVar = 2
-    change: Change
+    change: SubscriptionChange
     expected: int
     starts: Starts | None = None
     text: str | None = field(
@@ -170,7 +170,10 @@ class ChangeSubscription(_SubscriptionCommand):
             return outcome
         assert found is not None
         tx = TriggerTransaction.on(view, now_ms, self.command_id)
-        if self.change is Change.REVIVE and tx.trigger.subscription_count >= SUBSCRIPTIONS_MAX:
+        if (
+            self.change is SubscriptionChange.REVIVE
+            and tx.trigger.subscription_count >= SUBSCRIPTIONS_MAX
+        ):
             return full(tx.trigger.subscription_count)
         if problem := self._validate(now_ms):
             return Refused(Refusal.ILLEGAL, "TRIGGER-21", problem)
@@ -181,7 +184,7 @@ class ChangeSubscription(_SubscriptionCommand):
         return self._write(tx, found, changed, outcome.clause, "change_subscription")
 
     def _validate(self, now_ms: int) -> str | None:
-        if self.change is Change.UPDATE:
+        if self.change is SubscriptionChange.UPDATE:
             if self.starts is None:
                 return "update without starts: expected what it starts from now on"
             at = (self.session_id, self.subscription_id)
