@@ -6,8 +6,8 @@ A schema with a keyword that is not checked is refused when it is declared, so t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, TypeAlias
 
 __all__ = ["read_json", "validate_schema", "violation"]
 
@@ -16,6 +16,7 @@ ANNOTATIONS: Final = frozenset(
     ("$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated")
 )
 DEPTH_MAX: Final = 16
+PART_MAX: Final = 100  # characters of a name in a path
 TYPES: Final[dict[str, Callable[[Any], bool]]] = {
     "null": lambda v: v is None,
     "boolean": lambda v: isinstance(v, bool),
@@ -35,6 +36,11 @@ SIZES: Final[dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]
 }
 OTHERS: Final = ("type", "enum", "const", "properties", "required", "additionalProperties", "items")
 KNOWN: Final = frozenset((*OTHERS, *SIZES)) | ANNOTATIONS
+
+
+_Path: TypeAlias = (
+    "tuple[_Path, str | int] | None"  # the path of the object or array, and the place in it
+)
 
 
 def read_json(text: str) -> Any:
@@ -91,51 +97,91 @@ def _parts(schema: dict[str, Any]) -> Iterator[Any]:
             yield schema[name]
 
 
-def violation(schema: Any, value: Any, path: str = "") -> str | None:
-    """EMIT-6: return how a value violates a schema that was validated, with the path of the part; None: it fits."""
-    where = path or "the value"
+def violation(schema: Any, value: Any) -> str | None:
+    """EMIT-6: return how a value violates a schema that was validated, with the path of the part; None: it fits.
+
+    The time grows with the length of both, and not with their product.
+    """
+    try:
+        return _violation(_prepared(schema), value, None)
+    except RecursionError:
+        return "the value has too many levels"
+
+
+def _prepared(schema: Any) -> Any:
+    """Return a schema whose lists are sets, so that each value is looked up in them, and not compared with each."""
     if isinstance(schema, bool):
-        return None if schema else f"{where} is not allowed"
-    if (types := schema.get("type")) is not None:
-        wanted = types if isinstance(types, list) else [types]
-        if not any(TYPES[name](value) for name in wanted):
-            return f"{where} is {_short(value)}: expected {' or '.join(wanted)}"
-    if "enum" in schema and not any(_equal(value, each) for each in schema["enum"]):
-        return f"{where} is {_short(value)}: expected one of {_short(schema['enum'])}"
-    if "const" in schema and not _equal(value, schema["const"]):
-        return f"{where} is {_short(value)}: expected {_short(schema['const'])}"
+        return schema
+    found = dict(schema)
+    if "type" in found:
+        types = found["type"]
+        found["type"] = tuple(dict.fromkeys(types if isinstance(types, list) else [types]))
+    if "enum" in found:
+        found["enum"] = frozenset([_key(each) for each in found["enum"]])
+        found["shown"] = _short(schema["enum"])
+    if "const" in found:
+        found["const"], found["only"] = _key(found["const"]), _short(found["const"])
+    found["required"] = tuple(dict.fromkeys(found.get("required", ())))
+    properties = found.get("properties", {})
+    found["properties"] = {name: _prepared(each) for name, each in properties.items()}
+    for name in ("items", "additionalProperties"):
+        if name in found:
+            found[name] = _prepared(found[name])
+    return found
+
+
+def _violation(schema: Any, value: Any, path: _Path) -> str | None:
+    if isinstance(schema, bool):
+        return None if schema else f"{_where(path)} is not allowed"
+    wanted = schema.get("type")
+    if wanted is not None and not any(TYPES[name](value) for name in wanted):
+        return f"{_where(path)} is {_short(value)}: expected {' or '.join(wanted)}"
+    if "enum" in schema and _key(value) not in schema["enum"]:
+        return f"{_where(path)} is {_short(value)}: expected one of {schema['shown']}"
+    if "const" in schema and _key(value) != schema["const"]:
+        return f"{_where(path)} is {_short(value)}: expected {schema['only']}"
     for name, (kind, holds) in SIZES.items():
         sized = isinstance(value, kind) and not isinstance(value, bool)
         if name in schema and sized and not holds(value, schema[name]):
-            return f"{where} violates {name} {schema[name]}"
+            return f"{_where(path)} violates {name} {schema[name]}"
     if isinstance(value, dict):
         return _violation_of_object(schema, value, path)
     if isinstance(value, list) and "items" in schema:
-        found = (violation(schema["items"], each, f"{path}/{at}") for at, each in enumerate(value))
+        found = (_violation(schema["items"], each, (path, at)) for at, each in enumerate(value))
         return next(filter(None, found), None)
     return None
 
 
-def _violation_of_object(schema: Any, value: dict[str, Any], path: str) -> str | None:
-    missing = [name for name in schema.get("required", ()) if name not in value]
-    if missing:
-        return f"{path or 'the value'} has no {missing[0]}"
-    properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+def _violation_of_object(schema: Any, value: dict[str, Any], path: _Path) -> str | None:
+    missing = next((name for name in schema["required"] if name not in value), None)
+    if missing is not None:
+        return f"{_where(path)} has no {missing}"
+    properties, others = schema["properties"], schema.get("additionalProperties", True)
     for name, each in value.items():
-        if problem := violation(properties.get(name, others), each, f"{path}/{name}"):
+        if problem := _violation(properties.get(name, others), each, (path, name)):
             return problem
     return None
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """JSON equality: true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
-    return bool(one == other)
+def _where(path: _Path) -> str:
+    """Return the path of a part, as text."""
+    parts: list[str] = []
+    while path is not None:
+        path, part = path
+        parts.append(f"/{part}"[:PART_MAX])
+    return "".join(reversed(parts)) or "the value"
+
+
+def _key(value: Any) -> Hashable:
+    """Return what equal JSON values have in common: true is not 1, but 1.0 is."""
+    if isinstance(value, bool):
+        return ("boolean", value)
+    if isinstance(value, list):
+        return ("array", tuple([_key(each) for each in value]))
+    if isinstance(value, dict):
+        return ("object", frozenset([(name, _key(each)) for name, each in value.items()]))
+    found: Hashable = value
+    return found
 
 
 def _short(value: Any) -> str:

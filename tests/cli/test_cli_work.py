@@ -81,6 +81,8 @@ def test_a_worker_executes_jobs_which_are_listed_signalled_and_cancelled(tmp_pat
     of_session = tenure("ps", *STORE, "--session", "ann", cwd=tmp_path).lines
     assert [line["job"] for line in of_session] == ["g"]
 
+    refused = tenure("signal", *STORE, "g", "go", '{"fast": NaN}', cwd=tmp_path)
+    assert refused.code == 2 and refused.err.endswith("nan at $.fast is not JSON\n")
     told = tenure("signal", *STORE, "g", "go", '{"fast": true}', "--id", "1", cwd=tmp_path)
     assert told.lines == [{"job": "g", "signal": "go", "number": 1}]
     until(lambda: status_of("g") == "completed", service)

@@ -20,7 +20,7 @@ from tenure.replace import replace
 
 from ..redaction import without_secrets
 from ..runtime.client import Client
-from ..runtime.errors import CommandRefused
+from ..runtime.errors import CommandRefused, IllegalResult
 from ..runtime.process import evidence, local_process
 from .exit import CliExit, Exit
 from .invoke import invoke_async
@@ -119,7 +119,7 @@ def line_of(item: JobItem) -> dict[str, Any]:
     return {
         "job": row.session_id,
         "status": item.status,
-        "why": item.why,
+        "why": without_secrets(item.why),
         "runner": row.runner,
         "disposition": row.disposition.value,
         "session": row.origin,
@@ -205,7 +205,7 @@ async def _job(url: str, job_id: str, events: bool) -> int:
 
 
 def _shown(text: str) -> str:
-    return without_secrets(text[:SHOWN_MAX])
+    return without_secrets(text[: 2 * SHOWN_MAX])[:SHOWN_MAX]  # no secret is cut before it is seen
 
 
 def _owner(owner: Owner | None, here: LocalProcess | None) -> dict[str, Any] | None:
@@ -277,12 +277,11 @@ def signal(store: str, job_id: str, name: str, value: str, signal_id: str | None
     async def run() -> int:
         existing_path(store)
         async with opened(store, log_line=log) as found:
+            handle = Client(found).job(job_id)
             try:
-                number = (
-                    await Client(found)
-                    .job(job_id)
-                    .signal(name, _json_of(value), signal_id=signal_id)
-                )
+                number = await handle.signal(name, _json_of(value), signal_id=signal_id)
+            except IllegalResult as error:
+                raise CliExit(Exit.UNUSABLE, str(error)) from error
             except CommandRefused as error:
                 raise CliExit(Exit.UNFINISHED, why(job_id, error.refused)) from error
         write_lines([{"job": job_id, "signal": name, "number": number}])
@@ -294,7 +293,7 @@ def signal(store: str, job_id: str, name: str, value: str, signal_id: str | None
 def _json_of(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or of more levels than can be read
         return text
 
 

@@ -127,9 +127,11 @@ class Revoke(Sendable, Command[GrantView, Granted]):
             return Refused(Refusal.UNKNOWN_SESSION, "GRANT-1", self.session_id)
         if problem := _validate(self.job_ids):
             return Refused(Refusal.ILLEGAL, "GRANT-2", problem)
-        taken = [row.job_id for row in view.grants if row is not None and self._takes(row)]
+        known = [row for row in view.grants if row is not None]
+        taken = [row.job_id for row in known if self._takes(row)]
         writes = tuple([Drop(JobGrant, (self.session_id, job_id)) for job_id in taken])
-        return Decided(Granted(len(writes)), "GRANT-5", writes, replayed=not writes)
+        via = ("GRANT-12",) if len(taken) < len(known) else ()
+        return Decided(Granted(len(writes)), "GRANT-5", writes, replayed=not writes, via=via)
 
     def _takes(self, row: JobGrant) -> bool:
         """GRANT-12: return whether a grant is older than the transfer, so that it has not come back since."""
