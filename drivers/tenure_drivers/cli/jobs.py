@@ -61,10 +61,18 @@ def changes(command: Callable[..., Any]) -> click.Command:
 @click.command()
 @READ
 @click.option(
-    "--session", metavar="SESSION", help="All jobs of this session, also those that ended."
+    "--session",
+    metavar="SESSION",
+    help="All jobs that were registered with this session or trigger as origin; also those that ended.",
 )
-@click.option("--left", is_flag=True, help="Only jobs of which nobody knows if they are at work.")
-@click.option("--all", "all_", is_flag=True, help="Also jobs that ended, the last changed first.")
+@click.option(
+    "--left",
+    is_flag=True,
+    help="Only jobs that are left: nobody can know whether their worker still works on them.",
+)
+@click.option(
+    "--all", "all_", is_flag=True, help="Also jobs that ended.  The last changed comes first."
+)
 @click.option("--after", default="", metavar="CURSOR", help="Begin after the end of this page.")
 @click.option(
     "--limit", default=PAGE, type=click.IntRange(1), show_default=True, help="Jobs to list."
@@ -75,9 +83,12 @@ def ps(store: str, session: str | None, left: bool, all_: bool, after: str, limi
     \b
     Prints a JSON line for each: {"job", "status", "why", "runner", "disposition", "session",
     "attempts", "owner", "pid", "registered_at_ms", "changed_at_ms"}
-    status   waiting, held, started, left, external, completed, failed, cancelled or abandoned
+    status   waiting (for a worker, a time or a signal), held (a worker has it), started (its work has begun),
+             left (nobody can know whether its worker still works on it), external (another system executes it),
+             completed, failed, cancelled or abandoned (the four ways to end)
     why      why it does not go on, or why it has ended
-    pid      of its child process, if it is one; on the host of its owner
+    owner    the worker that has the job or started it: NAME/INCARNATION; see tenure drain
+    pid      of its child process, if it has one, on the host of its owner
     If there are more, the last line is {"after": CURSOR}.
 
     \b
@@ -91,7 +102,7 @@ def ps(store: str, session: str | None, left: bool, all_: bool, after: str, limi
       4  store unavailable, unreadable, or of a newer release
     """
     if sum([session is not None, left, all_]) > 1:
-        raise click.UsageError("--session, --left and --all: expected one of them")
+        raise click.UsageError("--session, --left and --all: give at most one of them")
     try:
         position_of(after)
     except ValueError as error:
@@ -144,7 +155,8 @@ def job(store: str, job_id: str, events: bool) -> None:
 
     \b
     The fields of `tenure ps`, and: "input", "output" (what looks like a secret is removed, and what is longer than
-    10,000 characters is cut), "starter", "holder", "process" (each with what this host knows of it: dead or unknown),
+    10,000 characters is cut), "starter" (the worker that started it first),
+    "holder" (the worker that has its lease), "process" (its child process), each with what this host knows of it: dead or unknown,
     "evidence" of its end, "started_at_ms", "look_at_ms", "checkpoints", "events" (how many it has emitted)
     With --events a line follows for each event: {"seq", "type", "at_ms", "value"}
 
@@ -177,7 +189,9 @@ async def _job(url: str, job_id: str, events: bool) -> int:
         loaded = await store.ask(LoadJob(job_id, limit=1))
         emitted = await _emitted(store, job_id) if events else []
     if loaded is None:
-        raise CliExit(Exit.UNFINISHED, f"the store has no job {job_id}")
+        raise CliExit(
+            Exit.UNFINISHED, f"the store has no job {job_id}; tenure ps --all lists those it has"
+        )
     item, row = loaded.item, loaded.item.job
     state, here = row.state, local_process()
     ends = state.evidence if isinstance(state, Ended) else None
@@ -227,7 +241,10 @@ def _process(process: LocalProcess | None, here: LocalProcess | None) -> dict[st
 @changes
 @BY
 def cancel_job(store: str, job_id: str, by: str) -> None:
-    """Ask a job to end.  What nobody works on ends at once; work under way ends when its worker has ended it.
+    """Ask a job to end as cancelled.
+
+    A job that no worker has ends at once: "ended" is true.  If a worker has it, the worker ends its work first.  A job whose
+    worker is lost may never end in this way: use tenure abandon.
 
     \b
     Prints one JSON line: {"job", "asked", "ended"}
@@ -243,9 +260,10 @@ def cancel_job(store: str, job_id: str, by: str) -> None:
 @BY
 @click.option("--reason", default="", metavar="TEXT", help="Why; stored with the job.")
 def abandon(store: str, job_id: str, by: str, reason: str) -> None:
-    """Give up a job whose owner is lost.  It ends as abandoned, and never starts again; what it did is unknown.
+    """Give up a job whose worker is lost.  It ends as abandoned and never starts again; what it did is unknown.
 
-    A job under a live lease ends when that is over.
+    If the lease of its worker is still live, the job ends when the lease has expired.  tenure ps --left lists the jobs that
+    wait for this decision.
 
     \b
     Prints one JSON line: {"job", "asked", "ended"}
@@ -258,13 +276,19 @@ def abandon(store: str, job_id: str, by: str, reason: str) -> None:
 
 
 @changes
-@click.option("--id", "signal_id", metavar="ID", help="Idempotency key: the same id is one signal.")
+@click.option(
+    "--id",
+    "signal_id",
+    metavar="ID",
+    help="Idempotency key: the same id with the same content is one signal.",
+)
 @click.argument("name")
 @click.argument("value", default="null")
 def signal(store: str, job_id: str, name: str, value: str, signal_id: str | None) -> None:
-    """Tell a job something, under a NAME.  VALUE is JSON; a text that is no JSON is taken as it is.
+    """Send a signal to a job: VALUE, under a NAME that the job waits for.
 
-    The n-th signal of a name is what the n-th wait of the job for that name returns.
+    VALUE is JSON.  A VALUE that is not JSON is sent as a text; without VALUE, null is sent.  The n-th wait of the job for
+    NAME gets the n-th signal of NAME.  A signal may be sent before the job waits for it.
 
     \b
     Prints one JSON line: {"job", "signal", "number"}
@@ -314,10 +338,11 @@ def _ask(url: str, job_id: str, what: str, body: Callable[[Client], Awaitable[An
 def why(job_id: str, refused: Refused) -> str:
     """Return why a command on a job was refused, in words, with the clause."""
     words = {
-        Refusal.UNKNOWN_JOB: "the store has no such job",
-        Refusal.OTHER_KIND: f"this is the id of a {refused.detail}",
+        Refusal.UNKNOWN_JOB: "the store has no such job; tenure ps --all lists those it has",
+        Refusal.OTHER_KIND: f"this is the id of a {refused.detail}; tenure ps --all lists the ids of jobs",
         Refusal.ENDED: f"it has ended already: {refused.detail}",
-        Refusal.HELD: f"its lease is live: {refused.detail}",
+        Refusal.KEY_CONFLICT: f"this id is that of another signal; use another --id: {refused.detail}",
+        Refusal.HELD: f"its lease is live, so its worker may be at work; try again when the lease has expired: {refused.detail}",
     }
     text = words.get(refused.reason, f"{refused.reason.value}: {refused.detail}")
     return f"job {job_id}: {text} ({refused.clause})"
@@ -327,10 +352,11 @@ def why(job_id: str, refused: Refused) -> str:
 @STORE
 @click.argument("incarnation")
 def drain(store: str, incarnation: str) -> None:
-    """End the started owner-bound work of a worker that is gone, in its name.
+    """End the owner-bound jobs that a worker has started, after you know that the worker is gone.
 
-    INCARNATION is what follows the slash of "owner" in the lines of `tenure ps`.  A job whose lease is still live is
-    refused: its worker may be at work.
+    The jobs end as abandoned.  (An owner-bound job is started at most once, so no other worker runs it again.)
+    INCARNATION names one start of a worker: it is what follows the slash in "owner" of tenure ps.  A job whose lease is
+    still live is refused, because its worker may be at work: try again when the lease has expired.
 
     \b
     Prints a JSON line for each job whose end is stored: {"job", "how"}

@@ -31,24 +31,26 @@ __all__ = ["outbound"]
     "--retry",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help="Send this command of SESSION again; one that waits is sent at once.",
+    help="Send the command with this number of SESSION again.  If it waits for its next attempt, it is sent at once.",
 )
 @click.argument("session", required=False)
 def outbound(store: str, session: str | None, retry: int | None) -> None:
-    """List what a session has sent to others and has not arrived yet, or what is undeliverable in all sessions.
+    """List what SESSION has sent to others and has not arrived yet; without SESSION, what no target accepts.
 
-    A command is undeliverable if its target refuses it, and time will not change that. With --retry
-    it is sent again, behind the others of its session; a refusal "pruned" means that it may be the
-    second time.
+    A command is undeliverable if its target has refused it, and waiting would not help: for example, the target is
+    retired.  Remove the cause, then send it again with --retry.  It then gets a new number, behind the other commands of
+    its session.  If the refusal is "pruned", the target may have executed the command before.
 
     \b
     Prints a JSON line for each: {"session", "number", "to", "peer", "command", "status",
     "due_at_ms", "refusal", "detail", "attempts", "error", "at_ms"}, at most 256, the oldest
-    first; "status" is due, behind or undeliverable. With --retry: {"session", "number"}
+    first.  With --retry: {"session", "number"}, the number it has now
+    status   due (sent now, or at due_at_ms), behind (waits for an earlier command to the same target) or undeliverable
 
     \b
-    Example:
+    Examples:
       tenure outbound --store sqlite:agent.db
+      tenure outbound --store sqlite:agent.db ann
 
     \b
     Exit codes:
@@ -58,7 +60,7 @@ def outbound(store: str, session: str | None, retry: int | None) -> None:
       4  store unavailable, unreadable, or of a newer release
     """
     if retry is not None and session is None:
-        raise click.UsageError("--retry needs SESSION")
+        raise click.UsageError("--retry needs SESSION: tenure outbound SESSION --retry NUMBER")
     if retry is not None and session is not None:
         invoke_async(_retry(store, session, retry))
     invoke_async(_list(store, session))
@@ -82,7 +84,10 @@ async def _retry(url: str, session: str, number: int) -> int:
         try:
             again = await Client(store).resend(session, number)
         except CommandRefused as error:
-            raise CliExit(Exit.UNFINISHED, f"no. {number}: {error.refused}") from error
+            raise CliExit(
+                Exit.UNFINISHED,
+                f"no. {number}: {error.refused}; tenure outbound SESSION lists the numbers",
+            ) from error
     write_lines([{"session": session, "number": again}])
     return Exit.OK
 

@@ -32,8 +32,12 @@ __all__ = ["triggers"]
 
 STORE: Final = click.option("--store", required=True, metavar="URL", help=STORE_HELP)
 EXPECTED: Final = click.option(
-    "--expected", type=int, metavar="N", help="Only if this is the revision; else whatever it is."
+    "--expected",
+    type=int,
+    metavar="N",
+    help="Refuse if the revision of the subscription is not N.  Default: change any revision.",
 )
+OTHER_BODY: Final = "TRIGGER-32"  # the clause of a known key with another body
 CODES: Final = """
 
     \b
@@ -55,6 +59,9 @@ class InOrder(click.Group):
 @click.group(cls=InOrder)
 def triggers() -> None:
     """List, add, enable, disable, fire and delete triggers: schedules, and what they start.
+
+    A trigger is a source of occurrences: a schedule, or a system that reports them.  A subscription of a trigger says what
+    each occurrence starts: an input of a session, or a job.
 
     Workers (`tenure work`, or a Runtime with an agent) fire the triggers that are due, and deliver what they start.
     """
@@ -88,10 +95,10 @@ def execute(url: str, what: str, body: Callable[[Client], Awaitable[dict[str, An
 
 @triggers.command("list")
 @click.option("--store", required=True, metavar="URL", help=READ_HELP)
-@click.option("--occurrences", is_flag=True, help="List what has occurred in TRIGGER instead.")
+@click.option("--occurrences", is_flag=True, help="List the occurrences of TRIGGER instead.")
 @click.argument("trigger", required=False)
 def list_(store: str, trigger: str | None, occurrences: bool) -> None:
-    """List triggers with what they start, or only TRIGGER.
+    """List all triggers with their subscriptions, or only TRIGGER.
 
     \b
     Prints a JSON line for each: {"trigger", "revision", "schedule", "zone", "missed", "next_at_ms",
@@ -121,7 +128,10 @@ async def _list(url: str, trigger: str | None, occurrences: bool) -> int:
         if trigger is not None:
             item = await store.ask(LoadTrigger(trigger))
             if item is None:
-                raise CliExit(Exit.UNFINISHED, f"the store has no trigger {trigger}")
+                raise CliExit(
+                    Exit.UNFINISHED,
+                    f"the store has no trigger {trigger}; without a name, all are listed",
+                )
             lines = [line_of(item)]
             if occurrences:
                 found = await store.ask(Occurrences(trigger, limit=PAGE))
@@ -186,34 +196,52 @@ def line_of_occurrence(row: Occurrence) -> dict[str, Any]:
 
 
 @changes
-@click.option("--cron", metavar="EXPRESSION", help="Five fields, such as '0 3 * * MON-FRI'.")
-@click.option("--every", metavar="INTERVAL", help="A number and s, m, h or d, such as 90s.")
-@click.option("--at", metavar="TIME", help="A single time, such as 2027-01-31T12:00:00.")
-@click.option("--zone", default="UTC", metavar="NAME", help="Time zone of --cron and --at.")
+@click.option(
+    "--cron",
+    metavar="EXPRESSION",
+    help="Schedule: minute, hour, day of the month, month, day of the week; such as '0 3 * * MON-FRI'.",
+)
+@click.option(
+    "--every", metavar="INTERVAL", help="Schedule: a number and s, m, h or d, such as 90s."
+)
+@click.option("--at", metavar="TIME", help="Schedule: a single time, such as 2027-01-31T12:00:00.")
+@click.option(
+    "--zone",
+    default="UTC",
+    metavar="NAME",
+    help="Time zone of --cron and --at, such as Europe/Berlin.  [default: UTC]",
+)
 @click.option(
     "--missed",
     type=click.Choice([each.value for each in Missed]),
     default=Missed.ONE.value,
     show_default=True,
-    help="Which times occur that nobody has fired.",
+    help="After a time without a worker: fire the last missed time, all of them (at most 32), or none older than a minute.",
 )
 @click.option("--session", metavar="SESSION", help="Submit the text to this session.")
 @click.option("--new-session", is_flag=True, help="Submit the text to a new session each time.")
-@click.option("--job", metavar="RUNNER", help="Register a job for this runner, with the text.")
+@click.option(
+    "--job",
+    metavar="RUNNER",
+    help="Register a job with the text as input.  RUNNER: the name of the function, such as build.",
+)
 @click.option(
     "--disposition",
     type=click.Choice([each.value for each in Disposition]),
     default=Disposition.RERUNNABLE.value,
     show_default=True,
-    help="Of the job.",
+    help="With --job: who may run the job, and how often.",
 )
 @click.argument("subscription")
 @click.argument("text", required=False)
 def add(store: str, trigger: str, subscription: str, text: str | None, **given: Any) -> None:
-    """Let a trigger start something: a job, or an input of a session.
+    """Add a subscription to a trigger: each occurrence starts a job, or an input of a session.
 
-    Creates the trigger if there is none; with a schedule, also changes that of one that exists.  TEXT: what the job or the
-    agent gets; in it, {body} and {key} stand for those of the occurrence.  Without it, they get the body.
+    Creates the trigger if it does not exist.  --cron, --every or --at replaces the schedule of a trigger that exists.
+    Without a schedule, only `tenure triggers fire` and your programs make it occur.
+
+    TEXT is the input of the session or of the job.  In it, {body} and {key} are replaced by the body and the key of the
+    occurrence.  Without TEXT, the body is the input.
 
     \b
     Prints one JSON line: {"trigger", "subscription", "status", "revision"}
@@ -250,7 +278,7 @@ def add(store: str, trigger: str, subscription: str, text: str | None, **given: 
 @EXPECTED
 @click.argument("subscription")
 def disable(store: str, trigger: str, subscription: str, expected: int | None) -> None:
-    """Give a subscription nothing until it is enabled.  What has occurred is still delivered.
+    """Disable a subscription: it starts nothing until you enable it.  Earlier occurrences are still delivered.
 
     \b
     Prints one JSON line, as `tenure triggers add`
@@ -271,7 +299,7 @@ def disable(store: str, trigger: str, subscription: str, expected: int | None) -
 @EXPECTED
 @click.argument("subscription")
 def enable(store: str, trigger: str, subscription: str, expected: int | None) -> None:
-    """Give a subscription what occurs from now on; also one that was deleted.
+    """Enable a subscription that was disabled or deleted.  It starts what occurs from now on.
 
     \b
     Prints one JSON line, as `tenure triggers add`
@@ -295,10 +323,14 @@ def enable(store: str, trigger: str, subscription: str, expected: int | None) ->
 
 
 @changes
-@click.option("--key", metavar="KEY", help="Idempotency key: the same key and body occurs once.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="Idempotency key: the same key with the same body is one occurrence.",
+)
 @click.argument("body_", metavar="[BODY]", default="")
 def fire(store: str, trigger: str, body_: str, key: str | None) -> None:
-    """Let something occur in a trigger now, by hand.  Its schedule is not affected.
+    """Make a trigger occur now, by hand, with BODY.  This does not change its schedule.
 
     \b
     Prints one JSON line: {"trigger", "source", "key", "started"}
@@ -319,12 +351,16 @@ def fire(store: str, trigger: str, body_: str, key: str | None) -> None:
 
 @changes
 @EXPECTED
-@click.option("--erase", is_flag=True, help="Without SUBSCRIPTION: erase the texts too.")
+@click.option(
+    "--erase", is_flag=True, help="Only without SUBSCRIPTION: also erase the texts of the trigger."
+)
 @click.argument("subscription", required=False)
 def delete(
     store: str, trigger: str, subscription: str | None, expected: int | None, erase: bool
 ) -> None:
-    """Delete a subscription, or without SUBSCRIPTION the whole trigger.  What has occurred is still delivered.
+    """Delete a subscription, or without SUBSCRIPTION the whole trigger.  Earlier occurrences are still delivered.
+
+    The id of a deleted trigger cannot be used again.  `tenure triggers enable` brings a deleted subscription back.
 
     \b
     Prints one JSON line, as `tenure triggers add`; of a trigger {"trigger", "deleted"}
@@ -358,12 +394,16 @@ def why(what: str, refused: Refused) -> str:
     """Return why a command on a trigger was refused, in words, with the clause."""
     detail = refused.detail
     words = {
-        Refusal.UNKNOWN_TRIGGER: "the store has no such trigger",
-        Refusal.UNKNOWN_SUBSCRIPTION: "the trigger has no such subscription",
-        Refusal.OTHER_KIND: f"this is the id of a {detail}",
-        Refusal.PHASE: "the trigger was deleted",
+        Refusal.UNKNOWN_TRIGGER: "the store has no such trigger; tenure triggers list shows those it has",
+        Refusal.UNKNOWN_SUBSCRIPTION: "the trigger has no such subscription; tenure triggers list shows those it has",
+        Refusal.OTHER_KIND: f"this is the id of a {detail}; choose another id for the trigger",
+        Refusal.PHASE: "the trigger was deleted, and its id cannot be used again; use another id",
         Refusal.ENDED: "the subscription was deleted; tenure triggers enable revives it",
-        Refusal.REVISION: f"its revision is {getattr(detail, 'revision', detail)}",
-        Refusal.KEY_CONFLICT: "it starts something else already; delete it first, or use another name",
+        Refusal.REVISION: f"its revision is {getattr(detail, 'revision', detail)}; look at it with tenure triggers list, then name this revision",
+        Refusal.KEY_CONFLICT: (
+            "this key has occurred with another body; use another --key"
+            if refused.clause == OTHER_BODY
+            else "it starts something else already; add another subscription, and delete this one"
+        ),
     }.get(refused.reason, f"{refused.reason.value}: {detail}")
     return f"{what}: {words} ({refused.clause})"

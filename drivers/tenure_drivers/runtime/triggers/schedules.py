@@ -128,7 +128,7 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"time zone {name!r} is unknown on this machine; expected one such as Europe/Berlin or UTC"
+            f"zone {name!r} is unknown on this machine; expected one such as Europe/Berlin or UTC"
         ) from None
 
 
