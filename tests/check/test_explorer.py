@@ -96,12 +96,6 @@ UNREACHED = {
     "RETENTION-16",  # sessions have no occurrences; see retention/occurrences.txt
     "RETENTION-2",  # who prunes makes legal steps; see retention/refused.txt
     *(f"TRANSCRIPT-{n}" for n in (40, 42, 44, 45)),  # sessions drop nodes; see the system `hiding`
-    *(
-        f"JOB-{n}" for n in range(10, 22)
-    ),  # rows of the machine of jobs; see tests/check/test_jobs.py
-    *(
-        f"OUTBOUND-{n}" for n in (*range(10, 14), *range(30, 37), *range(40, 44), 50)
-    ),  # the system `outbound`
     "PHASE-14",  # no model starts in a phase that begins nothing; see phase/swept_at_rest.txt
 }
 

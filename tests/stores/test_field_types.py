@@ -24,11 +24,13 @@ from tenure.commands import (
     CancelInput,
     CancelJob,
     CancelOrphans,
+    ChangeSubscription,
     Checkpoint,
     ClaimScraps,
     Commit,
     Complete,
     Decide,
+    DeleteTrigger,
     Destroy,
     DestroyJob,
     Drain,
@@ -38,6 +40,7 @@ from tenure.commands import (
     Fail,
     FailJob,
     FenceOff,
+    Fire,
     Forget,
     Grant,
     IfIdle,
@@ -54,6 +57,7 @@ from tenure.commands import (
     NewProfile,
     NewState,
     NewTicket,
+    Occur,
     Open,
     Park,
     Prune,
@@ -80,9 +84,12 @@ from tenure.commands import (
     SendRefused,
     Sent,
     Settle,
+    SetTrigger,
     Signal,
     Start,
     Stop,
+    Subscribe,
+    SubscriptionChange,
     Sweep,
     Switch,
     Take,
@@ -106,6 +113,7 @@ from tenure.queries import Command, Record
 from tenure.records import Child, EntryKind, Node, Session, Work
 from tenure.retention import Keep, PruneKind, Retention
 from tenure.transcript import Form, NewNode, Role, UsageDelta
+from tenure.trigger_records import Missed, Schedule, StartsInput, StartsJob
 from tenure.verdict import Observed
 from tenure.world import EMPTY, World
 from tenure_drivers.stores.base import Store
@@ -270,6 +278,7 @@ def examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (Restore(s, (Node(s, "n", None, "r", 1, Role.USER, ("i",), ("c",), "d", False, 1, "b"),)),),
         *outbound_examples(s),
         *job_examples(s),
+        *trigger_examples(s),
     ]  # fmt: skip
 
 
@@ -290,6 +299,25 @@ def outbound_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
         (*amended, SendRefused(s, 1, "t", "phase", "INBOX-3", "why")),
         (*amended, LineUp(s, "t", (1,))),
         (*amended, Resend(s, "c2", 1)),
+    ]
+
+
+def trigger_examples(s: str) -> list[tuple[Command[Any, Any], ...]]:
+    """Examples of the commands of triggers, each after those that it needs."""
+    at_ms = 1_000_000
+    schedule = Schedule("every", "5s", "UTC")
+    made = SetTrigger(s, "c1", 0, schedule, at_ms, Missed.ALL)
+    job = StartsJob("build", Disposition.OWNER_BOUND, "s1", RetryLimits(3, 4, 5, 6, 7))
+    subscribed = (made, Subscribe(s, "c2", "a", job, "{body}"))
+    starts = StartsInput("t", "tick", "slot", POLICIES["prompt"])
+    update = ChangeSubscription(s, "c3", "a", SubscriptionChange.UPDATE, 1, starts, "{key}")
+    return [
+        (made,),
+        subscribed,
+        (*subscribed, update),
+        (*subscribed, Occur(s, "api", "k1", "body", at_ms)),
+        (*subscribed, Fire(s, 1, (at_ms,), at_ms + 5_000)),
+        (*subscribed, DeleteTrigger(s, "d1", True)),
     ]
 
 

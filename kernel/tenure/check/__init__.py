@@ -247,8 +247,8 @@ def names(deep: bool = False) -> tuple[str, ...]:
 def descriptions(deep: bool = False) -> dict[str, str]:
     """Return the description of each system by its name; `deep` adds the larger systems."""
     others = {system.name: system.description for system in PRUNING}
-    others |= {m.name: m.description for m in (HidingModel, ResealModel, ATTACH, OUTBOUND_SYSTEM)}
-    others |= {system.name: system.description for system in (*JOB_SYSTEMS, *TRIGGER_SYSTEMS)}
+    own = (HidingModel, ResealModel, ATTACH, *TRIGGER_SYSTEMS, OUTBOUND_SYSTEM, *JOB_SYSTEMS)
+    others |= {system.name: system.description for system in own}
     others |= {f"turn-{config.name}": config.description for config in TURNS}
     small = {config.name: config.description for config in DEFAULT} | others
     large = {

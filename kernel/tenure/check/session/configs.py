@@ -126,7 +126,7 @@ DELAY: Final = ModelConfig(
     lose=False,
     clock_back=True,
     count_failures=True,
-    expects=clauses("FAIL-4,7 PLACE-1"),
+    expects=clauses("FAIL-4,7 PLACE-1 RUN-25"),
 )
 BATCH: Final = ModelConfig(
     "batch",
