@@ -83,3 +83,20 @@ def test_what_is_wrong_is_said(
     done = tenure("triggers", words[0], "--store", store, *words[1:], cwd=tmp_path)
 
     assert done.code == code and message in done.err, (done.code, done.err)
+
+
+def test_a_trigger_is_no_session(store: str, tmp_path: Path) -> None:
+    on = ("--store", store)
+    tenure("triggers", "add", *on, "hook", "build", "--job", "make", cwd=tmp_path)
+
+    shown, inspected = [tenure(name, *on, "hook", cwd=tmp_path) for name in ("show", "inspect")]
+    submitted = tenure("submit", *on, "hook", "hello", cwd=tmp_path)
+    listed = tenure("inspect", *on, "--json", cwd=tmp_path)
+
+    for refused in (shown, inspected):
+        assert refused.code == 2
+        assert "'hook' is a trigger: `tenure triggers list hook` shows it" in refused.err
+    assert submitted.code == 1 and "the id of a trigger, not of a session" in submitted.err
+    assert {row["session"]: row["kind"] for row in listed.lines} == {
+        "ann": "session", "hook": "trigger",
+    }  # fmt: skip

@@ -6,6 +6,8 @@ import contextlib
 import enum
 from collections.abc import Iterator
 
+from tenure.kind import Kind
+
 from ..stores.errors import TenureError
 from ..stores.url import redact
 
@@ -14,6 +16,7 @@ __all__ = [
     "Exit",
     "UnreadableSession",
     "no_session",
+    "stop_if_no_session",
     "session_of",
     "store_lost",
     "unreadable_if_it_fails",
@@ -76,6 +79,13 @@ def usage_error(*lines: str) -> CliExit:
 def no_session(session_id: str, url: str) -> str:
     """Return the message for a session that a store does not hold."""
     return f"no session {session_id!r} in {redact(url)}"
+
+
+def stop_if_no_session(session_id: str, kind: Kind | None) -> None:
+    """Raise CliExit for the id of a job or a trigger, where only sessions are shown."""
+    if kind is not None and kind is not Kind.SESSION:
+        command = "tenure job" if kind is Kind.JOB else "tenure triggers list"
+        raise usage_error(f"{session_id!r} is a {kind.value}: `{command} {session_id}` shows it")
 
 
 def store_lost(url: str, error: object) -> CliExit:

@@ -239,6 +239,7 @@ def inspect(store: str, session: str | None, as_json: bool, tail: int) -> None:
 
     \b
     Without SESSION, print one line for each session, with these columns:
+      kind       session, job or trigger: they share one space of ids
       phase      open, retired, stopping, stopped, destroyed or importing
       lease      the owner, and the time that is left
       open run   the run whose turn has recorded something and has not ended

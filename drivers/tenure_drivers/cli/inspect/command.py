@@ -19,6 +19,7 @@ from ..exit import (
     Exit,
     UnreadableSession,
     no_session,
+    stop_if_no_session,
     unreadable_if_it_fails,
     usage_error,
 )
@@ -114,6 +115,7 @@ async def inspect(url: str, session_id: str | None, tail: int, as_json: bool) ->
         seen = await store.ask(LoadSessionDetail(session_id, tail))
         if seen is None:
             raise usage_error(no_session(session_id, url))
+        stop_if_no_session(session_id, seen.overview.session.kind)
         now_ms = wall_clock_ms()
         with unreadable_if_it_fails(session_id):
             found = inspect_json.detail(seen, now_ms)
@@ -141,10 +143,11 @@ async def _all(store: Reader, as_json: bool) -> None:
 
 def _sessions(rows: list[dict[str, Any]]) -> Table | Text:
     now_ms = wall_clock_ms()
-    columns = ("session", "phase", "lease", "open run", "unended", "due", "revision")
+    columns = ("session", "kind", "phase", "lease", "open run", "unended", "due", "revision")
     cells = [
         (
             row["session"],
+            row["kind"],
             row["phase"],
             holder(row["lease"]),
             row["open_run"] or "-",

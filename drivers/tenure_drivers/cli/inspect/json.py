@@ -8,6 +8,7 @@ from attrs import asdict
 
 from tenure.event import Event, EventKind
 from tenure.failure import LastFailure
+from tenure.kind import Kind
 from tenure.machines.lease import Held
 from tenure.machines.run import Done, Rescheduled, Running
 from tenure.machines.run import Waiting as WaitingRun
@@ -40,6 +41,7 @@ def session(row: Session, now_ms: int) -> dict[str, Any]:
     """Return the fields of a session row."""
     return {
         "session": row.session_id,
+        "kind": (row.kind or Kind.SESSION).value,
         "phase": row.phase.value,
         "lease": lease(row, now_ms),
         "generation": row.lease.generation,

@@ -63,6 +63,8 @@ def why(refused: Refused) -> str:
         work = f"run {detail.run_id}" if detail.run_id else f"input {detail.ready}"
         what = work if detail.run_id or detail.ready else "a lease without a run"
         return f"the session is busy with {what}; nothing was stored ({refused.clause})"
+    if refused.reason is Refusal.OTHER_KIND:
+        return f"this is the id of a {detail}, not of a session ({refused.clause})"
     if not isinstance(detail, Conflict):
         return str(refused)
     if refused.reason is Refusal.KEY_CONFLICT:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from tenure.questions.conversation import LoadConversation
 
-from ..exit import no_session, unreadable_if_it_fails, usage_error
+from ..exit import no_session, stop_if_no_session, unreadable_if_it_fails, usage_error
 from ..moments import moment
 from ..open_store import open_read_only
 from ..output import printable, write_bytes, write_lines, write_text
@@ -42,6 +42,7 @@ async def show(
         seen = await store.ask(LoadConversation(session_id, before, limit))
     if seen is None:
         raise usage_error(no_session(session_id, url))
+    stop_if_no_session(session_id, seen.session.kind)
     with unreadable_if_it_fails(session_id):
         found = as_json(seen)
         if form == "json":
