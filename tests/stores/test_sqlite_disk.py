@@ -19,6 +19,7 @@ from tenure.commands import Begun, Commit, FencedOff, FenceOff
 from tenure.outcome import Refusal, Refused
 from tenure.questions.sessions import SessionRows
 from tenure.records import Blob, Input, Session
+from tenure_drivers import Runtime
 from tenure_drivers.stores.base import Unavailable, Unusable
 from tenure_drivers.stores.sqlite.notify import socket_folder
 from tenure_drivers.stores.sqlite.reader import SqliteReader
@@ -130,12 +131,14 @@ def test_a_removed_file_is_reported_before_anything_is_answered(
     store.execute_now(Put("s", "d", "first"))
     goes(path)
 
-    with pytest.raises(Unavailable, match="was removed or replaced; open the store again"):
+    with pytest.raises(Unusable, match="was removed or replaced; open the store again"):
         store.execute_now(Put("s", "d", "second"))
-    with pytest.raises(Unavailable, match="was removed or replaced"):
+    with pytest.raises(Unusable, match="was removed or replaced"):
         asyncio.run(store.due(5))
-    with pytest.raises(Unavailable, match="was removed or replaced"):
+    with pytest.raises(Unusable, match="was removed or replaced"):
         store.ask_now(SessionRows())
+    with pytest.raises(Unusable, match="was removed or replaced"):  # a retry cannot help
+        asyncio.run(Runtime(store).start())
     store.close()
 
 

@@ -45,6 +45,7 @@ from ..runtime.waiting import decision_of
 from ..stores.base import Unavailable
 from .model_gate import ModelGate
 from .references import References
+from .replies import checked_reply
 from .tools import FunctionTool, collect
 
 __all__ = ["ChatAgent", "ChatTurnHost"]
@@ -302,7 +303,7 @@ class ChatTurnHost:
 
     async def _complete(self, request: Request, key: str) -> Reply | ModelFailed:
         request = await self.references.resolved(request)
-        return await self.active.client.complete(request, self._emit, key)
+        return checked_reply(await self.active.client.complete(request, self._emit, key))
 
     async def _shortened(self, request: Request, budget: int) -> Request:
         """Return a request that the agent has shortened."""

@@ -14,7 +14,7 @@ from tenure.outcome import Decided, Refused
 from tenure.queries import Command
 from tenure.release import RELEASE
 
-from ..base import Clock, OutcomeUnknown, Unavailable
+from ..base import Clock, OutcomeUnknown, Unavailable, Unusable
 from ..field_types import measure_command
 from ..group_commit import Answer, Busy, execute_wave, execute_waves
 from ..layout import check_active, layout_of, warn_if_older
@@ -122,10 +122,10 @@ class Writer:
         return f"{self.path} was locked {whom} for {self._timeout_ms} ms"
 
     def check_files(self) -> None:
-        """Raise Unavailable if a file was replaced: SQLite would go on writing to the removed one (STORE-21)."""
+        """Raise Unusable if a file was replaced: SQLite would go on writing to the removed one (STORE-21)."""
         for name, opened in self._files:
             if identity(name) != opened:
-                raise Unavailable(f"{name} was removed or replaced; open the store again")
+                raise Unusable(f"{name} was removed or replaced; open the store again")
 
     def _failed_commit(self, error: sqlite3.Error) -> Exception:
         known = primary_code(error) in (BUSY, FULL)
