@@ -221,7 +221,7 @@ def results(folder: Path) -> int:
 
 
 CANCELLED = """
-import asyncio
+import asyncio, sqlite3
 from contextlib import aclosing
 from tenure.commands import NewInput
 from tenure_drivers import Runtime, open_store
@@ -232,7 +232,8 @@ async def main():
     async with aclosing(store), Runtime(store, find_agent("script:ledger.txt")) as runtime:
         receipt = await runtime.submit("ann", "append first & sleep 600000")
         while not (status := await receipt.status()).run_id: await asyncio.sleep(0.01)
-        while not open("ledger.txt").read(): await asyncio.sleep(0.01)
+        count = "SELECT count(*) FROM node WHERE role = 'tool'"
+        while not sqlite3.connect("a.db").execute(count).fetchone()[0]: await asyncio.sleep(0.01)
         await runtime.cancel("ann", status.run_id)
         await receipt.ended()
         await runtime.submit("ann", "later", available_at_ms=4_000_000_000_000)

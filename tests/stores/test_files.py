@@ -123,7 +123,8 @@ def test_a_last_line_with_missing_pages_is_removed(folder: Path) -> None:
     put(store, "x" * 20_000)
     data = (folder / LOG).read_bytes()
     store.close()
-    for first, last in ((size, 4096), (4096, 8192), (len(data) // 512 * 512, len(data))):
+    page = (size // 4096 + 1) * 4096
+    for first, last in ((size, page), (page, page + 4096), (len(data) // 512 * 512, len(data))):
         torn = data[:first] + bytes(last - first) + data[last:]
         (folder / LOG).write_bytes(torn)
 

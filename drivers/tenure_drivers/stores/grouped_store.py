@@ -274,7 +274,7 @@ class TablesStore(GroupedStore):
 
     def _answer(self, query: Query[Any]) -> Any:
         if isinstance(query, First) and query.index.for_workers:
-            return self.tables.first(query, without={(s,) for s in self._quarantined})
+            return self.tables.first(query, without=self._quarantined)
         return self.tables.answer(query)
 
     async def due(self, limit: int) -> tuple[Due, ...]:

@@ -115,8 +115,10 @@ class IndexOrder:
             sorted([(index_key, key) for index_key, key in keyed if index_key is not None])
         )
 
-    def first(self, query: First[Any], without: Collection[Key] = ()) -> list[Key]:
-        """Return the primary keys that answer a query, except those of the sessions in `without`."""
+    def first(
+        self, query: First[Any], without: Container[Key] = (), sessions: Collection[str] = ()
+    ) -> list[Key]:
+        """Return the primary keys that answer a query, except those in `without`, and those of these sessions."""
         prefix, after, index = query.prefix, query.after, query.index
         if index.descending:
             if after:
@@ -128,7 +130,7 @@ class IndexOrder:
         for index_key, key in self._walk(prefix, after, query.backwards):
             if len(found) >= query.limit or index_key[:width] != prefix:
                 break
-            if not without or key[:1] not in without:
+            if key not in without and not (sessions and key[0] in sessions):
                 found.append(key)
         return found
 
@@ -176,10 +178,11 @@ class MemoryTables:
             return answer_named(query, self.answer)
         raise AssertionError(f"no such query: {query!r}")
 
-    def first(self, query: First[Any], without: Collection[Key] = ()) -> tuple[Any, ...]:
+    def first(self, query: First[Any], without: Collection[str] = ()) -> tuple[Any, ...]:
         """Answer a query of an index, without the records of these sessions."""
         rows = self.rows.get(query.index.record, {})
-        return tuple([rows[key] for key in self.order(query.index).first(query, without)])
+        found = self.order(query.index).first(query, sessions=without)
+        return tuple([rows[key] for key in found])
 
     def order(self, index: Index[Any]) -> IndexOrder:
         """Return the order of an index.  One of primary keys is built when it is asked for, and kept from then on."""
