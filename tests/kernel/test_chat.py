@@ -352,6 +352,7 @@ def test_every_clause_is_tested() -> None:
     pages.append(TESTS / "agents" / "test_lenient_reading.py")
     pages.append(TESTS / "runtime" / "test_approvals.py")
     pages.append(TESTS / "agents" / "test_model_limit.py")
+    pages.append(TESTS / "agents" / "test_replies.py")
     named = [
         each for page in pages for each in re.findall(r"# (.*CHAT-.*)", page.read_text("utf-8"))
     ]
